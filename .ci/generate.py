@@ -12,7 +12,7 @@ from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.options import Option
 from late_exporter.config.settings import OPTIONS
-from late_exporter.feeds.zernio import actions_markdown
+from late_exporter.feeds.classification import actions_markdown
 from late_exporter.ingest.webhooks import EVENT_FEEDS
 
 ROOT = Path(__file__).parent.parent

@@ -2,12 +2,14 @@
 
 LateError
 ├── ApiError             a poll failed; the next one tries again
-│   ├── Unauthorized     the key was rejected (401, 403): back off until it changes
+│   ├── Unauthorized     the key was rejected (401): back off until it changes
+│   │   └── Forbidden    403: the key lacks the right to this path
 │   ├── RateLimited      429: no request before ``until``
 │   ├── ApiUnavailable   no usable response: network, timeout, 5xx, redirect, 4xx
 │   │   ├── EndpointNotFound  404: the API does not have the endpoint
 │   │   └── BadRequest   400: the request is not supported, a retry cannot succeed
-│   └── BadPayload       a response that is not what the API documents
+│   ├── BadPayload       a response that is not what the API documents
+│   └── GenerationMismatch  the list of the other API generation has other logs than were counted
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process has it open
 │   └── StoreOutdated    an earlier version wrote it; starting the exporter migrates it
@@ -36,13 +38,51 @@ class LateError(Exception):
 
 
 class ApiError(LateError):
-    """A request to the Late API failed."""
+    """A request to the Late API failed.
+
+    Args:
+        message: Error message without the request id, so that equal failures have equal ``args``.
+        status: HTTP status of the response, None if the error is not about one.
+        request_id: Id by which the vendor finds the request; empty if unknown.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, request_id: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message} (request id {self.request_id})" if self.request_id else message
 
 
 class Unauthorized(ApiError):
     """The API rejected the key."""
 
     outcome = "unauthorized"
+
+
+class Forbidden(Unauthorized):
+    """The API knows the key, but the key lacks the right to the path.
+
+    Args:
+        message: Error message.
+        code: Error code of the API, for example ``unclassified_resource`` for a path that no right covers.
+        required_group: Resource group that has to be granted to the key; empty if unknown.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        required_group: str = "",
+        status: int | None = 403,
+        request_id: str = "",
+    ) -> None:
+        super().__init__(message, status=status, request_id=request_id)
+        self.code = code
+        self.required_group = required_group
 
 
 class RateLimited(ApiError):
@@ -55,8 +95,8 @@ class RateLimited(ApiError):
 
     outcome = "rate_limited"
 
-    def __init__(self, message: str, *, until: float) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, until: float, status: int | None = 429, request_id: str = "") -> None:
+        super().__init__(message, status=status, request_id=request_id)
         self.until = until
 
 
@@ -76,6 +116,12 @@ class BadPayload(ApiError):
     """The response is not a log list: too large, not JSON, or not of the documented shape."""
 
     outcome = "bad_payload"
+
+
+class GenerationMismatch(ApiError):
+    """Too few of the counted logs are in the list of the other API generation, so its logs would be counted twice."""
+
+    outcome = "generation_mismatch"
 
 
 class StoreError(LateError):

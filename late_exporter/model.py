@@ -17,6 +17,9 @@ import msgspec
 PENDING, SUCCESS, FAILED = "pending", "success", "failed"
 """Statuses of logs that the exporter interprets."""
 
+VALUE_DEVIATION = "value"
+"""Kind of the deviations of values, of which a field may have several."""
+
 DAY_MS = 86_400_000
 
 PAGE_SIZE = 100
@@ -41,7 +44,7 @@ class Deviation(msgspec.Struct, frozen=True, gc=False):
 
     Args:
         path: Dotted path, such as ``response.errorCode``.
-        kind: ``unknown``, ``missing``, or ``type`` if the JSON type differs.
+        kind: ``unknown``, ``missing``, ``type`` if the JSON type differs, or ``value`` if the value is undocumented.
         type: Actual JSON type; empty if the field is missing.
         sample: Excerpt of the value that is safe to log.
     """
@@ -50,6 +53,13 @@ class Deviation(msgspec.Struct, frozen=True, gc=False):
     kind: str
     type: str = ""
     sample: str = ""
+
+
+class FormerLog(msgspec.Struct, frozen=True, gc=False):
+    """Key and status by which an earlier version of the exporter identified a log."""
+
+    key: str
+    status: str
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -62,9 +72,12 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         attempt: Attempt number in millionths, because histograms sum integers.
         expires_at: Expiry time of the account's token.
         rejection_reason: Reason why the row has no usable key; None if it has one.
+        is_own: Whether this program caused the log, by a request to the API; such a log is left out of every count.
+        profile_id: Profile of the log, if the row names one.
         fingerprint: Digest of the immutable fields that both API generations report.
         status_fingerprint: Digest of the fields that both API generations report for the current status.
         deviations: Differences from the documented schema.
+        former: Identity of the log in earlier versions of the exporter; None if it is the same.
     """
 
     key: str
@@ -82,9 +95,12 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempt: int | None = None
     expires_at: int | None = None
     rejection_reason: str | None = None
+    is_own: bool = False
+    profile_id: str | None = None
     fingerprint: str = ""
     status_fingerprint: str = ""
     deviations: tuple[Deviation, ...] = ()
+    former: FormerLog | None = None
 
 
 RawLog: TypeAlias = Mapping[str, Any]
@@ -101,6 +117,7 @@ class LogView(msgspec.Struct, frozen=True, kw_only=True):
         time: ``created`` in ISO 8601, or the text of the API if that is not a time.
         duration: Duration in microseconds.
         error: Error message.
+        is_own: Whether this program caused the log.
     """
 
     key: str
@@ -124,6 +141,7 @@ class LogView(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str = ""
     caption: str = ""
     method: str = ""
+    is_own: bool = False
 
 
 class LogPage(msgspec.Struct, frozen=True, gc=False):
@@ -318,6 +336,20 @@ class PendingLog(msgspec.Struct, frozen=True, gc=False):
     platform: str
     action: str
     post_id: str | None
+
+
+class StoredLog(msgspec.Struct, frozen=True, gc=False):
+    """A counted log as it is stored.
+
+    Args:
+        fingerprint: Digest of the immutable fields that both API generations report; None if unknown.
+        statuses: Status fingerprint by status, None if unknown.
+    """
+
+    key: str
+    created: int
+    fingerprint: str | None
+    statuses: Mapping[str, str | None]
 
 
 class Observation(msgspec.Struct, frozen=True, gc=False):

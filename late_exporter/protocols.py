@@ -40,6 +40,10 @@ class Client(Protocol):
     """API client of one workspace."""
 
     @property
+    def profile_id(self) -> str | None:
+        """Profile to which the workspace is limited; None if it has all logs of the key."""
+
+    @property
     def quota(self) -> Quota | None:
         """Rate limit of the key as last reported by the API."""
 

@@ -6,11 +6,19 @@ import msgspec
 
 
 class Quota(msgspec.Struct, frozen=True):
-    """Rate limit of an API key as last reported by the API; ``reset`` is a Unix time in seconds."""
+    """Rate limit of an API key as last reported by the API.
+
+    Args:
+        limit: Requests per minute that all users of the key may send together.
+        remaining: Requests that are left now.
+        reset: Unix time in seconds before which no more requests become free.
+        customer_requests: Estimated requests per minute by other users of the key.
+    """
 
     limit: int
     remaining: int
     reset: float
+    customer_requests: int = 0
 
 
 class PollHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -83,6 +91,49 @@ class AccountHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     consecutive_failures: int
 
 
+class StatusFeedHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Health of a status feed.
+
+    Args:
+        is_up: Whether its last refresh succeeded; None before the first one.
+        disabled_reason: Reason for which it is switched off; empty if it is not.
+        error: Error of the last refresh.
+    """
+
+    name: str
+    is_up: bool | None = None
+    disabled_reason: str = ""
+    error: str = ""
+
+
+class AccountStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An account that needs attention; ``username`` is empty if unknown, ``cooldown_until`` is a Unix time."""
+
+    platform: str
+    account_id: str
+    username: str = ""
+    cooldown_until: float | None = None
+
+
+class WorkspaceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of accounts, queue and plan by the status feeds; times are Unix times in seconds.
+
+    Args:
+        oldest_overdue_post: Time for which the most overdue post is scheduled, None if no post is overdue.
+        disconnected_accounts: Accounts that must be connected again.
+        cooldowns: Accounts that a platform has rate limited, also those whose time is over.
+        inactive_webhooks: Names of the webhooks that are switched off.
+        is_active: Whether the plan gives access, as far as known.
+    """
+
+    feeds: tuple[StatusFeedHealth, ...] = ()
+    oldest_overdue_post: float | None = None
+    disconnected_accounts: tuple[AccountStatus, ...] = ()
+    cooldowns: tuple[AccountStatus, ...] = ()
+    inactive_webhooks: tuple[str, ...] = ()
+    is_active: bool = True
+
+
 class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Health of a workspace.
 
@@ -90,6 +141,7 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
         quota: Rate limit of its key, if the API reported one.
         platforms: Platforms with publishing logs; empty before the first sync is complete.
         failing_accounts: Accounts whose last attempt failed, most consecutive failures first.
+        status: State of accounts, queue and plan.
     """
 
     name: str
@@ -99,3 +151,4 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     quota: Quota | None = None
     platforms: tuple[PlatformHealth, ...] = ()
     failing_accounts: tuple[AccountHealth, ...] = ()
+    status: WorkspaceStatus = WorkspaceStatus()

@@ -37,7 +37,7 @@ PROJECT = PYPROJECT["project"]
 
 README_WORDS = 1200
 GLOSSARY_TERMS = 40
-SECTIONS = "api|config|log|metrics|poll|simulate|state|web|webhook"
+SECTIONS = "api|config|log|metrics|poll|simulate|state|status|web|webhook"
 FOLDERS = ("deploy/", "docs/", "grafana/", "tests/", "late_exporter/")
 PROGRAMS = {
     *(
@@ -168,6 +168,16 @@ def test_configuration_file_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("LATE_API_KEY", raising=False)
     loaded = sources.load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
     assert ["brand", "agency"] == [workspace.name for workspace in loaded.workspaces]
+
+
+def test_workspaces_of_profiles_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of workspaces with profiles in docs/configuration.md is valid."""
+    (text,) = (block for block in blocks(document("docs/configuration.md"), "yaml") if "profile_id" in block)
+    (tmp_path / "zernio.key").write_text("sk_zernio")
+    (tmp_path / "late.yml").write_text(f"workspaces:\n{text}")
+    monkeypatch.delenv("LATE_API_KEY", raising=False)
+    loaded = sources.load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
+    assert 2 == len({workspace.profile_id for workspace in loaded.workspaces} - {None})
 
 
 def test_web_configuration_loads(tmp_path: Path) -> None:

@@ -33,28 +33,35 @@ from deploy.prometheus.thresholds import (
     LONG_TICKET_BURN,
     MIN_PAUSES,
     MINUTE,
+    NO_ATTEMPT_LOGS,
     PAUSES_PER_LOG,
     PENDING_EXCESS,
     PENDING_SECONDS,
     PERIOD,
     PLATFORM_FAILED_SHARE,
     PLATFORM_FINAL_LOGS,
+    POSTS_OVERDUE_SECONDS,
+    POSTS_STUCK_SECONDS,
     QUIET_EXPECTED_LOGS,
     QUIET_SHARE,
     QUOTA_LEFT_WARNING,
     RESTART_GRACE,
     RESTARTS,
     RETENTION,
+    SILENCE_EXPECTED_LOGS,
+    SILENCE_WINDOW,
     SLOW_BURN,
     SLOW_FACTOR,
     SLOW_HISTORY_HOURS,
     SLOW_LOGS,
     SLOW_SECONDS,
+    SPEND_RATIO,
     SUCCESS_OBJECTIVE,
     TICKET_BURN,
     TOKEN_LEFT_CRITICAL_SECONDS,
     TOKEN_LEFT_WARNING_SECONDS,
     WEBHOOK_REJECTION_WINDOW,
+    ZERNIO_RETENTION,
 )
 
 __all__ = ["ALERT_GROUPS", "RECORDING_GROUPS", "AlertingRule", "RecordingRule", "RuleGroup"]
@@ -137,6 +144,7 @@ class RuleGroup:
     interval: str | None = None
 
 
+WORKSPACE = "job, workspace"
 PLATFORM = "job, workspace, platform"
 ACCOUNT = "job, workspace, platform, account_id"
 FEED = "job, workspace, feed"
@@ -144,6 +152,12 @@ FEED = "job, workspace, feed"
 ATTEMPT_ACTIONS = 'action=~"publish|retry"'
 FINAL_LOGS = f'late_publishing_logs_total{{{ATTEMPT_ACTIONS}, status=~"success|failed"}}'
 FAILED_LOGS = f'late_publishing_logs_total{{{ATTEMPT_ACTIONS}, status="failed"}}'
+OTHER_LOGS = (
+    'late_publishing_logs_total{action!~"publish|retry|token_refresh|cancelled"}',
+    f'late_publishing_logs_total{{{ATTEMPT_ACTIONS}, status!~"success|failed|pending|skipped"}}',
+)
+"""Logs that come with finished attempts, or are attempts in a status that the exporter does not know. Tokens are
+refreshed and posts are cancelled without any attempt."""
 
 COVERAGE = "late_exporter_coverage_start_timestamp_seconds"
 LAST_POLL = "late_exporter_last_successful_poll_timestamp_seconds"
@@ -236,13 +250,21 @@ sum by (job, workspace) (increase({lag}_bucket{{feed="publishing", le="{LATE_LOG
 
 
 FINAL_1H = "workspace:late_publishing_final_logs:increase1h"
-_WEEK_AGO = f"{FINAL_1H} offset 1w"
-_DAYS_AGO = f"({FINAL_1H} offset 1d + {FINAL_1H} offset 2d + {FINAL_1H} offset 3d) / 3"
-EXPECTED_LOGS = RecordingRule(
-    # Use the smaller value so that neither a quiet weekend nor a past catch-up raises the expectation.
-    "workspace:late_publishing_final_logs:expected1h",
-    f"({_WEEK_AGO} < {_DAYS_AGO})\nor\n({_DAYS_AGO} <= {_WEEK_AGO})\n",
-)
+
+
+def _expected_logs(window: str) -> RecordingRule:
+    """Return the rule for the final logs expected in a window.
+
+    Uses the smaller of two values so that neither a quiet weekend nor a past catch-up raises the expectation.
+    """
+    final = f"workspace:late_publishing_final_logs:increase{window}"
+    week_ago = f"{final} offset 1w"
+    days_ago = f"({final} offset 1d + {final} offset 2d + {final} offset 3d) / 3"
+    return RecordingRule(
+        f"workspace:late_publishing_final_logs:expected{window}",
+        f"({week_ago} < {days_ago})\nor\n({days_ago} <= {week_ago})\n",
+    )
+
 
 P95 = "platform:late_publishing_duration_seconds:p95_rate1h"
 MEDIAN_P95 = RecordingRule(
@@ -277,6 +299,21 @@ max by ({ACCOUNT}) (late_account_connected) == 0
 """,
 )
 
+LOG_RETENTION = RecordingRule(
+    "workspace:late_exporter_log_retention:seconds",
+    f"""\
+{ZERNIO_RETENTION} * (
+    max by ({WORKSPACE}) (late_exporter_api_generation_info{{generation="zernio"}}) == 1
+  unless
+    max by ({WORKSPACE}) (late_exporter_api_generation_info{{generation="late"}}) == 1
+)
+or
+{RETENTION} + 0 * max by ({WORKSPACE}) ({COVERAGE})
+""",
+)
+EXPIRY_AGE = f"on ({WORKSPACE}) group_left () ({LOG_RETENTION.name} - {HOUR})"
+"""Right side of a comparison with the age of a feed's coverage, from which older logs have expired."""
+
 OPEN_GAP = RecordingRule(
     # While a gap is open, coverage starts where the gap begins.
     "feed:late_exporter_open_gap:bool",
@@ -284,7 +321,7 @@ OPEN_GAP = RecordingRule(
 max by ({FEED}) (
     {COVERAGE} - min_over_time({COVERAGE}[7d:10m]) > bool {COVERAGE_STEP_SECONDS}
   and
-    time() - {COVERAGE} < {RETENTION - HOUR}
+    time() - {COVERAGE} < {EXPIRY_AGE}
 )
 """,
 )
@@ -311,7 +348,8 @@ RECORDING_GROUPS = (
             *(record for window in QUANTILE_WINDOWS for record in _duration_quantiles(window)),
             _late_log_ratio("30m"),
             _late_log_ratio("1h"),
-            EXPECTED_LOGS,
+            _expected_logs("1h"),
+            _expected_logs(SILENCE_WINDOW),
         ),
     ),
     RuleGroup(
@@ -326,7 +364,7 @@ RECORDING_GROUPS = (
         ),
     ),
     RuleGroup(name="late-accounts-tokens", rules=(LONG_LIVED_TOKENS,)),
-    RuleGroup(name="late-coverage", rules=(OPEN_GAP, LAST_GAPLESS_POLL)),
+    RuleGroup(name="late-coverage", rules=(LOG_RETENTION, OPEN_GAP, LAST_GAPLESS_POLL)),
 )
 
 
@@ -340,6 +378,7 @@ def _dashboard_url(uid: str, *names: str) -> str:
 
 
 OVERVIEW_DASHBOARD = _dashboard_url("late-overview", "job", "workspace")
+PLATFORM_DASHBOARD_OF_WORKSPACE = _dashboard_url("late-platform", "job", "workspace")
 PLATFORM_DASHBOARD = _dashboard_url("late-platform", "job", "workspace", "platform")
 ACCOUNT_DASHBOARD = _dashboard_url("late-accounts", "job", "workspace", "platform", "account_id")
 EXPORTER_DASHBOARD = _dashboard_url("late-exporter", "job", "workspace")
@@ -385,6 +424,8 @@ and
 
 BUDGET_GROUP = RuleGroup(name="late-budget", rules=tuple(_burn_rate_alert(burn) for burn in BURN_RATES))
 
+_PUBLISHING_IS_POLLED = f'time() - max by ({WORKSPACE}) ({LAST_POLL}{{feed="publishing"}}) < {DATA_AGE_WARNING_SECONDS}'
+
 PUBLISHING_GROUP = RuleGroup(
     name="late-publishing-alerts",
     rules=(
@@ -422,15 +463,72 @@ unless on (job, workspace)
 and
 workspace:late_publishing_final_logs:expected1h >= {QUIET_EXPECTED_LOGS}
 and
-time() - max by (job, workspace) ({LAST_POLL}{{feed="publishing"}}) < {DATA_AGE_WARNING_SECONDS}
+{_PUBLISHING_IS_POLLED}
 """,
             for_="30m",
+            labels={"window": "1h"},
             summary="Far fewer posts are published than at this hour on other days.",
             description=(
                 f"{_WORKSPACE}: {{{{ $value | humanize }}}} publish attempts ended in the last hour, less than"
                 f" {100 * QUIET_SHARE:g} % of the same hour a week ago and of its average over the last three days."
             ),
             dashboard_url=OVERVIEW_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LatePublishingQuiet",
+            severity="warning",
+            condition=(
+                f"no attempt ended within {SILENCE_WINDOW}, if at least {SILENCE_EXPECTED_LOGS} are expected for these"
+                " hours"
+            ),
+            expr=f"""\
+workspace:late_publishing_final_logs:increase{SILENCE_WINDOW} == 0
+and
+workspace:late_publishing_final_logs:expected{SILENCE_WINDOW} >= {SILENCE_EXPECTED_LOGS}
+and
+{_PUBLISHING_IS_POLLED}
+""",
+            for_="30m",
+            labels={"window": SILENCE_WINDOW},
+            summary="Far fewer posts are published than at this hour on other days.",
+            description=(
+                f"{_WORKSPACE}: no publish attempt ended in the last {SILENCE_WINDOW[:-1]} hours, unlike in the same"
+                " hours a week ago and on the last three days."
+            ),
+            dashboard_url=OVERVIEW_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LateNoAttempts",
+            severity="warning",
+            condition=(
+                f"{NO_ATTEMPT_LOGS} or more publishing logs came within {SILENCE_WINDOW}, none of them a finished"
+                " attempt, unlike in the same hours of other days"
+            ),
+            expr=f"""\
+sum by ({WORKSPACE}) (
+    increase({OTHER_LOGS[0]}[{SILENCE_WINDOW}])
+  or
+    increase({OTHER_LOGS[1]}[{SILENCE_WINDOW}])
+) >= {NO_ATTEMPT_LOGS}
+unless
+workspace:late_publishing_final_logs:increase{SILENCE_WINDOW} > 0
+unless
+(
+    workspace:late_publishing_final_logs:increase3d > 0
+  unless
+    workspace:late_publishing_final_logs:expected{SILENCE_WINDOW} > 0
+)
+unless
+{_counter_resets(SILENCE_WINDOW).name} > 0
+""",
+            for_="30m",
+            summary="Publishing logs are read, but none of them is a publish attempt.",
+            description=(
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} publishing logs were counted in the last"
+                f" {SILENCE_WINDOW[:-1]} hours, none of them as a publish attempt that succeeded or failed. Alerts on"
+                " failures cannot fire."
+            ),
+            dashboard_url=PLATFORM_DASHBOARD_OF_WORKSPACE,
         ),
         AlertingRule(
             name="LatePublishingSlow",
@@ -511,11 +609,20 @@ time() - min by ({PLATFORM}) (late_publishing_oldest_pending_timestamp_seconds) 
 )
 
 
+NEEDS_RECONNECT = f"max by ({ACCOUNT}) (late_account_needs_reconnect) == 1"
+
+
 def _with_username(expr: str) -> str:
     """Return an expression over accounts with the username label added."""
     indented_expr = "".join(f"  {line}\n" for line in expr.splitlines())
-    names = f"max by ({ACCOUNT}, username) (late_account_info)"
+    # If two exporters disagree about a name, take one of them instead of failing for all accounts.
+    names = f"topk by ({ACCOUNT}) (1, max by ({ACCOUNT}, username) (late_account_info))"
     return f"(\n{indented_expr})\n* on ({ACCOUNT}) group_left (username)\n{names}\n"
+
+
+def _with_username_if_known(expr: str) -> str:
+    """Return an expression over accounts with the username label added to accounts that have a name."""
+    return f"{_with_username(expr)}or on ({ACCOUNT})\n{expr.rstrip()}\n"
 
 
 def _token_expiry_alert(severity: Severity, seconds: int, for_: str) -> AlertingRule:
@@ -524,7 +631,7 @@ def _token_expiry_alert(severity: Severity, seconds: int, for_: str) -> Alerting
         name="LateTokenExpiring",
         severity=severity,
         condition=f"an access token expires within {seconds // DAY}d",
-        expr=f"{_with_username(expiring_tokens)}or on ({ACCOUNT})\n{expiring_tokens}\n",
+        expr=_with_username_if_known(expiring_tokens),
         for_=for_,
         keep_firing_for=RESTART_GRACE,
         summary="The access token of an account is about to expire.",
@@ -580,11 +687,16 @@ and
         AlertingRule(
             name="LateAccountDisconnected",
             severity="warning",
-            condition=f"an account published to in the last {ACCOUNT_ACTIVE_SECONDS // DAY}d is disconnected",
+            condition=(
+                f"an account published to in the last {ACCOUNT_ACTIVE_SECONDS // DAY}d is disconnected, and"
+                " LateAccountNeedsReconnect does not report it"
+            ),
             expr=_with_username(f"""\
 max by ({ACCOUNT}) (late_account_connected) == 0
 and
 time() - max by ({ACCOUNT}) ({LAST_SUCCESS}) < {ACCOUNT_ACTIVE_SECONDS}
+unless
+{NEEDS_RECONNECT}
 """),
             for_="15m",
             keep_firing_for=RESTART_GRACE,
@@ -592,6 +704,32 @@ time() - max by ({ACCOUNT}) ({LAST_SUCCESS}) < {ACCOUNT_ACTIVE_SECONDS}
             description=(
                 f"{_WORKSPACE}: {_ON_PLATFORM} is disconnected but had posts published in the last"
                 f" {ACCOUNT_ACTIVE_SECONDS // DAY} days."
+            ),
+            dashboard_url=ACCOUNT_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LateAccountNeedsReconnect",
+            severity="warning",
+            condition="the API says that an account must be connected again",
+            expr=_with_username_if_known(NEEDS_RECONNECT),
+            for_="15m",
+            keep_firing_for=RESTART_GRACE,
+            summary="An account must be connected again.",
+            description=f"{_WORKSPACE}: the API says that {_ON_PLATFORM} must be connected again. Its posts will fail.",
+            dashboard_url=ACCOUNT_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LateAccountCoolingDown",
+            severity="warning",
+            condition="the API holds back the posts of an account because of a rate limit",
+            expr=_with_username_if_known(
+                f"max by ({ACCOUNT}) (late_account_cooldown_until_timestamp_seconds) - time() > 0"
+            ),
+            for_="30m",
+            summary="An account is rate limited, so its posts wait or fail.",
+            description=(
+                f"{_WORKSPACE}: {_ON_PLATFORM} has been rate limited for 30 minutes, and will be for another"
+                " {{ $value | humanizeDuration }}."
             ),
             dashboard_url=ACCOUNT_DASHBOARD,
         ),
@@ -627,6 +765,121 @@ sum by (job, workspace) (resets(late_connection_events_total[6h])) > 0
 )
 
 
+def _posts_overdue_alert(
+    status: str, severity: Severity, seconds: int, condition: str, description: str, *, extra: str = "", for_: str
+) -> AlertingRule:
+    """Return an alert on the earliest post in a status.
+
+    Ignores a time left over from when there was such a post, and a post that was not overdue when it was last seen: it
+    may have been published since.
+    """
+    oldest = f"min by ({WORKSPACE}) (late_posts_oldest_{status}_timestamp_seconds)"
+    last_refresh = f'max by ({WORKSPACE}) (late_exporter_status_feed_last_refresh_timestamp_seconds{{feed="posts"}})'
+    return AlertingRule(
+        name="LatePostsOverdue",
+        severity=severity,
+        condition=condition,
+        expr=f"""\
+time() - {oldest} > {seconds}
+unless
+max by ({WORKSPACE}) (late_posts{{status="{status}"}}) == 0
+unless
+{last_refresh} - {oldest} <= {seconds}
+{extra}""",
+        for_=for_,
+        keep_firing_for=RESTART_GRACE,
+        labels={"status": status},
+        summary="Posts are not published at the time for which they are scheduled.",
+        description=f"{_WORKSPACE}: {description}",
+        dashboard_url=OVERVIEW_DASHBOARD,
+    )
+
+
+STATUS_GROUP = RuleGroup(
+    name="late-status",
+    rules=(
+        _posts_overdue_alert(
+            "scheduled",
+            "warning",
+            POSTS_OVERDUE_SECONDS,
+            f"a scheduled post has not been started {POSTS_OVERDUE_SECONDS // MINUTE}m after its time",
+            "the earliest scheduled post was due {{ $value | humanizeDuration }} ago and has not been started.",
+            for_="5m",
+        ),
+        _posts_overdue_alert(
+            "scheduled",
+            "critical",
+            POSTS_STUCK_SECONDS,
+            f"a scheduled post has not been started {POSTS_STUCK_SECONDS // HOUR}h after its time, and no attempt ended"
+            " within that time",
+            "the earliest scheduled post was due {{ $value | humanizeDuration }} ago, and no publish attempt ended in"
+            " the last hour.",
+            extra=f"and\n{FINAL_1H} == 0\n",
+            for_="5m",
+        ),
+        _posts_overdue_alert(
+            "publishing",
+            "warning",
+            POSTS_STUCK_SECONDS,
+            f"a post is still being published {POSTS_STUCK_SECONDS // HOUR}h after its time",
+            "the earliest post that is being published was due {{ $value | humanizeDuration }} ago and has not ended.",
+            for_="15m",
+        ),
+        AlertingRule(
+            name="LateWorkspaceSuspended",
+            severity="critical",
+            condition="the plan of a workspace is suspended or has no access",
+            expr=f"max by ({WORKSPACE}) (late_workspace_active) == 0",
+            for_="5m",
+            keep_firing_for=RESTART_GRACE,
+            summary="The plan of a workspace is suspended, so nothing is published.",
+            description=f"{_WORKSPACE}: the API says that its plan is suspended or has no access.",
+            dashboard_url=OVERVIEW_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LateSpendCapNear",
+            severity="warning",
+            condition=f"more than {_percent(SPEND_RATIO)} of a spending limit is used",
+            expr=f"max by ({WORKSPACE}, kind) (late_workspace_spend_ratio) > {SPEND_RATIO}",
+            for_="15m",
+            keep_firing_for=RESTART_GRACE,
+            summary="A spending limit is almost reached.",
+            description=(
+                f"{_WORKSPACE}: {{{{ $value | humanizePercentage }}}} of the spending limit for {{{{ $labels.kind }}}}"
+                " is used in this billing period."
+            ),
+            dashboard_url=OVERVIEW_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LateWebhookDisabled",
+            severity="warning",
+            condition="a webhook is switched off at the API",
+            expr=f"max by ({WORKSPACE}, webhook) (late_webhook_active) == 0",
+            for_="15m",
+            keep_firing_for=RESTART_GRACE,
+            summary="A webhook is switched off, so nothing is delivered to it.",
+            description=f"{_WORKSPACE}: the webhook {{{{ $labels.webhook }}}} is switched off.",
+            dashboard_url=EXPORTER_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LateStatusFeedFailing",
+            severity="warning",
+            condition="a status feed fails, and not because the API refuses it or lacks it",
+            expr=f"""\
+max by ({FEED}) (late_exporter_status_feed_up) == 0
+unless
+max by ({FEED}) (late_exporter_status_feed_disabled) == 1
+""",
+            for_="3h",
+            keep_firing_for=RESTART_GRACE,
+            summary="A status feed is no longer refreshed, so its metrics are missing.",
+            description=f"{_WORKSPACE}: refreshes of the status feed {{{{ $labels.feed }}}} have failed for 3 hours.",
+            dashboard_url=EXPORTER_DASHBOARD,
+        ),
+    ),
+)
+
+
 def _increase_after_sync(counter: str, labels: str, feed_labels: str) -> str:
     """Return the hourly increase of a counter in workspaces that have finished their first sync."""
     return f"""\
@@ -636,6 +889,34 @@ sum by ({labels}) (resets({counter}[1h])) > 0
 and on ({feed_labels})
 last_over_time({COVERAGE}[1d] offset 1h)
 """
+
+
+def _coverage_risk_alert(
+    severity: Severity, retention: int, operator: Literal["and", "unless"], generation: str
+) -> AlertingRule:
+    """Return the alert for a generation; ``operator`` keeps or drops workspaces with the longer retention."""
+    return AlertingRule(
+        name="LateCoverageAtRisk",
+        severity=severity,
+        condition=(
+            f"a feed has not been read without a gap for {COVERAGE_RISK_SECONDS // DAY}d, and logs expire after"
+            f" {retention // DAY}d (generation {generation})"
+        ),
+        expr=f"""\
+time() - max by ({FEED}) (last_over_time({LAST_GAPLESS_POLL.name}[7d])) > {COVERAGE_RISK_SECONDS}
+and
+{EXPECTED_FEEDS}
+{operator} on ({WORKSPACE})
+last_over_time({LOG_RETENTION.name}[7d]) > {RETENTION}
+""",
+        for_="15m",
+        summary="Logs may expire before they are counted.",
+        description=(
+            f"{_WORKSPACE}: the {_FEED} was last read without a gap {{{{ $value | humanizeDuration }}}} ago."
+            f" The API deletes logs after {retention // DAY} days."
+        ),
+        dashboard_url=EXPORTER_DASHBOARD,
+    )
 
 
 EXPORTER_GROUP = RuleGroup(
@@ -716,8 +997,39 @@ and
 max by ({FEED}) (late_up) == 0
 """,
             for_="5m",
-            summary="Late rejects the API key.",
+            summary="The API rejects the key.",
             description=f"{_WORKSPACE}: polls of the {_FEED} fail with 401 or 403.",
+            dashboard_url=EXPORTER_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LateGenerationUnread",
+            severity="critical",
+            condition="the generation of the API that is not in use has newer logs",
+            expr=f"max by ({WORKSPACE}, generation) (late_exporter_api_generation_unread) == 1",
+            for_="10m",
+            keep_firing_for=RESTART_GRACE,
+            summary="The API has logs that are not read.",
+            description=(
+                f"{_WORKSPACE}: the logs of generation {{{{ $labels.generation }}}} of the API are newer than those of"
+                " the generation in use, and are not counted."
+            ),
+            dashboard_url=EXPORTER_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LateGenerationMismatch",
+            severity="critical",
+            condition="polls fail because stored logs are not recognised after a switch of the API generation",
+            expr=f"""\
+sum by ({FEED}) (increase(late_exporter_polls_total{{outcome="generation_mismatch"}}[15m])) > 0
+and
+max by ({FEED}) (late_up) == 0
+""",
+            for_="5m",
+            summary="Counting has stopped, because the other API generation returns other logs.",
+            description=(
+                f"{_WORKSPACE}: after a switch of the API generation, too few stored logs of the {_FEED} were"
+                " recognised. None is counted, because many would count twice."
+            ),
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -751,26 +1063,8 @@ avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
             description=f"{_WORKSPACE}: a gap in the {_FEED} has been open for an hour.",
             dashboard_url=EXPORTER_DASHBOARD,
         ),
-        AlertingRule(
-            name="LateCoverageAtRisk",
-            severity="critical",
-            condition=(
-                f"a feed has not been read without a gap for {COVERAGE_RISK_SECONDS // DAY}d, and logs expire after"
-                f" {RETENTION // DAY}d"
-            ),
-            expr=f"""\
-time() - max by ({FEED}) (last_over_time({LAST_GAPLESS_POLL.name}[7d])) > {COVERAGE_RISK_SECONDS}
-and
-{EXPECTED_FEEDS}
-""",
-            for_="15m",
-            summary="Logs will soon expire before they are counted.",
-            description=(
-                f"{_WORKSPACE}: the {_FEED} was last read without a gap {{{{ $value | humanizeDuration }}}} ago."
-                f" Late deletes logs after {RETENTION // DAY} days."
-            ),
-            dashboard_url=EXPORTER_DASHBOARD,
-        ),
+        _coverage_risk_alert("critical", RETENTION, "unless", "late"),
+        _coverage_risk_alert("warning", ZERNIO_RETENTION, "and", "zernio"),
         AlertingRule(
             name="LateCoverageLost",
             severity="warning",
@@ -778,7 +1072,7 @@ and
             expr=f"""\
 max by ({FEED}) ({COVERAGE}) > max by ({FEED}) (last_over_time({COVERAGE}[14d] offset 1d)) + {COVERAGE_STEP_SECONDS}
 and
-time() - max by ({FEED}) ({COVERAGE}) >= {RETENTION - HOUR}
+time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
 """,
             for_="15m",
             summary="Logs expired before they were counted.",
@@ -803,13 +1097,14 @@ time() - max by ({FEED}) ({COVERAGE}) >= {RETENTION - HOUR}
         AlertingRule(
             name="LateApiDrift",
             severity="warning",
-            condition="log fields differed from the API documentation within 1h",
+            condition="log fields or their values differed from the API documentation within 1h",
             expr=_increase_after_sync("late_exporter_api_schema_drift_total", f"{FEED}, field, kind", FEED),
             for_="5m",
-            summary="The Late API has changed.",
+            summary="The API returns logs that differ from its documentation.",
             description=(
                 f"{_WORKSPACE}: in {{{{ $value | humanize }}}} logs of the {_FEED} in the last hour,"
-                " {{ $labels.field }} was not as documented ({{ $labels.kind }})."
+                ' {{ $labels.field }} {{ if eq $labels.kind "value" }}had an unknown value'
+                "{{ else }}was not as documented{{ end }} ({{ $labels.kind }})."
             ),
             dashboard_url=EXPORTER_DASHBOARD,
         ),
@@ -894,4 +1189,4 @@ sum by (job, workspace) (
     ),
 )
 
-ALERT_GROUPS = (BUDGET_GROUP, PUBLISHING_GROUP, ACCOUNTS_GROUP, EXPORTER_GROUP)
+ALERT_GROUPS = (BUDGET_GROUP, PUBLISHING_GROUP, STATUS_GROUP, ACCOUNTS_GROUP, EXPORTER_GROUP)

@@ -25,7 +25,8 @@ BUDGET_FAILED_LOGS = 10
 """Minimum logs in the long window for a burn rate to be meaningful."""
 
 RETENTION = 7 * DAY
-"""Time for which Late keeps a log."""
+ZERNIO_RETENTION = 90 * DAY
+"""Time for which the API keeps a log, in generation late and in generation zernio."""
 
 LATE_LOG_LAG = "3600.0"
 CATCH_UP_RATIO = 0.2
@@ -36,6 +37,21 @@ PLATFORM_FINAL_LOGS = 20
 
 QUIET_SHARE = 0.1
 QUIET_EXPECTED_LOGS = 30
+
+SILENCE_WINDOW = "6h"
+SILENCE_EXPECTED_LOGS = 10
+"""A workspace with little traffic is silent for an hour now and then, but not for six hours that had ten attempts or
+more on other days."""
+
+NO_ATTEMPT_LOGS = 10
+"""Logs without a single attempt among them: an upload or two may precede the first attempt, ten do not."""
+
+POSTS_OVERDUE_SECONDS = 15 * MINUTE
+"""Age of a schedule from which a post is overdue; the API starts posts within minutes of their time."""
+
+POSTS_STUCK_SECONDS = HOUR
+"""Age of a schedule from which a post is stuck in publishing, or the scheduler has stopped; large videos and retries
+take less."""
 
 SLOW_FACTOR = 3
 SLOW_SECONDS = 5
@@ -61,6 +77,9 @@ TOKEN_LEFT_CRITICAL_SECONDS = DAY
 
 CONNECT_FAILURES = 5
 CONNECT_FAILED_SHARE = 0.5
+
+SPEND_RATIO = 0.9
+"""Share of a spending limit, from which it should be raised before it stops posts."""
 
 DATA_AGE_WARNING_SECONDS = 5 * MINUTE
 DATA_AGE_CRITICAL_SECONDS = 10 * MINUTE

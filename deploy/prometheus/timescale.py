@@ -11,8 +11,8 @@ DURATION = re.compile(r"(?<=[\[:])\d+[smhdw](?=[\]:])|(?<=\boffset )\d+[smhdw]\b
 LONG_NUMBER = re.compile(r'(?<![\w."])\d{3,}\b(?!\.)')
 """Numbers with three or more digits are ages in seconds; counts and ratios are smaller."""
 
-UNSCALED_METRIC = "late_publishing_oldest_pending_timestamp_seconds"
-"""Publishing takes as long as in real time, so ages compared with this metric are not scaled."""
+UNSCALED_METRICS = re.compile("late_publishing_oldest_pending_timestamp_seconds|late_posts_oldest_")
+"""Publishing takes as long as in real time, so ages compared with these metrics are not scaled."""
 
 
 def scale_duration(duration: str, factor: int) -> str:
@@ -25,6 +25,6 @@ def scale_expr(expr: str, factor: int) -> str:
     """Return an expression with its windows, offsets and ages divided by a factor; series names do not change."""
     shorter = DURATION.sub(lambda match: scale_duration(match[0], factor), expr)
     return "".join(
-        line if UNSCALED_METRIC in line else LONG_NUMBER.sub(lambda match: f"{int(match[0]) / factor:g}", line)
+        line if UNSCALED_METRICS.search(line) else LONG_NUMBER.sub(lambda match: f"{int(match[0]) / factor:g}", line)
         for line in shorter.splitlines(keepends=True)
     )

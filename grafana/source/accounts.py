@@ -14,6 +14,9 @@ ACCOUNT = ("workspace", "platform", "account_id")
 ACCOUNT_MATCHER = {"account_id": "~$account_id"}
 CONSECUTIVE_FAILURES = selector("late_account_consecutive_failures", **ACCOUNT_MATCHER)
 CONNECTED = selector("late_account_connected", **ACCOUNT_MATCHER)
+NEEDS_RECONNECT = selector("late_account_needs_reconnect", **ACCOUNT_MATCHER)
+CAN_POST = selector("late_account_can_post", **ACCOUNT_MATCHER)
+COOLDOWN = selector("late_account_cooldown_until_timestamp_seconds", **ACCOUNT_MATCHER)
 LAST_SUCCESS = selector("late_account_last_success_timestamp_seconds", **ACCOUNT_MATCHER)
 TOKEN_EXPIRY = f"({selector('late_account_token_expiry_timestamp_seconds', **ACCOUNT_MATCHER)} unless {CONNECTED} == 0)"
 """Token expiry of connected accounts; a revoked token is worthless before it expires."""
@@ -26,6 +29,16 @@ ACCOUNT_LEGEND = "{{username}} ({{platform}})"
 
 def _max_by_account(selector: str) -> str:
     return f"max by ({', '.join(ACCOUNT)}) ({selector})"
+
+
+def _health() -> str:
+    """Return the health of the accounts as a number, for HEALTH_MAPPINGS."""
+    numbers = {"healthy": 0, "warning": 1, "error": 2}
+    states = (
+        f"{number} * {selector('late_account_health', status=status, **ACCOUNT_MATCHER)}"
+        for status, number in numbers.items()
+    )
+    return with_username(f"max by (job, instance, {', '.join(ACCOUNT)}) ({' or '.join(states)})")
 
 
 def _log_increase(window: str, status: str) -> str:
@@ -41,8 +54,9 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 101,
                 "Accounts",
-                "Accounts seen in a log. The exporter reports none if --metrics.max-accounts is 0.",
-                4,
+                "Accounts seen in a log or listed by the API. The exporter reports none if --metrics.max-accounts"
+                " is 0.",
+                3,
                 4,
             ),
             or_zero(f"count({_max_by_account(selector('late_account_info', **ACCOUNT_MATCHER))})"),
@@ -52,7 +66,7 @@ STATUS_ROW = PanelRow(
                 102,
                 "Failing",
                 f"Accounts whose last {thresholds.CONSECUTIVE_FAILURES} or more attempts all failed.",
-                4,
+                3,
                 4,
             ),
             f"sum({_max_by_account(CONSECUTIVE_FAILURES)} >= bool {thresholds.CONSECUTIVE_FAILURES})",
@@ -60,10 +74,37 @@ STATUS_ROW = PanelRow(
         ),
         panels.stat_panel(
             PanelFrame(
-                103, "Disconnected", "Accounts that are disconnected according to their newest connection log.", 4, 4
+                103,
+                "Disconnected",
+                "Accounts that are disconnected according to the API, or else to their newest connection log.",
+                3,
+                4,
             ),
             f"sum({_max_by_account(CONNECTED)} == bool 0)",
             steps=thresholds.WARNING_ABOVE_ZERO,
+        ),
+        panels.stat_panel(
+            PanelFrame(
+                107,
+                "To reconnect",
+                "Accounts that must be connected again according to the API.",
+                3,
+                4,
+            ),
+            f"sum({_max_by_account(NEEDS_RECONNECT)})",
+            steps=thresholds.WARNING_ABOVE_ZERO,
+            no_value=("Unknown", MUTED),
+        ),
+        panels.stat_panel(
+            PanelFrame(
+                108,
+                "Cooling down",
+                "Accounts that are rate limited, so that their posts wait or fail.",
+                3,
+                4,
+            ),
+            or_zero(f"sum({_max_by_account(COOLDOWN)} > bool time())"),
+            steps=thresholds.NOTICE_ABOVE_ZERO,
         ),
         panels.stat_panel(
             PanelFrame(
@@ -71,7 +112,7 @@ STATUS_ROW = PanelRow(
                 "Next token expiry",
                 "Time until the first known access token of a connected account expires. Zernio renews many"
                 " tokens itself; watch for tokens in the table below that stay close to 0.",
-                4,
+                3,
                 4,
             ),
             f"min({TOKEN_EXPIRY} - time()) / {thresholds.DAY}",
@@ -81,12 +122,12 @@ STATUS_ROW = PanelRow(
             no_value=("Unknown", MUTED),
         ),
         panels.stat_panel(
-            PanelFrame(105, "Connect failures, 24 h", "Connection failures logged in the last 24 hours.", 4, 4),
+            PanelFrame(105, "Connect failures", "Connection failures logged in the last 24 hours.", 3, 4),
             or_zero(increase(FAILURES, "24h")),
             decimals=0,
         ),
         panels.stat_panel(
-            PanelFrame(106, "Last connection log", "Time since the newest connection log was created.", 4, 4),
+            PanelFrame(106, "Last connection", "Time since the newest connection log was created.", 3, 4),
             age(f"max({selector('late_connection_last_event_timestamp_seconds')})"),
             unit="s",
             decimals=0,
@@ -95,17 +136,60 @@ STATUS_ROW = PanelRow(
     ),
 )
 
+HEALTH_ROW = PanelRow(
+    500,
+    "Health of the accounts",
+    (
+        panels.table_panel(
+            PanelFrame(
+                501,
+                "Health",
+                "Whether each account can be published to, as the API reports it. A dash means that the API does"
+                " not say, or that the account is not in the status feed; Connected and Token left then come"
+                " from the newest connection log.",
+                24,
+                11,
+            ),
+            Column(title="Account", label="username"),
+            Column(title="Platform", label="platform", width=130),
+            Column(title="Workspace", label="workspace", width=120),
+            Column(title="Health", expr=_health(), mappings=panels.HEALTH_MAPPINGS, width=110),
+            Column(title="Can post", expr=with_username(CAN_POST), mappings=panels.YES_MAPPINGS, width=100),
+            Column(
+                title="Reconnect", expr=with_username(NEEDS_RECONNECT), mappings=panels.RECONNECT_MAPPINGS, width=110
+            ),
+            Column(title="Connected", expr=with_username(CONNECTED), mappings=panels.CONNECTED_MAPPINGS, width=130),
+            Column(
+                title="Cooldown left",
+                expr=f"{with_username(COOLDOWN)} - time() > 0",
+                unit="s",
+                decimals=0,
+                width=125,
+            ),
+            Column(
+                title="Token left",
+                expr=f"({with_username(TOKEN_EXPIRY)} - time()) / {thresholds.DAY}",
+                unit=panels.DAYS,
+                decimals=1,
+                steps=thresholds.TOKEN_DAYS_LEFT,
+                width=130,
+            ),
+            Column(title="Account id", label="account_id", width=230),
+            sort=("Health", "Cooldown left"),
+            no_value="No accounts",
+        ),
+    ),
+)
+
 TABLE_ROW = PanelRow(
     200,
-    "Accounts",
+    "Publishing by account",
     (
         panels.table_panel(
             PanelFrame(
                 201,
                 "Accounts",
-                "Current state of each account. Click a platform for details. A dash under Connected means"
-                " that no connection log of the account was seen, because it is older than the logs that the API keeps;"
-                " a dash under Token left means the same, or that the account is disconnected.",
+                "Publish attempts of each account. Click a platform for details.",
                 24,
                 13,
             ),
@@ -133,15 +217,6 @@ TABLE_ROW = PanelRow(
             ),
             Column(title="Succeeded, 24 h", expr=_log_increase("24h", "success"), decimals=0, width=140),
             Column(title="Failed, 24 h", expr=_log_increase("24h", "failed"), decimals=0, width=120),
-            Column(title="Connected", expr=with_username(CONNECTED), mappings=panels.CONNECTED_MAPPINGS, width=130),
-            Column(
-                title="Token left",
-                expr=f"({with_username(TOKEN_EXPIRY)} - time()) / {thresholds.DAY}",
-                unit=panels.DAYS,
-                decimals=1,
-                steps=thresholds.TOKEN_DAYS_LEFT,
-                width=130,
-            ),
             Column(title="Account id", label="account_id", width=230),
             sort="Consecutive failures",
             no_value="No accounts",
@@ -239,6 +314,6 @@ DASHBOARD = DashboardSpec(
     uid=ACCOUNTS,
     title="Late / Accounts",
     description="Failing accounts, and accounts that need to be reconnected.",
-    rows=(STATUS_ROW, TABLE_ROW, HISTORY_ROW, CONNECTIONS_ROW),
+    rows=(STATUS_ROW, HEALTH_ROW, TABLE_ROW, HISTORY_ROW, CONNECTIONS_ROW),
     has_account_variable=True,
 )

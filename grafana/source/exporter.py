@@ -43,6 +43,7 @@ COVERAGE = selector("late_exporter_coverage_start_timestamp_seconds")
 REQUESTS = selector("late_exporter_api_requests_total")
 QUOTA_LIMIT = selector("late_exporter_api_quota_limit")
 QUOTA_REMAINING = selector("late_exporter_api_quota_remaining")
+CUSTOMER_REQUESTS = selector("late_exporter_api_quota_customer_requests")
 THROTTLED_SECONDS = selector("late_exporter_api_throttled_seconds_total")
 LAST_SCAN = selector("late_exporter_reconcile_last_completed_timestamp_seconds")
 LAST_AUDIT = selector("late_exporter_audit_last_completed_timestamp_seconds")
@@ -51,6 +52,11 @@ LAG = "late_exporter_log_lag_seconds"
 WEBHOOK_LAG = "late_exporter_webhook_lag_seconds"
 NO_WEBHOOKS = "No webhooks"
 REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
+LAST_REFRESH = selector("late_exporter_status_feed_last_refresh_timestamp_seconds")
+
+
+def _disabled(reason: str) -> str:
+    return f"(max by (workspace, feed) ({selector('late_exporter_status_feed_disabled', reason=reason)}) == 1)"
 
 
 STATUS_ROW = PanelRow(
@@ -138,7 +144,7 @@ POLL_ROW = PanelRow(
                 202,
                 "Polls by outcome",
                 "Polls per minute. unauthorized: the API key; rate_limited, unavailable, bad_payload: the"
-                " API; store_error: the state file.",
+                " API; generation_mismatch: a switch of the API generation; store_error: the state file.",
                 8,
                 8,
             ),
@@ -223,17 +229,78 @@ API_ROW = PanelRow(
             PanelFrame(
                 303,
                 "Quota and throttling",
-                "Share of the API key's requests per minute that is left, and share of the time that requests"
-                " waited for the exporter's quota share.",
+                "Share of the API key's requests per minute that is left, share that other users of the key take,"
+                " and share of the time that requests of the exporter waited.",
                 8,
                 8,
             ),
             Query(f"min by (workspace) ({QUOTA_REMAINING} / {QUOTA_LIMIT})", "{{workspace}}: left"),
+            Query(f"max by (workspace) ({CUSTOMER_REQUESTS} / {QUOTA_LIMIT})", "{{workspace}}: other users"),
             Query(sum_by(rate(THROTTLED_SECONDS), "workspace"), "{{workspace}}: throttled"),
             unit="percentunit",
-            colors={"/: left$/": "#3B82F6", "/: throttled$/": "#EC4899"},
+            colors={"/: left$/": "#3B82F6", "/: other users$/": "#94A3B8", "/: throttled$/": "#EC4899"},
             threshold_lines=((None, "transparent"), (thresholds.QUOTA_LEFT_WARNING, "orange")),
             axis=panels.Axis(hard_max=1),
+        ),
+        panels.state_timeline(
+            PanelFrame(
+                304,
+                "Status feeds",
+                "Whether the last refresh of each status feed succeeded. A feed is switched off if the key lacks the"
+                " right to it (forbidden) or the API does not have it (not found), and tried again hourly.",
+                8,
+                8,
+            ),
+            Query(
+                f"3 * {_disabled('not_found')} or 2 * {_disabled('forbidden')}"
+                f" or min by (workspace, feed) ({selector('late_exporter_status_feed_up')})",
+                FEED_LEGEND,
+            ),
+            panels.STATUS_FEED_MAPPINGS,
+            no_value="Status feeds are not read",
+        ),
+        panels.table_panel(
+            PanelFrame(
+                305,
+                "API generations",
+                "Generation of the API that is read, and whether the other one has newer logs, which are then not"
+                " counted.",
+                8,
+                8,
+            ),
+            Column(title="Workspace", label="workspace"),
+            Column(title="Generation", label="generation", width=100),
+            Column(
+                title="In use",
+                expr=f"max by (workspace, generation) ({selector('late_exporter_api_generation_info')})",
+                mappings=panels.GENERATION_MAPPINGS,
+                width=70,
+            ),
+            Column(
+                title="Unread",
+                expr=f"max by (workspace, generation) ({selector('late_exporter_api_generation_unread')})",
+                mappings=panels.UNREAD_MAPPINGS,
+                width=75,
+            ),
+            no_value="Unknown",
+        ),
+        panels.table_panel(
+            PanelFrame(
+                306,
+                "Refreshes",
+                "Last successful refresh of each status feed.",
+                8,
+                8,
+            ),
+            Column(title="Workspace", label="workspace"),
+            Column(title="Feed", label="feed", width=105),
+            Column(
+                title="Last refresh",
+                expr=f"1000 * max by (workspace, feed) ({LAST_REFRESH})",
+                unit="dateTimeFromNow",
+                width=148,
+            ),
+            no_value="Status feeds are not read",
         ),
     ),
 )
@@ -338,7 +405,7 @@ EXACTNESS_ROW = PanelRow(
             PanelFrame(
                 408,
                 "Stored logs by workspace",
-                "Grows with the number of posts; logs are pruned eight days after their creation.",
+                "Grows with the number of posts; logs are pruned a day after the API deletes them.",
                 12,
                 8,
             ),
@@ -357,7 +424,7 @@ SCHEMA_DRIFT_ROW = PanelRow(
                 431,
                 "Fields that differ from the documentation",
                 "Logs in the last 24 hours with an unknown or missing field, or with a field of another type"
-                " than documented. Expected: none. The exporter logs a sample of each.",
+                " or value than documented. Expected: none. The exporter logs a sample of each.",
                 24,
                 6,
             ),
@@ -513,6 +580,39 @@ WEBHOOK_ROW = PanelRow(
             unit="s",
             colors=QUANTILES,
             no_value=NO_WEBHOOKS,
+        ),
+        panels.table_panel(
+            PanelFrame(
+                480,
+                "Webhooks at the API",
+                "Webhooks that are set up at the API, for this exporter or for others. One that keeps failing is"
+                " switched off after three days.",
+                24,
+                6,
+            ),
+            Column(title="Workspace", label="workspace", width=160),
+            Column(title="Webhook", label="webhook"),
+            Column(
+                title="State",
+                expr=f"max by (workspace, webhook) ({selector('late_webhook_active')})",
+                mappings=panels.WEBHOOK_MAPPINGS,
+                width=130,
+            ),
+            Column(
+                title="Failed deliveries in a row",
+                expr=f"max by (workspace, webhook) ({selector('late_webhook_consecutive_failures')})",
+                decimals=0,
+                steps=thresholds.NOTICE_ABOVE_ZERO,
+                width=200,
+            ),
+            Column(
+                title="Last event",
+                expr=f"1000 * max by (workspace, webhook) ({selector('late_webhook_last_fired_timestamp_seconds')})",
+                unit="dateTimeFromNow",
+                width=160,
+            ),
+            sort="Failed deliveries in a row",
+            no_value="None, or the status feed webhooks is not read",
         ),
     ),
 )

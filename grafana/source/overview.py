@@ -6,7 +6,7 @@ from grafana_foundation_sdk.models.common import BigValueTextMode
 
 from grafana.source import panels, thresholds
 from grafana.source.layout import ACCOUNTS, EXPORTER, OVERVIEW, PLATFORM, DashboardSpec, PanelRow, dashboard_url
-from grafana.source.palette import BAD, CATEGORIES, MUTED, PLATFORMS, STATUSES, WARNING
+from grafana.source.palette import BAD, CATEGORIES, MUTED, PLATFORMS, POSTS, STATUSES, WARNING
 from grafana.source.panels import PER_MINUTE, Column, PanelFrame
 from grafana.source.queries import (
     ALERTS_FIRING,
@@ -18,6 +18,7 @@ from grafana.source.queries import (
     age,
     firing_alerts,
     increase,
+    or_zero,
     per_minute,
     per_minute_nonzero,
     quantile,
@@ -33,6 +34,9 @@ DURATION = "late_publishing_duration_seconds"
 FINAL_ATTEMPTS = {"action": "~publish|retry", "status": "~success|failed"}
 PLATFORM_LINK = dashboard_url(PLATFORM, platform="${__data.fields.platform:percentencode}")
 CONSECUTIVE_FAILURES = selector("late_account_consecutive_failures")
+OLDEST_SCHEDULED = selector("late_posts_oldest_scheduled_timestamp_seconds")
+COOLDOWN = selector("late_account_cooldown_until_timestamp_seconds")
+UNKNOWN = ("Unknown", MUTED)
 
 
 def _firing_count(severity: str) -> str:
@@ -149,6 +153,121 @@ STATUS_ROW = PanelRow(
     ),
 )
 
+WORKSPACE_ROW = PanelRow(
+    600,
+    "Scheduled posts, accounts and plan, as reported by the API",
+    (
+        panels.stat_panel(
+            PanelFrame(
+                601,
+                "Plan",
+                "Whether the plan of every selected workspace is active. Nothing is published while it is suspended.",
+                4,
+                4,
+            ),
+            f"min({selector('late_workspace_active')})",
+            steps=thresholds.UP,
+            mappings=panels.PLAN_MAPPINGS,
+            no_value=UNKNOWN,
+        ),
+        panels.stat_panel(
+            PanelFrame(
+                602,
+                "Overdue by",
+                "How long ago the earliest scheduled post should have been started; 0 if it is due later. It grows"
+                " until the next refresh of the status feed.",
+                4,
+                4,
+            ),
+            age(f"min({OLDEST_SCHEDULED})"),
+            unit="s",
+            decimals=0,
+            steps=thresholds.POSTS_OVERDUE,
+            no_value=("None scheduled", MUTED),
+        ),
+        panels.stat_panel(
+            PanelFrame(
+                603,
+                "Publishing since",
+                "How long ago the earliest post that is being published now was due.",
+                4,
+                4,
+            ),
+            age(f"min({selector('late_posts_oldest_publishing_timestamp_seconds')})"),
+            unit="s",
+            decimals=0,
+            steps=thresholds.POSTS_STUCK,
+            no_value=("None", MUTED),
+        ),
+        panels.stat_panel(
+            PanelFrame(
+                604,
+                "Accounts to reconnect",
+                "Accounts that must be connected again according to the API. Nothing is published to them.",
+                4,
+                4,
+            ),
+            f"sum(max by (workspace, platform, account_id) ({selector('late_account_needs_reconnect')}))",
+            steps=thresholds.WARNING_ABOVE_ZERO,
+            no_value=UNKNOWN,
+            link=dashboard_url(ACCOUNTS),
+        ),
+        panels.stat_panel(
+            PanelFrame(
+                605,
+                "Accounts cooling down",
+                "Accounts that are rate limited, so that their posts wait or fail.",
+                4,
+                4,
+            ),
+            or_zero(f"sum(max by (workspace, platform, account_id) ({COOLDOWN}) > bool time())"),
+            steps=thresholds.NOTICE_ABOVE_ZERO,
+            link=dashboard_url(ACCOUNTS),
+        ),
+        panels.stat_panel(
+            PanelFrame(
+                606,
+                "Spending limit used",
+                "Share of the spending limit of this billing period that is used, of the limit that is used most.",
+                4,
+                4,
+            ),
+            f"max({selector('late_workspace_spend_ratio')})",
+            unit="percentunit",
+            decimals=0,
+            steps=thresholds.SPEND,
+            no_value=("No limit", MUTED),
+        ),
+        panels.line_chart(
+            PanelFrame(
+                607,
+                "Posts in the queue",
+                "Posts that are scheduled or being published.",
+                16,
+                8,
+            ),
+            Query(f"sum by (status) ({selector('late_posts', status='~scheduled|publishing')})", "{{status}}"),
+            unit="short",
+            colors=POSTS,
+            stepped=True,
+            no_value="Unknown: the status feed posts is not read",
+        ),
+        panels.table_panel(
+            PanelFrame(608, "Posts by status", "Current number of posts in each status.", 8, 8),
+            Column(title="Workspace", label="workspace"),
+            Column(title="Status", label="status", width=110),
+            Column(
+                title="Posts",
+                expr=f"max by (workspace, status) ({selector('late_posts')})",
+                decimals=0,
+                width=110,
+            ),
+            sort="Posts",
+            no_value="Unknown",
+        ),
+    ),
+)
+
 TIMELINE_ROW = PanelRow(
     200,
     "Platforms, alerts and accounts",
@@ -161,7 +280,7 @@ TIMELINE_ROW = PanelRow(
                 f" {OBJECTIVE}. Poor or failing: the monthly error budget burns {thresholds.SLOW_BURN:g} or"
                 f" {thresholds.FAST_BURN:g} times too fast. Blank: no posts.",
                 15,
-                15,
+                17,
             ),
             Query(success_ratio("1h", "platform"), "{{platform}}"),
             panels.SUCCESS_MAPPINGS,
@@ -173,7 +292,7 @@ TIMELINE_ROW = PanelRow(
                 "Firing late-exporter alerts. Since: when the alert, or the first of several, became pending."
                 " Rules and runbooks are shipped with the exporter.",
                 9,
-                8,
+                10,
             ),
             Column(title="Alert", label="alertname"),
             Column(title="Severity", label="severity", width=80),
@@ -281,9 +400,9 @@ FAILURE_ROW = PanelRow(
             PanelFrame(
                 401,
                 "Failures by category",
-                "Failed logs per minute by cause. auth_expired: reconnect the account; user_content,"
-                " media_error: fix the post; rate_limited, platform_rejected, system: the platform is at"
-                " fault.",
+                "Failed logs per minute by cause. auth_expired, account_issue: the account; user_content,"
+                " user_abuse: the post; platform_rejected, platform_error, platform_rate_limit,"
+                " quota_exhausted: the platform or its limits; system_error: the API.",
                 12,
                 8,
             ),
@@ -382,5 +501,5 @@ DASHBOARD = DashboardSpec(
     uid=OVERVIEW,
     title="Late / Overview",
     description="Whether publishing through Zernio works, and if not, since when, where and why.",
-    rows=(STATUS_ROW, TIMELINE_ROW, RED_METHOD_ROW, FAILURE_ROW, TABLE_ROW),
+    rows=(STATUS_ROW, WORKSPACE_ROW, TIMELINE_ROW, RED_METHOD_ROW, FAILURE_ROW, TABLE_ROW),
 )

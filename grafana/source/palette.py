@@ -18,6 +18,7 @@ __all__ = [
     "NOTICE",
     "OUTCOMES",
     "PLATFORMS",
+    "POSTS",
     "QUANTILES",
     "REJECTION_REASONS",
     "STATUSES",
@@ -38,6 +39,7 @@ STATUSES: Mapping[str, str] = {
     "skipped": MUTED,
     "unknown": "purple",
 }
+POSTS: Mapping[str, str] = {"scheduled": "#3B82F6", "publishing": "#A78BFA"}
 ACTIONS: Mapping[str, str] = {
     "publish": "#3B82F6",
     "retry": "#F59E0B",
@@ -48,11 +50,14 @@ ACTIONS: Mapping[str, str] = {
 }
 CATEGORIES: Mapping[str, str] = {
     "auth_expired": "#A78BFA",
-    "rate_limited": "#EC4899",
+    "account_issue": "#6366F1",
     "user_content": "#EAB308",
-    "media_error": "#38BDF8",
+    "user_abuse": "#B45309",
     "platform_rejected": "#F97316",
-    "system": "#DC2626",
+    "platform_error": "#DC2626",
+    "platform_rate_limit": "#EC4899",
+    "quota_exhausted": "#F9A8D4",
+    "system_error": "#38BDF8",
     "unknown": MUTED,
 }
 STATUS_CODES: Mapping[str, str] = {
@@ -75,6 +80,7 @@ OUTCOMES: Mapping[str, str] = {
     "rate_limited": "#EC4899",
     "unavailable": BAD,
     "bad_payload": "#F97316",
+    "generation_mismatch": "#BE185D",
     "store_error": "#EAB308",
 }
 CONNECTION_EVENTS: Mapping[str, str] = {

@@ -24,13 +24,21 @@ __all__ = [
     "COUNT",
     "DATASOURCE",
     "DAYS",
+    "GENERATION_MAPPINGS",
+    "HEALTH_MAPPINGS",
     "LOGARITHMIC_AXIS",
     "MIN_INTERVAL",
     "PER_MINUTE",
+    "PLAN_MAPPINGS",
     "RATIO_AXIS",
+    "RECONNECT_MAPPINGS",
     "RELOAD_MAPPINGS",
+    "STATUS_FEED_MAPPINGS",
     "SUCCESS_MAPPINGS",
+    "UNREAD_MAPPINGS",
     "UP_MAPPINGS",
+    "WEBHOOK_MAPPINGS",
+    "YES_MAPPINGS",
     "Axis",
     "Column",
     "PanelFrame",
@@ -110,6 +118,25 @@ LOGARITHMIC_AXIS = Axis(logarithmic=True)
 
 RELOAD_MAPPINGS = (ValueMapping(0, "Failed", BAD), ValueMapping(1, "Loaded", GOOD))
 UP_MAPPINGS = (ValueMapping(0, "Down", BAD), ValueMapping(1, "Up", GOOD))
+PLAN_MAPPINGS = (ValueMapping(0, "Suspended", BAD), ValueMapping(1, "Active", GOOD))
+YES_MAPPINGS = (ValueMapping(0, "No", WARNING), ValueMapping(1, "Yes", GOOD))
+RECONNECT_MAPPINGS = (ValueMapping(0, "No", MUTED), ValueMapping(1, "Needed", WARNING))
+HEALTH_MAPPINGS = (
+    ValueMapping(0, "Healthy", GOOD),
+    ValueMapping(1, "Warning", NOTICE),
+    ValueMapping(2, "Error", WARNING),
+)
+GENERATION_MAPPINGS = (ValueMapping(0, "No", MUTED), ValueMapping(1, "Yes", NEUTRAL))
+UNREAD_MAPPINGS = (ValueMapping(0, "No", GOOD), ValueMapping(1, "Yes", BAD))
+WEBHOOK_MAPPINGS = (ValueMapping(0, "Switched off", WARNING), ValueMapping(1, "Active", GOOD))
+STATUS_FEED_MAPPINGS = (
+    ValueMapping(0, "Failed", BAD),
+    ValueMapping(1, "Up", GOOD),
+    ValueMapping(2, "Off: forbidden", NOTICE),
+    ValueMapping(3, "Off: not found", MUTED),
+)
+"""States of a status feed; a feed that the API refuses or lacks is switched off."""
+
 CONNECTED_MAPPINGS = (ValueMapping(0, "Disconnected", WARNING), ValueMapping(1, "Connected", GOOD))
 SUCCESS_MAPPINGS = (
     # The first range wins at a shared boundary.
@@ -315,7 +342,11 @@ def state_timeline(
 
 
 def table_panel(
-    frame: PanelFrame, *columns: Column, sort: str = "", descending: bool = True, no_value: str = NO_DATA
+    frame: PanelFrame,
+    *columns: Column,
+    sort: str | Sequence[str] = "",
+    descending: bool = True,
+    no_value: str = NO_DATA,
 ) -> dashboard.Panel:
     """Return a table of current values; columns keep their order, and other labels are dropped."""
     values = [column for column in columns if column.expr]
@@ -337,7 +368,8 @@ def table_panel(
     )
     panel.show_header(show_header=True).cell_height(common.TableCellHeight.SM).filterable(filterable=False)
     if sort:
-        panel.sort_by([parts.TableSortByFieldState().display_name(sort).desc(desc=descending)])
+        titles = (sort,) if isinstance(sort, str) else sort
+        panel.sort_by([parts.TableSortByFieldState().display_name(title).desc(desc=descending) for title in titles])
     return panel.build()
 
 

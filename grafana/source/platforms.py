@@ -164,9 +164,9 @@ FAILURE_ROW = PanelRow(
             PanelFrame(
                 301,
                 "Failures by category",
-                "Failed logs per minute by cause. auth_expired: reconnect the account; user_content,"
-                " media_error: fix the post; rate_limited, platform_rejected, system: the platform is at"
-                " fault.",
+                "Failed logs per minute by cause. auth_expired, account_issue: the account; user_content,"
+                " user_abuse: the post; platform_rejected, platform_error, platform_rate_limit,"
+                " quota_exhausted: the platform or its limits; system_error: the API.",
                 8,
                 8,
             ),

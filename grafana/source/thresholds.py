@@ -11,8 +11,11 @@ from deploy.prometheus.thresholds import (
     DATA_AGE_WARNING_SECONDS,
     DAY,
     FAST_BURN,
+    POSTS_OVERDUE_SECONDS,
+    POSTS_STUCK_SECONDS,
     QUOTA_LEFT_WARNING,
     SLOW_BURN,
+    SPEND_RATIO,
     SUCCESS_OBJECTIVE,
     TOKEN_LEFT_CRITICAL_SECONDS,
     TOKEN_LEFT_WARNING_SECONDS,
@@ -32,9 +35,16 @@ __all__ = [
     "FAILURE_STREAK",
     "FAST_BURN",
     "NEUTRAL_STEPS",
+    "NOTICE_ABOVE_ZERO",
+    "POSTS_OVERDUE",
+    "POSTS_OVERDUE_SECONDS",
+    "POSTS_STUCK",
+    "POSTS_STUCK_SECONDS",
     "QUOTA_LEFT",
     "QUOTA_LEFT_WARNING",
     "SLOW_BURN",
+    "SPEND",
+    "SPEND_RATIO",
     "SUCCESS",
     "SUCCESS_OBJECTIVE",
     "TOKEN_DAYS_LEFT",
@@ -68,6 +78,9 @@ SUCCESS: Steps = (
 )
 AUDIT_AGE: Steps = ((None, GOOD), (AUDIT_AGE_SECONDS, WARNING))
 DATA_AGE: Steps = ((None, GOOD), (DATA_AGE_WARNING_SECONDS, WARNING), (DATA_AGE_CRITICAL_SECONDS, BAD))
+POSTS_OVERDUE: Steps = ((None, GOOD), (POSTS_OVERDUE_SECONDS, WARNING), (POSTS_STUCK_SECONDS, BAD))
+POSTS_STUCK: Steps = ((None, GOOD), (POSTS_STUCK_SECONDS, WARNING))
+SPEND: Steps = ((None, GOOD), (SPEND_RATIO, WARNING))
 QUOTA_LEFT: Steps = ((None, WARNING), (QUOTA_LEFT_WARNING, GOOD))
 FAILURE_STREAK: Steps = ((None, GOOD), (1, NOTICE), (CONSECUTIVE_FAILURES, WARNING))
 TOKEN_DAYS_LEFT: Steps = (
@@ -77,6 +90,9 @@ TOKEN_DAYS_LEFT: Steps = (
 )
 WARNING_ABOVE_ZERO: Steps = ((None, GOOD), (1, WARNING))
 """For counts that deserve attention above 0."""
+
+NOTICE_ABOVE_ZERO: Steps = ((None, GOOD), (1, NOTICE))
+"""For counts that are ordinary for a while."""
 
 BAD_ABOVE_ZERO: Steps = ((None, GOOD), (1, BAD))
 """For counts that must be 0."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote
 
-from late_exporter.errors import EndpointNotFound
+from late_exporter.errors import ApiUnavailable, BadPayload, EndpointNotFound
 from late_exporter.format import iso_time
 from late_exporter.model import DAY_MS, PAGE_SIZE, Feed, LogPage
 from late_exporter.protocols import Client
@@ -40,6 +40,8 @@ async def fetch_page(
 ) -> PageResponse:
     """Request one page of a log list, from all days that the API keeps unless ``filters`` has ``days``.
 
+    If the workspace is limited to a profile, so is the list.
+
     ``created_after`` and ``created_before`` are times in milliseconds and need ``feed.supports_time_filter``.
 
     Raises:
@@ -48,14 +50,20 @@ async def fetch_page(
     """
     params: dict[str, str | int] = {**feed.query, "days": feed.retention // DAY_MS, "limit": PAGE_SIZE, "skip": skip}
     params.update(filters or {})
+    if client.profile_id is not None:
+        _require_profiles(feed)
+        params["profileId"] = client.profile_id
     if created_after is not None:
         params["from"] = _api_time(created_after)
     if created_before is not None:
         params["to"] = _api_time(created_before)
     response = await client.get(feed.path, params, path_template=feed.path)
     if response is None:
-        raise EndpointNotFound(f"404: the API has no {feed.path}")
-    return PageResponse(feed.parse(response.body), response.body, response.date)
+        raise EndpointNotFound(f"404: the API has no {feed.path}", status=404)
+    page = feed.parse(response.body)
+    if client.profile_id is not None:
+        _check_profiles(page, client.profile_id)
+    return PageResponse(page, response.body, response.date)
 
 
 async def fetch_post(client: Client, feed: Feed, post_id: str) -> PageResponse | None:
@@ -64,6 +72,8 @@ async def fetch_post(client: Client, feed: Feed, post_id: str) -> PageResponse |
     Raises:
         ApiError: The request failed, or the response is not a list of logs.
     """
+    if client.profile_id is not None:
+        _require_profiles(feed)
     path_template = feed.post_path or ""
     path = path_template.replace("{postId}", quote(post_id, safe=""))
     response = await client.get(path, {"limit": PAGE_SIZE}, path_template=path_template)
@@ -76,6 +86,25 @@ def is_post_id(text: str) -> bool:
     """Return whether a user's text is usable as the id of a post in a path."""
     # Dots move through a path even if they are quoted.
     return bool(text.strip(".")) and len(text) <= MAX_ID_LENGTH and text.isprintable()
+
+
+def _require_profiles(feed: Feed) -> None:
+    if feed.generation == "late":
+        raise ApiUnavailable(
+            "API generation late has no profiles: remove profile_id and use a key that is limited to the profile, or "
+            "use --api.generation zernio",
+            status=404,
+        )
+
+
+def _check_profiles(page: LogPage, profile_id: str) -> None:
+    """Raise BadPayload if the API ignored ``profileId``, so that logs of other profiles would count."""
+    other = next((entry.profile_id for entry in page.entries if entry.profile_id not in (None, profile_id)), None)
+    if other is not None:
+        raise BadPayload(
+            f"the API does not filter by profile: it returned a log of profile {other}, but profile_id is "
+            f"{profile_id}; check profile_id, or remove it and use a key that is limited to the profile"
+        )
 
 
 def _api_time(millis: int) -> str:

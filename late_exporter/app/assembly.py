@@ -16,6 +16,8 @@ from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder, StoreThread
 from late_exporter.ingest.reporter import PollReporter
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
+from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
+from late_exporter.ingest.status_publisher import StatusPublisher
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -53,12 +55,20 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
+class StatusSource(NamedTuple):
+    """Configuration of the status feeds of a workspace, and the pace of those that share its key."""
+
+    config: StatusConfig
+    pace: StatusPace
+
+
 class ApiConnection(NamedTuple):
-    """API client of a workspace, the generation of its API, and its webhooks if there are any."""
+    """API client of a workspace, the generation of its API, and its webhooks and status feeds if there are any."""
 
     client: Client
     generation: ApiGeneration
     webhook_stats: WebhookStats | None = None
+    status: StatusSource | None = None
 
 
 class Pipeline:
@@ -89,6 +99,7 @@ class Pipeline:
         self.exposition = exposition if exposition is not None else create_exposition(config)
         self.registry = SeriesRegistry(config.visible_families, self.exposition)
         self.pollers: dict[str, dict[str, Poller]] = {}
+        self.status_pollers: dict[str, StatusPoller] = {}
         self.poll_config = config.poll
 
     async def add_workspaces(self, connections: Mapping[str, ApiConnection]) -> None:
@@ -116,12 +127,17 @@ class Pipeline:
                 recorder = self._create_recorder(scope, states[scope], connection.generation, backlog)
                 pollers[feed] = self._create_poller(scope, recorder, connection, last_audit(restored, scope))
             self.pollers[workspace] = pollers
+            if connection.status is not None:
+                self.status_pollers[workspace] = self._create_status_poller(
+                    workspace, connection.client, connection.status, backlog
+                )
             if connection.webhook_stats is not None:
                 connection.webhook_stats.wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
 
     def remove_workspace(self, workspace: str) -> None:
         """Remove the pollers and series of a workspace; its state stays in the store."""
         del self.pollers[workspace]
+        self.status_pollers.pop(workspace, None)
         self.registry.remove_workspace(workspace)
         self._label_limiter.remove_workspace(workspace)
 
@@ -143,7 +159,7 @@ class Pipeline:
     def _create_poller(
         self, scope: Scope, recorder: FeedRecorder, connection: ApiConnection, last_audit_at: float
     ) -> Poller:
-        client, generation, webhook_stats = connection
+        client, generation, webhook_stats, _ = connection
         runtime, logger = self._runtime, self._create_logger(scope)
         fetcher = Fetcher(
             recorder.feed, client=client, generation=generation, recorder=recorder, logger=logger, clock=runtime.clock
@@ -164,6 +180,22 @@ class Pipeline:
             runtime=runtime,
             webhook_stats=webhook_stats,
             wait_published=self._wait_published,
+        )
+
+    def _create_status_poller(
+        self, workspace: str, client: Client, source: StatusSource, backlog: list[Increment]
+    ) -> StatusPoller:
+        publisher = StatusPublisher(
+            workspace, label_limiter=self._label_limiter, registry=self.registry, defer=backlog.extend
+        )
+        return StatusPoller(
+            workspace,
+            publisher,
+            client=client,
+            config=source.config,
+            pace=source.pace,
+            runtime=self._runtime,
+            logger=self._create_logger(Scope(workspace, "status")),
         )
 
 

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import ApiKey
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, create_exposition
+from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource, create_exposition
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.types import SecretFile
 from late_exporter.errors import LateError
@@ -22,13 +22,16 @@ from late_exporter.exposition.publisher import Publisher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import StoreThread
 from late_exporter.ingest.schedule import PollConfig
+from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats
 from late_exporter.metrics.catalogue import build_catalogue
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Client, Logger, Offload
-from late_exporter.status import FeedHealth, WorkspaceHealth
+from late_exporter.status import FeedHealth, WorkspaceHealth, WorkspaceStatus
 from late_exporter.store import Store
+
+SAME_LOGS = "the workspace has the same key as another one, and counts the same logs; give each a profile_id"
 
 
 @dataclass
@@ -38,10 +41,20 @@ class WorkspacePollers:
     workspace: Workspace
     client: Client
     pollers: list[Poller]
+    status: StatusPoller
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        self.tasks = [group.create_task(poller.run()) for poller in self.pollers]
+        loops = [*(poller.run() for poller in self.pollers), self.status.run(), self.status.expire()]
+        self.tasks = [group.create_task(loop) for loop in loops]
+
+    async def catch_up(self) -> bool:
+        """Poll until nothing is left to read, and refresh the status feeds once; return whether all polls succeeded."""
+        results = await asyncio.gather(*(poller.catch_up() for poller in self.pollers))
+        await self.status.refresh()
+        for poller in self.pollers:
+            await poller.save_requests()
+        return all(result.error is None for result in results)
 
     async def stop(self) -> None:
         """Stop polling, once commits in progress are complete."""
@@ -77,6 +90,7 @@ class Exporter:
         self.workspaces: dict[str, WorkspacePollers] = {}
         self.webhook_receiver = _create_receiver(settings)
         self._request_budgets: dict[str, RequestBudget] = {}
+        self._status_paces: dict[str, StatusPace] = {}
         self._task_group: asyncio.TaskGroup | None = None
 
     @property
@@ -87,6 +101,8 @@ class Exporter:
         """Load the state of all workspaces and publish it."""
         self.registry.set_gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
         await self._add_workspaces(self._settings.workspaces)
+        for first, second in self._settings.workspaces_with_same_logs:
+            log.get_logger("late_exporter").warning(SAME_LOGS, workspace=second, other=first)
         await self.publisher.publish()
 
     def start(self, group: asyncio.TaskGroup) -> None:
@@ -96,9 +112,9 @@ class Exporter:
 
     async def catch_up(self) -> bool:
         """Poll every workspace until nothing is left to read; return whether all polls succeeded."""
-        pollers = [poller for workspace in self.workspaces.values() for poller in workspace.pollers]
-        results = await asyncio.gather(*(poller.catch_up() for poller in pollers))
-        return all(result.error is None for result in results)
+        results = await asyncio.gather(*(workspace.catch_up() for workspace in self.workspaces.values()))
+        await self.publisher.wait_published()
+        return all(results)
 
     async def reload(self, settings: Settings) -> None:
         """Apply other settings.
@@ -132,7 +148,8 @@ class Exporter:
         polling_changed |= previous.webhook.poll_interval != webhook.poll_interval
         for workspace in settings.workspaces:
             pollers = self.workspaces[workspace.name]
-            if not pollers.tasks or pollers.workspace != workspace or polling_changed:
+            status_changed = pollers.status.config != self._status_source(workspace).config
+            if not pollers.tasks or pollers.workspace != workspace or polling_changed or status_changed:
                 await pollers.stop()
                 self._restart(pollers, workspace)
         self.workspaces = {workspace.name: self.workspaces[workspace.name] for workspace in settings.workspaces}
@@ -142,11 +159,12 @@ class Exporter:
             WorkspaceHealth(
                 name=name,
                 base_url=pollers.workspace.base_url,
-                generation=pollers.pollers[0].generation if pollers.pollers else "",
+                generation=", ".join(sorted({poller.generation for poller in pollers.pollers})),
                 feeds=tuple(_redact(poller.health) for poller in pollers.pollers),
                 quota=pollers.client.quota,
                 platforms=self.registry.platform_health(name),
                 failing_accounts=self.registry.failing_accounts(name),
+                status=_redact_status(pollers.status.health),
             )
             for name, pollers in self.workspaces.items()
         ]
@@ -157,29 +175,46 @@ class Exporter:
             pollers.client, generation = self._connect(self._settings, workspace)
             for poller in pollers.pollers:
                 poller.reconfigure(pollers.client, generation, self._pipeline.poll_config)
+            pollers.status.reconfigure(pollers.client, *self._status_source(workspace))
         if self._task_group is not None:
             pollers.start(self._task_group)
 
     async def _add_workspaces(self, workspaces: Sequence[Workspace]) -> None:
         connections = {
             workspace.name: ApiConnection(
-                *self._connect(self._settings, workspace), self._create_webhook_stats(workspace)
+                *self._connect(self._settings, workspace),
+                self._create_webhook_stats(workspace),
+                self._status_source(workspace),
             )
             for workspace in workspaces
         }
         await self._pipeline.add_workspaces(connections)
         for workspace in workspaces:
-            client, _, webhook_stats = connections[workspace.name]
-            pollers = self._pipeline.pollers[workspace.name]
-            self.workspaces[workspace.name] = WorkspacePollers(workspace, client, list(pollers.values()))
+            client, webhook_stats = connections[workspace.name].client, connections[workspace.name].webhook_stats
+            pollers = list(self._pipeline.pollers[workspace.name].values())
+            status_poller = self._pipeline.status_pollers[workspace.name]
+            self.workspaces[workspace.name] = WorkspacePollers(workspace, client, pollers, status_poller)
             if self.webhook_receiver is not None and webhook_stats is not None:
                 self.webhook_receiver.stats_by_workspace[workspace.name] = webhook_stats
 
     def _create_webhook_stats(self, workspace: Workspace) -> WebhookStats | None:
         if self.webhook_receiver is None:
             return None
-        key = workspace.key.get_secret_value() if workspace.key else ""
-        return WebhookStats(workspace.name, self._request_budgets.setdefault(key, RequestBudget()))
+        return WebhookStats(workspace.name, self._request_budgets.setdefault(_key(workspace), RequestBudget()))
+
+    def _status_source(self, workspace: Workspace) -> StatusSource:
+        pace = self._status_paces.setdefault(_key(workspace), StatusPace())
+        return StatusSource(status_config(self._settings, workspace), pace)
+
+
+def status_config(settings: Settings, workspace: Workspace) -> StatusConfig:
+    """Return the configuration of the status feeds of a workspace."""
+    key = _key(workspace)
+    return StatusConfig(
+        intervals={name: settings.status.intervals[name] for name in settings.status.feeds},
+        max_accounts=settings.metrics.max_accounts,
+        key_users=sum(_key(other) == key for other in settings.workspaces),
+    )
 
 
 def _pipeline_config(settings: Settings) -> PipelineConfig:
@@ -231,6 +266,15 @@ def _redact(health: FeedHealth) -> FeedHealth:
         for polls in (health.recent_polls, health.recent_failures)
     )
     return replace(health, error=log.redact(health.error), recent_polls=recent_polls, recent_failures=recent_failures)
+
+
+def _redact_status(status: WorkspaceStatus) -> WorkspaceStatus:
+    replace = msgspec.structs.replace
+    return replace(status, feeds=tuple(replace(feed, error=log.redact(feed.error)) for feed in status.feeds))
+
+
+def _key(workspace: Workspace) -> str:
+    return workspace.key.get_secret_value() if workspace.key else ""
 
 
 def process_collector() -> Callable[[], list[Metric]]:

@@ -10,12 +10,17 @@ from late_exporter.protocols import Client
 
 
 async def current_feed(name: str, generation: ApiGeneration, client: Client) -> Feed:
-    """Return the feed of that name in the API's current generation; raise ConfigError if it has none, or ApiError."""
-    current = (await generation.resolve_feed("publishing", client, state_generation=None)).generation
-    feeds = GENERATIONS[current]
-    if name not in feeds:
-        raise ConfigError(f"--feed: generation {current} of the API has no {name} logs, only {', '.join(feeds)}")
-    return feeds[name]
+    """Return the feed of that name in the API's current generation.
+
+    Raises:
+        ConfigError: The configured generation does not have the feed.
+        ApiError: The generation cannot be detected.
+    """
+    feeds = GENERATIONS.get(generation.configured)
+    if feeds is not None and name not in feeds:
+        message = f"generation {generation.configured} of the API has no {name} logs, only {', '.join(feeds)}"
+        raise ConfigError(f"--feed: {message}")
+    return await generation.resolve_feed(name, client, state_generation=None)
 
 
 async def recorded_feed(name: str, generation: ApiGeneration, client: Client, coverage: Coverage | None) -> Feed:

@@ -22,12 +22,13 @@ from late_exporter.commands.pager import LogPager
 from late_exporter.commands.terminal import CsvFormatter, JsonFormatter, LogFormatter, TableFormatter, Terminal
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError, BadRequest
-from late_exporter.feeds.zernio import ACTIONS, EVENTS
+from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
+from late_exporter.ingest.paging import time_above, time_below
 from late_exporter.model import DAY_MS, PENDING, Feed, LogView
 from late_exporter.protocols import Client
 
 ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
-LOCAL_ACTIONS = frozenset({*(action for action, _ in ACTIONS.values()), *EVENTS.values(), "all"})
+LOCAL_ACTIONS = frozenset({*(action for action, _ in ACTIONS_BY_NAME.values()), *EVENTS_BY_NAME.values(), "all"})
 """Actions that the API cannot filter by, because each of them stands for several of its own or for any."""
 
 STATUS_CACHE_SIZE = 50_000  # logs whose last status is remembered while following
@@ -75,9 +76,10 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name, value in filters.items() if value} | {"days": days}
 
     def matches(self, log: LogView) -> bool:
-        """Return whether a log matches, also by what the API cannot filter by."""
+        """Return whether a log matches, also by what the API cannot filter by; no request of this program does."""
         return (
-            _equals(self.platform, log.platform)
+            not log.is_own
+            and _equals(self.platform, log.platform)
             and (_equals(self.action, log.action) or self.action == log.row.get("action"))
             and (_equals(self.status, log.status) or not log.status)
             and (
@@ -232,7 +234,10 @@ class LogFollower:
         """Return the logs of the same time or of the same post, None if the API can filter by neither."""
         if self._feed.supports_time_filter and log.created is not None:
             return await fetch_page(
-                self._client, self._feed, created_after=log.created - 1, created_before=log.created + 1
+                self._client,
+                self._feed,
+                created_after=time_below(log.created),
+                created_before=time_above(log.created),
             )
         if self._feed.post_path is None or not is_post_id(log.post_id):
             return None

@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
+import msgspec
+
 from late_exporter.api.pages import PageResponse, fetch_page
 from late_exporter.commands.logview import log_views
+from late_exporter.errors import BadRequest
+from late_exporter.ingest.paging import MAX_SKIP, PagePosition, time_below
 from late_exporter.model import PAGE_SIZE, Feed, LogPage, LogView
 from late_exporter.protocols import Client
 
@@ -20,13 +24,21 @@ class LogPager:
     """Reads a log list from its newest end, ``since`` seconds back by the clock of the API."""
 
     def __init__(
-        self, client: Client, feed: Feed, filters: Mapping[str, str | int], since: float, *, clock: Callable[[], float]
+        self,
+        client: Client,
+        feed: Feed,
+        filters: Mapping[str, str | int],
+        since: float,
+        *,
+        clock: Callable[[], float],
+        max_skip: int = MAX_SKIP,
     ) -> None:
         self._client = client
         self._feed = feed
         self._filters = filters
         self._since = since
         self._clock = clock
+        self._max_skip = max_skip if feed.supports_time_filter else None
         self._oldest: int | None = None
 
     def skip_older_than(self, logs: Iterable[LogView]) -> None:
@@ -39,41 +51,63 @@ class LogPager:
         """Yield the logs page by page, newest first, without those that are too old or were on an earlier page.
 
         Consecutive pages share rows. If they do not, the list has shrunk between the two requests: go back and look for
-        the rows that moved up.
+        the rows that moved up. Beyond ``max_skip`` rows, pages are requested by time.
         """
         all_keys: set[str] = set()
         previous_keys: set[str] = set()
-        skip = steps_back = empty_pages = 0
+        oldest = steps_back = empty_pages = 0
+        position = PagePosition()
         while True:
-            response = await self._fetch(skip)
+            try:
+                response = await self._fetch(position)
+            except BadRequest as exc:
+                position = position.avoid(exc, oldest, by_time=self._max_skip is not None)
+                self._max_skip = None if position.before is None else self._max_skip
+                continue
             logs = log_views(response, self._feed)
             keys = {log.key for log in logs}
-            if previous_keys and skip and not keys & previous_keys and steps_back < MAX_STEPS_BACK:
-                skip, steps_back = max(0, skip - STEP_BACK), steps_back + 1
+            times = [log.created for log in logs if log.created is not None]
+            if position.is_ignored(times):
+                position, self._max_skip = position.in_whole_list, None
+                continue
+            if previous_keys and not position.is_top and not keys & previous_keys and steps_back < MAX_STEPS_BACK:
+                position, steps_back = self._step_back(position, oldest), steps_back + 1
                 continue
             new_logs = {log.key: log for log in logs if log.key not in all_keys}
             yield [log for log in new_logs.values() if not self._is_too_old(log)]
             empty_pages = 0 if new_logs else empty_pages + 1
-            if self._is_last_page(response.page, logs, skip) or empty_pages >= MAX_EMPTY_PAGES:
+            if self._is_last_page(response.page, logs, position.skip) or empty_pages >= MAX_EMPTY_PAGES:
                 return
-            previous_keys = keys
+            row_count = max(1, len(response.page.entries) - PAGE_OVERLAP)
+            position = position.advance(times, row_count, self._max_skip)
+            previous_keys, oldest = keys, min(times, default=0)
             all_keys |= keys
-            skip += max(1, len(response.page.entries) - PAGE_OVERLAP)
 
-    async def _fetch(self, skip: int) -> PageResponse:
+    def _step_back(self, position: PagePosition, oldest: int) -> PagePosition:
+        if position.skip or position.before is None:
+            return msgspec.structs.replace(position, skip=max(0, position.skip - STEP_BACK))
+        return position.raised(oldest)
+
+    async def _fetch(self, position: PagePosition) -> PageResponse:
         if self._oldest is not None:
-            return await self._fetch_since(skip, self._oldest)
+            return await self._fetch_since(position, self._oldest)
         guess = self._oldest_at(self._clock())
-        response = await self._fetch_since(skip, guess)
+        response = await self._fetch_since(position, guess)
         self._oldest = self._oldest_at(self._clock() if response.date is None else response.date)
         if self._feed.supports_time_filter and self._oldest < guess:
             # The local clock is ahead of the API's: the request left out logs.
-            return await self._fetch_since(skip, self._oldest)
+            return await self._fetch_since(position, self._oldest)
         return response
 
-    async def _fetch_since(self, skip: int, oldest: int) -> PageResponse:
-        created_after = oldest - 1 if self._feed.supports_time_filter else None
-        return await fetch_page(self._client, self._feed, skip=skip, filters=self._filters, created_after=created_after)
+    async def _fetch_since(self, position: PagePosition, oldest: int) -> PageResponse:
+        return await fetch_page(
+            self._client,
+            self._feed,
+            skip=position.skip,
+            filters=self._filters,
+            created_after=time_below(oldest) if self._feed.supports_time_filter else None,
+            created_before=position.before,
+        )
 
     def _oldest_at(self, now: float) -> int:
         return math.floor((now - self._since) * 1000)

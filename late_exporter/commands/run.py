@@ -21,8 +21,9 @@ from prometheus_client.metrics_core import Metric
 from structlog.stdlib import BoundLogger
 
 from late_exporter import __url__, __version__, log
-from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.quota import RateLimiter
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController
 from late_exporter.commands._runner import WorkspaceConnection, write_stdout
@@ -196,7 +197,7 @@ async def _open(
     store = await offload(open_store, settings.state.url)
     stack.push_async_callback(offload, store.close)
     http = await stack.enter_async_context(_http_client(settings))
-    connector = _Connector(http, lambda url: _logger().bind(api=url))
+    connector = _Connector(http, lambda workspace: _logger().bind(workspace=workspace))
     exporter = Exporter(settings, store, offload, connector.connect, collect_process_metrics=collect_process_metrics)
     await exporter.restore()
     return exporter
@@ -237,14 +238,9 @@ class _Connector:
         self._http = http
         self._create_logger = create_logger
         self._rate_limiters: dict[str, RateLimiter] = {}
-        self._generations: dict[tuple[str, str], ApiGeneration] = {}
 
     def connect(self, settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
-        generation_name = settings.api.generation
-        generation = self._generations.setdefault(
-            (workspace.base_url, generation_name),
-            ApiGeneration(generation_name, logger=self._create_logger(workspace.base_url)),
-        )
+        generation = ApiGeneration(settings.api.generation, logger=self._create_logger(workspace.name))
         key = workspace.key.get_secret_value() if workspace.key else ""
         rate_limiter = self._rate_limiters.setdefault(key, RateLimiter(settings.api.quota_share))
         rate_limiter.quota_share = settings.api.quota_share
@@ -254,6 +250,7 @@ class _Connector:
             key=ApiKey(key, workspace.key_file, on_change=log.add_secret),
             rate_limiter=rate_limiter,
             timeout=settings.api.timeout,
+            profile_id=workspace.profile_id,
         )
         return client, generation
 
@@ -346,7 +343,13 @@ async def _serve_simulator(
     options: SimulateSettings, bound: socket.socket, generation: str, *, lead: float = 0.0
 ) -> None:
     world = await asyncio.to_thread(_create_world, options, lead, generation)
-    api = SimulatedApi(world, clock=time.time, rate_limit=options.rate_limit, generation=generation)
+    api = SimulatedApi(
+        world,
+        clock=time.time,
+        rate_limit=options.rate_limit,
+        customer_rate=options.customer_rate,
+        generation=generation,
+    )
     _logger().info("simulating the Late API", address=_url(bound), logs=len(world.publishing.rows))
     await serve(create_simulator(api), [bound], date_header=False)
 

@@ -86,9 +86,12 @@ _COMMANDS = (
         "simulate",
         "Run the simulated Zernio API alone.",
         examples=(
-            ("simulate", "Serve it on port 10078, for any key of sk_ and 64 hex digits."),
-            ("simulate --simulate.rate-limit free --simulate.seed 7", "Try the quota of the smallest plan."),
-            ("simulate --generation both", "Serve the API of Late and that of Zernio, with the same logs."),
+            ("simulate", "Serve it on port 10078, for any key of sk_ or zrk_ and 64 hex digits."),
+            (
+                "simulate --simulate.rate-limit 60 --simulate.customer-rate 40",
+                "Share the smallest quota with other software.",
+            ),
+            ("simulate --generation both", "Serve the log lists of both generations, with the same logs."),
         ),
     ),
     Command(

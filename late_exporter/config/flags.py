@@ -67,10 +67,10 @@ class CommandFlags(BaseModel):
     follow: Bool = option(
         "false", "", "Print new logs as they appear, polling every --poll.interval. Ctrl-C exits with 0.", LOGS
     )
-    generation: Literal["late", "zernio", "both"] = option(
-        "late",
+    generation: Literal["zernio", "late", "both"] = option(
+        "zernio",
         "NAME",
-        "API to simulate: late with one list per feed and 7d of logs, zernio with a single list and 90d, or both.",
+        "API to simulate: zernio with a single list and 90d of logs, late with one list per feed and 7d, or both.",
         SIMULATOR_COMMANDS,
     )
     yes: Bool = option(

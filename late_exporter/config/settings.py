@@ -7,10 +7,11 @@ all three. Durations are in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
@@ -28,7 +29,6 @@ from late_exporter.config.commands import (
 from late_exporter.config.flags import CommandFlags
 from late_exporter.config.options import Option, option, options_of
 from late_exporter.config.types import (
-    RATE_LIMITS,
     BaseUrl,
     Bool,
     Bounds,
@@ -38,9 +38,12 @@ from late_exporter.config.types import (
     Key,
     KeyFile,
     ListenAddress,
+    ProfileId,
     RateLimit,
     Share,
     StateUrl,
+    StatusFeedName,
+    StatusFeedNames,
     TcpAddress,
     TelemetryPath,
     WebhookPath,
@@ -53,8 +56,18 @@ from late_exporter.config.types import (
 if TYPE_CHECKING:
     from late_exporter.config.web import WebConfig
 
-PLANS = ", ".join(f"{plan} ({limit})" for plan, limit in RATE_LIMITS.items())
-Incident: TypeAlias = Literal["platform-outage", "revoked-token", "rate-limit-storm", "slow-video"]
+_DEMO_INTERVAL: Mapping[str, Any] = MappingProxyType({"command_defaults": {"demo": "30s"}})
+Incident: TypeAlias = Literal[
+    "platform-outage",
+    "revoked-token",
+    "rate-limit-storm",
+    "slow-video",
+    "scheduler-stuck",
+    "account-cooldown",
+    "suspended",
+    "spend-cap",
+    "webhook-disabled",
+]
 
 
 class SettingsSection(BaseModel):
@@ -91,7 +104,7 @@ class ApiSettings(SettingsSection):
         variable="LATE_API_KEY_FILE",
     )
     base_url: BaseUrl = option(
-        "https://getlate.dev/api",
+        "https://zernio.com/api",
         "URL",
         "Base URL of the Zernio API. Plain http is allowed for loopback addresses only.",
         API_COMMANDS,
@@ -100,13 +113,21 @@ class ApiSettings(SettingsSection):
     generation: Literal["auto", "late", "zernio"] = option(
         "auto", "NAME", "Generation of the API: late, zernio, or auto to detect it.", API_COMMANDS, reload="live"
     )
+    profile_id: ProfileId | None = option(
+        None,
+        "ID",
+        "Profile whose logs are read; by default all that the key can read. API generation late has no profiles.",
+        API_COMMANDS,
+        reload="live",
+    )
     timeout: Annotated[float, duration("1ms")] = option(
         "30s", "DURATION", "Timeout of a request.", (*EXPORTER_COMMANDS, *QUERY_COMMANDS), reload="live"
     )
     quota_share: Share = option(
         "0.5",
         "SHARE",
-        "Share of the key's requests per minute that the exporter may use, above 0 and at most 1.",
+        "Share of the key's requests per minute that the exporter may use at most, above 0 and at most 1. It uses less "
+        "if other users of the key need more.",
         (*EXPORTER_COMMANDS, *QUERY_COMMANDS),
         reload="live",
     )
@@ -143,6 +164,49 @@ class PollSettings(SettingsSection):
         (*EXPORTER_COMMANDS, *STATE_COMMANDS),
         many=True,
     )
+
+
+class StatusSettings(SettingsSection):
+    """Section ``status``."""
+
+    feeds: StatusFeedNames = option(
+        "posts,accounts,cooldowns,webhooks,billing",
+        "LIST",
+        "Status feeds to read, or none. They report what no log does: overdue posts, the health of accounts, "
+        "cooldowns, webhooks that are switched off, and the plan.",
+        reload="live",
+        many=True,
+    )
+    posts_interval: Annotated[float, duration("30s", "1d")] = option(
+        "5m", "DURATION", "Time between two refreshes of posts, six requests.", reload="live", **_DEMO_INTERVAL
+    )
+    accounts_interval: Annotated[float, duration("30s", "1d")] = option(
+        "5m", "DURATION", "Time between two refreshes of the health of accounts.", reload="live", **_DEMO_INTERVAL
+    )
+    cooldowns_interval: Annotated[float, duration("30s", "1d")] = option(
+        "5m",
+        "DURATION",
+        "Time between two refreshes of cooldowns, one request per 100 accounts; longer with more than 200 accounts.",
+        reload="live",
+        **_DEMO_INTERVAL,
+    )
+    webhooks_interval: Annotated[float, duration("30s", "1d")] = option(
+        "10m", "DURATION", "Time between two refreshes of webhooks.", reload="live", **_DEMO_INTERVAL
+    )
+    billing_interval: Annotated[float, duration("30s", "1d")] = option(
+        "1h", "DURATION", "Time between two refreshes of the plan.", reload="live", **_DEMO_INTERVAL
+    )
+
+    @property
+    def intervals(self) -> Mapping[StatusFeedName, float]:
+        """Seconds between two refreshes of each feed."""
+        return {
+            "posts": self.posts_interval,
+            "accounts": self.accounts_interval,
+            "cooldowns": self.cooldowns_interval,
+            "webhooks": self.webhooks_interval,
+            "billing": self.billing_interval,
+        }
 
 
 class StateSettings(SettingsSection):
@@ -268,14 +332,20 @@ class SimulateSettings(SettingsSection):
         "DURATION",
         "Age of the oldest log at startup, at most 90d.",
         SIMULATOR_COMMANDS,
-        command_defaults={"demo": "3d"},
+        command_defaults={"demo": "50h"},  # more than two days, to include the incidents of the history
     )
     rate_limit: RateLimit = option(
         "600",
         "LIMIT",
-        f"Requests per minute allowed per key, or a plan: {PLANS}.",
+        "Requests per minute allowed per key; the tiers of the API are 60, 600 and 1200.",
         SIMULATOR_COMMANDS,
         command_defaults={"demo": "6000"},
+    )
+    customer_rate: Annotated[int, integer(0)] = option(
+        "0",
+        "NUMBER",
+        "Calls per minute of the customer's own software, which share the quota of every key.",
+        SIMULATOR_COMMANDS,
     )
     incident: CommaSeparated[Incident] = option(
         None,
@@ -292,23 +362,41 @@ class WorkspaceSettings(SettingsSection):
     name: WorkspaceName
     api_key_file: KeyFile
     api_base_url: BaseUrl | None = None
+    profile_id: ProfileId | None = None
 
 
 def _require_names(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettings, ...]:
     if not rows:
         raise ValueError("must list at least one workspace")
     distinct(tuple(f'the name "{row.name}"' for row in rows))
+    _require_own_profiles(rows)
     return rows
+
+
+def _require_own_profiles(rows: tuple[WorkspaceSettings, ...]) -> None:
+    """Raise ValueError if two workspaces have the same key and profile, and would count the same logs."""
+    names: dict[tuple[str | None, str, str], str] = {}
+    for row in rows:
+        if row.profile_id is None:
+            continue
+        source = (row.api_base_url, row.api_key_file.key.get_secret_value(), row.profile_id)
+        first = names.setdefault(source, row.name)
+        if first != row.name:
+            raise ValueError(f'"{first}" and "{row.name}" have the same API key and profile_id; give each its own one')
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """One API key and the API it belongs to; ``key_file`` is read again when the key changes."""
+    """One API key, the API it belongs to, and the profile if it is limited to one.
+
+    ``key_file`` is read again when the key changes.
+    """
 
     name: str
     base_url: str
     key: SecretStr | None = None
     key_file: Path | None = None
+    profile_id: str | None = None
 
 
 class Settings(BaseSettings):
@@ -319,6 +407,7 @@ class Settings(BaseSettings):
     config: ConfigSettings = ConfigSettings()
     api: ApiSettings = ApiSettings()
     poll: PollSettings = PollSettings()
+    status: StatusSettings = StatusSettings()
     state: StateSettings = StateSettings()
     web: WebSettings = WebSettings()
     webhook: WebhookSettings = WebhookSettings()
@@ -342,13 +431,31 @@ class Settings(BaseSettings):
         """The workspaces of the configuration file, or the one of the API key."""
         if self.workspace_list is not None:
             return tuple(
-                Workspace(row.name, row.api_base_url or self.api.base_url, row.api_key_file.key, row.api_key_file.path)
+                Workspace(
+                    row.name,
+                    row.api_base_url or self.api.base_url,
+                    row.api_key_file.key,
+                    row.api_key_file.path,
+                    row.profile_id,
+                )
                 for row in self.workspace_list
             )
         file = self.api.key_file
         if file is not None:
-            return (Workspace("default", self.api.base_url, file.key, file.path),)
-        return (Workspace("default", self.api.base_url, self.api.key),)
+            return (Workspace("default", self.api.base_url, file.key, file.path, self.api.profile_id),)
+        return (Workspace("default", self.api.base_url, self.api.key, profile_id=self.api.profile_id),)
+
+    @property
+    def workspaces_with_same_logs(self) -> Sequence[tuple[str, str]]:
+        """Names of workspaces that have the same key and no profile, so that both count every log of the key."""
+        names: dict[tuple[str, str], str] = {}
+        pairs = []
+        for workspace in self.workspaces:
+            if workspace.profile_id is None and workspace.key is not None:
+                first = names.setdefault((workspace.base_url, workspace.key.get_secret_value()), workspace.name)
+                if first != workspace.name:
+                    pairs.append((first, workspace.name))
+        return pairs
 
     @property
     def web_config(self) -> WebConfig:
@@ -373,7 +480,9 @@ class Settings(BaseSettings):
         return tuple(key.get_secret_value() for key in keys if key is not None)
 
     def with_api(self, base_url: str, key: str) -> Settings:
-        api = self.api.model_copy(update={"base_url": base_url, "key": SecretStr(key), "key_file": None})
+        api = self.api.model_copy(
+            update={"base_url": base_url, "key": SecretStr(key), "key_file": None, "profile_id": None}
+        )
         return self.model_copy(update={"api": api, "workspace_list": None})
 
     def value_of(self, option: Option) -> object:

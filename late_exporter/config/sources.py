@@ -30,7 +30,7 @@ NO_KEY = (
     "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
     "--api.key-file, or list workspaces in --config.file; the demo command needs no key"
 )
-WORKSPACES = "must be a list of name, api_key_file and optionally api_base_url"
+WORKSPACES = "must be a list of name, api_key_file and optionally api_base_url and profile_id"
 
 _BY_NAME = {option.name: option for option in OPTIONS}
 _BY_VARIABLE = {name: option for option in OPTIONS for name in (option.variable, option.alias) if name}
@@ -268,6 +268,8 @@ def _check_keys(command: str, places: Mapping[Location, str], *, is_broken: bool
     if ("workspaces",) in places:
         reason = f"drop it, each workspace in {places['workspaces',]} has its own api_key_file"
         yield from (f"{key}: {reason}" for key in keys)
+        if ("api", "profile_id") in places:
+            yield f"{places['api', 'profile_id']}: drop it, workspaces in {places['workspaces',]} have their own"
     elif len(keys) > 1:
         yield f"{' and '.join(keys)}: two keys are given; drop one of them"
     elif not keys and command in API_COMMANDS and not is_broken:

@@ -26,9 +26,11 @@ MAX_PORT = 65_535
 MAX_SOCKET_PATH = 107
 MAX_SHOWN = 100
 EMPTY_VALUES = ("", "~", "null")
-NOT_A_URL = "must be a URL like https://getlate.dev/api"
+NOT_A_URL = "must be a URL like https://zernio.com/api"
 INVALID_NAME = "must be 1 to 64 letters, digits, or _ . -"
-RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 1200}  # requests a minute by plan
+OLD_RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 1200}
+"""Requests per minute of the plans of former times, whose names are still accepted."""
+
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
 _UNITS = {"y": 31_536_000.0, "w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -166,6 +168,11 @@ def _items(value: str | Sequence[str]) -> list[str]:
     return items
 
 
+def _items_or_none(value: str | Sequence[str]) -> list[str]:
+    texts = [value] if isinstance(value, str) else list(value)
+    return [] if texts in ([], [""], ["none"]) else _items(texts)
+
+
 def distinct(items: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the items; raise ValueError if one of them occurs twice."""
     duplicate = next((item for index, item in enumerate(items) if item in items[:index]), None)
@@ -183,8 +190,8 @@ def _ascending(bounds: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _rate_limit(text: str) -> int | None:
-    if text.lower() in RATE_LIMITS:
-        return RATE_LIMITS[text.lower()]
+    if text.lower() in OLD_RATE_LIMITS:
+        return OLD_RATE_LIMITS[text.lower()]
     return int(text) if re.fullmatch(r"0*[1-9][0-9]{0,17}", text) else None
 
 
@@ -307,6 +314,12 @@ def _mask_url(url: str) -> str:
 CommaSeparated: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(_items), AfterValidator(distinct)]
 """A tuple, parsed from a comma-separated text, several texts, or both."""
 
+StatusFeedName: TypeAlias = Literal["posts", "accounts", "cooldowns", "webhooks", "billing"]
+StatusFeedNames: TypeAlias = Annotated[
+    tuple[StatusFeedName, ...], BeforeValidator(_items_or_none), AfterValidator(distinct)
+]
+"""As CommaSeparated, but possibly ``none`` or empty."""
+
 FeedName: TypeAlias = Literal["publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request"]
 Bound: TypeAlias = Annotated[float, _positive(sys.float_info.max, "must be a number of seconds above 0")]
 Bounds: TypeAlias = Annotated[tuple[Bound, ...], BeforeValidator(_items), AfterValidator(_ascending)]
@@ -314,9 +327,7 @@ Share: TypeAlias = Annotated[float, _positive(1.0, "must be a number above 0 and
 Bool: TypeAlias = Annotated[
     bool, _optional_parser(lambda text: {"true": True, "false": False}.get(text.lower()), "must be true or false")
 ]
-RateLimit: TypeAlias = Annotated[
-    int, _optional_parser(_rate_limit, f"must be a whole number of at least 1, or one of {', '.join(RATE_LIMITS)}")
-]
+RateLimit: TypeAlias = Annotated[int, _optional_parser(_rate_limit, "must be a whole number of at least 1")]
 ListenAddress: TypeAlias = Annotated[
     Address | UnixPath,
     _optional_parser(
@@ -337,6 +348,9 @@ WebhookPath: TypeAlias = Annotated[str, _parser(_webhook_path)]
 BaseUrl: TypeAlias = Annotated[str, _parser(_base_url)]
 Key: TypeAlias = Annotated[SecretStr, PlainValidator(_key)]
 KeyFile: TypeAlias = Annotated[SecretFile, _parser(_key_file)]
+ProfileId: TypeAlias = Annotated[
+    str, _matching(r"[!-~]{1,200}", "must be 1 to 200 visible ASCII characters, no whitespace")
+]
 WorkspaceName: TypeAlias = Annotated[str, _matching(_NAME.pattern, INVALID_NAME)]
 StateUrl: TypeAlias = Annotated[
     str,

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import msgspec
 
 from late_exporter.feeds import decoder
-from late_exporter.feeds.schema import LATE_CONNECTIONS, SchemaChecker
+from late_exporter.feeds.classification import is_failure
+from late_exporter.feeds.schema import LATE_CONNECTIONS, SchemaChecker, ValueChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text
+from late_exporter.feeds.vocabulary import EVENTS, METHODS
 from late_exporter.model import (
     DAY_MS,
     Feed,
@@ -57,8 +59,11 @@ class ConnectionRow(msgspec.Struct, rename="camel", gc=False):
     created_at: str | None = None
 
 
+_check_values = ValueChecker({"eventType": EVENTS.__contains__, "connectionMethod": METHODS.__contains__}).check
+
+
 def _entry(row: ConnectionRow) -> LogEntry:
-    event = decoder.label_text(row.event_type)
+    event, method = decoder.label_text(row.event_type), decoder.label_text(row.connection_method)
     success = row.success or ConnectedAccount()
     return LogEntry(
         key=decoder.log_key(row.id),
@@ -66,13 +71,14 @@ def _entry(row: ConnectionRow) -> LogEntry:
         created=decoder.parse_millis(row.created_at),
         platform=decoder.label_text(row.platform),
         action=event,
-        method=decoder.label_text(row.connection_method),
+        method=method,
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(success.username),
         error_code=decoder.label_text(row.error.code if row.error else None),
         duration=decoder.to_micros(row.duration_ms, 1000),
         expires_at=decoder.parse_millis(success.token_expires_at),
         fingerprint=decoder.fingerprint(row.platform, row.account_id, generic_event(event)),
+        deviations=_check_values(event, method),
     )
 
 
@@ -84,7 +90,7 @@ def generic_event(event: str) -> str:
 def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
     platform, event = (workspace, entry.platform), entry.action
     yield IncCounter("late_connection_events_total", (*platform, event, entry.method))
-    if event.endswith("_failed"):
+    if is_failure(event):
         yield IncCounter("late_connection_failures_total", (*platform, event, entry.error_code or decoder.UNKNOWN))
     if entry.duration is not None:
         yield ObserveHistogram("late_connection_duration_seconds", (*platform, event), micros=entry.duration)

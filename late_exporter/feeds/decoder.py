@@ -13,6 +13,7 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from late_exporter.errors import BadPayload
+from late_exporter.format import mask_addresses
 from late_exporter.model import PAGE_SIZE, Deviation, LogEntry, LogPage
 
 UNKNOWN = "unknown"
@@ -106,7 +107,7 @@ class LogListDecoder(Generic[RowT]):
             return page
         pairs = zip(page.entries, deviations_by_row, strict=True)
         entries = tuple(
-            msgspec.structs.replace(entry, deviations=deviations) if deviations else entry
+            msgspec.structs.replace(entry, deviations=deviations + entry.deviations) if deviations else entry
             for entry, deviations in pairs
         )
         return msgspec.structs.replace(page, entries=entries)
@@ -123,7 +124,7 @@ class LogListDecoder(Generic[RowT]):
         return self._page(entries, response.pagination or Pagination())
 
     def _decode_leniently(self, body: bytes) -> LogPage:
-        response = _loads(body, _integer)
+        response = _loads(body, parse_integer)
         entries = [self._lenient_entry(row) for row in _rows(response)]
         return self._page(entries, _lenient_pagination(response.get("pagination")))
 
@@ -180,7 +181,8 @@ def _loads(body: bytes, parse_int: Callable[[str], int | float]) -> Mapping[str,
     return response
 
 
-def _integer(digits: str) -> int | float:
+def parse_integer(digits: str) -> int | float:
+    """Return an integer of JSON, as a float if it is longer than 64 bits."""
     return int(digits) if len(digits) < 20 else float(digits)  # noqa: PLR2004 - digits of 64 bits
 
 
@@ -211,7 +213,7 @@ def _rejected_entry(row: object, reason: str) -> LogEntry:
 
 
 def _excerpt(body: bytes) -> str:
-    start = body[:60].decode("utf-8", "replace").split("\n", 1)[0].strip()
+    start = mask_addresses(body[:60].decode("utf-8", "replace").split("\n", 1)[0].strip())
     return f"it begins with {start!r}" if start else "it is empty"
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import msgspec
 
 from late_exporter.feeds import decoder
-from late_exporter.feeds.schema import LATE_PUBLISHING, SchemaChecker
+from late_exporter.feeds.schema import LATE_PUBLISHING, SchemaChecker, ValueChecker
 from late_exporter.feeds.view import common_fields, row_text
+from late_exporter.feeds.vocabulary import ACTIONS, FAILURE_CATEGORIES, STATUSES, split_words
 from late_exporter.model import (
     DAY_MS,
     FAILED,
@@ -31,22 +33,41 @@ EXEMPLAR_LENGTH = 128
 
 CATEGORIES: tuple[tuple[str, str, frozenset[str]], ...] = (
     # The first matching row applies. An error code matches if it contains one of the words.
-    ("rate_limited", "code", frozenset({"RATE_LIMIT", "TOO_MANY", "QUOTA", "THROTTLE"})),
-    ("media_error", "code", frozenset({"MEDIA", "VIDEO", "IMAGE", "UPLOAD"})),
+    ("platform_rate_limit", "code", frozenset({"RATE_LIMIT", "TOO_MANY", "THROTTL"})),
+    (
+        "quota_exhausted",
+        "code",
+        frozenset({"QUOTA", "DAILY_LIMIT", "SPEND_LIMIT", "SPEND_CAP", "CREDITS"}),
+    ),
     ("auth_expired", "code", frozenset({"TOKEN", "OAUTH", "AUTH", "CREDENTIAL", "SESSION_EXPIRED"})),
-    ("user_content", "code", frozenset({"CONTENT", "CAPTION", "DUPLICATE", "TEXT", "HASHTAG", "VALIDATION"})),
-    ("system", "code", frozenset({"TIMEOUT", "INTERNAL", "NETWORK", "UNAVAILABLE", "SERVER_ERROR"})),
-    ("platform_rejected", "code", frozenset({"PERMISSION", "FORBIDDEN", "POLICY", "REJECTED", "SPAM"})),
-    ("rate_limited", "status", frozenset({"429"})),
+    ("account_issue", "code", frozenset({"ACCOUNT", "SUSPENDED", "DISABLED", "RESTRICTED", "BANNED"})),
+    ("user_abuse", "code", frozenset({"SPAM", "ABUSE"})),
+    (
+        "user_content",
+        "code",
+        frozenset(
+            {"MEDIA", "VIDEO", "IMAGE", "UPLOAD", "CONTENT", "CAPTION", "DUPLICATE", "TEXT", "HASHTAG", "VALIDATION"}
+        ),
+    ),
+    ("platform_rejected", "code", frozenset({"PERMISSION", "FORBIDDEN", "POLICY", "REJECTED"})),
+    ("platform_error", "code", frozenset({"UNAVAILABLE", "BAD_GATEWAY", "UPSTREAM", "OUTAGE", "MAINTENANCE"})),
+    ("platform_rate_limit", "status", frozenset({"429"})),
     ("auth_expired", "status", frozenset({"401"})),
-    ("media_error", "status", frozenset({"413", "415"})),
-    ("media_error", "action", frozenset({"media_upload"})),
+    ("quota_exhausted", "status", frozenset({"402"})),
+    ("user_content", "status", frozenset({"413", "415"})),
+    ("platform_rate_limit", "action", frozenset({"rate_limit_pause"})),
+    # With a status code the platform has responded; a timeout or internal error without one is the vendor's own.
+    ("platform_error", "status", frozenset({"408", *(str(code) for code in range(500, 600))})),
+    ("system_error", "code", frozenset({"TIMEOUT", "TIMED_OUT", "INTERNAL", "NETWORK", "SERVER_ERROR", "SYSTEM"})),
+    ("user_content", "action", frozenset({"media_upload"})),
     ("auth_expired", "action", frozenset({"token_refresh"})),
-    ("rate_limited", "action", frozenset({"rate_limit_pause"})),
     ("user_content", "status", frozenset({"400", "422"})),
-    ("system", "status", frozenset({"408", *(str(code) for code in range(500, 600))})),
     ("platform_rejected", "status", frozenset({str(code) for code in range(400, 500)})),
 )
+"""Failure category by error code, status code and action, if the error code is not a category itself."""
+
+CATEGORY_LIKE = re.compile("(auth|user|account|platform|quota|system)_[a-z]+")
+"""Error codes that look like a failure category of the vendor."""
 
 
 class PostReference(msgspec.Struct, gc=False):
@@ -78,26 +99,42 @@ class PublishingRow(msgspec.Struct, rename="camel", gc=False):
     created_at: str | None = None
 
 
+def is_known_code(code: str) -> bool:
+    """Return whether an error code is a failure category, has one by its words, or does not look like one."""
+    name = "_".join(split_words(code))
+    if name in FAILURE_CATEGORIES or not CATEGORY_LIKE.fullmatch(name):
+        return True
+    return any(word in name.upper() for _, field, words in CATEGORIES if field == "code" for word in words)
+
+
+_check_values = ValueChecker(
+    {"action": ACTIONS.__contains__, "status": STATUSES.__contains__, "response.errorCode": is_known_code}
+).check
+
+
 def _entry(row: PublishingRow) -> LogEntry:
     post = row.post_id.id if isinstance(row.post_id, PostReference) else row.post_id
     duration = decoder.to_micros(row.duration_ms, 1000)
     attempt = decoder.to_micros(row.attempt_number, decoder.ONE_ATTEMPT)
+    action, status = decoder.label_text(row.action), decoder.label_text(row.status)
+    error_code = row.response.error_code if row.response else None
     return LogEntry(
         key=decoder.log_key(row.id),
-        status=decoder.label_text(row.status),
+        status=status,
         created=decoder.parse_millis(row.created_at),
         platform=decoder.label_text(row.platform),
-        action=decoder.label_text(row.action),
+        action=action,
         # Dots would change the path of a request.
         post_id=decoder.label_text(post) if post and post.strip(".") else None,
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(row.account_username),
         status_code=row.status_code,
-        error_code=row.response.error_code if row.response else None,
+        error_code=error_code,
         duration=duration,
         attempt=attempt,
-        fingerprint=decoder.fingerprint(row.platform, row.account_id, generic_action(decoder.label_text(row.action))),
+        fingerprint=decoder.fingerprint(row.platform, row.account_id, generic_action(action)),
         status_fingerprint=decoder.fingerprint(row.action, row.status_code, duration, attempt),
+        deviations=_check_values(action, status, error_code and error_code[: decoder.LABEL_LENGTH]),
     )
 
 
@@ -107,9 +144,11 @@ def generic_action(action: str) -> str:
 
 
 def failure_category(entry: LogEntry) -> str:
-    """Return the failure category of a log, in the vendor's terms, by the table CATEGORIES."""
-    values = {"status": str(entry.status_code), "action": entry.action}
-    code = (entry.error_code or "").upper()
+    """Return the failure category of a log: its error code if that is one, otherwise by the table CATEGORIES."""
+    code = "_".join(split_words((entry.error_code or "")[: decoder.LABEL_LENGTH]))
+    if code in FAILURE_CATEGORIES:
+        return code
+    code, values = code.upper(), {"status": str(entry.status_code), "action": entry.action}
     for name, field, words in CATEGORIES:
         if any(word in code for word in words) if field == "code" else values[field] in words:
             return name

@@ -1,18 +1,22 @@
-"""Detect schema drift: fields of logs that are unknown, missing, or of another type than documented."""
+"""Detect schema drift: fields of logs that are unknown or missing, and types and values that are not documented."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeAlias, Union
 
 import msgspec
 
+from late_exporter.feeds.vocabulary import CACHED_NAMES
+from late_exporter.format import mask_addresses
 from late_exporter.masking import KEY_PATTERN
-from late_exporter.model import PAGE_SIZE, Deviation
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Deviation
 
+UNKNOWN = "unknown"
 MAX_PATHS = 50
 PATH_LENGTH = 64
 OTHER = "other"
@@ -20,6 +24,9 @@ OTHER = "other"
 
 NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 TYPES = {"array": list, "string": str, "boolean": bool, "number": int | float}
+
+NAME = re.compile(r"[A-Za-z]{1,20}\d?([._:-][A-Za-z]{1,20}\d?){0,3}")
+"""A value of a few words, such as the names in a vocabulary; ids, secrets and addresses have more digits."""
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,40}")
 SECRET = re.compile(rf"{KEY_PATTERN}|[0-9A-Fa-f]{{8,}}|[A-Za-z0-9_]{{16,}}")
@@ -133,6 +140,10 @@ ZERNIO_LOGS: Schema = MappingProxyType(
         "metadata": OPAQUE,
         "request_id": TEXT,
         "api_key_id": TEXT,
+        "method": TEXT,  # these four are in rows of type api_request
+        "path": TEXT,
+        "ip_address": TEXT,
+        "user_agent": TEXT,
     }
 )
 
@@ -197,11 +208,31 @@ class SchemaChecker:
         return tuple(deviations.values())
 
     def _bounded_path(self, path: str) -> str:
-        name = "".join(char if char.isprintable() else "\ufffd" for char in path[:PATH_LENGTH])
+        name = mask_addresses("".join(char if char.isprintable() else "\ufffd" for char in path[:PATH_LENGTH]))
         if name not in self._unknown_paths and len(self._unknown_paths) >= MAX_PATHS:
             return OTHER
         self._unknown_paths.add(name)
         return name
+
+
+class ValueChecker:
+    """Checker of the values of a log that belong to a vocabulary.
+
+    Args:
+        vocabularies: Functions that return whether a value is documented, by the path of the field.
+    """
+
+    def __init__(self, vocabularies: Mapping[str, Callable[[str], bool]]) -> None:
+        self._vocabularies = vocabularies
+        self.check = lru_cache(CACHED_NAMES)(self._check)
+
+    def _check(self, *values: str | None) -> tuple[Deviation, ...]:
+        """Return the deviations of a log; the values are short texts in the order of the paths, or None."""
+        return tuple(
+            Deviation(path, VALUE_DEVIATION, "string", _value_sample(value))
+            for (path, is_documented), value in zip(self._vocabularies.items(), values, strict=True)
+            if value and value != UNKNOWN and not is_documented(value)
+        )
 
 
 def _paths(schema: Schema, prefix: str = "") -> Iterator[str]:
@@ -212,8 +243,8 @@ def _paths(schema: Schema, prefix: str = "") -> Iterator[str]:
 
 DOCUMENTED_PATHS = frozenset(
     path for shape in (ENVELOPE, LATE_PUBLISHING, LATE_CONNECTIONS, ZERNIO_LOGS) for path in _paths(shape)
-)
-"""The paths of all documented fields."""
+) | {"metadata.connectionMethod"}
+"""The paths of all documented fields, and of a value in the JSON text of another one."""
 
 
 def _strict(schema: Schema, **types: Any) -> type[msgspec.Struct]:
@@ -260,13 +291,18 @@ def _deviation(path: str, kind: str, value: object) -> Deviation:
     return Deviation(path, kind, _json_type(value), _sample(value))
 
 
+def _value_sample(value: str) -> str:
+    """Return a value that should be in a vocabulary, unless it can be user content or a secret."""
+    return value if NAME.fullmatch(value) else f"of length {len(value)}"
+
+
 def _sample(value: object) -> str:
     """Return an excerpt of a value without user content and secrets."""
     match value:
         case bool() | int() | float():
             return json.dumps(value)[:40]
         case str() if IDENTIFIER.fullmatch(value):
-            return SECRET.sub("***", value)
+            return SECRET.sub("***", mask_addresses(value))
         case str() | list() | dict():
             return f"of length {len(value)}"
     return ""

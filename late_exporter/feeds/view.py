@@ -29,6 +29,7 @@ def common_fields(row: RawLog, entry: LogEntry, *, created_field: str, account_f
         "attempt": None if entry.attempt is None else entry.attempt // ONE_ATTEMPT,
         "duration": entry.duration,
         "endpoint": row_text(row, "endpoint"),
+        "is_own": entry.is_own,
     }
 
 

@@ -18,14 +18,15 @@ from typing import Any
 import msgspec
 
 from late_exporter.feeds import connections, decoder, publishing
-from late_exporter.feeds.schema import ZERNIO_LOGS, SchemaChecker
+from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME, classify_action, classify_event
+from late_exporter.feeds.schema import ZERNIO_LOGS, SchemaChecker, ValueChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text, search_json_text, without_unknown
+from late_exporter.feeds.vocabulary import METHODS, STATUSES
 from late_exporter.model import (
     DAY_MS,
     FAILED,
-    PENDING,
-    SUCCESS,
     Feed,
+    FormerLog,
     IncCounter,
     Increment,
     LogEntry,
@@ -37,53 +38,14 @@ from late_exporter.model import (
 
 RETENTION = 90 * DAY_MS
 
-ACTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "post.published": ("publish", SUCCESS),
-        "post.failed": ("publish", FAILED),
-        "post.partial": ("publish", SUCCESS),
-        "post.publishing": ("publish", PENDING),
-        "post.pending": ("publish", PENDING),
-        "post.scheduled": ("publish", PENDING),
-        "post.skipped": ("publish", "skipped"),
-        "post.retried": ("retry", SUCCESS),
-        "post.retry_failed": ("retry", FAILED),
-        "post.retrying": ("retry", PENDING),
-        "post.retry": ("retry", decoder.UNKNOWN),
-        "post.rate_limited": ("rate_limit_pause", "skipped"),
-        "post.cancelled": ("cancelled", "skipped"),
-        "media.uploaded": ("media_upload", SUCCESS),
-        "media.uploading": ("media_upload", PENDING),
-        "media.failed": ("media_upload", FAILED),
-        "token.refreshed": ("token_refresh", SUCCESS),
-        "token.refreshing": ("token_refresh", PENDING),
-        "token.refresh_failed": ("token_refresh", FAILED),
-    }
-)
-"""Action in the metrics, and default status, by action of the API; other actions keep their name."""
+API_REQUEST = "api_request"
 
-EVENTS: Mapping[str, str] = MappingProxyType(
-    {
-        "account.connected": "connect_success",
-        "account.connect_failed": "connect_failed",
-        "account.connection_failed": "connect_failed",
-        "account.disconnected": "disconnect",
-        "account.reconnected": "reconnect_success",
-        "account.reconnect_failed": "reconnect_failed",
-    }
-)
-"""Event in the metrics by action of a connection log that did not fail."""
-
-ACTIVITIES = ("webhooks", "messaging", "workflow_event", "api_request")
+ACTIVITIES = ("webhooks", "messaging", "workflow_event", API_REQUEST)
 """Log types without a counterpart in generation ``late``; each is a feed."""
 
 
-def actions_markdown() -> str:
-    """Return the table of actions for the documentation, in Markdown."""
-    rows = ["| action of zernio | in the metrics |", "|---|---|"]
-    rows += [f"| `{name}` | action `{action}` |" for name, (action, _) in ACTIONS.items()]
-    rows += [f"| `{name}` | event `{event}` |" for name, event in EVENTS.items()]
-    return "\n".join(rows)
+OWN_USER_AGENT = "late-exporter/"
+"""Start of the header User-Agent of this program's requests."""
 
 
 class RowMetadata(msgspec.Struct, rename="camel", gc=False):
@@ -95,6 +57,7 @@ class RowMetadata(msgspec.Struct, rename="camel", gc=False):
     connection_method: str | None = None
     token_expires_at: str | None = None
     is_reconnection: bool | None = None
+    profile_id: Any = None
 
 
 class ZernioRow(msgspec.Struct, gc=False):
@@ -114,7 +77,26 @@ class ZernioRow(msgspec.Struct, gc=False):
     created_at: str | None = None
     metadata: str | RowMetadata | None = None
     request_id: str | None = None
+    user_agent: str | None = None
+    profile_id: Any = None
+    camel_profile_id: Any = msgspec.field(default=None, name="profileId")
 
+
+_publishing_values = ValueChecker(
+    {
+        "action": lambda name: classify_action(name).is_understood,
+        "status": STATUSES.__contains__,
+        "error_code": publishing.is_known_code,
+    }
+).check
+_connection_values = ValueChecker(
+    {
+        "action": lambda name: classify_event(name).is_understood,
+        "status": STATUSES.__contains__,
+        "metadata.connectionMethod": METHODS.__contains__,
+    }
+).check
+_activity_values = ValueChecker({"status": STATUSES.__contains__}).check
 
 _metadata_decoder = msgspec.json.Decoder(RowMetadata)
 _FIELD = re.compile(r'"(postId|accountUsername|attemptNumber|connectionMethod|tokenExpiresAt)"\s*:\s*("[^"\\]*"|\d+)')
@@ -137,9 +119,9 @@ def _parse_metadata(metadata: str | RowMetadata | None) -> RowMetadata:
     return RowMetadata(**values)
 
 
-def _row_key(row: ZernioRow, created: int | None, log_fingerprint: str, action: str) -> str:
+def _row_key(row: ZernioRow, created: int | None, action: str, generic_action: str | None) -> str:
     """Return the key of a log, which sorts by time; if the row has no id, the key still lacks the ordinal."""
-    prefix = f"{created or 0:013d}-{log_fingerprint}"
+    prefix = f"{created or 0:013d}-{decoder.fingerprint(row.platform, row.account_id, generic_action)}"
     row_id = row.underscore_id or row.id
     if row_id:
         return f"{prefix}#{decoder.log_key(row_id)}"
@@ -158,33 +140,63 @@ def _number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
             continue
         number = ordinals[entry.key, entry.status]
         ordinals[entry.key, entry.status] += 1
-        numbered_entries.append(msgspec.structs.replace(entry, key=f"{entry.key}.{number}"))
+        former = entry.former
+        if former is not None:
+            former_number = ordinals[former.key, former.status]
+            ordinals[former.key, former.status] += 1
+            former = FormerLog(f"{former.key}.{former_number}", former.status)
+        numbered_entries.append(msgspec.structs.replace(entry, key=f"{entry.key}.{number}", former=former))
     return numbered_entries
 
 
 def _entry(row: ZernioRow, action: str, status: str, *, generic_action: str | None, **fields: Any) -> LogEntry:
     created = decoder.parse_millis(row.created_at)
     return LogEntry(
-        key=_row_key(row, created, decoder.fingerprint(row.platform, row.account_id, generic_action), action),
+        key=_row_key(row, created, action, generic_action),
         status=status,
         created=created,
         platform=decoder.label_text(row.platform),
         action=action,
         duration=decoder.to_micros(row.duration_ms, 1000),
+        profile_id=_profile_id(row),
         **fields,
     )
 
 
+def _former_log(row: ZernioRow, action: str, status: str, generic_action: str) -> FormerLog:
+    return FormerLog(_row_key(row, decoder.parse_millis(row.created_at), action, generic_action), status)
+
+
+def _profile_id(row: ZernioRow) -> str | None:
+    """Return the profile of a log; the API does not document the name of the field."""
+    metadata = row.metadata
+    if isinstance(metadata, str):
+        metadata = _parse_metadata(metadata) if '"profileId"' in metadata else None
+    candidates = (row.profile_id, row.camel_profile_id, metadata.profile_id if metadata else None)
+    return next((decoder.label_text(name) for name in candidates if isinstance(name, str) and name), None)
+
+
 def _publishing(row: ZernioRow) -> LogEntry:
     metadata = _parse_metadata(row.metadata)
-    action, status = ACTIONS.get(row.action or "", (decoder.label_text(row.action), decoder.UNKNOWN))
+    name, row_status = decoder.label_text(row.action), decoder.label_text(row.status)
+    in_table = ACTIONS_BY_NAME.get(name)
+    action, status = in_table or classify_action(name)[:2]
+    if row.status:
+        status = row_status
     attempt = decoder.to_micros(metadata.attempt_number, decoder.ONE_ATTEMPT)
-    if action == "publish" and attempt is not None and attempt > decoder.ONE_ATTEMPT:
+    is_retry = attempt is not None and attempt > decoder.ONE_ATTEMPT
+    if action == "publish" and is_retry:
         action = "retry"
+    former = None
+    if in_table is None:
+        # Earlier versions classified by the table only.
+        former_action = "retry" if name == "publish" and is_retry else name
+        if (former_action, row_status) != (action, status):
+            former = _former_log(row, former_action, row_status, publishing.generic_action(former_action))
     return _entry(
         row,
         action,
-        decoder.label_text(row.status) if row.status else status,
+        status,
         generic_action=publishing.generic_action(action),
         post_id=decoder.optional_text(metadata.post_id),
         account_id=decoder.optional_text(row.account_id),
@@ -195,31 +207,55 @@ def _publishing(row: ZernioRow) -> LogEntry:
         status_fingerprint=decoder.fingerprint(
             action, row.status_code, decoder.to_micros(row.duration_ms, 1000), attempt
         ),
+        deviations=_publishing_values(name, row_status, row.error_code and row.error_code[: decoder.LABEL_LENGTH]),
+        former=former,
     )
 
 
 def _connection(row: ZernioRow) -> LogEntry:
     metadata = _parse_metadata(row.metadata)
-    event = EVENTS.get(row.action or "", decoder.label_text(row.action))
-    if row.status == FAILED:
-        event = event.replace("_success", "_failed")
-    if metadata.is_reconnection and event.startswith("connect_"):
-        event = f"re{event}"
+    name, method = decoder.label_text(row.action), decoder.label_text(metadata.connection_method)
+    event, former = _event(classify_event(name).name, row.status, metadata), None
+    if name not in EVENTS_BY_NAME:
+        former_event = _event(name, row.status, metadata)
+        if former_event != event:
+            former = _former_log(row, former_event, former_event, connections.generic_event(former_event))
     return _entry(
         row,
         event,
         event,
         generic_action=connections.generic_event(event),
-        method=decoder.label_text(metadata.connection_method),
+        method=method,
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(metadata.account_username),
         error_code=decoder.label_text(row.error_code),
         expires_at=decoder.parse_millis(metadata.token_expires_at),
+        deviations=_connection_values(name, decoder.label_text(row.status), method),
+        former=former,
     )
 
 
+def _event(event: str, status: str | None, metadata: RowMetadata) -> str:
+    """Return an event with what the status and the metadata of its log say."""
+    if status == FAILED:
+        event = event.replace("_success", "_failed")
+    if metadata.is_reconnection and event.startswith("connect_"):
+        event = f"re{event}"
+    return event
+
+
 def _activity(row: ZernioRow) -> LogEntry:
-    return _entry(row, decoder.label_text(row.action), decoder.label_text(row.status), generic_action=row.action)
+    status = decoder.label_text(row.status)
+    action = decoder.label_text(row.action)
+    return _entry(row, action, status, generic_action=row.action, deviations=_activity_values(status))
+
+
+def _api_request(row: ZernioRow) -> LogEntry:
+    entry = _activity(row)
+    if row.user_agent and row.user_agent.startswith(OWN_USER_AGENT):
+        # Numbered apart from equal logs of others, which must keep their ordinals.
+        return msgspec.structs.replace(entry, key=f"{entry.key}~", is_own=True)
+    return entry
 
 
 def _view(row: RawLog, entry: LogEntry) -> LogView:
@@ -258,6 +294,11 @@ def _parser(to_entry: Callable[[ZernioRow], LogEntry]) -> Callable[[bytes], LogP
     return decoder.LogListDecoder(ZernioRow, to_entry, number_entries=_number_entries, check_schema=check).parse
 
 
+def _without_total(parse: Callable[[bytes], LogPage]) -> Callable[[bytes], LogPage]:
+    """Return a parser that drops the number of logs in the list, which includes logs that are left out."""
+    return lambda body: msgspec.structs.replace(parse(body), total=None)
+
+
 def _zernio_feed(
     late_feed: Feed, to_entry: Callable[[ZernioRow], LogEntry], view: Callable[[RawLog, LogEntry], LogView]
 ) -> Feed:
@@ -276,12 +317,13 @@ def _zernio_feed(
 
 
 def _activity_feed(name: str) -> Feed:
+    parse = _parser(_api_request if name == API_REQUEST else _activity)
     return Feed(
         name=name,
         path="/v1/logs",
         query={"type": name},
         retention=RETENTION,
-        parse=_parser(_activity),
+        parse=_without_total(parse) if name == API_REQUEST else parse,
         view=_view,
         project=partial(_project_activity, name),
         counter="late_activity_logs_total",

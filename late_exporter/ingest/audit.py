@@ -10,13 +10,14 @@ suspect. It is reported if it persists after the exporter had time to catch up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from late_exporter.errors import BadPayload
+from late_exporter.errors import BadPayload, BadRequest
+from late_exporter.ingest.paging import MAX_WHOLE_SKIP, PagePosition
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import PAGE_SIZE, PENDING, Coverage, Feed, FeedAccounting, LogEntry, Scope, Series, SeriesValue
@@ -59,6 +60,7 @@ class CounterMismatch(msgspec.Struct, frozen=True, gc=False):
 
 
 ScanSteps: TypeAlias = Generator[FetchPage, FetchedPage | None, None]
+StepT = TypeVar("StepT")
 AuditSteps: TypeAlias = Generator[FetchPage | WaitForExporter, FetchedPage | None, None]
 
 
@@ -71,6 +73,7 @@ class Audit(msgspec.Struct, kw_only=True):
         grace_period: Milliseconds before the last complete poll within which a new log may not be recorded yet.
         exporter_running: Whether an exporter polls meanwhile; if not, a log whose status changed is no difference.
         cutoff: Logs newer than this are too recent; set when the audit starts.
+        max_skip: Rows to skip before pages are requested by time; None if the list cannot be filtered by time.
         listed_keys: Collects the keys of all logs in scope; None skips that.
         suspects: Mismatches of the first pass, by key.
         too_recent: Keys of logs that no poll had time to record.
@@ -83,6 +86,7 @@ class Audit(msgspec.Struct, kw_only=True):
     grace_period: int = 0
     exporter_running: bool = True
     cutoff: int = 0
+    max_skip: int | None = None
     listed_keys: set[str] | None = None
     suspects: dict[str, Difference] = msgspec.field(default_factory=dict)
     too_recent: set[str] = msgspec.field(default_factory=set)
@@ -102,21 +106,21 @@ def grace_period(interval: float) -> int:
 def audit_list(state: Audit) -> AuditSteps:
     """Compare every log of the list, then recheck the suspects."""
     state.cutoff = state.coverage.caught_up_at - state.grace_period
-    yield from scan_list(partial(_compare_page, state))
+    yield from scan_list(partial(_compare_page, state), max_skip=state.max_skip)
     if state.suspects:
         yield WaitForExporter()
-        yield from scan_list(partial(_recheck_page, state, set(state.suspects)))
+        yield from scan_list(partial(_recheck_page, state, set(state.suspects)), max_skip=state.max_skip)
     state.differences.sort(key=lambda difference: (difference.entry.created or 0, difference.entry.key), reverse=True)
 
 
 def _compare_page(state: Audit, page: FetchedPage) -> bool:
     """Compare a page and collect suspects; return whether the rest of the list is out of scope."""
     for entry in page.entries:
-        if entry.created is not None and entry.created < state.lower:
+        if entry.is_own or (entry.created is not None and entry.created < state.lower):
             continue
         if state.listed_keys is not None:
             state.listed_keys.add(entry.key)
-        recorded_statuses = page.known_logs.statuses.get(entry.key, frozenset())
+        recorded_statuses = page.recorded_statuses(entry)
         if entry.status in recorded_statuses:
             continue
         if _is_in_gap(state.coverage, entry):
@@ -141,7 +145,7 @@ def _recheck_page(state: Audit, unresolved: set[str], page: FetchedPage) -> bool
         if entry.key not in unresolved:
             continue
         unresolved.remove(entry.key)
-        recorded_statuses = page.known_logs.statuses.get(entry.key, frozenset())
+        recorded_statuses = page.recorded_statuses(entry)
         if _is_in_gap(state.coverage, entry):
             state.in_gap.add(entry.key)
         elif _persists(state.suspects[entry.key], entry, recorded_statuses):
@@ -162,29 +166,114 @@ def _is_in_gap(coverage: Coverage, entry: LogEntry) -> bool:
     return any(gap.lower <= entry.created <= gap.upper.created for gap in coverage.gaps)
 
 
-def scan_list(visit: Callable[[FetchedPage], bool]) -> ScanSteps:
+class _ListScan(msgspec.Struct):
+    """State of a scan of a log list.
+
+    Args:
+        max_skip: Rows to skip before pages are requested by time; None if the list cannot be filtered by time.
+        previous: Logs of the page before.
+        step_back: Rows to go back if the next page does not share a row with it.
+        tail_start: Time of the last log before the part of the list that has only logs without a time; None before
+            that part.
+    """
+
+    max_skip: int | None
+    position: PagePosition = PagePosition()
+    previous: Sequence[LogEntry] = ()
+    step_back: int = PAGE_SIZE // 2
+    tail_start: int | None = None
+
+    @property
+    def is_end(self) -> bool:
+        """Whether no log follows the page if it is the last one at its position."""
+        return self.position.before is None or self.position.depth > MAX_WHOLE_SKIP
+
+    def advance(self, page: FetchedPage) -> None:
+        times, row_count = _timestamps(page.entries), max(1, len(page.entries) - PAGE_OVERLAP)
+        if _is_last_page(page):
+            # Only the whole list has logs without a time.
+            self.tail_start, self.position = _oldest(page.entries), PagePosition(self.position.depth + row_count)
+        else:
+            if self.tail_start is not None and min(times, default=self.tail_start) < self.tail_start:
+                self.tail_start = None
+            max_skip = self.max_skip if self.tail_start is None else None
+            self.position = self.position.advance(times, row_count, max_skip)
+        self.previous, self.step_back = page.entries, PAGE_SIZE // 2
+
+
+def scan_list(visit: Callable[[FetchedPage], bool], *, max_skip: int | None = None) -> ScanSteps:
     """Pass every log that is in the list throughout the scan to a visitor, which returns whether the scan may stop.
 
     Inserted rows push others down, so that they are visited twice. Deleted rows pull others up past the start of the
     next page; that page then shares no row with the one before, and the scan steps back until one does.
+
+    Beyond ``max_skip`` rows, pages are requested by time. The end of a list that is bounded by time is confirmed in the
+    whole list.
+
+    Raises:
+        BadPayload: The list repeats itself.
+        BadRequest: The API rejects a page, and there is no other way to it.
     """
-    skip, step_back, repeat_count = 0, PAGE_SIZE // 2, 0
-    previous: Sequence[LogEntry] = ()
+    scan, repeat_count = _ListScan(max_skip), 0
     while True:
-        page = yield FetchPage(skip)
-        if page is None:
-            raise BadPayload("the API has no log list")
-        if skip and not _overlaps(page.entries, previous):
-            skip, step_back = max(0, skip - step_back), step_back * 2
-            continue
-        if visit(page) or _is_last_page(page):
+        page = yield from _fetch_continuation(scan)
+        if page is None or visit(page) or (_is_last_page(page) and scan.is_end):
             return
-        is_repeated = {entry.key for entry in page.entries} <= {entry.key for entry in previous}
+        is_repeated = {entry.key for entry in page.entries} <= {entry.key for entry in scan.previous}
         repeat_count = repeat_count + 1 if is_repeated else 0
         if repeat_count > MAX_REPEATS:
-            raise BadPayload(f"the log list repeats the same page at skip={skip}")
-        previous, step_back = page.entries, PAGE_SIZE // 2
-        skip += max(1, len(page.entries) - PAGE_OVERLAP)
+            raise BadPayload(f"the log list repeats the same page at skip={scan.position.skip}")
+        scan.advance(page)
+
+
+def _fetch_continuation(scan: _ListScan) -> Generator[FetchPage, FetchedPage | None, FetchedPage | None]:
+    """Fetch the next page of a scan; return None if it cannot be read and has no log with a time."""
+    while True:
+        position = scan.position
+        try:
+            page = yield FetchPage(position.skip, created_before=position.before)
+        except BadRequest as exc:
+            if scan.tail_start is not None:
+                return None
+            scan.position = position.avoid(exc, _oldest(scan.previous), by_time=scan.max_skip is not None)
+            if scan.position.before is None:
+                scan.max_skip = None
+            continue
+        if page is None:
+            raise BadPayload("the API has no log list")
+        if position.is_ignored(_timestamps(page.entries)):
+            scan.position, scan.max_skip = position.in_whole_list, None
+        elif position.is_top or _overlaps(page.entries, scan.previous):
+            return page
+        elif position.skip:
+            scan.position = msgspec.structs.replace(position, skip=max(0, position.skip - scan.step_back))
+            scan.step_back *= 2
+        else:
+            scan.position = position.raised(_oldest(scan.previous))
+
+
+def _oldest(entries: Sequence[LogEntry]) -> int:
+    return min(_timestamps(entries), default=0)
+
+
+async def fetch_next(
+    steps: Generator[FetchPage | StepT, FetchedPage | None, None],
+    step: FetchPage,
+    fetch_page: Callable[[FetchPage], Awaitable[FetchedPage]],
+) -> FetchPage | StepT | None:
+    """Fetch the page of a step, and return the next step; None if there is none.
+
+    The generator decides about a page that the API rejects; BadRequest is raised if it needs the page.
+    """
+    page = error = None
+    try:
+        page = await fetch_page(step)
+    except BadRequest as exc:
+        error = exc
+    try:
+        return steps.send(page) if error is None else steps.throw(error)
+    except StopIteration:
+        return None
 
 
 def _overlaps(entries: Sequence[LogEntry], previous: Sequence[LogEntry]) -> bool:

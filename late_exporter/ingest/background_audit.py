@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
-from late_exporter.errors import BadPayload, LateError
+from late_exporter.errors import BadPayload, BadRequest, LateError
 from late_exporter.ingest.audit import (
     Audit,
     AuditSteps,
@@ -92,33 +92,38 @@ class BackgroundAuditor:
         self._is_scan_complete = self._is_scan_complete or scan is not self._ignored_scan
 
     async def advance(
-        self, coverage: Coverage, scan: ReconcileScan | None, *, page_budget: int, grace_period: int, now: float
+        self,
+        coverage: Coverage,
+        scan: ReconcileScan | None,
+        *,
+        page_budget: int,
+        grace_period: int,
+        now: float,
+        max_skip: int | None = None,
     ) -> Sequence[Increment]:
         """Audit some pages; return the results once the audit is complete.
 
-        If that fails, the same page is fetched the next time.
+        If that fails, the same page is fetched the next time. ``max_skip`` is that of the Audit.
         """
         try:
-            return await self._advance(coverage, scan, page_budget=page_budget, grace_period=grace_period, now=now)
+            if self._run is None:
+                audit = Audit(coverage=coverage, grace_period=grace_period, max_skip=max_skip)
+                steps = audit_list(audit)
+                self._run = _AuditRun(audit, steps, next(steps))
+            return await self._advance(self._run, coverage, scan, page_budget=page_budget, now=now)
         except LateError as exc:
             self._logger.debug("audit interrupted", error=str(exc))
             return ()
 
     async def _advance(
-        self, coverage: Coverage, scan: ReconcileScan | None, *, page_budget: int, grace_period: int, now: float
+        self, run: _AuditRun, coverage: Coverage, scan: ReconcileScan | None, *, page_budget: int, now: float
     ) -> Sequence[Increment]:
-        run = self._run
-        if run is None:
-            audit = Audit(coverage=coverage, grace_period=grace_period)
-            steps = audit_list(audit)
-            run = self._run = _AuditRun(audit, steps, next(steps))
-        elif isinstance(run.step, WaitForExporter):
+        if isinstance(run.step, WaitForExporter):
             run.audit.coverage = coverage
             run.step = next(run.steps)
         for _ in range(page_budget):
             if isinstance(run.step, FetchPage):
-                page = await self._fetch_page(run.step)
-                run.step = self._send_page(run, page, now)
+                run.step = await self._fetch_next(run, run.step, now)
             if run.step is None:
                 mismatches = check_counters(self._scope, self._feed, await self._read_accounting())
                 return self._finish(run.audit, mismatches, now)
@@ -127,14 +132,24 @@ class BackgroundAuditor:
                 break
         return ()
 
-    def _send_page(self, run: _AuditRun, page: FetchedPage, now: float) -> FetchPage | WaitForExporter | None:
+    async def _fetch_next(self, run: _AuditRun, step: FetchPage, now: float) -> FetchPage | WaitForExporter | None:
+        """Fetch a page for the audit, and return its next step; None if it is complete.
+
+        An audit that cannot go on is started again after the interval.
+        """
+        page = error = None
         try:
-            return run.steps.send(page)
+            page = await self._fetch_page(step)
+        except BadRequest as exc:
+            error = exc
+        try:
+            return run.steps.send(page) if error is None else run.steps.throw(error)
         except StopIteration:
             return None
-        except BadPayload:
+        except (BadPayload, BadRequest) as exc:
             self._last_audit_at = now
             self._run = None
+            self._logger.warning("audit cannot continue", error=str(exc))
             raise
 
     def _finish(self, audit: Audit, mismatches: Sequence[CounterMismatch], now: float) -> Sequence[Increment]:

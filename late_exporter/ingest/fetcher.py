@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
-from late_exporter.errors import EndpointNotFound
+from late_exporter.errors import ApiError, BadRequest
+from late_exporter.ingest.recognition import recognise_logs, require_recognition
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchWindow
-from late_exporter.model import Feed, LogPage
+from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost
+from late_exporter.model import VALUE_DEVIATION, Feed, LogPage
 from late_exporter.protocols import Client, Logger
+
+MAX_REPORTED = 100
+"""Reports of deviations per feed beyond which undocumented values are counted but no longer logged."""
 
 
 class Fetcher:
@@ -34,7 +38,7 @@ class Fetcher:
         self._logger = logger
         self._clock = clock
         self._clock_offset = 0
-        self._reported: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str, str]] = set()
 
     def reconfigure(self, client: Client, generation: ApiGeneration) -> None:
         self._client, self._generation = client, generation
@@ -43,19 +47,40 @@ class Fetcher:
         """Return the API's time in milliseconds, by the date of its last response."""
         return int(self._clock() * 1000) + self._clock_offset
 
+    @property
+    def generation(self) -> ApiGeneration:
+        return self._generation
+
     async def refresh_generation(self) -> bool:
         """Detect the API's generation if necessary; return whether the feed is another list from now on.
 
         Raises:
-            ApiError: The generation cannot be detected, or does not fit the state.
+            ApiError: The generation cannot be detected, does not fit the state, or has other logs than the state.
             StoreError: The switch cannot be committed.
         """
-        coverage = self._recorder.coverage
-        state_generation = coverage.generation if coverage else None
+        try:
+            return await self._refresh_generation()
+        finally:
+            self._generation.report_use(self.feed)
+
+    async def examine_generation(self) -> None:
+        """Examine, if that is due, whether the list of the other API generation has newer logs."""
+        state_generation = self._recorder.state_generation
+        await self._generation.examine_if_due(self.feed, self._client, state_generation=state_generation)
+
+    async def _refresh_generation(self) -> bool:
+        coverage, state_generation = self._recorder.coverage, self._recorder.state_generation
         feed = await self._generation.resolve_feed(self.feed.name, self._client, state_generation=state_generation)
-        if feed is self.feed and state_generation in (feed.generation, None):
+        if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
             return False
-        if state_generation not in (feed.generation, None):
+        if coverage is not None and state_generation not in (feed.generation, None):
+            # Nothing is committed before the logs are recognised, so a crash in between repeats this check.
+            load_logs = self._recorder.newest_logs
+            recognition = await recognise_logs(self._client, feed, load_logs, gaps=coverage.gaps)
+            self.request_count += recognition.request_count
+            if not recognition.is_sufficient:
+                self._generation.forget(feed)
+            require_recognition(recognition, feed)
             self._logger.warning("API generation changed", before=state_generation, now=feed.generation)
         await self._recorder.switch_feed(feed)
         self.feed = feed
@@ -63,14 +88,32 @@ class Fetcher:
 
     async def fetch_page(self, step: FetchPage) -> FetchedPage:
         """Fetch a page of the list; raise ApiError, or StoreError if its known logs cannot be looked up."""
-        filters = {} if step.status is None else {"status": step.status}
-        return await self._receive(fetch_page(self._client, self.feed, skip=step.skip, filters=filters))
+        is_list = step.status is None and step.created_after is None and step.created_before is None
+        is_first_page = is_list and step.skip == 0
+        request = fetch_page(
+            self._client,
+            self.feed,
+            skip=step.skip,
+            filters={} if step.status is None else {"status": step.status},
+            created_after=step.created_after,
+            created_before=step.created_before,
+        )
+        try:
+            response = await self._receive(request)
+        except ApiError as exc:
+            if is_first_page:
+                self._generation.report_answer(self.feed, exc)
+            raise
+        page = response.page
+        if is_first_page:
+            self._generation.report_answer(self.feed, None)
+        if is_first_page or (is_list and page.total == 0):
+            await self._generation.report_list(self.feed, self._client, is_empty=not page.entries)
+        return await self._look_up(response)
 
-    async def fetch_window(self, step: FetchWindow) -> FetchedPage:
-        """Fetch a page of the logs created at a time; raises as ``fetch_page`` does."""
-        after, before = step.created - 1, step.created + 1
-        request = fetch_page(self._client, self.feed, skip=step.skip, created_after=after, created_before=before)
-        return await self._receive(request)
+    def report_scan_error(self, error: BadRequest) -> None:
+        """Log that a reconciliation scan ended early because the API rejected a request."""
+        self._logger.warning("reconciliation scan ended early", error=str(error))
 
     async def fetch_post(self, step: FetchPost) -> FetchedPage | None:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch_page`` does."""
@@ -78,27 +121,33 @@ class Fetcher:
         response = await fetch_post(self._client, self.feed, step.post_id)
         return None if response is None else await self._look_up(response)
 
-    async def _receive(self, request: Awaitable[PageResponse]) -> FetchedPage:
+    async def _receive(self, request: Awaitable[PageResponse]) -> PageResponse:
         self.request_count += 1
-        try:
-            response = await request
-        except EndpointNotFound:
-            self._generation.report_list(exists=False)
-            raise
-        self._generation.report_list(exists=True)
-        return await self._look_up(response)
+        response = await request
+        require_ids(self.feed, response)
+        return response
 
     async def _look_up(self, response: PageResponse) -> FetchedPage:
         if response.date is not None:
             self._clock_offset = int((response.date - self._clock()) * 1000)
         page = response.page
         self._log_deviations(page)
+        self._log_own_requests(page)
         return FetchedPage(page, await self._recorder.lookup(page.entries, since=self.now() - self.feed.retention))
 
+    def _log_own_requests(self, page: LogPage) -> None:
+        """Log once that requests of this program are left out."""
+        if ("", "own", "") not in self._reported and any(entry.is_own for entry in page.entries):
+            self._reported.add(("", "own", ""))
+            self._logger.info("requests of the exporter itself are left out", feed=self.feed.name)
+
     def _log_deviations(self, page: LogPage) -> None:
-        """Log each field that differs from its documentation once."""
+        """Log each field that differs from its documentation once, and each undocumented value up to a limit."""
         for deviation in dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations):
-            if (deviation.path, deviation.kind) not in self._reported:
-                self._reported.add((deviation.path, deviation.kind))
-                details = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
-                self._logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)
+            is_value = deviation.kind == VALUE_DEVIATION
+            reported = (deviation.path, deviation.kind, deviation.sample if is_value else "")
+            if reported in self._reported or (is_value and len(self._reported) >= MAX_REPORTED):
+                continue
+            self._reported.add(reported)
+            details = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
+            self._logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)

@@ -71,6 +71,7 @@ class Poller:
             result = await self.poll(by_webhook=by_webhook)
             if not by_webhook:
                 await self.audit(result)
+                await self.examine_generation(result)
             if not by_webhook or result.error is not None or result.is_partial:
                 elapsed = self._runtime.monotonic() - start
                 self._schedule.plan_next(result, elapsed, failure_count=self._reporter.failure_count)
@@ -82,7 +83,14 @@ class Poller:
         await self.start()
         while (result := await self.poll()).is_partial:
             pass
+        await self.examine_generation(result)
         return result
+
+    async def save_requests(self) -> None:
+        """Commit what happened since the last poll, because no other poll follows."""
+        increments = self._pop_increments()
+        if await self._sync.commit(increments) is not None:
+            self.recorder.defer(increments)
 
     async def start(self) -> None:
         """Create the exporter's own counters of the feed at 0."""
@@ -108,7 +116,8 @@ class Poller:
         result = await self._save(result)
         self._schedule.finish_poll(has_new_logs=result.error is not None or recorder.recorded_count > recorded_count)
         duration = self._runtime.monotonic() - start
-        self._reporter.update_gauges(result, duration, generation=self.generation, quota=self._client.quota)
+        self._reporter.update_gauges(result, duration, quota=self._client.quota)
+        self._reporter.update_generation(self._sync.api_generation)
         if self._wait_published is not None:
             await self._wait_published()
         self._reporter.record(
@@ -128,6 +137,12 @@ class Poller:
         """Audit some pages after a poll, unless there is other work or the rate limit is tight."""
         if result.error is None and not result.is_partial and not self._was_throttled:
             await self._sync.audit(self._schedule.interval)
+
+    async def examine_generation(self, result: PollResult) -> None:
+        """After a complete poll, examine if that is due whether the other API generation has newer logs."""
+        if result.error is None and not result.is_partial:
+            await self._sync.examine_generation()
+            self._reporter.update_generation(self._sync.api_generation)
 
     async def _save(self, result: PollResult) -> PollResult:
         """Commit what a poll has read, and its own counters; return its final result."""

@@ -18,20 +18,31 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from late_exporter.errors import BadPayload
+from late_exporter.errors import BadPayload, BadRequest
+from late_exporter.ingest.paging import TIME_FILTER_TOLERANCE, PagePosition, time_above, time_below
 from late_exporter.ingest.steps import (
     FetchedPage,
     FetchPage,
     FetchPost,
-    FetchWindow,
     PageCursor,
+    PendingScan,
     PollContext,
     ReaderStep,
     ReaderSteps,
     ReconcileScan,
     Record,
 )
-from late_exporter.model import PAGE_SIZE, PENDING, Coverage, Gap, ListPosition, LogEntry, PendingLog
+from late_exporter.model import (
+    PAGE_SIZE,
+    PENDING,
+    Coverage,
+    Gap,
+    KnownLogs,
+    ListPosition,
+    LogEntry,
+    LogPage,
+    PendingLog,
+)
 
 ResultT = TypeVar("ResultT")
 StepsTo: TypeAlias = Generator[ReaderStep, FetchedPage | None, ResultT]
@@ -43,9 +54,6 @@ LATE_ARRIVAL_WINDOW = 3_600_000
 PAGE_OVERLAP = 2
 """Minimum number of rows that two pages share, so that a shift between the two reads is noticed."""
 
-TIME_FILTER_TOLERANCE = 1000
-"""Milliseconds around the requested time within which the API may return logs."""
-
 MAX_REPEATS = 3
 """Consecutive pages that may contain the same logs at another place of the list."""
 
@@ -56,7 +64,7 @@ MAX_SEEK_READS = 40
 def poll(context: PollContext) -> ReaderSteps:
     """Poll a feed: read the newest logs and the gaps, resolve pending logs, and continue the reconciliation scan."""
     _start_scan_of_late_arrivals(context)
-    head = yield from _fetch_page(0)
+    head = yield from _fetch_page(PagePosition())
     coverage, cursor = yield from _record_head(context, head)
     for gap in coverage.gaps:
         coverage = yield from _fill_gap(context, coverage, gap, cursor)
@@ -85,7 +93,7 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
     """Record the first page; if it does not reach the high-water mark, what lies between becomes a gap."""
     previous = context.coverage or _initial_coverage(context, head)
     lower = previous.newest.created if previous.newest else previous.retention_floor
-    new_count = sum(entry.key not in head.known_logs.statuses for entry in head.entries)
+    new_count = sum(not head.is_known(entry) for entry in head.entries)
     shifted_gaps = tuple(msgspec.structs.replace(gap, depth=gap.depth + new_count) for gap in previous.gaps)
     coverage = msgspec.structs.replace(previous, newest=_high_water_mark(head) or previous.newest, gaps=shifted_gaps)
     cursor = None
@@ -96,8 +104,8 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
     ):
         coverage = _mark_caught_up(coverage, context, previous.caught_up_at)
     else:
-        cursor = _next_cursor(0, head)
-        gap = Gap(_oldest(head), lower, cursor.skip, previous.caught_up_at)
+        cursor = _next_cursor(context, PagePosition(), head)
+        gap = Gap(_oldest(head), lower, cursor.position.depth, previous.caught_up_at)
         coverage = msgspec.structs.replace(coverage, gaps=(gap, *shifted_gaps))
     yield Record(_new_entries(context, head, previous.retention_floor), coverage)
     return coverage, cursor
@@ -113,21 +121,19 @@ def _initial_coverage(context: PollContext, head: FetchedPage) -> Coverage:
 
 def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCursor | None) -> StepsTo[Coverage]:
     """Read a gap to its end; every recorded page shrinks the gap in the coverage."""
-    upper = frozenset((gap.upper.key,))
-    anchors = frozenset() if context.supports_time_filter else upper
-    cursor = start or PageCursor(max(0, gap.depth - PAGE_OVERLAP), upper, gap.upper.created, anchors=anchors)
+    cursor = start or _resume_gap(context, gap)
     while gap in coverage.gaps:
-        page, skip = yield from _seek(cursor)
-        next_cursor = _next_cursor(skip, page, cursor)
+        page, position = yield from _seek(context, cursor)
+        next_cursor = _next_cursor(context, position, page, cursor)
         no_progress = _makes_no_progress(cursor, next_cursor)
         if no_progress and len(cursor.page_keys) >= PAGE_SIZE:
-            raise BadPayload(f"the log list repeats the same page at skip={next_cursor.skip}")
-        if no_progress or _is_last_page(page) or _reaches_high_water_mark(page, gap.lower, strict=True):
+            raise BadPayload(f"the log list repeats the same page at skip={next_cursor.position.skip}")
+        if no_progress or _ends_list(context, page, position) or _reaches_high_water_mark(page, gap.lower, strict=True):
             other_gaps = tuple(other for other in coverage.gaps if other != gap)
             coverage = msgspec.structs.replace(coverage, gaps=other_gaps)
             coverage = _mark_caught_up(coverage, context, gap.last_complete_at)
         else:
-            rest = Gap(_oldest(page, gap.upper), gap.lower, next_cursor.skip, gap.last_complete_at)
+            rest = Gap(_oldest(page, gap.upper), gap.lower, next_cursor.position.depth, gap.last_complete_at)
             gaps = tuple(rest if other == gap else other for other in coverage.gaps)
             coverage = msgspec.structs.replace(coverage, gaps=gaps)
             gap, cursor = rest, next_cursor
@@ -139,9 +145,19 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
     return coverage
 
 
+def _resume_gap(context: PollContext, gap: Gap) -> PageCursor:
+    """Return the cursor at the upper end of a gap that an earlier poll has left."""
+    keys = frozenset((gap.upper.key,))
+    anchors = frozenset[str]() if context.supports_time_filter else keys
+    position = PagePosition(max(0, gap.depth - PAGE_OVERLAP))
+    if context.max_skip is not None and position.skip > context.max_skip and gap.upper.created:
+        position = PagePosition(0, time_above(gap.upper.created), position.skip)
+    return PageCursor(position, keys, gap.upper.created, anchors=anchors)
+
+
 def _new_entries(context: PollContext, page: FetchedPage, retention_floor: int) -> tuple[LogEntry, ...]:
     entries = page.new_entries(retention_floor)
-    context.new_keys.update(entry.key for entry in entries if entry.key not in page.known_logs.statuses)
+    context.new_keys.update(entry.key for entry in entries if not page.is_known(entry))
     return entries
 
 
@@ -179,28 +195,47 @@ def _resolve_by_post(context: PollContext, coverage: Coverage, pending_logs: Seq
 
 def _resolve_by_time(context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]) -> ReaderSteps:
     """Look up logs by their time; an API that ignores the time filter leaves them to the reconciliation scan."""
-    if context.state.pending_scan.window_unsupported:
-        return
     by_time: dict[int, set[str]] = {}
     for log in pending_logs:
         if log.created:
             by_time.setdefault(log.created, set()).add(log.key)
     for created in list(by_time)[: context.lookup_budget]:
-        listed_keys: set[str] = set()
-        at_end, skip = False, 0
-        while not at_end:
-            page = yield FetchWindow(created, skip)
-            if page is None or any(abs(other - created) > TIME_FILTER_TOLERANCE for other in _timestamps(page.entries)):
-                context.state.pending_scan.window_unsupported = True
-                return
-            yield Record(page.new_entries(coverage.retention_floor))
-            page_keys = {entry.key for entry in page.entries}
-            at_end = _is_last_page(page)
-            if page_keys <= listed_keys and not at_end:
-                return  # The list repeats itself, so logs that are not listed may still exist.
-            listed_keys |= page_keys
-            skip += max(1, len(page.entries) - PAGE_OVERLAP)
-        yield Record((), deleted_keys=tuple(sorted(by_time[created] - listed_keys)))
+        if context.state.ignores_time_filter:
+            return
+        listed_keys = yield from _list_keys_at(context, coverage, created)
+        if listed_keys is not None:
+            yield Record((), deleted_keys=tuple(sorted(by_time[created] - listed_keys)))
+
+
+def _list_keys_at(context: PollContext, coverage: Coverage, created: int) -> StepsTo[set[str] | None]:
+    """Record the logs created at a time.
+
+    Returns:
+        Their keys; None if there may be more.
+    """
+    after, before = time_below(created), time_above(created)
+    listed_keys: set[str] = set()
+    at_end, skip = False, 0
+    while not at_end:
+        try:
+            page = yield FetchPage(skip, created_after=after, created_before=before)
+        except BadRequest:
+            context.state.ignores_time_filter = skip == 0
+            return None
+        if page is None or any(
+            not after - TIME_FILTER_TOLERANCE <= time <= before + TIME_FILTER_TOLERANCE
+            for time in _timestamps(page.entries)
+        ):
+            context.state.ignores_time_filter = True
+            return None
+        yield Record(page.new_entries(coverage.retention_floor))
+        page_keys = {entry.key for entry in page.entries}
+        at_end = _is_last_page(page)
+        if page_keys <= listed_keys and not at_end:
+            return None  # The list repeats itself, so logs that are not listed may still exist.
+        listed_keys |= page_keys
+        skip += max(1, len(page.entries) - PAGE_OVERLAP)
+    return listed_keys
 
 
 def _unlisted_pending(
@@ -212,7 +247,14 @@ def _unlisted_pending(
         The logs that a complete scan of that list did not find, thus no longer pending; none until it is complete.
     """
     scan = context.state.pending_scan
-    page = yield from _fetch_page(scan.skip, PENDING)
+    try:
+        page = yield from _fetch_page(PagePosition(scan.skip), PENDING)
+    except BadRequest:
+        if scan.skip == 0:
+            raise
+        # The list is too long for the API; the reconciliation scan finds what is further down.
+        context.state.pending_scan = PendingScan()
+        return []
     new_entries = page.new_entries(coverage.retention_floor)
     if new_entries:
         yield Record(new_entries)
@@ -225,7 +267,10 @@ def _unlisted_pending(
 
 
 def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
-    """Continue the reconciliation scan; start one if the API has more logs than the store."""
+    """Continue the reconciliation scan; start one if the API has more logs than the store.
+
+    A request that the API rejects ends the scan, not the poll.
+    """
     state = context.state
     missing_count = _missing_count(context, head)
     if state.scan is None and missing_count:
@@ -237,9 +282,12 @@ def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> R
         scan.is_complete = True
         return
     if not scan.cursor.page_keys:
-        scan.cursor = _next_cursor(0, head)
+        scan.cursor = _next_cursor(context, PagePosition(), head)
     regular_pages, urgent_pages = context.page_budget
-    yield from _scan(context, scan, coverage, regular_pages if scan.is_regular else urgent_pages)
+    try:
+        yield from _scan(context, scan, coverage, regular_pages if scan.is_regular else urgent_pages)
+    except BadRequest as exc:
+        state.scan, state.scan_error = None, exc
 
 
 def _missing_count(context: PollContext, head: FetchedPage) -> int:
@@ -256,7 +304,7 @@ def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_bu
         scan.caught_up_at = context.coverage.caught_up_at
     lower = coverage.retention_floor if scan.lower is None else scan.lower
     for _ in range(page_budget):
-        page, skip = yield from _seek(scan.cursor)
+        page, position = yield from _seek(context, scan.cursor)
         new_entries = page.new_entries(coverage.retention_floor)
         for entry in new_entries:
             was_missed = entry.created is not None and entry.created < scan.caught_up_at - LATE_ARRIVAL_WINDOW
@@ -266,11 +314,11 @@ def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_bu
             known_keys = context.new_keys | page.known_logs.statuses.keys()
             scan.target_count -= sum(entry.key not in known_keys for entry in new_entries)
             target_reached = scan.target_count <= 0
-        next_cursor = _next_cursor(skip, page, scan.cursor)
+        next_cursor = _next_cursor(context, position, page, scan.cursor)
         scan.is_complete = (
             target_reached
             or _makes_no_progress(scan.cursor, next_cursor)
-            or _is_last_page(page)
+            or _ends_list(context, page, position)
             or _is_below(page, lower)
         )
         scan.cursor = next_cursor
@@ -278,37 +326,55 @@ def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_bu
             return
 
 
-def _fetch_page(skip: int, status: str | None = None) -> StepsTo[FetchedPage]:
+def _fetch_page(position: PagePosition, status: str | None = None) -> StepsTo[FetchedPage]:
     """Fetch a page; retry once if it is the last one although ``total`` promises more rows."""
-    page = yield FetchPage(skip, status)
-    if page is not None and _is_last_page(page) and (page.total or 0) > skip + len(page.entries):
-        page = yield FetchPage(skip, status)
+    step = FetchPage(position.skip, status, created_before=position.before)
+    page = yield step
+    if page is not None and _is_last_page(page) and (page.total or 0) > position.skip + len(page.entries):
+        page = yield step
     if page is None:
         raise BadPayload("the API has no log list")
     return page
 
 
-def _seek(cursor: PageCursor) -> StepsTo[tuple[FetchedPage, int]]:
+def _seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage, PagePosition]]:
     """Find the page that continues at ``cursor`` without skipping a row.
 
     Returns:
-        The page, and the number of rows above it.
+        The page and its position.
+
+    Raises:
+        BadRequest: The API rejects the page, and there is no other way to it.
     """
     # Rows inserted or deleted since the last read move the page. Gallop in growing steps until it is bracketed, then
     # bisect; the list may move again meanwhile, so a bound that a later read contradicts is dropped. A page that starts
     # too high (``high``) only repeats rows; one that starts too low (``low``) would skip some, so a page without times
     # counts as too low, and the fallback is the top of the list.
     # See docs/design/page-seeking.md and docs/decisions/0002-reader-as-a-pure-generator.md.
-    skip, step = cursor.skip, PAGE_SIZE // 2
+    position, step = cursor.position, PAGE_SIZE // 2
     high, low = 0, None
     for _ in range(MAX_SEEK_READS):
-        page = yield from _fetch_page(skip)
-        if skip == 0 or not cursor.page_keys or _continues(page, cursor):
-            return page, skip
-        if not _timestamps(page.entries) or _is_below(page, cursor.created + 1):
+        page, actual = yield from _fetch_at(context, cursor, position)
+        if actual.before != position.before:
+            high, low, step = 0, None, PAGE_SIZE // 2
+        position, skip = actual, actual.skip
+        if position.before is not None:
+            # The bound may be far above the cursor, which is where it was expected in the whole list.
+            position = msgspec.structs.replace(position, above=max(0, cursor.position.depth - skip))
+        if (
+            page is _UNREACHABLE
+            or position.is_top
+            or not cursor.page_keys
+            or _continues(page, cursor, is_top=skip == 0)
+        ):
+            return page, position
+        if not _timestamps(page.entries) or _is_below(page, cursor.created + (skip > 0)):
+            if skip == 0:
+                position = position.raised(cursor.created)
+                continue
             low, high = skip, high if high < skip else 0
-        elif skip == high:
-            return page, skip
+        elif skip == high and (skip or low is not None):
+            return page, position
         else:
             high, low = skip, low if low is not None and low > skip else None
         step *= 2
@@ -318,22 +384,66 @@ def _seek(cursor: PageCursor) -> StepsTo[tuple[FetchedPage, int]]:
             skip = (high + low) // 2
         else:
             skip = max(0, skip - step)
-    page = yield from _fetch_page(0)
-    return page, 0
+        position = msgspec.structs.replace(position, skip=skip)
+    return (yield from _fetch_at(context, cursor, PagePosition()))
 
 
-def _continues(page: FetchedPage, cursor: PageCursor) -> bool:
+_UNREACHABLE = FetchedPage(LogPage(()), KnownLogs({}))
+"""Page that the API does not show, and that need not be read: logs without a time may be on it."""
+
+
+def _fetch_at(
+    context: PollContext, cursor: PageCursor, position: PagePosition
+) -> StepsTo[tuple[FetchedPage, PagePosition]]:
+    """Fetch the page at a position, counted in another way if the API does not support this one."""
+    while True:
+        try:
+            page = yield from _fetch_page(position)
+        except BadRequest as exc:
+            if cursor.tail_start is not None and position.before is None:
+                context.state.max_whole_skip = min(context.state.max_whole_skip, max(0, position.skip - PAGE_SIZE))
+                return _UNREACHABLE, position
+            position = _avoid_rejection(context, cursor, position, exc)
+        else:
+            if not position.is_ignored(_timestamps(page.entries)):
+                return page, position
+            context.state.ignores_time_filter = True
+            position = position.in_whole_list
+
+
+def _avoid_rejection(
+    context: PollContext, cursor: PageCursor, position: PagePosition, error: BadRequest
+) -> PagePosition:
+    """Return another position for a page that the API rejects; raise BadRequest if there is none."""
+    state = context.state
+    try:
+        alternative = position.avoid(error, cursor.created, by_time=context.max_skip is not None)
+    except BadRequest:
+        # The next attempt tries the time filter again: whatever made the API ignore it may be over.
+        state.ignores_time_filter = False
+        raise
+    if alternative.before is None:
+        state.ignores_time_filter = True
+    else:
+        state.max_skip = min(state.max_skip, position.skip - 1)
+    return alternative
+
+
+def _continues(page: FetchedPage, cursor: PageCursor, *, is_top: bool) -> bool:
     times = _timestamps(page.entries)
-    if times and times[0] > cursor.created >= times[-1]:
+    # The top of a list that is bounded by time has all logs of the time at which the page before ended.
+    if times and times[0] > cursor.created - is_top >= times[-1] - is_top:
         return True
     return any(entry.key in cursor.anchors for entry in page.entries)
 
 
-def _next_cursor(skip: int, page: FetchedPage, previous: PageCursor | None = None) -> PageCursor:
+def _next_cursor(
+    context: PollContext, position: PagePosition, page: FetchedPage, previous: PageCursor | None = None
+) -> PageCursor:
     """Return the cursor after a page: it repeats the last rows, and all rows that share the time of the last one."""
     entries = page.entries
     if not entries:
-        return PageCursor(skip)
+        return PageCursor(position)
     last_created = entries[-1].created
     ties = 0
     for entry in reversed(entries):
@@ -346,7 +456,16 @@ def _next_cursor(skip: int, page: FetchedPage, previous: PageCursor | None = Non
     if page.without_ids and overlap > ties:
         # The ordinals of the last rows restart if the next page begins among them, so their keys are no anchors.
         anchors = frozenset(entry.key for entry in entries[:-ties])
-    return PageCursor(skip + len(entries) - overlap, page_keys, _oldest(page).created, repeat_count, anchors)
+    times, row_count = _timestamps(entries), len(entries) - overlap
+    tail_start = previous.tail_start if previous else None
+    if position.before is not None and _is_last_page(page):
+        # Logs without a time are in the whole list only, which also proves that this is its end.
+        tail_start, next_position = min(times, default=0), PagePosition(position.depth + row_count)
+    else:
+        if tail_start is not None and min(times, default=tail_start) < tail_start:
+            tail_start = None
+        next_position = position.advance(times, row_count, context.max_skip if tail_start is None else None)
+    return PageCursor(next_position, page_keys, _oldest(page).created, repeat_count, anchors, tail_start)
 
 
 def _makes_no_progress(cursor: PageCursor, next_cursor: PageCursor) -> bool:
@@ -354,9 +473,9 @@ def _makes_no_progress(cursor: PageCursor, next_cursor: PageCursor) -> bool:
 
     A single repetition, or one further up, may also be a list that has moved by exactly one page.
     """
-    if cursor.page_keys != next_cursor.page_keys or next_cursor.skip < cursor.skip:
+    if cursor.page_keys != next_cursor.page_keys or next_cursor.position.depth < cursor.position.depth:
         return False
-    return next_cursor.skip == cursor.skip or next_cursor.repeat_count > MAX_REPEATS
+    return next_cursor.position == cursor.position or next_cursor.repeat_count > MAX_REPEATS
 
 
 def _has_single_timestamp(page: FetchedPage) -> bool:
@@ -370,7 +489,7 @@ def _reaches_high_water_mark(page: FetchedPage, lower: int, *, strict: bool = Fa
     Among the logs created at ``lower`` itself some may be new, and some may be known only because this gap is being
     read. A page of known logs that includes one of them is therefore enough only if not ``strict``.
     """
-    known_entries = [entry for entry in page.entries if entry.key in page.known_logs.statuses]
+    known_entries = [entry for entry in page.entries if page.is_known(entry)]
     known_times = _timestamps(known_entries)
     if any(created < lower for created in known_times) or _is_below(page, lower):
         return True
@@ -393,6 +512,12 @@ def _is_last_page(page: FetchedPage) -> bool:
     if row_count == 0:
         return True
     return row_count < PAGE_SIZE and page.page.has_more is not True
+
+
+def _ends_list(context: PollContext, page: FetchedPage, position: PagePosition) -> bool:
+    """Return whether no log follows; after the end of a list that is bounded by time, logs without a time may."""
+    is_confirmed = position.before is None or position.depth > context.state.max_whole_skip
+    return is_confirmed and _is_last_page(page)
 
 
 def _timestamps(entries: Iterable[LogEntry]) -> list[int]:

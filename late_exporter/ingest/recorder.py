@@ -27,6 +27,7 @@ from late_exporter.model import (
     ObserveHistogram,
     PendingLog,
     Scope,
+    StoredLog,
 )
 from late_exporter.protocols import Offload
 from late_exporter.store import Store
@@ -103,6 +104,11 @@ class FeedRecorder:
         return self._state.coverage
 
     @property
+    def state_generation(self) -> str | None:
+        """API generation of the counted logs; None if there are none."""
+        return self.coverage.generation if self.coverage is not None and self.log_count else None
+
+    @property
     def pending_logs(self) -> Mapping[str, PendingLog]:
         return self._state.pending_logs
 
@@ -138,6 +144,11 @@ class FeedRecorder:
         if known_logs.pending_logs is not None:
             self._state = msgspec.structs.replace(self._state, pending_logs=known_logs.pending_logs)
         return known_logs
+
+    async def newest_logs(self, *, until: int, limit: int) -> Sequence[StoredLog]:
+        """Return the newest stored logs until a creation time, newest first; raise StoreError if that fails."""
+        logs: Sequence[StoredLog] = await self._offload(self._store.newest_logs, self._scope, until=until, limit=limit)
+        return logs
 
     async def switch_feed(self, feed: Feed) -> None:
         """Continue with the feed of another API generation; raises StoreError if that cannot be committed."""

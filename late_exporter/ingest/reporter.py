@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from late_exporter.errors import StoreError
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.errors import GenerationMismatch, StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.background_audit import AUDIT_GAUGES
 from late_exporter.ingest.recorder import ENTRIES_REJECTED, RECONCILED_LOGS, FeedRecorder
@@ -18,7 +19,15 @@ from late_exporter.model import IncCounter, Increment, ObserveHistogram, Scope, 
 from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.status import FeedHealth, PollHealth, Quota
 
-POLL_OUTCOMES = ("success", "unauthorized", "rate_limited", "unavailable", "bad_payload", StoreError.outcome)
+POLL_OUTCOMES = (
+    "success",
+    "unauthorized",
+    "rate_limited",
+    "unavailable",
+    "bad_payload",
+    GenerationMismatch.outcome,
+    StoreError.outcome,
+)
 
 MAX_RECENT_POLLS = 8
 MAX_RECENT_FAILURES = 3
@@ -30,6 +39,7 @@ THROTTLED = "late_exporter_api_throttled_seconds_total"
 LAST_SUCCESS = "late_exporter_last_successful_poll_timestamp_seconds"
 LAST_RECONCILE = "late_exporter_reconcile_last_completed_timestamp_seconds"
 GENERATION = "late_exporter_api_generation_info"
+UNREAD_GENERATION = "late_exporter_api_generation_unread"
 
 
 class PollReporter:
@@ -43,6 +53,7 @@ class PollReporter:
         self._recent_polls: deque[PollHealth] = deque(maxlen=MAX_RECENT_POLLS)
         self._recent_failures: deque[PollHealth] = deque(maxlen=MAX_RECENT_FAILURES)
         self._health = FeedHealth(name=scope.feed, is_synced=recorder.is_synced)
+        self._last_failure: tuple[object, ...] | None = None
         self.failure_count = 0
 
     @property
@@ -107,19 +118,24 @@ class PollReporter:
             increments.append(SetLatest(LAST_RECONCILE, self._labels, at=scan_started_at, value=scan_started_at / 1000))
         return increments
 
-    def update_gauges(self, result: PollResult, seconds: float, *, generation: str, quota: Quota | None) -> None:
+    def update_gauges(self, result: PollResult, seconds: float, *, quota: Quota | None) -> None:
         workspace = self._labels[:1]
         self._registry.set_gauge("late_up", self._labels, int(result.error is None))
         self._registry.set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)
-        for name in GENERATIONS:
-            if name == generation:
-                self._registry.set_gauge(GENERATION, (*workspace, name), 1)
-            else:
-                self._registry.remove_gauge(GENERATION, (*workspace, name))
         if quota is not None:
             self._registry.set_gauge("late_exporter_api_quota_limit", workspace, quota.limit)
             self._registry.set_gauge("late_exporter_api_quota_remaining", workspace, quota.remaining)
             self._registry.set_gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
+            self._registry.set_gauge("late_exporter_api_quota_customer_requests", workspace, quota.customer_requests)
+
+    def update_generation(self, api_generation: ApiGeneration) -> None:
+        workspace, _ = self._labels
+        for name in GENERATIONS:
+            if name in api_generation.in_use:
+                self._registry.set_gauge(GENERATION, (workspace, name), 1)
+            else:
+                self._registry.remove_gauge(GENERATION, (workspace, name))
+            self._registry.set_gauge(UNREAD_GENERATION, (workspace, name), int(name in api_generation.unread))
 
     def record(self, result: PollResult, poll: PollHealth) -> None:
         """Update the health of the feed and log the result of a poll."""
@@ -141,9 +157,11 @@ class PollReporter:
 
     def _log_outcome(self, result: PollResult, seconds: float) -> None:
         fields = {"outcome": result.outcome, "seconds": round(seconds, 3), "logs": self._recorder.log_count}
-        error = str(result.error or "")
-        if result.error is not None and (result.outcome, error) != (self._health.outcome, self._health.error):
-            self._logger.warning("poll failed", error=error, **fields)
+        # Request ids, which are in the text of an error but not in its arguments, differ in every poll.
+        failure = None if result.error is None else (result.outcome, *result.error.args)
+        previous, self._last_failure = self._last_failure, failure
+        if failure is not None and failure != previous:
+            self._logger.warning("poll failed", error=str(result.error), **fields)
         elif result.error is None and self.failure_count:
             self._logger.info("poll recovered", failed_polls=self.failure_count, **fields)
         elif self._recorder.is_synced and not self._health.is_synced:

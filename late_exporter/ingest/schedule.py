@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from late_exporter.errors import LateError, RateLimited, Unauthorized
+from late_exporter.ingest.paging import MAX_SKIP
 from late_exporter.ingest.webhooks import Debouncer, WebhookStats
 from late_exporter.protocols import Client
 
@@ -30,6 +31,7 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
         audit_interval: Time between two audits; 0 disables them.
         webhook_interval: Time between two polls while webhooks arrive; 0 keeps ``interval``.
         webhook_share: Share of the key's rate limit that polls triggered by webhooks may use.
+        max_skip: Rows to skip before pages are requested by time, if the list can be filtered by time.
     """
 
     interval: float = 30.0
@@ -38,6 +40,7 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
     audit_interval: float = 0.0
     webhook_interval: float = 0.0
     webhook_share: float = 0.25
+    max_skip: int = MAX_SKIP
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,27 +8,31 @@ from typing import TypeAlias
 
 import msgspec
 
+from late_exporter.errors import BadRequest
+from late_exporter.ingest.paging import MAX_SKIP, MAX_WHOLE_SKIP, PagePosition
 from late_exporter.model import Coverage, KnownLogs, LogEntry, LogPage, PendingLog
 
 
 class FetchPage(msgspec.Struct, frozen=True):
-    """Step: fetch a page of the list, filtered by status if one is set; send back the FetchedPage."""
+    """Step: fetch a page of the list; send back the FetchedPage, or throw BadRequest.
 
-    skip: int
+    Args:
+        skip: Rows to skip, among those that the filters select.
+        status: Only logs in this status; None selects all.
+        created_after: Only logs created after about this time, in milliseconds; None selects all.
+        created_before: Only logs created before about this time, in milliseconds; None selects all.
+    """
+
+    skip: int = 0
     status: str | None = None
+    created_after: int | None = None
+    created_before: int | None = None
 
 
 class FetchPost(msgspec.Struct, frozen=True):
     """Step: fetch the logs of one post; send back the FetchedPage, or None if the post does not exist."""
 
     post_id: str
-
-
-class FetchWindow(msgspec.Struct, frozen=True):
-    """Step: fetch a page of the logs created at a time, in milliseconds; send back the FetchedPage."""
-
-    created: int
-    skip: int = 0
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -68,38 +72,49 @@ class FetchedPage(msgspec.Struct, frozen=True):
     def without_ids(self) -> bool:
         return self.page.without_ids
 
+    def is_known(self, entry: LogEntry) -> bool:
+        """Return whether a log of the page was recorded, or is left out."""
+        return entry.is_own or entry.key in self.known_logs.statuses
+
+    def recorded_statuses(self, entry: LogEntry) -> frozenset[str]:
+        """Return the counted statuses of a log of the page."""
+        return self.known_logs.statuses.get(entry.key, frozenset())
+
     def new_entries(self, retention_floor: int) -> tuple[LogEntry, ...]:
-        """Return the observations that the store does not have yet, except of logs older than the floor."""
+        """Return the observations that the store does not have yet, except of logs that are left out or too old."""
         return tuple(
             entry
             for entry in self.entries
-            if entry.status not in self.known_logs.statuses.get(entry.key, ())
+            if entry.status not in self.recorded_statuses(entry)
+            and not entry.is_own
             and (entry.created is None or entry.created >= retention_floor)
         )
 
 
-ReaderStep: TypeAlias = FetchPage | FetchPost | FetchWindow | Record
+ReaderStep: TypeAlias = FetchPage | FetchPost | Record
 ReaderSteps: TypeAlias = Generator[ReaderStep, FetchedPage | None, None]
 
 
 class PageCursor(msgspec.Struct, frozen=True):
     """Place in the list at which to resume reading.
 
-    The list moves between two reads, so ``skip`` alone is only a hint: the next page must contain one of ``anchors`` or
-    span the time ``created``.
+    The list moves between two reads, so ``position`` alone is only a hint: the next page must contain one of
+    ``anchors`` or span the time ``created``.
 
     Args:
         page_keys: Keys of the page before.
         created: Time of the last log of the page before, in milliseconds.
         repeat_count: Number of consecutive pages that contained the same logs.
         anchors: Keys of the logs by which a page that continues the last one is recognised.
+        tail_start: Time of the last log if all logs with a time were read, so that only logs without one can follow.
     """
 
-    skip: int = 0
+    position: PagePosition = PagePosition()
     page_keys: frozenset[str] = frozenset()
     created: int = 0
     repeat_count: int = 0
     anchors: frozenset[str] = frozenset()
+    tail_start: int | None = None
 
 
 class ReconcileScan(msgspec.Struct):
@@ -128,15 +143,10 @@ class ReconcileScan(msgspec.Struct):
 
 
 class PendingScan(msgspec.Struct):
-    """Scan of the list of pending logs, one page per poll.
-
-    Args:
-        window_unsupported: Whether the API ignores the time filter although it should support it.
-    """
+    """Scan of the list of pending logs, one page per poll."""
 
     skip: int = 0
     listed_keys: set[str] = msgspec.field(default_factory=set)
-    window_unsupported: bool = False
 
 
 class SurplusDetector:
@@ -171,12 +181,20 @@ class ReaderState(msgspec.Struct):
 
     Args:
         is_first_poll: Whether no poll of this process has succeeded yet; logs may have arrived late while it was down.
+        max_skip: Rows to skip before pages are requested by time, if the list can be filtered by time.
+        max_whole_skip: Rows to skip at most to look for logs without a time behind all others.
+        ignores_time_filter: Whether the API ignores or rejects the time filter although it should support it.
+        scan_error: Rejected request that ended the last scan; None if there was none.
     """
 
     is_first_poll: bool = True
     scan: ReconcileScan | None = None
     pending_scan: PendingScan = msgspec.field(default_factory=PendingScan)
     surplus_detector: SurplusDetector = msgspec.field(default_factory=SurplusDetector)
+    max_skip: int = MAX_SKIP
+    max_whole_skip: int = MAX_WHOLE_SKIP
+    ignores_time_filter: bool = False
+    scan_error: BadRequest | None = None
 
 
 class PollContext(msgspec.Struct, kw_only=True):
@@ -189,7 +207,7 @@ class PollContext(msgspec.Struct, kw_only=True):
         coverage: Coverage last committed; None before the first sync.
         pending_logs: Logs that were pending when last seen, by key.
         lookup_budget: Maximum number of posts, or of times, to look up for pending logs.
-        supports_time_filter: Whether logs can be looked up by time, in place of by post.
+        supports_time_filter: Whether pages can be requested, and pending logs looked up, by time.
         page_budget: Maximum number of pages of a regular scan, and of one that looks for missing logs.
         state: State from the last poll; updated in place.
         new_keys: Keys of new logs that this poll has read.
@@ -206,3 +224,8 @@ class PollContext(msgspec.Struct, kw_only=True):
     page_budget: tuple[int, int] = (1, 10)
     state: ReaderState = msgspec.field(default_factory=ReaderState)
     new_keys: set[str] = msgspec.field(default_factory=set)
+
+    @property
+    def max_skip(self) -> int | None:
+        """Rows to skip before pages are requested by time; None if the list cannot be filtered by time."""
+        return self.state.max_skip if self.supports_time_filter and not self.state.ignores_time_filter else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.errors import ApiError, LateError, StoreError
+from late_exporter.errors import ApiError, BadRequest, LateError, StoreError
 from late_exporter.ingest import reader
 from late_exporter.ingest.audit import grace_period
 from late_exporter.ingest.background_audit import BackgroundAuditor
@@ -16,7 +16,6 @@ from late_exporter.ingest.steps import (
     FetchedPage,
     FetchPage,
     FetchPost,
-    FetchWindow,
     PollContext,
     ReaderState,
     ReaderStep,
@@ -66,7 +65,7 @@ class FeedSync:
         self._client = client
         self._config = config
         self._runtime = runtime
-        self._state = ReaderState()
+        self._state = ReaderState(max_skip=config.max_skip)
         self._batch = PendingBatch()
         self._last_scan_at = runtime.monotonic()
         self.completed_scan: ReconcileScan | None = None
@@ -78,6 +77,10 @@ class FeedSync:
     @property
     def generation(self) -> str:
         return self._fetcher.feed.generation
+
+    @property
+    def api_generation(self) -> ApiGeneration:
+        return self._fetcher.generation
 
     @property
     def has_audits(self) -> bool:
@@ -143,34 +146,49 @@ class FeedSync:
             self._state.scan,
             page_budget=max(1, int(self._requests_per(interval) * AUDIT_SHARE)),
             grace_period=grace_period(interval),
+            max_skip=self._config.max_skip if self._fetcher.feed.supports_time_filter else None,
             now=now,
         )
         self.recorder.defer(increments)
 
+    async def examine_generation(self) -> None:
+        """Examine, if that is due, whether the list of the other API generation has newer logs."""
+        await self._fetcher.examine_generation()
+
     async def _run_reader(self, interval: float, request_allowance: int | None) -> bool:
         """Execute the reader's steps; return whether the poll was interrupted inside a gap."""
         if await self._fetcher.refresh_generation():
-            # Cursors and totals of the old list do not apply to the new one.
-            self._state = ReaderState(is_first_poll=self._state.is_first_poll)
+            # Cursors and totals of the old list do not apply to the new one, which may have logs the old one lacked.
+            self._state = ReaderState(max_skip=self._config.max_skip)
             self._auditor.switch_feed(self._fetcher.feed)
         self._start_scan_if_due()
         context = self._create_context(interval, request_allowance)
         steps = reader.poll(context)
         start, max_seconds = self._runtime.monotonic(), max(self._config.interval, MIN_CATCH_UP_SECONDS)
-        page: FetchedPage | None = None
         try:
+            step = next(steps)
             while True:
-                step = steps.send(page)
-                page = await self._execute(step, context)
+                try:
+                    page = await self._execute(step, context)
+                except BadRequest as exc:
+                    step = steps.throw(exc)  # The reader may know another way to the page.
+                    continue
                 if self._is_interruptible(step) and self._runtime.monotonic() - start > max_seconds:
                     return True
+                step = steps.send(page)
         except StopIteration:
             self._state.is_first_poll = False
             return False
         finally:
             steps.close()
+            self._report_scan_error()
             if self._state.scan is not None and self._state.scan.is_complete:
                 self._state.scan, self.completed_scan = None, self._state.scan
+
+    def _report_scan_error(self) -> None:
+        error, self._state.scan_error = self._state.scan_error, None
+        if error is not None:
+            self._fetcher.report_scan_error(error)
 
     def _start_scan_if_due(self) -> None:
         if self._state.scan is not None or not self.recorder.is_synced:
@@ -214,8 +232,6 @@ class FeedSync:
                 return page
             case FetchPost():
                 return await self._fetcher.fetch_post(step)
-            case FetchWindow():
-                return await self._fetcher.fetch_window(step)
             case Record():
                 await self._record(step)
                 return None

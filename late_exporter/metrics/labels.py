@@ -10,19 +10,13 @@ import msgspec
 
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.schema import DOCUMENTED_PATHS
+from late_exporter.feeds.status import HEALTH_STATUSES, POST_STATUSES
+from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, FAILURE_CATEGORIES, METHODS, PLATFORMS, STATUSES
 from late_exporter.model import IncCounter, Increment, Labels, ObserveHistogram, Series
 
-PLATFORMS = (
-    "bluesky", "facebook", "googlebusiness", "instagram", "linkedin", "pinterest", "reddit", "snapchat", "telegram",
-    "threads", "tiktok", "twitter", "youtube",
-)  # fmt: skip
-ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
-STATUSES = ("success", "failed", "pending", "skipped")
-EVENTS = ("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed")
-METHODS = ("oauth", "credentials", "invitation")
 CODES = (
     "MEDIA_UPLOAD_FAILED", "PERMISSION_DENIED", "RATE_LIMITED", "TOKEN_EXPIRED",
-    "oauth_denied", "token_exchange_failed",
+    "oauth_denied", "token_exchange_failed", *FAILURE_CATEGORIES,
 )  # fmt: skip
 
 LOGS = "late_publishing_logs_total"
@@ -35,7 +29,7 @@ KNOWN_VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "platform": frozenset(PLATFORMS),
         "action": frozenset(ACTIONS),
-        "status": frozenset(STATUSES),
+        "status": frozenset({*STATUSES, *HEALTH_STATUSES, *POST_STATUSES}),
         "event": frozenset(EVENTS),
         "method": frozenset(METHODS),
         "code": frozenset(CODES),
@@ -134,8 +128,10 @@ class LabelLimiter:
 
     def _initial_zeros(self, family: Family, labels: Labels) -> Iterator[Increment]:
         """Start every action and status of a platform at zero with its first log, until they are stored."""
+        if family.name != LOGS:
+            return
         platform = (labels[0], labels[1])
-        if family.name != LOGS or platform in self._known_platforms or platform in self._announced_platforms:
+        if platform in self._known_platforms or platform in self._announced_platforms:
             return
         self._announced_platforms.add(platform)
         for action, status in product(ACTIONS, STATUSES):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.metrics.aggregation import rebucket
+from late_exporter.metrics.status_layer import StatusLayer
 from late_exporter.model import (
     PENDING,
     FailureStreak,
@@ -57,6 +58,7 @@ class SeriesRegistry:
         self._own_counters: dict[Series, tuple[float, float]] = {}
         self._visible_labels: dict[Series, Labels] = {}
         self._status_values: dict[tuple[str, str], dict[Labels, tuple[float, float]]] = {}
+        self._status_layer = StatusLayer()
 
     def add_workspace(self, workspace: str, feeds: frozenset[str]) -> None:
         self._feeds[workspace] = feeds
@@ -70,6 +72,7 @@ class SeriesRegistry:
             for series in [series for series in table if self._belongs_to(series, workspace)]:
                 del table[series]
         self._status_values = {key: values for key, values in self._status_values.items() if key[0] != workspace}
+        self._status_layer.remove_workspace(workspace)
         del self._feeds[workspace], self._synced_feeds[workspace]
 
     def restore(self, values: Mapping[Series, SeriesValue], synced_feeds: Mapping[str, Iterable[str]]) -> None:
@@ -94,7 +97,7 @@ class SeriesRegistry:
         """Make the families of a feed visible, because its first sync is complete."""
         self._synced_feeds[workspace].add(feed)
         for series in [series for series in self._hidden_values if not self._is_hidden(series)]:
-            self._show(series, self._hidden_values.pop(series), start_at_zero=False)
+            self._set(series, self._hidden_values.pop(series), start_at_zero=False)
 
     def add_unsaved(self, increments: Iterable[IncCounter]) -> None:
         """Add increments of the exporter's own counters that could not be saved yet; later values include them."""
@@ -113,6 +116,17 @@ class SeriesRegistry:
             self._exposition.remove(family, self._visible_labels.pop(series))
             if family in STATUS_FAMILIES:
                 del self._status_values[labels[0], family][labels]
+
+    def replace_status(self, workspace: str, feed: str, values: Mapping[Series, SeriesValue]) -> None:
+        """Show the gauges of a status feed instead of its previous ones; they cover the values of logs."""
+        obsolete = self._status_layer.replace(workspace, feed, values)
+        for series, value in values.items():
+            self._show(series, value, start_at_zero=False)
+        for series, log_value in obsolete:
+            if log_value is not None:
+                self._show(series, log_value, start_at_zero=False)
+            else:
+                self._exposition.remove(series[0], self._visible_labels.pop(series))
 
     def add_exemplar(self, observation: ObserveHistogram) -> None:
         """Attach the exemplar of an observation, if its series is visible."""
@@ -206,7 +220,7 @@ class SeriesRegistry:
     def _set(self, series: Series, value: SeriesValue, *, start_at_zero: bool) -> None:
         if self._is_hidden(series):
             self._hidden_values[series] = value
-        else:
+        elif not self._status_layer.keep(series, value):
             self._show(series, value, start_at_zero=start_at_zero)
 
     def _show(self, series: Series, current: SeriesValue, *, start_at_zero: bool) -> None:

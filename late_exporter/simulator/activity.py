@@ -11,7 +11,10 @@ import msgspec
 
 from late_exporter.simulator.accounts import SimulatedAccount, hashed_id
 from late_exporter.simulator.events import HOUR, MINUTE, EventQueue, timestamp
+from late_exporter.simulator.incidents import WorldConditions
 from late_exporter.simulator.log_list import LogList, LogRow
+from late_exporter.simulator.request_log import CUSTOMER_ADDRESS, CUSTOMER_AGENT, ApiRequest, request_row
+from late_exporter.simulator.webhooks import WEBHOOK_URL, SimulatedWebhook
 
 ACTIVITY_TYPES = ("webhooks", "messaging", "workflow_event", "api_request")
 MESSAGE_INTERVAL = 10 * MINUTE
@@ -30,21 +33,27 @@ class ActivitySimulation:
     It draws from a random generator of its own, so that publishing is the same with and without it.
     """
 
-    def __init__(self, events: EventQueue, seed: int, accounts: Sequence[SimulatedAccount]) -> None:
+    def __init__(
+        self, events: EventQueue, seed: int, accounts: Sequence[SimulatedAccount], conditions: WorldConditions
+    ) -> None:
         self.log_lists = {name: LogList() for name in ACTIVITY_TYPES}
         self._events = events
         self._random = Random(f"activity {seed}")  # noqa: S311 - simulation, not cryptography
         self._accounts = tuple(accounts)
-        self._webhook_user_ids = {account.user_id for account in self._accounts[:1]}
+        self._conditions = conditions
+        self.webhooks = [SimulatedWebhook(account.user_id) for account in self._accounts[:1]]
         self._schedule_repeatedly(MESSAGE_INTERVAL, self._receive_message)
         self._schedule_repeatedly(WORKFLOW_INTERVAL, self._run_workflow)
         self._schedule_repeatedly(API_CALL_INTERVAL, self._call_api)
 
     def on_result(self, account: SimulatedAccount, post_id: str, result: str) -> None:
-        """Deliver a webhook for a published or failed post, if its customer has one."""
-        if account.user_id in self._webhook_user_ids and result in {"published", "failed"}:
-            delay = self._random.uniform(0.2, 3)
-            self._events.schedule_in(delay, partial(self._deliver_webhook, account, post_id, f"post.{result}"))
+        """Deliver the webhooks of the customer of a published or failed post, unless they are switched off."""
+        if result not in {"published", "failed"} or self._conditions.find_incident("webhook-disabled"):
+            return
+        for webhook in self.webhooks:
+            if webhook.user_id == account.user_id:
+                event = partial(self._deliver_webhook, webhook, account, post_id, f"post.{result}")
+                self._events.schedule_in(self._random.uniform(0.2, 3), event)
 
     def _schedule_repeatedly(self, mean_interval: float, event: Callable[[], None]) -> None:
         def run() -> None:
@@ -53,8 +62,10 @@ class ActivitySimulation:
 
         self._events.schedule_in(self._random.expovariate(1 / mean_interval), run)
 
-    def _deliver_webhook(self, account: SimulatedAccount, post_id: str, event: str) -> None:
+    def _deliver_webhook(self, webhook: SimulatedWebhook, account: SimulatedAccount, post_id: str, event: str) -> None:
         has_failed = self._random.random() < FAILURE_RATE
+        if not has_failed:
+            webhook.last_fired_at = self._events.now
         error = {"error_message": "The endpoint answered 503", "error_code": "WEBHOOK_FAILED"} if has_failed else {}
         self._write_log(
             "webhooks",
@@ -62,7 +73,7 @@ class ActivitySimulation:
             account,
             event=event,
             status_code=503 if has_failed else 200,
-            endpoint="https://hooks.example.com/late",
+            endpoint=WEBHOOK_URL,
             request_body=_to_json({"event": event, "post": {"id": post_id}}),
             metadata=_to_json({"event": event, "postId": post_id, "profileId": account.profile_id}),
             **error,
@@ -93,13 +104,24 @@ class ActivitySimulation:
     def _call_api(self) -> None:
         account = self._random.choice(self._accounts)
         action, code = self._random.choice(tuple(API_CALLS.items()))
-        error: LogRow = {}
+        error = None
         if self._random.random() < FAILURE_RATE:
-            code, message = self._random.choice(tuple(API_ERRORS.items()))
-            error = {"status": "failed", "error_message": message}
-        endpoint = action.partition(" ")[2]
-        fields = {"platform": None, "account_id": None, "endpoint": endpoint, "status_code": code, **error}
-        self._write_log("api_request", action, account, **fields)
+            code, error = self._random.choice(tuple(API_ERRORS.items()))
+        method, _, path = action.partition(" ")
+        request = ApiRequest(
+            key=account.user_id,
+            method=method,
+            path=path,
+            request_id=f"req_{self._random.getrandbits(96):024x}",
+            ip_address=CUSTOMER_ADDRESS,
+            user_agent=CUSTOMER_AGENT,
+            profile_id=account.profile_id,
+        )
+        row = request_row(request, code, error, self._events.now)
+        self.log_lists["api_request"].insert({**row, "user_id": account.user_id, "duration_ms": self._draw_duration()})
+
+    def _draw_duration(self) -> int:
+        return int(self._random.lognormvariate(5, 0.6))
 
     def _write_log(self, log_type: str, action: str, account: SimulatedAccount, **fields: Any) -> None:
         self.log_lists[log_type].insert(
@@ -110,9 +132,10 @@ class ActivitySimulation:
                 "platform": account.platform.name,
                 "account_id": account.id,
                 "status": "failed" if action.endswith(".failed") else "success",
-                "duration_ms": int(self._random.lognormvariate(5, 0.6)),
+                "duration_ms": self._draw_duration(),
                 "created_at": timestamp(self._events.now),
                 "metadata": _to_json({"profileId": account.profile_id}),
+                "profileId": account.profile_id,
                 **fields,
             }
         )

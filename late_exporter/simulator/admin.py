@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from late_exporter.errors import ConfigError
+from late_exporter.simulator.customer import CustomerTraffic
 from late_exporter.simulator.events import MINUTE, timestamp
 from late_exporter.simulator.incidents import INCIDENTS, Incident
 from late_exporter.simulator.log_list import JsonObject, LogList
@@ -20,17 +21,20 @@ ADMIN_PATH = "/_simulator"
 WELCOME_TEXT = f"""\
 A simulated Late API: nothing here is real, no post leaves this process.
 
-  KEY=sk_$(printf '0%.0s' $(seq 64))    any well-formed key works
-  curl -H "Authorization: Bearer $KEY" 'http://HOST/v1/posts/logs?limit=5'
-  curl -H "Authorization: Bearer $KEY" 'http://HOST/v1/connections/logs?limit=5'
-  curl -H "Authorization: Bearer $KEY" 'http://HOST/v1/logs?limit=5'    in generation zernio
+  KEY=sk_$(printf '0%.0s' $(seq 64))    any well-formed key works, also one with zrk_
+  curl -H "Authorization: Bearer $KEY" 'http://HOST/v1/logs?limit=5'
+  curl -H "Authorization: Bearer $KEY" 'http://HOST/v1/logs?type=connections&limit=5'
+  curl -H "Authorization: Bearer $KEY" 'http://HOST/v1/posts?status=scheduled&limit=1'
 
-Show its state, start and stop incidents (no key needed):
+Further endpoints: /v1/accounts, /v1/accounts/health, /v1/webhooks/settings and /v1/billing; in generation late
+/v1/posts/logs and /v1/connections/logs instead of /v1/logs.
+
+Show its state and the customer's refused calls, start and stop incidents (no key needed):
 
   curl http://HOST{ADMIN_PATH}
   curl -X POST 'http://HOST{ADMIN_PATH}/incidents/platform-outage?platform=instagram&duration=30m'
   curl -X DELETE http://HOST{ADMIN_PATH}/incidents/platform-outage
-  curl -X POST 'http://HOST{ADMIN_PATH}/generation?name=zernio'    or late, or both
+  curl -X POST 'http://HOST{ADMIN_PATH}/generation?name=late'    or zernio, or both
 
 Incidents:
 {"".join(f"  {name:18}{kind.description}{chr(10)}" for name, kind in INCIDENTS.items())}"""
@@ -55,8 +59,9 @@ class LogSource(Protocol):
 class AdminEndpoints:
     """Endpoints below /_simulator. Incidents need a SimulatedWorld as source."""
 
-    def __init__(self, source: LogSource, generation: str) -> None:
+    def __init__(self, source: LogSource, generation: str, customer: CustomerTraffic) -> None:
         self._source = source
+        self._customer = customer
         self.set_generation(generation)
 
     def set_generation(self, name: str) -> None:
@@ -96,8 +101,14 @@ class AdminEndpoints:
         return {"generation": self.generation}
 
     def _overview(self) -> JsonObject:
-        totals = {"publishing": len(self._source.publishing), "connections": len(self._source.connections)}
-        overview: JsonObject = {"generation": self.generation, "totals": totals, "allowed": list(INCIDENTS)}
+        source, customer = self._source, self._customer
+        log_lists = {"publishing": source.publishing, "connections": source.connections, **source.activity}
+        overview: JsonObject = {
+            "generation": self.generation,
+            "totals": {name: len(log_list) for name, log_list in log_lists.items()},
+            "customer": {"rate": customer.rate, "calls": customer.call_count, "refused": customer.refusal_count},
+            "allowed": list(INCIDENTS),
+        }
         if isinstance(self._source, SimulatedWorld):
             overview["time"] = timestamp(self._source.now)
             overview["incidents"] = [_incident_document(incident) for incident in self._source.incidents]
@@ -115,4 +126,5 @@ def _start_incident(world: SimulatedWorld, name: str, parameters: QueryParameter
 
 
 def _incident_document(incident: Incident) -> Any:
-    return {**msgspec.to_builtins(incident), "until": timestamp(incident.until)}
+    times = {"since": timestamp(incident.since), "until": timestamp(incident.until)}
+    return {**msgspec.to_builtins(incident), **times}

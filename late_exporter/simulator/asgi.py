@@ -22,7 +22,10 @@ def create_simulator(api: SimulatedApi) -> Callable[[Message, Receive, Send], Aw
         is_head = scope["method"] == "HEAD"
         method = "GET" if is_head else scope["method"]
         request_headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        response = api.handle(method, scope["path"], scope["query_string"].decode("latin-1"), request_headers)
+        client = scope.get("client") or ("127.0.0.1", 0)  # none on a Unix socket
+        response = api.handle(
+            method, scope["path"], scope["query_string"].decode("latin-1"), request_headers, ip_address=client[0]
+        )
         headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.headers.items()]
         headers.append((b"content-length", str(len(response.body)).encode()))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})

@@ -11,7 +11,7 @@ from late_exporter.simulator.events import DAY, HOUR, EventQueue, timestamp
 from late_exporter.simulator.incidents import WorldConditions
 from late_exporter.simulator.log_list import LogList
 
-TOKEN_LIFETIME = 60 * DAY
+TOKEN_EXPIRY_INTERVAL = 60 * DAY
 CONNECT_INTERVAL = HOUR
 CONNECT_ERRORS = {
     "oauth_denied": "OAuth error: access_denied",
@@ -23,7 +23,7 @@ CONNECT_ERRORS = {
 class ConnectionSimulation:
     """Connect accounts, expire their tokens, and write the connection logs.
 
-    It updates the disconnected accounts of the conditions.
+    It updates the disconnected accounts and the expiry of tokens in the conditions.
     """
 
     def __init__(
@@ -32,11 +32,13 @@ class ConnectionSimulation:
         self._events = events
         self._random = events.random
         self._log_list = log_list
+        self._conditions = conditions
         self._disconnected_ids = conditions.disconnected_ids
         self._accounts = tuple(accounts)
         self._schedule_random(CONNECT_INTERVAL, self._attempt_connection)
         for account in self._accounts:
-            self._schedule_random(TOKEN_LIFETIME, partial(self._expire_token, account))
+            conditions.extend_token(account, events.now)
+            self._schedule_random(TOKEN_EXPIRY_INTERVAL, partial(self._expire_token, account))
 
     def find_connected(self, platform: str | None) -> SimulatedAccount | None:
         """Return the first connected account, on a platform or on any."""
@@ -65,7 +67,7 @@ class ConnectionSimulation:
             self._write_success(account, "connect_success")
 
     def _expire_token(self, account: SimulatedAccount) -> None:
-        self._schedule_random(TOKEN_LIFETIME, partial(self._expire_token, account))
+        self._schedule_random(TOKEN_EXPIRY_INTERVAL, partial(self._expire_token, account))
         if account.id in self._disconnected_ids:
             return
         self.disconnect(account)
@@ -79,7 +81,7 @@ class ConnectionSimulation:
             "displayName": account.display_name,
             "username": account.username,
             "permissions": ["publish", "read_insights"],
-            "tokenExpiresAt": timestamp(self._events.now + TOKEN_LIFETIME),
+            "tokenExpiresAt": timestamp(self._conditions.extend_token(account, self._events.now)),
             "accountType": "business",
         }
         self._write_log(account, event, accountId=account.id, success=success)

@@ -57,7 +57,8 @@ class SortedRows:
         self.rows: list[LogRow] = []
 
     def insert(self, key: SortKey, row: LogRow) -> None:
-        position = bisect_left(self.keys, key)
+        is_newest = not self.keys or self.keys[-1] < key
+        position = len(self.keys) if is_newest else bisect_left(self.keys, key)
         self.keys.insert(position, key)
         self.rows.insert(position, row)
 
@@ -182,7 +183,9 @@ class LogList:
 
     def _index(self, key: SortKey, row: LogRow) -> None:
         for name in _index_names(row):
-            self._indexes.setdefault(name, SortedRows()).insert(key, row)
+            if name not in self._indexes:
+                self._indexes[name] = SortedRows()
+            self._indexes[name].insert(key, row)
 
     def _unindex(self, key: SortKey, row: LogRow) -> None:
         for name in _index_names(row):

@@ -6,14 +6,25 @@ from collections.abc import Mapping
 
 import msgspec
 
+USER_CATEGORIES = frozenset({"auth_expired", "user_content", "user_abuse", "account_issue"})
+
 
 class PublishFailure(msgspec.Struct, frozen=True):
-    """Failure of a publish attempt. ``retryable``: a later attempt can succeed."""
+    """Failure of a publish attempt. ``retryable``: a later attempt can succeed.
+
+    ``code`` is that of the platform, as logs show it; ``category`` is one of the API's, as posts show it.
+    """
 
     status_code: int
     code: str
     message: str
+    category: str
     retryable: bool = False
+
+    @property
+    def source(self) -> str:
+        """Party that caused the failure."""
+        return "user" if self.category in USER_CATEGORIES else "platform"
 
 
 class SimulatedPlatform(msgspec.Struct, frozen=True):
@@ -42,18 +53,27 @@ class SimulatedPlatform(msgspec.Struct, frozen=True):
     failures: tuple[tuple[float, PublishFailure], ...]
 
 
-RATE_LIMITED = PublishFailure(429, "RATE_LIMITED", "Rate limit exceeded", retryable=True)
-TOKEN_EXPIRED = PublishFailure(401, "TOKEN_EXPIRED", "The access token has expired. Please reconnect the account.")
+RATE_LIMITED = PublishFailure(429, "RATE_LIMITED", "Rate limit exceeded", "platform_rate_limit", retryable=True)
+TOKEN_EXPIRED = PublishFailure(
+    401, "TOKEN_EXPIRED", "The access token has expired. Please reconnect the account.", "auth_expired"
+)
 MEDIA_UPLOAD_FAILED = PublishFailure(
-    400, "MEDIA_UPLOAD_FAILED", "The media could not be processed by the platform", retryable=True
+    400, "MEDIA_UPLOAD_FAILED", "The media could not be processed by the platform", "user_content", retryable=True
 )
-OUTAGE = PublishFailure(503, "SERVICE_UNAVAILABLE", "The service is temporarily unavailable", retryable=True)
+OUTAGE = PublishFailure(
+    503, "SERVICE_UNAVAILABLE", "The service is temporarily unavailable", "platform_error", retryable=True
+)
+COOLDOWN = PublishFailure(429, "ACCOUNT_COOLDOWN", "Publishing to this account is paused after errors", "user_abuse")
 
-_PERMISSION_DENIED = PublishFailure(403, "PERMISSION_DENIED", "The account lacks the permission to publish")
-_SERVER_ERROR = PublishFailure(
-    500, "INTERNAL_ERROR", "An unexpected error has occurred. Please retry later.", retryable=True
+_PERMISSION_DENIED = PublishFailure(
+    403, "PERMISSION_DENIED", "The account lacks the permission to publish", "account_issue"
 )
-_GATEWAY_TIMEOUT = PublishFailure(504, "TIMEOUT", "The platform did not answer in time", retryable=True)
+_SERVER_ERROR = PublishFailure(
+    500, "INTERNAL_ERROR", "An unexpected error has occurred. Please retry later.", "platform_error", retryable=True
+)
+_GATEWAY_TIMEOUT = PublishFailure(
+    504, "TIMEOUT", "The platform did not answer in time", "platform_error", retryable=True
+)
 _UPLOAD = (2.0, MEDIA_UPLOAD_FAILED)
 _RATE_LIMIT = (2.0, RATE_LIMITED)
 _COMMON = ((1.0, _SERVER_ERROR), (0.6, _GATEWAY_TIMEOUT), (0.6, _PERMISSION_DENIED))
@@ -63,15 +83,21 @@ _MEDIA_KINDS = ("image", "video")
 _VIDEO_ONLY = ("video",)
 
 
-def _rejection(status_code: int, code: str, message: str) -> tuple[float, PublishFailure]:
-    return 3.0, PublishFailure(status_code, code, message)
+def _rejection(
+    status_code: int, code: str, message: str, category: str = "user_content"
+) -> tuple[float, PublishFailure]:
+    return 3.0, PublishFailure(status_code, code, message, category)
 
 
 _PLATFORM_LIST = (
     SimulatedPlatform(
         "tiktok", 0.9, 9.0, 0.7, 0.006, _VIDEO_ONLY, "open.tiktokapis.com/v2/post/publish/video/init/",
         "https://www.tiktok.com/video/",
-        (_rejection(403, "spam_risk_too_many_posts", "Daily post cap reached for this account"), _UPLOAD, *_COMMON),
+        (
+            _rejection(403, "spam_risk_too_many_posts", "Daily post cap reached for this account", "user_abuse"),
+            _UPLOAD,
+            *_COMMON,
+        ),
     ),
     SimulatedPlatform(
         "instagram", 1.6, 4.5, 0.6, 0.004, _MEDIA_KINDS, "graph.facebook.com/me/media_publish",
@@ -86,17 +112,25 @@ _PLATFORM_LIST = (
     SimulatedPlatform(
         "youtube", 0.7, 24.0, 0.8, 0.005, _VIDEO_ONLY, "www.googleapis.com/upload/youtube/v3/videos",
         "https://www.youtube.com/watch?v=",
-        (_rejection(403, "quotaExceeded", "The request exceeds the daily quota"), _UPLOAD, *_COMMON),
+        (_rejection(403, "quotaExceeded", "The request exceeds the daily quota", "quota_exhausted"), _UPLOAD, *_COMMON),
     ),
     SimulatedPlatform(
         "linkedin", 1.0, 1.6, 0.4, 0.002, _ALL_KINDS, "api.linkedin.com/rest/posts",
         "https://www.linkedin.com/feed/update/",
-        (_rejection(422, "DUPLICATE_POST", "Content is a duplicate of an earlier post"), _RATE_LIMIT, *_COMMON),
+        (
+            _rejection(422, "DUPLICATE_POST", "Content is a duplicate of an earlier post", "platform_rejected"),
+            _RATE_LIMIT,
+            *_COMMON,
+        ),
     ),
     SimulatedPlatform(
         "twitter", 1.4, 0.9, 0.5, 0.005, _ALL_KINDS, "api.x.com/2/tweets",
         "https://x.com/i/status/",
-        (_rejection(403, "DUPLICATE_CONTENT", "Duplicate content is not allowed"), (4.0, RATE_LIMITED), *_COMMON),
+        (
+            _rejection(403, "DUPLICATE_CONTENT", "Duplicate content is not allowed", "platform_rejected"),
+            (4.0, RATE_LIMITED),
+            *_COMMON,
+        ),
     ),
     SimulatedPlatform(
         "threads", 0.8, 3.2, 0.5, 0.003, _ALL_KINDS, "graph.threads.net/v1.0/me/threads_publish",
@@ -111,7 +145,11 @@ _PLATFORM_LIST = (
     SimulatedPlatform(
         "reddit", 0.4, 1.3, 0.6, 0.009, _ALL_KINDS, "oauth.reddit.com/api/submit",
         "https://www.reddit.com/comments/",
-        (_rejection(403, "SUBREDDIT_NOTALLOWED", "You are not allowed to post there"), _RATE_LIMIT, *_COMMON),
+        (
+            _rejection(403, "SUBREDDIT_NOTALLOWED", "You are not allowed to post there", "account_issue"),
+            _RATE_LIMIT,
+            *_COMMON,
+        ),
     ),
     SimulatedPlatform(
         "bluesky", 0.6, 0.7, 0.3, 0.002, _ALL_KINDS, "bsky.social/xrpc/com.atproto.repo.createRecord",
@@ -126,7 +164,11 @@ _PLATFORM_LIST = (
     SimulatedPlatform(
         "telegram", 0.5, 0.5, 0.4, 0.002, _ALL_KINDS, "api.telegram.org/sendMessage",
         "https://t.me/c/",
-        (_rejection(400, "CHAT_NOT_FOUND", "Bad Request: chat not found"), _RATE_LIMIT, *_COMMON),
+        (
+            _rejection(400, "CHAT_NOT_FOUND", "Bad Request: chat not found", "account_issue"),
+            _RATE_LIMIT,
+            *_COMMON,
+        ),
     ),
     SimulatedPlatform(
         "snapchat", 0.3, 7.0, 0.6, 0.006, _MEDIA_KINDS, "businessapi.snapchat.com/v1/spotlights",

@@ -10,43 +10,34 @@ from typing import Any
 import msgspec
 
 from late_exporter.simulator.accounts import CAPTIONS, SimulatedAccount
-from late_exporter.simulator.events import DAY, HOUR, EventQueue, timestamp
+from late_exporter.simulator.events import DAY, HOUR, MINUTE, EventQueue, timestamp
 from late_exporter.simulator.incidents import WorldConditions
 from late_exporter.simulator.log_list import LogList
-from late_exporter.simulator.platforms import MEDIA_UPLOAD_FAILED, RATE_LIMITED, TOKEN_EXPIRED, PublishFailure
+from late_exporter.simulator.platforms import (
+    COOLDOWN,
+    MEDIA_UPLOAD_FAILED,
+    RATE_LIMITED,
+    TOKEN_EXPIRED,
+    PublishFailure,
+)
+from late_exporter.simulator.posts import PostList, SimulatedPost
 
 LOGS_PER_POST = 2.57
-KIND_WEIGHTS = {"text": 0.2, "image": 0.5, "video": 0.3}
+KINDS, CUMULATIVE_KINDS = ("text", "image", "video"), (0.2, 0.7, 1.0)
+TARGET_COUNTS, CUMULATIVE_COUNTS = (1, 2, 3, 4), (0.45, 0.75, 0.9, 1.0)
 MAX_ATTEMPTS = 4
 RARE_PROBABILITY = 0.004
 STUCK_PROBABILITY = 0.0001
 LOGGED_AT_END_PROBABILITY = 0.4
 
+SCHEDULED_SHARE = 0.5
+"""Share of posts that are scheduled; the others are published at once."""
 
-class SimulatedPost:
-    """Post to one or more accounts. Its log rows share ``document`` and ``request``."""
+MAX_LEAD = 6 * HOUR
+"""Time between the creation of a scheduled post and its publication."""
 
-    def __init__(
-        self, post_id: str, content: str, kind: str, media_urls: Sequence[str], scheduled_for: str | None
-    ) -> None:
-        self.kind = kind
-        self.scheduled_for = scheduled_for
-        self.is_deleted = False
-        self.document = {"_id": post_id, "content": content, "status": "publishing"}
-        self.request: dict[str, Any] = {
-            "contentPreview": content[:200],
-            "mediaCount": len(media_urls),
-            "mediaTypes": [kind] * len(media_urls),
-            "mediaUrls": list(media_urls),
-        }
-        if scheduled_for:
-            self.request["scheduledFor"] = scheduled_for
-        self._results: set[str] = set()
-
-    def add_result(self, result: str) -> None:
-        """Add the result on one account: ``published``, ``failed`` or ``cancelled``."""
-        self._results.add(result)
-        self.document["status"] = result if len(self._results) == 1 else "partial"
+MAX_PLANNED_POSTS = 500
+"""Approximate number of scheduled posts that are waiting; with more traffic the lead is shorter."""
 
 
 class PublishAttempt(msgspec.Struct, kw_only=True):
@@ -77,6 +68,7 @@ class PublishingSimulation:
         logs_per_day: float,
         on_result: Callable[[SimulatedAccount, str, str], None] | None,
     ) -> None:
+        self.posts = PostList()
         self._events = events
         self._random = events.random
         self._log_list = log_list
@@ -85,41 +77,81 @@ class PublishingSimulation:
         user_ids = dict.fromkeys(account.user_id for account in accounts)
         self._accounts_by_user = [[account for account in accounts if account.user_id == user] for user in user_ids]
         self._posts_per_second = logs_per_day / LOGS_PER_POST / DAY
-        events.schedule_in(self._draw_interval(), self._create_post)
+        self._lead = min(MAX_LEAD, MAX_PLANNED_POSTS / SCHEDULED_SHARE / self._posts_per_second)
+        events.schedule_in(self._draw_interval(events.now, 1 - SCHEDULED_SHARE), self._publish_at_once)
+        self._schedule_planning(events.now)
         for account in accounts:
             events.schedule_in(self._random.uniform(0, 6 * HOUR), partial(self._refresh_token, account))
 
-    def _draw_interval(self) -> float:
-        return self._random.expovariate(self._posts_per_second * _relative_load(self._events.now))
+    def _draw_interval(self, time: float, share: float) -> float:
+        """Return the time until the next post of a share of all posts, after one at a Unix time."""
+        return self._random.expovariate(share * self._posts_per_second * _relative_load(time))
 
-    def _create_post(self) -> None:
-        self._events.schedule_in(self._draw_interval(), self._create_post)
-        kind = self._random.choices(tuple(KIND_WEIGHTS), tuple(KIND_WEIGHTS.values()))[0]
+    def _publish_at_once(self) -> None:
+        interval = self._draw_interval(self._events.now, 1 - SCHEDULED_SHARE)
+        self._events.schedule_in(interval, self._publish_at_once)
+        if self._conditions.find_incident("suspended") is None:
+            post = self._create_post(None)
+            if post is not None:
+                self._start_post(post)
+
+    def _schedule_planning(self, previous: float) -> None:
+        """Schedule the creation of the scheduled post that follows one that is due at ``previous``."""
+        due_at = previous + self._draw_interval(previous, SCHEDULED_SHARE)
+        self._events.schedule_at(due_at - self._lead, partial(self._plan_post, due_at))
+
+    def _plan_post(self, due_at: float) -> None:
+        self._schedule_planning(due_at)
+        post = self._create_post(due_at)
+        if post is not None:
+            self._events.schedule_at(due_at, partial(self._publish_planned, post))
+
+    def _publish_planned(self, post: SimulatedPost) -> None:
+        if self._conditions.holds_scheduled_posts():
+            self._events.schedule_in(MINUTE, partial(self._publish_planned, post))
+        else:
+            self._start_post(post)
+
+    def _create_post(self, scheduled_at: float | None) -> SimulatedPost | None:
+        """Create a post, unless the drawn customer has no account for the drawn kind."""
+        kind = self._random.choices(KINDS, cum_weights=CUMULATIVE_KINDS)[0]
         accounts = self._choose_accounts(kind)
-        post = self._build_post(kind)
-        for account in accounts:
-            delay = 0.0 if post.scheduled_for else self._random.uniform(0, 4)
-            self._events.schedule_in(delay, partial(self._start_publishing, post, account))
+        if not accounts:
+            return None
+        media_count = 0 if kind == "text" else self._random.choice((1, 1, 1, 3)) if kind == "image" else 1
+        suffix = "mp4" if kind == "video" else "jpg"
+        post = SimulatedPost(
+            self._events.object_id(),
+            self._random.choice(CAPTIONS),
+            kind,
+            [f"https://storage.getlate.dev/{self._random.getrandbits(48):012x}.{suffix}" for _ in range(media_count)],
+            accounts,
+            created_at=self._events.now,
+            scheduled_at=scheduled_at,
+        )
+        self.posts.add(post)
+        return post
+
+    def _start_post(self, post: SimulatedPost) -> None:
+        for target in post.targets.values():
+            delay = self._random.uniform(0, 4) if post.scheduled_at is None else 0.0
+            self._events.schedule_in(delay, partial(self._start_publishing, post, target.account))
         if self._events.draw_bool(RARE_PROBABILITY):
             self._events.schedule_in(self._random.expovariate(1 / (6 * HOUR)), partial(self._delete_post, post))
 
     def _choose_accounts(self, kind: str) -> list[SimulatedAccount]:
         accounts = self._random.choice(self._accounts_by_user)
         candidates = [account for account in accounts if kind in account.platform.post_kinds]
-        count = min(len(candidates), self._random.choices((1, 2, 3, 4), (45, 30, 15, 10))[0])
+        count = min(len(candidates), self._random.choices(TARGET_COUNTS, cum_weights=CUMULATIVE_COUNTS)[0])
         candidates.sort(key=lambda account: self._random.random() ** (1 / account.platform.weight), reverse=True)
         return candidates[:count]
 
-    def _build_post(self, kind: str) -> SimulatedPost:
-        media_count = 0 if kind == "text" else self._random.choice((1, 1, 1, 3)) if kind == "image" else 1
-        suffix = "mp4" if kind == "video" else "jpg"
-        urls = [f"https://storage.getlate.dev/{self._random.getrandbits(48):012x}.{suffix}" for _ in range(media_count)]
-        scheduled_for = timestamp(self._events.now, whole_seconds=True) if self._events.draw_bool(0.5) else None
-        return SimulatedPost(self._events.object_id(), self._random.choice(CAPTIONS), kind, urls, scheduled_for)
-
     def _start_publishing(self, post: SimulatedPost, account: SimulatedAccount) -> None:
+        post.start(account, self._events.now)
         draw = self._random.random()
-        if draw < RARE_PROBABILITY:
+        if self._conditions.find_incident("account-cooldown", account):
+            self._end_post(post, account, "failed", failure=COOLDOWN)
+        elif draw < RARE_PROBABILITY:
             self._write_log(account, "cancelled", "skipped", post=post)
             self._end_post(post, account, "cancelled")
         elif draw < 2 * RARE_PROBABILITY:
@@ -138,11 +170,12 @@ class PublishingSimulation:
         result = _result_fields(failure, duration)
         self._write_log(account, "media_upload", started_at=started_at, post=post, attemptNumber=1, **result)
         if failure:
-            self._end_post(post, account, "failed")
+            self._end_post(post, account, "failed", failure=failure)
         else:
             self._start_attempt(post, account, 1)
 
     def _start_attempt(self, post: SimulatedPost, account: SimulatedAccount, number: int) -> None:
+        post.start(account, self._events.now, attempt_count=number)
         attempt = PublishAttempt(
             post=post,
             account=account,
@@ -160,6 +193,7 @@ class PublishingSimulation:
     def _finish_attempt(self, attempt: PublishAttempt) -> None:
         account, post = attempt.account, attempt.post
         result = _result_fields(attempt.failure, attempt.duration)
+        url = None
         if attempt.failure is None:
             platform_id = f"{self._random.getrandbits(56)}"
             url = account.platform.post_url_prefix + platform_id
@@ -169,14 +203,14 @@ class PublishingSimulation:
         else:
             action, number = _attempt_action(attempt.number), attempt.number
             self._write_log(account, action, started_at=attempt.started_at, post=post, attemptNumber=number, **result)
-        self._retry_or_end(attempt)
+        self._retry_or_end(attempt, url)
 
-    def _retry_or_end(self, attempt: PublishAttempt) -> None:
+    def _retry_or_end(self, attempt: PublishAttempt, url: str | None) -> None:
         failure, number = attempt.failure, attempt.number
         if failure is None:
-            self._end_post(attempt.post, attempt.account, "published")
+            self._end_post(attempt.post, attempt.account, "published", url=url)
         elif not failure.retryable or number >= MAX_ATTEMPTS:
-            self._end_post(attempt.post, attempt.account, "failed")
+            self._end_post(attempt.post, attempt.account, "failed", failure=failure)
         else:
             wait = 20 * 3 ** (number - 1) * self._random.uniform(0.8, 1.3)
             if failure is RATE_LIMITED:
@@ -184,19 +218,30 @@ class PublishingSimulation:
                 self._write_log(attempt.account, "rate_limit_pause", "skipped", post=attempt.post, **pause)
             self._events.schedule_in(wait, partial(self._start_attempt, attempt.post, attempt.account, number + 1))
 
-    def _end_post(self, post: SimulatedPost, account: SimulatedAccount, result: str) -> None:
-        post.add_result(result)
+    def _end_post(
+        self,
+        post: SimulatedPost,
+        account: SimulatedAccount,
+        result: str,
+        *,
+        url: str | None = None,
+        failure: PublishFailure | None = None,
+    ) -> None:
+        post.end(account, result, self._events.now, url=url, failure=failure)
         if self._on_result is not None:
-            self._on_result(account, post.document["_id"], result)
+            self._on_result(account, post.id, result)
 
     def _refresh_token(self, account: SimulatedAccount) -> None:
         failure = TOKEN_EXPIRED if account.id in self._conditions.disconnected_ids else None
+        if failure is None:
+            self._conditions.extend_token(account, self._events.now)
         self._write_log(account, "token_refresh", **_result_fields(failure, self._random.uniform(0.15, 1.2)))
         self._events.schedule_in(self._random.uniform(4 * HOUR, 8 * HOUR), partial(self._refresh_token, account))
 
     def _delete_post(self, post: SimulatedPost) -> None:
         post.is_deleted = True
-        for row in self._log_list.rows_of_post(post.document["_id"]):
+        self.posts.remove(post)
+        for row in self._log_list.rows_of_post(post.id):
             self._log_list.delete(row["_id"])
 
     def _write_log(
@@ -217,7 +262,7 @@ class PublishingSimulation:
         self._log_list.insert(
             {
                 "_id": log_id,
-                **({"postId": post.document} if post else {}),
+                **({"postId": post.reference} if post else {}),
                 "userId": account.user_id,
                 "profileId": account.profile_id,
                 "platform": account.platform.name,
@@ -227,7 +272,7 @@ class PublishingSimulation:
                 "status": status,
                 "endpoint": account.platform.endpoint,
                 **({"request": post.request} if post else {}),
-                "createdAt": timestamp(created_at, whole_seconds=post is not None and post.scheduled_for is not None),
+                "createdAt": timestamp(created_at, whole_seconds=post is not None and post.scheduled_at is not None),
                 **fields,
             }
         )

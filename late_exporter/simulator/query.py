@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -14,13 +14,28 @@ DURATION_PART = re.compile(r"([0-9]{1,6})([smhd])")
 DURATION = re.compile(rf"({DURATION_PART.pattern})+")
 
 
+ERROR_TYPES: Mapping[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.FORBIDDEN: "permission_error",
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+}
+"""Documented types of errors by status; those of other statuses are ``invalid_request_error``."""
+
+
 class RequestRejected(Exception):
     """Request that is answered with an error, by default the name of its status."""
 
-    def __init__(self, status: HTTPStatus, error: str = "", **fields: Any) -> None:
-        super().__init__(error)
+    def __init__(self, status: HTTPStatus, error: str = "", *, code: str = "", **fields: Any) -> None:
+        self.error = error or status.phrase.capitalize()
+        super().__init__(self.error)
         self.status = status
-        self.document = {"error": error or status.phrase.capitalize(), **fields}
+        self.document = {
+            "error": self.error,
+            "type": ERROR_TYPES.get(status, "invalid_request_error"),
+            "code": code or status.name.lower(),
+            **fields,
+        }
 
 
 class QueryParameters:
@@ -53,6 +68,13 @@ class QueryParameters:
         choices = {name: self.choice(name, values) for name, values in allowed.items()}
         return {name: value for name, value in choices.items() if value is not None}
 
+    def choices(self, name: str, allowed: Collection[str]) -> tuple[str, ...]:
+        """Return the allowed values of a comma-separated list, empty if the parameter is absent."""
+        values = tuple(filter(None, self._values.get(name, "").split(",")))
+        if unknown := [value for value in values if value not in allowed]:
+            self._errors[name] = f"{unknown[0]} is not one of: {', '.join(allowed)}"
+        return values
+
     def duration(self, name: str, default: float) -> float:
         """Return a duration such as ``90s`` or ``1h30m``, in seconds."""
         text = self._values.get(name)
@@ -73,6 +95,15 @@ class QueryParameters:
             self._errors[name] = "must be a time such as 2026-11-20T08:00:00Z"
             return default
 
+    def reject_unknown(self, allowed: Collection[str]) -> None:
+        """Record an error for every parameter with another name."""
+        for name in self._values:
+            if name not in allowed:
+                self._errors[name] = f"is not one of the accepted parameters: {', '.join(allowed)}"
+
+    def has(self, name: str) -> bool:
+        return name in self._values
+
     def text(self, name: str) -> str:
         """Return a text, empty if the parameter is absent."""
         return self._values.get(name, "")
@@ -81,5 +112,9 @@ class QueryParameters:
         """Raise RequestRejected if a parameter is invalid."""
         if self._errors:
             raise RequestRejected(
-                HTTPStatus.BAD_REQUEST, "Invalid query", code="VALIDATION_ERROR", details=self._errors
+                HTTPStatus.BAD_REQUEST,
+                "Invalid query",
+                code="VALIDATION_ERROR",
+                param=next(iter(self._errors)),
+                details=self._errors,
             )

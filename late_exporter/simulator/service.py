@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 
-from late_exporter.simulator.admin import AdminEndpoints, LogSource, welcome_page
-from late_exporter.simulator.events import DAY
-from late_exporter.simulator.log_list import JsonObject, LogList, LogRow, nested_object, page_document, post_id
-from late_exporter.simulator.platforms import PLATFORMS
+from late_exporter.simulator.access import AccessControl
+from late_exporter.simulator.accounts import hashed_id
+from late_exporter.simulator.admin import ADMIN_PATH, AdminEndpoints, LogSource, welcome_page
+from late_exporter.simulator.customer import CustomerTraffic
+from late_exporter.simulator.late_lists import list_connections, list_post_logs, list_publishing
+from late_exporter.simulator.log_list import JsonObject, LogList
 from late_exporter.simulator.query import QueryParameters, RequestRejected
-from late_exporter.simulator.zernio_list import STATUSES, list_logs
-
-PUBLISHING_ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
-CONNECTION_EVENTS = ("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed")
-CONNECTION_RESULTS = ("success", "failed")
-MAX_DAYS = 7
-MAX_LIMIT = 100
-WINDOW_SECONDS = 60
+from late_exporter.simulator.rate_limit import RateLimits, SlidingWindow
+from late_exporter.simulator.request_log import CUSTOMER_ADDRESS, CUSTOMER_AGENT, ApiRequest, request_row
+from late_exporter.simulator.status_endpoints import STATUS_ENDPOINTS
+from late_exporter.simulator.world import SimulatedWorld
+from late_exporter.simulator.zernio_list import list_logs
 
 ZERNIO_PATH = "/v1/logs"
-LIST_PATHS = ("/v1/posts/logs", "/v1/connections/logs", ZERNIO_PATH)
+LATE_LISTS = {"/v1/posts/logs": list_publishing, "/v1/connections/logs": list_connections}
 POST_LOGS_PATH = re.compile(r"/v1/posts/([^/]+)/logs")
-BEARER_HEADER = re.compile(r"Bearer (\S+)")
-KEY_PATTERN = re.compile(r"sk_[0-9a-f]{64}")
+CUSTOMER_PATH = "/v1/posts"
+QUOTA_EXCEEDED = "Rate limit exceeded. Please try again later."
 
 
 class SimulatorResponse(msgspec.Struct, frozen=True):
@@ -40,7 +38,10 @@ class SimulatorResponse(msgspec.Struct, frozen=True):
 
 
 class StaticLogs:
-    """Log lists that change only by their own methods."""
+    """Log lists that change only by their own methods.
+
+    Requests are logged if ``activity`` has a list ``api_request``.
+    """
 
     def __init__(
         self,
@@ -57,14 +58,19 @@ class StaticLogs:
 
 
 class SimulatedApi:
-    """Log endpoints of the API, with authentication and rate limit.
+    """Endpoints of the API for logs and status, with authentication and rate limit.
+
+    The status endpoints need a SimulatedWorld as source. Requests are logged in the source's list ``api_request``.
 
     Args:
         source: Source of the logs, a SimulatedWorld or StaticLogs.
         clock: Clock that returns the API's Unix time.
         keys: Accepted API keys; None for every well-formed key.
-        rate_limit: Allowed requests per key and minute.
-        generation: API generation whose endpoints exist, one of GENERATIONS.
+        resource_groups: Resource groups that keys beginning with ``zrk_`` may use; None for all.
+        rate_limit: Allowed requests per key in any 60 seconds.
+        customer_rate: Calls per minute of the customer's own software, which uses the same key.
+        max_skip: Greatest accepted ``skip`` of the log lists; None for no maximum.
+        generation: API generation whose log lists exist, one of GENERATIONS.
     """
 
     def __init__(
@@ -73,149 +79,159 @@ class SimulatedApi:
         *,
         clock: Callable[[], float],
         keys: Collection[str] | None = None,
+        resource_groups: Collection[str] | None = None,
         rate_limit: int = 600,
+        customer_rate: int = 0,
+        max_skip: int | None = None,
         generation: str = "late",
     ) -> None:
         self._source = source
-        self._admin = AdminEndpoints(source, generation)
         self._clock = clock
-        self._keys = keys
-        self._rate_limit = rate_limit
-        self._window_number = 0
-        self._request_counts: dict[str, int] = {}
+        self._access = AccessControl(keys, resource_groups)
+        self._rate_limits = RateLimits(rate_limit)
+        self._start = clock()
+        self._customer = CustomerTraffic(customer_rate, self._start, self._make_customer_call)
+        self._max_skip = max_skip
+        self._admin = AdminEndpoints(source, generation, self._customer)
+        self._request_count = 0
 
     @property
     def generation(self) -> str:
-        """API generation whose endpoints exist. Setting an unknown one raises ConfigError."""
+        """API generation whose log lists exist. Setting an unknown one raises ConfigError."""
         return self._admin.generation
 
     @generation.setter
     def generation(self, name: str) -> None:
         self._admin.set_generation(name)
 
-    def handle(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> SimulatorResponse:
+    @property
+    def rate_limit(self) -> int:
+        """Allowed requests per key in any 60 seconds; may change."""
+        return self._rate_limits.limit
+
+    @rate_limit.setter
+    def rate_limit(self, limit: int) -> None:
+        self._rate_limits.limit = limit
+
+    @property
+    def customer_calls(self) -> int:
+        """Number of the customer's calls until now."""
+        self._customer.run_until(self._clock())
+        return self._customer.call_count
+
+    @property
+    def customer_refusals(self) -> int:
+        """Number of the customer's calls until now that were refused with 429."""
+        self._customer.run_until(self._clock())
+        return self._customer.refusal_count
+
+    def handle(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], *, ip_address: str = "127.0.0.1"
+    ) -> SimulatorResponse:
         """Return the response to a request.
 
         The path may begin with ``/api``.
         """
         now = self._clock()
         self._source.advance(now)
-        self._update_window(now)
+        self._customer.run_until(now)
         route = path.removeprefix("/api") if path.startswith("/api/") else path
-        response_headers = {"Content-Type": "application/json", "Date": formatdate(now, usegmt=True)}
+        response_headers = {
+            "Content-Type": "application/json",
+            "Date": formatdate(now, usegmt=True),
+            "X-Request-Id": self._next_request_id(),
+            **self._rate_limits.unused_window().headers(now),
+        }
         if route in ("/", "/-/healthy"):
             response_headers["Content-Type"] = "text/plain; charset=utf-8"
             return SimulatorResponse(HTTPStatus.OK, response_headers, welcome_page(_header(headers, "host")))
-        status, key = HTTPStatus.OK, _bearer_key(headers)
+        parameters = QueryParameters(query)
+        if route.startswith(ADMIN_PATH):
+            status, document = _answer(lambda: self._admin.handle(method, route, parameters))
+            return SimulatorResponse(status, response_headers, msgspec.json.encode(document))
         try:
-            if route.startswith("/_simulator"):
-                document = self._admin.handle(method, route, QueryParameters(query))
-            else:
-                self._authorize(key)
-                document = self._handle_api(method, route, QueryParameters(query), now)
+            key = self._access.authenticate(_header(headers, "authorization"))
         except RequestRejected as rejection:
-            status, document = rejection.status, rejection.document
-        response_headers |= self._rate_limit_headers(key)
+            return SimulatorResponse(rejection.status, response_headers, msgspec.json.encode(rejection.document))
+        request = ApiRequest(
+            key=key,
+            method=method,
+            path=route,
+            request_id=response_headers["X-Request-Id"],
+            ip_address=ip_address,
+            user_agent=_header(headers, "user-agent"),
+            profile_id=parameters.text("profileId") or None,
+        )
+        self._customer.add_key(key, now)
+        window = self._rate_limits.window(key, now)
+        status, document = _answer(lambda: self._handle_api(request, parameters, window, now))
+        response_headers |= window.headers(now)
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            response_headers["Retry-After"] = str(window.retry_after(now))
+        self._log_request(request, status, document, now)
         return SimulatorResponse(status, response_headers, msgspec.json.encode(document))
 
-    def _update_window(self, now: float) -> None:
-        window = int(now // WINDOW_SECONDS)
-        if self._window_number != window:
-            self._window_number, self._request_counts = window, {}
-
-    def _authorize(self, key: str) -> None:
-        if not (KEY_PATTERN.fullmatch(key) if self._keys is None else key in self._keys):
-            raise RequestRejected(HTTPStatus.UNAUTHORIZED)
-        if self._request_counts.get(key, 0) >= self._rate_limit:
-            raise RequestRejected(HTTPStatus.TOO_MANY_REQUESTS, "Rate limit exceeded. Please try again later.")
-        self._request_counts[key] = self._request_counts.get(key, 0) + 1
-
-    def _handle_api(self, method: str, route: str, parameters: QueryParameters, now: float) -> JsonObject:
-        post_match = POST_LOGS_PATH.fullmatch(route)
-        other_generation = "late" if route == ZERNIO_PATH else "zernio"
-        if self.generation == other_generation or not (post_match or route in LIST_PATHS):
+    def _handle_api(
+        self, request: ApiRequest, parameters: QueryParameters, window: SlidingWindow, now: float
+    ) -> JsonObject:
+        if not window.take_slot(now):
+            raise RequestRejected(HTTPStatus.TOO_MANY_REQUESTS, QUOTA_EXCEEDED, code="rate_limit_exceeded")
+        self._access.authorize(request.key, request.path)
+        endpoint = self._find_endpoint(request.path)
+        if endpoint is None:
             raise RequestRejected(HTTPStatus.NOT_FOUND)
-        if method != "GET":
+        if request.method != "GET":
             raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED)
-        if post_match:
-            return self._list_post_logs(post_match[1], parameters)
-        if route == ZERNIO_PATH:
-            return list_logs(self._source, parameters, now)
-        if route == "/v1/posts/logs":
-            return self._list_publishing(parameters, now)
-        return self._list_connections(parameters, now)
+        return endpoint(parameters, now)
 
-    def _list_publishing(self, parameters: QueryParameters, now: float) -> JsonObject:
-        status = parameters.choice("status", STATUSES)
-        fields = parameters.filters(platform=PLATFORMS, action=PUBLISHING_ACTIONS)
-        search = parameters.text("search").casefold()
+    def _find_endpoint(self, route: str) -> Callable[[QueryParameters, float], JsonObject] | None:
+        """Return the function that answers a path, None if the generation has no such path."""
+        source, max_skip = self._source, self._max_skip
+        if route == ZERNIO_PATH and self.generation != "late":
+            return lambda parameters, now: list_logs(source, parameters, now, max_skip)
+        if isinstance(source, SimulatedWorld) and (show_status := STATUS_ENDPOINTS.get(route)):
+            return lambda parameters, now: show_status(source, parameters, now)
+        if self.generation == "zernio":
+            return None
+        if show_list := LATE_LISTS.get(route):
+            return lambda parameters, now: show_list(source, parameters, now, max_skip)
+        if post_match := POST_LOGS_PATH.fullmatch(route):
+            return lambda parameters, _: list_post_logs(source, post_match[1], parameters)
+        return None
 
-        def matches(row: LogRow) -> bool:
-            return fields.items() <= row.items() and (not search or search in _search_text(row))
+    def _make_customer_call(self, key: str, time: float) -> bool:
+        """Make a call of the customer's software with a key; return False if it is refused."""
+        is_accepted = self._rate_limits.window(key, time).take_slot(time)
+        request = ApiRequest(
+            key=key,
+            method="GET",
+            path=CUSTOMER_PATH,
+            request_id=self._next_request_id(),
+            ip_address=CUSTOMER_ADDRESS,
+            user_agent=CUSTOMER_AGENT,
+        )
+        status = HTTPStatus.OK if is_accepted else HTTPStatus.TOO_MANY_REQUESTS
+        self._log_request(request, status, {} if is_accepted else {"error": QUOTA_EXCEEDED}, time)
+        return is_accepted
 
-        predicate = matches if fields or search else None
-        return _list_page(self._source.publishing, parameters, now, predicate, status)
+    def _log_request(self, request: ApiRequest, status: HTTPStatus, document: JsonObject, time: float) -> None:
+        request_logs = self._source.activity.get("api_request")
+        if request_logs is not None:
+            error = document["error"] if status.is_client_error else None
+            request_logs.insert(request_row(request, status, error, time))
 
-    def _list_connections(self, parameters: QueryParameters, now: float) -> JsonObject:
-        result = parameters.choice("status", CONNECTION_RESULTS)
-        fields = parameters.filters(platform=PLATFORMS, eventType=CONNECTION_EVENTS)
-
-        def matches(row: LogRow) -> bool:
-            row_result = str(row.get("eventType")).rpartition("_")[2]
-            return result in {None, row_result} and fields.items() <= row.items()
-
-        return _list_page(self._source.connections, parameters, now, matches if fields or result else None)
-
-    def _list_post_logs(self, requested_id: str, parameters: QueryParameters) -> JsonObject:
-        limit = parameters.integer("limit", 50, 1, MAX_LIMIT)
-        parameters.raise_errors()
-        rows = self._source.publishing.rows_of_post(requested_id)[:limit]
-        if not rows:
-            raise RequestRejected(HTTPStatus.NOT_FOUND)
-        return {"logs": [{**row, "postId": post_id(row)} for row in rows], "count": len(rows), "postId": requested_id}
-
-    def _rate_limit_headers(self, key: str) -> dict[str, str]:
-        return {
-            "X-RateLimit-Limit": str(self._rate_limit),
-            "X-RateLimit-Remaining": str(self._rate_limit - self._request_counts.get(key, 0)),
-            "X-RateLimit-Reset": str((self._window_number + 1) * WINDOW_SECONDS),
-        }
+    def _next_request_id(self) -> str:
+        self._request_count += 1
+        return "req_" + hashed_id(f"request {self._start} {self._request_count}")
 
 
-def _bearer_key(headers: Mapping[str, str]) -> str:
-    bearer = BEARER_HEADER.fullmatch(_header(headers, "authorization"))
-    return bearer[1] if bearer else ""
+def _answer(handle: Callable[[], JsonObject]) -> tuple[HTTPStatus, JsonObject]:
+    """Return status and document of the response of a handler."""
+    try:
+        return HTTPStatus.OK, handle()
+    except RequestRejected as rejection:
+        return rejection.status, rejection.document
 
 
 def _header(headers: Mapping[str, str], header_name: str) -> str:
     return next((value for name, value in headers.items() if name.lower() == header_name), "")
-
-
-def _list_page(
-    log_list: LogList,
-    parameters: QueryParameters,
-    now: float,
-    predicate: Callable[[LogRow], bool] | None,
-    status: str | None = None,
-) -> JsonObject:
-    limit = parameters.integer("limit", 50, 1, MAX_LIMIT)
-    skip = parameters.integer("skip", 0, 0)
-    since = now - DAY * parameters.integer("days", MAX_DAYS, 1, MAX_DAYS)
-    parameters.raise_errors()
-    rows, total = log_list.page(skip, limit, predicate, since=since, status=status)
-    return page_document(rows, total, limit=limit, skip=skip)
-
-
-def _search_text(row: LogRow) -> str:
-    """Return the text that ``search`` looks for matches in: post, account, and response of the platform."""
-    post, request, response = (nested_object(row, name) for name in ("postId", "request", "response"))
-    texts: Sequence[Any] = (
-        post_id(row),
-        post.get("content"),
-        row.get("accountUsername"),
-        request.get("contentPreview"),
-        response.get("errorMessage"),
-        response.get("errorCode"),
-        response.get("platformPostId"),
-    )
-    return "\n".join(text for text in texts if isinstance(text, str)).casefold()

@@ -10,9 +10,11 @@ from late_exporter.simulator.accounts import ACCOUNTS, SimulatedAccount
 from late_exporter.simulator.activity import ActivitySimulation
 from late_exporter.simulator.connections import ConnectionSimulation
 from late_exporter.simulator.events import DAY, HOUR, MINUTE, EventQueue
-from late_exporter.simulator.incidents import Incident, WorldConditions, find_incident_kind
+from late_exporter.simulator.incidents import INCIDENTS, Incident, WorldConditions, find_incident_kind
 from late_exporter.simulator.log_list import LogList
+from late_exporter.simulator.posts import PostList
 from late_exporter.simulator.publishing import PublishingSimulation
+from late_exporter.simulator.webhooks import SimulatedWebhook
 
 RETENTION = 7 * DAY
 ZERNIO_RETENTION = 90 * DAY
@@ -20,7 +22,7 @@ ZERNIO_RETENTION = 90 * DAY
 
 
 class SimulatedWorld:
-    """Simulated customers of Late, with the logs of their posts and connections.
+    """Simulated customers of Late, with their posts and accounts, and the logs of these.
 
     The logs at a time depend on the seed and the started incidents, not on the number of calls of ``advance``.
     A history of more than two days has an outage two days and a revoked token one day before its end.
@@ -51,15 +53,19 @@ class SimulatedWorld:
         self.publishing = LogList() if publishing is None else publishing
         self.connections = LogList()
         self.activity: Mapping[str, LogList] = {}
+        self.webhooks: Sequence[SimulatedWebhook] = ()
+        self.accounts = tuple(accounts)
+        self.conditions = WorldConditions()
         self._retention = retention
         self._events = EventQueue(seed, start - history)
-        self._conditions = WorldConditions()
-        self._connection_simulation = ConnectionSimulation(self._events, self.connections, self._conditions, accounts)
+        self._connection_simulation = ConnectionSimulation(self._events, self.connections, self.conditions, accounts)
         on_result = None
         if with_activity:
-            activity = ActivitySimulation(self._events, seed, accounts)
-            self.activity, on_result = activity.log_lists, activity.on_result
-        PublishingSimulation(self._events, self.publishing, self._conditions, accounts, logs_per_day, on_result)
+            activity = ActivitySimulation(self._events, seed, accounts, self.conditions)
+            self.activity, self.webhooks, on_result = activity.log_lists, activity.webhooks, activity.on_result
+        self.posts: PostList = PublishingSimulation(
+            self._events, self.publishing, self.conditions, accounts, logs_per_day, on_result
+        ).posts
         self._events.schedule_in(MINUTE, self._expire_logs)
         if history > 2 * DAY:
             self.start_incident("platform-outage", duration=3 * HOUR, start_time=start - 2 * DAY)
@@ -73,7 +79,7 @@ class SimulatedWorld:
 
     @property
     def incidents(self) -> Sequence[Incident]:
-        return tuple(self._conditions.incidents)
+        return tuple(self.conditions.incidents)
 
     def advance(self, now: float) -> None:
         """Advance to a Unix time. An earlier time changes nothing."""
@@ -89,7 +95,7 @@ class SimulatedWorld:
         """
         kind = find_incident_kind(name, platform)
         affected_platform = platform or kind.platform
-        if name == "revoked-token" and self._connection_simulation.find_connected(affected_platform) is None:
+        if kind.scope == "account" and self._connection_simulation.find_connected(affected_platform) is None:
             raise ConfigError(f"no connected account on {affected_platform or 'any platform'}")
         if start_time is None or start_time <= self.now:
             self._begin_incident(name, affected_platform, self.now + duration)
@@ -106,24 +112,26 @@ class SimulatedWorld:
         return stopped
 
     def _begin_incident(self, name: str, platform: str | None, until: float) -> None:
-        incident = Incident(name, platform, until)
-        if name == "revoked-token":
+        incident = Incident(name, platform, self.now, until)
+        if INCIDENTS[name].scope == "account":
             account = self._connection_simulation.find_connected(platform)
             if account is None:
                 return
-            self._connection_simulation.disconnect(account)
-            incident = Incident(name, account.platform.name, until, account.id)
-        self._conditions.incidents.append(incident)
+            incident = Incident(name, account.platform.name, self.now, until, account.id)
+            if name == "revoked-token":
+                self._connection_simulation.disconnect(account)
+        self.conditions.incidents.append(incident)
         self._events.schedule_at(until, partial(self._end_incident, incident))
 
     def _end_incident(self, incident: Incident) -> None:
-        if incident not in self._conditions.incidents:
+        if incident not in self.conditions.incidents:
             return
-        self._conditions.incidents.remove(incident)
-        if incident.account_id:
+        self.conditions.incidents.remove(incident)
+        if incident.name == "revoked-token" and incident.account_id:
             self._connection_simulation.reconnect(incident.account_id)
 
     def _expire_logs(self) -> None:
         for log_list in (self.publishing, self.connections, *self.activity.values()):
             log_list.expire(self.now - self._retention)
+        self.posts.expire(self.now - self._retention)
         self._events.schedule_in(MINUTE, self._expire_logs)

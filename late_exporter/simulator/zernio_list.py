@@ -54,6 +54,7 @@ class ZernioQuery(msgspec.Struct, frozen=True):
     status: str | None
     fields: LogRow
     search: str
+    profile_id: str
     since: float
     until: float
 
@@ -65,19 +66,21 @@ class ZernioQuery(msgspec.Struct, frozen=True):
             filters = {**filters, "status": self.status}
 
         def matches(row: LogRow) -> bool:
-            if not filters.items() <= log_type.filter_fields(row).items():
+            if self.profile_id not in {"", row.get("profileId")}:
+                return False
+            if filters and not filters.items() <= log_type.filter_fields(row).items():
                 return False
             return not self.search or self.search in search_text(log_type.render(row))
 
-        predicate = matches if filters or self.search else None
+        predicate = matches if filters or self.search or self.profile_id else None
         return log_list.page(skip, limit, predicate, since=self.since, until=self.until, status=status)
 
 
-def list_logs(source: LogSource, parameters: QueryParameters, now: float) -> JsonObject:
+def list_logs(source: LogSource, parameters: QueryParameters, now: float, max_skip: int | None = None) -> JsonObject:
     """Return the response document of a request, or raise RequestRejected."""
     type_name = parameters.choice("type", tuple(LOG_TYPES), "publishing")
     limit = parameters.integer("limit", 50, 1, MAX_LIMIT)
-    skip = parameters.integer("skip", 0, 0)
+    skip = parameters.integer("skip", 0, 0, max_skip)
     query = _parse_query(parameters, now)
     parameters.raise_errors()
     log_lists = {"publishing": source.publishing, "connections": source.connections, **source.activity}
@@ -105,6 +108,7 @@ def _parse_query(parameters: QueryParameters, now: float) -> ZernioQuery:
         "account_id": parameters.text("accountId") or parameters.text("account_id"),
         "event": parameters.text("event"),
         "request_id": parameters.text("requestId") or parameters.text("request_id"),
+        "api_key_id": parameters.text("apiKeyId") or parameters.text("api_key_id"),
         "status_code": code,
     }
     oldest = now - DAY * parameters.integer("days", MAX_DAYS, 1, MAX_DAYS)
@@ -112,6 +116,7 @@ def _parse_query(parameters: QueryParameters, now: float) -> ZernioQuery:
         status=parameters.choice("status", STATUSES),
         fields={name: value for name, value in fields.items() if value},
         search=parameters.text("search").casefold(),
+        profile_id=parameters.text("profileId"),
         since=max(oldest, parameters.time("from", oldest)),
         until=parameters.time("to", inf),
     )

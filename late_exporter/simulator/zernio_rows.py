@@ -12,6 +12,9 @@ FIELDS = (
     "type", "action", "user_id", "platform", "account_id", "status", "status_code", "error_message", "error_code",
     "duration_ms", "endpoint", "request_body", "response_body", "created_at", "metadata", "request_id",
 )  # fmt: skip
+REQUEST_FIELDS = ("api_key_id", "method", "path", "ip_address", "user_agent")
+"""Further fields of API requests."""
+
 MAX_REQUEST_CHARS = 5_000
 MAX_RESPONSE_CHARS = 10_000
 
@@ -115,7 +118,8 @@ def connection_row(row: LogRow) -> LogRow:
 
 def activity_row(row: LogRow) -> LogRow:
     """Return a log that is stored in the format of ``zernio``, without fields that the API does not show."""
-    return {name: row.get(name) for name in FIELDS}
+    names = (*FIELDS, *REQUEST_FIELDS) if row.get("type") == "api_request" else FIELDS
+    return {name: row.get(name) for name in names}
 
 
 def search_text(log: LogRow) -> str:

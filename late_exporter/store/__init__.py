@@ -23,6 +23,7 @@ from late_exporter.model import (
     Scope,
     Series,
     SeriesValue,
+    StoredLog,
 )
 from late_exporter.store.lockfile import lock, require_database
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, StateSnapshot
@@ -60,6 +61,12 @@ class Store(Protocol):
             entries: Logs of the page.
             feed: Feed that the page was read from.
             since: Creation time of the oldest logs that the API may still return.
+        """
+
+    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
+        """Return the newest stored logs of a feed until a creation time, newest first, except rejected ones.
+
+        Reads all logs of the feed.
         """
 
     def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:

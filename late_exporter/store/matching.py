@@ -8,11 +8,13 @@ explained in docs/design/generation-matching.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple, TypeAlias
 
-from late_exporter.model import PENDING, LogEntry
+import msgspec
+
+from late_exporter.model import PENDING, FormerLog, LogEntry
 
 KEY_PATTERN = re.compile(r"(\d{13}-)([0-9a-f]{12})?([@#=])(.*)", re.DOTALL)
 """Creation time, fingerprint if known, form and rest of a key that sorts by time.
@@ -108,7 +110,7 @@ def time_prefix(key: str) -> str | None:
 def match_logs(
     entries: Sequence[LogEntry], stored_logs: StoredLogs, *, has_pending: bool, fingerprints_agree: bool = False
 ) -> dict[str, LogEntry]:
-    """Return the entries that are stored under another key, by the stored key.
+    """Return the entries that are stored under another key or status, by the stored key.
 
     The rules are applied from the most to the least reliable. If both generations report the same status fingerprints,
     a stored log with a different one is another log, unless that fingerprint is also on the page: identical logs may
@@ -121,6 +123,7 @@ def match_logs(
         fingerprints_agree: Whether both generations are known to report the same status fingerprints.
     """
     matcher = _PageMatcher(entries, stored_logs)
+    matcher.match_former_logs(entries)
     matcher.match(lambda pair: pair.has_same_id)
     if not has_pending:
         matcher.match(lambda pair: pair.has_same_fingerprint)
@@ -134,6 +137,13 @@ def match_logs(
         matcher.match(lambda pair: pair.has_same_status)
     matcher.match(lambda pair: pair.was_pending)
     return matcher.matches
+
+
+def matched_statuses(entry: LogEntry, stored_key: str, statuses: Iterable[str], *, has_pending: bool) -> dict[str, str]:
+    """Return the statuses of a stored log once it was matched to an entry, by the stored ones."""
+    if entry.former is not None and stored_key == entry.former.key:
+        return {status: entry.status if status == entry.former.status else status for status in statuses}
+    return {status: status if has_pending else entry.status for status in statuses}
 
 
 class _PageMatcher:
@@ -151,6 +161,24 @@ class _PageMatcher:
             (entry.key, entry.status): entry for entry in entries if entry.status not in stored_logs.get(entry.key, ())
         }
         self.matches: dict[str, LogEntry] = {}
+
+    def match_former_logs(self, entries: Sequence[LogEntry]) -> None:
+        """Match logs that an earlier version of the exporter stored under the key it gave them.
+
+        Logs that are identical by now, and were not for that version, are interchangeable.
+        """
+        former_logs: dict[tuple[str, str], list[FormerLog]] = {}
+        for entry in entries:
+            if entry.former is not None:
+                former_logs.setdefault(_identity(entry), []).append(entry.former)
+        for entry in list(self._unmatched_entries.values()) if former_logs else ():
+            candidates = [*([entry.former] if entry.former else []), *former_logs.get(_identity(entry), ())]
+            for former in candidates:
+                if former.key in self._stored_logs and former.key not in self.matches:
+                    self.matches[former.key] = msgspec.structs.replace(entry, former=former)
+                    self._unmatched_logs.pop(former.key, None)
+                    del self._unmatched_entries[entry.key, entry.status]
+                    break
 
     def match(self, rule: _Rule) -> Sequence[LogEntry]:
         matched_entries = []
@@ -180,6 +208,11 @@ class _PageMatcher:
 def _parse_key(key: str) -> _KeyParts | None:
     match = KEY_PATTERN.fullmatch(key)
     return _KeyParts(*match.groups()) if match else None
+
+
+def _identity(entry: LogEntry) -> tuple[str, str]:
+    """Return what identical logs of a page have in common: the key without the ordinal, and the status."""
+    return entry.key.rpartition(".")[0] if DIGEST in entry.key else entry.key, entry.status
 
 
 def _with_fingerprint_first(key: str) -> tuple[bool, str]:

@@ -13,7 +13,7 @@ import msgspec
 
 from late_exporter.errors import StoreError
 from late_exporter.metrics.aggregation import decode_value
-from late_exporter.model import Coverage, FeedAccounting, FeedState, Labels, PendingLog, Series, SeriesValue
+from late_exporter.model import Coverage, FeedAccounting, FeedState, Labels, PendingLog, Series, SeriesValue, StoredLog
 
 MINUTE = 60_000
 """Resolution of the log counts in milliseconds."""
@@ -72,6 +72,20 @@ def stored_statuses(connection: Connection, scope_id: int, keys: Sequence[str]) 
         for key, status in rows:
             statuses.setdefault(key, set()).add(status)
     return statuses
+
+
+def newest_logs(connection: Connection, scope_id: int | None, *, until: int, limit: int) -> list[StoredLog]:
+    rows = connection.execute(
+        "SELECT key, created, fingerprint, status, status_fingerprint FROM observation WHERE scope = ?1 AND key IN"
+        " (SELECT key FROM observation WHERE scope = ?1 AND created <= ?2 AND status <> 'rejected'"
+        " GROUP BY key ORDER BY max(created) DESC LIMIT ?3) ORDER BY created DESC, key",
+        (scope_id, until, limit),
+    )
+    logs: dict[str, StoredLog] = {}
+    for key, created, fingerprint, status, status_fingerprint in rows:
+        statuses = logs[key].statuses if key in logs else {}
+        logs[key] = StoredLog(key, created, fingerprint, {**statuses, status: status_fingerprint})
+    return list(logs.values())
 
 
 def accounting(connection: Connection, scope_id: int) -> FeedAccounting:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from sqlite3 import Connection
 
 from late_exporter.model import LogEntry
-from late_exporter.store.matching import interim_key, match_logs, time_prefix
+from late_exporter.store.matching import interim_key, match_logs, matched_statuses, time_prefix
 from late_exporter.store.queries import MINUTE, stored_statuses
 
 # Only a log that was matched by its status fingerprint keeps the fingerprint. The newest logs are matched first.
@@ -57,7 +57,9 @@ def find_matches(
         )
         for key, status, status_fingerprint in rows:
             stored_logs.setdefault(key, {})[status] = status_fingerprint
-    if len(stored_logs) == len(statuses):
+    if len(stored_logs) == len(statuses) and not any(
+        entry.former and entry.former.key in statuses for entry in entries
+    ):
         return {}
     (agree,) = connection.execute(FINGERPRINTS_AGREE, (scope_id,)).fetchone()
     return match_logs(entries, stored_logs, has_pending=has_pending, fingerprints_agree=bool(agree))
@@ -68,12 +70,16 @@ def apply_matches(connection: Connection, scope_id: int, matches: Mapping[str, L
     execute = connection.execute
     for key, entry in matches.items():
         (has_new_key,) = execute(HAS_KEY, (scope_id, entry.key)).fetchone()
-        # If both keys are stored in the same status, the former row stays.
-        execute(
-            "UPDATE OR IGNORE observation SET key = ?1, status = coalesce(?2, status), status_fingerprint ="
-            " CASE WHEN status_fingerprint = ?5 THEN status_fingerprint END WHERE scope = ?3 AND key = ?4",
-            (entry.key, None if has_pending else entry.status, scope_id, key, entry.status_fingerprint),
-        )
+        rows = execute("SELECT status FROM observation WHERE scope = ? AND key = ?", (scope_id, key)).fetchall()
+        names = matched_statuses(entry, key, [status for (status,) in rows], has_pending=has_pending)
+        for former_status, status in names.items():
+            # If both keys are stored in the same status, the former row stays.
+            execute(
+                "UPDATE OR IGNORE observation SET key = ?1, status = ?2, status_fingerprint ="
+                " CASE WHEN status_fingerprint = ?5 THEN status_fingerprint END"
+                " WHERE scope = ?3 AND key = ?4 AND status = ?6",
+                (entry.key, status, scope_id, key, entry.status_fingerprint, former_status),
+            )
         execute("UPDATE OR REPLACE pending SET key = ? WHERE scope = ? AND key = ?", (entry.key, scope_id, key))
         (has_former_key,) = execute(HAS_KEY, (scope_id, key)).fetchone()
         if has_new_key and not has_former_key:
@@ -96,5 +102,6 @@ def preview(
     former_statuses = stored_statuses(connection, scope_id, list(matches))
     result = {key: set(names) for key, names in statuses.items()}
     for key, entry in matches.items():
-        result.setdefault(entry.key, set()).update(former_statuses[key] if has_pending else {entry.status})
+        names = matched_statuses(entry, key, former_statuses[key], has_pending=has_pending)
+        result.setdefault(entry.key, set()).update(names.values())
     return result, frozenset(matches)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from late_exporter.errors import StoreError, StoreOutdated
-from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, Series, SeriesValue
+from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, Series, SeriesValue, StoredLog
 from late_exporter.store import queries, rekey
 from late_exporter.store.lockfile import require_database, wal_size
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
@@ -117,6 +117,11 @@ class StateSnapshot:
                 (self._scope_ids.get(scope),),
             )
             yield from map(RecordedStatus._make, rows)
+
+    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
+        """Return the newest stored logs of a feed until a creation time, newest first, except rejected ones."""
+        with queries.store_errors(self._path):
+            return queries.newest_logs(self._connection, self._scope_ids.get(scope), until=until, limit=limit)
 
     def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
         """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet."""

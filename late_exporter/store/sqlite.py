@@ -28,6 +28,7 @@ from late_exporter.model import (
     Scope,
     Series,
     SeriesValue,
+    StoredLog,
     Value,
 )
 from late_exporter.store import queries, rekey
@@ -147,6 +148,10 @@ class SqliteStore:
             with self._transaction():
                 rekey.apply_matches(self._connection, scope_id, matches, has_pending=feed.has_pending)
         return bool(matches)
+
+    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
+        with queries.store_errors(self._name):
+            return queries.newest_logs(self._connection, self._scope_id(scope), until=until, limit=limit)
 
     def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
         with queries.store_errors(self._name):

@@ -9,10 +9,18 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from late_exporter.format import human_duration, iso_time, plural
-from late_exporter.status import FeedHealth, PlatformHealth, PollHealth, Quota, WorkspaceHealth
+from late_exporter.status import (
+    AccountStatus,
+    FeedHealth,
+    PlatformHealth,
+    PollHealth,
+    Quota,
+    WorkspaceHealth,
+    WorkspaceStatus,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -102,6 +110,44 @@ def summarize(statuses: Sequence[FeedStatus]) -> tuple[str, str]:
     return worst.tone, f"{subject} {PREDICATES[worst][affected > 1]}"
 
 
+class StatusNotice(NamedTuple):
+    """Something to attend to that a status feed reports: a sentence, and the names that it is about."""
+
+    text: str
+    names: Sequence[str] = ()
+
+
+def status_notices(status: WorkspaceStatus, now: float) -> Sequence[StatusNotice]:
+    """Return what the status feeds of a workspace report that needs attention; ``now`` is in Unix seconds."""
+    notices: list[StatusNotice] = []
+    if not status.is_active:
+        notices.append(StatusNotice("The plan is suspended or gives no access"))
+    if status.oldest_overdue_post is not None:
+        age = human_duration(max(now - status.oldest_overdue_post, 1), rough=True)
+        notices.append(StatusNotice(f"A post that was scheduled for {age} ago has not been published"))
+    groups = {
+        ("account must", "accounts must", "be connected again"): [
+            _account_name(account) for account in status.disconnected_accounts
+        ],
+        ("account is", "accounts are", "rate limited by the platform"): [
+            f"{_account_name(account)} for {human_duration(account.cooldown_until - now, rough=True)}"
+            for account in status.cooldowns
+            if account.cooldown_until is not None and account.cooldown_until > now
+        ],
+        ("webhook is", "webhooks are", "switched off"): list(status.inactive_webhooks),
+    }
+    for (one, several, predicate), names in groups.items():
+        if names:
+            subject = f"{len(names):,} {one if len(names) == 1 else several}"
+            notices.append(StatusNotice(f"{subject} {predicate}:", names))
+    return notices
+
+
+def _account_name(account: AccountStatus) -> str:
+    name = single_line(account.username or account.account_id, MAX_NAME_LENGTH)
+    return f"{name} ({single_line(account.platform, MAX_NAME_LENGTH)})"
+
+
 def render_page(
     workspaces: Sequence[WorkspaceHealth], *, now: float, version: str, telemetry_path: str, documentation: str
 ) -> str:
@@ -148,6 +194,7 @@ def load_template() -> Template:
         "quota_share": _quota_share,
         "relative_time": _relative_time,
         "single_line": single_line,
+        "status_notices": status_notices,
         "utc": _utc,
         "width": "{:.1%}".format,
         "worst_first": _worst_first,

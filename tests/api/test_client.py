@@ -13,11 +13,13 @@ from typing import Any, TypeAlias
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.api.client import MAX_BODY_BYTES, ApiKey, LateClient, RateLimiter
-from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, RateLimited, Unauthorized
+from late_exporter.api.body import MAX_BODY_BYTES
+from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.quota import RateLimiter
+from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, Forbidden, RateLimited, Unauthorized
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
 from tests.support.clock import LoopClock
@@ -197,7 +199,7 @@ STATUSES = [
      "400: Invalid query; status must be one of: failed; days [1, 7]"),
     (400, '{"details": {"status": "odd"}}', BadRequest, '400: {"details": {"status": "odd"}}'),
     (401, '{"error": "Unauthorized"}', Unauthorized, "401: the API key was rejected: Unauthorized"),
-    (403, '{"error": "No rights", "code": "x"}', Unauthorized, "403: the API key was rejected: No rights"),
+    (403, '{"error": "No rights", "code": "x"}', Forbidden, "403: the API key was rejected: No rights (code x)"),
     (405, "", ApiUnavailable, "405: no error message"),
     (410, '{"error": null}', ApiUnavailable, "410: None"),
     (418, '{"error": {"text": "odd"}}', ApiUnavailable, "418: {'text': 'odd'}"),
@@ -223,9 +225,30 @@ async def test_statuses(status: int, body: str | bytes, kind: type[ApiError] | N
         assert ApiResponse(b"", None) == await api.get()
     else:
         failure = await api.fail()
-        assert (kind, words) == (type(failure), str(failure))
+        assert (kind, status, words) == (type(failure), failure.status, str(failure))
         assert str(failure).isprintable()
     assert [str(status)] == api.codes
+
+
+async def test_a_failure_names_the_request() -> None:
+    """The id of a request is in the message and in an attribute, but not in the arguments, and the status is kept."""
+    api = ClientHarness(respond_with(502, '{"error": "Bad Gateway"}', X_Request_Id="req_01-ab"))
+    failure = await api.fail()
+
+    assert "502: Bad Gateway (request id req_01-ab)" == str(failure)
+    assert (("502: Bad Gateway",), 502, "req_01-ab") == (failure.args, failure.status, failure.request_id)
+
+
+async def test_a_rate_limited_request_names_itself() -> None:
+    """An error of a 429 has its status and the id of the request."""
+    failure = await ClientHarness(respond_with(429, '{"error": "Slow down"}', X_Request_Id="req_7")).fail()
+    assert ("429: Slow down (request id req_7)", 429) == (str(failure), failure.status)
+
+
+async def test_network_errors_have_no_status() -> None:
+    """A failure without a response has neither a status nor a request id."""
+    failure = await ClientHarness(raise_error(httpx.ReadError("reset"))).fail()
+    assert (None, "") == (failure.status, failure.request_id)
 
 
 async def test_not_found() -> None:
@@ -441,13 +464,6 @@ async def test_key_file_changed(key_file: Path) -> None:
 # The quota.
 
 
-async def send_times(api: ClientHarness, number: int) -> list[float]:
-    """Send requests as fast as allowed; return when each was sent."""
-    for _ in range(number):
-        await api.get()
-    return api.times
-
-
 LIMITED = [
     # expected wait, headers
     (45.0, {"Date": http_date(-100), "X-RateLimit-Reset": f"{NOW - 55:.0f}"}),
@@ -489,35 +505,30 @@ async def test_nothing_is_sent_before_the_reset() -> None:
     assert 30.0 == api.client.pop_request_log()[1]
 
 
-async def test_a_shorter_wait_does_not_undo_a_longer_one() -> None:
-    """The longest of several waits applies."""
-    rate_limiter = RateLimiter(1.0, monotonic=lambda: 5.0)
-    assert [105.0, 105.0] == [rate_limiter.pause(100.0), rate_limiter.pause(1.0)]
-
-
-async def test_the_smallest_plan_is_assumed() -> None:
-    """Before the API reports a limit, half of 60 requests per minute are sent at once."""
-    api = ClientHarness(respond_with())
-    times = await send_times(api, 91)
-
-    assert [1000.0] * 30 + [1060.0] * 30 + [1120.0] * 30 + [1180.0] == times
-    assert 180.0 == api.client.pop_request_log()[1]
-    assert 60 == api.client.rate_limit
-
-
-async def test_reported_limit() -> None:
-    """The reported quota is kept, and the share is taken of its limit."""
-    api = ClientHarness(
-        respond_with(
-            X_RateLimit_Limit="600", X_RateLimit_Remaining="599", X_RateLimit_Reset=f"{NOW + 10:.0f}", Date=http_date()
-        )
-    )
+async def test_reported_quota() -> None:
+    """The reported quota is kept, with an estimate of what other users of the key send."""
+    headers = {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": "588", "X-RateLimit-Reset": f"{NOW + 10:.0f}"}
+    api = ClientHarness(respond_with(**headers, Date=http_date()))
     assert api.client.quota is None
-    times = await send_times(api, 301)
+    await api.get()
 
-    assert Quota(600, 599, NOW + 10) == api.client.quota
-    assert [1000.0] * 300 + [1060.0] == times
+    assert Quota(600, 588, NOW + 10, customer_requests=11) == api.client.quota
     assert 600 == api.client.rate_limit
+
+
+async def test_a_refused_request_is_not_subtracted() -> None:
+    """A request that got 429 may not be among those that the API counts."""
+    api = ClientHarness(respond_with(429, X_RateLimit_Limit="60", X_RateLimit_Remaining="0"))
+    await api.fail()
+    assert Quota(60, 0, NOW + 60, customer_requests=60) == api.client.quota
+
+
+async def test_requests_end_in_any_case() -> None:
+    """A request that fails takes up the quota for 60 seconds, not for ever."""
+    api = ClientHarness(raise_error(httpx.ReadError("reset")), share=0.02)
+    await api.fail()
+    await api.fail()
+    assert [1000.0, 1060.0] == api.times
 
 
 @pytest.mark.parametrize(
@@ -530,6 +541,7 @@ async def test_reported_limit() -> None:
         {"X-RateLimit-Limit": "-5", "X-RateLimit-Remaining": "0"},
         {"X-RateLimit-Limit": "nan", "X-RateLimit-Remaining": "1"},
         {"X-RateLimit-Limit": "inf", "X-RateLimit-Remaining": "1"},
+        {"X-RateLimit-Limit": "1e300", "X-RateLimit-Remaining": "1"},
         {"X-RateLimit-Remaining": "1"},
     ],
 )
@@ -545,72 +557,7 @@ async def test_a_quota_without_a_reset() -> None:
     """A quota without a reset is assumed to be reset in a minute."""
     api = ClientHarness(respond_with(X_RateLimit_Limit="120", X_RateLimit_Remaining="7.0"))
     await api.get()
-    assert Quota(120, 7, NOW + 60) == api.client.quota
-
-
-@pytest.mark.parametrize(
-    ("share", "remaining", "wait"),
-    [
-        (0.5, 13, 0.0),
-        (0.5, 12, 40.0),
-        (0.5, 0, 40.0),
-        (0.5, -1, 40.0),
-        (0.95, 7, 0.0),
-        (0.95, 6, 40.0),
-        (1.0, 1, 0.0),
-        (1.0, 0, 40.0),
-    ],
-)
-async def test_reserved_requests(share: float, remaining: int, wait: float) -> None:
-    """The last tenth of the quota, or what the share leaves, is not used before the reset."""
-    headers = {"X-RateLimit-Limit": "120", "X-RateLimit-Remaining": f"{remaining}"}
-    api = ClientHarness(respond_with(**headers, **{"X-RateLimit-Reset": f"{NOW + 40:.0f}"}), share=share)
-    await send_times(api, 2)
-    assert [1000.0, 1000.0 + wait] == api.times
-
-
-async def test_a_reset_in_the_far_future() -> None:
-    """A used-up quota is waited for a minute at most, whatever its reset."""
-    api = ClientHarness(
-        respond_with(X_RateLimit_Limit="60", X_RateLimit_Remaining="0", X_RateLimit_Reset=f"{NOW * 1000:.0f}")
-    )
-    assert [1000.0, 1060.0] == await send_times(api, 2)
-
-
-@given(
-    share=st.floats(0.01, 1.0),
-    limits=st.lists(st.sampled_from([1, 7, 60, 120, 600, 1200]), min_size=1, max_size=4),
-    pauses=st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.1, 3.3, 59.9, 60.0, 61.0]), min_size=1, max_size=60),
-)
-@settings(max_examples=60, deadline=None)
-async def test_the_share_holds_in_any_minute(share: float, limits: list[int], pauses: list[float]) -> None:
-    """Within any 60 seconds at most the share of the last reported limit is sent, but at least one request."""
-    clock = LoopClock(NOW, elapsed=1000.0)
-    rate_limiter = RateLimiter(share, monotonic=clock.monotonic, sleep=clock.sleep)
-    for limit in limits:
-        rate_limiter.update(Quota(limit, limit, 0.0), 0.0)
-        sent: list[float] = []
-        for pause in pauses * 3:
-            clock.advance(pause)
-            await rate_limiter.acquire()
-            sent.append(clock.elapsed)
-        most = max(1, int(limit * share))
-        for number, start in enumerate(sent):
-            assert most >= sum(start <= at < start + 59.999 for at in sent[number:])
-
-
-async def test_concurrent_requests_take_turns() -> None:
-    """Concurrent requests share the quota, and a cancelled one leaves its place to the others."""
-    clock = LoopClock(NOW, elapsed=1000.0)
-    rate_limiter = RateLimiter(0.02, monotonic=clock.monotonic, sleep=clock.sleep)
-    first, second, third = (asyncio.ensure_future(rate_limiter.acquire()) for _ in range(3))
-    await first
-    second.cancel()
-    await third
-
-    assert second.cancelled()
-    assert 1060.0 == clock.elapsed
-    assert 60.0 <= rate_limiter.wait_seconds <= 120.0
+    assert Quota(120, 7, NOW + 60, customer_requests=112) == api.client.quota
 
 
 # Bodies.
@@ -649,31 +596,31 @@ def stream_response(stream: ChunkStream, **headers: str) -> Handler:
 
 
 async def test_endless_body() -> None:
-    """A response is not read beyond 32 MiB."""
+    """A response is not read beyond 8 MiB."""
     stream = ChunkStream(forever=b" " * 1024 * 1024)
     api = ClientHarness(stream_response(stream))
     failure = await api.fail()
 
-    assert (BadPayload, "the response is larger than 32 MiB") == (type(failure), str(failure))
+    assert (BadPayload, "the response is larger than 8 MiB") == (type(failure), str(failure))
     assert MAX_BODY_BYTES < stream.sent <= MAX_BODY_BYTES + 1024 * 1024
     assert stream.closed
     assert ["too_large"] == api.codes
 
 
 async def test_maximum_body() -> None:
-    """A response of exactly 32 MiB is read."""
+    """A response of exactly 8 MiB is read."""
     answer = await ClientHarness(respond_with(200, b" " * MAX_BODY_BYTES)).get()
     assert answer is not None
     assert MAX_BODY_BYTES == len(answer.body)
 
 
 async def test_decompression_bomb() -> None:
-    """A response that decompresses to more than 32 MiB is rejected, however small it is."""
+    """A response that decompresses to more than 8 MiB is rejected, however small it is."""
     bomb = gzip.compress(b" " * (MAX_BODY_BYTES + 1))
     assert len(bomb) < 100_000
     api = ClientHarness(respond_with(200, bomb, Content_Encoding="gzip"))
 
-    assert "the response is larger than 32 MiB" == str(await api.fail())
+    assert "the response is larger than 8 MiB" == str(await api.fail())
 
 
 async def test_gzipped_body() -> None:
@@ -693,6 +640,42 @@ async def test_memory_of_a_decompression_bomb() -> None:
         assert tracemalloc.get_traced_memory()[1] < 3 * MAX_BODY_BYTES
     finally:
         tracemalloc.stop()
+
+
+async def test_announced_size() -> None:
+    """A response that announces more than 8 MiB is rejected before it is read."""
+    stream = ChunkStream(b"{", forever=b" ")
+    api = ClientHarness(stream_response(stream, Content_Length=str(MAX_BODY_BYTES + 1)))
+
+    assert "the response is larger than 8 MiB" == str(await api.fail())
+    assert 0 == stream.sent
+
+
+async def test_bytes_after_compressed_data() -> None:
+    """A response that continues after the end of its compressed data is rejected at once, however long it lasts."""
+    stream = ChunkStream(gzip.compress(b'{"logs": []}'), forever=b" ")
+    api = ClientHarness(stream_response(stream, Content_Encoding="gzip"))
+
+    assert "the response continues after the end of its compressed data" == str(await api.fail())
+    assert stream.sent < 1024**2
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_memory_of_an_error(encoding: str) -> None:
+    """Of an error response only the beginning is read, and its status counts."""
+    body = b'{"error": "no", "x": [' + b"[]," * 3_000_000
+    tracemalloc.start()
+    try:
+        content = gzip.compress(body) if encoding == "gzip" else body
+        api = ClientHarness(respond_with(500, content, Content_Encoding=encoding))
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        failure = await api.fail()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (ApiUnavailable, 500) == (type(failure), getattr(failure, "status", None))
+    assert peak - before < 2_000_000
 
 
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "deflate", "br", "zstd", "gzip, br", "nonsense"])
@@ -771,5 +754,5 @@ async def test_pop_request_log() -> None:
     await api.client.get("/v1/posts/gone/logs", {}, path_template="/v1/posts/{postId}/logs")
 
     requests = [RequestRecord("/v1/posts/logs", "200", 0.25), RequestRecord("/v1/posts/{postId}/logs", "404", 0.25)]
-    assert (requests, 59.75) == api.client.pop_request_log()
+    assert (requests, 60.0) == api.client.pop_request_log()
     assert ([], 0.0) == api.client.pop_request_log()

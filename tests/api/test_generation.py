@@ -1,31 +1,88 @@
 from __future__ import annotations
 
-import asyncio
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from late_exporter.api.generation import AUTO, ApiGeneration
-from late_exporter.errors import ApiError, ApiUnavailable, Unauthorized
+from late_exporter.api.generation import (
+    AUTO,
+    EMPTY_EXAMINATION_INTERVAL,
+    EXAMINATION_INTERVAL,
+    MAX_REFUSALS,
+    ApiGeneration,
+    examine_lists,
+)
+from late_exporter.errors import (
+    ApiError,
+    ApiUnavailable,
+    BadPayload,
+    BadRequest,
+    EndpointNotFound,
+    Forbidden,
+    RateLimited,
+    Unauthorized,
+)
 from late_exporter.feeds import GENERATIONS
+from late_exporter.model import Feed
 from late_exporter.protocols import ApiResponse
 from tests.support.client import FakeClient, QueryParams
 from tests.support.loggers import NullLogger
 
 LATE, ZERNIO = (GENERATIONS[name]["publishing"] for name in ("late", "zernio"))
+NOW = 1_764_000_000
+DAY = 86_400
+
+
+def iso(seconds: float) -> str:
+    """Return a time as the API writes it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def late_list(*ages: float) -> bytes:
+    """Return a list of generation late with logs of some ages in seconds."""
+    return logs(*({"_id": f"{age}", "createdAt": iso(NOW - age)} for age in ages))
+
+
+def zernio_list(*ages: float) -> bytes:
+    """Return a list of generation zernio with logs of some ages in seconds."""
+    return logs(*({"action": "post.published", "created_at": iso(NOW - age)} for age in ages))
+
+
+def logs(*rows: Mapping[str, Any]) -> bytes:
+    return json.dumps({"logs": rows}).encode()
+
+
+Answer = bytes | ApiError | None
+
+NOT_FOUND = None
+REDIRECT = ApiUnavailable("308: redirected to zernio.com", status=308)
+UNCLASSIFIED = Forbidden("403: a restricted API key cannot use this path", code="unclassified_resource")
+VANISHED: dict[str, Answer] = {
+    "404": NOT_FOUND,
+    "400": BadRequest("400: Invalid post ID", status=400),
+    "403": UNCLASSIFIED,
+    "405": ApiUnavailable("405: Method not allowed", status=405),
+    "410": ApiUnavailable("410: Gone", status=410),
+    "500": ApiUnavailable("500: oops", status=500),
+    "308": REDIRECT,
+    "html": b"<html>Not found</html>",
+    "empty": late_list(),
+    "new shape": zernio_list(10),
+    "a post": b'{"post": null}',
+    "stale": late_list(3 * DAY),
+}
 
 
 class FakeListApi(FakeClient):
-    """API with some paths.
+    """API whose lists answer as ``late`` and ``zernio`` say: a body, an error, or None for 404."""
 
-    Attributes:
-        paths: Paths that exist.
-        error: Raised by every request if set.
-    """
-
-    def __init__(self, *paths: str) -> None:
+    def __init__(self, *, late: Answer, zernio: Answer) -> None:
         super().__init__(self._respond)
-        self.paths = set(paths)
-        self.error: ApiError | None = None
+        self.late, self.zernio = late, zernio
+        self.monotonic = 0.0
 
     @property
     def requested_paths(self) -> list[str]:
@@ -34,89 +91,309 @@ class FakeListApi(FakeClient):
 
     def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
         assert 1 == params["limit"]
-        if self.error is not None:
-            raise self.error
-        return ApiResponse(b'{"logs": []}', None) if path in self.paths else None
+        answer = self.zernio if path == ZERNIO.path else self.late
+        if isinstance(answer, ApiError):
+            raise answer
+        return None if answer is None else ApiResponse(answer, float(NOW))
+
+    def generation(self, configured: str = AUTO) -> ApiGeneration:
+        """Return a generation before its first request."""
+        return ApiGeneration(configured, logger=NullLogger(), monotonic=lambda: self.monotonic)
+
+    async def resolve(self, generation: ApiGeneration, state: str | None = None) -> Feed:
+        """Return the publishing feed, and report it as used."""
+        feed = await generation.resolve_feed("publishing", self, state_generation=state)
+        generation.report_use(feed)
+        return feed
 
 
-def api_generation(configured: str = AUTO) -> ApiGeneration:
-    """Return a generation without logs."""
-    return ApiGeneration(configured, logger=NullLogger())
+@pytest.mark.parametrize("answer", VANISHED.values(), ids=VANISHED)
+@pytest.mark.parametrize("state", [None, "late"])
+async def test_a_vanished_list_is_not_chosen(answer: Answer, state: str | None) -> None:
+    """In whichever way the old list is gone, the documented one is read, after two requests."""
+    api = FakeListApi(late=answer, zernio=zernio_list(10))
+    assert ZERNIO is await api.resolve(api.generation(), state)
+    assert [ZERNIO.path, LATE.path] == api.requested_paths
 
 
 @pytest.mark.parametrize(
-    ("paths", "expected", "configured"),
+    "answer", [NOT_FOUND, UNCLASSIFIED, BadRequest("400", status=400), ApiUnavailable("502", status=502), b"<html>"]
+)
+@pytest.mark.parametrize("late", [late_list(5 * DAY), late_list()])
+async def test_an_api_with_the_old_list_only_is_read_with_ids(answer: Answer, late: bytes) -> None:
+    """Without the documented list the old one is read, also while it is empty."""
+    api = FakeListApi(late=late, zernio=answer)
+    assert LATE is await api.resolve(api.generation())
+
+
+@pytest.mark.parametrize(
+    ("late", "zernio", "state", "expected"),
     [
-        ([LATE.path], LATE, [LATE.path]),
-        ([ZERNIO.path], ZERNIO, [LATE.path, ZERNIO.path]),
-        ([LATE.path, ZERNIO.path], LATE, [LATE.path]),
+        (late_list(60), zernio_list(1), None, LATE),
+        (late_list(60), zernio_list(1), "late", LATE),
+        (late_list(60), zernio_list(1), "zernio", ZERNIO),
+        (late_list(601 + 60), zernio_list(60), None, ZERNIO),
+        (late_list(599 + 60), zernio_list(60), None, LATE),
+        (late_list(601 + 60), zernio_list(60), "late", ZERNIO),
+        (late_list(60), zernio_list(), None, LATE),
+        (late_list(), zernio_list(), None, ZERNIO),
+        (late_list(), zernio_list(), "late", LATE),
+        (late_list(), zernio_list(8 * DAY), None, ZERNIO),
+        (late_list(), zernio_list(8 * DAY), "late", LATE),
+        (late_list(), zernio_list(6 * DAY), "late", ZERNIO),
+        (late_list(60), zernio_list(-DAY), "late", LATE),
+        (logs({"_id": "1"}), zernio_list(60), None, ZERNIO),
+        (logs({"_id": "1"}), zernio_list(60), "late", LATE),
+        (logs({"createdAt": iso(NOW)}), zernio_list(60), None, ZERNIO),
     ],
 )
-async def test_the_generation_is_detected_once(paths: list[str], expected: object, configured: list[str]) -> None:
-    """All feeds share one detection; an API with both generations is read with ids."""
-    api, generation = FakeListApi(*paths), api_generation()
-    found = await asyncio.gather(*(generation.resolve_feed("publishing", api, state_generation=None) for _ in range(3)))
-    assert ([expected] * 3, configured) == (found, api.requested_paths)
+async def test_the_newest_logs_decide_between_two_lists(
+    late: bytes, zernio: bytes, state: str | None, expected: Feed
+) -> None:
+    """The old list is read while it is as new as the documented one; what the state was counted from decides ties."""
+    api = FakeListApi(late=late, zernio=zernio)
+    assert expected is await api.resolve(api.generation(), state)
 
 
-async def test_neither_generation() -> None:
-    """Without any list the base URL is wrong; the next call detects the generation again."""
-    api, generation = FakeListApi(), api_generation()
-    with pytest.raises(ApiUnavailable, match="neither /v1/posts/logs nor /v1/logs"):
-        await generation.resolve_feed("publishing", api, state_generation=None)
-    api.paths = {ZERNIO.path}
-    assert ZERNIO is await generation.resolve_feed("publishing", api, state_generation=None)
+async def test_without_any_list_the_error_names_both_answers() -> None:
+    """The next call examines both lists again."""
+    api = FakeListApi(late=BadRequest("400: Invalid post ID", status=400), zernio=None)
+    generation = api.generation()
+    message = (
+        "no log list can be read: /v1/logs?type=publishing 404: the API has no /v1/logs; /v1/posts/logs 400: Invalid "
+        "post ID; check --api.base-url, the rights of the key and the status of the API"
+    )
+    with pytest.raises(ApiUnavailable) as raised:
+        await api.resolve(generation)
+    assert message == str(raised.value)
+    api.zernio = zernio_list(1)
+    assert ZERNIO is await api.resolve(generation)
 
 
-async def test_a_failed_detection() -> None:
-    """An error of the detection is raised, and the generation stays unknown."""
-    api, generation = FakeListApi(LATE.path), api_generation()
-    api.error = Unauthorized("401")
-    with pytest.raises(Unauthorized):
-        await generation.resolve_feed("publishing", api, state_generation="late")
-    api.error = None
-    assert LATE is await generation.resolve_feed("publishing", api, state_generation="late")
+async def test_a_missing_right_is_a_rejected_key() -> None:
+    """If the key lacks the right to the documented list, the error says which one."""
+    api = FakeListApi(late=UNCLASSIFIED, zernio=Forbidden("403: grant publishing", required_group="publishing"))
+    with pytest.raises(Forbidden, match="grant publishing; /v1/posts/logs 403") as raised:
+        await api.resolve(api.generation())
+    assert "publishing" == raised.value.required_group
 
 
-async def test_repeated_404_responses() -> None:
-    """One 404 may be a deployment; three in a row detect the generation again."""
-    api, generation = FakeListApi(LATE.path), api_generation()
-    await generation.resolve_feed("publishing", api, state_generation=None)
-    api.paths = {ZERNIO.path}
-    for present, expected in [
-        (False, LATE),
-        (False, LATE),
-        (True, LATE),
-        (False, LATE),
-        (False, LATE),
-        (False, ZERNIO),
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unauthorized("401: rejected", status=401),
+        RateLimited("429: wait", until=60.0),
+        ApiUnavailable("no response within 30 s"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("broken", ["late", "zernio"])
+async def test_errors_that_say_nothing_about_a_list_are_raised(error: ApiError, broken: str) -> None:
+    """No generation is chosen by a rejected key, a rate limit or a failed network, and no refusal is counted."""
+    api = FakeListApi(
+        late=error if broken == "late" else late_list(1), zernio=error if broken == "zernio" else zernio_list(1)
+    )
+    generation = api.generation()
+    with pytest.raises(type(error)):
+        await api.resolve(generation, "late")
+    api.late, api.zernio = late_list(1), zernio_list(1)
+    assert LATE is await api.resolve(generation, "late")
+    for _ in range(2 * MAX_REFUSALS):
+        generation.report_answer(LATE, error)
+    api.late = None
+    assert LATE is await api.resolve(generation, "late")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EndpointNotFound("404", status=404),
+        UNCLASSIFIED,
+        REDIRECT,
+        ApiUnavailable("500", status=500),
+        BadPayload("html"),
+    ],
+    ids=str,
+)
+async def test_repeated_refusals_examine_the_lists_again(error: ApiError) -> None:
+    """One refusal may be a deployment; three in a row examine both lists again."""
+    api = FakeListApi(late=late_list(1), zernio=zernio_list(1))
+    generation = api.generation()
+    await api.resolve(generation)
+    api.late = error
+    for refusal, expected in [
+        (error, LATE),
+        (error, LATE),
+        (None, LATE),
+        (error, LATE),
+        (error, LATE),
+        (error, ZERNIO),
     ]:
-        generation.report_list(exists=present)
-        assert expected is await generation.resolve_feed("publishing", api, state_generation="late")
+        generation.report_answer(LATE, refusal)
+        assert expected is await api.resolve(generation, "late")
+
+
+async def test_a_feed_may_lose_its_list_alone() -> None:
+    """The lists of each feed are examined on their own."""
+    api = FakeListApi(late=late_list(1), zernio=zernio_list(1))
+    generation = api.generation()
+    assert LATE is await api.resolve(generation)
+    api.late = None
+    feed = await generation.resolve_feed("connections", api, state_generation="late")
+    generation.report_use(feed)
+    assert GENERATIONS["zernio"]["connections"] is feed
+    assert LATE is await api.resolve(generation, "late")
+    assert {"late", "zernio"} == generation.in_use
+
+
+async def test_a_list_that_falls_behind_is_left() -> None:
+    """Once an hour both lists are examined; the other one is read if the API does not write to this one any more."""
+    api = FakeListApi(late=late_list(1), zernio=zernio_list(1))
+    generation = api.generation()
+    await api.resolve(generation)
+    api.late, api.zernio = late_list(3600), zernio_list(1)
+    for seconds, expected in [(EXAMINATION_INTERVAL - 1, LATE), (1, ZERNIO), (0, ZERNIO)]:
+        api.monotonic += seconds
+        await generation.examine_if_due(LATE, api, state_generation="late")
+        assert expected is await api.resolve(generation, "late")
+    assert 4 == len(api.requests)
+    assert frozenset() == generation.unread
+
+
+async def test_a_single_refused_examination_changes_nothing() -> None:
+    """A list that polls can read stays in use; whatever an examination answers is not an error of a poll."""
+    api = FakeListApi(late=late_list(1), zernio=zernio_list(1))
+    generation = api.generation()
+    await api.resolve(generation)
+    answers: list[Answer] = [None, ApiUnavailable("500", status=500), RateLimited("429", until=1.0)]
+    for answer in answers:
+        api.late = answer
+        api.monotonic += EXAMINATION_INTERVAL
+        await generation.examine_if_due(LATE, api, state_generation="late")
+        assert LATE is await api.resolve(generation, "late")
+    request_count = len(api.requests)
+    await generation.examine_if_due(LATE, api, state_generation="late")
+    assert request_count == len(api.requests)
+
+
+async def test_an_empty_list_is_examined_more_often() -> None:
+    """Nothing is counted while both lists are empty, so the first log decides, in whichever list it appears."""
+    api = FakeListApi(late=late_list(), zernio=zernio_list())
+    generation = api.generation()
+    assert ZERNIO is await api.resolve(generation)
+    api.late = late_list(1)
+    api.monotonic += EMPTY_EXAMINATION_INTERVAL
+    await generation.examine_if_due(ZERNIO, api, state_generation=None)
+    assert {"late"} == generation.unread
+    assert LATE is await api.resolve(generation)
+    assert frozenset() == generation.unread
+
+
+async def test_a_list_that_becomes_empty_is_left_at_once() -> None:
+    """An empty page is not recorded if the logs are in the other list, because it would close every gap."""
+    api = FakeListApi(late=late_list(1), zernio=zernio_list(1))
+    generation = api.generation()
+    await api.resolve(generation)
+    await generation.report_list(LATE, api, is_empty=False)
+    api.late = late_list()
+    with pytest.raises(ApiUnavailable, match=r"/v1/posts/logs is empty, but there are logs at /v1/logs\?type=publ"):
+        await generation.report_list(LATE, api, is_empty=True)
+    assert ZERNIO is await api.resolve(generation, "late")
+
+
+async def test_an_api_without_logs_is_examined_once() -> None:
+    """A list that stays empty costs no request per poll; one that could not be examined is examined again."""
+    api = FakeListApi(late=late_list(1), zernio=None)
+    generation = api.generation()
+    await api.resolve(generation)
+    api.late, api.zernio = late_list(), ApiUnavailable("no response")
+    with pytest.raises(ApiUnavailable):
+        await generation.report_list(LATE, api, is_empty=True)
+    api.zernio = zernio_list()
+    request_count = len(api.requests)
+    for _ in range(3):
+        await generation.report_list(LATE, api, is_empty=True)
+    assert request_count + 2 == len(api.requests)
+
+
+@pytest.mark.parametrize("configured", ["late", "zernio"])
+@pytest.mark.parametrize("ahead", ["late", "zernio"])
+async def test_a_configured_generation_reports_what_it_does_not_read(configured: str, ahead: str) -> None:
+    """A configured generation is used whatever the API has, but newer logs of the other one are reported."""
+    ages = {"late": 3600, "zernio": 3600, ahead: 1}
+    api = FakeListApi(late=late_list(ages["late"]), zernio=zernio_list(ages["zernio"]))
+    generation, feed = api.generation(configured), GENERATIONS[configured]["publishing"]
+    for _ in range(2 * MAX_REFUSALS):
+        generation.report_answer(feed, EndpointNotFound("404", status=404))
+    await generation.report_list(feed, api, is_empty=True)
+    assert feed is await api.resolve(generation, "late")
+    assert [] == api.requests
+    await generation.examine_if_due(feed, api, state_generation="late")
+    assert ({ahead} - {configured}) == generation.unread
+    assert feed is await api.resolve(generation, "late")
 
 
 async def test_a_state_without_ids_cannot_go_back() -> None:
     """A state without ids stays with generation zernio; a configuration that forbids that is an error."""
-    api = FakeListApi(LATE.path, ZERNIO.path)
-    assert ZERNIO is await api_generation().resolve_feed("publishing", api, state_generation="zernio")
+    api = FakeListApi(late=late_list(1), zernio=zernio_list(DAY))
+    generation = api.generation()
+    assert ZERNIO is await api.resolve(generation, "zernio")
     assert [] == api.requested_paths
+    await generation.examine_if_due(ZERNIO, api, state_generation="zernio")
+    assert ZERNIO is await api.resolve(generation, "zernio")
+    assert {"late"} == generation.unread
     with pytest.raises(ApiUnavailable, match=r"use --api\.generation zernio or auto, or another --state\.url"):
-        await api_generation("late").resolve_feed("publishing", api, state_generation="zernio")
-
-
-async def test_a_configured_generation_is_not_detected() -> None:
-    """A configured generation is used, whatever the API has."""
-    api, chosen = FakeListApi(LATE.path), api_generation("zernio")
-    for _ in range(5):
-        chosen.report_list(exists=False)
-    assert ZERNIO is await chosen.resolve_feed("publishing", api, state_generation="late")
-    assert [] == api.requested_paths
+        await api.resolve(api.generation("late"), "zernio")
 
 
 async def test_a_feed_without_a_list() -> None:
-    """A feed that a generation does not have is an error."""
-    with pytest.raises(ApiUnavailable, match="API generation late has no webhooks logs"):
-        await api_generation("late").resolve_feed("webhooks", FakeListApi(), state_generation=None)
-    assert GENERATIONS["zernio"]["webhooks"] is api_generation("late").initial_feed("webhooks", state_generation=None)
-    assert ZERNIO is api_generation().initial_feed("publishing", state_generation="zernio")
-    assert LATE is api_generation().initial_feed("publishing", state_generation=None)
+    """A feed of one generation is read there without a detection, and is an error in the other one."""
+    api = FakeListApi(late=None, zernio=None)
+    webhooks = GENERATIONS["zernio"]["webhooks"]
+    assert webhooks is await api.generation().resolve_feed("webhooks", api, state_generation=None)
+    await api.generation().examine_if_due(webhooks, api, state_generation=None)
+    assert [] == api.requests
+    with pytest.raises(ApiUnavailable, match=r"API generation late has no webhooks logs; remove it from --poll\.feeds"):
+        await api.generation("late").resolve_feed("webhooks", api, state_generation=None)
+
+
+@pytest.mark.parametrize(
+    ("configured", "state", "expected"),
+    [(AUTO, None, ZERNIO), (AUTO, "late", LATE), (AUTO, "zernio", ZERNIO), ("late", None, LATE)],
+)
+def test_before_the_detection_the_state_decides(configured: str, state: str | None, expected: Feed) -> None:
+    """Without a state the documented list is the likeliest."""
+    generation = ApiGeneration(configured, logger=NullLogger())
+    assert expected is generation.initial_feed("publishing", state_generation=state)
+    assert GENERATIONS["zernio"]["webhooks"] is generation.initial_feed("webhooks", state_generation=state)
+
+
+@pytest.mark.parametrize(
+    ("late", "zernio", "expected"),
+    [
+        (
+            late_list(0),
+            zernio_list(60),
+            ["200, newest log 2025-11-24T15:59:00Z", "200, newest log 2025-11-24T16:00:00Z"],
+        ),
+        (late_list(), logs({}), ["200, newest log without a time", "200, no logs"]),
+        (
+            zernio_list(0),
+            None,
+            ["404: the API has no /v1/logs", "200: the logs have no _id, they are those of /v1/logs"],
+        ),
+    ],
+)
+async def test_answers_are_described(late: bytes, zernio: bytes, expected: list[str]) -> None:
+    """An answer is its status and the time of the newest log."""
+    answers = await examine_lists("publishing", FakeListApi(late=late, zernio=zernio))
+    paths = ["/v1/logs?type=publishing", "/v1/posts/logs"]
+    assert [f"{path} {text}" for path, text in zip(paths, expected, strict=True)] == list(map(str, answers.values()))
+
+
+async def test_a_profile_is_read_from_the_documented_list() -> None:
+    """The old list cannot be limited to a profile, so it is not requested."""
+    api = FakeListApi(late=late_list(1), zernio=zernio_list(1))
+    api.profile_id = "p1"
+    assert ZERNIO is await api.resolve(api.generation())
+    assert [ZERNIO.path] == api.requested_paths

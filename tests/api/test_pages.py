@@ -6,9 +6,11 @@ from collections.abc import Mapping
 import pytest
 
 from late_exporter.api.pages import fetch_page, fetch_post, is_post_id
-from late_exporter.errors import BadPayload, EndpointNotFound
+from late_exporter.errors import ApiUnavailable, BadPayload, EndpointNotFound
 from late_exporter.feeds import FEEDS, GENERATIONS
+from late_exporter.protocols import ApiResponse
 from tests.support.api import FakeHttpApi
+from tests.support.client import FakeClient
 from tests.support.clock import HOUR, VirtualClock
 from tests.support.world import World
 
@@ -119,3 +121,43 @@ async def test_a_post_id_stays_one_segment_of_the_path(api: FakeHttpApi, post_id
 def test_post_ids(text: str, *, expected: bool) -> None:
     """An id that is empty, too long, unprintable or only dots is rejected."""
     assert expected == is_post_id(text)
+
+
+def profile_client(*profiles: object, field: str = "profile_id") -> FakeClient:
+    """Return a client of the profile p1 whose list has a log of each of some profiles."""
+    rows = [{"action": "post.published", "created_at": "2026-11-24T10:00:00Z", field: value} for value in profiles]
+    client = FakeClient(lambda _path, _params: ApiResponse(json.dumps({"logs": rows}).encode(), None))
+    client.profile_id = "p1"
+    return client
+
+
+@pytest.mark.parametrize("field", ["profile_id", "profileId", "unrelated"])
+async def test_a_list_is_limited_to_the_profile_of_the_workspace(field: str) -> None:
+    """The request names the profile; logs that name it, or none, are accepted."""
+    client = profile_client("p1", None, "", 7, field=field)
+    assert 4 == len((await fetch_page(client, ZERNIO, skip=98)).page.entries)
+    assert "p1" == client.requests[0].params["profileId"]
+    client.profile_id = None
+    await fetch_page(client, ZERNIO)
+    assert "profileId" not in client.requests[1].params
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("profile_id", "p2"), ("profileId", "p2"), ("metadata", '{"profileId": "p2"}')]
+)
+async def test_a_list_with_logs_of_another_profile_is_rejected(field: str, value: str) -> None:
+    """If the API ignores the profile, no log of another one may count."""
+    client = profile_client(None, value, field=field)
+    with pytest.raises(BadPayload, match="it returned a log of profile p2, but profile_id is p1; check profile_id"):
+        await fetch_page(client, ZERNIO)
+
+
+async def test_generation_late_has_no_profiles(api: FakeHttpApi) -> None:
+    """A profile is an error that names the remedy, and no request is sent."""
+    api.client.profile_id = "p1"
+    for request in (fetch_page(api.client, PUBLISHING), fetch_post(api.client, PUBLISHING, "x")):
+        with pytest.raises(
+            ApiUnavailable, match="API generation late has no profiles: remove profile_id and use a key"
+        ):
+            await request
+    assert [] == api.requests

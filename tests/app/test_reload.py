@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from late_exporter import log
-from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.quota import RateLimiter
 from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import LifecycleController
 from late_exporter.commands.run import create_offload
@@ -294,9 +295,9 @@ async def test_options_that_need_a_restart(harness: ReloadHarness, text: str, op
 
 
 def test_live_options_are_those_that_a_reload_applies() -> None:
-    """A reload applies the sections of API, polls, webhooks and logs, and the web configuration file."""
+    """A reload applies the sections of API, polls, status feeds, webhooks, logs, and the web configuration file."""
     live = [option for option in OPTIONS if option.reload == "live"]
-    assert {"api", "poll", "webhook", "log", "web"} == {option.section for option in live}
+    assert {"api", "poll", "status", "webhook", "log", "web"} == {option.section for option in live}
     assert ["web.config.file"] == [option.name for option in live if option.section == "web"]
 
 

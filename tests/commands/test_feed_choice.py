@@ -15,8 +15,11 @@ from tests.support.world import World
 
 
 def api_with(generation: str) -> FakeLateApi:
-    """Return an API of a generation."""
-    api = FakeLateApi(World(VirtualClock()))
+    """Return an API of a generation with some logs."""
+    world = World(VirtualClock())
+    world.publish(3)
+    world.add_connection()
+    api = FakeLateApi(world)
     api.set_generation(generation)
     return api
 
@@ -42,7 +45,7 @@ def test_the_generation_is_detected(configured: str, available: str, expected: s
 def test_a_missing_feed_is_an_error() -> None:
     """The error lists the feeds of the generation."""
     with pytest.raises(ConfigError, match="--feed: generation late of the API has no webhooks logs, only publishing, "):
-        drive(current_feed("webhooks", ApiGeneration("auto", logger=NullLogger()), api_with("late")))
+        drive(current_feed("webhooks", ApiGeneration("late", logger=NullLogger()), api_with("both")))
     assert (
         "webhooks"
         == drive(current_feed("webhooks", ApiGeneration("auto", logger=NullLogger()), api_with("zernio"))).name

@@ -19,6 +19,8 @@ from late_exporter.feeds import FEEDS, GENERATIONS
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
 from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.late_api import TIME_FILTERS, FakeLateApi, ListQuirks
+from tests.support.steps import drive
 from tests.support.world import World
 
 ZERNIO = GENERATIONS["zernio"]["publishing"]
@@ -292,6 +294,46 @@ async def test_a_changing_list_is_printed_without_duplicates(changes: list[tuple
     assert set() == {log_id for log_id in before if log_id in set(harness.world.ids)} - set(harness.ids)
 
 
+@pytest.mark.parametrize("time_filter", [name for name in TIME_FILTERS if name != "rejected"])
+@pytest.mark.parametrize("deleted", [0, 150])
+def test_more_logs_than_the_api_skips(deleted: int, time_filter: str) -> None:
+    """Pages are requested by time beyond the limit of skip, and a filter that is ignored costs no log."""
+    world = World(VirtualClock())
+    world.publish(900, over=DAY)
+    limit = None if time_filter == "ignored" else 500
+    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_skip=limit, time_filter=time_filter))
+    api.before_request(5, lambda: world.delete_top(deleted))
+    pager = LogPager(api, ZERNIO, {"days": 2}, 2 * DAY, clock=world.clock.time)
+
+    async def read() -> list[str]:
+        return [log.key async for logs in pager.pages() for log in logs]
+
+    keys = drive(read())
+    assert 900 == len(keys) == len(set(keys))
+    assert deleted or len(api.requests) <= 900 / 98 + 3
+
+
+def test_logs_out_of_reach_are_an_error() -> None:
+    """If neither skip nor time leads to a log, the error says how far the list can be read."""
+    world = World(VirtualClock())
+    world.publish(900, over=DAY)
+    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_skip=500, time_filter="ignored"))
+    pager = LogPager(api, ZERNIO, {"days": 2}, 2 * DAY, clock=world.clock.time)
+
+    async def read() -> int:
+        return len([logs async for logs in pager.pages()])
+
+    with pytest.raises(BadRequest, match=r"400: skip must be <= 500; logs below the newest 5.. cannot be read"):
+        drive(read())
+
+
+def test_own_requests_are_not_shown() -> None:
+    """The command does not show the requests that it makes itself."""
+    feed = GENERATIONS["zernio"]["api_request"]
+    rows = [{"action": "x", "status": "success", "user_agent": agent} for agent in ("late-exporter/1", "curl/8")]
+    assert [False, True] == [LogFilter().matches(log) for log in parse_rows(feed, *rows)]
+
+
 @pytest.mark.parametrize("has_more", [True, False, None])
 async def test_reading_ends_despite_a_wrong_has_more(has_more: bool | None) -> None:  # noqa: FBT001 - a value of the API
     """Reading ends though the API always promises more, and with what there is where it promises nothing."""
@@ -344,7 +386,7 @@ async def test_older_logs_of_zernio_cost_no_request() -> None:
     harness.world.publish(270, over=3 * HOUR)
 
     assert (90, False) == await harness.show()
-    assert ["2026-11-25T08:46:40.999Z"] == [request.params["from"] for request in harness.api.requests]
+    assert ["2026-11-25T08:46:40.000Z"] == [request.params["from"] for request in harness.api.requests]
 
 
 async def test_a_fast_local_clock_hides_no_logs() -> None:

@@ -141,8 +141,8 @@ def test_connections_of_zernio_have_the_events_of_late() -> None:
     }
     log = one(row, "connections", "zernio")
     assert ("connect_failed", "failed", "oauth", "oauth_denied") == (log.action, log.status, log.method, log.error_code)
-    odd = one({"action": "account.expired", "status": "failed"}, "connections", "zernio")
-    assert ("account.expired", "failed") == (odd.action, odd.status)
+    odd = one({"action": "account.merged", "status": "failed"}, "connections", "zernio")
+    assert ("account.merged", "failed") == (odd.action, odd.status)
     assert "" == one({"action": "account.disconnected", "status": "success"}, "connections", "zernio").status
 
 

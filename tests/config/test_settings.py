@@ -12,13 +12,14 @@ from late_exporter.config.sources import load
 from late_exporter.config.types import Address
 from late_exporter.errors import ConfigError
 from late_exporter.metrics import catalogue as metrics
+from late_exporter.simulator import INCIDENTS
 
 KEY = "sk_" + "0123456789abcdef" * 4
 WITH_KEY = {"LATE_API_KEY": KEY}
 DURATION = "not a duration; write it like 500ms, 30s or 1h30m"
 TCP_ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077"
 ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077 or unix:/run/late.sock"
-URL = "must be a URL like https://getlate.dev/api"
+URL = "must be a URL like https://zernio.com/api"
 USER = "must not contain a user or password; give the key with LATE_API_KEY or --api.key-file"
 NO_KEY = (
     "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
@@ -28,6 +29,8 @@ STATE = "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, or sql
 WEBHOOK = "must be a path like /webhook, of letters, digits and - . _ ~ between slashes"
 NO_WEBHOOK = "must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit, nor a parent of one"
 A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
+
+NOT_A_LIST = "late.yaml:1: workspaces: must be a list of name, api_key_file and optionally api_base_url and profile_id"
 
 visible = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
 keys = st.text(visible, min_size=16, max_size=80)
@@ -77,7 +80,7 @@ def test_defaults() -> None:
     """The defaults are those of the documentation."""
     settings = load_flags()
 
-    assert ("default", "https://getlate.dev/api") == (settings.workspaces[0].name, settings.workspaces[0].base_url)
+    assert ("default", "https://zernio.com/api") == (settings.workspaces[0].name, settings.workspaces[0].base_url)
     assert (30.0, 0.5, 30.0, 604_800.0, 600.0, 86_400.0) == (
         settings.api.timeout,
         settings.api.quota_share,
@@ -87,6 +90,9 @@ def test_defaults() -> None:
         settings.poll.audit_interval,
     )
     assert ("publishing", "connections") == settings.poll.feeds
+    assert {"posts": 300, "accounts": 300, "cooldowns": 300, "webhooks": 600, "billing": 3600} == {
+        name: settings.status.intervals[name] for name in settings.status.feeds
+    }
     assert "sqlite:///data/late-exporter.db" == settings.state.url
     assert ((Address("", 10077),), "/metrics") == (settings.web.listen_address, settings.web.telemetry_path)
     assert (50, 500, False) == (
@@ -166,20 +172,22 @@ def test_defaults_of_the_simulator() -> None:
     settings = load_flags("simulate").simulate
 
     assert Address("127.0.0.1", 10078) == settings.listen_address
-    assert (1, 5000, 604_800.0, 600, ()) == (
+    assert (1, 5000, 604_800.0, 600, 0, ()) == (
         settings.seed,
         settings.logs_per_day,
         settings.history,
         settings.rate_limit,
+        settings.customer_rate,
         settings.incident,
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "limit"), [("7", 7), ("free", 60), ("Build", 120), ("ACCELERATE", 600), ("unlimited", 1200)]
+    ("text", "limit"),
+    [("7", 7), ("1200", 1200), ("free", 60), ("Build", 120), ("ACCELERATE", 600), ("unlimited", 1200)],
 )
-def test_rate_limit_of_a_plan(text: str, limit: int) -> None:
-    """The simulator's rate limit is a number or the name of a plan in upper or lower case."""
+def test_rate_limit_of_the_simulator(text: str, limit: int) -> None:
+    """The simulator's rate limit is a number; the names of former plans are accepted in upper or lower case."""
     assert limit == load("simulate", {"simulate.rate-limit": [text]}, {}).simulate.rate_limit
 
 
@@ -375,6 +383,22 @@ def test_lists() -> None:
     assert ("publishing",) == settings.poll.feeds
 
 
+@pytest.mark.parametrize("text", ["none", ""])
+def test_no_status_feeds(text: str) -> None:
+    """All status feeds can be switched off, which is not possible for feeds of logs."""
+    assert () == load("run", {"status.feeds": [text]}, WITH_KEY).status.feeds
+    assert ("posts", "billing") == load("run", {"status.feeds": ["posts, billing"]}, WITH_KEY).status.feeds
+
+
+def test_status_feeds_in_a_file(file: Path) -> None:
+    """Status feeds and their intervals can be set in the file, also to none, and apply without a restart."""
+    settings = from_file(file, "status: {feeds: [posts, webhooks], posts-interval: 1m}")
+    assert (("posts", "webhooks"), 60.0) == (settings.status.feeds, settings.status.intervals["posts"])
+    off = from_file(file, "status: {feeds: []}")
+    assert () == off.status.feeds == from_file(file, "status: {feeds: none}").status.feeds
+    assert [] == restart_only_changes(settings, off)
+
+
 def test_incidents() -> None:
     """The simulated API can start with several incidents."""
     settings = load("demo", {"simulate.incident": ["slow-video", "revoked-token"]}, {})
@@ -404,6 +428,14 @@ WRONG = [
     ),
     ("poll.feeds", "", '"": must name at least one'),
     ("poll.feeds", "publishing,publishing", '"publishing,publishing": publishing is given twice'),
+    (
+        "status.feeds",
+        "publishing",
+        '"publishing": must be one of posts, accounts, cooldowns, webhooks, billing',
+    ),
+    ("status.feeds", "posts,posts", '"posts,posts": posts is given twice'),
+    ("status.posts-interval", "29s", '"29s": must be at least 30s and at most 1d'),
+    ("status.billing-interval", "2d", '"2d": must be at least 30s and at most 1d'),
     ("api.timeout", "0s", '"0s": must be at least 1ms and at most 100y'),
     ("api.quota-share", "0", '"0": must be a number above 0 and at most 1'),
     ("api.quota-share", "1.1", '"1.1": must be a number above 0 and at most 1'),
@@ -505,13 +537,14 @@ def test_wrong_values(option: str, text: str, message: str) -> None:
         (
             "simulate.rate-limit",
             "0",
-            '"0": must be a whole number of at least 1, or one of free, build, accelerate, unlimited',
+            '"0": must be a whole number of at least 1',
         ),
+        ("simulate.customer-rate", "-1", '"-1": must be a whole number of at least 0'),
         ("simulate.listen-address", "x", f'"x": {TCP_ADDRESS}'),
         (
             "simulate.incident",
             "fire",
-            '"fire": must be one of platform-outage, revoked-token, rate-limit-storm, slow-video',
+            f'"fire": must be one of {", ".join(INCIDENTS)}',
         ),
     ],
 )
@@ -771,10 +804,13 @@ def test_workspaces(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "messages"),
     [
-        ("workspaces:", ["late.yaml:1: workspaces: must be a list of name, api_key_file and optionally api_base_url"]),
+        (
+            "workspaces:",
+            [NOT_A_LIST],
+        ),
         (
             "workspaces: {}",
-            ["late.yaml:1: workspaces: must be a list of name, api_key_file and optionally api_base_url"],
+            [NOT_A_LIST],
         ),
         ("workspaces: []", ["late.yaml:1: workspaces: must list at least one workspace"]),
         (
@@ -803,14 +839,50 @@ def test_workspaces(file: Path) -> None:
                 f'late.yaml:2: workspaces[0].api_base_url "http://***@x": {USER}',
             ],
         ),
+        (
+            "workspaces:\n- {name: a, api_key_file: key, profile_id: a b}",
+            [
+                'late.yaml:2: workspaces[0].profile_id "a b": must be 1 to 200 visible ASCII characters, no whitespace',
+            ],
+        ),
+        (
+            "workspaces:\n- {name: a, api_key_file: key, profile_id: p}\n- {name: b, api_key_file: key, profile-id: p}",
+            [
+                'late.yaml:1: workspaces: "a" and "b" have the same API key and profile_id; give each its own one',
+            ],
+        ),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_wrong_workspaces(file: Path, text: str, messages: list[str]) -> None:
     """Mistakes in workspaces are reported with the index of the workspace."""
     (file.parent / "key").write_text(KEY)
 
     assert messages == file_problems(file, text, {})
+
+
+def test_profiles_of_a_key(file: Path) -> None:
+    """One key serves several workspaces if each has a profile; without profiles they count the same logs."""
+    (file.parent / "a").write_text(KEY)
+    rows = ["{name: all, api_key_file: a}", "{name: x, api_key_file: a, profile_id: p1}"]
+    rows += ["{name: y, api_key_file: a, profile-id: p2}", "{name: again, api_key_file: a}"]
+
+    settings = from_file(file, "workspaces:\n" + "".join(f"- {row}\n" for row in rows), {})
+
+    assert [None, "p1", "p2", None] == [workspace.profile_id for workspace in settings.workspaces]
+    assert [("all", "again")] == settings.workspaces_with_same_logs
+    assert [] == load_flags().workspaces_with_same_logs
+    assert ["p3"] == [workspace.profile_id for workspace in load_flags(**{"api.profile-id": "p3"}).workspaces]
+
+
+def test_a_profile_beside_workspaces(file: Path) -> None:
+    """The profile of a single workspace is rejected if workspaces are listed."""
+    (file.parent / "a").write_text(KEY)
+    text = "api: {profile-id: p}\nworkspaces: [{name: a, api_key_file: a}]\n"
+
+    assert [
+        "late.yaml:1: api.profile-id: drop it, workspaces in late.yaml:2: workspaces have their own"
+    ] == file_problems(file, text, {})
 
 
 def test_workspaces_and_a_key(file: Path) -> None:

@@ -1,7 +1,7 @@
 """A simulated week of scrapes, with incidents at its end.
 
-The samples come from production code: the simulator on a virtual clock, read by the poller and recorded as usual. Only
-process metrics and the metrics that Prometheus adds to a scrape are made up.
+The samples come from production code: the simulator on a virtual clock, read by the pollers and recorded as usual. Only
+process metrics, the use of the key by others, and the metrics that Prometheus adds to a scrape are made up.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from late_exporter.errors import ApiUnavailable
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.feeds import FEEDS
+from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.schedule import PollConfig
+from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
+from late_exporter.simulator.world import ZERNIO_RETENTION
 from late_exporter.status import Quota
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
@@ -44,13 +47,25 @@ SCRAPE_INTERVALS = ((DETAILED_SECONDS, MINUTE), (26 * HOUR, 5 * MINUTE), (END - 
 POLL_INTERVALS = ((DETAILED_SECONDS, 30.0), (END - BEGIN, 5 * MINUTE))
 """Poll interval by time until the end."""
 
+RATE_LIMIT = 600
+"""Requests per minute of the key; a team with some accounts has that many."""
+
 POLL_LEAD = 12.0
 """Seconds from the start of a poll to the scrape that includes its results."""
+
+STATUS_INTERVALS = ((DETAILED_SECONDS, 5 * MINUTE), (END - BEGIN, HOUR))
+"""Interval of the status feeds by time until the end."""
 
 RECONCILE_INTERVAL = 3 * HOUR
 """Interval of reconciliation scans; the default would take most of the run time."""
 
 TARGET = 'job="late",instance="localhost:10077"'
+
+TOKEN_KNOWN = END - 30 * HOUR
+"""Time since which a token that is not renewed is known."""
+
+CUSTOMER_REQUESTS = 45
+"""Requests per minute that other users of the key are made up to send."""
 
 API_OUTAGE = (END - 200 * MINUTE, END - 193 * MINUTE)
 """Period in which the API returns 503."""
@@ -70,25 +85,20 @@ RESTART_SECONDS = 8.0
 
 def build_world() -> SimulatedWorld:
     """Return a world with five customers that starts a day before the exporter."""
-    world = SimulatedWorld(SEED, BEGIN, history=DAY)
+    world = SimulatedWorld(SEED, BEGIN, history=DAY, retention=ZERNIO_RETENTION, with_activity=True)
     world.start_incident("platform-outage", platform="tiktok", duration=40 * MINUTE, start_time=END - 4 * DAY)
     world.start_incident("rate-limit-storm", duration=30 * MINUTE, start_time=END - 2 * DAY)
     world.start_incident("revoked-token", platform="facebook", duration=9 * HOUR, start_time=END - 150 * MINUTE)
     world.start_incident("platform-outage", platform="instagram", duration=2 * HOUR, start_time=END - 36 * MINUTE)
+    world.start_incident("account-cooldown", platform="tiktok", duration=2 * HOUR, start_time=END - 80 * MINUTE)
+    world.start_incident("webhook-disabled", duration=DAY, start_time=END - 100 * MINUTE)
     return world
 
 
-def add_expiring_token(world: SimulatedWorld) -> None:
-    """Connect an account with a token that expires within days and is not renewed."""
-    rows = reversed(world.connections.rows)
-    oldest = next(row for row in rows if row.get("success") and row["platform"] == "linkedin")
-    success = {**oldest["success"], "tokenExpiresAt": _iso_time(END + 3.4 * DAY)}
-    identity = {"_id": f"{int(world.now):08x}{0:016x}", "createdAt": _iso_time(world.now)}
-    world.connections.insert({**oldest, **identity, "success": success})
-
-
-def _iso_time(timestamp: float) -> str:
-    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def expire_token(world: SimulatedWorld) -> None:
+    """Let the token of an account expire within days, even if it was just renewed."""
+    account = next(account for account in world.accounts if account.platform.name == "linkedin")
+    world.conditions.token_expiries[account.id] = END + 3.4 * DAY
 
 
 class TroubledApi(FakeLateApi):
@@ -101,7 +111,7 @@ class TroubledApi(FakeLateApi):
 
     def __init__(self, world: SimulatedWorld, clock: VirtualClock) -> None:
         super().__init__(World(clock))
-        self._service = SimulatedApi(world, clock=clock.time)
+        self._service = SimulatedApi(world, clock=clock.time, rate_limit=RATE_LIMIT, generation="zernio")
         self._random = Random(SEED)
 
     async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
@@ -114,7 +124,7 @@ class TroubledApi(FakeLateApi):
         response = self._service.handle("GET", f"/api{path}", urlencode(params), {"Authorization": f"Bearer {KEY}"})
         self._request_log.append(RequestRecord(path_template, str(response.status), seconds))
         limit, remaining, reset = (response.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset"))
-        self.quota = Quota(limit=int(limit), remaining=int(remaining), reset=float(reset))
+        self.quota = Quota(limit=int(limit), remaining=int(remaining) - CUSTOMER_REQUESTS, reset=float(reset))
         if response.status == HTTPStatus.NOT_FOUND:
             return None
         body = response.body
@@ -147,6 +157,12 @@ class ProcessMetrics:
             yield GaugeMetricFamily(name, name, value=value)
 
 
+class WeekExporter(ExporterHarness):
+    """An exporter that reads every status feed."""
+
+    status_config = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, STATUS_INTERVALS[0][1]))
+
+
 class WeekOfScrapes:
     """A week of scrapes as OpenMetrics lines with timestamps.
 
@@ -162,7 +178,14 @@ class WeekOfScrapes:
             TroubledApi(self._world, self._clock),
             PollConfig(reconcile_interval=RECONCILE_INTERVAL, audit_interval=DAY),
         )
-        self._exporter = ExporterHarness(api, folder / "state.db", feeds=tuple(FEEDS), config=config, webhooks=True)
+        self._exporter = WeekExporter(
+            api,
+            folder / "state.db",
+            feeds=tuple(FEEDS),
+            config=config,
+            generation="zernio",
+            webhooks=True,
+        )
         self._event_random = Random(SEED)
         self._process = ProcessMetrics(BEGIN - POLL_LEAD)
         self._random = Random(SEED)
@@ -170,11 +193,9 @@ class WeekOfScrapes:
 
     def __iter__(self) -> Iterator[list[str]]:
         """Yield the lines of each scrape in time order; ``last_body`` is the last response body afterwards."""
-        scheduled_calls: list[tuple[float, Callable[[], None]]] = [
-            (END - 30 * HOUR, lambda: add_expiring_token(self._world)),
-            (RESTART, self._restart),
-        ]
+        scheduled_calls: list[tuple[float, Callable[[], None]]] = [(RESTART, self._restart)]
         timestamp = last_scrape = BEGIN
+        last_refresh = 0.0
         while timestamp < END:
             timestamp += _interval_at(POLL_INTERVALS, timestamp)
             self._clock.advance(timestamp - POLL_LEAD - self._clock.now)
@@ -183,10 +204,18 @@ class WeekOfScrapes:
             self._send_webhooks()
             for feed in FEEDS:
                 self._exporter.audit(feed)
+            if timestamp - last_refresh >= _interval_at(STATUS_INTERVALS, timestamp):
+                self._refresh_status()
+                last_refresh = timestamp
             if timestamp - last_scrape >= _interval_at(SCRAPE_INTERVALS, timestamp):
                 yield [*self._scrape(timestamp, timestamp - last_scrape)]
                 last_scrape = timestamp
         self._exporter.close()
+
+    def _refresh_status(self) -> None:
+        if self._clock.now > TOKEN_KNOWN:
+            expire_token(self._world)
+        self._exporter.refresh_status()
 
     def _send_webhooks(self) -> None:
         """Deliver some webhooks, and occasionally a replayed one."""
@@ -210,6 +239,8 @@ class WeekOfScrapes:
             ("late_exporter_config_last_reload_success_timestamp_seconds", (), self._process.start_time),
         ):
             exporter.registry.set_gauge(family, labels, gauge)
+        customer_requests = CUSTOMER_REQUESTS + self._random.randrange(-6, 7)
+        exporter.registry.set_gauge("late_exporter_api_quota_customer_requests", ("default",), customer_requests)
         exporter.exposition.set_process_metrics(self._process.metrics(self._random, seconds))
         exporter.exposition.publish()
         response = exporter.exposition.get_body(OPENMETRICS, None)

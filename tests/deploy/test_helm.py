@@ -147,7 +147,7 @@ def test_program_reads_workspaces_and_options(helm: str, tmp_path: Path) -> None
     """The program gets workspaces and options from the values."""
     resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["workspaces"]))
     settings = load_settings(resources, tmp_path, {"late-api-keys": {"brand": "sk_1", "agency": "sk_2"}})
-    assert [("brand", "https://getlate.dev/api"), ("agency", "https://late.example.com/api")] == [
+    assert [("brand", "https://zernio.com/api"), ("agency", "https://late.example.com/api")] == [
         (each.name, each.base_url) for each in settings.workspaces
     ]
     assert (60.0, ("publishing",), 2_000_000) == (

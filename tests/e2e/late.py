@@ -7,14 +7,17 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self, TypeAlias
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from late_exporter.simulator import SimulatedApi
 from late_exporter.simulator.admin import LogSource
 from tests.support.clock import VirtualClock
+from tests.support.status_api import StatusApi
 from tests.support.world import World
 
 __all__ = [
@@ -206,6 +209,9 @@ class LateServer(ThreadedServer):
         rate_limit: Allowed requests per key and minute.
         delay: Delay of every normal response, in seconds.
         key: Accepted API key.
+
+    Attributes:
+        status_documents: Responses of the status endpoints by path, None for 404; a function gets the parameters.
     """
 
     def __init__(
@@ -217,6 +223,7 @@ class LateServer(ThreadedServer):
         self.delay = delay
         self.fault: FaultHandler | None = None
         self.api = SimulatedApi(source or self.world.archives, clock=time.time, keys=self.keys, rate_limit=rate_limit)
+        self.status_documents = StatusApi().documents
         self._stopping = threading.Event()
 
     @property
@@ -241,7 +248,13 @@ class LateServer(ThreadedServer):
             self._stopping.wait(self.delay)
         with self.lock:
             response = self.api.handle("GET", exchange.path, exchange.query, exchange.headers)
-        exchange.send(response.status, response.body, response.headers)
+        status, body = response.status, response.body
+        document = self.status_documents.get(exchange.path.removeprefix("/api"))
+        if status == HTTPStatus.NOT_FOUND and document is not None:
+            # A world of logs has no status endpoints.
+            document = document(dict(parse_qsl(exchange.query))) if callable(document) else document
+            status, body = HTTPStatus.OK, msgspec.json.encode(document)
+        exchange.send(status, body, response.headers)
 
     def stop(self) -> None:
         """Stop serving, and end all delays."""

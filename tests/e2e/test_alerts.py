@@ -53,7 +53,7 @@ EXPECTED = {
 }
 """A sixth of all posts fail, which spends the error budget of a month in two days."""
 
-INHIBITED = {"LatePollStale", "LateAccountFailing"}
+INHIBITED = {"LatePollStale", "LateAccountFailing", "LateStatusFeedFailing"}
 """Alerts that the expected ones inhibit."""
 
 MAX_WAITS = {"group_wait", "group_interval", "repeat_interval"}

@@ -47,15 +47,22 @@ def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
     assert "Traceback" not in program.stderr
 
 
-def test_simulate(tmp_path: Path, exit_stack: ExitStack) -> None:
+@pytest.mark.parametrize(
+    ("options", "path", "other_path"),
+    [
+        ((), "/v1/logs", "/v1/posts/logs"),
+        (("--generation=late",), "/v1/posts/logs", "/v1/logs"),
+    ],
+)
+def test_simulate(tmp_path: Path, exit_stack: ExitStack, options: tuple[str, ...], path: str, other_path: str) -> None:
     """The simulated API describes itself, answers requests with a key, and rejects all others."""
-    program = exit_stack.enter_context(
-        ExporterProcess(tmp_path, "simulate", "--simulate.listen-address=127.0.0.1:0", "--simulate.history=1h")
-    )
+    arguments = ("--simulate.listen-address=127.0.0.1:0", "--simulate.history=1h", *options)
+    program = exit_stack.enter_context(ExporterProcess(tmp_path, "simulate", *arguments))
     url = wait_until(lambda: parse_address(program.stderr), describe=lambda: program.stderr)
-    logs = http_get(f"{url}/api/v1/posts/logs?limit=5", {"Authorization": f"Bearer {KEY}"})
+    logs = http_get(f"{url}/api{path}?limit=5", {"Authorization": f"Bearer {KEY}"})
     assert "A simulated Late API" in http_get(url).text
-    assert 401 == http_get(f"{url}/api/v1/posts/logs").status
+    assert 401 == http_get(f"{url}/api{path}").status
+    assert 404 == http_get(f"{url}/api{other_path}", {"Authorization": f"Bearer {KEY}"}).status
     assert {"logs", "pagination"} == json.loads(logs.body).keys()
     assert "x-ratelimit-limit" in {name.lower() for name in logs.headers}
     assert 0 == program.stop()
@@ -67,9 +74,15 @@ def parse_address(errors: str) -> str:
     return expected_message[0].partition("=")[2] if expected_message else ""
 
 
-def test_simulate_and_run(tmp_path: Path, exit_stack: ExitStack) -> None:
+@pytest.mark.parametrize("generation", ["zernio", "late"])
+def test_simulate_and_run(tmp_path: Path, exit_stack: ExitStack, generation: str) -> None:
     """The exporter counts the logs of a simulated API that keeps writing logs."""
-    arguments = ("--simulate.listen-address=127.0.0.1:0", "--simulate.history=15m", "--simulate.logs-per-day=500000")
+    arguments = (
+        "--simulate.listen-address=127.0.0.1:0",
+        "--simulate.history=15m",
+        "--simulate.logs-per-day=500000",
+        f"--generation={generation}",
+    )
     simulator = exit_stack.enter_context(
         ExporterProcess(tmp_path, "simulate", *arguments, "--simulate.rate-limit=100000")
     )
@@ -96,6 +109,7 @@ def test_check_good(late: LateServer, tmp_path: Path) -> None:
         assert "1 log" in endpoint_lines["default /v1/connections/logs"]
         assert "requests left this minute" in endpoint_lines["default quota"]
         assert {"configuration", "state", "web", "default clock", "listen :10077"} <= endpoint_lines.keys()
+        assert "reads /v1/billing" in endpoint_lines["default status feed billing"]
         assert "" == program.stderr
         assert not (tmp_path / "data").exists()
 
@@ -106,28 +120,34 @@ def test_check_bad_key(late: LateServer, tmp_path: Path) -> None:
     with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
         assert 1 == program.wait_exit()
         failed_lines = [line for line in program.stdout.splitlines() if line.startswith("error")]
-        assert ["/v1/posts/logs", "/v1/connections/logs"] == [line.split()[2] for line in failed_lines]
+        assert ["/v1/logs?type=publishing", "/v1/logs?type=connections"] == [line.split()[2] for line in failed_lines]
         assert all("401: the API key was rejected: Unauthorized; make sure that" in line for line in failed_lines)
         assert "" == program.stderr
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "expected_message", "errors"),
+    ("status", "body", "expected_message"),
     [
-        (200, "<html>", "the response is not JSON: it begins with '<html>'", 2),
-        (404, "", "404: no GET /v1/posts/logs; no GET /v1/logs; check --api.base-url", 1),
-        (500, '{"error": "\\u001b[31mred\\nnew line"}', "500: ", 2),
+        (
+            200,
+            "<html>",
+            "/v1/logs?type=publishing the response is not JSON: it begins with '<html>'; /v1/posts/logs the",
+        ),
+        (
+            404,
+            "",
+            "404: the API has no /v1/logs; /v1/posts/logs 404: the API has no /v1/posts/logs; check --api.base-url",
+        ),
+        (500, '{"error": "\\u001b[31mred\\nnew line"}', "500: "),
     ],
 )
-def test_check_bad_answers(
-    late: LateServer, tmp_path: Path, status: int, body: str, expected_message: str, errors: int
-) -> None:
-    """An invalid response is reported in one line per endpoint, a wrong base URL in one; the exit code is 1."""
+def test_check_bad_answers(late: LateServer, tmp_path: Path, status: int, body: str, expected_message: str) -> None:
+    """Invalid responses of all lists are reported in one line per feed; the exit code is 1."""
     late.fault = respond_with(status, body)
     with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
         assert 1 == program.wait_exit()
         wrong = [line for line in program.stdout.split("\n") if not line.startswith("ok ")]
-        assert [*["error"] * errors, ""] == [line.partition(" ")[0] for line in wrong]
+        assert ["error", "error", ""] == [line.partition(" ")[0] for line in wrong]
         assert expected_message in wrong[0]
         assert "\x1b" not in program.stdout
 

@@ -158,7 +158,8 @@ def test_examples_that_simulate(example: Callable[[str], ExporterProcess], line:
     words = wait_until(lambda: [word for word in program.stderr.split() if word.startswith("address=")])
     url = words[0].removeprefix("address=")
 
-    assert 200 == http_get(f"{url}/api/v1/posts/logs", {"Authorization": f"Bearer {KEY}"}).status
+    path = "/v1/posts/logs" if "--generation late" in line else "/v1/logs"
+    assert 200 == http_get(f"{url}/api{path}", {"Authorization": f"Bearer {KEY}"}).status
     assert 0 == program.stop()
 
 

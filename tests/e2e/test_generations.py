@@ -88,7 +88,8 @@ def test_check_and_audit(
 
     assert 0 == check.wait_exit(), check.stdout
     endpoint_lines = {line[9:].split("  ")[0]: line.split("  ", 2)[-1].strip() for line in check.stdout.splitlines()}
-    assert "zernio, GET /v1/logs; no GET /v1/posts/logs" in endpoint_lines["default generation"]
+    assert "default publishing generation      zernio: /v1/logs?type=publishing 200, newest log 20" in check.stdout
+    assert "; late: /v1/posts/logs 404: the API has no /v1/posts/logs" in check.stdout
     assert "250 logs" in endpoint_lines["default /v1/logs?type=publishing"]
     assert (0, "") == (audit.wait_exit(), audit.stderr), audit.stdout
     assert ["default publishing: no difference", "default connections: no difference"] == [
@@ -109,7 +110,7 @@ def test_a_switch(
     late.api.generation = "zernio"
     check, early = run_command("check", "--web.listen-address=127.0.0.1:0"), run_command("audit")
     assert (0, 1) == (check.wait_exit(), early.wait_exit())
-    assert "the state was counted from late; the exporter will match its logs to those of zernio" in check.stdout
+    assert "the exporter will match its logs to those of zernio, where 350 of 350 are recognised" in check.stdout
     assert "the API has generation zernio, but the state was counted from late; start the exporter" in early.stdout
 
     program.start()

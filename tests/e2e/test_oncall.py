@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from late_exporter.api.generation import UNUSABLE_HINT
 from tests.e2e.late import KEY, HttpExchange, LateServer, respond_with
 from tests.e2e.program import DEFAULT_TIMEOUT, ROOT, ExporterProcess, start_process, wait_equal, wait_until
 
@@ -55,7 +56,7 @@ def test_post(late: LateServer, run_command: Callable[..., ExporterProcess]) -> 
         "tiktok: failed after 2 attempts (RATE_LIMITED)",
     ] == lines[-2:]
     assert 2 == program.stdout.count("RATE_LIMITED: Rate limit exceeded")
-    assert ["/v1/posts/logs", "/v1/posts/p1/logs"] == late.paths()
+    assert ["/v1/logs", "/v1/posts/logs", "/v1/posts/p1/logs"] == late.paths()
 
 
 @pytest.mark.parametrize(
@@ -86,12 +87,20 @@ def test_ids_stay_in_the_path(late: LateServer, run_command: Callable[..., Expor
     """An id with special characters leads to no other endpoint."""
     run_command("post", "../logs?limit=1#x").wait_exit()
 
-    assert ["/v1/posts/logs", "/v1/posts/..%2Flogs%3Flimit%3D1%23x/logs"] == late.paths()
+    assert ["/v1/logs", "/v1/posts/logs", "/v1/posts/..%2Flogs%3Flimit%3D1%23x/logs"] == late.paths()
 
 
 @pytest.mark.parametrize("command", [("post", "p1"), ("logs",), ("logs", "--follow")], ids=" ".join)
 @pytest.mark.parametrize(
-    ("status", "expected_message"), [(401, "401: the API key was rejected: no"), (429, "429: no"), (500, "500: no")]
+    ("status", "expected_message"),
+    [
+        (401, "401: the API key was rejected: no"),
+        (429, "429: no"),
+        (
+            500,
+            f"no log list can be read: /v1/logs?type=publishing 500: no; /v1/posts/logs 500: no; {UNUSABLE_HINT}",
+        ),
+    ],
 )
 def test_api_errors(
     late: LateServer,
@@ -182,7 +191,7 @@ def test_hostile_texts(late: LateServer, run_command: Callable[..., ExporterProc
     row = {"_id": text, "postId": {"_id": "p1", "content": text}, "response": inner, "error": inner, **outer}
     # The simulator's JSON encoder rejects a lone surrogate.
     late.fault = respond_with(200, json.dumps({"logs": [row], "pagination": {"total": 1, "hasMore": False}}))
-    program = run_command(*arguments.split())
+    program = run_command(*arguments.split(), "--api.generation=late")
 
     assert 0 == program.wait_exit(), program.stderr
     assert program.stdout.replace("\n", "").isprintable()

@@ -56,7 +56,7 @@ def post(program: ExporterProcess, event: str, *, secret: str = SECRET) -> int:
 def program(start_exporter: Callable[..., ExporterProcess], tmp_path: Path, late: LateServer) -> ExporterProcess:
     """Return an exporter with a poll interval of a minute that has polled once, and needs a password for its pages."""
     late.world.publish(3, over=60)
-    started = start_exporter(*webhook_flags(tmp_path), interval="1m").wait_ready()
+    started = start_exporter(*webhook_flags(tmp_path), "--status.feeds=none", interval="1m").wait_ready()
     wait_equal(3.0, lambda: started.scrape().sum("late_publishing_logs_total"))
     return started
 

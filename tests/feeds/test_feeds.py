@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload
-from late_exporter.feeds import FEEDS, GENERATIONS
+from late_exporter.feeds import FEEDS, GENERATIONS, publishing
 from late_exporter.feeds.decoder import LogListDecoder, label_text, log_key, parse_millis, to_micros
 from late_exporter.feeds.publishing import PublishingRow, failure_category
+from late_exporter.feeds.vocabulary import FAILURE_CATEGORIES
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import (
     PAGE_SIZE,
@@ -770,22 +771,23 @@ def test_custom_row_type() -> None:
 # Increments.
 
 CATEGORIES = [
-    ("rate_limited", "RATE_LIMITED", 400, "publish"),
-    ("rate_limited", "rate_limit_exceeded", None, "publish"),
-    ("rate_limited", "TOO_MANY_REQUESTS", None, "publish"),
-    ("rate_limited", "QUOTA_EXCEEDED", 403, "publish"),
-    ("rate_limited", "THROTTLED", None, "publish"),
-    ("rate_limited", None, 429, "publish"),
-    ("rate_limited", None, None, "rate_limit_pause"),
-    ("media_error", "MEDIA_UPLOAD_FAILED", 500, "publish"),
-    ("media_error", "VIDEO_TOO_LONG", None, "publish"),
-    ("media_error", "image_ratio", None, "publish"),
-    ("media_error", "UPLOAD_EXPIRED", None, "publish"),
-    ("media_error", None, 413, "publish"),
-    ("media_error", None, 415, "publish"),
-    ("media_error", None, 400, "media_upload"),
-    ("media_error", None, 500, "media_upload"),
+    ("platform_rate_limit", "RATE_LIMITED", 400, "publish"),
+    ("platform_rate_limit", "rateLimitExceeded", 403, "publish"),
+    ("platform_rate_limit", "TOO_MANY_REQUESTS", None, "publish"),
+    ("platform_rate_limit", "spam_risk_too_many_posts", 403, "publish"),
+    ("platform_rate_limit", "THROTTLED", None, "publish"),
+    ("platform_rate_limit", None, 429, "publish"),
+    ("platform_rate_limit", None, None, "rate_limit_pause"),
+    ("platform_rate_limit", None, 500, "rate_limit_pause"),
+    ("platform_rate_limit", "MEDIA_RATE_LIMIT", 401, "media_upload"),
+    ("quota_exhausted", "QUOTA_EXCEEDED", 403, "publish"),
+    ("quota_exhausted", "quotaExceeded", 403, "publish"),
+    ("quota_exhausted", "DAILY_LIMIT_REACHED", None, "publish"),
+    ("quota_exhausted", "X_SPEND_LIMIT", None, "publish"),
+    ("quota_exhausted", "CreditsDepleted", None, "publish"),
+    ("quota_exhausted", None, 402, "publish"),
     ("auth_expired", "TOKEN_EXPIRED", None, "publish"),
+    ("auth_expired", "UPLOAD_TOKEN_EXPIRED", 401, "publish"),
     ("auth_expired", "oauth_denied", None, "publish"),
     ("auth_expired", "token_exchange_failed", 400, "publish"),
     ("auth_expired", "UNAUTHORIZED", None, "publish"),
@@ -794,34 +796,45 @@ CATEGORIES = [
     ("auth_expired", None, 401, "publish"),
     ("auth_expired", None, 401, "media_upload"),
     ("auth_expired", None, 400, "token_refresh"),
+    ("account_issue", "ACCOUNT_SUSPENDED", 403, "publish"),
+    ("account_issue", "ACCOUNT_DISABLED", None, "publish"),
+    ("account_issue", "USER_RESTRICTED", 400, "publish"),
+    ("user_abuse", "SPAM", 403, "publish"),
+    ("user_abuse", "ABUSE_DETECTED", None, "publish"),
+    ("user_content", "MEDIA_UPLOAD_FAILED", 500, "publish"),
+    ("user_content", "VIDEO_TOO_LONG", None, "publish"),
+    ("user_content", "image_ratio", None, "publish"),
+    ("user_content", "UPLOAD_EXPIRED", None, "publish"),
     ("user_content", "CONTENT_TOO_LONG", None, "publish"),
     ("user_content", "CAPTION", None, "publish"),
     ("user_content", "DUPLICATE_POST", 403, "publish"),
     ("user_content", "TEXT_TOO_LONG", None, "publish"),
     ("user_content", "HASHTAGS", None, "publish"),
     ("user_content", "VALIDATION_ERROR", None, "publish"),
+    ("user_content", None, 413, "publish"),
+    ("user_content", None, 415, "publish"),
     ("user_content", None, 400, "publish"),
     ("user_content", None, 422, "retry"),
+    ("user_content", None, None, "media_upload"),
+    ("user_content", None, 400, "media_upload"),
     ("platform_rejected", "PERMISSION_DENIED", None, "publish"),
     ("platform_rejected", "FORBIDDEN", 500, "publish"),
     ("platform_rejected", "POLICY_VIOLATION", None, "publish"),
     ("platform_rejected", "REJECTED", None, "publish"),
-    ("platform_rejected", "SPAM", None, "publish"),
     ("platform_rejected", None, 403, "publish"),
     ("platform_rejected", None, 404, "publish"),
     ("platform_rejected", None, 499, "publish"),
-    ("system", "TIMEOUT", 400, "publish"),
-    ("system", "INTERNAL", None, "publish"),
-    ("system", "NETWORK_ERROR", None, "publish"),
-    ("system", "SERVICE_UNAVAILABLE", None, "publish"),
-    ("system", "SERVER_ERROR", None, "publish"),
-    ("system", None, 408, "publish"),
-    ("system", None, 500, "publish"),
-    ("system", None, 504, "publish"),
-    ("system", None, 599, "publish"),
-    ("system", "E1234", 503, "publish"),
-    ("rate_limited", "MEDIA_RATE_LIMIT", 401, "media_upload"),
-    ("media_error", "UPLOAD_TOKEN_EXPIRED", 401, "publish"),
+    ("platform_error", "SERVICE_UNAVAILABLE", None, "publish"),
+    ("platform_error", "INTERNAL_ERROR", 500, "publish"),
+    ("platform_error", "TIMEOUT", 504, "publish"),
+    ("platform_error", None, 408, "publish"),
+    ("platform_error", None, 500, "publish"),
+    ("platform_error", None, 599, "publish"),
+    ("platform_error", None, 500, "media_upload"),
+    ("platform_error", "E1234", 503, "publish"),
+    ("system_error", "TIMEOUT", 400, "publish"),
+    ("system_error", "INTERNAL_SERVER_ERROR", None, "publish"),
+    ("system_error", "NETWORK_ERROR", None, "publish"),
     ("unknown", None, None, "publish"),
     ("unknown", "", None, "publish"),
     ("unknown", "E1234", None, "publish"),
@@ -837,6 +850,21 @@ def test_failure_categories(expected: str, error_code: str | None, status_code: 
     """The category follows from the error code, then the status code, then the action."""
     entry = LogEntry(key="a", status="failed", error_code=error_code, status_code=status_code, action=action)
     assert expected == failure_category(entry)
+
+
+@pytest.mark.parametrize("category", FAILURE_CATEGORIES)
+@pytest.mark.parametrize("write", [str, str.upper, str.title, lambda name: name.replace("_", "-")])
+def test_an_error_code_that_is_a_category_is_taken(category: str, write: Callable[[str], str]) -> None:
+    """It wins over the status code and the action, however it is written."""
+    entry = LogEntry(key="a", status="failed", error_code=write(category), status_code=429, action="token_refresh")
+    assert category == failure_category(entry)
+
+
+def test_categories_are_those_of_the_vendor() -> None:
+    """The table gives no other category, and a very long error code costs no memory."""
+    assert {name for name, _, _ in publishing.CATEGORIES} < set(FAILURE_CATEGORIES)
+    long = LogEntry(key="a", status="failed", error_code="x" * 10_000_000 + "_QUOTA")
+    assert "unknown" == failure_category(long)
 
 
 def increments(feed: Feed, row: Document) -> dict[str, list[Increment]]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, TypeAlias
+from urllib.parse import urlencode
 
 import httpx
 import msgspec
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 from late.models._generated import models  # type: ignore[import-untyped]
 
 from late_exporter import log
-from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.quota import RateLimiter
 from late_exporter.commands.check.api import check_api
 from late_exporter.commands.check.finding import Finding, Level, format_findings
-from late_exporter.feeds import FEEDS
+from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.feeds.schema import (
     DOCUMENTED_PATHS,
     LATE_CONNECTIONS,
@@ -30,7 +32,7 @@ from late_exporter.feeds.schema import (
 )
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
-from late_exporter.model import Deviation, IncCounter
+from late_exporter.model import Deviation, Feed, IncCounter
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.store import open_store
 from tests.feeds.test_feeds import CONNECTED, CONNECTION, POST_LOG, PUBLISHED, anything
@@ -151,6 +153,22 @@ def test_simulated_week_has_no_deviations() -> None:
                 break
             row_count += len(rows)
         assert row_count > (3000 if "posts" in path else 50)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_simulated_week_has_documented_values(generation: str) -> None:
+    """All logs of a simulated week have values of the vocabularies, in every feed."""
+    world = SimulatedWorld(7, 1_763_993_002.0, logs_per_day=800)
+    service = SimulatedApi(world, clock=lambda: world.now, rate_limit=10**6, generation=generation)
+    for feed in GENERATIONS[generation].values():
+        filters = urlencode(feed.query)
+        for skip in range(0, 500, 100):
+            answer = service.handle(
+                "GET", feed.path, f"{filters}&limit=100&skip={skip}", {"Authorization": f"Bearer {KEY}"}
+            )
+            entries = feed.parse(answer.body).entries
+            assert entries or skip or feed.name not in FEEDS
+            assert [] == [one for entry in entries for one in entry.deviations if one.kind == "value"]
 
 
 # Deviations.
@@ -305,6 +323,12 @@ def test_unknown_paths_are_bounded() -> None:
         ("", "of length 0"),
         ("x\n", "of length 2"),
         ("2026-11-01T10:00:05Z", "2026-11-01T10:00:05Z"),
+        ("203.0.113.77", "***"),
+        ("203.0.113.77:443", "***:443"),
+        ("ip-203.0.113.77", "ip-***"),
+        ("2001:db8::77", "***"),
+        ("::ffff:203.0.113.77", "***"),
+        ("fe80::1", "***"),
         (10**60, f"1{'0' * 39}"),
     ],
 )
@@ -312,6 +336,19 @@ def test_samples(value: object, sample: str) -> None:
     """Identifiers are shown, user content and secrets are not."""
     (deviation,) = deviations_of(LATE_PUBLISHING, {**PUBLISHED, "novelty": value})
     assert sample == deviation.sample
+
+
+def test_documented_fields_of_requests_are_no_deviation() -> None:
+    """The logs of requests to the API have five fields of their own."""
+    names = ("method", "path", "ip_address", "user_agent", "api_key_id")
+    row = {"type": "api_request", "action": "x", "status": "success", "created_at": "2026-11-01T10:00:05Z"}
+    assert [] == deviations_of(ZERNIO_LOGS, row | dict.fromkeys(names, "203.0.113.77"))
+
+
+def test_an_address_is_no_name_of_a_field() -> None:
+    """An unknown field is reported without an address in its name."""
+    (deviation,) = deviations_of(LATE_PUBLISHING, {**PUBLISHED, "203.0.113.77": 1})
+    assert "***" == deviation.path
 
 
 # Metrics, log messages and findings.
@@ -421,6 +458,118 @@ def test_nothing_private_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(private) == output.count("the API has changed")
     for secret in (CAPTION, "harbour", KEY, "acmecorp", "hunter2", "a b c", PUBLISHED["request"]["contentPreview"]):
         assert secret not in output
+
+
+# Values.
+
+
+def value_deviations(feed: Feed, row: Row) -> list[tuple[str, str]]:
+    """Return path and sample of the values of a row that are not documented."""
+    (entry,) = feed.parse(body(row)).entries
+    assert {"string"} >= {one.type for one in entry.deviations if one.kind == "value"}
+    return [(one.path, one.sample) for one in entry.deviations if one.kind == "value"]
+
+
+LATE, ZERNIO = GENERATIONS["late"], GENERATIONS["zernio"]
+VALUES: tuple[tuple[Feed, Row, Row, list[tuple[str, str]]], ...] = (
+    (LATE["publishing"], PUBLISHED, {"action": "post.published"}, [("action", "post.published")]),
+    (LATE["publishing"], PUBLISHED, {"status": "succeeded"}, [("status", "succeeded")]),
+    (
+        LATE["publishing"],
+        PUBLISHED,
+        {"status": "exploded", "action": "dance"},
+        [("action", "dance"), ("status", "exploded")],
+    ),
+    (
+        LATE["publishing"],
+        PUBLISHED,
+        {"response": {"errorCode": "user_overload"}},
+        [("response.errorCode", "user_overload")],
+    ),
+    (LATE["publishing"], PUBLISHED, {"platform": "mastodon", "response": {"errorCode": "E1234"}}, []),
+    (LATE["publishing"], PUBLISHED, {"action": None, "status": 7}, []),
+    (LATE["publishing"], PUBLISHED, {"action": "unknown"}, []),
+    (LATE["connections"], CONNECTED, {"eventType": "merge_success"}, [("eventType", "merge_success")]),
+    (LATE["connections"], CONNECTED, {"connectionMethod": "telepathy"}, [("connectionMethod", "telepathy")]),
+    (ZERNIO["publishing"], LOGGED, {"action": "post.teleported"}, [("action", "post.teleported")]),
+    (ZERNIO["publishing"], LOGGED, {"action": "story.failed", "status": None}, [("action", "story.failed")]),
+    (ZERNIO["publishing"], LOGGED, {"action": "post.platform.failed"}, []),
+    (ZERNIO["publishing"], LOGGED, {"action": "post.deleted"}, []),
+    (ZERNIO["publishing"], LOGGED, {"status": "FAILED"}, [("status", "FAILED")]),
+    (ZERNIO["publishing"], LOGGED, {"error_code": "user_underage"}, [("error_code", "user_underage")]),
+    (ZERNIO["publishing"], LOGGED, {"error_code": "platform_error"}, []),
+    (ZERNIO["publishing"], LOGGED, {"error_code": "user_banned"}, []),
+    (ZERNIO["publishing"], LOGGED, {"error_code": "invalid_grant"}, []),
+    (ZERNIO["publishing"], LOGGED, {"platform": "mastodon"}, []),
+    (ZERNIO["connections"], LOGGED, {"action": "account.merged"}, [("action", "account.merged")]),
+    (ZERNIO["connections"], LOGGED, {"action": "account.reauthorized"}, []),
+    (
+        ZERNIO["connections"],
+        LOGGED,
+        {"action": "account.connected", "metadata": '{"connectionMethod": "telepathy"}', "status": "done"},
+        [("status", "done"), ("metadata.connectionMethod", "telepathy")],
+    ),
+    *(
+        (ZERNIO[name], LOGGED, {"action": "anything.at.all", "status": "done"}, [("status", "done")])
+        for name in ("webhooks", "messaging", "workflow_event", "api_request")
+    ),
+)
+
+
+@pytest.mark.parametrize(("feed", "row", "changes", "expected"), VALUES)
+def test_undocumented_values(feed: Feed, row: Row, changes: Row, expected: list[tuple[str, str]]) -> None:
+    """Values that neither a vocabulary nor a pattern has are reported, those of open vocabularies are not."""
+    assert expected == value_deviations(feed, with_changes(row, **changes))
+
+
+@pytest.mark.parametrize(
+    ("value", "sample"),
+    [
+        ("post.platform.teleportation_v2", "post.platform.teleportation_v2"),
+        (CAPTION, "of length 38"),
+        (KEY, "of length 67"),
+        ("zrk_0123456789abcdef0123", "of length 24"),
+        ("64e1f0a9e2b5af0012ab34ef", "of length 24"),
+        ("user@example.com", "of length 16"),
+        ("203.0.113.77", "of length 12"),
+        ("x" * 10_000_000, "of length 128"),
+    ],
+)
+def test_samples_of_values(value: str, sample: str) -> None:
+    """A few words are shown; ids, secrets, addresses and user content are not."""
+    assert [("action", sample)] == value_deviations(ZERNIO["publishing"], {**LOGGED, "action": value})
+
+
+async def test_values_count_per_log_and_are_logged_once_each(harness: PollerHarness) -> None:
+    """Each log counts once per status with the path only; each value is logged once, up to a limit."""
+    harness.rows = [publishing_row(2, "pending", action="dance", postId="p2"), publishing_row(1, action="sing")]
+    for _ in range(3):
+        await harness.poller.poll()
+        harness.now += 700.0
+    assert 2 == harness.value(DRIFTED, "publishing", "action", "value")
+    assert {"dance", "sing"} == {fields["sample"] for fields in drift_messages(harness)}
+    harness.rows = [publishing_row(2, action="dance", postId="p2"), publishing_row(1, action="sing")]
+    await harness.poller.poll()
+    assert 3 == harness.value(DRIFTED, "publishing", "action", "value")
+    assert 2 == len(drift_messages(harness))
+
+    letters = "abcdefghijklmnop"
+    words = [f"{first}{second}" for first in letters for second in letters]
+    harness.rows[:0] = [publishing_row(300 - number, action=word) for number, word in enumerate(words)]
+    for _ in range(5):
+        await harness.poller.poll()
+    assert 3 + len(words) == harness.value(DRIFTED, "publishing", "action", "value")
+    assert 100 == len(drift_messages(harness))
+
+
+@pytest.mark.usefixtures("new_paths")
+async def test_check_shows_some_undocumented_values() -> None:
+    """The first values of a field are findings with a sample."""
+    rows = [with_changes(PUBLISHED, action=f"act.{letter}") for letter in "abcdefghij"]
+    findings = await check_findings(*rows, with_changes(PUBLISHED, status="done"))
+    messages = [finding.message for finding in findings if finding.level is Level.WARNING]
+    expected = [f"action has a value that is not documented: string act.{letter}" for letter in "abcde"]
+    assert [*expected, "status has a value that is not documented: string done"] == messages
 
 
 def page_response(*rows: Row) -> httpx.Response:

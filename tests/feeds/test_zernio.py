@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS, GENERATIONS
-from late_exporter.feeds.zernio import ACTIONS, EVENTS
+from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.model import Feed, IncCounter, LogEntry, LogPage, ObserveHistogram
 
 Document: TypeAlias = dict[str, Any]
@@ -96,7 +96,7 @@ def test_connection_log() -> None:
     )
 
 
-@pytest.mark.parametrize(("action", "expected"), ACTIONS.items())
+@pytest.mark.parametrize(("action", "expected"), ACTIONS_BY_NAME.items())
 def test_actions(action: str, expected: tuple[str, str]) -> None:
     """Every action of the table is known to the metrics; its status is the default."""
     (entry,) = parse({**LOG, "action": action, "status": None})
@@ -105,7 +105,7 @@ def test_actions(action: str, expected: tuple[str, str]) -> None:
     assert (expected[0], "failed") == (entry.action, entry.status)
 
 
-@pytest.mark.parametrize(("action", "expected"), EVENTS.items())
+@pytest.mark.parametrize(("action", "expected"), EVENTS_BY_NAME.items())
 def test_events(action: str, expected: str) -> None:
     """Every action of the table becomes an event."""
     (entry,) = parse({**EVENT, "action": action}, feed=CONNECTIONS)
@@ -116,6 +116,81 @@ def test_unknown_actions_keep_their_name() -> None:
     """An action that is not in the table keeps its name."""
     assert "post.teleported" == parse({**LOG, "action": "post.teleported"})[0].action
     assert "account.merged" == parse({**EVENT, "action": "account.merged"}, feed=CONNECTIONS)[0].action
+
+
+def test_actions_in_no_table_are_classified_by_their_words() -> None:
+    """Such a log is an attempt like any other: in its labels, its account, and its key while its status changes."""
+    pending = {**LOG, "action": "post.platform.publishing", "status": "pending", "duration_ms": None}
+    failed = {**LOG, "action": "postPlatformFailed", "status": "failed", "error_code": "USER_CONTENT"}
+    assert {*keys(pending), *keys(failed)} == {*keys(LOG)}
+    (entry,) = parse({**failed, "metadata": '{"attemptNumber": 2}'})
+    increments = {increment.family: increment.labels for increment in PUBLISHING.project("acme", entry)}
+    assert ("acme", "instagram", "retry", "failed") == increments["late_publishing_logs_total"]
+    assert ("acme", "instagram", "retry", "user_content", "200") == increments["late_publishing_failures_total"]
+    assert ("acme", "instagram", "failed") == increments["late_publishing_retries_total"]
+    assert ("acme", "instagram", "a1", "failed") == increments["late_account_logs_total"]
+    assert "late_account_consecutive_failures" in increments
+
+
+@pytest.mark.parametrize("action", [*ACTIONS_BY_NAME, "post.platform.failed", "story.failed", "post.deleted"])
+@pytest.mark.parametrize("status", ["success", "failed", "pending", "skipped", "something else"])
+def test_the_status_of_a_log_wins(action: str, status: str) -> None:
+    """Whatever its action says, the status of a log is that in the field."""
+    assert status == parse({**LOG, "action": action, "status": status})[0].status
+
+
+def test_a_failure_without_a_status_is_failed() -> None:
+    """The action says that a log failed, also if nothing else about it is understood."""
+    for action in ("post.platform.failed", "story_failed", "story.error"):
+        assert "failed" == parse({**LOG, "action": action, "status": None})[0].status
+    assert "unknown" == parse({**LOG, "action": "post.teleported", "status": None})[0].status
+
+
+def test_a_deleted_post_is_no_attempt() -> None:
+    """It keeps its name, and says nothing about its account."""
+    (entry,) = parse({**LOG, "action": "post.platform.deleted"})
+    families = {increment.family for increment in PUBLISHING.project("acme", entry)}
+    assert "post.platform.deleted" == entry.action
+    assert not any(family.startswith("late_account") for family in families)
+
+
+def test_connection_events_in_no_table() -> None:
+    """They are classified by their words, the status and the metadata, and a failure counts as one."""
+    actions = ("account.token_expired", "account.reauth_failed", "account.linked", "account.sync_error")
+    entries = parse(
+        *({**EVENT, "action": action} for action in actions),
+        {**EVENT, "action": "account.linked", "status": "failed"},
+        {**EVENT, "action": "account.linked", "metadata": {"isReconnection": True}},
+        feed=CONNECTIONS,
+    )
+    expected = ["disconnect", "reconnect_failed", "connect_success", "account.sync_error"]
+    assert [*expected, "connect_failed", "reconnect_success"] == [entry.action for entry in entries]
+    failures = [
+        any(one.family == "late_connection_failures_total" for one in CONNECTIONS.project("acme", entry))
+        for entry in entries
+    ]
+    assert [False, True, False, True, True, False] == failures
+
+
+FORMER = [
+    # action, status, fields that a version that had only the table gave the log
+    ("post.published", None, None),
+    ("post.teleported", None, None),
+    ("publish", None, None),
+    ("post.platform.failed", "failed", "failed"),
+    ("post.platform.failed", None, "unknown"),
+    ("story.failed", None, "unknown"),
+    ("story.failed", "failed", None),
+]
+
+
+@pytest.mark.parametrize(("action", "status", "former"), FORMER)
+def test_former_logs(action: str, status: str | None, former: str | None) -> None:
+    """A log has a former identity only if its classification is not that of the table."""
+    (entry,) = parse({**LOG, "action": action, "status": status})
+    assert former == (entry.former and entry.former.status)
+    if entry.former is not None:
+        assert (entry.former.key == entry.key) == (action == entry.action)
 
 
 def test_failed_connection() -> None:

@@ -21,7 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.quota import RateLimiter
 from late_exporter.config import web as webconfig
 from late_exporter.config.settings import OPTIONS
 from late_exporter.config.sources import load
@@ -30,6 +31,7 @@ from late_exporter.errors import ApiError, BadPayload, ConfigError
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.decoder import CONTROL_CHARACTERS
+from late_exporter.ingest.schedule import PollConfig
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import KNOWN_VALUES, OTHER, UNKNOWN
 from late_exporter.web.app import create_app
@@ -38,7 +40,7 @@ from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.passwords import PasswordVerifier
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, ListQuirks
+from tests.support.late_api import TIME_FILTERS, FakeLateApi, ListQuirks
 from tests.support.loggers import NullLogger
 from tests.support.world import World
 
@@ -179,8 +181,11 @@ def _answer(rows: Iterable[object], pagination: object) -> bytes:
     return _encode({"logs": list(rows), "pagination": pagination})
 
 
-def _exporter(**options: Any) -> ExporterHarness:
-    return ExporterHarness(FakeLateApi(World(VirtualClock()), **options), feeds=tuple(FEEDS), max_values=MAX_VALUES)
+def _exporter(generation: str = "late", **options: Any) -> ExporterHarness:
+    """Return an exporter that requests pages by time as soon as it can."""
+    api = FakeLateApi(World(VirtualClock()), generation=generation, **options)
+    config = PollConfig(max_skip=3)
+    return ExporterHarness(api, feeds=tuple(FEEDS), config=config, max_values=MAX_VALUES, generation=generation)
 
 
 def _check_labels(exporter: ExporterHarness) -> None:
@@ -264,11 +269,13 @@ def test_a_bad_log_does_not_affect_others() -> None:
 
 @given(
     number=st.integers(0, 8),
+    time_filter=st.none() | st.sampled_from(TIME_FILTERS),
     data=damaged(_answer(GOOD["publishing"], {"total": 5})) | odd_fields.map(lambda row: _answer([row], row)),
 )
 @ROUND
-def _deeper(number: int, data: bytes) -> None:
-    exporter = _exporter(quirks=ListQuirks(max_page_size=2))
+def _deeper(number: int, time_filter: str | None, data: bytes) -> None:
+    quirks = ListQuirks(max_page_size=2, time_filter=time_filter or "inclusive")
+    exporter = _exporter("zernio" if time_filter else "late", quirks=quirks)
     late = exporter.api
     try:
         late.world.publish(9, over=900, kinds=({"status": "pending"}, {}))
@@ -284,7 +291,7 @@ def _deeper(number: int, data: bytes) -> None:
 
 
 def test_any_bytes_at_any_request() -> None:
-    """A poll survives any response to any of its requests: a later page, pending logs, or a post."""
+    """A poll survives any response to any of its requests: a later page, one by time, pending logs, or a post."""
     for_a_while(_deeper)
 
 

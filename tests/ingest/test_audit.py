@@ -153,7 +153,7 @@ def test_lost_record(exporter: ExporterHarness, path: Path, world: World) -> Non
     [
         (LOGS, SUCCESS, 236),
         (LOGS, '["default","instagram","publish","failed"]', 236),
-        ("late_publishing_failures_total", '["default","instagram","publish","system","500"]', 3),
+        ("late_publishing_failures_total", '["default","instagram","publish","platform_error","500"]', 3),
         ("late_publishing_retries_total", '["default","instagram","pending"]', 3),
     ],
 )

@@ -183,7 +183,7 @@ def _buckets(
 
 def _cause(row: LogRow) -> str:
     if row["action"] == "rate_limit_pause":
-        return "rate_limited"
+        return "platform_rate_limit"
     return CAUSES[row["statusCode"], row["response"]["errorCode"]]
 
 
@@ -212,12 +212,12 @@ def _streaks(rows: Iterable[LogRow]) -> Values:
 
 
 CAUSES = {
-    (429, "RATE_LIMITED"): "rate_limited",
+    (429, "RATE_LIMITED"): "platform_rate_limit",
     (401, "TOKEN_EXPIRED"): "auth_expired",
-    (500, None): "system",
+    (500, None): "platform_error",
     (400, None): "user_content",
     (403, "PERMISSION_DENIED"): "platform_rejected",
-    (None, "MEDIA_UPLOAD_FAILED"): "media_error",
+    (None, "MEDIA_UPLOAD_FAILED"): "user_content",
     (None, None): "unknown",
 }
 """What a failure with this ``statusCode`` and error code is counted as."""
@@ -1075,6 +1075,17 @@ EVENTS = st.tuples(
 """How much time passes before a poll, what happens meanwhile, and what before which of its requests."""
 
 
+START: dict[str, Any] = {
+    "cap": st.sampled_from((10, 10, 10, 100)),
+    "latency": st.sampled_from((0.0, 0.0, 2.0)),
+    "dated": st.booleans(),
+    "history": st.sampled_from((0, 3, 25, 130)),
+    "reconcile": st.sampled_from((10 * MINUTE, 6 * HOUR)),
+    "together": st.sampled_from((1, 15, 1000)),
+}
+"""How a machine begins."""
+
+
 class Exactness(RuleBasedStateMachine):
     """A world with random events, and an exporter that must count it exactly."""
 
@@ -1087,14 +1098,7 @@ class Exactness(RuleBasedStateMachine):
         self.shown = Samples()
         self.steady = True
 
-    @initialize(
-        cap=st.sampled_from((10, 10, 10, 100)),
-        latency=st.sampled_from((0.0, 0.0, 2.0)),
-        dated=st.booleans(),
-        history=st.sampled_from((0, 3, 25, 130)),
-        reconcile=st.sampled_from((10 * MINUTE, 6 * HOUR)),
-        together=st.sampled_from((1, 15, 1000)),
-    )
+    @initialize(**START)
     def begin(self, cap: int, latency: float, history: int, reconcile: float, together: int, *, dated: bool) -> None:
         """Start with an API with some logs, and an exporter that has not polled."""
         self._patch.setattr(sync, "COMMIT_SIZE", together)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,18 +12,24 @@ from typing import Any, TypeAlias
 import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import precondition, rule
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, precondition, rule
 
+from late_exporter.api.generation import EXAMINATION_INTERVAL, MAX_REFUSALS
 from late_exporter.feeds import GENERATIONS
+from late_exporter.feeds.decoder import parse_millis
+from late_exporter.format import iso_time
 from late_exporter.ingest import sync
+from late_exporter.ingest.paging import MAX_SKIP
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.simulator.log_list import LogRow
 from tests.ingest.test_exactness import EVENTS as HAPPENINGS
-from tests.ingest.test_exactness import NEVER, Events, Exactness
+from tests.ingest.test_exactness import MEMORY, NEVER, START, Events, Exactness
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, ListQuirks, zernio_row
+from tests.support.late_api import TIME_FILTERS, VANISHED, Document, FakeLateApi, ListQuirks, unavailable, zernio_row
 from tests.support.profiles import example_count, is_thorough
+from tests.support.steps import Killed, drive
 from tests.support.store import LogStatus
 from tests.support.world import World
 
@@ -38,20 +46,20 @@ def world() -> World:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start() -> Iterator[Start]:
     """Return a function that starts an exporter that detects the generation, with a database file of its own."""
+    folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
     started: list[ExporterHarness] = []
 
     def start(late: FakeLateApi, **options: Any) -> ExporterHarness:
-        pace = options.pop("pace", PollConfig(reconcile_interval=NEVER))
-        started.append(
-            ExporterHarness(late, tmp_path / f"{len(started)}.db", generation="auto", config=pace, **options)
-        )
+        defaults = {"generation": "auto", "config": options.pop("pace", PollConfig(reconcile_interval=NEVER))}
+        started.append(ExporterHarness(late, Path(folder.name, f"{len(started)}.db"), **{**defaults, **options}))
         return started[-1]
 
     yield start
     for exporter in started:
         exporter.close()
+    folder.cleanup()
 
 
 def expected_counts(rows: Sequence[LogRow]) -> Counter[tuple[str, ...]]:
@@ -62,6 +70,11 @@ def expected_counts(rows: Sequence[LogRow]) -> Counter[tuple[str, ...]]:
 def exposed_counts(exporter: ExporterHarness) -> Counter[tuple[str, ...]]:
     """Return the exposed number of logs by platform, action and status."""
     return Counter({labels: int(value) for labels, value in exporter.scrape().family(LOGS).items()})
+
+
+def gauge(exporter: ExporterHarness, family: str, label: str = "generation") -> dict[str, float]:
+    """Return the values of a gauge by a label, with zeros."""
+    return {dict(labels)[label]: value for (name, labels), value in exporter.scrape().items() if name == family}
 
 
 def switch(exporter: ExporterHarness) -> None:
@@ -158,6 +171,43 @@ def test_a_pending_log_settles_without_its_post(depth: int, world: World, start:
     assert {} == exporter.scrape().family("late_publishing_pending_logs")
 
 
+BY_WORDS: list[dict[str, Any]] = [
+    {"zernio": {"action": "post.platform.published"}},
+    {"status": "failed", "statusCode": 403, "zernio": {"action": "postPlatformFailed"}},
+    {"action": "retry", "attemptNumber": 2, "zernio": {"action": "post.platform.published"}},
+    {"action": "media_upload", "zernio": {"action": "media.upload.completed"}},
+]
+"""Logs whose actions in generation zernio are in no table."""
+
+
+def test_a_switch_to_actions_in_no_table_doubles_no_log(world: World, start: Start) -> None:
+    """Logs of generation late are recognized if the other generation names their actions by other words."""
+    exporter = start(FakeLateApi(world))
+    world.publish(120, over=DAY, kinds=BY_WORDS)
+    exporter.poll()
+    expected = exposed_counts(exporter)
+    switch(exporter)
+    assert expected_counts(world.rows) == expected == exposed_counts(exporter)
+    world.publish(8, kinds=BY_WORDS)
+    exporter.poll_repeatedly(1)
+    assert expected_counts(world.rows) == exposed_counts(exporter)
+
+
+def test_a_pending_log_whose_action_changes_with_its_status_settles(world: World, start: Start) -> None:
+    """It stays the same log, also if no table has the words of its two actions."""
+    exporter = start(FakeLateApi(world, generation="zernio"))
+    (waiting,) = world.publish(1, status="pending", durationMs=None, zernio={"action": "post.platform.publishing"})
+    world.clock.advance(HOUR)
+    world.publish(260)
+    exporter.poll()
+    world.change(waiting, "failed", statusCode=500, zernio={"action": "post.platform.failed"})
+    exporter.poll_repeatedly(2)
+    assert expected_counts(world.rows) | {("instagram", "publish", "pending"): 1} == exposed_counts(exporter)
+    assert {} == exporter.scrape().family("late_publishing_pending_logs")
+    (scope,) = exporter.recorders
+    assert 261 == exporter.recorders[scope].log_count
+
+
 def test_a_deleted_pending_log_is_not_pending(world: World, start: Start) -> None:
     """A pending log that is not listed at its time any more leaves the gauge."""
     exporter = start(FakeLateApi(world, generation="zernio"))
@@ -173,7 +223,7 @@ def test_a_deleted_pending_log_is_not_pending(world: World, start: Start) -> Non
 
 def test_an_ignored_time_filter_leaves_pending_logs_to_the_scan(world: World, start: Start) -> None:
     """If ``from`` and ``to`` are ignored, no log is given up and no budget is spent on lookups."""
-    late = FakeLateApi(world, generation="zernio", quirks=ListQuirks(ignores_time_filter=True))
+    late = FakeLateApi(world, generation="zernio", quirks=ListQuirks(time_filter="ignored"))
     exporter = start(late, pace=PollConfig())
     (waiting,) = world.publish(1, status="pending")
     world.clock.advance(2 * HOUR)
@@ -272,6 +322,197 @@ def test_a_crash_at_any_step_of_a_switch(world: World, start: Start) -> None:
         assert expected_counts(list(world.history.values())) == exposed_counts(exporter)
 
 
+OLD_LISTS = {feed: GENERATIONS["late"][feed].path for feed in ("publishing", "connections")}
+
+
+@pytest.mark.parametrize("shape", VANISHED)
+def test_a_fresh_state_is_counted_from_the_list_that_is_there(shape: str, world: World, start: Start) -> None:
+    """In whichever way the old list is gone, the first poll reads the documented one, after two requests."""
+    exporter = start(FakeLateApi(world, generation="both"))
+    exporter.api.vanished[OLD_LISTS["publishing"]] = VANISHED[shape]
+    world.publish(120, over=DAY, kinds=({}, {"status": "failed"}))
+    assert exporter.poll().error is None
+    assert ["/v1/logs", "/v1/posts/logs"] == [request.path for request in exporter.api.requests[:2]]
+    assert {"/v1/logs"} == {request.path for request in exporter.api.requests[2:]}
+    assert expected_counts(world.rows) == exposed_counts(exporter)
+    assert {("zernio",): 1.0} == exporter.scrape().family("late_exporter_api_generation_info")
+
+
+@pytest.mark.parametrize("shape", VANISHED)
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_list_that_vanishes_costs_no_log(
+    shape: str, *, restarted: bool, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whichever way the list goes during a catch-up, and at whichever step of the switch the process dies."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 15)
+    refused_polls = 0 if restarted else 1 if shape == "empty" else MAX_REFUSALS
+    # The shapes begin at different steps, so that together they cover most.
+    step, going_on = list(VANISHED).index(shape) * 2 - 22, True
+    while going_on:
+        step += 23
+        world = World(VirtualClock())
+        exporter = start(FakeLateApi(world, quirks=ListQuirks(max_page_size=10), generation="both"))
+        ids = world.publish(20, over=HOUR, kinds=({}, {"status": "pending"}))
+        exporter.poll()
+        world.clock.advance(HOUR)
+        world.publish(45)
+        exporter.api.fail_request(3, unavailable)
+        exporter.poll()
+        (recorder,) = exporter.recorders.values()
+        assert recorder.coverage is not None
+        assert recorder.coverage.gaps
+        if restarted:
+            exporter.restart()
+        exporter.api.vanished[OLD_LISTS["publishing"]] = VANISHED[shape]
+        world.publish(12)
+        world.change(ids[1], "failed")
+        exporter.poll_repeatedly(refused_polls)
+        assert "late" == exporter.poller.generation
+        going_on = exporter.kill(step)
+        exporter.poll_repeatedly(4)
+        assert "zernio" == exporter.poller.generation
+        assert expected_counts(list(world.history.values())) == exposed_counts(exporter)
+    assert step > 40
+
+
+@pytest.mark.parametrize("shape", ["404", "403", "empty", "new shape"])
+@pytest.mark.parametrize("gone", OLD_LISTS)
+@pytest.mark.parametrize("is_fresh", [True, False])
+def test_each_list_may_go_alone(shape: str, gone: str, *, is_fresh: bool, world: World, start: Start) -> None:
+    """The feed whose list is gone is read in the other generation, the other feed goes on with ids."""
+    exporter = start(FakeLateApi(world, generation="both"), feeds=tuple(OLD_LISTS))
+    world.publish(110, over=DAY)
+    for _ in range(12):
+        world.clock.advance(MINUTE)
+        world.add_connection()
+    if not is_fresh:
+        for feed in OLD_LISTS:
+            exporter.poll(feed=feed)
+    exporter.api.vanished[OLD_LISTS[gone]] = VANISHED[shape]
+    world.publish(5)
+    world.add_connection("disconnect")
+    for _ in range(1 if is_fresh else 5):
+        world.clock.advance(30)
+        for feed in OLD_LISTS:
+            exporter.poll(feed=feed)
+    assert {feed: "zernio" if feed == gone else "late" for feed in OLD_LISTS} == {
+        scope.feed: poller.generation for scope, poller in exporter.pollers.items()
+    }
+    samples = exporter.scrape()
+    assert {("late",): 1.0, ("zernio",): 1.0} == samples.family("late_exporter_api_generation_info")
+    assert expected_counts(world.rows) == exposed_counts(exporter)
+    assert 13 == samples.sum("late_connection_events_total")
+
+
+UNREAD = "late_exporter_api_generation_unread"
+
+
+@pytest.mark.parametrize("generation", ["auto", "late"])
+def test_a_list_that_is_not_written_to_is_noticed(generation: str, world: World, start: Start) -> None:
+    """Within the hour the other list is read, or reported as unread if the generation is configured."""
+    late = FakeLateApi(world, generation="both")
+    exporter = start(late, generation=generation)
+    world.publish(130, over=DAY)
+    exporter.examine()
+    late.last_late_time = world.rows[0]["createdAt"]
+    world.clock.advance(MINUTE)
+    assert {"late": 0.0, "zernio": 0.0} == gauge(exporter, UNREAD)
+    for _ in range(3):
+        world.clock.advance(EXAMINATION_INTERVAL / 2)
+        world.publish(4)
+        exporter.examine()
+    if generation == "late":
+        assert {"late": 0.0, "zernio": 1.0} == gauge(exporter, UNREAD)
+        assert 130 == exposed_counts(exporter).total()
+    else:
+        exporter.examine()
+        assert {"late": 0.0, "zernio": 0.0} == gauge(exporter, UNREAD)
+        assert expected_counts(world.rows) == exposed_counts(exporter)
+
+
+@pytest.mark.parametrize(("generation", "unread"), [("auto", []), ("late", ["zernio"])])
+def test_a_single_run_reports_an_unread_generation(
+    generation: str, unread: list[str], world: World, start: Start
+) -> None:
+    """A run for cron that counts nothing, because the configured list is empty, says so in its metrics."""
+    late = FakeLateApi(world, generation="both")
+    late.vanished[OLD_LISTS["publishing"]] = VANISHED["empty"]
+    exporter = start(late, generation=generation)
+    world.publish(30, over=HOUR)
+    assert drive(exporter.poller.catch_up()).error is None
+    assert unread == [name for name, value in gauge(exporter, UNREAD).items() if value]
+    assert exposed_counts(exporter).total() == (0 if unread else 30)
+
+
+@pytest.mark.parametrize("generation", ["auto", "late"])
+def test_a_running_exporter_examines_both_lists_every_hour(generation: str, world: World, start: Start) -> None:
+    """At rest each poll is one request, and two more every hour look for logs that are not read."""
+    late = FakeLateApi(world, generation="both")
+    exporter = start(late, generation=generation)
+    world.publish(30, over=HOUR)
+    with pytest.raises(Killed):
+        drive(exporter.poller.run(), 4000)
+    examinations = [request for request in late.requests if request.params["limit"] == 1]
+    polls = exporter.scrape().sum("late_exporter_polls_total")
+    assert len(late.requests) - len(examinations) == pytest.approx(polls, abs=1)
+    assert polls * 30 > 3 * EXAMINATION_INTERVAL
+    assert len(examinations) == 2 * (1 + world.clock.elapsed // EXAMINATION_INTERVAL)
+
+
+def shifted(seconds: float) -> ListQuirks:
+    """Return a list of generation zernio that reports other creation times than generation late."""
+
+    def transform(document: Document) -> Document:
+        for row in document["logs"]:
+            if "created_at" in row:
+                row["created_at"] = iso_time(parse_millis(row["created_at"]) + int(seconds * 1000), precise=True)  # type: ignore[operator]
+        return document
+
+    return ListQuirks(transform=transform)
+
+
+@pytest.mark.parametrize("shift", [0.007, 1.0, -7 * HOUR, 5 * HOUR])
+def test_nothing_is_counted_from_a_list_with_other_logs(shift: float, start: Start) -> None:
+    """If the counted logs are not recognised, nothing is counted or changed, also after a crash at any step."""
+    step = 0
+    while True:
+        step += 9
+        world = World(VirtualClock())
+        exporter = start(FakeLateApi(world))
+        world.publish(130, over=3 * DAY, kinds=({}, {"status": "failed"}))
+        exporter.poll()
+        before = exposed_counts(exporter)
+        exporter.api.generation, exporter.api.quirks = "zernio", shifted(shift)
+        world.publish(5)
+        exporter.poll_repeatedly(MAX_REFUSALS)
+        was_killed = exporter.kill(step)
+        (result,) = exporter.poll_repeatedly(1)
+        assert "generation_mismatch" == result.outcome
+        assert "late" == exporter.poller.generation
+        assert before == exposed_counts(exporter)
+        assert {"publishing": 0.0} == gauge(exporter, "late_up", "feed")
+        if not was_killed:
+            break
+    exporter.api.quirks = ListQuirks()
+    exporter.poll_repeatedly(2)
+    assert "zernio" == exporter.poller.generation
+    assert expected_counts(world.rows) == exposed_counts(exporter)
+
+
+def test_a_mismatch_ends_when_the_old_list_is_back(world: World, start: Start) -> None:
+    """Both lists are examined before every poll, because the mismatch may have come from a deployment."""
+    exporter = start(FakeLateApi(world, quirks=shifted(0.5)))
+    world.publish(40, over=DAY)
+    exporter.poll()
+    exporter.api.generation = "zernio"
+    assert "generation_mismatch" == exporter.poll_repeatedly(MAX_REFUSALS + 1)[-1].outcome
+    exporter.api.generation = "both"
+    world.publish(3)
+    assert [None] == [result.error for result in exporter.poll_repeatedly(1)]
+    assert "late" == exporter.poller.generation
+    assert expected_counts(world.rows) == exposed_counts(exporter)
+
+
 def test_a_state_without_fingerprints_is_matched(world: World, start: Start) -> None:
     """Logs that were stored before fingerprints existed are matched by time and status."""
     exporter = start(FakeLateApi(world))
@@ -333,10 +574,24 @@ class WithoutIds(Exactness):
         super().__init__()
         self._known: set[LogStatus] = set()
         self._ids: dict[str, str] = {}
+        self.time_filter, self.max_skip = "inclusive", MAX_SKIP
+
+    @initialize(time_filter=st.sampled_from(TIME_FILTERS), max_skip=st.sampled_from((0, 15, 40, MAX_SKIP)), **START)
+    def begin(self, *, time_filter: str, max_skip: int, **options: Any) -> None:
+        """Start with an API that reads bounds in some way."""
+        self.time_filter, self.max_skip = time_filter, max_skip
+        super().begin(**options)
 
     def _start(self, late: FakeLateApi, path: Path, pace: PollConfig) -> ExporterHarness:
         late.generation = self.generation
+        late.quirks = dataclasses.replace(late.quirks, time_filter=self.time_filter)
+        pace = msgspec.structs.replace(pace, max_skip=self.max_skip)
         return ExporterHarness(late, path, config=pace, generation="auto")
+
+    def _rest(self) -> None:
+        """Assert that pending logs are right, unless the API does not find deleted ones."""
+        if self.time_filter not in ("ignored", "rejected"):
+            super()._rest()
 
     def _id(self, key: str) -> str:
         """Return the key of a log in either generation."""

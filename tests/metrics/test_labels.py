@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from late_exporter.feeds import FEEDS
+from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, PLATFORMS, STATUSES
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
-from late_exporter.metrics.labels import ACTIONS, EVENTS, PLATFORMS, STATUSES, LabelLimiter
+from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import (
     AttemptOutcome,
     Exemplar,
@@ -46,15 +47,15 @@ def overflow_labels(increments: Iterable[Increment]) -> list[Labels]:
 def test_values_beyond_the_limit() -> None:
     """New values are accepted up to the limit; values beyond it become other and are counted every time."""
     apply = create_limiter(max_values=2).apply
-    for platform in ("mastodon", "discord", "mastodon"):
+    for platform in ("mastodon", "friendica", "mastodon"):
         increments = list(apply([count_log(platform)]))
         assert [("acme", platform, "publish", "success")] == labels_of(increments)
         assert [] == overflow_labels(increments)
-    for platform in ("slack", "sms", "slack"):
+    for platform in ("pixelfed", "diaspora", "pixelfed"):
         increments = list(apply([count_log(platform)]))
         assert [("acme", "other", "publish", "success")] == labels_of(increments)
         assert [("acme", LOGS, "platform")] == overflow_labels(increments)
-    assert [("acme", "discord", "publish", "success")] == labels_of(apply([count_log("discord")])), (
+    assert [("acme", "friendica", "publish", "success")] == labels_of(apply([count_log("friendica")])), (
         "accepted values stay accepted"
     )
 
@@ -69,6 +70,19 @@ def test_documented_values_are_not_limited() -> None:
                 assert [("acme", platform, action, status)] == labels_of(increments)
                 assert [] == overflow_labels(increments)
     assert [("acme", "other", "publish", "success")] == labels_of(apply([count_log("mastodon")]))
+
+
+def test_platforms_of_the_vendor_spend_no_places() -> None:
+    """All 34 platforms are documented values, and none has initial zeros before its first log."""
+    limiter = create_limiter(max_values=1)
+    assert 34 == len(set(PLATFORMS))
+    for number, platform in enumerate(PLATFORMS):
+        limiter.start_batch()
+        increments = list(limiter.apply([count_log(platform)]))
+        assert {platform} == {labels[1] for labels in labels_of(increments, zeros=True)}, number
+        limiter.restore([(LOGS, labels) for labels in labels_of(increments)])
+    assert [("acme", "mastodon", "publish", "success")] == labels_of(limiter.apply([count_log("mastodon")]))
+    assert {*PLATFORMS} == limiter.platforms("acme")
 
 
 def test_every_label_has_its_own_limit() -> None:
@@ -146,6 +160,12 @@ ACCOUNT_FAMILIES: dict[str, Callable[[Labels], Increment]] = {
     "late_account_connected": lambda account: SetLatest("late_account_connected", account, at=1, value=1),
     "late_account_token_expiry_timestamp_seconds": lambda account: SetLatest(
         "late_account_token_expiry_timestamp_seconds", account, at=1, value=1.0
+    ),
+    "late_account_health": lambda account: SetLatest("late_account_health", (*account, "healthy"), at=1, value=1),
+    "late_account_can_post": lambda account: SetLatest("late_account_can_post", account, at=1, value=1),
+    "late_account_needs_reconnect": lambda account: SetLatest("late_account_needs_reconnect", account, at=1, value=0),
+    "late_account_cooldown_until_timestamp_seconds": lambda account: SetLatest(
+        "late_account_cooldown_until_timestamp_seconds", account, at=1, value=1.0
     ),
 }
 

@@ -25,6 +25,7 @@ ACCOUNT = {"job": "late", "workspace": "acme", "platform": "tiktok", "account_id
 PLATFORM = {"job": "late", "workspace": "acme", "platform": "tiktok"}
 FEED = {"job": "late", "workspace": "acme", "feed": "publishing"}
 WORKSPACE = {"job": "late", "workspace": "acme"}
+OVERDUE = {**WORKSPACE, "status": "scheduled"}
 
 URGENT = {**ACCOUNT, "severity": "critical"}
 
@@ -45,6 +46,38 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
     ("LatePollStale", FEED, "LatePendingStuck", PLATFORM, SUPPRESSED),
     ("LatePollStale", {**FEED, "feed": "connections"}, "LatePendingStuck", PLATFORM, ACTIVE),
     ("LatePollStale", FEED, "LateQuotaLow", WORKSPACE, SUPPRESSED),
+    ("LatePollStale", FEED, "LateStatusFeedFailing", {**FEED, "feed": "posts"}, SUPPRESSED),
+    ("LateGenerationMismatch", FEED, "LatePollStale", FEED, SUPPRESSED),
+    ("LateGenerationMismatch", FEED, "LateNoAttempts", WORKSPACE, SUPPRESSED),
+    ("LateGenerationUnread", {**WORKSPACE, "generation": "zernio"}, "LatePublishingQuiet", WORKSPACE, SUPPRESSED),
+    ("LateGenerationUnread", {**WORKSPACE, "generation": "zernio"}, "LateErrorBudgetBurningFast", WORKSPACE, ACTIVE),
+    ("LateWorkspaceSuspended", WORKSPACE, "LatePostsOverdue", OVERDUE, SUPPRESSED),
+    ("LateWorkspaceSuspended", WORKSPACE, "LateErrorBudgetBurningFast", WORKSPACE, SUPPRESSED),
+    ("LateWorkspaceSuspended", WORKSPACE, "LateAccountFailing", ACCOUNT, SUPPRESSED),
+    ("LateWorkspaceSuspended", WORKSPACE, "LateAccountFailing", {**ACCOUNT, "workspace": "agency"}, ACTIVE),
+    ("LateWorkspaceSuspended", WORKSPACE, "LatePollStale", FEED, ACTIVE),
+    ("LateWorkspaceSuspended", WORKSPACE, "LateAccountNeedsReconnect", ACCOUNT, ACTIVE),
+    ("LatePostsOverdue", {**OVERDUE, "severity": "critical"}, "LatePostsOverdue", OVERDUE, SUPPRESSED),
+    ("LatePostsOverdue", {**OVERDUE, "severity": "critical"}, "LatePublishingQuiet", WORKSPACE, SUPPRESSED),
+    (
+        "LatePostsOverdue",
+        {**OVERDUE, "severity": "critical"},
+        "LatePostsOverdue",
+        {**OVERDUE, "status": "publishing"},
+        ACTIVE,
+    ),
+    ("LateNoAttempts", WORKSPACE, "LatePublishingQuiet", WORKSPACE, SUPPRESSED),
+    (
+        "LatePublishingQuiet",
+        {**WORKSPACE, "window": "1h"},
+        "LatePublishingQuiet",
+        {**WORKSPACE, "window": "6h"},
+        SUPPRESSED,
+    ),
+    ("LateAccountNeedsReconnect", ACCOUNT, "LateAccountFailing", ACCOUNT, SUPPRESSED),
+    ("LateAccountNeedsReconnect", ACCOUNT, "LateTokenExpiring", URGENT, SUPPRESSED),
+    ("LateAccountNeedsReconnect", ACCOUNT, "LateAccountDisconnected", {**ACCOUNT, "account_id": "acc2"}, ACTIVE),
+    ("LatePlatformFailing", PLATFORM, "LateAccountCoolingDown", ACCOUNT, SUPPRESSED),
     ("LateCoverageAtRisk", FEED, "LateCatchUpStuck", FEED, SUPPRESSED),
     ("LatePlatformFailing", PLATFORM, "LateAccountFailing", ACCOUNT, SUPPRESSED),
     ("LatePlatformFailing", PLATFORM, "LateAccountFailing", {**ACCOUNT, "platform": "threads"}, ACTIVE),

@@ -13,9 +13,18 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from deploy.prometheus.thresholds import AUDIT_AGE_SECONDS, COVERAGE_RISK_SECONDS, DAY, HOUR, RETENTION
+from deploy.prometheus.thresholds import (
+    AUDIT_AGE_SECONDS,
+    COVERAGE_RISK_SECONDS,
+    DAY,
+    HOUR,
+    POSTS_OVERDUE_SECONDS,
+    RETENTION,
+    ZERNIO_RETENTION,
+)
 from deploy.prometheus.timescale import LONG_NUMBER, scale_duration, scale_expr
-from late_exporter.feeds import FEEDS
+from late_exporter.feeds import FEEDS, GENERATIONS
+from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import KNOWN_VALUES
@@ -56,7 +65,8 @@ LEVEL_LABELS = {
 LABEL_VALUES = {
     **KNOWN_VALUES,
     "outcome": frozenset(POLL_OUTCOMES),
-    "feed": frozenset(FEEDS),
+    "feed": frozenset(FEEDS) | frozenset(STATUS_FEEDS),
+    "generation": frozenset(GENERATIONS),
     "le": frozenset(str(bound) for family in CATALOGUE.values() for bound in family.buckets),
 }
 
@@ -92,6 +102,7 @@ def test_scaled_expressions() -> None:
         ('a{le="3600.0"} offset 1w', 'a{le="3600.0"} offset 10080s'),
         ("time() - a > 600 > bool -86400 or b >= 50", "time() - a > 10 > bool -1440 or b >= 50"),
         ("time() - late_publishing_oldest_pending_timestamp_seconds > 3600",) * 2,
+        ("time() - min(late_posts_oldest_scheduled_timestamp_seconds) > 900",) * 2,
     ):
         assert after == scale_expr(before, 60)
     assert ["2s", "0s", "500ms"] == [scale_duration(duration, 60) for duration in ("2m", "0m", "30s")]
@@ -99,7 +110,8 @@ def test_scaled_expressions() -> None:
 
 def test_scaled_numbers_are_ages() -> None:
     """Every number that compressed time scales is an age."""
-    times = {300, 600, HOUR, DAY, AUDIT_AGE_SECONDS, COVERAGE_RISK_SECONDS, RETENTION - HOUR, RETENTION}
+    times = {300, 600, POSTS_OVERDUE_SECONDS, HOUR, DAY, AUDIT_AGE_SECONDS, COVERAGE_RISK_SECONDS}
+    times |= {RETENTION, ZERNIO_RETENTION}
     assert times == {int(number) for rule in RULES for number in LONG_NUMBER.findall(rule["expr"])}
 
 

@@ -138,7 +138,13 @@ def test_validation(api: SimulatedApi, path: str, query: str, wrong: dict[str, s
     """A parameter out of bounds is rejected by name."""
     response = get(api, path, query)
     assert 400 == response.status
-    assert {"error": "Invalid query", "code": "VALIDATION_ERROR", "details": wrong} == body(response)
+    assert {
+        "error": "Invalid query",
+        "type": "invalid_request_error",
+        "code": "VALIDATION_ERROR",
+        "param": next(iter(wrong)),
+        "details": wrong,
+    } == body(response)
 
 
 @pytest.mark.parametrize("name", ["platform", "action", "eventType"])
@@ -181,7 +187,7 @@ def test_post_logs(api: SimulatedApi) -> None:
 def test_not_found(api: SimulatedApi, path: str) -> None:
     """An unknown path or post is answered as documented."""
     response = get(api, path)
-    assert (404, {"error": "Not found"}) == (response.status, body(response))
+    assert (404, {"error": "Not found", "type": "not_found", "code": "not_found"}) == (response.status, body(response))
 
 
 OLD = ("/v1/posts/logs", "/v1/connections/logs", "/v1/posts/post0/logs")
@@ -226,12 +232,20 @@ def test_wrong_method(api: SimulatedApi) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"Authorization": KEY}, {"Authorization": "Bearer sk_short"}, {"authorization": "Bearer  " + KEY}],
+    [
+        {},
+        {"Authorization": KEY},
+        {"Authorization": "Bearer sk_short"},
+        {"Authorization": "Bearer " + KEY.upper()},
+        {"Authorization": "Bearer rk_" + KEY},
+        {"authorization": "Bearer  " + KEY},
+    ],
 )
 def test_unauthorized(api: SimulatedApi, headers: dict[str, str]) -> None:
     """Without a well-formed key a request is rejected and uses no quota."""
     response = api.handle("GET", "/v1/posts/logs", "", headers)
-    assert (401, {"error": "Unauthorized"}) == (response.status, body(response))
+    expected = {"error": "Unauthorized", "type": "authentication_error", "code": "unauthorized"}
+    assert (401, expected) == (response.status, body(response))
     assert "600" == response.headers["X-RateLimit-Remaining"]
 
 
@@ -243,20 +257,39 @@ def test_accepted_keys(static_logs: StaticLogs, clock: VirtualClock) -> None:
 
 
 def test_rate_limit(static_logs: StaticLogs, clock: VirtualClock) -> None:
-    """Each request uses the quota of its key, then the response is 429 until the next minute."""
+    """Each request takes a slot of its key for 60 seconds; without a free one the answer is 429 until one frees."""
     api = SimulatedApi(static_logs, clock=clock.time, rate_limit=2)
-    clock.advance(45)
-    answers = [get(api, "/v1/posts/logs") for _ in range(3)]
+    answers = []
+    for seconds in (45.5, 10, 10):
+        clock.advance(seconds)
+        answers.append(get(api, "/v1/posts/logs"))
     assert [(200, "1"), (200, "0"), (429, "0")] == [
         (response.status, response.headers["X-RateLimit-Remaining"]) for response in answers
     ]
-    assert {"error": "Rate limit exceeded. Please try again later."} == body(answers[2])
+    error = {"error": "Rate limit exceeded. Please try again later.", "type": "rate_limit_error"}
+    assert {**error, "code": "rate_limit_exceeded"} == body(answers[2])
     reset = int(answers[2].headers["X-RateLimit-Reset"])
-    assert NOON.timestamp() + 60 == reset
-    clock.now = reset - 0.01
+    assert ["40"] == [response.headers["Retry-After"] for response in answers if "Retry-After" in response.headers]
+    assert NOON.timestamp() + 106 == reset, "the first slot frees, not the whole window"
+    clock.now = NOON.timestamp() + 105.4
     assert 429 == get(api, "/v1/posts/logs").status
     clock.now = reset
-    assert 200 == get(api, "/v1/posts/logs").status
+    assert [200, 429] == [get(api, "/v1/posts/logs").status for _ in range(2)]
+
+
+def test_changed_rate_limit(static_logs: StaticLogs, clock: VirtualClock) -> None:
+    """A lower limit applies at once, and the next slot frees when the requests are below it."""
+    api = SimulatedApi(static_logs, clock=clock.time, rate_limit=9)
+    for _ in range(4):
+        get(api, "/v1/posts/logs")
+        clock.advance(1)
+    api.rate_limit = 2
+    refused = get(api, "/v1/posts/logs")
+    assert (429, "2", "0", "58") == (
+        refused.status,
+        *(refused.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining")),
+        refused.headers["Retry-After"],
+    )
 
 
 def test_rate_limit_is_a_keys_own(static_logs: StaticLogs, clock: VirtualClock) -> None:
@@ -268,14 +301,16 @@ def test_rate_limit_is_a_keys_own(static_logs: StaticLogs, clock: VirtualClock) 
 
 @pytest.mark.parametrize("path", ["/v1/posts/logs", "/v1/posts/none/logs", "/nowhere"])
 def test_headers(api: SimulatedApi, path: str) -> None:
-    """Every response has the quota and the API's date."""
+    """Every response has the quota, the API's date and an id of its own."""
+    headers, further = get(api, path).headers, get(api, path).headers
+    assert headers.pop("X-Request-Id") != further["X-Request-Id"]
     assert {
         "Content-Type": "application/json",
         "Date": "Tue, 24 Nov 2026 12:00:00 GMT",
         "X-RateLimit-Limit": "600",
         "X-RateLimit-Remaining": "599",
         "X-RateLimit-Reset": "1795521660",
-    } == get(api, path).headers
+    } == headers
 
 
 def test_odd_rows_are_served(clock: VirtualClock) -> None:
@@ -321,6 +356,7 @@ def test_overview(admin: Callable[..., tuple[int, Any]], world: SimulatedWorld) 
             "generation": "late",
             "time": "2026-11-24T12:00:00.000Z",
             "totals": {"publishing": len(world.publishing), "connections": len(world.connections)},
+            "customer": {"rate": 0, "calls": 0, "refused": 0},
             "incidents": [],
             "allowed": list(INCIDENTS),
         },
@@ -332,6 +368,7 @@ def test_incident_by_hand(admin: Callable[..., tuple[int, Any]]) -> None:
     incident = {
         "name": "platform-outage",
         "platform": "tiktok",
+        "since": "2026-11-24T12:00:00.000Z",
         "until": "2026-11-24T13:30:00.000Z",
         "account_id": None,
     }
@@ -347,6 +384,7 @@ def test_incident_by_hand(admin: Callable[..., tuple[int, Any]]) -> None:
     [
         ("POST", "/_simulator/incidents/platform-outage", "duration=soon", 400),
         ("POST", "/_simulator/incidents/platform-outage", "platform=myspace", 400),
+        ("POST", "/_simulator/incidents/suspended", "platform=tiktok", 400),
         ("POST", "/_simulator/incidents/flood", "", 404),
         ("GET", "/_simulator/incidents/slow-video", "", 405),
         ("POST", "/_simulator", "", 405),
@@ -364,7 +402,7 @@ def test_admin_errors(admin: Callable[..., tuple[int, Any]], method: str, path: 
 def test_unknown_incident_names_the_known(admin: Callable[..., tuple[int, Any]]) -> None:
     """The error of an unknown incident lists the available ones."""
     _, document = admin("POST", "/_simulator/incidents/flood")
-    assert {"error": "Unknown incident 'flood'", "details": {"allowed": list(INCIDENTS)}} == document
+    assert ("Unknown incident 'flood'", {"allowed": list(INCIDENTS)}) == (document["error"], document["details"])
 
 
 def test_no_incidents_without_a_world(api: SimulatedApi) -> None:
@@ -372,6 +410,7 @@ def test_no_incidents_without_a_world(api: SimulatedApi) -> None:
     assert {
         "generation": "late",
         "totals": {"publishing": 12, "connections": 3},
+        "customer": {"rate": 0, "calls": 0, "refused": 0},
         "allowed": list(INCIDENTS),
     } == body(api.handle("GET", "/_simulator", "", {}))
     assert 404 == api.handle("POST", "/_simulator/incidents/slow-video", "", {}).status

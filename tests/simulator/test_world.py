@@ -62,6 +62,7 @@ def test_advance_in_any_steps(steps: int) -> None:
         sliced.advance(NOON + 6 * HOUR * (step + 1) / steps)
     assert at_once.publishing.rows == sliced.publishing.rows
     assert at_once.connections.rows == sliced.connections.rows
+    assert [post.document() for post in at_once.posts] == [post.document() for post in sliced.posts]
 
 
 def test_time_does_not_run_back() -> None:
@@ -149,6 +150,21 @@ def test_day_and_week_have_a_curve(week: SimulatedWorld) -> None:
     hours, weekdays = Counter(moment.hour for moment in moments), Counter(moment.weekday() for moment in moments)
     assert hours[14] > 2 * hours[3]
     assert weekdays[2] > 1.2 * weekdays[6]
+
+
+def test_posts_expire_with_their_logs() -> None:
+    """Posts are deleted at the end of the retention."""
+    world = SimulatedWorld(1, NOON, history=DAY, logs_per_day=500, retention=DAY / 2)
+    assert NOON - DAY / 2 - 60 <= min(post.created_at for post in world.posts)
+    assert 50 < sum(1 for _ in world.posts) < 300
+
+
+def test_few_posts_are_scheduled_at_a_time() -> None:
+    """The number of waiting posts is bounded, however many logs are written."""
+    for logs_per_day in (1e4, 1e7):
+        world = SimulatedWorld(1, NOON, history=0, logs_per_day=logs_per_day)
+        world.advance(NOON + 10)
+        assert 300 < sum(post.status == "scheduled" for post in world.posts) < 1000
 
 
 def test_pending_rows_are_updated_in_place() -> None:

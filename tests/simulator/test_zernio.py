@@ -195,6 +195,7 @@ def static_logs() -> StaticLogs:
         {
             "_id": f"{number}",
             "postId": f"p{number}",
+            "profileId": f"f{2 - number % 2}",
             "platform": ("twitter", "tiktok")[number % 2],
             "accountId": f"a{number % 3}",
             "action": "retry" if number == 3 else "publish",
@@ -207,6 +208,7 @@ def static_logs() -> StaticLogs:
     ]
     events = [
         {
+            "profileId": "f1",
             "platform": "twitter",
             "eventType": event,
             "durationMs": 100 + number,
@@ -262,6 +264,12 @@ def request(source: Any, query: str) -> Any:
         ("from=2026-11-19T00:00:00%2B00:00&to=2026-11-20+00:00:00&limit=2&skip=1", [2, 1]),
         ("from=2026-11-19&days=1", [11, 10]),
         ("from=2026-11-24&to=2026-11-23", []),
+        ("profileId=f2", [10, 8, 6, 4, 2, 0]),
+        ("profileId=f2&status=success&limit=1", [10]),
+        ("profileId=f3", []),
+        ("type=webhooks&profileId=f2", []),
+        ("type=all&profileId=f1&limit=2", [102, 101]),
+        ("type=webhooks&apiKeyId=k1", []),
         ("limit=2&skip=3", [8, 7]),
         ("type=connections", [102, 101, 100]),
         ("type=connections&status=success", [101, 100]),
@@ -313,6 +321,19 @@ def test_validation(query: str, wrong: str) -> None:
     assert ("VALIDATION_ERROR", [wrong]) == (answer["code"], list(answer["details"]))
 
 
+@pytest.mark.parametrize("path", ["/v1/logs", "/v1/posts/logs", "/v1/connections/logs"])
+def test_greatest_skip(path: str) -> None:
+    """A skip above the maximum is rejected by name, and there is a page at the maximum; by default there is none."""
+    capped, unlimited = (
+        SimulatedApi(static_logs(), clock=lambda: NOW, generation="both", max_skip=max_skip) for max_skip in (10, None)
+    )
+    headers = {"Authorization": f"Bearer {KEY}"}
+    assert 200 == capped.handle("GET", path, "skip=10", headers).status
+    assert 200 == unlimited.handle("GET", path, "skip=11", headers).status
+    refused = capped.handle("GET", path, "skip=11", headers)
+    assert (400, "skip") == (refused.status, msgspec.json.decode(refused.body)["param"])
+
+
 @pytest.fixture(scope="module")
 def world() -> SimulatedWorld:
     """Return a world with a history of ten days, for reading only."""
@@ -321,7 +342,8 @@ def world() -> SimulatedWorld:
 
 def test_both_generations_show_the_same(world: SimulatedWorld) -> None:
     """Pages of both generations have the same logs in the same order, also among equal times."""
-    api = SimulatedApi(world, clock=lambda: NOW, generation="both")
+    lists = StaticLogs(world.publishing, world.connections)
+    api = SimulatedApi(lists, clock=lambda: NOW, generation="both")
     for old, new in (("/v1/posts/logs", "publishing"), ("/v1/connections/logs", "connections")):
         pages = [
             msgspec.json.decode(api.handle("GET", path, query, {"Authorization": f"Bearer {KEY}"}).body)

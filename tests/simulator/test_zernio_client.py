@@ -15,6 +15,15 @@ from typing import Any
 import pytest
 
 from late_exporter.simulator import ZERNIO_RETENTION, SimulatedApi, SimulatedWorld
+from late_exporter.simulator.accounts import ACCOUNTS
+from late_exporter.simulator.query import QueryParameters
+from late_exporter.simulator.status_endpoints import (
+    check_accounts,
+    list_accounts,
+    list_posts,
+    list_webhooks,
+    show_billing,
+)
 from late_exporter.simulator.zernio_rows import connection_row, publishing_row
 from tests.simulator.test_clients import serve_api
 
@@ -50,8 +59,13 @@ def url(world: SimulatedWorld) -> Iterator[str]:
         yield base_url
 
 
-def call_client(url: str, *calls: dict[str, Any], key: str = KEY) -> list[dict[str, Any]]:
-    """Return the results of the client's calls."""
+def list_logs(url: str, *queries: dict[str, Any], key: str = KEY) -> list[dict[str, Any]]:
+    """Return the results of the client's calls that list logs."""
+    return call_client(url, *(("logs.list_logs", query) for query in queries), key=key)
+
+
+def call_client(url: str, *calls: tuple[str, dict[str, Any]], key: str = KEY) -> list[dict[str, Any]]:
+    """Return the results of the client's calls, each a method and its keywords."""
     command = [sys.executable, "-P", str(ROOT / "tests" / "support" / "zernio_client.py"), url, key]
     environ = {**os.environ, "PYTHONPATH": str(SDK)}
     result = subprocess.run(command, input=json.dumps(calls), capture_output=True, text=True, check=False, env=environ)
@@ -71,7 +85,7 @@ def pinned() -> str:
 def test_both_feeds(url: str, world: SimulatedWorld) -> None:
     """The client reads every publishing and connection log of ten days, page by page."""
     total = len(world.publishing)
-    *pages, connections = call_client(
+    *pages, connections = list_logs(
         url, *({"limit": 100, "skip": skip} for skip in range(0, total, 100)), {"type": "connections", "limit": 100}
     )
     assert [publishing_row(row) for row in world.publishing.rows] == [
@@ -84,7 +98,7 @@ def test_both_feeds(url: str, world: SimulatedWorld) -> None:
 
 def test_filters(url: str) -> None:
     """The API supports the client's filters."""
-    failed, revoked, window, everything = call_client(
+    failed, revoked, window, everything = list_logs(
         url,
         {"status": "failed", "platform": "instagram", "action": "post.failed", "search": "unavailable"},
         {"type": "connections", "action": "account.disconnected", "days": 7},
@@ -103,19 +117,92 @@ def test_filters(url: str) -> None:
 
 def test_rejections(url: str, world: SimulatedWorld) -> None:
     """The client raises its own errors, also for an API without the list."""
-    (wrong_key,) = call_client(url, {}, key="sk_wrong")
-    (out_of_bounds,) = call_client(url, {"days": 91})
+    (wrong_key,) = list_logs(url, {}, key="sk_wrong")
+    (out_of_bounds,) = list_logs(url, {"days": 91})
     with serve_api(SimulatedApi(world, clock=lambda: NOW)) as late:
-        (absent,) = call_client(late, {})
-    assert ("LateAuthenticationError", "[401] Unauthorized") == (wrong_key["raised"], wrong_key["text"])
-    assert ("LateAPIError", True) == (out_of_bounds["raised"], "Invalid query" in out_of_bounds["text"])
+        (absent,) = list_logs(late, {})
+    expected = ("LateAuthenticationError", "[401] Unauthorized (code: unauthorized)")
+    assert expected == (wrong_key["raised"], wrong_key["text"])
+    expected = ("LateAPIError", "[400] Invalid query (field: days; code: VALIDATION_ERROR)")
+    assert expected == (out_of_bounds["raised"], out_of_bounds["text"])
     assert "LateNotFoundError" == absent["raised"]
+
+
+def test_restricted_key(world: SimulatedWorld) -> None:
+    """The client tells which resource group a restricted key lacks, and reads what the key may read."""
+    api = SimulatedApi(world, clock=lambda: NOW, generation="zernio", resource_groups={"publishing"})
+    with serve_api(api) as url:
+        logs, billing = call_client(
+            url, ("logs.list_logs", {"limit": 1}), ("usage.get_billing", {}), key="zrk_" + "a" * 64
+        )
+    assert 1 == len(logs["answer"]["logs"])
+    assert ("LateForbiddenError", "billing") == (billing["raised"], billing["details"]["required_group"])
+
+
+def test_filters_by_profile_and_key(url: str) -> None:
+    """The client's filters by profile and by key select logs that have them."""
+    profile = ACCOUNTS[0].profile_id
+    _, requests = list_logs(url, {"limit": 1}, {"type": "api_request", "limit": 1})
+    request = requests["answer"]["logs"][0]
+    assert ("127.0.0.1", True) == (request["ip_address"], "late-python-sdk/" in request["user_agent"])
+    key_id = request["api_key_id"]
+    posts, own = list_logs(
+        url, {"profile_id": profile, "limit": 20}, {"type": "api_request", "api_key_id": key_id, "limit": 20}
+    )
+    assert {ACCOUNTS[0].user_id} == {log["user_id"] for log in posts["answer"]["logs"]}
+    assert {key_id} == {log["api_key_id"] for log in own["answer"]["logs"]}
+
+
+def test_status(url: str, world: SimulatedWorld) -> None:
+    """The client reads posts, accounts, their health, webhooks and billing, and its models keep every field."""
+    posts, accounts, health, webhooks, billing = call_client(
+        url,
+        ("posts.list_posts", {"status": "scheduled", "sort_by": "scheduled-asc", "limit": 1}),
+        ("accounts.list_accounts", {"page": 1, "limit": 100}),
+        ("accounts.get_all_accounts_health", {}),
+        ("webhooks.get_webhook_settings", {}),
+        ("usage.get_billing", {}),
+    )
+    answers = [posts["answer"], accounts["answer"], health["answer"], webhooks["answer"], billing["answer"]]
+    parameters = QueryParameters("status=scheduled&sortBy=scheduled-asc&limit=1")
+    expected = [
+        list_posts(world, parameters, NOW),
+        *(show(world, QueryParameters("page=1&limit=100"), NOW) for show in (list_accounts, check_accounts)),
+        *(show(world, QueryParameters(""), NOW) for show in (list_webhooks, show_billing)),
+    ]
+    assert [_comparable(document) for document in expected] == [_comparable(answer) for answer in answers]
+    (post,) = posts["answer"]["posts"]
+    assert datetime.fromisoformat(post["scheduledFor"]).timestamp() > NOW - 1
+    assert len(ACCOUNTS) == len(accounts["answer"]["accounts"]) == health["answer"]["summary"]["total"]
+
+
+def test_posts_of_every_status(url: str) -> None:
+    """The client's models accept the posts of every status."""
+    statuses = ("scheduled", "publishing", "published", "partial", "failed", "cancelled")
+    results = call_client(url, *(("posts.list_posts", {"status": status, "limit": 500}) for status in statuses))
+    found = {
+        status: {post["status"] for post in result["answer"]["posts"]}
+        for status, result in zip(statuses, results, strict=True)
+    }
+    assert all(values <= {status} for status, values in found.items())
+    assert {"scheduled", "published", "partial", "failed"} <= set().union(*found.values()), "the others are rare"
+
+
+def _comparable(value: Any) -> Any:
+    """Return a document with its times as Unix times, which the models write in another way."""
+    if isinstance(value, dict):
+        return {name: _comparable(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_comparable(item) for item in value]
+    if isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\dT", value):
+        return datetime.fromisoformat(value).timestamp()
+    return value
 
 
 def test_rate_limit(world: SimulatedWorld) -> None:
     """The client reads the quota from the headers and raises an error when it is used up."""
     with serve_api(SimulatedApi(world, clock=lambda: NOW, generation="zernio", rate_limit=1)) as limited:
-        first, second = call_client(limited, {"limit": 1}, {"limit": 1})
+        first, second = list_logs(limited, {"limit": 1}, {"limit": 1})
     assert 1 == len(first["answer"]["logs"])
     assert (1, 0) == (first["quota"]["limit"], first["quota"]["remaining"])
     assert "LateRateLimitError" == second["raised"]

@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 import httpx
 
-from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.quota import RateLimiter
 from late_exporter.simulator import SimulatedApi
 from tests.support.world import World
 
@@ -37,7 +38,7 @@ class FakeHttpApi:
         self._service = SimulatedApi(world.archives, clock=world.clock.time, rate_limit=10**9, generation=generation)
         self.client = LateClient(
             httpx.AsyncClient(transport=httpx.MockTransport(self._handle)),
-            base_url="https://getlate.dev/api",
+            base_url="https://zernio.com/api",
             key=ApiKey(KEY),
             rate_limiter=RateLimiter(share, monotonic=world.clock.monotonic, sleep=world.clock.sleep),
             timeout=30.0,

@@ -41,6 +41,7 @@ class FakeClient:
         self.quota: Quota | None = None
         self.rate_limit = rate_limit
         self.key_reload_count = 0
+        self.profile_id: str | None = None
         self.has_new_key = False
         self.wait_seconds = 0.0
         self.requests: list[ClientRequest] = []

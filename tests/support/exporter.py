@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
+from late_exporter.api.pages import fetch_page
+from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest.audit import Audit, CounterMismatch, WaitForExporter, audit_list, check_counters, grace_period
+from late_exporter.ingest.audit import (
+    Audit,
+    CounterMismatch,
+    WaitForExporter,
+    audit_list,
+    check_counters,
+    fetch_next,
+    grace_period,
+)
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder, StoreThread
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
+from late_exporter.ingest.status_poller import StatusConfig, StatusPace
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
@@ -35,6 +46,9 @@ class ExporterHarness:
         apis: API of each workspace; a single one is that of ``default``.
         skew: Seconds by which the exporter's clock is ahead of the API's.
     """
+
+    status_config: StatusConfig | None = None
+    """Configuration of the status feeds; a subclass that sets it reads them."""
 
     def __init__(
         self,
@@ -109,6 +123,17 @@ class ExporterHarness:
     def poll(self, workspace: str = "default", feed: str | None = None) -> PollResult:
         return drive(self.pollers[self._scope(workspace, feed)].poll())
 
+    def refresh_status(self) -> None:
+        """Refresh every status feed of every workspace."""
+        for poller in self.pipeline.status_pollers.values():
+            drive(poller.refresh())
+
+    def examine(self, feed: str | None = None) -> None:
+        """Poll a feed once, and examine the lists of its generations if that is due."""
+        result = self.poll(feed=feed)
+        (workspace,) = self.apis
+        drive(self.pollers[self._scope(workspace, feed)].examine_generation(result))
+
     def audit(self, feed: str | None = None) -> PollResult:
         """Poll a feed once and continue its background audit."""
         result = self.poll(feed=feed)
@@ -128,23 +153,25 @@ class ExporterHarness:
         scope = self._scope(workspace, feed)
         coverage = self.store.feed_state(scope).coverage
         assert coverage is not None
-        defaults = {"grace_period": grace_period(self._config.poll.interval), "listed_keys": set()}
+        poll, audited_feed = self._config.poll, self._feed(scope)
+        defaults = {
+            "grace_period": grace_period(poll.interval),
+            "listed_keys": set(),
+            "max_skip": poll.max_skip if audited_feed.supports_time_filter else None,
+        }
         audit = Audit(coverage=coverage, **{**defaults, **options})
         steps = audit_list(audit)
-        page: FetchedPage | None = None
-        while True:
-            try:
-                step = steps.send(page)
-            except StopIteration:
-                return audit, check_counters(scope, self._feed(scope), self.store.accounting(scope))
+        step: FetchPage | WaitForExporter | None = next(steps)
+        while step is not None:
             if isinstance(step, WaitForExporter):
-                page = None
                 if audit.exporter_running:
                     self.settle(scope)
                 audit.coverage = self.store.feed_state(scope).coverage or coverage
+                step = next(steps)
             else:
                 between()
-                page = drive(self._fetch_page(scope, step))
+                step = drive(fetch_next(steps, step, partial(self._fetch_page, scope)))
+        return audit, check_counters(scope, audited_feed, self.store.accounting(scope))
 
     def kill(self, steps: int, downtime: float = 0.0) -> bool:
         """Start a poll, kill the exporter at a step, and start it again; return whether the poll took so many steps."""
@@ -196,10 +223,7 @@ class ExporterHarness:
 
     async def _fetch_page(self, scope: Scope, step: FetchPage) -> FetchedPage:
         feed, api = self._feed(scope), self.apis[scope.workspace]
-        params: dict[str, str | int] = {**feed.query, "days": 7, "limit": 100, "skip": step.skip}
-        response = await api.get(feed.path, params, path_template=feed.path)
-        assert response is not None
-        page = feed.parse(response.body)
+        page = (await fetch_page(api, feed, skip=step.skip, created_before=step.created_before)).page
         # The real store answers, even if a test makes the exporter's store lie.
         without_rekey = msgspec.structs.replace(feed, generation="late")
         return FetchedPage(page, self.store.store.lookup(scope, page.entries, feed=without_rekey, since=0))
@@ -219,8 +243,14 @@ class ExporterHarness:
         )
         has_webhooks = self._config.has_webhooks
         self.webhook_stats = {name: WebhookStats(name, RequestBudget()) for name in self.apis} if has_webhooks else {}
+        status = StatusSource(self.status_config, StatusPace()) if self.status_config else None
         connections = {
-            name: ApiConnection(api, ApiGeneration(self.generation, logger=NullLogger()), self.webhook_stats.get(name))
+            name: ApiConnection(
+                api,
+                ApiGeneration(self.generation, logger=NullLogger(), monotonic=self.clock.monotonic),
+                self.webhook_stats.get(name),
+                status,
+            )
             for name, api in self.apis.items()
         }
         drive(self.pipeline.add_workspaces(connections))

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
 import msgspec
 
-from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
+from late_exporter.errors import (
+    ApiError,
+    ApiUnavailable,
+    BadPayload,
+    BadRequest,
+    Forbidden,
+    RateLimited,
+    Unauthorized,
+)
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi
 from late_exporter.simulator.log_list import LogRow
@@ -28,6 +38,10 @@ Fault: TypeAlias = Callable[["FakeLateApi", bytes], bytes]
 """Replaces the body of a response, or raises an ApiError."""
 
 
+TIME_FILTERS = ("inclusive", "exclusive", "seconds", "exclusive seconds", "ignored", "rejected")
+"""How an API may read a bound: with or without the bound itself, truncated to seconds, or not at all."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ListQuirks:
     """Differences of a list from its documentation.
@@ -39,7 +53,8 @@ class ListQuirks:
         never_expires: Whether logs never expire and ``days`` is ignored.
         ignores_skip: Whether ``skip`` is ignored.
         ignores_status: Whether ``status`` is ignored.
-        ignores_time_filter: Whether ``from`` and ``to`` are ignored.
+        time_filter: How ``from`` and ``to`` are read, one of TIME_FILTERS.
+        max_skip: Largest ``skip`` that is accepted; None accepts any.
     """
 
     max_page_size: int = 100
@@ -48,7 +63,8 @@ class ListQuirks:
     never_expires: bool = False
     ignores_skip: bool = False
     ignores_status: bool = False
-    ignores_time_filter: bool = False
+    time_filter: str = "inclusive"
+    max_skip: int | None = None
 
 
 class FakeLateApi(FakeClient):
@@ -57,6 +73,10 @@ class FakeLateApi(FakeClient):
     Args:
         latency: Duration of a request, in seconds.
         generation: ``late``, ``zernio`` or ``both``; may change.
+
+    Attributes:
+        vanished: How paths of generation late that are gone answer; None is 404.
+        last_late_time: Creation time after which generation late has no publishing logs; None if it has all.
     """
 
     def __init__(
@@ -71,6 +91,8 @@ class FakeLateApi(FakeClient):
         super().__init__(rate_limit=600)
         self.world = world
         self.generation = generation
+        self.vanished: dict[str, Fault | None] = {}
+        self.last_late_time: str | None = None
         self.latency = latency
         self.sends_date = sends_date
         self.quirks = quirks or ListQuirks()
@@ -119,12 +141,20 @@ class FakeLateApi(FakeClient):
         return response
 
     def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
+        response = self._list_logs(path, params)
+        if response is None or path not in self.vanished:
+            return response
+        fault = self.vanished[path]
+        return None if fault is None else ApiResponse(fault(self, response.body), response.date)
+
+    def _list_logs(self, path: str, params: QueryParams) -> ApiResponse | None:
         quirks, query = self.quirks, dict(params)
         if self.generation != "both" and (path == "/v1/logs") != (self.generation == "zernio"):
             return None
         if path == "/v1/logs":
             now = float(int(self._clock.now)) if self.sends_date else None
-            return ApiResponse(msgspec.json.encode(self._zernio_page(query)), now)
+            page = self._zernio_page(query)
+            return ApiResponse(msgspec.json.encode(quirks.transform(page) if quirks.transform else page), now)
         if "skip" in query:
             query["limit"] = min(int(query["limit"]), quirks.max_page_size)
             query["skip"] = 0 if quirks.ignores_skip else query["skip"]
@@ -135,7 +165,7 @@ class FakeLateApi(FakeClient):
             return None
         assert HTTPStatus.OK == response.status, response.body
         body = response.body
-        if "skip" in query and (quirks.order or quirks.never_expires):
+        if "skip" in query and (quirks.order or quirks.never_expires or self.last_late_time):
             body = msgspec.json.encode(self._custom_page(query))
         if "skip" in query and quirks.transform:
             body = msgspec.json.encode(quirks.transform(msgspec.json.decode(body)))
@@ -145,23 +175,36 @@ class FakeLateApi(FakeClient):
     def _zernio_page(self, query: QueryParams) -> Document:
         """Return a page of a list of generation zernio."""
         archive = self.world.archives.publishing if query["type"] == "publishing" else self.world.archives.connections
-        first, last = ("" if self.quirks.ignores_time_filter else str(query.get(name, "")) for name in ("from", "to"))
-        rows = [
-            row
-            for row in archive.rows
-            if query.get("status") in {None, row.get("status")}
-            and (not first or first <= _comparable(row["createdAt"]) <= last)
-        ]
+        if self.quirks.time_filter == "rejected" and query.keys() & {"from", "to"}:
+            raise BadRequest("400: Invalid filter value")
+        if self.quirks.max_skip is not None and int(query["skip"]) > self.quirks.max_skip:
+            raise BadRequest(f"400: skip must be <= {self.quirks.max_skip}")
+        rows = self._select(archive.rows, query)
+        rows = list(self.quirks.order(rows)) if self.quirks.order else rows
         skip = 0 if self.quirks.ignores_skip else int(query.get("skip", 0))
         limit = min(int(query["limit"]), self.quirks.max_page_size)
         pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
         return {"logs": [zernio_row(row) for row in rows[skip : skip + limit]], "pagination": pagination}
+
+    def _select(self, rows: Sequence[LogRow], query: QueryParams) -> Sequence[LogRow]:
+        """Return the rows that the filters of a request select; a log without a time is between no times."""
+        if "status" in query:
+            rows = [row for row in rows if query["status"] == row.get("status")]
+        if self.quirks.time_filter == "ignored" or not query.keys() & {"from", "to"}:
+            return rows
+        unit = 1000 if "seconds" in self.quirks.time_filter else 1
+        margin = 1 if "exclusive" in self.quirks.time_filter else 0
+        first = _millis(str(query["from"])) // unit + margin if "from" in query else 0
+        last = _millis(str(query["to"])) // unit - margin if "to" in query else 2**60
+        return [row for row in rows if row["createdAt"] and first <= _millis(row["createdAt"]) // unit <= last]
 
     def _custom_page(self, query: QueryParams) -> Document:
         """Return a page of the publishing logs in the order of the quirks."""
         rows = self.world.rows if self.quirks.never_expires else list(self.world.visible.values())
         if "status" in query:
             rows = [row for row in rows if row["status"] == query["status"]]
+        if self.last_late_time:
+            rows = [row for row in rows if row["createdAt"] <= self.last_late_time]
         rows = self.quirks.order(rows) if self.quirks.order else rows
         skip, limit = int(query["skip"]), int(query["limit"])
         pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
@@ -204,12 +247,13 @@ def zernio_row(row: LogRow) -> LogRow:
         "metadata": msgspec.json.encode(metadata).decode(),
         "request_id": row.get("requestId", row["_id"]),
         **({"id": row["zernioId"]} if "zernioId" in row else {}),
+        **row.get("zernio", {}),
     }
 
 
-def _comparable(text: str | None) -> str:
-    """Return a time with milliseconds, so that texts compare by time; empty if there is none."""
-    return "" if text is None else text if "." in text else text.replace("Z", ".000Z")
+@lru_cache(maxsize=50_000)
+def _millis(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def unavailable(api: FakeLateApi, body: bytes) -> bytes:
@@ -240,6 +284,42 @@ def empty(_api: FakeLateApi, _body: bytes) -> bytes:
 def no_logs(_api: FakeLateApi, _body: bytes) -> bytes:
     """Respond with 200 and null in place of the list."""
     return b'{"logs": null}'
+
+
+def refusal(error: ApiError) -> Fault:
+    """Return a fault that raises an error."""
+
+    def raise_error(_api: FakeLateApi, _body: bytes) -> bytes:
+        raise error
+
+    return raise_error
+
+
+def empty_list(_api: FakeLateApi, _body: bytes) -> bytes:
+    """Respond with a list without logs."""
+    return b'{"logs": [], "pagination": {"total": 0, "hasMore": false}}'
+
+
+def zernio_shape(_api: FakeLateApi, body: bytes) -> bytes:
+    """Respond with the same rows in the shape of generation zernio."""
+    document = msgspec.json.decode(body)
+    return msgspec.json.encode({**document, "logs": list(map(zernio_row, document["logs"]))})
+
+
+VANISHED: Mapping[str, Fault | None] = {
+    "404": None,
+    "400": refusal(BadRequest("400: Invalid post ID", status=400)),
+    "403": refusal(Forbidden("403: a restricted API key cannot use this path", code="unclassified_resource")),
+    "405": refusal(ApiUnavailable("405: Method not allowed", status=405)),
+    "410": refusal(ApiUnavailable("410: Gone", status=410)),
+    "500": refusal(ApiUnavailable("500: oops", status=500)),
+    "308": refusal(ApiUnavailable("308: redirected to zernio.com; redirects are not followed", status=308)),
+    "html": lambda *_: b"<html>Not found</html>",
+    "empty": empty_list,
+    "new shape": zernio_shape,
+    "a post": lambda *_: b'{"post": null}',
+}
+"""Answers of a list of generation late that the API does not provide any more."""
 
 
 def bad_gateway(_api: FakeLateApi, _body: bytes) -> bytes:

@@ -97,7 +97,10 @@ class PollerHarness:
             exposition=self.exposition,
             wait_published=self._wait_published,
         )
-        generation = ApiGeneration(self.feed.generation, logger=self.logger)
+        generation = ApiGeneration(self.feed.generation, logger=self.logger, monotonic=lambda: 0.0)
+        for name in self.feeds:
+            # The only examination, so that all requests of a test are those of polls.
+            await generation.examine_if_due(FEEDS[name], FakeClient(lambda *_: None), state_generation=None)
         self.webhook_stats = WebhookStats("acme", RequestBudget())
         stats = self.webhook_stats if has_webhooks else None
         await pipeline.add_workspaces({"acme": ApiConnection(self.client, generation, stats)})

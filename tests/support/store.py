@@ -19,6 +19,7 @@ from late_exporter.model import (
     Scope,
     Series,
     SeriesValue,
+    StoredLog,
 )
 from late_exporter.store import Store
 
@@ -54,6 +55,10 @@ class StoreProxy:
     def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
         self._check("lookup")
         return self.store.lookup(scope, entries, feed=feed, since=since)
+
+    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
+        self._check("newest_logs")
+        return self.store.newest_logs(scope, until=until, limit=limit)
 
     def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
         self._check("begin_rekey")

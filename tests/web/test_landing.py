@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from late_exporter.status import AccountHealth, FeedHealth, PlatformHealth, PollHealth, Quota, WorkspaceHealth
+from late_exporter.status import (
+    AccountHealth,
+    AccountStatus,
+    FeedHealth,
+    PlatformHealth,
+    PollHealth,
+    Quota,
+    StatusFeedHealth,
+    WorkspaceHealth,
+    WorkspaceStatus,
+)
 from late_exporter.web.landing import STYLE, FeedStatus, feed_status, problem_text, render_page, single_line, summarize
 
 NOW = 1_763_993_002.0  # 2025-11-24 14:03:22 UTC
@@ -177,11 +187,11 @@ def test_impossible_times(time: float) -> None:
 @pytest.mark.parametrize(
     ("text", "width", "tone", "quota"),
     [
-        ("418 of 600 requests left resets in 23 s", "69.7%", "busy", Quota(600, 418, NOW + 23)),
-        ("31 of 1,200 requests left resets in 3 s", "2.6%", "bad", Quota(1200, 31, NOW + 3)),
-        ("600 of 600 requests left reset 1 min ago", "100.0%", "busy", Quota(600, 600, NOW - 60)),
-        ("9 of 0 requests left resets in 3 s", "100.0%", "busy", Quota(0, 9, NOW + 3)),
-        ("-1 of 60 requests left resets in 3 s", "0.0%", "bad", Quota(60, -1, NOW + 3)),
+        ("418 of 600 requests left 0 a minute by others", "69.7%", "busy", Quota(600, 418, NOW + 23)),
+        ("31 of 1,200 requests left 1,150 a minute by others", "2.6%", "bad", Quota(1200, 31, NOW + 3, 1150)),
+        ("600 of 600 requests left 0 a minute by others", "100.0%", "busy", Quota(600, 600, NOW - 60)),
+        ("9 of 0 requests left 0 a minute by others", "100.0%", "busy", Quota(0, 9, NOW + 3)),
+        ("-1 of 60 requests left 0 a minute by others", "0.0%", "bad", Quota(60, -1, NOW + 3)),
     ],
 )
 def test_quota(text: str, width: str, tone: str, quota: Quota) -> None:
@@ -476,3 +486,56 @@ def test_contrast(scheme: int) -> None:
     pairs += [("text", f"{tone}-tint") for tone in ("ok", "busy", "bad", "idle")]
     ratios = {(a, b): (max(shades[a], shades[b]) + 0.05) / (min(shades[a], shades[b]) + 0.05) for a, b in pairs}
     assert {} == {pair: ratio for pair, ratio in ratios.items() if ratio < 4.5}
+
+
+def status_lines(status: WorkspaceStatus) -> list[str]:
+    """Return the lines of the section about status feeds."""
+    section = render(workspace(status=status)).partition("<h3>Accounts, queue and plan</h3>")[2].partition("</section>")
+    paragraphs = re.findall(r"<p[^>]*>(.*?)</p>", section[0], re.DOTALL)
+    return [" ".join(PageParser(paragraph).text.split()) for paragraph in paragraphs]
+
+
+def test_nothing_to_say_about_a_healthy_workspace() -> None:
+    """A workspace whose accounts, queue, webhooks and plan are well has no section about them."""
+    feeds = (StatusFeedHealth(name="posts", is_up=True), StatusFeedHealth(name="billing"))
+    status = WorkspaceStatus(feeds=feeds, cooldowns=(AccountStatus(platform="x", account_id="a", cooldown_until=NOW),))
+    assert [] == status_lines(status)
+    assert "Accounts, queue and plan" not in render(workspace(status=status))
+
+
+def test_what_status_feeds_report() -> None:
+    """Everything that needs attention has a line, and names are limited and escaped."""
+    accounts = [AccountStatus(platform="tiktok", account_id=f"a{number}", username=HOSTILE) for number in range(7)]
+    status = WorkspaceStatus(
+        oldest_overdue_post=NOW - 4000,
+        disconnected_accounts=tuple(accounts),
+        cooldowns=(
+            AccountStatus(platform="instagram", account_id="a1", cooldown_until=NOW + 600),
+            AccountStatus(platform="instagram", account_id="a2", cooldown_until=NOW - 600),
+        ),
+        inactive_webhooks=("orders", "alerts"),
+        is_active=False,
+    )
+    lines = status_lines(status)
+    assert [
+        "The plan is suspended or gives no access",
+        "A post that was scheduled for 1 h ago has not been published",
+        "1 account is rate limited by the platform: a1 (instagram) for 10 min",
+        "2 webhooks are switched off: orders, alerts",
+    ] == [line for line in lines if "connected again" not in line]
+    (line,) = (line for line in lines if "connected again" in line)
+    assert line.startswith("7 accounts must be connected again: <script>alert('1')</script>")
+    assert line.endswith(", and 2 more")
+    assert "<script>" not in render(workspace(status=status))
+
+
+def test_why_a_status_feed_is_off() -> None:
+    """A status feed that is off or failing says why."""
+    feeds = (
+        StatusFeedHealth(name="billing", is_up=False, disabled_reason="forbidden", error="403: no"),
+        StatusFeedHealth(name="posts", is_up=False, error="500: oops"),
+    )
+    assert [
+        "Status feed billing is off, and tried again hourly: 403: no",
+        "Status feed posts failed: 500: oops",
+    ] == status_lines(WorkspaceStatus(feeds=feeds))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from late_exporter.api.pages import fetch_page
 from late_exporter.commands.audit.report import AuditReport
 from late_exporter.commands.feed_choice import require_retained
 from late_exporter.errors import ApiError
-from late_exporter.ingest.audit import Audit, WaitForExporter, audit_list, check_counters, grace_period
+from late_exporter.ingest.audit import Audit, WaitForExporter, audit_list, check_counters, fetch_next, grace_period
+from late_exporter.ingest.paging import MAX_SKIP
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.model import (
     Coverage,
@@ -85,6 +87,7 @@ class AuditRunner:
             return self._failure(str(exc))
         require_retained(since, feed)
         audit = self._begin(coverage, status.last_poll, since)
+        audit.max_skip = MAX_SKIP if feed.supports_time_filter else None
         try:
             has_reconciled = await self._compare(audit, feed)
         except ApiError as exc:
@@ -128,20 +131,18 @@ class AuditRunner:
         """Execute the steps of the audit; return whether a reconciliation completed during the wait."""
         steps = audit_list(audit)
         has_reconciled = False
-        page: FetchedPage | None = None
-        while True:
-            try:
-                step = steps.send(page)
-            except StopIteration:
-                return has_reconciled
+        step: FetchPage | WaitForExporter | None = next(steps)
+        while step is not None:
             if isinstance(step, WaitForExporter):
-                has_reconciled, page = await self._wait_for_exporter(audit, feed), None
+                has_reconciled = await self._wait_for_exporter(audit, feed)
+                step = next(steps)
             else:
-                page = await self._fetch_page(step, feed)
+                step = await fetch_next(steps, step, partial(self._fetch_page, feed))
+        return has_reconciled
 
-    async def _fetch_page(self, step: FetchPage, feed: Feed) -> FetchedPage:
+    async def _fetch_page(self, feed: Feed, step: FetchPage) -> FetchedPage:
         self._request_count += 1
-        response = await fetch_page(self._client, feed, skip=step.skip)
+        response = await fetch_page(self._client, feed, skip=step.skip, created_before=step.created_before)
         if response.date is not None:
             self._clock_offset = response.date - self._timing.clock()
         return FetchedPage(response.page, self._state.known_logs(response.page.entries, feed))

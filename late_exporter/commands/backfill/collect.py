@@ -10,13 +10,14 @@ import msgspec
 from late_exporter.api.pages import fetch_page
 from late_exporter.commands.backfill.history import FeedHistory, RecordedLogs, SeriesHistory, frozen_limiter
 from late_exporter.commands.backfill.progress import ProgressBar
-from late_exporter.errors import ApiError, LateError, Unauthorized
+from late_exporter.errors import ApiError, BadRequest, LateError, Unauthorized
 from late_exporter.exposition.family import Family
 from late_exporter.format import iso_time, plural
-from late_exporter.ingest.audit import leaves_scope, scan_list
+from late_exporter.ingest.audit import fetch_next, leaves_scope, scan_list
+from late_exporter.ingest.paging import MAX_SKIP
 from late_exporter.ingest.reader import LATE_ARRIVAL_WINDOW
-from late_exporter.ingest.steps import FetchedPage
-from late_exporter.model import Coverage, Feed, KnownLogs, LogPage, Scope
+from late_exporter.ingest.steps import FetchedPage, FetchPage
+from late_exporter.model import Coverage, Feed, KnownLogs, Scope
 from late_exporter.protocols import Client
 from late_exporter.store import StateSnapshot
 
@@ -82,14 +83,10 @@ async def collect_history(
         history.add_page(page.entries)
         return leaves_scope(page, lower)
 
-    steps = scan_list(visit)
-    step = next(steps)
-    while True:
-        try:
-            # The scan does not depend on what is known of the logs.
-            step = steps.send(FetchedPage(await reader.fetch(step.skip), KnownLogs({})))
-        except StopIteration:
-            break
+    steps = scan_list(visit, max_skip=MAX_SKIP if feed.supports_time_filter else None)
+    step: FetchPage | None = next(steps)
+    while step is not None:
+        step = await fetch_next(steps, step, reader.fetch)
     summary = f"{plural(history.log_count, 'log')} until {iso_time(until)}"
     progress.finish(f"{summary}, {plural(reader.request_count, 'request')}")
     return list(history.series(values, published_at=max(until, coverage.published_at if coverage else 0)))
@@ -106,35 +103,37 @@ class _PageReader:
         self._progress = progress
         self._sleep = sleep
         self._quota_seconds = 0.0
+        self._read_count = self._total = 0
         self.request_count = 0
 
-    async def fetch(self, skip: int) -> LogPage:
+    async def fetch(self, step: FetchPage) -> FetchedPage:
         """Return a page; the client itself waits if the API asks to."""
         pause = 1.0
         for _ in range(MAX_ATTEMPTS - 1):
             try:
-                return await self._fetch_once(skip)
-            except Unauthorized:
+                return await self._fetch_once(step)
+            except (Unauthorized, BadRequest):
                 raise
             except ApiError:
                 await self._sleep(pause)
                 pause *= 2
-        return await self._fetch_once(skip)
+        return await self._fetch_once(step)
 
-    async def _fetch_once(self, skip: int) -> LogPage:
+    async def _fetch_once(self, step: FetchPage) -> FetchedPage:
         self.request_count += 1
-        page = (await fetch_page(self._client, self._feed, skip=skip)).page
+        page = (await fetch_page(self._client, self._feed, skip=step.skip, created_before=step.created_before)).page
         _, seconds = self._client.pop_request_log()
         self._quota_seconds += seconds
-        read_count = skip + len(page.entries)
-        total = max(read_count, page.total or 0)
+        self._read_count += len(page.entries)
+        self._total = max(self._total, self._read_count, page.total or 0)
         self._progress.update(
-            read_count,
-            total,
-            f"{read_count:,} of {plural(total, 'log')}, {plural(self.request_count, 'request')}, "
+            self._read_count,
+            self._total,
+            f"{self._read_count:,} of {plural(self._total, 'log')}, {plural(self.request_count, 'request')}, "
             f"{self._quota_seconds:.0f} s of quota waits",
         )
-        return page
+        # The scan does not depend on what is known of the logs.
+        return FetchedPage(page, KnownLogs({}))
 
 
 def _name(scope: Scope) -> str:

@@ -47,7 +47,7 @@ from late_exporter.model import (
     Value,
 )
 from late_exporter.store import RecordedStatus
-from late_exporter.store.matching import match_logs, time_prefix
+from late_exporter.store.matching import match_logs, matched_statuses, time_prefix
 
 LATEST_GAUGES = ("late_publishing_last_log_timestamp_seconds", "late_connection_last_event_timestamp_seconds")
 """Gauges whose history follows from the logs alone."""
@@ -143,7 +143,8 @@ class RecordedLogs:
         for key, entry in match_logs(entries, stored_logs, has_pending=self._has_pending).items():
             statuses = self._statuses.pop(key)
             known_statuses = self._statuses.get(entry.key, frozenset())
-            self._statuses[entry.key] = known_statuses | (statuses if self._has_pending else {entry.status})
+            names = matched_statuses(entry, key, statuses, has_pending=self._has_pending)
+            self._statuses[entry.key] = known_statuses | frozenset(names.values())
             self._keys_by_time[time_prefix(key) or ""].discard(key)
             self._keys_by_time[time_prefix(key) or ""].add(entry.key)
 

@@ -8,11 +8,19 @@ from collections.abc import Sequence
 
 import msgspec
 
+from late_exporter.app.exporter import status_config
 from late_exporter.commands._runner import ConnectWorkspaces
 from late_exporter.commands.check.api import check_api
 from late_exporter.commands.check.finding import Finding, Level, format_findings
-from late_exporter.commands.check.generation import check_generation, recorded_generations
-from late_exporter.commands.check.local import check_addresses, check_key_file, check_key_rights, check_state, check_web
+from late_exporter.commands.check.generation import check_generation, recorded_feeds
+from late_exporter.commands.check.local import (
+    check_addresses,
+    check_key_file,
+    check_key_rights,
+    check_same_logs,
+    check_state,
+    check_web,
+)
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.format import plural
 from late_exporter.log import escape, redact
@@ -32,8 +40,8 @@ async def check_all(context: CommandContext, connect: ConnectWorkspaces) -> int:
 async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[Finding]:
     secure = settings.web_config.ssl_context is not None
     summary = plural(len(settings.workspaces), "workspace")
-    findings = [Finding(Level.OK, "configuration", summary)]
-    state_generations = await asyncio.to_thread(recorded_generations, settings.state.url)
+    findings = [Finding(Level.OK, "configuration", summary), *check_same_logs(settings.workspaces_with_same_logs)]
+    recorded = await asyncio.to_thread(recorded_feeds, settings.state.url)
     async with connect as connections:
         for workspace in settings.workspaces:
             findings += check_key_file(workspace.name, workspace.key_file)
@@ -45,7 +53,7 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
                 client,
                 settings.poll.feeds,
                 configured_generation=settings.api.generation,
-                state_generation=state_generations.get(workspace.name),
+                recorded=recorded,
             )
             findings += generation.findings
             findings += await check_api(
@@ -54,6 +62,7 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
                 generation.feeds,
                 interval=settings.poll.interval,
                 quota_share=settings.api.quota_share,
+                status=status_config(settings, workspace),
             )
     findings.append(await asyncio.to_thread(check_state, settings.state.url))
     findings += check_web(settings.web.config_file, settings.web_config)

@@ -1,132 +1,161 @@
-"""Check the generation of the API, and whether it fits the state."""
+"""Check which generation of each log list the exporter reads, and whether it fits the state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from late_exporter.api.generation import AUTO, has_feed
+from late_exporter.api.generation import (
+    AUTO,
+    LATE,
+    UNUSABLE_HINT,
+    ZERNIO,
+    ListAnswers,
+    choose_generation,
+    examine_lists,
+    lists_of,
+)
 from late_exporter.commands.check.api import api_failure
 from late_exporter.commands.check.finding import Finding, Level
 from late_exporter.errors import ApiError, LateError, RateLimited
-from late_exporter.feeds import GENERATIONS
-from late_exporter.model import Feed
+from late_exporter.ingest.recognition import LoadLogs, recognise_logs, require_recognition
+from late_exporter.model import Coverage, Feed, Scope, StoredLog
 from late_exporter.protocols import Client
 from late_exporter.store import open_snapshot
 
-SUBJECT = "generation"
+OTHER = {LATE: ZERNIO, ZERNIO: LATE}
+
+
+class RecordedFeed(NamedTuple):
+    """Counted logs of a feed in a state."""
+
+    coverage: Coverage
+    load_logs: LoadLogs
 
 
 class GenerationCheck(NamedTuple):
-    """Findings about the generation, and the feeds whose endpoints are left to check."""
+    """Findings about the generations, and the feeds whose endpoints are left to check."""
 
     findings: Sequence[Finding]
     feeds: Sequence[Feed]
 
 
-def recorded_generations(url: str) -> Mapping[str, str]:
-    """Return the generation of each workspace of a state; one on ``zernio`` cannot return to ``late``."""
-    generations: dict[str, str] = {}
+def recorded_feeds(url: str) -> Mapping[Scope, RecordedFeed]:
+    """Return the feeds of a state that have counted logs."""
     try:
         with open_snapshot(url) as snapshot:
-            for scope in snapshot.scopes:
-                coverage = snapshot.feed_state(scope).coverage
-                if coverage is not None and generations.get(scope.workspace) != "zernio":
-                    generations[scope.workspace] = coverage.generation
+            states = {scope: snapshot.feed_state(scope) for scope in snapshot.scopes}
     except LateError:
         return {}  # check_state reports what is wrong with the state
-    return generations
+    return {
+        scope: RecordedFeed(state.coverage, _log_loader(url, scope))
+        for scope, state in states.items()
+        if state.coverage is not None and state.log_count
+    }
+
+
+def _log_loader(url: str, scope: Scope) -> LoadLogs:
+    def read(until: int, limit: int) -> Sequence[StoredLog]:
+        with open_snapshot(url) as snapshot:
+            return snapshot.newest_logs(scope, until=until, limit=limit)
+
+    async def load(*, until: int, limit: int) -> Sequence[StoredLog]:
+        return await asyncio.to_thread(read, until, limit)
+
+    return load
 
 
 async def check_generation(
-    workspace: str, client: Client, names: Sequence[str], *, configured_generation: str, state_generation: str | None
+    workspace: str,
+    client: Client,
+    names: Sequence[str],
+    *,
+    configured_generation: str,
+    recorded: Mapping[Scope, RecordedFeed],
 ) -> GenerationCheck:
-    """Request the publishing logs of every generation; ``state_generation`` is None if nothing was counted yet."""
-    availability: dict[str, bool | None] = {}
-    for generation, feeds in GENERATIONS.items():
+    """Examine the lists of each feed as the exporter does."""
+    findings: list[Finding] = []
+    feeds: list[Feed] = []
+    for name in names:
+        recorded_feed = recorded.get(Scope(workspace, name))
         try:
-            availability[generation] = await has_feed(feeds["publishing"], client)
+            check = await _check_feed(name, client, configured_generation, recorded_feed)
         except RateLimited as exc:
             # A further request would wait for the next minute.
-            return GenerationCheck(_for_workspace([api_failure(feeds["publishing"].path, exc)], workspace), ())
-        except ApiError:
-            availability[generation] = None  # the check of its endpoints reports the error
-    selected_generation = _select(availability, configured_generation, state_generation)
-    findings = [
-        *_availability_findings(availability, selected_generation, configured_generation),
-        *_state_findings(selected_generation, configured_generation, state_generation),
-    ]
-    if selected_generation is None or availability[selected_generation] is False:
-        return GenerationCheck(_for_workspace(findings, workspace), ())
-    feeds = GENERATIONS[selected_generation]
-    findings += (
-        Finding(Level.ERROR, SUBJECT, f"{selected_generation} has no {name} logs", hint="remove it from --poll.feeds")
-        for name in names
-        if name not in feeds
-    )
-    return GenerationCheck(_for_workspace(findings, workspace), [feeds[name] for name in names if name in feeds])
+            findings.append(api_failure(_subject(name), exc))
+            feeds = []
+            break
+        findings += check.findings
+        feeds += check.feeds
+    return GenerationCheck([msgspec.structs.replace(finding, workspace=workspace) for finding in findings], feeds)
 
 
-def _for_workspace(findings: Sequence[Finding], workspace: str) -> Sequence[Finding]:
-    return [msgspec.structs.replace(finding, workspace=workspace) for finding in findings]
-
-
-def _select(
-    availability: Mapping[str, bool | None], configured_generation: str, state_generation: str | None
-) -> str | None:
-    """Return the generation that the exporter reads, None if the API has none."""
-    if configured_generation != AUTO:
-        return configured_generation
-    if state_generation == "zernio":
-        return state_generation
-    return next((generation for generation, is_available in availability.items() if is_available is not False), None)
-
-
-def _availability_findings(
-    availability: Mapping[str, bool | None], selected_generation: str | None, configured_generation: str
-) -> Iterator[Finding]:
-    present_paths = [
-        f"{generation}, GET {_path(generation)}" for generation, is_there in availability.items() if is_there
-    ]
-    absent_paths = [f"no GET {_path(generation)}" for generation, is_there in availability.items() if is_there is False]
-    if selected_generation is None or availability[selected_generation] is False:
-        if not present_paths:
-            hint = "check --api.base-url"
-        elif configured_generation != AUTO:
-            hint = "use --api.generation auto"
-        else:
-            hint = f"the state was counted from {selected_generation}: use another --state.url"
-        message = "404: " + "; ".join([*present_paths, *absent_paths])
-        yield Finding(Level.ERROR, SUBJECT, message, hint=hint)
-    elif availability[selected_generation]:
-        present_paths.sort(key=lambda text: not text.startswith(selected_generation))
-        yield Finding(Level.OK, SUBJECT, "; ".join([*present_paths, *absent_paths]))
-
-
-def _state_findings(
-    selected_generation: str | None, configured_generation: str, state_generation: str | None
-) -> Iterator[Finding]:
-    if state_generation is None or selected_generation in (None, state_generation):
-        return
-    if state_generation == "zernio":
-        yield Finding(
-            Level.ERROR,
-            SUBJECT,
-            (
-                f"the state was counted from {state_generation}, whose logs have no ids, but --api.generation is "
-                f"{configured_generation}"
-            ),
-            hint=f"use --api.generation {state_generation} or auto, or another --state.url",
+async def _check_feed(
+    name: str, client: Client, configured_generation: str, recorded_feed: RecordedFeed | None
+) -> GenerationCheck:
+    lists, subject = lists_of(name), _subject(name)
+    state_generation = recorded_feed.coverage.generation if recorded_feed else None
+    if configured_generation not in (AUTO, *lists):
+        message = f"{configured_generation} has no {name} logs"
+        return GenerationCheck([Finding(Level.ERROR, subject, message, hint="remove it from --poll.feeds")], ())
+    if LATE not in lists:
+        return GenerationCheck((), [lists[ZERNIO]])
+    try:
+        answers = await examine_lists(name, client)
+    except RateLimited:
+        raise
+    except ApiError:
+        # The check of the endpoint reports the error.
+        selected = state_generation or ZERNIO if configured_generation == AUTO else configured_generation
+        return GenerationCheck((), [lists[selected]])
+    try:
+        selected = (
+            choose_generation(answers, state_generation) if configured_generation == AUTO else configured_generation
         )
-        return
+    except ApiError as exc:
+        return GenerationCheck([Finding(Level.ERROR, subject, str(exc))], ())
+    findings = [_answer_finding(subject, answers, selected, configured_generation)]
+    if state_generation == ZERNIO != selected:
+        message = f"the state was counted from zernio, whose logs have no ids, but --api.generation is {selected}"
+        hint = "use --api.generation zernio or auto, or another --state.url"
+        findings.append(Finding(Level.ERROR, subject, message, hint=hint))
+    elif recorded_feed is not None and selected != state_generation and answers[selected].error is None:
+        findings.append(await _switch_finding(subject, client, lists[selected], recorded_feed))
+    return GenerationCheck(findings, [lists[selected]] if answers[selected].error is None else ())
+
+
+def _answer_finding(subject: str, answers: ListAnswers, selected: str, configured_generation: str) -> Finding:
+    other = OTHER[selected]
+    message = f"{selected}: {answers[selected]}; {other}: {answers[other]}"
+    if configured_generation != AUTO:
+        remedy = "use --api.generation auto"
+    else:
+        remedy = f"the state was counted from {selected}: use another --state.url to read {other}"
+    if answers[selected].error is not None:
+        hint = remedy if answers[other].error is None else UNUSABLE_HINT
+        return Finding(Level.ERROR, subject, message, hint=hint)
+    if answers[other].is_ahead_of(answers[selected]):
+        return Finding(Level.ERROR, subject, f"{message}; the newer logs are not read", hint=remedy)
+    return Finding(Level.OK, subject, message)
+
+
+async def _switch_finding(subject: str, client: Client, feed: Feed, recorded_feed: RecordedFeed) -> Finding:
+    """Return whether the exporter will recognise the counted logs in the list of the other generation."""
+    coverage = recorded_feed.coverage
+    try:
+        recognition = await recognise_logs(client, feed, recorded_feed.load_logs, gaps=coverage.gaps)
+        require_recognition(recognition, feed)
+    except LateError as exc:
+        return Finding(Level.ERROR, subject, str(exc))
     message = (
-        f"the state was counted from {state_generation}; the exporter will match its logs to those of "
-        f"{selected_generation}"
+        f"the state was counted from {coverage.generation}; the exporter will match its logs to those of "
+        f"{feed.generation}, where {recognition.recognised:,} of {recognition.comparable:,} are recognised"
     )
-    yield Finding(Level.OK, SUBJECT, message)
+    return Finding(Level.OK, subject, message)
 
 
-def _path(generation: str) -> str:
-    return GENERATIONS[generation]["publishing"].path
+def _subject(name: str) -> str:
+    return f"{name} generation"

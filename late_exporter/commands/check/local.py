@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,6 +40,18 @@ def check_key_rights(workspace: str, key: str) -> Iterator[Finding]:
     if key.startswith("sk_"):
         hint = f"a read-only key for publishing, accounts, webhooks and billing is enough: {KEY_PAGE}"
         yield Finding(Level.OK, "key", "not limited to resource groups", hint=hint, workspace=workspace)
+
+
+def check_same_logs(pairs: Iterable[tuple[str, str]]) -> Iterator[Finding]:
+    """Warn about workspaces that count the same logs; each pair has two of their names."""
+    for first, second in pairs:
+        yield Finding(
+            Level.WARNING,
+            "key",
+            f"the same as that of workspace {first}, so both count the same logs",
+            hint="give each workspace a profile_id, or a key of its own",
+            workspace=second,
+        )
 
 
 def check_state(url: str) -> Finding:

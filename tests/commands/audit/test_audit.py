@@ -23,7 +23,7 @@ from late_exporter.protocols import ApiResponse
 from late_exporter.store import open_snapshot
 from tests.support.clock import DAY, HOUR, VirtualClock
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, unavailable
+from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
 from tests.support.loggers import NullLogger
 from tests.support.steps import drive
 from tests.support.world import World
@@ -200,7 +200,7 @@ def _refuse(*_: Any) -> bytes:
     raise Unauthorized("401: the key was refused")
 
 
-@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize("number", [1, 3])
 def test_a_failed_request_ends_the_audit(exporter: ExporterHarness, path: Path, number: int) -> None:
     """An audit that cannot be completed is not ok."""
     exporter.api.fail_request(number, _refuse)
@@ -212,8 +212,8 @@ def test_a_missing_endpoint_is_an_error(exporter: ExporterHarness, path: Path, m
     """A 404 is not an empty list."""
 
     async def get(path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
-        assert path == path_template == "/v1/posts/logs"
-        return None if "skip" in params else ApiResponse(b"", None)
+        assert path == path_template
+        return ApiResponse(b'{"logs": []}', None) if path == "/v1/posts/logs" and params["limit"] == 1 else None
 
     monkeypatch.setattr(exporter.api, "get", get)
     assert "404: the API has no /v1/posts/logs" == AuditHarness(exporter, path).run().error
@@ -244,6 +244,22 @@ def test_logs_without_ids_are_compared(world: World, path: Path) -> None:
         lose(path, lost)
         report = AuditHarness(exporter, path).run(wait=0.0)
         assert [lost] == [difference.entry.key for difference in report.differences]
+
+
+@pytest.mark.parametrize("time_filter", ["exclusive seconds", "ignored"])
+def test_more_logs_than_the_api_skips(time_filter: str, world: World, path: Path) -> None:
+    """A list longer than the limit of skip is read by time; if that is impossible, the report says so."""
+    world.publish(700, over=DAY)
+    late = FakeLateApi(world, generation="zernio")
+    with closing(ExporterHarness(late, path, generation="zernio")) as exporter:
+        exporter.poll()
+        late.quirks = ListQuirks(max_skip=500, time_filter=time_filter)
+        report = AuditHarness(exporter, path).run()
+        if time_filter == "ignored":
+            assert "400: skip must be <= 500; logs below the newest" in report.error
+        else:
+            assert report.ok
+            assert len(world.rows) == report.logs + report.too_recent
 
 
 def test_logs_are_matched_after_a_switch(exporter: ExporterHarness, world: World, path: Path) -> None:

@@ -23,7 +23,7 @@ from late_exporter.model import Coverage, Histogram, Scope
 from late_exporter.store import open_snapshot
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, rate_limited, unauthorized, unavailable
+from tests.support.late_api import FakeLateApi, ListQuirks, rate_limited, unauthorized, unavailable
 from tests.support.samples import Samples
 from tests.support.steps import drive
 from tests.support.world import World
@@ -181,6 +181,18 @@ def test_logs_are_placed_at_their_creation_time(harness: BackfillHarness) -> Non
     assert harness.default_end == series.until
 
 
+def test_more_logs_than_the_api_skips(harness: BackfillHarness) -> None:
+    """A list longer than the limit of skip is read by time, and a rejected request is not repeated."""
+    harness.generation = harness.api.generation = "zernio"
+    harness.api.quirks = ListQuirks(max_skip=500)
+    insert_logs(harness, 900)
+    harness.start()
+    harness.keep_polling(4 * HOUR)
+
+    assert 900 == number_of(value_at(harness.history()[LOGS, ("instagram", "publish", "success")]))
+    assert [] == harness.pauses
+
+
 def test_history_ends_below_the_first_scrape(harness: BackfillHarness) -> None:
     """Only logs of the hour before the first sync are missing, in every family."""
     insert_logs(harness, 40, platform="tiktok", durationMs=1500)
@@ -295,7 +307,7 @@ def test_a_log_that_settled_later_is_left_out(harness: BackfillHarness) -> None:
     history = harness.history()
     assert 0 == value_at(history[LOGS, ("instagram", "publish", "pending")])
     assert 0 == value_at(history[LOGS, ("instagram", "publish", "failed")])
-    assert ("late_publishing_failures_total", ("instagram", "publish", "system", "500")) not in history
+    assert ("late_publishing_failures_total", ("instagram", "publish", "platform_error", "500")) not in history
     assert 5 == value_at(history[LOGS, ("instagram", "publish", "success")])
     assert [] == exceeding(harness, history)
 

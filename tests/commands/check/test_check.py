@@ -1,25 +1,29 @@
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from late_exporter.api.client import ApiKey, LateClient, RateLimiter
-from late_exporter.commands.check.api import check_api
+from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.quota import RateLimiter
+from late_exporter.commands.check.api import check_api, check_quota
 from late_exporter.commands.check.finding import Finding, Level, format_findings
-from late_exporter.commands.check.generation import check_generation, recorded_generations
+from late_exporter.commands.check.generation import RecordedFeed, check_generation, recorded_feeds
 from late_exporter.commands.check.local import check_addresses, check_key_file, check_key_rights, check_state, check_web
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.feeds import FEEDS
-from late_exporter.model import Batch, Coverage, IncCounter, LogEntry, Observation, Scope
+from late_exporter.model import Batch, Coverage, IncCounter, LogEntry, Observation, Scope, StoredLog
 from late_exporter.simulator import SimulatedApi
+from late_exporter.status import Quota
 from late_exporter.store import open_store
 from late_exporter.web.server import bind_socket
+from tests.support.client import FakeClient
 from tests.support.clock import DAY, VirtualClock
 from tests.support.world import World
 
@@ -29,7 +33,7 @@ KEY = "sk_" + "0" * 64
 @pytest.fixture
 def world() -> World:
     """Return a world with some logs."""
-    world = World(VirtualClock(time.time()))
+    world = World(VirtualClock())
     world.publish(1234, over=DAY)
     return world
 
@@ -45,70 +49,182 @@ async def check_world(
     configured: str = "auto",
     recorded: str | None = None,
     names: Sequence[str] = tuple(FEEDS),
+    vanished: httpx.Response | None = None,
 ) -> Mapping[str, Finding]:
-    """Return the findings about the API by subject."""
-    service = SimulatedApi(world.archives, clock=time.time, rate_limit=limit, generation=generation)
+    """Return the findings about the API by subject; ``vanished`` is the answer of the old publishing list."""
+    service = SimulatedApi(world.archives, clock=world.clock.time, rate_limit=limit, generation=generation)
 
     def answer(request: httpx.Request) -> httpx.Response:
+        if vanished is not None and request.url.path == "/api/v1/posts/logs":
+            return httpx.Response(
+                vanished.status_code, headers=vanished.headers, stream=httpx.ByteStream(vanished.content)
+            )
         answered = service.handle("GET", request.url.path, request.url.query.decode(), dict(request.headers.items()))
-        return httpx.Response(
-            status or answered.status, headers=answered.headers, stream=httpx.ByteStream(answered.body)
-        )
+        body = b'{"error": "no"}' if status else answered.body
+        return httpx.Response(status or answered.status, headers=answered.headers, stream=httpx.ByteStream(body))
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         client = LateClient(
-            http, base_url="http://127.0.0.1/api", key=ApiKey(KEY), rate_limiter=RateLimiter(1.0), timeout=5.0
+            http,
+            base_url="http://127.0.0.1/api",
+            key=ApiKey(KEY),
+            rate_limiter=RateLimiter(1.0),
+            timeout=5.0,
+            clock=world.clock.time,
         )
         generation_check = await check_generation(
-            "acme", client, names, configured_generation=configured, state_generation=recorded
+            "acme",
+            client,
+            names,
+            configured_generation=configured,
+            recorded={Scope("acme", name): recorded_feed(world, recorded) for name in names} if recorded else {},
         )
         findings = await check_api(
-            "acme", client, generation_check.feeds, interval=interval, quota_share=0.5, clock=lambda: time.time() + skew
+            "acme",
+            client,
+            generation_check.feeds,
+            interval=interval,
+            quota_share=0.5,
+            clock=lambda: world.clock.now + skew,
         )
     findings = [*generation_check.findings, *findings]
     assert {"acme"} == {finding.workspace for finding in findings}
-    return {finding.subject: finding for finding in findings}
+    return {finding.subject: finding for finding in findings if finding.subject not in HIDDEN}
+
+
+HIDDEN = {"connections generation"}
+
+
+def recorded_feed(world: World, generation: str, *, shift: int = 0) -> RecordedFeed:
+    """Return the newest logs of a world as a state has them, with times that are off by some milliseconds."""
+    page = FEEDS["publishing"].parse(json.dumps({"logs": world.rows[:20]}).encode())
+
+    async def load(*, until: int, limit: int) -> Sequence[StoredLog]:
+        logs = [
+            StoredLog(entry.key, (entry.created or 0) + shift, entry.fingerprint, {entry.status: None})
+            for entry in page.entries
+        ]
+        return [log for log in logs if log.created <= until][:limit]
+
+    return RecordedFeed(Coverage(retention_floor=0, complete_since=0, generation=generation), load)
 
 
 async def test_a_good_key_has_no_warnings(world: World) -> None:
-    """Every endpoint, the quota with the plan, and the clock have a finding."""
+    """Every endpoint, the quota with its tier, and the clock have a finding."""
     findings = await check_world(world)
     assert {Level.OK} == {finding.level for finding in findings.values()}
     assert "1,234 logs" == findings["/v1/posts/logs"].message
-    assert "595 of 600 requests left this minute, the limit of the plan Accelerate; polling takes about 6" == (
-        findings["quota"].message
-    )
+    assert (
+        "593 of 600 requests left this minute, the limit for 3 to 2,000 connected accounts; polling takes about 6"
+    ) == findings["quota"].message
     assert "agrees with the API" == findings["clock"].message
+
+
+NEWEST = "200, newest log 2026-11-25T09:46:40Z"
+LATE_OK, ZERNIO_OK = f"/v1/posts/logs {NEWEST}", f"/v1/logs?type=publishing {NEWEST}"
+LATE_GONE, ZERNIO_GONE = (
+    "/v1/posts/logs 404: the API has no /v1/posts/logs",
+    "/v1/logs?type=publishing 404: the API has no /v1/logs",
+)
 
 
 @pytest.mark.parametrize(
     ("generation", "message"),
     [
-        ("late", "late, GET /v1/posts/logs; no GET /v1/logs"),
-        ("zernio", "zernio, GET /v1/logs; no GET /v1/posts/logs"),
-        ("both", "late, GET /v1/posts/logs; zernio, GET /v1/logs"),
+        ("late", f"late: {LATE_OK}; zernio: {ZERNIO_GONE}"),
+        ("zernio", f"zernio: {ZERNIO_OK}; late: {LATE_GONE}"),
+        ("both", f"late: {LATE_OK}; zernio: {ZERNIO_OK}"),
     ],
 )
-async def test_every_generation_is_requested(world: World, generation: str, message: str) -> None:
-    """The endpoints of the generation in use are checked."""
+async def test_every_list_is_requested(world: World, generation: str, message: str) -> None:
+    """The answer of both lists of a feed is shown, and the endpoints of the one in use are checked."""
     findings = await check_world(world, generation=generation)
-    assert (Level.OK, message) == level_and_message(findings["generation"])
+    assert (Level.OK, message) == level_and_message(findings["publishing generation"])
     assert ("/v1/posts/logs" in findings) == (generation != "zernio")
     if generation == "zernio":
         assert "1,234 logs" == findings["/v1/logs?type=publishing"].message
         assert "0 logs" == findings["/v1/logs?type=connections"].message
 
 
+MATCHED = "the state was counted from late; the exporter will match its logs to those of zernio, where 20 of 20"
+CHECK = "check --api.base-url, the rights of the key and the status of the API"
+MISMATCH = (
+    "only 0 of 17 counted publishing logs were recognised in /v1/logs of API generation zernio, so nothing is counted, "
+    "because its logs would count twice: use --api.generation late while the API has its lists; otherwise start again "
+    "with another --state.url, or after late-exporter state drop WORKSPACE"
+)
+SHAPES: Mapping[str, tuple[httpx.Response, str]] = {
+    "404": (httpx.Response(404, json={"error": "Not found"}), "404: the API has no /v1/posts/logs"),
+    "404 html": (httpx.Response(404, html="<html>"), "404: the API has no /v1/posts/logs"),
+    "400": (httpx.Response(400, json={"error": "Invalid post ID"}), "400: Invalid post ID"),
+    "403": (
+        httpx.Response(403, json={"error": "no", "code": "unclassified_resource"}),
+        "403: a restricted API key cannot use this path: no (code unclassified_resource)",
+    ),
+    "405": (httpx.Response(405, json={"error": "Method not allowed"}), "405: Method not allowed"),
+    "410": (httpx.Response(410, json={"error": "Gone"}), "410: Gone"),
+    "500": (httpx.Response(500, json={"error": "oops"}), "500: oops"),
+    "308": (
+        httpx.Response(308, headers={"Location": "https://zernio.com/api/v1/posts/logs"}),
+        "308: redirected to zernio.com; redirects are not followed, to keep the API key from other hosts",
+    ),
+    "empty": (httpx.Response(200, json={"logs": []}), "200, no logs"),
+    "new shape": (
+        httpx.Response(200, json={"logs": [{"action": "post.published", "created_at": "2026-11-25T09:46:40Z"}]}),
+        "200: the logs have no _id, they are those of /v1/logs",
+    ),
+    "a post": (httpx.Response(200, json={"post": None}), "the response has no list of logs: logs is null or missing"),
+}
+
+
+@pytest.mark.parametrize(("response", "answer"), SHAPES.values(), ids=SHAPES)
+async def test_a_vanished_list_is_described(world: World, response: httpx.Response, answer: str) -> None:
+    """The exporter reads the documented list, and says so; an old one that is configured is an error with a remedy."""
+    finding = (await check_world(world, generation="both", vanished=response))["publishing generation"]
+    assert (Level.OK, f"zernio: {ZERNIO_OK}; late: /v1/posts/logs {answer}") == level_and_message(finding)
+    finding = (await check_world(world, generation="both", vanished=response, configured="late"))[
+        "publishing generation"
+    ]
+    unread = "; the newer logs are not read" if answer == "200, no logs" else ""
+    assert (Level.ERROR, f"late: /v1/posts/logs {answer}; zernio: {ZERNIO_OK}{unread}") == level_and_message(finding)
+    assert "use --api.generation auto" == finding.hint
+
+
 @pytest.mark.parametrize(
     ("options", "level", "message", "hint"),
     [
-        ({"generation": "zernio", "configured": "late"}, Level.ERROR, "404: zernio, GET /v1/logs; no GET", "auto"),
-        ({"generation": "late", "recorded": "zernio"}, Level.ERROR, "404: late, GET /v1/posts/logs; no", "--state.url"),
-        ({"configured": "late", "recorded": "zernio"}, Level.ERROR, "the state was counted from zernio", "or auto, or"),
-        ({"generation": "zernio", "recorded": "late"}, Level.OK, "will match its logs to those of zernio", ""),
-        ({"generation": "both", "recorded": "zernio"}, Level.OK, "zernio, GET /v1/logs; late, GET", ""),
-        ({"names": ["webhooks"]}, Level.ERROR, "late has no webhooks logs", "remove it from --poll.feeds"),
-        ({"generation": "late", "recorded": "late"}, Level.OK, "late, GET /v1/posts/logs", ""),
+        (
+            {"generation": "zernio", "configured": "late"},
+            Level.ERROR,
+            f"late: {LATE_GONE}; zernio: {ZERNIO_OK}",
+            "use --api.generation auto",
+        ),
+        (
+            {"generation": "late", "recorded": "zernio"},
+            Level.ERROR,
+            f"zernio: {ZERNIO_GONE}; late: {LATE_OK}",
+            "the state was counted from zernio: use another --state.url to read late",
+        ),
+        (
+            {"generation": "both", "configured": "late", "recorded": "zernio"},
+            Level.ERROR,
+            "the state was counted from zernio, whose logs have no ids, but --api.generation is late",
+            "use --api.generation zernio or auto, or another --state.url",
+        ),
+        (
+            {"generation": "zernio", "recorded": "late", "names": ["publishing"]},
+            Level.OK,
+            f"{MATCHED} are recognised",
+            "",
+        ),
+        ({"generation": "both", "recorded": "zernio"}, Level.OK, f"zernio: {ZERNIO_OK}; late: {LATE_OK}", ""),
+        ({"generation": "late", "recorded": "late"}, Level.OK, f"late: {LATE_OK}; zernio: {ZERNIO_GONE}", ""),
+        (
+            {"generation": "both", "vanished": httpx.Response(404), "status": 410},
+            Level.ERROR,
+            f"no log list can be read: /v1/logs?type=publishing 410: no; {LATE_GONE}; {CHECK}",
+            "",
+        ),
     ],
     ids=str,
 )
@@ -116,18 +232,53 @@ async def test_generations_must_fit_the_state_and_the_configuration(
     world: World, options: Mapping[str, Any], level: Level, message: str, hint: str
 ) -> None:
     """A mismatch is an error with a hint, except for the switch to zernio."""
-    finding = (await check_world(world, **options))["generation"]
-    assert level == finding.level
-    assert message in finding.message
-    assert hint in finding.hint
+    finding = (await check_world(world, **options))["publishing generation"]
+    assert (level, message, hint) == (finding.level, finding.message, finding.hint)
 
 
-@pytest.mark.parametrize(("limit", "plan"), [(60, "Free"), (120, "Build"), (1200, "Unlimited"), (777, "")])
-async def test_the_plan_follows_from_the_limit(world: World, limit: int, plan: str) -> None:
-    """An unknown limit has no plan."""
+async def test_a_feed_that_the_configured_generation_lacks_is_an_error(world: World) -> None:
+    """In auto, its list is requested."""
+    finding = (await check_world(world, names=["webhooks"], configured="late"))["webhooks generation"]
+    assert (Level.ERROR, "late has no webhooks logs") == level_and_message(finding)
+    assert "remove it from --poll.feeds" == finding.hint
+    assert (
+        "0 logs"
+        == (await check_world(world, names=["webhooks"], generation="zernio"))["/v1/logs?type=webhooks"].message
+    )
+
+
+async def test_a_list_with_other_logs_is_an_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the counted logs are not in the new list, the check says what the exporter will say."""
+    monkeypatch.setitem(globals(), "recorded_feed", partial(recorded_feed, shift=7))
+    findings = await check_world(world, generation="zernio", recorded="late", names=["publishing"])
+    assert (Level.ERROR, MISMATCH) == level_and_message(findings["publishing generation"])
+
+
+@pytest.mark.parametrize(("limit", "accounts"), [(60, "up to 2"), (1200, "more than 2,000"), (120, ""), (777, "")])
+async def test_the_tier_follows_from_the_limit(world: World, limit: int, accounts: str) -> None:
+    """A limit of the price list is explained, another one is not."""
     message = (await check_world(world, limit=limit))["quota"].message
-    assert (f"plan {plan}" if plan else "left this minute; polling") in message
-    assert bool(plan) == ("plan" in message)
+    tier = f", the limit for {accounts} connected accounts" if accounts else ""
+    assert f"requests left this minute{tier}; polling" in message
+
+
+@pytest.mark.parametrize(
+    ("customer_requests", "level", "words"),
+    [
+        (0, Level.OK, "connected accounts; polling takes about 6"),
+        (40, Level.OK, "; others use about 40 per minute; polling takes about 6"),
+        (50, Level.WARNING, "; others use about 50 per minute; polling takes about 6, more than the 4 that they leave"),
+        (70, Level.WARNING, "more than the 0 that they leave"),
+    ],
+)
+def test_what_others_leave_must_be_enough_for_polling(customer_requests: int, level: Level, words: str) -> None:
+    """A customer that needs the quota itself is a warning, before polls are late."""
+    client = FakeClient()
+    client.quota = Quota(60, 5, 0.0, customer_requests)
+    (finding,) = check_quota(client, 6.0, 0.5)
+    assert level == finding.level
+    assert finding.message.endswith(words)
+    assert ("a key of its own" in finding.hint) == (level is Level.WARNING)
 
 
 async def test_a_small_quota_is_a_warning(world: World) -> None:
@@ -149,15 +300,21 @@ async def test_a_wrong_clock_is_a_warning(world: World, skew: float, message: st
 
 
 @pytest.mark.parametrize(
-    ("status", "hint"), [(401, "may read logs"), (403, "may read logs"), (429, "other programs"), (502, "a proxy")]
+    ("status", "hint"),
+    [(401, "may read logs"), (403, "the rights of the key"), (429, "other programs"), (502, "check --api.base-url")],
 )
 async def test_a_failed_request_is_an_error_with_a_hint(world: World, status: int, hint: str) -> None:
     """Each endpoint is reported, but after a rate limit no further request is sent."""
     findings = await check_world(world, status=status)
-    for path in ("/v1/posts/logs", "/v1/connections/logs")[: 1 if status == 429 else 2]:
-        assert Level.ERROR == findings[path].level
-        assert str(status) in findings[path].message
-        assert hint in findings[path].hint
+    subjects = {
+        401: ["/v1/logs?type=publishing", "/v1/logs?type=connections"],
+        429: ["publishing generation"],
+    }.get(status, ["publishing generation"])
+    assert set(subjects) == findings.keys() - {"quota", "clock"}
+    for subject in subjects:
+        assert Level.ERROR == findings[subject].level
+        assert str(status) in findings[subject].message
+        assert hint in findings[subject].message + findings[subject].hint
 
 
 def test_key_files_must_be_private(tmp_path: Path) -> None:
@@ -199,19 +356,26 @@ def test_a_usable_state_is_ok(tmp_path: Path) -> None:
     assert (Level.WARNING, "in memory") == level_and_message(check_state("sqlite://"))
 
 
-def test_a_workspace_stays_with_zernio(tmp_path: Path) -> None:
-    """One feed counted from zernio decides, and without a state nothing is known."""
+async def test_counted_feeds_are_read_from_the_state(tmp_path: Path) -> None:
+    """Each feed with counted logs has its own generation; without a state nothing is known."""
     url = f"sqlite:///{tmp_path}/state.db"
-    assert {} == recorded_generations(url)
+    assert {} == recorded_feeds(url)
     store = open_store(url)
-    for workspace, feed, generation in (
-        ("acme", "connections", "zernio"),
-        ("acme", "publishing", "late"),
-        ("brand", "publishing", "late"),
+    for workspace, feed, generation, number in (
+        ("acme", "connections", "zernio", 3),
+        ("acme", "publishing", "late", 5),
+        ("brand", "publishing", "zernio", 0),
     ):
         coverage = Coverage(retention_floor=0, complete_since=0, generation=generation)
-        store.commit(Scope(workspace, feed), Batch(committed_at=1.0, coverage=coverage))
-    assert {"acme": "zernio", "brand": "late"} == recorded_generations(url)
+        entries = [LogEntry(key=f"log{at}", status="success", created=at, fingerprint="f") for at in range(number)]
+        batch = Batch(committed_at=1.0, coverage=coverage, observations=[Observation(entry, ()) for entry in entries])
+        store.commit(Scope(workspace, feed), batch)
+    feeds = recorded_feeds(url)
+    assert {Scope("acme", "connections"): "zernio", Scope("acme", "publishing"): "late"} == {
+        scope: feed.coverage.generation for scope, feed in feeds.items()
+    }
+    logs = await feeds[Scope("acme", "publishing")].load_logs(until=3, limit=2)
+    assert [StoredLog(f"log{at}", at, "f", {"success": ""}) for at in (3, 2)] == logs
     store.close()
 
 

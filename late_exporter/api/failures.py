@@ -1,0 +1,83 @@
+"""Translate an unsuccessful response of the API to an error with a short message that contains no key."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from late_exporter.errors import ApiError, ApiUnavailable, BadRequest, Forbidden, Unauthorized
+from late_exporter.log import redact
+
+MAX_MESSAGE_LENGTH = 200
+MAX_NAME_LENGTH = 60
+_MAX_INPUT_LENGTH = 4096
+"""Characters of a text that are searched for keys; more than can be left of it after redaction."""
+
+
+class ErrorBody(NamedTuple):
+    """Cleaned texts of an error response; all but the message are empty if the API did not send them."""
+
+    message: str
+    code: str = ""
+    param: str = ""
+    required_group: str = ""
+
+    def __str__(self) -> str:
+        names = {"code": self.code, "param": self.param}
+        notes = ", ".join(f"{name} {value}" for name, value in names.items() if value)
+        return f"{self.message} ({notes})" if notes else self.message
+
+
+def parse_error(body: bytes, key: str) -> ErrorBody:
+    """Return the texts of an error response, shortened and without keys, also other keys than ``key``."""
+
+    def clean(value: object, max_length: int) -> str:
+        return _clean(value, key, max_length)
+
+    try:
+        document: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if isinstance(document, dict) and "error" in document:
+        message, details = str(document["error"]), document.get("details")
+        if isinstance(details, dict):
+            message = "; ".join([message, *(f"{name} {detail}" for name, detail in details.items())])
+        names = (document.get(name) for name in ("code", "param", "required_group"))
+        code, param, group = (clean(name, MAX_NAME_LENGTH) if isinstance(name, str) else "" for name in names)
+        return ErrorBody(clean(message, MAX_MESSAGE_LENGTH) or "no error message", code, param, group)
+    text = "" if isinstance(document, list) else body.decode("utf-8", "replace")
+    return ErrorBody(clean(text, MAX_MESSAGE_LENGTH) or "no error message")
+
+
+def status_error(status: int, body: ErrorBody, request_id: str) -> ApiError:
+    """Return the error for an unsuccessful status, except 404, 429 and redirects, which the client handles."""
+    message = f"{status}: {body}"
+    match status:
+        case 400:
+            return BadRequest(message, status=status, request_id=request_id)
+        case 401:
+            message = f"{status}: the API key was rejected: {body}"
+            return Unauthorized(message, status=status, request_id=request_id)
+        case 403:
+            message = f"{status}: {_describe_refusal(body)}"
+            return Forbidden(
+                message, code=body.code, required_group=body.required_group, status=status, request_id=request_id
+            )
+        case _:
+            return ApiUnavailable(message, status=status, request_id=request_id)
+
+
+def _describe_refusal(body: ErrorBody) -> str:
+    if body.required_group:
+        return f"the API key lacks a right: {body}; grant the key the group {body.required_group}"
+    if body.code == "unclassified_resource":
+        return f"a restricted API key cannot use this path: {body}"
+    return f"the API key was rejected: {body}"
+
+
+def _clean(value: object, key: str, max_length: int) -> str:
+    """Return a text in one line without control characters and keys; the key may be any text."""
+    text = str(value).replace(key, "[redacted]")[:_MAX_INPUT_LENGTH]
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    # A text is shortened last, because a part of a key is not recognised as one.
+    return redact(line)[:max_length]

@@ -1,0 +1,61 @@
+"""Parse the response headers of the API: rate limit, waiting time after a 429, clock, and request id."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+from late_exporter.status import Quota
+
+MINUTE = 60.0
+MAX_WAIT = 3600.0
+MAX_RATE_LIMIT = 10**9
+
+_REQUEST_ID = re.compile(r"[0-9A-Za-z._:/+=@-]{1,64}")
+
+
+def parse_quota(headers: Mapping[str, str], now: float) -> Quota | None:
+    """Return the rate limit of the key; ``now`` is the clock of the API as a Unix time in seconds."""
+    limit, remaining, reset = (
+        parse_number(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining", "Reset")
+    )
+    if limit is None or not 1 <= limit <= MAX_RATE_LIMIT or remaining is None:
+        return None
+    return Quota(int(limit), int(remaining), reset if reset is not None else now + MINUTE)
+
+
+def retry_delay(headers: Mapping[str, str], now: float) -> float:
+    """Return the seconds to wait after a 429, by X-RateLimit-Reset and Retry-After; a minute without either."""
+    delays = []
+    reset = parse_number(headers.get("X-RateLimit-Reset"))
+    if reset is not None and 0 <= reset - now <= MAX_WAIT:
+        delays.append(reset - now)
+    retry_after = headers.get("Retry-After")
+    seconds = parse_number(retry_after)
+    retry_at = parse_date(retry_after) if seconds is None else now + seconds
+    if retry_at is not None and retry_at >= now:
+        delays.append(min(retry_at - now, MAX_WAIT))
+    return max(delays, default=MINUTE)
+
+
+def request_id(headers: Mapping[str, str]) -> str:
+    """Return the id that the API gave to a request; empty if it has none, or one that is not fit for a message."""
+    text = headers.get("X-Request-Id", "").strip()
+    return text if _REQUEST_ID.fullmatch(text) else ""
+
+
+def parse_number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def parse_date(text: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(text or "").timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None

@@ -1,0 +1,314 @@
+"""Status feeds: endpoints that report what no log does, decoded to gauges of the present.
+
+A refresh is a generator without I/O: it yields the requests of a feed, receives the response bodies, and returns the
+gauges. Every field of a response may be missing, null or of another type; then only its own series is absent.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+from late_exporter.errors import ApiError, BadPayload, BadRequest
+from late_exporter.feeds.decoder import label_text, parse_integer, parse_millis
+from late_exporter.model import SetLatest
+
+POST_STATUSES = ("scheduled", "publishing", "failed", "published", "partial", "draft")
+UNDOCUMENTED_FILTERS = frozenset({"publishing", "partial"})
+"""Statuses of posts that not every description of the API has as values of its filter."""
+
+HEALTH_STATUSES = ("healthy", "warning", "error")
+ACCOUNTS_PER_PAGE = 100
+
+MAX_WEBHOOKS = 50
+"""Webhooks that the API allows to a user."""
+
+POSTS = "late_posts"
+OLDEST_SCHEDULED = "late_posts_oldest_scheduled_timestamp_seconds"
+OLDEST_PUBLISHING = "late_posts_oldest_publishing_timestamp_seconds"
+ACCOUNT_INFO = "late_account_info"
+ACCOUNT_HEALTH = "late_account_health"
+CAN_POST = "late_account_can_post"
+NEEDS_RECONNECT = "late_account_needs_reconnect"
+CONNECTED = "late_account_connected"
+TOKEN_EXPIRY = "late_account_token_expiry_timestamp_seconds"  # noqa: S105 - a metric
+COOLDOWN_UNTIL = "late_account_cooldown_until_timestamp_seconds"
+WEBHOOK_ACTIVE = "late_webhook_active"
+WEBHOOK_FAILURES = "late_webhook_consecutive_failures"
+WEBHOOK_LAST_FIRED = "late_webhook_last_fired_timestamp_seconds"
+WORKSPACE_ACTIVE = "late_workspace_active"
+SPEND_RATIO = "late_workspace_spend_ratio"
+
+_POST_FIELDS = frozenset({"posts", "pagination", "total", "status", "scheduledFor", "createdAt"})
+_HEALTH_FIELDS = frozenset(
+    {"accounts", "accountId", "platform", "username", "status", "canPost", "needsReconnect", "tokenExpiresAt"}
+)
+_ACCOUNT_FIELDS = frozenset({"accounts", "_id", "platform", "rateLimitedUntil", "pagination", "pages"})
+_WEBHOOK_FIELDS = frozenset({"webhooks", "_id", "name", "isActive", "failureCount", "lastFiredAt"})
+_BILLING_FIELDS = frozenset({"status", "hasAccess", "suspended", "caps", "xSpendUsedCents", "xSpendLimitCents"})
+
+_Object: TypeAlias = Mapping[str, Any]
+
+
+class StatusRequest(NamedTuple):
+    """A GET request of a status feed."""
+
+    path: str
+    params: Mapping[str, str | int] = MappingProxyType({})
+
+
+class RefreshContext(msgspec.Struct, frozen=True, kw_only=True):
+    """Circumstances of a refresh.
+
+    Args:
+        workspace: First label of the gauges.
+        now: Time of the refresh in milliseconds.
+        max_accounts: Maximum number of accounts with gauges.
+        rejected_values: Values of filters that the API has rejected, which are left out; the refresh adds to them.
+    """
+
+    workspace: str
+    now: int
+    max_accounts: int
+    rejected_values: set[str]
+
+    def gauge(self, family: str, value: float | str, *labels: str) -> SetLatest:
+        return SetLatest(family, (self.workspace, *labels), at=self.now, value=value)
+
+
+Refresh: TypeAlias = Generator[StatusRequest, bytes, list[SetLatest]]
+
+
+class StatusFeed(msgspec.Struct, frozen=True, kw_only=True):
+    """A status feed.
+
+    Args:
+        name: Value of the label ``feed``.
+        path: Path of its endpoint.
+        refresh: Return the requests and gauges of a refresh; an ApiError may be thrown in.
+        max_requests: Requests of a refresh that fit its interval; one that takes more is repeated later.
+        has_accounts: Whether all of its gauges are about accounts.
+        has_profiles: Whether the API can limit it to a profile.
+    """
+
+    name: str
+    path: str
+    refresh: Callable[[RefreshContext], Refresh]
+    max_requests: int = 1
+    has_accounts: bool = False
+    has_profiles: bool = False
+
+
+def refresh_posts(context: RefreshContext) -> Refresh:
+    gauges: list[SetLatest] = []
+    rejection: ApiError | None = None
+    for status in POST_STATUSES:
+        if status in context.rejected_values:
+            continue
+        try:
+            body = yield StatusRequest("/v1/posts", {"status": status, "sortBy": "scheduled-asc", "limit": 1})
+        except BadRequest as exc:
+            rejection = exc
+            context.rejected_values.add(status)
+            continue
+        response = _load(body, _POST_FIELDS)
+        if "posts" not in response and "pagination" not in response:
+            raise BadPayload("the response has neither posts nor their number")
+        post = next(_objects(response.get("posts")), {})
+        if status in UNDOCUMENTED_FILTERS and (_text(post.get("status")) or status) != status:
+            context.rejected_values.add(status)  # The API has ignored the filter.
+            continue
+        gauges += _post_gauges(context, status, response, post)
+    if context.rejected_values.issuperset(POST_STATUSES):
+        context.rejected_values.clear()
+        raise rejection or BadPayload("the API does not filter posts by status")
+    return gauges
+
+
+def _post_gauges(context: RefreshContext, status: str, response: _Object, post: _Object) -> Iterator[SetLatest]:
+    total = _amount(_object(response.get("pagination")).get("total"))
+    if total is not None:
+        yield context.gauge(POSTS, total, status)
+    scheduled_at = _time(post.get("scheduledFor"))
+    if status == "scheduled" and scheduled_at is not None:
+        yield context.gauge(OLDEST_SCHEDULED, scheduled_at)
+    started_at = _time(post.get("createdAt")) if scheduled_at is None else scheduled_at
+    if status == "publishing" and started_at is not None:
+        yield context.gauge(OLDEST_PUBLISHING, started_at)
+
+
+def refresh_accounts(context: RefreshContext) -> Refresh:
+    response = _load((yield StatusRequest("/v1/accounts/health")), _HEALTH_FIELDS)
+    rows = {_account_labels(row, "accountId"): row for row in _rows(response, "accounts")}
+    return [
+        gauge for labels, row in rows.items() if labels is not None for gauge in _account_gauges(context, labels, row)
+    ]
+
+
+def _account_gauges(context: RefreshContext, labels: tuple[str, str], row: _Object) -> Iterator[SetLatest]:
+    health, username = _text(row.get("status")), _text(row.get("username"))
+    needs_reconnect = _flag(row.get("needsReconnect"))
+    values = {
+        ACCOUNT_INFO: username,
+        CAN_POST: _flag(row.get("canPost")),
+        NEEDS_RECONNECT: needs_reconnect,
+        # The documentation says that an invalid token alone does not disconnect an account.
+        CONNECTED: None if needs_reconnect is None else not needs_reconnect,
+        TOKEN_EXPIRY: _time(row.get("tokenExpiresAt")),
+    }
+    if health is not None:
+        yield context.gauge(ACCOUNT_HEALTH, 1, *labels, health)
+    for family, value in values.items():
+        if value is not None:
+            yield context.gauge(family, int(value) if isinstance(value, bool) else value, *labels)
+
+
+def refresh_cooldowns(context: RefreshContext) -> Refresh:
+    cooldowns: dict[tuple[str, str], float | None] = {}
+    for page in range(1, math.ceil(context.max_accounts / ACCOUNTS_PER_PAGE) + 1):
+        try:
+            body = yield StatusRequest("/v1/accounts", {"page": page, "limit": ACCOUNTS_PER_PAGE})
+        except BadRequest:
+            if page == 1:
+                raise
+            break  # The API rejects pages behind the last one.
+        response = _load(body, _ACCOUNT_FIELDS)
+        rows, previous_count = list(_rows(response, "accounts")), len(cooldowns)
+        for row in rows:
+            labels = _account_labels(row, "_id")
+            if labels is not None:
+                cooldowns[labels] = _time(row.get("rateLimitedUntil"))
+        page_count = _amount(_object(response.get("pagination")).get("pages"))
+        is_last = len(rows) < ACCOUNTS_PER_PAGE if page_count is None else page >= page_count
+        if is_last or len(cooldowns) == previous_count:
+            break
+    return [context.gauge(COOLDOWN_UNTIL, until, *labels) for labels, until in cooldowns.items() if until is not None]
+
+
+def refresh_webhooks(context: RefreshContext) -> Refresh:
+    response = _load((yield StatusRequest("/v1/webhooks/settings")), _WEBHOOK_FIELDS)
+    rows = list(_rows(response, "webhooks"))[:MAX_WEBHOOKS]
+    gauges = []
+    for label, row in zip(_webhook_labels(rows), rows, strict=True):
+        values = {
+            WEBHOOK_ACTIVE: _flag(row.get("isActive")),
+            WEBHOOK_FAILURES: _amount(row.get("failureCount")),
+            WEBHOOK_LAST_FIRED: _time(row.get("lastFiredAt")),
+        }
+        gauges += [context.gauge(name, float(value), label) for name, value in values.items() if value is not None]
+    return gauges
+
+
+def _webhook_labels(rows: list[_Object]) -> Iterator[str]:
+    """Yield a unique label for each webhook: its name, with its id if several have that name."""
+    names = [_webhook_name(row) for row in rows]
+    counts = Counter(names)
+    labels: set[str] = set()
+    for number, (name, row) in enumerate(zip(names, rows, strict=True), 1):
+        label = name if counts[name] == 1 else f"{name} ({label_text(_text(row.get('_id')) or str(number))})"
+        while label in labels:
+            label = f"{label} ({number})"
+        labels.add(label)
+        yield label
+
+
+def _webhook_name(row: _Object) -> str:
+    """Return the name of a webhook; of a name that is a URL only the host, because the rest may be a secret."""
+    name = _text(row.get("name")) or _text(row.get("_id")) or ""
+    if "://" in name:
+        authority = name.partition("://")[2].replace("?", "/").replace("#", "/").partition("/")[0]
+        name = authority.rpartition("@")[2]
+    return label_text(name)
+
+
+def refresh_billing(context: RefreshContext) -> Refresh:
+    response = _load((yield StatusRequest("/v1/billing")), _BILLING_FIELDS)
+    status, caps = _object(response.get("status")), _object(response.get("caps"))
+    has_access, is_suspended = _flag(status.get("hasAccess")), _flag(status.get("suspended"))
+    used_cents, limit_cents = _amount(caps.get("xSpendUsedCents")), _amount(caps.get("xSpendLimitCents"))
+    gauges = []
+    if has_access is not None or is_suspended:
+        gauges.append(context.gauge(WORKSPACE_ACTIVE, int(bool(has_access) and not is_suspended)))
+    if used_cents is not None and limit_cents:
+        gauges.append(context.gauge(SPEND_RATIO, used_cents / limit_cents, "x"))
+    return gauges
+
+
+def _load(body: bytes, fields: frozenset[str]) -> _Object:
+    """Decode a response; of every object in it only some fields are kept, so that no secret gets any further."""
+
+    def select(pairs: list[tuple[str, Any]]) -> _Object:
+        return {name: value for name, value in pairs if name in fields}
+
+    try:
+        response = json.loads(body.decode("utf-8", "replace"), object_pairs_hook=select, parse_int=parse_integer)
+    except (ValueError, RecursionError):
+        raise BadPayload("the response is not JSON") from None
+    if not isinstance(response, dict):
+        raise BadPayload("the response is not an object")
+    return response
+
+
+def _rows(response: _Object, name: str) -> Iterator[_Object]:
+    if not isinstance(response.get(name), list):
+        raise BadPayload(f"the response has no list of {name}")
+    return _objects(response[name])
+
+
+def _objects(value: object) -> Iterator[_Object]:
+    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
+
+
+def _object(value: object) -> _Object:
+    return value if isinstance(value, dict) else {}
+
+
+def _account_labels(row: _Object, id_field: str) -> tuple[str, str] | None:
+    account_id = _text(row.get(id_field))
+    return None if account_id is None else (label_text(_text(row.get("platform"))), account_id)
+
+
+def _text(value: object) -> str | None:
+    return label_text(value) if isinstance(value, str) and value else None
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _amount(value: object) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and 0 <= value < math.inf else None  # type: ignore[operator, return-value]
+
+
+def _time(value: object) -> float | None:
+    millis = parse_millis(value) if isinstance(value, str) else None
+    return None if millis is None else millis / 1000
+
+
+_FEEDS = (
+    StatusFeed(
+        name="posts", path="/v1/posts", refresh=refresh_posts, max_requests=len(POST_STATUSES), has_profiles=True
+    ),
+    StatusFeed(
+        name="accounts", path="/v1/accounts/health", refresh=refresh_accounts, has_accounts=True, has_profiles=True
+    ),
+    StatusFeed(
+        name="cooldowns",
+        path="/v1/accounts",
+        refresh=refresh_cooldowns,
+        max_requests=2,
+        has_accounts=True,
+        has_profiles=True,
+    ),
+    StatusFeed(name="webhooks", path="/v1/webhooks/settings", refresh=refresh_webhooks),
+    StatusFeed(name="billing", path="/v1/billing", refresh=refresh_billing),
+)
+
+STATUS_FEEDS: Mapping[str, StatusFeed] = MappingProxyType({feed.name: feed for feed in _FEEDS})

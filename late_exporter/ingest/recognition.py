@@ -1,0 +1,167 @@
+"""Check that the list of another API generation has the logs that were counted, before any of its logs is counted.
+
+If the other list reported times or fields differently, none of its logs would be matched, and a week would be counted
+twice. See docs/design/generation-matching.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from late_exporter.api.pages import fetch_page
+from late_exporter.errors import BadRequest, GenerationMismatch
+from late_exporter.model import Feed, Gap, LogEntry, StoredLog
+from late_exporter.protocols import Client
+from late_exporter.store.matching import interim_key, match_logs
+
+SAMPLE_SIZE = 500
+"""Newest counted logs that are looked for."""
+
+MAX_PAGES = 50
+"""Pages that are read to find them; more are needed only if the API ignores or rejects the time filter."""
+
+TIME_MARGIN = 1000
+"""Milliseconds added to the time filter on both sides, which may be exclusive or round to seconds."""
+
+MIN_SHARE = 0.9
+MIN_LOGS = 10
+"""Share of the logs that has to be recognised, and the number of logs from which on the share is meaningful."""
+
+MIN_UNRECOGNISED = 3
+"""Number of logs from which on it is a mismatch if none is recognised; fewer may have been deleted and replaced."""
+
+
+class LoadLogs(Protocol):
+    """Returns the newest counted logs until a time in milliseconds, newest first."""
+
+    def __call__(self, *, until: int, limit: int) -> Awaitable[Sequence[StoredLog]]:
+        """Return at most ``limit`` logs."""
+
+
+class Recognition(NamedTuple):
+    """Result of the comparison, within the time range that both lists cover.
+
+    Args:
+        recognised: Counted logs that the list has.
+        stored: Counted logs.
+        listed: Logs of the list.
+        request_count: Requests sent for it.
+    """
+
+    recognised: int
+    stored: int
+    listed: int
+    request_count: int
+
+    @property
+    def comparable(self) -> int:
+        """Logs that could be recognised: those deleted in the API cannot be, nor those never counted."""
+        return min(self.stored, self.listed)
+
+    @property
+    def is_sufficient(self) -> bool:
+        if self.comparable < MIN_LOGS:
+            return self.recognised > 0 or self.comparable < MIN_UNRECOGNISED
+        return self.recognised >= MIN_SHARE * self.comparable
+
+
+def require_recognition(recognition: Recognition, feed: Feed) -> None:
+    """Raise GenerationMismatch unless enough of the counted logs are in the list of a feed."""
+    if not recognition.is_sufficient:
+        raise GenerationMismatch(
+            f"only {recognition.recognised:,} of {recognition.comparable:,} counted {feed.name} logs were recognised "
+            f"in {feed.path} of API generation {feed.generation}, so nothing is counted, because its logs would count "
+            "twice: use --api.generation late while the API has its lists; otherwise start again with another "
+            "--state.url, or after late-exporter state drop WORKSPACE"
+        )
+
+
+async def recognise_logs(client: Client, feed: Feed, load_logs: LoadLogs, *, gaps: Sequence[Gap]) -> Recognition:
+    """Look for counted logs of another API generation in the list of a feed.
+
+    Args:
+        client: API client of the workspace.
+        feed: List of the other generation.
+        load_logs: Loads the newest counted logs.
+        gaps: Ranges in which logs were not read yet.
+
+    Raises:
+        ApiError: A request failed.
+        StoreError: The counted logs cannot be read.
+    """
+    head_times = _times((await fetch_page(client, feed)).page.entries)
+    stored_logs = await load_logs(until=max(head_times), limit=SAMPLE_SIZE) if head_times else ()
+    if not stored_logs:
+        return Recognition(0, 0, 0, request_count=1)
+    search = _LogSearch(stored_logs, gaps, has_pending=feed.has_pending)
+    lower = stored_logs[-1].created - TIME_MARGIN
+    after: int | None = lower
+    before: int | None = stored_logs[0].created + TIME_MARGIN
+    skip, request_count = 0, 1
+    previous: tuple[LogEntry, ...] = ()
+    while request_count <= MAX_PAGES:
+        request_count += 1
+        try:
+            page = (await fetch_page(client, feed, skip=skip, created_after=after, created_before=before)).page
+        except BadRequest:
+            if after is None:
+                raise
+            after = before = None  # The API rejects the time filter.
+            continue
+        if page.entries == previous:
+            break
+        search.match_page(page.entries)
+        skip, previous = skip + len(page.entries), page.entries
+        if page.has_more is False or max(_times(page.entries), default=lower) < lower:
+            break
+    return search.result(request_count)
+
+
+class _LogSearch:
+    """Counts which of some stored logs are on the pages of a list; ``listed_times`` are those of their time range."""
+
+    def __init__(self, stored_logs: Sequence[StoredLog], gaps: Sequence[Gap], *, has_pending: bool) -> None:
+        self._range = stored_logs[-1].created, stored_logs[0].created
+        self._gaps = gaps
+        self._has_pending = has_pending
+        self._stored_times = self._select(log.created for log in stored_logs)
+        self._unmatched: dict[int, dict[str, Mapping[str, str | None]]] = {}
+        for log in stored_logs:
+            key = interim_key(log.key, log.created, log.fingerprint)
+            self._unmatched.setdefault(log.created, {})[key] = log.statuses
+        self._recognised_times: list[int] = []
+        self._listed_times: list[int] = []
+
+    def match_page(self, entries: Sequence[LogEntry]) -> None:
+        times = _times(entries)
+        candidates = {key: created for created in set(times) for key in self._unmatched.get(created, ())}
+        statuses = {key: self._unmatched[created][key] for key, created in candidates.items()}
+        matches = match_logs(entries, statuses, has_pending=self._has_pending)
+        for key in matches:
+            del self._unmatched[candidates[key]][key]
+        self._recognised_times += self._select(candidates[key] for key in matches)
+        self._listed_times += self._select(times)
+
+    def result(self, request_count: int) -> Recognition:
+        if not self._listed_times:
+            return Recognition(0, 0, 0, request_count)
+        lower, upper = min(self._listed_times), max(self._listed_times)
+        recognised, stored, listed = (
+            sum(lower <= created <= upper for created in times)
+            for times in (self._recognised_times, self._stored_times, self._listed_times)
+        )
+        return Recognition(recognised, stored, listed, request_count)
+
+    def _select(self, times: Iterable[int]) -> list[int]:
+        """Return the times that are within the range of the stored logs and outside of gaps."""
+        lower, upper = self._range
+        return [
+            created
+            for created in times
+            if lower <= created <= upper and not any(gap.lower < created < gap.upper.created for gap in self._gaps)
+        ]
+
+
+def _times(entries: Sequence[LogEntry]) -> list[int]:
+    return [entry.created for entry in entries if entry.created is not None]

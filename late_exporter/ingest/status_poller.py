@@ -1,0 +1,304 @@
+"""Refresh the status feeds of one workspace: when, how often, and what happens if the API refuses one of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import msgspec
+
+from late_exporter.errors import ApiError, BadRequest, EndpointNotFound, Forbidden
+from late_exporter.feeds.status import STATUS_FEEDS, Refresh, RefreshContext, StatusFeed, StatusRequest
+from late_exporter.ingest.schedule import MAX_BACKOFF, Runtime
+from late_exporter.ingest.status_publisher import StatusPublisher
+from late_exporter.model import SetLatest
+from late_exporter.protocols import Client, Logger
+from late_exporter.status import StatusFeedHealth, WorkspaceStatus
+
+REQUESTS_PER_MINUTE = 2.0
+"""Requests of the status feeds that share a key, unless shorter intervals are configured."""
+
+KEY_SHARE = 0.05
+"""Share of the key's rate limit that status feeds may use, evenly spread, so that polls of logs do not wait."""
+
+MINUTE = 60.0
+
+STALE_INTERVALS = 3
+"""Intervals without a success after which the series of a feed are removed."""
+
+MAX_RETRY_SECONDS = 300.0
+DISABLED_SECONDS = 3600.0
+"""Seconds before a feed is tried again that failed, or that is switched off."""
+
+EXPIRY_CHECK_SECONDS = 30.0
+JITTER = 0.1
+
+
+class StatusConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Configuration of the status feeds of a workspace.
+
+    Args:
+        intervals: Seconds between two refreshes of each feed; other feeds are not read.
+        max_accounts: Maximum number of accounts with gauges; 0 leaves out the feeds of accounts.
+        key_users: Number of workspaces with the same key, which share its requests.
+        profile_id: Profile to which the workspace is limited; empty for all.
+    """
+
+    intervals: Mapping[str, float] = MappingProxyType({})
+    max_accounts: int = 500
+    key_users: int = 1
+    profile_id: str = ""
+
+    @property
+    def feeds(self) -> dict[str, StatusFeed]:
+        return {
+            name: feed
+            for name, feed in STATUS_FEEDS.items()
+            if name in self.intervals and (self.max_accounts or not feed.has_accounts)
+        }
+
+    def context(self, workspace: str, now: int, rejected_values: set[str]) -> RefreshContext:
+        return RefreshContext(
+            workspace=workspace, now=now, max_accounts=self.max_accounts, rejected_values=rejected_values
+        )
+
+    @property
+    def requests_per_minute(self) -> float:
+        """Requests per minute of this workspace at the configured intervals."""
+        return sum(feed.max_requests * MINUTE / self.intervals[name] for name, feed in self.feeds.items())
+
+
+class StatusPace:
+    """Pace of the status requests of a key, shared by all workspaces that use it; times are monotonic, in seconds."""
+
+    def __init__(self) -> None:
+        self._last_request_at = -math.inf
+
+    def delay(self, now: float, rate_limit: int) -> float:
+        """Return the seconds until the next request of a key with a rate limit per minute."""
+        return self._last_request_at + MINUTE / (rate_limit * KEY_SHARE) - now
+
+    def count(self, now: float) -> None:
+        """Report that a request is sent now."""
+        self._last_request_at = now
+
+
+class _RefreshStep(NamedTuple):
+    """A refresh in progress, and its next request."""
+
+    refresh: Refresh
+    request: StatusRequest
+
+
+class _StatusFeedState(msgspec.Struct, kw_only=True):
+    """State of a feed; times are monotonic, in seconds.
+
+    Args:
+        step: Next step of a refresh in progress.
+        rejected_values: Filter values that the API does not support, emptied hourly.
+        reported_values: Those of them that were logged.
+        failure: Reason and arguments of the last error, None after a success.
+    """
+
+    feed: StatusFeed
+    due_at: float
+    health: StatusFeedHealth
+    step: _RefreshStep | None = None
+    started_at: float = 0.0
+    request_count: int = 0
+    expires_at: float = math.inf
+    rejected_values: set[str] = msgspec.field(default_factory=set)
+    rejected_at: float = 0.0
+    reported_values: set[str] = msgspec.field(default_factory=set)
+    failure: tuple[object, ...] | None = None
+
+
+class StatusPoller:
+    """Refresh the status feeds of one workspace until cancelled.
+
+    One request is sent at a time, and feeds that are due take turns, so that no feed waits for all pages of another.
+
+    Args:
+        pace: Pace of the status requests of the key.
+    """
+
+    def __init__(
+        self,
+        workspace: str,
+        publisher: StatusPublisher,
+        *,
+        client: Client,
+        config: StatusConfig,
+        pace: StatusPace,
+        runtime: Runtime,
+        logger: Logger,
+    ) -> None:
+        self._workspace = workspace
+        self._publisher = publisher
+        self._client = client
+        self.config = config
+        self._pace = pace
+        self._runtime = runtime
+        self._logger = logger
+        self._key_reload_count = client.key_reload_count
+        self._states = {name: self._new_state(feed) for name, feed in config.feeds.items()}
+
+    @property
+    def health(self) -> WorkspaceStatus:
+        return self._publisher.summary(tuple(state.health for state in self._states.values()))
+
+    def reconfigure(self, client: Client, config: StatusConfig, pace: StatusPace) -> None:
+        """Use another client and other intervals; must not be called while ``run`` is running."""
+        self._client, self.config, self._pace = client, config, pace
+        self._key_reload_count = client.key_reload_count
+        for name in self._states.keys() - config.feeds.keys():
+            self._publisher.remove(name)
+        self._states = {name: self._states.get(name) or self._new_state(feed) for name, feed in config.feeds.items()}
+        for state in self._states.values():
+            # Another key may have other accounts, and other rights.
+            state.step, state.due_at = None, self._runtime.monotonic()
+
+    async def run(self) -> None:
+        """Refresh every feed whenever it is due, until cancelled; return if there is none."""
+        while self._states:
+            self._retry_with_new_key()
+            state = min(self._states.values(), key=lambda state: (state.due_at, state.request_count))
+            await self._sleep(state.due_at - self._runtime.monotonic())
+            await self._wait_for_turn()
+            await self._advance(state)
+
+    async def refresh(self) -> None:
+        """Refresh every feed once, unless the API does not respond at all."""
+        for state in self._states.values():
+            error = await self._advance(state)
+            while state.step is not None:
+                error = await self._advance(state)
+            if error is not None and error.status is None:
+                break
+
+    async def expire(self) -> None:
+        """Remove the series of feeds that have not succeeded for several intervals, until cancelled.
+
+        A request may wait for an hour, so that the loop that sends it cannot do that.
+        """
+        while self._states:
+            now = self._runtime.monotonic()
+            for name, state in self._states.items():
+                if state.expires_at <= now:
+                    state.expires_at = math.inf
+                    state.health = msgspec.structs.replace(state.health, is_up=False)
+                    self._publisher.clear(name)
+            await self._runtime.sleep(EXPIRY_CHECK_SECONDS)
+
+    def _new_state(self, feed: StatusFeed) -> _StatusFeedState:
+        return _StatusFeedState(feed=feed, due_at=self._runtime.monotonic(), health=StatusFeedHealth(name=feed.name))
+
+    async def _sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            await self._runtime.sleep(seconds)
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until a request keeps to the pace of the key, and count it."""
+        # Another workspace may take the turn during the wait.
+        while (delay := self._pace.delay(self._runtime.monotonic(), self._client.rate_limit)) > 0:
+            await self._runtime.sleep(delay)
+        self._pace.count(self._runtime.monotonic())
+
+    def _retry_with_new_key(self) -> None:
+        """Try feeds that failed again if another key was read, which may have the missing rights."""
+        count, now = self._client.key_reload_count, self._runtime.monotonic()
+        if count != self._key_reload_count:
+            self._key_reload_count = count
+            for state in self._states.values():
+                state.due_at = min(state.due_at, now) if state.failure else state.due_at
+
+    async def _advance(self, state: _StatusFeedState) -> ApiError | None:
+        """Send one request of a refresh, which is started and finished if necessary; return the error if it failed."""
+        step = state.step or self._begin(state)
+        body, rejection = b"", None
+        try:
+            try:
+                state.request_count += 1
+                body = await fetch_status(self._client, state.feed, step.request, self.config.profile_id)
+            except BadRequest as exc:
+                rejection = exc
+            request = step.refresh.send(body) if rejection is None else step.refresh.throw(rejection)
+            state.step = _RefreshStep(step.refresh, request)
+            state.due_at = self._runtime.monotonic()
+        except StopIteration as done:
+            self._succeed(state, done.value)
+        except ApiError as exc:
+            self._fail(state, exc)
+            return exc
+        return None
+
+    def _begin(self, state: _StatusFeedState) -> _RefreshStep:
+        now = self._runtime.monotonic()
+        if now - state.rejected_at >= DISABLED_SECONDS:
+            state.rejected_at = now
+            state.rejected_values.clear()
+        state.started_at, state.request_count = now, 0
+        time = int(self._runtime.clock() * 1000)
+        refresh = state.feed.refresh(self.config.context(self._workspace, time, state.rejected_values))
+        return _RefreshStep(refresh, next(refresh))
+
+    def _succeed(self, state: _StatusFeedState, gauges: Sequence[SetLatest]) -> None:
+        interval = self._interval(state)
+        self._publisher.show(state.feed.name, gauges, self._runtime.clock())
+        state.step = None
+        state.due_at = state.started_at + interval * self._jitter()
+        state.expires_at = self._runtime.monotonic() + STALE_INTERVALS * interval
+        if state.failure is not None:
+            self._logger.info("status feed recovered", status_feed=state.feed.name)
+        if new_values := state.rejected_values - state.reported_values:
+            state.reported_values |= new_values
+            self._logger.info("filter not supported", status_feed=state.feed.name, values=sorted(new_values))
+        state.failure = None
+        state.health = StatusFeedHealth(name=state.feed.name, is_up=True)
+
+    def _fail(self, state: _StatusFeedState, error: ApiError) -> None:
+        name, now = state.feed.name, self._runtime.monotonic()
+        reason = disabling_reason(error)
+        state.step = None
+        if reason:
+            delay, state.expires_at = DISABLED_SECONDS, math.inf
+            self._publisher.clear(name, reason)
+        else:
+            delay = min(max(self._interval(state), MAX_BACKOFF), MAX_RETRY_SECONDS)
+            self._publisher.fail(name)
+        state.due_at = now + delay * self._jitter()
+        failure = (reason, *error.args)
+        if failure != state.failure:
+            event = "status feed switched off" if reason else "status feed failed"
+            self._logger.warning(event, status_feed=name, error=str(error))
+        state.failure = failure
+        state.health = StatusFeedHealth(name=name, is_up=False, disabled_reason=reason, error=str(error))
+
+    def _interval(self, state: _StatusFeedState) -> float:
+        """Return the interval of a feed, longer than configured if its requests would exceed their share."""
+        config = self.config
+        demand = config.requests_per_minute
+        allowed = min(max(demand, REQUESTS_PER_MINUTE), self._client.rate_limit * KEY_SHARE)
+        stretch = max(1.0, demand * config.key_users / allowed)
+        return config.intervals[state.feed.name] * stretch * max(1.0, state.request_count / state.feed.max_requests)
+
+    def _jitter(self) -> float:
+        return 1 + JITTER * self._runtime.random()
+
+
+async def fetch_status(client: Client, feed: StatusFeed, request: StatusRequest, profile_id: str) -> bytes:
+    """Send a request of a status feed; return the body of the response, raise ApiError if there is none."""
+    params = {**request.params, "profileId": profile_id} if profile_id and feed.has_profiles else request.params
+    response = await client.get(request.path, params, path_template=request.path)
+    if response is None:
+        raise EndpointNotFound(f"404: the API has no {request.path}", status=404)
+    return response.body
+
+
+def disabling_reason(error: ApiError) -> str:
+    """Return the reason to switch off a status feed after an error; empty if the error is temporary."""
+    if isinstance(error, Forbidden):
+        return "forbidden"
+    return "not_found" if isinstance(error, EndpointNotFound) else ""

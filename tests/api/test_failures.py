@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from late_exporter.api.failures import MAX_MESSAGE_LENGTH, MAX_NAME_LENGTH, parse_error, status_error
+from late_exporter.errors import ApiUnavailable, BadRequest, Forbidden, Unauthorized
+
+KEY = "sk_" + "0123456789abcdef" * 4
+OTHER_KEYS = ("sk_" + "fedcba9876543210" * 4, "zrk_" + "AbcXyz0123456789" * 3)
+
+
+def message(status: int, **document: object) -> str:
+    """Return the message for an error response."""
+    return str(status_error(status, parse_error(json.dumps(document).encode(), KEY), ""))
+
+
+def test_code_and_parameter_are_kept() -> None:
+    """The code and the parameter of an error are in its message, beside the details."""
+    text = message(
+        400,
+        error="Invalid query",
+        type="invalid_request_error",
+        code="bad_value",
+        param="days",
+        details={"days": "<= 90"},
+    )
+    assert "400: Invalid query; days <= 90 (code bad_value, param days)" == text
+
+
+@pytest.mark.parametrize("odd", [None, 7, ["a"], {"a": "b"}, ""])
+def test_odd_names_are_left_out(odd: object) -> None:
+    """A code, parameter or group that is not a text is left out."""
+    failure = status_error(
+        403,
+        parse_error(json.dumps({"error": "No", "code": odd, "param": odd, "required_group": odd}).encode(), KEY),
+        "",
+    )
+    assert isinstance(failure, Forbidden)
+    assert ("403: the API key was rejected: No", "", "") == (str(failure), failure.code, failure.required_group)
+
+
+def test_a_missing_group_is_named() -> None:
+    """A 403 that names a group says which right to grant."""
+    body = {"error": "Forbidden", "code": "insufficient_permissions", "required_group": "publishing"}
+    failure = status_error(403, parse_error(json.dumps(body).encode(), KEY), "req_1")
+    assert isinstance(failure, Forbidden)
+    assert str(failure) == (
+        "403: the API key lacks a right: Forbidden (code insufficient_permissions); grant the key the group publishing "
+        "(request id req_1)"
+    )
+    assert ("insufficient_permissions", "publishing", 403) == (failure.code, failure.required_group, failure.status)
+    assert "unauthorized" == failure.outcome
+
+
+def test_a_path_without_a_group_is_not_a_rejected_key() -> None:
+    """A restricted key on an unclassified path is told from a rejected key by its code."""
+    failure = status_error(403, parse_error(b'{"error": "No", "code": "unclassified_resource"}', KEY), "")
+    assert isinstance(failure, Forbidden)
+    assert ("unclassified_resource", "") == (failure.code, failure.required_group)
+    assert "403: a restricted API key cannot use this path: No (code unclassified_resource)" == str(failure)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(400, BadRequest), (401, Unauthorized), (403, Forbidden), (405, ApiUnavailable), (500, ApiUnavailable)],
+)
+def test_every_error_has_its_status(status: int, kind: type[Exception]) -> None:
+    """An error has the status of its response."""
+    failure = status_error(status, parse_error(b"", KEY), "")
+    assert (kind, status) == (type(failure), failure.status)
+
+
+@pytest.mark.parametrize("key", [KEY, *OTHER_KEYS])
+@pytest.mark.parametrize("field", ["error", "code", "param", "required_group", "details"])
+@pytest.mark.parametrize("before", ["", "x" * 30, "x" * (MAX_NAME_LENGTH - 8), "x" * (MAX_MESSAGE_LENGTH - 8)])
+def test_keys_are_redacted(key: str, field: str, before: str) -> None:
+    """No part of a key, of this or another workspace, is in a message, however the text is cut."""
+    value: object = {"field": before + " " + key} if field == "details" else before + " " + key
+    text = message(403, **{"error": "Forbidden", field: value})
+    assert key[:12] not in text
+    assert key[-8:] not in text
+
+
+@pytest.mark.parametrize("key", OTHER_KEYS)
+def test_keys_are_redacted_in_a_text(key: str) -> None:
+    """A response that is not JSON is redacted as well."""
+    assert "an unknown key [redacted]" == parse_error(f"an unknown key {key}".encode(), KEY).message
+
+
+def test_an_escaped_key_is_redacted() -> None:
+    """A key that is escaped in JSON is redacted after it is decoded."""
+    body = json.dumps({"error": f"{'x' * 190} {KEY}"}).replace("sk_", "\\u0073k_").encode()
+    assert KEY.encode() not in body
+    assert "sk_0" not in str(parse_error(body, KEY))
+
+
+def test_messages_are_bounded_and_in_one_line() -> None:
+    """Every text of an error is short and in one line, whatever the API sends."""
+    junk = "line one\nline two \x1b[31m\u202e\u2028" + "y" * 100_000
+    text = message(403, error=junk, code=junk, param=junk, required_group=junk)
+    assert text.isprintable()
+    assert len(text) < MAX_MESSAGE_LENGTH + 3 * MAX_NAME_LENGTH + 100

@@ -1,0 +1,428 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from late_exporter.api.client import LateClient
+from late_exporter.api.quota import CustomerUse, RateLimiter
+from late_exporter.status import Quota
+from tests.support.clock import LoopClock
+from tests.support.shared_quota import SharedQuota, WindowKind, run_for, send_forever
+
+Schedule = Callable[[int, float, float], Sequence[float]]
+
+MINUTE = 60.0
+DURATION = 4 * MINUTE
+
+
+def evenly(rate: int, start: float, end: float) -> Sequence[float]:
+    """Return times of calls at equal intervals."""
+    return [start + number * MINUTE / rate for number in range(int((end - start) * rate / MINUTE))]
+
+
+def in_bursts(rate: int, start: float, end: float) -> Sequence[float]:
+    """Return times of calls that are made as fast as possible at the start of each minute."""
+    minutes = range(int((end - start) / MINUTE))
+    return [start + minute * MINUTE + number * 0.01 for minute in minutes for number in range(rate)]
+
+
+def at_random(rate: int, start: float, end: float) -> Sequence[float]:
+    """Return random times of calls."""
+    generator = random.Random(3)
+    return sorted(generator.uniform(start, end) for _ in range(int((end - start) * rate / MINUTE)))
+
+
+# A quota that is shared with the customer's own software.
+
+
+def simulate(
+    quota: SharedQuota,
+    calls: Sequence[float] = (),
+    *,
+    start: float = 0.0,
+    exporters: int = 1,
+    seconds: float = DURATION,
+) -> Sequence[LateClient]:
+    """Run exporters without end of work from a time on, each with two feeds, beside the customer's calls."""
+    clients: list[LateClient] = []
+
+    async def run_exporter() -> None:
+        await asyncio.sleep(start)
+        client = quota.connect()
+        clients.append(client)
+        await asyncio.gather(send_forever(client), send_forever(client))
+
+    run_for(start + seconds, quota.call_at(calls), *(run_exporter() for _ in range(exporters)))
+    return clients
+
+
+def count_per_minute(quota: SharedQuota, *, start: float = 0.0, exporter: int = 0) -> Sequence[int]:
+    """Return how many requests an exporter sent in each minute."""
+    times = [time - start for time in quota.exporter_times[exporter]]
+    return [sum(minute * MINUTE <= time < (minute + 1) * MINUTE for time in times) for minute in range(4)]
+
+
+def beside_customers(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test with customers that use two thirds of the limit in several ways, and with each kind of window."""
+    for names, values in (
+        ("kind", ["sliding", "fixed"]),
+        (("limit", "rate"), [(60, 40), (600, 400)]),
+        ("schedule", [evenly, in_bursts, at_random]),
+    ):
+        test = pytest.mark.parametrize(names, values)(test)
+    return test
+
+
+@beside_customers
+def test_a_first_sync_refuses_no_call(limit: int, rate: int, schedule: Schedule, kind: WindowKind) -> None:
+    """An exporter that starts together with the customer's software takes no request from it."""
+    quota = SharedQuota(limit, kind)
+    simulate(quota, schedule(rate, 0.0, DURATION))
+
+    assert [] == quota.refused_customer_calls
+    assert all(requests >= limit / 30 for requests in count_per_minute(quota)), "the exporter advances"
+
+
+@beside_customers
+def test_a_catch_up_refuses_no_call(limit: int, rate: int, schedule: Schedule, kind: WindowKind) -> None:
+    """An exporter that starts while the customer's software is running takes no request from it."""
+    quota, start = SharedQuota(limit, kind), 130.0
+    simulate(quota, schedule(rate, 0.0, start + DURATION), start=start)
+
+    assert [] == quota.refused_customer_calls
+    assert all(requests >= limit / 30 for requests in count_per_minute(quota, start=start)[1:])
+
+
+@pytest.mark.parametrize("kind", ["sliding", "fixed"])
+@pytest.mark.parametrize(("limit", "rate"), [(60, 40), (600, 400), (600, 500)])
+def test_a_customer_that_begins_during_a_first_sync(limit: int, rate: int, kind: WindowKind) -> None:
+    """An exporter that uses its whole share makes room for the customer in time."""
+    quota, start = SharedQuota(limit, kind), 95.0
+    simulate(quota, evenly(rate, start, start + DURATION), seconds=start + DURATION)
+
+    assert [] == quota.refused_customer_calls
+    before, *_, after = count_per_minute(quota)
+    assert limit // 2 == before
+    assert 0 < after < limit - rate
+
+
+@pytest.mark.parametrize("kind", ["sliding", "fixed"])
+@pytest.mark.parametrize("limit", [60, 600, 1200])
+def test_an_idle_customer_costs_no_speed(limit: int, kind: WindowKind) -> None:
+    """Without other users of the key the exporter uses its share in every minute, and begins with a burst."""
+    quota = SharedQuota(limit, kind)
+    (client,) = simulate(quota)
+
+    assert all(0.95 * limit / 2 <= requests <= limit / 2 + 1 for requests in count_per_minute(quota))
+    assert limit / 12 <= sum(time < limit / 100 for time in quota.exporter_times[0])
+    assert client.quota is not None
+    assert client.quota.customer_requests <= 3, "requests in flight"
+
+
+def test_a_used_up_quota() -> None:
+    """Beside a customer that uses everything the exporter sends a request a minute, and recovers when that ends."""
+    quota = SharedQuota(60, "sliding")
+    end = 6 * MINUTE
+    simulate(quota, evenly(75, 0.0, end), start=MINUTE, seconds=end + 4 * MINUTE)
+
+    (times,) = quota.exporter_times.values()
+    requests = sorted([*times, *quota.refused_exporter_requests])
+    assert all(len([time for time in requests if minute <= time / MINUTE < minute + 1]) <= 2 for minute in range(2, 6))
+    assert max(after - before for before, after in pairwise(requests)) < 2 * MINUTE
+    assert 28 <= sum(end + 4 * MINUTE <= time < end + 5 * MINUTE for time in times) <= 31
+
+
+@pytest.mark.parametrize("kind", ["sliding", "fixed"])
+@pytest.mark.parametrize("exporters", [2, 3])
+def test_several_processes_share_what_is_left(exporters: int, kind: WindowKind) -> None:
+    """Processes that do not know each other take no request from the customer, and none of them starves."""
+    quota = SharedQuota(60, kind)
+    simulate(quota, evenly(40, 0.0, 12 * MINUTE), exporters=exporters, seconds=12 * MINUTE)
+
+    assert [] == quota.refused_customer_calls
+    parts = [sum(time >= 6 * MINUTE for time in times) / 6 for times in quota.exporter_times.values()]
+    assert exporters == len(parts)
+    assert 8 <= sum(parts) <= 20
+    assert min(parts) >= 2
+
+
+def test_a_process_that_starts_later_gets_its_part() -> None:
+    """A process with unlimited work makes room for one that starts later."""
+    quota = SharedQuota(60, "sliding")
+
+    async def run_exporter(delay: float) -> None:
+        await asyncio.sleep(delay)
+        await send_forever(quota.connect())
+
+    run_for(20 * MINUTE, quota.call_at(evenly(40, 0.0, 20 * MINUTE)), run_exporter(0.0), run_exporter(5 * MINUTE))
+
+    assert [] == quota.refused_customer_calls
+    parts = [sum(time >= 15 * MINUTE for time in times) / 5 for times in quota.exporter_times.values()]
+    assert min(parts) >= 3
+
+
+def test_at_rest_nothing_waits() -> None:
+    """Two requests every 30 seconds are sent at once beside a customer that leaves as much."""
+    quota, start = SharedQuota(60, "sliding"), 2 * MINUTE
+    waits: list[float] = []
+
+    async def poll() -> None:
+        await asyncio.sleep(start)
+        client = quota.connect()
+        while True:
+            for _ in range(2):
+                await client.get("/v1/logs", {}, path_template="/v1/logs")
+            waits.append(client.pop_request_log()[1])
+            await asyncio.sleep(30.0)
+
+    run_for(start + 20 * MINUTE, quota.call_at(evenly(40, 0.0, start + 20 * MINUTE)), poll())
+    assert [] == quota.refused_customer_calls
+    assert [0.0] * 40 == waits
+
+
+@pytest.mark.parametrize("limit", [60, 600])
+def test_a_short_command_does_not_wait(limit: int) -> None:
+    """The first requests of a process are sent at once."""
+    quota = SharedQuota(limit, "sliding")
+    waits: list[float] = []
+
+    async def run_command() -> None:
+        client = quota.connect()
+        for _ in range(5):
+            await client.get("/v1/logs", {}, path_template="/v1/logs")
+        waits.append(client.pop_request_log()[1])
+
+    run_for(MINUTE, run_command())
+    assert [0.0] == waits
+
+
+# The rate limiter.
+
+
+class LimiterHarness:
+    """A rate limiter on a clock that moves only if a request waits or a test moves it."""
+
+    def __init__(self, share: float = 0.5) -> None:
+        self.clock = LoopClock(elapsed=1000.0)
+        self.limiter = RateLimiter(share, monotonic=self.clock.monotonic, sleep=self.clock.sleep)
+
+    async def send(self, limit: int, remaining: int, *, until_reset: float = 60.0) -> float:
+        """Send a request, and apply the quota of its response; return when it was sent."""
+        sent_at = await self.limiter.acquire()
+        self.limiter.update(Quota(limit, remaining, 0.0), until_reset, sent_at=sent_at)
+        self.limiter.release()
+        return sent_at - 1000.0
+
+
+@pytest.fixture
+def harness() -> LimiterHarness:
+    """Return a rate limiter with half of the limit."""
+    return LimiterHarness()
+
+
+async def test_a_shorter_wait_does_not_undo_a_longer_one() -> None:
+    """The longest of several waits applies."""
+    rate_limiter = RateLimiter(1.0, monotonic=lambda: 5.0)
+    assert [105.0, 105.0] == [rate_limiter.pause(100.0), rate_limiter.pause(1.0)]
+
+
+async def test_a_waiting_request_observes_a_429(harness: LimiterHarness) -> None:
+    """A request that waits for its turn when another one gets 429 is not sent before the end of that wait."""
+    for number in range(1, 6):
+        await harness.send(60, 60 - number)
+    waiting = asyncio.ensure_future(harness.limiter.acquire())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert harness.limiter.pause(45.0) <= await waiting
+
+
+async def test_one_request_follows_a_429(harness: LimiterHarness) -> None:
+    """After the wait for a 429 one request is sent at once, the next ones only if others leave something."""
+    await harness.send(60, 0)
+    harness.limiter.pause(4.0)
+    assert 4.0 == await harness.send(60, 0)
+    harness.limiter.pause(4.0)
+    assert 64.0 == await harness.send(60, 0)
+
+
+async def test_the_smallest_tier_is_assumed(harness: LimiterHarness) -> None:
+    """Before the API reports a limit, half of 60 requests are sent in a minute, five of them at once."""
+    times = []
+    for _ in range(31):
+        times.append(await harness.limiter.acquire() - 1000.0)
+        harness.limiter.release()
+    assert [0.0] * 5 == times[:5]
+    assert [1.0 * number for number in range(1, 26)] == pytest.approx(times[5:30], abs=0.1)
+    assert 60.0 == pytest.approx(times[30], abs=0.1)
+    assert 60 == harness.limiter.rate_limit
+
+
+@pytest.mark.parametrize(
+    ("share", "remaining", "wait"), [(0.5, 12, 60.0), (0.5, -1, 60.0), (0.95, 6, 60.0), (1.0, 0, 60.0), (0.5, 80, 0.0)]
+)
+async def test_the_last_tenth_is_left_to_others(share: float, remaining: int, wait: float) -> None:
+    """If others use nine tenths of the limit, or what the share leaves, a reset soon does not matter."""
+    harness = LimiterHarness(share)
+    assert 0.0 == await harness.send(120, remaining, until_reset=0.5)
+    assert wait == await harness.send(120, remaining, until_reset=0.5)
+
+
+@given(
+    share=st.floats(0.01, 1.0),
+    limits=st.lists(st.sampled_from([1, 7, 60, 120, 600, 1200]), min_size=1, max_size=4),
+    pauses=st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.1, 3.3, 59.9, 60.0, 61.0]), min_size=1, max_size=60),
+    duration=st.sampled_from([0.0, 0.1, 5.0]),
+)
+@settings(max_examples=60, deadline=None)
+async def test_the_share_holds_in_any_minute(
+    share: float, limits: list[int], pauses: list[float], duration: float
+) -> None:
+    """Whenever the API counts them, at most the share of the last limit is sent in 60 seconds, but at least one."""
+    harness = LimiterHarness(share)
+    clock, limiter = harness.clock, harness.limiter
+    for limit in limits:
+        limiter.update(Quota(limit, limit, 0.0), 0.0)
+        spans: list[tuple[float, float]] = []
+        for pause in pauses * 3:
+            clock.advance(pause)
+            start = await limiter.acquire()
+            clock.advance(duration)
+            limiter.release()
+            spans.append((start, clock.elapsed))
+        most = max(1, int(limit * share))
+        for number, (_, end) in enumerate(spans):
+            assert most >= sum(start < end + 59.999 for start, _ in spans[number:])
+
+
+async def test_concurrent_requests_take_turns() -> None:
+    """Concurrent requests share the quota, and a cancelled one leaves its place to the others."""
+    harness = LimiterHarness(0.02)
+    first, second, third = (asyncio.ensure_future(harness.limiter.acquire()) for _ in range(3))
+    await first
+    harness.limiter.release()
+    second.cancel()
+    await third
+
+    assert second.cancelled()
+    assert 1060.0 == pytest.approx(harness.clock.elapsed, abs=1.0)
+    assert 60.0 <= harness.limiter.wait_seconds <= 120.0
+
+
+async def test_requests_in_flight_are_not_subtracted(harness: LimiterHarness) -> None:
+    """A request without a response may not be counted by the API yet, so it is assumed not to be."""
+    limiter = harness.limiter
+    sent_at, *_ = [await limiter.acquire() for _ in range(3)]
+    limiter.update(Quota(60, 57, 0.0), 60.0, sent_at=sent_at)
+    assert 2 == limiter.customer_requests
+
+
+@pytest.mark.parametrize("until_reset", [-1.5, 0.0, 30.0, 59.0, 61.5, -1e9, 1e12])
+async def test_own_requests_are_not_taken_for_the_customers(harness: LimiterHarness, until_reset: float) -> None:
+    """Whatever the reset is, requests that have just been answered are recognised."""
+    for number in range(1, 6):
+        await harness.send(60, 60 - number, until_reset=until_reset)
+    assert 0 == harness.limiter.customer_requests
+
+
+async def test_a_new_window(harness: LimiterHarness) -> None:
+    """Requests of this process in a window that has ended are not subtracted from those of the next one."""
+    for number in range(1, 6):
+        await harness.send(60, 60 - number, until_reset=10.0)
+    harness.clock.advance(15.0)
+    await harness.send(60, 53, until_reset=55.0)
+    assert 6 == harness.limiter.customer_requests
+
+
+async def test_a_new_window_without_a_reset(harness: LimiterHarness) -> None:
+    """If the API counts fewer requests than this process sent within a minute, it has forgotten the oldest."""
+    for number in range(1, 6):
+        await harness.send(60, 60 - number, until_reset=-1e9)
+    harness.clock.advance(15.0)
+    await harness.send(60, 59, until_reset=-1e9)
+    harness.clock.advance(1.0)
+    await harness.send(60, 54, until_reset=-1e9)
+    assert 4 == harness.limiter.customer_requests
+
+
+async def test_responses_in_another_order(harness: LimiterHarness) -> None:
+    """Responses that overtake each other do not make requests of this process look like the customer's."""
+    limiter, clock = harness.limiter, harness.clock
+    for total in range(0, 20, 2):
+        first = await limiter.acquire()
+        clock.advance(0.01)
+        second = await limiter.acquire()
+        clock.advance(0.5)
+        for counted, sent_at in ((total + 2, second), (total + 1, first)):
+            limiter.update(Quota(600, 600 - counted, 0.0), 1060.0 - clock.elapsed, sent_at=sent_at)
+            limiter.release()
+    assert limiter.customer_requests <= 1
+
+
+# The estimate.
+
+
+def test_the_highest_use_of_three_minutes_counts() -> None:
+    """A sample that is lower than earlier ones changes nothing until they are three minutes old."""
+    use = CustomerUse()
+    for time, requests in ((0.0, 40), (30.0, 45), (60.0, 20), (180.0, 20)):
+        use.observe(time, requests, window_start=time - 60.0)
+    assert 45 == use.highest
+    use.observe(211.0, 20, window_start=151.0)
+    assert 20 == use.highest
+    assert 20.0 == use.estimate(211.0)
+
+
+def test_use_is_extrapolated_from_its_growth() -> None:
+    """A use that begins is known before a minute has passed, with a margin at first, and does not stay forever."""
+    use = CustomerUse()
+    for second in range(11):
+        use.observe(float(second), second, window_start=0.0)
+    assert 60.0 < use.estimate(10.0) < 100.0
+    assert 10 == use.highest
+    assert use.estimate(40.0) < 20.0, "the growth is over, or unknown"
+
+
+def test_a_fixed_window_is_extrapolated_to_its_end() -> None:
+    """The use of a minute is known before its end, but the forecast counts only until a minute has been seen."""
+    use = CustomerUse()
+    for second in range(0, 45, 5):
+        use.observe(float(second), second, window_start=0.0)
+    assert 60.0 == pytest.approx(use.highest)
+    use.observe(125.0, 0, window_start=120.0)
+    assert 40.0 == use.highest
+
+
+def test_requests_in_flight_are_no_growth() -> None:
+    """Concurrent requests of this process are not extrapolated, although they may be the customer's."""
+    use = CustomerUse()
+    for second in range(10):
+        use.observe(float(second), 3, in_flight=3, window_start=0.0)
+    assert 3.0 <= use.estimate(10.0) < 6.0
+
+
+def test_the_first_sample_may_be_of_a_whole_minute() -> None:
+    """A use that was there before is not growth."""
+    use = CustomerUse()
+    use.observe(100.0, 40, window_start=40.0)
+    assert 40.0 < use.estimate(100.0) < 50.0
+
+
+def test_the_margin_of_the_first_samples_decreases() -> None:
+    """The longer a use has been observed, the less is added to it."""
+    estimates = []
+    use = CustomerUse()
+    for time in (0.0, 60.0, 120.0, 180.0):
+        use.observe(time, 36, window_start=time - 60.0)
+        estimates.append(use.estimate(time))
+    assert [45.0, 42.0, 39.0, 36.0] == pytest.approx(estimates)
+
+
+def test_nothing_is_known_at_first() -> None:
+    """Without samples no use is assumed."""
+    assert (0, 0.0) == (CustomerUse().highest, CustomerUse().estimate(0.0))

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.app.exporter import Exporter
+from late_exporter.config import sources
+from late_exporter.config.settings import Settings, Workspace
+from late_exporter.errors import ApiUnavailable, Forbidden
+from late_exporter.metrics.labels import OTHER
+from late_exporter.protocols import ApiResponse, Client
+from late_exporter.store import Store, open_store
+from tests.support.client import Handler, QueryParams
+from tests.support.loggers import NullLogger
+from tests.support.samples import Samples
+from tests.support.status_api import HEALTH, SECRETS, StatusApi, encode
+
+REQUESTS = "late_exporter_api_requests_total"
+UP = "late_exporter_status_feed_up"
+DISABLED = "late_exporter_status_feed_disabled"
+OVERFLOW = "late_exporter_label_overflow_total"
+PATIENCE = 30.0
+FEEDS = {"posts", "accounts", "cooldowns", "webhooks", "billing"}
+
+
+class LogApi(StatusApi):
+    """Client of an API with one publishing log, and with status endpoints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        assert self.handler is not None
+        self._handle_status: Handler = self.handler
+        self.handler = self._handle
+
+    @property
+    def status_requests(self) -> int:
+        return sum(not request.path.endswith("/logs") for request in self.requests)
+
+    def _handle(self, path: str, params: QueryParams) -> ApiResponse | Awaitable[ApiResponse | None] | None:
+        if not path.endswith("/logs"):
+            return self._handle_status(path, params)
+        rows = [
+            {
+                "_id": "log1",
+                "platform": "instagram",
+                "action": "publish",
+                "status": "success",
+                "accountId": "acc1",
+                "accountUsername": "name-in-logs",
+                "createdAt": "2026-11-25T11:00:00Z",
+            }
+        ]
+        skip = int(params.get("skip", 0))
+        rows = [row for row in rows if params.get("status") in {None, row["status"]}][skip:]
+        return ApiResponse(encode({"logs": rows, "pagination": {"total": len(rows), "hasMore": False}}), None)
+
+
+class ExporterOfStatus:
+    """An exporter of some workspaces with status feeds.
+
+    Attributes:
+        apis: Client of each workspace.
+    """
+
+    def __init__(self, folder: Path, *names: str, options: str = "", same_key: bool = False) -> None:
+        self.folder = folder
+        self.apis = {name: LogApi() for name in names}
+        self.same_key = same_key
+        self.write(options)
+
+    def write(self, options: str, *names: str) -> None:
+        """Write the configuration, with all workspaces or some of them."""
+        rows = []
+        for number, name in enumerate(names or self.apis):
+            (self.folder / f"{name}.key").write_text("sk_" + ("0" if self.same_key else str(number)) * 64)
+            rows.append(f"  - {{name: {name}, api_key_file: {name}.key}}")
+        lines = ["workspaces:", *rows, "poll: {interval: 100ms, feeds: publishing}", options]
+        (self.folder / "late.yml").write_text("\n".join(lines))
+
+    @property
+    def settings(self) -> Settings:
+        return sources.load(
+            "run", {"config.file": [str(self.folder / "late.yml")], "state.url": ["sqlite://"]}, environ={}
+        )
+
+    def connect(self, _settings: Settings, workspace: Workspace) -> tuple[Client, ApiGeneration]:
+        return self.apis[workspace.name], ApiGeneration("late", logger=NullLogger())
+
+    @asynccontextmanager
+    async def opened(self, store: Store | None = None) -> AsyncIterator[Exporter]:
+        """Open the exporter with its publisher, without polling."""
+        used_store = store or open_store("sqlite://")
+        self.exporter = Exporter(self.settings, used_store, offload, self.connect, collect_process_metrics=list)
+        await self.exporter.restore()
+        publisher = asyncio.ensure_future(self.exporter.publisher.run())
+        try:
+            yield self.exporter
+        finally:
+            publisher.cancel()
+            if store is None:
+                used_store.close()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Exporter]:
+        """Run the exporter."""
+        async with self.opened() as exporter, asyncio.TaskGroup() as group:
+            exporter.start(group)
+            yield exporter
+            for pollers in exporter.workspaces.values():
+                await pollers.stop()
+
+    def scrape(self) -> Samples:
+        body = self.exporter.exposition.get_body(None, None)
+        self.exporter.exposition.mark_served(body.version)
+        return Samples.parse(body.body.decode())
+
+    async def wait_until(self, holds: Callable[[Samples], object]) -> Samples:
+        """Scrape until a condition holds."""
+        async with asyncio.timeout(PATIENCE):
+            while not holds(samples := self.scrape()):
+                await self.wait()
+        return samples
+
+    async def wait(self) -> None:
+        """Wait a moment."""
+        await asyncio.sleep(0.005)
+
+    async def wait_up(self, **expected: int) -> Samples:
+        """Scrape until a number of status feeds have succeeded, and the requests of all are counted."""
+        return await self.wait_until(
+            lambda samples: all(
+                number == samples.sum(UP, workspace=name)
+                and self.apis[name].status_requests == sum(request_counts(samples, name).values()) >= 9
+                for name, number in expected.items()
+            )
+        )
+
+
+async def offload(call: Callable[..., object], *args: object, **keywords: object) -> object:
+    """Run a call of the store after a turn of the event loop."""
+    await asyncio.sleep(0)
+    return call(*args, **keywords)
+
+
+def request_counts(samples: Samples, workspace: str) -> Mapping[str, float]:
+    """Return the counted requests of the status feeds by path."""
+    counts = {
+        path: samples.sum(REQUESTS, workspace=workspace, path=path)
+        for path in {labels[0] for labels in samples.family(REQUESTS, workspace=workspace)}
+    }
+    return {path: count for path, count in counts.items() if not path.endswith("/logs")}
+
+
+async def test_a_single_run_refreshes_every_feed_once(tmp_path: Path) -> None:
+    """Catching up without serving shows the status feeds, and counts each of their requests once."""
+    harness = ExporterOfStatus(tmp_path, "acme")
+    async with harness.opened() as exporter:
+        assert await exporter.catch_up()
+        harness.scrape()
+        await exporter.publisher.wait_published()
+        samples = harness.scrape()
+    assert FEEDS == {feed for (feed,) in samples.family(UP, workspace="acme")}
+    assert 1 == samples.sum("late_posts", status="scheduled")
+    expected = {
+        "/v1/posts": 6, "/v1/accounts/health": 1, "/v1/accounts": 1, "/v1/webhooks/settings": 1, "/v1/billing": 1,
+    }  # fmt: skip
+    assert expected == request_counts(samples, "acme")
+    assert samples.sum(REQUESTS) == len(harness.apis["acme"].requests)
+
+
+async def test_a_single_run_does_not_fail_with_its_status_feeds(tmp_path: Path) -> None:
+    harness = ExporterOfStatus(tmp_path, "acme")
+    documents = harness.apis["acme"].documents
+    harness.apis["acme"].documents = dict.fromkeys(documents, ApiUnavailable("500: oops", status=500))
+    async with harness.opened() as exporter:
+        assert await exporter.catch_up()
+        samples = harness.scrape()
+    assert 0 == samples.sum(UP)
+    assert 1 == samples.sum("late_up")
+    assert 1 == samples.sum("late_publishing_logs_total", status="success")
+
+
+async def test_requests_of_status_feeds_are_counted_once(tmp_path: Path) -> None:
+    """Pollers and status feeds share a client, and every request is counted exactly once and durably."""
+    store = open_store("sqlite://")
+    harness = ExporterOfStatus(tmp_path, "acme")
+    harness.apis["acme"].documents["/v1/billing"] = None
+    async with harness.opened(store) as exporter, asyncio.TaskGroup() as group:
+        exporter.start(group)
+        samples = await harness.wait_up(acme=4)
+        assert {**dict.fromkeys(harness.apis["acme"].documents, 1), "/v1/posts": 6} == request_counts(samples, "acme")
+        assert 1 == samples.sum(REQUESTS, path="/v1/billing", code="404")
+        for pollers in exporter.workspaces.values():
+            await pollers.stop()
+    async with harness.opened(store):
+        assert request_counts(samples, "acme") == request_counts(harness.scrape(), "acme")
+    store.close()
+
+
+async def test_two_workspaces(tmp_path: Path) -> None:
+    """A feed that one key must not read affects neither the other workspace nor the logs."""
+    harness = ExporterOfStatus(tmp_path, "acme", "beta")
+    forbidden = Forbidden("403: grant the key the group accounts", required_group="accounts", status=403)
+    harness.apis["beta"].documents |= {"/v1/accounts/health": forbidden, "/v1/accounts": forbidden}
+    async with harness.running() as exporter:
+        samples = await harness.wait_up(acme=5, beta=3)
+        assert 2 == samples.sum("late_up")
+        assert {("beta", "accounts", "forbidden"), ("beta", "cooldowns", "forbidden")} == {
+            (dict(labels)["workspace"], dict(labels)["feed"], dict(labels)["reason"])
+            for name, labels in samples
+            if name == DISABLED
+        }
+        assert 1 == samples.sum("late_account_can_post", workspace="acme")
+        assert 0 == samples.sum("late_account_can_post", workspace="beta")
+        names = {
+            workspace: {dict(labels)["username"] for name, labels in samples if name == "late_account_info"
+                        and dict(labels)["workspace"] == workspace}
+            for workspace in ("acme", "beta")
+        }  # fmt: skip
+        assert {"acme": {"acme"}, "beta": {"name-in-logs"}} == names
+        feeds = {health.name: health.status.feeds for health in exporter.health()}
+        assert ["accounts", "cooldowns"] == [feed.name for feed in feeds["beta"] if feed.disabled_reason]
+        assert not any(feed.error for feed in feeds["acme"])
+
+
+async def test_overflow_is_counted(tmp_path: Path) -> None:
+    """Accounts beyond the limit are dropped, and their number is a durable counter, as for logs."""
+    harness = ExporterOfStatus(tmp_path, "acme", options="metrics: {max-accounts: 1}")
+    rows = [HEALTH, {**HEALTH, "accountId": "acc2"}]
+    harness.apis["acme"].documents["/v1/accounts/health"] = {"accounts": rows}
+    async with harness.running():
+        samples = await harness.wait_until(lambda samples: samples.sum(OVERFLOW, family="late_account_health"))
+    assert 1 == samples.sum(OVERFLOW, family="late_account_health", label="account_id")
+    assert {"acc1"} == {dict(labels)["account_id"] for name, labels in samples if name == "late_account_health"}
+    assert not any(OTHER in dict(labels).values() for name, labels in samples if name.startswith("late_account"))
+
+
+async def test_reload(tmp_path: Path) -> None:
+    """A reload applies other feeds and intervals, and a workspace that is removed leaves nothing behind."""
+    harness = ExporterOfStatus(tmp_path, "acme", "beta")
+    async with harness.running() as exporter:
+        await harness.wait_up(acme=5, beta=5)
+        harness.write("status: {feeds: 'posts,billing'}")
+        await exporter.reload(harness.settings)
+        samples = await harness.wait_until(lambda samples: samples.sum(UP) == 4)
+        assert 0 == samples.sum("late_account_can_post")
+        assert {"name-in-logs"} == {dict(labels)["username"] for name, labels in samples if name == "late_account_info"}
+        harness.write("status: {feeds: none}", "acme")
+        await exporter.reload(harness.settings)
+        samples = await harness.wait_until(lambda samples: samples.sum(UP) == 0)
+        assert {"acme"} == {dict(labels)["workspace"] for _, labels in samples if "workspace" in dict(labels)}
+        assert not any(name in ("late_posts", "late_workspace_active") for name, _ in samples)
+        harness.write("")
+        await exporter.reload(harness.settings)
+        await harness.wait_until(lambda samples: samples.sum(UP) == 10)
+
+
+@pytest.mark.parametrize("same_key", [True, False])
+async def test_workspaces_with_the_same_key(tmp_path: Path, *, same_key: bool) -> None:
+    """Workspaces that share a key share its requests; a reload that adds one applies to those that run already."""
+    harness = ExporterOfStatus(tmp_path, "acme", "beta", same_key=same_key)
+    harness.write("", "acme")
+    async with harness.running() as exporter:
+        loops = {task.get_coro().__qualname__ for task in exporter.workspaces["acme"].tasks}  # type: ignore[union-attr]
+        assert {"StatusPoller.run", "StatusPoller.expire"} <= loops
+        assert 1 == exporter.workspaces["acme"].status.config.key_users
+        harness.write("")
+        await exporter.reload(harness.settings)
+        users = {pollers.status.config.key_users for pollers in exporter.workspaces.values()}
+        assert {2 if same_key else 1} == users
+
+
+async def test_no_secret_of_a_webhook_is_served(tmp_path: Path) -> None:
+    """Nothing that is secret about a webhook is on the page or in the metrics."""
+    harness = ExporterOfStatus(tmp_path, "acme")
+    async with harness.running() as exporter:
+        await harness.wait_up(acme=5)
+        body = exporter.exposition.get_body(None, None).body.decode()
+        text = f"{body} {exporter.health()}"
+    assert "orders" in text
+    assert not any(secret in text for secret in SECRETS)

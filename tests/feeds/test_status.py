@@ -1,0 +1,475 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from late_exporter.errors import ApiError, BadPayload, BadRequest
+from late_exporter.feeds.status import (
+    MAX_WEBHOOKS,
+    POST_STATUSES,
+    STATUS_FEEDS,
+    RefreshContext,
+    StatusRequest,
+)
+from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.model import SetLatest
+from tests.support.status_api import (
+    ACCOUNT,
+    BILLING,
+    HEALTH,
+    SECONDS,
+    SECRETS,
+    TIME,
+    WEBHOOK,
+    Document,
+    encode,
+    post_list,
+    with_field,
+)
+
+NOW = 1_795_608_000_000
+Values: TypeAlias = dict[tuple[str, ...], float | str]
+Respond: TypeAlias = Callable[[StatusRequest], Document | bytes | ApiError]
+
+WRONG_VALUES: tuple[object, ...] = (
+    ...,
+    None,
+    "",
+    "text",
+    7,
+    True,
+    [],
+    {},
+    [1],
+    {"a": 1},
+    1e999,
+    -1,
+    "2026-13-45T00:00:00Z",
+)
+"""Missing, and of every type."""
+
+
+def context(**values: Any) -> RefreshContext:
+    return RefreshContext(**{"workspace": "acme", "now": NOW, "max_accounts": 500, "rejected_values": set(), **values})
+
+
+def run(name: str, respond: Respond, circumstances: RefreshContext) -> tuple[Sequence[SetLatest], list[StatusRequest]]:
+    """Run a refresh; return its gauges and the requests it sent."""
+    refresh = STATUS_FEEDS[name].refresh(circumstances)
+    request = next(refresh)
+    requests = [request]
+    try:
+        while True:
+            response = respond(request)
+            if isinstance(response, ApiError):
+                request = refresh.throw(response)
+            else:
+                request = refresh.send(response if isinstance(response, bytes) else encode(response))
+            requests.append(request)
+    except StopIteration as done:
+        return done.value, requests
+
+
+def values_of(gauges: Sequence[SetLatest]) -> Values:
+    """Return the values by family and labels without the workspace; every series occurs once and fits its family."""
+    values: Values = {}
+    for gauge in gauges:
+        family = CATALOGUE[gauge.family]
+        labels = gauge.labels if isinstance(gauge.value, float | int) else (*gauge.labels, gauge.value)
+        assert len(family.labels) == len(labels), gauge
+        assert "gauge" == family.kind
+        assert (NOW, "acme") == (gauge.at, labels[0])
+        name = gauge.family.removeprefix("late_").removesuffix("_timestamp_seconds")
+        assert (name, *labels[1:]) not in values
+        values[name, *labels[1:]] = gauge.value if isinstance(gauge.value, float | int) else 1
+    return values
+
+
+def refresh(name: str, document: Document | bytes, **circumstances: Any) -> Values:
+    """Return the values of a feed with one request."""
+    return values_of(run(name, lambda _: document, context(**circumstances))[0])
+
+
+def respond_by_status(**documents: Document | ApiError) -> Respond:
+    """Return a list of no posts for every status but some."""
+    return lambda request: documents.get(str(request.params["status"]), post_list("", 0))
+
+
+def test_posts() -> None:
+    """Posts are counted by status, and the earliest scheduled and publishing ones give the timestamps."""
+    documents = {status: post_list(status, number) for number, status in enumerate(POST_STATUSES, 1)}
+    gauges, requests = run("posts", respond_by_status(**documents), context())
+    expected: Values = {("posts", status): number for number, status in enumerate(POST_STATUSES, 1)}
+    expected |= {("posts_oldest_scheduled",): SECONDS, ("posts_oldest_publishing",): SECONDS}
+    assert expected == values_of(gauges)
+    assert {"draft", "scheduled", "publishing", "published", "failed", "partial"} == {
+        request.params["status"] for request in requests
+    }
+    assert {("/v1/posts", "scheduled-asc", 1)} == {
+        (request.path, request.params["sortBy"], request.params["limit"]) for request in requests
+    }
+    # The API rejects parameters that it does not know.
+    assert {"status", "sortBy", "limit"} == {name for request in requests for name in request.params}
+
+
+def test_no_posts() -> None:
+    """Without posts the counts are 0, and there is no earliest one."""
+    values = values_of(run("posts", respond_by_status(), context())[0])
+    assert {("posts", status): 0 for status in POST_STATUSES} == values
+
+
+def test_a_post_without_a_schedule() -> None:
+    """A post that was published at once is publishing since its creation; a scheduled one without time has none."""
+    respond = respond_by_status(
+        publishing=post_list("publishing", scheduledFor=None, createdAt=TIME),
+        scheduled=post_list("scheduled", scheduledFor=None, createdAt=TIME),
+    )
+    values = values_of(run("posts", respond, context())[0])
+    assert SECONDS == values["posts_oldest_publishing",]
+    assert ("posts_oldest_scheduled",) not in values
+
+
+def test_a_status_that_the_filter_rejects_is_left_out() -> None:
+    """A status that is a bad value to the API costs no other status, and is not requested again."""
+    rejected_values: set[str] = set()
+    respond = respond_by_status(publishing=BadRequest("400: bad value", status=400), draft=post_list("draft", 4))
+    for expected_requests in (6, 5):
+        gauges, requests = run("posts", respond, context(rejected_values=rejected_values))
+        assert expected_requests == len(requests)
+        values = values_of(gauges)
+        assert {("posts", status) for status in POST_STATUSES if status != "publishing"} == set(values)
+        assert 4 == values["posts", "draft"]
+
+
+def test_a_filter_that_is_ignored_is_left_out() -> None:
+    """If the API ignores an undocumented status, the number of all posts does not pass for it."""
+    respond = respond_by_status(partial=post_list("draft", 99), publishing=post_list("published", 99))
+    values = values_of(run("posts", respond, context())[0])
+    assert {("posts", status) for status in ("draft", "scheduled", "published", "failed")} == set(values)
+
+
+def test_a_filter_that_always_fails_is_an_error() -> None:
+    """If every status is a bad value, the request itself is wrong: the refresh fails, and tries all again."""
+    error = BadRequest("400: sortBy is not allowed", status=400)
+    rejected_values: set[str] = set()
+    for _ in range(2):
+        with pytest.raises(BadRequest, match="sortBy"):
+            run("posts", lambda _: error, context(rejected_values=rejected_values))
+        assert set() == rejected_values
+
+
+@pytest.mark.parametrize("value", WRONG_VALUES, ids=repr)
+def test_posts_with_a_wrong_field(value: object) -> None:
+    """A wrong field of a response about posts costs only its own series."""
+    whole = {("posts", "scheduled"), ("posts_oldest_scheduled",)}
+    right = post_list("scheduled", 3)
+
+    def names(document: Document) -> set[tuple[str, ...]]:
+        values = values_of(run("posts", respond_by_status(scheduled=document), context())[0])
+        return {name for name in values if name in whole}
+
+    assert whole == names(right)
+    assert {("posts", "scheduled")} == names(with_field(right, "posts", value))
+    assert {("posts", "scheduled")} == names(post_list("scheduled", scheduledFor=value))
+    assert whole >= names(with_field(right, "pagination", value)) >= {("posts_oldest_scheduled",)}
+    is_number = value == 7
+    expected = whole if is_number else {("posts_oldest_scheduled",)}
+    assert expected == names(with_field(right, "pagination", with_field(right["pagination"], "total", value)))
+
+
+def test_accounts() -> None:
+    """The health of an account fills the gauges of accounts, and those that logs fill as well."""
+    account = ("instagram", "acc1")
+    assert {
+        ("account_health", *account, "warning"): 1,
+        ("account_can_post", *account): 1,
+        ("account_needs_reconnect", *account): 0,
+        ("account_connected", *account): 1,
+        ("account_token_expiry", *account): SECONDS,
+        ("account_info", *account, "acme"): 1,
+    } == refresh("accounts", {"accounts": [HEALTH]})
+    broken = {**HEALTH, "canPost": False, "needsReconnect": True}
+    values = refresh("accounts", {"accounts": [broken]})
+    assert (0, 1, 0) == tuple(
+        values[f"account_{name}", *account] for name in ("can_post", "needs_reconnect", "connected")
+    )
+
+
+ACCOUNT_FIELDS = {
+    "status": ({"account_health"}, str),
+    "canPost": ({"account_can_post"}, bool),
+    "needsReconnect": ({"account_needs_reconnect", "account_connected"}, bool),
+    "tokenExpiresAt": ({"account_token_expiry"}, None),
+    "username": ({"account_info"}, str),
+    "displayName": (set(), object),
+    "issues": (set(), object),
+}
+"""Series that depend on a field, and the type of its valid values; None if no value of WRONG_VALUES is valid."""
+
+
+@pytest.mark.parametrize("value", WRONG_VALUES, ids=repr)
+@pytest.mark.parametrize("field", ACCOUNT_FIELDS)
+def test_accounts_with_a_wrong_field(field: str, value: object) -> None:
+    """A wrong field costs only the series of the account that come from it, and no other account."""
+    series, right_type = ACCOUNT_FIELDS[field]
+    is_valid = right_type is not None and isinstance(value, right_type) and value not in ("", ...)
+    other = {**HEALTH, "accountId": "acc2"}
+    values = refresh("accounts", {"accounts": [with_field(HEALTH, field, value), other]})
+    names = {account: {name[0] for name in values if name[2] == account} for account in ("acc1", "acc2")}
+    assert 6 == len(names["acc2"])
+    assert names["acc2"] - (set() if is_valid or not series else series) == names["acc1"]
+
+
+@pytest.mark.parametrize("value", [..., None, "", 7, [], {}], ids=repr)
+@pytest.mark.parametrize(("name", "row", "field"), [("accounts", HEALTH, "accountId"), ("cooldowns", ACCOUNT, "_id")])
+def test_an_account_without_id_has_no_series(name: str, row: Document, field: str, value: object) -> None:
+    """An account without a usable id, or something that is no account, does not affect the others."""
+    whole = refresh(name, {"accounts": [row]})
+    odd = with_field(row, field, value)
+    assert whole == refresh(name, {"accounts": [odd, None, 7, "x", [row], row]})
+
+
+@pytest.mark.parametrize("value", [..., None, 7, [], ""], ids=repr)
+@pytest.mark.parametrize(("name", "row"), [("accounts", HEALTH), ("cooldowns", ACCOUNT)])
+def test_an_account_without_platform(name: str, row: Document, value: object) -> None:
+    values = refresh(name, {"accounts": [with_field(row, "platform", value)]})
+    assert {"unknown"} == {series[1] for series in values}
+
+
+def test_texts_are_cleaned() -> None:
+    """Control characters, halves of surrogate pairs and endless texts do not reach a label."""
+    row = {**HEALTH, "username": "a\u0000b\ud800" + "c" * 500, "status": "\u001b[31mred", "platform": "\u009bx"}
+    values = refresh("accounts", encode({"accounts": [row]}))
+    labels = [label for series in values for label in series[1:]]
+    assert all(label.isprintable() and len(label) <= 128 for label in labels)
+    json.dumps(labels, ensure_ascii=False).encode()
+
+
+def test_an_account_that_is_listed_twice() -> None:
+    """The last one of several rows about an account counts, and no series occurs twice."""
+    values = refresh("accounts", {"accounts": [HEALTH, {**HEALTH, "status": "error"}]})
+    assert ("account_health", "instagram", "acc1", "error") in values
+    assert ("account_health", "instagram", "acc1", "warning") not in values
+
+
+def cooldown_pages(count: int, *, with_pages: bool = True, ignores_page: bool = False) -> Respond:
+    """Return a list of accounts in pages; a page behind the last one is rejected."""
+
+    def respond(request: StatusRequest) -> Document | ApiError:
+        page, limit = int(request.params["page"]), int(request.params["limit"])
+        first = 0 if ignores_page else (page - 1) * limit
+        rows = [{**ACCOUNT, "_id": f"acc{number}"} for number in range(first, min(first + limit, count))]
+        if page > 1 and not rows:
+            return BadRequest("400: page is out of range", status=400)
+        return {"accounts": rows, **({"pagination": {"pages": -(-count // limit)}} if with_pages else {})}
+
+    return respond
+
+
+@pytest.mark.parametrize("with_pages", [True, False])
+@pytest.mark.parametrize(
+    ("count", "max_accounts", "requests", "cooldowns"),
+    [(0, 500, 1, 0), (1, 500, 1, 1), (100, 500, 1, 100), (101, 500, 2, 101), (950, 500, 5, 500), (950, 120, 2, 200)],
+)
+def test_cooldowns_of_all_pages(
+    count: int, max_accounts: int, requests: int, cooldowns: int, *, with_pages: bool
+) -> None:
+    """All pages are read, up to the maximum number of accounts, whether or not the API reports their number."""
+    respond = cooldown_pages(count, with_pages=with_pages)
+    gauges, sent_requests = run("cooldowns", respond, context(max_accounts=max_accounts))
+    assert cooldowns == len(values_of(gauges))
+    extra = 1 if count == 100 and not with_pages else 0
+    assert requests + extra == len(sent_requests)
+
+
+def test_a_list_of_accounts_that_ignores_the_page() -> None:
+    """A list that has the same accounts on every page is read twice, not for ever."""
+    gauges, requests = run("cooldowns", cooldown_pages(100, with_pages=False, ignores_page=True), context())
+    assert (100, 2) == (len(gauges), len(requests))
+
+
+def test_a_rejected_first_page_is_an_error() -> None:
+    with pytest.raises(BadRequest):
+        run("cooldowns", lambda _: BadRequest("400: limit", status=400), context())
+
+
+@pytest.mark.parametrize("value", WRONG_VALUES, ids=repr)
+def test_accounts_without_cooldown(value: object) -> None:
+    """An account that is not rate limited has no cooldown."""
+    assert {} == refresh("cooldowns", {"accounts": [with_field(ACCOUNT, "rateLimitedUntil", value)]})
+    assert {("account_cooldown_until", "instagram", "acc1"): SECONDS} == refresh("cooldowns", {"accounts": [ACCOUNT]})
+
+
+def test_webhooks() -> None:
+    assert {
+        ("webhook_active", "orders"): 1,
+        ("webhook_consecutive_failures", "orders"): 3,
+        ("webhook_last_fired", "orders"): SECONDS,
+    } == refresh("webhooks", {"webhooks": [WEBHOOK]})
+
+
+@pytest.mark.parametrize("value", WRONG_VALUES, ids=repr)
+@pytest.mark.parametrize(
+    ("field", "series"),
+    [
+        ("isActive", "webhook_active"),
+        ("failureCount", "webhook_consecutive_failures"),
+        ("lastFiredAt", "webhook_last_fired"),
+    ],
+)
+def test_webhooks_with_a_wrong_field(field: str, series: str, value: object) -> None:
+    """A wrong field costs only its own series."""
+    right = (field, type(value)) in {("isActive", bool), ("failureCount", int)} and value != -1
+    values = refresh("webhooks", {"webhooks": [with_field(WEBHOOK, field, value), {**WEBHOOK, "name": "b"}]})
+    expected = {"webhook_active", "webhook_consecutive_failures", "webhook_last_fired"} - (set() if right else {series})
+    assert expected == {name for name, label in values if label == "orders"}
+    assert 3 == sum(label == "b" for _, label in values)
+
+
+def test_webhooks_with_the_same_name_have_different_labels() -> None:
+    """Webhooks of one name are told apart by their ids, which do not depend on their order."""
+    rows = [{**WEBHOOK, "_id": "1"}, {**WEBHOOK, "_id": "2"}, {**WEBHOOK, "name": "mail", "_id": "3"}]
+    labels = {label for _, label in refresh("webhooks", {"webhooks": rows})}
+    assert {"orders (1)", "orders (2)", "mail"} == labels
+    assert labels == {label for _, label in refresh("webhooks", {"webhooks": rows[::-1]})}
+
+
+def test_labels_of_odd_webhooks_are_unique() -> None:
+    """Webhooks without name and id, or whose name looks like that of another one, have labels of their own."""
+    rows: list[Document] = [{"isActive": True}] * 3
+    rows += [{"name": "a (1)", "isActive": True}, *({"name": "a", "_id": "1", "isActive": True},) * 2]
+    assert 6 == len(refresh("webhooks", {"webhooks": rows}))
+
+
+def test_only_so_many_webhooks() -> None:
+    """The number of webhooks is bounded like at the vendor."""
+    rows = [{**WEBHOOK, "name": f"n{number}"} for number in range(MAX_WEBHOOKS + 9)]
+    assert 3 * MAX_WEBHOOKS == len(refresh("webhooks", {"webhooks": rows}))
+
+
+def test_no_secret_of_a_webhook_leaves_the_decoder() -> None:
+    """Address, secret and headers of a webhook are in no gauge and in no error, whatever is wrong with the response."""
+    whole = encode({"webhooks": [{"name": "", **WEBHOOK}]})
+    for size in range(len(whole) + 1):
+        try:
+            text = repr(run("webhooks", lambda _: whole[:size], context())[0])  # noqa: B023 - called at once
+        except BadPayload as exc:
+            text = f"{exc!r} {exc.__cause__!r} {exc.__suppress_context__}"
+            assert "True" in text
+        assert not any(secret in text for secret in SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("https://user:topsecret@hooks.example.org/in/urlsecret?token=headersecret", "hooks.example.org"),
+        ("https://hooks.example.org?token=urlsecret", "hooks.example.org"),
+        ("", "wh1"),
+        (None, "wh1"),
+    ],
+)
+def test_a_webhook_named_by_its_address(name: str | None, label: str) -> None:
+    """The label of a webhook whose name is a URL is the host, because the rest may be a secret."""
+    assert {label} == {label for _, label in refresh("webhooks", {"webhooks": [{**WEBHOOK, "name": name}]})}
+
+
+@pytest.mark.parametrize(
+    ("status", "active"),
+    [
+        ({"hasAccess": True, "suspended": False}, 1),
+        ({"hasAccess": True}, 1),
+        ({"hasAccess": True, "suspended": None}, 1),
+        ({"hasAccess": True, "suspended": True}, 0),
+        ({"hasAccess": False, "suspended": False}, 0),
+        ({"hasAccess": False}, 0),
+        ({"suspended": True}, 0),
+        ({"hasAccess": "yes", "suspended": True}, 0),
+        ({"suspended": False}, None),
+        ({"hasAccess": "yes"}, None),
+        ({}, None),
+        (None, None),
+        ([], None),
+        ("active", None),
+        (..., None),
+    ],
+)
+def test_the_plan(status: object, active: int | None) -> None:
+    """A plan is active if it has access and is not suspended; unknown is neither."""
+    values = refresh("billing", with_field(BILLING, "status", status))
+    assert active == values.get(("workspace_active",))
+    assert 0.25 == values["workspace_spend_ratio", "x"]
+
+
+@pytest.mark.parametrize(
+    ("caps", "ratio"),
+    [
+        ({"xSpendUsedCents": 0, "xSpendLimitCents": 1000}, 0),
+        ({"xSpendUsedCents": 1500, "xSpendLimitCents": 1000}, 1.5),
+        ({"xSpendUsedCents": 10, "xSpendLimitCents": None}, None),
+        ({"xSpendUsedCents": 10, "xSpendLimitCents": 0}, None),
+        ({"xSpendUsedCents": 10, "xSpendLimitCents": -5}, None),
+        ({"xSpendUsedCents": 10, "xSpendLimitCents": "1000"}, None),
+        ({"xSpendUsedCents": 10, "xSpendLimitCents": True}, None),
+        ({"xSpendUsedCents": None, "xSpendLimitCents": 1000}, None),
+        ({"xSpendLimitCents": 1000}, None),
+        ({"xSpendUsedCents": 10}, None),
+        (None, None),
+        (7, None),
+        (..., None),
+    ],
+)
+def test_the_spend_ratio(caps: object, ratio: float | None) -> None:
+    """The ratio needs both amounts, and a limit."""
+    values = refresh("billing", with_field(BILLING, "caps", caps))
+    assert ratio == values.get(("workspace_spend_ratio", "x"))
+    assert 1 == values["workspace_active",]
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b"7", b'"text"', b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize("name", STATUS_FEEDS)
+def test_a_response_that_is_no_object(name: str, body: bytes) -> None:
+    with pytest.raises(BadPayload):
+        refresh(name, body)
+
+
+@pytest.mark.parametrize("value", [..., None, 7, "text", {}], ids=repr)
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [("accounts", "accounts"), ("cooldowns", "accounts"), ("webhooks", "webhooks")],
+)
+def test_a_response_without_its_list(name: str, field: str, value: object) -> None:
+    """A list that is missing is a failed refresh; otherwise everything would vanish without a word."""
+    with pytest.raises(BadPayload, match=f"no list of {field}"):
+        refresh(name, with_field({}, field, value))
+    with pytest.raises(BadPayload, match="neither posts"):
+        refresh("posts", {"error": "oops"})
+
+
+NAMES = {*HEALTH, *ACCOUNT, *WEBHOOK, *BILLING, *BILLING["status"], *BILLING["caps"]}
+NAMES |= {"posts", "accounts", "webhooks", "pagination", "total", "pages", "scheduledFor", "createdAt"}
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([TIME, "orders", "a://b?c"]),
+    lambda children: (
+        st.lists(children, max_size=4) | st.dictionaries(st.sampled_from(sorted(NAMES)), children, max_size=6)
+    ),
+    max_leaves=40,
+)
+
+
+@given(json_values)
+def test_no_response_is_more_than_a_bad_payload(document: object) -> None:
+    """Whatever the API responds with, a refresh gives valid gauges or fails as a bad payload."""
+    for name in STATUS_FEEDS:
+        circumstances = context(max_accounts=250)
+        try:
+            gauges, requests = run(name, lambda _: encode(document), circumstances)
+        except BadPayload:
+            continue
+        assert len(requests) <= 6
+        assert all(isinstance(value, int | float) and value < float("inf") for value in values_of(gauges).values())

@@ -1,0 +1,175 @@
+"""Requests of the exporter itself, which the API logs as ``api_request``, count nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from late_exporter.feeds import GENERATIONS
+from late_exporter.ingest.schedule import PollConfig
+from late_exporter.protocols import ApiResponse
+from tests.support.client import QueryParams
+from tests.support.clock import DAY, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import Document, FakeLateApi
+from tests.support.loggers import RecordingLogger
+from tests.support.world import World
+
+LOGS = "late_activity_logs_total"
+OWN = "late-exporter/1.2.3"
+
+
+class RequestLogApi(FakeLateApi):
+    """An API that logs every request to it.
+
+    Attributes:
+        rows: Logs of requests, newest first.
+    """
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world, generation="zernio")
+        self.rows: list[Document] = []
+
+    def log(self, user_agent: str | None, **fields: Any) -> None:
+        """Add the log of a request that is made now."""
+        created_at = datetime.fromtimestamp(self.world.clock.now, UTC).isoformat().replace("+00:00", "Z")
+        row = {
+            "type": "api_request",
+            "action": "GET /v1/logs",
+            "status": "success",
+            "created_at": created_at,
+            "method": "GET",
+            "path": "/v1/logs",
+            "ip_address": "203.0.113.77",
+            "user_agent": user_agent,
+            **fields,
+        }
+        self.rows.insert(0, row)
+
+    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
+        """Answer a request and log it."""
+        response = await super().get(path, params, path_template=path_template)
+        self.log(OWN)
+        return response
+
+    def _zernio_page(self, query: QueryParams) -> Document:
+        until = str(query.get("to", "9"))
+        rows = [row for row in self.rows if "status" not in query or query["status"] == row["status"]]
+        rows = [row for row in rows if row["created_at"] <= until]
+        skip, limit = int(query["skip"]), int(query["limit"])
+        pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
+        return {"logs": rows[skip : skip + limit], "pagination": pagination}
+
+
+@pytest.fixture
+def api() -> RequestLogApi:
+    """Return an API with the logs of 1,000 requests of the exporter and 10 of the customer."""
+    api = RequestLogApi(World(VirtualClock()))
+    for number in range(1010):
+        api.world.clock.advance(MINUTE)
+        api.log("curl/8" if number % 101 == 50 else OWN, request_id=f"r{number}")
+    return api
+
+
+@pytest.fixture
+def exporter(api: RequestLogApi, tmp_path: Path) -> Iterator[ExporterHarness]:
+    """Return an exporter that has completed its first sync."""
+    config = PollConfig(audit_interval=DAY)
+    path = tmp_path / "state.db"
+    with closing(ExporterHarness(api, path, feeds=("api_request",), config=config, generation="zernio")) as exporter:
+        assert "success" == exporter.poll().outcome
+        yield exporter
+
+
+def count(exporter: ExporterHarness) -> float:
+    """Return the exposed number of logs."""
+    return exporter.scrape().sum(LOGS, type="api_request")
+
+
+def test_only_requests_of_the_customer_count(exporter: ExporterHarness, api: RequestLogApi) -> None:
+    """First sync, polls, a restart and a catch-up of mostly own requests count those of the customer exactly once."""
+    assert 10 == count(exporter) == len(exporter.commit_log)
+    api.world.clock.advance(30)
+    api.log("curl/8")
+    exporter.poll()
+    assert 11 == count(exporter)
+    exporter.restart()
+    for number in range(400):
+        api.world.clock.advance(10)
+        api.log("curl/8" if number % 100 == 7 else OWN)
+    exporter.poll_repeatedly(2)
+    assert 15 == count(exporter) == len(set(exporter.commit_log)) == len(exporter.commit_log)
+
+
+def test_own_requests_cost_no_requests(exporter: ExporterHarness, api: RequestLogApi) -> None:
+    """At rest a poll is one request, although each one adds a log and the total of the API grows."""
+    exporter.poll_repeatedly(9)
+    requests = len(api.requests)
+    exporter.poll_repeatedly(10)
+    assert 10 == len(api.requests) - requests
+
+
+def test_own_requests_are_no_findings(exporter: ExporterHarness, api: RequestLogApi) -> None:
+    """Reconciliation and audit neither count nor miss the requests of the exporter."""
+    exporter.settle()
+    audit, mismatches = exporter.run_audit()
+    assert ([], [], 10) == (audit.differences, mismatches, len(audit.listed_keys or ()))
+    for _ in range(20):
+        api.world.clock.advance(30)
+        exporter.audit()
+    scrape = exporter.scrape()
+    assert scrape.sum("late_exporter_audit_last_completed_timestamp_seconds") > 0
+    assert 0 == scrape.sum("late_exporter_audit_missing_logs") == scrape.sum("late_exporter_reconciled_logs_total")
+    assert 10 == count(exporter)
+
+
+def test_equal_requests_of_the_customer_keep_their_keys(exporter: ExporterHarness, api: RequestLogApi) -> None:
+    """Own requests of the same time do not change the ordinals of equal logs, whatever their order."""
+    api.world.clock.advance(60)
+    for user_agent in ("curl/8", OWN, "curl/8", None):
+        api.log(user_agent)
+    exporter.poll()
+    assert 13 == count(exporter)
+    for number in range(2):
+        api.rows[number + 1], api.rows[number + 2] = api.rows[number + 2], api.rows[number + 1]
+        exporter.poll()
+    assert 13 == count(exporter)
+
+
+def test_the_log_says_once_what_is_left_out(
+    exporter: ExporterHarness, api: RequestLogApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One message names the feed, and none has the address of a client."""
+    exporter.restart()
+    logger = RecordingLogger()
+    monkeypatch.setattr(exporter.poller._sync._fetcher, "_logger", logger)  # noqa: SLF001
+    api.log("curl/8", ip_address=["203.0.113.77"], client="2001:db8::77", origin="203.0.113.77:443")
+    exporter.poll_repeatedly(3)
+    events = [(event, fields.get("feed")) for _, event, fields in logger.records]
+    assert 1 == events.count(("requests of the exporter itself are left out", "api_request"))
+    assert {"ip_address", "client", "origin"} <= {fields.get("field") for _, _, fields in logger.records}
+    assert "203.0.113" not in str(logger.records)
+    assert "db8" not in str(logger.records)
+
+
+@pytest.mark.parametrize(
+    ("feed", "user_agent", "own"),
+    [
+        ("api_request", "late-exporter/1.0", True),
+        ("api_request", "Late-Exporter/1.0", False),
+        ("api_request", "my-late-exporter/1.0", False),
+        ("api_request", "", False),
+        ("webhooks", "late-exporter/1.0", False),
+    ],
+)
+def test_own_requests_are_recognised_by_their_user_agent(feed: str, user_agent: str, *, own: bool) -> None:
+    """Only logs of requests are left out, and only those with the header of this program."""
+    body = f'{{"logs": [{{"action": "x", "user_agent": "{user_agent}"}}], "pagination": {{"total": 7}}}}'.encode()
+    page = GENERATIONS["zernio"][feed].parse(body)
+    assert [own] == [entry.is_own for entry in page.entries]
+    assert (None if feed == "api_request" else 7) == page.total

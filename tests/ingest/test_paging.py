@@ -1,0 +1,396 @@
+"""Every log of a long list without ids counts exactly once, however the API limits skip and filters by time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from late_exporter.errors import BadRequest
+from late_exporter.ingest import sync
+from late_exporter.ingest.paging import MAX_SKIP, PagePosition, time_above, time_below
+from late_exporter.ingest.schedule import PollConfig
+from tests.ingest.test_switch import ALIKE, expected_counts, exposed_counts
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import TIME_FILTERS, FakeLateApi, ListQuirks, unavailable
+from tests.support.loggers import RecordingLogger
+from tests.support.world import World
+
+Start: TypeAlias = Callable[..., ExporterHarness]
+
+NEVER = 10 * 365 * DAY
+SOME_FILTERS = ("inclusive", "exclusive seconds", "ignored")
+USABLE_FILTERS = tuple(name for name in TIME_FILTERS if name not in ("ignored", "rejected"))
+NOON = 1_795_521_600_000
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a key without logs."""
+    return World(VirtualClock())
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Return a function that starts an exporter of generation zernio over a world."""
+    started: list[ExporterHarness] = []
+
+    def start(world: World, *, max_skip: int = MAX_SKIP, reconcile: float = NEVER, **quirks: Any) -> ExporterHarness:
+        config = PollConfig(reconcile_interval=reconcile, max_skip=max_skip, audit_interval=DAY)
+        api = FakeLateApi(world, quirks=ListQuirks(**quirks), generation="zernio")
+        started.append(ExporterHarness(api, tmp_path / f"{len(started)}.db", config=config, generation="zernio"))
+        return started[-1]
+
+    yield start
+    for exporter in started:
+        exporter.close()
+
+
+def highest_skip(exporter: ExporterHarness) -> int:
+    """Return the largest number of rows that a request has skipped."""
+    return max(request.skip for request in exporter.api.requests)
+
+
+def times_filtered(exporter: ExporterHarness) -> int:
+    """Return the number of requests that were bounded by time."""
+    return sum("to" in request.params for request in exporter.api.requests)
+
+
+def check(exporter: ExporterHarness, world: World) -> None:
+    """Assert that every log of the world counts exactly once."""
+    assert expected_counts(world.rows) == exposed_counts(exporter)
+    assert len(exporter.commit_log) == len(set(exporter.commit_log)) == len(world.rows)
+
+
+def test_a_first_sync_of_more_rows_than_the_api_skips(world: World, start: Start) -> None:
+    """15,000 logs are counted although no request may skip more than 10,000, with a request per 98 of them."""
+    exporter = start(world, max_skip=MAX_SKIP)
+    exporter.api.quirks = ListQuirks(max_skip=10_000)
+    world.publish(15_000, over=6 * DAY)
+    assert "success" == exporter.poll().outcome
+    check(exporter, world)
+    assert len(exporter.api.requests) <= 15_000 / 98 + 5
+    assert highest_skip(exporter) <= MAX_SKIP
+
+
+@pytest.mark.parametrize("time_filter", USABLE_FILTERS)
+@pytest.mark.parametrize("limit", [1, 60, 400])
+def test_any_limit_of_skip(limit: int, time_filter: str, world: World, start: Start) -> None:
+    """First sync, catch-up, reconciliation and audit read 800 logs with any limit, however bounds are read."""
+    exporter = start(world, reconcile=10 * MINUTE, max_page_size=50, max_skip=40, time_filter=time_filter)
+    exporter.api.quirks = ListQuirks(max_page_size=50, max_skip=limit, time_filter=time_filter)
+    world.publish(500, over=3 * DAY)
+    assert "success" == exporter.poll().outcome
+    check(exporter, world)
+    exporter.restart(downtime=6 * HOUR)
+    world.publish(300)
+    assert "success" == exporter.poll().outcome
+    check(exporter, world)
+    world.insert(world.clock.now - 2 * DAY)
+    world.delete_top(2)
+    exporter.settle()
+    audit, mismatches = exporter.run_audit()
+    assert ([], [], 799) == (audit.differences, mismatches, len(audit.listed_keys or ()))
+    assert 801 == len(exporter.commit_log)
+
+
+def test_the_skip_threshold_adapts_to_a_lower_limit(world: World, start: Start) -> None:
+    """A limit below the threshold is found out once, and costs one request."""
+    exporter = start(world)
+    exporter.api.quirks = ListQuirks(max_skip=150)
+    world.publish(1500, over=3 * DAY)
+    exporter.poll()
+    check(exporter, world)
+    assert 1500 / 98 + 6 >= len(exporter.api.requests)
+    exporter.settle()
+    rejections = [request for request in exporter.api.requests if request.skip > 150]
+    assert 2 == len(rejections)  # the threshold, and the end of the list
+
+
+@pytest.mark.parametrize("time_filter", ["ignored", "rejected"])
+def test_a_filter_that_does_not_work_is_noticed_once(time_filter: str, world: World, start: Start) -> None:
+    """If bounds are ignored or rejected, every log is still counted, after a few requests by time."""
+    exporter = start(world, max_skip=40, time_filter=time_filter)
+    world.publish(900, over=3 * DAY)
+    exporter.poll()
+    count = times_filtered(exporter)
+    world.clock.advance(HOUR)
+    world.publish(300)
+    exporter.poll()
+    check(exporter, world)
+    assert 1 <= count == times_filtered(exporter) <= 4
+
+
+@pytest.mark.parametrize("time_filter", ["ignored", "rejected"])
+def test_logs_out_of_reach_are_an_error_that_says_what_to_do(time_filter: str, world: World, start: Start) -> None:
+    """If neither skip nor time leads to a log, the first sync fails with a message, and works once time does."""
+    exporter = start(world)
+    exporter.api.quirks = ListQuirks(max_skip=500, time_filter=time_filter)
+    world.publish(900, over=3 * DAY)
+    for _ in range(3):
+        result = exporter.poll()
+        assert "unavailable" == result.outcome
+        assert "400: skip must be <= 500; logs below the newest" in str(result.error)
+        assert "a shorter --poll.lookback" in str(result.error)
+        world.clock.advance(30)
+    assert {} == exporter.scrape().family("late_publishing_logs_total")
+    exporter.api.quirks = ListQuirks(max_skip=500)
+    exporter.poll()
+    check(exporter, world)
+
+
+def test_a_scan_that_is_rejected_blocks_no_poll(world: World, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polls succeed and count new logs while reconciliation and audit fail, and the log says so."""
+    exporter = start(world, reconcile=10 * MINUTE)
+    world.publish(900, over=3 * DAY)
+    exporter.poll()
+    logger = RecordingLogger()
+    monkeypatch.setattr(exporter.poller._sync._fetcher, "_logger", logger)  # noqa: SLF001
+    exporter.api.quirks = ListQuirks(max_skip=500, time_filter="ignored")
+    for _ in range(40):
+        world.clock.advance(MINUTE)
+        world.publish(1)
+        assert "success" == exporter.audit().outcome
+    check(exporter, world)
+    errors = [fields["error"] for _, event, fields in logger.records if event == "reconciliation scan ended early"]
+    assert 3 <= len(errors) <= 4
+    assert errors[0].startswith("400: skip must be <= 500; logs below the newest")
+    assert 0 == exporter.scrape().sum("late_exporter_reconcile_last_completed_timestamp_seconds")
+
+
+@pytest.mark.parametrize("time_filter", TIME_FILTERS)
+@pytest.mark.parametrize("alike", [{}, ALIKE], ids=["distinct", "alike"])
+@pytest.mark.parametrize("count", [3, 9, 90])
+def test_logs_of_one_moment_across_a_bound(
+    count: int, alike: dict[str, Any], time_filter: str, world: World, start: Start
+) -> None:
+    """Logs that share a millisecond count once each, wherever the pages end; up to half a page of them may be alike."""
+    exporter = start(world, max_skip=15, max_page_size=20 if not alike or count < 10 else 100, time_filter=time_filter)
+    count = min(count, 45) if alike else count
+    for _ in range(6):
+        world.publish(11, over=HOUR)
+        world.publish(count, over=0, **alike)
+        world.clock.advance(HOUR + 0.25)
+    exporter.poll()
+    check(exporter, world)
+    exporter.restart(downtime=60)
+    exporter.poll()
+    check(exporter, world)
+
+
+def test_logs_too_dense_for_a_bound_use_skip(world: World, start: Start) -> None:
+    """Hundreds of logs per second are read by skip within the bound."""
+    exporter = start(world, max_skip=40, max_page_size=20)
+    exporter.api.quirks = ListQuirks(max_page_size=20, max_skip=700, time_filter="exclusive seconds")
+    world.publish(1000, over=5)
+    exporter.poll()
+    check(exporter, world)
+
+
+MOVES: dict[str, Callable[[World], object]] = {
+    "insert": lambda world: world.publish(33),
+    "delete newest": lambda world: world.delete_top(33),
+    "delete around a page edge": lambda world: world.delete(*world.ids[70:130]),
+    "delete everything read": lambda world: world.delete_top(150),
+    "late": lambda world: [world.insert(world.clock.now - age * HOUR) for age in range(1, 47)],
+    "tail expires": lambda world: world.delete(*world.ids[-120:]),
+    "all but the newest expire": lambda world: world.delete(*world.ids[40:]),
+}
+
+
+@pytest.mark.parametrize("time_filter", SOME_FILTERS)
+@pytest.mark.parametrize("number", [1, 3, 8])
+@pytest.mark.parametrize("move", MOVES)
+def test_a_list_that_moves_between_bounded_pages(
+    move: str, number: int, time_filter: str, world: World, start: Start
+) -> None:
+    """A log that is in the list during the whole read is counted by it, whatever moves meanwhile."""
+    exporter = start(world, max_skip=25, max_page_size=20, time_filter=time_filter)
+    world.publish(400, over=2 * DAY)
+    before = Counter(row["_id"] for row in world.rows)
+    exporter.api.before_request(number, partial(MOVES[move], world))
+    assert "success" == exporter.poll().outcome
+    steady = [row for row in world.rows if row["_id"] in before]
+    assert expected_counts(steady) - exposed_counts(exporter) == Counter()
+    exporter.api.clear_events()
+    exporter.poll_repeatedly(1)
+    if move != "late":
+        assert expected_counts(world.rows) - exposed_counts(exporter) == Counter()
+        assert len(exporter.commit_log) == len(set(exporter.commit_log)) <= len(world.insertion_order)
+
+
+def test_a_list_whose_tail_expires_during_the_first_sync(world: World, start: Start) -> None:
+    """Logs that expire before they are read end the sync, and no log that stays is missed."""
+    exporter = start(world, max_skip=25, max_page_size=20)
+    world.publish(600, over=6.9 * DAY)
+    for number in range(2, 40, 2):
+        exporter.api.before_request(number, partial(world.clock.advance, 4 * HOUR))
+    while (result := exporter.poll()).is_partial:
+        assert result.error is None
+    assert exporter.recorders[next(iter(exporter.recorders))].is_synced
+    assert expected_counts(list(world.visible.values())) - exposed_counts(exporter) == Counter()
+
+
+@pytest.mark.parametrize("time_filter", SOME_FILTERS)
+def test_a_kill_at_every_step_of_a_bounded_catch_up(
+    time_filter: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A catch-up of many bounded pages that is killed at any step is complete after one more poll."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 15)
+    step, going_on = 0, True
+    while going_on:
+        step += 4
+        world = World(VirtualClock())
+        exporter = start(world, max_skip=12, max_page_size=10, time_filter=time_filter)
+        world.publish(60, over=HOUR)
+        exporter.poll()
+        world.clock.advance(2 * HOUR)
+        world.publish(70)
+        world.publish(4, over=0, **ALIKE)
+        going_on = exporter.kill(step, downtime=120)
+        world.publish(3)
+        exporter.poll()
+        check(exporter, world)
+    assert step > 40
+
+
+def test_a_gap_is_resumed_by_time(world: World, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a restart, a deep gap continues with one request, at the time at which it was left."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 100)
+    exporter = start(world)
+    world.publish(2000, over=3 * DAY)
+    exporter.api.fail_request(15, unavailable)
+    assert "unavailable" == exporter.poll().outcome
+    exporter.restart(downtime=HOUR)
+    world.publish(250)
+    count = len(exporter.api.requests)
+    exporter.poll()
+    check(exporter, world)
+    assert 18 >= len(exporter.api.requests) - count
+    resumed = next(request for request in exporter.api.requests[count:] if "to" in request.params)
+    assert 0 == resumed.skip
+
+
+@pytest.mark.parametrize("time_filter", TIME_FILTERS)
+def test_logs_without_a_time_are_read_at_the_end(time_filter: str, world: World, start: Start) -> None:
+    """Logs without a time, which no filter by time returns, are counted after the last bounded page."""
+    exporter = start(world, max_skip=25, max_page_size=20, time_filter=time_filter, reconcile=10 * MINUTE)
+    world.publish(300, over=2 * DAY)
+    for _ in range(45):
+        world.insert(None)
+    exporter.poll()
+    check(exporter, world)
+    world.insert(None, status="failed")
+    exporter.settle()
+    check(exporter, world)
+    audit, _ = exporter.run_audit()
+    assert ([], 346) == (audit.differences, len(audit.listed_keys or ()))
+
+
+def test_a_list_that_is_not_sorted_by_time_is_read_by_skip(world: World, start: Start) -> None:
+    """No bound is used below a page that is not sorted by time, because newer logs may follow."""
+    order = partial(sorted, key=lambda row: world.insertion_order[row["_id"]])
+    exporter = start(world, max_skip=25, max_page_size=20, order=order)
+    for number in range(300):
+        world.insert(world.clock.now - (number * 7919 % 300) * MINUTE)
+    exporter.poll()
+    check(exporter, world)
+    assert 0 == times_filtered(exporter)
+
+
+def test_a_background_audit_reads_beyond_the_limit(world: World, start: Start) -> None:
+    """The daily audit of a list longer than the limit is complete and finds nothing."""
+    exporter = start(world, reconcile=10 * MINUTE)
+    exporter.api.quirks = ListQuirks(max_skip=500)
+    world.publish(900, over=3 * DAY)
+    exporter.poll()
+    exporter.settle()
+    for _ in range(30):
+        world.clock.advance(30)
+        assert "success" == exporter.audit().outcome
+    scrape = exporter.scrape()
+    assert scrape.sum("late_exporter_audit_last_completed_timestamp_seconds") > 0
+    assert 0 == scrape.sum("late_exporter_audit_missing_logs")
+
+
+def page_times(newest: int, *ages: int) -> Sequence[int]:
+    """Return creation times."""
+    return [newest - age for age in ages]
+
+
+@pytest.mark.parametrize("created", [NOON, NOON + 1, NOON + 999])
+def test_bounds_leave_room_for_truncation_and_rounding(created: int) -> None:
+    """A bound is a whole second, and more than the time itself even after rounding."""
+    assert (NOON + 2000, NOON - 1000) == (time_above(created), time_below(created))
+
+
+def test_positions_count_from_a_time_beyond_the_threshold() -> None:
+    """A position is counted by skip up to the threshold, then from the newest log of the page before."""
+    first = PagePosition().advance(page_times(NOON, 0, 5000), 98, 100)
+    assert PagePosition(98) == first
+    second = first.advance(page_times(NOON - 5000, 0, 9000), 98, 100)
+    assert PagePosition(98, NOON - 3000, 98) == second
+    assert 196 == second.depth
+    assert PagePosition(196) == second.in_whole_list == first.advance(page_times(NOON, 0, 9), 98, None)
+
+
+@pytest.mark.parametrize("times", [[], [NOON - 1, NOON], [NOON + 60_000, NOON]])
+def test_positions_that_no_time_can_bound(times: Sequence[int]) -> None:
+    """Without times, without an order, or if the bound would not be lower, the position is counted by skip."""
+    assert PagePosition(298, NOON, 7) == PagePosition(200, NOON, 7).advance(times, 98, 100)
+
+
+def test_a_bound_is_raised_until_the_whole_list_is_read() -> None:
+    """Raising a bound ends at the top of the list after a few steps."""
+    position, count = PagePosition(0, NOON, 500), 0
+    while not position.is_top:
+        position, count = position.raised(NOON - 1500), count + 1
+        assert position.before is None or position.before > NOON
+    assert count <= 9
+    assert PagePosition() == PagePosition(7).raised(NOON)
+
+
+@pytest.mark.parametrize(
+    ("position", "created", "expected"),
+    [
+        (PagePosition(400), NOON, PagePosition(0, NOON + 2000, 400)),
+        (PagePosition(400, NOON + 9000, 50), NOON, PagePosition(0, NOON + 2000, 450)),
+        (PagePosition(0, NOON, 50), NOON, PagePosition(50)),
+        (PagePosition(400, NOON + 2000, 50), NOON, PagePosition(450)),
+    ],
+)
+def test_ways_around_a_rejection(position: PagePosition, created: int, expected: PagePosition) -> None:
+    """A rejected skip is replaced by a bound, a rejected bound by skip."""
+    assert expected == position.avoid(BadRequest("400"), created, by_time=True)
+
+
+@pytest.mark.parametrize(
+    ("position", "created", "by_time"),
+    [
+        (PagePosition(400), NOON, False),
+        (PagePosition(400), 0, True),
+    ],
+)
+def test_no_way_around_a_rejection(position: PagePosition, created: int, *, by_time: bool) -> None:
+    """The error says how far the list can be read."""
+    with pytest.raises(BadRequest, match="400; logs below the newest 400 cannot be read"):
+        position.avoid(BadRequest("400"), created, by_time=by_time)
+    with pytest.raises(BadRequest, match=r"^400$"):
+        PagePosition().avoid(BadRequest("400"), created, by_time=by_time)
+
+
+def test_settings_of_a_running_list_may_change(world: World, start: Start) -> None:
+    """A filter that is ignored after it had worked costs no log."""
+    exporter = start(world, max_skip=25, max_page_size=20)
+    world.publish(300, over=2 * DAY)
+    exporter.api.before_request(
+        8, lambda: setattr(exporter.api, "quirks", replace(exporter.api.quirks, time_filter="ignored"))
+    )
+    exporter.poll()
+    check(exporter, world)

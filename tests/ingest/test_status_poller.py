@@ -1,0 +1,640 @@
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import httpx
+import pytest
+
+from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.quota import RateLimiter
+from late_exporter.errors import (
+    ApiUnavailable,
+    BadRequest,
+    Forbidden,
+    LateError,
+    RateLimited,
+    Unauthorized,
+)
+from late_exporter.feeds.status import STATUS_FEEDS
+from late_exporter.ingest.schedule import Runtime
+from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
+from late_exporter.ingest.status_publisher import StatusPublisher
+from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.registry import SeriesRegistry
+from late_exporter.model import IncCounter, Increment, LatestValue, Series, SeriesValue
+from late_exporter.status import AccountStatus
+from tests.support.client import QueryParams
+from tests.support.clock import HOUR, MINUTE, SleepingClock
+from tests.support.exposition import FakeExposition
+from tests.support.loggers import RecordingLogger
+from tests.support.status_api import (
+    ACCOUNT,
+    BILLING,
+    HEALTH,
+    SECONDS,
+    SECRETS,
+    WEBHOOK,
+    Document,
+    StatusApi,
+    encode,
+    post_list,
+)
+
+UP = "late_exporter_status_feed_up"
+LAST_REFRESH = "late_exporter_status_feed_last_refresh_timestamp_seconds"
+DISABLED = "late_exporter_status_feed_disabled"
+OVERFLOW = "late_exporter_label_overflow_total"
+INFO = "late_account_info"
+CONNECTED = "late_account_connected"
+DEFAULTS = {"posts": 300.0, "accounts": 300.0, "cooldowns": 300.0, "webhooks": 600.0, "billing": 3600.0}
+
+
+class StatusHarness:
+    """Status pollers of one key over a fake API, each of its own workspace, in an event loop.
+
+    Attributes:
+        saved: Increments that were handed over for saving.
+    """
+
+    def __init__(
+        self,
+        *workspaces: str,
+        api: StatusApi | None = None,
+        intervals: Mapping[str, float] = DEFAULTS,
+        max_accounts: int = 500,
+        random: float = 0.0,
+        profile_id: str = "",
+    ) -> None:
+        names = workspaces or ("acme",)
+        self.clock = SleepingClock(SECONDS)
+        self.api = api or StatusApi()
+        self.logger = RecordingLogger()
+        self.exposition = FakeExposition()
+        self.registry = SeriesRegistry(CATALOGUE, self.exposition)
+        self.saved: list[Increment] = []
+        self.config = StatusConfig(
+            intervals=dict(intervals), max_accounts=max_accounts, key_users=len(names), profile_id=profile_id
+        )
+        limiter = LabelLimiter(CATALOGUE, max_accounts=max_accounts)
+        self.pace = StatusPace()
+        self.times: list[float] = []
+        self.api.before_request = lambda: self.times.append(self.clock.elapsed)
+        for name in names:
+            self.registry.add_workspace(name, frozenset({"publishing", "connections"}))
+        self.pollers = {
+            name: StatusPoller(
+                name,
+                StatusPublisher(name, label_limiter=limiter, registry=self.registry, defer=self.saved.extend),
+                client=self.api,
+                config=self.config,
+                pace=self.pace,
+                runtime=Runtime(
+                    clock=self.clock.time,
+                    monotonic=self.clock.monotonic,
+                    sleep=self.clock.sleep,
+                    random=lambda: random,
+                ),
+                logger=self.logger,
+            )
+            for name in names
+        }
+        self.poller = self.pollers[names[0]]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the loops of all pollers."""
+        loops = [loop for poller in self.pollers.values() for loop in (poller.run(), poller.expire())]
+        tasks = [asyncio.ensure_future(loop) for loop in loops]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    async def run_until(self, moment: float) -> None:
+        """Run the loops until a monotonic time."""
+        async with self.running():
+            await self.clock.reach(moment)
+
+    def families(self, workspace: str = "acme") -> set[str]:
+        """Return the names of the families with series, but those about the feeds."""
+        return {
+            family
+            for family, labels in self.exposition.values
+            if labels[0] == workspace and not family.startswith("late_exporter")
+        }
+
+    def value(self, family: str, *labels: str, workspace: str = "acme") -> object:
+        return self.exposition.values.get((family, (workspace, *labels)))
+
+    def ups(self, workspace: str = "acme") -> dict[str, object]:
+        """Return the exposed health of the feeds."""
+        values = self.exposition.values.items()
+        return {labels[1]: value for (family, labels), value in values if (family, labels[0]) == (UP, workspace)}
+
+    def disabled(self) -> set[tuple[str, ...]]:
+        """Return the feeds that are switched off, with the reason."""
+        return {labels[1:] for family, labels in self.exposition.values if family == DISABLED}
+
+    def logs(self, event: str) -> list[dict[str, Any]]:
+        """Return the fields of the log messages of an event, above debug."""
+        return [fields for level, name, fields in self.logger.records if name == event and level != "debug"]
+
+
+@pytest.fixture
+def harness() -> StatusHarness:
+    return StatusHarness()
+
+
+async def test_all_feeds_are_shown(harness: StatusHarness) -> None:
+    """The first refresh of every feed happens at once, and fills its families."""
+    await harness.run_until(1)
+    assert dict.fromkeys(DEFAULTS, 1) == harness.ups()
+    assert 1 == harness.value("late_posts", "scheduled")
+    assert SECONDS == harness.value("late_posts_oldest_scheduled_timestamp_seconds")
+    assert 1 == harness.value("late_account_health", "instagram", "acc1", "warning")
+    assert 1 == harness.value(INFO, "instagram", "acc1", "acme")
+    assert SECONDS == harness.value("late_account_cooldown_until_timestamp_seconds", "instagram", "acc1")
+    assert 3 == harness.value("late_webhook_consecutive_failures", "orders")
+    assert 1 == harness.value("late_workspace_active")
+    assert 0.25 == harness.value("late_workspace_spend_ratio", "x")
+    assert set() == harness.disabled()
+    assert [] == harness.logger.above_debug
+
+
+@pytest.mark.parametrize("random", [0.0, 1.0])
+@pytest.mark.parametrize("accounts", [1, 500])
+async def test_two_requests_a_minute_at_default_intervals(random: float, accounts: int) -> None:
+    """An hour takes at most 120 requests, whatever the number of accounts, and every feed is read in time."""
+    harness = StatusHarness(random=random)
+    harness.api.documents["/v1/accounts"] = account_pages(accounts)
+    await harness.run_until(HOUR - 1)
+    assert 85 <= len(harness.times) <= 120
+    posts = harness.api.paths["/v1/posts"]
+    assert 6 * HOUR / 330 - 6 <= posts <= 6 * HOUR / 300
+    assert 11 <= harness.api.paths["/v1/accounts/health"] <= 12
+    assert 1 == harness.api.paths["/v1/billing"]
+    assert harness.value("late_posts", "draft") is not None
+
+
+@pytest.mark.parametrize("failure", [ApiUnavailable("500: oops", status=500), RateLimited("429", until=0.0)])
+async def test_failing_feeds_take_no_more_requests(failure: LateError) -> None:
+    """An API that fails every request is not asked more often than a healthy one."""
+    harness = StatusHarness()
+    harness.api.documents = dict.fromkeys(harness.api.documents, failure)
+    await harness.run_until(HOUR)
+    assert 50 <= len(harness.times) <= 70
+    assert 5 == len(harness.logs("status feed failed"))
+
+
+@pytest.mark.parametrize("workspaces", [2, 10])
+async def test_workspaces_with_one_key_share_its_requests(workspaces: int) -> None:
+    """Two requests per minute hold per key, not per workspace, and no series goes stale for it."""
+    harness = StatusHarness(*(f"w{number}" for number in range(workspaces)))
+    async with harness.running():
+        await harness.clock.reach(HOUR)
+        first_hour = len(harness.times)
+        for minute in range(1, 121):
+            await harness.clock.reach(HOUR + minute * MINUTE)
+            for name in harness.pollers:
+                assert "late_posts" in harness.families(name), minute
+    # All feeds are refreshed at once at the start.
+    assert first_hour <= 120 + 10 * workspaces
+    assert 150 <= len(harness.times) - first_hour <= 240
+
+
+@pytest.mark.parametrize(("rate_limit", "per_minute"), [(10, 1), (60, 3), (600, 30)])
+async def test_no_minute_takes_more_than_a_twentieth_of_the_limit(rate_limit: int, per_minute: int) -> None:
+    """Whatever the intervals and the number of workspaces, a minute has few requests, and no series goes stale."""
+    intervals = dict.fromkeys(DEFAULTS, 30.0)
+    harness = StatusHarness("a", "b", api=StatusApi(rate_limit=rate_limit), intervals=intervals)
+    await harness.run_until(HOUR)
+    times = harness.times
+    assert all(times[index] - times[index - per_minute] >= MINUTE for index in range(per_minute, len(times)))
+    assert dict.fromkeys(DEFAULTS, 1) == harness.ups("a")
+    # Deterministic intervals leave no feed behind.
+    assert {"late_posts", INFO, "late_workspace_active"} <= harness.families("a") & harness.families("b")
+
+
+async def test_polls_of_logs_do_not_wait_for_status_feeds() -> None:
+    """With the smallest limit and half of it as share, no poll waits for a status feed."""
+    harness = StatusHarness("a", "b", intervals=dict.fromkeys(DEFAULTS, 30.0))
+    api, clock = StatusApi(), harness.clock
+    times: deque[float] = deque()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        times.append(clock.elapsed)
+        while times[0] <= clock.elapsed - MINUTE:
+            times.popleft()
+        reset = clock.now + times[0] + MINUTE - clock.elapsed
+        headers = {
+            "X-RateLimit-Limit": "60",
+            "X-RateLimit-Remaining": str(60 - len(times)),
+            "X-RateLimit-Reset": str(math.ceil(reset)),
+        }
+        path = request.url.path
+        document = {"logs": []} if path.endswith("/logs") else api.document(path, dict(request.url.params))
+        return httpx.Response(200, headers=headers, stream=httpx.ByteStream(encode(document)))
+
+    waits = []
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        limiter = RateLimiter(0.5, monotonic=clock.monotonic, sleep=clock.sleep)
+        client = LateClient(
+            http,
+            base_url="http://127.0.0.1",
+            key=ApiKey("key"),
+            rate_limiter=limiter,
+            timeout=30.0,
+            clock=clock.time,
+            monotonic=clock.monotonic,
+        )
+
+        async def poll() -> None:
+            while True:
+                start = clock.elapsed
+                for _ in range(4):
+                    await client.get("/logs", {}, path_template="/logs")
+                waits.append(clock.elapsed - start)
+                await clock.sleep(15)
+
+        for poller in harness.pollers.values():
+            poller.reconfigure(client, harness.config, harness.pace)
+        polls = asyncio.ensure_future(poll())
+        await harness.run_until(HOUR)
+        polls.cancel()
+    requests, _ = client.pop_request_log()
+    assert 100 < sum(request.path_template != "/logs" for request in requests) <= 3 * 60
+    assert 200 < len(waits)
+    assert {0.0} == set(waits)
+
+
+async def test_feeds_take_turns() -> None:
+    """The first values of every feed do not wait for all pages of another one."""
+    harness = StatusHarness(api=StatusApi(rate_limit=60))
+    harness.api.documents["/v1/accounts"] = account_pages(500)
+    await harness.run_until(2.5 * MINUTE)
+    assert set(harness.api.documents) == {request.path for request in harness.api.requests[:5]}
+    assert {"accounts", "webhooks", "billing"} <= set(harness.ups())
+
+
+def account_pages(count: int) -> Callable[[QueryParams], Document]:
+    """Return the pages of a list of accounts in cooldown."""
+
+    def respond(params: QueryParams) -> Document:
+        page, limit = int(params["page"]), int(params["limit"])
+        rows = [{**ACCOUNT, "_id": f"acc{number}"} for number in range(count)][(page - 1) * limit : page * limit]
+        return {"accounts": rows, "pagination": {"pages": -(-count // limit)}}
+
+    return respond
+
+
+FORBIDDEN = Forbidden(
+    "403: the API key lacks a right: grant the key the group accounts", required_group="accounts", status=403
+)
+
+
+async def test_a_forbidden_feed_is_switched_off(harness: StatusHarness) -> None:
+    """A 403 switches off one feed with one log message that says why; it is tried again after an hour."""
+    harness.api.documents["/v1/accounts/health"] = FORBIDDEN
+    async with harness.running():
+        await harness.clock.reach(HOUR - 1)
+        assert 1 == harness.api.paths["/v1/accounts/health"]
+        assert {("accounts", "forbidden")} == harness.disabled()
+        assert {**dict.fromkeys(DEFAULTS, 1), "accounts": 0} == harness.ups()
+        assert "late_account_health" not in harness.families()
+        assert "late_account_cooldown_until_timestamp_seconds" in harness.families()
+        (message,) = harness.logs("status feed switched off")
+        assert "accounts" == message["status_feed"]
+        assert "grant the key the group accounts" in message["error"]
+        assert ["accounts"] == [feed.name for feed in harness.poller.health.feeds if feed.disabled_reason]
+
+        await harness.clock.reach(2 * HOUR - 1)
+        assert 2 == harness.api.paths["/v1/accounts/health"]
+        assert 1 == len(harness.logs("status feed switched off"))
+
+        harness.api.documents["/v1/accounts/health"] = {"accounts": [HEALTH]}
+        await harness.clock.reach(2 * HOUR + 1)
+        assert set() == harness.disabled()
+        assert 1 == harness.ups()["accounts"]
+        assert "late_account_health" in harness.families()
+        assert [{"status_feed": "accounts"}] == harness.logs("status feed recovered")
+
+
+async def test_a_missing_feed_is_switched_off(harness: StatusHarness) -> None:
+    """A 404 switches off one feed as well, also if it was there before, and its series vanish at once."""
+    async with harness.running():
+        await harness.clock.reach(1)
+        assert {"late_workspace_active", "late_workspace_spend_ratio"} <= harness.families()
+        harness.api.documents["/v1/billing"] = None
+        await harness.clock.reach(HOUR + 1)
+        assert {("billing", "not_found")} == harness.disabled()
+        assert 0 == harness.ups()["billing"]
+        assert not {"late_workspace_active", "late_workspace_spend_ratio"} & harness.families()
+        (message,) = harness.logs("status feed switched off")
+        assert "404: the API has no /v1/billing" == message["error"]
+
+
+async def test_the_reason_can_change(harness: StatusHarness) -> None:
+    """A feed that is switched off for another reason shows only the new one."""
+    harness.api.documents["/v1/billing"] = None
+    async with harness.running():
+        await harness.clock.reach(1)
+        harness.api.documents["/v1/billing"] = FORBIDDEN
+        await harness.clock.reach(HOUR + 1)
+        assert {("billing", "forbidden")} == harness.disabled()
+        harness.api.documents["/v1/billing"] = ApiUnavailable("500: oops", status=500)
+        await harness.clock.reach(2 * HOUR + 1)
+        assert set() == harness.disabled()
+        assert 0 == harness.ups()["billing"]
+
+
+async def test_a_rejected_status_does_not_switch_off_posts(harness: StatusHarness) -> None:
+    """A status that the filter rejects is left out, logged once, and tried again after an hour."""
+    error = BadRequest("400: bad value", status=400)
+    harness.api.documents["/v1/posts"] = lambda params: (
+        error if params["status"] in ("publishing", "partial") else post_list(str(params["status"]))
+    )
+    await harness.run_until(1)
+    assert 1 == harness.ups()["posts"]
+    assert {"draft", "scheduled", "published", "failed"} == {
+        labels[1] for family, labels in harness.exposition.values if family == "late_posts"
+    }
+    await harness.run_until(3 * HOUR - 1)
+    rejections = [request for request in harness.api.requests if request.status in ("publishing", "partial")]
+    assert 2 * 3 == len(rejections)
+    assert [{"status_feed": "posts", "values": ["partial", "publishing"]}] == harness.logs("filter not supported")
+    assert [] == harness.logs("status feed failed")
+
+
+async def test_stale_series_are_removed(harness: StatusHarness) -> None:
+    """A feed that fails keeps its series for three intervals; then nothing stale is shown."""
+    async with harness.running():
+        await harness.clock.reach(1)
+        harness.api.documents["/v1/posts"] = ApiUnavailable("500: oops", status=500)
+        await harness.clock.reach(14 * MINUTE)
+        assert 0 == harness.ups()["posts"]
+        assert 1 == harness.value("late_posts", "scheduled")
+        await harness.clock.reach(16 * MINUTE)
+        assert "late_posts" not in harness.families()
+        assert "late_account_health" in harness.families()
+        assert 0 == harness.ups()["posts"]
+        harness.api.documents["/v1/posts"] = lambda params: post_list(str(params["status"]), 9)
+        await harness.clock.reach(21 * MINUTE)
+        assert 9 == harness.value("late_posts", "scheduled")
+        assert 1 == harness.ups()["posts"]
+
+
+async def test_the_time_of_the_last_refresh_is_shown(harness: StatusHarness) -> None:
+    """The time of the last successful refresh stays while a feed fails, and tells how old its series are."""
+    async with harness.running():
+        await harness.clock.reach(6 * MINUTE)
+        assert SECONDS + 5 * MINUTE == harness.value(LAST_REFRESH, "posts")
+        assert SECONDS == harness.value(LAST_REFRESH, "webhooks")
+        harness.api.documents["/v1/posts"] = ApiUnavailable("500: oops", status=500)
+        await harness.clock.reach(14 * MINUTE)
+        assert 0 == harness.ups()["posts"]
+        assert SECONDS + 5 * MINUTE == harness.value(LAST_REFRESH, "posts")
+
+
+async def test_stale_series_are_removed_while_a_request_waits(harness: StatusHarness) -> None:
+    """Series go stale in time even if a request waits for the end of a rate limit."""
+    async with harness.running():
+        await harness.clock.reach(1)
+        blocked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def wait(_path: str, _params: QueryParams) -> None:
+            await blocked
+
+        harness.api.handler = wait
+        await harness.clock.reach(14 * MINUTE)
+        assert {"late_posts", "late_account_health", "late_webhook_active"} <= harness.families()
+        await harness.clock.reach(16 * MINUTE)
+        assert {"late_webhook_active", "late_webhook_consecutive_failures"} <= harness.families()
+        assert not {"late_posts", "late_account_health", INFO} & harness.families()
+        assert 0 == harness.ups()["accounts"]
+        await harness.clock.reach(4 * HOUR)
+        assert set() == harness.families()
+
+
+async def test_a_failed_request_changes_nothing_of_its_feed(harness: StatusHarness) -> None:
+    """Gauges are replaced as a whole: a refresh that fails at its last request shows none of its values."""
+    async with harness.running():
+        await harness.clock.reach(1)
+        error = ApiUnavailable("500: oops", status=500)
+        harness.api.documents["/v1/posts"] = lambda params: (
+            error if params["status"] == "draft" else post_list(str(params["status"]), 99)
+        )
+        await harness.clock.reach(5 * MINUTE + 1)
+        assert {1} == {value for (family, _), value in harness.exposition.values.items() if family == "late_posts"}
+
+
+async def test_what_disappears_loses_its_series(harness: StatusHarness) -> None:
+    """An account or webhook that is no longer listed, and a status that has changed, leave no series behind."""
+    async with harness.running():
+        await harness.clock.reach(1)
+        harness.api.documents["/v1/accounts/health"] = {"accounts": [{**HEALTH, "accountId": "b", "status": "error"}]}
+        harness.api.documents["/v1/webhooks/settings"] = {"webhooks": []}
+        await harness.clock.reach(11 * MINUTE)
+        accounts = {
+            labels[1:]
+            for family, labels in harness.exposition.values
+            if family in ("late_account_health", "late_account_can_post")
+        }
+        assert {("instagram", "b", "error"), ("instagram", "b")} == accounts
+        assert not any(family.startswith("late_webhook") for family in harness.families())
+
+
+async def test_accounts_beyond_the_limit() -> None:
+    """Accounts beyond the limit have no series, and each of their gauges counts as overflow."""
+    harness = StatusHarness(max_accounts=2)
+    rows = [{**HEALTH, "accountId": f"acc{number}"} for number in range(5)]
+    harness.api.documents["/v1/accounts/health"] = {"accounts": rows}
+    await harness.run_until(1)
+    accounts = {labels[2] for family, labels in harness.exposition.values if family == "late_account_health"}
+    assert {"acc0", "acc1"} == accounts
+    overflow = [increment for increment in harness.saved if isinstance(increment, IncCounter)]
+    assert 3 * 6 == len(overflow) == len(harness.saved)
+    assert {(OVERFLOW, "account_id")} == {(increment.family, increment.labels[2]) for increment in overflow}
+
+
+async def test_without_accounts_their_feeds_are_not_read() -> None:
+    harness = StatusHarness(max_accounts=0)
+    await harness.run_until(2 * HOUR)
+    assert {"/v1/posts", "/v1/webhooks/settings", "/v1/billing"} == set(harness.api.paths)
+    assert {"posts", "webhooks", "billing"} == set(harness.ups())
+
+
+async def test_only_the_configured_feeds_are_read() -> None:
+    harness = StatusHarness(intervals={"webhooks": 60.0})
+    await harness.run_until(HOUR - 1)
+    assert {"/v1/webhooks/settings": 60} == dict(harness.api.paths)
+    assert {"webhooks": 1} == harness.ups()
+
+
+async def test_no_feeds() -> None:
+    """Without status feeds both loops end at once."""
+    harness = StatusHarness(intervals={})
+    async with asyncio.timeout(5):
+        await harness.poller.run()
+        await harness.poller.expire()
+        await harness.poller.refresh()
+    assert [] == harness.api.requests
+
+
+async def test_a_profile_limits_posts_and_accounts() -> None:
+    """A workspace of one profile reads only its posts and accounts; other endpoints get no unknown parameter."""
+    harness = StatusHarness(profile_id="p1")
+    await harness.run_until(1)
+    profiles = {request.path: request.params.get("profileId") for request in harness.api.requests}
+    assert {
+        "/v1/posts": "p1",
+        "/v1/accounts/health": "p1",
+        "/v1/accounts": "p1",
+        "/v1/webhooks/settings": None,
+        "/v1/billing": None,
+    } == profiles
+
+
+async def test_a_new_key_is_tried_at_once(harness: StatusHarness) -> None:
+    """Feeds that a key must not read are tried again with another key, without waiting for an hour."""
+    harness.api.documents["/v1/billing"] = FORBIDDEN
+    harness.api.documents["/v1/webhooks/settings"] = Unauthorized("401: rejected", status=401)
+    async with harness.running():
+        await harness.clock.reach(1)
+        harness.api.documents |= {"/v1/billing": BILLING, "/v1/webhooks/settings": {"webhooks": [WEBHOOK]}}
+        harness.api.key_reload_count += 1
+        await harness.clock.reach(6 * MINUTE)
+    assert dict.fromkeys(DEFAULTS, 1) == harness.ups()
+    assert set() == harness.disabled()
+
+
+async def test_other_settings() -> None:
+    """A feed that is no longer configured leaves nothing behind; all others are read at once."""
+    harness = StatusHarness(intervals={"posts": 300.0, "billing": 3600.0, "webhooks": 600.0})
+    harness.api.documents["/v1/billing"] = FORBIDDEN
+    await harness.run_until(1)
+    harness.api.documents["/v1/billing"] = BILLING
+    config = StatusConfig(intervals={"accounts": 300.0, "billing": 3600.0, "webhooks": 60.0})
+    harness.poller.reconfigure(harness.api, config, harness.pace)
+    assert {"billing", "webhooks"} == set(harness.ups())
+    assert "late_posts" not in harness.families()
+    await harness.run_until(2)
+    assert {"accounts": 1, "billing": 1, "webhooks": 1} == harness.ups()
+    assert set() == harness.disabled()
+    posts, webhooks = harness.api.paths["/v1/posts"], harness.api.paths["/v1/webhooks/settings"]
+    assert (6, 2) == (posts, webhooks)
+    await harness.run_until(10 * MINUTE)
+    assert posts == harness.api.paths["/v1/posts"]
+    assert webhooks + 9 == harness.api.paths["/v1/webhooks/settings"]
+
+
+async def test_a_refresh_that_is_interrupted_starts_again(harness: StatusHarness) -> None:
+    """A reload in the middle of a refresh loses neither the feed nor shows half of it."""
+    blocked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    respond = harness.api.handler
+
+    async def wait(path: str, params: QueryParams) -> None:
+        if path == "/v1/posts" and params["status"] == "failed":
+            await blocked
+
+    assert respond is not None
+    harness.api.handler = lambda path, params: (
+        wait(path, params) if (path, params.get("status")) == ("/v1/posts", "failed") else respond(path, params)
+    )
+    await harness.run_until(1)
+    assert "late_posts" not in harness.families()
+    harness.api.handler = respond
+    harness.poller.reconfigure(harness.api, harness.config, harness.pace)
+    await harness.run_until(2)
+    assert 1 == harness.value("late_posts", "draft")
+
+
+async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) -> None:
+    """The account feed wins over logs for the accounts it lists; when it is stale, the values of logs come back."""
+    log_values: dict[Series, SeriesValue] = {
+        (INFO, ("acme", "instagram", account)): SeriesValue(LatestValue(1, f"old-{account}"), 0.0)
+        for account in ("acc1", "gone")
+    }
+    log_values[CONNECTED, ("acme", "instagram", "acc1")] = SeriesValue(LatestValue(1, 0), 0.0)
+    harness.registry.restore(log_values, {"acme": ["publishing", "connections"]})
+
+    def names() -> set[str]:
+        return {labels[-1] for family, labels in harness.exposition.values if family == INFO}
+
+    assert {"old-acc1", "old-gone"} == names()
+    async with harness.running():
+        await harness.clock.reach(1)
+        assert {"acme", "old-gone"} == names()
+        assert 1 == harness.value(CONNECTED, "instagram", "acc1")
+        harness.registry.update({(INFO, ("acme", "instagram", "acc1")): SeriesValue(LatestValue(2, "new"), 0.0)})
+        assert {"acme", "old-gone"} == names()
+        harness.api.documents["/v1/accounts/health"] = ApiUnavailable("500: oops", status=500)
+        await harness.clock.reach(16 * MINUTE)
+        assert {"new", "old-gone"} == names()
+        assert 0 == harness.value(CONNECTED, "instagram", "acc1")
+
+
+async def test_the_summary_for_the_status_page(harness: StatusHarness) -> None:
+    """The status page learns what needs attention; a post is overdue as of the refresh, after some minutes of grace."""
+    harness.api.documents["/v1/accounts/health"] = {"accounts": [{**HEALTH, "needsReconnect": True}]}
+    harness.api.documents["/v1/webhooks/settings"] = {"webhooks": [{**WEBHOOK, "isActive": False}]}
+    harness.api.documents["/v1/billing"] = {"status": {"hasAccess": True, "suspended": True}}
+    async with harness.running():
+        await harness.clock.reach(4 * MINUTE)
+        status = harness.poller.health
+        account = AccountStatus(platform="instagram", account_id="acc1", username="acme")
+        assert (account,) == status.disconnected_accounts
+        assert (("acc1", "acme", SECONDS),) == tuple(
+            (cooldown.account_id, cooldown.username, cooldown.cooldown_until) for cooldown in status.cooldowns
+        )
+        assert (("orders",), False) == (status.inactive_webhooks, status.is_active)
+        assert status.oldest_overdue_post is None
+        await harness.clock.reach(11 * MINUTE)
+        assert SECONDS == harness.poller.health.oldest_overdue_post
+
+
+@pytest.mark.parametrize(
+    "failure", [None, FORBIDDEN, ApiUnavailable("500: oops", status=500), BadRequest("400: no", status=400)]
+)
+async def test_one_refresh(harness: StatusHarness, failure: LateError | None) -> None:
+    """A single refresh reads every feed once, without waiting, and no failure of one keeps it from the others."""
+    harness.api.documents["/v1/accounts"] = failure
+    await harness.poller.refresh()
+    assert {**dict.fromkeys(DEFAULTS, 1), "cooldowns": 0} == harness.ups()
+    assert 10 == len(harness.api.requests)
+    assert 0 == harness.clock.elapsed
+
+
+async def test_one_refresh_of_an_api_that_does_not_respond(harness: StatusHarness) -> None:
+    """Without any response, one timeout is enough."""
+    harness.api.documents = dict.fromkeys(harness.api.documents, ApiUnavailable("no response within 30 s"))
+    await harness.poller.refresh()
+    assert 1 == len(harness.api.requests)
+
+
+async def test_no_secret_of_a_webhook_is_shown_or_logged(harness: StatusHarness) -> None:
+    """Address, secret and headers of webhooks reach neither metrics nor logs nor the status page."""
+    async with harness.running():
+        for body in ({"webhooks": [WEBHOOK]}, {"webhooks": WEBHOOK}, [WEBHOOK], str(WEBHOOK)):
+            harness.api.documents["/v1/webhooks/settings"] = body
+            await harness.clock.reach(harness.clock.elapsed + 11 * MINUTE)
+            harness.exposition.publish()
+            shown = harness.exposition.get_body(None, None).body.decode()
+            text = f"{shown} {harness.logger.records} {harness.poller.health}"
+            assert "accounts" in text
+            assert not any(secret in text for secret in SECRETS)
+
+
+def test_the_defaults_fit_two_requests_a_minute() -> None:
+    """The sum of all feeds at default intervals, with some hundred accounts, is within the promise."""
+    assert 1.9 < StatusConfig(intervals=DEFAULTS).requests_per_minute <= 2
+    assert set(DEFAULTS) == set(STATUS_FEEDS)

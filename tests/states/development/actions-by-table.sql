@@ -1,0 +1,174 @@
+PRAGMA application_id = 1281455205;
+PRAGMA user_version = 4;
+BEGIN TRANSACTION;
+CREATE TABLE "logs_per_minute" (
+        scope INTEGER NOT NULL,
+        minute INTEGER NOT NULL,
+        logs INTEGER NOT NULL,
+        PRIMARY KEY (scope, minute)
+    ) WITHOUT ROWID;
+INSERT INTO "logs_per_minute" VALUES(1,29926126,1);
+INSERT INTO "logs_per_minute" VALUES(1,29926186,1);
+INSERT INTO "logs_per_minute" VALUES(1,29926246,1);
+INSERT INTO "logs_per_minute" VALUES(1,29926306,1);
+INSERT INTO "logs_per_minute" VALUES(1,29926366,1);
+INSERT INTO "logs_per_minute" VALUES(1,29926426,1);
+INSERT INTO "logs_per_minute" VALUES(1,29926486,1);
+INSERT INTO "logs_per_minute" VALUES(1,29926546,3);
+INSERT INTO "logs_per_minute" VALUES(1,29926606,1);
+INSERT INTO "logs_per_minute" VALUES(1,29926636,1);
+INSERT INTO "logs_per_minute" VALUES(2,29926666,4);
+CREATE TABLE "observation" (
+        scope INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        status TEXT NOT NULL,
+        created INTEGER, fingerprint TEXT, status_fingerprint TEXT,
+        PRIMARY KEY (scope, key, status)
+    ) WITHOUT ROWID;
+INSERT INTO "observation" VALUES(1,'1795567600000-d8cec45fada8=d7b3fb8d4965.0','success',1795567600000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795571200000-405c4188ca2e=0733bb40b1e7.0','success',1795571200000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795574800000-df525e5a0463=e91c26b7848c.0','failed',1795574800000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795578400000-72a75bf8cbf8=aeafafc203c4.0','unknown',1795578400000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795582000000-0d92148444b4=83540ea1eff8.0','unknown',1795582000000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795585600000-8c6706236ff8=c97d3bf7cd6c.0','unknown',1795585600000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795589200000-3912bc02a01a=0d307031902d.0','success',1795589200000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795592800000-405c4188ca2e=cd083e17a964.0','success',1795592800000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795592800000-d8cec45fada8=b04fdb684825.0','success',1795592800000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795592800000-e41ed0e3a3d8=8afe777516f0.0','success',1795592800000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795596400000-f9a1806ee61d=94892cd3de40.0','pending',1795596400000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795598200000-5d6bb873e466=1654775cb4f5.0','pending',1795598200000,NULL,NULL);
+INSERT INTO "observation" VALUES(2,'1795600001000-179adf595b2d=c6736748eb42.0','connect_success',1795600001000,NULL,NULL);
+INSERT INTO "observation" VALUES(2,'1795600002000-336d344d6af1=31cd91c944ad.0','account.token_expired',1795600002000,NULL,NULL);
+INSERT INTO "observation" VALUES(2,'1795600003000-1b231b518d23=13dbf6fcbb39.0','account.reauthorized',1795600003000,NULL,NULL);
+INSERT INTO "observation" VALUES(2,'1795600004000-03293cedea22=f8152861c1a4.0','account.oauth',1795600004000,NULL,NULL);
+CREATE TABLE pending (
+        scope INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        platform TEXT NOT NULL,
+        action TEXT NOT NULL,
+        post_id TEXT,
+        PRIMARY KEY (scope, key)
+    ) WITHOUT ROWID;
+INSERT INTO "pending" VALUES(1,'1795596400000-f9a1806ee61d=94892cd3de40.0',1795596400000,'instagram','post.platform.publishing',NULL);
+INSERT INTO "pending" VALUES(1,'1795598200000-5d6bb873e466=1654775cb4f5.0',1795598200000,'instagram','post.platform.publish',NULL);
+CREATE TABLE scope (
+        id INTEGER PRIMARY KEY,
+        workspace TEXT NOT NULL,
+        feed TEXT NOT NULL,
+        coverage BLOB,
+        logs INTEGER NOT NULL DEFAULT 0, observations INTEGER NOT NULL DEFAULT 0, pruned INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (workspace, feed)
+    );
+INSERT INTO "scope" VALUES(1,'default','publishing',X'7B22686F72697A6F6E223A313739343939353230343030302C227374617274223A313739343939353230343030302C22636865636B6564223A313739353630303033343030302C2268656164223A7B2263726561746564223A313739353538393230303030302C226B6579223A22313739353538393230303030302D3339313262633032613031613D3064333037303331393032642E30227D2C2267617073223A5B5D2C2273796E636564223A747275652C2273686F776E223A313739353630303030343030302C2267656E65726174696F6E223A227A65726E696F227D',12,12,0);
+INSERT INTO "scope" VALUES(2,'default','connections',X'7B22686F72697A6F6E223A313739343939353230343030302C227374617274223A313739343939353230343030302C22636865636B6564223A313739353630303033343030302C2268656164223A7B2263726561746564223A313739353630303030333030302C226B6579223A22313739353630303030333030302D3162323331623531386432333D3133646266366663626233392E30227D2C2267617073223A5B5D2C2273796E636564223A747275652C2273686F776E223A313739353630303030343030302C2267656E65726174696F6E223A227A65726E696F227D',4,4,0);
+CREATE TABLE series (
+        family TEXT NOT NULL,
+        labels TEXT NOT NULL,
+        value BLOB NOT NULL,
+        created REAL NOT NULL,
+        PRIMARY KEY (family, labels)
+    ) WITHOUT ROWID
+    ;
+INSERT INTO "series" VALUES('late_account_connected','["default","instagram","acc1"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303030313030302C2276616C7565223A317D',1794995204.0);
+INSERT INTO "series" VALUES('late_account_consecutive_failures','["default","instagram","acc1"]',X'7B2274797065223A2273747265616B222C2273756363657373223A313739353539323830303030302C226661696C75726573223A5B5D2C22666F6C646564223A302C22666F6C6465645F756E74696C223A307D',1794995204.0);
+INSERT INTO "series" VALUES('late_account_info','["default","instagram","acc1"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539323830303030302C2276616C7565223A2240626165636B65726569227D',1794995204.0);
+INSERT INTO "series" VALUES('late_account_last_success_timestamp_seconds','["default","instagram","acc1"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539323830303030302C2276616C7565223A313739353539323830302E307D',1794995204.0);
+INSERT INTO "series" VALUES('late_account_logs_total','["default","instagram","acc1","success"]',X'32',1794995204.0);
+INSERT INTO "series" VALUES('late_connection_duration_seconds','["default","instagram","account.oauth"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C312C302C302C302C302C302C302C302C302C305D2C226D6963726F73223A3930303030307D',1794995204.0);
+INSERT INTO "series" VALUES('late_connection_duration_seconds','["default","instagram","account.reauthorized"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C312C302C302C302C302C302C302C302C302C305D2C226D6963726F73223A3930303030307D',1794995204.0);
+INSERT INTO "series" VALUES('late_connection_duration_seconds','["default","instagram","account.token_expired"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C312C302C302C302C302C302C302C302C302C305D2C226D6963726F73223A3930303030307D',1794995204.0);
+INSERT INTO "series" VALUES('late_connection_duration_seconds','["default","instagram","connect_success"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C312C302C302C302C302C302C302C302C302C305D2C226D6963726F73223A3930303030307D',1794995204.0);
+INSERT INTO "series" VALUES('late_connection_events_total','["default","instagram","account.oauth","oauth"]',X'31',1794995204.0);
+INSERT INTO "series" VALUES('late_connection_events_total','["default","instagram","account.reauthorized","oauth"]',X'31',1794995204.0);
+INSERT INTO "series" VALUES('late_connection_events_total','["default","instagram","account.token_expired","oauth"]',X'31',1794995204.0);
+INSERT INTO "series" VALUES('late_connection_events_total','["default","instagram","connect_success","oauth"]',X'31',1794995204.0);
+INSERT INTO "series" VALUES('late_connection_last_event_timestamp_seconds','["default","instagram","account.oauth"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303030343030302C2276616C7565223A313739353630303030342E307D',1794995204.0);
+INSERT INTO "series" VALUES('late_connection_last_event_timestamp_seconds','["default","instagram","account.reauthorized"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303030333030302C2276616C7565223A313739353630303030332E307D',1794995204.0);
+INSERT INTO "series" VALUES('late_connection_last_event_timestamp_seconds','["default","instagram","account.token_expired"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303030323030302C2276616C7565223A313739353630303030322E307D',1794995204.0);
+INSERT INTO "series" VALUES('late_connection_last_event_timestamp_seconds','["default","instagram","connect_success"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303030313030302C2276616C7565223A313739353630303030312E307D',1794995204.0);
+INSERT INTO "series" VALUES('late_exporter_api_request_duration_seconds','["default","/v1/logs"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E30352C302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E305D2C22636F756E7473223A5B342C302C302C302C302C302C302C302C302C305D2C226D6963726F73223A307D',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_api_requests_total','["default","/v1/logs","200"]',X'34',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_api_schema_drift_total','["default","connections","type","missing"]',X'34',1794995204.0);
+INSERT INTO "series" VALUES('late_exporter_api_schema_drift_total','["default","publishing","status","missing"]',X'33',1794995204.0);
+INSERT INTO "series" VALUES('late_exporter_api_schema_drift_total','["default","publishing","type","missing"]',X'3132',1794995204.0);
+INSERT INTO "series" VALUES('late_exporter_api_throttled_seconds_total','["default"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_entries_rejected_total','["default","connections","no_id"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_entries_rejected_total','["default","connections","not_an_object"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_entries_rejected_total','["default","publishing","no_id"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_entries_rejected_total','["default","publishing","not_an_object"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_last_successful_poll_timestamp_seconds','["default","connections"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303033343030302C2276616C7565223A313739353630303033342E307D',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_last_successful_poll_timestamp_seconds','["default","publishing"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303033343030302C2276616C7565223A313739353630303033342E307D',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","bad_payload"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","rate_limited"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","store_error"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","success"]',X'32',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","unauthorized"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","unavailable"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","bad_payload"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","rate_limited"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","store_error"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","success"]',X'32',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","unauthorized"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","unavailable"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_reconciled_logs_total','["default","connections"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_exporter_reconciled_logs_total','["default","publishing"]',X'30',1795600004.0);
+INSERT INTO "series" VALUES('late_publishing_attempts','["default","instagram","success"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B312E302C322E302C332E302C342E302C352E302C31302E305D2C22636F756E7473223A5B322C302C302C302C302C302C305D2C226D6963726F73223A323030303030307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","post-published","success"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C312C302C302C302C302C302C302C302C305D2C226D6963726F73223A313230303030307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","post.platform.deleted","success"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C312C302C302C302C302C302C302C302C305D2C226D6963726F73223A313230303030307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","post.platform.failed","unknown"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C312C302C302C302C302C302C302C302C305D2C226D6963726F73223A313230303030307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","post.platform.published","success"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C322C302C302C302C302C302C302C302C305D2C226D6963726F73223A323430303030307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","post.platform.rate_limited","unknown"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C312C302C302C302C302C302C302C302C305D2C226D6963726F73223A313230303030307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","postPlatformFailed","failed"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C312C302C302C302C302C302C302C302C305D2C226D6963726F73223A313230303030307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","publish","success"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C322C302C302C302C302C302C302C302C305D2C226D6963726F73223A323430303030307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","story.exploded.failed","unknown"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C312C302C302C302C302C302C302C302C305D2C226D6963726F73223A313230303030307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_failures_total','["default","instagram","postPlatformFailed","platform_rejected","403"]',X'31',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","post-published","success"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539323830303030302C2276616C7565223A313739353539323830302E307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","post.platform.deleted","success"]',X'7B2274797065223A2272656164696E67222C226174223A313739353538393230303030302C2276616C7565223A313739353538393230302E307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","post.platform.failed","unknown"]',X'7B2274797065223A2272656164696E67222C226174223A313739353537383430303030302C2276616C7565223A313739353537383430302E307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","post.platform.publish","pending"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539383230303030302C2276616C7565223A313739353539383230302E307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","post.platform.published","success"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539323830303030302C2276616C7565223A313739353539323830302E307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","post.platform.publishing","pending"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539363430303030302C2276616C7565223A313739353539363430302E307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","post.platform.rate_limited","unknown"]',X'7B2274797065223A2272656164696E67222C226174223A313739353538353630303030302C2276616C7565223A313739353538353630302E307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","postPlatformFailed","failed"]',X'7B2274797065223A2272656164696E67222C226174223A313739353537343830303030302C2276616C7565223A313739353537343830302E307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","publish","success"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539323830303030302C2276616C7565223A313739353539323830302E307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","story.exploded.failed","unknown"]',X'7B2274797065223A2272656164696E67222C226174223A313739353538323030303030302C2276616C7565223A313739353538323030302E307D',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","cancelled","failed"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","cancelled","pending"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","cancelled","skipped"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","cancelled","success"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","media_upload","failed"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","media_upload","pending"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","media_upload","skipped"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","media_upload","success"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","post-published","success"]',X'31',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","post.platform.deleted","success"]',X'31',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","post.platform.failed","unknown"]',X'31',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","post.platform.publish","pending"]',X'31',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","post.platform.published","success"]',X'32',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","post.platform.publishing","pending"]',X'31',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","post.platform.rate_limited","unknown"]',X'31',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","postPlatformFailed","failed"]',X'31',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","publish","failed"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","publish","pending"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","publish","skipped"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","publish","success"]',X'32',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","rate_limit_pause","failed"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","rate_limit_pause","pending"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","rate_limit_pause","skipped"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","rate_limit_pause","success"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","retry","failed"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","retry","pending"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","retry","skipped"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","retry","success"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","story.exploded.failed","unknown"]',X'31',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","token_refresh","failed"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","token_refresh","pending"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","token_refresh","skipped"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","token_refresh","success"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_rate_limit_pauses_total','["default","instagram"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_retries_total','["default","instagram","failed"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_retries_total','["default","instagram","pending"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_retries_total','["default","instagram","skipped"]',X'30',1794995204.0);
+INSERT INTO "series" VALUES('late_publishing_retries_total','["default","instagram","success"]',X'30',1794995204.0);
+COMMIT;
