@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from late_exporter import __version__
 
@@ -17,7 +17,23 @@ def main(
     argv: Sequence[str] | None = None, commands: Mapping[str, Callable[[CommandContext], int]] | None = None
 ) -> int:
     """Run a command and return its exit code; tests replace the arguments of the process and the commands."""
-    argv = sys.argv[1:] if argv is None else argv
+    _open_streams()
+    try:
+        return _run(sys.argv[1:] if argv is None else argv, commands)
+    except KeyboardInterrupt:  # before a command handles signals, or without handling them
+        return 1
+
+
+def _open_streams() -> None:
+    """Replace closed standard streams: a command that writes to standard output then fails with a clear error."""
+    streams: dict[str, TextIO | None] = vars(sys)
+    if streams["stdout"] is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
+    if streams["stderr"] is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
+def _run(argv: Sequence[str], commands: Mapping[str, Callable[[CommandContext], int]] | None) -> int:
     # Modules are imported only if they are needed: a shell waits for completion at every press of the tab key, and
     # the health check runs every few seconds.
     if "_LATE_EXPORTER_COMPLETE" in os.environ:
@@ -32,10 +48,14 @@ def main(
 
 
 def print_text(text: str) -> int:
-    """Print a text and return exit code 0; a closed pipe, as of head, is no failure."""
+    """Print a text and return the exit code; a closed pipe, as of head, is no failure."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as exc:
+        # Discard what is buffered, which Python would otherwise try to write again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(exc, BrokenPipeError):
+            sys.stderr.write(f"late-exporter: error: cannot write to standard output: {exc.strerror}\n")
+            return 1
     return 0

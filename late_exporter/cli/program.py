@@ -38,8 +38,6 @@ def run_program(argv: Sequence[str], commands: Mapping[str, CommandFunction] | N
         return _print_errors(exc.problems, ExitCode.USAGE)
     except LateError as exc:
         return _print_errors([str(exc)], ExitCode.FAILURE)
-    except KeyboardInterrupt:
-        return ExitCode.FAILURE
 
 
 def _run(argv: Sequence[str], commands: Mapping[str, CommandFunction] | None) -> int:

@@ -13,7 +13,7 @@ from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import quote
-from late_exporter.errors import ConfigError
+from late_exporter.errors import ConfigError, LateError
 from late_exporter.log import escape, redact
 
 
@@ -52,14 +52,30 @@ def selected_workspaces(context: CommandContext) -> Sequence[str]:
 
 
 def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> int:
-    """Run a command that writes to standard output; return its exit code, or the other one after a broken pipe."""
+    """Run a command that writes to standard output; return its exit code, or the other one after a broken pipe.
+
+    Raises:
+        LateError: Standard output cannot be written.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        return command()
+        exit_code = command()
+        sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return broken_pipe_code
+    except OSError as exc:
+        if exc.filename is not None:
+            raise
+        _discard_stdout()
+        raise LateError(f"cannot write to standard output: {exc.strerror}") from exc
+    return exit_code
+
+
+def _discard_stdout() -> None:
+    """Discard what is buffered, which Python would otherwise try to write again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_lines(lines: Iterable[str], exit_code: int) -> int:

@@ -34,16 +34,18 @@ from late_exporter.commands.logs import show_logs
 from late_exporter.commands.post import show_post
 from late_exporter.commands.state import manage_state
 from late_exporter.commands.textfile import require_textfile, write_textfile
+from late_exporter.config.environment import certificate_context, check_proxies
 from late_exporter.config.settings import CommandContext, Settings, SimulateSettings, Workspace
 from late_exporter.config.types import UnixPath
 from late_exporter.config.web import WebConfigWatcher
-from late_exporter.errors import LateError
+from late_exporter.errors import ConfigError, LateError
 from late_exporter.protocols import Logger, Offload
 from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, SimulatedWorld, create_simulator
 from late_exporter.store import open_store
 from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.app import Lifecycle, create_app
-from late_exporter.web.auth import AuthMiddleware, PasswordVerifier
+from late_exporter.web.auth import AuthMiddleware
+from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.server import bind_socket, serve, systemd_sockets
 
 DEMO_KEY = "sk_" + "0" * 64
@@ -57,7 +59,8 @@ Stop: TypeAlias = Callable[[], None]  # callback that stops the command
 def run(context: CommandContext) -> int:
     """Poll and serve until stopped, or poll once and print the metrics."""
     if context.flags.once:
-        return asyncio.run(_run_until_stopped(partial(_export_once, context.settings, _print)))
+        export = partial(_export_once, context.settings, _print)
+        return write_stdout(lambda: asyncio.run(_run_until_stopped(export)), broken_pipe_code=1)
     return asyncio.run(_run_until_stopped(partial(_export, context.settings, context.reload_settings)))
 
 
@@ -76,7 +79,8 @@ def textfile(context: CommandContext) -> int:
 
 
 def check(context: CommandContext) -> int:
-    return asyncio.run(check_all(context, _connect_workspaces(context.settings)))
+    checks = check_all(context, _connect_workspaces(context.settings))
+    return write_stdout(lambda: asyncio.run(checks), broken_pipe_code=1)
 
 
 def post(context: CommandContext) -> int:
@@ -274,14 +278,22 @@ class QuietLogger:
 
 
 def _http_client(settings: Settings) -> httpx.AsyncClient:
-    interval = settings.longest_poll_interval
-    return httpx.AsyncClient(
-        follow_redirects=False,
-        timeout=settings.api.timeout,
-        # Keep connections open between two polls.
-        limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api.timeout),
-        headers={"User-Agent": f"late-exporter/{__version__}"},
-    )
+    """Return the client of the API; raise ConfigError if variables of proxies or certificates are not usable."""
+    check_proxies()
+    verify, interval = certificate_context(), settings.longest_poll_interval
+    try:
+        return httpx.AsyncClient(
+            verify=verify,
+            follow_redirects=False,
+            timeout=settings.api.timeout,
+            # Keep connections open between two polls.
+            limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api.timeout),
+            headers={"User-Agent": f"late-exporter/{__version__}"},
+            # Plain http is for this machine only: a proxy would take the key to another one, unencrypted.
+            mounts={"http://": None},
+        )
+    except (ValueError, httpx.InvalidURL):
+        raise ConfigError("HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY: is not usable") from None
 
 
 def create_offload(executor: Executor) -> Offload:

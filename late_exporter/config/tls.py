@@ -52,6 +52,7 @@ VERSIONS = MappingProxyType(
 )
 Version: TypeAlias = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
 
+VERIFIED = ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
 NOT_VERIFIED = ("RequireAnyClientCert", "RequireClientCert")
 NO_CERTIFICATE = ("", "NoClientCert", "RequestClientCert")
 """Client authentication without a request for a certificate; an unverified one would prove nothing."""
@@ -107,12 +108,14 @@ class Tls(Section):
         return tuple(name for name in (self.cert_file, self.key_file, self.client_ca_file) if name)
 
     def warnings(self) -> Iterator[str]:
-        """Yield the options that have no effect."""
+        """Yield the options that have no effect, or a surprising one."""
         for option in ("cert", "key", "client_ca"):
             if getattr(self, option) and getattr(self, f"{option}_file"):
                 yield f"{option}: ignored, because {option}_file is set"
         if len(self.curve_preferences) > 1:
             yield "curve_preferences: ignored, because OpenSSL accepts only one; its defaults are used"
+        if self.client_auth_type in VERIFIED and not self.client_ca and not self.client_ca_file:
+            yield "client_auth_type: certificates of all authorities of this system are accepted; set client_ca_file"
         if self.client_auth_type == "RequestClientCert":
             yield "client_auth_type: ignored, because certificates that are not verified are not requested"
 
@@ -168,12 +171,20 @@ def _set_certificate(context: ssl.SSLContext, tls: Tls, folder: Path) -> None:
 def _set_clients(context: ssl.SSLContext, tls: Tls, folder: Path) -> None:
     kind, authority = tls.client_auth_type, tls.client_ca or tls.client_ca_file
     if kind in NOT_VERIFIED:
-        raise TlsError("client_auth_type", f"{kind} is not supported; use RequireAndVerifyClientCert")
+        raise TlsError(
+            "client_auth_type",
+            f"{kind} is not supported, because Python's TLS requests no certificate without verifying it; "
+            "use RequireAndVerifyClientCert",
+        )
     if tls.client_allowed_sans and kind != "RequireAndVerifyClientCert":
         raise TlsError("client_allowed_sans", "needs client_auth_type: RequireAndVerifyClientCert")
     if authority and kind in ("", "NoClientCert"):
         raise TlsError("client_auth_type", "must be set, because client_ca is set")
     if kind in NO_CERTIFICATE:
+        return
+    context.verify_mode = ssl.CERT_REQUIRED if kind == "RequireAndVerifyClientCert" else ssl.CERT_OPTIONAL
+    if not authority:
+        context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
         return
     with _file(tls, "client_ca", folder) as authorities:
         try:
@@ -182,7 +193,6 @@ def _set_clients(context: ssl.SSLContext, tls: Tls, folder: Path) -> None:
             raise TlsError(
                 _option_in_use(tls, "client_ca"), f"contains no readable certificate: {_reason(exc)}"
             ) from None
-    context.verify_mode = ssl.CERT_REQUIRED if kind == "RequireAndVerifyClientCert" else ssl.CERT_OPTIONAL
 
 
 def _option_in_use(tls: Tls, option: str) -> str:

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Self, TypeAlias
+from typing import Annotated, TypeAlias
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError
 
 from late_exporter.config.options import error_reason
 from late_exporter.config.tls import Tls, TlsError, create_context
@@ -56,7 +56,7 @@ class WebConfig:
         allowed_sans: Names of which a client certificate must contain one; empty to accept any certificate.
         users: The bcrypt hash of each user's password; empty to disable authentication.
         files: Files that the configuration was read from, with the stamp of each at that time.
-        warnings: Options that have no effect.
+        warnings: Options that have no effect, or a surprising one.
     """
 
     ssl_context: ssl.SSLContext | None = None
@@ -80,7 +80,7 @@ class WebConfigWatcher:
         self._config = config
         self._files = config.files
         for warning in config.warnings:
-            self._log.warning("web configuration option has no effect", remark=warning)
+            self._log.warning("questionable web configuration", remark=warning)
 
     def current(self) -> WebConfig:
         if any(_stamp(file) != stamp for file, stamp in self._files.items()):
@@ -175,12 +175,6 @@ class _RateLimit(Section):
     interval: Annotated[float, duration("0")] = 0.0
     burst: Annotated[int, integer(0)] = 0
 
-    @model_validator(mode="after")
-    def _check_burst(self) -> Self:
-        if self.interval and not self.burst:
-            raise ValueError("burst must be at least 1, otherwise every request is rejected")
-        return self
-
 
 class _FileContent(Section):
     tls_server_config: Tls = Tls()
@@ -211,5 +205,7 @@ def _warnings(content: _FileContent) -> Iterator[str]:
     yield from (f"tls_server_config.{warning}" for warning in content.tls_server_config.warnings())
     if not content.tls_server_config.is_set and content.tls_server_config != Tls():
         yield "tls_server_config: ignored, because TLS needs a certificate"
+    if content.rate_limit.interval and not content.rate_limit.burst:
+        yield "rate_limit.burst: every request is rejected, because it is 0"
     if content.http_server_config.http2:
         yield "http_server_config.http2: HTTP/2 is not supported, HTTP/1.1 is served"

@@ -311,7 +311,9 @@ class WebhookReceiver:
             return "expired"
         # All deliveries of an event have its id, but subscriptions have secrets of their own, and so signatures.
         has_id = isinstance(payload.id, str) and 0 < len(payload.id) <= MAX_ID_LENGTH
-        if not self._replay_cache.add((name, payload.id if has_id else signature), now, self._window):
+        # Unknown workspaces are not remembered, so that made-up names do not displace remembered events.
+        is_known = not name or name in self.stats_by_workspace
+        if is_known and not self._replay_cache.add((name, payload.id if has_id else signature), now, self._window):
             return "replay"
         return payload.event, sent_at
 

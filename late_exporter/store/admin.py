@@ -7,6 +7,7 @@ StoreError if the state cannot be read or written.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -249,7 +250,7 @@ def _require_state(path: Path) -> None:
 
 
 def _require_absent(path: Path) -> None:
-    if path.exists():
+    if os.path.lexists(path):  # a dangling symbolic link exists, too, and must not be followed
         raise StoreError(f"{path}: the file exists already and was not changed")
 
 

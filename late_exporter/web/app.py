@@ -38,7 +38,9 @@ TEXT_HEADERS: Headers = (("content-type", "text/plain; charset=utf-8"),)
 READ_METHODS = ("GET", "HEAD")
 LIFECYCLE_METHODS = ("POST", "PUT")
 WEBHOOK_METHODS = ("POST",)
+BROWSER_HEADERS = (b"origin", b"referer", b"sec-fetch-site")
 SIGNATURE_HEADERS = (b"x-late-signature", b"x-zernio-signature")
+BODY_CHUNK_BYTES = 32 * 1024
 COMMON_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
 STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 CONTENT_SECURITY_POLICY = (
@@ -170,8 +172,8 @@ def _lifecycle_route(lifecycle: Lifecycle | None, command: Callable[[Lifecycle],
     async def handle(scope: Message) -> Reply:
         if lifecycle is None:
             return text_reply("lifecycle API is disabled; start with --web.enable-lifecycle", 403)
-        # Browsers send Origin with a POST: a web page must not control the exporter of someone who looks at it.
-        if _header(scope, b"origin") is not None:
+        # Browsers send these with a POST: a web page must not control the exporter of someone who looks at it.
+        if any(name.lower() in BROWSER_HEADERS for name, _ in scope["headers"]):
             return text_reply("requests from web pages are not allowed", 403)
         return await command(lifecycle)
 
@@ -234,6 +236,10 @@ async def send_reply(reply: Reply, send: Send, *, head: bool) -> None:
         headers = (*reply.headers, *headers, ("content-length", str(len(reply.body))))
     encoded_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
-    await send({"type": "http.response.body", "body": b"" if head else reply.body})
+    # Each part waits until the client has read most of those before, so a slow client costs no copy of a large body.
+    body = b"" if head else reply.body
+    for start in range(0, max(len(body), 1), BODY_CHUNK_BYTES):
+        end = start + BODY_CHUNK_BYTES
+        await send({"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)})
     if reply.on_sent is not None and not head:
         reply.on_sent()

@@ -2,119 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
-import hmac
 import math
-import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import TypeVar
-
-import bcrypt
 
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.protocols import Logger
-from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.app import Reply, send_reply, text_reply
 from late_exporter.web.asgi import App, Message, Receive, Send
+from late_exporter.web.passwords import PasswordVerifier
+from late_exporter.web.rate import LineLimiter, TokenBucket
 
 CHALLENGE = 'Basic realm="late-exporter", charset="UTF-8"'
-FAILED_LOGIN_RATE = RequestRate(interval=3.0, burst=10)
-"""Rate at which an address may try wrong passwords."""
-
-MAX_PENDING_CHECKS = 16
-"""Maximum number of passwords that wait for the hashing thread; further attempts are rejected."""
-
-MAX_CACHED = 100
-"""Maximum number of cached passwords, and of addresses with failed attempts."""
-
-BCRYPT_MAX_BYTES = 72
-"""bcrypt uses only the first bytes of a password."""
-
-KeyT = TypeVar("KeyT")
-ValueT = TypeVar("ValueT")
-
-
-class TokenBucket:
-    """Token bucket, full at first. ``rate`` has its capacity and the interval at which tokens are added."""
-
-    def __init__(self, rate: RequestRate, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.rate = rate
-        self._monotonic = monotonic
-        self._full_at = monotonic()
-
-    def seconds_until_token(self) -> float:
-        return max(0.0, self._full_at - self._monotonic() - self.rate.interval * (self.rate.burst - 1))
-
-    def take(self) -> None:
-        self._full_at = max(self._full_at, self._monotonic()) + self.rate.interval
-
-
-class PasswordVerifier:
-    """Verify passwords against bcrypt hashes in a thread, with a cache of correct passwords."""
-
-    def __init__(
-        self,
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-        check_password: Callable[[bytes, bytes], bool] = bcrypt.checkpw,
-    ) -> None:
-        self._monotonic = monotonic
-        self._check_password = check_password
-        self._secret = secrets.token_bytes(32)
-        self._correct_passwords: OrderedDict[bytes, None] = OrderedDict()
-        self._failed_attempts: OrderedDict[str, TokenBucket] = OrderedDict()
-        self._pending_checks = 0
-        self._lock = asyncio.Lock()
-        self._executor = DaemonThreadExecutor()
-
-    async def authenticate(self, users: Mapping[str, bytes], authorization: str, peer: str) -> tuple[HTTPStatus, float]:
-        """Return OK, or the status of the rejection and the seconds after which to retry.
-
-        Args:
-            users: Password hash of each user.
-            authorization: Value of the header ``Authorization``, empty if there is none.
-            peer: Address of the client.
-        """
-        name, password = _credentials(authorization)
-        if not name:
-            return HTTPStatus.UNAUTHORIZED, 0.0
-        # Unknown users cost as much time as the most expensive hash, so that timing does not reveal user names.
-        password_hash = users.get(name) or max(users.values(), key=lambda bcrypt_hash: bcrypt_hash[4:6])
-        cache_key = self._cache_key(name, password_hash, password)
-        if name in users and cache_key in self._correct_passwords:
-            self._correct_passwords.move_to_end(cache_key)
-            return HTTPStatus.OK, 0.0
-        attempts = self._failed_attempts.get(peer) or TokenBucket(FAILED_LOGIN_RATE, self._monotonic)
-        _cache(self._failed_attempts, peer, attempts)
-        if (retry_after := attempts.seconds_until_token()) or self._pending_checks >= MAX_PENDING_CHECKS:
-            return HTTPStatus.TOO_MANY_REQUESTS, retry_after or FAILED_LOGIN_RATE.interval
-        attempts.take()
-        if not await self._matches(password, password_hash) or name not in users:
-            return HTTPStatus.UNAUTHORIZED, 0.0
-        self._failed_attempts.pop(peer, None)
-        _cache(self._correct_passwords, cache_key, None)
-        return HTTPStatus.OK, 0.0
-
-    async def _matches(self, password: bytes, password_hash: bytes) -> bool:
-        self._pending_checks += 1
-        try:
-            async with self._lock:
-                return await asyncio.get_running_loop().run_in_executor(
-                    self._executor, self._check_password, password[:BCRYPT_MAX_BYTES], password_hash
-                )
-        except ValueError:  # bcrypt rejects the password or the hash
-            return False
-        finally:
-            self._pending_checks -= 1
-
-    def _cache_key(self, name: str, password_hash: bytes, password: bytes) -> bytes:
-        # A keyed digest, so that no password stays in memory.
-        return hmac.digest(self._secret, b"\0".join((name.encode(), password_hash, password)), "sha256")
 
 
 class AuthMiddleware:
@@ -141,6 +43,7 @@ class AuthMiddleware:
         self._log = log
         self._monotonic = monotonic
         self._bucket: TokenBucket | None = None
+        self._line_limiter = LineLimiter(monotonic)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         config = self._config()
@@ -170,12 +73,21 @@ class AuthMiddleware:
 
     async def _authenticate(self, config: WebConfig, scope: Message) -> tuple[HTTPStatus, float]:
         authorization = next((value for name, value in scope["headers"] if name.lower() == b"authorization"), b"")
+        name, password = _credentials(authorization.decode("latin-1"))
         client = scope.get("client")
         peer = str(client[0]) if client else ""
-        status, retry_after = await self._passwords.authenticate(config.users, authorization.decode("latin-1"), peer)
+        status, retry_after = HTTPStatus.UNAUTHORIZED, 0.0
+        if name:
+            status, retry_after = await self._passwords.authenticate(config.users, name, password, peer)
         if authorization and status != HTTPStatus.OK:
-            self._log.warning("request rejected", peer=peer, status=int(status))
+            self._log_rejection(peer, status)
         return status, retry_after
+
+    def _log_rejection(self, peer: str, status: HTTPStatus) -> None:
+        dropped = self._line_limiter.take()
+        if dropped is not None:
+            more = {"dropped_lines": dropped} if dropped else {}
+            self._log.warning("request rejected", peer=peer, status=int(status), **more)
 
 
 def _credentials(authorization: str) -> tuple[str, bytes]:
@@ -187,13 +99,6 @@ def _credentials(authorization: str) -> tuple[str, bytes]:
         return (name.decode(), password) if colon and scheme.lower() == "basic" else ("", b"")
     except (binascii.Error, ValueError):
         return "", b""
-
-
-def _cache(cache: OrderedDict[KeyT, ValueT], key: KeyT, value: ValueT) -> None:
-    cache[key] = value
-    cache.move_to_end(key)
-    if len(cache) > MAX_CACHED:
-        cache.popitem(last=False)
 
 
 def _with_headers(headers: tuple[tuple[str, str], ...], send: Send) -> Send:

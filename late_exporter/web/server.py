@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import os
+import resource
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,8 @@ from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError
 from late_exporter.web.asgi import App
+from late_exporter.web.rate import LineLimiter
+from late_exporter.web.tls import TlsTransport
 
 BACKLOG = 128
 SHUTDOWN_SECONDS = 2
@@ -38,11 +42,18 @@ KEEP_ALIVE = 75
 CLIENT_TIMEOUT = 10.0
 """Seconds within which a client has to complete its TLS handshake or its request, or read any part of a response."""
 
+RESPONSE_TIMEOUT = 120.0
+"""Seconds within which a client has to read a whole response."""
+
 MAX_CONNECTIONS = 256
 """Maximum number of connections; beyond it an idle or slow one is closed for a new one."""
 
+HEADER_CHUNK_BYTES = 4 * 1024
 MAX_HEADER_BYTES = 32 * 1024
 """Maximum size of the request line and the headers."""
+
+WRITE_BUFFER_BYTES = 32 * 1024
+"""Unsent bytes of a connection beyond which the next part of its response waits."""
 
 FIRST_SYSTEMD_FD = 3
 """Number of the first file descriptor that systemd passes, see sd_listen_fds(3)."""
@@ -148,7 +159,7 @@ async def serve(
         app,
         access_log=False,
         date_header=date_header,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES - HEADER_CHUNK_BYTES,
         http=_HttpConnection,
         lifespan="off",
         log_config=None,
@@ -161,12 +172,16 @@ async def serve(
     )
     server = _Server(config, web_config)
     server_task = asyncio.ensure_future(server.serve(sockets=list(sockets)))
+    logger, line_limiter = logging.getLogger("uvicorn.error"), LineLimiter()
+    logger.addFilter(line_limiter)  # it writes a line for every invalid request
     try:
         await asyncio.shield(server_task)
     except asyncio.CancelledError:
         server.should_exit = True
         await server_task
         raise
+    finally:
+        logger.removeFilter(line_limiter)
     raise RuntimeError("the web server stopped unexpectedly")
 
 
@@ -176,8 +191,9 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, web_config: Callable[[], WebConfig]) -> None:
         super().__init__(config)
         self._web_config = web_config
+        self._descriptor_share = _descriptor_share()
         self._accept_tasks: list[asyncio.Task[None]] = []
-        self._open_tasks: dict[asyncio.Task[None], None] = {}  # in the order in which they were started
+        self._handshakes: dict[TlsTransport, None] = {}  # in the order in which they were opened
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -195,15 +211,20 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Close the connections of slow clients, once per second."""
         if counter % 10 == 0:
+            for handshake in list(self._handshakes):
+                if time.monotonic() - handshake.opened_at > CLIENT_TIMEOUT:
+                    handshake.abort()
             for connection in self.connections:
-                if connection.idle_seconds() > CLIENT_TIMEOUT:
+                if connection.is_overdue():
                     connection.transport.abort()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, let responses in progress finish, and close all connections."""
-        for task in (*self._accept_tasks, *self._open_tasks):
+        for task in self._accept_tasks:
             task.cancel()
+        for handshake in list(self._handshakes):
+            handshake.abort()
         await super().shutdown(sockets)
         for connection in self.connections:
             connection.transport.abort()
@@ -217,77 +238,42 @@ class _Server(uvicorn.Server):
                 await asyncio.sleep(0.1)
                 continue
             self._make_room()
-            task = loop.create_task(self._open(client))
-            self._open_tasks[task] = None
-            task.add_done_callback(self._open_tasks.pop)
-            await asyncio.sleep(0)  # in a flood of new connections, let the open ones have their turn
+            await self._open(client)
 
     def _make_room(self) -> None:
         connections = self.connections
-        if len(connections) + len(self._open_tasks) < MAX_CONNECTIONS:
+        if len(connections) + len(self._handshakes) < min(MAX_CONNECTIONS, self._descriptor_share):
             return
-        if len(self._open_tasks) > len(connections):
-            next(iter(self._open_tasks)).cancel()
+        if len(self._handshakes) >= len(connections):
+            next(iter(self._handshakes)).abort()
         else:
             min(connections, key=lambda connection: connection.close_order).transport.abort()
 
     async def _open(self, client: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         config = self._web_config()
         create_connection = partial(_HttpConnection, config=self.config, server_state=self.server_state, app_state={})
+
+        def connect(certificate: Mapping[str, Any]) -> _HttpConnection | None:
+            return create_connection() if _is_allowed(certificate, config.allowed_sans) else None
+
+        create_protocol: Callable[[], asyncio.Protocol] = create_connection
+        if config.ssl_context is not None:
+            create_protocol = partial(TlsTransport, config.ssl_context, connect, self._handshakes)
         try:
-            if config.ssl_context is None:
-                await loop.connect_accepted_socket(create_connection, client)
-                return
-            raw_transport, _ = await loop.connect_accepted_socket(_EarlyData, client)
-            try:
-                early_data = _EarlyData()
-                transport = await loop.start_tls(
-                    raw_transport,
-                    early_data,
-                    config.ssl_context,
-                    server_side=True,
-                    ssl_handshake_timeout=CLIENT_TIMEOUT,
-                    ssl_shutdown_timeout=SHUTDOWN_SECONDS,
-                )
-            except BaseException:
-                raw_transport.abort()
-                raise
-        except OSError:  # the client has disconnected, or its handshake failed
+            await asyncio.get_running_loop().connect_accepted_socket(create_protocol, client)
+        except OSError:  # the client has disconnected
             client.close()
-            return
-        if transport is None or transport.is_closing() or not _is_allowed(transport, config.allowed_sans):
-            raw_transport.abort()
-            return
-        connection = create_connection(raw_transport=raw_transport)
-        transport.set_protocol(connection)
-        connection.connection_made(transport)
-        if early_data.data:
-            connection.data_received(early_data.data)
-
-
-class _EarlyData(asyncio.Protocol):
-    """Data that arrives with the end of the TLS handshake, before the HTTP protocol is attached."""
-
-    def __init__(self) -> None:
-        self.data = b""
-
-    def data_received(self, data: bytes) -> None:
-        self.data += data
 
 
 class _HttpConnection(H11Protocol):
-    """HTTP connection that knows for how long its client has kept it waiting.
+    """HTTP connection that knows for how long its client has kept it waiting."""
 
-    Args:
-        raw_transport: Transport below TLS, which buffers encrypted data; None without TLS.
-    """
-
-    def __init__(self, *args: Any, raw_transport: asyncio.WriteTransport | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._raw_transport = raw_transport
+        self._resumptions = 0
+        self._step: object = None
         self._progress: object = None
-        self._progress_at = time.monotonic()
+        self._step_at = self._progress_at = time.monotonic()
 
     @property
     def waits_for_client(self) -> bool:
@@ -297,7 +283,7 @@ class _HttpConnection(H11Protocol):
             expects_data = bool(unread_data) or self.cycle is None
         else:
             expects_data = self.conn.their_state is h11.SEND_BODY
-        return expects_data or self._unsent_bytes() > 0
+        return expects_data or self.transport.get_write_buffer_size() > 0
 
     @property
     def close_order(self) -> tuple[bool, bool, float]:
@@ -305,30 +291,44 @@ class _HttpConnection(H11Protocol):
         waits_for_server = not self.waits_for_client and self.conn.our_state is not h11.IDLE
         return waits_for_server, self.waits_for_client, self._progress_at
 
-    def idle_seconds(self) -> float:
-        """Return the seconds since the client has made progress, 0 if the connection does not wait for it."""
+    def is_overdue(self) -> bool:
+        """Return whether the client has made no progress for too long, or reads a response too slowly."""
         now, waits_for_client = time.monotonic(), self.waits_for_client
-        progress = (waits_for_client, self.cycle, self._unsent_bytes())
+        step = (waits_for_client, self.cycle)
+        progress = (*step, self._resumptions, self.transport.get_write_buffer_size())
+        if step != self._step:
+            self._step, self._step_at = step, now
         if progress != self._progress:
             self._progress, self._progress_at = progress, now
-        return now - self._progress_at if waits_for_client else 0.0
+        is_stuck = now - self._progress_at > CLIENT_TIMEOUT or now - self._step_at > RESPONSE_TIMEOUT
+        return waits_for_client and is_stuck
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         super().connection_made(transport)
-        self._progress = (self.waits_for_client, self.cycle, 0)
+        self._step = (self.waits_for_client, self.cycle)
+        self._progress = (self.waits_for_client, self.cycle, 0, 0)
 
     def data_received(self, data: bytes) -> None:
-        if not self.transport.is_closing():  # data may still arrive after the connection was closed
-            super().data_received(data)
+        # h11 limits the size of an incomplete head only, so a large head must not arrive in one piece.
+        for start in range(0, len(data), HEADER_CHUNK_BYTES):
+            if self.transport.is_closing():  # data may still arrive after the connection was closed
+                return
+            super().data_received(data[start : start + HEADER_CHUNK_BYTES])
 
-    def _unsent_bytes(self) -> int:
-        transports = (self.transport, self._raw_transport)
-        return sum(transport.get_write_buffer_size() for transport in transports if transport is not None)
+    def resume_writing(self) -> None:
+        self._resumptions += 1  # the client has read a part of a response, and the next part follows
+        super().resume_writing()
 
 
-def _is_allowed(transport: asyncio.BaseTransport, allowed_sans: frozenset[str]) -> bool:
-    """Return whether the client's certificate has one of the names; no names allow every client."""
-    certificate: dict[str, Any] = transport.get_extra_info("peercert") or {}
+def _descriptor_share() -> int:
+    """Return the number of file descriptors for connections: half of all, since the state and the API need some."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else max(1, limit // 2)
+
+
+def _is_allowed(certificate: Mapping[str, Any], allowed_sans: frozenset[str]) -> bool:
+    """Return whether a client's certificate has one of the names; no names allow every client."""
     names = {
         str(ipaddress.ip_address(name)) if kind == "IP Address" else str(name)
         for kind, name in certificate.get("subjectAltName", ())

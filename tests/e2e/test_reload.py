@@ -167,7 +167,12 @@ def test_quit(setting: ReloadSetup) -> None:
 
 def test_cross_site_requests_are_rejected(setting: ReloadSetup) -> None:
     """Cross-site requests and GET requests to the lifecycle API are rejected."""
-    assert 403 == setting.post("/-/quit", Origin="https://example.com").status
+    for header in (
+        {"Origin": "https://example.com"},
+        {"Referer": "https://example.com/"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ):
+        assert 403 == setting.post("/-/quit", **header).status
     assert 405 == setting.program.get("/-/reload").status
 
 

@@ -36,7 +36,8 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import KNOWN_VALUES, OTHER, UNKNOWN
 from late_exporter.web.app import create_app
 from late_exporter.web.asgi import Message
-from late_exporter.web.auth import AuthMiddleware, PasswordVerifier
+from late_exporter.web.auth import AuthMiddleware
+from late_exporter.web.passwords import PasswordVerifier
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import TIME_FILTERS, FakeLateApi, ListQuirks

@@ -13,6 +13,7 @@ import pytest
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.webhooks import (
+    CACHE_SIZE,
     EVENT_FEEDS,
     MAX_PAYLOAD_BYTES,
     REJECTION_RESPONSES,
@@ -323,6 +324,16 @@ async def test_an_unknown_workspace(web: WebHarness) -> None:
     assert 401 == await web.post(payload(), "/webhook/other", signature=None)
     assert [404] * 2 == [await web.post(payload(), path) for path in ("/webhook/acme/", "/webhooks")]
     assert ([], [{}, {}]) == (web.woken, web.pop_counts())
+
+
+async def test_unknown_workspaces_do_not_displace_remembered_events(web: WebHarness) -> None:
+    """A recorded webhook stays a replay, to however many paths of unknown workspaces it is sent."""
+    assert 204 == await web.post(payload())
+    signature = sign(payload(), SECRET).encode()
+    for number in range(CACHE_SIZE + 1):
+        assert 404 == web.webhooks.receive(f"/webhook/nope{number}", payload(), [signature])
+    assert 204 == await web.post(payload())
+    assert [{"post.failed": 1, "replay": 1}] * 2 == web.pop_counts()
 
 
 @pytest.mark.parametrize("header", ["X-Late-Signature", "X-Zernio-Signature"])

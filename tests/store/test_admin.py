@@ -117,6 +117,19 @@ def test_backup_does_not_overwrite(store: Store, path: Path, tmp_path: Path) -> 
     assert store.series_values()
 
 
+def test_a_symbolic_link_is_not_followed(store: Store, path: Path, tmp_path: Path) -> None:
+    """Neither a backup nor an import creates the file to which a dangling link points."""
+    victim, link = tmp_path / "victim.db", tmp_path / "link.db"
+    link.symlink_to(victim)
+    with pytest.raises(StoreError, match="the file exists already"):
+        backup(path, link)
+    with pytest.raises(StoreError, match="the file exists already"):
+        import_state(link, export_state(path))
+    assert link.is_symlink()
+    assert not victim.exists()
+    assert store.series_values()
+
+
 def test_check_finds_nothing_in_a_consistent_state(store: Store, path: Path) -> None:
     """A state is consistent while it is open, after pruning, and after a pending log became final."""
     assert [] == list(check(path))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import resource
 import socket
 import ssl
 import stat
@@ -20,6 +21,7 @@ from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError
 from late_exporter.web import server
+from late_exporter.web.rate import LOG_RATE
 from late_exporter.web.server import bind_socket, serve, systemd_sockets
 
 Message = MutableMapping[str, Any]
@@ -348,6 +350,18 @@ async def test_certificate_if_given(harness: ServerHarness) -> None:
     assert await is_rejected(harness, client_context(FOREIGN))
 
 
+async def test_certificates_of_system_authorities(
+    harness: ServerHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without authorities in the configuration, those of the system sign the certificates of clients."""
+    CA.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    harness.web = tls_config(client_auth_type="RequireAndVerifyClientCert")
+    assert (200, b"/") == await harness.get("/", client_context(PROMETHEUS))
+    assert await is_rejected(harness, client_context(FOREIGN))
+    assert await is_rejected(harness, client_context())
+
+
 async def test_early_request_needs_an_allowed_name(harness: ServerHarness) -> None:
     """A request sent together with the end of the handshake is handled only if the name is allowed."""
     harness.web = mutual_tls_config("prometheus.example")
@@ -526,6 +540,32 @@ async def test_a_flood(harness: ServerHarness, monkeypatch: pytest.MonkeyPatch) 
     await client.read_to_end()
 
 
+async def test_few_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that may open few files accepts fewer connections, and answers all the same."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (12, 12))
+    async with running_server() as harness:
+        clients = [await harness.connect() for _ in range(40)]
+        assert (200, b"/") == await harness.get("/")
+        await wait_until(lambda: 35 <= sum(client.disconnected for client in clients))
+
+
+async def test_responses_have_a_deadline(
+    harness: ServerHarness, monkeypatch: pytest.MonkeyPatch, *, secure: bool
+) -> None:
+    """A client that reads a response too slowly is disconnected, even if it never stops reading."""
+    harness.web, context = (tls_config(), client_context()) if secure else (WebConfig(), None)
+    monkeypatch.setattr(server, "RESPONSE_TIMEOUT", 0.2)
+    client = await harness.connect(context)
+    client.send(REQUEST % b"/large")
+    received = 0
+    async with asyncio.timeout(DEADLINE):
+        with suppress(OSError):
+            while more := await client.reader.read(50_000):
+                received += len(more)
+                await asyncio.sleep(0.01)
+    assert 0 < received < LARGE
+
+
 TOO_MUCH = (
     b"GET /" + b"x" * 100_000,
     b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000,
@@ -545,11 +585,65 @@ async def test_too_much(harness: ServerHarness) -> None:
         assert (200, b"/") == await harness.get("/")
 
 
-async def test_large_headers(harness: ServerHarness) -> None:
+async def test_large_headers(harness: ServerHarness, *, secure: bool) -> None:
     """Headers of several thousand bytes are accepted."""
-    client = await harness.connect()
+    harness.web, context = (tls_config(), client_context()) if secure else (WebConfig(), None)
+    client = await harness.connect(context)
     client.send(b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"x" * 20_000 + b"\r\n\r\n")
     assert (200, b"/") == await client.response()
+
+
+async def test_a_head_ends_at_its_limit(harness: ServerHarness) -> None:
+    """A larger head is rejected, also if it arrives complete and in one piece."""
+    for size in (server.MAX_HEADER_BYTES, 50_000, 65_000, 97_000):
+        client = await harness.connect()
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"x" * size + b"\r\n\r\n")
+        assert (await client.read_to_end()).startswith(b"HTTP/1.1 400 "), size
+    assert [] == harness.app.requested_paths
+
+
+async def test_log_lines_of_strangers_are_limited(harness: ServerHarness, caplog: pytest.LogCaptureFixture) -> None:
+    """Invalid requests write few log lines, however many there are."""
+    for _ in range(50):
+        client = await harness.connect()
+        client.send(b"\0\r\n\r\n")
+        await client.read_to_end()
+    assert ["Invalid HTTP request received."] * LOG_RATE.burst == caplog.messages
+
+
+async def test_responses_end_with_tls(harness: ServerHarness) -> None:
+    """The end of a TLS connection is announced, so that clients know that a response is complete."""
+    harness.web = tls_config()
+
+    def request() -> bytes:
+        plain_client = socket.create_connection(("127.0.0.1", harness.port), DEADLINE)
+        with client_context().wrap_socket(
+            plain_client, server_hostname="localhost", suppress_ragged_eofs=False
+        ) as client:
+            client.sendall(b"GET /end HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            return b"".join(iter(lambda: client.recv(1 << 16), b""))
+
+    assert (await asyncio.to_thread(request)).endswith(b"\r\n\r\n/end")
+
+
+async def test_clients_that_end_tls(harness: ServerHarness) -> None:
+    """A client that ends TLS is disconnected, and what it sends afterwards is ignored."""
+    harness.web = tls_config()
+    client = await harness.connect()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client_tls = client_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    while True:
+        try:
+            client_tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            client.send(outgoing.read())
+            incoming.write(await client.reader.read(1 << 16))
+    with suppress(ssl.SSLWantReadError):
+        client_tls.unwrap()
+    client.send(outgoing.read() + REQUEST % b"/secret")
+    await client.read_to_end()
+    assert [] == harness.app.requested_paths
 
 
 NOISE = (

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from late_exporter.config.environment import PROXY_RULE, certificate_context, check_proxies
+from late_exporter.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"HTTPS_PROXY": ""},
+        {"HTTPS_PROXY": "http://proxy.example:3128"},
+        {"https_proxy": "proxy.example:3128"},
+        {"ALL_PROXY": "https://user:password@[2001:db8::1]:8080/"},
+        {"NO_PROXY": "localhost,127.0.0.1, .example.com,192.0.2.0/24,::1,[::1],*"},
+        {"FTP_PROXY": "socks5://proxy.example"},
+    ],
+)
+def test_usable_proxies(environ: dict[str, str]) -> None:
+    """HTTP proxies are accepted in their usual forms, and other variables are ignored."""
+    check_proxies(environ)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HTTPS_PROXY", "foo://proxy.example"),
+        ("ALL_PROXY", "socks5://user:hunter2@proxy.example:1080"),
+        ("all_proxy", "socks5h://proxy.example"),
+        ("HTTP_PROXY", "http://"),
+        ("https_proxy", "http://user:hunter2@proxy.example:hunter2"),
+        ("HTTPS_PROXY", "http://[::1"),
+    ],
+)
+def test_unusable_proxies(name: str, value: str) -> None:
+    """An unusable variable is named with what it must be, without its value, which may contain a password."""
+    with pytest.raises(ConfigError) as caught:
+        check_proxies({name: value})
+    assert [f"{name}: {PROXY_RULE}"] == list(caught.value.problems)
+
+
+def test_certificates(tmp_path: Path) -> None:
+    """Certificates are read from the file or the folder of the usual variables."""
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    assert certificate_context({}) is True
+    assert certificate_context({"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}) is True
+    context = certificate_context({"SSL_CERT_FILE": str(file), "SSL_CERT_DIR": "/nonexistent"})
+    assert isinstance(context, ssl.SSLContext)
+    assert 1 == len(context.get_ca_certs())
+    for folder in (str(tmp_path), f"/nonexistent:{tmp_path}"):
+        assert isinstance(certificate_context({"SSL_CERT_DIR": folder}), ssl.SSLContext)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "reason"),
+    [
+        ("SSL_CERT_FILE", "nonexistent", "No such file or directory"),
+        ("SSL_CERT_FILE", "", "Is a directory"),
+        ("SSL_CERT_FILE", "text", "contains no readable certificate"),
+        ("SSL_CERT_DIR", "nonexistent", "there is no such folder"),
+        ("SSL_CERT_DIR", "text", "there is no such folder"),
+    ],
+)
+def test_unusable_certificates(tmp_path: Path, name: str, path: str, reason: str) -> None:
+    """A file or folder that cannot be used is named with the reason."""
+    (tmp_path / "text").write_text("no certificate")
+    place = tmp_path / path
+    with pytest.raises(ConfigError) as caught:
+        certificate_context({name: str(place)})
+    assert [f"{name}: {place}: {reason}"] == list(caught.value.problems)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import logging
+
+from late_exporter.config.web import RequestRate
+from late_exporter.web.rate import LOG_RATE, LineLimiter, TokenBucket
+from tests.support.clock import VirtualClock
+
+
+def test_token_bucket() -> None:
+    """The bucket returns the time until a token is available."""
+    clock = VirtualClock()
+    bucket = TokenBucket(RequestRate(10.0, 2), clock.monotonic)
+    assert 0.0 == bucket.seconds_until_token()
+    bucket.take()
+    assert 0.0 == bucket.seconds_until_token()
+    bucket.take()
+    assert 10.0 == bucket.seconds_until_token()
+    clock.advance(4.0)
+    assert 6.0 == bucket.seconds_until_token()
+
+
+def test_a_bucket_without_capacity() -> None:
+    """A bucket without capacity never has a token."""
+    clock = VirtualClock()
+    bucket = TokenBucket(RequestRate(10.0, 0), clock.monotonic)
+    clock.advance(3600.0)
+    assert 10.0 == bucket.seconds_until_token()
+
+
+def record(level: int) -> logging.LogRecord:
+    """Return a log record of a library."""
+    return logging.LogRecord("uvicorn.error", level, "", 1, "Invalid HTTP request received.", (), None)
+
+
+def test_line_limiter() -> None:
+    """Warnings are dropped beyond the rate, the next one says how many were dropped, and errors are kept."""
+    clock = VirtualClock()
+    limiter = LineLimiter(clock.monotonic)
+    kept = sum(limiter.filter(record(logging.WARNING)) for _ in range(1000))
+    assert LOG_RATE.burst == kept
+    assert all(limiter.filter(record(logging.ERROR)) for _ in range(20))
+    clock.advance(LOG_RATE.interval)
+    last = record(logging.WARNING)
+    assert limiter.filter(last)
+    assert "Invalid HTTP request received. (990 similar lines not logged)" == last.getMessage()
+    assert not limiter.filter(record(logging.WARNING))
