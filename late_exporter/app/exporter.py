@@ -214,6 +214,7 @@ def status_config(settings: Settings, workspace: Workspace) -> StatusConfig:
         intervals={name: settings.status.intervals[name] for name in settings.status.feeds},
         max_accounts=settings.metrics.max_accounts,
         key_users=sum(_key(other) == key for other in settings.workspaces),
+        profile_id=workspace.profile_id or "",
     )
 
 
