@@ -50,11 +50,13 @@ class PagePosition(msgspec.Struct, frozen=True):
     Args:
         before: Bound in milliseconds from which ``skip`` counts; None for the newest end of the list.
         above: Estimated number of rows above the bound.
+        margin: Milliseconds by which the bound had to be raised, as the API reads bounds coarsely; 0 if it was not.
     """
 
     skip: int = 0
     before: int | None = None
     above: int = 0
+    margin: int = 0
 
     @property
     def depth(self) -> int:
@@ -82,20 +84,22 @@ class PagePosition(msgspec.Struct, frozen=True):
         # In a list that is not sorted by time, logs further down may be newer than the bound.
         if max_skip is None or following.skip <= max_skip or not times or list(times) != sorted(times, reverse=True):
             return following
-        before = time_above(times[0])
+        before = time_above(times[0] + self.margin)
         if self.before is not None:
             # Pages of a dense list begin far above the expected row, so that a small step would not pay.
             min_step = MIN_STEP if following.skip <= DENSE_PAGES * max_skip else 0
             if before >= self.before - min_step:
                 return following
-        return PagePosition(row_count, before, self.depth)
+        return PagePosition(row_count, before, self.depth, self.margin)
 
     def raised(self, created: int) -> PagePosition:
         """Return a position above this one, at the top of its list, given the time of a log that must be below it."""
         if self.before is None:
             return PagePosition()
         margin = 8 * max(self.before - created, SECOND_MS)
-        return PagePosition() if margin > MAX_MARGIN else PagePosition(0, time_above(created + margin), self.above)
+        if margin > MAX_MARGIN:
+            return PagePosition()
+        return PagePosition(0, time_above(created + margin), self.above, margin)
 
     def avoid(self, error: BadRequest, created: int, *, by_time: bool) -> PagePosition:
         """Return another position for the page at this one, which the API rejects.

@@ -185,7 +185,10 @@ def _resolve_by_post(context: PollContext, coverage: Coverage, pending_logs: Seq
         if log.post_id:
             by_post.setdefault(log.post_id, set()).add(log.key)
     for post_id in list(by_post)[: context.lookup_budget]:
-        page = yield FetchPost(post_id)
+        try:
+            page = yield FetchPost(post_id)
+        except BadRequest:
+            continue  # It must not block the other posts.
         entries = page.entries if page else ()
         is_complete = len(entries) < PAGE_SIZE
         deleted_keys = by_post[post_id] - {entry.key for entry in entries} if is_complete else set()
@@ -259,11 +262,15 @@ def _unlisted_pending(
     if new_entries:
         yield Record(new_entries)
     scan.listed_keys.update(entry.key for entry in page.entries if entry.status == PENDING)
+    page_keys = frozenset(entry.key for entry in page.entries)
+    scan.has_moved |= scan.skip > 0 and page_keys.isdisjoint(scan.page_keys)
     if not _is_last_page(page):
-        scan.skip += max(1, len(page.entries) - PAGE_OVERLAP)
+        scan.skip, scan.page_keys = scan.skip + max(1, len(page.entries) - PAGE_OVERLAP), page_keys
         return []
-    listed_keys, scan.listed_keys, scan.skip = scan.listed_keys, set(), 0
-    return [log for log in pending_logs if log.key not in listed_keys]
+    context.state.pending_scan = PendingScan()
+    unlisted = [log for log in pending_logs if log.key not in scan.listed_keys]
+    # What the scan may have missed can be looked up only by time or post.
+    return [log for log in unlisted if not scan.has_moved or log.created or log.post_id]
 
 
 def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
@@ -371,6 +378,7 @@ def _seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage
         if not _timestamps(page.entries) or _is_below(page, cursor.created + (skip > 0)):
             if skip == 0:
                 position = position.raised(cursor.created)
+                high, low, step = 0, None, PAGE_SIZE // 2
                 continue
             low, high = skip, high if high < skip else 0
         elif skip == high and (skip or low is not None):
@@ -465,6 +473,10 @@ def _next_cursor(
         if tail_start is not None and min(times, default=tail_start) < tail_start:
             tail_start = None
         next_position = position.advance(times, row_count, context.max_skip if tail_start is None else None)
+    if position.before is not None and repeat_count > MAX_REPEATS:
+        # Whatever the API makes of the bound, it does not lead further.
+        context.state.ignores_time_filter = True
+        next_position, repeat_count = next_position.in_whole_list, 0
     return PageCursor(next_position, page_keys, _oldest(page).created, repeat_count, anchors, tail_start)
 
 

@@ -143,10 +143,17 @@ class ReconcileScan(msgspec.Struct):
 
 
 class PendingScan(msgspec.Struct):
-    """Scan of the list of pending logs, one page per poll."""
+    """Scan of the list of pending logs, one page per poll.
+
+    Args:
+        page_keys: Keys of the page before.
+        has_moved: Whether two pages shared no log, so that the scan may have missed some.
+    """
 
     skip: int = 0
     listed_keys: set[str] = msgspec.field(default_factory=set)
+    page_keys: frozenset[str] = frozenset()
+    has_moved: bool = False
 
 
 class SurplusDetector:

@@ -34,6 +34,7 @@ from tests.support.late_api import (
     empty,
     no_logs,
     rate_limited,
+    rejected,
     unauthorized,
     unavailable,
 )
@@ -680,6 +681,21 @@ def test_many_pending_logs_settle_at_once_deep_in_the_list(world: World, exporte
     for number, log_id in enumerate(deep):
         world.change(log_id, ("success", "failed")[number % 2], statusCode=(200, 500)[number % 2])
     exporter.poll_repeatedly(3)
+    check(exporter, world, world.history)
+
+
+def test_a_post_that_the_api_rejects_blocks_no_other(world: World, exporter: ExporterHarness) -> None:
+    """If the logs of a post are rejected with 400, the poll succeeds and the other posts settle."""
+    deep = world.publish(4, status="pending")
+    world.clock.advance(HOUR)
+    world.publish(150)
+    exporter.poll()
+    for log_id in deep:
+        world.change(log_id, "success")
+    exporter.api.fail_request(2, rejected)
+    assert ["success"] == [result.outcome for result in exporter.poll_repeatedly(1)]
+    assert 2 == sum(log_id in deep and status == "success" for log_id, status in exporter.observations)
+    exporter.poll_repeatedly(2)
     check(exporter, world, world.history)
 
 

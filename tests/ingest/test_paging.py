@@ -100,6 +100,16 @@ def test_any_limit_of_skip(limit: int, time_filter: str, world: World, start: St
     assert 801 == len(exporter.commit_log)
 
 
+def test_a_coarse_filter_hides_no_log(world: World, start: Start) -> None:
+    """If bounds are truncated to hours, they are raised until no log is hidden."""
+    exporter = start(world, max_skip=40, max_page_size=20, time_filter="hours")
+    world.publish(300, over=5 * HOUR)
+    exporter.poll()
+    check(exporter, world)
+    audit, _ = exporter.run_audit()
+    assert ([], 300) == (audit.differences, len(audit.listed_keys or ()))
+
+
 def test_the_skip_threshold_adapts_to_a_lower_limit(world: World, start: Start) -> None:
     """A limit below the threshold is found out once, and costs one request."""
     exporter = start(world)
@@ -302,6 +312,19 @@ def test_a_list_that_is_not_sorted_by_time_is_read_by_skip(world: World, start: 
     exporter.poll()
     check(exporter, world)
     assert 0 == times_filtered(exporter)
+
+
+def test_more_pending_logs_than_the_api_skips(world: World, start: Start) -> None:
+    """Polls succeed although the list of pending logs cannot be read to its end; the scan settles the others."""
+    exporter = start(world, reconcile=10 * MINUTE, max_page_size=20)
+    exporter.api.quirks = ListQuirks(max_page_size=20, max_skip=60)
+    (deep, *_) = world.publish(150, over=DAY, status="pending")
+    world.publish(30, over=0)
+    for result in [exporter.poll(), *exporter.poll_repeatedly(12)]:
+        assert "success" == result.outcome
+    world.change(deep, "failed", statusCode=500)
+    exporter.settle()
+    assert expected_counts(list(world.history.values())) == exposed_counts(exporter)
 
 
 def test_a_background_audit_reads_beyond_the_limit(world: World, start: Start) -> None:

@@ -53,7 +53,7 @@ class ListQuirks:
         never_expires: Whether logs never expire and ``days`` is ignored.
         ignores_skip: Whether ``skip`` is ignored.
         ignores_status: Whether ``status`` is ignored.
-        time_filter: How ``from`` and ``to`` are read, one of TIME_FILTERS.
+        time_filter: How ``from`` and ``to`` are read, one of TIME_FILTERS, or ``hours`` if they are truncated to hours.
         max_skip: Largest ``skip`` that is accepted; None accepts any.
     """
 
@@ -196,6 +196,8 @@ class FakeLateApi(FakeClient):
         margin = 1 if "exclusive" in self.quirks.time_filter else 0
         first = _millis(str(query["from"])) // unit + margin if "from" in query else 0
         last = _millis(str(query["to"])) // unit - margin if "to" in query else 2**60
+        if self.quirks.time_filter == "hours":
+            last -= last % 3_600_000
         return [row for row in rows if row["createdAt"] and first <= _millis(row["createdAt"]) // unit <= last]
 
     def _custom_page(self, query: QueryParams) -> Document:
@@ -264,6 +266,11 @@ def unavailable(api: FakeLateApi, body: bytes) -> bytes:
 def unauthorized(api: FakeLateApi, body: bytes) -> bytes:
     """Reject the key."""
     raise Unauthorized(f"401: the API key was rejected: {len(api.requests)} requests, {len(body)} bytes")
+
+
+def rejected(api: FakeLateApi, body: bytes) -> bytes:
+    """Reject the request as invalid."""
+    raise BadRequest(f"400: Invalid query: {len(api.requests)} requests, {len(body)} bytes")
 
 
 def rate_limited(api: FakeLateApi, body: bytes) -> bytes:

@@ -15,7 +15,14 @@ from late_exporter.api.quota import RateLimiter
 from late_exporter.commands.check.api import check_api, check_quota
 from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.commands.check.generation import RecordedFeed, check_generation, recorded_feeds
-from late_exporter.commands.check.local import check_addresses, check_key_file, check_key_rights, check_state, check_web
+from late_exporter.commands.check.local import (
+    check_addresses,
+    check_key_file,
+    check_key_rights,
+    check_same_logs,
+    check_state,
+    check_web,
+)
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.feeds import FEEDS
@@ -108,6 +115,13 @@ def recorded_feed(world: World, generation: str, *, shift: int = 0) -> RecordedF
         return [log for log in logs if log.created <= until][:limit]
 
     return RecordedFeed(Coverage(retention_floor=0, complete_since=0, generation=generation), load)
+
+
+def test_workspaces_that_count_the_same_logs() -> None:
+    """The warning is about the second workspace and names the first."""
+    (finding,) = check_same_logs([("a", "b")])
+    assert (Level.WARNING, "b") == (finding.level, finding.workspace)
+    assert "the same as that of workspace a, so both count the same logs" == finding.message
 
 
 async def test_a_good_key_has_no_warnings(world: World) -> None:
