@@ -23,6 +23,8 @@ from late_exporter.web.server import bind_socket, serve
 from tests.e2e.program import start_process
 from tests.support.crowd import ATTACKS, crowd
 
+pytestmark = pytest.mark.e2e
+
 CONNECTIONS = 700
 MAX_GROWTH = 48 << 20
 """Bytes by which any attack may raise the memory of the server: a few tens of KiB per open connection."""
