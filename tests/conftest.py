@@ -22,10 +22,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # for the slow make test-future; tests with a number of examples of their own scale it by tests.support.profiles.
 settings.register_profile("default", settings.default, deadline=None)
 settings.register_profile("thorough", settings.default, deadline=None, max_examples=1000)
-settings.register_profile("fast", settings.default, deadline=None, max_examples=20)
+settings.register_profile("fast", settings.default, deadline=None, max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "default")
 
-SLOW_MARKERS = ("e2e", "fuzz", "container", "compose", "systemd", "kubernetes", "helm")
+SLOW_MARKERS = ("exhaustive", "e2e", "fuzz", "container", "compose", "systemd", "kubernetes", "helm")
 """Markers of the tests that are not unit tests."""
 
 SLOW_FOLDERS = ("bench", "dashboards", "deploy", "e2e", "fuzz", "rules", "soak")

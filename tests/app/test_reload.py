@@ -327,6 +327,7 @@ async def test_new_keys_are_redacted(harness: ReloadHarness, caplog: pytest.LogC
     assert KEYS["other"] not in caplog.text
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("together", [10, 1000])
 async def test_reloads_at_every_step_of_a_catch_up(
     tmp_path: Path, together: int, monkeypatch: pytest.MonkeyPatch

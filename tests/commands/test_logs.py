@@ -273,6 +273,7 @@ async def test_csv_has_all_columns() -> None:
     ] == harness.lines
 
 
+@pytest.mark.exhaustive
 @given(changes=st.lists(st.tuples(st.integers(1, 8), st.integers(-60, 60)), max_size=5))
 @settings(max_examples=40, deadline=None)
 async def test_a_changing_list_is_printed_without_duplicates(changes: list[tuple[int, int]]) -> None:
@@ -294,6 +295,7 @@ async def test_a_changing_list_is_printed_without_duplicates(changes: list[tuple
     assert set() == {log_id for log_id in before if log_id in set(harness.world.ids)} - set(harness.ids)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("time_filter", [name for name in TIME_FILTERS if name != "rejected"])
 @pytest.mark.parametrize("deleted", [0, 150])
 def test_more_logs_than_the_api_skips(deleted: int, time_filter: str) -> None:

@@ -121,7 +121,8 @@ def test_check_bad_key(late: LateServer, tmp_path: Path) -> None:
         assert 1 == program.wait_exit()
         failed_lines = [line for line in program.stdout.splitlines() if line.startswith("error")]
         assert ["/v1/logs?type=publishing", "/v1/logs?type=connections"] == [line.split()[2] for line in failed_lines]
-        assert all("401: the API key was rejected: Unauthorized; make sure that" in line for line in failed_lines)
+        assert all("401: the API key was rejected: Unauthorized (code unauthorized)" in line for line in failed_lines)
+        assert all("; make sure that the key is complete" in line for line in failed_lines)
         assert "" == program.stderr
 
 

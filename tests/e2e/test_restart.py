@@ -128,19 +128,19 @@ def test_nothing_is_lost_by_a_signal_during_a_catch_up(late: LateServer, start_e
     """A throttled catch-up stops in time; its counts stay, and the next start counts the rest."""
     program = start_exporter("--poll.feeds=publishing", interval="1h")
     program.wait_ready().stop()
-    late.api.rate_limit = 60  # the tier of the key changes
-    late.world.publish(5000, over=86_400)
+    late.api.rate_limit = 600  # the tier of the key changes
+    late.world.publish(20_000, over=86_400)
     before = len(late.requests)
     program.start()
     wait_until(lambda: program.scrape().sum(LOGS) >= 1000)
-    wait_until(lambda: len(late.requests) - before >= 30)
+    wait_until(lambda: len(late.requests) - before >= 60)
     log_count = program.scrape().sum(LOGS)
     assert 0 == assert_stops(program, signal.SIGTERM)
     late.api.rate_limit = 1_000_000
     program.start()
-    assert 5000 > log_count
+    assert 20_000 > log_count
     assert program.scrape().sum(LOGS) >= log_count
-    wait_equal(5000.0, lambda: program.scrape().sum(LOGS))
+    wait_equal(20_000.0, lambda: program.scrape().sum(LOGS))
 
 
 def test_stopping_with_scrapers_connected(late: LateServer, start_exporter: Run, exit_stack: ExitStack) -> None:

@@ -142,6 +142,8 @@ def find_leaks(key: str, *outputs: bytes) -> list[str]:
 def test_key_is_nowhere(tmp_path: Path, exit_stack: ExitStack, key: str, log_format: str) -> None:
     """At the most verbose log level, no output contains the key that the API repeats."""
     late = exit_stack.enter_context(LateServer(key=key))
+    if key.startswith("zrk_"):
+        late.api.generation = "zernio"  # a restricted key cannot use the undocumented lists
     late.world.publish(3, platform="telegram")
     path = tmp_path / "key.txt"
     path.write_text(key)

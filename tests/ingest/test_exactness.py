@@ -278,6 +278,7 @@ def _labels(**labels: str) -> tuple[tuple[str, str], ...]:
     return tuple(sorted({"workspace": "default", **labels}.items()))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("together", [1, 25, 1000])
 @pytest.mark.parametrize(("cap", "stride"), [(10, 1), (100, 19)])
 def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(
@@ -302,6 +303,7 @@ def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(
     assert step > 20
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("together", [1, 1000])
 def test_a_kill_at_every_step_of_a_first_sync_leaves_no_gap(
     together: int, start: Start, monkeypatch: pytest.MonkeyPatch

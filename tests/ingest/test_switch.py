@@ -306,6 +306,7 @@ def test_a_switch_in_the_middle_of_a_catch_up(world: World, start: Start, monkey
     assert step > 20
 
 
+@pytest.mark.exhaustive
 def test_a_crash_at_any_step_of_a_switch(world: World, start: Start) -> None:
     """After a crash the state belongs to one generation or the other."""
     for step in range(1, 60, 3):
@@ -338,6 +339,7 @@ def test_a_fresh_state_is_counted_from_the_list_that_is_there(shape: str, world:
     assert {("zernio",): 1.0} == exporter.scrape().family("late_exporter_api_generation_info")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("shape", VANISHED)
 @pytest.mark.parametrize("restarted", [True, False])
 def test_a_list_that_vanishes_costs_no_log(

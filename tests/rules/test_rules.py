@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
@@ -207,10 +208,16 @@ def test_runbook_queries_use_existing_series(query: str) -> None:
 def _alert_timelines(name: str) -> Iterator[Sequence[Sequence[Any]]]:
     """Yield what fires at each evaluation time, for each unit test of an alert."""
     for file in TESTS:
-        for test in yaml.safe_load(file.read_text("utf-8"))["tests"]:
+        for test in _unit_tests(file):
             cases = [case for case in test.get("alert_rule_test", ()) if case["alertname"] == name]
             if cases:
                 yield [case.get("exp_alerts", ()) for case in cases]
+
+
+@cache
+def _unit_tests(file: Path) -> Sequence[Mapping[str, Any]]:
+    tests: Sequence[Mapping[str, Any]] = yaml.safe_load(file.read_text("utf-8"))["tests"]
+    return tests
 
 
 @pytest.mark.parametrize("name", NAMES)

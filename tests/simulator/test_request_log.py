@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from late_exporter.simulator import ZERNIO_RETENTION, LogList, SimulatedApi, SimulatedWorld, StaticLogs
 from late_exporter.simulator.zernio_rows import FIELDS, REQUEST_FIELDS
@@ -97,6 +98,7 @@ def test_only_lists_of_requests_are_written() -> None:
     assert [] == request_logs(logging_api)
 
 
+@pytest.mark.exhaustive
 def test_a_world_logs_and_expires_requests() -> None:
     """The logs of requests to a world are deleted at the end of their retention."""
     clock = VirtualClock(NOW)

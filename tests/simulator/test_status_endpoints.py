@@ -312,6 +312,7 @@ def test_webhook(workspace: Workspace) -> None:
     assert again["lastFiredAt"] > "2026-11-24T14:00"
 
 
+@pytest.mark.exhaustive
 def test_spend(workspace: Workspace) -> None:
     """The spend for X grows to less than the cap within a period, and is near the cap in an incident."""
     ratios = []

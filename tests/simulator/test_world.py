@@ -51,6 +51,7 @@ def test_same_seed_same_world() -> None:
     assert one.publishing.rows != other.publishing.rows
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("steps", [2, 77, 3000])
 def test_advance_in_any_steps(steps: int) -> None:
     """The logs do not depend on the number of calls of advance."""
@@ -167,6 +168,7 @@ def test_few_posts_are_scheduled_at_a_time() -> None:
         assert 300 < sum(post.status == "scheduled" for post in world.posts) < 1000
 
 
+@pytest.mark.exhaustive
 def test_pending_rows_are_updated_in_place() -> None:
     """Nearly every pending row gets a final status under its id and createdAt; a few never do."""
     world = SimulatedWorld(1, NOON, history=0, logs_per_day=40_000)
@@ -183,6 +185,7 @@ def test_pending_rows_are_updated_in_place() -> None:
     assert statuses["success"] > 10 * statuses["failed"] > 10 * statuses["pending"]
 
 
+@pytest.mark.exhaustive
 def test_deleted_posts_lose_their_logs() -> None:
     """Some posts are deleted with all their logs, which do not come back."""
     world = SimulatedWorld(1, NOON, history=0, logs_per_day=20_000)
@@ -205,6 +208,7 @@ def test_old_rows_expire_in_sweeps() -> None:
             assert creation_time(oldest) > world.now - 7 * DAY - 61
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_ordinary_days_meet_the_objective(seed: int) -> None:
     """Without incidents some attempts fail, but too few for an alert."""

@@ -340,6 +340,7 @@ def world() -> SimulatedWorld:
     return SimulatedWorld(1, NOW, history=10 * DAY, logs_per_day=1000, retention=ZERNIO_RETENTION, with_activity=True)
 
 
+@pytest.mark.exhaustive
 def test_both_generations_show_the_same(world: SimulatedWorld) -> None:
     """Pages of both generations have the same logs in the same order, also among equal times."""
     lists = StaticLogs(world.publishing, world.connections)

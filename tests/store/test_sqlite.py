@@ -381,6 +381,7 @@ def test_prune_deletes_older_logs(store: Store, key: str) -> None:
     assert len(times) == counter_value(store)
 
 
+@pytest.mark.exhaustive
 def test_prune_is_incremental(store: Store) -> None:
     """A few commits delete any number of expired logs, and never a younger one."""
     draw = random.Random(2)

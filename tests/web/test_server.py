@@ -427,6 +427,7 @@ SLOW: dict[str, tuple[bytes, bytes]] = {
 """First and repeated data of each slow client."""
 
 
+@pytest.mark.exhaustive
 async def test_slow_clients(harness: ServerHarness, monkeypatch: pytest.MonkeyPatch, *, secure: bool) -> None:
     """Slow clients delay nobody else and are disconnected after the timeout."""
     harness.web, context = (tls_config(), client_context()) if secure else (WebConfig(), None)
@@ -454,6 +455,7 @@ async def test_slow_clients(harness: ServerHarness, monkeypatch: pytest.MonkeyPa
     assert [] == [name for name, task in disconnect_tasks.items() if not task.done() or task.exception()]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("drip", [b"", b"\x16"])
 async def test_slow_handshakes(harness: ServerHarness, monkeypatch: pytest.MonkeyPatch, drip: bytes) -> None:
     """Unfinished handshakes delay nobody else and are closed after the timeout."""
@@ -465,6 +467,7 @@ async def test_slow_handshakes(harness: ServerHarness, monkeypatch: pytest.Monke
     await client.wait_disconnected(drip)
 
 
+@pytest.mark.exhaustive
 async def test_idle_connections_stay(harness: ServerHarness, monkeypatch: pytest.MonkeyPatch, *, secure: bool) -> None:
     """Idle connections stay open while slow clients are disconnected."""
     monkeypatch.setattr(server, "CLIENT_TIMEOUT", 0.2)
@@ -485,6 +488,7 @@ async def test_clients_that_wait_are_kept(harness: ServerHarness, monkeypatch: p
     assert (200, b"/slow") == await client.response()
 
 
+@pytest.mark.exhaustive
 async def test_slow_readers(harness: ServerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that reads slowly gets the complete response."""
     harness.web = tls_config()
@@ -549,6 +553,7 @@ async def test_few_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
         await wait_until(lambda: 35 <= sum(client.disconnected for client in clients))
 
 
+@pytest.mark.exhaustive
 async def test_responses_have_a_deadline(
     harness: ServerHarness, monkeypatch: pytest.MonkeyPatch, *, secure: bool
 ) -> None:
@@ -883,6 +888,7 @@ def can_connect(port: int) -> bool:
     return True
 
 
+@pytest.mark.exhaustive
 async def test_shutdown_does_not_wait_for_slow_clients(harness: ServerHarness, *, secure: bool) -> None:
     """Slow clients do not delay the shutdown, and their connections are closed."""
     harness.web, context = (tls_config(), client_context()) if secure else (WebConfig(), None)

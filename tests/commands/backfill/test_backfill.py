@@ -181,6 +181,7 @@ def test_logs_are_placed_at_their_creation_time(harness: BackfillHarness) -> Non
     assert harness.default_end == series.until
 
 
+@pytest.mark.exhaustive
 def test_more_logs_than_the_api_skips(harness: BackfillHarness) -> None:
     """A list longer than the limit of skip is read by time, and a rejected request is not repeated."""
     harness.generation = harness.api.generation = "zernio"
@@ -700,6 +701,7 @@ def test_progress_is_a_bar_or_a_line() -> None:
     assert "acme publishing: 50 logs\n" == pipe.getvalue()
 
 
+@pytest.mark.exhaustive
 @given(st.data())
 @settings(max_examples=30)
 def test_no_history_ends_above_the_first_scrape(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
