@@ -8,12 +8,14 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
 from late_exporter.errors import BadPayload
 from late_exporter.format import mask_addresses
+from late_exporter.masking import mask_keys
 from late_exporter.model import PAGE_SIZE, Deviation, LogEntry, LogPage
 
 UNKNOWN = "unknown"
@@ -25,8 +27,16 @@ MAX_MICROS = 10**15
 ONE_ATTEMPT = 1_000_000
 """One attempt in the millionths of ``LogEntry.attempt``."""
 
-CONTROL_CHARACTERS = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
-"""Control characters, except for tabs and newlines, which the exposition format escapes."""
+UNSAFE_CHARACTERS = re.compile(
+    r"[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    r"\U000e0001-\U000e007f]"
+)
+"""Control characters, and characters that are invisible or change the direction of the text after them.
+
+Tabs and newlines are not among them, as the exposition format escapes these, nor the joiners of emoji and scripts.
+"""
+
+CACHED_TEXTS = 4096
 
 MAX_CONTAINERS, MAX_SEPARATORS = 100_000, 500_000
 """Limits of the objects and arrays, and of the values in a response, because each takes far more memory than text.
@@ -225,15 +235,19 @@ def _json_kind(value: object) -> str:
 def label_text(value: str | None, limit: int = LABEL_LENGTH) -> str:
     """Return an untrusted text as a label value: valid Unicode, truncated, ``unknown`` if empty.
 
-    Control characters are replaced, because metrics are printed in terminals.
+    Control, invisible and direction characters are replaced, because metrics are printed in terminals and shown in
+    dashboards. API keys are masked, because an API may echo the key anywhere.
     """
-    if not value:
-        return UNKNOWN
-    if value.isascii():
-        shortened = value[:limit]
-    else:
-        shortened = value[:limit].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return shortened if shortened.isprintable() else CONTROL_CHARACTERS.sub("\ufffd", shortened)
+    return _clean_text(value[:limit]) if value else UNKNOWN
+
+
+@lru_cache(CACHED_TEXTS)
+def _clean_text(text: str) -> str:
+    if not text.isascii():
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if not text.isprintable():
+        text = UNSAFE_CHARACTERS.sub("\ufffd", text)
+    return mask_keys(text)
 
 
 def optional_text(value: str | None) -> str | None:
@@ -243,6 +257,7 @@ def optional_text(value: str | None) -> str | None:
 
 def log_key(value: str) -> str:
     """Return the key of a log by its id: the id itself, or a digest if it is too long."""
+    value = mask_keys(value)
     if value.isascii() and len(value) <= KEY_LENGTH:
         return value
     encoded = value.encode("utf-8", "backslashreplace")

@@ -130,7 +130,7 @@ async def test_the_history_of_a_post_lists_attempts_and_outcomes() -> None:
     first = harness.log(60, status="failed", statusCode=429, response=failure, request={"contentPreview": "Hi\nthere"})
     second = harness.log(30, action="retry", attemptNumber=2, response={"platformPostUrl": URL})
 
-    reason = "RATE_LIMITED: Slow \\u202e\ufffd[31mdown"
+    reason = "RATE_LIMITED: Slow \ufffd\ufffd[31mdown"
     heading = (
         "TIME                  STATUS   PLATFORM   ACCOUNT     ACTION   TRY  HTTP  TOOK  LOG" + " " * 23 + "DETAIL"
     )

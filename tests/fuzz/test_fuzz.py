@@ -30,7 +30,7 @@ from late_exporter.config.web import WebConfig
 from late_exporter.errors import ApiError, BadPayload, ConfigError
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import FEEDS
-from late_exporter.feeds.decoder import CONTROL_CHARACTERS
+from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import KNOWN_VALUES, OTHER, UNKNOWN
@@ -194,7 +194,7 @@ def _check_labels(exporter: ExporterHarness) -> None:
     for family, labels in exporter.store.series_values():
         for label, value in zip(CATALOGUE[family].labels, labels, strict=False):
             assert len(value) <= 128
-            assert not CONTROL_CHARACTERS.search(value)
+            assert not UNSAFE_CHARACTERS.search(value)
             values[label].add(value)
     for label, vocabulary in KNOWN_VALUES.items():
         limit = 500 if label == "account_id" else MAX_VALUES
