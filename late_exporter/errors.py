@@ -38,7 +38,7 @@ class LateError(Exception):
 
 
 class ApiError(LateError):
-    """A request to the Late API failed.
+    """A request to the Zernio API failed.
 
     Args:
         message: Error message without the request id, so that equal failures have equal ``args``.

@@ -42,7 +42,7 @@ HOSTILE = (
 
 @pytest.fixture
 def late() -> Iterator[LateServer]:
-    """Serve a simulated Late API over HTTP."""
+    """Serve a simulated Zernio API over HTTP."""
     with LateServer() as serving:
         yield serving
 

@@ -1,4 +1,4 @@
-"""HTTP client of the Late API: one key, and every failure as an ApiError."""
+"""HTTP client of the Zernio API: one key, and every failure as an ApiError."""
 
 from __future__ import annotations
 

@@ -350,7 +350,7 @@ async def _serve_simulator(
         customer_rate=options.customer_rate,
         generation=generation,
     )
-    _logger().info("simulating the Late API", address=_url(bound), logs=len(world.publishing.rows))
+    _logger().info("simulating the Zernio API", address=_url(bound), logs=len(world.publishing.rows))
     await serve(create_simulator(api), [bound], date_header=False)
 
 

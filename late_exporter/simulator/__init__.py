@@ -1,4 +1,4 @@
-"""Simulated Late API for the demo, for tests, and for writing alerts without an API key."""
+"""Simulated Zernio API for the demo, for tests, and for writing alerts without an API key."""
 
 from late_exporter.simulator.admin import GENERATIONS
 from late_exporter.simulator.asgi import create_simulator

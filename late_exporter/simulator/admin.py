@@ -19,7 +19,7 @@ from late_exporter.simulator.world import SimulatedWorld
 GENERATIONS = ("late", "zernio", "both")
 ADMIN_PATH = "/_simulator"
 WELCOME_TEXT = f"""\
-A simulated Late API: nothing here is real, no post leaves this process.
+A simulated Zernio API: nothing here is real, no post leaves this process.
 
   KEY=sk_$(printf '0%.0s' $(seq 64))    any well-formed key works, also one with zrk_
   curl -H "Authorization: Bearer $KEY" 'http://HOST/v1/logs?limit=5'

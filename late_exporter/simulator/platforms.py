@@ -71,12 +71,12 @@ _PERMISSION_DENIED = PublishFailure(
 _SERVER_ERROR = PublishFailure(
     500, "INTERNAL_ERROR", "An unexpected error has occurred. Please retry later.", "platform_error", retryable=True
 )
-_GATEWAY_TIMEOUT = PublishFailure(
+GATEWAY_TIMEOUT = PublishFailure(
     504, "TIMEOUT", "The platform did not answer in time", "platform_error", retryable=True
 )
 _UPLOAD = (2.0, MEDIA_UPLOAD_FAILED)
 _RATE_LIMIT = (2.0, RATE_LIMITED)
-_COMMON = ((1.0, _SERVER_ERROR), (0.6, _GATEWAY_TIMEOUT), (0.6, _PERMISSION_DENIED))
+_COMMON = ((1.0, _SERVER_ERROR), (0.6, GATEWAY_TIMEOUT), (0.6, _PERMISSION_DENIED))
 
 _ALL_KINDS = ("text", "image", "video")
 _MEDIA_KINDS = ("image", "video")

@@ -15,6 +15,7 @@ from late_exporter.simulator.incidents import WorldConditions
 from late_exporter.simulator.log_list import LogList
 from late_exporter.simulator.platforms import (
     COOLDOWN,
+    GATEWAY_TIMEOUT,
     MEDIA_UPLOAD_FAILED,
     RATE_LIMITED,
     TOKEN_EXPIRED,
@@ -28,6 +29,7 @@ TARGET_COUNTS, CUMULATIVE_COUNTS = (1, 2, 3, 4), (0.45, 0.75, 0.9, 1.0)
 MAX_ATTEMPTS = 4
 RARE_PROBABILITY = 0.004
 STUCK_PROBABILITY = 0.0001
+STUCK_SECONDS = 20 * MINUTE
 LOGGED_AT_END_PROBABILITY = 0.4
 
 SCHEDULED_SHARE = 0.5
@@ -189,6 +191,10 @@ class PublishingSimulation:
             attempt.log_id = self._write_log(account, _attempt_action(number), post=post, attemptNumber=number)
         if draw < 1 - STUCK_PROBABILITY:
             self._events.schedule_in(attempt.duration, partial(self._finish_attempt, attempt))
+        else:
+            # The log stays pending, but the post must not be in progress for days.
+            end = partial(self._end_post, post, account, "failed", failure=GATEWAY_TIMEOUT)
+            self._events.schedule_in(STUCK_SECONDS, end)
 
     def _finish_attempt(self, attempt: PublishAttempt) -> None:
         account, post = attempt.account, attempt.post

@@ -60,7 +60,7 @@ def test_simulate(tmp_path: Path, exit_stack: ExitStack, options: tuple[str, ...
     program = exit_stack.enter_context(ExporterProcess(tmp_path, "simulate", *arguments))
     url = wait_until(lambda: parse_address(program.stderr), describe=lambda: program.stderr)
     logs = http_get(f"{url}/api{path}?limit=5", {"Authorization": f"Bearer {KEY}"})
-    assert "A simulated Late API" in http_get(url).text
+    assert "A simulated Zernio API" in http_get(url).text
     assert 401 == http_get(f"{url}/api{path}").status
     assert 404 == http_get(f"{url}/api{other_path}", {"Authorization": f"Bearer {KEY}"}).status
     assert {"logs", "pagination"} == json.loads(logs.body).keys()

@@ -421,7 +421,7 @@ def test_welcome(api: SimulatedApi) -> None:
     response = api.handle("GET", "/", "", {"host": "localhost:8077"})
     assert "text/plain; charset=utf-8" == response.headers["Content-Type"]
     text = response.body.decode()
-    assert "simulated Late API" in text
+    assert "simulated Zernio API" in text
     assert "curl http://localhost:8077/_simulator" in text
     assert all(name in text for name in INCIDENTS)
     assert 200 == api.handle("GET", "/-/healthy", "", {}).status
