@@ -187,11 +187,11 @@ def test_impossible_times(time: float) -> None:
 @pytest.mark.parametrize(
     ("text", "width", "tone", "quota"),
     [
-        ("418 of 600 requests left 0 a minute by others", "69.7%", "busy", Quota(600, 418, NOW + 23)),
-        ("31 of 1,200 requests left 1,150 a minute by others", "2.6%", "bad", Quota(1200, 31, NOW + 3, 1150)),
-        ("600 of 600 requests left 0 a minute by others", "100.0%", "busy", Quota(600, 600, NOW - 60)),
-        ("9 of 0 requests left 0 a minute by others", "100.0%", "busy", Quota(0, 9, NOW + 3)),
-        ("-1 of 60 requests left 0 a minute by others", "0.0%", "bad", Quota(60, -1, NOW + 3)),
+        ("418 of 600 requests left others use 0 per minute", "69.7%", "busy", Quota(600, 418, NOW + 23)),
+        ("31 of 1,200 requests left others use 1,150 per minute", "2.6%", "bad", Quota(1200, 31, NOW + 3, 1150)),
+        ("600 of 600 requests left others use 0 per minute", "100.0%", "busy", Quota(600, 600, NOW - 60)),
+        ("9 of 0 requests left others use 0 per minute", "100.0%", "busy", Quota(0, 9, NOW + 3)),
+        ("-1 of 60 requests left others use 0 per minute", "0.0%", "bad", Quota(60, -1, NOW + 3)),
     ],
 )
 def test_quota(text: str, width: str, tone: str, quota: Quota) -> None:
