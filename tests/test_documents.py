@@ -201,7 +201,8 @@ def test_prometheus_accepts_the_scrape_configurations(tmp_path: Path, require_to
     for name in ("ca.crt", "late.password", "grafana-cloud.token"):
         (tmp_path / name).touch()
     texts = [text for path in DOCUMENTS for text in blocks(path.read_text("utf-8"), "yaml")]
-    configs = [config for text in texts for config in _prometheus_configs(yaml.safe_load(text))]
+    documents = [document for document in map(yaml.safe_load, texts) if isinstance(document, dict)]
+    configs = [config for document in documents for config in _prometheus_configs(document)]
     assert len(configs) >= 5
     for config in configs:
         (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
