@@ -11,13 +11,13 @@ class Quota(msgspec.Struct, frozen=True):
     Args:
         limit: Requests per minute that all users of the key may send together.
         remaining: Requests that are left now.
-        reset: Unix time in seconds before which no more requests become free.
+        reset: Unix time in seconds before which no more requests become free; None if the API does not report it.
         customer_requests: Estimated requests per minute by other users of the key.
     """
 
     limit: int
     remaining: int
-    reset: float
+    reset: float | None
     customer_requests: int = 0
 
 

@@ -197,9 +197,10 @@ class LateClient:
         raise status_error(status, error, ident)
 
     def _update_quota(self, headers: httpx.Headers, now: float, sent_at: float | None) -> None:
-        quota = parse_quota(headers, now)
+        quota = parse_quota(headers)
         if quota is not None:
-            self._rate_limiter.update(quota, quota.reset - now, sent_at=sent_at)
+            until_reset = None if quota.reset is None else quota.reset - now
+            self._rate_limiter.update(quota, until_reset, sent_at=sent_at)
             self.quota = msgspec.structs.replace(quota, customer_requests=self._rate_limiter.customer_requests)
 
 

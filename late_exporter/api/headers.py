@@ -16,14 +16,14 @@ MAX_RATE_LIMIT = 10**9
 _REQUEST_ID = re.compile(r"[0-9A-Za-z._:/+=@-]{1,64}")
 
 
-def parse_quota(headers: Mapping[str, str], now: float) -> Quota | None:
-    """Return the rate limit of the key; ``now`` is the clock of the API as a Unix time in seconds."""
+def parse_quota(headers: Mapping[str, str]) -> Quota | None:
+    """Return the rate limit of the key, None if it is not reported."""
     limit, remaining, reset = (
         parse_number(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining", "Reset")
     )
     if limit is None or not 1 <= limit <= MAX_RATE_LIMIT or remaining is None:
         return None
-    return Quota(int(limit), int(remaining), reset if reset is not None else now + MINUTE)
+    return Quota(int(limit), int(remaining), reset)
 
 
 def retry_delay(headers: Mapping[str, str], now: float) -> float:

@@ -169,11 +169,24 @@ class Pace:
         self._level += 1.0
 
 
+def left_by_others(limit: int, quota_share: float, others: float) -> float:
+    """Return the requests per minute that a process may send beside other users of its key.
+
+    Args:
+        limit: Requests per minute of the key.
+        quota_share: Share of the limit that the process may use at most, from 0 to 1.
+        others: Requests per minute by the others.
+    """
+    reserve = min(MAX_RESERVE, 1 - quota_share)
+    # Each of several processes with one key leaves something of the rest, so that their parts become equal.
+    return max((1 - reserve) * limit - others, 0.0) * (1 - 2 * reserve)
+
+
 class RateLimiter:
     """Rate limiter of one key.
 
-    Within any 60 seconds it allows at most a share of the limit, and at most what the other users of the key leave of
-    nine tenths of the limit; but one request per minute in any case, to notice when they need less.
+    Within any 60 seconds it allows at most a share of the limit, and at most what the other users of the key leave;
+    but one request per minute in any case, to notice when they need less.
 
     Args:
         quota_share: Share of the limit, from 0 to 1.
@@ -206,14 +219,9 @@ class RateLimiter:
     @property
     def max_requests(self) -> int:
         """Maximum number of requests within the 60 seconds that end now."""
-        limit, reserve = self.rate_limit, self._reserve
-        rest = (1 - reserve) * limit - self._customer.estimate(self._monotonic())
-        # Each of several processes with this key leaves something of the rest, so that their parts become equal.
-        return max(1, math.floor(min(limit * self.quota_share, rest * (1 - 2 * reserve))))
-
-    @property
-    def _reserve(self) -> float:
-        return min(MAX_RESERVE, 1 - self.quota_share)
+        estimate = self._customer.estimate(self._monotonic())
+        rest = left_by_others(self.rate_limit, self.quota_share, estimate)
+        return max(1, math.floor(min(self.rate_limit * self.quota_share, rest)))
 
     async def acquire(self) -> float:
         """Wait until the next request may be sent, and return the monotonic time; callers are served in order.
@@ -236,20 +244,21 @@ class RateLimiter:
         """Report that a request has ended, with or without a response."""
         self._own.finish(self._monotonic())
 
-    def update(self, quota: Quota, until_reset: float, *, sent_at: float | None = None) -> None:
+    def update(self, quota: Quota, until_reset: float | None, *, sent_at: float | None = None) -> None:
         """Apply the quota reported by a response.
 
         Args:
             quota: Reported quota.
-            until_reset: Seconds until the reported reset, negative if it is past.
+            until_reset: Seconds until the reported reset, negative if it is past; None if none is reported.
             sent_at: Time at which the request was sent; None if the API refused it and may not have counted it.
         """
         now = self._monotonic()
         self.rate_limit = quota.limit
         total = min(max(quota.limit - quota.remaining, 0), quota.limit)
         # The reset is when the oldest request leaves the window, or when the whole window ends.
-        is_known = -RESET_TOLERANCE <= until_reset <= MINUTE + RESET_TOLERANCE
-        window_start = now + min(until_reset - MINUTE, 0.0) if is_known else -math.inf
+        window_start = -math.inf
+        if until_reset is not None and -RESET_TOLERANCE <= until_reset <= MINUTE + RESET_TOLERANCE:
+            window_start = now + min(until_reset - MINUTE, 0.0)
         if sent_at is not None and self._own.count(sent_at):
             return  # A later request was answered before, so this response is out of date.
         own = self._own.count_since(max(window_start - RESET_TOLERANCE, now - MINUTE), total)

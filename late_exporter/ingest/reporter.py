@@ -125,7 +125,8 @@ class PollReporter:
         if quota is not None:
             self._registry.set_gauge("late_exporter_api_quota_limit", workspace, quota.limit)
             self._registry.set_gauge("late_exporter_api_quota_remaining", workspace, quota.remaining)
-            self._registry.set_gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
+            if quota.reset is not None:
+                self._registry.set_gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
             self._registry.set_gauge("late_exporter_api_quota_customer_requests", workspace, quota.customer_requests)
 
     def update_generation(self, api_generation: ApiGeneration) -> None:

@@ -125,6 +125,25 @@ def test_an_idle_customer_costs_no_speed(limit: int, kind: WindowKind) -> None:
     assert client.quota.customer_requests <= 3, "requests in flight"
 
 
+@pytest.mark.parametrize("kind", ["sliding", "fixed"])
+def test_responses_without_a_reset_cost_no_speed(kind: WindowKind) -> None:
+    """If the API, or a proxy, leaves out the reset, the exporter does not take its own requests for the customer's."""
+    quota = SharedQuota(60, kind, has_reset=False)
+    simulate(quota)
+
+    assert all(28 <= requests <= 31 for requests in count_per_minute(quota))
+
+
+@pytest.mark.parametrize("kind", ["sliding", "fixed"])
+def test_responses_without_a_reset_refuse_no_call(kind: WindowKind) -> None:
+    """Without a reset the customer's use is estimated as well."""
+    quota = SharedQuota(60, kind, has_reset=False)
+    simulate(quota, evenly(40, 0.0, DURATION))
+
+    assert [] == quota.refused_customer_calls
+    assert all(requests >= 2 for requests in count_per_minute(quota)), "the exporter advances"
+
+
 def test_a_used_up_quota() -> None:
     """Beside a customer that uses everything the exporter sends a request a minute, and recovers when that ends."""
     quota = SharedQuota(60, "sliding")

@@ -53,12 +53,16 @@ class Window:
 class SharedQuota:
     """An API with one key: requests of exporters by HTTP, and those of the customer's own software.
 
+    Args:
+        has_reset: Whether responses tell when the next request becomes free.
+
     Attributes:
         refused_customer_calls: Calls of the customer that were refused because of the exporters.
         exporter_times: When each request of an exporter was accepted, by number of the exporter.
     """
 
-    def __init__(self, limit: int, kind: WindowKind) -> None:
+    def __init__(self, limit: int, kind: WindowKind, *, has_reset: bool = True) -> None:
+        self._has_reset = has_reset
         self.refused_customer_calls: list[float] = []
         self.refused_exporter_requests: list[float] = []
         self.exporter_times: dict[int, list[float]] = {}
@@ -100,8 +104,9 @@ class SharedQuota:
                 "Date": formatdate(now, usegmt=True),
                 "X-RateLimit-Limit": str(self._window.limit),
                 "X-RateLimit-Remaining": str(self._window.remaining),
-                "X-RateLimit-Reset": str(math.ceil(reset)),
             }
+            if self._has_reset:
+                headers["X-RateLimit-Reset"] = str(math.ceil(reset))
             await asyncio.sleep(LATENCY / 2)
             if not is_accepted:
                 headers["Retry-After"] = str(math.ceil(reset - now))

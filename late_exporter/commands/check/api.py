@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import msgspec
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.pages import fetch_page, fetch_post
-from late_exporter.api.quota import MAX_RESERVE
+from late_exporter.api.quota import left_by_others
 from late_exporter.commands.check.finding import Finding, Level
 from late_exporter.commands.check.status import check_status_feeds
 from late_exporter.errors import (
@@ -150,7 +151,7 @@ def check_quota(client: Client, required_rate: float, quota_share: float) -> Ite
         return
     tier = f", the limit for {TIERS[quota.limit]} connected accounts" if quota.limit in TIERS else ""
     allowed_rate = quota.limit * quota_share
-    rest = max(quota.limit * (1 - MAX_RESERVE) - quota.customer_requests, 0)
+    rest = math.floor(left_by_others(quota.limit, quota_share, quota.customer_requests))
     others = f"; others use about {quota.customer_requests:,} per minute" if quota.customer_requests else ""
     message = (
         f"{quota.remaining:,} of {quota.limit:,} requests left this minute{tier}{others}; polling takes about "
