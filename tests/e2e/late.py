@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -127,7 +128,7 @@ class HttpServer(ThreadingHTTPServer):
         pass
 
 
-class ThreadedServer:
+class ThreadedServer(ABC):
     """HTTP server in a thread, which can be stopped and restarted on the same port."""
 
     def __init__(self) -> None:
@@ -183,9 +184,9 @@ class ThreadedServer:
             self.requests.append(request)
             return len(self.requests) - 1
 
+    @abstractmethod
     def handle(self, exchange: HttpExchange) -> None:
         """Respond to a request."""
-        raise NotImplementedError
 
 
 class RealClock(VirtualClock):

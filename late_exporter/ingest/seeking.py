@@ -1,0 +1,219 @@
+"""Find the pages of a log list that moves while it is read.
+
+Generators as in ``late_exporter.ingest.reader``: they yield steps and are sent the results. See
+docs/design/page-seeking.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from typing import TypeAlias, TypeVar
+
+import msgspec
+
+from late_exporter.errors import BadPayload, BadRequest
+from late_exporter.ingest.paging import PagePosition
+from late_exporter.ingest.steps import FetchedPage, FetchPage, PageCursor, PollContext, ReaderStep
+from late_exporter.model import PAGE_SIZE, KnownLogs, ListPosition, LogEntry, LogPage
+
+ResultT = TypeVar("ResultT")
+StepsTo: TypeAlias = Generator[ReaderStep, FetchedPage | None, ResultT]
+"""Generator of steps that returns a result."""
+
+PAGE_OVERLAP = 2
+"""Minimum number of rows that two pages share, so that a shift between the two reads is noticed."""
+
+MAX_REPEATS = 3
+"""Consecutive pages that may contain the same logs at another place of the list."""
+
+MAX_SEEK_READS = 40
+"""Maximum number of reads to find the page that continues the last one on a list that moves."""
+
+
+def fetch_page(position: PagePosition, status: str | None = None) -> StepsTo[FetchedPage]:
+    """Fetch a page; retry once if it is the last one although ``total`` promises more rows."""
+    step = FetchPage(position.skip, status, created_before=position.before)
+    page = yield step
+    if page is not None and is_last_page(page) and (page.total or 0) > position.skip + len(page.entries):
+        page = yield step
+    if page is None:
+        raise BadPayload("the API has no log list")
+    return page
+
+
+def seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage, PagePosition]]:
+    """Find the page that continues at ``cursor`` without skipping a row.
+
+    Returns:
+        The page and its position.
+
+    Raises:
+        BadRequest: The API rejects the page, and there is no other way to it.
+    """
+    # Rows inserted or deleted since the last read move the page. Gallop in growing steps until it is bracketed, then
+    # bisect; the list may move again meanwhile, so a bound that a later read contradicts is dropped. A page that starts
+    # too high (``high``) only repeats rows; one that starts too low (``low``) would skip some, so a page without times
+    # counts as too low, and the fallback is the top of the list.
+    # See docs/design/page-seeking.md and docs/decisions/0002-reader-as-a-pure-generator.md.
+    position, step = cursor.position, PAGE_SIZE // 2
+    high, low = 0, None
+    for _ in range(MAX_SEEK_READS):
+        page, actual = yield from _fetch_at(context, cursor, position)
+        if actual.before != position.before:
+            high, low, step = 0, None, PAGE_SIZE // 2
+        position, skip = actual, actual.skip
+        if position.before is not None:
+            # The bound may be far above the cursor, which is where it was expected in the whole list.
+            position = msgspec.structs.replace(position, above=max(0, cursor.position.depth - skip))
+        if (
+            page is _UNREACHABLE
+            or position.is_top
+            or not cursor.page_keys
+            or _continues(page, cursor, is_top=skip == 0)
+        ):
+            return page, position
+        if not timestamps(page.entries) or is_below(page, cursor.created + (skip > 0)):
+            if skip == 0:
+                position = position.raised(cursor.created)
+                high, low, step = 0, None, PAGE_SIZE // 2
+                continue
+            low, high = skip, high if high < skip else 0
+        elif skip == high and (skip or low is not None):
+            return page, position
+        else:
+            high, low = skip, low if low is not None and low > skip else None
+        step *= 2
+        if low is None:
+            skip += step
+        elif high:
+            skip = (high + low) // 2
+        else:
+            skip = max(0, skip - step)
+        position = msgspec.structs.replace(position, skip=skip)
+    return (yield from _fetch_at(context, cursor, PagePosition()))
+
+
+_UNREACHABLE = FetchedPage(LogPage(()), KnownLogs({}))
+"""Page that the API does not show, and that need not be read: logs without a time may be on it."""
+
+
+def _fetch_at(
+    context: PollContext, cursor: PageCursor, position: PagePosition
+) -> StepsTo[tuple[FetchedPage, PagePosition]]:
+    """Fetch the page at a position, counted in another way if the API does not support this one."""
+    while True:
+        try:
+            page = yield from fetch_page(position)
+        except BadRequest as exc:
+            if cursor.tail_start is not None and position.before is None:
+                context.state.max_whole_skip = min(context.state.max_whole_skip, max(0, position.skip - PAGE_SIZE))
+                return _UNREACHABLE, position
+            position = _avoid_rejection(context, cursor, position, exc)
+        else:
+            if not position.is_ignored(timestamps(page.entries)):
+                return page, position
+            context.state.ignores_time_filter = True
+            position = position.in_whole_list
+
+
+def _avoid_rejection(
+    context: PollContext, cursor: PageCursor, position: PagePosition, error: BadRequest
+) -> PagePosition:
+    """Return another position for a page that the API rejects; raise BadRequest if there is none."""
+    state = context.state
+    try:
+        alternative = position.avoid(error, cursor.created, by_time=context.max_skip is not None)
+    except BadRequest:
+        # The next attempt tries the time filter again: whatever made the API ignore it may be over.
+        state.ignores_time_filter = False
+        raise
+    if alternative.before is None:
+        state.ignores_time_filter = True
+    else:
+        state.max_skip = min(state.max_skip, position.skip - 1)
+    return alternative
+
+
+def _continues(page: FetchedPage, cursor: PageCursor, *, is_top: bool) -> bool:
+    times = timestamps(page.entries)
+    # The top of a list that is bounded by time has all logs of the time at which the page before ended.
+    if times and times[0] > cursor.created - is_top >= times[-1] - is_top:
+        return True
+    return any(entry.key in cursor.anchors for entry in page.entries)
+
+
+def advance_cursor(
+    context: PollContext, position: PagePosition, page: FetchedPage, previous: PageCursor | None = None
+) -> PageCursor:
+    """Return the cursor after a page: it repeats the last rows, and all rows that share the time of the last one."""
+    entries = page.entries
+    if not entries:
+        return PageCursor(position)
+    last_created = entries[-1].created
+    ties = 0
+    for entry in reversed(entries):
+        if entry.created != last_created:
+            break
+        ties += 1
+    overlap = min(max(PAGE_OVERLAP, ties + page.without_ids), max(1, len(entries) // 2))
+    page_keys = anchors = frozenset(entry.key for entry in entries)
+    repeat_count = previous.repeat_count + 1 if previous and page_keys == previous.page_keys else 0
+    if page.without_ids and overlap > ties:
+        # The ordinals of the last rows restart if the next page begins among them, so their keys are no anchors.
+        anchors = frozenset(entry.key for entry in entries[:-ties])
+    times, row_count = timestamps(entries), len(entries) - overlap
+    tail_start = previous.tail_start if previous else None
+    if position.before is not None and is_last_page(page):
+        # Logs without a time are in the whole list only, which also proves that this is its end.
+        tail_start, next_position = min(times, default=0), PagePosition(position.depth + row_count)
+    else:
+        if tail_start is not None and min(times, default=tail_start) < tail_start:
+            tail_start = None
+        next_position = position.advance(times, row_count, context.max_skip if tail_start is None else None)
+    if position.before is not None and repeat_count > MAX_REPEATS:
+        # Whatever the API makes of the bound, it does not lead further.
+        context.state.ignores_time_filter = True
+        next_position, repeat_count = next_position.in_whole_list, 0
+    return PageCursor(next_position, page_keys, oldest(page).created, repeat_count, anchors, tail_start)
+
+
+def makes_no_progress(cursor: PageCursor, next_cursor: PageCursor) -> bool:
+    """Return whether pages repeat the same logs: the end of a list that claims to have more.
+
+    A single repetition, or one further up, may also be a list that has moved by exactly one page.
+    """
+    if cursor.page_keys != next_cursor.page_keys or next_cursor.position.depth < cursor.position.depth:
+        return False
+    return next_cursor.position == cursor.position or next_cursor.repeat_count > MAX_REPEATS
+
+
+def is_below(page: FetchedPage, limit: int) -> bool:
+    """Return whether a page has logs with a time, and all of them are older than a limit."""
+    times = timestamps(page.entries)
+    return bool(times) and max(times) < limit
+
+
+def is_last_page(page: FetchedPage) -> bool:
+    """Return whether a page is empty, or shorter than requested without an announcement of more."""
+    row_count = len(page.entries)
+    if row_count == 0:
+        return True
+    return row_count < PAGE_SIZE and page.page.has_more is not True
+
+
+def ends_list(context: PollContext, page: FetchedPage, position: PagePosition) -> bool:
+    """Return whether no log follows; after the end of a list that is bounded by time, logs without a time may."""
+    is_confirmed = position.before is None or position.depth > context.state.max_whole_skip
+    return is_confirmed and is_last_page(page)
+
+
+def timestamps(entries: Iterable[LogEntry]) -> list[int]:
+    return [entry.created for entry in entries if entry.created is not None]
+
+
+def oldest(page: FetchedPage, default: ListPosition | None = None) -> ListPosition:
+    """Return the position of the last log of a page that has a time."""
+    for entry in reversed(page.entries):
+        if entry.created is not None:
+            return ListPosition(entry.created, entry.key)
+    return default or ListPosition(0, "")
