@@ -159,8 +159,7 @@ class LogListDecoder(Generic[RowT]):
 
 
 def raw_rows(body: bytes) -> Sequence[Any]:
-    """Return the rows of a page with all their fields, one per entry; raise BadPayload if it is not a log list."""
-    _check_value_count(body)
+    """Return the rows of a page that was parsed before, with all their fields, one per entry; raises BadPayload."""
     try:
         return _rows(_loads(body, _exact_integer))
     except RecursionError as exc:
