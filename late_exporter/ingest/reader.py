@@ -134,7 +134,9 @@ def _resume_gap(context: PollContext, gap: Gap) -> PageCursor:
 
 def _new_entries(context: PollContext, page: FetchedPage, retention_floor: int) -> tuple[LogEntry, ...]:
     entries = page.new_entries(retention_floor)
-    context.new_keys.update(entry.key for entry in entries if not page.is_known(entry))
+    new_keys = {entry.key for entry in entries if not page.is_known(entry)} - context.uncommitted_keys
+    context.new_count += len(new_keys)
+    context.uncommitted_keys |= new_keys
     return entries
 
 
@@ -172,7 +174,7 @@ def _missing_count(context: PollContext, head: FetchedPage) -> int:
     coverage = context.coverage
     if head.total is None or coverage is None or coverage.gaps or not coverage.is_synced:
         return 0
-    lowest = head.total - head.known_logs.stored_count - len(context.new_keys)
+    lowest = head.total - head.known_logs.stored_count - context.new_count
     highest = lowest + head.known_logs.expiring_count
     return context.state.surplus_detector.missing_count(context.now, lowest, highest)
 
@@ -189,8 +191,9 @@ def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_bu
             yield Record((entry,), by_reconciliation=was_missed)
         target_reached = False
         if scan.target_count is not None:
-            known_keys = context.new_keys | page.known_logs.statuses.keys()
-            scan.target_count -= sum(entry.key not in known_keys for entry in new_entries)
+            scan.target_count -= sum(
+                not page.is_known(entry) and entry.key not in context.uncommitted_keys for entry in new_entries
+            )
             target_reached = scan.target_count <= 0
         next_cursor = advance_cursor(context, position, page, scan.cursor)
         scan.is_complete = (

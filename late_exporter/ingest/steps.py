@@ -217,7 +217,9 @@ class PollContext(msgspec.Struct, kw_only=True):
         supports_time_filter: Whether pages can be requested, and pending logs looked up, by time.
         page_budget: Maximum number of pages of a regular scan, and of one that looks for missing logs.
         state: State from the last poll; updated in place.
-        new_keys: Keys of new logs that this poll has read.
+        new_count: Number of new logs that this poll has read.
+        uncommitted_keys: Keys of the new logs among them that the store does not know yet; a catch-up can read more
+            logs than memory should hold.
     """
 
     now: int
@@ -230,7 +232,8 @@ class PollContext(msgspec.Struct, kw_only=True):
     supports_time_filter: bool = False
     page_budget: tuple[int, int] = (1, 10)
     state: ReaderState = msgspec.field(default_factory=ReaderState)
-    new_keys: set[str] = msgspec.field(default_factory=set)
+    new_count: int = 0
+    uncommitted_keys: set[str] = msgspec.field(default_factory=set)
 
     @property
     def max_skip(self) -> int | None:

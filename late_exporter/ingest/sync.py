@@ -234,6 +234,8 @@ class FeedSync:
                 return await self._fetcher.fetch_post(step)
             case Record():
                 await self._record(step)
+                if not self._batch.entries:
+                    context.uncommitted_keys.clear()
                 return None
 
     async def _record(self, step: Record) -> None:
