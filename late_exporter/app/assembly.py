@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.ingest.background_audit import BackgroundAuditor, last_audit
+from late_exporter.ingest.background_audit import LAST_AUDIT, BackgroundAuditor, last_audit
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder, StoreThread
@@ -25,6 +26,10 @@ from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import FeedState, Increment, Scope, Series, SeriesValue
 from late_exporter.protocols import Client, Logger
+from late_exporter.store import FIRST_SERIES
+
+SERIES_PER_PAGE = 1000
+"""Series that are loaded at a time, in some milliseconds; other tasks run in between."""
 
 
 class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,20 +117,22 @@ class Pipeline:
             return
         store, offload = self._store_thread
         scopes = [Scope(workspace, feed) for workspace in sorted(connections) for feed in self._feeds]
-        series_values: Mapping[Series, SeriesValue] = await offload(store.series_values)
         states: dict[Scope, FeedState] = {scope: await offload(store.feed_state, scope) for scope in scopes}
-        restored = {series: value for series, value in series_values.items() if series[1][0] in connections}
         for workspace in connections:
             self.registry.add_workspace(workspace, frozenset(self._feeds))
-        self._label_limiter.restore(restored)
-        self.registry.restore(restored, _synced_feeds(states))
+        try:
+            last_audits = await self._restore_series(connections.keys(), _synced_feeds(states))
+        except BaseException:
+            for workspace in connections:
+                self._remove_series(workspace)
+            raise
         for workspace, connection in connections.items():
             backlog: list[Increment] = []
             pollers: dict[str, Poller] = {}
             for feed in self._feeds:
                 scope = Scope(workspace, feed)
                 recorder = self._create_recorder(scope, states[scope], connection.generation, backlog)
-                pollers[feed] = self._create_poller(scope, recorder, connection, last_audit(restored, scope))
+                pollers[feed] = self._create_poller(scope, recorder, connection, last_audit(last_audits, scope))
             self.pollers[workspace] = pollers
             if connection.status is not None:
                 self.status_pollers[workspace] = self._create_status_poller(
@@ -138,6 +145,31 @@ class Pipeline:
         """Remove the pollers and series of a workspace; its state stays in the store."""
         del self.pollers[workspace]
         self.status_pollers.pop(workspace, None)
+        self._remove_series(workspace)
+
+    async def _restore_series(
+        self, workspaces: AbstractSet[str], synced_feeds: Mapping[str, list[str]]
+    ) -> Mapping[Series, SeriesValue]:
+        """Load the stored series of some workspaces; return those that tell when the last audits were.
+
+        They are loaded in pages, because all values at once take several times the memory of what is kept of them. A
+        scrape meanwhile may miss series of these workspaces, but shows none with a wrong value.
+        """
+        store, offload = self._store_thread
+        last_audits: dict[Series, SeriesValue] = {}
+        cursor, is_complete = FIRST_SERIES, False
+        while not is_complete:
+            page, cursor = await offload(store.series_page, cursor, limit=SERIES_PER_PAGE)
+            restored = {series: value for series, value in page.items() if series[1][0] in workspaces}
+            self._label_limiter.restore(restored)
+            self.registry.restore(restored, synced_feeds)
+            last_audits |= {series: value for series, value in restored.items() if series[0] == LAST_AUDIT}
+            self.exposition.take_changes()
+            await offload(self.exposition.apply_changes)
+            is_complete = not page
+        return last_audits
+
+    def _remove_series(self, workspace: str) -> None:
         self.registry.remove_workspace(workspace)
         self._label_limiter.remove_workspace(workspace)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -154,9 +154,10 @@ class Exporter:
                 self._restart(pollers, workspace)
         self.workspaces = {workspace.name: self.workspaces[workspace.name] for workspace in settings.workspaces}
 
-    def health(self) -> list[WorkspaceHealth]:
-        return [
-            WorkspaceHealth(
+    def health(self) -> Iterator[WorkspaceHealth]:
+        """Yield the health of each workspace; they may change in between."""
+        for name, pollers in list(self.workspaces.items()):
+            yield WorkspaceHealth(
                 name=name,
                 base_url=pollers.workspace.base_url,
                 generation=", ".join(sorted({poller.generation for poller in pollers.pollers})),
@@ -166,8 +167,13 @@ class Exporter:
                 failing_accounts=self.registry.failing_accounts(name),
                 status=_redact_status(pollers.status.health),
             )
-            for name, pollers in self.workspaces.items()
-        ]
+
+    def unsynced_feeds(self) -> Iterator[tuple[str, FeedHealth]]:
+        """Yield the feeds whose first sync is not complete, each with the name of its workspace."""
+        for name, pollers in self.workspaces.items():
+            for poller in pollers.pollers:
+                if not poller.is_synced:
+                    yield name, _redact(poller.health)
 
     def _restart(self, pollers: WorkspacePollers, workspace: Workspace) -> None:
         if pollers.tasks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -22,6 +24,7 @@ from late_exporter.model import (
     IncCounter,
     Increment,
     KnownLogs,
+    Labels,
     LogEntry,
     Observation,
     ObserveHistogram,
@@ -38,6 +41,9 @@ RETENTION_MARGIN = 86_400_000
 MAX_CLOCK_SKEW = 300_000
 """Milliseconds by which a log's time may be ahead of the API's clock."""
 
+LOGS_PER_SLICE = 100
+"""Logs that are turned into increments at a time, in about a millisecond; other tasks run in between."""
+
 LAG = "late_exporter_log_lag_seconds"
 ENTRIES_REJECTED = "late_exporter_entries_rejected_total"
 RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
@@ -52,6 +58,21 @@ class StoreThread(NamedTuple):
 
     store: Store
     offload: Offload
+
+
+class _CommittedBatch(NamedTuple):
+    """The result of a commit, and what of it is shown.
+
+    Args:
+        exemplars: Newest observation with an exemplar of every bucket.
+        last_lag: Lag of the last log in seconds; None if it has none.
+        state_size: Stored logs of the workspace and their size in bytes; None if that could not be read.
+    """
+
+    result: CommitResult
+    exemplars: Sequence[ObserveHistogram]
+    last_lag: float | None
+    state_size: tuple[int, int] | None
 
 
 class PendingBatch(msgspec.Struct):
@@ -174,28 +195,28 @@ class FeedRecorder:
         """
         backlog, self.backlog[:] = list(self.backlog), []
         try:
-            batch = self._build_batch(pending, now, [*backlog, *increments])
-            result, size = await self._offload(self._commit_batch, batch)
+            batch = await self._build_batch(pending, now, [*backlog, *increments])
+            committed = await self._offload(self._commit_batch, batch)
         except BaseException:
             self.backlog[:0] = backlog
             raise
-        self._apply(result, batch.coverage)
-        if size is not None:
-            self._publisher.set_state_size(*size)
+        self._apply(committed, batch.coverage)
 
     def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
         """Save increments with the next commit, which publishes them; provisional ones are published at once."""
         self.backlog += [*increments, *provisional]
         self._publisher.add_unsaved(provisional)
 
-    def _commit_batch(self, batch: Batch) -> tuple[CommitResult, tuple[int, int] | None]:
+    def _commit_batch(self, batch: Batch) -> _CommittedBatch:
         result = self._store.commit(self._scope, batch)
+        exemplars, last_lag = _select_exemplars(result.observations)
         try:
-            return result, self._store.size(self._scope.workspace)
+            size = self._store.size(self._scope.workspace)
         except StoreError:  # The batch is committed and must not be saved again.
-            return result, None
+            size = None
+        return _CommittedBatch(result, exemplars, last_lag, size)
 
-    def _build_batch(self, pending: PendingBatch, now: int, increments: Sequence[Increment]) -> Batch:
+    async def _build_batch(self, pending: PendingBatch, now: int, increments: Sequence[Increment]) -> Batch:
         coverage, prune_before = pending.coverage, None
         if coverage is not None and coverage.newest is not None:
             # The time of the newest log bounds what a wrong clock can prune.
@@ -208,16 +229,32 @@ class FeedRecorder:
         self._label_limiter.start_batch()
         return Batch(
             committed_at=(pending.coverage.complete_since / 1000 if is_history and pending.coverage else self._clock()),
-            observations=[
-                Observation(entry, tuple(self._increments(entry, now, by_reconciliation=by_reconciliation)))
-                for entry, by_reconciliation in pending.entries
-                if entry.created is None or entry.created >= retention_floor
-            ],
+            observations=await self._observe(pending.entries, now, retention_floor),
             increments=increments,
             coverage=coverage,
             deleted_keys=pending.deleted_keys,
             prune_before=prune_before,
         )
+
+    async def _observe(
+        self, entries: Iterable[tuple[LogEntry, bool]], now: int, retention_floor: int
+    ) -> list[Observation]:
+        """Return the observations of the entries that are not older than the retention floor."""
+        observations: list[Observation] = []
+        is_cancelled = False
+        for number, (entry, by_reconciliation) in enumerate(entries, 1):
+            if entry.created is None or entry.created >= retention_floor:
+                increments = self._increments(entry, now, by_reconciliation=by_reconciliation)
+                observations.append(Observation(entry, tuple(increments)))
+            if number % LOGS_PER_SLICE == 0 and not is_cancelled:
+                try:
+                    await asyncio.sleep(0)
+                except asyncio.CancelledError:
+                    is_cancelled = True
+        task = asyncio.current_task() if is_cancelled else None
+        if task is not None:
+            task.cancel()  # now that nothing but the commit follows, which is awaited all the same
+        return observations
 
     def _increments(self, entry: LogEntry, now: int, *, by_reconciliation: bool) -> Iterator[Increment]:
         labels = (self._scope.workspace, self._scope.feed)
@@ -237,8 +274,8 @@ class FeedRecorder:
         if by_reconciliation:
             yield IncCounter(RECONCILED_LOGS, labels, once_per_log=True)
 
-    def _apply(self, result: CommitResult, coverage: Coverage | None) -> None:
-        was_synced = self.is_synced
+    def _apply(self, committed: _CommittedBatch, coverage: Coverage | None) -> None:
+        was_synced, result = self.is_synced, committed.result
         self._state = FeedState(
             coverage=coverage or self.coverage,
             pending_logs=self.pending_logs if result.pending_logs is None else result.pending_logs,
@@ -246,7 +283,7 @@ class FeedRecorder:
         )
         self.recorded_count += len(result.observations)
         self._label_limiter.restore(result.series_values)
-        self._publisher.update(result, is_live=was_synced)
+        self._publisher.update(committed, is_live=was_synced)
         self._update_gauges()
 
     def _update_gauges(self) -> None:
@@ -268,18 +305,19 @@ class _FeedPublisher:
         self._pending_labels: set[tuple[str, str]] = set()
         self.last_lag: float | None = None
 
-    def update(self, result: CommitResult, *, is_live: bool) -> None:
-        self._registry.update(result.series_values)
+    def update(self, committed: _CommittedBatch, *, is_live: bool) -> None:
+        self._registry.update(committed.result.series_values)
         if is_live:
-            for observation in result.observations:
-                self._add_exemplars(observation)
+            for observation in committed.exemplars:
+                self._registry.add_exemplar(observation)
+            self.last_lag = self.last_lag if committed.last_lag is None else committed.last_lag
+        if committed.state_size is not None:
+            log_count, size_bytes = committed.state_size
+            self._registry.set_gauge("late_exporter_state_logs", (self._workspace,), log_count)
+            self._registry.set_gauge("late_exporter_state_bytes", (self._workspace,), size_bytes)
 
     def add_unsaved(self, increments: Sequence[IncCounter]) -> None:
         self._registry.add_unsaved(increments)
-
-    def set_state_size(self, log_count: int, size_bytes: int) -> None:
-        self._registry.set_gauge("late_exporter_state_logs", (self._workspace,), log_count)
-        self._registry.set_gauge("late_exporter_state_bytes", (self._workspace,), size_bytes)
 
     def show_feed(self, complete_since: int) -> None:
         self._registry.show_feed(self._workspace, self._feed)
@@ -305,11 +343,23 @@ class _FeedPublisher:
             else:
                 self._registry.remove_gauge(OLDEST_PENDING, (workspace, platform))
 
-    def _add_exemplars(self, observation: Observation) -> None:
+
+def _select_exemplars(observations: Iterable[Observation]) -> tuple[list[ObserveHistogram], float | None]:
+    """Return the newest observation with an exemplar of every bucket, and the last lag in seconds."""
+    newest: dict[tuple[str, Labels, int], tuple[float, ObserveHistogram]] = {}
+    last_lag: float | None = None
+    for observation in observations:
         for increment in observation.increments:
             if not isinstance(increment, ObserveHistogram):
                 continue
-            if increment.exemplar is not None:
-                self._registry.add_exemplar(increment)
+            seconds = increment.micros / 1_000_000
             if increment.family == LAG:
-                self.last_lag = increment.micros / 1_000_000
+                last_lag = seconds
+            if increment.exemplar is None:
+                continue
+            bucket = (increment.family, increment.labels, bisect_left(increment.bounds, seconds))
+            time = increment.exemplar.timestamp
+            if bucket not in newest or time >= newest[bucket][0]:
+                newest.pop(bucket, None)  # so that the order is that of the last updates
+                newest[bucket] = (time, increment)
+    return [increment for _, increment in newest.values()], last_lag

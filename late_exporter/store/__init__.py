@@ -26,12 +26,15 @@ from late_exporter.model import (
     StoredLog,
 )
 from late_exporter.store.lockfile import lock, require_database
+from late_exporter.store.queries import FIRST_SERIES, SeriesCursor
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, StateSnapshot
 from late_exporter.store.sqlite import SqliteStore
 
 __all__ = [
+    "FIRST_SERIES",
     "LookupResult",
     "RecordedStatus",
+    "SeriesCursor",
     "StateSnapshot",
     "Store",
     "is_in_use",
@@ -49,6 +52,12 @@ class Store(Protocol):
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
         """Return the value of every series of every workspace."""
+
+    def series_page(self, after: SeriesCursor, *, limit: int) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+        """Return the values of the next series of all workspaces, and the cursor after them; none at the end.
+
+        ``after`` is FIRST_SERIES for the first page.
+        """
 
     def feed_state(self, scope: Scope) -> FeedState:
         """Return the state of one feed."""

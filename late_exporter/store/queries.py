@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection
+from typing import TypeAlias
 from urllib.parse import quote
 
 import msgspec
@@ -19,6 +21,11 @@ MINUTE = 60_000
 """Resolution of the log counts in milliseconds."""
 
 LOOKUP_KEYS = 100
+
+SeriesCursor: TypeAlias = tuple[str, str]
+"""Family and labels of the last series of a page, as they are stored."""
+
+FIRST_SERIES: SeriesCursor = ("", "")
 
 # The number of placeholders is fixed, because SQLite caches each different statement, at tens of kilobytes apiece.
 LOOKUP = f"SELECT key, status FROM observation WHERE scope = ? AND key IN ({','.join('?' * LOOKUP_KEYS)})"  # noqa: S608 - placeholders
@@ -39,11 +46,25 @@ def connect_readonly(path: Path) -> Connection:
 
 
 def series_values(connection: Connection) -> Mapping[Series, SeriesValue]:
-    rows = connection.execute("SELECT family, labels, value, created FROM series")
-    return {
-        (family, msgspec.json.decode(labels, type=Labels)): SeriesValue(decode_value(value), created)
-        for family, labels, value, created in rows
-    }
+    values, _ = series_page(connection, FIRST_SERIES, -1)
+    return values
+
+
+def series_page(
+    connection: Connection, after: SeriesCursor, limit: int
+) -> tuple[dict[Series, SeriesValue], SeriesCursor]:
+    rows = connection.execute(
+        "SELECT family, labels, value, created FROM series WHERE (family, labels) > (?, ?)"
+        " ORDER BY family, labels LIMIT ?",
+        (*after, limit),
+    )
+    values: dict[Series, SeriesValue] = {}
+    for family, labels, value, created in rows:
+        # Most label values are those of many series.
+        series = (sys.intern(family), tuple(map(sys.intern, msgspec.json.decode(labels, type=Labels))))
+        values[series] = SeriesValue(decode_value(value), created)
+        after = family, labels
+    return values, after
 
 
 def feed_state(connection: Connection, scope_id: int) -> FeedState:

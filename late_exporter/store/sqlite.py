@@ -33,7 +33,7 @@ from late_exporter.model import (
 )
 from late_exporter.store import queries, rekey
 from late_exporter.store.lockfile import create, file_identity, lock, require_database, wal_size
-from late_exporter.store.queries import MINUTE
+from late_exporter.store.queries import MINUTE, SeriesCursor
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 
 EXPIRY_SLACK_MINUTES = 2
@@ -114,6 +114,10 @@ class SqliteStore:
     def series_values(self) -> Mapping[Series, SeriesValue]:
         with queries.store_errors(self._name):
             return queries.series_values(self._connection)
+
+    def series_page(self, after: SeriesCursor, *, limit: int) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+        with queries.store_errors(self._name):
+            return queries.series_page(self._connection, after, limit)
 
     def feed_state(self, scope: Scope) -> FeedState:
         with queries.store_errors(self._name):

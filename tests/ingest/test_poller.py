@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, Unauthorized
-from late_exporter.ingest.recorder import PendingBatch
+from late_exporter.ingest.recorder import LOGS_PER_SLICE, PendingBatch
 from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.webhooks import WebhookReceiver, sign
@@ -221,6 +222,63 @@ async def test_exemplars(harness: PollerHarness) -> None:
     for _ in range(2):
         await harness.poller.poll()
     assert [("acme", "tiktok", "publish", "failed")] == harness.exposition.exemplars
+
+
+async def test_one_exemplar_per_bucket(harness: PollerHarness) -> None:
+    """Of many logs in one commit, each bucket of a series gets one exemplar: that of the newest log."""
+    harness.rows = [publishing_row(1, age=1000)]
+    await harness.poller.poll()
+    harness.rows[:0] = [
+        publishing_row(number, age=400 - number, durationMs=700 if number % 2 else 70_000)
+        for number in range(400, 100, -1)
+    ]
+    await harness.poller.poll()
+    assert 2 == len(harness.exposition.exemplars)
+    harness.exposition.publish()
+    body = harness.exposition.get_body("application/openmetrics-text", None).body.decode()
+    exemplars = [line.partition(" # ")[2].split()[0] for line in body.splitlines() if " # {" in line]
+    assert [log_id in exemplar for log_id, exemplar in zip(("399", "400"), exemplars, strict=True)]
+
+
+async def test_cancelled_at_any_step(harness: PollerHarness) -> None:
+    """At whatever step a poll is cancelled, what is committed is shown at once, and every log is counted once."""
+
+    async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+        result, is_cancelled = call(*args, **keywords), False
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            is_cancelled = True
+        task = asyncio.current_task()
+        if is_cancelled and task is not None:
+            task.cancel()
+        return result
+
+    harness.offload = offload  # type: ignore[method-assign]
+    await harness.start()
+    await harness.poller.poll()
+    number, step, is_done = 0, 0, False
+    unrecorded_steps = request_count = 0
+    while not is_done:
+        numbers = range(number, number + 2 * LOGS_PER_SLICE + 50)
+        number = numbers.stop
+        harness.rows[:0] = [publishing_row(each, age=100_000 - each) for each in reversed(numbers)]
+        requests_before = len(harness.client.requests)
+        task = asyncio.ensure_future(harness.poller.poll())
+        for _ in range(step):
+            await asyncio.sleep(0)
+        is_done = task.done()
+        task.cancel()
+        await asyncio.wait([task])
+        assert harness.stored_value(LOGS, "tiktok", "publish", "success") == harness.logs()
+        unrecorded_steps += number != harness.logs()
+        request_count = max(request_count, len(harness.client.requests) - requests_before)
+        await harness.poller.start()
+        await harness.poller.poll()
+        assert number == harness.logs()
+        step += 1
+    assert 2 * request_count == unrecorded_steps, "a request and a look-up each; what is read is recorded"
+    assert step > unrecorded_steps + 3
 
 
 async def test_rejected_rows(harness: PollerHarness) -> None:

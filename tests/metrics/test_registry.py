@@ -23,6 +23,7 @@ from late_exporter.model import (
     Value,
 )
 from late_exporter.status import AccountHealth, PlatformHealth
+from tests.support.exposition import belongs_to
 
 LOGS = "late_publishing_logs_total"
 EVENTS = "late_connection_events_total"
@@ -66,8 +67,14 @@ class RecordingExposition(Exposition):
         self.all_values.append((series, value))
 
     def remove(self, family: str, labels: Labels) -> None:
-        """Remove a series, which must exist."""
-        del self.visible_values[family, labels]
+        """Remove a series, if it exists."""
+        self.visible_values.pop((family, labels), None)
+
+    def remove_workspace(self, workspace: str) -> None:
+        """Remove the series of a workspace."""
+        self.visible_values = {
+            series: value for series, value in self.visible_values.items() if not belongs_to(series, workspace)
+        }
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Record an exemplar."""

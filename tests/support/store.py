@@ -21,7 +21,7 @@ from late_exporter.model import (
     SeriesValue,
     StoredLog,
 )
-from late_exporter.store import Store
+from late_exporter.store import SeriesCursor, Store
 
 LogStatus: TypeAlias = tuple[str, str]
 """Key and status of a log: an observation."""
@@ -48,6 +48,10 @@ class StoreProxy:
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
         return self.store.series_values()
+
+    def series_page(self, after: SeriesCursor, *, limit: int) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+        self._check("series_page")
+        return self.store.series_page(after, limit=limit)
 
     def feed_state(self, scope: Scope) -> FeedState:
         return self.store.feed_state(scope)

@@ -14,7 +14,7 @@ import pytest
 
 from late_exporter.exposition.exposition import EncodedBody, Exposition
 from late_exporter.status import FeedHealth, WorkspaceHealth
-from late_exporter.web.app import create_app
+from late_exporter.web.app import HealthSource, create_app
 from late_exporter.web.asgi import App
 from late_exporter.web.landing import load_template
 
@@ -63,7 +63,10 @@ def application(
     workspace = WorkspaceHealth(name="acme", base_url="https://getlate.dev/api", feeds=feeds or (SYNCED,))
     return create_app(
         metrics or RecordingExposition(),
-        lambda: [workspace],
+        HealthSource(
+            workspaces=lambda: [workspace],
+            unsynced_feeds=lambda: ((workspace.name, feed) for feed in workspace.feeds if not feed.is_synced),
+        ),
         telemetry_path=telemetry_path,
         version="1.2.3",
         clock=lambda: 0.0,
@@ -264,7 +267,12 @@ async def test_page_policy() -> None:
 async def test_page_shows_current_health() -> None:
     """Every request renders the current health and time."""
     workspaces: list[WorkspaceHealth] = []
-    app = create_app(RecordingExposition(), lambda: workspaces, version="1.2.3", clock=lambda: 1_763_993_002.0)
+    app = create_app(
+        RecordingExposition(),
+        HealthSource(workspaces=lambda: workspaces),
+        version="1.2.3",
+        clock=lambda: 1_763_993_002.0,
+    )
     assert "No feed is configured" in (await call(app)).text
     workspaces.append(WorkspaceHealth(name="acme", base_url="https://getlate.dev/api", feeds=(SYNCED,)))
     text = (await call(app)).text
