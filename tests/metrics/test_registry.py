@@ -374,3 +374,27 @@ def test_failing_accounts(registry: SeriesRegistry) -> None:
 
     update_rows(registry, "late_account_consecutive_failures", ("tiktok", "a2", FailureStreak(last_success=3), 1.0))
     assert ["a3", "a1"] == [account.account_id for account in registry.failing_accounts("acme")]
+
+
+def test_a_first_sync_looks_only_at_its_workspace(
+    exposition: RecordingExposition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Showing a feed looks at the hidden series of its workspace once, however many others are hidden."""
+    names = [f"w{number}" for number in range(50)]
+    registry = build_registry(exposition, **dict.fromkeys(names, BOTH))
+    for name in names:
+        registry.update(
+            series_values(*((LOGS, (name, "tiktok", "publish", status)) for status in ("success", "failed")))
+        )
+    checked_series: list[Series] = []
+    is_hidden = SeriesRegistry._is_hidden  # noqa: SLF001 - what is counted is the work
+
+    def count_series(registry: SeriesRegistry, series: Series) -> bool:
+        checked_series.append(series)
+        return is_hidden(registry, series)
+
+    monkeypatch.setattr(SeriesRegistry, "_is_hidden", count_series)
+    for _ in range(3):
+        registry.show_feed("w7", "publishing")
+    assert ["w7", "w7"] == [labels[0] for _, labels in checked_series]
+    assert {("w7", "success"), ("w7", "failed")} == {(labels[0], labels[3]) for _, labels in exposition.visible_values}
