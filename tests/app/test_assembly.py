@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_a_removed_workspace_has_no_series() -> None:
         assert 5 == samples.sum("late_publishing_logs_total", workspace="umbrella")
 
 
-def test_series_are_restored_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_series_are_restored_in_pages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """After a restart every series has its value, although no more than a page of them is in memory at once."""
     monkeypatch.setattr("late_exporter.app.assembly.SERIES_PER_PAGE", 7)
     sizes: list[int] = []
@@ -91,7 +92,8 @@ def test_series_are_restored_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     worlds = {name: World(clock) for name in ("acme", "umbrella")}
     for world in worlds.values():
         world.publish(30, over=HOUR)
-    with closing(ExporterHarness({name: FakeLateApi(world) for name, world in worlds.items()})) as exporter:
+    apis = {name: FakeLateApi(world) for name, world in worlds.items()}
+    with closing(ExporterHarness(apis, path=tmp_path / "state.db")) as exporter:
         for name in worlds:
             exporter.poll(name)
         before = {

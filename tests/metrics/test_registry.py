@@ -381,7 +381,9 @@ def test_a_first_sync_looks_only_at_its_workspace(
 ) -> None:
     """Showing a feed looks at the hidden series of its workspace once, however many others are hidden."""
     names = [f"w{number}" for number in range(50)]
-    registry = build_registry(exposition, **dict.fromkeys(names, BOTH))
+    registry = build_registry(exposition)
+    for name in names:
+        registry.add_workspace(name, BOTH)
     for name in names:
         registry.update(
             series_values(*((LOGS, (name, "tiktok", "publish", status)) for status in ("success", "failed")))
