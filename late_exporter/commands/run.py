@@ -214,7 +214,10 @@ async def _export_once(settings: Settings, write: Callable[[bytes], None], _: St
             succeeded = await exporter.catch_up()
         finally:
             publisher_task.cancel()
-        write(exporter.exposition.get_body(None, None).body)
+        response = exporter.exposition.get_body(None, None)
+        write(response.body)
+        exporter.exposition.mark_served(response.version)
+        await exporter.mark_served()
         if not succeeded:
             raise LateError("a poll failed")
 

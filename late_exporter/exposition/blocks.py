@@ -64,11 +64,7 @@ class _Block:
 
 
 class FamilyBlocks:
-    """Series of a family in sorted blocks.
-
-    Attributes:
-        zero_versions: The series that show 0, each with the version that first showed it as 0, or 0 if no version has.
-    """
+    """Series of a family in sorted blocks."""
 
     def __init__(self, family: Family, compress_lines: Callable[[bytes], Segment]) -> None:
         self._family = family
@@ -83,7 +79,7 @@ class FamilyBlocks:
         self._blocks: list[_Block] = []
         self._changed_blocks: dict[_Block, None] = {}
         self._sections: SectionPair | None = None
-        self.zero_versions: dict[Labels, int] = {}
+        self._zeros: set[Labels] = set()
 
     @property
     def changed_lines(self) -> int:
@@ -113,14 +109,14 @@ class FamilyBlocks:
         block.insert(index, labels, packed, created)
         self.series_count += 1
         if start_at_zero:
-            self.zero_versions[labels] = 0
+            self._zeros.add(labels)
         if len(block.labels) > self._capacity:
             upper = block.split()
             self._blocks.insert(block_index + 1, upper)
             self._changed_blocks[upper] = None
 
     def remove(self, labels: Labels) -> None:
-        self.zero_versions.pop(labels, None)
+        self._zeros.discard(labels)
         self._exemplars.pop(labels, None)
         block_index, index, exists = self._find(labels)
         if not exists:
@@ -154,29 +150,27 @@ class FamilyBlocks:
             self._mark_changed(oldest)
         self._mark_changed(labels)
 
-    def end_zeros(self, version: int) -> None:
-        """Let series show their values that ``version`` or an earlier one showed as 0."""
-        series = [labels for labels, zero_version in self.zero_versions.items() if 0 < zero_version <= version]
-        for labels in series:
-            del self.zero_versions[labels]
-            self._mark_changed(labels)
+    def end_zero(self, labels: Labels) -> None:
+        """Let a series that shows 0 show its value."""
+        self._zeros.discard(labels)
+        self._mark_changed(labels)
 
-    def publish(self, version: int) -> bool:
+    def publish(self) -> bool:
         """Render the blocks that have changed; return whether there were any."""
         if not self._changed_blocks:
             return False
         changed_blocks, self._changed_blocks = self._changed_blocks, {}
         for block in changed_blocks:
-            block.pair = self._render(block, version)
+            block.pair = self._render(block)
         pairs = (self._header, *(block.pair for block in self._blocks))
         texts, openmetrics = zip(*pairs, strict=True)
         self._sections = (join_segments(texts), join_segments(openmetrics)) if self._blocks else None
         return True
 
-    def _render(self, block: _Block, version: int) -> SegmentPair:
+    def _render(self, block: _Block) -> SegmentPair:
         text: list[str] = []
         openmetrics: list[str] = []
-        for labels, value, created, exemplars in self._rows(block, version):
+        for labels, value, created, exemplars in self._rows(block):
             lines = self._formatter.text_lines(labels, value)
             text += lines
             openmetrics += self._formatter.openmetrics_lines(lines, labels, created, exemplars or {})
@@ -185,13 +179,12 @@ class FamilyBlocks:
             return text_segment, text_segment
         return text_segment, self._compress("".join(openmetrics).encode(errors="replace"))
 
-    def _rows(self, block: _Block, version: int) -> Iterator[_SeriesRow]:
-        if not self.zero_versions and not self._exemplars:
+    def _rows(self, block: _Block) -> Iterator[_SeriesRow]:
+        if not self._zeros and not self._exemplars:
             yield from zip(block.labels, block.values, block.created, repeat(None))
             return
         for labels, value, created in zip(block.labels, block.values, block.created, strict=True):
-            if labels in self.zero_versions:
-                self.zero_versions[labels] = self.zero_versions[labels] or version
+            if labels in self._zeros:
                 yield labels, self._formatter.zero, created, None
             else:
                 exemplars = self._exemplars.get(labels) if self._formatter.matches_buckets(value) else None

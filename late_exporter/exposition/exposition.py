@@ -22,7 +22,7 @@ from late_exporter.exposition.blocks import FamilyBlocks, SectionPair
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.gzip import Section, Segment, compress, decompress, gzip_member, join_segments
 from late_exporter.exposition.negotiation import OPENMETRICS, accepts_gzip, select_content_type
-from late_exporter.model import Exemplar, Histogram, Labels
+from late_exporter.model import Exemplar, Histogram, Labels, Series
 
 
 class EncodedBody(msgspec.Struct, frozen=True):
@@ -65,10 +65,13 @@ class Exposition:
         self._process_metrics: SectionPair | None = None
         self._end = join_segments([compress_lines(b"# EOF\n")])
         self._on_change: Callable[[], None] = lambda: None
+        self._on_served: Callable[[], None] = lambda: None
         self._changes: list[_Change] = []
-        self._taken_changes: deque[list[_Change]] = deque()
+        self._taken_changes: deque[tuple[int, list[_Change]]] = deque()
         self._render_lock = threading.Lock()
-        self._served_version = 0
+        self._batch = self._applied_batch = 0
+        self._zero_versions: dict[Series, int] = {}
+        self._served_zeros: dict[Series, None] = {}
         self._snapshot = _Snapshot(0, (), None, self._end)
 
     @property
@@ -78,12 +81,16 @@ class Exposition:
 
     @property
     def version(self) -> int:
-        """Version of the published bodies."""
+        """Version of the published bodies: the number of the last batch of changes in them."""
         return self._snapshot.version
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after every change."""
         self._on_change = callback
+
+    def on_served(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` whenever a body was sent and ``served_zeros`` is not empty."""
+        self._on_served = callback
 
     def put(
         self,
@@ -97,8 +104,10 @@ class Exposition:
         """Set the value of a series.
 
         ``created`` is the Unix time at which the series was created; None keeps the time that is already set. With
-        ``start_at_zero`` a new series shows 0 until that has been served.
+        ``start_at_zero`` a new series shows 0 until ``end_zeros``.
         """
+        if start_at_zero:
+            self._zero_versions.setdefault((family, labels), self._batch + 1)
         self._change(self._families[family].put, labels, value, created if self._created else None, start_at_zero)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
@@ -107,12 +116,16 @@ class Exposition:
 
     def remove(self, family: str, labels: Labels) -> None:
         """Remove a series, if it exists."""
+        self._forget_zero((family, labels))
         self._change(self._families[family].remove, labels)
 
     def remove_workspace(self, workspace: str) -> None:
         """Remove all series of a workspace."""
         for name in self._workspace_families:
             self._change(self._families[name].remove_workspace, workspace)
+        for family, labels in list(self._zero_versions):
+            if family in self._workspace_families and labels[0] == workspace:
+                self._forget_zero((family, labels))
 
     def set_process_metrics(self, metrics: Iterable[Metric]) -> None:
         """Replace the metrics of prometheus_client collectors, which come last in the output."""
@@ -125,7 +138,8 @@ class Exposition:
     def take_changes(self) -> int:
         """Hand over the changes made so far for the next publication; return their number."""
         changes, self._changes = self._changes, []
-        self._taken_changes.append(changes)
+        self._batch += 1
+        self._taken_changes.append((self._batch, changes))
         return len(changes)
 
     def apply_changes(self) -> int:
@@ -138,8 +152,8 @@ class Exposition:
         """Publish the changes that were taken."""
         with self._render_lock:
             self._apply_taken()
-            version, process_metrics = self._snapshot.version + 1, self._process_metrics
-            changed = [family.publish(version) for family in self._families.values()]
+            version, process_metrics = self._applied_batch, self._process_metrics
+            changed = [family.publish() for family in self._families.values()]
             if any(changed) or process_metrics is not self._snapshot.process_metrics:
                 pairs = tuple(family.sections for family in self._families.values() if family.sections)
                 self._snapshot = _Snapshot(version, pairs, process_metrics, self._end)
@@ -156,13 +170,31 @@ class Exposition:
         return EncodedBody(content_type, encoding, snapshot.body(content_type, encoding), snapshot.version)
 
     def mark_served(self, version: int) -> None:
-        """Let the series that a served body showed as 0 show their values from the next publication on."""
-        if version <= self._served_version:
-            return
-        self._served_version = version
-        for family in self._families.values():
-            if family.zero_versions:
-                self._change(family.end_zeros, version)
+        """Record that the body of a version was sent, with the series that it showed as 0."""
+        for series, zero_version in self._zero_versions.items():
+            if zero_version <= version:
+                self._served_zeros[series] = None
+        if self._served_zeros:
+            self._on_served()
+
+    def shows_zero(self, family: str, labels: Labels) -> bool:
+        """Return whether a series has started at zero and still shows that."""
+        return (family, labels) in self._zero_versions
+
+    def served_zeros(self) -> list[Series]:
+        """Return the series that show 0 although a body that showed it was sent."""
+        return list(self._served_zeros)
+
+    def end_zeros(self, series: Iterable[Series]) -> None:
+        """Let series that show 0 show their values from the next publication on."""
+        for family, labels in series:
+            if self._forget_zero((family, labels)):
+                self._change(self._families[family].end_zero, labels)
+
+    def _forget_zero(self, series: Series) -> bool:
+        """Return whether the series showed 0."""
+        self._served_zeros.pop(series, None)
+        return self._zero_versions.pop(series, None) is not None
 
     def _change(self, apply: Callable[..., object], *args: Any) -> None:
         self._changes.append((apply, args))
@@ -170,7 +202,8 @@ class Exposition:
 
     def _apply_taken(self) -> None:
         while self._taken_changes:
-            for apply, args in self._taken_changes.popleft():
+            self._applied_batch, changes = self._taken_changes.popleft()
+            for apply, args in changes:
                 apply(*args)
 
 

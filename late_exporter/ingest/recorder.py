@@ -6,6 +6,7 @@ import asyncio
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -30,6 +31,7 @@ from late_exporter.model import (
     ObserveHistogram,
     PendingLog,
     Scope,
+    Series,
     StoredLog,
 )
 from late_exporter.protocols import Offload
@@ -227,10 +229,12 @@ class FeedRecorder:
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
         is_history = not self.is_synced and bool(pending.entries)
         self._label_limiter.start_batch()
+        observations = await self._observe(pending.entries, now, retention_floor)
         return Batch(
             committed_at=(pending.coverage.complete_since / 1000 if is_history and pending.coverage else self._clock()),
-            observations=await self._observe(pending.entries, now, retention_floor),
+            observations=observations,
             increments=increments,
+            zero_series=self._publisher.zero_series(chain(increments, *(each.increments for each in observations))),
             coverage=coverage,
             deleted_keys=pending.deleted_keys,
             prune_before=prune_before,
@@ -315,6 +319,9 @@ class _FeedPublisher:
             log_count, size_bytes = committed.state_size
             self._registry.set_gauge("late_exporter_state_logs", (self._workspace,), log_count)
             self._registry.set_gauge("late_exporter_state_bytes", (self._workspace,), size_bytes)
+
+    def zero_series(self, increments: Iterable[Increment]) -> frozenset[Series]:
+        return self._registry.zero_series(increments)
 
     def add_unsaved(self, increments: Sequence[IncCounter]) -> None:
         self._registry.add_unsaved(increments)

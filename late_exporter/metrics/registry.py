@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
 
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
@@ -14,11 +16,13 @@ from late_exporter.model import (
     FailureStreak,
     Histogram,
     IncCounter,
+    Increment,
     Labels,
     LatestValue,
     ObserveHistogram,
     Series,
     SeriesValue,
+    SetCurrent,
     Value,
 )
 from late_exporter.status import AccountHealth, PlatformHealth
@@ -29,8 +33,18 @@ LAST_LOG = "late_publishing_last_log_timestamp_seconds"
 STREAKS = "late_account_consecutive_failures"
 INFO = "late_account_info"
 
-STATUS_FAMILIES = frozenset({LOGS, PENDING_LOGS, LAST_LOG, STREAKS})
-"""Families whose visible values are kept for the status page."""
+OWN_TIMES = frozenset(
+    {
+        "late_exporter_last_successful_poll_timestamp_seconds",
+        "late_exporter_reconcile_last_completed_timestamp_seconds",
+        "late_exporter_audit_last_completed_timestamp_seconds",
+        "late_exporter_webhook_last_received_timestamp_seconds",
+    }
+)
+"""Stored gauges with times at which the exporter did something. Alerts compare them with the present."""
+
+READABLE_FAMILIES = OWN_TIMES | {LOGS, PENDING_LOGS, LAST_LOG, STREAKS}
+"""Families whose visible values are kept, for the status page and to correct times."""
 
 ATTEMPTS = frozenset({"publish", "retry"})
 UNKNOWN = "unknown"
@@ -47,7 +61,7 @@ class _WorkspaceSeries:
         hidden_values: Values of the series that are not visible yet.
         own_counters: Visible values and creation times of the exporter's own counters.
         info_labels: Labels of the visible series that have a text as their value, which is their last label.
-        status_values: Values and creation times for the status page, by family.
+        readable_values: Visible values and creation times of READABLE_FAMILIES, by family.
         status_layer: Series of status feeds.
     """
 
@@ -57,7 +71,7 @@ class _WorkspaceSeries:
         self.hidden_values: dict[Series, SeriesValue] = {}
         self.own_counters: dict[Series, tuple[float, float]] = {}
         self.info_labels: dict[Series, Labels] = {}
-        self.status_values: dict[str, dict[Labels, tuple[float, float]]] = {}
+        self.readable_values: dict[str, dict[Labels, tuple[float, float]]] = {}
         self.status_layer = StatusLayer()
 
 
@@ -65,8 +79,9 @@ class SeriesRegistry:
     """Current value of every series; writes the visible ones to the exposition.
 
     The logs that exist before the first sync of a feed are history: the families of the feed are hidden until that sync
-    is complete, and then appear with their full values. Series that are created later start at zero for one scrape, so
-    that Prometheus sees their first increase.
+    is complete, and then appear with their full values. Series that are created later start at zero, so that Prometheus
+    sees their first increase: they show 0 until a scrape has read that and the state has the mark of it. A process that
+    is killed in between shows 0 again, and no value that was shown can fall.
 
     The values of visible series are only in the exposition. What is kept beyond them is kept by workspace, so that no
     call takes longer because other workspaces exist.
@@ -99,12 +114,25 @@ class SeriesRegistry:
                 self.show_feed(workspace, feed)
         for series, value in values.items():
             if series[0] in self._families and series[1][0] in self._workspaces:
-                self._set(series, self._keep_maximum(series, value), start_at_zero=False)
+                self._set(series, self._keep_maximum(series, value))
 
     def update(self, values: Mapping[Series, SeriesValue]) -> None:
         """Set the values that a transaction has committed."""
         for series, value in values.items():
-            self._set(series, self._keep_maximum(series, value), start_at_zero=self._is_live(series))
+            self._set(series, self._keep_maximum(series, value))
+
+    def zero_series(self, increments: Iterable[Increment]) -> frozenset[Series]:
+        """Return the series of some increments that start at zero if the increments create them."""
+        series = {(increment.family, increment.labels) for increment in increments}
+        return frozenset(filter(self._starts_at_zero, series))
+
+    def served_zeros(self) -> Sequence[Series]:
+        """Return the series that show 0 although a scrape has read that."""
+        return self._exposition.served_zeros()
+
+    def end_zeros(self, series: Sequence[Series]) -> None:
+        """Show the values of series of which the state says that their zeros were served."""
+        self._exposition.end_zeros(series)
 
     def show_feed(self, workspace: str, feed: str) -> None:
         """Make the families of a feed visible, because its first sync is complete."""
@@ -114,23 +142,39 @@ class SeriesRegistry:
         owner.synced_feeds.add(feed)
         hidden_values, owner.hidden_values = owner.hidden_values, {}
         for series, value in hidden_values.items():
-            self._set(series, value, start_at_zero=False)
+            self._set(series, value)
 
     def add_unsaved(self, increments: Iterable[IncCounter]) -> None:
         """Add increments of the exporter's own counters that could not be saved yet; later values include them."""
         for increment in increments:
             series = (increment.family, increment.labels)
             value, created = self._owner(series).own_counters.get(series, (0, 0.0))
-            self.update({series: SeriesValue(value + increment.amount, created)})
+            is_served = not self._starts_at_zero(series)
+            self.update({series: SeriesValue(value + increment.amount, created, is_served)})
+
+    def correct_times(self, workspace: str, now: float) -> Sequence[SetCurrent]:
+        """Set the OWN_TIMES of a workspace that are ahead of ``now`` to it; return increments that do so in the state.
+
+        Such a time was set while the clock was ahead. Until the clock is there again, no alert on its age would fire.
+        """
+        corrections = [
+            SetCurrent(family, labels, value=now)
+            for family in sorted(OWN_TIMES)
+            for labels, (time, _) in self._values_of(workspace, family)
+            if time > now
+        ]
+        for correction in corrections:
+            self.set_gauge(correction.family, correction.labels, correction.value)
+        return corrections
 
     def set_gauge(self, family: str, labels: Labels, value: float) -> None:
-        self._set((family, labels), SeriesValue(value, 0.0), start_at_zero=False)
+        self._set((family, labels), SeriesValue(value, 0.0))
 
     def remove_gauge(self, family: str, labels: Labels) -> None:
         """Remove a gauge, if it exists."""
         owner = self._owner((family, labels))
         owner.hidden_values.pop((family, labels), None)
-        owner.status_values.get(family, {}).pop(labels, None)
+        owner.readable_values.get(family, {}).pop(labels, None)
         self._exposition.remove(family, labels)
 
     def replace_status(self, workspace: str, feed: str, values: Mapping[Series, SeriesValue]) -> None:
@@ -138,10 +182,10 @@ class SeriesRegistry:
         owner = self._workspaces[workspace]
         obsolete = owner.status_layer.replace(feed, values)
         for series, value in values.items():
-            self._show(series, value, start_at_zero=False)
+            self._show(series, value)
         for series, log_value in obsolete:
             if log_value is not None:
-                self._show(series, log_value, start_at_zero=False)
+                self._show(series, log_value)
             else:
                 self._exposition.remove(series[0], owner.info_labels.pop(series, series[1]))
 
@@ -199,7 +243,7 @@ class SeriesRegistry:
     def _values_of(self, workspace: str, family: str) -> Iterable[tuple[Labels, tuple[float, float]]]:
         if workspace not in self._workspaces:
             return ()
-        return self._workspaces[workspace].status_values.get(family, {}).items()
+        return self._workspaces[workspace].readable_values.get(family, {}).items()
 
     def _username(self, account: Labels) -> str:
         series = (INFO, account)
@@ -217,15 +261,23 @@ class SeriesRegistry:
         own_counters = self._owner(series).own_counters
         visible, _ = own_counters.get(series, (0, 0.0))
         own_counters[series] = (max(visible, new_value.value), new_value.created)
-        return SeriesValue(*own_counters[series])
+        value, created = own_counters[series]
+        return msgspec.structs.replace(new_value, value=value, created=created)
 
-    def _is_live(self, series: Series) -> bool:
-        """Return whether the first sync of the series' feeds is complete, so that a new series starts at zero."""
-        owner = self._owner(series)
-        if owner.synced_feeds >= owner.feeds:
-            return True
-        feeds = set(self._feeds_of(series)) & owner.feeds or owner.feeds
-        return owner.synced_feeds >= feeds
+    def _starts_at_zero(self, series: Series) -> bool:
+        """Return whether a series still shows 0, or starts at it if it is new; the state knows which are new.
+
+        Series start at zero after the first sync of the feeds that they are about.
+        """
+        family, labels, owner = self._families[series[0]], series[1], self._owner(series)
+        if family.kind == "gauge" or series in owner.hidden_values:
+            return False
+        if series in owner.own_counters:  # it may not be in the state yet
+            return self._exposition.shows_zero(*series)
+        feeds = self._feeds_of(series)
+        if "feed" in family.labels:
+            feeds = (labels[family.labels.index("feed")],)
+        return owner.synced_feeds >= (owner.feeds.intersection(feeds) or owner.feeds)
 
     def _feeds_of(self, series: Series) -> tuple[str, ...]:
         """Return the feeds that fill a series; the label ``type`` names the only one."""
@@ -238,14 +290,14 @@ class SeriesRegistry:
         feeds = self._feeds_of(series)
         return bool(feeds) and self._owner(series).synced_feeds.isdisjoint(feeds)
 
-    def _set(self, series: Series, value: SeriesValue, *, start_at_zero: bool) -> None:
+    def _set(self, series: Series, value: SeriesValue) -> None:
         owner = self._owner(series)
         if self._is_hidden(series):
             owner.hidden_values[series] = value
         elif not owner.status_layer.keep(series, value):
-            self._show(series, value, start_at_zero=start_at_zero)
+            self._show(series, value)
 
-    def _show(self, series: Series, current: SeriesValue, *, start_at_zero: bool) -> None:
+    def _show(self, series: Series, current: SeriesValue) -> None:
         family, labels, owner = self._families[series[0]], series[1], self._owner(series)
         value = current.value
         if isinstance(value, LatestValue) and isinstance(value.value, str):
@@ -255,11 +307,12 @@ class SeriesRegistry:
                 self._exposition.remove(family.name, owner.info_labels[series])
             owner.info_labels[series] = labels
         number = _number(value, family)
-        if series[0] in STATUS_FAMILIES and not isinstance(number, Histogram):
-            owner.status_values.setdefault(series[0], {})[series[1]] = (number, current.created)
+        if series[0] in READABLE_FAMILIES and not isinstance(number, Histogram):
+            owner.readable_values.setdefault(series[0], {})[series[1]] = (number, current.created)
         if family.kind == "gauge":
             self._exposition.put(family.name, labels, number)
         else:
+            start_at_zero = not current.is_served
             self._exposition.put(family.name, labels, number, created=current.created, start_at_zero=start_at_zero)
 
 

@@ -26,7 +26,7 @@ from late_exporter.model import (
     StoredLog,
 )
 from late_exporter.store.lockfile import lock, require_database
-from late_exporter.store.queries import FIRST_SERIES, SeriesCursor
+from late_exporter.store.series_rows import FIRST_SERIES, SeriesCursor
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, StateSnapshot
 from late_exporter.store.sqlite import SqliteStore
 
@@ -86,6 +86,9 @@ class Store(Protocol):
 
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         """Store a batch durably; apply the increments of observations that are new."""
+
+    def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
+        """Store durably that the initial zeros of series were served; return those of the series that are stored."""
 
     def size(self, workspace: str) -> tuple[int, int]:
         """Return the number of stored logs of a workspace, and its share of the size of the state in bytes."""

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection
-from typing import TypeAlias
 from urllib.parse import quote
 
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.metrics.aggregation import decode_value
-from late_exporter.model import Coverage, FeedAccounting, FeedState, Labels, PendingLog, Series, SeriesValue, StoredLog
+from late_exporter.model import Coverage, FeedAccounting, FeedState, PendingLog, StoredLog
+from late_exporter.store import series_rows
 
 MINUTE = 60_000
 """Resolution of the log counts in milliseconds."""
 
 LOOKUP_KEYS = 100
-
-SeriesCursor: TypeAlias = tuple[str, str]
-"""Family and labels of the last series of a page, as they are stored."""
-
-FIRST_SERIES: SeriesCursor = ("", "")
 
 # The number of placeholders is fixed, because SQLite caches each different statement, at tens of kilobytes apiece.
 LOOKUP = f"SELECT key, status FROM observation WHERE scope = ? AND key IN ({','.join('?' * LOOKUP_KEYS)})"  # noqa: S608 - placeholders
@@ -43,28 +36,6 @@ def store_errors(name: object) -> Iterator[None]:
 def connect_readonly(path: Path) -> Connection:
     uri = f"file:{quote(str(path))}?mode=ro"
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-
-
-def series_values(connection: Connection) -> Mapping[Series, SeriesValue]:
-    values, _ = series_page(connection, FIRST_SERIES, -1)
-    return values
-
-
-def series_page(
-    connection: Connection, after: SeriesCursor, limit: int
-) -> tuple[dict[Series, SeriesValue], SeriesCursor]:
-    rows = connection.execute(
-        "SELECT family, labels, value, created FROM series WHERE (family, labels) > (?, ?)"
-        " ORDER BY family, labels LIMIT ?",
-        (*after, limit),
-    )
-    values: dict[Series, SeriesValue] = {}
-    for family, labels, value, created in rows:
-        # Most label values are those of many series.
-        series = (sys.intern(family), tuple(map(sys.intern, msgspec.json.decode(labels, type=Labels))))
-        values[series] = SeriesValue(decode_value(value), created)
-        after = family, labels
-    return values, after
 
 
 def feed_state(connection: Connection, scope_id: int) -> FeedState:
@@ -113,5 +84,8 @@ def accounting(connection: Connection, scope_id: int) -> FeedAccounting:
     total, pruned = connection.execute("SELECT observations, pruned FROM scope WHERE id = ?", (scope_id,)).fetchone()
     (stored,) = connection.execute("SELECT count(*) FROM observation WHERE scope = ?", (scope_id,)).fetchone()
     return FeedAccounting(
-        observation_count=total, stored_count=stored, pruned_count=pruned, series_values=series_values(connection)
+        observation_count=total,
+        stored_count=stored,
+        pruned_count=pruned,
+        series_values=series_rows.load_all(connection),
     )
