@@ -109,7 +109,6 @@ class Exporter:
 
     def start(self, group: asyncio.TaskGroup) -> None:
         self._task_group = group
-        group.create_task(self._mark_served_zeros())
         for pollers in self.workspaces.values():
             pollers.start(group)
 
@@ -126,7 +125,8 @@ class Exporter:
         except StoreError as exc:
             log.get_logger("late_exporter").debug("new series stay at 0", error=str(exc))
 
-    async def _mark_served_zeros(self) -> None:
+    async def mark_each_scrape(self) -> None:
+        """Do so after every scrape that has read the zero of a new series, until cancelled."""
         while True:
             await self._served_event.wait()
             self._served_event.clear()

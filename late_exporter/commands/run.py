@@ -171,6 +171,7 @@ async def _export(settings: Settings, reload_settings: Callable[[], Settings], s
         controller.record_result(succeeded=True)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(controller.on_sighup()))
         group.create_task(exporter.publisher.run())
+        group.create_task(exporter.mark_each_scrape())
         exporter.start(group)
         lifecycle = Lifecycle(reload=controller.reload, quit=controller.quit)
         receiver = exporter.webhook_receiver
