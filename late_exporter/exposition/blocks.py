@@ -40,27 +40,24 @@ class _Block:
 
     labels: list[Labels]
     values: list[PackedValue]
-    created: list[float | None]
     pair: SegmentPair = (_EMPTY, _EMPTY)
 
-    def insert(self, index: int, labels: Labels, value: PackedValue, created: float | None) -> None:
+    def insert(self, index: int, labels: Labels, value: PackedValue) -> None:
         self.labels.insert(index, labels)
         self.values.insert(index, value)
-        self.created.insert(index, created)
 
     def delete(self, index: int) -> None:
-        del self.labels[index], self.values[index], self.created[index]
+        del self.labels[index], self.values[index]
 
     def split(self) -> _Block:
         half = len(self.labels) // 2
-        upper = _Block(self.labels[half:], self.values[half:], self.created[half:])
-        del self.labels[half:], self.values[half:], self.created[half:]
+        upper = _Block(self.labels[half:], self.values[half:])
+        del self.labels[half:], self.values[half:]
         return upper
 
     def extend(self, upper: _Block) -> None:
         self.labels += upper.labels
         self.values += upper.values
-        self.created += upper.created
 
 
 class FamilyBlocks:
@@ -70,6 +67,7 @@ class FamilyBlocks:
         self._family = family
         self._formatter = FamilyFormatter(family)
         self._compress = compress_lines
+        self._created: dict[Labels, float] = {}
         self._exemplars: dict[Labels, ExemplarsByLine] = {}
         text, openmetrics = self._formatter.header()
         self._header = compress_lines(text), compress_lines(openmetrics)
@@ -94,19 +92,20 @@ class FamilyBlocks:
     def put(self, labels: Labels, value: float | Histogram, created: float | None, start_at_zero: bool) -> None:  # noqa: FBT001 - called by position
         """Set a series; a new one shows 0 first if ``start_at_zero`` is true."""
         packed = self._formatter.pack(value)
-        created = None if self._family.kind == "gauge" else created
         block_index, index, exists = self._find(labels)
         if not self._blocks:
-            self._blocks.append(_Block([], [], []))
+            self._blocks.append(_Block([], []))
         block = self._blocks[block_index]
+        if created is not None and self._family.kind != "gauge" and self._created.get(labels) != created:
+            self._created[labels] = created
+            self._changed_blocks[block] = None
         if exists:
-            created = block.created[index] if created is None else created
-            if (block.values[index], block.created[index]) != (packed, created):
+            if block.values[index] != packed:
                 self._changed_blocks[block] = None
-            block.values[index], block.created[index] = packed, created
+            block.values[index] = packed
             return
         self._changed_blocks[block] = None
-        block.insert(index, labels, packed, created)
+        block.insert(index, labels, packed)
         self.series_count += 1
         if start_at_zero:
             self._zeros.add(labels)
@@ -118,6 +117,7 @@ class FamilyBlocks:
     def remove(self, labels: Labels) -> None:
         self._zeros.discard(labels)
         self._exemplars.pop(labels, None)
+        self._created.pop(labels, None)
         block_index, index, exists = self._find(labels)
         if not exists:
             return
@@ -180,10 +180,11 @@ class FamilyBlocks:
         return text_segment, self._compress("".join(openmetrics).encode(errors="replace"))
 
     def _rows(self, block: _Block) -> Iterator[_SeriesRow]:
-        if not self._zeros and not self._exemplars:
-            yield from zip(block.labels, block.values, block.created, repeat(None))
+        if not self._zeros and not self._exemplars and not self._created:
+            yield from zip(block.labels, block.values, repeat(None), repeat(None))
             return
-        for labels, value, created in zip(block.labels, block.values, block.created, strict=True):
+        for labels, value in zip(block.labels, block.values, strict=True):
+            created = self._created.get(labels)
             if labels in self._zeros:
                 yield labels, self._formatter.zero, created, None
             else:

@@ -6,7 +6,6 @@ import asyncio
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -229,12 +228,13 @@ class FeedRecorder:
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
         is_history = not self.is_synced and bool(pending.entries)
         self._label_limiter.start_batch()
-        observations = await self._observe(pending.entries, now, retention_floor)
+        observations, series = await self._observe(pending.entries, now, retention_floor)
+        series.update((increment.family, increment.labels) for increment in increments)
         return Batch(
             committed_at=(pending.coverage.complete_since / 1000 if is_history and pending.coverage else self._clock()),
             observations=observations,
             increments=increments,
-            zero_series=self._publisher.zero_series(chain(increments, *(each.increments for each in observations))),
+            zero_series=self._publisher.zero_series(series),
             coverage=coverage,
             deleted_keys=pending.deleted_keys,
             prune_before=prune_before,
@@ -242,14 +242,16 @@ class FeedRecorder:
 
     async def _observe(
         self, entries: Iterable[tuple[LogEntry, bool]], now: int, retention_floor: int
-    ) -> list[Observation]:
-        """Return the observations of the entries that are not older than the retention floor."""
+    ) -> tuple[list[Observation], set[Series]]:
+        """Return the observations of the entries that are not older than the retention floor, and their series."""
         observations: list[Observation] = []
+        series: set[Series] = set()
         is_cancelled = False
         for number, (entry, by_reconciliation) in enumerate(entries, 1):
             if entry.created is None or entry.created >= retention_floor:
-                increments = self._increments(entry, now, by_reconciliation=by_reconciliation)
-                observations.append(Observation(entry, tuple(increments)))
+                increments = tuple(self._increments(entry, now, by_reconciliation=by_reconciliation))
+                observations.append(Observation(entry, increments))
+                series.update((increment.family, increment.labels) for increment in increments)
             if number % LOGS_PER_SLICE == 0 and not is_cancelled:
                 try:
                     await asyncio.sleep(0)
@@ -258,7 +260,7 @@ class FeedRecorder:
         task = asyncio.current_task() if is_cancelled else None
         if task is not None:
             task.cancel()  # now that nothing but the commit follows, which is awaited all the same
-        return observations
+        return observations, series
 
     def _increments(self, entry: LogEntry, now: int, *, by_reconciliation: bool) -> Iterator[Increment]:
         labels = (self._scope.workspace, self._scope.feed)
@@ -320,8 +322,8 @@ class _FeedPublisher:
             self._registry.set_gauge("late_exporter_state_logs", (self._workspace,), log_count)
             self._registry.set_gauge("late_exporter_state_bytes", (self._workspace,), size_bytes)
 
-    def zero_series(self, increments: Iterable[Increment]) -> frozenset[Series]:
-        return self._registry.zero_series(increments)
+    def zero_series(self, series: Iterable[Series]) -> frozenset[Series]:
+        return self._registry.zero_series(series)
 
     def add_unsaved(self, increments: Sequence[IncCounter]) -> None:
         self._registry.add_unsaved(increments)

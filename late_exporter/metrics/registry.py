@@ -16,7 +16,6 @@ from late_exporter.model import (
     FailureStreak,
     Histogram,
     IncCounter,
-    Increment,
     Labels,
     LatestValue,
     ObserveHistogram,
@@ -121,9 +120,8 @@ class SeriesRegistry:
         for series, value in values.items():
             self._set(series, self._keep_maximum(series, value))
 
-    def zero_series(self, increments: Iterable[Increment]) -> frozenset[Series]:
-        """Return the series of some increments that start at zero if the increments create them."""
-        series = {(increment.family, increment.labels) for increment in increments}
+    def zero_series(self, series: Iterable[Series]) -> frozenset[Series]:
+        """Return those of some series that start at zero if a commit creates them."""
         return frozenset(filter(self._starts_at_zero, series))
 
     def served_zeros(self) -> Sequence[Series]:

@@ -119,7 +119,7 @@ def commit(registry: SeriesRegistry, values: Mapping[Series, SeriesValue]) -> fr
     exposition = registry._exposition  # noqa: SLF001 - the fixture
     assert isinstance(exposition, RecordingExposition)
     stored = {series for series, _ in exposition.all_values if not exposition.shows_zero(*series)}
-    zero_series = registry.zero_series(IncCounter(*series) for series in values) - stored
+    zero_series = registry.zero_series(values) - stored
     registry.update(
         {
             series: msgspec.structs.replace(value, is_served=series not in zero_series)
