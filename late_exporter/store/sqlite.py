@@ -56,6 +56,7 @@ class SqliteStore:
         self._path = path
         self._name = str(path) if path else "the state in memory"
         self._scope_ids: dict[Scope, int] = {}
+        self._total_logs: int | None = None
         self._prune_cursors: dict[int, str] = {}
         self._lock = lock(path) if path else None
         try:
@@ -149,6 +150,7 @@ class SqliteStore:
         if matches:
             with self._transaction():
                 rekey.apply_matches(self._connection, scope_id, matches, has_pending=feed.has_pending)
+            self._total_logs = None  # two logs may have become one
         return bool(matches)
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
@@ -184,6 +186,7 @@ class SqliteStore:
         with queries.store_errors(self._name):
             scope_id = self._scope_id(scope)
             with self._transaction():
+                count_before = self._log_count(scope_id)
                 new, first = self._insert(scope_id, batch.observations)
                 increments = _effective_increments(batch, new, first)
                 series_values = series_rows.apply(self._connection, increments, batch)
@@ -192,11 +195,18 @@ class SqliteStore:
                 if batch.prune_before is not None:
                     pending_changed |= self._prune(scope_id, batch.prune_before)
                 # Read before COMMIT: a failure after it would have the batch committed twice.
-                (log_count,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (scope_id,)).fetchone()
+                log_count = self._log_count(scope_id)
                 pending_logs = queries.pending_logs(self._connection, scope_id) if pending_changed else None
+            if self._total_logs is not None:
+                self._total_logs += log_count - count_before
             return CommitResult(
                 observations=new, series_values=series_values, pending_logs=pending_logs, log_count=log_count
             )
+
+    def _log_count(self, scope_id: int) -> int:
+        log_count: int
+        (log_count,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (scope_id,)).fetchone()
+        return log_count
 
     def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
         self._require_same_file()
@@ -307,14 +317,21 @@ class SqliteStore:
 
     def size(self, workspace: str) -> tuple[int, int]:
         with queries.store_errors(self._name):
-            log_count, total = self._connection.execute(
-                "SELECT coalesce(sum(logs) FILTER (WHERE workspace = ?), 0), coalesce(sum(logs), 0) FROM scope",
-                (workspace,),
+            (log_count,) = self._connection.execute(
+                "SELECT coalesce(sum(logs), 0) FROM scope WHERE workspace = ?", (workspace,)
             ).fetchone()
+            total = self._total_log_count()
             (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
             (page_size,) = self._connection.execute("PRAGMA page_size").fetchone()
         size = pages * page_size + (wal_size(self._path) if self._path else 0)
         return log_count, size * log_count // total if total else size
+
+    def _total_log_count(self) -> int:
+        # Counted once and then kept up to date: each commit asks for it, however many workspaces there are.
+        if self._total_logs is None:
+            row: tuple[int] = self._connection.execute("SELECT coalesce(sum(logs), 0) FROM scope").fetchone()
+            self._total_logs = row[0]
+        return self._total_logs
 
     def close(self) -> None:
         self._connection.close()
