@@ -324,7 +324,7 @@ async def _run_demo(context: CommandContext, stop: Stop) -> None:
         url = f"{_url(bound)}/api"
         options, lead = settings.simulate, 0.0
         if not options.incident:
-            options, lead = options.model_copy(update={"incident": DEMO_INCIDENTS}), DEMO_LEAD
+            options, lead = options._replace(incident=DEMO_INCIDENTS), DEMO_LEAD
         async with asyncio.TaskGroup() as group:
             group.create_task(_serve_simulator(options, bound, context.flags.generation, lead=lead))
             group.create_task(

@@ -1,10 +1,7 @@
 """Flags of single commands, which have neither an environment variable nor a key in the configuration file."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
-
-from pydantic import BaseModel, ConfigDict
+# Annotations are evaluated: they are read as data.
+from typing import Annotated, Literal, NamedTuple
 
 from late_exporter.config.commands import COMMANDS, QUERY_COMMANDS, SIMULATOR_COMMANDS
 from late_exporter.config.options import option, options_of
@@ -16,10 +13,8 @@ BACKFILL = ("backfill",)
 FORMATS = {name: command.formats for name, command in COMMANDS.items() if command.formats}
 
 
-class CommandFlags(BaseModel):
+class CommandFlags(NamedTuple):
     """Flags of the command that runs; those of other commands keep their defaults."""
-
-    model_config = ConfigDict(frozen=True)
 
     format: str = option(
         "",

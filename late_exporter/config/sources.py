@@ -8,20 +8,28 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from pydantic import SecretStr, ValidationError
 
 from late_exporter.config.commands import API_COMMANDS, COMMANDS, EXPORTER_COMMANDS, SERVER_COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS, CommandFlags
-from late_exporter.config.options import PREFIX, Location, Option, describe_error, suggest
+from late_exporter.config.options import PREFIX, Location, Option, suggest
 from late_exporter.config.settings import OPTIONS, Settings, WorkspaceSettings
-from late_exporter.config.types import EMPTY_VALUES, quote, read_file
+from late_exporter.config.types import (
+    EMPTY_VALUES,
+    Address,
+    Secret,
+    UnixPath,
+    distinct,
+    parse_listen_address,
+    quote,
+    read_file,
+    split_items,
+)
 from late_exporter.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from late_exporter.config.web import WebConfig
     from late_exporter.config.yaml_file import YamlFile
 
@@ -40,28 +48,31 @@ _IN_FILE = {
 _SECTIONS = dict.fromkeys(option.section for option in _IN_FILE.values())
 
 # Kubernetes sets variables for every Service in every pod; a Service named late-exporter must not stop the exporter.
-_SERVICE_VARIABLE = re.compile(
+_SERVICE_VARIABLE = (
     r"LATE_EXPORTER_(?!.*__)(?:[A-Z0-9]+_)*?"
     r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9]+)*|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 )
 
 
-@dataclass(slots=True)
 class ConfigSource:
     """The values that one source sets for a command.
 
     Args:
         command: Command that runs; options of other commands are ignored.
-        values: Nested as in Settings.
+
+    Attributes:
+        values: Values as text, by section and field, or by field for the flags of a single command.
         places: Flag, variable or file and line of each value.
+        problems: Mistakes found while reading.
         is_broken: Whether the source could not be read, so that it may hold more values.
     """
 
-    command: str
-    values: dict[str, Any] = field(default_factory=dict)
-    places: dict[Location, str] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    is_broken: bool = False
+    def __init__(self, command: str) -> None:
+        self.command = command
+        self.values: dict[str, Any] = {}
+        self.places: dict[Location, str] = {}
+        self.problems: list[str] = []
+        self.is_broken = False
 
     def put(self, option: Option, value: object, place: str) -> None:
         if self.command not in option.commands:
@@ -83,17 +94,17 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
     Options of other commands are ignored, and their files not read. Flags are named as in
     ``{"poll.interval": ["30s"]}``.
     """
+    from late_exporter.config.validation import validate_settings  # noqa: PLC0415 - pydantic takes long to import
+
     environ = os.environ if environ is None else environ
-    sources = [_from_flags(command, flags, OPTIONS), _from_environment(command, environ)]
-    sources += [_from_file(command, sources), _from_defaults(command, OPTIONS), _from_systemd(command, environ)]
+    sources = _read_sources(command, flags, environ)
     places = {location: place for source in reversed(sources) for location, place in source.places.items()}
     problems = [problem for source in sources for problem in source.problems]
     settings = None
     try:
-        arguments: dict[str, Any] = {"sources": [source.values for source in sources]}
-        settings = Settings(**arguments)
-    except ValidationError as exc:
-        problems += [describe_error(error, places) for error in exc.errors()]
+        settings = validate_settings([*(source.values for source in sources), _defaults(OPTIONS)], places)
+    except ConfigError as exc:
+        problems += exc.problems
     problems += _check_keys(command, places, is_broken=any(source.is_broken for source in sources))
     web_config, web_problems = _load_web_config(command, sources)
     problems += web_problems
@@ -102,28 +113,82 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
         problems += _check_webhook_auth(settings, web_config, places)
     if settings is None or problems:
         raise ConfigError(*_mask_keys(environ, problems))
-    if web_config is not None:
-        settings.set_web_config(web_config)
-    return settings
+    return settings._replace(loaded_web_config=web_config)
+
+
+def health_check_target(flags: Mapping[str, Sequence[str]]) -> tuple[Address | UnixPath, bool] | None:
+    """Return the first address of the configuration and whether TLS may be in use, or None if there is a mistake.
+
+    The health check runs every few seconds, so this parses only what it needs, without pydantic.
+    """
+    sources = _read_sources("healthcheck", flags, os.environ)
+    if any(source.problems for source in sources):
+        return None
+    addresses, _ = _first(sources, "web.listen-address") or (_BY_NAME["web.listen-address"].default, "")
+    try:
+        address: Address | UnixPath = distinct(tuple(map(parse_listen_address, split_items(addresses))))[0]
+    except ValueError:
+        return None
+    return address, _first(sources, "web.config.file") is not None
 
 
 def parse_flags(command: str, flags: Mapping[str, Sequence[str]]) -> CommandFlags:
     """Return the flags of a command, given as in ``{"limit": ["5"]}``; raise ConfigError with every mistake."""
+    from late_exporter.config.validation import validate_flags  # noqa: PLC0415 - as above
+
     source = _from_flags(command, flags, COMMAND_FLAGS)
+    problems = source.problems + _check_format(command, flags)
+    values = _defaults(COMMAND_FLAGS) | _from_defaults(command, COMMAND_FLAGS).values | source.values
+    try:
+        command_flags = validate_flags(values, source.places)
+    except ConfigError as exc:
+        raise ConfigError(*problems, *exc.problems) from None
+    if problems:
+        raise ConfigError(*problems)
+    return command_flags
+
+
+def parse_format(command: str, flags: Mapping[str, Sequence[str]]) -> str:
+    """Return the output format of a command that has no other flags; raise ConfigError with every mistake."""
+    source = _from_flags(command, flags, COMMAND_FLAGS)
+    if problems := source.problems + _check_format(command, flags):
+        raise ConfigError(*problems)
     formats = COMMANDS[command].formats
-    problems = source.problems + [
+    return source.values.get("format", formats[0] if formats else "")
+
+
+def _check_format(command: str, flags: Mapping[str, Sequence[str]]) -> list[str]:
+    formats = COMMANDS[command].formats
+    return [
         f"--format{quote(text)}: must be one of {', '.join(formats)}"
         for text in flags.get("format", ())
         if text not in formats
     ]
-    defaults = _from_defaults(command, COMMAND_FLAGS)
-    try:
-        command_flags = CommandFlags(**(defaults.values | source.values))
-    except ValidationError as exc:
-        raise ConfigError(*problems, *(describe_error(error, source.places) for error in exc.errors())) from None
-    if problems:
-        raise ConfigError(*problems)
-    return command_flags
+
+
+def _read_sources(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> list[ConfigSource]:
+    """Return all sources, the first of which takes precedence."""
+    sources = [_from_flags(command, flags, OPTIONS), _from_environment(command, environ)]
+    return [
+        *sources,
+        _from_file(command, sources),
+        _from_defaults(command, OPTIONS),
+        _from_systemd(command, environ),
+    ]
+
+
+def _first(sources: Sequence[ConfigSource], name: str) -> tuple[Any, str] | None:
+    """Return the value of an option and its place, or None if no source has it."""
+    return next(filter(None, (source.get(name) for source in sources)), None)
+
+
+def _defaults(options: Sequence[Option]) -> dict[str, Any]:
+    """Return the defaults of all options, whichever command has them."""
+    defaults: dict[str, Any] = {}
+    for option in options:
+        values = defaults.setdefault(option.section, {}) if option.section else defaults
+        values[option.path[-1]] = option.default
+    return defaults
 
 
 def _from_flags(command: str, flags: Mapping[str, Sequence[str]], options: Sequence[Option]) -> ConfigSource:
@@ -144,18 +209,20 @@ def _from_environment(command: str, environ: Mapping[str, str]) -> ConfigSource:
         if option is not None and text:
             if variable == option.alias and environ.get(option.variable, text) != text:
                 source.problems.append(f"{option.variable} and {variable}: two keys are given; drop one of them")
-            source.put(option, SecretStr(text) if option.secret else text, variable)
-        elif option is None and variable.startswith(PREFIX) and not _SERVICE_VARIABLE.fullmatch(variable):
+            source.put(option, Secret(text) if option.secret else text, variable)
+        elif option is None and variable.startswith(PREFIX) and not re.fullmatch(_SERVICE_VARIABLE, variable):
             source.problems.append(f"{variable}: unknown variable{suggest(variable, _BY_VARIABLE, PREFIX)}")
     return source
 
 
 def _from_file(command: str, sources: Sequence[ConfigSource]) -> ConfigSource:
     source = ConfigSource(command)
-    path, place = next(filter(None, (other.get("config.file") for other in sources)), ("", ""))
+    path, place = _first(sources, "config.file") or ("", "")
     if not place:
         return source
-    from late_exporter.config.yaml_file import YamlFile  # noqa: PLC0415 - not needed without a file
+    from pathlib import Path  # noqa: PLC0415 - not needed without a file
+
+    from late_exporter.config.yaml_file import YamlFile  # noqa: PLC0415 - as above
 
     try:
         file = YamlFile(path, read_file(path), lambda key: key.replace("-", "_"))
@@ -217,8 +284,8 @@ def _read_workspaces(file: YamlFile, path: Path, source: ConfigSource) -> None:
         source.places[here] = file.place(here)
         values = {}
         for key, value in row.items() if isinstance(row, dict) else ():
-            if key not in WorkspaceSettings.model_fields:
-                file.reject((*here, key), "unknown" + suggest(key, WorkspaceSettings.model_fields))
+            if key not in WorkspaceSettings._fields:
+                file.reject((*here, key), "unknown" + suggest(key, WorkspaceSettings._fields))
                 continue
             source.places[*here, key] = file.place((*here, key))
             values[key] = _relative_to(path, value) if key == "api_key_file" and isinstance(value, str) else value
@@ -249,14 +316,16 @@ def _from_defaults(command: str, options: Sequence[Option]) -> ConfigSource:
 
 
 def _load_web_config(command: str, sources: Sequence[ConfigSource]) -> tuple[WebConfig | None, Sequence[str]]:
-    path, place = next(filter(None, (source.get("web.config.file") for source in sources)), ("", ""))
+    path, place = _first(sources, "web.config.file") or ("", "")
     if not place or command not in EXPORTER_COMMANDS:
         return None, ()
-    from late_exporter.config import web  # noqa: PLC0415 - not needed by the health check
+    from pathlib import Path  # noqa: PLC0415 - as above
+
+    from late_exporter.config import web_file  # noqa: PLC0415 - as above
 
     try:
         read_file(path, 0)
-        return web.load(Path(path)), ()
+        return web_file.load(Path(path)), ()
     except ConfigError as exc:
         return None, exc.problems
     except ValueError as exc:

@@ -3,6 +3,7 @@ import io
 import json
 import logging
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter import __version__, cli, commands, log
+from late_exporter import __revision__, __version__, cli, commands, log
 from late_exporter.cli.program import OFFLINE_COMMANDS, CommandFunction
 from late_exporter.commands.run import ACTIONS
 from late_exporter.config.commands import COMMANDS
@@ -287,8 +288,14 @@ def test_help_needs_no_right_configuration(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("argv", [["--version"], ["run", "--version"], ["--version", "--help"]], ids=str)
 def test_version(argv: list[str]) -> None:
-    """The version is one line."""
-    assert f"late-exporter {__version__}\n" == ProgramRun(*argv).out
+    """The version is printed as by Prometheus: with revision, Python and platform, everything a report needs."""
+    lines = ProgramRun(*argv).out.splitlines()
+
+    assert [
+        f"late-exporter, version {__version__} (revision: {__revision__})",
+        f"  python version:   {platform.python_version()}",
+        f"  platform:         {sys.platform}/{platform.machine()}",
+    ] == lines
 
 
 def test_metrics_json_is_complete() -> None:
@@ -454,7 +461,7 @@ def test_the_command_line_is_that_of_the_process(
     monkeypatch.setattr(sys, "argv", ["late-exporter", "--version"])
 
     assert 0 == cli.main()
-    assert f"late-exporter {__version__}\n" == capsys.readouterr().out
+    assert capsys.readouterr().out.startswith(f"late-exporter, version {__version__} ")
 
 
 @pytest.mark.e2e
