@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from late_exporter.cli import print_text
 from late_exporter.cli.parser import ParsedArgs, parse
+from late_exporter.commands import function_of
 from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS, CommandFlags
 from late_exporter.config.settings import OPTIONS, CommandContext, Settings
@@ -93,7 +94,7 @@ def _start(args: ParsedArgs, commands: Mapping[str, CommandFunction] | None) -> 
     from late_exporter import log  # noqa: PLC0415 - takes long to import
 
     flags, settings = _load(args)
-    function = _function_of(args.command) if commands is None else commands[args.command]
+    function = function_of(args.command) if commands is None else commands[args.command]
     log.configure(settings.log.level, settings.log.format, settings.secrets)
     reload_settings = partial(load, args.command, args.values_of(OPTIONS))
     try:
@@ -113,12 +114,6 @@ def _report_bug(bug: Exception, log_format: str) -> int:
     if not is_json:
         sys.stderr.write(log.redacted_traceback(bug))
     return ExitCode.FAILURE
-
-
-def _function_of(command: str) -> CommandFunction:
-    from late_exporter.commands import run  # noqa: PLC0415 - imports client, server and store
-
-    return run.ACTIONS[command]
 
 
 def _check_health(args: ParsedArgs) -> int:

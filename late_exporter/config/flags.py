@@ -11,6 +11,7 @@ LOGS = ("logs",)
 AUDIT = ("audit",)
 BACKFILL = ("backfill",)
 FORMATS = {name: command.formats for name, command in COMMANDS.items() if command.formats}
+DEFAULT_FORMATS = {name: formats[0] for name, formats in FORMATS.items()}
 
 
 class CommandFlags(NamedTuple):
@@ -21,7 +22,7 @@ class CommandFlags(NamedTuple):
         "FORMAT",
         "Output format.",
         tuple(FORMATS),
-        command_defaults={name: formats[0] for name, formats in FORMATS.items()},
+        command_defaults=DEFAULT_FORMATS,
         command_choices=FORMATS,
     )
     workspace: str | None = option(

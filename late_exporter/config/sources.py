@@ -154,7 +154,8 @@ def parse_format(command: str, flags: Mapping[str, Sequence[str]]) -> str:
     if problems := source.problems + _check_format(command, flags):
         raise ConfigError(*problems)
     formats = COMMANDS[command].formats
-    return source.values.get("format", formats[0] if formats else "")
+    format_name: str = source.values.get("format", formats[0] if formats else "")
+    return format_name
 
 
 def _check_format(command: str, flags: Mapping[str, Sequence[str]]) -> list[str]:

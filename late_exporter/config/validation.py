@@ -17,19 +17,6 @@ from late_exporter.config.types import distinct, quote
 from late_exporter.errors import ConfigError
 
 
-class _SourcedSettings(BaseSettings):
-    """Settings made of ``sources``, in the order of their precedence."""
-
-    model_config = SettingsConfigDict(extra="forbid", frozen=True)
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: Any, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Replace pydantic's own sources, which do not record where a value comes from."""
-        return tuple(InitSettingsSource(settings_cls, source) for source in init_settings.init_kwargs["sources"])
-
-
 def _require_names(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettings, ...]:
     if not rows:
         raise ValueError("must list at least one workspace")
@@ -50,9 +37,23 @@ def _require_own_profiles(rows: tuple[WorkspaceSettings, ...]) -> None:
             raise ValueError(f'"{first}" and "{row.name}" have the same API key and profile_id; give each its own one')
 
 
-_WORKSPACES = Annotated[tuple[WorkspaceSettings, ...], AfterValidator(_require_names)] | None
-_FIELDS: dict[str, Any] = {name: (section, ...) for name, section in SECTIONS.items()}
-_SETTINGS = create_model("SettingsModel", __base__=_SourcedSettings, workspaces=(_WORKSPACES, None), **_FIELDS)
+class _SourcedSettings(BaseSettings):
+    """Settings made of ``sources``, in the order of their precedence."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    workspaces: Annotated[tuple[WorkspaceSettings, ...], AfterValidator(_require_names)] | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: Any, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Replace pydantic's own sources, which do not record where a value comes from."""
+        return tuple(InitSettingsSource(settings_cls, source) for source in init_settings.init_kwargs["sources"])
+
+
+_SECTIONS: dict[str, Any] = {name: (section, ...) for name, section in SECTIONS.items()}
+_SETTINGS = create_model("SettingsModel", __base__=_SourcedSettings, **_SECTIONS)
 _FLAGS = TypeAdapter(CommandFlags)
 
 
@@ -71,7 +72,8 @@ def validate_settings(sources: Sequence[Mapping[str, Any]], places: Mapping[Loca
         model = _SETTINGS(**arguments)
     except ValidationError as exc:
         raise ConfigError(*(_describe(error, places) for error in exc.errors())) from None
-    return Settings(*(getattr(model, name) for name in SECTIONS), workspace_list=model.workspaces)
+    values: dict[str, Any] = {name: getattr(model, name) for name in SECTIONS}
+    return Settings(**values, workspace_list=model.workspaces)
 
 
 def validate_flags(values: Mapping[str, Any], places: Mapping[Location, str]) -> CommandFlags:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from late_exporter.config.options import Option
 from late_exporter.config.settings import OPTIONS, ConfigSettings, Settings, Workspace, restart_only_changes
 from late_exporter.config.sources import load
