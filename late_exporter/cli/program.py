@@ -12,15 +12,16 @@ from late_exporter.cli import print_text
 from late_exporter.cli.parser import ParsedArgs, parse
 from late_exporter.commands import function_of
 from late_exporter.config.commands import COMMANDS
-from late_exporter.config.flags import COMMAND_FLAGS, CommandFlags
+from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.settings import OPTIONS, CommandContext, Settings
-from late_exporter.config.sources import health_check_target, load, parse_flags, parse_format
+from late_exporter.config.sources import health_check_target, load, parse_format
 from late_exporter.config.types import Address
 from late_exporter.errors import ConfigError, LateError
 
 CommandFunction: TypeAlias = Callable[[CommandContext], int]
 
 OFFLINE_COMMANDS = ("metrics", "completion")  # commands that read no settings
+RESIDENT_COMMANDS = ("run", "demo")  # commands that run for long, so that their memory matters
 
 
 class ExitCode(IntEnum):
@@ -52,7 +53,7 @@ def _run(argv: Sequence[str], commands: Mapping[str, CommandFunction] | None) ->
     if args.command == "healthcheck" and commands is None:
         return _check_health(args)
     if args.command not in OFFLINE_COMMANDS:
-        return _start(args, commands)
+        return _start(argv, args, commands)
     format_name = _load_format(args)
     if args.command == "metrics":
         from late_exporter.cli.metrics import format_catalogue  # noqa: PLC0415 - not needed by other commands
@@ -61,22 +62,6 @@ def _run(argv: Sequence[str], commands: Mapping[str, CommandFunction] | None) ->
     from late_exporter.cli.help import completion_script  # noqa: PLC0415 - as above
 
     return print_text(completion_script(args.words[1]))
-
-
-def _load(args: ParsedArgs) -> tuple[CommandFlags, Settings]:
-    """Return flags and settings; raise ConfigError with the mistakes of the command line and of all other sources."""
-    problems, flags, settings = list(args.problems), None, None
-    try:
-        flags = parse_flags(args.command, args.values_of(COMMAND_FLAGS))
-    except ConfigError as exc:
-        problems += exc.problems
-    try:
-        settings = load(args.command, args.values_of(OPTIONS))
-    except ConfigError as exc:
-        problems += exc.problems
-    if problems or flags is None or settings is None:
-        raise ConfigError(*problems)
-    return flags, settings
 
 
 def _load_format(args: ParsedArgs) -> str:
@@ -90,13 +75,20 @@ def _load_format(args: ParsedArgs) -> str:
     return format_name
 
 
-def _start(args: ParsedArgs, commands: Mapping[str, CommandFunction] | None) -> int:
+def _start(argv: Sequence[str], args: ParsedArgs, commands: Mapping[str, CommandFunction] | None) -> int:
     from late_exporter import log  # noqa: PLC0415 - takes long to import
+    from late_exporter.cli.loading import SettingsProcess, load_arguments  # noqa: PLC0415 - as above
 
-    flags, settings = _load(args)
-    function = function_of(args.command) if commands is None else commands[args.command]
+    if commands is None and args.command in RESIDENT_COMMANDS:
+        process = SettingsProcess(argv)
+        function = function_of(args.command)  # imports its modules while the child works
+        flags, settings = process.result()
+        reload_settings: Callable[[], Settings] = lambda: SettingsProcess(argv).result()[1]  # noqa: E731
+    else:
+        flags, settings = load_arguments(args)
+        function = function_of(args.command) if commands is None else commands[args.command]
+        reload_settings = partial(load, args.command, args.values_of(OPTIONS))
     log.configure(settings.log.level, settings.log.format, settings.secrets)
-    reload_settings = partial(load, args.command, args.values_of(OPTIONS))
     try:
         return function(CommandContext(settings, reload_settings, flags, tuple(args.words[1:])))
     except LateError:
@@ -122,7 +114,9 @@ def _check_health(args: ParsedArgs) -> int:
 
     target = None if args.problems else health_check_target(args.values_of(OPTIONS))
     if target is None:
-        _, settings = _load(args)  # finds the mistakes
+        from late_exporter.cli.loading import load_arguments  # noqa: PLC0415 - takes long to import
+
+        _, settings = load_arguments(args)  # finds the mistakes
         target = settings.web.listen_address[0], settings.web.config_file is not None
     address, secure = target
     if isinstance(address, Address) and not address.port:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import platform
 import signal
 import socket
 import sys
@@ -18,7 +19,7 @@ import httpx
 from prometheus_client.metrics_core import Metric
 from structlog.stdlib import BoundLogger
 
-from late_exporter import __url__, __version__, log
+from late_exporter import __revision__, __url__, __version__, log
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import RateLimiter
@@ -101,6 +102,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
         exporter = await _open(settings, stack, process_collector())
+        _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watcher = WebConfigWatcher(settings.web_config, _logger())
         controller = LifecycleController(settings, reload_settings, exporter, watcher, stop)

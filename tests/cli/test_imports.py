@@ -1,5 +1,6 @@
 """Start-up: a command imports only what it needs."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -80,3 +81,21 @@ def test_completion_imports_no_settings(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("COMP_WORDS", "late-exporter --poll.i")
     monkeypatch.setenv("COMP_CWORD", "1")
     assert set() == heavy_imports([]) - CLICK
+
+
+def test_the_exporter_keeps_no_library_that_it_needs_at_startup_only() -> None:
+    """The process that serves has no pydantic in memory, nor what only other commands or a web configuration need."""
+    unneeded = {"bcrypt", "jinja2", "late_exporter.simulator", "pydantic", "yaml", "zipfile"}
+    unneeded |= {f"late_exporter.{name}" for name in ("commands.check", "commands.query", "config.tls")}
+    program = f"""
+import sys
+from late_exporter.cli.loading import SettingsProcess
+flags, settings = SettingsProcess(["run", "--poll.interval=7s"]).result()
+from late_exporter import commands, log
+commands.function_of("run")
+log.configure(settings.log.level, settings.log.format, settings.secrets)
+print(settings.poll.interval, *sorted({unneeded!r} & sys.modules.keys()))
+"""
+    env = {**os.environ, "LATE_API_KEY": "sk_" + "0" * 64}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, env=env)
+    assert "7.0\n" == done.stdout
