@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
@@ -151,6 +151,18 @@ class ProcessLauncher:
         log = self.folder / f"{self._process_count:03}-{arguments[1].rpartition('.')[2]}.log"
         base = {"PATH": os.environ["PATH"], "PYTHONPATH": self._python_paths["pinned"]}
         return kind([sys.executable, *arguments], port, log, base | env)
+
+    def cpu_seconds_of(self, arguments: Sequence[str]) -> float:
+        """Run Python with some arguments, and return its CPU time; raise RuntimeError if it fails."""
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": self._python_paths["pinned"]}
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(f"exit code {process.returncode} of {' '.join(arguments)}")
+        return usage.ru_utime + usage.ru_stime
 
     def api(self, *sizes: int) -> ApiProcess:
         """Start a Late API with lists of these sizes."""
