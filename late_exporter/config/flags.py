@@ -5,7 +5,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from late_exporter.config.commands import COMMANDS, QUERY_COMMANDS, SIMULATOR_COMMANDS
 from late_exporter.config.options import option, options_of
-from late_exporter.config.types import Bool, CommaSeparated, FeedName, TargetLabel, Timestamp, duration, integer
+from late_exporter.config.parsers import duration, integer
+from late_exporter.config.types import Bool, CommaSeparated, FeedName, TargetLabel, Timestamp
 
 LOGS = ("logs",)
 AUDIT = ("audit",)

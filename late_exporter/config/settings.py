@@ -22,6 +22,7 @@ from late_exporter.config.commands import (
 )
 from late_exporter.config.flags import CommandFlags
 from late_exporter.config.options import Option, option, options_of
+from late_exporter.config.parsers import duration, integer
 from late_exporter.config.types import (
     BaseUrl,
     Bool,
@@ -42,8 +43,6 @@ from late_exporter.config.types import (
     TelemetryPath,
     WebhookPath,
     WorkspaceName,
-    duration,
-    integer,
 )
 
 if TYPE_CHECKING:

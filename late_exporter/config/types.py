@@ -9,16 +9,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias, TypeVar
 
+from late_exporter.config.parsers import ListParser, Parser, distinct, split_items
 from late_exporter.masking import mask_keys
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from pydantic import GetCoreSchemaHandler
-    from pydantic_core import CoreSchema
 
 T = TypeVar("T")
 
@@ -36,10 +34,7 @@ OLD_RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 120
 
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
-_UNITS = {"y": 31_536_000.0, "w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-
 # Patterns are compiled when they are first used: a command needs few of them, and compiling takes long.
-_DURATION = "".join(rf"(?:([0-9]{{1,12}}){unit})?" for unit in _UNITS)
 _NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _NAME = r"[A-Za-z0-9_.-]{1,64}"
 _HOST_AND_PORT = r"(?:\[(?P<six>[^\[\]\s]+)\]|(?P<host>[A-Za-z0-9._-]*))(?::(?P<port>[0-9]{1,5}))?"
@@ -92,65 +87,6 @@ class SecretFile(NamedTuple):
     key: Secret
 
 
-class Parser:
-    """Parser of an option's value.
-
-    Args:
-        parse: Function that parses a text. It raises ValueError, or returns None if ``message`` is the reason.
-        message: Reason to reject a text.
-        kind: Type of what is parsed.
-    """
-
-    def __init__(self, parse: Callable[[Any], object], message: str = "", *, kind: type = str) -> None:
-        self._parse = parse
-        self._message = message
-        self._kind = kind
-
-    def __call__(self, value: object) -> Any:
-        if not isinstance(value, self._kind):
-            raise ValueError("must be one value")  # noqa: TRY004 - pydantic expects a ValueError
-        result = self._parse(value)
-        if result is None:
-            raise ValueError(self._message)
-        return result
-
-    def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
-        from pydantic_core import core_schema  # noqa: PLC0415 - takes long to import
-
-        return core_schema.no_info_plain_validator_function(self)
-
-
-class ListParser:
-    """Parser of several values, of which each is parsed by the parser of its type.
-
-    Args:
-        split: Function that returns the texts of the values.
-        check: Function that returns the values, or raises ValueError if they contradict each other.
-    """
-
-    def __init__(
-        self,
-        split: Callable[[str | Sequence[str] | None], list[str]],
-        check: Callable[[tuple[Any, ...]], tuple[Any, ...]],
-    ) -> None:
-        self._split = split
-        self._check = check
-
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        from pydantic_core import core_schema  # noqa: PLC0415 - as above
-
-        values = core_schema.no_info_before_validator_function(self._split, handler(source))
-        return core_schema.no_info_after_validator_function(self._check, values)
-
-
-def integer(low: int) -> Parser:
-    """Return a parser of whole numbers."""
-    return Parser(
-        lambda text: int(text) if re.fullmatch(r"[0-9]{1,18}", text) and int(text) >= low else None,
-        f"must be a whole number of at least {low}",
-    )
-
-
 def _positive(high: float, message: str) -> Parser:
     return Parser(
         lambda text: float(text) if re.fullmatch(_NUMBER, text) and 0.0 < float(text) <= high else None, message
@@ -159,28 +95,6 @@ def _positive(high: float, message: str) -> Parser:
 
 def _matching(pattern: str, message: str) -> Parser:
     return Parser(lambda text: text if re.fullmatch(pattern, text) and text.isprintable() else None, message)
-
-
-def duration(low: str, high: str = "100y") -> Parser:
-    """Return a parser of Prometheus durations, which gives seconds."""
-
-    def parse(text: str) -> float:
-        seconds = _seconds(text)
-        if not _seconds(low) <= seconds <= _seconds(high):
-            raise ValueError(f"must be at least {low} and at most {high}")
-        return seconds
-
-    return Parser(parse)
-
-
-def _seconds(text: str) -> float:
-    """Parse units from large to small, each at most once, or a bare 0."""
-    match = re.fullmatch(_DURATION, text)
-    if text == "0":
-        return 0.0
-    if match is None or not text:
-        raise ValueError("not a duration; write it like 500ms, 30s or 1h30m")
-    return sum(int(count) * size for count, size in zip(match.groups(), _UNITS.values(), strict=True) if count)
 
 
 def _timestamp(text: str) -> float:
@@ -200,28 +114,9 @@ def _target_label(text: str) -> tuple[str, str] | None:
     return name, value
 
 
-def split_items(value: str | Sequence[str] | None) -> list[str]:
-    """Return the items of comma-separated texts, none if there is no value; raise ValueError if all are empty."""
-    if value is None:
-        return []
-    texts = [value] if isinstance(value, str) else value
-    items = [item.strip() for text in texts for item in text.split(",")]
-    if not any(items):
-        raise ValueError("must name at least one")
-    return items
-
-
 def _split_items_or_none(value: str | Sequence[str] | None) -> list[str]:
     texts = [value] if isinstance(value, str) else list(value or ())
     return [] if texts in ([], [""], ["none"]) else split_items(texts)
-
-
-def distinct(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the items; raise ValueError if one of them occurs twice."""
-    duplicate = next((item for index, item in enumerate(items) if item in items[:index]), None)
-    if duplicate is not None:
-        raise ValueError(f"{duplicate} is given twice")
-    return items
 
 
 def _ascending(bounds: tuple[float, ...]) -> tuple[float, ...]:

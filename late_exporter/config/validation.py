@@ -11,9 +11,10 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from late_exporter.config.flags import CommandFlags
 from late_exporter.config.options import Location
+from late_exporter.config.parsers import distinct
 from late_exporter.config.section import error_reason
 from late_exporter.config.settings import SECTIONS, Settings, WorkspaceSettings
-from late_exporter.config.types import distinct, quote
+from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError
 
 

@@ -14,9 +14,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from late_exporter.config.parsers import duration, integer
 from late_exporter.config.section import Section, error_reason
 from late_exporter.config.tls import Tls, TlsError, create_context
-from late_exporter.config.types import duration, integer, read_file
+from late_exporter.config.types import read_file
 from late_exporter.config.web import FileStamp, RequestRate, WebConfig, stamp_of
 from late_exporter.config.yaml_file import YamlFile
 from late_exporter.errors import ConfigError
