@@ -235,7 +235,7 @@ class Bench:
             state = self._state_path(f"samples{samples}")
             create_state_with_series(state, samples)
             section = self._compare_idle_scrapes(
-                samples, state, {few: 50, most: 90}.get(samples), has_goal=samples == many
+                samples, state, {few: 60, most: 90}.get(samples), has_goal=samples == many
             )
             if samples == many:
                 self._measure_httptools(section, state)

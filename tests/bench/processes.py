@@ -152,18 +152,6 @@ class ProcessLauncher:
         base = {"PATH": os.environ["PATH"], "PYTHONPATH": self._python_paths["pinned"]}
         return kind([sys.executable, *arguments], port, log, base | env)
 
-    def cpu_seconds_of(self, arguments: Sequence[str]) -> float:
-        """Run Python with some arguments, and return its CPU time; raise RuntimeError if it fails."""
-        env = {"PATH": os.environ["PATH"], "PYTHONPATH": self._python_paths["pinned"]}
-        process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise RuntimeError(f"exit code {process.returncode} of {' '.join(arguments)}")
-        return usage.ru_utime + usage.ru_stime
-
     def api(self, *sizes: int) -> ApiProcess:
         """Start a Late API with lists of these sizes."""
         port = _free_port()
@@ -191,6 +179,18 @@ class ProcessLauncher:
         env = {"LATE_API_KEY": KEY, "PYTHONPATH": self._python_paths["httptools" if httptools else "pinned"]}
         process: MeasuredProcess = self._start(MeasuredProcess, arguments, port, **env)
         return process
+
+    def cpu_seconds_of(self, arguments: Sequence[str]) -> float:
+        """Run Python with some arguments, and return its CPU time; raise RuntimeError if it fails."""
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": self._python_paths["pinned"]}
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(f"exit code {process.returncode} of {' '.join(arguments)}")
+        return usage.ru_utime + usage.ru_stime
 
     def socket_server(self, size: int) -> MeasuredProcess:
         """Start a server that sends a number of bytes."""
