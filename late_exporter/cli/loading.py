@@ -51,9 +51,9 @@ class SettingsProcess:
             self._process = subprocess.Popen(  # noqa: S603 - this program
                 # -P: a module in the working directory must not take the place of another one.
                 [sys.executable or "", "-P", "-m", "late_exporter.cli.loading", *argv],
-                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                close_fds=False,  # a file may be /dev/stdin, or /dev/fd/63 as of a shell's <(command)
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
             )
 

@@ -87,3 +87,17 @@ def test_a_child_imports_nothing_from_the_working_directory(tmp_path: Path) -> N
         (tmp_path / f"{name}.py").write_text(f"open({str(trace)!r}, 'a').write('{name} ')")
     assert 7.0 == SettingsProcess(["--poll.interval=7s"]).result()[1].poll.interval
     assert not trace.exists()
+
+
+def test_a_child_reads_the_files_that_the_shell_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file may be an open descriptor, as in ``--api.key-file <(command)``."""
+    monkeypatch.delenv("LATE_API_KEY")
+    reader, writer = os.pipe()
+    os.write(writer, KEY.encode())
+    os.close(writer)
+    os.set_inheritable(reader, True)  # noqa: FBT003 - positional only
+    try:
+        _, settings = SettingsProcess([f"--api.key-file=/dev/fd/{reader}"]).result()
+    finally:
+        os.close(reader)
+    assert (KEY,) == settings.secrets
