@@ -85,7 +85,7 @@ class GrowthBench:
                 exporter.stop()
             state.unlink()
             smallest = smallest or cost
-            self._report.add("(h) CPU of a steady poll", Measurement(f"{logs:,} logs kept", cost, "ms", smallest))
+            self._report.add("(i) CPU of a steady poll", Measurement(f"{logs:,} logs kept", cost, "ms", smallest))
 
     def measure_samples(self, api: ApiProcess) -> None:
         """Measure start, memory and steady polls with many samples."""
@@ -101,7 +101,7 @@ class GrowthBench:
                 exporter.stop()
             state.unlink()
             self._report.add(
-                "(i) many samples",
+                "(j) many samples",
                 Measurement(f"{samples:,} samples: first scrape", first, "s"),
                 Measurement(f"{samples:,} samples: CPU of a poll", cost, "ms"),
                 Measurement(f"{samples:,} samples: RSS", memory, "MB"),
@@ -129,7 +129,7 @@ class GrowthBench:
             ten = cost if workspaces <= 10 else ten
             goal = Goal("<= 1.3x that of 10", cost <= 1.3 * ten) if workspaces > 10 else None
             self._report.add(
-                f"(j) {workspaces:,} workspaces, {interval} interval",
+                f"(k) {workspaces:,} workspaces, {interval} interval",
                 Measurement("ready after", ready, "s"),
                 Measurement("CPU of a poll", cost, "ms", ten, goal),
                 Measurement("p99 of a scrape", latencies.p99, "ms"),

@@ -72,7 +72,7 @@ class HourBench:
         script_cpu, script_requests = script.cpu_seconds * POLLS_PER_HOUR, script.request_count * POLLS_PER_HOUR
         requests_per_hour = (requests - requests_before) / hours
         self._report.add(
-            f"(f) an hour at the defaults, {logs:,} logs",
+            f"(g) an hour at the defaults, {logs:,} logs",
             Measurement(
                 "CPU, all but the daily audit (a script polls)",
                 cpu,

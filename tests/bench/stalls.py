@@ -106,7 +106,7 @@ class StallBench:
     def _record(self, exporter: MeasuredProcess, situation: str) -> None:
         cpu, wall, name = self._read_probe(exporter)
         self._report.add(
-            "(g) longest callback of the event loop",
+            "(h) longest callback of the event loop",
             Measurement(situation, cpu, "ms", goal=Goal(f"<= {MAX_STALL_MS:g} ms", cpu <= MAX_STALL_MS)),
             Measurement(f"  by the clock, {name[:26]}", wall, "ms"),
         )

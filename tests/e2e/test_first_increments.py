@@ -11,7 +11,8 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from typing import Any, TypeAlias
@@ -129,10 +130,10 @@ def test_no_increment_is_lost_in_restarts(
     generation: str,
     late: LateServer,
     tmp_path: Path,
-    require_tool: Any,
-    exit_stack: Any,
+    require_tool: Callable[[str], str],
+    exit_stack: ExitStack,
 ) -> None:
-    """For every family the increases that Prometheus sees add up to what happened; nothing falls, no series starts above 0."""
+    """The increases that Prometheus sees add up to what happened, nothing falls, and no new series starts above 0."""
     late.api.generation = generation
     late.world.publish(40, over=600)
     late.world.add_connection()

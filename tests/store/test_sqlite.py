@@ -389,7 +389,7 @@ def test_size_of_a_workspace(store: Store) -> None:
 def test_size_reads_only_the_feeds_of_the_workspace(store: Store) -> None:
     """A commit and its size read no row of other workspaces, and the share stays right as logs come and go."""
     names = [f"w{number}" for number in range(20)]
-    for number, name in enumerate(names):
+    for name in names:
         commit(store, *(observation(f"{index}", created=NOW) for index in range(10)), scope=Scope(name, "publishing"))
         store.size(name)
     statements: list[str] = []
