@@ -162,7 +162,7 @@ class Pipeline:
     async def _restore_series(
         self, workspaces: AbstractSet[str], synced_feeds: Mapping[str, list[str]]
     ) -> Mapping[Series, SeriesValue]:
-        """Load the stored series of some workspaces; return those that tell when the last audits were.
+        """Load the stored series of some workspaces; return those with the times of the last audits.
 
         They are loaded in pages, because all values at once take several times the memory of what is kept of them. A
         scrape meanwhile may miss series of these workspaces, but shows none with a wrong value.

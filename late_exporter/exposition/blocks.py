@@ -9,7 +9,7 @@ from itertools import repeat
 from typing import TypeAlias
 
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.gzip import Section, Segment, compress, join_segments
+from late_exporter.exposition.gzip import BodySection, Segment, compress, join_segments
 from late_exporter.exposition.text import ExemplarsByLine, FamilyFormatter, PackedValue, format_exemplar
 from late_exporter.model import Exemplar, Histogram, Labels
 
@@ -25,7 +25,7 @@ MAX_EXEMPLARS = 2048
 SegmentPair: TypeAlias = tuple[Segment, Segment]
 """The same lines as text and as OpenMetrics; both are one object if they do not differ."""
 
-SectionPair: TypeAlias = tuple[Section, Section]
+SectionPair: TypeAlias = tuple[BodySection, BodySection]
 """All lines of a family as text and as OpenMetrics."""
 
 _SeriesRow: TypeAlias = tuple[Labels, PackedValue, float | None, ExemplarsByLine | None]

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from late_exporter.exposition.blocks import FamilyBlocks, SectionPair
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.gzip import Section, Segment, compress, decompress, gzip_member, join_segments
+from late_exporter.exposition.gzip import BodySection, Segment, compress, decompress, gzip_member, join_segments
 from late_exporter.exposition.negotiation import OPENMETRICS, accepts_gzip, select_content_type
 from late_exporter.model import Exemplar, Histogram, Labels, Series
 
@@ -211,7 +211,7 @@ class _Snapshot:
     """Bodies of one publication: sections of gzip members, which are joined on first use."""
 
     def __init__(
-        self, version: int, pairs: Sequence[SectionPair], process_metrics: SectionPair | None, end: Section
+        self, version: int, pairs: Sequence[SectionPair], process_metrics: SectionPair | None, end: BodySection
     ) -> None:
         self.version = version
         self.process_metrics = process_metrics
@@ -226,7 +226,7 @@ class _Snapshot:
             self._bodies[key] = decompress(pieces) if encoding is None else b"".join(pieces)
         return self._bodies[key]
 
-    def _sections(self, content_type: str) -> list[Section]:
+    def _sections(self, content_type: str) -> list[BodySection]:
         if content_type == OPENMETRICS:
             return [*(openmetrics for _, openmetrics in self._pairs), self._end]
         return [text for text, _ in self._pairs]

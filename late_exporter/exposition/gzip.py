@@ -38,7 +38,7 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
     size: int
 
 
-class Section(msgspec.Struct, frozen=True, gc=False):
+class BodySection(msgspec.Struct, frozen=True, gc=False):
     """Consecutive segments, with the CRC-32 and the size of their whole text."""
 
     pieces: Sequence[bytes]
@@ -57,16 +57,16 @@ def decompress(pieces: Sequence[bytes]) -> bytes:
     return zlib.decompress(b"".join(pieces), GZIP_FORMAT)
 
 
-def join_segments(segments: Sequence[Segment]) -> Section:
+def join_segments(segments: Sequence[Segment]) -> BodySection:
     """Return the section that has the text of the segments."""
     crc = size = 0
     for segment in segments:
         crc = _combine(crc, segment.crc, segment.size)
         size += segment.size
-    return Section([segment.deflated for segment in segments], crc, size)
+    return BodySection([segment.deflated for segment in segments], crc, size)
 
 
-def gzip_member(sections: Iterable[Section]) -> list[bytes]:
+def gzip_member(sections: Iterable[BodySection]) -> list[bytes]:
     """Return the pieces of the gzip member that has the text of the sections."""
     crc = size = 0
     pieces = [GZIP_HEADER]

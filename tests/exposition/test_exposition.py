@@ -26,7 +26,7 @@ from prometheus_client.utils import floatToGoString
 from late_exporter.exposition.blocks import BLOCK_LINES, MAX_EXEMPLARS, OWN_BLOCK_LINES
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.gzip import Section, Segment, combine_crc32, compress, join_segments
+from late_exporter.exposition.gzip import BodySection, Segment, combine_crc32, compress, join_segments
 from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
 from late_exporter.exposition.text import format_number
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -778,7 +778,7 @@ def test_a_publication_joins_only_families_that_changed(monkeypatch: pytest.Monk
     exposition.publish()
     joined: list[int] = []
 
-    def count_segments(segments: Sequence[Segment]) -> Section:
+    def count_segments(segments: Sequence[Segment]) -> BodySection:
         joined.append(len(segments))
         return join_segments(segments)
 
