@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -75,7 +76,7 @@ class Exporter:
         *,
         collect_process_metrics: Callable[[], Iterable[Metric]],
     ) -> None:
-        self._settings = settings
+        self._use_settings(settings)
         self._connect = connect
         config = _pipeline_config(settings)
         self.exposition = create_exposition(config)
@@ -141,7 +142,8 @@ class Exporter:
         Raises:
             StoreError: The state of a new workspace cannot be read; nothing has changed.
         """
-        previous, self._settings = self._settings, settings
+        previous = self._settings
+        self._use_settings(settings)
         self._pipeline.poll_config = _poll_config(settings)
         names = {workspace.name for workspace in settings.workspaces}
         try:
@@ -149,7 +151,7 @@ class Exporter:
                 [workspace for workspace in settings.workspaces if workspace.name not in self.workspaces]
             )
         except LateError:
-            self._settings = previous
+            self._use_settings(previous)
             self._pipeline.poll_config = _poll_config(previous)
             raise
         for name in self.workspaces.keys() - names:
@@ -226,16 +228,24 @@ class Exporter:
 
     def _status_source(self, workspace: Workspace) -> StatusSource:
         pace = self._status_paces.setdefault(_key(workspace), StatusPace())
-        return StatusSource(status_config(self._settings, workspace), pace)
+        return StatusSource(status_config(self._settings, workspace, self._key_users), pace)
+
+    def _use_settings(self, settings: Settings) -> None:
+        self._settings = settings
+        self._key_users = count_key_users(settings)
 
 
-def status_config(settings: Settings, workspace: Workspace) -> StatusConfig:
-    """Return the configuration of the status feeds of a workspace."""
-    key = _key(workspace)
+def count_key_users(settings: Settings) -> Counter[str]:
+    """Return the number of workspaces of each key."""
+    return Counter(map(_key, settings.workspaces))
+
+
+def status_config(settings: Settings, workspace: Workspace, key_users: Mapping[str, int]) -> StatusConfig:
+    """Return the configuration of the status feeds of a workspace, given the number of workspaces of each key."""
     return StatusConfig(
         intervals={name: settings.status.intervals[name] for name in settings.status.feeds},
         max_accounts=settings.metrics.max_accounts,
-        key_users=sum(_key(other) == key for other in settings.workspaces),
+        key_users=key_users[_key(workspace)],
         profile_id=workspace.profile_id or "",
     )
 
