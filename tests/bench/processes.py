@@ -87,6 +87,10 @@ class MeasuredProcess:
         """Wait until its log contains a message a number of times."""
         self._wait(lambda: self._log.read_bytes().count(message.encode()) >= count, message)
 
+    def count_in_log(self, message: str) -> int:
+        """Return how often its log contains a message."""
+        return self._log.read_bytes().count(message.encode())
+
     def wait_serving(self) -> None:
         """Wait until it accepts connections."""
         self._wait(lambda: _accepts(self.port), "serving")
@@ -225,6 +229,13 @@ class ProcessLauncher:
         """Start a server that sends a number of bytes."""
         port = _free_port()
         process: MeasuredProcess = self._start(MeasuredProcess, ["-m", "tests.bench.bare", str(port), str(size)], port)
+        return process
+
+    def requester(self, api: ApiProcess, logs: int) -> MeasuredProcess:
+        """Start a program that only requests the newest page, as often as the exporter polls."""
+        process: MeasuredProcess = self._start(
+            MeasuredProcess, ["-m", "tests.bench.request", api.url(logs), KEY], _free_port()
+        )
         return process
 
     def script(self, api: ApiProcess, logs: int, *, samples: int = 0, interval: float = 30) -> MeasuredProcess:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -87,10 +86,8 @@ class StallBench:
 
     def _start(self, api: ApiProcess, logs: int, samples: int, *options: str, interval: str = "30s") -> MeasuredProcess:
         self._probe_file.unlink(missing_ok=True)
-        original, state = (self._launcher.folder / f"{name}{samples}.db" for name in ("samples", "stalls"))
-        if not original.exists():
-            create_state_with_series(original, samples)
-        shutil.copy(original, state)
+        state = self._launcher.folder / f"stalls{samples}.db"
+        create_state_with_series(state, samples)
         return self._launcher.exporter(api, logs, state, *options, interval=interval, probe_file=self._probe_file)
 
     def _read_probe(self, exporter: MeasuredProcess) -> tuple[float, float, str]:
