@@ -149,6 +149,18 @@ def _number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
     return numbered_entries
 
 
+def _renumber_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
+    """Return the entries of several pages with the ordinals that they would have on one."""
+    bare_entries = []
+    for entry in entries:
+        if entry.rejection_reason or "#" in entry.key:
+            bare_entries.append(entry)
+            continue
+        former = entry.former and FormerLog(entry.former.key.rpartition(".")[0], entry.former.status)
+        bare_entries.append(msgspec.structs.replace(entry, key=entry.key.rpartition(".")[0], former=former))
+    return _number_entries(bare_entries)
+
+
 def _entry(row: ZernioRow, action: str, status: str, *, generic_action: str | None, **fields: Any) -> LogEntry:
     created = decoder.parse_millis(row.created_at)
     return LogEntry(
@@ -313,6 +325,7 @@ def _zernio_feed(
         post_path=None,
         generation="zernio",
         supports_time_filter=True,
+        number_entries=_renumber_entries,
     )
 
 
@@ -331,6 +344,7 @@ def _activity_feed(name: str) -> Feed:
         generation="zernio",
         supports_time_filter=True,
         has_pending=True,
+        number_entries=_renumber_entries,
     )
 
 

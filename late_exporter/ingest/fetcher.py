@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
-from late_exporter.errors import ApiError, BadRequest
+from late_exporter.errors import ApiError
+from late_exporter.ingest.failures import FailureReporter
+from late_exporter.ingest.parts import read_in_parts
 from late_exporter.ingest.recognition import recognise_logs, require_recognition
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost
-from late_exporter.model import VALUE_DEVIATION, Feed, LogPage
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Feed, LogPage
 from late_exporter.protocols import Client, Logger
 
 MAX_REPORTED = 100
@@ -32,6 +36,7 @@ class Fetcher:
     ) -> None:
         self.feed = feed
         self.request_count = 0
+        self.failure_reporter = FailureReporter(recorder, logger)
         self._client = client
         self._generation = generation
         self._recorder = recorder
@@ -88,18 +93,12 @@ class Fetcher:
 
     async def fetch_page(self, step: FetchPage) -> FetchedPage:
         """Fetch a page of the list; raise ApiError, or StoreError if its known logs cannot be looked up."""
+        if step.in_parts:
+            return await self._fetch_in_parts(step)
         is_list = step.status is None and step.created_after is None and step.created_before is None
         is_first_page = is_list and step.skip == 0
-        request = fetch_page(
-            self._client,
-            self.feed,
-            skip=step.skip,
-            filters={} if step.status is None else {"status": step.status},
-            created_after=step.created_after,
-            created_before=step.created_before,
-        )
         try:
-            response = await self._receive(request)
+            response = await self._request(step)
         except ApiError as exc:
             if is_first_page:
                 self._generation.report_answer(self.feed, exc)
@@ -111,9 +110,28 @@ class Fetcher:
             await self._generation.report_list(self.feed, self._client, is_empty=not page.entries)
         return await self._look_up(response)
 
-    def report_scan_error(self, error: BadRequest) -> None:
-        """Log that a reconciliation scan ended early because the API rejected a request."""
-        self._logger.warning("reconciliation scan ended early", error=str(error))
+    async def _request(self, step: FetchPage, *, offset: int = 0, limit: int = PAGE_SIZE) -> PageResponse:
+        filters: dict[str, str | int] = {} if step.status is None else {"status": step.status}
+        return await self._receive(
+            fetch_page(
+                self._client,
+                self.feed,
+                skip=step.skip + offset,
+                filters={**filters, "limit": limit},
+                created_after=step.created_after,
+                created_before=step.created_before,
+            )
+        )
+
+    async def _fetch_in_parts(self, step: FetchPage) -> FetchedPage:
+        partial = await read_in_parts(lambda offset, limit: self._request(step, offset=offset, limit=limit))
+        for key, row_count in partial.skipped.items():
+            self.failure_reporter.report_unreadable(key, row_count)
+        number_entries = self.feed.number_entries
+        entries = tuple(number_entries(partial.entries)) if number_entries else partial.entries
+        page = LogPage(entries, partial.total, partial.has_more, without_ids=number_entries is not None)
+        fetched = await self._look_up(PageResponse(page, b"", partial.date))
+        return msgspec.structs.replace(fetched, has_unreadable=partial.has_unreadable)
 
     async def fetch_post(self, step: FetchPost) -> FetchedPage | None:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch_page`` does."""

@@ -183,6 +183,10 @@ class FeedRecorder:
         if size is not None:
             self._publisher.set_state_size(*size)
 
+    def count(self, family: str, amount: int, *labels: str) -> None:
+        """Increment one of the exporter's own counters of the feed with the next commit."""
+        self.defer([IncCounter(family, (self._scope.workspace, self._scope.feed, *labels), amount=amount)])
+
     def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
         """Save increments with the next commit, which publishes them; provisional ones are published at once."""
         self.backlog += [*increments, *provisional]

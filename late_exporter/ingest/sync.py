@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.errors import ApiError, BadRequest, LateError, StoreError
+from late_exporter.errors import REQUEST_FAILURES, ApiError, LateError, StoreError
 from late_exporter.ingest import reader
 from late_exporter.ingest.audit import grace_period
 from late_exporter.ingest.background_audit import BackgroundAuditor
@@ -21,6 +21,7 @@ from late_exporter.ingest.steps import (
     ReaderStep,
     ReconcileScan,
     Record,
+    ReportFailure,
 )
 from late_exporter.model import Increment
 from late_exporter.protocols import Client
@@ -170,8 +171,8 @@ class FeedSync:
             while True:
                 try:
                     page = await self._execute(step, context)
-                except BadRequest as exc:
-                    step = steps.throw(exc)  # The reader may know another way to the page.
+                except REQUEST_FAILURES as exc:
+                    step = steps.throw(exc)  # The reader may go on without it, or know another way to the page.
                     continue
                 if self._is_interruptible(step) and self._runtime.monotonic() - start > max_seconds:
                     return True
@@ -181,14 +182,8 @@ class FeedSync:
             return False
         finally:
             steps.close()
-            self._report_scan_error()
             if self._state.scan is not None and self._state.scan.is_complete:
                 self._state.scan, self.completed_scan = None, self._state.scan
-
-    def _report_scan_error(self) -> None:
-        error, self._state.scan_error = self._state.scan_error, None
-        if error is not None:
-            self._fetcher.report_scan_error(error)
 
     def _start_scan_if_due(self) -> None:
         if self._state.scan is not None or not self.recorder.is_synced:
@@ -232,6 +227,9 @@ class FeedSync:
                 return page
             case FetchPost():
                 return await self._fetcher.fetch_post(step)
+            case ReportFailure():
+                self._fetcher.failure_reporter.report_failure(step.request, step.error)
+                return None
             case Record():
                 await self._record(step)
                 if not self._batch.entries:

@@ -247,12 +247,14 @@ class AuditorHarness:
     def __init__(self, *pages: FetchedPage | Exception) -> None:
         self.pages = list(pages)
         self.steps: list[FetchPage] = []
+        self.failures: list[tuple[str, str]] = []
         self.logger = RecordingLogger()
         self.auditor = BackgroundAuditor(
             SCOPE,
             FEEDS["publishing"],
             fetch_page=self._fetch_page,
             read_accounting=self._read_accounting,
+            report_failure=lambda request, error: self.failures.append((request, str(error))),
             logger=self.logger,
         )
 
