@@ -404,12 +404,14 @@ class KnownLogs(msgspec.Struct, frozen=True):
         stored_count: Number of stored logs that the API may still return.
         expiring_count: Number of them so close to the end of the retention that the API may have deleted them.
         pending_logs: Pending logs of the feed by key; None if the lookup did not change their keys.
+        entries: Logs of the page with their final keys; None if they have them already.
     """
 
     statuses: Mapping[str, frozenset[str]]
     stored_count: int = 0
     expiring_count: int = 0
     pending_logs: Mapping[str, PendingLog] | None = None
+    entries: tuple[LogEntry, ...] | None = None
 
 
 class FeedState(msgspec.Struct, frozen=True):

@@ -1,8 +1,7 @@
 """Logs of generation ``zernio``, ``GET /v1/logs``: one list per type, with rows without ids.
 
 A log is identified by its creation time, a digest of its immutable fields, and its ordinal among identical logs. The
-ordinal is counted per status, so it does not depend on the order of the rows: ordinal n means that at least n + 1
-identical logs are in that status.
+decoder counts the ordinals of a page per status; which stored logs they are is decided in store.ordinals.
 """
 
 from __future__ import annotations
@@ -119,12 +118,22 @@ def _parse_metadata(metadata: str | RowMetadata | None) -> RowMetadata:
     return RowMetadata(**values)
 
 
-def _row_key(row: ZernioRow, created: int | None, action: str, generic_action: str | None) -> str:
-    """Return the key of a log, which sorts by time; if the row has no id, the key still lacks the ordinal."""
-    prefix = f"{created or 0:013d}-{decoder.fingerprint(row.platform, row.account_id, generic_action)}"
-    row_id = row.underscore_id or row.id
+def _row_key(row: ZernioRow, created: int | None, fingerprint: str, generic_action: str | None) -> str:
+    """Return the key of a log, which sorts by time; if the row has no id, the key still lacks the ordinal.
+
+    Only fields that never change identify a log: a request body may appear with the final status, and a publish log may
+    turn out to be a retry. The account may vanish, which store.matching allows for.
+    """
+    prefix, row_id = f"{created or 0:013d}-", row.underscore_id or row.id
     if row_id:
         return f"{prefix}#{decoder.log_key(row_id)}"
+    digest = decoder.fingerprint(row.platform, generic_action, row.user_id, row.request_id)
+    return f"{prefix}{fingerprint}+{digest}"
+
+
+def _former_key(row: ZernioRow, created: int | None, action: str, generic_action: str | None) -> str:
+    """Return the key that an earlier version gave a log without an id, without the ordinal."""
+    prefix = f"{created or 0:013d}-{decoder.fingerprint(row.platform, row.account_id, generic_action)}"
     fields = (action, row.user_id, row.request_id, row.request_body)
     digest = hashlib.blake2b(repr(fields).encode("utf-8", "backslashreplace"), digest_size=6).hexdigest()
     return f"{prefix}={digest}"
@@ -163,8 +172,11 @@ def _renumber_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
 
 def _entry(row: ZernioRow, action: str, status: str, *, generic_action: str | None, **fields: Any) -> LogEntry:
     created = decoder.parse_millis(row.created_at)
+    fingerprint = decoder.fingerprint(row.platform, row.account_id, generic_action)
+    key = _row_key(row, created, fingerprint, generic_action)
     return LogEntry(
-        key=_row_key(row, created, action, generic_action),
+        key=key,
+        fingerprint=fingerprint if "#" in key else "",
         status=status,
         created=created,
         platform=decoder.label_text(row.platform),
@@ -176,7 +188,7 @@ def _entry(row: ZernioRow, action: str, status: str, *, generic_action: str | No
 
 
 def _former_log(row: ZernioRow, action: str, status: str, generic_action: str) -> FormerLog:
-    return FormerLog(_row_key(row, decoder.parse_millis(row.created_at), action, generic_action), status)
+    return FormerLog(_former_key(row, decoder.parse_millis(row.created_at), action, generic_action), status)
 
 
 def _profile_id(row: ZernioRow) -> str | None:
@@ -259,7 +271,14 @@ def _event(event: str, status: str | None, metadata: RowMetadata) -> str:
 def _activity(row: ZernioRow) -> LogEntry:
     status = decoder.label_text(row.status)
     action = decoder.label_text(row.action)
-    return _entry(row, action, status, generic_action=row.action, deviations=_activity_values(status))
+    return _entry(
+        row,
+        action,
+        status,
+        generic_action=row.action,
+        account_id=decoder.optional_text(row.account_id),
+        deviations=_activity_values(status),
+    )
 
 
 def _api_request(row: ZernioRow) -> LogEntry:

@@ -12,7 +12,7 @@ from late_exporter.errors import ApiError
 from late_exporter.ingest.failures import FailureReporter
 from late_exporter.ingest.parts import read_in_parts
 from late_exporter.ingest.recognition import recognise_logs, require_recognition
-from late_exporter.ingest.recorder import FeedRecorder
+from late_exporter.ingest.recorder import EMPTY, FeedRecorder, UncommittedLogs
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Feed, LogPage
 from late_exporter.protocols import Client, Logger
@@ -91,10 +91,19 @@ class Fetcher:
         self.feed = feed
         return True
 
-    async def fetch_page(self, step: FetchPage) -> FetchedPage:
-        """Fetch a page of the list; raise ApiError, or StoreError if its known logs cannot be looked up."""
+    async def fetch_page(self, step: FetchPage, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage:
+        """Fetch a page of the list.
+
+        Args:
+            step: Selects the page.
+            uncommitted: Statuses by key of logs that were read but are not committed yet.
+
+        Raises:
+            ApiError: The request failed.
+            StoreError: The known logs of the page cannot be looked up.
+        """
         if step.in_parts:
-            return await self._fetch_in_parts(step)
+            return await self._fetch_in_parts(step, uncommitted)
         is_list = step.status is None and step.created_after is None and step.created_before is None
         is_first_page = is_list and step.skip == 0
         try:
@@ -108,7 +117,7 @@ class Fetcher:
             self._generation.report_answer(self.feed, None)
         if is_first_page or (is_list and page.total == 0):
             await self._generation.report_list(self.feed, self._client, is_empty=not page.entries)
-        return await self._look_up(response)
+        return await self._look_up(response, uncommitted)
 
     async def _request(self, step: FetchPage, *, offset: int = 0, limit: int = PAGE_SIZE) -> PageResponse:
         filters: dict[str, str | int] = {} if step.status is None else {"status": step.status}
@@ -123,21 +132,21 @@ class Fetcher:
             )
         )
 
-    async def _fetch_in_parts(self, step: FetchPage) -> FetchedPage:
+    async def _fetch_in_parts(self, step: FetchPage, uncommitted: UncommittedLogs) -> FetchedPage:
         partial = await read_in_parts(lambda offset, limit: self._request(step, offset=offset, limit=limit))
         for key, row_count in partial.skipped.items():
             self.failure_reporter.report_unreadable(key, row_count)
         number_entries = self.feed.number_entries
         entries = tuple(number_entries(partial.entries)) if number_entries else partial.entries
         page = LogPage(entries, partial.total, partial.has_more, without_ids=number_entries is not None)
-        fetched = await self._look_up(PageResponse(page, b"", partial.date))
+        fetched = await self._look_up(PageResponse(page, b"", partial.date), uncommitted)
         return msgspec.structs.replace(fetched, has_unreadable=partial.has_unreadable)
 
-    async def fetch_post(self, step: FetchPost) -> FetchedPage | None:
+    async def fetch_post(self, step: FetchPost, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage | None:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch_page`` does."""
         self.request_count += 1
         response = await fetch_post(self._client, self.feed, step.post_id)
-        return None if response is None else await self._look_up(response)
+        return None if response is None else await self._look_up(response, uncommitted)
 
     async def _receive(self, request: Awaitable[PageResponse]) -> PageResponse:
         self.request_count += 1
@@ -145,13 +154,15 @@ class Fetcher:
         require_ids(self.feed, response)
         return response
 
-    async def _look_up(self, response: PageResponse) -> FetchedPage:
+    async def _look_up(self, response: PageResponse, uncommitted: UncommittedLogs) -> FetchedPage:
         if response.date is not None:
             self._clock_offset = int((response.date - self._clock()) * 1000)
         page = response.page
         self._log_deviations(page)
         self._log_own_requests(page)
-        return FetchedPage(page, await self._recorder.lookup(page.entries, since=self.now() - self.feed.retention))
+        since = self.now() - self.feed.retention
+        known_logs = await self._recorder.lookup(page.entries, since=since, uncommitted=uncommitted)
+        return FetchedPage.identified(page, known_logs)
 
     def _log_own_requests(self, page: LogPage) -> None:
         """Log once that requests of this program are left out."""

@@ -101,8 +101,7 @@ def _resolve_by_time(context: PollContext, coverage: Coverage, pending_logs: Seq
             continue
         if window.page_count == 1:
             yield Record((), deleted_keys=tuple(sorted(by_time[created] - window.listed_keys)))
-        else:
-            # Logs of one time may be in another order on each page, so that one of them is on none.
+        elif window.is_complete:
             yield from _give_up(context.state, by_time[created], window.listed_keys)
 
 
@@ -113,10 +112,20 @@ def _note_rejection(state: ReaderState, created: int) -> None:
 
 
 class _Window(NamedTuple):
-    """The logs around a time."""
+    """The logs around a time.
+
+    Args:
+        total: Number of logs that the API reports; None if unknown.
+    """
 
     listed_keys: AbstractSet[str]
     page_count: int
+    total: int | None
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether no log is missing; those of one time may be in another order on each page."""
+        return self.total is None or len(self.listed_keys) >= self.total
 
 
 def _read_window(context: PollContext, coverage: Coverage, created: int) -> StepsTo[_Window | None]:
@@ -145,7 +154,7 @@ def _read_window(context: PollContext, coverage: Coverage, created: int) -> Step
         is_repeated = page_keys <= listed_keys
         listed_keys |= page_keys
         if is_last_page(page):
-            return _Window(listed_keys, page_count - repeat_count - (not page.entries))
+            return _Window(listed_keys, page_count - repeat_count - (not page.entries), page.total)
         # Only an empty page proves the end of a list that always announces more; one that repeats itself has none.
         repeat_count = repeat_count + 1 if is_repeated else 0
         if repeat_count > 1:

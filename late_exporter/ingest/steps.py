@@ -78,6 +78,13 @@ class FetchedPage(msgspec.Struct, frozen=True):
     known_logs: KnownLogs
     has_unreadable: bool = False
 
+    @classmethod
+    def identified(cls, page: LogPage, known_logs: KnownLogs) -> FetchedPage:
+        """Return a page whose logs have the keys that the store gave them."""
+        if known_logs.entries is not None:
+            page = msgspec.structs.replace(page, entries=known_logs.entries)
+        return cls(page, known_logs)
+
     @property
     def entries(self) -> tuple[LogEntry, ...]:
         return self.page.entries

@@ -222,11 +222,11 @@ class FeedSync:
     async def _execute(self, step: ReaderStep, context: PollContext) -> FetchedPage | None:
         match step:
             case FetchPage():
-                page = await self._fetcher.fetch_page(step)
+                page = await self._fetcher.fetch_page(step, self._batch.statuses)
                 context.now = self._fetcher.now()
                 return page
             case FetchPost():
-                return await self._fetcher.fetch_post(step)
+                return await self._fetcher.fetch_post(step, self._batch.statuses)
             case ReportFailure():
                 self._fetcher.failure_reporter.report_failure(step.request, step.error)
                 return None
@@ -238,7 +238,7 @@ class FeedSync:
 
     async def _record(self, step: Record) -> None:
         batch = self._batch
-        batch.entries += [(entry, step.by_reconciliation) for entry in step.entries]
+        batch.add(step.entries, by_reconciliation=step.by_reconciliation)
         batch.coverage = step.coverage or batch.coverage
         batch.deleted_keys += step.deleted_keys
         if len(batch.entries) >= COMMIT_SIZE:

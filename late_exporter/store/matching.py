@@ -16,13 +16,15 @@ import msgspec
 
 from late_exporter.model import PENDING, FormerLog, LogEntry
 
-KEY_PATTERN = re.compile(r"(\d{13}-)([0-9a-f]{12})?([@#=])(.*)", re.DOTALL)
+KEY_PATTERN = re.compile(r"(\d{13}-)([0-9a-f]{12})?([@#=+])(.*)", re.DOTALL)
 """Creation time, fingerprint if known, form and rest of a key that sorts by time.
 
-The form is ``@`` for an id of generation ``late``, ``#`` for an id of ``zernio``, and ``=`` for a digest.
+The form is ``@`` for an id of generation ``late``, ``#`` for an id of ``zernio``, ``+`` for a digest and an ordinal,
+and ``=`` for those of an earlier version, whose digest includes fields that may change.
 """
 
-DIGEST = "="
+DIGEST = "+"
+DIGEST_FORMS = ("+", "=")
 
 MIN_CONFLICTS = 3
 """Creation times with conflicting status fingerprints that show that the two generations report them differently."""
@@ -49,18 +51,29 @@ class _Candidate(NamedTuple):
 
     @property
     def is_comparable(self) -> bool:
-        """Return whether time and fingerprint agree and the keys are of different forms."""
+        """Return whether the times agree, and either a field of the key has changed or the keys are of other forms."""
         entry_key, stored = self.entry_key, self.stored_parts
-        return (
-            stored.time == entry_key.time
-            and stored.fingerprint in (entry_key.fingerprint, None)
-            and stored.form != entry_key.form
-        )
+        if stored.time != entry_key.time:
+            return False
+        if stored.form == entry_key.form:
+            return self.has_same_id or self.has_lost_account
+        return stored.fingerprint in (entry_key.fingerprint or self.entry.fingerprint, None)
 
     @property
     def has_same_id(self) -> bool:
-        has_ids = DIGEST not in (self.stored_parts.form, self.entry_key.form)
+        has_ids = self.stored_parts.form not in DIGEST_FORMS and self.entry_key.form not in DIGEST_FORMS
         return has_ids and self.stored_parts.rest == self.entry_key.rest
+
+    @property
+    def has_lost_account(self) -> bool:
+        """Return whether the entry has no account, and all else in the keys is the same."""
+        entry_key, stored = self.entry_key, self.stored_parts
+        return (
+            self.entry.account_id is None
+            and entry_key.form == stored.form == DIGEST
+            and entry_key.fingerprint != stored.fingerprint
+            and entry_key.rest.rpartition(".")[0] == stored.rest.rpartition(".")[0]
+        )
 
     @property
     def has_same_status(self) -> bool:
@@ -105,6 +118,12 @@ def time_prefix(key: str) -> str | None:
     """Return the prefix that all keys of the same creation time share; None if the key does not sort by time."""
     parts = _parse_key(key)
     return parts.time if parts else None
+
+
+def has_ordinal(key: str) -> bool:
+    """Return whether a key ends in an ordinal among alike logs."""
+    parts = _parse_key(key)
+    return parts is not None and parts.form == DIGEST
 
 
 def match_logs(
@@ -212,7 +231,7 @@ def _parse_key(key: str) -> _KeyParts | None:
 
 def _identity(entry: LogEntry) -> tuple[str, str]:
     """Return what identical logs of a page have in common: the key without the ordinal, and the status."""
-    return entry.key.rpartition(".")[0] if DIGEST in entry.key else entry.key, entry.status
+    return entry.key.rpartition(".")[0] if has_ordinal(entry.key) else entry.key, entry.status
 
 
 def _with_fingerprint_first(key: str) -> tuple[bool, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -65,8 +66,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Return a function that starts an exporter, by default without scheduled reconciliation scans."""
     started: list[ExporterHarness] = []
 
-    def start(api: FaultyApi, reconcile: float = NEVER, **options: float) -> ExporterHarness:
-        config = PollConfig(reconcile_interval=reconcile, **options)
+    def start(api: FaultyApi, reconcile: float = NEVER) -> ExporterHarness:
+        config = PollConfig(reconcile_interval=reconcile)
         path = tmp_path / f"{len(started)}.db"
         started.append(ExporterHarness(api, path, generation=api.generation, config=config))
         return started[-1]
@@ -247,7 +248,10 @@ def test_a_row_that_no_scan_can_read_is_skipped(
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize("restart", [False, True])
 def test_a_row_that_cannot_be_read_does_not_block_a_catch_up(
-    generation: str, restart: bool, world: World, start: Start  # noqa: FBT001
+    generation: str,
+    restart: bool,
+    world: World,
+    start: Start,
 ) -> None:
     """The gap decides the outcome until the third failure, also across restarts; then all other logs are counted."""
     api = FaultyApi(world, generation=generation)
@@ -330,7 +334,7 @@ def test_a_list_that_moves_while_it_is_read_in_parts_loses_no_row(generation: st
     api.fail_rows(ids[300])
     exporter.poll_repeatedly(2)
     for number in range(5, 40):
-        api.before_request(number, lambda number=number: world.delete(ids[449 - number]))
+        api.before_request(number, partial(world.delete, ids[449 - number]))
     assert {"unavailable": 1} == outcomes(exporter, 1)
     api.clear_events()
     assert 1 <= outcomes(exporter, 4)["success"]
