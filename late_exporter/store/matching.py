@@ -24,7 +24,8 @@ and ``=`` for those of an earlier version, whose digest includes fields that may
 """
 
 DIGEST = "+"
-DIGEST_FORMS = ("+", "=")
+FORMER_DIGEST = "="
+DIGEST_FORMS = (DIGEST, FORMER_DIGEST)
 
 MIN_CONFLICTS = 3
 """Creation times with conflicting status fingerprints that show that the two generations report them differently."""
@@ -156,6 +157,39 @@ def match_logs(
         matcher.match(lambda pair: pair.has_same_status)
     matcher.match(lambda pair: pair.was_pending)
     return matcher.matches
+
+
+def split_logs(
+    entries: Sequence[LogEntry], stored_logs: StoredLogs, matches: Mapping[str, LogEntry]
+) -> dict[tuple[str, str], LogEntry]:
+    """Return the entries that are stored as a status of another log, by the stored key and that status.
+
+    An earlier version numbered alike logs per status, so that one stored log can be several logs in different statuses.
+
+    Args:
+        entries: Logs of one page.
+        stored_logs: As for ``match_logs``.
+        matches: Result of ``match_logs``.
+    """
+    matched_keys = {entry.key for entry in matches.values()}
+    splits: dict[tuple[str, str], LogEntry] = {}
+    for entry in entries:
+        if entry.status in stored_logs.get(entry.key, ()) or entry.key in matched_keys or not has_ordinal(entry.key):
+            continue
+        for stored_key, owner in matches.items():
+            parts = _parse_key(stored_key)
+            split = (stored_key, entry.status)
+            if (
+                parts is not None
+                and parts.form == FORMER_DIGEST
+                and _identity(owner)[0] == _identity(entry)[0]
+                and entry.status != owner.status
+                and entry.status in stored_logs[stored_key]
+                and split not in splits
+            ):
+                splits[split] = entry
+                break
+    return splits
 
 
 def matched_statuses(entry: LogEntry, stored_key: str, statuses: Iterable[str], *, has_pending: bool) -> dict[str, str]:

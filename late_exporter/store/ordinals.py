@@ -72,12 +72,13 @@ class _Group:
     def assign(self, row_statuses: Sequence[str]) -> Sequence[int]:
         """Return an ordinal for each row, by the rules from the surest to the weakest."""
         ordinals: dict[int, int] = {}
+        rows = sorted(range(len(row_statuses)), key=lambda row: row_statuses[row])
         for rule in (self._has_status, self._has_settled, self._is_outdated, self._has_changed):
-            for row, status in enumerate(row_statuses):
-                ordinal = None if row in ordinals else self._find(status, rule)
+            for row in rows:
+                ordinal = None if row in ordinals else self._find(row_statuses[row], rule)
                 if ordinal is not None:
                     ordinals[row] = ordinal
-        for row in range(len(row_statuses)):
+        for row in rows:
             if row not in ordinals:
                 ordinals[row] = self._next_ordinal()
         return [ordinals[row] for row in range(len(row_statuses))]

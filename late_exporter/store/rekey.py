@@ -11,8 +11,15 @@ from collections.abc import Set as AbstractSet
 from sqlite3 import Connection
 from typing import NamedTuple
 
-from late_exporter.model import LogEntry
-from late_exporter.store.matching import StoredLogs, interim_key, match_logs, matched_statuses, time_prefix
+from late_exporter.model import PENDING, LogEntry
+from late_exporter.store.matching import (
+    StoredLogs,
+    interim_key,
+    match_logs,
+    matched_statuses,
+    split_logs,
+    time_prefix,
+)
 from late_exporter.store.ordinals import number_entries, unnumbered_keys
 from late_exporter.store.queries import MINUTE, stored_statuses
 
@@ -99,9 +106,13 @@ def find_matches(
     return match_logs(page.entries, page.stored_logs, has_pending=has_pending, fingerprints_agree=bool(agree))
 
 
-def apply_matches(connection: Connection, scope_id: int, matches: Mapping[str, LogEntry], *, has_pending: bool) -> None:
+def apply_matches(
+    connection: Connection, scope_id: int, page: IdentifiedPage, matches: Mapping[str, LogEntry], *, has_pending: bool
+) -> None:
     """Give the stored logs that ``find_matches`` returned their new keys."""
     execute = connection.execute
+    for (key, status), entry in split_logs(page.entries, page.stored_logs, matches).items():
+        _split_log(connection, scope_id, key, status, entry)
     for key, entry in matches.items():
         (has_new_key,) = execute(HAS_KEY, (scope_id, entry.key)).fetchone()
         rows = execute("SELECT status FROM observation WHERE scope = ? AND key = ?", (scope_id, key)).fetchall()
@@ -123,6 +134,25 @@ def apply_matches(connection: Connection, scope_id: int, matches: Mapping[str, L
             execute("UPDATE logs_per_minute SET logs = logs - 1 WHERE scope = ? AND minute = ?", (scope_id, minute))
 
 
+def _split_log(connection: Connection, scope_id: int, key: str, status: str, entry: LogEntry) -> None:
+    """Make a status of a stored log a log of its own."""
+    execute = connection.execute
+    execute(
+        "UPDATE observation SET key = ? WHERE scope = ? AND key = ? AND status = ?", (entry.key, scope_id, key, status)
+    )
+    execute("UPDATE scope SET logs = logs + 1 WHERE id = ?", (scope_id,))
+    if entry.created is not None:
+        execute(
+            "UPDATE logs_per_minute SET logs = logs + 1 WHERE scope = ? AND minute = ?",
+            (scope_id, entry.created // MINUTE),
+        )
+    if status == PENDING:
+        execute(
+            "INSERT OR IGNORE INTO pending VALUES (?, ?, ?, ?, ?, ?)",
+            (scope_id, entry.key, entry.created or 0, entry.platform, entry.action, entry.post_id),
+        )
+
+
 def preview(
     connection: Connection, scope_id: int, entries: Sequence[LogEntry], *, has_pending: bool
 ) -> tuple[IdentifiedPage, frozenset[str]]:
@@ -134,5 +164,7 @@ def preview(
     for key, entry in matches.items():
         names = matched_statuses(entry, key, former_statuses[key], has_pending=has_pending)
         statuses.setdefault(entry.key, set()).update(names.values())
+    for (_, status), entry in split_logs(page.entries, page.stored_logs, matches).items():
+        statuses.setdefault(entry.key, set()).add(status)
     known = {key: frozenset(names) for key, names in statuses.items()}
     return page._replace(statuses=known), frozenset(matches)

@@ -156,7 +156,7 @@ class SqliteStore:
         matches = rekey.find_matches(self._connection, scope_id, page, has_pending=feed.has_pending)
         if matches:
             with self._transaction():
-                rekey.apply_matches(self._connection, scope_id, matches, has_pending=feed.has_pending)
+                rekey.apply_matches(self._connection, scope_id, page, matches, has_pending=feed.has_pending)
         return bool(matches)
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:

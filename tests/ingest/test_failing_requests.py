@@ -246,10 +246,10 @@ def test_a_row_that_no_scan_can_read_is_skipped(
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarting"])
 def test_a_row_that_cannot_be_read_does_not_block_a_catch_up(
     generation: str,
-    restart: bool,
+    restart: bool,  # noqa: FBT001 - a parameter of the test
     world: World,
     start: Start,
 ) -> None:
