@@ -10,10 +10,11 @@ from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import ApiError
 from late_exporter.ingest.failures import FailureReporter
-from late_exporter.ingest.parts import read_in_parts
+from late_exporter.ingest.paging import time_above, time_below
+from late_exporter.ingest.parts import read_all, read_in_parts
 from late_exporter.ingest.recognition import recognise_logs, require_recognition
 from late_exporter.ingest.recorder import EMPTY, FeedRecorder, UncommittedLogs
-from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost
+from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Feed, LogPage
 from late_exporter.protocols import Client, Logger
 
@@ -141,6 +142,16 @@ class Fetcher:
         page = LogPage(entries, partial.total, partial.has_more, without_ids=number_entries is not None)
         fetched = await self._look_up(PageResponse(page, b"", partial.date), uncommitted)
         return msgspec.structs.replace(fetched, has_unreadable=partial.has_unreadable)
+
+    async def fetch_time(self, step: FetchTime, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage:
+        """Fetch all logs that were created at a time, as one page; raises as ``fetch_page`` does."""
+        window = FetchPage(created_after=time_below(step.created), created_before=time_above(step.created))
+        rows = await read_all(lambda offset, limit: self._request(window, offset=offset, limit=limit))
+        entries = tuple(entry for entry in rows if entry.created == step.created)
+        if self.feed.number_entries is not None:
+            entries = tuple(self.feed.number_entries(entries))
+        page = LogPage(entries, has_more=False, without_ids=self.feed.number_entries is not None)
+        return await self._look_up(PageResponse(page, b"", None), uncommitted)
 
     async def fetch_post(self, step: FetchPost, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage | None:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch_page`` does."""

@@ -1,4 +1,7 @@
-"""Read a page of a log list in ever smaller parts, to leave out only the rows that the API cannot deliver."""
+"""Read some rows of a log list by several requests, as if they were on one page.
+
+A page that the API cannot deliver as a whole is read in ever smaller parts, to leave out only unreadable rows.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,33 @@ FetchRows: TypeAlias = Callable[[int, int], Awaitable[PageResponse]]
 
 MAX_REQUESTS = 100
 """Requests for one page; with more, far too many of its rows are unreadable."""
+
+
+MAX_ROWS = 10_000
+"""Rows of a part of the list that is read as a whole."""
+
+
+async def read_all(fetch_rows: FetchRows) -> tuple[LogEntry, ...]:
+    """Read all rows of a part of the list; ordinals are those within a page.
+
+    Raises:
+        ApiError: A request failed, there are too many rows, or their order differs from one request to the next, so
+            that one may be on two pages and another on none.
+    """
+    first, second = await _read_once(fetch_rows), await _read_once(fetch_rows)
+    if [(entry.key, entry.status) for entry in first] != [(entry.key, entry.status) for entry in second]:
+        raise BadPayload("the API lists the logs of one time in another order each time")
+    return first
+
+
+async def _read_once(fetch_rows: FetchRows) -> tuple[LogEntry, ...]:
+    entries: list[LogEntry] = []
+    while len(entries) < MAX_ROWS:
+        page = (await fetch_rows(len(entries), PAGE_SIZE)).page
+        entries += page.entries
+        if not page.entries or (len(page.entries) < PAGE_SIZE and page.has_more is not True):
+            return tuple(entries)
+    raise BadPayload(f"more than {MAX_ROWS:,} logs have the same time")
 
 
 class _Part(NamedTuple):

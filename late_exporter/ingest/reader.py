@@ -16,6 +16,7 @@ from __future__ import annotations
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, BadPayload
+from late_exporter.ingest.leftovers import read_dense_time, read_undated
 from late_exporter.ingest.paging import PagePosition, time_above
 from late_exporter.ingest.pending import resolve_pending
 from late_exporter.ingest.seeking import (
@@ -57,7 +58,7 @@ def poll(context: PollContext) -> ReaderSteps:
         coverage = yield from _fill_gap(context, coverage, gap, cursor)
         cursor = None
     if not coverage.is_synced:
-        coverage = yield from _complete_sync(context, coverage)
+        coverage = yield from _complete_sync(context, coverage, head)
     head_keys = {entry.key for entry in head.entries}
     pending_logs = [log for key, log in context.pending_logs.items() if key not in head_keys]
     yield from resolve_pending(context, coverage, pending_logs)
@@ -107,7 +108,15 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
         gap = Gap(oldest(head), lower, cursor.position.depth, previous.caught_up_at)
         coverage = msgspec.structs.replace(coverage, gaps=(gap, *shifted_gaps))
     yield Record(_new_entries(context, head, previous.retention_floor), coverage)
+    if cursor is not None:
+        yield from _record_dense_time(context, head, previous.retention_floor)
     return coverage, cursor
+
+
+def _record_dense_time(context: PollContext, page: FetchedPage, retention_floor: int) -> StepsTo[None]:
+    dense = yield from read_dense_time(context, page)
+    if dense is not None:
+        yield Record(_new_entries(context, dense, retention_floor))
 
 
 def _initial_coverage(context: PollContext, head: FetchedPage) -> Coverage:
@@ -148,6 +157,7 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
             coverage,
             splits_timestamp=_has_single_timestamp(page),
         )
+        yield from _record_dense_time(context, page, coverage.retention_floor)
     return coverage
 
 
@@ -169,9 +179,10 @@ def _new_entries(context: PollContext, page: FetchedPage, retention_floor: int) 
     return entries
 
 
-def _complete_sync(context: PollContext, coverage: Coverage) -> StepsTo[Coverage]:
+def _complete_sync(context: PollContext, coverage: Coverage, head: FetchedPage) -> StepsTo[Coverage]:
+    undated = yield from read_undated(context, coverage, head.total)
     coverage = msgspec.structs.replace(coverage, is_synced=True, published_at=context.now)
-    yield Record((), coverage)
+    yield Record(tuple(undated), coverage)
     return coverage
 
 
@@ -197,6 +208,9 @@ def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> R
     regular_pages, urgent_pages = context.page_budget
     try:
         yield from _scan(context, scan, coverage, regular_pages if scan.is_regular else urgent_pages)
+        if scan.is_complete and scan.is_regular:
+            undated = yield from read_undated(context, coverage, head.total)
+            yield Record(tuple(undated))
     except REQUEST_FAILURES as exc:
         yield from report_failure(context, SCAN, exc)
         if state.queue.failure_count(SCAN) > MAX_PAGE_FAILURES:
@@ -225,6 +239,7 @@ def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_bu
         for entry in new_entries:
             was_missed = entry.created is not None and entry.created < scan.caught_up_at - LATE_ARRIVAL_WINDOW
             yield Record((entry,), by_reconciliation=was_missed)
+        yield from _record_dense_time(context, page, coverage.retention_floor)
         target_reached = False
         if scan.target_count is not None:
             scan.target_count -= sum(

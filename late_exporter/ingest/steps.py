@@ -41,6 +41,15 @@ class FetchPost(msgspec.Struct, frozen=True):
     post_id: str
 
 
+class FetchTime(msgspec.Struct, frozen=True):
+    """Step: fetch all logs that were created at a time, in milliseconds; send back the FetchedPage.
+
+    One of REQUEST_FAILURES is thrown if a request fails, or the API lists them in another order each time.
+    """
+
+    created: int
+
+
 class ReportFailure(msgspec.Struct, frozen=True):
     """Step: report a request that failed without failing the poll; send back None."""
 
@@ -116,7 +125,7 @@ class FetchedPage(msgspec.Struct, frozen=True):
         )
 
 
-ReaderStep: TypeAlias = FetchPage | FetchPost | Record | ReportFailure
+ReaderStep: TypeAlias = FetchPage | FetchPost | FetchTime | Record | ReportFailure
 ReaderSteps: TypeAlias = Generator[ReaderStep, FetchedPage | None, None]
 
 
@@ -222,6 +231,7 @@ class ReaderState(msgspec.Struct):
         ignores_time_filter: Whether the API ignores or rejects the time filter although it should support it.
         head_failure_count: Number of attempts to read the first page that failed since it was last read whole.
         rejected_times: Times for which the API rejected the lookup of pending logs since it last accepted one.
+        dense_time: Last time that had more logs than two pages share and was read as a whole.
         missed_keys: Keys of pending logs that were not found where they should be; those missed twice are gone.
         queue: Order of the requests that do not decide the outcome of a poll.
     """
@@ -235,6 +245,7 @@ class ReaderState(msgspec.Struct):
     ignores_time_filter: bool = False
     head_failure_count: int = 0
     rejected_times: frozenset[int] = frozenset()
+    dense_time: int | None = None
     missed_keys: frozenset[str] = frozenset()
     queue: RequestQueue = msgspec.field(default_factory=RequestQueue)
 

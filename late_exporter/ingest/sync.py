@@ -16,6 +16,7 @@ from late_exporter.ingest.steps import (
     FetchedPage,
     FetchPage,
     FetchPost,
+    FetchTime,
     PollContext,
     ReaderState,
     ReaderStep,
@@ -227,6 +228,8 @@ class FeedSync:
                 return page
             case FetchPost():
                 return await self._fetcher.fetch_post(step, self._batch.statuses)
+            case FetchTime():
+                return await self._fetcher.fetch_time(step, self._batch.statuses)
             case ReportFailure():
                 self._fetcher.failure_reporter.report_failure(step.request, step.error)
                 return None

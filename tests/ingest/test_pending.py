@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
 from late_exporter.ingest.schedule import PollConfig
+from late_exporter.simulator.log_list import LogRow
 from tests.ingest.test_exactness import NEVER
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
@@ -128,7 +129,7 @@ def test_logs_of_a_moment_in_another_order_on_each_page_are_not_given_up(world: 
     assert 150 == pending(exporter)
     count = 0
 
-    def rotate(rows: Any) -> Any:
+    def rotate(rows: Sequence[LogRow]) -> Sequence[LogRow]:
         nonlocal count
         count += 1
         same = [row for row in rows if row["status"] == "pending"]
