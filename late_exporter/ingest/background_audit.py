@@ -155,7 +155,7 @@ class BackgroundAuditor:
         try:
             page = await self._fetch_page(msgspec.structs.replace(step, in_parts=in_parts))
         except BadRequest as exc:
-            error = exc
+            error = exc.without_frames()
         except REQUEST_FAILURES:
             run.failure_count += 1
             raise

@@ -21,7 +21,7 @@ MAX_DELAY = 64
 SubjectT = TypeVar("SubjectT", bound=Hashable)
 
 
-class Attempt(msgspec.Struct, frozen=True, gc=False):
+class RequestAttempt(msgspec.Struct, frozen=True, gc=False):
     """The last time that a request was sent.
 
     Args:
@@ -43,7 +43,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
         return self.failure_count > 0, self.poll
 
 
-NEVER_SENT = Attempt()
+NEVER_SENT = RequestAttempt()
 
 
 class RequestQueue:
@@ -51,7 +51,7 @@ class RequestQueue:
 
     def __init__(self) -> None:
         self._poll = 0
-        self._attempts: dict[RequestKey, Attempt] = {}
+        self._attempts: dict[RequestKey, RequestAttempt] = {}
 
     def start_poll(self) -> None:
         self._poll += 1
@@ -71,11 +71,11 @@ class RequestQueue:
 
     def succeed(self, request: RequestKey) -> None:
         """Move a request to the end of the queue."""
-        self._attempts[request] = Attempt(self._poll)
+        self._attempts[request] = RequestAttempt(self._poll)
 
     def fail(self, request: RequestKey) -> None:
         """Move a request to the end of the queue, and let it wait."""
-        self._attempts[request] = Attempt(self._poll, self.failure_count(request) + 1)
+        self._attempts[request] = RequestAttempt(self._poll, self.failure_count(request) + 1)
 
     def retain(self, kind: RequestKind, subjects: Collection[Hashable]) -> None:
         """Forget the requests of a kind about other subjects."""
