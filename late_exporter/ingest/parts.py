@@ -19,7 +19,7 @@ MAX_REQUESTS = 100
 """Requests for one page; with more, far too many of its rows are unreadable."""
 
 
-MAX_ROWS = 10_000
+MAX_ROWS = 5000
 """Rows of a part of the list that is read as a whole."""
 
 

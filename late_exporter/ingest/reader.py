@@ -50,7 +50,7 @@ def poll(context: PollContext) -> ReaderSteps:
     Only the newest logs and the gaps decide the outcome: any other request that fails is reported, and tried again in
     a later poll.
     """
-    context.state.queue.start_poll()
+    context.state.queue.start_poll(context.now)
     _start_scan_of_late_arrivals(context)
     head = yield from _fetch_head(context)
     coverage, cursor = yield from _record_head(context, head)

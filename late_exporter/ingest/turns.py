@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Hashable, Iterable
 from typing import Literal, TypeAlias, TypeVar
 
@@ -51,10 +52,13 @@ class RequestQueue:
 
     def __init__(self) -> None:
         self._poll = 0
+        self._seed = 0
         self._attempts: dict[RequestKey, RequestAttempt] = {}
 
-    def start_poll(self) -> None:
+    def start_poll(self, seed: int) -> None:
+        """Start the next poll; requests whose turn it is equally are in another order for each ``seed``."""
         self._poll += 1
+        self._seed = seed
 
     def is_due(self, request: RequestKey) -> bool:
         """Return whether a request need not wait any longer after a failure."""
@@ -66,8 +70,13 @@ class RequestQueue:
 
     def select(self, kind: RequestKind, subjects: Iterable[SubjectT], limit: int) -> list[SubjectT]:
         """Return the subjects whose turn it is, at most ``limit``."""
-        due = [subject for subject in subjects if self.is_due((kind, subject))]
-        return sorted(due, key=lambda subject: self._attempts.get((kind, subject), NEVER_SENT).rank)[:limit]
+
+        def rank(subject: SubjectT) -> tuple[tuple[bool, int], int]:
+            # A process that runs for a single poll remembers no turns, and must not send the same requests each time.
+            attempt = self._attempts.get((kind, subject), NEVER_SENT)
+            return attempt.rank, zlib.crc32(f"{self._seed} {subject}".encode("utf-8", "replace"))
+
+        return sorted((subject for subject in subjects if self.is_due((kind, subject))), key=rank)[:limit]
 
     def succeed(self, request: RequestKey) -> None:
         """Move a request to the end of the queue."""
