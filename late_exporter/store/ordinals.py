@@ -22,10 +22,15 @@ Statuses: TypeAlias = Mapping[str, AbstractSet[str]]
 
 def unnumbered_keys(entries: Iterable[LogEntry], statuses: Statuses) -> set[str]:
     """Return the keys whose ordinals depend on other stored logs: those of alike logs, and of new observations."""
-    keys = [entry.key for entry in entries if has_ordinal(entry.key)]
-    counts = Counter(_base(key) for key in keys)
-    new_keys = {entry.key for entry in entries if entry.status not in statuses.get(entry.key, ())}
-    return {key for key in keys if key in new_keys or counts[_base(key)] > 1}
+    bases = {entry.key: _base(entry.key) for entry in entries if has_ordinal(entry.key)}
+    if not bases:
+        return set()
+    counts = Counter(bases[entry.key] for entry in entries if entry.key in bases)
+    return {
+        entry.key
+        for entry in entries
+        if entry.key in bases and (counts[bases[entry.key]] > 1 or entry.status not in statuses.get(entry.key, ()))
+    }
 
 
 def number_entries(entries: Sequence[LogEntry], statuses: Statuses) -> tuple[LogEntry, ...]:

@@ -75,9 +75,12 @@ def identify(
         uncommitted: Statuses by key of logs that were read but are not committed yet.
     """
     statuses = stored_statuses(connection, scope_id, [entry.key for entry in entries])
-    stored_logs: dict[str, dict[str, str | None]] = {key: dict.fromkeys(names) for key, names in statuses.items()}
     unnumbered = unnumbered_keys(entries, statuses)
     new_keys = {entry.key for entry in entries if entry.status not in statuses.get(entry.key, ())}
+    stored_logs: dict[str, dict[str, str | None]] = {key: dict.fromkeys(names) for key, names in statuses.items()}
+    if not unnumbered and not new_keys:
+        known = {key: frozenset(names) for key, names in statuses.items()}
+        return IdentifiedPage(tuple(entries), known, stored_logs)
     for prefix in {prefix for key in new_keys | unnumbered if (prefix := time_prefix(key))}:
         rows = connection.execute(
             "SELECT key, status, status_fingerprint FROM observation WHERE scope = ? AND key >= ? AND key < ?",
