@@ -52,7 +52,6 @@ def resolve_pending(context: PollContext, coverage: Coverage, pending_logs: Sequ
 
 def _resolve_by_post(context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]) -> ReaderSteps:
     queue = context.state.queue
-    queue.retain("post", {log.post_id for log in context.pending_logs.values()})
     by_post: dict[str, set[str]] = {}
     for log in pending_logs:
         if log.post_id:
@@ -78,7 +77,6 @@ def _resolve_by_post(context: PollContext, coverage: Coverage, pending_logs: Seq
 def _resolve_by_time(context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]) -> ReaderSteps:
     """Look up logs by their time; an API that ignores the time filter leaves them to the reconciliation scan."""
     queue = context.state.queue
-    queue.retain("window", {log.created for log in context.pending_logs.values()})
     by_time: dict[int, set[str]] = {}
     for log in pending_logs:
         if log.created:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -18,6 +18,9 @@ RequestKey: TypeAlias = tuple[RequestKind, Hashable]
 
 MAX_DELAY = 64
 """Polls for which a request that keeps failing waits at most."""
+
+MAX_AGE = 1000
+"""Polls after which attempts are forgotten, such as those about logs that are no longer pending."""
 
 SubjectT = TypeVar("SubjectT", bound=Hashable)
 
@@ -59,6 +62,9 @@ class RequestQueue:
         """Start the next poll; requests whose turn it is equally are in another order for each ``seed``."""
         self._poll += 1
         self._seed = seed
+        if self._poll % MAX_AGE == 0:
+            oldest = self._poll - MAX_AGE
+            self._attempts = {key: attempt for key, attempt in self._attempts.items() if attempt.poll >= oldest}
 
     def is_due(self, request: RequestKey) -> bool:
         """Return whether a request need not wait any longer after a failure."""
@@ -85,8 +91,3 @@ class RequestQueue:
     def fail(self, request: RequestKey) -> None:
         """Move a request to the end of the queue, and let it wait."""
         self._attempts[request] = RequestAttempt(self._poll, self.failure_count(request) + 1)
-
-    def retain(self, kind: RequestKind, subjects: Collection[Hashable]) -> None:
-        """Forget the requests of a kind about other subjects."""
-        for request in [request for request in self._attempts if request[0] == kind and request[1] not in subjects]:
-            del self._attempts[request]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from late_exporter.ingest.turns import MAX_DELAY, RequestQueue
+from late_exporter.ingest.turns import MAX_AGE, MAX_DELAY, RequestQueue
 
 POSTS = [f"p{number}" for number in range(30)]
 
@@ -51,12 +51,13 @@ def test_a_process_that_runs_for_one_poll_asks_for_all_in_the_end() -> None:
 
 
 def test_requests_about_what_is_gone_are_forgotten() -> None:
-    """Only the subjects of one kind that are still there stay in the queue."""
+    """Attempts that were not repeated for many polls take no memory, the others stay."""
     queue = RequestQueue()
-    for kind in ("post", "window"):
-        for subject in ("a", "b"):
-            queue.fail((kind, subject))
-    queue.retain("post", {"a"})
-    assert [1, 0, 1, 1] == [
-        queue.failure_count((kind, subject)) for kind in ("post", "window") for subject in ("a", "b")
-    ]
+    for poll in range(1, 2 * MAX_AGE + 1):
+        queue.start_poll(poll)
+        if poll == 1:
+            queue.fail(("post", "gone"))
+        if poll % 64 == 1:
+            queue.fail(("post", "bad"))
+    assert 0 == queue.failure_count(("post", "gone"))
+    assert 32 == queue.failure_count(("post", "bad"))
