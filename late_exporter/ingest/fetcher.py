@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 
+from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import ApiError
@@ -33,7 +35,7 @@ class Fetcher:
         generation: ApiGeneration,
         recorder: FeedRecorder,
         logger: Logger,
-        clock: Callable[[], float],
+        api_clock: ApiClock,
     ) -> None:
         self.feed = feed
         self.request_count = 0
@@ -42,16 +44,15 @@ class Fetcher:
         self._generation = generation
         self._recorder = recorder
         self._logger = logger
-        self._clock = clock
-        self._clock_offset = 0
+        self._api_clock = api_clock
         self._reported: set[tuple[str, str, str]] = set()
 
     def reconfigure(self, client: Client, generation: ApiGeneration) -> None:
         self._client, self._generation = client, generation
 
     def now(self) -> int:
-        """Return the API's time in milliseconds, by the date of its last response."""
-        return int(self._clock() * 1000) + self._clock_offset
+        """Return the API's time in milliseconds."""
+        return int(self._api_clock.now() * 1000)
 
     @property
     def generation(self) -> ApiGeneration:
@@ -123,7 +124,8 @@ class Fetcher:
     async def _request(self, step: FetchPage, *, offset: int = 0, limit: int = PAGE_SIZE) -> PageResponse:
         filters: dict[str, str | int] = {} if step.status is None else {"status": step.status}
         return await self._receive(
-            fetch_page(
+            partial(
+                fetch_page,
                 self._client,
                 self.feed,
                 skip=step.skip + offset,
@@ -134,14 +136,14 @@ class Fetcher:
         )
 
     async def _fetch_in_parts(self, step: FetchPage, uncommitted: UncommittedLogs) -> FetchedPage:
-        partial = await read_in_parts(lambda offset, limit: self._request(step, offset=offset, limit=limit))
-        for key, row_count in partial.skipped.items():
+        partial_page = await read_in_parts(lambda offset, limit: self._request(step, offset=offset, limit=limit))
+        for key, row_count in partial_page.skipped.items():
             self.failure_reporter.report_unreadable(key, row_count)
         number_entries = self.feed.number_entries
-        entries = tuple(number_entries(partial.entries)) if number_entries else partial.entries
-        page = LogPage(entries, partial.total, partial.has_more, without_ids=number_entries is not None)
-        fetched = await self._look_up(PageResponse(page, b"", partial.date), uncommitted)
-        return msgspec.structs.replace(fetched, has_unreadable=partial.has_unreadable)
+        entries = tuple(number_entries(partial_page.entries)) if number_entries else partial_page.entries
+        page = LogPage(entries, partial_page.total, partial_page.has_more, without_ids=number_entries is not None)
+        fetched = await self._look_up(PageResponse(page, b"", None), uncommitted)
+        return msgspec.structs.replace(fetched, has_unreadable=partial_page.has_unreadable)
 
     async def fetch_time(self, step: FetchTime, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage:
         """Fetch all logs that were created at a time, as one page; raises as ``fetch_page`` does."""
@@ -159,15 +161,18 @@ class Fetcher:
         response = await fetch_post(self._client, self.feed, step.post_id)
         return None if response is None else await self._look_up(response, uncommitted)
 
-    async def _receive(self, request: Awaitable[PageResponse]) -> PageResponse:
+    async def _receive(self, request: Callable[[], Awaitable[PageResponse]]) -> PageResponse:
         self.request_count += 1
-        response = await request
+        response = await request()
+        if not self._api_clock.update(response.date):
+            # The logs of this page would be judged by a wrong time. The next response says which of the two is right.
+            self.request_count += 1
+            response = await request()
+            self._api_clock.update(response.date)
         require_ids(self.feed, response)
         return response
 
     async def _look_up(self, response: PageResponse, uncommitted: UncommittedLogs) -> FetchedPage:
-        if response.date is not None:
-            self._clock_offset = int((response.date - self._clock()) * 1000)
         page = response.page
         self._log_deviations(page)
         self._log_own_requests(page)

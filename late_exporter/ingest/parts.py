@@ -65,7 +65,6 @@ class PartialPage(NamedTuple):
         skipped: Number of unreadable rows, by the key of the log that follows them. Unreadable rows at the end of the
             page are not among them, because the next page begins above them.
         has_unreadable: Whether any row is unreadable.
-        date: Clock of the API, as in PageResponse.
     """
 
     entries: tuple[LogEntry, ...]
@@ -73,7 +72,6 @@ class PartialPage(NamedTuple):
     has_more: bool
     skipped: Mapping[str, int]
     has_unreadable: bool
-    date: float | None
 
 
 async def read_in_parts(fetch_rows: FetchRows) -> PartialPage:
@@ -115,7 +113,6 @@ async def read_in_parts(fetch_rows: FetchRows) -> PartialPage:
         has_more=_has_more(responses),
         skipped=_skipped(entries, unreadable_offsets),
         has_unreadable=bool(unreadable_offsets),
-        date=last.date,
     )
 
 
