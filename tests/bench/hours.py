@@ -18,6 +18,7 @@ HOUR = 3600.0
 POLLS_PER_HOUR = 120
 SCRAPES_PER_HOUR = 240
 RECONCILE_SECONDS = 600
+IDLE_SETTLE_SECONDS = 3.0
 QUOTA = 600
 """Requests per minute that the API allows."""
 
@@ -53,8 +54,8 @@ class HourBench:
         print_progress(f"an hour at {logs:,} logs")
         self._create_state(api)
         with self._launcher.exporter(api, logs, self._state, interval="24h") as exporter:
-            exporter.wait_serving()
-            time.sleep(self._sizes.settle_seconds)
+            _wait_for_poll(exporter)
+            time.sleep(IDLE_SETTLE_SECONDS)
             idle_rate = _cpu_rate(exporter, self._sizes.idle_seconds)
             exporter.stop()
         options = (f"--poll.reconcile-interval={RECONCILE_SECONDS // scale}s", "--poll.audit-interval=0s")
@@ -138,6 +139,13 @@ class HourBench:
             count = self._sizes.repeat_count + 1
             cpu, requests = script.cpu_seconds() - before, api.request_count - requests_before
         return PollCost(cpu / count, requests / count)
+
+
+def _wait_for_poll(exporter: MeasuredProcess) -> None:
+    exporter.wait_serving()
+    while not poll_and_request_counts(exporter)[0]:
+        exporter.check_running()
+        time.sleep(0.1)
 
 
 def _cpu_rate(process: MeasuredProcess, seconds: float, *, scrape_pause: float | None = None) -> float:

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 PAGE_SIZE = 100
+MAX_SETTLE_ATTEMPTS = 20
 MS_PER_SECOND, US_PER_SECOND = 1e3, 1e6
 
 
@@ -241,7 +242,7 @@ class Bench:
 
     def _measure_exporter_poll(self, exporter: MeasuredProcess) -> PollCost:
         exporter.wait_serving()
-        time.sleep(self._sizes.settle_seconds)
+        self._wait_for_rest(exporter)
         polls = []
         for _ in range(self._sizes.repeat_count):
             polls_before, requests_before = poll_and_request_counts(exporter)
@@ -254,6 +255,15 @@ class Bench:
             )
             polls.append(PollCost(cpu / poll_count, requests / poll_count))
         return PollCost(median(poll.cpu_seconds for poll in polls), median(poll.request_count for poll in polls))
+
+    def _wait_for_rest(self, exporter: MeasuredProcess) -> None:
+        """Wait until polls are one request each, because a scan may follow the start."""
+        counts, is_steady, attempts = poll_and_request_counts(exporter), False, 0
+        while not is_steady and attempts < MAX_SETTLE_ATTEMPTS:
+            time.sleep(self._sizes.settle_seconds)
+            previous, counts = counts, poll_and_request_counts(exporter)
+            polls, requests = (now - then for now, then in zip(counts, previous, strict=True))
+            is_steady, attempts = 0 < requests <= polls, attempts + 1
 
     def _measure_request(self, requester: MeasuredProcess) -> float:
         """Return the CPU seconds of a request of a bare client."""

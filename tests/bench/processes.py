@@ -197,6 +197,7 @@ class ProcessLauncher:
             f"--api.base-url={api.url(logs)}",
             "--api.quota-share=1",
             "--poll.feeds=publishing",
+            "--status.feeds=none",
             f"--poll.interval={interval}",
             f"--state.url=sqlite:///{state}",
             f"--web.listen-address=127.0.0.1:{port}",
