@@ -20,7 +20,7 @@ REFRESH_SECONDS = 10.0
 """Interval at which the process metrics are collected, whatever else changes."""
 
 MIN_PAUSE_SECONDS = 0.02
-MAX_PAUSE_SECONDS = 5.0
+MAX_PAUSE_SECONDS = 1.0
 """Minimum and maximum pause between two publications."""
 
 PAUSE_RATIO = 9.0
