@@ -10,7 +10,7 @@ from late_exporter.errors import ApiError, BadRequest
 from late_exporter.ingest.recognition import recognise_logs, require_recognition
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost
-from late_exporter.model import VALUE_DEVIATION, Feed, LogPage
+from late_exporter.model import VALUE_DEVIATION, Feed, KnownLogs, LogPage
 from late_exporter.protocols import Client, Logger
 
 MAX_REPORTED = 100
@@ -110,6 +110,20 @@ class Fetcher:
         if is_first_page or (is_list and page.total == 0):
             await self._generation.report_list(self.feed, self._client, is_empty=not page.entries)
         return await self._look_up(response)
+
+    async def count_window(self, step: FetchPage, first: int, last: int) -> FetchedPage:
+        """Count the logs of a time range in the list and in the store; raises as ``fetch_page`` does."""
+        response = await self._receive(
+            fetch_page(
+                self._client,
+                self.feed,
+                filters={"limit": step.limit},
+                created_after=step.created_after,
+                created_before=step.created_before,
+            )
+        )
+        # Its log is not looked up: the logs of its time may not all be on the page.
+        return FetchedPage(response.page, KnownLogs({}, window_count=await self._recorder.count_logs(first, last)))
 
     def report_scan_error(self, error: BadRequest) -> None:
         """Log that a reconciliation scan ended early because the API rejected a request."""

@@ -16,6 +16,13 @@ from __future__ import annotations
 import msgspec
 
 from late_exporter.errors import BadPayload, BadRequest
+from late_exporter.ingest.late_window import (
+    LATE_ARRIVAL_WINDOW,
+    advance_comparison,
+    check_late_window,
+    record_found,
+    start_comparison,
+)
 from late_exporter.ingest.paging import PagePosition, time_above
 from late_exporter.ingest.pending import resolve_pending
 from late_exporter.ingest.seeking import (
@@ -25,6 +32,7 @@ from late_exporter.ingest.seeking import (
     ends_list,
     fetch_page,
     is_below,
+    is_connected,
     is_last_page,
     makes_no_progress,
     oldest,
@@ -32,14 +40,15 @@ from late_exporter.ingest.seeking import (
     timestamps,
 )
 from late_exporter.ingest.steps import FetchedPage, PageCursor, PollContext, ReaderSteps, ReconcileScan, Record
-from late_exporter.model import PAGE_SIZE, Coverage, Gap, ListPosition, LogEntry
+from late_exporter.ingest.stretch import Stretch
+from late_exporter.model import DAY_MS, MINUTE_MS, PAGE_SIZE, Coverage, Gap, ListPosition
 
-LATE_ARRIVAL_WINDOW = 3_600_000
-"""Milliseconds by which a log may appear later than its createdAt: its row is written when the attempt ends."""
+FULL_SCAN_INTERVAL = DAY_MS
+"""Milliseconds between two scans that read the whole list, if the others compare the counts of time windows."""
 
 
 def poll(context: PollContext) -> ReaderSteps:
-    """Poll a feed: read the newest logs and the gaps, resolve pending logs, and continue the reconciliation scan."""
+    """Poll a feed: read the newest logs and the gaps, resolve pending logs, look for late logs, and continue a scan."""
     _start_scan_of_late_arrivals(context)
     head = yield from fetch_page(PagePosition())
     coverage, cursor = yield from _record_head(context, head)
@@ -47,11 +56,13 @@ def poll(context: PollContext) -> ReaderSteps:
         coverage = yield from _fill_gap(context, coverage, gap, cursor)
         cursor = None
     if not coverage.is_synced:
-        coverage = yield from _complete_sync(context, coverage)
+        coverage = yield from _complete_sync(context, coverage, head)
     head_keys = {entry.key for entry in head.entries}
     pending_logs = [log for key, log in context.pending_logs.items() if key not in head_keys]
     yield from resolve_pending(context, coverage, pending_logs)
-    yield from _reconcile(context, coverage, head)
+    if coverage.is_synced:
+        yield from check_late_window(context, coverage, head)
+        yield from _reconcile(context, coverage, head)
 
 
 def _start_scan_of_late_arrivals(context: PollContext) -> None:
@@ -73,18 +84,23 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
     new_count = sum(not head.is_known(entry) for entry in head.entries)
     shifted_gaps = tuple(msgspec.structs.replace(gap, depth=gap.depth + new_count) for gap in previous.gaps)
     coverage = msgspec.structs.replace(previous, newest=_high_water_mark(head) or previous.newest, gaps=shifted_gaps)
-    cursor = None
+    next_cursor, cursor = advance_cursor(context, PagePosition(), head), None
+    # What is read later in this poll may have been written in this minute.
+    context.stretch, context.cursor = Stretch(context.now // MINUTE_MS - 1), next_cursor
+    is_end = is_last_page(head)
+    _note_list(context, previous, head, oldest(head) if is_end else None)
+    listed = context.stretch.extend(head.entries, is_connected=True, is_end=is_end, since=previous.retention_floor)
     if (
-        is_last_page(head)
+        is_end
         or _reaches_high_water_mark(head, lower)
         or (previous.newest and _crosses_retention(head, previous.retention_floor))
     ):
         coverage = _mark_caught_up(coverage, context, previous.caught_up_at)
     else:
-        cursor = advance_cursor(context, PagePosition(), head)
+        cursor = next_cursor
         gap = Gap(oldest(head), lower, cursor.position.depth, previous.caught_up_at)
         coverage = msgspec.structs.replace(coverage, gaps=(gap, *shifted_gaps))
-    yield Record(_new_entries(context, head, previous.retention_floor), coverage)
+    yield Record(context.new_entries(head, previous.retention_floor), coverage, listed_minutes=listed)
     return coverage, cursor
 
 
@@ -103,9 +119,21 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
         page, position = yield from seek(context, cursor)
         next_cursor = advance_cursor(context, position, page, cursor)
         no_progress = makes_no_progress(cursor, next_cursor)
+        listed = None
+        if start is not None:  # Otherwise the newest logs above the gap are not connected to it.
+            listed = context.stretch.extend(
+                page.entries,
+                is_connected=is_connected(page, cursor, position),
+                is_end=is_last_page(page) or no_progress,
+                since=coverage.retention_floor,
+            )
+            context.cursor = next_cursor
         if no_progress and len(cursor.page_keys) >= PAGE_SIZE:
             raise BadPayload(f"the log list repeats the same page at skip={next_cursor.position.skip}")
-        if no_progress or ends_list(context, page, position) or _reaches_high_water_mark(page, gap.lower, strict=True):
+        is_end = no_progress or ends_list(context, page, position)
+        reaches_lower = _reaches_high_water_mark(page, gap.lower, strict=True)
+        _note_list(context, coverage, page, oldest(page, gap.upper) if is_end and not reaches_lower else None)
+        if is_end or reaches_lower:
             other_gaps = tuple(other for other in coverage.gaps if other != gap)
             coverage = msgspec.structs.replace(coverage, gaps=other_gaps)
             coverage = _mark_caught_up(coverage, context, gap.last_complete_at)
@@ -115,8 +143,9 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
             coverage = msgspec.structs.replace(coverage, gaps=gaps)
             gap, cursor = rest, next_cursor
         yield Record(
-            _new_entries(context, page, coverage.retention_floor),
+            context.new_entries(page, coverage.retention_floor),
             coverage,
+            listed_minutes=listed,
             splits_timestamp=_has_single_timestamp(page),
         )
     return coverage
@@ -132,15 +161,37 @@ def _resume_gap(context: PollContext, gap: Gap) -> PageCursor:
     return PageCursor(position, keys, gap.upper.created, anchors=anchors)
 
 
-def _new_entries(context: PollContext, page: FetchedPage, retention_floor: int) -> tuple[LogEntry, ...]:
-    entries = page.new_entries(retention_floor)
-    new_keys = {entry.key for entry in entries if not page.is_known(entry)} - context.uncommitted_keys
-    context.new_count += len(new_keys)
-    context.uncommitted_keys |= new_keys
-    return entries
+def _note_list(context: PollContext, coverage: Coverage, page: FetchedPage, end: ListPosition | None) -> None:
+    """Note during a first sync how many logs the API reports, and after which log the list seemed to end."""
+    if coverage.is_synced:
+        return
+    context.state.largest_total = max(context.state.largest_total, page.total or 0)
+    if end is not None and (not end.created or end.created >= coverage.retention_floor):
+        context.list_end = end if context.list_end is None else max(end, context.list_end, key=lambda log: log.created)
 
 
-def _complete_sync(context: PollContext, coverage: Coverage) -> StepsTo[Coverage]:
+def _complete_sync(context: PollContext, coverage: Coverage, head: FetchedPage) -> StepsTo[Coverage]:
+    """Complete the first sync, if the API has reported as many logs as were read, or if it ends there a second time.
+
+    An empty or a short page may have hidden the rest of the list.
+    """
+    is_short = False
+    if context.list_end is not None and is_last_page(head):
+        # No other page confirms the total of the only one.
+        again = yield from fetch_page(PagePosition())
+        _note_list(context, coverage, again, oldest(again))
+        yield Record(context.new_entries(again, coverage.retention_floor))
+        is_short = not is_last_page(again)
+    confirmed_end = None
+    while (end := context.list_end) is not None and end != confirmed_end:
+        read_count = head.known_logs.stored_count + context.new_count
+        if not is_short and read_count >= context.state.largest_total:
+            break
+        confirmed_end, context.list_end, is_short = end, None, False
+        gap = Gap(end, coverage.retention_floor, read_count, coverage.caught_up_at)
+        coverage = msgspec.structs.replace(coverage, gaps=(gap,))
+        yield Record((), coverage)
+        coverage = yield from _fill_gap(context, coverage, gap, None)
     coverage = msgspec.structs.replace(coverage, is_synced=True, published_at=context.now)
     yield Record((), coverage)
     return coverage
@@ -161,47 +212,66 @@ def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> R
     if is_last_page(head):
         scan.is_complete = True
         return
-    if not scan.cursor.page_keys:
-        scan.cursor = advance_cursor(context, PagePosition(), head)
     regular_pages, urgent_pages = context.page_budget
+    pages = regular_pages if scan.is_regular else urgent_pages
     try:
-        yield from _scan(context, scan, coverage, regular_pages if scan.is_regular else urgent_pages)
+        yield from _start_scan(context, scan, coverage, head)
+        if scan.comparison is None:
+            yield from _scan(context, scan, coverage, pages)
+        else:
+            caught_up_at = scan.caught_up_at
+            yield from advance_comparison(context, coverage, scan.comparison, pages, caught_up_at=caught_up_at)
+            scan.is_complete = scan.comparison.is_complete
     except BadRequest as exc:
         state.scan, state.scan_error = None, exc
 
 
 def _missing_count(context: PollContext, head: FetchedPage) -> int:
-    coverage = context.coverage
+    coverage, known_logs = context.coverage, head.known_logs
     if head.total is None or coverage is None or coverage.gaps or not coverage.is_synced:
         return 0
-    lowest = head.total - head.known_logs.stored_count - context.new_count
-    highest = lowest + head.known_logs.expiring_count
+    # Marks of deleted logs would raise the difference long after the deletion.
+    lowest = head.total - known_logs.stored_count - known_logs.deleted_count - context.new_count
+    highest = lowest + known_logs.expiring_count
     return context.state.surplus_detector.missing_count(context.now, lowest, highest)
 
 
-def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_budget: int) -> ReaderSteps:
+def _start_scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
+    """Prepare the first part of a scan; a regular one compares time windows if the API counts their logs."""
+    state = context.state
+    if scan.cursor.page_keys or scan.comparison is not None:
+        return
     if not scan.caught_up_at and context.coverage:
         scan.caught_up_at = context.coverage.caught_up_at
+    if scan.is_regular and state.last_full_scan > context.now - FULL_SCAN_INTERVAL and context.page_budget[0]:
+        comparison = yield from start_comparison(context, coverage, head, coverage.retention_floor)
+        if comparison.windows:
+            scan.comparison = comparison
+            return
+    scan.cursor, state.scan_stretch = advance_cursor(context, PagePosition(), head), None
+    if scan.is_regular:
+        state.last_full_scan = context.now
+
+
+def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_budget: int) -> ReaderSteps:
     lower = coverage.retention_floor if scan.lower is None else scan.lower
+    stretch = context.state.scan_stretch or Stretch(-1)
+    context.state.scan_stretch = stretch
     for _ in range(page_budget):
         page, position = yield from seek(context, scan.cursor)
-        new_entries = page.new_entries(coverage.retention_floor)
-        for entry in new_entries:
-            was_missed = entry.created is not None and entry.created < scan.caught_up_at - LATE_ARRIVAL_WINDOW
-            yield Record((entry,), by_reconciliation=was_missed)
-        target_reached = False
-        if scan.target_count is not None:
-            scan.target_count -= sum(
-                not page.is_known(entry) and entry.key not in context.uncommitted_keys for entry in new_entries
-            )
-            target_reached = scan.target_count <= 0
         next_cursor = advance_cursor(context, position, page, scan.cursor)
-        scan.is_complete = (
-            target_reached
-            or makes_no_progress(scan.cursor, next_cursor)
-            or ends_list(context, page, position)
-            or is_below(page, lower)
+        is_end = makes_no_progress(scan.cursor, next_cursor) or ends_list(context, page, position)
+        listed = stretch.extend(
+            page.entries,
+            is_connected=stretch.lowest is not None and is_connected(page, scan.cursor, position),
+            is_end=is_end,
+            since=coverage.retention_floor,
         )
+        new_count = context.new_count
+        yield from record_found(context, coverage, page, listed, caught_up_at=scan.caught_up_at)
+        if scan.target_count is not None:
+            scan.target_count -= context.new_count - new_count
+        scan.is_complete = is_end or is_below(page, lower) or (scan.target_count is not None and scan.target_count <= 0)
         scan.cursor = next_cursor
         if scan.is_complete:
             return

@@ -22,6 +22,7 @@ from late_exporter.model import (
     IncCounter,
     Increment,
     KnownLogs,
+    ListedMinutes,
     LogEntry,
     Observation,
     ObserveHistogram,
@@ -61,11 +62,13 @@ class PendingBatch(msgspec.Struct):
         entries: Entries, each with whether only a reconciliation scan found it.
         coverage: Coverage once they are committed; None leaves it.
         deleted_keys: Keys of pending logs that the API no longer has.
+        listed_minutes: Minutes that were read completely.
     """
 
     entries: list[tuple[LogEntry, bool]] = msgspec.field(default_factory=list)
     coverage: Coverage | None = None
     deleted_keys: list[str] = msgspec.field(default_factory=list)
+    listed_minutes: list[ListedMinutes] = msgspec.field(default_factory=list)
 
 
 class FeedRecorder:
@@ -145,6 +148,11 @@ class FeedRecorder:
             self._state = msgspec.structs.replace(self._state, pending_logs=known_logs.pending_logs)
         return known_logs
 
+    async def count_logs(self, first: int, last: int) -> int:
+        """Return the number of stored logs of a time range that are not marked as deleted; raise StoreError."""
+        count: int = await self._offload(self._store.count_logs, self._scope, first, last)
+        return count
+
     async def newest_logs(self, *, until: int, limit: int) -> Sequence[StoredLog]:
         """Return the newest stored logs until a creation time, newest first; raise StoreError if that fails."""
         logs: Sequence[StoredLog] = await self._offload(self._store.newest_logs, self._scope, until=until, limit=limit)
@@ -216,6 +224,7 @@ class FeedRecorder:
             increments=increments,
             coverage=coverage,
             deleted_keys=pending.deleted_keys,
+            listed_minutes=pending.listed_minutes,
             prune_before=prune_before,
         )
 

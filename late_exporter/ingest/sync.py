@@ -218,6 +218,7 @@ class FeedSync:
             generation=feed.generation,
             supports_time_filter=feed.supports_time_filter,
             page_budget=page_budget,
+            late_window=int(self._config.late_window * 1000),
             state=self._state,
         )
 
@@ -226,6 +227,11 @@ class FeedSync:
 
     async def _execute(self, step: ReaderStep, context: PollContext) -> FetchedPage | None:
         match step:
+            case FetchPage(window=(first, last)):
+                if self._batch.entries:  # They are counted, too.
+                    await self._commit_read()
+                    context.uncommitted_keys.clear()
+                return await self._fetcher.count_window(step, first, last)
             case FetchPage():
                 page = await self._fetcher.fetch_page(step)
                 context.now = self._fetcher.now()
@@ -243,10 +249,16 @@ class FeedSync:
         batch.entries += [(entry, step.by_reconciliation) for entry in step.entries]
         batch.coverage = step.coverage or batch.coverage
         batch.deleted_keys += step.deleted_keys
+        if step.listed_minutes is not None:
+            batch.listed_minutes.append(step.listed_minutes)
         if len(batch.entries) >= COMMIT_SIZE:
-            error = await self.commit()
-            if error is not None:
-                raise error
+            await self._commit_read()
+
+    async def _commit_read(self) -> None:
+        """Commit the logs read so far; raise StoreError if that fails."""
+        error = await self.commit()
+        if error is not None:
+            raise error
 
     def _is_interruptible(self, step: ReaderStep) -> bool:
         """Return whether a catch-up may be interrupted after a step, as its coverage records where to continue."""

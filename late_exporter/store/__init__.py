@@ -63,6 +63,15 @@ class Store(Protocol):
             since: Creation time of the oldest logs that the API may still return.
         """
 
+    def count_logs(self, scope: Scope, first: int, last: int) -> int:
+        """Return the number of logs created in a time range that are not marked as deleted.
+
+        Args:
+            scope: Feed of a workspace, whose keys begin with the creation time.
+            first: First millisecond of the range.
+            last: Last millisecond of the range.
+        """
+
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
         """Return the newest stored logs of a feed until a creation time, newest first, except rejected ones.
 

@@ -58,12 +58,13 @@ def check(path: Path) -> Iterator[str]:
 
 
 def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
-    scopes = connection.execute("SELECT id, workspace, feed, logs FROM scope ORDER BY id").fetchall()
-    for scope_id, workspace, feed, log_count in scopes:
+    scopes = connection.execute("SELECT id, workspace, feed, logs, deleted FROM scope ORDER BY id").fetchall()
+    for scope_id, workspace, feed, log_count, deleted_count in scopes:
         name = f"{workspace}/{feed}"
-        stored, with_time, per_minute, uncounted = connection.execute(
+        stored, with_time, per_minute, deleted, uncounted = connection.execute(
             "SELECT count(DISTINCT key), count(DISTINCT key) FILTER (WHERE created IS NOT NULL),"
             " (SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = ?1),"
+            " (SELECT coalesce(sum(deleted), 0) FROM logs_per_minute WHERE scope = ?1),"
             " (SELECT count(*) FROM pending WHERE scope = ?1 AND NOT EXISTS (SELECT 1 FROM observation"
             " WHERE observation.scope = ?1 AND observation.key = pending.key))"
             " FROM observation WHERE scope = ?1",
@@ -73,6 +74,8 @@ def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"{name}: the log count is {log_count:,}, but {stored:,} logs are stored"
         if per_minute != with_time:
             yield f"{name}: the log counts per minute add up to {per_minute:,}, but {with_time:,} logs have a time"
+        if deleted != deleted_count:
+            yield f"{name}: {deleted_count:,} logs are marked as deleted, but {deleted:,} per minute"
         if uncounted:
             yield f"{name}: {uncounted:,} pending logs are not stored as counted"
     scope_ids = {scope_id for scope_id, *_ in scopes}

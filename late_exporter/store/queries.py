@@ -13,9 +13,19 @@ import msgspec
 
 from late_exporter.errors import StoreError
 from late_exporter.metrics.aggregation import decode_value
-from late_exporter.model import Coverage, FeedAccounting, FeedState, Labels, PendingLog, Series, SeriesValue, StoredLog
+from late_exporter.model import (
+    MINUTE_MS,
+    Coverage,
+    FeedAccounting,
+    FeedState,
+    Labels,
+    PendingLog,
+    Series,
+    SeriesValue,
+    StoredLog,
+)
 
-MINUTE = 60_000
+MINUTE = MINUTE_MS
 """Resolution of the log counts in milliseconds."""
 
 LOOKUP_KEYS = 100

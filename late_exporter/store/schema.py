@@ -84,6 +84,11 @@ MIGRATIONS: tuple[str, ...] = (
     UPDATE OR IGNORE series SET family = 'late_exporter_webhooks_rejected_total'
         WHERE family = 'late_exporter_webhooks_refused_total'
     """,
+    # Stored logs that the API does not show any more.
+    """
+    ALTER TABLE logs_per_minute ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE scope ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0
+    """,
 )
 """The statements of each schema version; released ones never change."""
 

@@ -31,7 +31,7 @@ from late_exporter.model import (
     StoredLog,
     Value,
 )
-from late_exporter.store import queries, rekey
+from late_exporter.store import deletions, queries, rekey
 from late_exporter.store.lockfile import create, file_identity, lock, require_database, wal_size
 from late_exporter.store.queries import MINUTE
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
@@ -134,10 +134,21 @@ class SqliteStore:
             if self._rekey(scope_id, entries, statuses, feed):
                 statuses = queries.stored_statuses(self._connection, scope_id, keys)
                 pending_logs = queries.pending_logs(self._connection, scope_id)
-            stored_count, expiring_count = self._log_counts(scope_id, since)
-            return KnownLogs(
-                {key: frozenset(names) for key, names in statuses.items()}, stored_count, expiring_count, pending_logs
+            expiry = since // MINUTE
+            stored_count, expiring_count, deleted_count = deletions.log_counts(
+                self._connection, scope_id, expiry - EXPIRY_SLACK_MINUTES, expiry + EXPIRY_SLACK_MINUTES
             )
+            return KnownLogs(
+                {key: frozenset(names) for key, names in statuses.items()},
+                stored_count,
+                expiring_count,
+                deleted_count,
+                pending_logs=pending_logs,
+            )
+
+    def count_logs(self, scope: Scope, first: int, last: int) -> int:
+        with queries.store_errors(self._name):
+            return deletions.count_logs(self._connection, self._scope_id(scope), first, last)
 
     def _rekey(self, scope_id: int, entries: Sequence[LogEntry], statuses: Mapping[str, set[str]], feed: Feed) -> bool:
         """Give the logs of a page that are stored under a former key their new keys; return whether there are any."""
@@ -158,6 +169,7 @@ class SqliteStore:
             scope_id = self._scope_id(scope)
             with self._transaction():
                 rekey.assign_interim_keys(self._connection, scope_id)
+                deletions.reset_marks(self._connection, scope_id)
                 self._connection.execute(
                     "UPDATE scope SET coverage = ? WHERE id = ?", (msgspec.json.encode(coverage), scope_id)
                 )
@@ -166,16 +178,6 @@ class SqliteStore:
     def accounting(self, scope: Scope) -> FeedAccounting:
         with queries.store_errors(self._name):
             return queries.accounting(self._connection, self._scope_id(scope))
-
-    def _log_counts(self, scope_id: int, since: int) -> tuple[int, int]:
-        earliest, latest = since // MINUTE - EXPIRY_SLACK_MINUTES, since // MINUTE + EXPIRY_SLACK_MINUTES
-        stored_count, expiring_count = self._connection.execute(
-            "SELECT logs - (SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = id AND minute < ?1),"
-            " (SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = id AND minute BETWEEN ?1 AND ?2)"
-            " FROM scope WHERE id = ?3",
-            (earliest, latest, scope_id),
-        ).fetchone()
-        return stored_count, expiring_count
 
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         if self._path and file_identity(self._path) != self._identity:
@@ -186,6 +188,7 @@ class SqliteStore:
                 new, first = self._insert(scope_id, batch.observations)
                 series_values = self._apply_increments(_effective_increments(batch, new, first), batch.committed_at)
                 self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
+                deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes)
                 pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
                 if batch.prune_before is not None:
                     pending_changed |= self._prune(scope_id, batch.prune_before)
@@ -253,7 +256,8 @@ class SqliteStore:
         times = [observation.entry.created for observation in first]
         minutes = Counter(created // MINUTE for created in times if created is not None)
         self._connection.executemany(
-            "INSERT INTO logs_per_minute VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
+            "INSERT INTO logs_per_minute (scope, minute, logs) VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
             [(scope_id, minute, log_count) for minute, log_count in minutes.items()],
         )
         coverage = msgspec.json.encode(batch.coverage) if batch.coverage else None
@@ -311,10 +315,13 @@ class SqliteStore:
             "UPDATE logs_per_minute SET logs = logs - ? WHERE scope = ? AND minute = ?",
             [(log_count, scope_id, minute) for minute, log_count in Counter(minutes.values()).items()],
         )
+        (deleted,) = connection.execute(
+            "SELECT coalesce(sum(deleted), 0) FROM logs_per_minute WHERE scope = ? AND logs <= 0", (scope_id,)
+        ).fetchone()
         connection.execute("DELETE FROM logs_per_minute WHERE scope = ? AND logs <= 0", (scope_id,))
         connection.execute(
-            "UPDATE scope SET logs = logs - ?, pruned = pruned + ? WHERE id = ?",
-            (len(minutes), max(0, observation_count), scope_id),
+            "UPDATE scope SET logs = logs - ?, deleted = deleted - ?, pruned = pruned + ? WHERE id = ?",
+            (len(minutes), deleted, max(0, observation_count), scope_id),
         )
         return pending_count > 0
 
