@@ -78,25 +78,30 @@ def _check(context: PollContext, coverage: Coverage, head: FetchedPage) -> Reade
     late.page_credit = min(late.page_credit + page_budget, CHECK_POLLS * page_budget)
     pages = max(1, page_budget // RESERVED_SHARE)
     if late.has_changed and late.poll_count >= CHECK_POLLS:
-        lower = max(context.now - context.late_window, coverage.retention_floor)
-        late.has_changed, late.poll_count = late.comparison is not None, 0
+        lower, change_count = max(context.now - context.late_window, coverage.retention_floor), late.change_count
+        late.poll_count = 0
         late.page_credit -= yield from _read_overlap(context, coverage, lower)
         pages = late.page_credit
-        if late.comparison is None and not context.stretch.reaches(lower):
-            late.comparison = yield from start_comparison(context, coverage, head, lower)
+        if late.comparison is None:
+            if context.stretch.reaches(lower):
+                late.complete(change_count)
+            else:
+                late.comparison_start = change_count
+                late.comparison = yield from start_comparison(context, coverage, head, lower)
     if late.comparison is not None:
         late.page_credit -= yield from advance_comparison(context, coverage, late.comparison, pages)
         if late.comparison.is_complete:
-            late.comparison = None
+            late.complete(late.comparison_start)
 
 
 def _read_overlap(context: PollContext, coverage: Coverage, lower: int) -> StepsTo[int]:
     """Read on below the newest logs, to where the last check began; return the number of pages."""
-    late, newest = context.state.late_window, coverage.newest
-    overlap = WindowReading(context.stretch, context.cursor, max(lower, late.checked_until - OVERLAP_MS))
+    late, newest = context.state.late_window, coverage.newest.created if coverage.newest is not None else 0
+    until = (late.checked_until or newest) - OVERLAP_MS
+    overlap = WindowReading(context.stretch, context.cursor, max(lower, until))
     pages = late.page_credit - max(1, late.page_credit // RESERVED_SHARE)
     page_count = yield from _read_down(context, coverage, overlap, pages)
-    context.cursor, late.checked_until = overlap.cursor, newest.created if newest is not None else 0
+    context.cursor, late.checked_until = overlap.cursor, newest
     return page_count
 
 
@@ -184,10 +189,11 @@ def _count(context: PollContext, first: int, last: int, margin: int) -> StepsTo[
 
 def _compare(context: PollContext, comparison: WindowComparison) -> ReaderSteps:
     """Compare the newest window; one that differs is halved until it is short enough to be read."""
-    first, last = comparison.windows.pop()
+    first, last = comparison.windows[-1]
     page = yield from _count(context, first, last, context.state.window_counter.margin or 0)
     listed = page.total if page is not None else None
     stored = page.known_logs.window_count if page is not None else 0
+    comparison.windows.pop()
     if listed == stored:
         return
     minutes = last // MINUTE_MS - first // MINUTE_MS

@@ -172,27 +172,44 @@ class LateWindow(msgspec.Struct):
 
     Args:
         surplus: Lowest and highest possible number of logs that the API has and the store has not, at the last poll.
-        has_changed: Whether logs have appeared or disappeared since the last check began.
-        poll_count: Number of polls since then.
+        change_count: Number of polls since which logs have appeared or disappeared.
+        checked_count: Number of them before the last complete check began.
+        poll_count: Number of polls since the last check began.
         page_credit: Number of pages that the polls since then may read.
         checked_until: Creation time of the high-water mark at that check.
         comparison: Check in progress; None if there is none.
+        comparison_start: Number of changes before it began.
     """
 
     surplus: tuple[int, int] | None = None
-    has_changed: bool = False
+    change_count: int = 0
+    checked_count: int = 0
     poll_count: int = 0
     page_credit: int = 0
     checked_until: int = 0
     comparison: WindowComparison | None = None
+    comparison_start: int = 0
+
+    @property
+    def has_changed(self) -> bool:
+        return self.change_count > self.checked_count
 
     def observe(self, surplus: tuple[int, int] | None, *, has_new: bool) -> None:
         """Note whether logs have appeared or disappeared since the last poll."""
         previous, self.surplus = self.surplus, surplus
-        self.has_changed |= has_new
-        if previous is not None and surplus is not None:
-            self.has_changed |= surplus[0] > previous[1] or surplus[1] < previous[0]
+        is_different = (
+            previous is not None and surplus is not None and (surplus[0] > previous[1] or surplus[1] < previous[0])
+        )
+        self.change_count += has_new or is_different
         self.poll_count += 1
+
+    def complete(self, change_count: int) -> None:
+        """Note that everything that had changed before a check has been looked at."""
+        self.comparison, self.checked_count = None, change_count
+
+    def discard(self) -> None:
+        """Check everything again, because what a check has found was not saved."""
+        self.comparison, self.checked_count = None, -1
 
 
 class ReconcileScan(msgspec.Struct):

@@ -96,6 +96,8 @@ class FeedSync:
         """Drop logs that a cancelled poll has read but not committed; they are read again."""
         if self._batch.entries and self._state.scan is not None:
             self._state.scan.started_at = 0  # The scan is past its own logs among them.
+        if self._batch.entries:
+            self._state.late_window.discard()
         self._batch = PendingBatch()
 
     async def poll(self, interval: float, *, request_allowance: int | None = None) -> PollResult:
@@ -130,6 +132,8 @@ class FeedSync:
     def finish_poll(self, *, is_saved: bool) -> None:
         """Tell the auditor about a completed scan, unless what the poll read could not be saved."""
         completed, self.completed_scan = self.completed_scan, None
+        if not is_saved:
+            self._state.late_window.discard()
         for scan in (self._state.scan, completed):
             if scan is not None and not is_saved:
                 scan.started_at = 0

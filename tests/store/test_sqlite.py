@@ -535,7 +535,9 @@ def test_file_properties(path: Path) -> None:
     """The file has the application id and schema version, and commits are synchronous."""
     with closing(open_file(path)) as store, closing(sqlite3.connect(path)) as connection:
         pragmas = ["application_id", "user_version", "journal_mode"]
-        assert [0x4C617465, len(MIGRATIONS), "wal"] == [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
+        assert [0x4C617465, len(MIGRATIONS), "wal"] == [
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas
+        ]
         assert [(2,)] == list(store._connection.execute("PRAGMA synchronous"))  # type: ignore[attr-defined] # noqa: SLF001 - a setting of the connection
 
 
@@ -704,8 +706,10 @@ STRANGE = "/late.db is not a state of late-exporter, or is damaged; it was not c
         (FOREIGN, other_program),
         (FOREIGN, foreign_application_id),
         (
-            "/late.db was written by a newer late-exporter"
-            f" (schema 4711, this version supports {len(MIGRATIONS)}); it was not changed",
+            (
+                "/late.db was written by a newer late-exporter "
+                f"(schema 4711, this version supports {len(MIGRATIONS)}); it was not changed"
+            ),
             newer,
         ),
     ],
