@@ -41,6 +41,12 @@ OVERLAP_MS = 10_000
 MARGINS = (0, 1, SECOND_MS)
 """Milliseconds by which a window has to be extended if the API includes or excludes bounds, or truncates them."""
 
+WINDOW_MINUTES = 3
+"""Length of the windows that are compared: if as many logs appear in a window as disappear, its number is the same."""
+
+MAX_PAGES_READ = 3
+"""Pages down to which it is as cheap to read as to compare."""
+
 VERIFICATION_INTERVAL = 60_000
 """Milliseconds between two attempts to find out how the API counts the logs of a window."""
 
@@ -106,19 +112,33 @@ def _read_overlap(context: PollContext, coverage: Coverage, lower: int) -> Steps
 
 
 def start_comparison(
-    context: PollContext, coverage: Coverage, head: FetchedPage, lower: int
+    context: PollContext, coverage: Coverage, head: FetchedPage, lower: int, *, growth: int = 1
 ) -> StepsTo[WindowComparison]:
     """Return the comparison of everything between a creation time and what this poll has read.
 
-    If the API does not count the logs of a time window, all of it is to be read.
+    If that is few pages, or if the API does not count the logs of a time window, all of it is to be read.
+
+    Args:
+        context: Input of the poll.
+        coverage: Coverage of the feed.
+        head: First page.
+        lower: Creation time in milliseconds down to which logs are compared.
+        growth: Factor by which each window is longer than the one above it.
     """
     stretch = context.stretch
-    if stretch.lowest is not None and (yield from can_count(context, head)):
-        first = lower // MINUTE_MS * MINUTE_MS
-        first += MINUTE_MS if first < coverage.retention_floor else 0
-        last = (stretch.lowest // SECOND_MS + 1) * SECOND_MS - 1
-        return WindowComparison(windows=[(first, last)] if first < last else [])
-    return WindowComparison(readings=[WindowReading(stretch, context.cursor, lower)])
+    reading = WindowReading(stretch, context.cursor, lower)
+    if stretch.lowest is None or (context.now - stretch.lowest) * MAX_PAGES_READ > context.now - lower:
+        return WindowComparison(readings=[reading])
+    if not (yield from can_count(context, head)):
+        return WindowComparison(readings=[reading])
+    first_minute = lower // MINUTE_MS + (lower // MINUTE_MS * MINUTE_MS < coverage.retention_floor)
+    end, minutes = (stretch.lowest // SECOND_MS + 1) * SECOND_MS, WINDOW_MINUTES
+    windows: list[tuple[int, int]] = []
+    while end > first_minute * MINUTE_MS:
+        first = max(first_minute, end // MINUTE_MS - minutes) * MINUTE_MS
+        windows.insert(0, (first, end - 1))
+        end, minutes = first, minutes * growth
+    return WindowComparison(windows=windows)
 
 
 def advance_comparison(

@@ -46,6 +46,9 @@ from late_exporter.model import DAY_MS, MINUTE_MS, PAGE_SIZE, Coverage, Gap, Lis
 FULL_SCAN_INTERVAL = DAY_MS
 """Milliseconds between two scans that read the whole list, if the others compare the counts of time windows."""
 
+SCAN_GROWTH = 4
+"""Factor by which the time windows of a scan get longer with age, as changes get rarer."""
+
 
 def poll(context: PollContext) -> ReaderSteps:
     """Poll a feed: read the newest logs and the gaps, resolve pending logs, look for late logs, and continue a scan."""
@@ -244,7 +247,8 @@ def _start_scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, h
     if not scan.caught_up_at and context.coverage:
         scan.caught_up_at = context.coverage.caught_up_at
     if scan.is_regular and state.last_full_scan > context.now - FULL_SCAN_INTERVAL and context.page_budget[0]:
-        comparison = yield from start_comparison(context, coverage, head, coverage.retention_floor)
+        lower, growth = coverage.retention_floor, SCAN_GROWTH
+        comparison = yield from start_comparison(context, coverage, head, lower, growth=growth)
         if comparison.windows:
             scan.comparison = comparison
             return
