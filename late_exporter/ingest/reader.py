@@ -226,7 +226,7 @@ def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> R
             yield from advance_comparison(context, coverage, scan.comparison, pages, caught_up_at=caught_up_at)
             scan.is_complete = scan.comparison.is_complete
     except BadRequest as exc:
-        state.scan, state.scan_error = None, exc
+        state.scan, state.scan_error = None, exc.without_frames()
 
 
 def _missing_count(context: PollContext, head: FetchedPage) -> int:
