@@ -164,7 +164,7 @@ def test_every_reading_of_a_bound_finds_a_late_log(time_filter: str, world: Worl
 
 @pytest.mark.parametrize("time_filter", ["inclusive", "exclusive", "seconds", "exclusive seconds"])
 def test_windows_are_compared_before_they_are_read(time_filter: str, world: World, start: Start) -> None:
-    """In generation zernio, new logs cost about five counts every third poll, and a late log a few counts and a page more."""
+    """In generation zernio, new logs cost about five counts every third poll, and a late log some more and a page."""
     world.publish(3000, over=HOUR)
     exporter = start("zernio", quirks=ListQuirks(time_filter=time_filter))
     exporter.poll()
