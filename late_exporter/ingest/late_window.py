@@ -60,7 +60,10 @@ def check_late_window(context: PollContext, coverage: Coverage, head: FetchedPag
     A request that the API rejects ends the check, not the poll.
     """
     late = context.state.late_window
-    was_synced = context.coverage is not None and context.coverage.is_synced
+    previous = context.coverage
+    was_synced = previous is not None and previous.is_synced
+    if previous is not None and previous.newest is not None and not late.checked_until:
+        late.checked_until = previous.newest.created
     late.observe(_surplus(context, head), has_new=was_synced and context.new_count > 0)
     if coverage.is_synced and not coverage.gaps and context.page_budget[1]:
         try:
@@ -102,12 +105,13 @@ def _check(context: PollContext, coverage: Coverage, head: FetchedPage) -> Reade
 
 def _read_overlap(context: PollContext, coverage: Coverage, lower: int) -> StepsTo[int]:
     """Read on below the newest logs, to where the last check began; return the number of pages."""
-    late, newest = context.state.late_window, coverage.newest.created if coverage.newest is not None else 0
-    until = (late.checked_until or newest) - OVERLAP_MS
-    overlap = WindowReading(context.stretch, context.cursor, max(lower, until))
+    late = context.state.late_window
+    overlap = WindowReading(context.stretch, context.cursor, max(lower, late.checked_until - OVERLAP_MS))
     pages = late.page_credit - max(1, late.page_credit // RESERVED_SHARE)
     page_count = yield from _read_down(context, coverage, overlap, pages)
-    context.cursor, late.checked_until = overlap.cursor, newest
+    context.cursor = overlap.cursor
+    if coverage.newest is not None:
+        late.checked_until = coverage.newest.created
     return page_count
 
 
