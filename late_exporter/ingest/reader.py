@@ -16,13 +16,6 @@ from __future__ import annotations
 import msgspec
 
 from late_exporter.errors import BadPayload, BadRequest
-from late_exporter.ingest.late_window import (
-    LATE_ARRIVAL_WINDOW,
-    advance_comparison,
-    check_late_window,
-    record_found,
-    start_comparison,
-)
 from late_exporter.ingest.paging import PagePosition, time_above
 from late_exporter.ingest.pending import resolve_pending
 from late_exporter.ingest.seeking import (
@@ -41,6 +34,13 @@ from late_exporter.ingest.seeking import (
 )
 from late_exporter.ingest.steps import FetchedPage, PageCursor, PollContext, ReaderSteps, ReconcileScan, Record
 from late_exporter.ingest.stretch import Stretch
+from late_exporter.ingest.window_check import (
+    LATE_ARRIVAL_WINDOW,
+    advance_comparison,
+    check_late_window,
+    record_found,
+    start_comparison,
+)
 from late_exporter.model import DAY_MS, MINUTE_MS, PAGE_SIZE, Coverage, Gap, ListPosition
 
 FULL_SCAN_INTERVAL = DAY_MS
