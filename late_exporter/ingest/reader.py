@@ -38,6 +38,7 @@ from late_exporter.ingest.window_check import (
     LATE_ARRIVAL_WINDOW,
     advance_comparison,
     check_late_window,
+    count_undated,
     record_found,
     start_comparison,
 )
@@ -246,15 +247,17 @@ def _start_scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, h
         return
     if not scan.caught_up_at and context.coverage:
         scan.caught_up_at = context.coverage.caught_up_at
-    if scan.is_regular and state.last_full_scan > context.now - FULL_SCAN_INTERVAL and context.page_budget[0]:
-        lower, growth = coverage.retention_floor, SCAN_GROWTH
-        comparison = yield from start_comparison(context, coverage, head, lower, growth=growth)
-        if comparison.windows:
-            scan.comparison = comparison
-            return
+    if scan.is_regular and context.page_budget[0]:
+        undated_count = yield from count_undated(context, head)
+        is_recent = state.last_full_scan > context.now - FULL_SCAN_INTERVAL
+        if is_recent and undated_count is not None and undated_count <= state.undated_count:
+            lower, growth = coverage.retention_floor, SCAN_GROWTH
+            comparison = yield from start_comparison(context, coverage, head, lower, growth=growth)
+            if comparison.windows:
+                scan.comparison = comparison
+                return
+        state.last_full_scan, state.undated_count = context.now, undated_count or 0
     scan.cursor, state.scan_stretch = advance_cursor(context, PagePosition(), head), None
-    if scan.is_regular:
-        state.last_full_scan = context.now
 
 
 def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_budget: int) -> ReaderSteps:

@@ -291,6 +291,7 @@ class ReaderState(msgspec.Struct):
         scan_error: Rejected request that ended the last scan; None if there was none.
         scan_stretch: What the scan has read since the process started; None before its first page.
         last_full_scan: API time in milliseconds at which the last scan that reads the whole list began; 0 if none has.
+        undated_count: Number of logs without a time in the list at that time, as far as the API counts them.
         largest_total: Largest number of logs that the API has reported during the first sync.
     """
 
@@ -302,6 +303,7 @@ class ReaderState(msgspec.Struct):
     window_counter: WindowCounter = msgspec.field(default_factory=WindowCounter)
     scan_stretch: Stretch | None = None
     last_full_scan: int = 0
+    undated_count: int = 0
     largest_total: int = 0
     max_skip: int = MAX_SKIP
     max_whole_skip: int = MAX_WHOLE_SKIP

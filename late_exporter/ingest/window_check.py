@@ -41,6 +41,9 @@ OVERLAP_MS = 10_000
 MARGINS = (0, 1, SECOND_MS)
 """Milliseconds by which a window has to be extended if the API includes or excludes bounds, or truncates them."""
 
+END_OF_TIME = 4_102_444_800_000
+"""The year 2100 in milliseconds, after the time of every log."""
+
 WINDOW_MINUTES = 3
 """Length of the windows that are compared: if as many logs appear in a window as disappear, its number is the same."""
 
@@ -198,6 +201,14 @@ def can_count(context: PollContext, head: FetchedPage) -> StepsTo[bool]:
             counter.margin = margin
             return True
     return False
+
+
+def count_undated(context: PollContext, head: FetchedPage) -> StepsTo[int | None]:
+    """Return how many logs of the list have no time, which no time window contains; None if that cannot be counted."""
+    if head.total is None or not (yield from can_count(context, head)):
+        return None
+    page = yield from _count(context, 0, END_OF_TIME, 0)
+    return None if page is None or page.total is None else max(0, head.total - page.total)
 
 
 def _count(context: PollContext, first: int, last: int, margin: int) -> StepsTo[FetchedPage | None]:
