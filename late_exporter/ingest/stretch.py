@@ -22,13 +22,13 @@ class Stretch(msgspec.Struct):
         upper: Last minute that is not complete yet; later ones are, or began above the stretch.
         lowest: Creation time of its last row; None before the first row with a time.
         is_end: Whether it reaches the end of the list.
-        keys: Keys of the listed logs by minute, up to ``upper``.
+        rows: Key and status of the listed rows by minute, up to ``upper``; logs without ids may share a key.
     """
 
     upper: int
     lowest: int | None = None
     is_end: bool = False
-    keys: dict[int, set[str]] = msgspec.field(default_factory=dict)
+    rows: dict[int, set[tuple[str, str]]] = msgspec.field(default_factory=dict)
 
     def reaches(self, created: int) -> bool:
         """Return whether every log since a time has been read."""
@@ -50,14 +50,14 @@ class Stretch(msgspec.Struct):
         is_sorted = times == sorted(times, reverse=True)
         if times and not (is_connected and is_sorted):
             # Rows may be missing above the page, or, if it is not sorted, below it.
-            self.keys.clear()
+            self.rows.clear()
             self.upper = (times[0] if is_sorted else min(times)) // MINUTE_MS - 1
         for entry in entries:
             if entry.created is None or entry.created < since or entry.is_own:
                 continue
             minute = entry.created // MINUTE_MS
             if minute <= self.upper:
-                self.keys.setdefault(minute, set()).add(entry.key)
+                self.rows.setdefault(minute, set()).add((entry.key, entry.status))
         if times:
             self.lowest = times[-1]
         if self.lowest is None:
@@ -65,7 +65,7 @@ class Stretch(msgspec.Struct):
         first, last = self.lowest // MINUTE_MS + 1, self.upper
         if first > last:
             return None
-        counts = {minute: len(self.keys.pop(minute)) for minute in list(self.keys) if minute >= first}
+        counts = {minute: len(self.rows.pop(minute)) for minute in list(self.rows) if minute >= first}
         self.upper = first - 1
         return ListedMinutes(first, last, counts)
 

@@ -98,6 +98,7 @@ class FeedSync:
             self._state.scan.started_at = 0  # The scan is past its own logs among them.
         if self._batch.entries:
             self._state.late_window.discard()
+            self._state.scan_stretch = None
         self._batch = PendingBatch()
 
     async def poll(self, interval: float, *, request_allowance: int | None = None) -> PollResult:
@@ -134,6 +135,7 @@ class FeedSync:
         completed, self.completed_scan = self.completed_scan, None
         if not is_saved:
             self._state.late_window.discard()
+            self._state.scan_stretch = None
         for scan in (self._state.scan, completed):
             if scan is not None and not is_saved:
                 scan.started_at = 0

@@ -50,7 +50,7 @@ WINDOW_MINUTES = 3
 MAX_PAGES_READ = 3
 """Pages down to which it is as cheap to read as to compare."""
 
-VERIFICATION_INTERVAL = 60_000
+VERIFICATION_INTERVAL = 10 * MINUTE_MS
 """Milliseconds between two attempts to find out how the API counts the logs of a window."""
 
 RESERVED_SHARE = 4
@@ -182,7 +182,7 @@ def can_count(context: PollContext, head: FetchedPage) -> StepsTo[bool]:
     whether the API excludes the bounds.
     """
     counter, lowest = context.state.window_counter, context.stretch.lowest
-    if not context.supports_time_filter or context.state.ignores_time_filter or lowest is None:
+    if not context.supports_time_filter or context.state.ignores_time_filter or lowest is None or head.total is None:
         return False
     if counter.margin is not None or context.now < counter.retry_at:
         return counter.margin is not None
@@ -205,10 +205,12 @@ def can_count(context: PollContext, head: FetchedPage) -> StepsTo[bool]:
 
 def count_undated(context: PollContext, head: FetchedPage) -> StepsTo[int | None]:
     """Return how many logs of the list have no time, which no time window contains; None if that cannot be counted."""
-    if head.total is None or not (yield from can_count(context, head)):
+    if not (yield from can_count(context, head)):
         return None
     page = yield from _count(context, 0, END_OF_TIME, 0)
-    return None if page is None or page.total is None else max(0, head.total - page.total)
+    if page is None or page.total is None or head.total is None:
+        return None
+    return max(0, head.total - page.total)
 
 
 def _count(context: PollContext, first: int, last: int, margin: int) -> StepsTo[FetchedPage | None]:

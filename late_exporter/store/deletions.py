@@ -1,7 +1,8 @@
 """Deletion marks: how many stored logs of each minute the API does not show any more.
 
 A marked log stays known, so that it never counts again. Marks are numbers, not keys: they are recalculated whenever the
-minute is read again, so a wrong one lasts until then, and only causes requests.
+minute is read again, so a wrong one lasts until then, and only causes requests. A mark is negative if the API shows
+several logs that are stored as one, because they have no ids and differ in their status only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def mark_deleted(connection: Connection, scope_id: int, ranges: Iterable[ListedM
             "SELECT minute, logs, deleted FROM logs_per_minute WHERE scope = ? AND minute BETWEEN ? AND ?",
             (scope_id, listed.first, listed.last),
         ).fetchall()
-        marks = [(max(0, logs - listed.counts.get(minute, 0)), minute, deleted) for minute, logs, deleted in rows]
+        marks = [(logs - listed.counts.get(minute, 0), minute, deleted) for minute, logs, deleted in rows]
         changes = [(count, scope_id, minute) for count, minute, deleted in marks if count != deleted]
         if changes:
             connection.executemany("UPDATE logs_per_minute SET deleted = ? WHERE scope = ? AND minute = ?", changes)

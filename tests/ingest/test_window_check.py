@@ -332,3 +332,19 @@ def test_a_scan_finds_logs_without_a_time(world: World, start: Start) -> None:
         assert 6 <= scan_requests(exporter)
         assert number == sum(key.startswith("0000000000000") for key, _ in exporter.observations)
         assert 10 >= scan_requests(exporter)
+
+
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_a_check_that_cannot_be_saved_is_repeated(generation: str, world: World, start: Start) -> None:
+    """If what a check has found cannot be saved, the next check finds it again, although nothing else changes."""
+    world.publish(3000, over=HOUR)
+    exporter = start(generation)
+    exporter.poll()
+    exporter.poll_repeatedly(4)
+    late = world.insert(world.clock.now - 10 * MINUTE)
+    world.delete(*world.ids[-2:])
+    exporter.store.failures.update(dict.fromkeys(range(5), "before"))
+    assert ["store_error"] == [result.outcome for result in exporter.poll_repeatedly(1)]
+    exporter.store.failures.clear()
+    exporter.poll_repeatedly(MAX_POLLS)
+    assert late in ids_of(exporter, world)
