@@ -15,25 +15,29 @@ from __future__ import annotations
 
 import msgspec
 
-from late_exporter.errors import BadPayload, BadRequest
+from late_exporter.errors import REQUEST_FAILURES, BadPayload
+from late_exporter.ingest.leftovers import read_dense_time, read_undated
 from late_exporter.ingest.paging import PagePosition, time_above
 from late_exporter.ingest.pending import resolve_pending
 from late_exporter.ingest.seeking import (
+    MAX_PAGE_FAILURES,
     PAGE_OVERLAP,
     StepsTo,
     advance_cursor,
     ends_list,
-    fetch_page,
+    fetch_readable,
     is_below,
     is_connected,
     is_last_page,
     makes_no_progress,
     oldest,
+    report_failure,
     seek,
     timestamps,
 )
 from late_exporter.ingest.steps import FetchedPage, PageCursor, PollContext, ReaderSteps, ReconcileScan, Record
 from late_exporter.ingest.stretch import Stretch
+from late_exporter.ingest.turns import RequestKey
 from late_exporter.ingest.window_check import (
     LATE_ARRIVAL_WINDOW,
     advance_comparison,
@@ -44,6 +48,8 @@ from late_exporter.ingest.window_check import (
 )
 from late_exporter.model import DAY_MS, MINUTE_MS, PAGE_SIZE, Coverage, Gap, ListPosition
 
+SCAN: RequestKey = ("scan", 0)
+
 FULL_SCAN_INTERVAL = DAY_MS
 """Milliseconds between two scans that read the whole list, if the others compare the counts of time windows."""
 
@@ -52,9 +58,14 @@ SCAN_GROWTH = 4
 
 
 def poll(context: PollContext) -> ReaderSteps:
-    """Poll a feed: read the newest logs and the gaps, resolve pending logs, look for late logs, and continue a scan."""
+    """Poll a feed: read the newest logs and the gaps, resolve pending logs, look for late logs, and continue a scan.
+
+    Only the newest logs and the gaps decide the outcome: any other request that fails is reported, and tried again in
+    a later poll.
+    """
+    context.state.queue.start_poll(context.now)
     _start_scan_of_late_arrivals(context)
-    head = yield from fetch_page(PagePosition())
+    head = yield from _fetch_head(context)
     coverage, cursor = yield from _record_head(context, head)
     for gap in coverage.gaps:
         coverage = yield from _fill_gap(context, coverage, gap, cursor)
@@ -81,6 +92,18 @@ def _start_scan_of_late_arrivals(context: PollContext) -> None:
         state.scan = ReconcileScan(lower=lower, caught_up_at=caught_up_at)
 
 
+def _fetch_head(context: PollContext) -> StepsTo[FetchedPage]:
+    state = context.state
+    try:
+        head = yield from fetch_readable(PagePosition(), state.head_failure_count)
+    except REQUEST_FAILURES:
+        state.head_failure_count += 1
+        raise
+    if not head.has_unreadable:  # Otherwise every poll has to read around the same row.
+        state.head_failure_count = 0
+    return head
+
+
 def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Coverage, PageCursor | None]]:
     """Record the first page; if it does not reach the high-water mark, what lies between becomes a gap."""
     previous = context.coverage or _initial_coverage(context, head)
@@ -105,7 +128,15 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
         gap = Gap(oldest(head), lower, cursor.position.depth, previous.caught_up_at)
         coverage = msgspec.structs.replace(coverage, gaps=(gap, *shifted_gaps))
     yield Record(context.new_entries(head, previous.retention_floor), coverage, listed_minutes=listed)
+    if cursor is not None:
+        yield from _record_dense_time(context, head, previous.retention_floor)
     return coverage, cursor
+
+
+def _record_dense_time(context: PollContext, page: FetchedPage, retention_floor: int) -> StepsTo[None]:
+    dense = yield from read_dense_time(context, page)
+    if dense is not None:
+        yield Record(context.new_entries(dense, retention_floor))
 
 
 def _initial_coverage(context: PollContext, head: FetchedPage) -> Coverage:
@@ -120,7 +151,14 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
     """Read a gap to its end; every recorded page shrinks the gap in the coverage."""
     cursor = start or _resume_gap(context, gap)
     while gap in coverage.gaps:
-        page, position = yield from seek(context, cursor)
+        try:
+            page, position = yield from seek(context, cursor)
+        except REQUEST_FAILURES:
+            # Stored, so that a row that cannot be read does not block a process that runs for a single poll either.
+            failed_gap = msgspec.structs.replace(gap, failure_count=gap.failure_count + 1)
+            gaps = tuple(failed_gap if other == gap else other for other in coverage.gaps)
+            yield Record((), msgspec.structs.replace(coverage, gaps=gaps))
+            raise
         next_cursor = advance_cursor(context, position, page, cursor)
         no_progress = makes_no_progress(cursor, next_cursor)
         listed = None
@@ -152,6 +190,7 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
             listed_minutes=listed,
             splits_timestamp=_has_single_timestamp(page),
         )
+        yield from _record_dense_time(context, page, coverage.retention_floor)
     return coverage
 
 
@@ -162,7 +201,7 @@ def _resume_gap(context: PollContext, gap: Gap) -> PageCursor:
     position = PagePosition(max(0, gap.depth - PAGE_OVERLAP))
     if context.max_skip is not None and position.skip > context.max_skip and gap.upper.created:
         position = PagePosition(0, time_above(gap.upper.created), position.skip)
-    return PageCursor(position, keys, gap.upper.created, anchors=anchors)
+    return PageCursor(position, keys, gap.upper.created, anchors=anchors, failure_count=gap.failure_count)
 
 
 def _note_list(context: PollContext, coverage: Coverage, page: FetchedPage, end: ListPosition | None) -> None:
@@ -182,7 +221,7 @@ def _complete_sync(context: PollContext, coverage: Coverage, head: FetchedPage) 
     is_short = False
     if context.list_end is not None and is_last_page(head):
         # No other page confirms the total of the only one.
-        again = yield from fetch_page(PagePosition())
+        again = yield from _fetch_head(context)
         _note_list(context, coverage, again, oldest(again))
         yield Record(context.new_entries(again, coverage.retention_floor))
         is_short = not is_last_page(again)
@@ -196,15 +235,16 @@ def _complete_sync(context: PollContext, coverage: Coverage, head: FetchedPage) 
         coverage = msgspec.structs.replace(coverage, gaps=(gap,))
         yield Record((), coverage)
         coverage = yield from _fill_gap(context, coverage, gap, None)
+    undated = yield from read_undated(context, coverage, head.total)
     coverage = msgspec.structs.replace(coverage, is_synced=True, published_at=context.now)
-    yield Record((), coverage)
+    yield Record(tuple(undated), coverage)
     return coverage
 
 
 def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
     """Continue the reconciliation scan; start one if the API has more logs than the store.
 
-    A request that the API rejects ends the scan, not the poll.
+    A page that cannot be read is tried again in later polls. If it cannot be read in parts either, the scan ends.
     """
     state = context.state
     missing_count = _missing_count(context, head)
@@ -216,6 +256,8 @@ def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> R
     if is_last_page(head):
         scan.is_complete = True
         return
+    if not state.queue.is_due(SCAN):
+        return
     regular_pages, urgent_pages = context.page_budget
     pages = regular_pages if scan.is_regular else urgent_pages
     try:
@@ -226,8 +268,13 @@ def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> R
             caught_up_at = scan.caught_up_at
             yield from advance_comparison(context, coverage, scan.comparison, pages, caught_up_at=caught_up_at)
             scan.is_complete = scan.comparison.is_complete
-    except BadRequest as exc:
-        state.scan, state.scan_error = None, exc.without_frames()
+        if scan.is_complete and scan.is_regular:
+            undated = yield from read_undated(context, coverage, head.total)
+            yield Record(tuple(undated))
+    except REQUEST_FAILURES as exc:
+        yield from report_failure(context, SCAN, exc)
+        if state.queue.failure_count(SCAN) > MAX_PAGE_FAILURES:
+            state.scan = None
 
 
 def _missing_count(context: PollContext, head: FetchedPage) -> int:
@@ -265,7 +312,10 @@ def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_bu
     stretch = context.state.scan_stretch or Stretch(-1)
     context.state.scan_stretch = stretch
     for _ in range(page_budget):
+        failure_count = context.state.queue.failure_count(SCAN)
+        scan.cursor = msgspec.structs.replace(scan.cursor, failure_count=failure_count)
         page, position = yield from seek(context, scan.cursor)
+        context.state.queue.succeed(SCAN)
         next_cursor = advance_cursor(context, position, page, scan.cursor)
         is_end = makes_no_progress(scan.cursor, next_cursor) or ends_list(context, page, position)
         listed = stretch.extend(
@@ -276,6 +326,7 @@ def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_bu
         )
         new_count = context.new_count
         yield from record_found(context, coverage, page, listed, caught_up_at=scan.caught_up_at)
+        yield from _record_dense_time(context, page, coverage.retention_floor)
         if scan.target_count is not None:
             scan.target_count -= context.new_count - new_count
         scan.is_complete = is_end or is_below(page, lower) or (scan.target_count is not None and scan.target_count <= 0)

@@ -8,9 +8,10 @@ from typing import TypeAlias
 
 import msgspec
 
-from late_exporter.errors import BadRequest
+from late_exporter.errors import ApiError
 from late_exporter.ingest.paging import MAX_SKIP, MAX_WHOLE_SKIP, PagePosition
 from late_exporter.ingest.stretch import Stretch, WindowCounter
+from late_exporter.ingest.turns import RequestKind, RequestQueue
 from late_exporter.model import (
     MINUTE_MS,
     PAGE_SIZE,
@@ -25,7 +26,7 @@ from late_exporter.model import (
 
 
 class FetchPage(msgspec.Struct, frozen=True):
-    """Step: fetch a page of the list; send back the FetchedPage, or throw BadRequest.
+    """Step: fetch a page of the list; send back the FetchedPage, or throw one of REQUEST_FAILURES.
 
     Args:
         skip: Rows to skip, among those that the filters select.
@@ -35,6 +36,7 @@ class FetchPage(msgspec.Struct, frozen=True):
         limit: Maximum number of rows.
         window: First and last millisecond of a time range whose stored logs are counted as ``window_count``; None if
             not needed.
+        in_parts: Whether to read the page in ever smaller parts, and to leave out the rows that the API cannot deliver.
     """
 
     skip: int = 0
@@ -43,12 +45,32 @@ class FetchPage(msgspec.Struct, frozen=True):
     created_before: int | None = None
     limit: int = PAGE_SIZE
     window: tuple[int, int] | None = None
+    in_parts: bool = False
 
 
 class FetchPost(msgspec.Struct, frozen=True):
-    """Step: fetch the logs of one post; send back the FetchedPage, or None if the post does not exist."""
+    """Step: fetch the logs of one post; send back the FetchedPage, or None if the post does not exist.
+
+    One of REQUEST_FAILURES is thrown if the request fails.
+    """
 
     post_id: str
+
+
+class FetchTime(msgspec.Struct, frozen=True):
+    """Step: fetch all logs that were created at a time, in milliseconds; send back the FetchedPage.
+
+    One of REQUEST_FAILURES is thrown if a request fails, or the API lists them in another order each time.
+    """
+
+    created: int
+
+
+class ReportFailure(msgspec.Struct, frozen=True):
+    """Step: report a request that failed without failing the poll; send back None."""
+
+    request: RequestKind
+    error: ApiError
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -73,10 +95,22 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class FetchedPage(msgspec.Struct, frozen=True):
-    """A page of the list, and which of its logs the store knows."""
+    """A page of the list, and which of its logs the store knows.
+
+    Args:
+        has_unreadable: Whether rows are left out that the API cannot deliver.
+    """
 
     page: LogPage
     known_logs: KnownLogs
+    has_unreadable: bool = False
+
+    @classmethod
+    def identified(cls, page: LogPage, known_logs: KnownLogs) -> FetchedPage:
+        """Return a page whose logs have the keys that the store gave them."""
+        if known_logs.entries is not None:
+            page = msgspec.structs.replace(page, entries=known_logs.entries)
+        return cls(page, known_logs)
 
     @property
     def entries(self) -> tuple[LogEntry, ...]:
@@ -112,7 +146,7 @@ class FetchedPage(msgspec.Struct, frozen=True):
 LATE_WINDOW_MS = 15 * MINUTE_MS
 """Default of ``PollContext.late_window``."""
 
-ReaderStep: TypeAlias = FetchPage | FetchPost | Record
+ReaderStep: TypeAlias = FetchPage | FetchPost | FetchTime | Record | ReportFailure
 ReaderSteps: TypeAlias = Generator[ReaderStep, FetchedPage | None, None]
 
 
@@ -128,6 +162,7 @@ class PageCursor(msgspec.Struct, frozen=True):
         repeat_count: Number of consecutive pages that contained the same logs.
         anchors: Keys of the logs by which a page that continues the last one is recognised.
         tail_start: Time of the last log if all logs with a time were read, so that only logs without one can follow.
+        failure_count: Number of attempts to read the page that failed.
     """
 
     position: PagePosition = PagePosition()
@@ -136,6 +171,7 @@ class PageCursor(msgspec.Struct, frozen=True):
     repeat_count: int = 0
     anchors: frozenset[str] = frozenset()
     tail_start: int | None = None
+    failure_count: int = 0
 
 
 class WindowReading(msgspec.Struct):
@@ -243,11 +279,13 @@ class PendingScan(msgspec.Struct):
     """Scan of the list of pending logs, one page per poll.
 
     Args:
+        pending_keys: Keys of the logs that were pending when the scan started; later ones need not be listed.
         page_keys: Keys of the page before.
         has_moved: Whether two pages shared no log, so that the scan may have missed some.
     """
 
     skip: int = 0
+    pending_keys: frozenset[str] = frozenset()
     listed_keys: set[str] = msgspec.field(default_factory=set)
     page_keys: frozenset[str] = frozenset()
     has_moved: bool = False
@@ -288,11 +326,15 @@ class ReaderState(msgspec.Struct):
         max_skip: Rows to skip before pages are requested by time, if the list can be filtered by time.
         max_whole_skip: Rows to skip at most to look for logs without a time behind all others.
         ignores_time_filter: Whether the API ignores or rejects the time filter although it should support it.
-        scan_error: Rejected request that ended the last scan; None if there was none.
         scan_stretch: What the scan has read since the process started; None before its first page.
         last_full_scan: API time in milliseconds at which the last scan that reads the whole list began; 0 if none has.
         undated_count: Number of logs without a time in the list at that time, as far as the API counts them.
         largest_total: Largest number of logs that the API has reported during the first sync.
+        head_failure_count: Number of attempts to read the first page that failed since it was last read whole.
+        rejected_times: Times for which the API rejected the lookup of pending logs since it last accepted one.
+        dense_time: Last time that had more logs than two pages share and was read as a whole.
+        missed_keys: Keys of pending logs that were not found where they should be; those missed twice are gone.
+        queue: Order of the requests that do not decide the outcome of a poll.
     """
 
     is_first_poll: bool = True
@@ -308,7 +350,11 @@ class ReaderState(msgspec.Struct):
     max_skip: int = MAX_SKIP
     max_whole_skip: int = MAX_WHOLE_SKIP
     ignores_time_filter: bool = False
-    scan_error: BadRequest | None = None
+    head_failure_count: int = 0
+    rejected_times: frozenset[int] = frozenset()
+    dense_time: int | None = None
+    missed_keys: frozenset[str] = frozenset()
+    queue: RequestQueue = msgspec.field(default_factory=RequestQueue)
 
 
 class PollContext(msgspec.Struct, kw_only=True):

@@ -5,14 +5,18 @@ Generators as in ``late_exporter.ingest.reader``. See docs/design/late-window.md
 
 from __future__ import annotations
 
-from late_exporter.errors import BadRequest
+import msgspec
+
+from late_exporter.errors import REQUEST_FAILURES, BadRequest
 from late_exporter.ingest.paging import SECOND_MS, PagePosition, time_above
 from late_exporter.ingest.seeking import (
+    MAX_PAGE_FAILURES,
     StepsTo,
     advance_cursor,
     is_connected,
     is_last_page,
     makes_no_progress,
+    report_failure,
     seek,
     timestamps,
 )
@@ -27,7 +31,11 @@ from late_exporter.ingest.steps import (
     WindowReading,
 )
 from late_exporter.ingest.stretch import Stretch
+from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import MINUTE_MS, PAGE_SIZE, Coverage, ListedMinutes
+
+CHECK: RequestKey = ("window", "late")
+"""Place of the check in the queue of requests."""
 
 LATE_ARRIVAL_WINDOW = 3_600_000
 """Milliseconds by which a log may appear later than its createdAt: its row is written when the attempt ends."""
@@ -60,7 +68,7 @@ RESERVED_SHARE = 4
 def check_late_window(context: PollContext, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
     """Look for late logs in the late window, if logs have appeared or disappeared.
 
-    A request that the API rejects ends the check, not the poll.
+    A page that cannot be read is tried again in later polls. If it cannot be read in parts either, the check ends.
     """
     late = context.state.late_window
     previous = context.coverage
@@ -68,11 +76,14 @@ def check_late_window(context: PollContext, coverage: Coverage, head: FetchedPag
     if previous is not None and previous.newest is not None and not late.checked_until:
         late.checked_until = previous.newest.created
     late.observe(_surplus(context, head), has_new=was_synced and context.new_count > 0)
-    if coverage.is_synced and not coverage.gaps and context.page_budget[1]:
+    queue = context.state.queue
+    if coverage.is_synced and not coverage.gaps and context.page_budget[1] and queue.is_due(CHECK):
         try:
             yield from _check(context, coverage, head)
-        except BadRequest as exc:
-            late.comparison, context.state.scan_error = None, exc
+        except REQUEST_FAILURES as exc:
+            yield from report_failure(context, CHECK, exc)
+            if queue.failure_count(CHECK) > MAX_PAGE_FAILURES:
+                late.comparison = None
 
 
 def _surplus(context: PollContext, head: FetchedPage) -> tuple[int, int] | None:
@@ -250,8 +261,9 @@ def _read_down(
     stretch, page_count = reading.stretch, 0
     while page_count < pages and not stretch.reaches(reading.lower):
         page_count += 1
-        cursor = reading.cursor
+        cursor = msgspec.structs.replace(reading.cursor, failure_count=context.state.queue.failure_count(CHECK))
         page, position = yield from seek(context, cursor)
+        context.state.queue.succeed(CHECK)
         reading.cursor = advance_cursor(context, position, page, cursor)
         listed = stretch.extend(
             page.entries,
