@@ -16,11 +16,11 @@ from __future__ import annotations
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, BadPayload
-from late_exporter.ingest.leftovers import read_dense_time, read_undated
+from late_exporter.ingest.leftovers import read_undated, record_dense_time
 from late_exporter.ingest.paging import PagePosition, time_above
 from late_exporter.ingest.pending import resolve_pending
+from late_exporter.ingest.reconcile import reconcile, start_scan_of_late_arrivals
 from late_exporter.ingest.seeking import (
-    MAX_PAGE_FAILURES,
     PAGE_OVERLAP,
     StepsTo,
     advance_cursor,
@@ -31,30 +31,13 @@ from late_exporter.ingest.seeking import (
     is_last_page,
     makes_no_progress,
     oldest,
-    report_failure,
     seek,
     timestamps,
 )
-from late_exporter.ingest.steps import FetchedPage, PageCursor, PollContext, ReaderSteps, ReconcileScan, Record
+from late_exporter.ingest.steps import FetchedPage, PageCursor, PollContext, ReaderSteps, Record
 from late_exporter.ingest.stretch import Stretch
-from late_exporter.ingest.turns import RequestKey
-from late_exporter.ingest.window_check import (
-    LATE_ARRIVAL_WINDOW,
-    advance_comparison,
-    check_late_window,
-    count_undated,
-    record_found,
-    start_comparison,
-)
-from late_exporter.model import DAY_MS, MINUTE_MS, PAGE_SIZE, Coverage, Gap, ListPosition
-
-SCAN: RequestKey = ("scan", 0)
-
-FULL_SCAN_INTERVAL = DAY_MS
-"""Milliseconds between two scans that read the whole list, if the others compare the counts of time windows."""
-
-SCAN_GROWTH = 4
-"""Factor by which the time windows of a scan get longer with age, as changes get rarer."""
+from late_exporter.ingest.window_check import check_late_window
+from late_exporter.model import MINUTE_MS, PAGE_SIZE, Coverage, Gap, ListPosition
 
 
 def poll(context: PollContext) -> ReaderSteps:
@@ -64,7 +47,7 @@ def poll(context: PollContext) -> ReaderSteps:
     a later poll.
     """
     context.state.queue.start_poll(context.now)
-    _start_scan_of_late_arrivals(context)
+    start_scan_of_late_arrivals(context)
     head = yield from _fetch_head(context)
     coverage, cursor = yield from _record_head(context, head)
     for gap in coverage.gaps:
@@ -77,19 +60,7 @@ def poll(context: PollContext) -> ReaderSteps:
     yield from resolve_pending(context, coverage, pending_logs)
     if coverage.is_synced:
         yield from check_late_window(context, coverage, head)
-        yield from _reconcile(context, coverage, head)
-
-
-def _start_scan_of_late_arrivals(context: PollContext) -> None:
-    """Start a scan for logs that arrived late while no process was polling.
-
-    This happens before anything is read, so that the scan survives a poll that fails.
-    """
-    state, coverage = context.state, context.coverage
-    if state.scan is None and state.is_first_poll and coverage and coverage.newest:
-        caught_up_at = coverage.caught_up_at
-        lower = min(coverage.newest.created, caught_up_at or context.now) - LATE_ARRIVAL_WINDOW
-        state.scan = ReconcileScan(lower=lower, caught_up_at=caught_up_at)
+        yield from reconcile(context, coverage, head)
 
 
 def _fetch_head(context: PollContext) -> StepsTo[FetchedPage]:
@@ -129,14 +100,8 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
         coverage = msgspec.structs.replace(coverage, gaps=(gap, *shifted_gaps))
     yield Record(context.new_entries(head, previous.retention_floor), coverage, listed_minutes=listed)
     if cursor is not None:
-        yield from _record_dense_time(context, head, previous.retention_floor)
+        yield from record_dense_time(context, head, previous.retention_floor)
     return coverage, cursor
-
-
-def _record_dense_time(context: PollContext, page: FetchedPage, retention_floor: int) -> StepsTo[None]:
-    dense = yield from read_dense_time(context, page)
-    if dense is not None:
-        yield Record(context.new_entries(dense, retention_floor))
 
 
 def _initial_coverage(context: PollContext, head: FetchedPage) -> Coverage:
@@ -190,7 +155,7 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
             listed_minutes=listed,
             splits_timestamp=_has_single_timestamp(page),
         )
-        yield from _record_dense_time(context, page, coverage.retention_floor)
+        yield from record_dense_time(context, page, coverage.retention_floor)
     return coverage
 
 
@@ -239,100 +204,6 @@ def _complete_sync(context: PollContext, coverage: Coverage, head: FetchedPage) 
     coverage = msgspec.structs.replace(coverage, is_synced=True, published_at=context.now)
     yield Record(tuple(undated), coverage)
     return coverage
-
-
-def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
-    """Continue the reconciliation scan; start one if the API has more logs than the store.
-
-    A page that cannot be read is tried again in later polls. If it cannot be read in parts either, the scan ends.
-    """
-    state = context.state
-    missing_count = _missing_count(context, head)
-    if state.scan is None and missing_count:
-        state.scan = ReconcileScan(target_count=missing_count)
-    scan = state.scan
-    if scan is None:
-        return
-    if is_last_page(head):
-        scan.is_complete = True
-        return
-    if not state.queue.is_due(SCAN):
-        return
-    regular_pages, urgent_pages = context.page_budget
-    pages = regular_pages if scan.is_regular else urgent_pages
-    try:
-        yield from _start_scan(context, scan, coverage, head)
-        if scan.comparison is None:
-            yield from _scan(context, scan, coverage, pages)
-        else:
-            caught_up_at = scan.caught_up_at
-            yield from advance_comparison(context, coverage, scan.comparison, pages, caught_up_at=caught_up_at)
-            scan.is_complete = scan.comparison.is_complete
-        if scan.is_complete and scan.is_regular:
-            undated = yield from read_undated(context, coverage, head.total)
-            yield Record(tuple(undated))
-    except REQUEST_FAILURES as exc:
-        yield from report_failure(context, SCAN, exc)
-        if state.queue.failure_count(SCAN) > MAX_PAGE_FAILURES:
-            state.scan = None
-
-
-def _missing_count(context: PollContext, head: FetchedPage) -> int:
-    coverage, known_logs = context.coverage, head.known_logs
-    if head.total is None or coverage is None or coverage.gaps or not coverage.is_synced:
-        return 0
-    # Marks of deleted logs would raise the difference long after the deletion.
-    lowest = head.total - known_logs.stored_count - known_logs.deleted_count - context.new_count
-    highest = lowest + known_logs.expiring_count
-    return context.state.surplus_detector.missing_count(context.now, lowest, highest)
-
-
-def _start_scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
-    """Prepare the first part of a scan; a regular one compares time windows if the API counts their logs."""
-    state = context.state
-    if scan.cursor.page_keys or scan.comparison is not None:
-        return
-    if not scan.caught_up_at and context.coverage:
-        scan.caught_up_at = context.coverage.caught_up_at
-    if scan.is_regular and context.page_budget[0]:
-        undated_count = yield from count_undated(context, head)
-        is_recent = state.last_full_scan > context.now - FULL_SCAN_INTERVAL
-        if is_recent and undated_count is not None and undated_count <= state.undated_count:
-            lower, growth = coverage.retention_floor, SCAN_GROWTH
-            comparison = yield from start_comparison(context, coverage, head, lower, growth=growth)
-            if comparison.windows:
-                scan.comparison = comparison
-                return
-        state.last_full_scan, state.undated_count = context.now, undated_count or 0
-    scan.cursor, state.scan_stretch = advance_cursor(context, PagePosition(), head), None
-
-
-def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_budget: int) -> ReaderSteps:
-    lower = coverage.retention_floor if scan.lower is None else scan.lower
-    stretch = context.state.scan_stretch or Stretch(-1)
-    context.state.scan_stretch = stretch
-    for _ in range(page_budget):
-        failure_count = context.state.queue.failure_count(SCAN)
-        scan.cursor = msgspec.structs.replace(scan.cursor, failure_count=failure_count)
-        page, position = yield from seek(context, scan.cursor)
-        context.state.queue.succeed(SCAN)
-        next_cursor = advance_cursor(context, position, page, scan.cursor)
-        is_end = makes_no_progress(scan.cursor, next_cursor) or ends_list(context, page, position)
-        listed = stretch.extend(
-            page.entries,
-            is_connected=stretch.lowest is not None and is_connected(page, scan.cursor, position),
-            is_end=is_end,
-            since=coverage.retention_floor,
-        )
-        new_count = context.new_count
-        yield from record_found(context, coverage, page, listed, caught_up_at=scan.caught_up_at)
-        yield from _record_dense_time(context, page, coverage.retention_floor)
-        if scan.target_count is not None:
-            scan.target_count -= context.new_count - new_count
-        scan.is_complete = is_end or is_below(page, lower) or (scan.target_count is not None and scan.target_count <= 0)
-        scan.cursor = next_cursor
-        if scan.is_complete:
-            return
 
 
 def _has_single_timestamp(page: FetchedPage) -> bool:
