@@ -18,6 +18,7 @@ from late_exporter.ingest.audit import (
     count_extra,
     count_missing,
 )
+from late_exporter.ingest.progress import AuditProgress
 from late_exporter.ingest.steps import FetchedPage, FetchPage, ReconcileScan
 from late_exporter.model import (
     Coverage,
@@ -71,10 +72,24 @@ class BackgroundAuditor:
         self._fetch_page = fetch_page
         self._read_accounting = read_accounting
         self._logger = logger
-        self._last_audit_at = last_audit_at
+        self.last_audit_at = last_audit_at
         self._run: _AuditRun | None = None
         self._is_scan_complete = False
-        self._ignored_scan: ReconcileScan | None = None
+        self._ignored_scan = 0
+
+    @property
+    def progress(self) -> AuditProgress | None:
+        """Progress of the audit in progress; None if there is none."""
+        run = self._run
+        if run is None:
+            return None
+        return AuditProgress(run.audit, isinstance(run.step, WaitForExporter), self._ignored_scan)
+
+    def resume(self, progress: AuditProgress) -> None:
+        """Continue an audit of an earlier run."""
+        steps = audit_list(progress.audit)
+        self._run = _AuditRun(progress.audit, steps, next(steps))
+        self._is_scan_complete, self._ignored_scan = not progress.is_waiting, progress.ignored_scan
 
     def switch_feed(self, feed: Feed) -> None:
         """Continue with the feed of another API generation; an audit in progress is cancelled."""
@@ -84,12 +99,12 @@ class BackgroundAuditor:
     def is_due(self, now: float, interval: float) -> bool:
         if interval <= 0 or not self._is_scan_complete:
             return False
-        return self._run is not None or now - self._last_audit_at >= interval
+        return self._run is not None or now - self.last_audit_at >= interval
 
     def report_scan(self, scan: ReconcileScan) -> None:
         """Accept a scan of the whole list that was completed and committed."""
         # A scan that was in progress when the suspects were found may already have passed some of them.
-        self._is_scan_complete = self._is_scan_complete or scan is not self._ignored_scan
+        self._is_scan_complete = self._is_scan_complete or scan.started_at != self._ignored_scan
 
     async def advance(
         self,
@@ -128,7 +143,7 @@ class BackgroundAuditor:
                 mismatches = check_counters(self._scope, self._feed, await self._read_accounting())
                 return self._finish(run.audit, mismatches, now)
             if isinstance(run.step, WaitForExporter):
-                self._is_scan_complete, self._ignored_scan = False, scan
+                self._is_scan_complete, self._ignored_scan = False, scan.started_at if scan else 0
                 break
         return ()
 
@@ -147,14 +162,14 @@ class BackgroundAuditor:
         except StopIteration:
             return None
         except (BadPayload, BadRequest) as exc:
-            self._last_audit_at = now
+            self.last_audit_at = now
             self._run = None
             self._logger.warning("audit cannot continue", error=str(exc))
             raise
 
     def _finish(self, audit: Audit, mismatches: Sequence[CounterMismatch], now: float) -> Sequence[Increment]:
         self._run = None
-        self._last_audit_at = now
+        self.last_audit_at = now
         missing, extra = count_missing(audit.differences, mismatches), count_extra(mismatches)
         self._log_result(audit.differences, mismatches, missing=missing, extra=extra)
         labels = (self._scope.workspace, self._scope.feed)
@@ -181,4 +196,6 @@ class BackgroundAuditor:
 def last_audit(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:
     """Return the Unix time in seconds at which the last audit of a feed was completed, 0 if never."""
     stored = series_values.get((LAST_AUDIT, (scope.workspace, scope.feed)))
-    return float(stored.value.value) if stored is not None and isinstance(stored.value, LatestValue) else 0.0
+    if stored is None or not isinstance(stored.value, LatestValue) or not stored.value.at:
+        return 0.0
+    return float(stored.value.value)

@@ -61,11 +61,13 @@ class PendingBatch(msgspec.Struct):
         entries: Entries, each with whether only a reconciliation scan found it.
         coverage: Coverage once they are committed; None leaves it.
         deleted_keys: Keys of pending logs that the API no longer has.
+        progress: Work that a later run continues, encoded; None leaves what is stored.
     """
 
     entries: list[tuple[LogEntry, bool]] = msgspec.field(default_factory=list)
     coverage: Coverage | None = None
     deleted_keys: list[str] = msgspec.field(default_factory=list)
+    progress: bytes | None = None
 
 
 class FeedRecorder:
@@ -102,6 +104,11 @@ class FeedRecorder:
     def coverage(self) -> Coverage | None:
         """Coverage last committed; None before the first sync."""
         return self._state.coverage
+
+    @property
+    def progress(self) -> bytes:
+        """Work that this run continues, encoded; empty if there is none."""
+        return self._state.progress
 
     @property
     def state_generation(self) -> str | None:
@@ -217,6 +224,7 @@ class FeedRecorder:
             coverage=coverage,
             deleted_keys=pending.deleted_keys,
             prune_before=prune_before,
+            progress=pending.progress,
         )
 
     def _increments(self, entry: LogEntry, now: int, *, by_reconciliation: bool) -> Iterator[Increment]:
@@ -243,6 +251,7 @@ class FeedRecorder:
             coverage=coverage or self.coverage,
             pending_logs=self.pending_logs if result.pending_logs is None else result.pending_logs,
             log_count=result.log_count,
+            is_restored=self._state.is_restored and not (coverage is not None and coverage.is_caught_up),
         )
         self.recorded_count += len(result.observations)
         self._label_limiter.restore(result.series_values)
@@ -250,7 +259,7 @@ class FeedRecorder:
         self._update_gauges()
 
     def _update_gauges(self) -> None:
-        if self.complete_since is None:
+        if self.complete_since is None or self._state.is_restored:
             return
         self._publisher.show_feed(self.complete_since)
         if self.feed.counter == "late_publishing_logs_total":

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import GenerationMismatch, StoreError
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest.background_audit import AUDIT_GAUGES
+from late_exporter.ingest.background_audit import AUDIT_GAUGES, LAST_AUDIT
 from late_exporter.ingest.recorder import ENTRIES_REJECTED, RECONCILED_LOGS, FeedRecorder
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import IncCounter, Increment, ObserveHistogram, Scope, SetLatest
+from late_exporter.model import (
+    IncCounter,
+    Increment,
+    LatestValue,
+    ObserveHistogram,
+    Scope,
+    Series,
+    SeriesValue,
+    SetLatest,
+)
 from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.status import FeedHealth, PollHealth, Quota
 
@@ -54,6 +63,7 @@ class PollReporter:
         self._recent_failures: deque[PollHealth] = deque(maxlen=MAX_RECENT_FAILURES)
         self._health = FeedHealth(name=scope.feed, is_synced=recorder.is_synced)
         self._last_failure: tuple[object, ...] | None = None
+        self._has_baseline = False
         self.failure_count = 0
 
     @property
@@ -105,18 +115,34 @@ class PollReporter:
     def poll_increment(self, outcome: str) -> IncCounter:
         return IncCounter(POLLS, (*self._labels, outcome))
 
-    def outcome_increments(self, outcome: str, *, now: float, scan_started_at: int) -> list[Increment]:
+    def outcome_increments(
+        self, outcome: str, *, now: float, scan_started_at: int, has_audits: bool
+    ) -> list[Increment]:
         """Return the increments for the outcome of a poll at ``now``, in Unix seconds.
 
         ``scan_started_at`` is the API time in milliseconds at which a full reconciliation scan started that this poll
         completed; 0 if none.
         """
         increments: list[Increment] = [self.poll_increment(outcome)]
+        increments += self._verification_baseline(int(now * 1000), has_audits=has_audits)
         if outcome == "success":
             increments.append(SetLatest(LAST_SUCCESS, self._labels, at=int(now * 1000), value=now))
         if scan_started_at:
             increments.append(SetLatest(LAST_RECONCILE, self._labels, at=scan_started_at, value=scan_started_at / 1000))
         return increments
+
+    def _verification_baseline(self, now: int, *, has_audits: bool) -> list[Increment]:
+        """Return the times of the last scan and audit for a feed that has none: those of its first sync.
+
+        Without them, nothing would show that neither ever completes. As readings of time 0 they never replace others.
+        """
+        coverage = self._recorder.coverage
+        if self._has_baseline or coverage is None or not coverage.is_synced:
+            return []
+        self._has_baseline = True
+        synced_at = (coverage.published_at or now) / 1000
+        families = (LAST_RECONCILE, LAST_AUDIT) if has_audits else (LAST_RECONCILE,)
+        return [SetLatest(family, self._labels, at=0, value=synced_at) for family in families]
 
     def update_gauges(self, result: PollResult, seconds: float, *, quota: Quota | None) -> None:
         workspace = self._labels[:1]
@@ -169,3 +195,9 @@ class PollReporter:
             self._logger.info("first sync complete", **fields)
         else:
             self._logger.debug("poll finished", **fields)
+
+
+def last_scan(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:
+    """Return the start of the last completed scan of a feed, or its first sync, in Unix seconds; 0 if there is none."""
+    stored = series_values.get((LAST_RECONCILE, (scope.workspace, scope.feed)))
+    return float(stored.value.value) if stored is not None and isinstance(stored.value, LatestValue) else 0.0

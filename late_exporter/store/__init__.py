@@ -25,7 +25,7 @@ from late_exporter.model import (
     SeriesValue,
     StoredLog,
 )
-from late_exporter.store.lockfile import lock, require_database
+from late_exporter.store.lockfile import StateLock
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, StateSnapshot
 from late_exporter.store.sqlite import SqliteStore
 
@@ -113,10 +113,10 @@ def is_in_use(url: str) -> bool:
     if path is None:
         return False
     try:
-        lock(path).close()
+        with StateLock(path) as lock:
+            lock.remove_new_file()
     except StoreInUse:
         return True
-    require_database(path)
     return False
 
 

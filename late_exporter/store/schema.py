@@ -84,6 +84,12 @@ MIGRATIONS: tuple[str, ...] = (
     UPDATE OR IGNORE series SET family = 'late_exporter_webhooks_rejected_total'
         WHERE family = 'late_exporter_webhooks_refused_total'
     """,
+    # Work that later runs continue, and the number of the last commit, by which an older copy is noticed.
+    """
+    ALTER TABLE scope ADD COLUMN progress BLOB;
+    ALTER TABLE scope ADD COLUMN commits INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE scope ADD COLUMN restored INTEGER NOT NULL DEFAULT 0
+    """,
 )
 """The statements of each schema version; released ones never change."""
 

@@ -12,6 +12,7 @@ import msgspec
 
 from late_exporter.errors import StoreError
 from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value
+from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import (
     PENDING,
     Batch,
@@ -32,15 +33,28 @@ from late_exporter.model import (
     Value,
 )
 from late_exporter.store import queries, rekey
-from late_exporter.store.lockfile import create, file_identity, lock, require_database, wal_size
+from late_exporter.store.creation import create_database, create_schema
+from late_exporter.store.lockfile import StateLock, file_identity, wal_size
 from late_exporter.store.queries import MINUTE
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 
 EXPIRY_SLACK_MINUTES = 2
 """Minutes by which the API may delete a log before or after the end of its retention."""
 
-PRUNE_ROWS = 10_000
-"""Rows that one commit checks for logs to delete."""
+PRUNE_LOGS = 10_000
+"""Logs that one commit deletes at most."""
+
+WALK_ROWS = 200
+"""Further rows that one commit checks for expired logs."""
+
+REJECTED = "late_exporter_entries_rejected_total"
+
+OWN_COUNTERS = [
+    name
+    for name, family in CATALOGUE.items()
+    if name.startswith("late_exporter_") and family.kind != "gauge" and name != REJECTED
+]
+"""Counters that reading logs again does not restore, except rejected logs, which are part of the accounting."""
 
 
 class SqliteStore:
@@ -58,8 +72,8 @@ class SqliteStore:
         self._path = path
         self._name = str(path) if path else "the state in memory"
         self._scope_ids: dict[Scope, int] = {}
-        self._prune_cursors: dict[int, str] = {}
-        self._lock = lock(path) if path else None
+        self._walk_cursors: dict[int, str] = {}
+        self._lock = StateLock(path) if path else None
         try:
             self._open()
         except BaseException:
@@ -68,9 +82,8 @@ class SqliteStore:
             raise
 
     def _open(self) -> None:
-        if self._path:
-            require_database(self._path)
-            create(self._path)
+        if self._lock:
+            self._create_if_missing(self._lock)
         with queries.store_errors(self._name):
             self._connection = sqlite3.connect(
                 self._path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0
@@ -78,10 +91,35 @@ class SqliteStore:
         try:
             with queries.store_errors(self._name):
                 self._migrate()
+                self._commit_number = queries.last_commit(self._connection)
+                if self._lock and self._commit_number < self._lock.last_commit:
+                    self._mark_restored(self._lock.last_commit)
             self._identity = file_identity(self._path) if self._path else None
         except BaseException:
             self._connection.close()
             raise
+
+    def _create_if_missing(self, lock: StateLock) -> None:
+        if lock.path.exists() and lock.path.stat().st_size:
+            return
+        try:
+            create_database(lock.path, create_schema)
+        except BaseException:
+            lock.remove_new_file()
+            raise
+        lock.record_commit(0)
+        lock.lock_database()
+
+    def _mark_restored(self, last_commit: int) -> None:
+        """Mark every feed as restored from an older copy than the one that had the last commit.
+
+        The exporter's own counters begin at 0 again, which Prometheus takes for a restart: nothing can tell how far
+        they had come.
+        """
+        with self._transaction():
+            self._connection.execute("UPDATE scope SET restored = 1, commits = ?", (last_commit,))
+            self._connection.executemany("DELETE FROM series WHERE family = ?", [(name,) for name in OWN_COUNTERS])
+        self._commit_number = last_commit
 
     def _migrate(self) -> None:
         execute = self._connection.execute
@@ -161,7 +199,7 @@ class SqliteStore:
                 self._connection.execute(
                     "UPDATE scope SET coverage = ? WHERE id = ?", (msgspec.json.encode(coverage), scope_id)
                 )
-            self._prune_cursors.pop(scope_id, None)
+            self._walk_cursors.pop(scope_id, None)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         with queries.store_errors(self._name):
@@ -192,6 +230,9 @@ class SqliteStore:
                 # Read before COMMIT: a failure after it would have the batch committed twice.
                 (log_count,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (scope_id,)).fetchone()
                 pending_logs = queries.pending_logs(self._connection, scope_id) if pending_changed else None
+            self._commit_number += 1
+            if self._lock:
+                self._lock.record_commit(self._commit_number)
             return CommitResult(
                 observations=new, series_values=series_values, pending_logs=pending_logs, log_count=log_count
             )
@@ -219,7 +260,10 @@ class SqliteStore:
             new.append(observation)
         self._connection.executemany(
             "INSERT INTO observation VALUES (?, ?, ?, ?, ?, ?)",
-            [(scope_id, o.entry.key, o.entry.status, o.entry.created, *rekey.match_columns(o.entry)) for o in new],
+            # In the order of the table: a list is read from new to old, which would split every page of the B-tree.
+            sorted(
+                (scope_id, o.entry.key, o.entry.status, o.entry.created, *rekey.match_columns(o.entry)) for o in new
+            ),
         )
         return new, first
 
@@ -257,10 +301,19 @@ class SqliteStore:
             [(scope_id, minute, log_count) for minute, log_count in minutes.items()],
         )
         coverage = msgspec.json.encode(batch.coverage) if batch.coverage else None
+        is_caught_up = batch.coverage is not None and batch.coverage.is_caught_up
         self._connection.execute(
-            "UPDATE scope SET logs = logs + ?, observations = observations + ?, coverage = coalesce(?, coverage)"
-            " WHERE id = ?",
-            (len(first), observation_count, coverage, scope_id),
+            "UPDATE scope SET logs = logs + ?, observations = observations + ?, coverage = coalesce(?, coverage),"
+            " progress = coalesce(?, progress), commits = ?, restored = restored AND NOT ? WHERE id = ?",
+            (
+                len(first),
+                observation_count,
+                coverage,
+                batch.progress,
+                self._commit_number + 1,
+                is_caught_up,
+                scope_id,
+            ),
         )
 
     def _update_pending(self, scope_id: int, new: Sequence[Observation], deleted_keys: Sequence[str]) -> bool:
@@ -283,23 +336,35 @@ class SqliteStore:
         return self._connection.total_changes > before
 
     def _prune(self, scope_id: int, prune_before: int) -> bool:
-        """Delete the expired logs among the next PRUNE_ROWS rows; return whether one of them was pending."""
+        """Delete expired logs, those with the smallest keys first; return whether one of them was pending.
+
+        Keys begin with a time, so the oldest logs have the smallest keys, and the cost depends only on what expires. A
+        key may disagree with the time of its log; such logs are found by a walk over the table, some rows per commit.
+        """
         minute = prune_before // MINUTE
-        execute = self._connection.execute
-        (expired,) = execute(
-            "SELECT count(*) FROM logs_per_minute WHERE scope = ? AND minute < ?", (scope_id, minute)
+        (expired,) = self._connection.execute(
+            "SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = ? AND minute < ?", (scope_id, minute)
         ).fetchone()
         if not expired:
             return False
-        rows = execute(
+        limit = min(expired, PRUNE_LOGS)
+        minutes, last_key = self._expired_logs(scope_id, "", limit + WALK_ROWS, minute)
+        if last_key and len(minutes) < limit:
+            after = max(last_key, self._walk_cursors.get(scope_id, ""))
+            walked, self._walk_cursors[scope_id] = self._expired_logs(
+                scope_id, after, limit - len(minutes) + WALK_ROWS, minute
+            )
+            minutes |= walked
+        return bool(minutes) and self._delete_logs(scope_id, minutes)
+
+    def _expired_logs(self, scope_id: int, after: str, row_count: int, minute: int) -> tuple[dict[str, int], str]:
+        """Return the minutes of the expired logs among some rows after a key, and the last key; empty at the end."""
+        rows = self._connection.execute(
             "SELECT key, created FROM observation WHERE scope = ? AND key > ? ORDER BY key LIMIT ?",
-            (scope_id, self._prune_cursors.get(scope_id, ""), PRUNE_ROWS),
+            (scope_id, after, row_count),
         ).fetchall()
-        self._prune_cursors[scope_id] = rows[-1][0] if len(rows) == PRUNE_ROWS else ""
-        return self._delete_logs(
-            scope_id,
-            {key: created // MINUTE for key, created in rows if created is not None and created < minute * MINUTE},
-        )
+        minutes = {key: created // MINUTE for key, created in rows if created is not None and created < minute * MINUTE}
+        return minutes, rows[-1][0] if len(rows) == row_count else ""
 
     def _delete_logs(self, scope_id: int, minutes: Mapping[str, int]) -> bool:
         """Delete logs, with their minutes by key; return whether one of them was pending."""
