@@ -14,7 +14,7 @@ from late_exporter.ingest.background_audit import BackgroundAuditor, last_audit
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder, StoreThread
-from late_exporter.ingest.reporter import PollReporter, last_scan
+from late_exporter.ingest.reporter import CHECK_TIMES, PollReporter, last_scan
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.ingest.status_publisher import StatusPublisher
@@ -192,7 +192,15 @@ class Pipeline:
         return Poller(
             sync,
             PollSchedule(self.poll_config, runtime, webhook_stats),
-            PollReporter(scope, recorder, registry=self.registry, logger=logger),
+            PollReporter(
+                scope,
+                recorder,
+                registry=self.registry,
+                logger=logger,
+                missing_times=[
+                    name for name in CHECK_TIMES if (name, (scope.workspace, scope.feed)) not in series_values
+                ],
+            ),
             client=client,
             runtime=runtime,
             webhook_stats=webhook_stats,

@@ -195,7 +195,7 @@ class BackgroundAuditor:
 
 def last_audit(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:
     """Return the Unix time in seconds at which the last audit of a feed was completed, 0 if never."""
-    stored = series_values.get((LAST_AUDIT, (scope.workspace, scope.feed)))
-    if stored is None or not isinstance(stored.value, LatestValue) or not stored.value.at:
-        return 0.0
-    return float(stored.value.value)
+    labels = (scope.workspace, scope.feed)
+    # Until an audit has completed, LAST_AUDIT is the time of the first sync, without the other results.
+    stored = series_values.get((LAST_AUDIT, labels)) if (AUDIT_GAUGES[0], labels) in series_values else None
+    return float(stored.value.value) if stored is not None and isinstance(stored.value, LatestValue) else 0.0

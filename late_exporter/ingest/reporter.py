@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -47,14 +47,29 @@ REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
 THROTTLED = "late_exporter_api_throttled_seconds_total"
 LAST_SUCCESS = "late_exporter_last_successful_poll_timestamp_seconds"
 LAST_RECONCILE = "late_exporter_reconcile_last_completed_timestamp_seconds"
+CHECK_TIMES = (LAST_RECONCILE, LAST_AUDIT)
+"""Times of the last checks, which are those of the first sync until a check has completed."""
+
 GENERATION = "late_exporter_api_generation_info"
 UNREAD_GENERATION = "late_exporter_api_generation_unread"
 
 
 class PollReporter:
-    """Metrics, health and log messages about the polls of one feed."""
+    """Metrics, health and log messages about the polls of one feed.
 
-    def __init__(self, scope: Scope, recorder: FeedRecorder, *, registry: SeriesRegistry, logger: Logger) -> None:
+    Args:
+        missing_times: Families of CHECK_TIMES that the state has no value of.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        recorder: FeedRecorder,
+        *,
+        registry: SeriesRegistry,
+        logger: Logger,
+        missing_times: Collection[str] = (),
+    ) -> None:
         self._labels = (scope.workspace, scope.feed)
         self._recorder = recorder
         self._registry = registry
@@ -63,7 +78,7 @@ class PollReporter:
         self._recent_failures: deque[PollHealth] = deque(maxlen=MAX_RECENT_FAILURES)
         self._health = FeedHealth(name=scope.feed, is_synced=recorder.is_synced)
         self._last_failure: tuple[object, ...] | None = None
-        self._has_baseline = False
+        self._missing_times = set(missing_times)
         self.failure_count = 0
 
     @property
@@ -124,24 +139,24 @@ class PollReporter:
         completed; 0 if none.
         """
         increments: list[Increment] = [self.poll_increment(outcome)]
-        increments += self._verification_baseline(int(now * 1000), has_audits=has_audits)
+        increments += self._initial_check_times(int(now * 1000), has_audits=has_audits)
         if outcome == "success":
             increments.append(SetLatest(LAST_SUCCESS, self._labels, at=int(now * 1000), value=now))
         if scan_started_at:
             increments.append(SetLatest(LAST_RECONCILE, self._labels, at=scan_started_at, value=scan_started_at / 1000))
         return increments
 
-    def _verification_baseline(self, now: int, *, has_audits: bool) -> list[Increment]:
-        """Return the times of the last scan and audit for a feed that has none: those of its first sync.
+    def _initial_check_times(self, now: int, *, has_audits: bool) -> list[Increment]:
+        """Return the time of the first sync as that of the last scan and audit, if there is none.
 
-        Without them, nothing would show that neither ever completes. As readings of time 0 they never replace others.
+        Otherwise nothing would show that neither ever completes.
         """
         coverage = self._recorder.coverage
-        if self._has_baseline or coverage is None or not coverage.is_synced:
+        if coverage is None or not coverage.is_synced:
             return []
-        self._has_baseline = True
+        families = self._missing_times - (set() if has_audits else {LAST_AUDIT})
+        self._missing_times -= families
         synced_at = (coverage.published_at or now) / 1000
-        families = (LAST_RECONCILE, LAST_AUDIT) if has_audits else (LAST_RECONCILE,)
         return [SetLatest(family, self._labels, at=0, value=synced_at) for family in families]
 
     def update_gauges(self, result: PollResult, seconds: float, *, quota: Quota | None) -> None:
