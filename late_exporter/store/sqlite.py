@@ -113,8 +113,8 @@ class SqliteStore:
     def _mark_restored(self, last_commit: int) -> None:
         """Mark every feed as restored from an older copy than the one that had the last commit.
 
-        The exporter's own counters begin at 0 again, which Prometheus takes for a restart: nothing can tell how far
-        they had come.
+        The exporter's own counters begin at 0 again, which Prometheus takes for a restart, because their last values
+        are unknown.
         """
         with self._transaction():
             self._connection.execute("UPDATE scope SET restored = 1, commits = ?", (last_commit,))
