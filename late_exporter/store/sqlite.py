@@ -12,7 +12,6 @@ import msgspec
 
 from late_exporter.errors import StoreError
 from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value
-from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import (
     PENDING,
     Batch,
@@ -35,26 +34,13 @@ from late_exporter.model import (
 from late_exporter.store import queries, rekey
 from late_exporter.store.creation import create_database, create_schema
 from late_exporter.store.lockfile import StateLock, file_identity, wal_size
+from late_exporter.store.pruning import expired_logs
 from late_exporter.store.queries import MINUTE
+from late_exporter.store.restored import mark_restored
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 
 EXPIRY_SLACK_MINUTES = 2
 """Minutes by which the API may delete a log before or after the end of its retention."""
-
-PRUNE_LOGS = 10_000
-"""Logs that one commit deletes at most."""
-
-WALK_ROWS = 200
-"""Further rows that one commit checks for expired logs."""
-
-REJECTED = "late_exporter_entries_rejected_total"
-
-OWN_COUNTERS = [
-    name
-    for name, family in CATALOGUE.items()
-    if name.startswith("late_exporter_") and family.kind != "gauge" and name != REJECTED
-]
-"""Counters that reading logs again does not restore, except rejected logs, which are part of the accounting."""
 
 
 class SqliteStore:
@@ -93,7 +79,9 @@ class SqliteStore:
                 self._migrate()
                 self._commit_number = queries.last_commit(self._connection)
                 if self._lock and self._commit_number < self._lock.last_commit:
-                    self._mark_restored(self._lock.last_commit)
+                    self._commit_number = self._lock.last_commit
+                    with self._transaction():
+                        mark_restored(self._connection, self._commit_number)
             self._identity = file_identity(self._path) if self._path else None
         except BaseException:
             self._connection.close()
@@ -109,17 +97,6 @@ class SqliteStore:
             raise
         lock.record_commit(0)
         lock.lock_database()
-
-    def _mark_restored(self, last_commit: int) -> None:
-        """Mark every feed as restored from an older copy than the one that had the last commit.
-
-        The exporter's own counters begin at 0 again, which Prometheus takes for a restart, because their last values
-        are unknown.
-        """
-        with self._transaction():
-            self._connection.execute("UPDATE scope SET restored = 1, commits = ?", (last_commit,))
-            self._connection.executemany("DELETE FROM series WHERE family = ?", [(name,) for name in OWN_COUNTERS])
-        self._commit_number = last_commit
 
     def _migrate(self) -> None:
         execute = self._connection.execute
@@ -226,7 +203,8 @@ class SqliteStore:
                 self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
                 pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
                 if batch.prune_before is not None:
-                    pending_changed |= self._prune(scope_id, batch.prune_before)
+                    minutes = expired_logs(self._connection, scope_id, batch.prune_before, self._walk_cursors)
+                    pending_changed |= bool(minutes) and self._delete_logs(scope_id, minutes)
                 # Read before COMMIT: a failure after it would have the batch committed twice.
                 (log_count,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (scope_id,)).fetchone()
                 pending_logs = queries.pending_logs(self._connection, scope_id) if pending_changed else None
@@ -334,37 +312,6 @@ class SqliteStore:
         )
         self._connection.executemany("DELETE FROM pending WHERE scope = ? AND key = ?", final)
         return self._connection.total_changes > before
-
-    def _prune(self, scope_id: int, prune_before: int) -> bool:
-        """Delete expired logs, those with the smallest keys first; return whether one of them was pending.
-
-        Keys begin with a time, so the oldest logs have the smallest keys, and the cost depends only on what expires. A
-        key may disagree with the time of its log; such logs are found by a walk over the table, some rows per commit.
-        """
-        minute = prune_before // MINUTE
-        (expired,) = self._connection.execute(
-            "SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = ? AND minute < ?", (scope_id, minute)
-        ).fetchone()
-        if not expired:
-            return False
-        limit = min(expired, PRUNE_LOGS)
-        minutes, last_key = self._expired_logs(scope_id, "", limit + WALK_ROWS, minute)
-        if last_key and len(minutes) < limit:
-            after = max(last_key, self._walk_cursors.get(scope_id, ""))
-            walked, self._walk_cursors[scope_id] = self._expired_logs(
-                scope_id, after, limit - len(minutes) + WALK_ROWS, minute
-            )
-            minutes |= walked
-        return bool(minutes) and self._delete_logs(scope_id, minutes)
-
-    def _expired_logs(self, scope_id: int, after: str, row_count: int, minute: int) -> tuple[dict[str, int], str]:
-        """Return the minutes of the expired logs among some rows after a key, and the last key; empty at the end."""
-        rows = self._connection.execute(
-            "SELECT key, created FROM observation WHERE scope = ? AND key > ? ORDER BY key LIMIT ?",
-            (scope_id, after, row_count),
-        ).fetchall()
-        minutes = {key: created // MINUTE for key, created in rows if created is not None and created < minute * MINUTE}
-        return minutes, rows[-1][0] if len(rows) == row_count else ""
 
     def _delete_logs(self, scope_id: int, minutes: Mapping[str, int]) -> bool:
         """Delete logs, with their minutes by key; return whether one of them was pending."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from late_exporter.model import Scope
+from late_exporter.simulator.log_list import LogRow
 from late_exporter.store import open_store
 from late_exporter.store.admin import backup
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
@@ -39,7 +40,11 @@ def test_counters_are_hidden_until_they_have_caught_up(tmp_path: Path, generatio
     late = FakeLateApi(world, generation=generation)
     path, copy = tmp_path / "state.db", tmp_path / "copy.db"
     with closing(ExporterHarness(late, path, generation=generation)) as exporter:
-        kinds = ({}, {"status": "failed", "statusCode": 500}, {"action": "retry", "platform": "tiktok"})
+        kinds: tuple[LogRow, ...] = (
+            {},
+            {"status": "failed", "statusCode": 500},
+            {"action": "retry", "platform": "tiktok"},
+        )
         world.publish(300, over=DAY, kinds=kinds)
         exporter.poll()
         backup(path, copy)
