@@ -199,6 +199,8 @@ def _recheck_page(state: Audit, unresolved: set[str], page: FetchedPage) -> bool
             continue
         unresolved.remove(entry.key)
         recorded_statuses = page.recorded_statuses(entry)
+        if entry.created is not None and entry.created < state.lower:
+            continue
         if _is_in_gap(state.coverage, entry):
             state.in_gap.add(entry.key)
         elif _persists(state.suspects[entry.key], entry, recorded_statuses):

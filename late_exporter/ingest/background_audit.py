@@ -72,10 +72,15 @@ class BackgroundAuditor:
         self._fetch_page = fetch_page
         self._read_accounting = read_accounting
         self._logger = logger
-        self.last_audit_at = last_audit_at
+        self._last_audit_at = last_audit_at
         self._run: _AuditRun | None = None
         self._is_scan_complete = False
         self._ignored_scan = 0
+
+    @property
+    def last_audit_at(self) -> float:
+        """Unix time in seconds at which the last audit was completed, 0 if never."""
+        return self._last_audit_at
 
     @property
     def progress(self) -> AuditProgress | None:
@@ -99,7 +104,7 @@ class BackgroundAuditor:
     def is_due(self, now: float, interval: float) -> bool:
         if interval <= 0 or not self._is_scan_complete:
             return False
-        return self._run is not None or now - self.last_audit_at >= interval
+        return self._run is not None or now - self._last_audit_at >= interval
 
     def report_scan(self, scan: ReconcileScan) -> None:
         """Accept a scan of the whole list that was completed and committed."""
@@ -136,6 +141,8 @@ class BackgroundAuditor:
         if isinstance(run.step, WaitForExporter):
             run.audit.coverage = coverage
             run.step = next(run.steps)
+        # Logs that expire during an audit are pruned, even if the API shows them for longer.
+        run.audit.coverage = msgspec.structs.replace(run.audit.coverage, retention_floor=coverage.retention_floor)
         for _ in range(page_budget):
             if isinstance(run.step, FetchPage):
                 run.step = await self._fetch_next(run, run.step, now)
@@ -162,14 +169,14 @@ class BackgroundAuditor:
         except StopIteration:
             return None
         except (BadPayload, BadRequest) as exc:
-            self.last_audit_at = now
+            self._last_audit_at = now
             self._run = None
             self._logger.warning("audit cannot continue", error=str(exc))
             raise
 
     def _finish(self, audit: Audit, mismatches: Sequence[CounterMismatch], now: float) -> Sequence[Increment]:
         self._run = None
-        self.last_audit_at = now
+        self._last_audit_at = now
         missing, extra = count_missing(audit.differences, mismatches), count_extra(mismatches)
         self._log_result(audit.differences, mismatches, missing=missing, extra=extra)
         labels = (self._scope.workspace, self._scope.feed)

@@ -88,7 +88,11 @@ class Poller:
         pending_count = len(self.recorder.pending_logs)
         while (result := await self.poll()).is_partial:
             pass
-        deadline = self._runtime.monotonic() + self._schedule.interval
+        interval = self._schedule.interval
+        deadline = self._runtime.monotonic() + interval
+        if result.error is None:
+            # Scans, which are due more often, must not take all the time from an audit in progress.
+            await self._sync.audit(interval, deadline=deadline - interval / 2)
         while result.error is None and self._runtime.monotonic() < deadline:
             is_settling = len(self.recorder.pending_logs) < pending_count  # Lookups are limited per poll.
             if not (is_settling or self._sync.has_unfinished_work):
@@ -96,7 +100,7 @@ class Poller:
             work_done, pending_count = self._sync.work_done, len(self.recorder.pending_logs)
             result = await self.poll(deadline=deadline)
             if result.error is None:
-                await self._sync.audit(self._schedule.interval, in_haste=True)
+                await self._sync.audit(interval, deadline=deadline)
             if work_done == self._sync.work_done:
                 break
         await self.examine_generation(result)

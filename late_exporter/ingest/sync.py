@@ -24,7 +24,7 @@ from late_exporter.ingest.steps import (
     ReconcileScan,
     Record,
 )
-from late_exporter.model import Increment
+from late_exporter.model import Coverage, Increment
 from late_exporter.protocols import Client
 
 COMMIT_SIZE = 1000
@@ -147,7 +147,7 @@ class FeedSync:
             is_partial = await self._run_reader(interval, request_allowance, deadline)
         except (ApiError, StoreError) as exc:
             error = exc.without_frames()
-        if self._batch.entries and not self.recorder.is_synced:
+        if (self._batch.entries or self._batch.coverage) and not self.recorder.is_synced:
             # The first sync commits its history before the poll's own counters, which belong to the present.
             error = await self.commit() or error
         if error is not None:
@@ -178,16 +178,25 @@ class FeedSync:
         if completed is not None and completed.started_at:
             self._auditor.report_scan(completed)
 
-    async def audit(self, interval: float, *, in_haste: bool = False) -> None:
-        """Audit some pages if an audit is due, more of them in haste; the rest follows after later polls."""
-        coverage = self.recorder.coverage
-        if coverage is None or not self._is_audit_due:
-            return
-        share = URGENT_SHARE if in_haste else AUDIT_SHARE
+    async def audit(self, interval: float, *, deadline: float | None = None) -> None:
+        """Audit some pages if an audit is due; the rest of an audit follows after later polls.
+
+        With a ``deadline``, a monotonic time, pages are audited until then.
+        """
+        page_budget = max(1, int(self._requests_per(interval) * AUDIT_SHARE)) if deadline is None else 1
+        while deadline is None or self._runtime.monotonic() < deadline:
+            work_done, coverage = self.work_done, self.recorder.coverage
+            if coverage is None or not self._is_audit_due:
+                break
+            await self._audit_pages(coverage, page_budget, interval)
+            if deadline is None or work_done == self.work_done:
+                break
+
+    async def _audit_pages(self, coverage: Coverage, page_budget: int, interval: float) -> None:
         increments = await self._auditor.advance(
             coverage,
             self._scans.unfinished or self._state.scan,
-            page_budget=max(1, int(self._requests_per(interval) * share)),
+            page_budget=page_budget,
             grace_period=grace_period(interval),
             max_skip=self._config.max_skip if self._fetcher.feed.supports_time_filter else None,
             now=self._runtime.clock(),

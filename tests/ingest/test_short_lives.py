@@ -17,7 +17,7 @@ from late_exporter.model import Batch, CommitResult, Coverage, LogEntry, Scope
 from late_exporter.store.sqlite import SqliteStore
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, unavailable
+from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
 from tests.support.steps import drive
 from tests.support.world import World
 
@@ -168,6 +168,24 @@ def test_an_audit_takes_several_runs(start: Start, generation: str, monkeypatch:
         assert runs < 30
     assert runs >= 3
     assert 1 == job.gauge(MISSING)
+
+
+def test_an_audit_that_takes_days(start: Start) -> None:
+    """Logs that are pruned while an audit goes on are no difference, although the API still shows them."""
+    job = start("late", latency=2.0, audit_interval=DAY)
+    job.api.quirks = ListQuirks(never_expires=True)
+    for _ in range(8):
+        job.world.publish(250, over=DAY)
+        job.world.clock.advance(DAY)
+    job.run()
+    job.run(every=MINUTE)
+    synced_at, runs = job.gauge(LAST_AUDIT), 0
+    while synced_at == job.gauge(LAST_AUDIT):
+        job.run(every=18 * HOUR, published=120)
+        runs += 1
+        assert runs < 20
+    assert runs >= 4
+    assert 0 == job.gauge(MISSING)
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
