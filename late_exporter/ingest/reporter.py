@@ -23,7 +23,7 @@ from late_exporter.model import (
     Scope,
     Series,
     SeriesValue,
-    SetLatest,
+    SetCurrent,
 )
 from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.status import FeedHealth, PollHealth, Quota
@@ -141,9 +141,9 @@ class PollReporter:
         increments: list[Increment] = [self.poll_increment(outcome)]
         increments += self._initial_check_times(int(now * 1000), has_audits=has_audits)
         if outcome == "success":
-            increments.append(SetLatest(LAST_SUCCESS, self._labels, at=int(now * 1000), value=now))
+            increments.append(SetCurrent(LAST_SUCCESS, self._labels, value=now))
         if scan_started_at:
-            increments.append(SetLatest(LAST_RECONCILE, self._labels, at=scan_started_at, value=scan_started_at / 1000))
+            increments.append(SetCurrent(LAST_RECONCILE, self._labels, value=scan_started_at / 1000))
         return increments
 
     def _initial_check_times(self, now: int, *, has_audits: bool) -> list[Increment]:
@@ -157,7 +157,11 @@ class PollReporter:
         families = self._missing_times - (set() if has_audits else {LAST_AUDIT})
         self._missing_times -= families
         synced_at = (coverage.published_at or now) / 1000
-        return [SetLatest(family, self._labels, at=0, value=synced_at) for family in families]
+        return [SetCurrent(family, self._labels, value=synced_at) for family in families]
+
+    def correct_times(self, now: float) -> Sequence[Increment]:
+        """Show no time of the workspace that is ahead of ``now``; return the increments to save."""
+        return self._registry.correct_times(self._labels[0], now)
 
     def update_gauges(self, result: PollResult, seconds: float, *, quota: Quota | None) -> None:
         workspace = self._labels[:1]
