@@ -42,11 +42,13 @@ class Progress(msgspec.Struct, omit_defaults=True):
 
     Args:
         generation: API generation of the list, as positions differ in another one.
+        missed_keys: Keys of pending logs that one pass has not found; those that a second one misses are gone.
     """
 
     generation: str
     scan: ReconcileScan | None = None
     pending_scan: PendingScan | None = None
+    missed_keys: frozenset[str] = frozenset()
     audit: AuditProgress | None = None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.errors import ApiError, BadRequest, LateError, StoreError
+from late_exporter.errors import REQUEST_FAILURES, ApiError, LateError, StoreError
 from late_exporter.ingest import reader
 from late_exporter.ingest.audit import grace_period
 from late_exporter.ingest.background_audit import BackgroundAuditor
@@ -17,12 +17,14 @@ from late_exporter.ingest.steps import (
     FetchedPage,
     FetchPage,
     FetchPost,
+    FetchTime,
     PendingScan,
     PollContext,
     ReaderState,
     ReaderStep,
     ReconcileScan,
     Record,
+    ReportFailure,
 )
 from late_exporter.model import Coverage, Increment
 from late_exporter.protocols import Client
@@ -72,7 +74,11 @@ class FeedSync:
         self._config = config
         self._runtime = runtime
         progress = decode_progress(recorder.progress, fetcher.feed.generation)
-        self._state = ReaderState(max_skip=config.max_skip, pending_scan=progress.pending_scan or PendingScan())
+        self._state = ReaderState(
+            max_skip=config.max_skip,
+            pending_scan=progress.pending_scan or PendingScan(),
+            missed_keys=progress.missed_keys,
+        )
         self._scans = ScanSchedule(runtime, last_scan_at=last_scan_at, unfinished=progress.scan)
         if progress.audit is not None:
             auditor.resume(progress.audit)
@@ -223,8 +229,8 @@ class FeedSync:
             while deadline is None or self._runtime.monotonic() < deadline or not _is_resumable(step):
                 try:
                     page = await self._execute(step, context)
-                except BadRequest as exc:
-                    step = steps.throw(exc)  # The reader may know another way to the page.
+                except REQUEST_FAILURES as exc:
+                    step = steps.throw(exc)  # The reader may go on without it, or know another way to the page.
                     continue
                 if self._is_interruptible(step) and self._runtime.monotonic() - start > max_seconds:
                     return True
@@ -233,15 +239,9 @@ class FeedSync:
             self._state.is_first_poll = False
         finally:
             steps.close()
-            self._report_scan_error()
             if self._state.scan is not None and self._state.scan.is_complete:
                 self._state.scan, self.completed_scan = None, self._state.scan
         return False
-
-    def _report_scan_error(self) -> None:
-        error, self._state.scan_error = self._state.scan_error, None
-        if error is not None:
-            self._fetcher.report_scan_error(error)
 
     def _start_scan_if_due(self) -> None:
         state = self._state
@@ -265,6 +265,7 @@ class FeedSync:
                 # A scan that has passed logs which could not be saved is worth nothing.
                 scan=scan if scan is not None and scan.started_at else None,
                 pending_scan=state.pending_scan if state.pending_scan.skip else None,
+                missed_keys=state.missed_keys,
                 audit=self._auditor.progress,
             )
         )
@@ -299,11 +300,16 @@ class FeedSync:
     async def _execute(self, step: ReaderStep, context: PollContext) -> FetchedPage | None:
         match step:
             case FetchPage():
-                page = await self._fetcher.fetch_page(step)
+                page = await self._fetcher.fetch_page(step, self._batch.statuses)
                 context.now = self._fetcher.now()
                 return page
             case FetchPost():
-                return await self._fetcher.fetch_post(step)
+                return await self._fetcher.fetch_post(step, self._batch.statuses)
+            case FetchTime():
+                return await self._fetcher.fetch_time(step, self._batch.statuses)
+            case ReportFailure():
+                self._fetcher.failure_reporter.report_failure(step.request, step.error)
+                return None
             case Record():
                 await self._record(step)
                 if not self._batch.entries:
@@ -312,7 +318,7 @@ class FeedSync:
 
     async def _record(self, step: Record) -> None:
         batch = self._batch
-        batch.entries += [(entry, step.by_reconciliation) for entry in step.entries]
+        batch.add(step.entries, by_reconciliation=step.by_reconciliation)
         batch.coverage = step.coverage or batch.coverage
         batch.deleted_keys += step.deleted_keys
         if len(batch.entries) >= COMMIT_SIZE:

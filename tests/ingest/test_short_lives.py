@@ -221,9 +221,11 @@ def test_work_that_fails_ends_the_run(start: Start) -> None:
     job.world.publish(1000, over=3 * DAY)
     job.run()
     job.exporter.restart(11 * MINUTE)
-    job.api.fail_request(6, unavailable)
+    for number in range(6, 20):
+        job.api.fail_request(number, unavailable)
     assert "unavailable" == drive(job.exporter.poller.catch_up()).outcome
     drive(job.exporter.poller.save_requests())
+    job.api.clear_events()
     job.exporter.restart(MINUTE)
     requests = len(job.api.requests)
     assert drive(job.exporter.poller.catch_up()).error is None
@@ -252,7 +254,8 @@ def test_progress_survives_the_state() -> None:
     progress = Progress(
         "late",
         ReconcileScan(started_at=7, cursor=PageCursor(page_keys=frozenset("ab"), created=3)),
-        PendingScan(98, {"a"}, frozenset("b")),
+        PendingScan(98, frozenset("ab"), {"a"}, frozenset("b")),
+        frozenset("b"),
         AuditProgress(
             Audit(
                 coverage=Coverage(retention_floor=1, complete_since=2),
@@ -270,4 +273,4 @@ def test_progress_survives_the_state() -> None:
     for odd in (b"", b"{}", b"[1", encoded.replace(b'"scan"', b'"scan":1,"x"')):
         assert Progress("late") == decode_progress(odd, "late")
     assert b"" == encode_progress(Progress("late"))
-    assert b"" == encode_progress(Progress("late", pending_scan=PendingScan(1, {"a" * MAX_BYTES})))
+    assert b"" == encode_progress(Progress("late", pending_scan=PendingScan(1, frozenset({"a" * MAX_BYTES}))))
