@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from late_exporter.api.body import read_body
+from late_exporter.api.body import MAX_LARGE_BODIES, read_body
 from late_exporter.api.failures import MAX_MESSAGE_LENGTH, parse_error, status_error
 from late_exporter.api.headers import parse_date, parse_quota, request_id, retry_delay
 from late_exporter.api.quota import RateLimiter
@@ -83,6 +83,9 @@ class LateClient:
         rate_limiter: Rate limiter of the key, shared by all clients that use it.
         timeout: Timeout of a whole request, in seconds.
         profile_id: Profile to which the workspace is limited, for the requests that support one.
+
+    Attributes:
+        large_bodies: Limits how many large responses are read at a time; the clients of a process should share it.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class LateClient:
         self._request_log: list[RequestRecord] = []
         self._reported_wait = 0.0
         self.quota: Quota | None = None
+        self.large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
 
     @property
     def rate_limit(self) -> int:
@@ -170,7 +174,12 @@ class LateClient:
     async def _fetch(self, path: str, params: Mapping[str, str | int], key: str) -> tuple[httpx.Response, bytes]:
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Accept-Encoding": "gzip"}
         async with self._http.stream("GET", f"{self._base_url}{path}", params=params, headers=headers) as response:
-            body = await read_body(response.aiter_raw(), response.headers, is_success=response.is_success)
+            body = await read_body(
+                response.aiter_raw(),
+                response.headers,
+                is_success=response.is_success,
+                large_bodies=self.large_bodies,
+            )
             return response, body
 
     def _check_response(self, response: httpx.Response, body: bytes, key: str, sent_at: float) -> ApiResponse | None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from late_exporter.errors import BadPayload
+from late_exporter.feeds.nesting import STRING, limit_depth
 from late_exporter.format import mask_addresses
 from late_exporter.masking import mask_keys
 from late_exporter.model import PAGE_SIZE, Deviation, LogEntry, LogPage
@@ -38,10 +39,10 @@ Tabs and newlines are not among them, as the exposition format escapes these, no
 
 CACHED_TEXTS = 4096
 
-MAX_CONTAINERS, MAX_SEPARATORS = 100_000, 500_000
+MAX_CONTAINERS, MAX_SEPARATORS = 100_000, 250_000
 """Limits of the objects and arrays, and of the values in a response, because each takes far more memory than text.
 
-A page of 100 logs has a few thousand of them; the braces and commas in texts count too.
+A page of 100 logs has a few thousand of them.
 """
 
 UNCHECKED_BYTES = 2**16
@@ -128,8 +129,8 @@ class LogListDecoder(Generic[RowT]):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             try:
                 return self._decode_leniently(body)
-            except RecursionError as exc:
-                raise BadPayload("the response is nested too deeply") from exc
+            except RecursionError:
+                return self._decode_leniently(limit_depth(body))
         entries = [self._to_entry(row) for row in response.logs[:PAGE_SIZE]]
         return self._page(entries, response.pagination or Pagination())
 
@@ -160,10 +161,7 @@ class LogListDecoder(Generic[RowT]):
 
 def raw_rows(body: bytes) -> Sequence[Any]:
     """Return the rows of a page that was parsed before, with all their fields, one per entry; raises BadPayload."""
-    try:
-        return _rows(_loads(body, _exact_integer))
-    except RecursionError as exc:
-        raise BadPayload("the response is nested too deeply") from exc
+    return _rows(_loads(limit_depth(body), _exact_integer))
 
 
 def _rows(response: Mapping[str, Any]) -> Sequence[Any]:
@@ -174,10 +172,27 @@ def _rows(response: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def _check_value_count(body: bytes) -> None:
-    if len(body) <= UNCHECKED_BYTES:
-        return
-    if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS or body.count(b",") > MAX_SEPARATORS:
+    if len(body) > UNCHECKED_BYTES and _has_too_many_values(body):
         raise BadPayload("the response has more values than a page of 100 logs")
+
+
+def _has_too_many_values(body: bytes) -> bool:
+    containers, separators = _count_values(body)
+    if body.count(b'"') - body.count(rb'\"') > 4 * (MAX_CONTAINERS + MAX_SEPARATORS):
+        return True  # Between two commas or braces there are at most a name and a text.
+    texts = STRING.finditer(body)
+    while containers > MAX_CONTAINERS or separators > MAX_SEPARATORS:
+        text = next(texts, None)
+        if text is None:
+            return True
+        # Users may write any number of braces and commas.
+        inner_containers, inner_separators = _count_values(text[0])
+        containers, separators = containers - inner_containers, separators - inner_separators
+    return False
+
+
+def _count_values(text: bytes) -> tuple[int, int]:
+    return text.count(b"{") + text.count(b"["), text.count(b",")
 
 
 def _loads(body: bytes, parse_int: Callable[[str], int | float]) -> Mapping[str, Any]:
