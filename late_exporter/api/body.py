@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from asyncio import Semaphore
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from late_exporter.errors import BadPayload
@@ -12,10 +11,10 @@ from late_exporter.errors import BadPayload
 MAX_BODY_BYTES = 8 * 1024**2
 """Size of a decompressed response; a page of 100 logs, each with 15 KB of texts, has 1.5 MB."""
 
-SMALL_BODY_BYTES = 512 * 1024
-"""Size up to which any number of responses are read at a time; hardly any page is larger."""
+SMALL_BODY_BYTES = 256 * 1024
+"""Size up to which any number of responses are read at a time; few pages are larger."""
 
-MAX_LARGE_BODIES = 4
+MAX_LARGE_BODIES = 3
 """Larger responses that are read at a time, however many workspaces and feeds there are; the others wait."""
 
 MAX_ERROR_BYTES = 16 * 1024
@@ -23,7 +22,11 @@ MAX_ERROR_BYTES = 16 * 1024
 
 
 async def read_body(
-    chunks: AsyncIterable[bytes], headers: Mapping[str, str], *, is_success: bool, large_bodies: Semaphore
+    chunks: AsyncIterable[bytes],
+    headers: Mapping[str, str],
+    *,
+    is_success: bool,
+    wait_for_memory: Callable[[], Awaitable[object]],
 ) -> bytes:
     """Return the decompressed body of a streamed response, of an error response only what can be read of its beginning.
 
@@ -31,7 +34,7 @@ async def read_body(
         chunks: The body as received.
         headers: Response headers, by names in any case.
         is_success: Whether the status is 2xx.
-        large_bodies: Limits how many responses beyond SMALL_BODY_BYTES are read at a time.
+        wait_for_memory: Called before more than SMALL_BODY_BYTES are read.
 
     Raises:
         BadPayload: The body is too large, compressed in an unsupported way, or continues after its end.
@@ -47,14 +50,18 @@ async def read_body(
     if _announced_size(headers) > MAX_BODY_BYTES:
         raise _too_large()
     reader = _BodyReader(chunks, encoding, bytearray())
-    await reader.read(SMALL_BODY_BYTES)
-    if len(reader.body) <= SMALL_BODY_BYTES:
-        return bytes(reader.body)
-    async with large_bodies:
-        await reader.read(MAX_BODY_BYTES)
-        if len(reader.body) > MAX_BODY_BYTES:
-            raise _too_large()
-        return bytes(reader.body)
+    try:
+        await reader.read(SMALL_BODY_BYTES)
+        if len(reader.body) > SMALL_BODY_BYTES:
+            await wait_for_memory()
+            await reader.read(MAX_BODY_BYTES)
+    except BaseException:
+        reader.body.clear()  # The frames of an error live on until it is handled.
+        raise
+    if len(reader.body) > MAX_BODY_BYTES:
+        reader.body.clear()
+        raise _too_large()
+    return bytes(reader.body)
 
 
 class _BodyReader:

@@ -7,6 +7,8 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -173,12 +175,14 @@ class LateClient:
 
     async def _fetch(self, path: str, params: Mapping[str, str | int], key: str) -> tuple[httpx.Response, bytes]:
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Accept-Encoding": "gzip"}
-        async with self._http.stream("GET", f"{self._base_url}{path}", params=params, headers=headers) as response:
+        request = self._http.stream("GET", f"{self._base_url}{path}", params=params, headers=headers)
+        # The memory is free once the body is decoded, which happens before another task can wake up.
+        async with AsyncExitStack() as memory, request as response:
             body = await read_body(
                 response.aiter_raw(),
                 response.headers,
                 is_success=response.is_success,
-                large_bodies=self.large_bodies,
+                wait_for_memory=partial(memory.enter_async_context, self.large_bodies),
             )
             return response, body
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from late_exporter.errors import BadPayload
-from late_exporter.feeds.nesting import STRING, limit_depth
+from late_exporter.feeds.limits import check_value_count, limit_depth
 from late_exporter.format import mask_addresses
 from late_exporter.masking import mask_keys
 from late_exporter.model import PAGE_SIZE, Deviation, LogEntry, LogPage
@@ -38,15 +38,6 @@ Tabs and newlines are not among them, as the exposition format escapes these, no
 """
 
 CACHED_TEXTS = 4096
-
-MAX_CONTAINERS, MAX_SEPARATORS = 100_000, 250_000
-"""Limits of the objects and arrays, and of the values in a response, because each takes far more memory than text.
-
-A page of 100 logs has a few thousand of them.
-"""
-
-UNCHECKED_BYTES = 2**16
-"""Size of responses that cannot contain enough values to matter."""
 
 CACHED_PAGES = 4
 MAX_CACHED_BYTES = 2**18
@@ -104,7 +95,7 @@ class LogListDecoder(Generic[RowT]):
         """
         page = self._page_cache.get(body)
         if page is None:
-            _check_value_count(body)
+            check_value_count(body)
             page = self._with_deviations(self._decode(body), body)
             if len(body) < MAX_CACHED_BYTES:
                 self._page_cache[body] = page
@@ -169,30 +160,6 @@ def _rows(response: Mapping[str, Any]) -> Sequence[Any]:
     if not isinstance(logs, list):
         raise BadPayload(f"the response has no list of logs: logs is {_json_kind(logs)}")
     return logs[:PAGE_SIZE]
-
-
-def _check_value_count(body: bytes) -> None:
-    if len(body) > UNCHECKED_BYTES and _has_too_many_values(body):
-        raise BadPayload("the response has more values than a page of 100 logs")
-
-
-def _has_too_many_values(body: bytes) -> bool:
-    containers, separators = _count_values(body)
-    if body.count(b'"') - body.count(rb'\"') > 4 * (MAX_CONTAINERS + MAX_SEPARATORS):
-        return True  # Between two commas or braces there are at most a name and a text.
-    texts = STRING.finditer(body)
-    while containers > MAX_CONTAINERS or separators > MAX_SEPARATORS:
-        text = next(texts, None)
-        if text is None:
-            return True
-        # Users may write any number of braces and commas.
-        inner_containers, inner_separators = _count_values(text[0])
-        containers, separators = containers - inner_containers, separators - inner_separators
-    return False
-
-
-def _count_values(text: bytes) -> tuple[int, int]:
-    return text.count(b"{") + text.count(b"["), text.count(b",")
 
 
 def _loads(body: bytes, parse_int: Callable[[str], int | float]) -> Mapping[str, Any]:

@@ -648,7 +648,7 @@ async def test_chunks_of_any_size(encoding: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 async def test_few_large_responses_are_read_at_a_time(encoding: str) -> None:
-    """Of any number of large responses, a few are read beyond 512 KiB; the next one goes on when one of them ends."""
+    """Of any number of large responses, a few are read beyond 256 KiB; the next one goes on when one of them ends."""
     body = random.Random(3).randbytes(1024 * 1024)
     content = gzip.compress(body) if encoding == "gzip" else body
     chunks = [content[start : start + 65_536] for start in range(0, len(content), 65_536)]

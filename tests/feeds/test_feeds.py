@@ -14,8 +14,6 @@ from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS, GENERATIONS, publishing
 from late_exporter.feeds.decoder import (
     LABEL_LENGTH,
-    MAX_CONTAINERS,
-    MAX_SEPARATORS,
     LogListDecoder,
     label_text,
     log_key,
@@ -23,6 +21,7 @@ from late_exporter.feeds.decoder import (
     raw_rows,
     to_micros,
 )
+from late_exporter.feeds.limits import MAX_CONTAINERS, MAX_SEPARATORS
 from late_exporter.feeds.publishing import PublishingRow, failure_category
 from late_exporter.feeds.vocabulary import FAILURE_CATEGORIES
 from late_exporter.metrics.catalogue import CATALOGUE
