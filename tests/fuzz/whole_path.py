@@ -161,11 +161,11 @@ class WholePath:
 
     def scrape(self) -> Samples:
         """Publish the metrics; return the samples."""
-        for _ in range(2):
-            self._pipeline.exposition.publish()
-            body = self._pipeline.exposition.get_body(None, None)
-            self._pipeline.exposition.mark_served(body.version)
-        text = body.body.decode()
+        exposition = self._pipeline.exposition
+        exposition.publish()
+        exposition.mark_served(exposition.get_body(None, None).version)  # New series leave their initial 0.
+        exposition.publish()
+        text = exposition.get_body(None, None).body.decode()
         assert KEY not in text
         samples = {}
         for family in text_string_to_metric_families(text):
@@ -178,7 +178,8 @@ class WholePath:
 
     def scrape_openmetrics(self) -> None:
         """Read the metrics in the other format, whose parser is stricter."""
-        assert list(parse_openmetrics(self._pipeline.exposition.get_body(OPENMETRICS, None).body.decode()))
+        text = self._pipeline.exposition.get_body(OPENMETRICS, None).body.decode()
+        assert list(parse_openmetrics(text))  # type: ignore[no-untyped-call]
 
     async def run_commands(self) -> None:
         """Run logs, post and check; their errors are messages for users, and their output is text without controls."""
