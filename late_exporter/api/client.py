@@ -7,8 +7,8 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
-from functools import partial
+from contextlib import AsyncExitStack, aclosing
+from functools import lru_cache, partial
 from pathlib import Path
 
 import httpx
@@ -21,6 +21,9 @@ from late_exporter.api.quota import RateLimiter
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
+
+CACHED_REQUESTS = 8
+"""Requests that are kept to be sent again; a poll of a feed at rest sends the same one each time."""
 
 
 class ApiKey:
@@ -110,6 +113,7 @@ class LateClient:
         self.profile_id = profile_id
         self._clock = clock
         self._monotonic = monotonic
+        self._build_request = lru_cache(CACHED_REQUESTS)(self._new_request)
         self._request_log: list[RequestRecord] = []
         self._reported_wait = 0.0
         self.quota: Quota | None = None
@@ -174,10 +178,9 @@ class LateClient:
             self._request_log.append(RequestRecord(path_template, code, self._monotonic() - start))
 
     async def _fetch(self, path: str, params: Mapping[str, str | int], key: str) -> tuple[httpx.Response, bytes]:
-        headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Accept-Encoding": "gzip"}
-        request = self._http.stream("GET", f"{self._base_url}{path}", params=params, headers=headers)
+        response = await self._http.send(self._build_request(path, tuple(params.items()), key), stream=True)
         # The memory is free once the body is decoded, which happens before another task can wake up.
-        async with AsyncExitStack() as memory, request as response:
+        async with AsyncExitStack() as memory, aclosing(response):
             body = await read_body(
                 response.aiter_raw(),
                 response.headers,
@@ -185,6 +188,10 @@ class LateClient:
                 wait_for_memory=partial(memory.enter_async_context, self.large_bodies),
             )
             return response, body
+
+    def _new_request(self, path: str, params: tuple[tuple[str, str | int], ...], key: str) -> httpx.Request:
+        headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Accept-Encoding": "gzip"}
+        return self._http.build_request("GET", f"{self._base_url}{path}", params=dict(params), headers=headers)
 
     def _check_response(self, response: httpx.Response, body: bytes, key: str, sent_at: float) -> ApiResponse | None:
         date = parse_date(response.headers.get("Date"))

@@ -114,9 +114,8 @@ async def skip_counted(
     """
     if recognition.newest_listed > now + MAX_CLOCK_SKEW:
         raise GenerationMismatch(
-            f"{recognition.describe(feed)}, and it has logs in the future, so --api.switch newer-only cannot tell "
-            "which logs are newer than the last counted one, and nothing is counted: use --api.generation late while "
-            "the API has its lists"
+            f"{recognition.describe(feed)}, and it has logs in the future, so --api.switch newer-only has no time from "
+            "which on to count, and nothing is counted: use --api.generation late while the API has its lists"
         )
     newest_logs = await load_logs(until=now + MAX_CLOCK_SKEW, limit=1)
     return msgspec.structs.replace(
