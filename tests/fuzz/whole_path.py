@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any
 
 import httpx
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families
 
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
@@ -38,6 +37,7 @@ from late_exporter.store import open_store
 from tests.support.clock import VirtualClock
 from tests.support.late_api import zernio_row
 from tests.support.loggers import NullLogger
+from tests.support.samples import Samples
 from tests.support.world import World
 
 KEY = "sk_" + "0123456789abcdef" * 4
@@ -46,9 +46,6 @@ GOOD_PLATFORM = "tiktok"
 """Platform of the neighbours, by which they are found in the metrics."""
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-
-Samples: TypeAlias = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
-"""Values by name and sorted labels."""
 
 
 def encode(value: object) -> str:
@@ -167,19 +164,15 @@ class WholePath:
         exposition.publish()
         text = exposition.get_body(None, None).body.decode()
         assert KEY not in text
-        samples = {}
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                samples[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
-                for value in sample.labels.values():
-                    assert len(value) <= 200
-                    assert not UNSAFE_CHARACTERS.search(value)
-        return samples
+        return Samples.parse(text)
 
-    def scrape_openmetrics(self) -> None:
-        """Read the metrics in the other format, whose parser is stricter."""
+    def check_metrics(self) -> None:
+        """Read the metrics in the format with the stricter parser; their labels are short and without controls."""
         text = self._pipeline.exposition.get_body(OPENMETRICS, None).body.decode()
-        assert list(parse_openmetrics(text))  # type: ignore[no-untyped-call]
+        families = list(parse_openmetrics(text))  # type: ignore[no-untyped-call]
+        values = {value for family in families for sample in family.samples for value in sample.labels.values()}
+        assert max(map(len, values)) <= 200
+        assert [] == [value for value in values if UNSAFE_CHARACTERS.search(value)]
 
     async def run_commands(self) -> None:
         """Run logs, post and check; their errors are messages for users, and their output is text without controls."""
@@ -232,9 +225,7 @@ def is_json(body: bytes) -> bool:
 def counted_neighbours(samples: Samples, feed: str) -> float:
     """Return how many of the good rows are in the metrics."""
     family = "late_connection_events_total" if feed == "connections" else "late_publishing_logs_total"
-    return sum(
-        value for (name, labels), value in samples.items() if name == family and ("platform", GOOD_PLATFORM) in labels
-    )
+    return samples.sum(family, platform=GOOD_PLATFORM)
 
 
 def follow(rows: Rows, page: bytes, *, has_good_rows: bool = True) -> None:
@@ -256,7 +247,7 @@ def follow(rows: Rows, page: bytes, *, has_good_rows: bool = True) -> None:
             outcome = await path.poll()
             await path.refresh_status()
             samples = path.scrape()
-            path.scrape_openmetrics()
+            path.check_metrics()
             if has_good_rows and page.startswith(b'{"logs":[') and is_json(page):
                 assert "success" == outcome
                 assert len(rows.good) == counted_neighbours(samples, rows.feed)
