@@ -175,12 +175,14 @@ class Gap(msgspec.Struct, frozen=True, rename={"last_complete_at": "since"}):
         lower: Creation time down to which the range is unread; older logs have been read.
         depth: Last known index of ``upper`` in the list; a hint for seeking.
         last_complete_at: Time of the last read without a gap. Logs that left the retention since then are lost.
+        failure_count: Number of attempts to read the next page of the range that failed.
     """
 
     upper: ListPosition
     lower: int
     depth: int
     last_complete_at: int
+    failure_count: int = 0
 
 
 _COVERAGE_KEYS = {
@@ -260,6 +262,12 @@ class SetLatest(Increment, frozen=True, kw_only=True, gc=False):
     value: float | str
 
 
+class SetCurrent(Increment, frozen=True, kw_only=True, gc=False):
+    """Set a gauge of the exporter itself, whatever it has been: the last one applied wins, and no clock is compared."""
+
+    value: float
+
+
 class AttemptOutcome(Increment, frozen=True, kw_only=True, gc=False):
     """Record a failed or successful publishing attempt of an account."""
 
@@ -276,7 +284,7 @@ class Histogram(msgspec.Struct, frozen=True, tag="histogram", gc=False):
 
 
 class LatestValue(msgspec.Struct, frozen=True, tag="reading", gc=False):
-    """A gauge value and the time of the log that set it."""
+    """A gauge value and the time of the log that set it; the time is 0 for gauges of the exporter itself."""
 
     at: int
     value: float | str
@@ -306,10 +314,16 @@ Value: TypeAlias = int | float | Histogram | LatestValue | FailureStreak
 
 
 class SeriesValue(msgspec.Struct, frozen=True, gc=False):
-    """Value of a series, and its creation time in Unix seconds."""
+    """Value of a series, and its creation time in Unix seconds.
+
+    Args:
+        is_served: Whether the state has the mark that its initial zero was served; a series of history has no such zero
+            and is always marked.
+    """
 
     value: Value
     created: float
+    is_served: bool = True
 
 
 class FeedAccounting(msgspec.Struct, frozen=True, kw_only=True):
@@ -366,6 +380,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         committed_at: Creation time of new series, in Unix seconds.
         observations: Counted if the store inserts them, ignored if it has them.
         increments: Increments that are always applied.
+        zero_series: Series that start at zero if the batch creates them.
         coverage: New coverage of the feed; None keeps the current one.
         deleted_keys: Keys of pending logs that the API no longer has.
         prune_before: Logs created before this time may be deleted; the coverage's retention floor keeps them from being
@@ -375,6 +390,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     committed_at: float
     observations: Sequence[Observation] = ()
     increments: Sequence[Increment] = ()
+    zero_series: frozenset[Series] = frozenset()
     coverage: Coverage | None = None
     deleted_keys: Sequence[str] = ()
     prune_before: int | None = None
@@ -402,12 +418,14 @@ class KnownLogs(msgspec.Struct, frozen=True):
         stored_count: Number of stored logs that the API may still return.
         expiring_count: Number of them so close to the end of the retention that the API may have deleted them.
         pending_logs: Pending logs of the feed by key; None if the lookup did not change their keys.
+        entries: Logs of the page with their final keys; None if they have them already.
     """
 
     statuses: Mapping[str, frozenset[str]]
     stored_count: int = 0
     expiring_count: int = 0
     pending_logs: Mapping[str, PendingLog] | None = None
+    entries: tuple[LogEntry, ...] | None = None
 
 
 class FeedState(msgspec.Struct, frozen=True):
@@ -436,6 +454,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
         has_pending: Whether logs can be pending and change their status.
         supports_time_filter: Whether the list can be filtered by creation time.
         counter_labels: Labels that select the feed's series among those of ``counter``.
+        number_entries: Number identical logs again if their pages are joined; None if all logs have ids.
     """
 
     name: str
@@ -452,3 +471,4 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     has_pending: bool = False
     supports_time_filter: bool = False
     counter_labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+    number_entries: Callable[[Sequence[LogEntry]], Sequence[LogEntry]] | None = None

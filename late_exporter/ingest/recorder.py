@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Set as AbstractSet
+from itertools import chain
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -27,10 +30,16 @@ from late_exporter.model import (
     ObserveHistogram,
     PendingLog,
     Scope,
+    Series,
     StoredLog,
 )
 from late_exporter.protocols import Offload
 from late_exporter.store import Store
+
+UncommittedLogs: TypeAlias = Mapping[str, AbstractSet[str]]
+"""Statuses by key of logs that were read but are not committed yet."""
+
+EMPTY: UncommittedLogs = MappingProxyType({})
 
 RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
@@ -61,11 +70,18 @@ class PendingBatch(msgspec.Struct):
         entries: Entries, each with whether only a reconciliation scan found it.
         coverage: Coverage once they are committed; None leaves it.
         deleted_keys: Keys of pending logs that the API no longer has.
+        statuses: Statuses of the entries by key.
     """
 
     entries: list[tuple[LogEntry, bool]] = msgspec.field(default_factory=list)
     coverage: Coverage | None = None
     deleted_keys: list[str] = msgspec.field(default_factory=list)
+    statuses: dict[str, set[str]] = msgspec.field(default_factory=dict)
+
+    def add(self, entries: Sequence[LogEntry], *, by_reconciliation: bool) -> None:
+        for entry in entries:
+            self.entries.append((entry, by_reconciliation))
+            self.statuses.setdefault(entry.key, set()).add(entry.status)
 
 
 class FeedRecorder:
@@ -133,13 +149,18 @@ class FeedRecorder:
             return None
         return max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)])
 
-    async def lookup(self, entries: Sequence[LogEntry], *, since: int) -> KnownLogs:
+    async def lookup(
+        self, entries: Sequence[LogEntry], *, since: int, uncommitted: UncommittedLogs = EMPTY
+    ) -> KnownLogs:
         """Return the known logs of a page; raise StoreError if the lookup fails.
 
-        ``since`` is the time in milliseconds from which on the API may still have logs.
+        Args:
+            entries: Logs of the page.
+            since: Time in milliseconds from which on the API may still have logs.
+            uncommitted: Statuses by key of logs that were read but are not committed yet.
         """
         known_logs: KnownLogs = await self._offload(
-            self._store.lookup, self._scope, entries, feed=self.feed, since=since
+            self._store.lookup, self._scope, entries, feed=self.feed, since=since, uncommitted=uncommitted
         )
         if known_logs.pending_logs is not None:
             self._state = msgspec.structs.replace(self._state, pending_logs=known_logs.pending_logs)
@@ -187,6 +208,10 @@ class FeedRecorder:
         if size is not None:
             self._publisher.set_state_size(*size)
 
+    def count(self, family: str, amount: int, *labels: str) -> None:
+        """Increment one of the exporter's own counters of the feed with the next commit."""
+        self.defer([IncCounter(family, (self._scope.workspace, self._scope.feed, *labels), amount=amount)])
+
     def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
         """Save increments with the next commit, which publishes them; provisional ones are published at once."""
         self.backlog += [*increments, *provisional]
@@ -210,14 +235,17 @@ class FeedRecorder:
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
         is_history = not self.is_synced and bool(pending.entries)
         self._label_limiter.start_batch()
+        observations = [
+            Observation(entry, tuple(self._increments(entry, now, by_reconciliation=by_reconciliation)))
+            for entry, by_reconciliation in pending.entries
+            if entry.created is None or entry.created >= retention_floor
+        ]
+        all_increments = chain(increments, *(observation.increments for observation in observations))
         return Batch(
             committed_at=(pending.coverage.complete_since / 1000 if is_history and pending.coverage else self._clock()),
-            observations=[
-                Observation(entry, tuple(self._increments(entry, now, by_reconciliation=by_reconciliation)))
-                for entry, by_reconciliation in pending.entries
-                if entry.created is None or entry.created >= retention_floor
-            ],
+            observations=observations,
             increments=increments,
+            zero_series=self._publisher.zero_series(all_increments),
             coverage=coverage,
             deleted_keys=pending.deleted_keys,
             prune_before=prune_before,
@@ -277,6 +305,9 @@ class _FeedPublisher:
         if is_live:
             for observation in result.observations:
                 self._add_exemplars(observation)
+
+    def zero_series(self, increments: Iterable[Increment]) -> frozenset[Series]:
+        return self._registry.zero_series(increments)
 
     def add_unsaved(self, increments: Sequence[IncCounter]) -> None:
         self._registry.add_unsaved(increments)

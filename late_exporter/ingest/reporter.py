@@ -11,11 +11,13 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import GenerationMismatch, StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.background_audit import AUDIT_GAUGES
+from late_exporter.ingest.failures import FAILED_REQUESTS, UNREADABLE_ROWS
 from late_exporter.ingest.recorder import ENTRIES_REJECTED, RECONCILED_LOGS, FeedRecorder
 from late_exporter.ingest.schedule import PollResult
+from late_exporter.ingest.turns import REQUEST_KINDS
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import IncCounter, Increment, ObserveHistogram, Scope, SetLatest
+from late_exporter.model import IncCounter, Increment, ObserveHistogram, Scope, SetCurrent
 from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.status import FeedHealth, PollHealth, Quota
 
@@ -80,6 +82,8 @@ class PollReporter:
         return [
             *(IncCounter(POLLS, (*self._labels, outcome), amount=0) for outcome in POLL_OUTCOMES),
             *(IncCounter(ENTRIES_REJECTED, (*self._labels, reason), amount=0) for reason in ("no_id", "not_an_object")),
+            *(IncCounter(FAILED_REQUESTS, (*self._labels, request), amount=0) for request in REQUEST_KINDS),
+            IncCounter(UNREADABLE_ROWS, self._labels, amount=0),
             IncCounter(RECONCILED_LOGS, self._labels, amount=0),
             IncCounter(THROTTLED, self._labels[:1], amount=0),
         ]
@@ -113,10 +117,14 @@ class PollReporter:
         """
         increments: list[Increment] = [self.poll_increment(outcome)]
         if outcome == "success":
-            increments.append(SetLatest(LAST_SUCCESS, self._labels, at=int(now * 1000), value=now))
+            increments.append(SetCurrent(LAST_SUCCESS, self._labels, value=now))
         if scan_started_at:
-            increments.append(SetLatest(LAST_RECONCILE, self._labels, at=scan_started_at, value=scan_started_at / 1000))
+            increments.append(SetCurrent(LAST_RECONCILE, self._labels, value=scan_started_at / 1000))
         return increments
+
+    def correct_times(self, now: float) -> Sequence[Increment]:
+        """Show no time of the workspace that is ahead of ``now``; return the increments to save."""
+        return self._registry.correct_times(self._labels[0], now)
 
     def update_gauges(self, result: PollResult, seconds: float, *, quota: Quota | None) -> None:
         workspace = self._labels[:1]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value
 from late_exporter.model import (
     PENDING,
     Batch,
@@ -22,16 +23,14 @@ from late_exporter.model import (
     FeedState,
     Increment,
     KnownLogs,
-    Labels,
     LogEntry,
     Observation,
     Scope,
     Series,
     SeriesValue,
     StoredLog,
-    Value,
 )
-from late_exporter.store import queries, rekey
+from late_exporter.store import queries, rekey, series_rows
 from late_exporter.store.lockfile import create, file_identity, lock, require_database, wal_size
 from late_exporter.store.queries import MINUTE
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
@@ -41,6 +40,8 @@ EXPIRY_SLACK_MINUTES = 2
 
 PRUNE_ROWS = 10_000
 """Rows that one commit checks for logs to delete."""
+
+NOTHING: Mapping[str, AbstractSet[str]] = MappingProxyType({})
 
 
 class SqliteStore:
@@ -113,7 +114,7 @@ class SqliteStore:
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
         with queries.store_errors(self._name):
-            return queries.series_values(self._connection)
+            return series_rows.load_all(self._connection)
 
     def feed_state(self, scope: Scope) -> FeedState:
         with queries.store_errors(self._name):
@@ -127,26 +128,32 @@ class SqliteStore:
             self._scope_ids[scope] = row[0]
         return self._scope_ids[scope]
 
-    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
+    def lookup(
+        self,
+        scope: Scope,
+        entries: Sequence[LogEntry],
+        *,
+        feed: Feed,
+        since: int,
+        uncommitted: Mapping[str, AbstractSet[str]] = NOTHING,
+    ) -> KnownLogs:
         with queries.store_errors(self._name):
-            scope_id, keys = self._scope_id(scope), [entry.key for entry in entries]
-            statuses, pending_logs = queries.stored_statuses(self._connection, scope_id, keys), None
-            if self._rekey(scope_id, entries, statuses, feed):
-                statuses = queries.stored_statuses(self._connection, scope_id, keys)
+            scope_id, pending_logs = self._scope_id(scope), None
+            page = rekey.identify(self._connection, scope_id, entries, uncommitted)
+            if self._rekey(scope_id, page, feed):
+                page = rekey.identify(self._connection, scope_id, entries, uncommitted)
                 pending_logs = queries.pending_logs(self._connection, scope_id)
             stored_count, expiring_count = self._log_counts(scope_id, since)
-            return KnownLogs(
-                {key: frozenset(names) for key, names in statuses.items()}, stored_count, expiring_count, pending_logs
-            )
+            return KnownLogs(page.statuses, stored_count, expiring_count, pending_logs, page.entries)
 
-    def _rekey(self, scope_id: int, entries: Sequence[LogEntry], statuses: Mapping[str, set[str]], feed: Feed) -> bool:
+    def _rekey(self, scope_id: int, page: rekey.IdentifiedPage, feed: Feed) -> bool:
         """Give the logs of a page that are stored under a former key their new keys; return whether there are any."""
         if feed.generation == "late":  # no switch leads back to it
             return False
-        matches = rekey.find_matches(self._connection, scope_id, entries, statuses, has_pending=feed.has_pending)
+        matches = rekey.find_matches(self._connection, scope_id, page, has_pending=feed.has_pending)
         if matches:
             with self._transaction():
-                rekey.apply_matches(self._connection, scope_id, matches, has_pending=feed.has_pending)
+                rekey.apply_matches(self._connection, scope_id, page, matches, has_pending=feed.has_pending)
         return bool(matches)
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
@@ -183,13 +190,13 @@ class SqliteStore:
         return stored_count, expiring_count
 
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
-        if self._path and file_identity(self._path) != self._identity:
-            raise StoreError(f"{self._name}: the state was replaced by another file; restart to use that one")
+        self._require_same_file()
         with queries.store_errors(self._name):
             scope_id = self._scope_id(scope)
             with self._transaction():
                 new, first = self._insert(scope_id, batch.observations)
-                series_values = self._apply_increments(_effective_increments(batch, new, first), batch.committed_at)
+                increments = _effective_increments(batch, new, first)
+                series_values = series_rows.apply(self._connection, increments, batch)
                 self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
                 pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
                 if batch.prune_before is not None:
@@ -200,6 +207,15 @@ class SqliteStore:
             return CommitResult(
                 observations=new, series_values=series_values, pending_logs=pending_logs, log_count=log_count
             )
+
+    def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
+        self._require_same_file()
+        with queries.store_errors(self._name), self._transaction():
+            return series_rows.mark_served(self._connection, series)
+
+    def _require_same_file(self) -> None:
+        if self._path and file_identity(self._path) != self._identity:
+            raise StoreError(f"{self._name}: the state was replaced by another file; restart to use that one")
 
     def _insert(
         self, scope_id: int, observations: Sequence[Observation]
@@ -227,30 +243,6 @@ class SqliteStore:
             [(scope_id, o.entry.key, o.entry.status, o.entry.created, *rekey.match_columns(o.entry)) for o in new],
         )
         return new, first
-
-    def _apply_increments(self, increments: Iterable[Increment], committed_at: float) -> dict[Series, SeriesValue]:
-        by_series: dict[Series, list[Increment]] = {}
-        for increment in increments:
-            by_series.setdefault((increment.family, increment.labels), []).append(increment)
-        series_values = {}
-        for series, changes in by_series.items():
-            value, created = self._load_series(series, committed_at)
-            series_values[series] = SeriesValue(apply_increments(changes, value), created)
-        self._connection.executemany(
-            "INSERT INTO series VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-            [
-                (family, _encode_labels(labels), encode_value(value.value), value.created)
-                for (family, labels), value in series_values.items()
-            ],
-        )
-        return series_values
-
-    def _load_series(self, series: Series, committed_at: float) -> tuple[Value | None, float]:
-        family, labels = series
-        row = self._connection.execute(
-            "SELECT value, created FROM series WHERE family = ? AND labels = ?", (family, _encode_labels(labels))
-        ).fetchone()
-        return (decode_value(row[0]), row[1]) if row else (None, committed_at)
 
     def _update_scope(
         self, scope_id: int, batch: Batch, first: Collection[Observation], *, observation_count: int
@@ -349,7 +341,3 @@ def _effective_increments(
         is_first = first.get(observation.entry.key) is observation
         increments += [increment for increment in observation.increments if is_first or not increment.once_per_log]
     return increments
-
-
-def _encode_labels(labels: Labels) -> str:
-    return msgspec.json.encode(labels).decode()

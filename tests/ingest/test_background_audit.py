@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from late_exporter.errors import ApiUnavailable, BadPayload
+from late_exporter.errors import ApiUnavailable, BadPayload, StoreError
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.background_audit import BackgroundAuditor
 from late_exporter.ingest.schedule import PollConfig
@@ -22,7 +22,7 @@ from late_exporter.model import (
     LogEntry,
     LogPage,
     Scope,
-    SetLatest,
+    SetCurrent,
 )
 from tests.support.clock import DAY, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
@@ -247,12 +247,14 @@ class AuditorHarness:
     def __init__(self, *pages: FetchedPage | Exception) -> None:
         self.pages = list(pages)
         self.steps: list[FetchPage] = []
+        self.failures: list[tuple[str, str]] = []
         self.logger = RecordingLogger()
         self.auditor = BackgroundAuditor(
             SCOPE,
             FEEDS["publishing"],
             fetch_page=self._fetch_page,
             read_accounting=self._read_accounting,
+            report_failure=lambda request, error: self.failures.append((request, str(error))),
             logger=self.logger,
         )
 
@@ -269,7 +271,7 @@ class AuditorHarness:
     async def advance(self, scan: ReconcileScan | None = None) -> dict[str, object]:
         """Audit up to two pages; return the results by family."""
         results = await self.auditor.advance(COVERAGE, scan, page_budget=2, grace_period=0, now=7.0)
-        return {result.family: result.value for result in results if isinstance(result, SetLatest)}
+        return {result.family: result.value for result in results if isinstance(result, SetCurrent)}
 
 
 def last_page(*entries: LogEntry, **statuses: str) -> FetchedPage:
@@ -297,9 +299,10 @@ async def test_suspects_wait_for_a_scan_that_starts_after_them() -> None:
 
 async def test_a_failed_page_is_fetched_again() -> None:
     """A failure interrupts the audit, which continues with the same page."""
-    harness = AuditorHarness(ApiUnavailable("no"), BadPayload("odd"), last_page(ENTRY, a="success"))
-    for error in ("no", "odd"):
+    harness = AuditorHarness(ApiUnavailable("no"), BadPayload("odd"), StoreError("full"), last_page(ENTRY, a="success"))
+    for _ in range(3):
         assert {} == await harness.advance()
-        assert ("debug", "audit interrupted", {"error": error}) == harness.logger.records[-1]
+    assert [("audit", "no"), ("audit", "odd")] == harness.failures
+    assert [("debug", "audit interrupted", {"error": "full"})] == harness.logger.records
     assert {MISSING: 1, EXTRA: 1, LAST: 7.0} == await harness.advance()
-    assert [FetchPage(0)] * 3 == harness.steps
+    assert [FetchPage(0)] * 2 + [FetchPage(0, in_parts=True)] * 2 == harness.steps

@@ -45,7 +45,7 @@ class ExporterHarness:
 
     Args:
         apis: API of each workspace; a single one is that of ``default``.
-        skew: Seconds by which the exporter's clock is ahead of the API's.
+        skew: Seconds by which the exporter's clock is ahead of the API's; may change.
     """
 
     status_config: StatusConfig | None = None
@@ -74,7 +74,7 @@ class ExporterHarness:
         self.clock = next(iter(self.apis.values())).world.clock
         self.commit_log: list[tuple[Scope, LogStatus]] = []
         self._url = f"sqlite:///{path}" if path else "sqlite://"
-        self._skew = skew
+        self.skew = skew
         self._config = PipelineConfig(
             feeds=tuple(feeds), poll=config or PollConfig(), max_label_values=max_values, has_webhooks=webhooks
         )
@@ -221,7 +221,13 @@ class ExporterHarness:
         return self.scrape_once()
 
     def scrape_once(self) -> Samples:
-        """Publish and scrape."""
+        """Publish and scrape, and let the state know what the scrape has read."""
+        samples = self.scrape_unmarked()
+        drive(self.pipeline.mark_served())
+        return samples
+
+    def scrape_unmarked(self) -> Samples:
+        """Publish and scrape, as if the process ended before the state knows what the scrape has read."""
         self.exposition.publish()
         body = self.exposition.get_body(None, None)
         self.exposition.mark_served(body.version)
@@ -238,7 +244,8 @@ class ExporterHarness:
         page = (await fetch_page(api, feed, skip=step.skip, created_before=step.created_before)).page
         # The real store answers, even if a test makes the exporter's store lie.
         without_rekey = msgspec.structs.replace(feed, generation="late")
-        return FetchedPage(page, self.store.store.lookup(scope, page.entries, feed=without_rekey, since=0))
+        known_logs = self.store.store.lookup(scope, page.entries, feed=without_rekey, since=0)
+        return FetchedPage.identified(page, known_logs)
 
     def _api_generation(self) -> ApiGeneration:
         return ApiGeneration(
@@ -255,7 +262,7 @@ class ExporterHarness:
             store_thread=StoreThread(self.store, offload_in_steps),
             create_logger=lambda _: self.logger,
             runtime=Runtime(
-                clock=lambda: self.clock.now + self._skew,
+                clock=lambda: self.clock.now + self.skew,
                 monotonic=self.clock.monotonic,
                 sleep=self.clock.sleep,
                 random=lambda: 0.5,
