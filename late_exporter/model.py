@@ -220,6 +220,11 @@ class Coverage(msgspec.Struct, frozen=True, rename=_COVERAGE_KEYS):
     published_at: int = 0
     generation: str = "late"
 
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether everything down to the retention floor was read."""
+        return self.is_synced and not self.gaps
+
 
 class Exemplar(msgspec.Struct, frozen=True, gc=False):
     """An exemplar: label pairs of at most 128 characters in total, and a Unix time in seconds."""
@@ -401,6 +406,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         listed_minutes: Ranges in which stored logs that the API does not show are marked as deleted.
         prune_before: Logs created before this time may be deleted; the coverage's retention floor keeps them from being
             counted again.
+        progress: Work that a later run continues, encoded; None keeps what is stored.
     """
 
     committed_at: float
@@ -411,6 +417,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     deleted_keys: Sequence[str] = ()
     listed_minutes: Sequence[ListedMinutes] = ()
     prune_before: int | None = None
+    progress: bytes | None = None
 
 
 class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -451,11 +458,19 @@ class KnownLogs(msgspec.Struct, frozen=True):
 
 
 class FeedState(msgspec.Struct, frozen=True):
-    """State of one feed of a workspace; ``coverage`` is None before the first read."""
+    """State of one feed of a workspace.
+
+    Args:
+        coverage: None before the first read.
+        progress: Work that a later run continues, encoded; empty if there is none.
+        is_restored: Whether the state is older than the one last used, and the feed has not been read since.
+    """
 
     coverage: Coverage | None
     pending_logs: Mapping[str, PendingLog]
     log_count: int
+    progress: bytes = b""
+    is_restored: bool = False
 
 
 class Feed(msgspec.Struct, frozen=True, kw_only=True):

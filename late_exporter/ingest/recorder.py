@@ -72,6 +72,7 @@ class PendingBatch(msgspec.Struct):
         coverage: Coverage once they are committed; None leaves it.
         deleted_keys: Keys of pending logs that the API no longer has.
         listed_minutes: Minutes that were read completely.
+        progress: Work that a later run continues, encoded; None leaves what is stored.
         statuses: Statuses of the entries by key.
     """
 
@@ -79,6 +80,7 @@ class PendingBatch(msgspec.Struct):
     coverage: Coverage | None = None
     deleted_keys: list[str] = msgspec.field(default_factory=list)
     listed_minutes: list[ListedMinutes] = msgspec.field(default_factory=list)
+    progress: bytes | None = None
     statuses: dict[str, set[str]] = msgspec.field(default_factory=dict)
 
     def add(self, entries: Sequence[LogEntry], *, by_reconciliation: bool) -> None:
@@ -121,6 +123,11 @@ class FeedRecorder:
     def coverage(self) -> Coverage | None:
         """Coverage last committed; None before the first sync."""
         return self._state.coverage
+
+    @property
+    def progress(self) -> bytes:
+        """Work that this run continues, encoded; empty if there is none."""
+        return self._state.progress
 
     @property
     def state_generation(self) -> str | None:
@@ -179,10 +186,14 @@ class FeedRecorder:
         logs: Sequence[StoredLog] = await self._offload(self._store.newest_logs, self._scope, until=until, limit=limit)
         return logs
 
-    async def switch_feed(self, feed: Feed) -> None:
-        """Continue with the feed of another API generation; raises StoreError if that cannot be committed."""
-        if self.coverage is not None and self.coverage.generation != feed.generation:
-            coverage = msgspec.structs.replace(self.coverage, generation=feed.generation)
+    async def switch_feed(self, feed: Feed, coverage: Coverage | None) -> None:
+        """Continue with the feed of another API generation, and the coverage there; None if nothing was counted.
+
+        Raises:
+            StoreError: That cannot be committed.
+        """
+        if coverage is not None and coverage.generation != feed.generation:
+            coverage = msgspec.structs.replace(coverage, generation=feed.generation)
             state: FeedState = await self._offload(self._begin_rekey, coverage)
             self._state = msgspec.structs.replace(self._state, coverage=state.coverage, pending_logs=state.pending_logs)
         self.feed = feed
@@ -254,6 +265,7 @@ class FeedRecorder:
             deleted_keys=pending.deleted_keys,
             listed_minutes=pending.listed_minutes,
             prune_before=prune_before,
+            progress=pending.progress,
         )
 
     def _increments(self, entry: LogEntry, now: int, *, by_reconciliation: bool) -> Iterator[Increment]:
@@ -280,6 +292,7 @@ class FeedRecorder:
             coverage=coverage or self.coverage,
             pending_logs=self.pending_logs if result.pending_logs is None else result.pending_logs,
             log_count=result.log_count,
+            is_restored=self._state.is_restored and not (coverage is not None and coverage.is_caught_up),
         )
         self.recorded_count += len(result.observations)
         self._label_limiter.restore(result.series_values)
@@ -287,7 +300,7 @@ class FeedRecorder:
         self._update_gauges()
 
     def _update_gauges(self) -> None:
-        if self.complete_since is None:
+        if self.complete_since is None or self._state.is_restored:
             return
         self._publisher.show_feed(self.complete_since)
         if self.feed.counter == "late_publishing_logs_total":

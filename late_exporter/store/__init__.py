@@ -26,7 +26,7 @@ from late_exporter.model import (
     SeriesValue,
     StoredLog,
 )
-from late_exporter.store.lockfile import lock, require_database
+from late_exporter.store.lockfile import StateLock
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, StateSnapshot
 from late_exporter.store.sqlite import SqliteStore
 
@@ -89,7 +89,10 @@ class Store(Protocol):
         """
 
     def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
-        """Prepare the stored logs of a feed for the keys of another API generation, and store its coverage."""
+        """Prepare the stored logs of a feed for the keys of another API generation, and store its coverage.
+
+        Logs created before the coverage's retention floor are no longer pending.
+        """
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; reads all of its observations."""
@@ -135,10 +138,10 @@ def is_in_use(url: str) -> bool:
     if path is None:
         return False
     try:
-        lock(path).close()
+        with StateLock(path) as lock:
+            lock.remove_new_file()
     except StoreInUse:
         return True
-    require_database(path)
     return False
 
 
