@@ -12,11 +12,11 @@ from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.ingest.background_audit import LAST_AUDIT, BackgroundAuditor, last_audit
+from late_exporter.ingest.background_audit import AUDIT_GAUGES, BackgroundAuditor, last_audit
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder, StoreThread
-from late_exporter.ingest.reporter import PollReporter
+from late_exporter.ingest.reporter import CHECK_TIMES, LAST_RECONCILE, PollReporter, last_scan
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.ingest.status_publisher import StatusPublisher
@@ -31,6 +31,11 @@ from late_exporter.store import FIRST_SERIES
 
 SERIES_PER_PAGE = 1000
 """Series that are loaded at a time, in some milliseconds; other tasks run in between."""
+
+CHECK_FAMILIES = frozenset({*AUDIT_GAUGES, LAST_RECONCILE})
+"""Stored results of audits and scans, from which follows when the next ones are due."""
+
+RESTORED = "the state is older than when it was last used; the metrics of the feed appear once its logs are read again"
 
 
 class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,18 +127,20 @@ class Pipeline:
         for workspace in connections:
             self.registry.add_workspace(workspace, frozenset(self._feeds))
         try:
-            last_audits = await self._restore_series(connections.keys(), _synced_feeds(states))
+            check_results = await self._restore_series(connections.keys(), _synced_feeds(states))
         except BaseException:
             for workspace in connections:
                 self._remove_series(workspace)
             raise
+        for scope in [scope for scope, state in states.items() if state.is_restored]:
+            self._create_logger(scope).warning(RESTORED)
         for workspace, connection in connections.items():
             backlog: list[Increment] = [*self.registry.correct_times(workspace, self._runtime.clock())]
             pollers: dict[str, Poller] = {}
             for feed in self._feeds:
                 scope = Scope(workspace, feed)
                 recorder = self._create_recorder(scope, states[scope], connection.generation, backlog)
-                pollers[feed] = self._create_poller(scope, recorder, connection, last_audit(last_audits, scope))
+                pollers[feed] = self._create_poller(scope, recorder, connection, check_results)
             self.pollers[workspace] = pollers
             if connection.status is not None:
                 self.status_pollers[workspace] = self._create_status_poller(
@@ -162,24 +169,24 @@ class Pipeline:
     async def _restore_series(
         self, workspaces: AbstractSet[str], synced_feeds: Mapping[str, list[str]]
     ) -> Mapping[Series, SeriesValue]:
-        """Load the stored series of some workspaces; return those with the times of the last audits.
+        """Load the stored series of some workspaces; return those about their last audits and scans.
 
         They are loaded in pages, because all values at once take several times the memory of what is kept of them. A
         scrape meanwhile may miss series of these workspaces, but shows none with a wrong value.
         """
         store, offload = self._store_thread
-        last_audits: dict[Series, SeriesValue] = {}
+        check_results: dict[Series, SeriesValue] = {}
         cursor, is_complete = FIRST_SERIES, False
         while not is_complete:
             page, cursor = await offload(store.series_page, cursor, limit=SERIES_PER_PAGE)
             restored = {series: value for series, value in page.items() if series[1][0] in workspaces}
             self._label_limiter.restore(restored)
             self.registry.restore(restored, synced_feeds)
-            last_audits |= {series: value for series, value in restored.items() if series[0] == LAST_AUDIT}
+            check_results |= {series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES}
             self.exposition.take_changes()
             await offload(self.exposition.apply_changes)
             is_complete = not page
-        return last_audits
+        return check_results
 
     def _remove_series(self, workspace: str) -> None:
         self.registry.remove_workspace(workspace)
@@ -201,7 +208,11 @@ class Pipeline:
         )
 
     def _create_poller(
-        self, scope: Scope, recorder: FeedRecorder, connection: ApiConnection, last_audit_at: float
+        self,
+        scope: Scope,
+        recorder: FeedRecorder,
+        connection: ApiConnection,
+        series_values: Mapping[Series, SeriesValue],
     ) -> Poller:
         client, generation, webhook_stats, _ = connection
         runtime, logger = self._runtime, self._create_logger(scope)
@@ -220,12 +231,29 @@ class Pipeline:
             read_accounting=recorder.read_accounting,
             report_failure=fetcher.failure_reporter.report_failure,
             logger=logger,
-            last_audit_at=last_audit_at,
+            last_audit_at=last_audit(series_values, scope),
+        )
+        sync = FeedSync(
+            fetcher,
+            auditor,
+            recorder,
+            client=client,
+            config=self.poll_config,
+            runtime=runtime,
+            last_scan_at=last_scan(series_values, scope),
         )
         return Poller(
-            FeedSync(fetcher, auditor, recorder, client=client, config=self.poll_config, runtime=runtime),
+            sync,
             PollSchedule(self.poll_config, runtime, webhook_stats),
-            PollReporter(scope, recorder, registry=self.registry, logger=logger),
+            PollReporter(
+                scope,
+                recorder,
+                registry=self.registry,
+                logger=logger,
+                missing_times=[
+                    name for name in CHECK_TIMES if (name, (scope.workspace, scope.feed)) not in series_values
+                ],
+            ),
             client=client,
             runtime=runtime,
             webhook_stats=webhook_stats,
@@ -256,6 +284,6 @@ def create_exposition(config: PipelineConfig) -> Exposition:
 def _synced_feeds(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:
     feeds: dict[str, list[str]] = {}
     for scope, state in states.items():
-        if state.coverage is not None and state.coverage.is_synced:
+        if state.coverage is not None and state.coverage.is_synced and not state.is_restored:
             feeds.setdefault(scope.workspace, []).append(scope.feed)
     return feeds

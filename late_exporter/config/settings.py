@@ -101,6 +101,14 @@ class ApiSettings(NamedTuple):
     generation: Literal["auto", "late", "zernio"] = option(
         "auto", "NAME", "Generation of the API: late, zernio, or auto to detect it.", API_COMMANDS, reload="live"
     )
+    switch: Literal["strict", "trust", "newer-only"] = option(
+        "strict",
+        "POLICY",
+        "What to count after a switch of the API generation if the counted logs are not recognised: nothing (strict), "
+        "logs that are newer than the last counted one (newer-only), or every unrecognised log as a new one (trust).",
+        ("run", "check", "textfile"),
+        reload="live",
+    )
     profile_id: ProfileId | None = option(
         None,
         "ID",
@@ -137,6 +145,13 @@ class PollSettings(NamedTuple):
     )
     reconcile_interval: Annotated[float, duration("100ms")] = option(
         "10m", "DURATION", "Time between two reconciliation scans, which find logs that polls missed.", reload="live"
+    )
+    late_window: Annotated[float, duration("1m", "1d")] = option(
+        "15m",
+        "DURATION",
+        "Age up to which logs that appear late are found within three polls, 1m to 1d; older ones are found by the "
+        "reconciliation scan.",
+        reload="live",
     )
     # Daily by default: an audit costs fewer requests in a day than the reconciliation scan does in ten minutes.
     audit_interval: Annotated[float, duration("0s")] = option(

@@ -26,7 +26,7 @@ from late_exporter.model import (
     SeriesValue,
     StoredLog,
 )
-from late_exporter.store.lockfile import lock, require_database
+from late_exporter.store.lockfile import StateLock
 from late_exporter.store.series_rows import FIRST_SERIES, SeriesCursor
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, StateSnapshot
 from late_exporter.store.sqlite import SqliteStore
@@ -82,6 +82,15 @@ class Store(Protocol):
             uncommitted: Statuses by key of logs that were read but are not committed yet.
         """
 
+    def count_logs(self, scope: Scope, first: int, last: int) -> int:
+        """Return the number of logs created in a time range that are not marked as deleted.
+
+        Args:
+            scope: Feed of a workspace, whose keys begin with the creation time.
+            first: First millisecond of the range.
+            last: Last millisecond of the range.
+        """
+
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
         """Return the newest stored logs of a feed until a creation time, newest first, except rejected ones.
 
@@ -89,7 +98,10 @@ class Store(Protocol):
         """
 
     def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
-        """Prepare the stored logs of a feed for the keys of another API generation, and store its coverage."""
+        """Prepare the stored logs of a feed for the keys of another API generation, and store its coverage.
+
+        Logs created before the coverage's retention floor are no longer pending.
+        """
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; reads all of its observations."""
@@ -135,10 +147,10 @@ def is_in_use(url: str) -> bool:
     if path is None:
         return False
     try:
-        lock(path).close()
+        with StateLock(path) as lock:
+            lock.remove_new_file()
     except StoreInUse:
         return True
-    require_database(path)
     return False
 
 
