@@ -16,7 +16,7 @@ from late_exporter.ingest.background_audit import AUDIT_GAUGES, BackgroundAudito
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder, StoreThread
-from late_exporter.ingest.reporter import CHECK_TIMES, LAST_RECONCILE, PollReporter, last_scan
+from late_exporter.ingest.reporter import CHECK_TIMES, PollReporter, last_scan
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.ingest.status_publisher import StatusPublisher
@@ -32,7 +32,7 @@ from late_exporter.store import FIRST_SERIES
 SERIES_PER_PAGE = 1000
 """Series that are loaded at a time, in some milliseconds; other tasks run in between."""
 
-CHECK_FAMILIES = frozenset({*AUDIT_GAUGES, LAST_RECONCILE})
+CHECK_FAMILIES = frozenset({*AUDIT_GAUGES, *CHECK_TIMES})
 """Stored results of audits and scans, from which follows when the next ones are due."""
 
 RESTORED = "the state is older than when it was last used; the metrics of the feed appear once its logs are read again"
