@@ -44,7 +44,7 @@ class ExporterHarness:
 
     Args:
         apis: API of each workspace; a single one is that of ``default``.
-        skew: Seconds by which the exporter's clock is ahead of the API's.
+        skew: Seconds by which the exporter's clock is ahead of the API's; may change.
     """
 
     status_config: StatusConfig | None = None
@@ -67,7 +67,7 @@ class ExporterHarness:
         self.clock = next(iter(self.apis.values())).world.clock
         self.commit_log: list[tuple[Scope, LogStatus]] = []
         self._url = f"sqlite:///{path}" if path else "sqlite://"
-        self._skew = skew
+        self.skew = skew
         self._config = PipelineConfig(
             feeds=tuple(feeds), poll=config or PollConfig(), max_label_values=max_values, has_webhooks=webhooks
         )
@@ -235,7 +235,7 @@ class ExporterHarness:
             store_thread=StoreThread(self.store, offload_in_steps),
             create_logger=lambda _: NullLogger(),
             runtime=Runtime(
-                clock=lambda: self.clock.now + self._skew,
+                clock=lambda: self.clock.now + self.skew,
                 monotonic=self.clock.monotonic,
                 sleep=self.clock.sleep,
                 random=lambda: 0.5,

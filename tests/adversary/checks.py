@@ -1,0 +1,53 @@
+"""Names of what the adversary checks, and those that do not hold yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+CHECKS: Mapping[str, str] = {
+    "twice": "No log counts twice in a status, and none that the API has not shown.",
+    "values": "Every family has the values of the counted logs, label set by label set.",
+    "falls": "No counter falls, and no series vanishes.",
+    "missed by poll": "A new log counts with the first complete poll that lists it.",
+    "missed": "Every log counts within one reconciliation.",
+    "late row": "A log that arrives up to 15 minutes late counts within three polls.",
+    "short lives": "Every log counts although no process lives as long as the reconciliation interval.",
+    "history": "What the API holds when it is first read is counted before it is exposed.",
+    "history of a lying list": "The same if the list lies about itself.",
+    "first increment": "A new series is served at 0 before its first increment.",
+    "first increment after an end": "The same if the process ends in between.",
+    "pending": "The gauge of pending logs has every log that was counted as pending and is.",
+    "pending at rest": "At rest, the gauge of pending logs is exact.",
+    "outcome": "A poll without trouble succeeds.",
+    "one request": "One request that fails for ever, other than for new logs, fails no poll.",
+    "scan": "A reconciliation scan completes.",
+    "reconciled": "Logs that polls must find are not found by a scan.",
+    "requests": "At rest, a poll is one request, or two if a pending log is below the first page.",
+    "audit": "Neither audit finds a difference.",
+    "own times": "The time of the last successful poll is that of the exporter's clock.",
+    "coverage": "The coverage does not start in the future.",
+    "alike logs": "All of this holds for logs that cannot be told apart.",
+    "switch": "The exporter follows the API to another generation, and reads no list with other logs.",
+}
+"""What each check asserts."""
+
+ALIKE = frozenset(
+    {"twice", "values", "missed by poll", "missed", "short lives", "pending", "pending at rest", "audit", "requests"}
+)
+"""Checks that are called 'alike logs' once there are such logs."""
+
+NOT_YET: Mapping[str, str] = {}
+"""Checks that do not hold yet, each with the reason. A test asserts that they fail, so that none stays here too long."""
+
+
+class Wrong(AssertionError):
+    """A check does not hold.
+
+    Args:
+        check: Its name.
+        detail: What was found.
+    """
+
+    def __init__(self, check: str, detail: str) -> None:
+        super().__init__(f"{check}: {CHECKS[check]} {detail}")
+        self.check = check
