@@ -51,7 +51,7 @@ COUNTS = st.sampled_from((1, 2, 3, 8, 9, 10, 11, 18, 25, 35, 47, 99, 101))
 NUMBERS = st.integers(0, 60)
 ACTIONS = st.one_of(
     st.tuples(st.sampled_from(("publish", "publish", "publish", "moment")), COUNTS, NUMBERS),
-    st.tuples(st.sampled_from(("late", "late", "undated")), st.integers(0, 50), NUMBERS),
+    st.tuples(st.sampled_from(("late", "late", "undated")), st.integers(0, 50) | st.just(180), NUMBERS),
     st.tuples(st.just("delete"), NUMBERS, COUNTS),
     st.tuples(st.just("settle"), NUMBERS, NUMBERS),
     st.tuples(st.just("connect"), st.integers(1, 12), NUMBERS),
@@ -69,7 +69,7 @@ MOVES = st.one_of(
 def act(world: World, action: Action) -> None:
     """Change the lists of a world.
 
-    A log that arrives late is at most 50 minutes old; ``delete`` deletes a range below a depth; ``settle`` gives some
+    A log that arrives ``late`` is some minutes old; ``delete`` deletes a range below a depth; ``settle`` gives some
     pending logs a final status; logs that are ``alike`` differ in nothing but their ids.
     """
     name, first, second = action
@@ -81,10 +81,9 @@ def act(world: World, action: Action) -> None:
             world.publish(first, over=0, **kind)
         case "alike":
             world.publish(first, over=0, requestId=None, **kind)
-        case "late":
-            world.insert(world.clock.now - MINUTE * first, precise=second % 2 == 0, **kind)
-        case "undated":
-            world.insert(None, **kind)
+        case "late" | "undated":
+            created = None if name == "undated" else world.clock.now - MINUTE * first
+            world.insert(created, precise=second % 2 == 0, **kind)
         case "delete":
             world.delete(*world.ids[first : first + second])
         case "settle":
@@ -92,6 +91,10 @@ def act(world: World, action: Action) -> None:
             for log_id in pending[first : first + 1 + second // 6]:
                 world.change(log_id, **FINALS[second % len(FINALS)])
         case "connect":
-            for number in range(first):
-                event, fields = CONNECTIONS[(number + second) % len(CONNECTIONS)]
-                world.add_connection(event, **fields)
+            _connect(world, first, second)
+
+
+def _connect(world: World, count: int, first: int) -> None:
+    for number in range(first, first + count):
+        event, fields = CONNECTIONS[number % len(CONNECTIONS)]
+        world.add_connection(event, **fields)

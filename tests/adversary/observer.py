@@ -8,19 +8,19 @@ from itertools import islice
 
 import pytest
 
+from late_exporter.errors import StoreError
 from late_exporter.exposition.family import Family
 from late_exporter.ingest.recorder import COVERAGE_START
 from late_exporter.ingest.reporter import LAST_RECONCILE, LAST_SUCCESS
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Scope, SetLatest
-from tests.adversary.checks import ALIKE, NOT_YET, Wrong
+from tests.adversary.checks import ALIKE, FATAL, NOT_YET, Abandoned, Wrong
+from tests.adversary.scene import LogStatuses, Scene
 from tests.adversary.truth import Sighting, Truth
 from tests.support.clock import HOUR, MINUTE
-from tests.support.exporter import ExporterHarness
 from tests.support.oracle import Oracle, expected_pending
 from tests.support.samples import Samples
 from tests.support.store import LogStatus
-from tests.support.world import World
 
 MAX_CLOCK_ERROR = 5 * MINUTE
 """Seconds by which the time of a poll may differ from the clock after it."""
@@ -32,9 +32,7 @@ class Observer:
     """Watches one exporter over its restarts.
 
     Args:
-        exporter: Exporter to watch.
-        world: Logs of its API.
-        not_yet: Counts the failures of checks that are not expected to hold.
+        scene: The exporter to watch, and its world.
         history: Returns feed, id and status of the logs that the API had at first and still has.
 
     Attributes:
@@ -44,22 +42,20 @@ class Observer:
 
     def __init__(
         self,
-        exporter: ExporterHarness,
-        world: World,
-        not_yet: Counter[str],
+        scene: Scene,
         *,
-        history: Callable[[], set[tuple[str, str, str]]],
+        history: Callable[[], LogStatuses],
     ) -> None:
-        self._exporter = exporter
-        self._world = world
-        self._not_yet = not_yet
+        self._scene = scene
+        self._exporter, self._world = scene.exporter, scene.world
         self._history = history
-        self._truth = Truth(world)
+        self._truth = Truth(scene.world)
         self._counted: Counter[Sighting] = Counter()
         self._keys: set[tuple[Scope, LogStatus]] = set()
         self._commit_count = 0
         self._shown = Samples()
         self._visible: dict[str, float] = {}
+        self._poll_times: dict[str, float] = {}
         self._has_ended = False
         self.is_misled = False
         self.has_alike_logs = False
@@ -68,9 +64,13 @@ class Observer:
         """Raise Wrong, or count the failure if the check is not expected to hold."""
         if self.has_alike_logs and check in ALIKE:
             check = "alike logs"
+        if self._scene.api.difference is not None:
+            check = "switch"
         if check not in NOT_YET:
             raise Wrong(check, detail)
-        self._not_yet[check] += 1
+        self._scene.totals.not_yet[check] += 1
+        if check in FATAL:
+            raise Abandoned
 
     def expect(self, condition: object, check: str, detail: str) -> None:
         """Report a check unless a condition holds."""
@@ -93,11 +93,6 @@ class Observer:
         """The process has ended, and another one has started."""
         self._has_ended = True
 
-    def forget_unsaved_polls(self) -> None:
-        """Forget the polls that could not be saved: the one thing that is served without being durable."""
-        shown = {series: value for series, value in self._shown.items() if ("outcome", "store_error") not in series[1]}
-        self._shown = Samples(shown)
-
     def scanned_feeds(self, first_batch: int) -> set[str]:
         """Return the feeds of which a reconciliation scan was completed since a commit, by its number."""
         return {
@@ -116,17 +111,19 @@ class Observer:
         self._has_ended = False
         scrape = self._scrape()  # New series have left their initial 0.
         self._check_values(scrape)
+        poll_times = _by_feed(scrape, LAST_SUCCESS)
+        for feed, expected in self._poll_times.items():
+            difference = abs(poll_times.get(feed, 0) - expected)
+            self.expect(difference <= MAX_CLOCK_ERROR, "own times", f"{feed}: {difference} s")
+        self._poll_times.clear()
         start = max(_by_feed(scrape, COVERAGE_START).values(), default=0)
         self.expect(start <= self._world.clock.now + 1, "coverage", f"{start} at {self._world.clock.now}")
         for family in ("late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs"):
             self.expect(not scrape.sum(family), "audit", family)
 
-    def check_own_time(self, feed: str) -> None:
-        """Check the time of the last successful poll, which was just now."""
-        now = self._world.clock.now + self._exporter.skew
-        times = _by_feed(self._scrape(), LAST_SUCCESS)
-        difference = abs(times.get(feed, 0) - now)
-        self.expect(difference <= MAX_CLOCK_ERROR, "own times", f"{feed}: {difference} s")
+    def expect_own_time(self, feed: str) -> None:
+        """Expect that the time of the last successful poll is now, at the next comparison."""
+        self._poll_times[feed] = self._world.clock.now + self._exporter.skew
 
     def check_rest(self, *, is_steady: bool) -> None:
         """Check what must hold once nothing has happened for two scans."""
@@ -182,7 +179,9 @@ class Observer:
         self._check_first_increments(scrape)
         fallen = [series for series, value in self._shown.items() if scrape.get(series, -1) < value]
         self.expect(not fallen, "falls", str(fallen[:1]))
-        self._shown = scrape.counters
+        # A poll that could not be saved is the one thing that is served without being durable.
+        unsaved = ("outcome", StoreError.outcome)
+        self._shown = Samples({series: value for series, value in scrape.counters.items() if unsaved not in series[1]})
         return scrape
 
     def _check_first_increments(self, scrape: Samples) -> None:
@@ -192,10 +191,10 @@ class Observer:
             check = "history of a lying list" if self.is_misled else "history"
             self.require((log for log in self._history() if log[0] == feed), check)
         for series, value in scrape.counters.items():
-            if value and series not in self._shown and series[0].startswith(LOG_FAMILIES):
-                if any(feed in visible for feed in _family(series[0]).feeds):
-                    check = "first increment after an end" if self._has_ended else "first increment"
-                    self.report(check, f"{series} was {value} at first")
+            is_new = series not in self._shown and series[0].startswith(LOG_FAMILIES)
+            if value and is_new and any(feed in visible for feed in _family(series[0]).feeds):
+                check = "first increment after an end" if self._has_ended else "first increment"
+                self.report(check, f"{series} was {value} at first")
 
     def _check_values(self, scrape: Samples) -> None:
         visible = _by_feed(scrape, COVERAGE_START)

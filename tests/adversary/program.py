@@ -232,7 +232,7 @@ MODES: dict[str, st.SearchStrategy[Program]] = {
         st.builds(
             Setup,
             generation=st.just("late"),
-            distinct_times=st.just(True),
+            distinct_times=st.sampled_from((True,)),
             max_skip=st.sampled_from((0, 15, 300)),
             **{**SETUP, "history": st.sampled_from((25, 130))},
         ),

@@ -7,7 +7,8 @@ from hypothesis import seed as with_seed
 from hypothesis.strategies import SearchStrategy
 
 from tests.adversary.program import Program
-from tests.adversary.trial import Totals, run_program
+from tests.adversary.scene import Totals
+from tests.adversary.trial import run_program
 
 
 def search(

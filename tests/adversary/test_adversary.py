@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import pytest
 
+from tests.adversary.bugs import BUGS
+from tests.adversary.checks import Wrong
 from tests.adversary.program import MODES
+from tests.adversary.scene import Totals
 from tests.adversary.search import search
-from tests.adversary.trial import Totals
 from tests.support.profiles import example_count
 
 pytestmark = pytest.mark.exhaustive
+
+MAX_PROGRAMS = 40
+"""Programs within which each bug is found."""
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_no_program_makes_the_exporter_wrong(mode: str) -> None:
     """Random programs find no check that does not hold."""
-    search(MODES[mode], Totals(), seed=1, max_examples=example_count(20, thorough=400))
+    search(MODES[mode], Totals(), seed=1, max_examples=example_count(10, thorough=400))
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each bug that is put in on purpose makes a check fail within a few programs."""
+    bug = BUGS[name]
+    bug.put_in(monkeypatch)
+    with pytest.raises(Wrong) as caught:
+        search(MODES[bug.mode], Totals(), seed=1, max_examples=MAX_PROGRAMS, shrinks=False)
+    assert caught.value.check in bug.checks
