@@ -22,7 +22,7 @@ from deploy.prometheus.rules import RECORDING_GROUPS
 from late_exporter import __url__, __version__
 from late_exporter.cli.parser import parse
 from late_exporter.config import sources
-from late_exporter.config import web as webconfig
+from late_exporter.config import web_file as webconfig
 from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.settings import OPTIONS

@@ -7,6 +7,7 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import httpx
@@ -19,6 +20,9 @@ from late_exporter.api.quota import RateLimiter
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
+
+CACHED_REQUESTS = 8
+"""Requests that are kept to be sent again; a poll of a feed at rest sends the same one each time."""
 
 
 class ApiKey:
@@ -105,6 +109,7 @@ class LateClient:
         self.profile_id = profile_id
         self._clock = clock
         self._monotonic = monotonic
+        self._build_request = lru_cache(CACHED_REQUESTS)(self._new_request)
         self._request_log: list[RequestRecord] = []
         self._reported_wait = 0.0
         self.quota: Quota | None = None
@@ -168,10 +173,15 @@ class LateClient:
             self._request_log.append(RequestRecord(path_template, code, self._monotonic() - start))
 
     async def _fetch(self, path: str, params: Mapping[str, str | int], key: str) -> tuple[httpx.Response, bytes]:
+        response = await self._http.send(self._build_request(path, tuple(params.items()), key), stream=True)
+        try:
+            return response, await read_body(response.aiter_raw(), response.headers, is_success=response.is_success)
+        finally:
+            await response.aclose()
+
+    def _new_request(self, path: str, params: tuple[tuple[str, str | int], ...], key: str) -> httpx.Request:
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Accept-Encoding": "gzip"}
-        async with self._http.stream("GET", f"{self._base_url}{path}", params=params, headers=headers) as response:
-            body = await read_body(response.aiter_raw(), response.headers, is_success=response.is_success)
-            return response, body
+        return self._http.build_request("GET", f"{self._base_url}{path}", params=dict(params), headers=headers)
 
     def _check_response(self, response: httpx.Response, body: bytes, key: str, sent_at: float) -> ApiResponse | None:
         date = parse_date(response.headers.get("Date"))

@@ -139,7 +139,7 @@ async def _request_newest(feed: Feed, client: Client) -> ListAnswer:
     except ApiError as exc:
         if not refuses_list(exc):
             raise
-        return ListAnswer(path=path, error=exc)
+        return ListAnswer(path=path, error=exc.without_frames())
     entries = response.page.entries
     now = None if response.date is None else int(response.date * 1000)
     newest = max((entry.created for entry in entries if entry.created is not None), default=None)

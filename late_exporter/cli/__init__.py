@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from late_exporter import __version__
+from late_exporter import __revision__, __version__
 
 if TYPE_CHECKING:
     from late_exporter.config.settings import CommandContext
@@ -18,6 +20,8 @@ def main(
 ) -> int:
     """Run a command and return its exit code; tests replace the arguments of the process and the commands."""
     _open_streams()
+    # The process ends soon: searching for garbage first would take as long as a short command.
+    atexit.register(gc.freeze)
     try:
         return _run(sys.argv[1:] if argv is None else argv, commands)
     except KeyboardInterrupt:  # before a command handles signals, or without handling them
@@ -41,10 +45,19 @@ def _run(argv: Sequence[str], commands: Mapping[str, Callable[[CommandContext], 
 
         return complete()
     if "--version" in argv:
-        return print_text(f"late-exporter {__version__}")
+        return print_text(version_text())
     from late_exporter.cli.program import run_program  # noqa: PLC0415 - see above
 
     return run_program(argv, commands)
+
+
+def version_text() -> str:
+    """Return version, revision, Python and platform, laid out as by Prometheus and its tools."""
+    return (
+        f"late-exporter, version {__version__} (revision: {__revision__})\n"
+        f"  python version:   {sys.version.split()[0]}\n"
+        f"  platform:         {sys.platform}/{os.uname().machine}"
+    )
 
 
 def print_text(text: str) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS
@@ -23,14 +22,14 @@ NEGATIONS = {f"--no-{flag[2:]}": option for flag, option in FLAGS.items() if not
 HINTS = {"help": "--help", "version": "--version", "-V": "--version", "-f": "--follow", "-v": "--log.level debug"}
 
 
-@dataclass
 class ParsedArgs:
     """A parsed command line: words are command and arguments, flags are values by option name."""
 
-    words: list[str] = field(default_factory=list)
-    flags: dict[str, list[str]] = field(default_factory=dict)
-    wants_help: bool = False
-    problems: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.flags: dict[str, list[str]] = {}
+        self.wants_help = False
+        self.problems: list[str] = []
 
     @property
     def command(self) -> str:

@@ -8,19 +8,20 @@ from enum import IntEnum
 from functools import partial
 from typing import TypeAlias
 
-from late_exporter import log
 from late_exporter.cli import print_text
 from late_exporter.cli.parser import ParsedArgs, parse
+from late_exporter.commands import function_of
 from late_exporter.config.commands import COMMANDS
-from late_exporter.config.flags import COMMAND_FLAGS, CommandFlags
+from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.settings import OPTIONS, CommandContext, Settings
-from late_exporter.config.sources import load, parse_flags
+from late_exporter.config.sources import health_check_target, load, parse_format
 from late_exporter.config.types import Address
 from late_exporter.errors import ConfigError, LateError
 
 CommandFunction: TypeAlias = Callable[[CommandContext], int]
 
 OFFLINE_COMMANDS = ("metrics", "completion")  # commands that read no settings
+RESIDENT_COMMANDS = ("run", "demo")  # commands that run for long, so that their memory matters
 
 
 class ExitCode(IntEnum):
@@ -49,42 +50,45 @@ def _run(argv: Sequence[str], commands: Mapping[str, CommandFunction] | None) ->
     args.check()
     if args.command not in COMMANDS:
         raise ConfigError(*args.problems)
+    if args.command == "healthcheck" and commands is None:
+        return _check_health(args)
     if args.command not in OFFLINE_COMMANDS:
-        return _start(args, commands)
-    flags, _ = _load(args, with_settings=False)
+        return _start(argv, args, commands)
+    format_name = _load_format(args)
     if args.command == "metrics":
         from late_exporter.cli.metrics import format_catalogue  # noqa: PLC0415 - not needed by other commands
 
-        return print_text(format_catalogue(flags.format))
+        return print_text(format_catalogue(format_name))
     from late_exporter.cli.help import completion_script  # noqa: PLC0415 - as above
 
     return print_text(completion_script(args.words[1]))
 
 
-def _load(args: ParsedArgs, *, with_settings: bool = True) -> tuple[CommandFlags, Settings | None]:
-    """Return flags and settings; raise ConfigError with the mistakes of the command line and of all other sources."""
-    problems, flags, settings = list(args.problems), None, None
+def _load_format(args: ParsedArgs) -> str:
+    """Return the output format of an offline command; raise ConfigError with the mistakes of the command line."""
     try:
-        flags = parse_flags(args.command, args.values_of(COMMAND_FLAGS))
+        format_name = parse_format(args.command, args.values_of(COMMAND_FLAGS))
     except ConfigError as exc:
-        problems += exc.problems
-    try:
-        settings = load(args.command, args.values_of(OPTIONS)) if with_settings else None
-    except ConfigError as exc:
-        problems += exc.problems
-    if problems or flags is None:
-        raise ConfigError(*problems)
-    return flags, settings
+        raise ConfigError(*args.problems, *exc.problems) from None
+    if args.problems:
+        raise ConfigError(*args.problems)
+    return format_name
 
 
-def _start(args: ParsedArgs, commands: Mapping[str, CommandFunction] | None) -> int:
-    flags, settings = _load(args)
-    if settings is None:
-        raise RuntimeError("no settings")
-    function = _function_of(args.command) if commands is None else commands[args.command]
-    if args.command != "healthcheck":  # it logs nothing, and structlog takes long to import
-        log.configure(settings.log.level, settings.log.format, settings.secrets)
-    reload_settings = partial(load, args.command, args.values_of(OPTIONS))
+def _start(argv: Sequence[str], args: ParsedArgs, commands: Mapping[str, CommandFunction] | None) -> int:
+    from late_exporter import log  # noqa: PLC0415 - takes long to import
+    from late_exporter.cli.loading import SettingsProcess, load_arguments  # noqa: PLC0415 - as above
+
+    if commands is None and args.command in RESIDENT_COMMANDS:
+        process = SettingsProcess(argv)
+        function = function_of(args.command)  # imports its modules while the child works
+        flags, settings = process.result()
+        reload_settings: Callable[[], Settings] = lambda: SettingsProcess(argv).result()[1]  # noqa: E731
+    else:
+        flags, settings = load_arguments(args)
+        function = function_of(args.command) if commands is None else commands[args.command]
+        reload_settings = partial(load, args.command, args.values_of(OPTIONS))
+    log.configure(settings.log.level, settings.log.format, settings.secrets)
     try:
         return function(CommandContext(settings, reload_settings, flags, tuple(args.words[1:])))
     except LateError:
@@ -95,6 +99,8 @@ def _start(args: ParsedArgs, commands: Mapping[str, CommandFunction] | None) -> 
 
 def _report_bug(bug: Exception, log_format: str) -> int:
     """Log a bug with its traceback, in JSON as a field, otherwise below the entry."""
+    from late_exporter import log  # noqa: PLC0415 - as above
+
     is_json = log_format == "json"
     log.get_logger("late_exporter").error("this is a bug, please report it", exc_info=bug if is_json else None)
     if not is_json:
@@ -102,28 +108,28 @@ def _report_bug(bug: Exception, log_format: str) -> int:
     return ExitCode.FAILURE
 
 
-def _function_of(command: str) -> CommandFunction:
-    if command == "healthcheck":
-        return _healthcheck
-    from late_exporter.commands import run  # noqa: PLC0415 - imports client, server and store
-
-    return run.ACTIONS[command]
-
-
-def _healthcheck(context: CommandContext) -> int:
+def _check_health(args: ParsedArgs) -> int:
     """Check the first address; an exporter that serves on one serves on all."""
     from late_exporter.commands.healthcheck import check_health  # noqa: PLC0415 - not needed by other commands
 
-    address = context.settings.web.listen_address[0]
+    target = None if args.problems else health_check_target(args.values_of(OPTIONS))
+    if target is None:
+        from late_exporter.cli.loading import load_arguments  # noqa: PLC0415 - takes long to import
+
+        _, settings = load_arguments(args)  # finds the mistakes
+        target = settings.web.listen_address[0], settings.web.config_file is not None
+    address, secure = target
     if isinstance(address, Address) and not address.port:
         raise ConfigError(
             "--web.listen-address: cannot run a health check against port 0, which is assigned at startup"
         )
-    check_health(address, secure=context.settings.web.config_file is not None)
+    check_health(address, secure=secure)
     return print_text("late-exporter is healthy")
 
 
 def _print_errors(problems: Iterable[str], code: ExitCode) -> int:
+    from late_exporter import log  # noqa: PLC0415 - as above
+
     for problem in problems:
         sys.stderr.write(f"late-exporter: error: {log.escape(log.redact(problem))}\n")
     return code

@@ -1,11 +1,11 @@
-"""Check that the exporter on this machine is running."""
+"""Check that the exporter on this machine is running.
+
+This runs every few seconds, so it imports only what it needs: http.client alone would take longer than the check.
+"""
 
 from __future__ import annotations
 
 import socket
-import ssl
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
 
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
@@ -13,8 +13,11 @@ from late_exporter.errors import LateError
 # A process that listens on every interface is reached at a loopback address.
 LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - requested, not bound
 TIMEOUT = 3.0  # seconds; the health checks of container engines wait a little longer
+REQUEST = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+MAX_LINE = 1000
+OK, UNAUTHORIZED, TOO_MANY_REQUESTS = 200, 401, 429
 # A server that asks for a password or limits requests is running.
-HEALTHY_STATUSES = (HTTPStatus.OK, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
+HEALTHY_STATUSES = (OK, UNAUTHORIZED, TOO_MANY_REQUESTS)
 
 
 def check_health(address: Address | UnixPath, *, secure: bool = False, timeout: float = TIMEOUT) -> None:
@@ -26,51 +29,64 @@ def check_health(address: Address | UnixPath, *, secure: bool = False, timeout: 
     if isinstance(address, Address):
         address = Address(LOOPBACK.get(address.host, address.host), address.port)
     try:
-        status = _status(address, timeout, secure=secure)
+        status = _secure_status(address, timeout) if secure else _status(_connect(address, timeout))
     except TimeoutError as exc:
         raise LateError(f"{address} does not answer within {timeout:g} s") from exc
     except OSError as exc:
         raise LateError(f"{address} does not answer: {exc.strerror or exc}") from exc
-    except HTTPException as exc:
+    except ValueError as exc:
         raise LateError(f"{address} does not answer in HTTP") from exc
     if status not in HEALTHY_STATUSES:
         raise LateError(f"{address} answers {status}")
 
 
-def _status(address: Address | UnixPath, timeout: float, *, secure: bool) -> int:
-    connection = _HealthConnection(address, timeout, secure=secure)
+def _secure_status(address: Address | UnixPath, timeout: float) -> int:
+    """Return the status over TLS, or over plain HTTP if the server does not use TLS."""
+    import ssl  # noqa: PLC0415 - takes long to import
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = _connect(address, timeout)
     try:
-        connection.request("GET", "/-/healthy")
-        return connection.getresponse().status
-    except OSError as exc:
-        reason = getattr(exc, "reason", None) or ""
-        if reason == "WRONG_VERSION_NUMBER":
-            return _status(address, timeout, secure=False)
-        if "ALERT" in reason or (connection.tls_established and not isinstance(exc, TimeoutError)):
-            return HTTPStatus.UNAUTHORIZED  # the server requires a client certificate
-        raise
-    finally:
+        secured = context.wrap_socket(connection)
+    except ssl.SSLError as exc:
         connection.close()
+        if exc.reason == "WRONG_VERSION_NUMBER":
+            return _status(_connect(address, timeout))
+        if "ALERT" in (exc.reason or ""):
+            return UNAUTHORIZED  # as below
+        raise
+    try:
+        return _status(secured)
+    except TimeoutError:
+        raise
+    except OSError:
+        return UNAUTHORIZED  # the server requires a client certificate
 
 
-class _HealthConnection(HTTPConnection):
-    """HTTP connection to a TCP address or a Unix socket, with or without TLS."""
+def _connect(address: Address | UnixPath, timeout: float) -> socket.socket:
+    if isinstance(address, Address):
+        # Text would load the codec of international names.
+        return socket.create_connection((address.host.encode(), address.port), timeout)  # type: ignore[arg-type]
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(str(address.path))
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
-    def __init__(self, address: Address | UnixPath, timeout: float, *, secure: bool) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._address = address
-        self._secure = secure
-        self.tls_established = False
 
-    def connect(self) -> None:
-        if isinstance(self._address, UnixPath):
-            self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.settimeout(self.timeout)
-            self.sock.connect(str(self._address.path))
-        else:
-            self.sock = socket.create_connection((self._address.host, self._address.port), self.timeout)
-        if self._secure:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            self.sock = context.wrap_socket(self.sock)
-            self.tls_established = True
+def _status(connection: socket.socket) -> int:
+    """Send the request and return the status of the response; raise ValueError if it is not HTTP."""
+    with connection:
+        connection.sendall(REQUEST)
+        with connection.makefile("rb") as response:
+            line = response.readline(MAX_LINE)
+    if not line:
+        raise ConnectionResetError("Remote end closed connection without response")
+    version, _, rest = line.partition(b" ")
+    if not version.startswith(b"HTTP/"):
+        raise ValueError("no status line")
+    return int(rest[:3])

@@ -1,46 +1,38 @@
-"""The commands that run until they are stopped, and the table of all commands."""
+"""The commands ``run`` and ``textfile``: the exporter, until it is stopped or once."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import platform
 import signal
 import socket
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import httpx
 from prometheus_client.metrics_core import Metric
 from structlog.stdlib import BoundLogger
 
-from late_exporter import __url__, __version__, log
+from late_exporter import __revision__, __url__, __version__, log
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import RateLimiter
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController
-from late_exporter.commands._runner import WorkspaceConnection, write_stdout
-from late_exporter.commands.audit.command import audit_feeds, print_reports
-from late_exporter.commands.backfill.command import write_backfill
-from late_exporter.commands.check.command import check_all
-from late_exporter.commands.logs import show_logs
-from late_exporter.commands.post import show_post
-from late_exporter.commands.state import manage_state
+from late_exporter.commands._runner import write_stdout
 from late_exporter.commands.textfile import require_textfile, write_textfile
 from late_exporter.config.environment import certificate_context, check_proxies
-from late_exporter.config.settings import CommandContext, Settings, SimulateSettings, Workspace
+from late_exporter.config.settings import CommandContext, Settings, Workspace
 from late_exporter.config.types import UnixPath
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.protocols import Logger, Offload
-from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, SimulatedWorld, create_simulator
 from late_exporter.store import open_store
 from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.app import Lifecycle, create_app
@@ -48,9 +40,6 @@ from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.server import bind_socket, serve, systemd_sockets
 
-DEMO_KEY = "sk_" + "0" * 64
-DEMO_INCIDENTS = ("platform-outage", "revoked-token")
-DEMO_LEAD = 900.0  # seconds since the demo's incidents began, so that its first minute already shows something
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Stop: TypeAlias = Callable[[], None]  # callback that stops the command
@@ -60,67 +49,17 @@ def run(context: CommandContext) -> int:
     """Poll and serve until stopped, or poll once and print the metrics."""
     if context.flags.once:
         export = partial(_export_once, context.settings, _print)
-        return write_stdout(lambda: asyncio.run(_run_until_stopped(export)), broken_pipe_code=1)
-    return asyncio.run(_run_until_stopped(partial(_export, context.settings, context.reload_settings)))
-
-
-def demo(context: CommandContext) -> int:
-    return asyncio.run(_run_until_stopped(partial(_run_demo, context)))
-
-
-def simulate(context: CommandContext) -> int:
-    return asyncio.run(_run_until_stopped(lambda _: _simulate(context)))
+        return write_stdout(lambda: asyncio.run(run_until_stopped(export)), broken_pipe_code=1)
+    return asyncio.run(run_until_stopped(partial(serve_exporter, context.settings, context.reload_settings)))
 
 
 def textfile(context: CommandContext) -> int:
     path = Path(context.args[0])
     require_textfile(path)
-    return asyncio.run(_run_until_stopped(partial(_export_once, context.settings, partial(write_textfile, path))))
+    return asyncio.run(run_until_stopped(partial(_export_once, context.settings, partial(write_textfile, path))))
 
 
-def check(context: CommandContext) -> int:
-    checks = check_all(context, _connect_workspaces(context.settings))
-    return write_stdout(lambda: asyncio.run(checks), broken_pipe_code=1)
-
-
-def post(context: CommandContext) -> int:
-    return write_stdout(lambda: asyncio.run(show_post(context, _connect_workspaces(context.settings))))
-
-
-def logs(context: CommandContext) -> int:
-    work = show_logs(context, _connect_workspaces(context.settings))
-    if context.flags.follow:
-        return write_stdout(lambda: asyncio.run(_run_until_stopped(lambda _: work, quiet=True)))
-    return write_stdout(lambda: asyncio.run(work))
-
-
-def audit(context: CommandContext) -> int:
-    reports = asyncio.run(audit_feeds(context, _connect_workspaces(context.settings)))
-    return print_reports(reports, context.flags.format)
-
-
-def backfill(context: CommandContext) -> int:
-    return write_backfill(context, _connect_workspaces(context.settings))
-
-
-ACTIONS: Mapping[str, Callable[[CommandContext], int]] = MappingProxyType(
-    {
-        "run": run,
-        "demo": demo,
-        "simulate": simulate,
-        "check": check,
-        "post": post,
-        "logs": logs,
-        "audit": audit,
-        "backfill": backfill,
-        "textfile": textfile,
-        "state": manage_state,
-    }
-)
-"""Functions that run the commands, and return their exit codes."""
-
-
-async def _run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]], *, quiet: bool = False) -> int:
+async def run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]], *, quiet: bool = False) -> int:
     """Run until the work ends, calls its argument, or a signal arrives; a second signal kills the process."""
     # Imported objects stay: the garbage collector need not scan them again and again.
     gc.freeze()
@@ -158,11 +97,12 @@ def _single_error(group: BaseExceptionGroup[BaseException]) -> BaseException | N
     return _single_error(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-async def _export(settings: Settings, reload_settings: Callable[[], Settings], stop: Stop) -> None:
+async def serve_exporter(settings: Settings, reload_settings: Callable[[], Settings], stop: Stop) -> None:
     """Run the exporter; resources are closed in reverse order."""
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
         exporter = await _open(settings, stack, process_collector())
+        _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watcher = WebConfigWatcher(settings.web_config, _logger())
         controller = LifecycleController(settings, reload_settings, exporter, watcher, stop)
@@ -187,7 +127,7 @@ async def _export(settings: Settings, reload_settings: Callable[[], Settings], s
         )
         group.create_task(serve(protected_app, sockets, web_config=watcher.current))
         for bound in sockets:
-            _logger().info("listening", address=_url(bound, secure=settings.web_config.ssl_context is not None))
+            _logger().info("listening", address=url_of(bound, secure=settings.web_config.ssl_context is not None))
 
 
 async def _open(
@@ -196,8 +136,8 @@ async def _open(
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
     store = await offload(open_store, settings.state.url)
     stack.push_async_callback(offload, store.close)
-    http = await stack.enter_async_context(_http_client(settings))
-    connector = _Connector(http, lambda workspace: _logger().bind(workspace=workspace))
+    http = await stack.enter_async_context(http_client(settings))
+    connector = Connector(http, lambda workspace: _logger().bind(workspace=workspace))
     exporter = Exporter(settings, store, offload, connector.connect, collect_process_metrics=collect_process_metrics)
     await exporter.restore()
     return exporter
@@ -231,7 +171,7 @@ def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
     return sockets
 
 
-class _Connector:
+class Connector:
     """Connects workspaces to their APIs; workspaces with the same key share its quota."""
 
     def __init__(self, http: httpx.AsyncClient, create_logger: Callable[[str], Logger]) -> None:
@@ -255,29 +195,7 @@ class _Connector:
         return client, generation
 
 
-@asynccontextmanager
-async def _connect_workspaces(settings: Settings) -> AsyncIterator[Mapping[str, WorkspaceConnection]]:
-    """Connect all workspaces for a command that prints its result and ends."""
-    async with _http_client(settings) as http:
-        connector = _Connector(http, lambda _: QuietLogger())
-        connections = {}
-        for workspace in settings.workspaces:
-            client, generation = connector.connect(settings, workspace)
-            connections[workspace.name] = WorkspaceConnection(generation, client)
-        yield connections
-
-
-class QuietLogger:
-    """Logs everything at debug level, so that messages of the exporter do not disturb the output of a command."""
-
-    def debug(self, event: str, **fields: Any) -> object:
-        return _logger().debug(event, **fields)
-
-    info = debug
-    warning = debug
-
-
-def _http_client(settings: Settings) -> httpx.AsyncClient:
+def http_client(settings: Settings) -> httpx.AsyncClient:
     """Return the client of the API; raise ConfigError if variables of proxies or certificates are not usable."""
     check_proxies()
     verify, interval = certificate_context(), settings.longest_poll_interval
@@ -318,64 +236,12 @@ def create_offload(executor: Executor) -> Offload:
     return offload
 
 
-async def _run_demo(context: CommandContext, stop: Stop) -> None:
-    settings = context.settings
-    with bind_socket(settings.simulate.listen_address) as bound:
-        url = f"{_url(bound)}/api"
-        options, lead = settings.simulate, 0.0
-        if not options.incident:
-            options, lead = options.model_copy(update={"incident": DEMO_INCIDENTS}), DEMO_LEAD
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_serve_simulator(options, bound, context.flags.generation, lead=lead))
-            group.create_task(
-                _export(
-                    settings.with_api(url, DEMO_KEY), lambda: context.reload_settings().with_api(url, DEMO_KEY), stop
-                )
-            )
-
-
-async def _simulate(context: CommandContext) -> None:
-    with bind_socket(context.settings.simulate.listen_address) as bound:
-        await _serve_simulator(context.settings.simulate, bound, context.flags.generation)
-
-
-async def _serve_simulator(
-    options: SimulateSettings, bound: socket.socket, generation: str, *, lead: float = 0.0
-) -> None:
-    world = await asyncio.to_thread(_create_world, options, lead, generation)
-    api = SimulatedApi(
-        world,
-        clock=time.time,
-        rate_limit=options.rate_limit,
-        customer_rate=options.customer_rate,
-        generation=generation,
-    )
-    _logger().info("simulating the Zernio API", address=_url(bound), logs=len(world.publishing.rows))
-    await serve(create_simulator(api), [bound], date_header=False)
-
-
-def _create_world(options: SimulateSettings, lead: float, generation: str) -> SimulatedWorld:
-    """Return a simulated world, in which the incidents began ``lead`` seconds ago."""
-    world = SimulatedWorld(
-        options.seed,
-        time.time() - lead,
-        logs_per_day=options.logs_per_day,
-        history=options.history,
-        retention=RETENTION if generation == "late" else ZERNIO_RETENTION,
-        with_activity=generation != "late",
-    )
-    for incident in options.incident:
-        world.start_incident(incident)
-    world.advance(time.time())
-    return world
-
-
 def _print(body: bytes) -> None:
     sys.stdout.write(body.decode())
     sys.stdout.flush()
 
 
-def _url(bound: socket.socket, *, secure: bool = False) -> str:
+def url_of(bound: socket.socket, *, secure: bool = False) -> str:
     """Return the address at which a user reaches a socket."""
     if bound.family == socket.AF_UNIX:
         return f"unix:{bound.getsockname()}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 QUERY_COMMANDS = ("post", "logs", "audit", "backfill")  # commands that read from the API or the state once and exit
 STATE_COMMANDS = ("audit", "backfill")  # query commands that read the state
@@ -21,8 +21,7 @@ EXIT_CODES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """An action of a command, selected by its first argument. Optional arguments are in brackets."""
 
     name: str
@@ -30,8 +29,7 @@ class Action:
     arguments: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command of the program.
 
     Args:

@@ -1,32 +1,29 @@
 """Flags of single commands, which have neither an environment variable nor a key in the configuration file."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
-
-from pydantic import BaseModel, ConfigDict
+# Annotations are evaluated: they are read as data.
+from typing import Annotated, Literal, NamedTuple
 
 from late_exporter.config.commands import COMMANDS, QUERY_COMMANDS, SIMULATOR_COMMANDS
 from late_exporter.config.options import option, options_of
-from late_exporter.config.types import Bool, CommaSeparated, FeedName, TargetLabel, Timestamp, duration, integer
+from late_exporter.config.parsers import duration, integer
+from late_exporter.config.types import Bool, CommaSeparated, FeedName, TargetLabel, Timestamp
 
 LOGS = ("logs",)
 AUDIT = ("audit",)
 BACKFILL = ("backfill",)
 FORMATS = {name: command.formats for name, command in COMMANDS.items() if command.formats}
+DEFAULT_FORMATS = {name: formats[0] for name, formats in FORMATS.items()}
 
 
-class CommandFlags(BaseModel):
+class CommandFlags(NamedTuple):
     """Flags of the command that runs; those of other commands keep their defaults."""
-
-    model_config = ConfigDict(frozen=True)
 
     format: str = option(
         "",
         "FORMAT",
         "Output format.",
         tuple(FORMATS),
-        command_defaults={name: formats[0] for name, formats in FORMATS.items()},
+        command_defaults=DEFAULT_FORMATS,
         command_choices=FORMATS,
     )
     workspace: str | None = option(

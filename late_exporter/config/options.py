@@ -1,41 +1,20 @@
-"""Metadata of options: attached to a model's fields by ``option()``, read back by ``options_of()``."""
+"""The table of options: rows of plain data, declared by ``option()`` as fields of named tuples."""
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, get_args, get_origin
-
-from pydantic import BaseModel, Field
-from pydantic_core import ErrorDetails
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args, get_origin
 
 from late_exporter.config.commands import EXPORTER_COMMANDS
-from late_exporter.config.types import quote
 
 PREFIX = "LATE_EXPORTER_"
 
-# Path of a value within a model, as in pydantic's errors: ("poll", "interval").
+# Path of a value within the settings, as in pydantic's errors: ("poll", "interval").
 Location: TypeAlias = tuple[int | str, ...]
 
-REASONS = MappingProxyType(
-    {
-        "bool_parsing": "must be true or false",
-        "bool_type": "must be true or false",
-        "dict_type": "must be a mapping",
-        "extra_forbidden": "unknown",
-        "model_type": "must be a mapping",
-        "string_type": "must be one value",
-        "tuple_type": "must be a list",
-    }
-)
-"""Messages for pydantic's error types."""
 
-
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One option.
 
     Args:
@@ -62,8 +41,8 @@ class Option:
     commands: tuple[str, ...]
     reload: Literal["live", "restart"] = "restart"
     alias: str = ""
-    command_defaults: Mapping[str, str] = field(default_factory=dict)
-    command_choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    command_defaults: Mapping[str, str] = MappingProxyType({})
+    command_choices: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     choices: tuple[str, ...] = ()
     many: bool = False
     secret: bool = False
@@ -97,28 +76,24 @@ def option(
     variable: str = "",
     **metadata: Any,
 ) -> Any:
-    """Declare a model field as an option; the arguments are those of Option, most of which follow from the field."""
-    declaration = Option(name, (), variable, default, metavar, help, commands, **metadata)
-    value: Any = () if "many" in metadata and default is None else default
-    return Field(value, validate_default=default is not None, json_schema_extra={"option": declaration})  # type: ignore[dict-item]
+    """Declare a field as an option; the arguments are those of Option, most of which follow from the field.
+
+    The declaration takes the place of the field's default. Loading gives every field a value, so no instance holds it.
+    """
+    return Option(name, (), variable, default, metavar, help, commands, **metadata)
 
 
-def options_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[Option]:
-    """Yield the options that a model and its sections declare."""
-    for field_name, info in model.model_fields.items():
-        here = (*path, field_name)
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from options_of(info.annotation, here)
-        elif isinstance(info.json_schema_extra, dict):
-            base: Any = info.json_schema_extra["option"]
-            variable = f"{PREFIX}{'__'.join(here)}".upper() if path else ""
-            yield replace(
-                base,
-                name=base.name or ".".join(here).replace("_", "-"),
-                path=here,
-                variable=base.variable or variable,
-                choices=tuple(_literals(info.annotation)),
-            )
+def options_of(fields: type[Any], section: str = "") -> Iterator[Option]:
+    """Yield the options that a named tuple declares, for a section of the settings or for single commands."""
+    for field_name, declaration in fields._field_defaults.items():
+        path = (section, field_name) if section else (field_name,)
+        variable = f"{PREFIX}{'__'.join(path)}".upper() if section else ""
+        yield declaration._replace(
+            name=declaration.name or ".".join(path).replace("_", "-"),
+            path=path,
+            variable=declaration.variable or variable,
+            choices=tuple(_literals(fields.__annotations__[field_name])),
+        )
 
 
 def _literals(annotation: object) -> Iterator[str]:
@@ -130,32 +105,13 @@ def _literals(annotation: object) -> Iterator[str]:
             yield from _literals(argument)
 
 
-def describe_error(error: ErrorDetails, places: Mapping[Location, str]) -> str:
-    """Return a validation error as one line that begins with the place of the value."""
-    location = error["loc"]
-    place = next(places[location[:size]] for size in range(len(location), 0, -1) if location[:size] in places)
-    if error["type"] == "missing":
-        return f"{place}: {location[-1]} is missing"
-    value = quote(error["input"], url=str(location[-1]).endswith("url"))
-    return f"{place}{value}: {error_reason(error)}"
-
-
-def error_reason(error: ErrorDetails) -> str:
-    match error["type"]:
-        case "literal_error":
-            words = re.findall("'([^']*)'", error["ctx"]["expected"])
-            return f"must be one of {', '.join(filter(None, words))}"
-        case "value_error":
-            return str(error["ctx"]["error"])
-        case kind:
-            return REASONS.get(kind) or str(error["msg"]).removeprefix("Input ")
-
-
 def suggest(name: str, candidates: Iterable[str], prefix: str = "") -> str:
     """Return "; did you mean ...?" for the closest candidate, or nothing.
 
     ``prefix`` is common to all of them and ignored, since it would make every candidate look close.
     """
+    import difflib  # noqa: PLC0415 - for messages only
+
     names = {candidate.removeprefix(prefix): candidate for candidate in candidates}
     matches = difflib.get_close_matches(name.removeprefix(prefix), sorted(names), n=1)
     return f"; did you mean {names[matches[0]]}?" if matches else ""

@@ -1,21 +1,15 @@
-"""The settings of the program: one nested, frozen model that declares every option once.
+"""The settings of the program: nested, immutable tuples that declare every option once.
 
 A section and a field make the flag ``--poll.interval``, the variable ``LATE_EXPORTER_POLL__INTERVAL`` and the key
 ``poll: {interval: 30s}`` of the configuration file. Every value arrives as text, so that one parser per option serves
 all three. Durations are in seconds.
 """
 
-from __future__ import annotations
-
+# Annotations are evaluated: they are read as data.
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, get_args
 
 from late_exporter.config.commands import (
     ALL_COMMANDS,
@@ -28,18 +22,19 @@ from late_exporter.config.commands import (
 )
 from late_exporter.config.flags import CommandFlags
 from late_exporter.config.options import Option, option, options_of
+from late_exporter.config.parsers import duration, integer
 from late_exporter.config.types import (
     BaseUrl,
     Bool,
     Bounds,
     CommaSeparated,
     FeedName,
-    File,
     Key,
     KeyFile,
     ListenAddress,
     ProfileId,
     RateLimit,
+    Secret,
     Share,
     StateUrl,
     StatusFeedName,
@@ -48,12 +43,11 @@ from late_exporter.config.types import (
     TelemetryPath,
     WebhookPath,
     WorkspaceName,
-    distinct,
-    duration,
-    integer,
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from late_exporter.config.web import WebConfig
 
 _DEMO_INTERVAL: Mapping[str, Any] = MappingProxyType({"command_defaults": {"demo": "30s"}})
@@ -70,19 +64,13 @@ Incident: TypeAlias = Literal[
 ]
 
 
-class SettingsSection(BaseModel):
-    """One section of the settings."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ConfigSettings(SettingsSection):
+class ConfigSettings(NamedTuple):
     """Section ``config``."""
 
     file: str | None = option(None, "FILE", "YAML file with options and workspaces.", (*ALL_COMMANDS, "healthcheck"))
 
 
-class ApiSettings(SettingsSection):
+class ApiSettings(NamedTuple):
     """Section ``api``."""
 
     key: Key | None = option(
@@ -133,7 +121,7 @@ class ApiSettings(SettingsSection):
     )
 
 
-class PollSettings(SettingsSection):
+class PollSettings(NamedTuple):
     """Section ``poll``."""
 
     interval: Annotated[float, duration("100ms")] = option(
@@ -166,7 +154,7 @@ class PollSettings(SettingsSection):
     )
 
 
-class StatusSettings(SettingsSection):
+class StatusSettings(NamedTuple):
     """Section ``status``."""
 
     feeds: StatusFeedNames = option(
@@ -209,7 +197,7 @@ class StatusSettings(SettingsSection):
         }
 
 
-class StateSettings(SettingsSection):
+class StateSettings(NamedTuple):
     """Section ``state``."""
 
     url: StateUrl = option(
@@ -222,7 +210,7 @@ class StateSettings(SettingsSection):
     )
 
 
-class WebSettings(SettingsSection):
+class WebSettings(NamedTuple):
     """Section ``web``."""
 
     listen_address: CommaSeparated[ListenAddress] = option(
@@ -234,7 +222,7 @@ class WebSettings(SettingsSection):
     )
     systemd_socket: Bool = option("false", "", "Fail to start unless systemd passes sockets.")
     telemetry_path: TelemetryPath = option("/metrics", "PATH", "Path of the metrics.")
-    config_file: File | None = option(
+    config_file: str | None = option(
         None,
         "FILE",
         "YAML file with TLS, users, headers and limits, in the format of the exporter-toolkit. It is read again when "
@@ -248,7 +236,7 @@ class WebSettings(SettingsSection):
     )
 
 
-class WebhookSettings(SettingsSection):
+class WebhookSettings(NamedTuple):
     """Section ``webhook``."""
 
     path: WebhookPath | None = option(
@@ -284,7 +272,7 @@ class WebhookSettings(SettingsSection):
     )
 
 
-class MetricsSettings(SettingsSection):
+class MetricsSettings(NamedTuple):
     """Section ``metrics``."""
 
     duration_buckets: Bounds = option(
@@ -306,7 +294,7 @@ class MetricsSettings(SettingsSection):
     created_timestamps: Bool = option("false", "", "Add a _created series to counters and histograms in OpenMetrics.")
 
 
-class LogSettings(SettingsSection):
+class LogSettings(NamedTuple):
     """Section ``log``."""
 
     level: Literal["debug", "info", "warn", "error"] = option(
@@ -317,7 +305,7 @@ class LogSettings(SettingsSection):
     )
 
 
-class SimulateSettings(SettingsSection):
+class SimulateSettings(NamedTuple):
     """Section ``simulate``."""
 
     listen_address: TcpAddress = option(
@@ -356,7 +344,7 @@ class SimulateSettings(SettingsSection):
     )
 
 
-class WorkspaceSettings(SettingsSection):
+class WorkspaceSettings(NamedTuple):
     """One item of ``workspaces`` in the configuration file."""
 
     name: WorkspaceName
@@ -365,28 +353,7 @@ class WorkspaceSettings(SettingsSection):
     profile_id: ProfileId | None = None
 
 
-def _require_names(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettings, ...]:
-    if not rows:
-        raise ValueError("must list at least one workspace")
-    distinct(tuple(f'the name "{row.name}"' for row in rows))
-    _require_own_profiles(rows)
-    return rows
-
-
-def _require_own_profiles(rows: tuple[WorkspaceSettings, ...]) -> None:
-    """Raise ValueError if two workspaces have the same key and profile, and would count the same logs."""
-    names: dict[tuple[str | None, str, str], str] = {}
-    for row in rows:
-        if row.profile_id is None:
-            continue
-        source = (row.api_base_url, row.api_key_file.key.get_secret_value(), row.profile_id)
-        first = names.setdefault(source, row.name)
-        if first != row.name:
-            raise ValueError(f'"{first}" and "{row.name}" have the same API key and profile_id; give each its own one')
-
-
-@dataclass(frozen=True, slots=True)
-class Workspace:
+class Workspace(NamedTuple):
     """One API key, the API it belongs to, and the profile if it is limited to one.
 
     ``key_file`` is read again when the key changes.
@@ -394,37 +361,26 @@ class Workspace:
 
     name: str
     base_url: str
-    key: SecretStr | None = None
-    key_file: Path | None = None
+    key: Secret | None = None
+    key_file: "Path | None" = None
     profile_id: str | None = None
 
 
-class Settings(BaseSettings):
-    """All settings, made of ``sources`` in the order of their precedence."""
+class Settings(NamedTuple):
+    """All settings, by section, with what the configuration files contain besides options."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True)
-
-    config: ConfigSettings = ConfigSettings()
-    api: ApiSettings = ApiSettings()
-    poll: PollSettings = PollSettings()
-    status: StatusSettings = StatusSettings()
-    state: StateSettings = StateSettings()
-    web: WebSettings = WebSettings()
-    webhook: WebhookSettings = WebhookSettings()
-    metrics: MetricsSettings = MetricsSettings()
-    log: LogSettings = LogSettings()
-    simulate: SimulateSettings = SimulateSettings()
-    workspace_list: Annotated[tuple[WorkspaceSettings, ...], AfterValidator(_require_names)] | None = Field(
-        None, alias="workspaces"
-    )
-    _web_config: WebConfig | None = PrivateAttr(None)
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: Any, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Replace pydantic's own sources, which do not record where a value comes from."""
-        return tuple(InitSettingsSource(settings_cls, source) for source in init_settings.init_kwargs["sources"])
+    config: ConfigSettings
+    api: ApiSettings
+    poll: PollSettings
+    status: StatusSettings
+    state: StateSettings
+    web: WebSettings
+    webhook: WebhookSettings
+    metrics: MetricsSettings
+    log: LogSettings
+    simulate: SimulateSettings
+    workspace_list: tuple[WorkspaceSettings, ...] | None = None
+    loaded_web_config: "WebConfig | None" = None
 
     @property
     def workspaces(self) -> tuple[Workspace, ...]:
@@ -458,13 +414,11 @@ class Settings(BaseSettings):
         return pairs
 
     @property
-    def web_config(self) -> WebConfig:
+    def web_config(self) -> "WebConfig":
+        """Content of the file of ``--web.config.file``, or its defaults."""
         from late_exporter.config.web import WebConfig  # noqa: PLC0415 - not needed by the health check and by --help
 
-        return self._web_config or WebConfig()
-
-    def set_web_config(self, web_config: WebConfig) -> None:
-        self._web_config = web_config
+        return self.loaded_web_config or WebConfig()
 
     @property
     def longest_poll_interval(self) -> float:
@@ -479,21 +433,21 @@ class Settings(BaseSettings):
             keys.append(self.webhook.secret_file.key)
         return tuple(key.get_secret_value() for key in keys if key is not None)
 
-    def with_api(self, base_url: str, key: str) -> Settings:
-        api = self.api.model_copy(
-            update={"base_url": base_url, "key": SecretStr(key), "key_file": None, "profile_id": None}
-        )
-        return self.model_copy(update={"api": api, "workspace_list": None})
+    def with_api(self, base_url: str, key: str) -> "Settings":
+        api = self.api._replace(base_url=base_url, key=Secret(key), key_file=None, profile_id=None)
+        return self._replace(api=api, workspace_list=None)
 
     def value_of(self, option: Option) -> object:
         return reduce(getattr, option.path, self)
 
 
-OPTIONS = tuple(options_of(Settings))
+SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
+    {name: kind for name, kind in Settings.__annotations__.items() if name not in Settings._field_defaults}
+)
+OPTIONS = tuple(option for name, section in SECTIONS.items() for option in options_of(section, name))
 
 
-@dataclass(frozen=True, slots=True)
-class CommandContext:
+class CommandContext(NamedTuple):
     """Everything a command needs to run; ``reload_settings`` raises ConfigError."""
 
     settings: Settings

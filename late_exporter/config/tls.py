@@ -14,7 +14,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator
 
-from late_exporter.config.types import Section, read_file
+from late_exporter.config.section import Section
+from late_exporter.config.types import read_file
 
 SUITES = MappingProxyType(
     {

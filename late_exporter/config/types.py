@@ -1,21 +1,22 @@
-"""Types of option values, each parsed from text; a ValueError says what would be right."""
+"""Types of option values, each parsed from text; a ValueError says what would be right.
+
+A type is annotated with its parser, which pydantic calls. Commands that load no settings use this module too, so it
+imports only what is quick to import.
+"""
 
 from __future__ import annotations
 
-import ipaddress
-import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainValidator, SecretStr, model_validator
-
+from late_exporter.config.parsers import ListParser, Parser, distinct, split_items
 from late_exporter.masking import mask_keys
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -33,15 +34,13 @@ OLD_RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 120
 
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
-_UNITS = {"y": 31_536_000.0, "w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_DURATION = re.compile("".join(rf"(?:([0-9]{{1,12}}){unit})?" for unit in _UNITS))
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_HOST_AND_PORT = re.compile(r"(?:\[(?P<six>[^\[\]\s]+)\]|(?P<host>[A-Za-z0-9._-]*))(?::(?P<port>[0-9]{1,5}))?")
+# Patterns are compiled when they are first used: a command needs few of them, and compiling takes long.
+_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_NAME = r"[A-Za-z0-9_.-]{1,64}"
+_HOST_AND_PORT = r"(?:\[(?P<six>[^\[\]\s]+)\]|(?P<host>[A-Za-z0-9._-]*))(?::(?P<port>[0-9]{1,5}))?"
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """A TCP address to listen on; an empty host means every interface."""
 
     host: str
@@ -51,8 +50,7 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class UnixPath:
+class UnixPath(NamedTuple):
     """A Unix socket to listen on."""
 
     path: Path
@@ -61,91 +59,47 @@ class UnixPath:
         return f"unix:{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class SecretFile:
+class Secret:
+    """A text that no representation shows."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_secret_value(self) -> str:
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other.get_secret_value()
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+
+class SecretFile(NamedTuple):
     """The content of a file that holds an API key or the secret of webhooks."""
 
     path: Path
-    key: SecretStr
+    key: Secret
 
 
-class Section(BaseModel):
-    """A section of a file: unknown keys are rejected, keys without a value keep their default."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_empty_values(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        return {key: value for key, value in values.items() if key not in cls.model_fields or value not in EMPTY_VALUES}
-
-
-def _parser(parse: Callable[[str], object]) -> PlainValidator:
-    """Return a validator that parses text."""
-
-    def validate(value: object) -> object:
-        if not isinstance(value, str):
-            raise ValueError("must be one value")  # noqa: TRY004 - pydantic expects a ValueError
-        return parse(value)
-
-    return PlainValidator(validate)
-
-
-def _optional_parser(parse: Callable[[str], object], message: str) -> PlainValidator:
-    """Return a validator that rejects a text for which ``parse`` returns None."""
-
-    def validate(text: str) -> object:
-        value = parse(text)
-        if value is None:
-            raise ValueError(message)
-        return value
-
-    return _parser(validate)
-
-
-def integer(low: int) -> PlainValidator:
-    """Return a validator for whole numbers."""
-    return _optional_parser(
-        lambda text: int(text) if re.fullmatch(r"[0-9]{1,18}", text) and int(text) >= low else None,
-        f"must be a whole number of at least {low}",
+def _positive(high: float, message: str) -> Parser:
+    return Parser(
+        lambda text: float(text) if re.fullmatch(_NUMBER, text) and 0.0 < float(text) <= high else None, message
     )
 
 
-def _positive(high: float, message: str) -> PlainValidator:
-    return _optional_parser(
-        lambda text: float(text) if _NUMBER.fullmatch(text) and 0.0 < float(text) <= high else None, message
-    )
-
-
-def _matching(pattern: str, message: str) -> PlainValidator:
-    return _optional_parser(lambda text: text if re.fullmatch(pattern, text) and text.isprintable() else None, message)
-
-
-def duration(low: str, high: str = "100y") -> PlainValidator:
-    """Return a validator for Prometheus durations, which gives seconds."""
-
-    def parse(text: str) -> float:
-        seconds = _seconds(text)
-        if not _seconds(low) <= seconds <= _seconds(high):
-            raise ValueError(f"must be at least {low} and at most {high}")
-        return seconds
-
-    return _parser(parse)
-
-
-def _seconds(text: str) -> float:
-    """Parse units from large to small, each at most once, or a bare 0."""
-    match = _DURATION.fullmatch(text)
-    if text == "0":
-        return 0.0
-    if match is None or not text:
-        raise ValueError("not a duration; write it like 500ms, 30s or 1h30m")
-    return sum(int(count) * size for count, size in zip(match.groups(), _UNITS.values(), strict=True) if count)
+def _matching(pattern: str, message: str) -> Parser:
+    return Parser(lambda text: text if re.fullmatch(pattern, text) and text.isprintable() else None, message)
 
 
 def _timestamp(text: str) -> float:
+    from datetime import UTC, datetime  # noqa: PLC0415 - as above
+
     try:
         time = datetime.fromisoformat(text)
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
@@ -160,25 +114,9 @@ def _target_label(text: str) -> tuple[str, str] | None:
     return name, value
 
 
-def _items(value: str | Sequence[str]) -> list[str]:
-    texts = [value] if isinstance(value, str) else value
-    items = [item.strip() for text in texts for item in text.split(",")]
-    if not any(items):
-        raise ValueError("must name at least one")
-    return items
-
-
-def _items_or_none(value: str | Sequence[str]) -> list[str]:
-    texts = [value] if isinstance(value, str) else list(value)
-    return [] if texts in ([], [""], ["none"]) else _items(texts)
-
-
-def distinct(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the items; raise ValueError if one of them occurs twice."""
-    duplicate = next((item for index, item in enumerate(items) if item in items[:index]), None)
-    if duplicate is not None:
-        raise ValueError(f"{duplicate} is given twice")
-    return items
+def _split_items_or_none(value: str | Sequence[str] | None) -> list[str]:
+    texts = [value] if isinstance(value, str) else list(value or ())
+    return [] if texts in ([], [""], ["none"]) else split_items(texts)
 
 
 def _ascending(bounds: tuple[float, ...]) -> tuple[float, ...]:
@@ -204,22 +142,25 @@ def _address_or_path(text: str) -> Address | UnixPath | None:
     path = text.removeprefix("unix:")
     if path == text:
         return _address(text)
+    from pathlib import Path  # noqa: PLC0415 - takes long to import
+
     return UnixPath(Path(path)) if path and "\0" not in path and len(os.fsencode(path)) <= MAX_SOCKET_PATH else None
 
 
 def _host_and_port(text: str) -> tuple[str, str]:
     """Return host and port, each empty if it is missing, both empty if either is invalid."""
-    match = _HOST_AND_PORT.fullmatch(text)
+    match = re.fullmatch(_HOST_AND_PORT, text)
     if match is None or int(match["port"] or 0) > MAX_PORT:
         return "", ""
-    try:
-        if match["six"]:
-            ipaddress.IPv6Address(match["six"])
-        elif re.fullmatch(r"[0-9.]+", match["host"]):
-            ipaddress.IPv4Address(match["host"])
-    except ValueError:
-        return "", ""
-    return match["six"] or match["host"], match["port"] or ""
+    host = match["six"] or match["host"]
+    if match["six"] or re.fullmatch(r"[0-9.]+", host):
+        import ipaddress  # noqa: PLC0415 - as above
+
+        try:
+            (ipaddress.IPv6Address if match["six"] else ipaddress.IPv4Address)(host)
+        except ValueError:
+            return "", ""
+    return host, match["port"] or ""
 
 
 def _telemetry_path(text: str) -> str:
@@ -254,30 +195,36 @@ def _base_url(text: str) -> str:
 
 
 def _is_loopback(host: str) -> bool:
+    import ipaddress  # noqa: PLC0415 - as above
+
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 
-def _key(secret: SecretStr) -> SecretStr:
+def _key(secret: Secret) -> Secret:
     key = secret.get_secret_value().strip()
     if not key:
         raise ValueError("is empty; " + NOT_A_KEY)
     if not re.fullmatch(r"[!-~]{1,512}", key):
         raise ValueError("not a valid key (its value is not shown); " + NOT_A_KEY)
-    return SecretStr(key)
+    return Secret(key)
 
 
 def _key_file(path: str) -> SecretFile:
+    from pathlib import Path  # noqa: PLC0415 - as above
+
     text = read_file(path, 4096).decode("latin-1")
     if not text.strip():
         raise ValueError("the file is empty")
-    return SecretFile(Path(path), _key(SecretStr(text)))
+    return SecretFile(Path(path), _key(Secret(text)))
 
 
 def read_file(path: str, limit: int = MAX_FILE) -> bytes:
     """Return the content of a file, cut one byte behind the limit; raise ValueError if it cannot be read."""
+    from pathlib import Path  # noqa: PLC0415 - as above
+
     if not path or "\0" in path:
         raise ValueError("must be the path of a file")
     try:
@@ -288,11 +235,13 @@ def read_file(path: str, limit: int = MAX_FILE) -> bytes:
 
 
 def is_workspace_name(text: str) -> bool:
-    return _NAME.fullmatch(text) is not None
+    return re.fullmatch(_NAME, text) is not None
 
 
 def quote(value: object, *, url: bool = False) -> str:
     """Return a value as messages quote it: keys masked, long texts cut, and nothing for other types than text."""
+    import json  # noqa: PLC0415 - as above
+
     if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
         value = ",".join(value)
     if not isinstance(value, str):
@@ -311,47 +260,42 @@ def _mask_url(url: str) -> str:
     return scheme + slashes + re.sub(r"([?#]).+", r"\1***", rest, flags=re.DOTALL)
 
 
-CommaSeparated: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(_items), AfterValidator(distinct)]
+CommaSeparated: TypeAlias = Annotated[tuple[T, ...], ListParser(split_items, distinct)]
 """A tuple, parsed from a comma-separated text, several texts, or both."""
 
 StatusFeedName: TypeAlias = Literal["posts", "accounts", "cooldowns", "webhooks", "billing"]
-StatusFeedNames: TypeAlias = Annotated[
-    tuple[StatusFeedName, ...], BeforeValidator(_items_or_none), AfterValidator(distinct)
-]
+StatusFeedNames: TypeAlias = Annotated[tuple[StatusFeedName, ...], ListParser(_split_items_or_none, distinct)]
 """As CommaSeparated, but possibly ``none`` or empty."""
 
 FeedName: TypeAlias = Literal["publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request"]
 Bound: TypeAlias = Annotated[float, _positive(sys.float_info.max, "must be a number of seconds above 0")]
-Bounds: TypeAlias = Annotated[tuple[Bound, ...], BeforeValidator(_items), AfterValidator(_ascending)]
+Bounds: TypeAlias = Annotated[tuple[Bound, ...], ListParser(split_items, _ascending)]
 Share: TypeAlias = Annotated[float, _positive(1.0, "must be a number above 0 and at most 1")]
 Bool: TypeAlias = Annotated[
-    bool, _optional_parser(lambda text: {"true": True, "false": False}.get(text.lower()), "must be true or false")
+    bool, Parser(lambda text: {"true": True, "false": False}.get(text.lower()), "must be true or false")
 ]
-RateLimit: TypeAlias = Annotated[int, _optional_parser(_rate_limit, "must be a whole number of at least 1")]
-ListenAddress: TypeAlias = Annotated[
-    Address | UnixPath,
-    _optional_parser(
-        _address_or_path, "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077 or unix:/run/late.sock"
-    ),
-]
+RateLimit: TypeAlias = Annotated[int, Parser(_rate_limit, "must be a whole number of at least 1")]
+parse_listen_address = Parser(
+    _address_or_path, "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077 or unix:/run/late.sock"
+)
+ListenAddress: TypeAlias = Annotated[Address | UnixPath, parse_listen_address]
 TcpAddress: TypeAlias = Annotated[
-    Address, _optional_parser(_address, "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077")
+    Address, Parser(_address, "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077")
 ]
-File: TypeAlias = Annotated[Path, _optional_parser(Path, "must be the path of a file")]
-Timestamp: TypeAlias = Annotated[float, _parser(_timestamp)]
+Timestamp: TypeAlias = Annotated[float, Parser(_timestamp)]
 TargetLabel: TypeAlias = Annotated[
     tuple[str, str],
-    _optional_parser(_target_label, "must be a name and a value, like job=late; a name must not begin with __"),
+    Parser(_target_label, "must be a name and a value, like job=late; a name must not begin with __"),
 ]
-TelemetryPath: TypeAlias = Annotated[str, _parser(_telemetry_path)]
-WebhookPath: TypeAlias = Annotated[str, _parser(_webhook_path)]
-BaseUrl: TypeAlias = Annotated[str, _parser(_base_url)]
-Key: TypeAlias = Annotated[SecretStr, PlainValidator(_key)]
-KeyFile: TypeAlias = Annotated[SecretFile, _parser(_key_file)]
+TelemetryPath: TypeAlias = Annotated[str, Parser(_telemetry_path)]
+WebhookPath: TypeAlias = Annotated[str, Parser(_webhook_path)]
+BaseUrl: TypeAlias = Annotated[str, Parser(_base_url)]
+Key: TypeAlias = Annotated[Secret, Parser(_key, kind=Secret)]
+KeyFile: TypeAlias = Annotated[SecretFile, Parser(_key_file)]
 ProfileId: TypeAlias = Annotated[
     str, _matching(r"[!-~]{1,200}", "must be 1 to 200 visible ASCII characters, no whitespace")
 ]
-WorkspaceName: TypeAlias = Annotated[str, _matching(_NAME.pattern, INVALID_NAME)]
+WorkspaceName: TypeAlias = Annotated[str, _matching(_NAME, INVALID_NAME)]
 StateUrl: TypeAlias = Annotated[
     str,
     _matching(

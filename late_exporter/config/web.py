@@ -1,40 +1,15 @@
-"""The web configuration file (``--web.config.file``): TLS, users, headers and rate limit of the web server.
-
-The format is that of the exporter-toolkit, so that a team can use the same file for all of its exporters:
-https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md. Paths are relative to the file.
-"""
+"""Configuration of the web server, which follows its file while the exporter runs."""
 
 from __future__ import annotations
 
-import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, TypeAlias
+from typing import TypeAlias
 
-from pydantic import AfterValidator, Field, ValidationError
-
-from late_exporter.config.options import error_reason
-from late_exporter.config.tls import Tls, TlsError, create_context
-from late_exporter.config.types import Section, duration, integer, read_file
-from late_exporter.config.yaml_file import YamlFile
 from late_exporter.errors import ConfigError
 from late_exporter.protocols import Logger
-
-HEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "Content-Security-Policy": (),
-        "Strict-Transport-Security": (),
-        "X-Content-Type-Options": ("nosniff",),
-        "X-Frame-Options": ("deny", "sameorigin"),
-        "X-XSS-Protection": (),
-    }
-)
-"""Headers that a file may set, with their allowed values; an empty tuple allows any value."""
-
-HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 
 FileStamp: TypeAlias = tuple[int, int, int] | None  # change time, inode and size of a file; None if it does not exist
 
@@ -83,11 +58,13 @@ class WebConfigWatcher:
             self._log.warning("questionable web configuration", remark=warning)
 
     def current(self) -> WebConfig:
-        if any(_stamp(file) != stamp for file, stamp in self._files.items()):
+        if any(stamp_of(file) != stamp for file, stamp in self._files.items()):
             self._reload()
         return self._config
 
     def _reload(self) -> None:
+        from late_exporter.config.web_file import load  # noqa: PLC0415 - not needed without a file
+
         files: dict[Path, FileStamp] = {}
         try:
             self.replace(load(next(iter(self._files)), files))
@@ -98,114 +75,10 @@ class WebConfigWatcher:
             self._log.info("web configuration changed")
 
 
-def load(path: Path, files: dict[Path, FileStamp] | None = None) -> WebConfig:
-    """Read the file and the certificates that it names; raise ConfigError with every mistake.
-
-    ``files`` receives the stamps of all files that the configuration depends on, also if it is invalid. Each is taken
-    before the file is read, so that a later change is not missed.
-    """
-    files = {} if files is None else files
-    files[path] = _stamp(path)
-    try:
-        file = YamlFile(str(path), read_file(str(path)))
-    except ValueError as exc:
-        raise ConfigError(f"{path}: {exc}") from None
-    content = _validate(path, file)
-    tls, folder, limit = content.tls_server_config, path.parent, content.rate_limit
-    files.update((folder / name, _stamp(folder / name)) for name in tls.files)
-    try:
-        ssl_context = create_context(tls, folder) if tls.is_set else None
-    except TlsError as exc:
-        raise ConfigError(f"{file.place(('tls_server_config', exc.option))}: {exc}") from None
-    return WebConfig(
-        ssl_context=ssl_context,
-        allowed_sans=frozenset(tls.client_allowed_sans),
-        headers=tuple((name, value) for name, value in content.http_server_config.headers.items() if value),
-        users={name: bcrypt_hash.encode() for name, bcrypt_hash in content.basic_auth_users.items()},
-        open_paths=frozenset(content.auth_excluded_paths),
-        rate=RequestRate(limit.interval, limit.burst) if limit.interval else None,
-        files=files,
-        warnings=tuple(_warnings(content)),
-    )
-
-
-def _stamp(file: Path) -> FileStamp:
+def stamp_of(file: Path) -> FileStamp:
+    """Return the stamp of a file, by which a change of it is noticed."""
     try:
         status = file.stat()
     except (OSError, ValueError):
         return None
     return status.st_ctime_ns, status.st_ino, status.st_size
-
-
-def _check_hash(text: str) -> str:
-    if not HASH.fullmatch(text):
-        raise ValueError("must be a bcrypt hash, as htpasswd -nBC 10 makes it")
-    return text
-
-
-def _check_user_name(name: str) -> str:
-    if not name or ":" in name or not name.isprintable():
-        raise ValueError("a user name must be printable and must not contain a colon")
-    return name
-
-
-def _check_headers(headers: dict[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        if name not in HEADERS:
-            raise ValueError(f"{name} cannot be set; allowed are {', '.join(HEADERS)}")
-        if value and HEADERS[name] and value not in HEADERS[name]:
-            raise ValueError(f"{name} must be {' or '.join(HEADERS[name])}")
-        if not value.isprintable() or not value.isascii():
-            raise ValueError(f"{name} must be printable ASCII")
-    return headers
-
-
-def _check_path(path: str) -> str:
-    if not path.startswith("/"):
-        raise ValueError("a path must begin with /")
-    return path
-
-
-class _Http(Section):
-    http2: bool | None = None
-    headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = Field(default_factory=dict)
-
-
-class _RateLimit(Section):
-    interval: Annotated[float, duration("0")] = 0.0
-    burst: Annotated[int, integer(0)] = 0
-
-
-class _FileContent(Section):
-    tls_server_config: Tls = Tls()
-    http_server_config: _Http = _Http()
-    basic_auth_users: dict[
-        Annotated[str, AfterValidator(_check_user_name)], Annotated[str, AfterValidator(_check_hash)]
-    ] = Field(default_factory=dict)
-    rate_limit: _RateLimit = _RateLimit()
-    auth_excluded_paths: tuple[Annotated[str, AfterValidator(_check_path)], ...] = ()
-
-
-def _validate(path: Path, file: YamlFile) -> _FileContent:
-    if not isinstance(file.values, dict):
-        raise ConfigError(f"{path}: must be a mapping, as in basic_auth_users: {{alice: $2y$10$...}}")
-    try:
-        content = _FileContent.model_validate(file.values)
-    except ValidationError as exc:
-        for error in exc.errors():
-            keys = tuple(key for key in error["loc"] if key != "[key]")
-            file.reject(keys, error_reason(error), value=error["input"] if error["type"] == "literal_error" else None)
-        raise ConfigError(*file.problems) from None
-    if file.problems:
-        raise ConfigError(*file.problems)
-    return content
-
-
-def _warnings(content: _FileContent) -> Iterator[str]:
-    yield from (f"tls_server_config.{warning}" for warning in content.tls_server_config.warnings())
-    if not content.tls_server_config.is_set and content.tls_server_config != Tls():
-        yield "tls_server_config: ignored, because TLS needs a certificate"
-    if content.rate_limit.interval and not content.rate_limit.burst:
-        yield "rate_limit.burst: every request is rejected, because it is 0"
-    if content.http_server_config.http2:
-        yield "http_server_config.http2: HTTP/2 is not supported, HTTP/1.1 is served"

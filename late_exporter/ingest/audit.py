@@ -269,7 +269,7 @@ async def fetch_next(
     try:
         page = await fetch_page(step)
     except BadRequest as exc:
-        error = exc
+        error = exc.without_frames()
     try:
         return steps.send(page) if error is None else steps.throw(error)
     except StopIteration:

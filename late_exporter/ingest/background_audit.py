@@ -141,7 +141,7 @@ class BackgroundAuditor:
         try:
             page = await self._fetch_page(step)
         except BadRequest as exc:
-            error = exc
+            error = exc.without_frames()
         try:
             return run.steps.send(page) if error is None else run.steps.throw(error)
         except StopIteration:

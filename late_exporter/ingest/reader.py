@@ -167,7 +167,7 @@ def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> R
     try:
         yield from _scan(context, scan, coverage, regular_pages if scan.is_regular else urgent_pages)
     except BadRequest as exc:
-        state.scan, state.scan_error = None, exc
+        state.scan, state.scan_error = None, exc.without_frames()
 
 
 def _missing_count(context: PollContext, head: FetchedPage) -> int:

@@ -223,7 +223,7 @@ class StatusPoller:
                 state.request_count += 1
                 body = await fetch_status(self._client, state.feed, step.request, self.config.profile_id)
             except BadRequest as exc:
-                rejection = exc
+                rejection = exc.without_frames()
             request = step.refresh.send(body) if rejection is None else step.refresh.throw(rejection)
             state.step = _RefreshStep(step.refresh, request)
             state.due_at = self._runtime.monotonic()
@@ -231,7 +231,7 @@ class StatusPoller:
             self._succeed(state, done.value)
         except ApiError as exc:
             self._fail(state, exc)
-            return exc
+            return exc.without_frames()
         return None
 
     def _begin(self, state: _StatusFeedState) -> _RefreshStep:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from late_exporter.format import human_duration, iso_time, plural
@@ -40,7 +40,7 @@ LOW_QUOTA = 0.1
 MIN_PERCENT = 0.0005
 """Shares below this would be rounded to zero, so they are shown as an upper limit."""
 
-_RESOURCES = files("late_exporter.web")
+_RESOURCES = Path(__file__).parent
 
 STYLE = _RESOURCES.joinpath("landing.css").read_text("utf-8")
 

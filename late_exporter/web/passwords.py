@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TypeVar
 
-import bcrypt
-
 from late_exporter.config.web import RequestRate
 from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.rate import TokenBucket
@@ -70,6 +68,12 @@ class _Attempt:
     result: asyncio.Future[HTTPStatus]
 
 
+def _check_bcrypt(password: bytes, password_hash: bytes) -> bool:
+    import bcrypt  # noqa: PLC0415 - not needed without users
+
+    return bcrypt.checkpw(password, password_hash)
+
+
 class PasswordVerifier:
     """Verify passwords in a thread, with a cache of correct passwords."""
 
@@ -78,7 +82,7 @@ class PasswordVerifier:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        check_password: Callable[[bytes, bytes], bool] = bcrypt.checkpw,
+        check_password: Callable[[bytes, bytes], bool] = _check_bcrypt,
     ) -> None:
         self._sleep = sleep
         self._check_password = check_password

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -258,6 +259,24 @@ async def test_a_list_that_falls_behind_is_left() -> None:
         assert expected is await api.resolve(generation, "late")
     assert 4 == len(api.requests)
     assert frozenset() == generation.unread
+
+
+class Variable:
+    """A variable of a poll."""
+
+
+async def test_the_error_of_a_list_keeps_no_variables() -> None:
+    """An answer is kept until the next examination, without what the poll that requested it had in memory."""
+    api = FakeListApi(late=NOT_FOUND, zernio=zernio_list(1))
+    generation = api.generation()
+
+    async def poll() -> weakref.ref[Variable]:
+        await api.resolve(generation)
+        variable = Variable()
+        return weakref.ref(variable)
+
+    reference = await poll()
+    assert reference() is None
 
 
 async def test_a_single_refused_examination_changes_nothing() -> None:

@@ -14,6 +14,7 @@ from statistics import median
 from typing import NamedTuple
 
 from tests.bench.processes import MeasuredProcess, ProcessLauncher
+from tests.bench.quick import measure_quick_commands
 from tests.bench.report import BenchReport, Goal, Measurement
 from tests.bench.scraping import (
     LOGS_FAMILY,
@@ -107,6 +108,7 @@ class Bench:
             self.measure_steady_polls()
             self.measure_scrapes()
             self.measure_start()
+            measure_quick_commands(self._launcher, self._api, self._report, 5 * self._sizes.repeat_count)
 
     def _state_path(self, name: str) -> Path:
         return self._launcher.folder / f"{name}.db"

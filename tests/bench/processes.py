@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
@@ -179,6 +179,18 @@ class ProcessLauncher:
         env = {"LATE_API_KEY": KEY, "PYTHONPATH": self._python_paths["httptools" if httptools else "pinned"]}
         process: MeasuredProcess = self._start(MeasuredProcess, arguments, port, **env)
         return process
+
+    def cpu_seconds_of(self, arguments: Sequence[str]) -> float:
+        """Run Python with some arguments, and return its CPU time; raise RuntimeError if it fails."""
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": self._python_paths["pinned"]}
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(f"exit code {process.returncode} of {' '.join(arguments)}")
+        return usage.ru_utime + usage.ru_stime
 
     def socket_server(self, size: int) -> MeasuredProcess:
         """Start a server that sends a number of bytes."""

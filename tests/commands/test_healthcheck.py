@@ -13,7 +13,7 @@ import trustme
 
 from late_exporter.cli import main
 from late_exporter.commands.healthcheck import check_health
-from late_exporter.config import web as webconfig
+from late_exporter.config import web_file as webconfig
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
 from late_exporter.web.asgi import Message, Receive, Send

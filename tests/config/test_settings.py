@@ -4,12 +4,11 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from pydantic import SecretStr, ValidationError
 
 from late_exporter.config.options import Option
-from late_exporter.config.settings import OPTIONS, Settings, Workspace, restart_only_changes
+from late_exporter.config.settings import OPTIONS, ConfigSettings, Settings, Workspace, restart_only_changes
 from late_exporter.config.sources import load
-from late_exporter.config.types import Address
+from late_exporter.config.types import Address, Secret
 from late_exporter.errors import ConfigError
 from late_exporter.metrics import catalogue as metrics
 from late_exporter.simulator import INCIDENTS
@@ -66,7 +65,7 @@ def from_file(file: Path, text: str, environ: dict[str, str] | None = None, comm
 
 def without_file(settings: Settings) -> Settings:
     """Return the settings without the path of their file."""
-    return settings.model_copy(update={"config": Settings.model_fields["config"].default})
+    return settings._replace(config=ConfigSettings(None))
 
 
 def file_problems(file: Path, text: str, environ: dict[str, str] | None = None) -> list[str]:
@@ -205,8 +204,8 @@ def test_demo_ignores_the_state_directory() -> None:
 
 def test_settings_are_frozen() -> None:
     """Settings are immutable."""
-    with pytest.raises(ValidationError):
-        load_flags().poll.interval = 1.0
+    with pytest.raises(AttributeError):
+        load_flags().poll.interval = 1.0  # type: ignore[misc]
 
 
 def test_another_api(file: Path) -> None:
@@ -215,7 +214,7 @@ def test_another_api(file: Path) -> None:
     settings = load_flags("demo", web__config__file="web.yml")
     copy = settings.with_api("http://localhost:1/api", KEY)
 
-    assert (Workspace("default", "http://localhost:1/api", SecretStr(KEY)),) == copy.workspaces
+    assert (Workspace("default", "http://localhost:1/api", Secret(KEY)),) == copy.workspaces
     assert (KEY,) == copy.secrets
     assert settings.web_config is copy.web_config
     assert copy.web_config.rate is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from late_exporter.config.web import load
+from late_exporter.config.web_file import load
 from late_exporter.errors import ConfigError
 
 CA = trustme.CA()

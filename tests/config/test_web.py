@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from late_exporter.config.web import RequestRate, WebConfig, WebConfigWatcher, load
+from late_exporter.config.web import RequestRate, WebConfig, WebConfigWatcher
+from late_exporter.config.web_file import load
 from late_exporter.errors import ConfigError
 from tests.support.loggers import RecordingLogger
 
@@ -651,7 +652,7 @@ ON_A_TERMINAL = """\
 import os, sys
 from pathlib import Path
 from late_exporter.errors import ConfigError
-from late_exporter.config.web import load
+from late_exporter.config.web_file import load
 os.open(sys.argv[1], os.O_RDWR)  # whoever leads a session and opens a terminal has it for its own
 try:
     load(Path(sys.argv[2]))
@@ -767,7 +768,7 @@ def test_watcher_without_a_file() -> None:
 def test_watcher_reads_only_changed_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unchanged files are not read again."""
     watcher = WebConfigWatcher(load_text(file, COMPLETE), RecordingLogger())
-    monkeypatch.setattr("late_exporter.config.web.read_file", lambda *_: pytest.fail("the file was read"))
+    monkeypatch.setattr("late_exporter.config.web_file.read_file", lambda *_: pytest.fail("the file was read"))
     assert watcher.current() is watcher.current()
 
 

@@ -53,7 +53,7 @@ def test_image_metadata(container_engine: ContainerEngine) -> None:
     details = container_engine.inspect_image(IMAGE)
     config, labels = details["Config"], details["Config"]["Labels"]
     kind = "org.opencontainers.image."
-    version = run(sys.executable, "-m", "late_exporter", "--version", cwd=ROOT).split()[1]
+    version = run(sys.executable, "-m", "late_exporter", "--version", cwd=ROOT).split()[2]
     assert "65532:65532" == config["User"]
     assert (["late-exporter"], ["run"]) == (config["Entrypoint"], config["Cmd"])
     assert ["/var/lib/late-exporter"] == list(config["Volumes"])

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import pytest
 
+from late_exporter import __revision__, __version__
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
 
@@ -34,6 +35,15 @@ def test_two_processes_on_one_state(late: LateServer, start_exporter: Run) -> No
     late.world.publish(5)
     wait_equal(15.0, lambda: first.scrape().sum(LOGS))
     assert 0 == first.stop()
+
+
+def test_the_version_is_logged_at_start(late: LateServer, start_exporter: Run) -> None:
+    """The log begins with version and revision, so that an excerpt of it says what ran."""
+    late.world.publish(1)
+    program = start_exporter().wait_ready()
+    assert 0 == program.stop()
+    first = program.stderr.splitlines()[0]
+    assert f"msg=starting logger=late_exporter version={__version__} revision={__revision__} python=" in first
 
 
 def test_port_in_use(late: LateServer, start_exporter: Run) -> None:

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.quota import RateLimiter
-from late_exporter.config import web as webconfig
+from late_exporter.config import web_file as webconfig
 from late_exporter.config.settings import OPTIONS
 from late_exporter.config.sources import load
 from late_exporter.config.web import WebConfig

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from late_exporter.config.types import duration
+from late_exporter.config.parsers import duration
 from tests.soak.soak import Soak, SoakPlan
 
 DEFAULT_DURATION = "10m"

@@ -90,7 +90,7 @@ def _check_new_state(path: Path) -> Finding:
     )
 
 
-def check_web(path: Path | None, config: WebConfig) -> Iterator[Finding]:
+def check_web(path: str | None, config: WebConfig) -> Iterator[Finding]:
     if path is None:
         yield Finding(Level.OK, "web", "plain HTTP, no password")
         return

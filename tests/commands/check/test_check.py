@@ -415,7 +415,7 @@ def test_unencrypted_passwords_are_a_warning() -> None:
     """Warnings of the web configuration are findings."""
     assert ["plain HTTP, no password"] == [finding.message for finding in check_web(None, WebConfig())]
     config = WebConfig(users={"bob": b"", "alice": b""}, rate=RequestRate(1, 1), warnings=("http2: no",))
-    findings = list(check_web(Path("web.yml"), config))
+    findings = list(check_web("web.yml", config))
     assert ["web.yml: plain HTTP, passwords of alice, bob", "http2: no"] == [
         finding.message for finding in findings[:2]
     ]

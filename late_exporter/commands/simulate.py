@@ -1,0 +1,80 @@
+"""The commands ``simulate`` and ``demo``: a simulated API, alone or with an exporter."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from functools import partial
+
+from late_exporter import log
+from late_exporter.commands.run import Stop, run_until_stopped, serve_exporter, url_of
+from late_exporter.config.settings import CommandContext, Incident, SimulateSettings
+from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, SimulatedWorld, create_simulator
+from late_exporter.web.server import bind_socket, serve
+
+DEMO_KEY = "sk_" + "0" * 64
+DEMO_INCIDENTS: tuple[Incident, ...] = ("platform-outage", "revoked-token")
+DEMO_LEAD = 900.0  # seconds since the demo's incidents began, so that its first minute already shows something
+
+
+def demo(context: CommandContext) -> int:
+    return asyncio.run(run_until_stopped(partial(_run_demo, context)))
+
+
+def simulate(context: CommandContext) -> int:
+    return asyncio.run(run_until_stopped(lambda _: _simulate(context)))
+
+
+async def _run_demo(context: CommandContext, stop: Stop) -> None:
+    settings = context.settings
+    with bind_socket(settings.simulate.listen_address) as bound:
+        url = f"{url_of(bound)}/api"
+        options, lead = settings.simulate, 0.0
+        if not options.incident:
+            options, lead = options._replace(incident=DEMO_INCIDENTS), DEMO_LEAD
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_serve_simulator(options, bound, context.flags.generation, lead=lead))
+            group.create_task(
+                serve_exporter(
+                    settings.with_api(url, DEMO_KEY), lambda: context.reload_settings().with_api(url, DEMO_KEY), stop
+                )
+            )
+
+
+async def _simulate(context: CommandContext) -> None:
+    with bind_socket(context.settings.simulate.listen_address) as bound:
+        await _serve_simulator(context.settings.simulate, bound, context.flags.generation)
+
+
+async def _serve_simulator(
+    options: SimulateSettings, bound: socket.socket, generation: str, *, lead: float = 0.0
+) -> None:
+    world = await asyncio.to_thread(_create_world, options, lead, generation)
+    api = SimulatedApi(
+        world,
+        clock=time.time,
+        rate_limit=options.rate_limit,
+        customer_rate=options.customer_rate,
+        generation=generation,
+    )
+    log.get_logger("late_exporter").info(
+        "simulating the Zernio API", address=url_of(bound), logs=len(world.publishing.rows)
+    )
+    await serve(create_simulator(api), [bound], date_header=False)
+
+
+def _create_world(options: SimulateSettings, lead: float, generation: str) -> SimulatedWorld:
+    """Return a simulated world, in which the incidents began ``lead`` seconds ago."""
+    world = SimulatedWorld(
+        options.seed,
+        time.time() - lead,
+        logs_per_day=options.logs_per_day,
+        history=options.history,
+        retention=RETENTION if generation == "late" else ZERNIO_RETENTION,
+        with_activity=generation != "late",
+    )
+    for incident in options.incident:
+        world.start_incident(incident)
+    world.advance(time.time())
+    return world
