@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 import pytest
 
-from late_exporter.errors import StoreError
 from late_exporter.ingest import reader, seeking
 from late_exporter.ingest.recognition import Recognition
 from late_exporter.ingest.recorder import FeedRecorder, PendingBatch
@@ -65,20 +64,6 @@ def _never_scan(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(FeedSync, "_start_scan_if_due", lambda _: None)
 
 
-def _move_on_after_failed_commit(patch: pytest.MonkeyPatch) -> None:
-    commit = FeedRecorder.commit
-
-    async def commit_and_move_on(self: FeedRecorder, pending: PendingBatch, *rest: Any) -> None:
-        try:
-            await commit(self, pending, *rest)
-        except StoreError:
-            if pending.coverage is not None:
-                self._state = msgspec.structs.replace(self._state, coverage=pending.coverage)
-            raise
-
-    patch.setattr(FeedRecorder, "commit", commit_and_move_on)
-
-
 def _count_once_per_status(patch: pytest.MonkeyPatch) -> None:
     increments = FeedRecorder._increments  # noqa: SLF001
 
@@ -130,16 +115,15 @@ def _prune_visible_logs(patch: pytest.MonkeyPatch) -> None:
 MISSED = frozenset({"missed", "missed by poll", "history"})
 
 BUGS: Mapping[str, Bug] = {
-    "a page that starts too low is accepted": Bug("late", MISSED, _accept_any_page),
-    "a gap is forgotten": Bug("late", MISSED, _forget_gaps),
-    "a catch-up stops at any known log": Bug("late", MISSED, _stop_at_any_known_log),
-    "pending logs are not looked up": Bug("late", frozenset({"pending at rest", "requests"}), _look_up_no_pending_log),
-    "no scan starts": Bug("late", frozenset({"scan"}), _never_scan),
-    "the coverage moves although a commit failed": Bug("late", MISSED, _move_on_after_failed_commit),
-    "a pause counts once per status": Bug("late", frozenset({"values"}), _count_once_per_status),
+    "a page that starts too low is accepted": Bug("polls", MISSED, _accept_any_page),
+    "a gap is forgotten": Bug("polls", MISSED, _forget_gaps),
+    "a catch-up stops at any known log": Bug("polls", MISSED, _stop_at_any_known_log),
+    "pending logs are not looked up": Bug("polls", frozenset({"pending at rest", "requests"}), _look_up_no_pending_log),
+    "no scan starts": Bug("polls", frozenset({"scan"}), _never_scan),
+    "a pause counts once per status": Bug("polls", frozenset({"values"}), _count_once_per_status),
     "a list with other logs is read": Bug("switch", frozenset({"switch"}), _switch_to_any_list),
-    "new series start at their value": Bug("late", frozenset({"first increment"}), _show_no_zero),
-    "histograms are lost in a restart": Bug("late", frozenset({"falls", "values"}), _lose_histograms),
+    "new series start at their value": Bug("polls", frozenset({"first increment"}), _show_no_zero),
+    "histograms are lost in a restart": Bug("polls", frozenset({"falls", "values"}), _lose_histograms),
     "deleted logs stay pending": Bug("zernio", frozenset({"pending at rest"}), _ignore_deletions),
     "visible logs are pruned": Bug("late", frozenset({"twice"}), _prune_visible_logs),
 }

@@ -29,6 +29,7 @@ CHECKS: Mapping[str, str] = {
     "coverage": "The coverage does not start in the future.",
     "alike logs": "All of this holds for logs that cannot be told apart.",
     "switch": "The exporter follows the API to another generation, and reads no list with other logs.",
+    "switch to whole seconds": "The same if many logs are within a second that the other list does not divide.",
 }
 """What each check asserts."""
 
@@ -37,7 +38,7 @@ ALIKE = frozenset(
 )
 """Checks that are called 'alike logs' once there are such logs."""
 
-FATAL = frozenset({"switch", "catch-up"})
+FATAL = frozenset({"switch", "switch to whole seconds", "catch-up"})
 """Checks after which the rest of a program says nothing."""
 
 NOT_YET: Mapping[str, str] = {
@@ -49,7 +50,7 @@ NOT_YET: Mapping[str, str] = {
     "own times": "x",
     "coverage": "x",
     "alike logs": "x",
-    "switch": "x",
+    "switch to whole seconds": "x",
     "catch-up": "x",
 }
 """Checks that do not hold yet, each with the reason; a test asserts that they fail, so that none stays for long."""

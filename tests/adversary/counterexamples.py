@@ -57,7 +57,7 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
             Poll(),
         ),
     ),
-    "switch": Program(
+    "switch to whole seconds": Program(
         Setup(distinct_times=True),
         (
             Poll(events=Events(actions=(("publish", 1, 19),))),

@@ -38,6 +38,7 @@ class Observer:
     Attributes:
         is_misled: Whether the list has ever lied about itself.
         has_alike_logs: Whether some logs cannot be told apart.
+        has_coarse_times: Whether the API has switched to a list with whole seconds.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Observer:
         self._has_ended = False
         self.is_misled = False
         self.has_alike_logs = False
+        self.has_coarse_times = False
 
     def report(self, check: str, detail: str) -> None:
         """Raise Wrong, or count the failure if the check is not expected to hold."""
@@ -66,6 +68,8 @@ class Observer:
             check = "alike logs"
         if self._scene.api.difference is not None:
             check = "switch"
+        if check == "switch" and self.has_coarse_times:
+            check = "switch to whole seconds"
         if check not in NOT_YET:
             raise Wrong(check, detail)
         self._scene.totals.not_yet[check] += 1

@@ -54,6 +54,11 @@ class Setup(_Value):
     max_skip: int = 300
     time_filter: str = "inclusive"
 
+    @property
+    def can_lack_ids(self) -> bool:
+        """Whether logs have no ids, or may lose them."""
+        return self.generation != "late" or self.distinct_times
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Events(_Value):
@@ -215,6 +220,11 @@ def _steps(step: st.SearchStrategy[Step]) -> st.SearchStrategy[tuple[Step, ...]]
 
 
 MODES: dict[str, st.SearchStrategy[Program]] = {
+    "polls": st.builds(
+        Program,
+        st.builds(Setup, history=st.sampled_from((0, 25)), commit_size=st.sampled_from((1, 15, 1000))),
+        _steps(TROUBLES),
+    ),
     "late": st.builds(Program, st.builds(Setup, generation=st.just("late"), **SETUP), _steps(STEPS)),
     "zernio": st.builds(
         Program,
@@ -246,4 +256,4 @@ MODES: dict[str, st.SearchStrategy[Program]] = {
         _steps(STEPS),
     ),
 }
-"""Programs by what the API does about its generations."""
+"""Programs by what the API does about its generations; those of ``polls`` are cheap, because they do little else."""

@@ -148,7 +148,7 @@ class Trial:
                 continue
             if not has_trouble:
                 self._observer.expect_own_time(feed)
-            if not result.is_partial and not is_misled:
+            if not result.is_partial and not is_misled and self._scene.reads_new_logs(feed):
                 due = {(feed, log_id, status) for log_id, (name, status) in steady if name == feed and log_id in fresh}
                 self._observer.require(due & self._scene.lasting, "missed by poll")
         is_regular = not has_trouble and not self._api.failures
@@ -203,6 +203,7 @@ class Trial:
         if step.difference and self._is_recognisable(step.difference):
             count = len(self._exporter.commit_log)
             self._api.difference = DIFFERENCES[step.difference]
+            self._observer.has_coarse_times = step.difference == "whole seconds"
             for result in [self._poll_quietly() for _ in range(SWITCH_POLLS)][-1].values():
                 self._observer.expect("generation_mismatch" == result.outcome, "switch", step.difference)
             self._observer.expect(count == len(self._exporter.commit_log), "switch", step.difference)
@@ -271,7 +272,9 @@ class Trial:
         if name == "late" and is_prompt:
             self._late_rows.add(next(reversed(self._world.insertion_order)))
         self._is_steady &= name != "delete" and is_prompt
-        self._observer.has_alike_logs |= name == "alike" and self._scene.setup.generation != "late"
+        # Logs without a time all have the same one in their keys, and are matched one by one in a switch.
+        names = {"undated"} if self._scene.setup.distinct_times else {"alike"}
+        self._observer.has_alike_logs |= name in names and self._scene.setup.can_lack_ids
 
 
 def _paginate(changes: Mapping[str, Any], document: Document) -> Document:
