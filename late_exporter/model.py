@@ -260,6 +260,12 @@ class SetLatest(Increment, frozen=True, kw_only=True, gc=False):
     value: float | str
 
 
+class SetCurrent(Increment, frozen=True, kw_only=True, gc=False):
+    """Set a gauge of the exporter itself, whatever it has been: the last one applied wins, and no clock is compared."""
+
+    value: float
+
+
 class AttemptOutcome(Increment, frozen=True, kw_only=True, gc=False):
     """Record a failed or successful publishing attempt of an account."""
 
@@ -276,7 +282,7 @@ class Histogram(msgspec.Struct, frozen=True, tag="histogram", gc=False):
 
 
 class LatestValue(msgspec.Struct, frozen=True, tag="reading", gc=False):
-    """A gauge value and the time of the log that set it."""
+    """A gauge value and the time of the log that set it; the time is 0 for gauges of the exporter itself."""
 
     at: int
     value: float | str
@@ -306,10 +312,16 @@ Value: TypeAlias = int | float | Histogram | LatestValue | FailureStreak
 
 
 class SeriesValue(msgspec.Struct, frozen=True, gc=False):
-    """Value of a series, and its creation time in Unix seconds."""
+    """Value of a series, and its creation time in Unix seconds.
+
+    Args:
+        is_served: Whether the state has the mark that its initial zero was served; a series of history has no such zero
+            and is always marked.
+    """
 
     value: Value
     created: float
+    is_served: bool = True
 
 
 class FeedAccounting(msgspec.Struct, frozen=True, kw_only=True):
@@ -366,6 +378,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         committed_at: Creation time of new series, in Unix seconds.
         observations: Counted if the store inserts them, ignored if it has them.
         increments: Increments that are always applied.
+        zero_series: Series that start at zero if the batch creates them.
         coverage: New coverage of the feed; None keeps the current one.
         deleted_keys: Keys of pending logs that the API no longer has.
         prune_before: Logs created before this time may be deleted; the coverage's retention floor keeps them from being
@@ -375,6 +388,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     committed_at: float
     observations: Sequence[Observation] = ()
     increments: Sequence[Increment] = ()
+    zero_series: frozenset[Series] = frozenset()
     coverage: Coverage | None = None
     deleted_keys: Sequence[str] = ()
     prune_before: int | None = None

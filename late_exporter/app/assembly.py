@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
@@ -120,7 +121,7 @@ class Pipeline:
         self._label_limiter.restore(restored)
         self.registry.restore(restored, _synced_feeds(states))
         for workspace, connection in connections.items():
-            backlog: list[Increment] = []
+            backlog: list[Increment] = [*self.registry.correct_times(workspace, self._runtime.clock())]
             pollers: dict[str, Poller] = {}
             for feed in self._feeds:
                 scope = Scope(workspace, feed)
@@ -133,6 +134,17 @@ class Pipeline:
                 )
             if connection.webhook_stats is not None:
                 connection.webhook_stats.wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
+
+    async def mark_served(self) -> None:
+        """Store that the initial zeros were served that scrapes have read, and show the values of their series.
+
+        Raises:
+            StoreError: Nothing was stored; the series still show 0.
+        """
+        served_zeros = self.registry.served_zeros()
+        if served_zeros:
+            store, offload = self._store_thread
+            self.registry.end_zeros(await offload(store.mark_served, served_zeros))
 
     def remove_workspace(self, workspace: str) -> None:
         """Remove the pollers and series of a workspace; its state stays in the store."""
@@ -162,7 +174,12 @@ class Pipeline:
         client, generation, webhook_stats, _ = connection
         runtime, logger = self._runtime, self._create_logger(scope)
         fetcher = Fetcher(
-            recorder.feed, client=client, generation=generation, recorder=recorder, logger=logger, clock=runtime.clock
+            recorder.feed,
+            client=client,
+            generation=generation,
+            recorder=recorder,
+            logger=logger,
+            api_clock=ApiClock(runtime.clock, runtime.monotonic),
         )
         auditor = BackgroundAuditor(
             scope,

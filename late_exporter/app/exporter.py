@@ -17,7 +17,7 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource, create_exposition
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.types import SecretFile
-from late_exporter.errors import LateError
+from late_exporter.errors import LateError, StoreError
 from late_exporter.exposition.publisher import Publisher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import StoreThread
@@ -92,6 +92,8 @@ class Exporter:
         self._request_budgets: dict[str, RequestBudget] = {}
         self._status_paces: dict[str, StatusPace] = {}
         self._task_group: asyncio.TaskGroup | None = None
+        self._served_event = asyncio.Event()
+        self.exposition.on_served(self._served_event.set)
 
     @property
     def registry(self) -> SeriesRegistry:
@@ -115,6 +117,20 @@ class Exporter:
         results = await asyncio.gather(*(workspace.catch_up() for workspace in self.workspaces.values()))
         await self.publisher.wait_published()
         return all(results)
+
+    async def mark_served(self) -> None:
+        """Store which initial zeros a scrape has read, if any; if that fails, the next scrape repeats it."""
+        try:
+            await self._pipeline.mark_served()
+        except StoreError as exc:
+            log.get_logger("late_exporter").debug("new series stay at 0", error=str(exc))
+
+    async def mark_each_scrape(self) -> None:
+        """Do so after every scrape that has read the zero of a new series, until cancelled."""
+        while True:
+            await self._served_event.wait()
+            self._served_event.clear()
+            await self.mark_served()
 
     async def reload(self, settings: Settings) -> None:
         """Apply other settings.

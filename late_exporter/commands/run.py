@@ -109,6 +109,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         controller.record_result(succeeded=True)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(controller.on_sighup()))
         group.create_task(exporter.publisher.run())
+        group.create_task(exporter.mark_each_scrape())
         exporter.start(group)
         lifecycle = Lifecycle(reload=controller.reload, quit=controller.quit)
         receiver = exporter.webhook_receiver
@@ -152,7 +153,10 @@ async def _export_once(settings: Settings, write: Callable[[bytes], None], _: St
             succeeded = await exporter.catch_up()
         finally:
             publisher_task.cancel()
-        write(exporter.exposition.get_body(None, None).body)
+        response = exporter.exposition.get_body(None, None)
+        write(response.body)
+        exporter.exposition.mark_served(response.version)
+        await exporter.mark_served()
         if not succeeded:
             raise LateError("a poll failed")
 

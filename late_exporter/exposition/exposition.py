@@ -23,7 +23,7 @@ from late_exporter.exposition.family import Family
 from late_exporter.exposition.gzip import Segment, compress, decompress, gzip_member
 from late_exporter.exposition.negotiation import OPENMETRICS, TEXT, accepts_gzip, select_content_type
 from late_exporter.exposition.text import ExemplarsByLine, FamilyFormatter, PackedValue, format_exemplar
-from late_exporter.model import Exemplar, Histogram, Labels
+from late_exporter.model import Exemplar, Histogram, Labels, Series
 
 BLOCK_LINES = 512
 """Maximum number of lines in a block; larger blocks are split."""
@@ -70,6 +70,7 @@ class Exposition:
         self._process_metrics: tuple[SegmentPair, ...] = ()
         self._end = compress_lines(b"# EOF\n")
         self._on_change: Callable[[], None] = lambda: None
+        self._on_served: Callable[[], None] = lambda: None
         self._change_lock = threading.Lock()
         self._publish_lock = threading.Lock()
         self._snapshot = _Snapshot(0, {TEXT: gzip_member(()), OPENMETRICS: gzip_member((self._end,))})
@@ -83,6 +84,10 @@ class Exposition:
         """Call ``callback`` after every change of a series."""
         self._on_change = callback
 
+    def on_served(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` whenever a body was sent and ``served_zeros`` is not empty."""
+        self._on_served = callback
+
     def put(
         self,
         family: str,
@@ -95,7 +100,7 @@ class Exposition:
         """Set the value of a series.
 
         ``created`` is the Unix time at which the series was created; None keeps the time that is already set. With
-        ``start_at_zero`` a new series shows 0 until that has been served.
+        ``start_at_zero`` a new series shows 0 until ``end_zeros``.
         """
         blocks = self._families[family]
         with self._change_lock:
@@ -148,9 +153,26 @@ class Exposition:
         return EncodedBody(content_type, encoding, snapshot.body(content_type, encoding), snapshot.version)
 
     def mark_served(self, version: int) -> None:
-        """Let the series that a served body showed as 0 show their values from the next publication on."""
+        """Record that the body of a version was sent, with the series that it showed as 0."""
         with self._change_lock:
-            changed = [family.end_zeros(version) for family in self._families.values()]
+            for family in self._families.values():
+                family.mark_served(version)
+        if any(family.served_zeros for family in self._families.values()):
+            self._on_served()
+
+    def shows_zero(self, family: str, labels: Labels) -> bool:
+        """Return whether a series has started at zero and still shows that."""
+        return labels in self._families[family].zero_versions
+
+    def served_zeros(self) -> list[Series]:
+        """Return the series that show 0 although a body that showed it was sent."""
+        with self._change_lock:
+            return [(name, labels) for name, family in self._families.items() for labels in family.served_zeros]
+
+    def end_zeros(self, series: Iterable[Series]) -> None:
+        """Let series that show 0 show their values from the next publication on."""
+        with self._change_lock:
+            changed = [self._families[family].end_zero(labels) for family, labels in series]
         if any(changed):
             self._on_change()
 
@@ -222,7 +244,7 @@ class _FamilyBlocks:
     """Series of a family in sorted blocks.
 
     ``zero_versions`` has the series that show 0, each with the version that first showed it as 0, or 0 if no version
-    has.
+    has. ``served_zeros`` has those of them whose 0 was sent.
     """
 
     def __init__(self, family: Family, compress_lines: Callable[[bytes], Segment]) -> None:
@@ -237,6 +259,7 @@ class _FamilyBlocks:
         self.series_count = 0
         self.blocks: list[_Block] = []
         self.zero_versions: dict[Labels, int] = {}
+        self.served_zeros: set[Labels] = set()
 
     def put(self, labels: Labels, value: float | Histogram, created: float | None) -> bool:
         """Set a series and return whether it is new."""
@@ -261,6 +284,7 @@ class _FamilyBlocks:
     def remove(self, labels: Labels) -> bool:
         """Remove a series and return whether it existed."""
         self.zero_versions.pop(labels, None)
+        self.served_zeros.discard(labels)
         self._exemplars.pop(labels, None)
         block_index, index, exists = self._find(labels)
         if not exists:
@@ -291,13 +315,14 @@ class _FamilyBlocks:
             self._mark_dirty(oldest)
         return self._mark_dirty(labels)
 
-    def end_zeros(self, version: int) -> bool:
-        """Let series show their values that ``version`` or an earlier one showed as 0; return whether there are any."""
-        series = [labels for labels, zero_version in self.zero_versions.items() if 0 < zero_version <= version]
-        for labels in series:
-            del self.zero_versions[labels]
-            self._mark_dirty(labels)
-        return bool(series)
+    def mark_served(self, version: int) -> None:
+        """Record that the series were sent that ``version`` or an earlier one showed as 0."""
+        self.served_zeros.update(labels for labels, zero in self.zero_versions.items() if 0 < zero <= version)
+
+    def end_zero(self, labels: Labels) -> bool:
+        """Let a series show its value; return whether it showed 0."""
+        self.served_zeros.discard(labels)
+        return self.zero_versions.pop(labels, None) is not None and self._mark_dirty(labels)
 
     def take_dirty(self, version: int) -> list[tuple[_Block, Iterator[_SeriesRow]]]:
         """Return the blocks to render, each with a copy of its series, and mark them as clean."""

@@ -28,7 +28,7 @@ from late_exporter.model import (
     Scope,
     Series,
     SeriesValue,
-    SetLatest,
+    SetCurrent,
 )
 from late_exporter.protocols import Logger
 
@@ -84,7 +84,8 @@ class BackgroundAuditor:
     def is_due(self, now: float, interval: float) -> bool:
         if interval <= 0 or not self._is_scan_complete:
             return False
-        return self._run is not None or now - self._last_audit_at >= interval
+        # An audit after now was completed while the clock was ahead.
+        return self._run is not None or not 0 <= now - self._last_audit_at < interval
 
     def report_scan(self, scan: ReconcileScan) -> None:
         """Accept a scan of the whole list that was completed and committed."""
@@ -159,7 +160,7 @@ class BackgroundAuditor:
         self._log_result(audit.differences, mismatches, missing=missing, extra=extra)
         labels = (self._scope.workspace, self._scope.feed)
         return [
-            SetLatest(family, labels, at=int(now * 1000), value=value)
+            SetCurrent(family, labels, value=value)
             for family, value in zip(AUDIT_GAUGES, (missing, extra, now), strict=True)
         ]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
+from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadRequest
@@ -28,7 +30,7 @@ class Fetcher:
         generation: ApiGeneration,
         recorder: FeedRecorder,
         logger: Logger,
-        clock: Callable[[], float],
+        api_clock: ApiClock,
     ) -> None:
         self.feed = feed
         self.request_count = 0
@@ -36,16 +38,15 @@ class Fetcher:
         self._generation = generation
         self._recorder = recorder
         self._logger = logger
-        self._clock = clock
-        self._clock_offset = 0
+        self._api_clock = api_clock
         self._reported: set[tuple[str, str, str]] = set()
 
     def reconfigure(self, client: Client, generation: ApiGeneration) -> None:
         self._client, self._generation = client, generation
 
     def now(self) -> int:
-        """Return the API's time in milliseconds, by the date of its last response."""
-        return int(self._clock() * 1000) + self._clock_offset
+        """Return the API's time in milliseconds."""
+        return int(self._api_clock.now() * 1000)
 
     @property
     def generation(self) -> ApiGeneration:
@@ -90,7 +91,8 @@ class Fetcher:
         """Fetch a page of the list; raise ApiError, or StoreError if its known logs cannot be looked up."""
         is_list = step.status is None and step.created_after is None and step.created_before is None
         is_first_page = is_list and step.skip == 0
-        request = fetch_page(
+        request = partial(
+            fetch_page,
             self._client,
             self.feed,
             skip=step.skip,
@@ -121,15 +123,18 @@ class Fetcher:
         response = await fetch_post(self._client, self.feed, step.post_id)
         return None if response is None else await self._look_up(response)
 
-    async def _receive(self, request: Awaitable[PageResponse]) -> PageResponse:
+    async def _receive(self, request: Callable[[], Awaitable[PageResponse]]) -> PageResponse:
         self.request_count += 1
-        response = await request
+        response = await request()
+        if not self._api_clock.update(response.date):
+            # The logs of this page would be judged by a wrong time. The next response says which of the two is right.
+            self.request_count += 1
+            response = await request()
+            self._api_clock.update(response.date)
         require_ids(self.feed, response)
         return response
 
     async def _look_up(self, response: PageResponse) -> FetchedPage:
-        if response.date is not None:
-            self._clock_offset = int((response.date - self._clock()) * 1000)
         page = response.page
         self._log_deviations(page)
         self._log_own_requests(page)

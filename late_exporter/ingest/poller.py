@@ -147,10 +147,11 @@ class Poller:
     async def _save(self, result: PollResult) -> PollResult:
         """Commit what a poll has read, and its own counters; return its final result."""
         increments = self._pop_increments()
-        scan = self._sync.completed_scan
+        scan, now = self._sync.completed_scan, self._runtime.clock()
         outcome_increments = self._reporter.outcome_increments(
-            result.outcome, now=self._runtime.clock(), scan_started_at=scan.started_at if scan else 0
+            result.outcome, now=now, scan_started_at=scan.started_at if scan else 0
         )
+        self.recorder.defer(self._reporter.correct_times(now))
         error = await self._sync.commit([*increments, *outcome_increments])
         self._sync.finish_poll(is_saved=error is None and result.outcome != StoreError.outcome)
         if error is None:

@@ -239,7 +239,9 @@ def _high_water_mark(head: FetchedPage) -> ListPosition | None:
 
 def _mark_caught_up(coverage: Coverage, context: PollContext, since: int) -> Coverage:
     """Return the coverage after a gap was closed; logs that expired unread since ``since`` are lost."""
-    complete_since = coverage.complete_since
+    # A start after both the present and the newest log was set by a clock that was ahead.
+    present = max(context.now, coverage.newest.created if coverage.newest else 0)
+    complete_since = min(coverage.complete_since, present)
     if since and since < context.now - context.retention:
         complete_since = max(complete_since, context.now - context.retention)
     caught_up_at = coverage.caught_up_at if coverage.gaps else context.now

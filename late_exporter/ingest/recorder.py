@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -27,6 +28,7 @@ from late_exporter.model import (
     ObserveHistogram,
     PendingLog,
     Scope,
+    Series,
     StoredLog,
 )
 from late_exporter.protocols import Offload
@@ -206,14 +208,17 @@ class FeedRecorder:
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
         is_history = not self.is_synced and bool(pending.entries)
         self._label_limiter.start_batch()
+        observations = [
+            Observation(entry, tuple(self._increments(entry, now, by_reconciliation=by_reconciliation)))
+            for entry, by_reconciliation in pending.entries
+            if entry.created is None or entry.created >= retention_floor
+        ]
+        all_increments = chain(increments, *(observation.increments for observation in observations))
         return Batch(
             committed_at=(pending.coverage.complete_since / 1000 if is_history and pending.coverage else self._clock()),
-            observations=[
-                Observation(entry, tuple(self._increments(entry, now, by_reconciliation=by_reconciliation)))
-                for entry, by_reconciliation in pending.entries
-                if entry.created is None or entry.created >= retention_floor
-            ],
+            observations=observations,
             increments=increments,
+            zero_series=self._publisher.zero_series(all_increments),
             coverage=coverage,
             deleted_keys=pending.deleted_keys,
             prune_before=prune_before,
@@ -273,6 +278,9 @@ class _FeedPublisher:
         if is_live:
             for observation in result.observations:
                 self._add_exemplars(observation)
+
+    def zero_series(self, increments: Iterable[Increment]) -> frozenset[Series]:
+        return self._registry.zero_series(increments)
 
     def add_unsaved(self, increments: Sequence[IncCounter]) -> None:
         self._registry.add_unsaved(increments)

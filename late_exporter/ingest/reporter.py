@@ -15,7 +15,7 @@ from late_exporter.ingest.recorder import ENTRIES_REJECTED, RECONCILED_LOGS, Fee
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import IncCounter, Increment, ObserveHistogram, Scope, SetLatest
+from late_exporter.model import IncCounter, Increment, ObserveHistogram, Scope, SetCurrent
 from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.status import FeedHealth, PollHealth, Quota
 
@@ -113,10 +113,14 @@ class PollReporter:
         """
         increments: list[Increment] = [self.poll_increment(outcome)]
         if outcome == "success":
-            increments.append(SetLatest(LAST_SUCCESS, self._labels, at=int(now * 1000), value=now))
+            increments.append(SetCurrent(LAST_SUCCESS, self._labels, value=now))
         if scan_started_at:
-            increments.append(SetLatest(LAST_RECONCILE, self._labels, at=scan_started_at, value=scan_started_at / 1000))
+            increments.append(SetCurrent(LAST_RECONCILE, self._labels, value=scan_started_at / 1000))
         return increments
+
+    def correct_times(self, now: float) -> Sequence[Increment]:
+        """Show no time of the workspace that is ahead of ``now``; return the increments to save."""
+        return self._registry.correct_times(self._labels[0], now)
 
     def update_gauges(self, result: PollResult, seconds: float, *, quota: Quota | None) -> None:
         workspace = self._labels[:1]

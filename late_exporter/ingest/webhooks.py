@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from late_exporter.metrics.catalogue import CATALOGUE, WEBHOOK_BUCKETS
-from late_exporter.model import IncCounter, Increment, ObserveHistogram, SetLatest
+from late_exporter.model import IncCounter, Increment, ObserveHistogram, SetCurrent
 
 EVENT_FEEDS = MappingProxyType(
     {
@@ -235,7 +235,8 @@ class WebhookStats:
 
     def is_alive(self, now: float, interval: float) -> bool:
         """Return whether prompt webhooks have arrived recently enough to poll only every ``interval`` seconds."""
-        return now - self._last_event_at <= max(LIVENESS_POLLS * interval, MIN_LIVENESS_SECONDS)
+        # An event far after now arrived while the clock was ahead.
+        return abs(now - self._last_event_at) <= max(LIVENESS_POLLS * interval, MIN_LIVENESS_SECONDS)
 
     def pop_increments(self) -> list[Increment]:
         counts, self._counts = self._counts, Counter()
@@ -248,7 +249,7 @@ class WebhookStats:
         bounds = CATALOGUE[LAG].buckets
         increments += [ObserveHistogram(LAG, labels, micros=int(lag * 1_000_000), bounds=bounds) for lag in lags]
         if last is not None:
-            increments.append(SetLatest(LAST_RECEIVED, labels, at=int(last * 1000), value=last))
+            increments.append(SetCurrent(LAST_RECEIVED, labels, value=last))
         return increments
 
 

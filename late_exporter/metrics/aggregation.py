@@ -16,6 +16,7 @@ from late_exporter.model import (
     Increment,
     LatestValue,
     ObserveHistogram,
+    SetCurrent,
     SetLatest,
     Value,
 )
@@ -38,7 +39,10 @@ def apply_increment(increment: Increment, value: Value | None) -> Value:
 
 
 def apply_increments(increments: Sequence[Increment], value: Value | None) -> Value:
-    """Return the value after increments of the same type, in any order; ``value`` is None for a new series."""
+    """Return the value after increments of the same type; ``value`` is None for a new series.
+
+    Their order matters for SetCurrent only.
+    """
     return _AGGREGATORS[type(increments[0])](increments, value)
 
 
@@ -65,6 +69,10 @@ def _set_latest(increments: Sequence[SetLatest], value: Value | None) -> Value:
     return max(values, key=lambda candidate: (candidate.at, str(candidate.value)))
 
 
+def _set_current(increments: Sequence[SetCurrent], _: Value | None) -> Value:
+    return LatestValue(0, increments[-1].value)
+
+
 def _update_streak(increments: Sequence[AttemptOutcome], value: Value | None) -> Value:
     streak = value if isinstance(value, FailureStreak) else FailureStreak()
     for increment in increments:
@@ -76,6 +84,7 @@ _AGGREGATORS: Mapping[type[Increment], Callable[[Any, Value | None], Value]] = {
     IncCounter: _add,
     ObserveHistogram: _observe,
     SetLatest: _set_latest,
+    SetCurrent: _set_current,
     AttemptOutcome: _update_streak,
 }
 

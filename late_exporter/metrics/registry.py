@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
 
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
@@ -14,11 +16,13 @@ from late_exporter.model import (
     FailureStreak,
     Histogram,
     IncCounter,
+    Increment,
     Labels,
     LatestValue,
     ObserveHistogram,
     Series,
     SeriesValue,
+    SetCurrent,
     Value,
 )
 from late_exporter.status import AccountHealth, PlatformHealth
@@ -29,8 +33,18 @@ LAST_LOG = "late_publishing_last_log_timestamp_seconds"
 STREAKS = "late_account_consecutive_failures"
 INFO = "late_account_info"
 
-STATUS_FAMILIES = frozenset({LOGS, PENDING_LOGS, LAST_LOG, STREAKS})
-"""Families whose visible values are kept for the status page."""
+OWN_TIMES = frozenset(
+    {
+        "late_exporter_last_successful_poll_timestamp_seconds",
+        "late_exporter_reconcile_last_completed_timestamp_seconds",
+        "late_exporter_audit_last_completed_timestamp_seconds",
+        "late_exporter_webhook_last_received_timestamp_seconds",
+    }
+)
+"""Stored gauges with times at which the exporter did something. Alerts compare them with the present."""
+
+READABLE_FAMILIES = OWN_TIMES | {LOGS, PENDING_LOGS, LAST_LOG, STREAKS}
+"""Families whose visible values are kept, for the status page and to correct times."""
 
 ATTEMPTS = frozenset({"publish", "retry"})
 UNKNOWN = "unknown"
@@ -40,8 +54,9 @@ class SeriesRegistry:
     """Current value of every series; writes the visible ones to the exposition.
 
     The logs that exist before the first sync of a feed are history: the families of the feed are hidden until that sync
-    is complete, and then appear with their full values. Series that are created later start at zero for one scrape, so
-    that Prometheus sees their first increase.
+    is complete, and then appear with their full values. Series that are created later start at zero, so that Prometheus
+    sees their first increase: they show 0 until a scrape has read that and the state has the mark of it. A process that
+    is killed in between shows 0 again, and no value that was shown can fall.
 
     Args:
         families: Catalogue of the metric families.
@@ -54,10 +69,9 @@ class SeriesRegistry:
         self._feeds: dict[str, frozenset[str]] = {}
         self._synced_feeds: dict[str, set[str]] = {}
         self._hidden_values: dict[Series, SeriesValue] = {}
-        self._existing_series: set[Series] = set()
         self._own_counters: dict[Series, tuple[float, float]] = {}
         self._visible_labels: dict[Series, Labels] = {}
-        self._status_values: dict[tuple[str, str], dict[Labels, tuple[float, float]]] = {}
+        self._readable_values: dict[tuple[str, str], dict[Labels, tuple[float, float]]] = {}
         self._status_layer = StatusLayer()
 
     def add_workspace(self, workspace: str, feeds: frozenset[str]) -> None:
@@ -67,11 +81,10 @@ class SeriesRegistry:
     def remove_workspace(self, workspace: str) -> None:
         for series in [series for series in self._visible_labels if self._belongs_to(series, workspace)]:
             self._exposition.remove(series[0], self._visible_labels.pop(series))
-        self._existing_series = {series for series in self._existing_series if not self._belongs_to(series, workspace)}
         for table in (self._hidden_values, self._own_counters):
             for series in [series for series in table if self._belongs_to(series, workspace)]:
                 del table[series]
-        self._status_values = {key: values for key, values in self._status_values.items() if key[0] != workspace}
+        self._readable_values = {key: values for key, values in self._readable_values.items() if key[0] != workspace}
         self._status_layer.remove_workspace(workspace)
         del self._feeds[workspace], self._synced_feeds[workspace]
 
@@ -82,7 +95,7 @@ class SeriesRegistry:
         """
         for series, value in values.items():
             if series[0] in self._families and series[1][0] in self._feeds:
-                self._set(series, self._keep_maximum(series, value), start_at_zero=False)
+                self._set(series, self._keep_maximum(series, value))
         for workspace, feeds in synced_feeds.items():
             for feed in feeds:
                 self.show_feed(workspace, feed)
@@ -90,41 +103,69 @@ class SeriesRegistry:
     def update(self, values: Mapping[Series, SeriesValue]) -> None:
         """Set the values that a transaction has committed."""
         for series, value in values.items():
-            start_at_zero = series not in self._existing_series and self._is_live(series)
-            self._set(series, self._keep_maximum(series, value), start_at_zero=start_at_zero)
+            self._set(series, self._keep_maximum(series, value))
+
+    def zero_series(self, increments: Iterable[Increment]) -> frozenset[Series]:
+        """Return the series of some increments that start at zero if the increments create them."""
+        series = {(increment.family, increment.labels) for increment in increments}
+        return frozenset(filter(self._starts_at_zero, series))
+
+    def served_zeros(self) -> Sequence[Series]:
+        """Return the series that show 0 although a scrape has read that."""
+        return self._exposition.served_zeros()
+
+    def end_zeros(self, series: Sequence[Series]) -> None:
+        """Show the values of series of which the state says that their zeros were served."""
+        self._exposition.end_zeros(series)
 
     def show_feed(self, workspace: str, feed: str) -> None:
         """Make the families of a feed visible, because its first sync is complete."""
         self._synced_feeds[workspace].add(feed)
         for series in [series for series in self._hidden_values if not self._is_hidden(series)]:
-            self._set(series, self._hidden_values.pop(series), start_at_zero=False)
+            self._set(series, self._hidden_values.pop(series))
 
     def add_unsaved(self, increments: Iterable[IncCounter]) -> None:
         """Add increments of the exporter's own counters that could not be saved yet; later values include them."""
         for increment in increments:
             series = (increment.family, increment.labels)
             value, created = self._own_counters.get(series, (0, 0.0))
-            self.update({series: SeriesValue(value + increment.amount, created)})
+            is_served = not self._starts_at_zero(series)
+            self.update({series: SeriesValue(value + increment.amount, created, is_served)})
+
+    def correct_times(self, workspace: str, now: float) -> Sequence[SetCurrent]:
+        """Set the OWN_TIMES of a workspace that are ahead of ``now`` to it; return increments that do so in the state.
+
+        Such a time was set while the clock was ahead. Until the clock is there again, no alert on its age would fire.
+        """
+        corrections = [
+            SetCurrent(family, labels, value=now)
+            for family in sorted(OWN_TIMES)
+            for labels, (time, _) in self._values_of(workspace, family)
+            if time > now
+        ]
+        for correction in corrections:
+            self.set_gauge(correction.family, correction.labels, correction.value)
+        return corrections
 
     def set_gauge(self, family: str, labels: Labels, value: float) -> None:
-        self._set((family, labels), SeriesValue(value, 0.0), start_at_zero=False)
+        self._set((family, labels), SeriesValue(value, 0.0))
 
     def remove_gauge(self, family: str, labels: Labels) -> None:
         series = (family, labels)
         self._hidden_values.pop(series, None)
         if series in self._visible_labels:
             self._exposition.remove(family, self._visible_labels.pop(series))
-            if family in STATUS_FAMILIES:
-                del self._status_values[labels[0], family][labels]
+            if family in READABLE_FAMILIES:
+                del self._readable_values[labels[0], family][labels]
 
     def replace_status(self, workspace: str, feed: str, values: Mapping[Series, SeriesValue]) -> None:
         """Show the gauges of a status feed instead of its previous ones; they cover the values of logs."""
         obsolete = self._status_layer.replace(workspace, feed, values)
         for series, value in values.items():
-            self._show(series, value, start_at_zero=False)
+            self._show(series, value)
         for series, log_value in obsolete:
             if log_value is not None:
-                self._show(series, log_value, start_at_zero=False)
+                self._show(series, log_value)
             else:
                 self._exposition.remove(series[0], self._visible_labels.pop(series))
 
@@ -180,7 +221,7 @@ class SeriesRegistry:
         return tuple(accounts)
 
     def _values_of(self, workspace: str, family: str) -> Iterable[tuple[Labels, tuple[float, float]]]:
-        return self._status_values.get((workspace, family), {}).items()
+        return self._readable_values.get((workspace, family), {}).items()
 
     def _username(self, account: Labels) -> str:
         username = self._visible_labels.get((INFO, account), ("",))[-1]
@@ -188,23 +229,29 @@ class SeriesRegistry:
 
     def _keep_maximum(self, series: Series, new_value: SeriesValue) -> SeriesValue:
         # A counter must not fall when its unsaved increments are saved bit by bit.
-        self._existing_series.add(series)
         if self._families[series[0]].feeds or not isinstance(new_value.value, int | float):
             return new_value
         visible, _ = self._own_counters.get(series, (0, 0.0))
         self._own_counters[series] = (max(visible, new_value.value), new_value.created)
-        return SeriesValue(*self._own_counters[series])
+        value, created = self._own_counters[series]
+        return msgspec.structs.replace(new_value, value=value, created=created)
 
     def _belongs_to(self, series: Series, workspace: str) -> bool:
         family, labels = series
         return labels[:1] == (workspace,) and self._families[family].labels[0] == "workspace"
 
-    def _is_live(self, series: Series) -> bool:
-        """Return whether the first sync of the series' feeds is complete, so that a new series starts at zero."""
-        workspace = series[1][0] if series[1] else ""
-        workspace_feeds = self._feeds.get(workspace, frozenset())
-        feeds = set(self._feeds_of(series)) & workspace_feeds or workspace_feeds
-        return self._synced_feeds.get(workspace, set()) >= feeds
+    def _starts_at_zero(self, series: Series) -> bool:
+        """Return whether a series still shows 0, or is new after the first sync of the feeds that it is about."""
+        family, labels = self._families[series[0]], series[1]
+        if family.kind == "gauge" or series in self._hidden_values:
+            return False
+        if series in self._visible_labels:
+            return self._exposition.shows_zero(*series)
+        workspace_feeds = self._feeds.get(labels[0], frozenset())
+        feeds = self._feeds_of(series)
+        if "feed" in family.labels:
+            feeds = (labels[family.labels.index("feed")],)
+        return self._synced_feeds.get(labels[0], set()) >= (workspace_feeds.intersection(feeds) or workspace_feeds)
 
     def _feeds_of(self, series: Series) -> tuple[str, ...]:
         """Return the feeds that fill a series; the label ``type`` names the only one."""
@@ -217,13 +264,13 @@ class SeriesRegistry:
         feeds = self._feeds_of(series)
         return bool(feeds) and not self._synced_feeds.get(series[1][0], set()).intersection(feeds)
 
-    def _set(self, series: Series, value: SeriesValue, *, start_at_zero: bool) -> None:
+    def _set(self, series: Series, value: SeriesValue) -> None:
         if self._is_hidden(series):
             self._hidden_values[series] = value
         elif not self._status_layer.keep(series, value):
-            self._show(series, value, start_at_zero=start_at_zero)
+            self._show(series, value)
 
-    def _show(self, series: Series, current: SeriesValue, *, start_at_zero: bool) -> None:
+    def _show(self, series: Series, current: SeriesValue) -> None:
         family, labels = self._families[series[0]], series[1]
         value = current.value
         if isinstance(value, LatestValue) and isinstance(value.value, str):
@@ -233,11 +280,12 @@ class SeriesRegistry:
             self._exposition.remove(family.name, self._visible_labels[series])
         self._visible_labels[series] = labels
         number = _number(value, family)
-        if series[0] in STATUS_FAMILIES and not isinstance(number, Histogram):
-            self._status_values.setdefault((labels[0], series[0]), {})[series[1]] = (number, current.created)
+        if series[0] in READABLE_FAMILIES and not isinstance(number, Histogram):
+            self._readable_values.setdefault((labels[0], series[0]), {})[series[1]] = (number, current.created)
         if family.kind == "gauge":
             self._exposition.put(family.name, labels, number)
         else:
+            start_at_zero = not current.is_served
             self._exposition.put(family.name, labels, number, created=current.created, start_at_zero=start_at_zero)
 
 

@@ -78,6 +78,9 @@ class Store(Protocol):
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         """Store a batch durably; apply the increments of observations that are new."""
 
+    def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
+        """Store durably that the initial zeros of series were served; return those of the series that are stored."""
+
     def size(self, workspace: str) -> tuple[int, int]:
         """Return the number of stored logs of a workspace, and its share of the size of the state in bytes."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection
@@ -12,8 +12,8 @@ from urllib.parse import quote
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.metrics.aggregation import decode_value
-from late_exporter.model import Coverage, FeedAccounting, FeedState, Labels, PendingLog, Series, SeriesValue, StoredLog
+from late_exporter.model import Coverage, FeedAccounting, FeedState, PendingLog, StoredLog
+from late_exporter.store import series_rows
 
 MINUTE = 60_000
 """Resolution of the log counts in milliseconds."""
@@ -36,14 +36,6 @@ def store_errors(name: object) -> Iterator[None]:
 def connect_readonly(path: Path) -> Connection:
     uri = f"file:{quote(str(path))}?mode=ro"
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-
-
-def series_values(connection: Connection) -> Mapping[Series, SeriesValue]:
-    rows = connection.execute("SELECT family, labels, value, created FROM series")
-    return {
-        (family, msgspec.json.decode(labels, type=Labels)): SeriesValue(decode_value(value), created)
-        for family, labels, value, created in rows
-    }
 
 
 def feed_state(connection: Connection, scope_id: int) -> FeedState:
@@ -92,5 +84,8 @@ def accounting(connection: Connection, scope_id: int) -> FeedAccounting:
     total, pruned = connection.execute("SELECT observations, pruned FROM scope WHERE id = ?", (scope_id,)).fetchone()
     (stored,) = connection.execute("SELECT count(*) FROM observation WHERE scope = ?", (scope_id,)).fetchone()
     return FeedAccounting(
-        observation_count=total, stored_count=stored, pruned_count=pruned, series_values=series_values(connection)
+        observation_count=total,
+        stored_count=stored,
+        pruned_count=pruned,
+        series_values=series_rows.load_all(connection),
     )

@@ -84,6 +84,10 @@ MIGRATIONS: tuple[str, ...] = (
     UPDATE OR IGNORE series SET family = 'late_exporter_webhooks_rejected_total'
         WHERE family = 'late_exporter_webhooks_refused_total'
     """,
+    # Whether the initial zero of a series was served; earlier versions showed the values of all stored series.
+    """
+    ALTER TABLE series ADD COLUMN served INTEGER NOT NULL DEFAULT 1
+    """,
 )
 """The statements of each schema version; released ones never change."""
 

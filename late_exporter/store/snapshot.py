@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 from late_exporter.errors import StoreError, StoreOutdated
 from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, Series, SeriesValue, StoredLog
-from late_exporter.store import queries, rekey
+from late_exporter.store import queries, rekey, series_rows
 from late_exporter.store.lockfile import require_database, wal_size
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
 
@@ -95,7 +95,7 @@ class StateSnapshot:
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
         with queries.store_errors(self._path):
-            return queries.series_values(self._connection)
+            return series_rows.load_all(self._connection)
 
     def feed_state(self, scope: Scope) -> FeedState:
         """Return the state of a feed; raise KeyError if it is not in the state."""

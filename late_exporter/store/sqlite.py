@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value
 from late_exporter.model import (
     PENDING,
     Batch,
@@ -22,16 +21,14 @@ from late_exporter.model import (
     FeedState,
     Increment,
     KnownLogs,
-    Labels,
     LogEntry,
     Observation,
     Scope,
     Series,
     SeriesValue,
     StoredLog,
-    Value,
 )
-from late_exporter.store import queries, rekey
+from late_exporter.store import queries, rekey, series_rows
 from late_exporter.store.lockfile import create, file_identity, lock, require_database, wal_size
 from late_exporter.store.queries import MINUTE
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
@@ -113,7 +110,7 @@ class SqliteStore:
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
         with queries.store_errors(self._name):
-            return queries.series_values(self._connection)
+            return series_rows.load_all(self._connection)
 
     def feed_state(self, scope: Scope) -> FeedState:
         with queries.store_errors(self._name):
@@ -178,13 +175,13 @@ class SqliteStore:
         return stored_count, expiring_count
 
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
-        if self._path and file_identity(self._path) != self._identity:
-            raise StoreError(f"{self._name}: the state was replaced by another file; restart to use that one")
+        self._require_same_file()
         with queries.store_errors(self._name):
             scope_id = self._scope_id(scope)
             with self._transaction():
                 new, first = self._insert(scope_id, batch.observations)
-                series_values = self._apply_increments(_effective_increments(batch, new, first), batch.committed_at)
+                increments = _effective_increments(batch, new, first)
+                series_values = series_rows.apply(self._connection, increments, batch)
                 self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
                 pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
                 if batch.prune_before is not None:
@@ -195,6 +192,15 @@ class SqliteStore:
             return CommitResult(
                 observations=new, series_values=series_values, pending_logs=pending_logs, log_count=log_count
             )
+
+    def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
+        self._require_same_file()
+        with queries.store_errors(self._name), self._transaction():
+            return series_rows.mark_served(self._connection, series)
+
+    def _require_same_file(self) -> None:
+        if self._path and file_identity(self._path) != self._identity:
+            raise StoreError(f"{self._name}: the state was replaced by another file; restart to use that one")
 
     def _insert(
         self, scope_id: int, observations: Sequence[Observation]
@@ -222,30 +228,6 @@ class SqliteStore:
             [(scope_id, o.entry.key, o.entry.status, o.entry.created, *rekey.match_columns(o.entry)) for o in new],
         )
         return new, first
-
-    def _apply_increments(self, increments: Iterable[Increment], committed_at: float) -> dict[Series, SeriesValue]:
-        by_series: dict[Series, list[Increment]] = {}
-        for increment in increments:
-            by_series.setdefault((increment.family, increment.labels), []).append(increment)
-        series_values = {}
-        for series, changes in by_series.items():
-            value, created = self._load_series(series, committed_at)
-            series_values[series] = SeriesValue(apply_increments(changes, value), created)
-        self._connection.executemany(
-            "INSERT INTO series VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-            [
-                (family, _encode_labels(labels), encode_value(value.value), value.created)
-                for (family, labels), value in series_values.items()
-            ],
-        )
-        return series_values
-
-    def _load_series(self, series: Series, committed_at: float) -> tuple[Value | None, float]:
-        family, labels = series
-        row = self._connection.execute(
-            "SELECT value, created FROM series WHERE family = ? AND labels = ?", (family, _encode_labels(labels))
-        ).fetchone()
-        return (decode_value(row[0]), row[1]) if row else (None, committed_at)
 
     def _update_scope(
         self, scope_id: int, batch: Batch, first: Collection[Observation], *, observation_count: int
@@ -344,7 +326,3 @@ def _effective_increments(
         is_first = first.get(observation.entry.key) is observation
         increments += [increment for increment in observation.increments if is_first or not increment.once_per_log]
     return increments
-
-
-def _encode_labels(labels: Labels) -> str:
-    return msgspec.json.encode(labels).decode()

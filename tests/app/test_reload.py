@@ -123,6 +123,7 @@ class ReloadHarness:
         await self.exporter.publisher.publish()
         answer = self.exporter.exposition.get_body(None, None)
         self.exporter.exposition.mark_served(answer.version)
+        await self.exporter.mark_served()
         return Samples.parse(answer.body.decode())
 
     async def wait_until(self, holds: Callable[[Samples], object]) -> Samples:

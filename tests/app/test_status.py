@@ -97,11 +97,14 @@ class ExporterOfStatus:
         used_store = store or open_store("sqlite://")
         self.exporter = Exporter(self.settings, used_store, offload, self.connect, collect_process_metrics=list)
         await self.exporter.restore()
-        publisher = asyncio.ensure_future(self.exporter.publisher.run())
+        tasks = [
+            asyncio.ensure_future(loop) for loop in (self.exporter.publisher.run(), self.exporter.mark_each_scrape())
+        ]
         try:
             yield self.exporter
         finally:
-            publisher.cancel()
+            for task in tasks:
+                task.cancel()
             if store is None:
                 used_store.close()
 

@@ -30,6 +30,7 @@ from late_exporter.status import Quota
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import KEY, FakeLateApi
+from tests.support.steps import drive
 from tests.support.world import World
 
 __all__ = ["END", "WeekOfScrapes"]
@@ -245,6 +246,7 @@ class WeekOfScrapes:
         exporter.exposition.publish()
         response = exporter.exposition.get_body(OPENMETRICS, None)
         exporter.exposition.mark_served(response.version)
+        drive(exporter.pipeline.mark_served())
         self.last_body = response.body
         lines = [line for line in response.body.decode().splitlines() if not line.startswith("#")]
         scrape_metrics = {

@@ -54,6 +54,18 @@ def test_textfile(late: LateServer, tmp_path: Path) -> None:
     assert "" == writing.stdout
 
 
+def test_a_new_series_is_written_at_zero_once(late: LateServer, tmp_path: Path) -> None:
+    """A series that appears in a run is at 0 in the file of that run, and has its value in the file of the next."""
+    late.world.publish(5)
+    file = tmp_path / "late.prom"
+    writing = program(late, tmp_path, "textfile", str(file))
+    assert 0 == writing.start().wait_exit()
+    for count, expected in ((2, 0), (1, 3), (0, 3)):
+        late.world.publish(count, platform="mastodon")
+        assert 0 == writing.start().wait_exit()
+        assert expected == Samples.parse(file.read_text()).sum(LOGS, platform="mastodon")
+
+
 def test_a_poll_that_fails(late: LateServer, tmp_path: Path) -> None:
     """After a failed poll the exit code is 1, and both the log and the file show the failure."""
     file = tmp_path / "late.prom"

@@ -110,8 +110,9 @@ class TrackedExposition(Exposition):
 
 
 def serve(exposition: Exposition) -> None:
-    """Mark the published bodies as served."""
+    """Serve a published body, and end the zeros that it showed."""
     exposition.mark_served(exposition.get_body(None, None).version)
+    exposition.end_zeros(exposition.served_zeros())
 
 
 def build(families: Mapping[str, Family], state: State, *, created: bool = True) -> TrackedExposition:
@@ -278,7 +279,7 @@ SERIES = st.sampled_from(
 )
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["put", "put", "put", "put new", "drop", "exemplar", "publish", "scrape", "served"]),
+        st.sampled_from(["put", "put", "put", "put new", "drop", "exemplar", "publish", "scrape", "served", "marked"]),
         SERIES,
         st.integers(0, 5),
     ),
@@ -323,6 +324,8 @@ def test_changes_give_the_bodies_of_a_fresh_start(steps: list[tuple[str, tuple[s
             scraped_version = exposition.get_body(OM, "gzip").version
         elif step == "served":
             exposition.mark_served(scraped_version)
+        elif step == "marked":
+            exposition.end_zeros(exposition.served_zeros())
     exposition.publish()
     serve(exposition)
     exposition.publish()
@@ -613,7 +616,7 @@ def test_newest_exemplar_of_a_bucket_is_shown() -> None:
 
 
 def test_new_series_starts_at_zero() -> None:
-    """A new series shows 0 until a body with that 0 has been sent, and then its newest value."""
+    """A new series shows 0 until a body with that 0 was sent and the zero is ended, and then its newest value."""
     exposition = TrackedExposition(FAMILIES)
     exposition.put("posts_total", ("w", "x"), 3, start_at_zero=True)
     exposition.publish()
@@ -621,10 +624,18 @@ def test_new_series_starts_at_zero() -> None:
         assert ['posts_total{platform="x",workspace="w"} 0.0'] == lines(exposition) == lines(exposition, OM)
         exposition.put("posts_total", ("w", "x"), amount)
         exposition.publish()
+    assert [] == exposition.served_zeros()
+    exposition.mark_served(exposition.get_body(None, None).version)
+    assert [("posts_total", ("w", "x"))] == exposition.served_zeros()
+    exposition.put("posts_total", ("w", "x"), 6)
+    exposition.publish()
+    assert ['posts_total{platform="x",workspace="w"} 0.0'] == lines(exposition) == lines(exposition, OM)
+    exposition.put("posts_total", ("w", "x"), 5)
+    exposition.publish()
     assert exposition.has_changed is False
     serve(exposition)
     assert exposition.has_changed is True
-    assert ['posts_total{platform="x",workspace="w"} 0.0'] == lines(exposition) == lines(exposition, OM)
+    assert [] == exposition.served_zeros()
     exposition.publish()
     assert ['posts_total{platform="x",workspace="w"} 5.0'] == lines(exposition) == lines(exposition, OM)
     serve(exposition)
@@ -649,19 +660,34 @@ def test_bodies_without_the_zero_do_not_end_it() -> None:
     exposition.publish()
     early = exposition.get_body(None, None)
     exposition.put("posts_total", ("w", "x"), 3, start_at_zero=True)
+    served: list[int] = []
+    exposition.on_served(lambda: served.append(len(exposition.served_zeros())))
     exposition.mark_served(early.version)
     exposition.publish()
     exposition.mark_served(early.version)
-    assert exposition.has_changed is False
+    assert [] == exposition.served_zeros()
+    assert [] == served
+    exposition.mark_served(exposition.get_body(OM, "gzip").version)
+    assert [1] == served
+    exposition.mark_served(early.version)
+    assert [1, 1] == served, "until the zero is ended"
     serve(exposition)
-    assert exposition.has_changed is True
+    exposition.mark_served(exposition.get_body(None, None).version)
+    assert [1, 1, 1] == served
 
 
 def test_removing_a_new_series_ends_its_zero() -> None:
     """A series that is created again starts at zero only if its put says so."""
-    exposition = Exposition(FAMILIES)
+    exposition = TrackedExposition(FAMILIES)
     exposition.put("posts_total", ("w", "x"), 3, start_at_zero=True)
-    exposition.remove("posts_total", ("w", "x"))
+    exposition.publish()
+    exposition.mark_served(exposition.get_body(None, None).version)
+    (series,) = exposition.served_zeros()
+    exposition.remove(*series)
+    assert [] == exposition.served_zeros()
+    exposition.publish()
+    exposition.end_zeros([series])
+    assert exposition.has_changed is False
     exposition.put("posts_total", ("w", "x"), 4)
     exposition.publish()
     assert ['posts_total{platform="x",workspace="w"} 4.0'] == lines(exposition)

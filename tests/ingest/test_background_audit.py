@@ -22,7 +22,7 @@ from late_exporter.model import (
     LogEntry,
     LogPage,
     Scope,
-    SetLatest,
+    SetCurrent,
 )
 from tests.support.clock import DAY, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
@@ -269,7 +269,7 @@ class AuditorHarness:
     async def advance(self, scan: ReconcileScan | None = None) -> dict[str, object]:
         """Audit up to two pages; return the results by family."""
         results = await self.auditor.advance(COVERAGE, scan, page_budget=2, grace_period=0, now=7.0)
-        return {result.family: result.value for result in results if isinstance(result, SetLatest)}
+        return {result.family: result.value for result in results if isinstance(result, SetCurrent)}
 
 
 def last_page(*entries: LogEntry, **statuses: str) -> FetchedPage:

@@ -13,6 +13,7 @@ import pytest
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.model import Feed, LogEntry, Scope
+from late_exporter.store import open_store
 from late_exporter.store.snapshot import StateSnapshot
 from tests.ingest.test_exactness import NEVER
 from tests.support.clock import HOUR, MINUTE, VirtualClock
@@ -143,6 +144,7 @@ def test_an_upgrade_counts_nothing_twice(path: Path, start: Start) -> None:
 def test_an_audit_recognizes_logs_of_an_earlier_version(path: Path) -> None:
     """Before the exporter was started, the audit finds all logs recorded, and changes nothing."""
     late = FakeLateApi(create_world(), generation="zernio")
+    open_store(f"sqlite:///{path}").close()  # brings the schema up to date
     before = stored_statuses(path)
     with StateSnapshot(path) as snapshot:
         for name in FEEDS:

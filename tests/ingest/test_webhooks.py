@@ -26,7 +26,7 @@ from late_exporter.ingest.webhooks import (
     sign,
 )
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import IncCounter, ObserveHistogram, SetLatest
+from late_exporter.model import IncCounter, ObserveHistogram, SetCurrent
 from late_exporter.status import WorkspaceHealth
 from late_exporter.web.app import create_app
 from tests.support.zernio_sdk import zernio_webhooks
@@ -202,7 +202,7 @@ def test_increments_are_returned_once() -> None:
     drained = stats.pop_increments()
     assert [3] == [count.amount for count in drained if isinstance(count, IncCounter)]
     assert [2_500_000, 0] == [count.micros for count in drained if isinstance(count, ObserveHistogram)]
-    assert [NOW + 1] == [count.value for count in drained if isinstance(count, SetLatest)]
+    assert [NOW + 1] == [count.value for count in drained if isinstance(count, SetCurrent)]
     assert [] == stats.pop_increments()
 
 
@@ -224,6 +224,7 @@ def test_liveness() -> None:
     assert not stats.is_alive(NOW, 60.0)
     stats.record("account.connected", NOW, NOW)
     assert [True, True, False] == [stats.is_alive(NOW + late, 60.0) for late in (-9, 3600, 3601)]
+    assert not stats.is_alive(NOW - 30 * DAY, 60.0), "the clock was ahead"
     assert [True, False] == [stats.is_alive(NOW + late, 600.0) for late in (6000, 6001)]
 
 
@@ -423,7 +424,7 @@ async def test_a_late_delivery(web: WebHarness, age: float) -> None:
     lags = [lag.micros for lag in increments if isinstance(lag, ObserveHistogram)]
     assert [("acme", "post.failed")] == [count.labels for count in counts]
     assert ([int(age * 1_000_000)] if age in ATTEMPTS[:3] else []) == lags
-    assert [NOW] == [latest.value for latest in increments if isinstance(latest, SetLatest)]
+    assert [NOW] == [latest.value for latest in increments if isinstance(latest, SetCurrent)]
 
 
 async def test_an_expired_webhook(web: WebHarness) -> None:

@@ -4,12 +4,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
-from late_exporter.metrics.registry import SeriesRegistry
+from late_exporter.metrics.registry import OWN_TIMES, SeriesRegistry
 from late_exporter.model import (
     Exemplar,
     FailureStreak,
@@ -20,6 +21,7 @@ from late_exporter.model import (
     ObserveHistogram,
     Series,
     SeriesValue,
+    SetCurrent,
     Value,
 )
 from late_exporter.status import AccountHealth, PlatformHealth
@@ -27,6 +29,7 @@ from late_exporter.status import AccountHealth, PlatformHealth
 LOGS = "late_publishing_logs_total"
 EVENTS = "late_connection_events_total"
 POLLS = "late_exporter_polls_total"
+REQUESTS = "late_exporter_api_requests_total"
 INFO = "late_account_info"
 BOTH = frozenset({"publishing", "connections"})
 SUCCESSES: Series = (LOGS, ("acme", "tiktok", "publish", "success"))
@@ -64,10 +67,12 @@ class RecordingExposition(Exposition):
         self.visible_values[series] = value
         self.created[series] = created
         self.all_values.append((series, value))
+        super().put(family, labels, value, created=created, start_at_zero=start_at_zero)
 
     def remove(self, family: str, labels: Labels) -> None:
         """Remove a series, which must exist."""
         del self.visible_values[family, labels]
+        super().remove(family, labels)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Record an exemplar."""
@@ -101,10 +106,22 @@ def series_values(*series: Series, value: Value = 1, created: float = 7.0) -> di
     return {one: SeriesValue(value, created) for one in series}
 
 
+def commit(registry: SeriesRegistry, values: Mapping[Series, SeriesValue]) -> frozenset[Series]:
+    """Update series as a store without them does; return those that start at zero."""
+    zero_series = registry.zero_series(IncCounter(*series) for series in values)
+    registry.update(
+        {
+            series: msgspec.structs.replace(value, is_served=series not in zero_series)
+            for series, value in values.items()
+        }
+    )
+    return zero_series
+
+
 def test_history_is_hidden(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
     """Families are hidden until the first sync of their feed is complete, and then have their full values."""
-    registry.update(series_values(SUCCESSES, FAILURES, CONNECTIONS))
-    registry.update(series_values(SUCCESSES, value=150, created=5.0))
+    assert not commit(registry, series_values(SUCCESSES, FAILURES, CONNECTIONS))
+    assert not commit(registry, series_values(SUCCESSES, value=150, created=5.0))
     assert {} == exposition.visible_values
 
     registry.show_feed("acme", "publishing")
@@ -118,29 +135,33 @@ def test_history_is_hidden(registry: SeriesRegistry, exposition: RecordingExposi
 
 
 def test_new_series_start_at_zero(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """A series that is created after the first sync starts at zero, once."""
-    registry.update(series_values(SUCCESSES))
+    """A series that is created after the first sync starts at zero, until the state says that this was served."""
+    commit(registry, series_values(SUCCESSES))
     registry.show_feed("acme", "publishing")
-    registry.update(series_values(SUCCESSES, FAILURES, value=2))
-    registry.update(series_values(FAILURES, value=3))
+    assert {FAILURES} == commit(registry, series_values(SUCCESSES, FAILURES, value=2))
+    assert {FAILURES} == commit(registry, series_values(FAILURES, value=3))
 
     assert {FAILURES} == exposition.zero_series
     assert {SUCCESSES: 2, FAILURES: 3} == exposition.visible_values
+    registry.end_zeros([FAILURES])
+    assert not commit(registry, series_values(FAILURES, value=4))
 
 
 def test_own_metrics_are_never_hidden(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """The exporter's own metrics are always visible, and start at zero only after all first syncs."""
-    registry.update(series_values(SUCCESSFUL_POLLS))
+    """The exporter's own metrics are always visible, and start at zero after the first syncs that they are about."""
+    requests, other_requests = ((REQUESTS, ("acme", "/v1/posts/logs", code)) for code in ("200", "503"))
+    other_polls = (POLLS, ("acme", "connections", "success"))
+    failed_polls = (POLLS, ("acme", "publishing", "unavailable"))
+    early = series_values(SUCCESSFUL_POLLS, other_polls, requests)
+    assert not commit(registry, early)
+    assert early.keys() == exposition.visible_values.keys()
     registry.show_feed("acme", "publishing")
-    other = (POLLS, ("acme", "publishing", "unavailable"))
-    registry.update(series_values(other))
-    assert {SUCCESSFUL_POLLS: 1, other: 1} == exposition.visible_values
-    assert set() == exposition.zero_series
+    assert {failed_polls} == commit(registry, series_values(failed_polls, other_requests, other_polls))
 
     registry.show_feed("acme", "connections")
-    late = (POLLS, ("acme", "publishing", "bad_payload"))
-    registry.update(series_values(late))
-    assert {late} == exposition.zero_series
+    timeouts = (REQUESTS, ("acme", "/v1/posts/logs", "timeout"))
+    assert {timeouts} == commit(registry, series_values(timeouts, requests))
+    assert {failed_polls, timeouts} == exposition.zero_series
 
 
 def test_families_of_two_feeds(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
@@ -154,10 +175,10 @@ def test_a_feed_that_is_not_read(exposition: RecordingExposition) -> None:
     """With one feed only its first sync is awaited, and stored values of the other feed stay hidden."""
     registry = build_registry(exposition, acme=frozenset({"publishing"}))
     registry.restore(series_values(SUCCESSES, CONNECTIONS), {"acme": ["publishing"]})
-    registry.update(series_values(ACCOUNT, value=LatestValue(1, "@acme")))
-    registry.update(series_values(SUCCESSFUL_POLLS))
+    assert not commit(registry, series_values(ACCOUNT, value=LatestValue(1, "@acme"))), "gauges do not"
+    assert {SUCCESSFUL_POLLS} == commit(registry, series_values(SUCCESSFUL_POLLS))
     assert {SUCCESSES, SUCCESSFUL_POLLS, (INFO, ("acme", "tiktok", "a1", "@acme"))} == set(exposition.visible_values)
-    assert {SUCCESSFUL_POLLS} == exposition.zero_series, "gauges are not"
+    assert {SUCCESSFUL_POLLS} == exposition.zero_series
 
 
 def test_workspaces_sync_independently(exposition: RecordingExposition) -> None:
@@ -170,14 +191,20 @@ def test_workspaces_sync_independently(exposition: RecordingExposition) -> None:
 
 
 def test_restore(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """After a restart the stored series are visible without starting at zero; new series start at zero."""
+    """After a restart the stored series are visible, and start at zero only if that was not served before."""
     registry.restore(
-        series_values(SUCCESSES, CONNECTIONS, SUCCESSFUL_POLLS, value=9), {"acme": ["publishing", "connections"]}
+        {
+            **series_values(SUCCESSES, CONNECTIONS, SUCCESSFUL_POLLS, value=9),
+            FAILURES: SeriesValue(2, 7.0, is_served=False),
+        },
+        {"acme": ["publishing", "connections"]},
     )
-    assert {SUCCESSES: 9, CONNECTIONS: 9, SUCCESSFUL_POLLS: 9} == exposition.visible_values
-
-    registry.update(series_values(SUCCESSES, FAILURES, value=10))
+    assert {SUCCESSES: 9, CONNECTIONS: 9, SUCCESSFUL_POLLS: 9, FAILURES: 2} == exposition.visible_values
     assert {FAILURES} == exposition.zero_series
+
+    skips: Series = (LOGS, ("acme", "tiktok", "publish", "skipped"))
+    assert {FAILURES, skips} == commit(registry, series_values(SUCCESSES, FAILURES, skips, value=10))
+    assert {FAILURES, skips} == exposition.zero_series
 
 
 def test_restore_before_the_first_sync(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
@@ -296,6 +323,33 @@ def test_unsaved_counters(registry: SeriesRegistry, exposition: RecordingExposit
     assert 15 == exposition.visible_values[SUCCESSFUL_POLLS]
     values = [value for series, value in exposition.all_values if series == SUCCESSFUL_POLLS]
     assert sorted(values, key=lambda value: value if isinstance(value, int) else math.inf) == values
+
+
+def test_unsaved_counters_start_at_zero(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+    """A new counter that cannot be saved starts at zero, and so does the row that is saved later."""
+    registry.restore(series_values(SUCCESSFUL_POLLS, value=10), {"acme": BOTH})
+    failed_polls: Series = (POLLS, ("acme", "publishing", "store_error"))
+    for _ in range(2):
+        registry.add_unsaved([IncCounter(*failed_polls)])
+    assert {failed_polls} == exposition.zero_series
+    assert {failed_polls} == commit(registry, series_values(failed_polls, value=2))
+    assert 2 == exposition.visible_values[failed_polls]
+
+
+@pytest.mark.parametrize("family", sorted(OWN_TIMES))
+def test_times_ahead_of_the_clock(family: str, registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+    """A time that was set while the clock was ahead is set to the present, in the state too; others are left alone."""
+    labels = ("acme", "publishing")[: len(CATALOGUE[family].labels)]
+    registry.add_workspace("umbrella", BOTH)
+    other: Series = (family, ("umbrella", *labels[1:]))
+    registry.update(series_values((family, labels), other, value=LatestValue(0, 5000.0)))
+    last_log: Series = ("late_account_last_success_timestamp_seconds", ("acme", "tiktok", "a1"))
+    registry.show_feed("acme", "publishing")
+    registry.update(series_values(last_log, value=LatestValue(5_000_000, 5000.0)))
+    assert [] == registry.correct_times("acme", 5000.0)
+    assert [SetCurrent(family, labels, value=4000.0)] == registry.correct_times("acme", 4000.0)
+    assert {(family, labels): 4000.0, other: 5000.0, last_log: 5000.0} == exposition.visible_values
+    assert [] == registry.correct_times("acme", 4000.0)
 
 
 def update_rows(registry: SeriesRegistry, family: str, *rows: tuple[Any, ...]) -> None:

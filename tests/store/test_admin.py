@@ -21,6 +21,7 @@ from late_exporter.store.admin import (
     import_state,
     rename_workspace,
 )
+from late_exporter.store.schema import MIGRATIONS
 
 LOGS = "late_publishing_logs_total"
 OWN = "late_exporter_polls_total"
@@ -176,7 +177,7 @@ def problems(path: Path) -> list[str]:
 def test_import_restores_an_export(store: Store, path: Path, tmp_path: Path) -> None:
     """The imported state has the same content, and the lines are JSON."""
     lines = list(export_state(path))
-    assert {"format": "late-exporter state", "schema": 4} == json.loads(lines[0])
+    assert {"format": "late-exporter state", "schema": len(MIGRATIONS)} == json.loads(lines[0])
     other = tmp_path / "elsewhere" / "other.db"
     assert len(lines) - 2 == import_state(other, lines)
     assert content(path) == content(other)

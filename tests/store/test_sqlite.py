@@ -231,6 +231,40 @@ def test_values_of_all_kinds_are_stored(reopen: Reopen) -> None:
         )
 
 
+def test_the_mark_that_a_zero_was_served(reopen: Reopen) -> None:
+    """A series that starts at zero has no mark until it gets one, and keeps it; other series have one at once."""
+    first, second, history = ((LOGS, ("acme", platform, "publish", "success")) for platform in ("a", "b", "c"))
+    increments = [IncCounter(*series) for series in (first, second, history)]
+    with closing(reopen()) as store:
+        for _ in range(2):
+            result = commit(store, increments=increments, zero_series=frozenset({first, second}))
+            assert [False, False, True] == [result.series_values[each].is_served for each in (first, second, history)]
+    with closing(reopen()) as store:
+        assert {first, second} == {series for series, value in store.series_values().items() if not value.is_served}
+        unknown = (LOGS, ("acme", "d", "publish", "success"))
+        assert [first] == store.mark_served([first, unknown])
+        result = commit(store, increments=increments, zero_series=frozenset({first, second, history}))
+        assert [True, False, True] == [result.series_values[each].is_served for each in (first, second, history)]
+    with closing(reopen()) as store:
+        assert {first: 3, second: 3, history: 3} == {
+            series: value.value for series, value in store.series_values().items()
+        }
+        assert {second} == {series for series, value in store.series_values().items() if not value.is_served}
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_series_of_earlier_versions_were_served(path: Path, version: int) -> None:
+    """Earlier versions have shown every stored series, so none starts at zero after the migration."""
+    create_released(path, "0.1.0")
+    with closing(sqlite3.connect(path)) as connection:
+        migrate(connection, 1, version)
+        connection.commit()
+    with closing(open_file(path)) as store:
+        values = store.series_values()
+        assert values
+        assert all(value.is_served for value in values.values())
+
+
 def test_similar_keys_are_different(store: Store) -> None:
     """Keys that differ in any way are different logs."""
     keys = ["a", "A", "a ", "a\x00", "a\x00b", "'; DROP TABLE observation; --", "é", "e\u0301", "%", "🔥", "a" * 128]
@@ -535,7 +569,9 @@ def test_file_properties(path: Path) -> None:
     """The file has the application id and schema version, and commits are synchronous."""
     with closing(open_file(path)) as store, closing(sqlite3.connect(path)) as connection:
         pragmas = ["application_id", "user_version", "journal_mode"]
-        assert [0x4C617465, 4, "wal"] == [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
+        assert [0x4C617465, len(MIGRATIONS), "wal"] == [
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas
+        ]
         assert [(2,)] == list(store._connection.execute("PRAGMA synchronous"))  # type: ignore[attr-defined] # noqa: SLF001 - a setting of the connection
 
 
@@ -690,6 +726,10 @@ def noise(path: Path) -> None:
 
 
 FOREIGN = "/late.db is the database of another program; it was not changed"
+NEWER = (
+    f"/late.db was written by a newer late-exporter (schema 4711, this version supports {len(MIGRATIONS)}); it was not"
+    " changed"
+)
 STRANGE = "/late.db is not a state of late-exporter, or is damaged; it was not changed"
 
 
@@ -703,10 +743,7 @@ STRANGE = "/late.db is not a state of late-exporter, or is damaged; it was not c
         ("/late.db: file is not a database", noise),
         (FOREIGN, other_program),
         (FOREIGN, foreign_application_id),
-        (
-            "/late.db was written by a newer late-exporter (schema 4711, this version supports 4); it was not changed",
-            newer,
-        ),
+        (NEWER, newer),
     ],
 )
 def test_unusable_files_are_rejected(path: Path, expected: str, prepare: Callable[[Path], object]) -> None:
@@ -809,7 +846,7 @@ def test_rejected_file_is_unlocked(path: Path) -> None:
     """A file that was rejected can be opened once it is repaired."""
     newer(path)
     open_error(path)
-    execute(path, "PRAGMA user_version = 4")
+    execute(path, f"PRAGMA user_version = {len(MIGRATIONS)}")
     open_file(path).close()
 
 

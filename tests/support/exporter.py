@@ -209,7 +209,13 @@ class ExporterHarness:
         return self.scrape_once()
 
     def scrape_once(self) -> Samples:
-        """Publish and scrape."""
+        """Publish and scrape, and let the state know what the scrape has read."""
+        samples = self.scrape_unmarked()
+        drive(self.pipeline.mark_served())
+        return samples
+
+    def scrape_unmarked(self) -> Samples:
+        """Publish and scrape, as if the process ended before the state knows what the scrape has read."""
         self.exposition.publish()
         body = self.exposition.get_body(None, None)
         self.exposition.mark_served(body.version)

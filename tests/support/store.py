@@ -82,6 +82,10 @@ class StoreProxy:
             raise StoreError("the state: disk I/O error")
         return result
 
+    def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
+        self._check("mark_served")
+        return self.store.mark_served(series)
+
     def size(self, workspace: str) -> tuple[int, int]:
         self._check("size")
         return self.store.size(workspace)

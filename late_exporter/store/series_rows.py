@@ -1,0 +1,54 @@
+"""The series in the state: their values, and the marks that their initial zeros were served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from sqlite3 import Connection
+
+import msgspec
+
+from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value
+from late_exporter.model import Batch, Increment, Labels, Series, SeriesValue
+
+SELECT = "SELECT value, created, served FROM series WHERE family = ? AND labels = ?"
+UPSERT = "INSERT INTO series VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+MARK = "UPDATE series SET served = 1 WHERE family = ? AND labels = ?"
+
+
+def load_all(connection: Connection) -> Mapping[Series, SeriesValue]:
+    rows = connection.execute("SELECT family, labels, value, created, served FROM series")
+    return {
+        (family, msgspec.json.decode(labels, type=Labels)): SeriesValue(decode_value(value), created, bool(served))
+        for family, labels, value, created, served in rows
+    }
+
+
+def apply(connection: Connection, increments: Iterable[Increment], batch: Batch) -> Mapping[Series, SeriesValue]:
+    """Apply the increments of a batch that count; return the new values of their series."""
+    by_series: dict[Series, list[Increment]] = {}
+    for increment in increments:
+        by_series.setdefault((increment.family, increment.labels), []).append(increment)
+    series_values: dict[Series, SeriesValue] = {}
+    for series, changes in by_series.items():
+        row = connection.execute(SELECT, _encode_key(series)).fetchone()
+        value, created = (decode_value(row[0]), row[1]) if row else (None, batch.committed_at)
+        is_served = bool(row[2]) if row else series not in batch.zero_series
+        series_values[series] = SeriesValue(apply_increments(changes, value), created, is_served)
+    connection.executemany(
+        UPSERT,
+        [
+            (*_encode_key(series), encode_value(current.value), current.created, current.is_served)
+            for series, current in series_values.items()
+        ],
+    )
+    return series_values
+
+
+def mark_served(connection: Connection, series: Iterable[Series]) -> Sequence[Series]:
+    """Mark that the initial zeros of series were served; return those of the series that are stored."""
+    return [each for each in series if connection.execute(MARK, _encode_key(each)).rowcount]
+
+
+def _encode_key(series: Series) -> tuple[str, str]:
+    family, labels = series
+    return family, msgspec.json.encode(labels).decode()

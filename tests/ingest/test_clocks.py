@@ -1,0 +1,241 @@
+"""Wrong clocks: no alert is blind once the clock is right again, and a single wrong date changes nothing durable."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from late_exporter.ingest.schedule import PollConfig
+from late_exporter.model import Coverage, Scope
+from late_exporter.protocols import ApiResponse
+from tests.support.client import QueryParams
+from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
+from tests.support.world import World
+
+SCOPE = Scope("default", "publishing")
+LOGS = "late_publishing_logs_total"
+SUCCESS = "late_exporter_last_successful_poll_timestamp_seconds"
+SCAN = "late_exporter_reconcile_last_completed_timestamp_seconds"
+AUDIT = "late_exporter_audit_last_completed_timestamp_seconds"
+WEBHOOK = "late_exporter_webhook_last_received_timestamp_seconds"
+MISSING = "late_exporter_audit_missing_logs"
+COVERAGE = "late_exporter_coverage_start_timestamp_seconds"
+TIMES = (SUCCESS, SCAN, AUDIT, WEBHOOK)
+CONFIG = PollConfig(audit_interval=DAY)
+
+Start: TypeAlias = Callable[..., ExporterHarness]
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a key with the logs of some days."""
+    world = World(VirtualClock())
+    world.publish(250, over=5 * DAY)
+    return world
+
+
+@pytest.fixture
+def late(world: World) -> FakeLateApi:
+    """Return the API of that key, which sends no date that would keep the clock from having any effect."""
+    return FakeLateApi(world, sends_date=False)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of the state."""
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def start(late: FakeLateApi, path: Path) -> Iterator[Start]:
+    """Return a function that starts the exporter, with the first sync and the first scan behind it."""
+    started: list[ExporterHarness] = []
+
+    def start(**options: Any) -> ExporterHarness:
+        started.append(ExporterHarness(late, path, config=CONFIG, webhooks=True, **options))
+        started[-1].settle()
+        return started[-1]
+
+    yield start
+    for exporter in started:
+        exporter.close()
+
+
+def run(exporter: ExporterHarness, polls: int) -> None:
+    """Poll with everything that sets a time: scans, audits and webhooks."""
+    for _ in range(polls):
+        exporter.clock.advance(30.0)
+        now = exporter.clock.now + exporter.skew
+        exporter.webhook_stats["default"].record("post.failed", now, now)
+        exporter.audit()
+
+
+def fail_polls(exporter: ExporterHarness) -> None:
+    """Let every request fail from now on."""
+    for number in range(100):
+        exporter.api.fail_request(number, unavailable)
+
+
+def ages(exporter: ExporterHarness) -> dict[str, float]:
+    """Return the ages of the times that alerts look at, by the clock of Prometheus, which is right."""
+    samples = exporter.scrape_unmarked()
+    return {family: exporter.clock.now - samples.sum(family) for family in TIMES}
+
+
+def jump_and_return(exporter: ExporterHarness, jump: float = 30 * DAY) -> None:
+    """Run for half an hour with a clock that is ahead, and set it right."""
+    exporter.skew = jump
+    run(exporter, 60)
+    assert all(age < HOUR - jump for age in ages(exporter).values())
+    exporter.skew = 0.0
+
+
+def test_a_jump_blinds_no_alert_of_a_running_process(start: Start) -> None:
+    """The first poll after the clock is right sets every time to the present, also if it fails; then they age."""
+    exporter = start()
+    run(exporter, 60)
+    jump_and_return(exporter)
+    fail_polls(exporter)
+    exporter.clock.advance(30.0)
+    assert "unavailable" == exporter.poll().outcome
+    assert dict.fromkeys(TIMES, 0.0) == ages(exporter)
+    exporter.poll_repeatedly(4)
+    assert dict.fromkeys(TIMES, 120.0) == ages(exporter)
+
+
+def test_a_jump_blinds_no_alert_after_a_restart(start: Start) -> None:
+    """A restarted process shows no time of the future, not even once, and corrects the state for the next restart."""
+    exporter = start()
+    run(exporter, 60)
+    jump_and_return(exporter)
+    fail_polls(exporter)
+    exporter.restart()
+    assert dict.fromkeys(TIMES, 0.0) == ages(exporter)
+    for number in range(1, 4):
+        exporter.restart(downtime=HOUR)
+        assert dict.fromkeys(TIMES, number * HOUR) == ages(exporter)
+        exporter.poll()
+        assert dict.fromkeys(TIMES, number * HOUR) == ages(exporter)
+
+
+def test_times_that_cannot_be_corrected_in_the_state_are_shown_right(start: Start) -> None:
+    """If the state cannot be written, the correction waits for a commit, and the page does not."""
+    exporter = start()
+    run(exporter, 60)
+    jump_and_return(exporter)
+    exporter.store.failing = {"commit"}
+    exporter.clock.advance(30.0)
+    exporter.poll()
+    exporter.clock.advance(30.0)
+    assert dict.fromkeys(TIMES, 30.0) == ages(exporter)
+    exporter.store.failing.clear()
+    fail_polls(exporter)
+    exporter.poll()
+    exporter.restart()
+    assert dict.fromkeys(TIMES, 30.0) == ages(exporter)
+
+
+def test_a_clock_that_was_behind_hides_nothing(start: Start) -> None:
+    """Times that were set by a clock a month behind are replaced by the next ones."""
+    exporter = start()
+    exporter.skew = -30 * DAY
+    run(exporter, 60)
+    assert {True} == {age >= 30 * DAY - HOUR for age in ages(exporter).values()}
+    exporter.skew = 0.0
+    exporter.clock.advance(DAY)
+    run(exporter, 60)
+    assert {True} == {0 <= age < HOUR for age in ages(exporter).values()}
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_an_audit_is_due_after_a_jump(start: Start, path: Path, *, restarts: bool) -> None:
+    """A counter that is wrong after the jump (249 for 250) is found by the next audit, whose results are accepted."""
+    exporter = start()
+    run(exporter, 60)
+    jump_and_return(exporter)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE series SET value = x'323439' WHERE family = '{LOGS}' AND value = x'323530'")  # noqa: S608 - a constant
+    if restarts:
+        exporter.restart()
+    assert 0 == exporter.scrape_once().sum(MISSING)
+    run(exporter, 60)
+    assert 1 == exporter.scrape_once().sum(MISSING)
+    assert {True} == {0 <= age < HOUR for age in ages(exporter).values()}
+
+
+class WrongDateApi(FakeLateApi):
+    """An API with a wrong date in one response.
+
+    Args:
+        number: Number of the response.
+        error: Seconds by which its date is ahead.
+    """
+
+    def __init__(self, world: World, number: int, error: float) -> None:
+        super().__init__(world, quirks=ListQuirks(max_page_size=50))
+        self._number = number
+        self._error = error
+
+    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
+        number = len(self.requests)
+        response = await super().get(path, params, path_template=path_template)
+        if response is None or response.date is None or number != self._number:
+            return response
+        return response._replace(date=response.date + self._error)
+
+
+def durable_state(number: int, error: float) -> tuple[int, Coverage | None, object]:
+    """Return the number of requests, the coverage and the counters of a sync, a catch-up and a scan."""
+    world = World(VirtualClock())
+    world.publish(120, over=5 * DAY)
+    late = WrongDateApi(world, number, error)
+    with closing(ExporterHarness(late, config=CONFIG)) as exporter:
+        exporter.poll_repeatedly(2)
+        world.clock.advance(2 * HOUR)
+        world.publish(120)
+        exporter.poll_repeatedly(20)
+        series = exporter.store.series_values()
+        counters = {key: value.value for key, value in series.items() if not key[0].startswith("late_exporter_api")}
+        return len(late.requests), exporter.store.feed_state(SCOPE).coverage, counters
+
+
+@pytest.mark.parametrize("error", [400 * DAY, -400 * DAY])
+def test_one_wrong_date_changes_nothing_durable(error: float) -> None:
+    """Whichever response has it: coverage, counters, lags and times are those of a run without it."""
+    requests, *expected = durable_state(-1, error)
+    for number in itertools.count():
+        count, *actual = durable_state(number, error)
+        assert expected == actual, number
+        if number >= requests:
+            break
+        assert requests + 1 == count, "the doubtful response was repeated"
+
+
+@pytest.mark.parametrize("sends_date", [True, False])
+def test_coverage_does_not_start_in_the_future(late: FakeLateApi, path: Path, *, sends_date: bool) -> None:
+    """A jump moves the start of the coverage only without dates, and then not for longer than it lasts."""
+    late.sends_date = sends_date
+    with closing(ExporterHarness(late, path)) as exporter:
+        exporter.settle()
+        before = exporter.scrape().sum(COVERAGE)
+        exporter.skew = 30 * DAY
+        exporter.poll_repeatedly(3)
+        moved = exporter.scrape().sum(COVERAGE)
+        assert (before if sends_date else exporter.clock.now + 23 * DAY) == pytest.approx(moved, abs=HOUR)
+        exporter.skew = 0.0
+        exporter.poll_repeatedly(1)
+        assert (before if sends_date else exporter.clock.now) == pytest.approx(exporter.scrape().sum(COVERAGE), abs=1)
+        exporter.skew = -30 * DAY
+        settled = exporter.scrape().sum(COVERAGE)
+        exporter.poll_repeatedly(3)
+        exporter.skew = 0.0
+        exporter.poll_repeatedly(1)
+        assert exporter.scrape().sum(COVERAGE) <= settled
