@@ -13,7 +13,7 @@ from late_exporter.exposition.family import Family
 from late_exporter.ingest.recorder import COVERAGE_START
 from late_exporter.ingest.reporter import LAST_RECONCILE, LAST_SUCCESS
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import Scope, SetLatest
+from late_exporter.model import Scope
 from tests.adversary.checks import ALIKE, FATAL, NOT_YET, Abandoned, Wrong
 from tests.adversary.scene import LogStatuses, Scene
 from tests.adversary.truth import Sighting, Truth
@@ -103,7 +103,7 @@ class Observer:
             increment.labels[1]
             for batch in self._exporter.store.batches[first_batch:]
             for increment in batch.increments
-            if isinstance(increment, SetLatest) and increment.family == LAST_RECONCILE
+            if increment.family == LAST_RECONCILE
         }
 
     def compare(self) -> None:
