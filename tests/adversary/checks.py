@@ -30,6 +30,7 @@ CHECKS: Mapping[str, str] = {
     "alike logs": "All of this holds for logs that cannot be told apart.",
     "switch": "The exporter follows the API to another generation, and reads no list with other logs.",
     "switch to whole seconds": "The same if many logs are within a second that the other list does not divide.",
+    "switch to another time zone": "The same if the times of the other list are shifted by more than the logs span.",
 }
 """What each check asserts."""
 
@@ -38,8 +39,11 @@ ALIKE = frozenset(
 )
 """Checks that are called 'alike logs' once there are such logs."""
 
-FATAL = frozenset({"switch", "switch to whole seconds", "catch-up"})
+FATAL = frozenset({"switch", "switch to whole seconds", "switch to another time zone", "catch-up"})
 """Checks after which the rest of a program says nothing."""
+
+SWITCHES = {"whole seconds": "switch to whole seconds", "time zone": "switch to another time zone"}
+"""Names of the check of a switch, by the difference of the lists."""
 
 NOT_YET: Mapping[str, str] = {
     "late row": "the total of the list falls by deleted logs, which hides that one has arrived",
@@ -48,6 +52,7 @@ NOT_YET: Mapping[str, str] = {
     "one request": "the request for one post, page or list of pending logs decides the outcome of a poll",
     "alike logs": "they are numbered per status, and matched one by one in a switch",
     "switch to whole seconds": "logs are recognised within the times that the list shows, which may be a single one",
+    "switch to another time zone": "logs are looked for at their times, and a list without any there counts as recognised",
     "catch-up": "below a time, a gap goes on at its second, so that one that takes longer than a poll starts again",
 }
 """Checks that do not hold yet, each with the reason; a test asserts that they fail, so that none stays for long."""

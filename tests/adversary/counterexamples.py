@@ -57,6 +57,14 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
             Poll(),
         ),
     ),
+    "switch to another time zone": Program(
+        Setup(distinct_times=True, history=25, connections=25),
+        (Poll(), Switch(shape="308", difference="time zone")),
+    ),
+    "catch-up": Program(
+        Setup(distinct_times=True, latency=2.0, audit_interval=HOUR, max_skip=15),
+        (Switch(shape="410"), Poll(events=Events(actions=(("publish", 55, 54), ("publish", 99, 31))), kill=6)),
+    ),
     "switch to whole seconds": Program(
         Setup(distinct_times=True),
         (

@@ -14,7 +14,7 @@ from late_exporter.ingest.recorder import COVERAGE_START
 from late_exporter.ingest.reporter import LAST_RECONCILE, LAST_SUCCESS
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Scope
-from tests.adversary.checks import ALIKE, FATAL, NOT_YET, Abandoned, Wrong
+from tests.adversary.checks import ALIKE, FATAL, NOT_YET, SWITCHES, Abandoned, Wrong
 from tests.adversary.scene import LogStatuses, Scene
 from tests.adversary.truth import Sighting, Truth
 from tests.support.clock import HOUR, MINUTE
@@ -38,7 +38,7 @@ class Observer:
     Attributes:
         is_misled: Whether the list has ever lied about itself.
         has_alike_logs: Whether some logs cannot be told apart.
-        has_coarse_times: Whether the API has switched to a list with whole seconds.
+        difference: How the list differed to which the API has switched.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Observer:
         self._has_ended = False
         self.is_misled = False
         self.has_alike_logs = False
-        self.has_coarse_times = False
+        self.difference = ""
 
     def report(self, check: str, detail: str) -> None:
         """Raise Wrong, or count the failure if the check is not expected to hold."""
@@ -68,8 +68,8 @@ class Observer:
             check = "alike logs"
         if self._scene.api.difference is not None:
             check = "switch"
-        if check == "switch" and self.has_coarse_times:
-            check = "switch to whole seconds"
+        if check == "switch":
+            check = SWITCHES.get(self.difference, check)
         if check not in NOT_YET:
             raise Wrong(check, detail)
         self._scene.totals.not_yet[check] += 1

@@ -203,7 +203,7 @@ class Trial:
         if step.difference and self._is_recognisable(step.difference):
             count = len(self._exporter.commit_log)
             self._api.difference = DIFFERENCES[step.difference]
-            self._observer.has_coarse_times = step.difference == "whole seconds"
+            self._observer.difference = step.difference
             for result in [self._poll_quietly() for _ in range(SWITCH_POLLS)][-1].values():
                 self._observer.expect("generation_mismatch" == result.outcome, "switch", step.difference)
             self._observer.expect(count == len(self._exporter.commit_log), "switch", step.difference)
