@@ -124,6 +124,10 @@ class GenerationMismatch(ApiError):
     outcome = "generation_mismatch"
 
 
+REQUEST_FAILURES = (ApiUnavailable, BadPayload, Forbidden)
+"""Errors that may concern a single request; all others concern every request of the key, or the state."""
+
+
 class StoreError(LateError):
     """The state could not be opened, read or written."""
 

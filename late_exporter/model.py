@@ -175,12 +175,14 @@ class Gap(msgspec.Struct, frozen=True, rename={"last_complete_at": "since"}):
         lower: Creation time down to which the range is unread; older logs have been read.
         depth: Last known index of ``upper`` in the list; a hint for seeking.
         last_complete_at: Time of the last read without a gap. Logs that left the retention since then are lost.
+        failure_count: Number of attempts to read the next page of the range that failed.
     """
 
     upper: ListPosition
     lower: int
     depth: int
     last_complete_at: int
+    failure_count: int = 0
 
 
 _COVERAGE_KEYS = {
@@ -416,12 +418,14 @@ class KnownLogs(msgspec.Struct, frozen=True):
         stored_count: Number of stored logs that the API may still return.
         expiring_count: Number of them so close to the end of the retention that the API may have deleted them.
         pending_logs: Pending logs of the feed by key; None if the lookup did not change their keys.
+        entries: Logs of the page with their final keys; None if they have them already.
     """
 
     statuses: Mapping[str, frozenset[str]]
     stored_count: int = 0
     expiring_count: int = 0
     pending_logs: Mapping[str, PendingLog] | None = None
+    entries: tuple[LogEntry, ...] | None = None
 
 
 class FeedState(msgspec.Struct, frozen=True):
@@ -450,6 +454,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
         has_pending: Whether logs can be pending and change their status.
         supports_time_filter: Whether the list can be filtered by creation time.
         counter_labels: Labels that select the feed's series among those of ``counter``.
+        number_entries: Number identical logs again if their pages are joined; None if all logs have ids.
     """
 
     name: str
@@ -466,3 +471,4 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     has_pending: bool = False
     supports_time_filter: bool = False
     counter_labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+    number_entries: Callable[[Sequence[LogEntry]], Sequence[LogEntry]] | None = None

@@ -1109,6 +1109,32 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
+            name="LateRequestsFailing",
+            severity="warning",
+            condition="requests of one kind have failed for 3h, although polls succeed",
+            expr=f"sum by ({FEED}, request) (increase(late_exporter_failed_requests_total[2h])) > 0",
+            for_="3h",
+            summary="Some requests to the API keep failing beside the polls.",
+            description=(
+                f"{_WORKSPACE}: requests of the kind {{{{ $labels.request }}}} for the {_FEED} failed"
+                " {{ $value | humanize }} times in the last 2 hours. New logs are counted."
+            ),
+            dashboard_url=EXPORTER_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LateRowsUnreadable",
+            severity="warning",
+            condition="rows were skipped within 1h because the API cannot deliver them",
+            expr=_increase_after_sync("late_exporter_unreadable_rows_total", FEED, FEED),
+            for_="5m",
+            summary="Logs are not counted because the API cannot deliver them.",
+            description=(
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} rows of the {_FEED} were skipped in the last hour, because"
+                " every request that includes them fails."
+            ),
+            dashboard_url=EXPORTER_DASHBOARD,
+        ),
+        AlertingRule(
             name="LateLogsReconciled",
             severity="warning",
             condition="the reconciliation scan found logs within 1h that polls had missed",

@@ -48,6 +48,8 @@ THROTTLED_SECONDS = selector("late_exporter_api_throttled_seconds_total")
 LAST_SCAN = selector("late_exporter_reconcile_last_completed_timestamp_seconds")
 LAST_AUDIT = selector("late_exporter_audit_last_completed_timestamp_seconds")
 SCHEMA_DRIFT = selector("late_exporter_api_schema_drift_total")
+FAILED_REQUESTS = selector("late_exporter_failed_requests_total")
+UNREADABLE_ROWS = selector("late_exporter_unreadable_rows_total")
 LAG = "late_exporter_log_lag_seconds"
 WEBHOOK_LAG = "late_exporter_webhook_lag_seconds"
 NO_WEBHOOKS = "No webhooks"
@@ -445,6 +447,42 @@ SCHEMA_DRIFT_ROW = PanelRow(
     ),
 )
 
+FAILURE_ROW = PanelRow(
+    440,
+    "Requests that fail beside the polls",
+    (
+        panels.table_panel(
+            PanelFrame(
+                441,
+                "Failed requests and unreadable rows",
+                "Requests in the last 24 hours that failed although the poll succeeded, by kind, and rows that were"
+                " skipped because the API cannot deliver them. Expected: none.",
+                24,
+                6,
+            ),
+            Column(title="Workspace", label="workspace"),
+            Column(title="Feed", label="feed", width=105),
+            Column(title="Request", label="request", width=105),
+            Column(
+                title="Failed, 24 h",
+                expr=f"{increase(FAILED_REQUESTS, '24h', *FEED, 'request')} > 0",
+                decimals=0,
+                steps=thresholds.WARNING_ABOVE_ZERO,
+                width=105,
+            ),
+            Column(
+                title="Unreadable rows, 24 h",
+                expr=f"{increase(UNREADABLE_ROWS, '24h', *FEED)} > 0",
+                decimals=0,
+                steps=thresholds.WARNING_ABOVE_ZERO,
+                width=165,
+            ),
+            sort="Failed, 24 h",
+            no_value="None",
+        ),
+    ),
+)
+
 AUDIT_ROW = PanelRow(
     450,
     "Audit",
@@ -667,6 +705,16 @@ DASHBOARD = DashboardSpec(
     uid=EXPORTER,
     title="Late / Exporter",
     description="Health of the exporter: whether it reads every log in time and the other dashboards can be trusted.",
-    rows=(STATUS_ROW, POLL_ROW, API_ROW, EXACTNESS_ROW, SCHEMA_DRIFT_ROW, AUDIT_ROW, WEBHOOK_ROW, PROCESS_ROW),
+    rows=(
+        STATUS_ROW,
+        POLL_ROW,
+        API_ROW,
+        EXACTNESS_ROW,
+        SCHEMA_DRIFT_ROW,
+        FAILURE_ROW,
+        AUDIT_ROW,
+        WEBHOOK_ROW,
+        PROCESS_ROW,
+    ),
     show_platform_variable=False,
 )

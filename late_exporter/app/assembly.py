@@ -186,6 +186,7 @@ class Pipeline:
             recorder.feed,
             fetch_page=fetcher.fetch_page,
             read_accounting=recorder.read_accounting,
+            report_failure=fetcher.failure_reporter.report_failure,
             logger=logger,
             last_audit_at=last_audit_at,
         )

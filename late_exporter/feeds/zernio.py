@@ -1,16 +1,9 @@
-"""Logs of generation ``zernio``, ``GET /v1/logs``: one list per type, with rows without ids.
-
-A log is identified by its creation time, a digest of its immutable fields, and its ordinal among identical logs. The
-ordinal is counted per status, so it does not depend on the order of the rows: ordinal n means that at least n + 1
-identical logs are in that status.
-"""
+"""Logs of generation ``zernio``, ``GET /v1/logs``: one list per type, with rows without ids."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -22,11 +15,11 @@ from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME, 
 from late_exporter.feeds.schema import ZERNIO_LOGS, SchemaChecker, ValueChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text, search_json_text, without_unknown
 from late_exporter.feeds.vocabulary import METHODS, STATUSES
+from late_exporter.feeds.zernio_keys import former_log, number_entries, renumber_entries, row_key
 from late_exporter.model import (
     DAY_MS,
     FAILED,
     Feed,
-    FormerLog,
     IncCounter,
     Increment,
     LogEntry,
@@ -119,40 +112,13 @@ def _parse_metadata(metadata: str | RowMetadata | None) -> RowMetadata:
     return RowMetadata(**values)
 
 
-def _row_key(row: ZernioRow, created: int | None, action: str, generic_action: str | None) -> str:
-    """Return the key of a log, which sorts by time; if the row has no id, the key still lacks the ordinal."""
-    prefix = f"{created or 0:013d}-{decoder.fingerprint(row.platform, row.account_id, generic_action)}"
-    row_id = row.underscore_id or row.id
-    if row_id:
-        return f"{prefix}#{decoder.log_key(row_id)}"
-    fields = (action, row.user_id, row.request_id, row.request_body)
-    digest = hashlib.blake2b(repr(fields).encode("utf-8", "backslashreplace"), digest_size=6).hexdigest()
-    return f"{prefix}={digest}"
-
-
-def _number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
-    """Append the ordinals among identical logs to the keys of a page."""
-    ordinals = Counter[tuple[str, str]]()
-    numbered_entries = []
-    for entry in entries:
-        if entry.rejection_reason or "#" in entry.key:
-            numbered_entries.append(entry)
-            continue
-        number = ordinals[entry.key, entry.status]
-        ordinals[entry.key, entry.status] += 1
-        former = entry.former
-        if former is not None:
-            former_number = ordinals[former.key, former.status]
-            ordinals[former.key, former.status] += 1
-            former = FormerLog(f"{former.key}.{former_number}", former.status)
-        numbered_entries.append(msgspec.structs.replace(entry, key=f"{entry.key}.{number}", former=former))
-    return numbered_entries
-
-
 def _entry(row: ZernioRow, action: str, status: str, *, generic_action: str | None, **fields: Any) -> LogEntry:
     created = decoder.parse_millis(row.created_at)
+    fingerprint = decoder.fingerprint(row.platform, row.account_id, generic_action)
+    key = row_key(row, created, fingerprint, generic_action)
     return LogEntry(
-        key=_row_key(row, created, action, generic_action),
+        key=key,
+        fingerprint=fingerprint if "#" in key else "",
         status=status,
         created=created,
         platform=decoder.label_text(row.platform),
@@ -161,10 +127,6 @@ def _entry(row: ZernioRow, action: str, status: str, *, generic_action: str | No
         profile_id=_profile_id(row),
         **fields,
     )
-
-
-def _former_log(row: ZernioRow, action: str, status: str, generic_action: str) -> FormerLog:
-    return FormerLog(_row_key(row, decoder.parse_millis(row.created_at), action, generic_action), status)
 
 
 def _profile_id(row: ZernioRow) -> str | None:
@@ -192,7 +154,7 @@ def _publishing(row: ZernioRow) -> LogEntry:
         # Earlier versions classified by the table only.
         former_action = "retry" if name == "publish" and is_retry else name
         if (former_action, row_status) != (action, status):
-            former = _former_log(row, former_action, row_status, publishing.generic_action(former_action))
+            former = former_log(row, former_action, row_status, publishing.generic_action(former_action))
     return _entry(
         row,
         action,
@@ -219,7 +181,7 @@ def _connection(row: ZernioRow) -> LogEntry:
     if name not in EVENTS_BY_NAME:
         former_event = _event(name, row.status, metadata)
         if former_event != event:
-            former = _former_log(row, former_event, former_event, connections.generic_event(former_event))
+            former = former_log(row, former_event, former_event, connections.generic_event(former_event))
     return _entry(
         row,
         event,
@@ -247,7 +209,14 @@ def _event(event: str, status: str | None, metadata: RowMetadata) -> str:
 def _activity(row: ZernioRow) -> LogEntry:
     status = decoder.label_text(row.status)
     action = decoder.label_text(row.action)
-    return _entry(row, action, status, generic_action=row.action, deviations=_activity_values(status))
+    return _entry(
+        row,
+        action,
+        status,
+        generic_action=row.action,
+        account_id=decoder.optional_text(row.account_id),
+        deviations=_activity_values(status),
+    )
 
 
 def _api_request(row: ZernioRow) -> LogEntry:
@@ -291,7 +260,7 @@ def _project_activity(name: str, workspace: str, entry: LogEntry) -> Iterator[In
 
 def _parser(to_entry: Callable[[ZernioRow], LogEntry]) -> Callable[[bytes], LogPage]:
     check = SchemaChecker(ZERNIO_LOGS).check
-    return decoder.LogListDecoder(ZernioRow, to_entry, number_entries=_number_entries, check_schema=check).parse
+    return decoder.LogListDecoder(ZernioRow, to_entry, number_entries=number_entries, check_schema=check).parse
 
 
 def _without_total(parse: Callable[[bytes], LogPage]) -> Callable[[bytes], LogPage]:
@@ -313,6 +282,7 @@ def _zernio_feed(
         post_path=None,
         generation="zernio",
         supports_time_filter=True,
+        number_entries=renumber_entries,
     )
 
 
@@ -331,6 +301,7 @@ def _activity_feed(name: str) -> Feed:
         generation="zernio",
         supports_time_filter=True,
         has_pending=True,
+        number_entries=renumber_entries,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
-from late_exporter.errors import BadPayload, BadRequest, LateError
+from late_exporter.errors import REQUEST_FAILURES, ApiError, BadPayload, BadRequest, LateError
 from late_exporter.ingest.audit import (
     Audit,
     AuditSteps,
@@ -18,7 +18,9 @@ from late_exporter.ingest.audit import (
     count_extra,
     count_missing,
 )
+from late_exporter.ingest.seeking import MAX_PAGE_FAILURES
 from late_exporter.ingest.steps import FetchedPage, FetchPage, ReconcileScan
+from late_exporter.ingest.turns import RequestKind
 from late_exporter.model import (
     Coverage,
     Feed,
@@ -41,11 +43,17 @@ MAX_LOGGED_LOGS = 10
 
 
 class _AuditRun(msgspec.Struct):
-    """An audit in progress; ``step`` is None once it is complete."""
+    """An audit in progress.
+
+    Args:
+        step: Next step; None once the audit is complete.
+        failure_count: Number of attempts to read the next page that failed.
+    """
 
     audit: Audit
     steps: AuditSteps
     step: FetchPage | WaitForExporter | None
+    failure_count: int = 0
 
 
 class BackgroundAuditor:
@@ -63,6 +71,7 @@ class BackgroundAuditor:
         *,
         fetch_page: Callable[[FetchPage], Awaitable[FetchedPage]],
         read_accounting: Callable[[], Awaitable[FeedAccounting]],
+        report_failure: Callable[[RequestKind, ApiError], None],
         logger: Logger,
         last_audit_at: float = 0.0,
     ) -> None:
@@ -70,6 +79,7 @@ class BackgroundAuditor:
         self._feed = feed
         self._fetch_page = fetch_page
         self._read_accounting = read_accounting
+        self._report_failure = report_failure
         self._logger = logger
         self._last_audit_at = last_audit_at
         self._run: _AuditRun | None = None
@@ -112,6 +122,9 @@ class BackgroundAuditor:
                 steps = audit_list(audit)
                 self._run = _AuditRun(audit, steps, next(steps))
             return await self._advance(self._run, coverage, scan, page_budget=page_budget, now=now)
+        except REQUEST_FAILURES as exc:
+            self._report_failure("audit", exc.without_frames())
+            return ()
         except LateError as exc:
             self._logger.debug("audit interrupted", error=str(exc))
             return ()
@@ -139,10 +152,15 @@ class BackgroundAuditor:
         An audit that cannot go on is started again after the interval.
         """
         page = error = None
+        in_parts = run.failure_count >= MAX_PAGE_FAILURES - 1
         try:
-            page = await self._fetch_page(step)
+            page = await self._fetch_page(msgspec.structs.replace(step, in_parts=in_parts))
         except BadRequest as exc:
             error = exc.without_frames()
+        except REQUEST_FAILURES:
+            run.failure_count += 1
+            raise
+        run.failure_count = 0
         try:
             return run.steps.send(page) if error is None else run.steps.throw(error)
         except StopIteration:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import msgspec
+
 from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
-from late_exporter.errors import ApiError, BadRequest
+from late_exporter.errors import ApiError
+from late_exporter.ingest.failures import FailureReporter
+from late_exporter.ingest.paging import time_above, time_below
+from late_exporter.ingest.parts import read_all, read_in_parts
 from late_exporter.ingest.recognition import recognise_logs, require_recognition
-from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost
-from late_exporter.model import VALUE_DEVIATION, Feed, LogPage
+from late_exporter.ingest.recorder import EMPTY, FeedRecorder, UncommittedLogs
+from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Feed, LogPage
 from late_exporter.protocols import Client, Logger
 
 MAX_REPORTED = 100
@@ -34,6 +39,7 @@ class Fetcher:
     ) -> None:
         self.feed = feed
         self.request_count = 0
+        self.failure_reporter = FailureReporter(recorder, logger)
         self._client = client
         self._generation = generation
         self._recorder = recorder
@@ -87,21 +93,23 @@ class Fetcher:
         self.feed = feed
         return True
 
-    async def fetch_page(self, step: FetchPage) -> FetchedPage:
-        """Fetch a page of the list; raise ApiError, or StoreError if its known logs cannot be looked up."""
+    async def fetch_page(self, step: FetchPage, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage:
+        """Fetch a page of the list.
+
+        Args:
+            step: Selects the page.
+            uncommitted: Statuses by key of logs that were read but are not committed yet.
+
+        Raises:
+            ApiError: The request failed.
+            StoreError: The known logs of the page cannot be looked up.
+        """
+        if step.in_parts:
+            return await self._fetch_in_parts(step, uncommitted)
         is_list = step.status is None and step.created_after is None and step.created_before is None
         is_first_page = is_list and step.skip == 0
-        request = partial(
-            fetch_page,
-            self._client,
-            self.feed,
-            skip=step.skip,
-            filters={} if step.status is None else {"status": step.status},
-            created_after=step.created_after,
-            created_before=step.created_before,
-        )
         try:
-            response = await self._receive(request)
+            response = await self._request(step)
         except ApiError as exc:
             if is_first_page:
                 self._generation.report_answer(self.feed, exc)
@@ -111,17 +119,47 @@ class Fetcher:
             self._generation.report_answer(self.feed, None)
         if is_first_page or (is_list and page.total == 0):
             await self._generation.report_list(self.feed, self._client, is_empty=not page.entries)
-        return await self._look_up(response)
+        return await self._look_up(response, uncommitted)
 
-    def report_scan_error(self, error: BadRequest) -> None:
-        """Log that a reconciliation scan ended early because the API rejected a request."""
-        self._logger.warning("reconciliation scan ended early", error=str(error))
+    async def _request(self, step: FetchPage, *, offset: int = 0, limit: int = PAGE_SIZE) -> PageResponse:
+        filters: dict[str, str | int] = {} if step.status is None else {"status": step.status}
+        return await self._receive(
+            partial(
+                fetch_page,
+                self._client,
+                self.feed,
+                skip=step.skip + offset,
+                filters={**filters, "limit": limit},
+                created_after=step.created_after,
+                created_before=step.created_before,
+            )
+        )
 
-    async def fetch_post(self, step: FetchPost) -> FetchedPage | None:
+    async def _fetch_in_parts(self, step: FetchPage, uncommitted: UncommittedLogs) -> FetchedPage:
+        partial_page = await read_in_parts(lambda offset, limit: self._request(step, offset=offset, limit=limit))
+        for key, row_count in partial_page.skipped.items():
+            self.failure_reporter.report_unreadable(key, row_count)
+        number_entries = self.feed.number_entries
+        entries = tuple(number_entries(partial_page.entries)) if number_entries else partial_page.entries
+        page = LogPage(entries, partial_page.total, partial_page.has_more, without_ids=number_entries is not None)
+        fetched = await self._look_up(PageResponse(page, b"", None), uncommitted)
+        return msgspec.structs.replace(fetched, has_unreadable=partial_page.has_unreadable)
+
+    async def fetch_time(self, step: FetchTime, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage:
+        """Fetch all logs that were created at a time, as one page; raises as ``fetch_page`` does."""
+        window = FetchPage(created_after=time_below(step.created), created_before=time_above(step.created))
+        rows = await read_all(lambda offset, limit: self._request(window, offset=offset, limit=limit))
+        entries = tuple(entry for entry in rows if entry.created == step.created)
+        if self.feed.number_entries is not None:
+            entries = tuple(self.feed.number_entries(entries))
+        page = LogPage(entries, has_more=False, without_ids=self.feed.number_entries is not None)
+        return await self._look_up(PageResponse(page, b"", None), uncommitted)
+
+    async def fetch_post(self, step: FetchPost, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage | None:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch_page`` does."""
         self.request_count += 1
         response = await fetch_post(self._client, self.feed, step.post_id)
-        return None if response is None else await self._look_up(response)
+        return None if response is None else await self._look_up(response, uncommitted)
 
     async def _receive(self, request: Callable[[], Awaitable[PageResponse]]) -> PageResponse:
         self.request_count += 1
@@ -134,11 +172,13 @@ class Fetcher:
         require_ids(self.feed, response)
         return response
 
-    async def _look_up(self, response: PageResponse) -> FetchedPage:
+    async def _look_up(self, response: PageResponse, uncommitted: UncommittedLogs) -> FetchedPage:
         page = response.page
         self._log_deviations(page)
         self._log_own_requests(page)
-        return FetchedPage(page, await self._recorder.lookup(page.entries, since=self.now() - self.feed.retention))
+        since = self.now() - self.feed.retention
+        known_logs = await self._recorder.lookup(page.entries, since=since, uncommitted=uncommitted)
+        return FetchedPage.identified(page, known_logs)
 
     def _log_own_requests(self, page: LogPage) -> None:
         """Log once that requests of this program are left out."""

@@ -1,14 +1,45 @@
-"""Look up the final status of pending logs, as a part of the reader."""
+"""Look up the final status of pending logs, as a part of the reader.
+
+No request of this module decides the outcome of a poll. A log is given up only if a post or a time that was read to its
+end does not have it, or if two scans of the list of pending logs missed it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
-from late_exporter.errors import BadRequest
+from late_exporter.errors import REQUEST_FAILURES, BadRequest
 from late_exporter.ingest.paging import TIME_FILTER_TOLERANCE, PagePosition, time_above, time_below
-from late_exporter.ingest.seeking import PAGE_OVERLAP, StepsTo, fetch_page, is_last_page, timestamps
-from late_exporter.ingest.steps import FetchPage, FetchPost, PendingScan, PollContext, ReaderSteps, Record
+from late_exporter.ingest.seeking import (
+    PAGE_OVERLAP,
+    StepsTo,
+    fetch_page,
+    is_last_page,
+    report_failure,
+    timestamps,
+)
+from late_exporter.ingest.steps import (
+    FetchedPage,
+    FetchPage,
+    FetchPost,
+    PendingScan,
+    PollContext,
+    ReaderState,
+    ReaderSteps,
+    Record,
+)
+from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import PAGE_SIZE, PENDING, Coverage, PendingLog
+
+PENDING_LIST: RequestKey = ("pending", 0)
+
+MAX_FAILURES = 3
+"""Lookups that may fail in one poll; if more do, the API is at fault, and each may take as long as a timeout."""
+
+MAX_REJECTED_TIMES = 3
+"""Times for which the API rejects the lookup, and for none it does not, before it is taken to support none."""
 
 
 def resolve_pending(context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]) -> ReaderSteps:
@@ -16,23 +47,26 @@ def resolve_pending(context: PollContext, coverage: Coverage, pending_logs: Sequ
     if not pending_logs:
         return
     unlisted = yield from _unlisted_pending(context, coverage, pending_logs)
-    by_time = context.supports_time_filter
-    unresolvable = tuple(log.key for log in unlisted if not (log.created if by_time else log.post_id))
-    if unresolvable:
-        yield Record((), deleted_keys=unresolvable)
-    yield from (_resolve_by_time if by_time else _resolve_by_post)(context, coverage, unlisted)
+    yield from (_resolve_by_time if context.supports_time_filter else _resolve_by_post)(context, coverage, unlisted)
 
 
 def _resolve_by_post(context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]) -> ReaderSteps:
+    queue = context.state.queue
     by_post: dict[str, set[str]] = {}
     for log in pending_logs:
         if log.post_id:
             by_post.setdefault(log.post_id, set()).add(log.key)
-    for post_id in list(by_post)[: context.lookup_budget]:
+    failure_count = 0
+    for post_id in queue.select("post", by_post, context.lookup_budget):
         try:
             page = yield FetchPost(post_id)
-        except BadRequest:
-            continue  # It must not block the other posts.
+        except REQUEST_FAILURES as exc:
+            yield from report_failure(context, ("post", post_id), exc)
+            failure_count += 1
+            if failure_count == MAX_FAILURES:
+                return
+            continue
+        queue.succeed(("post", post_id))
         entries = page.entries if page else ()
         is_complete = len(entries) < PAGE_SIZE
         deleted_keys = by_post[post_id] - {entry.key for entry in entries} if is_complete else set()
@@ -42,33 +76,71 @@ def _resolve_by_post(context: PollContext, coverage: Coverage, pending_logs: Seq
 
 def _resolve_by_time(context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]) -> ReaderSteps:
     """Look up logs by their time; an API that ignores the time filter leaves them to the reconciliation scan."""
+    queue = context.state.queue
     by_time: dict[int, set[str]] = {}
     for log in pending_logs:
         if log.created:
             by_time.setdefault(log.created, set()).add(log.key)
-    for created in list(by_time)[: context.lookup_budget]:
-        if context.state.ignores_time_filter:
+    failure_count = 0
+    for created in queue.select("window", by_time, context.lookup_budget):
+        if context.state.ignores_time_filter or failure_count == MAX_FAILURES:
             return
-        listed_keys = yield from _list_keys_at(context, coverage, created)
-        if listed_keys is not None:
-            yield Record((), deleted_keys=tuple(sorted(by_time[created] - listed_keys)))
+        try:
+            window = yield from _read_window(context, coverage, created)
+        except REQUEST_FAILURES as exc:
+            yield from report_failure(context, ("window", created), exc)
+            failure_count += 1
+            if isinstance(exc, BadRequest):
+                _note_rejection(context.state, created)
+            continue
+        queue.succeed(("window", created))
+        context.state.rejected_times = frozenset()
+        if window is None:
+            continue
+        if window.page_count == 1:
+            yield Record((), deleted_keys=tuple(sorted(by_time[created] - window.listed_keys)))
+        elif window.is_complete:
+            yield from _give_up(context.state, by_time[created], window.listed_keys)
 
 
-def _list_keys_at(context: PollContext, coverage: Coverage, created: int) -> StepsTo[set[str] | None]:
+def _note_rejection(state: ReaderState, created: int) -> None:
+    state.rejected_times |= {created}
+    if len(state.rejected_times) == MAX_REJECTED_TIMES:
+        state.ignores_time_filter, state.rejected_times = True, frozenset()
+
+
+class _Window(NamedTuple):
+    """The logs around a time.
+
+    Args:
+        total: Number of logs that the API reports; None if unknown.
+    """
+
+    listed_keys: AbstractSet[str]
+    page_count: int
+    total: int | None
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether no log is missing; those of one time may be in another order on each page."""
+        return self.total is None or len(self.listed_keys) >= self.total
+
+
+def _read_window(context: PollContext, coverage: Coverage, created: int) -> StepsTo[_Window | None]:
     """Record the logs created at a time.
 
     Returns:
         Their keys; None if there may be more.
+
+    Raises:
+        ApiError: A request failed.
     """
     after, before = time_below(created), time_above(created)
     listed_keys: set[str] = set()
-    at_end, skip = False, 0
-    while not at_end:
-        try:
-            page = yield FetchPage(skip, created_after=after, created_before=before)
-        except BadRequest:
-            context.state.ignores_time_filter = skip == 0
-            return None
+    skip, page_count, repeat_count = 0, 0, 0
+    while True:
+        page = yield FetchPage(skip, created_after=after, created_before=before)
+        page_count += 1
         if page is None or any(
             not after - TIME_FILTER_TOLERANCE <= time <= before + TIME_FILTER_TOLERANCE
             for time in timestamps(page.entries)
@@ -77,12 +149,15 @@ def _list_keys_at(context: PollContext, coverage: Coverage, created: int) -> Ste
             return None
         yield Record(page.new_entries(coverage.retention_floor))
         page_keys = {entry.key for entry in page.entries}
-        at_end = is_last_page(page)
-        if page_keys <= listed_keys and not at_end:
-            return None  # The list repeats itself, so logs that are not listed may still exist.
+        is_repeated = page_keys <= listed_keys
         listed_keys |= page_keys
-        skip += max(1, len(page.entries) - PAGE_OVERLAP)
-    return listed_keys
+        if is_last_page(page):
+            return _Window(listed_keys, page_count - repeat_count - (not page.entries), page.total)
+        # Only an empty page proves the end of a list that always announces more; one that repeats itself has none.
+        repeat_count = repeat_count + 1 if is_repeated else 0
+        if repeat_count > 1:
+            return None
+        skip += len(page.entries) if is_repeated else max(1, len(page.entries) - PAGE_OVERLAP)
 
 
 def _unlisted_pending(
@@ -91,27 +166,55 @@ def _unlisted_pending(
     """Read one page of the list of pending logs.
 
     Returns:
-        The logs that a complete scan of that list did not find, thus no longer pending; none until it is complete.
+        The logs that a complete scan of that list did not find, thus no longer pending; none until it is complete. All
+        logs if the list cannot be read, so that each is looked up in its turn.
     """
-    scan = context.state.pending_scan
+    state = context.state
+    if not state.queue.is_due(PENDING_LIST):
+        return pending_logs
+    scan = state.pending_scan
+    if scan.skip == 0:
+        scan.pending_keys = frozenset(context.pending_logs)
     try:
         page = yield from fetch_page(PagePosition(scan.skip), PENDING)
-    except BadRequest:
-        if scan.skip == 0:
-            raise
-        # The list is too long for the API; the reconciliation scan finds what is further down.
-        context.state.pending_scan = PendingScan()
-        return []
+    except REQUEST_FAILURES as exc:
+        if isinstance(exc, BadRequest):
+            state.pending_scan = PendingScan()  # The list may be too long for the API.
+        yield from report_failure(context, PENDING_LIST, exc)
+        return pending_logs
+    state.queue.succeed(PENDING_LIST)
     new_entries = page.new_entries(coverage.retention_floor)
     if new_entries:
         yield Record(new_entries)
-    scan.listed_keys.update(entry.key for entry in page.entries if entry.status == PENDING)
-    page_keys = frozenset(entry.key for entry in page.entries)
-    scan.has_moved |= scan.skip > 0 and page_keys.isdisjoint(scan.page_keys)
-    if not is_last_page(page):
-        scan.skip, scan.page_keys = scan.skip + max(1, len(page.entries) - PAGE_OVERLAP), page_keys
+    if not _ends_scan(scan, page):
         return []
-    context.state.pending_scan = PendingScan()
-    unlisted = [log for log in pending_logs if log.key not in scan.listed_keys]
-    # What the scan may have missed can be looked up only by time or post.
-    return [log for log in unlisted if not scan.has_moved or log.created or log.post_id]
+    state.pending_scan = PendingScan()
+    judged_logs = [log for log in pending_logs if log.key in scan.pending_keys]
+    if not scan.has_moved:
+        by_time = context.supports_time_filter
+        unresolvable = {log.key for log in judged_logs if not (log.created if by_time else log.post_id)}
+        yield from _give_up(state, unresolvable, scan.listed_keys)
+    return [log for log in judged_logs if log.key not in scan.listed_keys]
+
+
+def _ends_scan(scan: PendingScan, page: FetchedPage) -> bool:
+    """Add a page to a scan of the list of pending logs; return whether it is the last one."""
+    page_keys = frozenset(entry.key for entry in page.entries)
+    is_short = len(page.entries) < PAGE_SIZE
+    # A list that always announces more ends with short pages of known logs.
+    at_end = is_last_page(page) or (scan.skip > 0 and is_short and page_keys <= scan.listed_keys)
+    # An empty page after one that was not full only confirms that end.
+    may_skip = bool(page_keys) or len(scan.page_keys) == PAGE_SIZE
+    scan.has_moved |= scan.skip > 0 and may_skip and page_keys.isdisjoint(scan.page_keys)
+    scan.listed_keys.update(entry.key for entry in page.entries if entry.status == PENDING)
+    scan.skip, scan.page_keys = scan.skip + max(1, len(page.entries) - PAGE_OVERLAP), page_keys
+    return at_end
+
+
+def _give_up(state: ReaderState, judged_keys: AbstractSet[str], listed_keys: AbstractSet[str]) -> ReaderSteps:
+    """Give up the logs that were not listed for the second time."""
+    missed_keys = judged_keys - listed_keys
+    gone_keys = missed_keys & state.missed_keys
+    state.missed_keys = (state.missed_keys - judged_keys) | (missed_keys - gone_keys)
+    if gone_keys:
+        yield Record((), deleted_keys=tuple(sorted(gone_keys)))

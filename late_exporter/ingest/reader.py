@@ -15,39 +15,50 @@ from __future__ import annotations
 
 import msgspec
 
-from late_exporter.errors import BadPayload, BadRequest
+from late_exporter.errors import REQUEST_FAILURES, BadPayload
+from late_exporter.ingest.leftovers import read_dense_time, read_undated
 from late_exporter.ingest.paging import PagePosition, time_above
 from late_exporter.ingest.pending import resolve_pending
 from late_exporter.ingest.seeking import (
+    MAX_PAGE_FAILURES,
     PAGE_OVERLAP,
     StepsTo,
     advance_cursor,
     ends_list,
-    fetch_page,
+    fetch_readable,
     is_below,
     is_last_page,
     makes_no_progress,
     oldest,
+    report_failure,
     seek,
     timestamps,
 )
 from late_exporter.ingest.steps import FetchedPage, PageCursor, PollContext, ReaderSteps, ReconcileScan, Record
+from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import PAGE_SIZE, Coverage, Gap, ListPosition, LogEntry
+
+SCAN: RequestKey = ("scan", 0)
 
 LATE_ARRIVAL_WINDOW = 3_600_000
 """Milliseconds by which a log may appear later than its createdAt: its row is written when the attempt ends."""
 
 
 def poll(context: PollContext) -> ReaderSteps:
-    """Poll a feed: read the newest logs and the gaps, resolve pending logs, and continue the reconciliation scan."""
+    """Poll a feed: read the newest logs and the gaps, resolve pending logs, and continue the reconciliation scan.
+
+    Only the newest logs and the gaps decide the outcome: any other request that fails is reported, and tried again in
+    a later poll.
+    """
+    context.state.queue.start_poll(context.now)
     _start_scan_of_late_arrivals(context)
-    head = yield from fetch_page(PagePosition())
+    head = yield from _fetch_head(context)
     coverage, cursor = yield from _record_head(context, head)
     for gap in coverage.gaps:
         coverage = yield from _fill_gap(context, coverage, gap, cursor)
         cursor = None
     if not coverage.is_synced:
-        coverage = yield from _complete_sync(context, coverage)
+        coverage = yield from _complete_sync(context, coverage, head)
     head_keys = {entry.key for entry in head.entries}
     pending_logs = [log for key, log in context.pending_logs.items() if key not in head_keys]
     yield from resolve_pending(context, coverage, pending_logs)
@@ -64,6 +75,18 @@ def _start_scan_of_late_arrivals(context: PollContext) -> None:
         caught_up_at = coverage.caught_up_at
         lower = min(coverage.newest.created, caught_up_at or context.now) - LATE_ARRIVAL_WINDOW
         state.scan = ReconcileScan(lower=lower, caught_up_at=caught_up_at)
+
+
+def _fetch_head(context: PollContext) -> StepsTo[FetchedPage]:
+    state = context.state
+    try:
+        head = yield from fetch_readable(PagePosition(), state.head_failure_count)
+    except REQUEST_FAILURES:
+        state.head_failure_count += 1
+        raise
+    if not head.has_unreadable:  # Otherwise every poll has to read around the same row.
+        state.head_failure_count = 0
+    return head
 
 
 def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Coverage, PageCursor | None]]:
@@ -85,7 +108,15 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
         gap = Gap(oldest(head), lower, cursor.position.depth, previous.caught_up_at)
         coverage = msgspec.structs.replace(coverage, gaps=(gap, *shifted_gaps))
     yield Record(_new_entries(context, head, previous.retention_floor), coverage)
+    if cursor is not None:
+        yield from _record_dense_time(context, head, previous.retention_floor)
     return coverage, cursor
+
+
+def _record_dense_time(context: PollContext, page: FetchedPage, retention_floor: int) -> StepsTo[None]:
+    dense = yield from read_dense_time(context, page)
+    if dense is not None:
+        yield Record(_new_entries(context, dense, retention_floor))
 
 
 def _initial_coverage(context: PollContext, head: FetchedPage) -> Coverage:
@@ -100,7 +131,14 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
     """Read a gap to its end; every recorded page shrinks the gap in the coverage."""
     cursor = start or _resume_gap(context, gap)
     while gap in coverage.gaps:
-        page, position = yield from seek(context, cursor)
+        try:
+            page, position = yield from seek(context, cursor)
+        except REQUEST_FAILURES:
+            # Stored, so that a row that cannot be read does not block a process that runs for a single poll either.
+            failed_gap = msgspec.structs.replace(gap, failure_count=gap.failure_count + 1)
+            gaps = tuple(failed_gap if other == gap else other for other in coverage.gaps)
+            yield Record((), msgspec.structs.replace(coverage, gaps=gaps))
+            raise
         next_cursor = advance_cursor(context, position, page, cursor)
         no_progress = makes_no_progress(cursor, next_cursor)
         if no_progress and len(cursor.page_keys) >= PAGE_SIZE:
@@ -119,6 +157,7 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
             coverage,
             splits_timestamp=_has_single_timestamp(page),
         )
+        yield from _record_dense_time(context, page, coverage.retention_floor)
     return coverage
 
 
@@ -129,7 +168,7 @@ def _resume_gap(context: PollContext, gap: Gap) -> PageCursor:
     position = PagePosition(max(0, gap.depth - PAGE_OVERLAP))
     if context.max_skip is not None and position.skip > context.max_skip and gap.upper.created:
         position = PagePosition(0, time_above(gap.upper.created), position.skip)
-    return PageCursor(position, keys, gap.upper.created, anchors=anchors)
+    return PageCursor(position, keys, gap.upper.created, anchors=anchors, failure_count=gap.failure_count)
 
 
 def _new_entries(context: PollContext, page: FetchedPage, retention_floor: int) -> tuple[LogEntry, ...]:
@@ -140,16 +179,17 @@ def _new_entries(context: PollContext, page: FetchedPage, retention_floor: int) 
     return entries
 
 
-def _complete_sync(context: PollContext, coverage: Coverage) -> StepsTo[Coverage]:
+def _complete_sync(context: PollContext, coverage: Coverage, head: FetchedPage) -> StepsTo[Coverage]:
+    undated = yield from read_undated(context, coverage, head.total)
     coverage = msgspec.structs.replace(coverage, is_synced=True, published_at=context.now)
-    yield Record((), coverage)
+    yield Record(tuple(undated), coverage)
     return coverage
 
 
 def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
     """Continue the reconciliation scan; start one if the API has more logs than the store.
 
-    A request that the API rejects ends the scan, not the poll.
+    A page that cannot be read is tried again in later polls. If it cannot be read in parts either, the scan ends.
     """
     state = context.state
     missing_count = _missing_count(context, head)
@@ -163,11 +203,18 @@ def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> R
         return
     if not scan.cursor.page_keys:
         scan.cursor = advance_cursor(context, PagePosition(), head)
+    if not state.queue.is_due(SCAN):
+        return
     regular_pages, urgent_pages = context.page_budget
     try:
         yield from _scan(context, scan, coverage, regular_pages if scan.is_regular else urgent_pages)
-    except BadRequest as exc:
-        state.scan, state.scan_error = None, exc.without_frames()
+        if scan.is_complete and scan.is_regular:
+            undated = yield from read_undated(context, coverage, head.total)
+            yield Record(tuple(undated))
+    except REQUEST_FAILURES as exc:
+        yield from report_failure(context, SCAN, exc)
+        if state.queue.failure_count(SCAN) > MAX_PAGE_FAILURES:
+            state.scan = None
 
 
 def _missing_count(context: PollContext, head: FetchedPage) -> int:
@@ -184,11 +231,15 @@ def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_bu
         scan.caught_up_at = context.coverage.caught_up_at
     lower = coverage.retention_floor if scan.lower is None else scan.lower
     for _ in range(page_budget):
+        failure_count = context.state.queue.failure_count(SCAN)
+        scan.cursor = msgspec.structs.replace(scan.cursor, failure_count=failure_count)
         page, position = yield from seek(context, scan.cursor)
+        context.state.queue.succeed(SCAN)
         new_entries = page.new_entries(coverage.retention_floor)
         for entry in new_entries:
             was_missed = entry.created is not None and entry.created < scan.caught_up_at - LATE_ARRIVAL_WINDOW
             yield Record((entry,), by_reconciliation=was_missed)
+        yield from _record_dense_time(context, page, coverage.retention_floor)
         target_reached = False
         if scan.target_count is not None:
             scan.target_count -= sum(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import chain
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -33,6 +35,11 @@ from late_exporter.model import (
 )
 from late_exporter.protocols import Offload
 from late_exporter.store import Store
+
+UncommittedLogs: TypeAlias = Mapping[str, AbstractSet[str]]
+"""Statuses by key of logs that were read but are not committed yet."""
+
+EMPTY: UncommittedLogs = MappingProxyType({})
 
 RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
@@ -63,11 +70,18 @@ class PendingBatch(msgspec.Struct):
         entries: Entries, each with whether only a reconciliation scan found it.
         coverage: Coverage once they are committed; None leaves it.
         deleted_keys: Keys of pending logs that the API no longer has.
+        statuses: Statuses of the entries by key.
     """
 
     entries: list[tuple[LogEntry, bool]] = msgspec.field(default_factory=list)
     coverage: Coverage | None = None
     deleted_keys: list[str] = msgspec.field(default_factory=list)
+    statuses: dict[str, set[str]] = msgspec.field(default_factory=dict)
+
+    def add(self, entries: Sequence[LogEntry], *, by_reconciliation: bool) -> None:
+        for entry in entries:
+            self.entries.append((entry, by_reconciliation))
+            self.statuses.setdefault(entry.key, set()).add(entry.status)
 
 
 class FeedRecorder:
@@ -135,13 +149,18 @@ class FeedRecorder:
             return None
         return max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)])
 
-    async def lookup(self, entries: Sequence[LogEntry], *, since: int) -> KnownLogs:
+    async def lookup(
+        self, entries: Sequence[LogEntry], *, since: int, uncommitted: UncommittedLogs = EMPTY
+    ) -> KnownLogs:
         """Return the known logs of a page; raise StoreError if the lookup fails.
 
-        ``since`` is the time in milliseconds from which on the API may still have logs.
+        Args:
+            entries: Logs of the page.
+            since: Time in milliseconds from which on the API may still have logs.
+            uncommitted: Statuses by key of logs that were read but are not committed yet.
         """
         known_logs: KnownLogs = await self._offload(
-            self._store.lookup, self._scope, entries, feed=self.feed, since=since
+            self._store.lookup, self._scope, entries, feed=self.feed, since=since, uncommitted=uncommitted
         )
         if known_logs.pending_logs is not None:
             self._state = msgspec.structs.replace(self._state, pending_logs=known_logs.pending_logs)
@@ -184,6 +203,10 @@ class FeedRecorder:
         self._apply(result, batch.coverage)
         if size is not None:
             self._publisher.set_state_size(*size)
+
+    def count(self, family: str, amount: int, *labels: str) -> None:
+        """Increment one of the exporter's own counters of the feed with the next commit."""
+        self.defer([IncCounter(family, (self._scope.workspace, self._scope.feed, *labels), amount=amount)])
 
     def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
         """Save increments with the next commit, which publishes them; provisional ones are published at once."""

@@ -11,8 +11,10 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import GenerationMismatch, StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.background_audit import AUDIT_GAUGES
+from late_exporter.ingest.failures import FAILED_REQUESTS, UNREADABLE_ROWS
 from late_exporter.ingest.recorder import ENTRIES_REJECTED, RECONCILED_LOGS, FeedRecorder
 from late_exporter.ingest.schedule import PollResult
+from late_exporter.ingest.turns import REQUEST_KINDS
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import IncCounter, Increment, ObserveHistogram, Scope, SetCurrent
@@ -80,6 +82,8 @@ class PollReporter:
         return [
             *(IncCounter(POLLS, (*self._labels, outcome), amount=0) for outcome in POLL_OUTCOMES),
             *(IncCounter(ENTRIES_REJECTED, (*self._labels, reason), amount=0) for reason in ("no_id", "not_an_object")),
+            *(IncCounter(FAILED_REQUESTS, (*self._labels, request), amount=0) for request in REQUEST_KINDS),
+            IncCounter(UNREADABLE_ROWS, self._labels, amount=0),
             IncCounter(RECONCILED_LOGS, self._labels, amount=0),
             IncCounter(THROTTLED, self._labels[:1], amount=0),
         ]

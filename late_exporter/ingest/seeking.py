@@ -11,9 +11,10 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from late_exporter.errors import BadPayload, BadRequest
+from late_exporter.errors import REQUEST_FAILURES, ApiError, BadPayload, BadRequest
 from late_exporter.ingest.paging import PagePosition
-from late_exporter.ingest.steps import FetchedPage, FetchPage, PageCursor, PollContext, ReaderStep
+from late_exporter.ingest.steps import FetchedPage, FetchPage, PageCursor, PollContext, ReaderStep, ReportFailure
+from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import PAGE_SIZE, KnownLogs, ListPosition, LogEntry, LogPage
 
 ResultT = TypeVar("ResultT")
@@ -28,6 +29,15 @@ MAX_REPEATS = 3
 
 MAX_SEEK_READS = 40
 """Maximum number of reads to find the page that continues the last one on a list that moves."""
+
+MAX_PAGE_FAILURES = 3
+"""Failed attempts to read a page after which it is read in parts."""
+
+
+def report_failure(context: PollContext, request: RequestKey, error: ApiError) -> StepsTo[None]:
+    """Report a request that failed, and let it wait longer each time."""
+    context.state.queue.fail(request)
+    yield ReportFailure(request[0], error.without_frames())
 
 
 def fetch_page(position: PagePosition, status: str | None = None) -> StepsTo[FetchedPage]:
@@ -49,6 +59,7 @@ def seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage,
 
     Raises:
         BadRequest: The API rejects the page, and there is no other way to it.
+        ApiError: The page cannot be read.
     """
     # Rows inserted or deleted since the last read move the page. Gallop in growing steps until it is bracketed, then
     # bisect; the list may move again meanwhile, so a bound that a later read contradicts is dropped. A page that starts
@@ -103,7 +114,7 @@ def _fetch_at(
     """Fetch the page at a position, counted in another way if the API does not support this one."""
     while True:
         try:
-            page = yield from fetch_page(position)
+            page = yield from fetch_readable(position, cursor.failure_count)
         except BadRequest as exc:
             if cursor.tail_start is not None and position.before is None:
                 context.state.max_whole_skip = min(context.state.max_whole_skip, max(0, position.skip - PAGE_SIZE))
@@ -114,6 +125,22 @@ def _fetch_at(
                 return page, position
             context.state.ignores_time_filter = True
             position = position.in_whole_list
+
+
+def fetch_readable(position: PagePosition, failure_count: int) -> StepsTo[FetchedPage]:
+    """Fetch a page; if that has failed too often before, without the rows that the API cannot deliver."""
+    try:
+        return (yield from fetch_page(position))
+    except REQUEST_FAILURES as exc:
+        if failure_count + 1 < MAX_PAGE_FAILURES:
+            raise
+        try:
+            page = yield FetchPage(position.skip, created_before=position.before, in_parts=True)
+        except REQUEST_FAILURES:
+            raise exc from None
+        if page is None:
+            raise
+        return page
 
 
 def _avoid_rejection(

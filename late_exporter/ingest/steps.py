@@ -8,31 +8,53 @@ from typing import TypeAlias
 
 import msgspec
 
-from late_exporter.errors import BadRequest
+from late_exporter.errors import ApiError
 from late_exporter.ingest.paging import MAX_SKIP, MAX_WHOLE_SKIP, PagePosition
+from late_exporter.ingest.turns import RequestKind, RequestQueue
 from late_exporter.model import Coverage, KnownLogs, LogEntry, LogPage, PendingLog
 
 
 class FetchPage(msgspec.Struct, frozen=True):
-    """Step: fetch a page of the list; send back the FetchedPage, or throw BadRequest.
+    """Step: fetch a page of the list; send back the FetchedPage, or throw one of REQUEST_FAILURES.
 
     Args:
         skip: Rows to skip, among those that the filters select.
         status: Only logs in this status; None selects all.
         created_after: Only logs created after about this time, in milliseconds; None selects all.
         created_before: Only logs created before about this time, in milliseconds; None selects all.
+        in_parts: Whether to read the page in ever smaller parts, and to leave out the rows that the API cannot deliver.
     """
 
     skip: int = 0
     status: str | None = None
     created_after: int | None = None
     created_before: int | None = None
+    in_parts: bool = False
 
 
 class FetchPost(msgspec.Struct, frozen=True):
-    """Step: fetch the logs of one post; send back the FetchedPage, or None if the post does not exist."""
+    """Step: fetch the logs of one post; send back the FetchedPage, or None if the post does not exist.
+
+    One of REQUEST_FAILURES is thrown if the request fails.
+    """
 
     post_id: str
+
+
+class FetchTime(msgspec.Struct, frozen=True):
+    """Step: fetch all logs that were created at a time, in milliseconds; send back the FetchedPage.
+
+    One of REQUEST_FAILURES is thrown if a request fails, or the API lists them in another order each time.
+    """
+
+    created: int
+
+
+class ReportFailure(msgspec.Struct, frozen=True):
+    """Step: report a request that failed without failing the poll; send back None."""
+
+    request: RequestKind
+    error: ApiError
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -55,10 +77,22 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class FetchedPage(msgspec.Struct, frozen=True):
-    """A page of the list, and which of its logs the store knows."""
+    """A page of the list, and which of its logs the store knows.
+
+    Args:
+        has_unreadable: Whether rows are left out that the API cannot deliver.
+    """
 
     page: LogPage
     known_logs: KnownLogs
+    has_unreadable: bool = False
+
+    @classmethod
+    def identified(cls, page: LogPage, known_logs: KnownLogs) -> FetchedPage:
+        """Return a page whose logs have the keys that the store gave them."""
+        if known_logs.entries is not None:
+            page = msgspec.structs.replace(page, entries=known_logs.entries)
+        return cls(page, known_logs)
 
     @property
     def entries(self) -> tuple[LogEntry, ...]:
@@ -91,7 +125,7 @@ class FetchedPage(msgspec.Struct, frozen=True):
         )
 
 
-ReaderStep: TypeAlias = FetchPage | FetchPost | Record
+ReaderStep: TypeAlias = FetchPage | FetchPost | FetchTime | Record | ReportFailure
 ReaderSteps: TypeAlias = Generator[ReaderStep, FetchedPage | None, None]
 
 
@@ -107,6 +141,7 @@ class PageCursor(msgspec.Struct, frozen=True):
         repeat_count: Number of consecutive pages that contained the same logs.
         anchors: Keys of the logs by which a page that continues the last one is recognised.
         tail_start: Time of the last log if all logs with a time were read, so that only logs without one can follow.
+        failure_count: Number of attempts to read the page that failed.
     """
 
     position: PagePosition = PagePosition()
@@ -115,6 +150,7 @@ class PageCursor(msgspec.Struct, frozen=True):
     repeat_count: int = 0
     anchors: frozenset[str] = frozenset()
     tail_start: int | None = None
+    failure_count: int = 0
 
 
 class ReconcileScan(msgspec.Struct):
@@ -146,11 +182,13 @@ class PendingScan(msgspec.Struct):
     """Scan of the list of pending logs, one page per poll.
 
     Args:
+        pending_keys: Keys of the logs that were pending when the scan started; later ones need not be listed.
         page_keys: Keys of the page before.
         has_moved: Whether two pages shared no log, so that the scan may have missed some.
     """
 
     skip: int = 0
+    pending_keys: frozenset[str] = frozenset()
     listed_keys: set[str] = msgspec.field(default_factory=set)
     page_keys: frozenset[str] = frozenset()
     has_moved: bool = False
@@ -191,7 +229,11 @@ class ReaderState(msgspec.Struct):
         max_skip: Rows to skip before pages are requested by time, if the list can be filtered by time.
         max_whole_skip: Rows to skip at most to look for logs without a time behind all others.
         ignores_time_filter: Whether the API ignores or rejects the time filter although it should support it.
-        scan_error: Rejected request that ended the last scan; None if there was none.
+        head_failure_count: Number of attempts to read the first page that failed since it was last read whole.
+        rejected_times: Times for which the API rejected the lookup of pending logs since it last accepted one.
+        dense_time: Last time that had more logs than two pages share and was read as a whole.
+        missed_keys: Keys of pending logs that were not found where they should be; those missed twice are gone.
+        queue: Order of the requests that do not decide the outcome of a poll.
     """
 
     is_first_poll: bool = True
@@ -201,7 +243,11 @@ class ReaderState(msgspec.Struct):
     max_skip: int = MAX_SKIP
     max_whole_skip: int = MAX_WHOLE_SKIP
     ignores_time_filter: bool = False
-    scan_error: BadRequest | None = None
+    head_failure_count: int = 0
+    rejected_times: frozenset[int] = frozenset()
+    dense_time: int | None = None
+    missed_keys: frozenset[str] = frozenset()
+    queue: RequestQueue = msgspec.field(default_factory=RequestQueue)
 
 
 class PollContext(msgspec.Struct, kw_only=True):

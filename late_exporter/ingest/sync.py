@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.errors import ApiError, BadRequest, LateError, StoreError
+from late_exporter.errors import REQUEST_FAILURES, ApiError, LateError, StoreError
 from late_exporter.ingest import reader
 from late_exporter.ingest.audit import grace_period
 from late_exporter.ingest.background_audit import BackgroundAuditor
@@ -16,11 +16,13 @@ from late_exporter.ingest.steps import (
     FetchedPage,
     FetchPage,
     FetchPost,
+    FetchTime,
     PollContext,
     ReaderState,
     ReaderStep,
     ReconcileScan,
     Record,
+    ReportFailure,
 )
 from late_exporter.model import Increment
 from late_exporter.protocols import Client
@@ -170,8 +172,8 @@ class FeedSync:
             while True:
                 try:
                     page = await self._execute(step, context)
-                except BadRequest as exc:
-                    step = steps.throw(exc)  # The reader may know another way to the page.
+                except REQUEST_FAILURES as exc:
+                    step = steps.throw(exc)  # The reader may go on without it, or know another way to the page.
                     continue
                 if self._is_interruptible(step) and self._runtime.monotonic() - start > max_seconds:
                     return True
@@ -181,14 +183,8 @@ class FeedSync:
             return False
         finally:
             steps.close()
-            self._report_scan_error()
             if self._state.scan is not None and self._state.scan.is_complete:
                 self._state.scan, self.completed_scan = None, self._state.scan
-
-    def _report_scan_error(self) -> None:
-        error, self._state.scan_error = self._state.scan_error, None
-        if error is not None:
-            self._fetcher.report_scan_error(error)
 
     def _start_scan_if_due(self) -> None:
         if self._state.scan is not None or not self.recorder.is_synced:
@@ -227,11 +223,16 @@ class FeedSync:
     async def _execute(self, step: ReaderStep, context: PollContext) -> FetchedPage | None:
         match step:
             case FetchPage():
-                page = await self._fetcher.fetch_page(step)
+                page = await self._fetcher.fetch_page(step, self._batch.statuses)
                 context.now = self._fetcher.now()
                 return page
             case FetchPost():
-                return await self._fetcher.fetch_post(step)
+                return await self._fetcher.fetch_post(step, self._batch.statuses)
+            case FetchTime():
+                return await self._fetcher.fetch_time(step, self._batch.statuses)
+            case ReportFailure():
+                self._fetcher.failure_reporter.report_failure(step.request, step.error)
+                return None
             case Record():
                 await self._record(step)
                 if not self._batch.entries:
@@ -240,7 +241,7 @@ class FeedSync:
 
     async def _record(self, step: Record) -> None:
         batch = self._batch
-        batch.entries += [(entry, step.by_reconciliation) for entry in step.entries]
+        batch.add(step.entries, by_reconciliation=step.by_reconciliation)
         batch.coverage = step.coverage or batch.coverage
         batch.deleted_keys += step.deleted_keys
         if len(batch.entries) >= COMMIT_SIZE:

@@ -136,6 +136,12 @@ _FAMILIES = (
                  "use, 0 otherwise."),
     _family("late_exporter_api_requests_total", "counter", "path code",
             help="Requests to the Zernio API, by HTTP status code, or by kind of error if there was no response."),
+    _family("late_exporter_failed_requests_total", "counter", "feed request",
+            help="Requests that failed without failing a poll, by kind: the logs of a post, the list of pending logs, "
+                 "a range of times, or a page of a reconciliation scan or of an audit."),
+    _family("late_exporter_unreadable_rows_total", "counter", "feed",
+            help="Rows of a log list that were skipped because every request that includes them fails, counted once "
+                 "per run of the exporter."),
     _family("late_exporter_api_request_duration_seconds", "histogram", "path",
             buckets=REQUEST_BUCKETS,
             help="Duration of requests to the Zernio API, in seconds."),

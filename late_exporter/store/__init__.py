@@ -7,6 +7,7 @@ scheme raises ConfigError.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Protocol
 
@@ -53,7 +54,15 @@ class Store(Protocol):
     def feed_state(self, scope: Scope) -> FeedState:
         """Return the state of one feed."""
 
-    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
+    def lookup(
+        self,
+        scope: Scope,
+        entries: Sequence[LogEntry],
+        *,
+        feed: Feed,
+        since: int,
+        uncommitted: Mapping[str, AbstractSet[str]] = ...,
+    ) -> KnownLogs:
         """Return the counted statuses of the logs of a page, and re-key those that are stored under a former key.
 
         Args:
@@ -61,6 +70,7 @@ class Store(Protocol):
             entries: Logs of the page.
             feed: Feed that the page was read from.
             since: Creation time of the oldest logs that the API may still return.
+            uncommitted: Statuses by key of logs that were read but are not committed yet.
         """
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:

@@ -16,13 +16,16 @@ import msgspec
 
 from late_exporter.model import PENDING, FormerLog, LogEntry
 
-KEY_PATTERN = re.compile(r"(\d{13}-)([0-9a-f]{12})?([@#=])(.*)", re.DOTALL)
+KEY_PATTERN = re.compile(r"(\d{13}-)([0-9a-f]{12})?([@#=+])(.*)", re.DOTALL)
 """Creation time, fingerprint if known, form and rest of a key that sorts by time.
 
-The form is ``@`` for an id of generation ``late``, ``#`` for an id of ``zernio``, and ``=`` for a digest.
+The form is ``@`` for an id of generation ``late``, ``#`` for an id of ``zernio``, ``+`` for a digest and an ordinal,
+and ``=`` for those of an earlier version, whose digest includes fields that may change.
 """
 
-DIGEST = "="
+DIGEST = "+"
+FORMER_DIGEST = "="
+DIGEST_FORMS = (DIGEST, FORMER_DIGEST)
 
 MIN_CONFLICTS = 3
 """Creation times with conflicting status fingerprints that show that the two generations report them differently."""
@@ -49,18 +52,29 @@ class _Candidate(NamedTuple):
 
     @property
     def is_comparable(self) -> bool:
-        """Return whether time and fingerprint agree and the keys are of different forms."""
+        """Return whether the times agree, and either a field of the key has changed or the keys are of other forms."""
         entry_key, stored = self.entry_key, self.stored_parts
-        return (
-            stored.time == entry_key.time
-            and stored.fingerprint in (entry_key.fingerprint, None)
-            and stored.form != entry_key.form
-        )
+        if stored.time != entry_key.time:
+            return False
+        if stored.form == entry_key.form:
+            return self.has_same_id or self.has_lost_account
+        return stored.fingerprint in (entry_key.fingerprint or self.entry.fingerprint, None)
 
     @property
     def has_same_id(self) -> bool:
-        has_ids = DIGEST not in (self.stored_parts.form, self.entry_key.form)
+        has_ids = self.stored_parts.form not in DIGEST_FORMS and self.entry_key.form not in DIGEST_FORMS
         return has_ids and self.stored_parts.rest == self.entry_key.rest
+
+    @property
+    def has_lost_account(self) -> bool:
+        """Return whether the entry has no account, and all else in the keys is the same."""
+        entry_key, stored = self.entry_key, self.stored_parts
+        return (
+            self.entry.account_id is None
+            and entry_key.form == stored.form == DIGEST
+            and entry_key.fingerprint != stored.fingerprint
+            and entry_key.rest.rpartition(".")[0] == stored.rest.rpartition(".")[0]
+        )
 
     @property
     def has_same_status(self) -> bool:
@@ -107,6 +121,12 @@ def time_prefix(key: str) -> str | None:
     return parts.time if parts else None
 
 
+def has_ordinal(key: str) -> bool:
+    """Return whether a key ends in an ordinal among alike logs."""
+    # Called for each log of each page, for which a regular expression is too slow.
+    return key[26:27] == DIGEST and key[13:14] == "-" and key[:13].isdigit()
+
+
 def match_logs(
     entries: Sequence[LogEntry], stored_logs: StoredLogs, *, has_pending: bool, fingerprints_agree: bool = False
 ) -> dict[str, LogEntry]:
@@ -137,6 +157,39 @@ def match_logs(
         matcher.match(lambda pair: pair.has_same_status)
     matcher.match(lambda pair: pair.was_pending)
     return matcher.matches
+
+
+def split_logs(
+    entries: Sequence[LogEntry], stored_logs: StoredLogs, matches: Mapping[str, LogEntry]
+) -> dict[tuple[str, str], LogEntry]:
+    """Return the entries that are stored as a status of another log, by the stored key and that status.
+
+    An earlier version numbered alike logs per status, so that one stored log can be several logs in different statuses.
+
+    Args:
+        entries: Logs of one page.
+        stored_logs: As for ``match_logs``.
+        matches: Result of ``match_logs``.
+    """
+    matched_keys = {entry.key for entry in matches.values()}
+    splits: dict[tuple[str, str], LogEntry] = {}
+    for entry in entries:
+        if entry.status in stored_logs.get(entry.key, ()) or entry.key in matched_keys or not has_ordinal(entry.key):
+            continue
+        for stored_key, owner in matches.items():
+            parts = _parse_key(stored_key)
+            split = (stored_key, entry.status)
+            if (
+                parts is not None
+                and parts.form == FORMER_DIGEST
+                and _identity(owner)[0] == _identity(entry)[0]
+                and entry.status != owner.status
+                and entry.status in stored_logs[stored_key]
+                and split not in splits
+            ):
+                splits[split] = entry
+                break
+    return splits
 
 
 def matched_statuses(entry: LogEntry, stored_key: str, statuses: Iterable[str], *, has_pending: bool) -> dict[str, str]:
@@ -212,7 +265,7 @@ def _parse_key(key: str) -> _KeyParts | None:
 
 def _identity(entry: LogEntry) -> tuple[str, str]:
     """Return what identical logs of a page have in common: the key without the ordinal, and the status."""
-    return entry.key.rpartition(".")[0] if DIGEST in entry.key else entry.key, entry.status
+    return entry.key.rpartition(".")[0] if has_ordinal(entry.key) else entry.key, entry.status
 
 
 def _with_fingerprint_first(key: str) -> tuple[bool, str]:

@@ -1,4 +1,4 @@
-"""Re-key stored logs after a switch of the API generation; no other module knows about former keys.
+"""Find the stored logs of a page, and re-key those with former keys; no other module knows about former keys.
 
 A switch gives all logs of a feed interim keys that sort by time. When a page then contains a log without a stored key,
 it is matched to a stored log of the same time, which gets the new key. Pages without new logs cost nothing.
@@ -7,16 +7,26 @@ it is matched to a stored log of the same time, which gets the new key. Pages wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from sqlite3 import Connection
+from typing import NamedTuple
 
-from late_exporter.model import LogEntry
-from late_exporter.store.matching import interim_key, match_logs, matched_statuses, time_prefix
+from late_exporter.model import PENDING, LogEntry
+from late_exporter.store.matching import (
+    StoredLogs,
+    interim_key,
+    match_logs,
+    matched_statuses,
+    split_logs,
+    time_prefix,
+)
+from late_exporter.store.ordinals import number_entries, unnumbered_keys
 from late_exporter.store.queries import MINUTE, stored_statuses
 
 # Only a log that was matched by its status fingerprint keeps the fingerprint. The newest logs are matched first.
 FINGERPRINTS_AGREE = (
     "SELECT EXISTS (SELECT 1 FROM observation WHERE scope = ? AND status_fingerprint IS NOT NULL"
-    " AND status <> 'pending' AND instr(key, '=') ORDER BY key DESC)"
+    " AND status <> 'pending' AND (instr(key, '=') OR instr(key, '+')) ORDER BY key DESC)"
 )
 HAS_KEY = "SELECT EXISTS (SELECT 1 FROM observation WHERE scope = ? AND key = ?)"
 
@@ -39,35 +49,73 @@ def assign_interim_keys(connection: Connection, scope_id: int) -> None:
     )
 
 
-def find_matches(
-    connection: Connection,
-    scope_id: int,
-    entries: Sequence[LogEntry],
-    statuses: Mapping[str, set[str]],
-    *,
-    has_pending: bool,
-) -> dict[str, LogEntry]:
-    """Return the entries that are stored under a former key, by that key."""
-    new_keys = [entry.key for entry in entries if entry.status not in statuses.get(entry.key, ())]
+class IdentifiedPage(NamedTuple):
+    """Logs of a page with their final keys.
+
+    Args:
+        statuses: Counted statuses by key; a missing key is a new log.
+        stored_logs: Stored logs on the page, and those with the creation times of its new and alike logs, as for
+            ``match_logs``.
+    """
+
+    entries: tuple[LogEntry, ...]
+    statuses: Mapping[str, frozenset[str]]
+    stored_logs: StoredLogs
+
+
+def identify(
+    connection: Connection, scope_id: int, entries: Sequence[LogEntry], uncommitted: Mapping[str, AbstractSet[str]]
+) -> IdentifiedPage:
+    """Find the stored logs of a page, and number the logs that are alike.
+
+    Args:
+        connection: Connection to the state.
+        scope_id: Feed of a workspace.
+        entries: Logs of the page.
+        uncommitted: Statuses by key of logs that were read but are not committed yet.
+    """
+    statuses = stored_statuses(connection, scope_id, [entry.key for entry in entries])
+    unnumbered = unnumbered_keys(entries, statuses)
+    new_keys = {entry.key for entry in entries if entry.status not in statuses.get(entry.key, ())}
     stored_logs: dict[str, dict[str, str | None]] = {key: dict.fromkeys(names) for key, names in statuses.items()}
-    for prefix in {prefix for key in new_keys if (prefix := time_prefix(key))}:
+    if not unnumbered and not new_keys:
+        known = {key: frozenset(names) for key, names in statuses.items()}
+        return IdentifiedPage(tuple(entries), known, stored_logs)
+    for prefix in {prefix for key in new_keys | unnumbered if (prefix := time_prefix(key))}:
         rows = connection.execute(
             "SELECT key, status, status_fingerprint FROM observation WHERE scope = ? AND key >= ? AND key < ?",
             (scope_id, prefix, f"{prefix}~"),
         )
         for key, status, status_fingerprint in rows:
             stored_logs.setdefault(key, {})[status] = status_fingerprint
-    if len(stored_logs) == len(statuses) and not any(
-        entry.former and entry.former.key in statuses for entry in entries
-    ):
+    if unnumbered:
+        alike = {key: set(names) for key, names in stored_logs.items()}
+        for key, names in uncommitted.items():
+            alike.setdefault(key, set()).update(names)
+        entries = number_entries(entries, alike)
+    page_keys = {entry.key for entry in entries}
+    known = {key: frozenset(names) for key, names in stored_logs.items() if key in page_keys}
+    return IdentifiedPage(tuple(entries), known, stored_logs)
+
+
+def find_matches(
+    connection: Connection, scope_id: int, page: IdentifiedPage, *, has_pending: bool
+) -> dict[str, LogEntry]:
+    """Return the entries that are stored under a former key, by that key."""
+    has_former = any(entry.former and entry.former.key in page.stored_logs for entry in page.entries)
+    if len(page.stored_logs) == len(page.statuses) and not has_former:
         return {}
     (agree,) = connection.execute(FINGERPRINTS_AGREE, (scope_id,)).fetchone()
-    return match_logs(entries, stored_logs, has_pending=has_pending, fingerprints_agree=bool(agree))
+    return match_logs(page.entries, page.stored_logs, has_pending=has_pending, fingerprints_agree=bool(agree))
 
 
-def apply_matches(connection: Connection, scope_id: int, matches: Mapping[str, LogEntry], *, has_pending: bool) -> None:
+def apply_matches(
+    connection: Connection, scope_id: int, page: IdentifiedPage, matches: Mapping[str, LogEntry], *, has_pending: bool
+) -> None:
     """Give the stored logs that ``find_matches`` returned their new keys."""
     execute = connection.execute
+    for (key, status), entry in split_logs(page.entries, page.stored_logs, matches).items():
+        _split_log(connection, scope_id, key, status, entry)
     for key, entry in matches.items():
         (has_new_key,) = execute(HAS_KEY, (scope_id, entry.key)).fetchone()
         rows = execute("SELECT status FROM observation WHERE scope = ? AND key = ?", (scope_id, key)).fetchall()
@@ -89,19 +137,37 @@ def apply_matches(connection: Connection, scope_id: int, matches: Mapping[str, L
             execute("UPDATE logs_per_minute SET logs = logs - 1 WHERE scope = ? AND minute = ?", (scope_id, minute))
 
 
+def _split_log(connection: Connection, scope_id: int, key: str, status: str, entry: LogEntry) -> None:
+    """Make a status of a stored log a log of its own."""
+    execute = connection.execute
+    execute(
+        "UPDATE observation SET key = ? WHERE scope = ? AND key = ? AND status = ?", (entry.key, scope_id, key, status)
+    )
+    execute("UPDATE scope SET logs = logs + 1 WHERE id = ?", (scope_id,))
+    if entry.created is not None:
+        execute(
+            "UPDATE logs_per_minute SET logs = logs + 1 WHERE scope = ? AND minute = ?",
+            (scope_id, entry.created // MINUTE),
+        )
+    if status == PENDING:
+        execute(
+            "INSERT OR IGNORE INTO pending VALUES (?, ?, ?, ?, ?, ?)",
+            (scope_id, entry.key, entry.created or 0, entry.platform, entry.action, entry.post_id),
+        )
+
+
 def preview(
-    connection: Connection,
-    scope_id: int,
-    entries: Sequence[LogEntry],
-    statuses: Mapping[str, set[str]],
-    *,
-    has_pending: bool,
-) -> tuple[dict[str, set[str]], frozenset[str]]:
-    """Return the stored statuses as if the logs were re-keyed, and the former keys, without changing the state."""
-    matches = find_matches(connection, scope_id, entries, statuses, has_pending=has_pending)
+    connection: Connection, scope_id: int, entries: Sequence[LogEntry], *, has_pending: bool
+) -> tuple[IdentifiedPage, frozenset[str]]:
+    """Return a page as if the logs were re-keyed, and the former keys, without changing the state."""
+    page = identify(connection, scope_id, entries, {})
+    matches = find_matches(connection, scope_id, page, has_pending=has_pending)
     former_statuses = stored_statuses(connection, scope_id, list(matches))
-    result = {key: set(names) for key, names in statuses.items()}
+    statuses = {key: set(names) for key, names in page.statuses.items()}
     for key, entry in matches.items():
         names = matched_statuses(entry, key, former_statuses[key], has_pending=has_pending)
-        result.setdefault(entry.key, set()).update(names.values())
-    return result, frozenset(matches)
+        statuses.setdefault(entry.key, set()).update(names.values())
+    for (_, status), entry in split_logs(page.entries, page.stored_logs, matches).items():
+        statuses.setdefault(entry.key, set()).add(status)
+    known = {key: frozenset(names) for key, names in statuses.items()}
+    return page._replace(statuses=known), frozenset(matches)

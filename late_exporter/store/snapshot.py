@@ -27,10 +27,12 @@ class LookupResult(NamedTuple):
     Args:
         statuses: Counted statuses by key; a missing key is a new log.
         former_keys: Keys under which logs of the page are stored that the exporter has not re-keyed yet.
+        entries: Logs of the page with their final keys.
     """
 
     statuses: Mapping[str, frozenset[str]]
     former_keys: frozenset[str]
+    entries: tuple[LogEntry, ...]
 
 
 class StateSnapshot:
@@ -127,11 +129,8 @@ class StateSnapshot:
         """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet."""
         with queries.store_errors(self._path):
             scope_id = self._scope_ids[scope]
-            statuses = queries.stored_statuses(self._connection, scope_id, [entry.key for entry in entries])
-            statuses, former_keys = rekey.preview(
-                self._connection, scope_id, entries, statuses, has_pending=has_pending
-            )
-        return LookupResult({key: frozenset(names) for key, names in statuses.items()}, former_keys)
+            page, former_keys = rekey.preview(self._connection, scope_id, entries, has_pending=has_pending)
+        return LookupResult(page.statuses, former_keys, page.entries)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; raise KeyError if it is not in the state."""

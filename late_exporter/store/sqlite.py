@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -38,6 +40,8 @@ EXPIRY_SLACK_MINUTES = 2
 
 PRUNE_ROWS = 10_000
 """Rows that one commit checks for logs to delete."""
+
+NOTHING: Mapping[str, AbstractSet[str]] = MappingProxyType({})
 
 
 class SqliteStore:
@@ -124,26 +128,32 @@ class SqliteStore:
             self._scope_ids[scope] = row[0]
         return self._scope_ids[scope]
 
-    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
+    def lookup(
+        self,
+        scope: Scope,
+        entries: Sequence[LogEntry],
+        *,
+        feed: Feed,
+        since: int,
+        uncommitted: Mapping[str, AbstractSet[str]] = NOTHING,
+    ) -> KnownLogs:
         with queries.store_errors(self._name):
-            scope_id, keys = self._scope_id(scope), [entry.key for entry in entries]
-            statuses, pending_logs = queries.stored_statuses(self._connection, scope_id, keys), None
-            if self._rekey(scope_id, entries, statuses, feed):
-                statuses = queries.stored_statuses(self._connection, scope_id, keys)
+            scope_id, pending_logs = self._scope_id(scope), None
+            page = rekey.identify(self._connection, scope_id, entries, uncommitted)
+            if self._rekey(scope_id, page, feed):
+                page = rekey.identify(self._connection, scope_id, entries, uncommitted)
                 pending_logs = queries.pending_logs(self._connection, scope_id)
             stored_count, expiring_count = self._log_counts(scope_id, since)
-            return KnownLogs(
-                {key: frozenset(names) for key, names in statuses.items()}, stored_count, expiring_count, pending_logs
-            )
+            return KnownLogs(page.statuses, stored_count, expiring_count, pending_logs, page.entries)
 
-    def _rekey(self, scope_id: int, entries: Sequence[LogEntry], statuses: Mapping[str, set[str]], feed: Feed) -> bool:
+    def _rekey(self, scope_id: int, page: rekey.IdentifiedPage, feed: Feed) -> bool:
         """Give the logs of a page that are stored under a former key their new keys; return whether there are any."""
         if feed.generation == "late":  # no switch leads back to it
             return False
-        matches = rekey.find_matches(self._connection, scope_id, entries, statuses, has_pending=feed.has_pending)
+        matches = rekey.find_matches(self._connection, scope_id, page, has_pending=feed.has_pending)
         if matches:
             with self._transaction():
-                rekey.apply_matches(self._connection, scope_id, matches, has_pending=feed.has_pending)
+                rekey.apply_matches(self._connection, scope_id, page, matches, has_pending=feed.has_pending)
         return bool(matches)
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:

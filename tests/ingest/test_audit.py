@@ -194,7 +194,7 @@ def test_a_log_that_is_wrongly_known(
     execute(path, "DELETE FROM observation WHERE key = ?", log_id)
     honest = exporter.store.lookup
 
-    def lookup(scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
+    def lookup(scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int, **_: object) -> KnownLogs:
         known_logs = honest(scope, entries, feed=feed, since=since)
         statuses = {**known_logs.statuses, log_id: frozenset({"success"})}
         return KnownLogs(statuses, known_logs.stored_count, known_logs.expiring_count)

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from late_exporter.errors import ApiUnavailable, BadPayload
+from late_exporter.errors import ApiUnavailable, BadPayload, StoreError
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.background_audit import BackgroundAuditor
 from late_exporter.ingest.schedule import PollConfig
@@ -247,12 +247,14 @@ class AuditorHarness:
     def __init__(self, *pages: FetchedPage | Exception) -> None:
         self.pages = list(pages)
         self.steps: list[FetchPage] = []
+        self.failures: list[tuple[str, str]] = []
         self.logger = RecordingLogger()
         self.auditor = BackgroundAuditor(
             SCOPE,
             FEEDS["publishing"],
             fetch_page=self._fetch_page,
             read_accounting=self._read_accounting,
+            report_failure=lambda request, error: self.failures.append((request, str(error))),
             logger=self.logger,
         )
 
@@ -297,9 +299,10 @@ async def test_suspects_wait_for_a_scan_that_starts_after_them() -> None:
 
 async def test_a_failed_page_is_fetched_again() -> None:
     """A failure interrupts the audit, which continues with the same page."""
-    harness = AuditorHarness(ApiUnavailable("no"), BadPayload("odd"), last_page(ENTRY, a="success"))
-    for error in ("no", "odd"):
+    harness = AuditorHarness(ApiUnavailable("no"), BadPayload("odd"), StoreError("full"), last_page(ENTRY, a="success"))
+    for _ in range(3):
         assert {} == await harness.advance()
-        assert ("debug", "audit interrupted", {"error": error}) == harness.logger.records[-1]
+    assert [("audit", "no"), ("audit", "odd")] == harness.failures
+    assert [("debug", "audit interrupted", {"error": "full"})] == harness.logger.records
     assert {MISSING: 1, EXTRA: 1, LAST: 7.0} == await harness.advance()
-    assert [FetchPage(0)] * 3 == harness.steps
+    assert [FetchPage(0)] * 2 + [FetchPage(0, in_parts=True)] * 2 == harness.steps

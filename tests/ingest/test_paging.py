@@ -163,16 +163,17 @@ def test_a_scan_that_is_rejected_blocks_no_poll(world: World, start: Start, monk
     world.publish(900, over=3 * DAY)
     exporter.poll()
     logger = RecordingLogger()
-    monkeypatch.setattr(exporter.poller._sync._fetcher, "_logger", logger)  # noqa: SLF001
+    monkeypatch.setattr(exporter.poller._sync._fetcher.failure_reporter, "_logger", logger)  # noqa: SLF001
     exporter.api.quirks = ListQuirks(max_skip=500, time_filter="ignored")
     for _ in range(40):
         world.clock.advance(MINUTE)
         world.publish(1)
         assert "success" == exporter.audit().outcome
     check(exporter, world)
-    errors = [fields["error"] for _, event, fields in logger.records if event == "reconciliation scan ended early"]
-    assert 3 <= len(errors) <= 4
+    errors = [fields["error"] for _, _, fields in logger.records if fields["request"] == "scan"]
     assert errors[0].startswith("400: skip must be <= 500; logs below the newest")
+    failures = exporter.scrape().family("late_exporter_failed_requests_total", feed="publishing")
+    assert 4 <= failures["scan",] <= 12
     assert 0 == exporter.scrape().sum("late_exporter_reconcile_last_completed_timestamp_seconds")
 
 

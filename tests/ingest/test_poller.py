@@ -11,6 +11,7 @@ from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimi
 from late_exporter.ingest.recorder import PendingBatch
 from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.ingest.schedule import PollConfig, PollResult
+from late_exporter.ingest.turns import REQUEST_KINDS
 from late_exporter.ingest.webhooks import WebhookReceiver, sign
 from late_exporter.model import Batch, CommitResult, Coverage, Histogram, IncCounter, ListPosition, LogEntry, Scope
 from late_exporter.protocols import ApiResponse
@@ -781,6 +782,8 @@ async def test_initial_zeros(harness: PollerHarness) -> None:
         *((POLLS, (*labels, outcome)) for outcome in POLL_OUTCOMES),
         ("late_exporter_entries_rejected_total", (*labels, "no_id")),
         ("late_exporter_entries_rejected_total", (*labels, "not_an_object")),
+        *(("late_exporter_failed_requests_total", (*labels, request)) for request in REQUEST_KINDS),
+        ("late_exporter_unreadable_rows_total", labels),
         ("late_exporter_reconciled_logs_total", labels),
         ("late_exporter_api_throttled_seconds_total", ("acme",)),
     } == {series for series, stored in harness.store.series_values().items() if stored.value == 0}

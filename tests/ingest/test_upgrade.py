@@ -22,8 +22,12 @@ from tests.support.late_api import FakeLateApi
 from tests.support.steps import Killed, drive
 from tests.support.world import World
 
-STATE = Path(__file__).parents[1] / "states/development/actions-by-table.sql"
+STATES = Path(__file__).parents[1] / "states"
+STATE = STATES / "development/actions-by-table.sql"
 """Dump of the state that an earlier version had after it had counted ``create_world``, polling twice."""
+
+KEYS_WITH_BODIES = STATES / "development/keys-with-bodies.sql"
+"""The same of a later version and ``create_settling_world``; its keys included the request body."""
 
 LOGS = "late_publishing_logs_total"
 EVENTS = "late_connection_events_total"
@@ -65,6 +69,24 @@ def create_world() -> World:
     ):
         world.clock.advance(1.0)
         world.add_connection(zernio={"action": action, "status": status})
+    return world
+
+
+def create_settling_world() -> World:
+    """Return a key with alike logs, and with pending logs that have no request body yet."""
+    world = World(VirtualClock())
+    start = world.clock.now
+    for status in ("pending", "pending", "success", "failed"):
+        world.insert(start - 3 * HOUR, status=status, **ALIKE)
+    for number in range(3):
+        without_body = {"action": "post.publishing", "request_body": None}
+        world.insert(start - 2 * HOUR + 60 * number, status="pending", durationMs=None, zernio=without_body)
+    world.insert(start - HOUR, status="pending", action="rate_limit_pause", zernio={"request_body": None})
+    for account in ("acc1", "acc2", "acc3"):
+        world.insert(start - 30 * MINUTE, accountId=account, requestId="r", zernio={"request_body": "{}"})
+    for event in ("connect_success", "disconnect"):
+        world.clock.advance(1.0)
+        world.add_connection(event)
     return world
 
 
@@ -207,7 +229,7 @@ def test_failures_of_former_categories_keep_their_series(tmp_path: Path) -> None
     """After an upgrade of a released state, old categories stay as they are and failures count in the new ones."""
     path = tmp_path / "released.db"
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript((STATE.parents[1] / "0.1.0.sql").read_text())
+        connection.executescript((STATES / "0.1.0.sql").read_text())
     world = World(VirtualClock())
     exporter = ExporterHarness(FakeLateApi(world), path, config=PollConfig(reconcile_interval=NEVER))
     before = exporter.scrape().family("late_publishing_failures_total", status_code="500")
@@ -218,3 +240,57 @@ def test_failures_of_former_categories_keep_their_series(tmp_path: Path) -> None
     after = exporter.scrape().family("late_publishing_failures_total", status_code="500")
     assert {**before, ("instagram", "publish", "platform_error"): 3} == after
     exporter.close()
+
+
+@pytest.fixture
+def settling(tmp_path: Path) -> Iterator[ExporterHarness]:
+    """Return an exporter on the state of a version whose keys included the request body."""
+    with closing(sqlite3.connect(tmp_path / "late.db")) as connection:
+        connection.executescript(KEYS_WITH_BODIES.read_text())
+    late = FakeLateApi(create_settling_world(), generation="zernio")
+    late.world.clock.advance(90.0)
+    config = PollConfig(reconcile_interval=NEVER)
+    exporter = ExporterHarness(late, tmp_path / "late.db", generation="zernio", feeds=FEEDS, config=config)
+    yield exporter
+    exporter.close()
+
+
+def test_keys_that_included_the_request_body(settling: ExporterHarness, tmp_path: Path) -> None:
+    """All stored logs get new keys, also alike ones that were stored as one log, and nothing counts again."""
+    before = settling.scrape()
+    with StateSnapshot(tmp_path / "late.db") as snapshot:
+        entries = list_entries(settling.api, ZERNIO["publishing"])
+        result = snapshot.lookup(Scope("default", "publishing"), entries, has_pending=True)
+        assert [] == [entry for entry in result.entries if entry.status not in result.statuses.get(entry.key, ())]
+    for _ in range(3):
+        poll_all(settling)
+    assert [] == settling.commit_log
+    after = settling.scrape()
+    for family in ("late_publishing_logs_total", "late_exporter_log_lag_seconds_count"):
+        assert before.family(family) == after.family(family)
+    assert [11, 2] == [settling.store.feed_state(Scope("default", name)).log_count for name in FEEDS]
+    assert all("+" in key for key, _ in stored_statuses(tmp_path / "late.db"))
+    assert 6 == after.sum("late_publishing_pending_logs")
+    audit, mismatches = settling.run_audit(feed="publishing")
+    assert ([], []) == (audit.differences, mismatches)
+
+
+def test_request_bodies_that_appear_during_an_upgrade(settling: ExporterHarness) -> None:
+    """Logs that settled meanwhile, with a body and as a retry, count once in each status."""
+    world = settling.api.world
+    for row in [row for row in world.rows if row["status"] == "pending"]:
+        is_pause = row["action"] == "rate_limit_pause"
+        fields = {} if is_pause else {"action": "post.published"}
+        world.change(
+            row["_id"],
+            "skipped" if is_pause else "success",
+            attemptNumber=2,
+            zernio={**fields, "request_body": "{}"},
+        )
+    for _ in range(3):
+        poll_all(settling)
+    assert ["skipped"] + ["success"] * 5 == sorted(status for _, (_, status) in settling.commit_log)
+    scrape = settling.scrape()
+    assert 0 == scrape.sum("late_publishing_pending_logs")
+    assert 1 == scrape.sum("late_publishing_rate_limit_pauses_total")
+    assert [11, 2] == [settling.store.feed_state(Scope("default", name)).log_count for name in FEEDS]

@@ -53,6 +53,8 @@ late_exporter_last_successful_poll_timestamp_seconds gauge     workspace feed
 late_exporter_api_generation_info                    gauge     workspace generation
 late_exporter_api_generation_unread                  gauge     workspace generation
 late_exporter_api_requests_total                     counter   workspace path code
+late_exporter_failed_requests_total                  counter   workspace feed request
+late_exporter_unreadable_rows_total                  counter   workspace feed
 late_exporter_api_request_duration_seconds           histogram workspace path
 late_exporter_api_quota_limit                        gauge     workspace
 late_exporter_api_quota_remaining                    gauge     workspace

@@ -112,7 +112,7 @@ def test_new_state_is_empty(store: Store) -> None:
     """A new state has no logs, series or coverage."""
     assert {} == store.series_values()
     assert FeedState(coverage=None, pending_logs={}, log_count=0) == store.feed_state(SCOPE)
-    assert KnownLogs({}) == lookup(store, "a")
+    assert {} == lookup(store, "a").statuses
     assert 0 == store.size("acme")[0]
 
 

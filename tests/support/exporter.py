@@ -232,7 +232,8 @@ class ExporterHarness:
         page = (await fetch_page(api, feed, skip=step.skip, created_before=step.created_before)).page
         # The real store answers, even if a test makes the exporter's store lie.
         without_rekey = msgspec.structs.replace(feed, generation="late")
-        return FetchedPage(page, self.store.store.lookup(scope, page.entries, feed=without_rekey, since=0))
+        known_logs = self.store.store.lookup(scope, page.entries, feed=without_rekey, since=0)
+        return FetchedPage.identified(page, known_logs)
 
     def _start(self) -> None:
         self.store = StoreProxy(open_store(self._url), self.commit_log)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from late_exporter.errors import StoreError
 from late_exporter.model import (
@@ -52,9 +52,9 @@ class StoreProxy:
     def feed_state(self, scope: Scope) -> FeedState:
         return self.store.feed_state(scope)
 
-    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
+    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int, **options: Any) -> KnownLogs:
         self._check("lookup")
-        return self.store.lookup(scope, entries, feed=feed, since=since)
+        return self.store.lookup(scope, entries, feed=feed, since=since, **options)
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
         self._check("newest_logs")

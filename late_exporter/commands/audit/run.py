@@ -145,7 +145,7 @@ class AuditRunner:
         response = await fetch_page(self._client, feed, skip=step.skip, created_before=step.created_before)
         if response.date is not None:
             self._clock_offset = response.date - self._timing.clock()
-        return FetchedPage(response.page, self._state.known_logs(response.page.entries, feed))
+        return FetchedPage.identified(response.page, self._state.known_logs(response.page.entries, feed))
 
     async def _wait_for_exporter(self, audit: Audit, feed: Feed) -> bool:
         """Wait until all suspects are counted or a reconciliation has completed; return whether one has."""
@@ -204,7 +204,7 @@ class _AuditState:
         with self._open_snapshot() as snapshot:
             result = snapshot.lookup(self._scope, entries, has_pending=feed.has_pending)
         self._former_keys |= result.former_keys
-        return KnownLogs(result.statuses)
+        return KnownLogs(result.statuses, entries=result.entries)
 
     def accounting(self) -> FeedAccounting:
         with self._open_snapshot() as snapshot:

@@ -142,7 +142,7 @@ def test_a_complete_reconciliation_ends_the_wait(
     exporter.poll()
     lookup = exporter.store.lookup
 
-    def lookup_all(scope: Scope, entries: Any, *, feed: Any, since: int) -> Any:
+    def lookup_all(scope: Scope, entries: Any, *, feed: Any, since: int, **_: Any) -> Any:
         result = lookup(scope, entries, feed=feed, since=since)
         return type(result)(
             {**result.statuses, lost: frozenset({"success"})}, result.stored_count, result.expiring_count

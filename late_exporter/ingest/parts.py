@@ -1,0 +1,155 @@
+"""Read some rows of a log list by several requests, as if they were on one page.
+
+A page that the API cannot deliver as a whole is read in ever smaller parts, to leave out only unreadable rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple, TypeAlias
+
+from late_exporter.api.pages import PageResponse
+from late_exporter.errors import REQUEST_FAILURES, BadPayload
+from late_exporter.model import PAGE_SIZE, LogEntry
+
+FetchRows: TypeAlias = Callable[[int, int], Awaitable[PageResponse]]
+"""Fetches some rows of a page, given their offset in the page and their number."""
+
+MAX_REQUESTS = 100
+"""Requests for one page; with more, far too many of its rows are unreadable."""
+
+
+MAX_ROWS = 5000
+"""Rows of a part of the list that is read as a whole."""
+
+
+async def read_all(fetch_rows: FetchRows) -> tuple[LogEntry, ...]:
+    """Read all rows of a part of the list; ordinals are those within a page.
+
+    Raises:
+        ApiError: A request failed, there are too many rows, or their order differs from one request to the next, so
+            that one may be on two pages and another on none.
+    """
+    first, second = await _read_once(fetch_rows), await _read_once(fetch_rows)
+    if [(entry.key, entry.status) for entry in first] != [(entry.key, entry.status) for entry in second]:
+        raise BadPayload("the API lists the logs of one time in another order each time")
+    return first
+
+
+async def _read_once(fetch_rows: FetchRows) -> tuple[LogEntry, ...]:
+    entries: list[LogEntry] = []
+    while len(entries) < MAX_ROWS:
+        page = (await fetch_rows(len(entries), PAGE_SIZE)).page
+        entries += page.entries
+        if not page.entries or (len(page.entries) < PAGE_SIZE and page.has_more is not True):
+            return tuple(entries)
+    raise BadPayload(f"more than {MAX_ROWS:,} logs have the same time")
+
+
+class _Part(NamedTuple):
+    offset: int
+    size: int
+
+    def halve(self) -> tuple[_Part, _Part]:
+        half = self.size // 2
+        return _Part(self.offset, half), _Part(self.offset + half, self.size - half)
+
+
+class PartialPage(NamedTuple):
+    """The rows of a page that the API delivers.
+
+    Args:
+        entries: Logs in the order of the list; ordinals are those within a part.
+        total: Number of logs in the whole list; None if not reported.
+        has_more: Whether the list continues after the page.
+        skipped: Number of unreadable rows, by the key of the log that follows them. Unreadable rows at the end of the
+            page are not among them, because the next page begins above them.
+        has_unreadable: Whether any row is unreadable.
+    """
+
+    entries: tuple[LogEntry, ...]
+    total: int | None
+    has_more: bool
+    skipped: Mapping[str, int]
+    has_unreadable: bool
+
+
+async def read_in_parts(fetch_rows: FetchRows) -> PartialPage:
+    """Read a page that the API fails to deliver as a whole.
+
+    Raises:
+        ApiError: The API rather than some rows is at fault: neither the first nor the last row, or only the smaller
+            part of the rows can be read. Or the list has moved meanwhile, so that rows may be missing between parts.
+    """
+    await _require_any_row(fetch_rows)
+    responses: dict[_Part, PageResponse] = {}
+    failing, unreadable_offsets = [_Part(0, PAGE_SIZE)], []
+    request_count, error = 0, None
+    while failing:
+        parts, failing = [half for part in failing for half in part.halve()], []
+        for part in parts:
+            request_count += 1
+            try:
+                responses[part] = await fetch_rows(*part)
+            except REQUEST_FAILURES as exc:
+                error = exc
+                if part.size == 1:
+                    unreadable_offsets.append(part.offset)
+                else:
+                    failing.append(part)
+        if error is not None and request_count > MAX_REQUESTS:
+            raise error
+    entries = {
+        part.offset + index: entry
+        for part, response in responses.items()
+        for index, entry in enumerate(response.page.entries)
+    }
+    if error is not None and len(unreadable_offsets) > len(entries):
+        raise error
+    last = await _require_same_rows(fetch_rows, entries, responses)
+    return PartialPage(
+        entries=tuple(entries[offset] for offset in sorted(entries)),
+        total=last.page.total,
+        has_more=_has_more(responses),
+        skipped=_skipped(entries, unreadable_offsets),
+        has_unreadable=bool(unreadable_offsets),
+    )
+
+
+async def _require_any_row(fetch_rows: FetchRows) -> None:
+    """Raise ApiError if neither the first nor the last row of a page can be read."""
+    try:
+        await fetch_rows(0, 1)
+    except REQUEST_FAILURES:
+        await fetch_rows(PAGE_SIZE - 1, 1)
+
+
+async def _require_same_rows(
+    fetch_rows: FetchRows, entries: Mapping[int, LogEntry], responses: Mapping[_Part, PageResponse]
+) -> PageResponse:
+    """Raise BadPayload unless the first readable row is still where it was; return the response that has it."""
+    offset = min(entries, default=0)
+    response = await fetch_rows(offset, 1)
+    keys = [entry.key for entry in response.page.entries]
+    totals = {each.page.total for each in (*responses.values(), response)}
+    if keys[:1] != [entries[offset].key for offset in (offset,) if entries] or len(totals) > 1:
+        raise BadPayload("the log list moved while a page was read in parts")
+    return response
+
+
+def _has_more(responses: Mapping[_Part, PageResponse]) -> bool:
+    last = max(responses)
+    page = responses[last].page
+    # If the last rows are unreadable, others may follow.
+    if last.offset + last.size < PAGE_SIZE:
+        return True
+    return len(page.entries) == last.size if page.has_more is None else page.has_more
+
+
+def _skipped(entries: Mapping[int, LogEntry], unreadable_offsets: list[int]) -> Mapping[str, int]:
+    skipped: dict[str, int] = {}
+    for offset in unreadable_offsets:
+        following = min((other for other in entries if other > offset), default=None)
+        if following is not None:
+            skipped[entries[following].key] = skipped.get(entries[following].key, 0) + 1
+    return skipped

@@ -1,0 +1,373 @@
+"""A request beside the newest logs and the gaps that fails for ever fails alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, Forbidden, RateLimited, Unauthorized
+from late_exporter.ingest.schedule import PollConfig
+from late_exporter.protocols import ApiResponse
+from tests.ingest.test_exactness import NEVER
+from tests.support.client import QueryParams
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import Document, FakeLateApi, ListQuirks
+from tests.support.world import World
+
+GENERATIONS = ("late", "zernio")
+FAILURES = (
+    ApiUnavailable("500: cannot render", status=500),
+    BadPayload("the response is not JSON"),
+    BadRequest("400: Invalid query", status=400),
+    Forbidden("403: the key may not use this path"),
+)
+
+Start: TypeAlias = Callable[..., ExporterHarness]
+
+
+class FaultyApi(FakeLateApi):
+    """An API that fails the requests that a test selects.
+
+    Attributes:
+        fails: Selects requests by path, query and response.
+        error: Error of these requests.
+    """
+
+    def __init__(self, world: World, **options: Any) -> None:
+        super().__init__(world, **options)
+        self.fails: Callable[[str, QueryParams, bytes], bool] = lambda *_: False
+        self.error: ApiError = FAILURES[0]
+
+    def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
+        response = super()._respond(path, params)
+        if self.fails(path, params, response.body if response else b""):
+            raise self.error
+        return response
+
+    def fail_rows(self, *log_ids: str) -> None:
+        """Fail every request whose response has one of some logs."""
+        self.fails = lambda _path, _params, body: any(log_id.encode() in body for log_id in log_ids)
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a key without logs."""
+    return World(VirtualClock())
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Return a function that starts an exporter, by default without scheduled reconciliation scans."""
+    started: list[ExporterHarness] = []
+
+    def start(api: FaultyApi, reconcile: float = NEVER) -> ExporterHarness:
+        config = PollConfig(reconcile_interval=reconcile)
+        path = tmp_path / f"{len(started)}.db"
+        started.append(ExporterHarness(api, path, generation=api.generation, config=config))
+        return started[-1]
+
+    yield start
+    for exporter in started:
+        exporter.close()
+
+
+def outcomes(exporter: ExporterHarness, polls: int) -> Counter[str]:
+    """Poll some times, and return the number of polls by outcome."""
+    return Counter(result.outcome for result in exporter.poll_repeatedly(polls))
+
+
+def failed_requests(exporter: ExporterHarness) -> dict[str, float]:
+    """Return the number of failed requests by kind."""
+    family = exporter.scrape().family("late_exporter_failed_requests_total")
+    return {request: value for (_, request), value in family.items()}
+
+
+def statuses(exporter: ExporterHarness) -> Counter[str]:
+    """Return the number of counted observations by status."""
+    family = exporter.scrape().family("late_publishing_logs_total")
+    return sum((Counter({labels[2]: int(value)}) for labels, value in family.items()), Counter())
+
+
+def pending(exporter: ExporterHarness) -> float:
+    """Return the number of pending logs."""
+    return exporter.scrape().sum("late_publishing_pending_logs")
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+def test_a_post_that_cannot_be_read_fails_alone(error: ApiError, world: World, start: Start) -> None:
+    """Every poll succeeds, other logs settle, late logs are found, and the post is asked for at growing intervals."""
+    api = FaultyApi(world)
+    exporter = start(api, reconcile=10 * MINUTE)
+    broken, healthy = (world.insert(world.clock.now - HOUR, status="pending", postId=post) for post in ("p1", "p2"))
+    world.publish(200, over=MINUTE)
+    exporter.poll()
+    api.error, api.fails = error, lambda path, *_: path == "/v1/posts/p1/logs"
+    for log_id in (broken, healthy):
+        world.change(log_id, "failed", statusCode=500)
+    world.insert(world.clock.now - 3 * HOUR)
+    assert {"success": 60} == outcomes(exporter, 60)
+    assert {"pending": 2, "failed": 2, "success": 201} == statuses(exporter)  # the scan read the log of the post
+    assert 0 == pending(exporter)
+    requests = [request for request in api.requests if request.path == "/v1/posts/p1/logs"]
+    assert len(requests) == failed_requests(exporter)["post"] <= 6
+
+
+def test_a_post_that_fails_for_ever_is_asked_less_and_less_often(world: World, start: Start) -> None:
+    """Without a scan the log stays pending, costs a few requests, and settles soon after its post is readable."""
+    api = FaultyApi(world)
+    exporter = start(api)
+    log_id = world.insert(world.clock.now - HOUR, status="pending", postId="p1")
+    world.publish(200, over=MINUTE)
+    exporter.poll()
+    api.fails = lambda path, *_: path == "/v1/posts/p1/logs"
+    world.change(log_id, "success")
+    assert {"success": 200} == outcomes(exporter, 200)
+    assert 8 <= failed_requests(exporter)["post"] <= 10
+    assert 1 == pending(exporter)
+    api.fails = lambda *_: False
+    outcomes(exporter, 64)
+    assert 0 == pending(exporter)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_lookups_that_decide_nothing_let_the_others_have_their_turn(
+    generation: str, world: World, start: Start
+) -> None:
+    """Posts, or moments, whose logs are unlisted but still pending do not starve those that have settled."""
+    api = FaultyApi(world, generation=generation)
+    exporter = start(api)
+    for number in range(30):
+        world.insert(world.clock.now - 2 * HOUR - number, status="pending", postId=f"s{number}")
+    settling = [world.insert(world.clock.now - HOUR - n, status="pending", postId=f"p{n}") for n in range(10)]
+    world.publish(200, over=MINUTE)
+    exporter.poll()
+    api.quirks = ListQuirks(transform=_hide_pending_list)
+    for log_id in settling:
+        world.change(log_id, "success")
+    exporter.poll_repeatedly(3 + 40 // 10)
+    assert 30 == pending(exporter)
+    assert {"pending": 40, "success": 210} == statuses(exporter)
+
+
+def _hide_pending_list(document: Document) -> Document:
+    """Return an empty page in place of one that has only pending logs of several posts."""
+    logs = document["logs"]
+    if len(logs) > 5 and all(row["status"] == "pending" for row in logs):
+        return {"logs": [], "pagination": {"total": 0, "hasMore": False}}
+    return document
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+def test_a_list_of_pending_logs_that_is_refused_costs_only_lookups(
+    error: ApiError, generation: str, world: World, start: Start
+) -> None:
+    """If ``status=pending`` is refused, polls succeed and pending logs settle, each in its turn."""
+    api = FaultyApi(world, generation=generation)
+    exporter = start(api)
+    ids = [world.insert(world.clock.now - HOUR - n, status="pending", postId=f"p{n}") for n in range(25)]
+    world.publish(200, over=MINUTE)
+    exporter.poll()
+    api.error, api.fails = error, lambda _path, params, _body: "status" in params
+    for log_id in ids[:20]:
+        world.change(log_id, "success")
+    assert {"success": 20} == outcomes(exporter, 20)
+    assert 5 == pending(exporter)
+    assert {"pending": 25, "success": 220} == statuses(exporter)
+    assert 4 <= failed_requests(exporter)["pending"] <= 6
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+def test_a_time_that_cannot_be_read_fails_alone(error: ApiError, world: World, start: Start) -> None:
+    """In generation zernio, a moment that fails is looked up at growing intervals, and the others settle."""
+    api = FaultyApi(world, generation="zernio")
+    exporter = start(api)
+    ids = [world.insert(world.clock.now - HOUR - 60 * n, status="pending", postId=f"p{n}") for n in range(4)]
+    world.publish(200, over=MINUTE)
+    exporter.poll()
+    api.error = error
+    api.fails = lambda _path, params, body: "from" in params and ids[0].encode() in body
+    for log_id in ids:
+        world.change(log_id, "success")
+    assert {"success": 40} == outcomes(exporter, 40)
+    assert 1 == pending(exporter)
+    assert {"pending": 4, "success": 203} == statuses(exporter)
+    assert 5 <= failed_requests(exporter)["window"] <= 7
+    api.fails = lambda *_: False
+    outcomes(exporter, 32)
+    assert 0 == pending(exporter)
+
+
+def test_a_time_filter_that_is_always_refused_is_given_up(world: World, start: Start) -> None:
+    """If ``from`` and ``to`` are rejected, polls succeed, and a scan settles the logs."""
+    api = FaultyApi(world, generation="zernio")
+    exporter = start(api, reconcile=10 * MINUTE)
+    ids = [world.insert(world.clock.now - HOUR - 60 * n, status="pending", postId=f"p{n}") for n in range(8)]
+    world.publish(200, over=MINUTE)
+    exporter.poll()
+    api.error, api.fails = FAILURES[2], lambda _path, params, _body: "from" in params
+    for log_id in ids:
+        world.change(log_id, "success")
+    assert {"success": 40} == outcomes(exporter, 40)
+    assert {"window": 3} == failed_requests(exporter)
+    assert 0 == pending(exporter)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize(
+    ("place", "error"), [(130, FAILURES[0]), (395, FAILURES[0]), *((198, error) for error in FAILURES)]
+)
+def test_a_row_that_no_scan_can_read_is_skipped(
+    place: int, error: ApiError, generation: str, world: World, start: Start
+) -> None:
+    """Polls succeed, and late logs below the row are counted; only the row itself is not."""
+    api = FaultyApi(world, generation=generation)
+    exporter = start(api, reconcile=10 * MINUTE)
+    world.publish(400, over=DAY)
+    exporter.poll()
+    broken = world.ids[place]
+    late = [world.insert(world.clock.now - age) for age in (2 * HOUR, 8 * HOUR, 20 * HOUR, DAY - 60)]
+    late_broken = world.insert(world.clock.now - 12 * HOUR, status="failed", statusCode=500)
+    api.error = error
+    api.fail_rows(broken, late_broken)
+    assert {"success": 60} == outcomes(exporter, 60)
+    assert {"success": 400 + len(late)} == statuses(exporter)
+    assert exporter.scrape().sum("late_exporter_reconcile_last_completed_timestamp_seconds") > 0
+    assert 2 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
+    assert failed_requests(exporter)["scan"] >= 4
+    api.fails = lambda *_: False
+    exporter.settle()
+    assert {"success": 400 + len(late), "failed": 1} == statuses(exporter)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarting"])
+def test_a_row_that_cannot_be_read_does_not_block_a_catch_up(
+    generation: str,
+    restart: bool,  # noqa: FBT001 - a parameter of the test
+    world: World,
+    start: Start,
+) -> None:
+    """The gap decides the outcome until the third failure, also across restarts; then all other logs are counted."""
+    api = FaultyApi(world, generation=generation)
+    exporter = start(api)
+    world.publish(150, over=DAY)
+    exporter.poll()
+    world.clock.advance(HOUR)
+    broken = world.publish(450, over=50 * MINUTE)[100]
+    api.fail_rows(broken)
+    results = []
+    for _ in range(5):
+        results.append(exporter.poll_repeatedly(1)[0].outcome)
+        world.publish(1)
+        if restart:
+            exporter.restart()
+    assert ["unavailable"] * 2 + ["success"] * 3 == results
+    assert {"success": 150 + 449 + 4} == statuses(exporter)
+    assert 1 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_row_that_cannot_be_read_does_not_block_a_first_sync(generation: str, world: World, start: Start) -> None:
+    """A first sync skips the row after three failures, and the series are exposed."""
+    api = FaultyApi(world, generation=generation)
+    exporter = start(api)
+    ids = world.publish(450, over=DAY)
+    api.fail_rows(ids[120], ids[121])
+    assert {"unavailable": 2, "success": 1} == outcomes(exporter, 3)
+    assert {"success": 448} == statuses(exporter)
+    assert 2 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_row_at_the_head_that_cannot_be_read_is_skipped(generation: str, world: World, start: Start) -> None:
+    """After three failed polls, polls succeed although the row is among the newest; it is reported once."""
+    api = FaultyApi(world, generation=generation)
+    exporter = start(api)
+    world.publish(150, over=DAY)
+    exporter.poll()
+    world.clock.advance(MINUTE)
+    (broken,) = world.publish(1)
+    api.fail_rows(broken)
+    results = []
+    for _ in range(8):
+        world.clock.advance(30)
+        world.publish(1)
+        results.append(exporter.poll().outcome)
+    assert ["unavailable"] * 2 + ["success"] * 6 == results
+    assert {"success": 158} == statuses(exporter)
+    assert 1 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_list_that_cannot_be_read_at_all_skips_nothing(generation: str, world: World, start: Start) -> None:
+    """If every request fails, no row is skipped, few requests are added, and everything is counted afterwards."""
+    api = FaultyApi(world, generation=generation)
+    exporter = start(api)
+    world.publish(150, over=DAY)
+    exporter.poll()
+    world.clock.advance(HOUR)
+    world.publish(250)
+    api.fails = lambda _path, params, _body: int(params.get("skip", 0)) > 0 or "to" in params
+    assert {"unavailable": 10} == outcomes(exporter, 10)
+    assert len(api.requests) < 45
+    api.fails = lambda *_: False
+    assert {"success": 1} == outcomes(exporter, 1)
+    assert {"success": 400} == statuses(exporter)
+    assert 0 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_list_that_moves_while_it_is_read_in_parts_loses_no_row(generation: str, world: World, start: Start) -> None:
+    """Rows that are deleted between two parts make the exporter read the page again."""
+    api = FaultyApi(world, generation=generation)
+    exporter = start(api)
+    world.publish(50, over=DAY)
+    exporter.poll()
+    world.clock.advance(HOUR)
+    ids = world.publish(450)
+    api.fail_rows(ids[300])
+    exporter.poll_repeatedly(2)
+    for number in range(5, 40):
+        api.before_request(number, partial(world.delete, ids[449 - number]))
+    assert {"unavailable": 1} == outcomes(exporter, 1)
+    api.clear_events()
+    assert 1 <= outcomes(exporter, 4)["success"]
+    counted = {log_id for log_id, _ in exporter.observations}
+    if generation == "late":
+        assert {ids[300]} == set(world.ids) - counted
+    assert len(world.ids) - 1 <= len(counted) <= 499
+    assert 1 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(Unauthorized("401: rejected"), "unauthorized"), (RateLimited("429: wait", until=0.0), "rate_limited")],
+)
+def test_a_rejected_key_and_a_rate_limit_fail_the_poll(
+    error: ApiError, outcome: str, world: World, start: Start
+) -> None:
+    """Errors that concern every request are not taken for a failure of one."""
+    api = FaultyApi(world)
+    exporter = start(api)
+    world.insert(world.clock.now - HOUR, status="pending", postId="p1")
+    world.publish(200, over=MINUTE)
+    exporter.poll()
+    api.error, api.fails = error, lambda _path, params, _body: "status" in params
+    assert {outcome: 1} == outcomes(exporter, 1)
+    assert {} == failed_requests(exporter)
+
+
+def test_counters_of_failed_requests_start_at_zero(world: World, start: Start) -> None:
+    """So that ``increase()`` sees the first failure."""
+    exporter = start(FaultyApi(world))
+    exporter.poll()
+    samples = exporter.scrape()
+    names = [dict(labels)["request"] for name, labels in samples if name == "late_exporter_failed_requests_total"]
+    assert ["audit", "pending", "post", "scan", "window"] == sorted(names)

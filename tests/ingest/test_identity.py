@@ -1,0 +1,179 @@
+"""A log of generation zernio stays the same log when its fields change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from late_exporter.ingest.schedule import PollConfig
+from late_exporter.simulator.log_list import LogRow
+from tests.ingest.test_exactness import NEVER
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, ListQuirks
+from tests.support.world import World
+
+LAG = "late_exporter_log_lag_seconds_count"
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a key without logs."""
+    return World(VirtualClock())
+
+
+@pytest.fixture
+def exporter(world: World, tmp_path: Path) -> Iterator[ExporterHarness]:
+    """Return an exporter of generation zernio before its first poll."""
+    config = PollConfig(reconcile_interval=NEVER)
+    exporter = ExporterHarness(
+        FakeLateApi(world, generation="zernio"), tmp_path / "a.db", generation="zernio", config=config
+    )
+    yield exporter
+    exporter.close()
+
+
+@pytest.mark.parametrize("depth", [0, 150])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"request_body": '{"content": "Brezeln"}'},
+        {"metadata": '{"attemptNumber": 2, "postId": "p9"}'},
+        {"action": "post.retried"},
+        {"error_message": "no", "response_body": "{}", "metadata": "{"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_field_that_changes_with_the_status(
+    changes: dict[str, Any], depth: int, world: World, exporter: ExporterHarness
+) -> None:
+    """The log counts once in each status, and once by what counts per log."""
+    exporter.poll()
+    (log_id,) = world.publish(1, status="pending", zernio={"request_body": None})
+    (pause,) = world.publish(1, status="pending", action="rate_limit_pause", zernio={"request_body": None})
+    exporter.poll_repeatedly(1)
+    world.publish(depth, over=10.0)
+    exporter.poll_repeatedly(1)
+    world.change(log_id, "success", zernio=changes)
+    world.change(pause, "skipped", zernio={"request_body": "{}"})
+    exporter.poll_repeatedly(3)
+    scrape = exporter.scrape()
+    assert 4 + depth == len(exporter.observations)
+    assert 2 + depth == scrape.sum(LAG) == exporter.poller.recorder.log_count
+    assert 1 == scrape.sum("late_publishing_rate_limit_pauses_total")
+    assert 0 == scrape.sum("late_publishing_pending_logs")
+
+
+def test_an_account_that_is_deleted(world: World, exporter: ExporterHarness) -> None:
+    """Its logs lose their account id and count no second time, nor do those of accounts in the same millisecond."""
+    moment = world.clock.now - HOUR
+    for account in ("acc1", "acc2", "acc3"):
+        world.insert(moment, accountId=account, requestId="r1")
+        world.insert(moment, accountId=account, requestId="r2", status="failed", statusCode=500)
+    world.publish(40, over=MINUTE, kinds=[{"accountId": "acc2"}, {"accountId": "acc1"}])
+    exporter.poll()
+    before = exporter.scrape().family("late_publishing_logs_total")
+    for row in list(world.rows):
+        if row["accountId"] == "acc2":
+            world.change(row["_id"], row["status"], accountId=None)
+    exporter.poll_repeatedly(2)
+    exporter.settle()
+    assert before == exporter.scrape().family("late_publishing_logs_total")
+    assert 46 == exporter.poller.recorder.log_count
+    audit, mismatches = exporter.run_audit()
+    assert ([], []) == (audit.differences, mismatches)
+
+
+def test_a_pending_log_whose_account_is_deleted(world: World, exporter: ExporterHarness) -> None:
+    """It settles although it lost its account id at the same time."""
+    waiting = world.insert(world.clock.now - HOUR, status="pending")
+    world.publish(150, over=MINUTE)
+    exporter.poll()
+    world.change(waiting, "failed", statusCode=400, accountId=None)
+    exporter.poll_repeatedly(2)
+    assert 152 == len(exporter.observations)
+    assert 0 == exporter.scrape().sum("late_publishing_pending_logs")
+
+
+def test_ids_that_appear_are_the_keys(world: World, exporter: ExporterHarness) -> None:
+    """Logs with an id are matched once, and then found by it whatever else changes."""
+    ids = world.publish(30, over=DAY)
+    exporter.poll()
+    for log_id in ids:
+        world.change(log_id, "success", zernioId=f"z{log_id}")
+    exporter.poll_repeatedly(1)
+    assert 30 == len(exporter.observations)
+    for log_id in ids:
+        world.change(log_id, "success", accountId=None, requestId=None, platform="twitter")
+    exporter.poll_repeatedly(1)
+    assert 30 == len(exporter.observations)
+    audit, mismatches = exporter.run_audit()
+    assert ([], []) == (audit.differences, mismatches)
+
+
+@pytest.mark.parametrize(
+    ("size", "pairs"), [(120, [(40, 110)]), (120, [(99, 100)]), (250, [(0, 249), (90, 130), (5, 160)])]
+)
+def test_alike_logs_on_different_pages(
+    size: int, pairs: list[tuple[int, int]], world: World, exporter: ExporterHarness
+) -> None:
+    """More logs of one millisecond than a page are all counted, also those that differ in nothing."""
+    world.publish(20, over=DAY)
+    exporter.poll()
+    world.clock.advance(HOUR)
+    moment = world.clock.now - MINUTE
+    request_ids = [f"r{number}" for number in range(size)]
+    for first, second in pairs:
+        request_ids[second] = request_ids[first]
+    for request_id in request_ids:
+        world.insert(moment, requestId=request_id)
+    world.publish(30, over=10.0)
+    exporter.poll_repeatedly(2)
+    assert 50 + size == len(exporter.observations) == exporter.poller.recorder.log_count
+    exporter.settle()
+    assert 50 + size == len(exporter.observations)
+
+
+def test_logs_of_one_time_in_another_order_each_time_count_no_more_than_once(
+    world: World, exporter: ExporterHarness
+) -> None:
+    """If the order of a dense time differs per request, alike logs may be missed, but none counts twice."""
+    world.publish(20, over=DAY)
+    exporter.poll()
+    world.clock.advance(HOUR)
+    for number in range(180):
+        world.insert(world.clock.now - MINUTE, requestId=f"r{number % 170}")
+    request_count = 0
+
+    def rotate(rows: Sequence[LogRow]) -> Sequence[LogRow]:
+        nonlocal request_count
+        request_count += 1
+        dense = [row for row in rows if "requestId" in row]
+        shift = request_count * 61 % max(1, len(dense))
+        return [*dense[shift:], *dense[:shift], *[row for row in rows if "requestId" not in row]]
+
+    exporter.api.quirks = ListQuirks(order=rotate)
+    exporter.poll_repeatedly(4)
+    assert 190 <= len(exporter.observations) <= 200
+    failed = exporter.scrape().family("late_exporter_failed_requests_total", feed="publishing")
+    assert failed["window",] >= 1
+
+
+@pytest.mark.parametrize("count", [1, 250])
+def test_logs_without_a_time_below_the_lookback(count: int, world: World, tmp_path: Path) -> None:
+    """They count although the list is older than the lookback: at first as history, later within a scan."""
+    config = PollConfig(lookback=DAY + MINUTE, reconcile_interval=10 * MINUTE)
+    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(never_expires=True))
+    exporter = ExporterHarness(api, tmp_path / "b.db", generation="zernio", config=config)
+    world.publish(300, over=3 * DAY)
+    for _ in range(count):
+        world.insert(None)
+    exporter.poll()
+    assert 101 + count == len(exporter.observations) == exporter.scrape().sum("late_publishing_logs_total")
+    world.insert(None, status="failed", statusCode=500)
+    exporter.settle()
+    assert 101 + count + 1 == len(exporter.observations)
+    exporter.close()

@@ -1,0 +1,194 @@
+"""The gauge of pending logs is right whatever the list of pending logs does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from late_exporter.ingest.schedule import PollConfig
+from late_exporter.simulator.log_list import LogRow
+from tests.ingest.test_exactness import NEVER
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import Document, FakeLateApi, ListQuirks
+from tests.support.world import World
+
+GENERATIONS = ("late", "zernio")
+
+Start: TypeAlias = Callable[..., ExporterHarness]
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a key without logs."""
+    return World(VirtualClock())
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Return a function that starts an exporter, by default without reconciliation scans."""
+    started: list[ExporterHarness] = []
+
+    def start(api: FakeLateApi, **options: Any) -> ExporterHarness:
+        config = PollConfig(**{"reconcile_interval": NEVER, **options})
+        path = tmp_path / f"{len(started)}.db"
+        started.append(ExporterHarness(api, path, generation=api.generation, config=config))
+        return started[-1]
+
+    yield start
+    for exporter in started:
+        exporter.close()
+
+
+def pending(exporter: ExporterHarness) -> float:
+    """Return the exposed number of pending logs."""
+    return exporter.scrape().sum("late_publishing_pending_logs")
+
+
+def listed_pending(world: World) -> int:
+    """Return the number of logs that are pending in the API."""
+    return sum(row["status"] == "pending" for row in world.rows)
+
+
+def announce_more(document: Document) -> Document:
+    """Announce more rows on every page."""
+    return {**document, "pagination": {**document["pagination"], "hasMore": True}}
+
+
+def test_a_log_that_a_scan_of_pending_logs_could_not_see_is_not_given_up(world: World, start: Start) -> None:
+    """The list of pending logs moves up between two of its pages, past a log without a post."""
+    api = FakeLateApi(world)
+    exporter = start(api)
+    ids = [
+        world.insert(world.clock.now - DAY + n, status="pending", postId=None if n == 28 else f"p{n}")
+        for n in range(130)
+    ]
+    world.publish(150, over=HOUR)
+    exporter.poll()
+    for log_id in ids[-4:]:
+        world.change(log_id, "success")
+    exporter.poll_repeatedly(6)
+    assert 126 == listed_pending(world) == pending(exporter)
+    world.delete(ids[28])
+    exporter.poll_repeatedly(6)
+    assert 125 == listed_pending(world) == pending(exporter)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_log_that_became_pending_during_a_scan_is_not_judged_by_it(
+    generation: str, world: World, start: Start
+) -> None:
+    """A scan over several pages does not list logs that were written above its first page."""
+    api = FakeLateApi(world, generation=generation)
+    exporter = start(api)
+    world.publish(150, over=DAY, status="pending")
+    world.publish(101, over=HOUR)
+    exporter.poll()
+    exporter.poll_repeatedly(1)
+    for _ in range(12):
+        world.clock.advance(30)
+        world.publish(1, status="pending", postId=None)
+        world.publish(101)
+        exporter.poll()
+        assert listed_pending(world) == pending(exporter)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("count", [1, 3, 120])
+def test_deleted_logs_leave_the_gauge_of_a_list_that_always_announces_more(
+    count: int, generation: str, world: World, start: Start
+) -> None:
+    """If every page says that more rows follow, logs are given up, and none that is still there."""
+    api = FakeLateApi(world, generation=generation, quirks=ListQuirks(transform=announce_more))
+    exporter = start(api)
+    ids = [world.insert(world.clock.now - DAY - n, status="pending", postId=f"p{n}") for n in range(count)]
+    kept = world.insert(world.clock.now - DAY, status="pending", postId="p")
+    no_post = world.insert(world.clock.now - DAY, status="pending", postId=None)
+    world.publish(150, over=HOUR)
+    exporter.poll()
+    exporter.poll_repeatedly(3)
+    assert count + 2 == pending(exporter)
+    world.delete(*ids, no_post)
+    exporter.poll_repeatedly(12 + count // 5)
+    assert [kept] == [row["_id"] for row in world.rows if row["status"] == "pending"]
+    assert 1 == pending(exporter)
+
+
+def test_logs_of_a_moment_in_another_order_on_each_page_are_not_given_up(world: World, start: Start) -> None:
+    """A moment with more logs than a page, whose order differs per request, hides some logs from a single lookup."""
+    api = FakeLateApi(world, generation="zernio")
+    exporter = start(api)
+    moment = world.clock.now - DAY
+    ids = [world.insert(moment, status="pending", postId=f"p{n}", requestId=f"r{n}") for n in range(150)]
+    world.publish(150, over=HOUR)
+    exporter.poll()
+    exporter.poll_repeatedly(1)
+    assert 150 == pending(exporter)
+    count = 0
+
+    def rotate(rows: Sequence[LogRow]) -> Sequence[LogRow]:
+        nonlocal count
+        count += 1
+        same = [row for row in rows if row["status"] == "pending"]
+        rest = [row for row in rows if row["status"] != "pending"]
+        shift = count * 61 % len(same) if same else 0
+        return [*rest, *same[shift:], *same[:shift]]
+
+    api.quirks = ListQuirks(order=rotate)
+    world.change(ids[0], "success")
+    for _ in range(8):
+        exporter.poll_repeatedly(1)
+        assert 149 <= pending(exporter)
+
+
+ALIKE: dict[str, Any] = {"requestId": None, "postId": "p1"}
+
+
+@pytest.mark.parametrize("depth", [20, 150])
+def test_one_of_several_alike_logs_settles(depth: int, world: World, start: Start) -> None:
+    """Logs without ids that differ in nothing but their status are told apart by their number."""
+    exporter = start(FakeLateApi(world, generation="zernio"))
+    moment = world.clock.now - HOUR
+    ids = [world.insert(moment, status="pending", **ALIKE) for _ in range(4)]
+    world.publish(depth, over=MINUTE)
+    exporter.poll()
+    for settled, log_id in enumerate(ids, 1):
+        world.change(log_id, "success")
+        exporter.poll_repeatedly(3)
+        assert 4 - settled == listed_pending(world) == pending(exporter)
+        assert 4 + settled + depth == len(exporter.observations)
+    exporter.settle()
+    assert 8 + depth == len(exporter.observations)
+
+
+@pytest.mark.parametrize("depth", [20, 150])
+def test_a_pending_log_beside_an_alike_one_that_is_done(depth: int, world: World, start: Start) -> None:
+    """It is in the gauge, and settles within two polls."""
+    exporter = start(FakeLateApi(world, generation="zernio"))
+    moment = world.clock.now - HOUR
+    world.insert(moment, **ALIKE)
+    waiting = world.insert(moment, status="pending", **ALIKE)
+    world.publish(depth, over=MINUTE)
+    exporter.poll()
+    assert 1 == pending(exporter)
+    world.change(waiting, "success")
+    exporter.poll_repeatedly(2)
+    assert 0 == pending(exporter)
+    assert 3 + depth == len(exporter.observations)
+
+
+def test_a_log_that_is_written_alike_one_that_has_settled_counts(world: World, start: Start) -> None:
+    """The second pending log counts although the first one was pending too."""
+    exporter = start(FakeLateApi(world, generation="zernio"))
+    moment = world.clock.now - MINUTE
+    first = world.insert(moment, status="pending", **ALIKE)
+    exporter.poll()
+    world.change(first, "success")
+    exporter.poll_repeatedly(1)
+    world.insert(moment, status="pending", **ALIKE)
+    exporter.poll_repeatedly(1)
+    assert 3 == len(exporter.observations)
+    assert 1 == pending(exporter)

@@ -1,0 +1,157 @@
+PRAGMA application_id = 1281455205;
+PRAGMA user_version = 4;
+BEGIN TRANSACTION;
+CREATE TABLE "logs_per_minute" (
+        scope INTEGER NOT NULL,
+        minute INTEGER NOT NULL,
+        logs INTEGER NOT NULL,
+        PRIMARY KEY (scope, minute)
+    ) WITHOUT ROWID;
+INSERT INTO "logs_per_minute" VALUES(1,29926486,2);
+INSERT INTO "logs_per_minute" VALUES(1,29926546,1);
+INSERT INTO "logs_per_minute" VALUES(1,29926547,1);
+INSERT INTO "logs_per_minute" VALUES(1,29926548,1);
+INSERT INTO "logs_per_minute" VALUES(1,29926606,1);
+INSERT INTO "logs_per_minute" VALUES(1,29926636,3);
+INSERT INTO "logs_per_minute" VALUES(2,29926666,2);
+CREATE TABLE "observation" (
+        scope INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        status TEXT NOT NULL,
+        created INTEGER, fingerprint TEXT, status_fingerprint TEXT,
+        PRIMARY KEY (scope, key, status)
+    ) WITHOUT ROWID;
+INSERT INTO "observation" VALUES(1,'1795589200000-d8cec45fada8=b04fdb684825.0','failed',1795589200000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795589200000-d8cec45fada8=b04fdb684825.0','pending',1795589200000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795589200000-d8cec45fada8=b04fdb684825.0','success',1795589200000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795589200000-d8cec45fada8=b04fdb684825.1','pending',1795589200000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795592800000-d8cec45fada8=fc88da39b4ed.0','pending',1795592800000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795592860000-d8cec45fada8=0d018d558a7b.0','pending',1795592860000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795592920000-d8cec45fada8=900369de320e.0','pending',1795592920000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795596400000-8f719ebaaa31=2b4d254ff6aa.0','pending',1795596400000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795598200000-96553cc78981=e3b56715ef62.0','success',1795598200000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795598200000-d8cec45fada8=e3b56715ef62.0','success',1795598200000,NULL,NULL);
+INSERT INTO "observation" VALUES(1,'1795598200000-ec671cc646ac=e3b56715ef62.0','success',1795598200000,NULL,NULL);
+INSERT INTO "observation" VALUES(2,'1795600001000-179adf595b2d=c6736748eb42.0','connect_success',1795600001000,NULL,NULL);
+INSERT INTO "observation" VALUES(2,'1795600002000-6bb06a62cfb6=c8d78ac5b75a.0','disconnect',1795600002000,NULL,NULL);
+CREATE TABLE pending (
+        scope INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        platform TEXT NOT NULL,
+        action TEXT NOT NULL,
+        post_id TEXT,
+        PRIMARY KEY (scope, key)
+    ) WITHOUT ROWID;
+INSERT INTO "pending" VALUES(1,'1795589200000-d8cec45fada8=b04fdb684825.1',1795589200000,'instagram','publish','p1');
+INSERT INTO "pending" VALUES(1,'1795592800000-d8cec45fada8=fc88da39b4ed.0',1795592800000,'instagram','publish',NULL);
+INSERT INTO "pending" VALUES(1,'1795592860000-d8cec45fada8=0d018d558a7b.0',1795592860000,'instagram','publish',NULL);
+INSERT INTO "pending" VALUES(1,'1795592920000-d8cec45fada8=900369de320e.0',1795592920000,'instagram','publish',NULL);
+INSERT INTO "pending" VALUES(1,'1795596400000-8f719ebaaa31=2b4d254ff6aa.0',1795596400000,'instagram','rate_limit_pause',NULL);
+CREATE TABLE scope (
+        id INTEGER PRIMARY KEY,
+        workspace TEXT NOT NULL,
+        feed TEXT NOT NULL,
+        coverage BLOB,
+        logs INTEGER NOT NULL DEFAULT 0, observations INTEGER NOT NULL DEFAULT 0, pruned INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (workspace, feed)
+    );
+INSERT INTO "scope" VALUES(1,'default','publishing',X'7B22686F72697A6F6E223A313739343939353236323030302C227374617274223A313739343939353236323030302C22636865636B6564223A313739353630303039323030302C2268656164223A7B2263726561746564223A313739353539323836303030302C226B6579223A22313739353539323836303030302D6438636563343566616461383D3064303138643535386137622E30227D2C2267617073223A5B5D2C2273796E636564223A747275652C2273686F776E223A313739353630303036323030302C2267656E65726174696F6E223A227A65726E696F227D',9,11,0);
+INSERT INTO "scope" VALUES(2,'default','connections',X'7B22686F72697A6F6E223A313739343939353236323030302C227374617274223A313739343939353236323030302C22636865636B6564223A313739353630303039323030302C2268656164223A7B2263726561746564223A313739353630303030323030302C226B6579223A22313739353630303030323030302D3662623036613632636662363D6338643738616335623735612E30227D2C2267617073223A5B5D2C2273796E636564223A747275652C2273686F776E223A313739353630303036323030302C2267656E65726174696F6E223A227A65726E696F227D',2,2,0);
+CREATE TABLE series (
+        family TEXT NOT NULL,
+        labels TEXT NOT NULL,
+        value BLOB NOT NULL,
+        created REAL NOT NULL,
+        PRIMARY KEY (family, labels)
+    ) WITHOUT ROWID
+    ;
+INSERT INTO "series" VALUES('late_account_connected','["default","instagram","acc1"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303030323030302C2276616C7565223A307D',1794995262.0);
+INSERT INTO "series" VALUES('late_account_consecutive_failures','["default","instagram","acc1"]',X'7B2274797065223A2273747265616B222C2273756363657373223A313739353539383230303030302C226661696C75726573223A5B5D2C22666F6C646564223A302C22666F6C6465645F756E74696C223A307D',1794995262.0);
+INSERT INTO "series" VALUES('late_account_consecutive_failures','["default","instagram","acc2"]',X'7B2274797065223A2273747265616B222C2273756363657373223A313739353539383230303030302C226661696C75726573223A5B5D2C22666F6C646564223A302C22666F6C6465645F756E74696C223A307D',1794995262.0);
+INSERT INTO "series" VALUES('late_account_consecutive_failures','["default","instagram","acc3"]',X'7B2274797065223A2273747265616B222C2273756363657373223A313739353539383230303030302C226661696C75726573223A5B5D2C22666F6C646564223A302C22666F6C6465645F756E74696C223A307D',1794995262.0);
+INSERT INTO "series" VALUES('late_account_info','["default","instagram","acc1"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539383230303030302C2276616C7565223A2240626165636B65726569227D',1794995262.0);
+INSERT INTO "series" VALUES('late_account_info','["default","instagram","acc2"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539383230303030302C2276616C7565223A2240626165636B65726569227D',1794995262.0);
+INSERT INTO "series" VALUES('late_account_info','["default","instagram","acc3"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539383230303030302C2276616C7565223A2240626165636B65726569227D',1794995262.0);
+INSERT INTO "series" VALUES('late_account_last_success_timestamp_seconds','["default","instagram","acc1"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539383230303030302C2276616C7565223A313739353539383230302E307D',1794995262.0);
+INSERT INTO "series" VALUES('late_account_last_success_timestamp_seconds','["default","instagram","acc2"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539383230303030302C2276616C7565223A313739353539383230302E307D',1794995262.0);
+INSERT INTO "series" VALUES('late_account_last_success_timestamp_seconds','["default","instagram","acc3"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539383230303030302C2276616C7565223A313739353539383230302E307D',1794995262.0);
+INSERT INTO "series" VALUES('late_account_logs_total','["default","instagram","acc1","failed"]',X'31',1794995262.0);
+INSERT INTO "series" VALUES('late_account_logs_total','["default","instagram","acc1","pending"]',X'35',1794995262.0);
+INSERT INTO "series" VALUES('late_account_logs_total','["default","instagram","acc1","success"]',X'32',1794995262.0);
+INSERT INTO "series" VALUES('late_account_logs_total','["default","instagram","acc2","success"]',X'31',1794995262.0);
+INSERT INTO "series" VALUES('late_account_logs_total','["default","instagram","acc3","success"]',X'31',1794995262.0);
+INSERT INTO "series" VALUES('late_connection_duration_seconds','["default","instagram","connect_success"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C312C302C302C302C302C302C302C302C302C305D2C226D6963726F73223A3930303030307D',1794995262.0);
+INSERT INTO "series" VALUES('late_connection_duration_seconds','["default","instagram","disconnect"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C312C302C302C302C302C302C302C302C302C305D2C226D6963726F73223A3930303030307D',1794995262.0);
+INSERT INTO "series" VALUES('late_connection_events_total','["default","instagram","connect_success","oauth"]',X'31',1794995262.0);
+INSERT INTO "series" VALUES('late_connection_events_total','["default","instagram","disconnect","oauth"]',X'31',1794995262.0);
+INSERT INTO "series" VALUES('late_connection_last_event_timestamp_seconds','["default","instagram","connect_success"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303030313030302C2276616C7565223A313739353630303030312E307D',1794995262.0);
+INSERT INTO "series" VALUES('late_connection_last_event_timestamp_seconds','["default","instagram","disconnect"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303030323030302C2276616C7565223A313739353630303030322E307D',1794995262.0);
+INSERT INTO "series" VALUES('late_exporter_api_request_duration_seconds','["default","/v1/logs"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E30352C302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E305D2C22636F756E7473223A5B342C302C302C302C302C302C302C302C302C305D2C226D6963726F73223A307D',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_api_requests_total','["default","/v1/logs","200"]',X'34',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_api_schema_drift_total','["default","connections","type","missing"]',X'32',1794995262.0);
+INSERT INTO "series" VALUES('late_exporter_api_schema_drift_total','["default","publishing","type","missing"]',X'3131',1794995262.0);
+INSERT INTO "series" VALUES('late_exporter_api_throttled_seconds_total','["default"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_entries_rejected_total','["default","connections","no_id"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_entries_rejected_total','["default","connections","not_an_object"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_entries_rejected_total','["default","publishing","no_id"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_entries_rejected_total','["default","publishing","not_an_object"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_last_successful_poll_timestamp_seconds','["default","connections"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303039323030302C2276616C7565223A313739353630303039322E307D',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_last_successful_poll_timestamp_seconds','["default","publishing"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303039323030302C2276616C7565223A313739353630303039322E307D',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","bad_payload"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","generation_mismatch"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","rate_limited"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","store_error"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","success"]',X'32',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","unauthorized"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","unavailable"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","bad_payload"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","generation_mismatch"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","rate_limited"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","store_error"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","success"]',X'32',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","unauthorized"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","unavailable"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_reconciled_logs_total','["default","connections"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_exporter_reconciled_logs_total','["default","publishing"]',X'30',1795600062.0);
+INSERT INTO "series" VALUES('late_publishing_attempts','["default","instagram","failed"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B312E302C322E302C332E302C342E302C352E302C31302E305D2C22636F756E7473223A5B312C302C302C302C302C302C305D2C226D6963726F73223A313030303030307D',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_attempts','["default","instagram","success"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B312E302C322E302C332E302C342E302C352E302C31302E305D2C22636F756E7473223A5B342C302C302C302C302C302C305D2C226D6963726F73223A343030303030307D',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","publish","failed"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C312C302C302C302C302C302C302C302C305D2C226D6963726F73223A313230303030307D',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","publish","pending"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C322C302C302C302C302C302C302C302C305D2C226D6963726F73223A323430303030307D',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","publish","success"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C342C302C302C302C302C302C302C302C305D2C226D6963726F73223A343830303030307D',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","rate_limit_pause","pending"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C312C302C302C302C302C302C302C302C305D2C226D6963726F73223A313230303030307D',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_failures_total','["default","instagram","publish","unknown","200"]',X'31',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","publish","failed"]',X'7B2274797065223A2272656164696E67222C226174223A313739353538393230303030302C2276616C7565223A313739353538393230302E307D',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","publish","pending"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539323932303030302C2276616C7565223A313739353539323932302E307D',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","publish","success"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539383230303030302C2276616C7565223A313739353539383230302E307D',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","rate_limit_pause","pending"]',X'7B2274797065223A2272656164696E67222C226174223A313739353539363430303030302C2276616C7565223A313739353539363430302E307D',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","cancelled","failed"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","cancelled","pending"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","cancelled","skipped"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","cancelled","success"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","media_upload","failed"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","media_upload","pending"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","media_upload","skipped"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","media_upload","success"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","publish","failed"]',X'31',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","publish","pending"]',X'35',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","publish","skipped"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","publish","success"]',X'34',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","rate_limit_pause","failed"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","rate_limit_pause","pending"]',X'31',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","rate_limit_pause","skipped"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","rate_limit_pause","success"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","retry","failed"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","retry","pending"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","retry","skipped"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","retry","success"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","token_refresh","failed"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","token_refresh","pending"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","token_refresh","skipped"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","token_refresh","success"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_rate_limit_pauses_total','["default","instagram"]',X'31',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_retries_total','["default","instagram","failed"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_retries_total','["default","instagram","pending"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_retries_total','["default","instagram","skipped"]',X'30',1794995262.0);
+INSERT INTO "series" VALUES('late_publishing_retries_total','["default","instagram","success"]',X'30',1794995262.0);
+COMMIT;

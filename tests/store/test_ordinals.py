@@ -1,0 +1,84 @@
+"""Alike logs of a page are taken for the stored ones with the fewest new observations."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from late_exporter.model import LogEntry
+from late_exporter.store.ordinals import number_entries, unnumbered_keys
+
+BASE = "1730455200000-0123456789ab+ba9876543210"
+P, S, F = "pending", "success", "failed"
+
+
+def entries(*statuses: str, base: str = BASE) -> list[LogEntry]:
+    """Return alike logs, numbered per status as the decoder does."""
+    counts = Counter[str]()
+    result = []
+    for status in statuses:
+        result.append(LogEntry(key=f"{base}.{counts[status]}", status=status))
+        counts[status] += 1
+    return result
+
+
+def numbered(page: list[LogEntry], *stored: set[str]) -> list[tuple[int, str]]:
+    """Return ordinal and status of each log of a page, given the statuses of the stored logs."""
+    statuses = {f"{BASE}.{ordinal}": names for ordinal, names in enumerate(stored)}
+    return [(int(entry.key.rpartition(".")[2]), entry.status) for entry in number_entries(page, statuses)]
+
+
+@pytest.mark.parametrize(
+    ("page", "stored", "expected"),
+    [
+        ([P, P], [], [0, 1]),
+        ([P, S], [], [0, 1]),
+        ([S, P], [{P, S}], [0, 1]),
+        ([P], [{P, S}], [0]),
+        ([P, S, P, P], [{P}] * 4, [0, 3, 1, 2]),
+        ([S, S], [{P}, {P, S}], [1, 0]),
+        ([F, P], [{P}, {P}], [1, 0]),
+        ([F, S], [{F, P, S}], [0, 0]),
+        ([F], [{S}], [0]),
+        ([F, S], [{S}], [1, 0]),
+        ([S, S, S], [{S}], [0, 1, 2]),
+    ],
+)
+def test_numbers(page: list[str], stored: list[set[str]], expected: list[int]) -> None:
+    """The same status is the same log, a final status settles a pending log, and what is left is new."""
+    assert expected == [ordinal for ordinal, _ in numbered(entries(*page), *stored)]
+
+
+STATUSES = st.sampled_from([P, S, F])
+
+
+@given(st.lists(st.sets(STATUSES, min_size=1)), st.lists(STATUSES), st.randoms(use_true_random=False))
+def test_the_order_of_a_page_does_not_matter(stored: list[set[str]], page: list[str], random: object) -> None:
+    """The observations are the same in any order, and the page adds nothing when it is read again."""
+    result = numbered(entries(*page), *stored)
+    shuffled = list(page)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    again = numbered(entries(*shuffled), *stored)
+    count = len(stored) + len(page)
+    logs = [set(stored[n]) if n < len(stored) else set() for n in range(count)]
+    assert Counter(result) == Counter(again)
+    for ordinal, status in result:
+        logs[ordinal].add(status)
+    before = [set(names) for names in logs]
+    while logs and not logs[-1]:
+        logs.pop()
+    for ordinal, status in numbered(entries(*page), *logs):
+        before[ordinal].add(status)
+    assert before[: len(logs)] == logs
+
+
+def test_keys_that_need_a_number() -> None:
+    """Logs that are new or alike; a known one without a twin, and one with an id, keep their keys."""
+    known, new = LogEntry(key=f"{BASE}0.0", status=S), LogEntry(key=f"{BASE}1.0", status=S)
+    with_id = LogEntry(key="1730455200000-#5", status=S)
+    page = [known, new, with_id, *entries(S, F)]
+    statuses = {known.key: {S}, f"{BASE}.0": {S, F}}
+    assert {new.key, f"{BASE}.0"} == unnumbered_keys(page, statuses)
