@@ -50,12 +50,7 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
     "coverage": Program(Setup(history=25), (Poll(), Poll(fault=(0, "wrong date")))),
     "alike logs": Program(
         Setup(generation="zernio"),
-        (
-            Poll(events=Events(actions=(("publish", 3, 0),))),
-            Poll(events=Events(actions=(("alike", 4, 3),))),
-            Poll(events=Events(actions=(("settle", 0, 0),))),
-            Poll(),
-        ),
+        (Poll(events=Events(actions=(("alike", 8, 57),), between=((0, ("publish", 29, 10)),))),),
     ),
     "switch to another time zone": Program(
         Setup(distinct_times=True, history=25, connections=25),
