@@ -55,6 +55,10 @@ test-future: dev tools ## Run the unit tests with the clock 400 days ahead, then
 thorough: dev ## Run the tests of exact counting with many more examples.
 	HYPOTHESIS_PROFILE=thorough $(PYTEST) --dist worksteal tests/ingest $(ARGS)
 
+.PHONY: versions
+versions: ## Run the unit tests with the lowest or newest versions of all dependencies (VERSIONS=newest).
+	.ci/versions $${VERSIONS:-lowest} $(ARGS)
+
 .PHONY: check
 check: lint drift ## Check style, types, layers, and that generated files are up to date.
 
@@ -71,7 +75,7 @@ audit: dev ## Check pinned dependencies for known vulnerabilities.
 	$(PY) .ci/audit.py
 
 .PHONY: fuzz
-fuzz: dev ## Feed the parsers with random input for FUZZ_SECONDS (default 60).
+fuzz: dev ## Feed parsers and the whole path to the metrics with random input for FUZZ_SECONDS (default 60).
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} $(PY) -m pytest tests/fuzz $(ARGS)
 
 .PHONY: adversary

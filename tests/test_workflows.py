@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -140,7 +141,21 @@ def test_release_needs_tests_and_approval() -> None:
     assert "pypi" == jobs["publish"]["environment"]
     assert CI_WORKFLOW == jobs["test"]["uses"]
     (tests,) = (path for path in WORKFLOWS if path.name == "ci.yml")
-    assert len(_jobs(tests)) == [step.get("run") for step in _steps(tests)].count(".ci/run")
+    runs = [step["run"] for step in _steps(tests) if step.get("run") in (".ci/run", "make versions")]
+    assert len(_jobs(tests)) == len(runs)
+
+
+def test_versions() -> None:
+    """The tests run with every supported Python, and with the lowest and newest versions of all dependencies."""
+    (tests,) = (path for path in WORKFLOWS if path.name == "ci.yml")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    prefix = "Programming Language :: Python :: 3."
+    supported = [name.rpartition(" ")[2] for name in project["classifiers"] if name.startswith(prefix)]
+    assert supported == _jobs(tests)["test"]["strategy"]["matrix"]["python"]
+    assert [{"versions": "lowest", "python": supported[0]}, {"versions": "newest", "python": supported[-1]}] == (
+        _jobs(tests)["versions"]["strategy"]["matrix"]["include"]
+    )
+    assert all(">=" in requirement for requirement in project["dependencies"])
 
 
 def test_concurrency_groups_differ() -> None:

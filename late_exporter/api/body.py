@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from late_exporter.errors import BadPayload
@@ -11,69 +11,102 @@ from late_exporter.errors import BadPayload
 MAX_BODY_BYTES = 8 * 1024**2
 """Size of a decompressed response; a page of 100 logs, each with 15 KB of texts, has 1.5 MB."""
 
+SMALL_BODY_BYTES = 256 * 1024
+"""Size up to which any number of responses are read at a time; few pages are larger."""
+
+MAX_LARGE_BODIES = 3
+"""Larger responses that are read at a time, however many workspaces and feeds there are; the others wait."""
+
 MAX_ERROR_BYTES = 16 * 1024
 """Part of an error response that is read; its message is at the beginning."""
 
 
-async def read_body(chunks: AsyncIterable[bytes], headers: Mapping[str, str], *, is_success: bool) -> bytes:
+async def read_body(
+    chunks: AsyncIterable[bytes],
+    headers: Mapping[str, str],
+    *,
+    is_success: bool,
+    wait_for_memory: Callable[[], Awaitable[object]],
+) -> bytes:
     """Return the decompressed body of a streamed response, of an error response only what can be read of its beginning.
 
     Args:
         chunks: The body as received.
         headers: Response headers, by names in any case.
         is_success: Whether the status is 2xx.
+        wait_for_memory: Called before more than SMALL_BODY_BYTES are read.
 
     Raises:
         BadPayload: The body is too large, compressed in an unsupported way, or continues after its end.
         zlib.error: The body is damaged.
     """
-    body = bytearray()
-    if is_success:
-        if _announced_size(headers) > MAX_BODY_BYTES:
-            raise _too_large()
-        await _read(chunks, headers, body, MAX_BODY_BYTES)
-        if len(body) > MAX_BODY_BYTES:
-            raise _too_large()
-    else:
+    encoding = headers.get("Content-Encoding", "")
+    if not is_success:
+        body = bytearray()
         # The status counts, whatever follows it.
         with suppress(BadPayload, zlib.error):
-            await _read(chunks, headers, body, MAX_ERROR_BYTES)
-    return bytes(body)
+            await _BodyReader(chunks, encoding, body).read(MAX_ERROR_BYTES)
+        return bytes(body)
+    if _announced_size(headers) > MAX_BODY_BYTES:
+        raise _too_large()
+    reader = _BodyReader(chunks, encoding, bytearray())
+    try:
+        await reader.read(SMALL_BODY_BYTES)
+        if len(reader.body) > SMALL_BODY_BYTES:
+            await wait_for_memory()
+            await reader.read(MAX_BODY_BYTES)
+    except BaseException:
+        reader.body.clear()  # The frames of an error live on until it is handled.
+        raise
+    if len(reader.body) > MAX_BODY_BYTES:
+        reader.body.clear()
+        raise _too_large()
+    return bytes(reader.body)
 
 
-async def _read(chunks: AsyncIterable[bytes], headers: Mapping[str, str], body: bytearray, limit: int) -> None:
-    """Append the body until it is complete or exceeds a number of bytes."""
-    decoder = _BodyDecoder(headers.get("Content-Encoding", ""))
-    async for chunk in chunks:
-        body += decoder.decode(chunk, limit + 1 - len(body))
-        if len(body) > limit:
-            return
-
-
-class _BodyDecoder:
-    """Decoder of a body in chunks; only gzip is decompressed.
+class _BodyReader:
+    """Reader of a body in parts; only gzip is decompressed.
 
     One byte may expand to a thousand, and httpx would decompress a whole chunk at once.
     """
 
-    def __init__(self, content_encoding: str) -> None:
+    def __init__(self, chunks: AsyncIterable[bytes], content_encoding: str, body: bytearray) -> None:
         encoding = content_encoding.strip().lower()
         is_gzip = encoding in ("gzip", "x-gzip")
         if not is_gzip and encoding not in ("", "identity"):
             raise BadPayload("the response has an unsupported Content-Encoding; only gzip was requested")
+        self.body = body
+        self._chunks = aiter(chunks)
         self._gzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if is_gzip else None
+        self._unread = memoryview(b"")
 
-    def decode(self, chunk: bytes, max_length: int) -> bytes:
-        """Return the decoded chunk, at most ``max_length`` bytes."""
-        if self._gzip is None:
-            return chunk[:max_length]
-        if self._gzip.eof:
+    async def read(self, limit: int) -> None:
+        """Read until the body is complete or exceeds a number of bytes."""
+        while len(self.body) <= limit:
+            part = self._decode(limit + 1 - len(self.body))
+            self.body += part
+            if not part:
+                chunk = await anext(self._chunks, None)
+                if chunk is None:
+                    return
+                self._receive(chunk)
+
+    def _receive(self, chunk: bytes) -> None:
+        if chunk and self._gzip is not None and self._gzip.eof:
             raise _trailing_bytes()
-        decoded = self._gzip.decompress(chunk, max_length)
+        self._unread = memoryview(chunk)
+
+    def _decode(self, max_length: int) -> bytes:
+        """Return a part of the received bytes, decoded; empty if more have to be received."""
+        if self._gzip is None:
+            part, self._unread = bytes(self._unread[:max_length]), self._unread[max_length:]
+            return part
+        part = self._gzip.decompress(self._unread, max_length)
+        self._unread = memoryview(self._gzip.unconsumed_tail)
         # zlib collects everything after the end, and copies it at each chunk.
         if self._gzip.unused_data:
             raise _trailing_bytes()
-        return decoded
+        return part
 
 
 def _announced_size(headers: Mapping[str, str]) -> int:

@@ -7,13 +7,14 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from contextlib import AsyncExitStack, aclosing
+from functools import lru_cache, partial
 from pathlib import Path
 
 import httpx
 import msgspec
 
-from late_exporter.api.body import read_body
+from late_exporter.api.body import MAX_LARGE_BODIES, read_body
 from late_exporter.api.failures import MAX_MESSAGE_LENGTH, parse_error, status_error
 from late_exporter.api.headers import parse_date, parse_quota, request_id, retry_delay
 from late_exporter.api.quota import RateLimiter
@@ -87,6 +88,9 @@ class LateClient:
         rate_limiter: Rate limiter of the key, shared by all clients that use it.
         timeout: Timeout of a whole request, in seconds.
         profile_id: Profile to which the workspace is limited, for the requests that support one.
+
+    Attributes:
+        large_bodies: Limits how many large responses are read at a time; the clients of a process should share it.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class LateClient:
         self._request_log: list[RequestRecord] = []
         self._reported_wait = 0.0
         self.quota: Quota | None = None
+        self.large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
 
     @property
     def rate_limit(self) -> int:
@@ -174,10 +179,15 @@ class LateClient:
 
     async def _fetch(self, path: str, params: Mapping[str, str | int], key: str) -> tuple[httpx.Response, bytes]:
         response = await self._http.send(self._build_request(path, tuple(params.items()), key), stream=True)
-        try:
-            return response, await read_body(response.aiter_raw(), response.headers, is_success=response.is_success)
-        finally:
-            await response.aclose()
+        # The memory is free once the body is decoded, which happens before another task can wake up.
+        async with AsyncExitStack() as memory, aclosing(response):
+            body = await read_body(
+                response.aiter_raw(),
+                response.headers,
+                is_success=response.is_success,
+                wait_for_memory=partial(memory.enter_async_context, self.large_bodies),
+            )
+            return response, body
 
     def _new_request(self, path: str, params: tuple[tuple[str, str | int], ...], key: str) -> httpx.Request:
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Accept-Encoding": "gzip"}

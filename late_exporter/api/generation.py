@@ -22,6 +22,9 @@ from late_exporter.protocols import Client, Logger
 AUTO = "auto"
 LATE, ZERNIO = "late", "zernio"
 
+STRICT, TRUST, NEWER_ONLY = "strict", "trust", "newer-only"
+"""Switch policies: what to count if the counted logs are not recognised in the list of the other generation."""
+
 MAX_REFUSALS = 3
 """Consecutive refusals of a list after which both lists are examined again; a single one may be a deployment."""
 
@@ -184,10 +187,19 @@ class ApiGeneration:
 
     Args:
         configured: ``late``, ``zernio``, or ``auto`` to detect it.
+        switch_policy: ``strict``, ``trust`` or ``newer-only``.
     """
 
-    def __init__(self, configured: str, *, logger: Logger, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        configured: str,
+        *,
+        switch_policy: str = STRICT,
+        logger: Logger,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.configured = configured
+        self.switch_policy = switch_policy
         self._logger = logger
         self._monotonic = monotonic
         self._feeds: dict[str, _FeedLists] = {}

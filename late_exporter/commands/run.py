@@ -20,6 +20,7 @@ from prometheus_client.metrics_core import Metric
 from structlog.stdlib import BoundLogger
 
 from late_exporter import __revision__, __url__, __version__, log
+from late_exporter.api.body import MAX_LARGE_BODIES
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import RateLimiter
@@ -176,15 +177,20 @@ def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
 
 
 class Connector:
-    """Connects workspaces to their APIs; workspaces with the same key share its quota."""
+    """Connects workspaces to their APIs; those with the same key share its quota, and all of them the memory."""
 
     def __init__(self, http: httpx.AsyncClient, create_logger: Callable[[str], Logger]) -> None:
         self._http = http
         self._create_logger = create_logger
         self._rate_limiters: dict[str, RateLimiter] = {}
+        self._large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
 
     def connect(self, settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
-        generation = ApiGeneration(settings.api.generation, logger=self._create_logger(workspace.name))
+        generation = ApiGeneration(
+            settings.api.generation,
+            switch_policy=settings.api.switch,
+            logger=self._create_logger(workspace.name),
+        )
         key = workspace.key.get_secret_value() if workspace.key else ""
         rate_limiter = self._rate_limiters.setdefault(key, RateLimiter(settings.api.quota_share))
         rate_limiter.quota_share = settings.api.quota_share
@@ -196,6 +202,7 @@ class Connector:
             timeout=settings.api.timeout,
             profile_id=workspace.profile_id,
         )
+        client.large_bodies = self._large_bodies
         return client, generation
 
 

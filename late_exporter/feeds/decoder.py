@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from late_exporter.errors import BadPayload
+from late_exporter.feeds.limits import check_value_count, limit_depth
 from late_exporter.format import mask_addresses
 from late_exporter.masking import mask_keys
 from late_exporter.model import PAGE_SIZE, Deviation, LogEntry, LogPage
@@ -37,15 +38,6 @@ Tabs and newlines are not among them, as the exposition format escapes these, no
 """
 
 CACHED_TEXTS = 4096
-
-MAX_CONTAINERS, MAX_SEPARATORS = 100_000, 500_000
-"""Limits of the objects and arrays, and of the values in a response, because each takes far more memory than text.
-
-A page of 100 logs has a few thousand of them; the braces and commas in texts count too.
-"""
-
-UNCHECKED_BYTES = 2**16
-"""Size of responses that cannot contain enough values to matter."""
 
 CACHED_PAGES = 4
 MAX_CACHED_BYTES = 2**18
@@ -103,7 +95,7 @@ class LogListDecoder(Generic[RowT]):
         """
         page = self._page_cache.get(body)
         if page is None:
-            _check_value_count(body)
+            check_value_count(body)
             page = self._with_deviations(self._decode(body), body)
             if len(body) < MAX_CACHED_BYTES:
                 self._page_cache[body] = page
@@ -128,8 +120,8 @@ class LogListDecoder(Generic[RowT]):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             try:
                 return self._decode_leniently(body)
-            except RecursionError as exc:
-                raise BadPayload("the response is nested too deeply") from exc
+            except RecursionError:
+                return self._decode_leniently(limit_depth(body))
         entries = [self._to_entry(row) for row in response.logs[:PAGE_SIZE]]
         return self._page(entries, response.pagination or Pagination())
 
@@ -160,10 +152,7 @@ class LogListDecoder(Generic[RowT]):
 
 def raw_rows(body: bytes) -> Sequence[Any]:
     """Return the rows of a page that was parsed before, with all their fields, one per entry; raises BadPayload."""
-    try:
-        return _rows(_loads(body, _exact_integer))
-    except RecursionError as exc:
-        raise BadPayload("the response is nested too deeply") from exc
+    return _rows(_loads(limit_depth(body), _exact_integer))
 
 
 def _rows(response: Mapping[str, Any]) -> Sequence[Any]:
@@ -171,13 +160,6 @@ def _rows(response: Mapping[str, Any]) -> Sequence[Any]:
     if not isinstance(logs, list):
         raise BadPayload(f"the response has no list of logs: logs is {_json_kind(logs)}")
     return logs[:PAGE_SIZE]
-
-
-def _check_value_count(body: bytes) -> None:
-    if len(body) <= UNCHECKED_BYTES:
-        return
-    if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS or body.count(b",") > MAX_SEPARATORS:
-        raise BadPayload("the response has more values than a page of 100 logs")
 
 
 def _loads(body: bytes, parse_int: Callable[[str], int | float]) -> Mapping[str, Any]:

@@ -117,7 +117,7 @@ def _entry(row: PublishingRow) -> LogEntry:
     duration = decoder.to_micros(row.duration_ms, 1000)
     attempt = decoder.to_micros(row.attempt_number, decoder.ONE_ATTEMPT)
     action, status = decoder.label_text(row.action), decoder.label_text(row.status)
-    error_code = row.response.error_code if row.response else None
+    error_code = (row.response.error_code or "")[: decoder.LABEL_LENGTH] if row.response else ""
     return LogEntry(
         key=decoder.log_key(row.id),
         status=status,
@@ -129,12 +129,12 @@ def _entry(row: PublishingRow) -> LogEntry:
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(row.account_username),
         status_code=row.status_code,
-        error_code=error_code,
+        error_code=error_code or None,
         duration=duration,
         attempt=attempt,
         fingerprint=decoder.fingerprint(row.platform, row.account_id, generic_action(action)),
         status_fingerprint=decoder.fingerprint(row.action, row.status_code, duration, attempt),
-        deviations=_check_values(action, status, error_code and error_code[: decoder.LABEL_LENGTH]),
+        deviations=_check_values(action, status, error_code),
     )
 
 
@@ -145,7 +145,7 @@ def generic_action(action: str) -> str:
 
 def failure_category(entry: LogEntry) -> str:
     """Return the failure category of a log: its error code if that is one, otherwise by the table CATEGORIES."""
-    code = "_".join(split_words((entry.error_code or "")[: decoder.LABEL_LENGTH]))
+    code = "_".join(split_words(entry.error_code or ""))
     if code in FAILURE_CATEGORIES:
         return code
     code, values = code.upper(), {"status": str(entry.status_code), "action": entry.action}

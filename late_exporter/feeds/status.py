@@ -17,6 +17,7 @@ import msgspec
 
 from late_exporter.errors import ApiError, BadPayload, BadRequest
 from late_exporter.feeds.decoder import label_text, parse_integer, parse_millis
+from late_exporter.feeds.limits import check_value_count, limit_depth
 from late_exporter.model import SetLatest
 
 POST_STATUSES = ("scheduled", "publishing", "failed", "published", "partial", "draft")
@@ -25,6 +26,9 @@ UNDOCUMENTED_FILTERS = frozenset({"publishing", "partial"})
 
 HEALTH_STATUSES = ("healthy", "warning", "error")
 ACCOUNTS_PER_PAGE = 100
+
+MAX_BYTES = 2 * 1024**2
+"""Size of a response; parts of it are kept while further ones are requested."""
 
 MAX_WEBHOOKS = 50
 """Webhooks that the API allows to a user."""
@@ -246,9 +250,19 @@ def _load(body: bytes, fields: frozenset[str]) -> _Object:
     def select(pairs: list[tuple[str, Any]]) -> _Object:
         return {name: value for name, value in pairs if name in fields}
 
+    if len(body) > MAX_BYTES:
+        raise BadPayload(f"the response is larger than {MAX_BYTES // 1024**2} MiB")
+    check_value_count(body)
+
+    def loads(text: bytes) -> Any:
+        return json.loads(text.decode("utf-8", "replace"), object_pairs_hook=select, parse_int=parse_integer)
+
     try:
-        response = json.loads(body.decode("utf-8", "replace"), object_pairs_hook=select, parse_int=parse_integer)
-    except (ValueError, RecursionError):
+        try:
+            response = loads(body)
+        except RecursionError:
+            response = loads(limit_depth(body))
+    except ValueError:
         raise BadPayload("the response is not JSON") from None
     if not isinstance(response, dict):
         raise BadPayload("the response is not an object")

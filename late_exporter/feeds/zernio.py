@@ -102,12 +102,12 @@ def _parse_metadata(metadata: str | RowMetadata | None) -> RowMetadata:
     try:
         return _metadata_decoder.decode(metadata)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        fields = {name: msgspec.json.decode(value) for name, value in _FIELD.findall(metadata)}
+        texts = dict(_FIELD.findall(metadata))
     values = {}
     for field in msgspec.structs.fields(RowMetadata):
         try:
-            values[field.name] = msgspec.convert(fields[field.encode_name], field.type)
-        except (KeyError, msgspec.ValidationError):
+            values[field.name] = msgspec.json.decode(texts[field.encode_name], type=field.type)
+        except (KeyError, msgspec.DecodeError, ValueError):
             continue
     return RowMetadata(**values)
 
@@ -164,7 +164,7 @@ def _publishing(row: ZernioRow) -> LogEntry:
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(metadata.account_username),
         status_code=row.status_code,
-        error_code=row.error_code,
+        error_code=row.error_code and row.error_code[: decoder.LABEL_LENGTH],
         attempt=attempt,
         status_fingerprint=decoder.fingerprint(
             action, row.status_code, decoder.to_micros(row.duration_ms, 1000), attempt

@@ -8,16 +8,16 @@ from functools import partial
 import msgspec
 
 from late_exporter.api.clock import ApiClock
-from late_exporter.api.generation import ApiGeneration, require_ids
+from late_exporter.api.generation import NEWER_ONLY, STRICT, ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
-from late_exporter.errors import ApiError
+from late_exporter.errors import ApiError, GenerationMismatch
 from late_exporter.ingest.failures import FailureReporter
 from late_exporter.ingest.paging import time_above, time_below
 from late_exporter.ingest.parts import read_all, read_in_parts
-from late_exporter.ingest.recognition import recognise_logs, require_recognition
+from late_exporter.ingest.recognition import recognise_logs, require_recognition, skip_counted
 from late_exporter.ingest.recorder import EMPTY, FeedRecorder, UncommittedLogs
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime
-from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Feed, LogPage
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, Feed, LogPage
 from late_exporter.protocols import Client, Logger
 
 MAX_REPORTED = 100
@@ -82,16 +82,35 @@ class Fetcher:
             return False
         if coverage is not None and state_generation not in (feed.generation, None):
             # Nothing is committed before the logs are recognised, so a crash in between repeats this check.
-            load_logs = self._recorder.newest_logs
-            recognition = await recognise_logs(self._client, feed, load_logs, gaps=coverage.gaps)
-            self.request_count += recognition.request_count
-            if not recognition.is_sufficient:
+            try:
+                coverage = await self._prepare_switch(feed, coverage)
+            except GenerationMismatch:
                 self._generation.forget(feed)
-            require_recognition(recognition, feed)
-            self._logger.warning("API generation changed", before=state_generation, now=feed.generation)
-        await self._recorder.switch_feed(feed)
+                raise
+        await self._recorder.switch_feed(feed, coverage)
         self.feed = feed
         return True
+
+    async def _prepare_switch(self, feed: Feed, coverage: Coverage) -> Coverage:
+        """Return the coverage with which to continue in the list of another API generation.
+
+        Raises:
+            GenerationMismatch: The counted logs are not recognised, and the switch policy is to count nothing.
+        """
+        load_logs = self._recorder.newest_logs
+        recognition = await recognise_logs(self._client, feed, load_logs, gaps=coverage.gaps)
+        self.request_count += recognition.request_count
+        details: dict[str, object] = {"recognised": recognition.recognised, "of": recognition.comparable}
+        if not recognition.is_sufficient:
+            policy = self._generation.switch_policy
+            if policy == STRICT:
+                require_recognition(recognition, feed)
+            now = self.now() if recognition.api_time is None else recognition.api_time
+            if policy == NEWER_ONLY:
+                coverage = await skip_counted(recognition, feed, load_logs, coverage=coverage, now=now)
+            details["switch"] = policy
+        self._logger.warning("API generation changed", before=coverage.generation, now=feed.generation, **details)
+        return coverage
 
     async def fetch_page(self, step: FetchPage, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage:
         """Fetch a page of the list.
@@ -159,7 +178,9 @@ class Fetcher:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch_page`` does."""
         self.request_count += 1
         response = await fetch_post(self._client, self.feed, step.post_id)
-        return None if response is None else await self._look_up(response, uncommitted)
+        if response is None:
+            return None
+        return await self._look_up(response._replace(body=b""), uncommitted)
 
     async def _receive(self, request: Callable[[], Awaitable[PageResponse]]) -> PageResponse:
         self.request_count += 1
@@ -170,7 +191,7 @@ class Fetcher:
             response = await request()
             self._api_clock.update(response.date)
         require_ids(self.feed, response)
-        return response
+        return response._replace(body=b"")  # It may be large, and is not needed while the store is.
 
     async def _look_up(self, response: PageResponse, uncommitted: UncommittedLogs) -> FetchedPage:
         page = response.page

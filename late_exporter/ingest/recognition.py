@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from late_exporter.api.pages import fetch_page
 from late_exporter.errors import BadRequest, GenerationMismatch
-from late_exporter.model import Feed, Gap, LogEntry, StoredLog
+from late_exporter.ingest.paging import time_above
+from late_exporter.model import Coverage, Feed, Gap, LogEntry, StoredLog
 from late_exporter.protocols import Client
 from late_exporter.store.matching import interim_key, match_logs
 
@@ -31,6 +34,9 @@ MIN_LOGS = 10
 MIN_UNRECOGNISED = 3
 """Number of logs from which on it is a mismatch if none is recognised; fewer may have been deleted and replaced."""
 
+MAX_CLOCK_SKEW = 300_000
+"""Milliseconds by which a log may be ahead of the API's clock."""
+
 
 class LoadLogs(Protocol):
     """Returns the newest counted logs until a time in milliseconds, newest first."""
@@ -47,12 +53,16 @@ class Recognition(NamedTuple):
         stored: Counted logs.
         listed: Logs of the list.
         request_count: Requests sent for it.
+        newest_listed: Creation time of the newest log of the list in milliseconds.
+        api_time: Clock of the API in milliseconds, None if unknown.
     """
 
     recognised: int
     stored: int
     listed: int
     request_count: int
+    newest_listed: int = 0
+    api_time: int | None = None
 
     @property
     def comparable(self) -> int:
@@ -65,16 +75,55 @@ class Recognition(NamedTuple):
             return self.recognised > 0 or self.comparable < MIN_UNRECOGNISED
         return self.recognised >= MIN_SHARE * self.comparable
 
+    def describe(self, feed: Feed) -> str:
+        """Return the result of an insufficient recognition in the list of a feed."""
+        return (
+            f"only {self.recognised:,} of {self.comparable:,} counted {feed.name} logs were recognised in {feed.path} "
+            f"of API generation {feed.generation}"
+        )
+
 
 def require_recognition(recognition: Recognition, feed: Feed) -> None:
     """Raise GenerationMismatch unless enough of the counted logs are in the list of a feed."""
     if not recognition.is_sufficient:
         raise GenerationMismatch(
-            f"only {recognition.recognised:,} of {recognition.comparable:,} counted {feed.name} logs were recognised "
-            f"in {feed.path} of API generation {feed.generation}, so nothing is counted, because its logs would count "
-            "twice: use --api.generation late while the API has its lists; otherwise start again with another "
-            "--state.url, or after late-exporter state drop WORKSPACE"
+            f"{recognition.describe(feed)}, so nothing is counted, because its logs would count twice: use "
+            "--api.generation late while the API has its lists; otherwise use --api.switch newer-only to count only "
+            "what is newer than the last counted log, or --api.switch trust to count all unrecognised logs as new"
         )
+
+
+async def skip_counted(
+    recognition: Recognition, feed: Feed, load_logs: LoadLogs, *, coverage: Coverage, now: int
+) -> Coverage:
+    """Return the coverage with which no log is counted that is as old as the newest counted one, or older.
+
+    The two lists may round times differently, so neither is a log that is newer by less than about a second. Gaps are
+    given up, because only unrecognised logs could fill them.
+
+    Args:
+        recognition: Result of the comparison with the list of the feed.
+        feed: List of the other generation.
+        load_logs: Loads the newest counted logs.
+        coverage: Coverage of the counted logs.
+        now: Time in milliseconds, by which the time of a counted log is plausible.
+
+    Raises:
+        GenerationMismatch: The list has logs in the future, so their times say nothing about which logs are newer.
+        StoreError: The counted logs cannot be read.
+    """
+    if recognition.newest_listed > now + MAX_CLOCK_SKEW:
+        raise GenerationMismatch(
+            f"{recognition.describe(feed)}, and it has logs in the future, so --api.switch newer-only has no time from "
+            "which on to count, and nothing is counted: use --api.generation late while the API has its lists"
+        )
+    newest_logs = await load_logs(until=now + MAX_CLOCK_SKEW, limit=1)
+    return msgspec.structs.replace(
+        coverage,
+        retention_floor=max([coverage.retention_floor, *(time_above(log.created) for log in newest_logs)]),
+        complete_since=max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)]),
+        gaps=(),
+    )
 
 
 async def recognise_logs(client: Client, feed: Feed, load_logs: LoadLogs, *, gaps: Sequence[Gap]) -> Recognition:
@@ -90,8 +139,10 @@ async def recognise_logs(client: Client, feed: Feed, load_logs: LoadLogs, *, gap
         ApiError: A request failed.
         StoreError: The counted logs cannot be read.
     """
-    head_times = _times((await fetch_page(client, feed)).page.entries)
-    stored_logs = await load_logs(until=max(head_times), limit=SAMPLE_SIZE) if head_times else ()
+    head = await fetch_page(client, feed)
+    head_times = _times(head.page.entries)
+    newest_listed, api_time = max(head_times, default=0), None if head.date is None else int(head.date * 1000)
+    stored_logs = await load_logs(until=newest_listed, limit=SAMPLE_SIZE) if head_times else ()
     if not stored_logs:
         return Recognition(0, 0, 0, request_count=1)
     search = _LogSearch(stored_logs, gaps, has_pending=feed.has_pending)
@@ -115,7 +166,7 @@ async def recognise_logs(client: Client, feed: Feed, load_logs: LoadLogs, *, gap
         skip, previous = skip + len(page.entries), page.entries
         if page.has_more is False or max(_times(page.entries), default=lower) < lower:
             break
-    return search.result(request_count)
+    return search.result(request_count)._replace(newest_listed=newest_listed, api_time=api_time)
 
 
 class _LogSearch:

@@ -171,10 +171,14 @@ class FeedRecorder:
         logs: Sequence[StoredLog] = await self._offload(self._store.newest_logs, self._scope, until=until, limit=limit)
         return logs
 
-    async def switch_feed(self, feed: Feed) -> None:
-        """Continue with the feed of another API generation; raises StoreError if that cannot be committed."""
-        if self.coverage is not None and self.coverage.generation != feed.generation:
-            coverage = msgspec.structs.replace(self.coverage, generation=feed.generation)
+    async def switch_feed(self, feed: Feed, coverage: Coverage | None) -> None:
+        """Continue with the feed of another API generation, and the coverage there; None if nothing was counted.
+
+        Raises:
+            StoreError: That cannot be committed.
+        """
+        if coverage is not None and coverage.generation != feed.generation:
+            coverage = msgspec.structs.replace(coverage, generation=feed.generation)
             state: FeedState = await self._offload(self._begin_rekey, coverage)
             self._state = msgspec.structs.replace(self._state, coverage=state.coverage, pending_logs=state.pending_logs)
         self.feed = feed

@@ -217,7 +217,7 @@ class SimulatedApi:
     def _log_request(self, request: ApiRequest, status: HTTPStatus, document: JsonObject, time: float) -> None:
         request_logs = self._source.activity.get("api_request")
         if request_logs is not None:
-            error = document["error"] if status.is_client_error else None
+            error = document["error"] if status >= HTTPStatus.BAD_REQUEST else None
             request_logs.insert(request_row(request, status, error, time))
 
     def _next_request_id(self) -> str:

@@ -80,7 +80,10 @@ class Store(Protocol):
         """
 
     def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
-        """Prepare the stored logs of a feed for the keys of another API generation, and store its coverage."""
+        """Prepare the stored logs of a feed for the keys of another API generation, and store its coverage.
+
+        Logs created before the coverage's retention floor are no longer pending.
+        """
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; reads all of its observations."""

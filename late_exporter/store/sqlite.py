@@ -165,6 +165,11 @@ class SqliteStore:
             scope_id = self._scope_id(scope)
             with self._transaction():
                 rekey.assign_interim_keys(self._connection, scope_id)
+                # No page shows the outcome of a log that is older than what is counted.
+                self._connection.execute(
+                    "DELETE FROM pending WHERE scope = ? AND created BETWEEN 1 AND ?",
+                    (scope_id, coverage.retention_floor - 1),
+                )
                 self._connection.execute(
                     "UPDATE scope SET coverage = ? WHERE id = ?", (msgspec.json.encode(coverage), scope_id)
                 )

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import os
+import random
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.api.body import MAX_BODY_BYTES
+from late_exporter.api.body import MAX_BODY_BYTES, MAX_LARGE_BODIES, SMALL_BODY_BYTES
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.quota import RateLimiter
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, Forbidden, RateLimited, Unauthorized
@@ -621,6 +622,50 @@ async def test_decompression_bomb() -> None:
     api = ClientHarness(respond_with(200, bomb, Content_Encoding="gzip"))
 
     assert "the response is larger than 8 MiB" == str(await api.fail())
+
+
+@pytest.mark.parametrize("texts", [1, 300, 9000])
+async def test_pages_that_compress_well(texts: int) -> None:
+    """A page of logs with equal texts is read, however well it compresses: users choose the texts."""
+    rows = [{"_id": f"65f1c0{number:018x}", "text": "aaaa" * texts} for number in range(100)]
+    body = json.dumps({"logs": rows}).encode()
+    answer = await ClientHarness(respond_with(200, gzip.compress(body), Content_Encoding="gzip")).get()
+    assert answer is not None
+    assert body == answer.body
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_chunks_of_any_size(encoding: str) -> None:
+    """However a body is cut into chunks, it is read completely."""
+    body = random.Random(2).randbytes(3000).hex().encode() * 200
+    content = gzip.compress(body) if encoding == "gzip" else body
+    for size in (1000, 65_536, len(content)):
+        chunks = [content[start : start + size] for start in range(0, len(content), size)]
+        answer = await ClientHarness(stream_response(ChunkStream(*chunks, b""), Content_Encoding=encoding)).get()
+        assert answer is not None
+        assert body == answer.body
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_few_large_responses_are_read_at_a_time(encoding: str) -> None:
+    """Of any number of large responses, a few are read beyond 256 KiB; the next one goes on when one of them ends."""
+    body = random.Random(3).randbytes(1024 * 1024)
+    content = gzip.compress(body) if encoding == "gzip" else body
+    chunks = [content[start : start + 65_536] for start in range(0, len(content), 65_536)]
+    may_end, large_bodies = asyncio.Event(), asyncio.Semaphore(MAX_LARGE_BODIES)
+    streams = [ChunkStream(*chunks, then=may_end.wait) for _ in range(MAX_LARGE_BODIES + 3)]
+    tasks = []
+    for stream in streams:
+        client = ClientHarness(stream_response(stream, Content_Encoding=encoding)).client
+        client.large_bodies = large_bodies
+        tasks.append(asyncio.ensure_future(client.get(PATH, {}, path_template=PATH)))
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert [len(content)] * MAX_LARGE_BODIES == [stream.sent for stream in streams[:MAX_LARGE_BODIES]]
+    assert max(stream.sent for stream in streams[MAX_LARGE_BODIES:]) < SMALL_BODY_BYTES + 2 * 65_536
+    may_end.set()
+    answers = await asyncio.gather(*tasks)
+    assert [len(body)] * len(tasks) == [len(answer.body) for answer in answers if answer is not None]
 
 
 async def test_gzipped_body() -> None:

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS, GENERATIONS, publishing
-from late_exporter.feeds.decoder import LogListDecoder, label_text, log_key, parse_millis, to_micros
+from late_exporter.feeds.decoder import (
+    LABEL_LENGTH,
+    LogListDecoder,
+    label_text,
+    log_key,
+    parse_millis,
+    raw_rows,
+    to_micros,
+)
+from late_exporter.feeds.limits import MAX_CONTAINERS, MAX_SEPARATORS
 from late_exporter.feeds.publishing import PublishingRow, failure_category
 from late_exporter.feeds.vocabulary import FAILURE_CATEGORIES
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -668,8 +677,8 @@ BODIES = [
     (b'{"logs": "none"}', "the response has no list of logs: logs is a string"),
     (b'{"logs": 0}', "the response has no list of logs: logs is a number"),
     (b'{"logs": false}', "the response has no list of logs: logs is a boolean"),
-    (b"[" * 50_000, "the response is nested too deeply"),
-    (b'{"x":' + b"[" * 50_000, "the response is nested too deeply"),
+    (b"[" * 50_000, f"the response is not JSON: it begins with {'[' * 60!r}"),
+    (b'{"x":' + b"[" * 50_000, "the response is not JSON: it begins with " + repr('{"x":' + "[" * 55)),
 ]
 
 
@@ -680,16 +689,28 @@ def test_invalid_responses(feed: Feed, payload: bytes, words: str) -> None:
     assert [words] * 2 == [payload_error(payload, feed), payload_error(payload, feed)]
 
 
-@pytest.mark.parametrize("form", ['{"logs": [%s%s]}', '{"logs": [{"a": %s%s}]}', '{"logs": [{"_id": "a", "b": %s%s}]}'])
-def test_deep_nesting(form: str) -> None:
-    """A deeply nested response is a page or a BadPayload, depending on the recursion limit."""
-    refusals = 0
-    for depth in (10, 500, *range(700, 1010), 5000, 100_000):
-        try:
-            assert 1 == len(PUBLISHING.parse((form % ("[" * depth, "]" * depth)).encode()).entries)
-        except BadPayload:
-            refusals += 1
-    assert 1 <= refusals <= 312
+@pytest.mark.parametrize("value", ["[%s%s]", '{"a": %s%s}'], ids=["list", "object"])
+@pytest.mark.parametrize("field", ["a", "platform", "response", "metadata", "durationMs"])
+@pytest.mark.parametrize("feed", [PUBLISHING, GENERATIONS["zernio"]["publishing"]], ids=["late", "zernio"])
+def test_deep_nesting(feed: Feed, field: str, value: str) -> None:
+    """A value that is nested too deeply for any parser costs its field, not its row or the other rows."""
+    good = {"_id": "a", "platform": "x", "created_at": "2024-11-01T10:00:05Z", "createdAt": "2024-11-01T10:00:05Z"}
+    expected = feed.parse(json.dumps({"logs": [{**good, field: None}, good]}).encode()).entries
+    for depth in (10, 90, 110, 500, *range(900, 1010, 10), 5000, 40_000):
+        deep = value % ("[" * depth, "]" * depth)
+        row = json.dumps({**good, field: "@"}).replace('"@"', deep)
+        entries = feed.parse(f'{{"logs": [{row}, {json.dumps(good)}], "x": {deep}}}'.encode()).entries
+        assert [entry.key for entry in expected] == [entry.key for entry in entries]
+        assert [entry.platform for entry in expected] == [entry.platform for entry in entries]
+
+
+@pytest.mark.parametrize("depth", [10, 500, 980, 1000, 90_000])
+def test_rows_that_are_nested_lists(depth: int) -> None:
+    """A row that is nothing but brackets is rejected alone, and can be read back for display."""
+    body = b'{"logs": [%s%s, {"_id": "a", "text": "[[\\"{{"}]}' % (b"[" * depth, b"]" * depth)
+    page = PUBLISHING.parse(body)
+    assert ["not_an_object", None] == [entry.rejection_reason for entry in page.entries]
+    assert {"_id": "a", "text": '[["{{'} == raw_rows(body)[1]
 
 
 @pytest.mark.parametrize(
@@ -703,6 +724,19 @@ def test_rows_beyond_the_requested_page(feed: Feed) -> None:
     for extra in ({}, {"platform": 5}):
         page = feed.parse(json.dumps({"logs": [{**rows[0], **extra}, *rows[1:]]}).encode())
         assert PAGE_SIZE == len(page.entries)
+
+
+@pytest.mark.parametrize("feed", [PUBLISHING, GENERATIONS["zernio"]["publishing"]], ids=["late", "zernio"])
+def test_texts_of_braces_and_commas(feed: Feed) -> None:
+    """Whatever users write into captions, their logs count: only values are limited, not what looks like them."""
+    text = '[{,"\\{,,' * 700
+    rows = [
+        {"_id": f"a{number}", "status": "success", "request_body": text, "x": {text: text}} for number in range(100)
+    ]
+    body = json.dumps({"logs": rows}).encode()
+    assert body.count(b"{") > MAX_CONTAINERS
+    assert body.count(b",") > MAX_SEPARATORS
+    assert 100 == len(feed.parse(body).entries)
 
 
 BOMBS = {
@@ -867,10 +901,17 @@ def test_an_error_code_that_is_a_category_is_taken(category: str, write: Callabl
 
 
 def test_categories_are_those_of_the_vendor() -> None:
-    """The table gives no other category, and a very long error code costs no memory."""
+    """The table gives no other category."""
     assert {name for name, _, _ in publishing.CATEGORIES} < set(FAILURE_CATEGORIES)
-    long = LogEntry(key="a", status="failed", error_code="x" * 10_000_000 + "_QUOTA")
-    assert "unknown" == failure_category(long)
+
+
+@pytest.mark.parametrize("feed", [PUBLISHING, GENERATIONS["zernio"]["publishing"]], ids=["late", "zernio"])
+def test_a_long_error_code_costs_no_memory(feed: Feed) -> None:
+    """Of an error code only the beginning is kept, and gives the category."""
+    code = "x" * 1_000_000 + "_QUOTA"
+    (entry,) = parse({"_id": "a", "status": "failed", "response": {"errorCode": code}, "error_code": code}, feed=feed)
+    assert "x" * LABEL_LENGTH == entry.error_code
+    assert "unknown" == failure_category(entry)
 
 
 def increments(feed: Feed, row: Document) -> dict[str, list[Increment]]:

@@ -209,7 +209,16 @@ def test_a_later_attempt_is_a_retry() -> None:
 
 
 @pytest.mark.parametrize(
-    "metadata", [LOG["metadata"][:40], '{"postId":"p1","accountUsername":"@acme","x":"\\ud8', "[1", 7]
+    "metadata",
+    [
+        '{"postId":"p1","attemptNumber":' + "9" * 5000 + ',"x',
+        '{"postId":"p1","accountUsername":"\ud800","x',
+        '{"postId":"p1","tokenExpiresAt":"\n","x',
+        LOG["metadata"][:40],
+        '{"postId":"p1","accountUsername":"@acme","x":"\\ud8',
+        "[1",
+        7,
+    ],
 )
 def test_truncated_metadata(metadata: object) -> None:
     """The complete fields of truncated metadata are used, and the log counts."""

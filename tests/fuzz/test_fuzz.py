@@ -48,7 +48,7 @@ pytestmark = pytest.mark.fuzz
 
 Document: TypeAlias = dict[str, Any]
 
-TARGETS = 7
+TARGETS = 10
 SECONDS = float(os.environ.get("FUZZ_SECONDS") or 15) / TARGETS
 MAX_VALUES = 3
 REQUESTS = 200

@@ -31,6 +31,7 @@ from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Feed, Scope
+from late_exporter.protocols import Logger
 from late_exporter.store import open_store
 from tests.support.late_api import FakeLateApi
 from tests.support.loggers import NullLogger
@@ -49,6 +50,12 @@ class ExporterHarness:
 
     status_config: StatusConfig | None = None
     """Configuration of the status feeds; a subclass that sets it reads them."""
+
+    switch_policy = "strict"
+    """What to count if the counted logs are not recognised in the list of another API generation."""
+
+    logger: Logger = NullLogger()
+    """Logger of the pollers."""
 
     def __init__(
         self,
@@ -116,6 +123,11 @@ class ExporterHarness:
         self.close()
         self.clock.advance(downtime)
         self._start()
+
+    def reload(self) -> None:
+        """Apply another switch policy, as a reload of the configuration does."""
+        for scope, poller in self.pollers.items():
+            poller.reconfigure(self.apis[scope.workspace], self._api_generation(), self._config.poll)
 
     def close(self) -> None:
         self.store.close()
@@ -235,12 +247,20 @@ class ExporterHarness:
         known_logs = self.store.store.lookup(scope, page.entries, feed=without_rekey, since=0)
         return FetchedPage.identified(page, known_logs)
 
+    def _api_generation(self) -> ApiGeneration:
+        return ApiGeneration(
+            self.generation,
+            switch_policy=self.switch_policy,
+            logger=self.logger,
+            monotonic=self.clock.monotonic,
+        )
+
     def _start(self) -> None:
         self.store = StoreProxy(open_store(self._url), self.commit_log)
         self.pipeline = Pipeline(
             self._config,
             store_thread=StoreThread(self.store, offload_in_steps),
-            create_logger=lambda _: NullLogger(),
+            create_logger=lambda _: self.logger,
             runtime=Runtime(
                 clock=lambda: self.clock.now + self.skew,
                 monotonic=self.clock.monotonic,
@@ -254,7 +274,7 @@ class ExporterHarness:
         connections = {
             name: ApiConnection(
                 api,
-                ApiGeneration(self.generation, logger=NullLogger(), monotonic=self.clock.monotonic),
+                self._api_generation(),
                 self.webhook_stats.get(name),
                 status,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ import msgspec
 from late_exporter.api.generation import (
     AUTO,
     LATE,
+    NEWER_ONLY,
+    STRICT,
     UNUSABLE_HINT,
     ZERNIO,
     ListAnswers,
@@ -21,7 +24,14 @@ from late_exporter.api.generation import (
 from late_exporter.commands.check.api import api_failure
 from late_exporter.commands.check.finding import Finding, Level
 from late_exporter.errors import ApiError, LateError, RateLimited
-from late_exporter.ingest.recognition import LoadLogs, recognise_logs, require_recognition
+from late_exporter.format import iso_time
+from late_exporter.ingest.recognition import (
+    LoadLogs,
+    Recognition,
+    recognise_logs,
+    require_recognition,
+    skip_counted,
+)
 from late_exporter.model import Coverage, Feed, Scope, StoredLog
 from late_exporter.protocols import Client
 from late_exporter.store import open_snapshot
@@ -74,6 +84,7 @@ async def check_generation(
     names: Sequence[str],
     *,
     configured_generation: str,
+    switch_policy: str = STRICT,
     recorded: Mapping[Scope, RecordedFeed],
 ) -> GenerationCheck:
     """Examine the lists of each feed as the exporter does."""
@@ -82,7 +93,7 @@ async def check_generation(
     for name in names:
         recorded_feed = recorded.get(Scope(workspace, name))
         try:
-            check = await _check_feed(name, client, configured_generation, recorded_feed)
+            check = await _check_feed(name, client, configured_generation, recorded_feed, switch_policy)
         except RateLimited as exc:
             # A further request would wait for the next minute.
             findings.append(api_failure(_subject(name), exc))
@@ -94,7 +105,7 @@ async def check_generation(
 
 
 async def _check_feed(
-    name: str, client: Client, configured_generation: str, recorded_feed: RecordedFeed | None
+    name: str, client: Client, configured_generation: str, recorded_feed: RecordedFeed | None, switch_policy: str
 ) -> GenerationCheck:
     lists, subject = lists_of(name), _subject(name)
     state_generation = recorded_feed.coverage.generation if recorded_feed else None
@@ -123,7 +134,7 @@ async def _check_feed(
         hint = "use --api.generation zernio or auto, or another --state.url"
         findings.append(Finding(Level.ERROR, subject, message, hint=hint))
     elif recorded_feed is not None and selected != state_generation and answers[selected].error is None:
-        findings.append(await _switch_finding(subject, client, lists[selected], recorded_feed))
+        findings.append(await _switch_finding(subject, client, lists[selected], recorded_feed, switch_policy))
     return GenerationCheck(findings, [lists[selected]] if answers[selected].error is None else ())
 
 
@@ -142,12 +153,15 @@ def _answer_finding(subject: str, answers: ListAnswers, selected: str, configure
     return Finding(Level.OK, subject, message)
 
 
-async def _switch_finding(subject: str, client: Client, feed: Feed, recorded_feed: RecordedFeed) -> Finding:
-    """Return whether the exporter will recognise the counted logs in the list of the other generation."""
+async def _switch_finding(
+    subject: str, client: Client, feed: Feed, recorded_feed: RecordedFeed, switch_policy: str
+) -> Finding:
+    """Return what the exporter will count in the list of the other generation."""
     coverage = recorded_feed.coverage
     try:
         recognition = await recognise_logs(client, feed, recorded_feed.load_logs, gaps=coverage.gaps)
-        require_recognition(recognition, feed)
+        if not recognition.is_sufficient:
+            return await _mismatch_finding(subject, feed, recognition, recorded_feed, switch_policy)
     except LateError as exc:
         return Finding(Level.ERROR, subject, str(exc))
     message = (
@@ -155,6 +169,25 @@ async def _switch_finding(subject: str, client: Client, feed: Feed, recorded_fee
         f"{feed.generation}, where {recognition.recognised:,} of {recognition.comparable:,} are recognised"
     )
     return Finding(Level.OK, subject, message)
+
+
+async def _mismatch_finding(
+    subject: str, feed: Feed, recognition: Recognition, recorded_feed: RecordedFeed, switch_policy: str
+) -> Finding:
+    """Return what follows from the switch policy; raise GenerationMismatch if nothing will be counted."""
+    if switch_policy == STRICT:
+        require_recognition(recognition, feed)
+    consequence = "with --api.switch trust, the exporter will count all others again"
+    if switch_policy == NEWER_ONLY:
+        now = int(time.time() * 1000) if recognition.api_time is None else recognition.api_time
+        coverage = await skip_counted(
+            recognition, feed, recorded_feed.load_logs, coverage=recorded_feed.coverage, now=now
+        )
+        consequence = (
+            "with --api.switch newer-only, the exporter will count only logs created since "
+            f"{iso_time(coverage.retention_floor)}"
+        )
+    return Finding(Level.WARNING, subject, f"{recognition.describe(feed)}; {consequence}")
 
 
 def _subject(name: str) -> str:

@@ -26,6 +26,7 @@ from late_exporter.commands.check.local import (
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.feeds import FEEDS
+from late_exporter.format import iso_time
 from late_exporter.model import Batch, Coverage, IncCounter, LogEntry, Observation, Scope, StoredLog
 from late_exporter.simulator import SimulatedApi
 from late_exporter.status import Quota
@@ -56,6 +57,7 @@ async def check_world(
     generation: str = "late",
     configured: str = "auto",
     recorded: str | None = None,
+    switch_policy: str = "strict",
     names: Sequence[str] = tuple(FEEDS),
     vanished: httpx.Response | None = None,
 ) -> Mapping[str, Finding]:
@@ -85,6 +87,7 @@ async def check_world(
             client,
             names,
             configured_generation=configured,
+            switch_policy=switch_policy,
             recorded={Scope("acme", name): recorded_feed(world, recorded) for name in names} if recorded else {},
         )
         findings = await check_api(
@@ -166,8 +169,9 @@ MATCHED = "the state was counted from late; the exporter will match its logs to 
 CHECK = "check --api.base-url, the rights of the key and the status of the API"
 MISMATCH = (
     "only 0 of 17 counted publishing logs were recognised in /v1/logs of API generation zernio, so nothing is counted, "
-    "because its logs would count twice: use --api.generation late while the API has its lists; otherwise start again "
-    "with another --state.url, or after late-exporter state drop WORKSPACE"
+    "because its logs would count twice: use --api.generation late while the API has its lists; otherwise use "
+    "--api.switch newer-only to count only what is newer than the last counted log, or --api.switch trust to count all "
+    "unrecognised logs as new"
 )
 SHAPES: Mapping[str, tuple[httpx.Response, str]] = {
     "404": (httpx.Response(404, json={"error": "Not found"}), "404: the API has no /v1/posts/logs"),
@@ -268,6 +272,26 @@ async def test_a_list_with_other_logs_is_an_error(world: World, monkeypatch: pyt
     monkeypatch.setitem(globals(), "recorded_feed", partial(recorded_feed, shift=7))
     findings = await check_world(world, generation="zernio", recorded="late", names=["publishing"])
     assert (Level.ERROR, MISMATCH) == level_and_message(findings["publishing generation"])
+
+
+@pytest.mark.parametrize(
+    ("policy", "consequence"),
+    [
+        ("trust", "with --api.switch trust, the exporter will count all others again"),
+        ("newer-only", "with --api.switch newer-only, the exporter will count only logs created since SINCE"),
+    ],
+)
+async def test_what_the_switch_policy_will_count(
+    world: World, policy: str, consequence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy that counts something is a warning with its consequence."""
+    monkeypatch.setitem(globals(), "recorded_feed", partial(recorded_feed, shift=7))
+    findings = await check_world(
+        world, generation="zernio", recorded="late", names=["publishing"], switch_policy=policy
+    )
+    since = iso_time((int(world.clock.now) + 2) * 1000)
+    message = f"{MISMATCH.partition(', so')[0]}; {consequence.replace('SINCE', since)}"
+    assert (Level.WARNING, message) == level_and_message(findings["publishing generation"])
 
 
 @pytest.mark.parametrize(("limit", "accounts"), [(60, "up to 2"), (1200, "more than 2,000"), (120, ""), (777, "")])

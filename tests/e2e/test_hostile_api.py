@@ -1,0 +1,142 @@
+"""Memory of a process with many workspaces whose API sends whatever costs most."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import pytest
+
+from late_exporter.api.body import MAX_BODY_BYTES
+from late_exporter.feeds.limits import MAX_CONTAINERS, MAX_SEPARATORS
+from tests.e2e.late import HttpExchange, LateServer
+from tests.e2e.program import ExporterProcess, wait_until
+
+pytestmark = pytest.mark.e2e
+
+WORKSPACES, FEEDS = 20, 2
+MAX_MEMORY = 200 * 1024**2
+"""Bytes; the compose file, the manifests and the chart of the project allow 256 MiB."""
+
+ROUNDS = 2
+"""Requests of each feed that are answered; the second ones meet what the first have left behind."""
+
+ROWS = 100
+ROW = '{"_id":"%s","createdAt":"2026-11-24T19:00:00Z","created_at":"2026-11-24T19:00:00Z","status":"success"'
+
+
+class Answer(NamedTuple):
+    """Response of the API; one that stalls keeps the connection open after its body."""
+
+    body: bytes
+    status: int = 200
+    encoding: str = "identity"
+    announced_size: int | None = None
+    stalls: bool = False
+
+
+Attack: TypeAlias = Callable[[int], Answer]
+"""Returns the answer to a request, by its number."""
+
+
+def packed(body: bytes, status: int = 200) -> Attack:
+    """Return an attack with a compressed body."""
+    answer = Answer(gzip.compress(body), status, "gzip")
+    return lambda _: answer
+
+
+def filled(start: bytes, unit: bytes, end: bytes, size: int = MAX_BODY_BYTES) -> bytes:
+    """Return a body of about a size that repeats a unit."""
+    return start + unit * ((size - len(start) - len(end)) // len(unit)) + end
+
+
+def costly_values() -> bytes:
+    """Return a page with nearly as many numbers as are accepted, each in a field of its own."""
+    fields = ",".join(f'"{number:05}":{number}.5' for number in range(MAX_SEPARATORS // ROWS - 10))
+    return ('{"logs":[' + ",".join(f"{ROW % number},{fields}}}" for number in range(ROWS)) + "]}").encode()
+
+
+def costly_containers() -> bytes:
+    """Return a page with nearly as many objects as are accepted."""
+    objects = ",".join(['{"a":{}}'] * (MAX_CONTAINERS // ROWS // 2 - 10))
+    return ('{"logs":[' + ",".join(f'{ROW % number},"x":[{objects}]}}' for number in range(ROWS)) + "]}").encode()
+
+
+def large_texts(number: int) -> Answer:
+    """Return new logs, each with the largest texts that are accepted."""
+    text = f"t{number} " * ((MAX_BODY_BYTES // ROWS // 4 - 200) // len(f"t{number} "))
+    fields = f',"platform":"{text}","response":{{"errorCode":"{text}"}},"error_code":"{text}","metadata":"{text}"}}'
+    rows = ",".join(ROW % f"{number}-{row}" + fields for row in range(ROWS))
+    return Answer(f'{{"logs":[{rows}],"pagination":{{"total":1000000,"hasMore":true}}}}'.encode())
+
+
+JUNK = bytes(MAX_BODY_BYTES)
+LARGE = filled(b'{"logs":[],"x":"', b"x", b"", MAX_BODY_BYTES - 10)
+ATTACKS: Mapping[str, Attack] = {
+    "1 MiB of empty rows": packed(filled(b'{"logs":[', b"{},", b"{}]}", 1024**2)),
+    "8 MiB of empty rows": packed(filled(b'{"logs":[', b"{},", b"{}]}")),
+    "32 MiB of empty lists": packed(filled(b'{"logs":[],"x":[', b"[],", b"[]]}", 4 * MAX_BODY_BYTES)),
+    "an error of 32 MiB": packed(filled(b'{"error":[', b"[],", b"[]]}", 4 * MAX_BODY_BYTES), 500),
+    "as many values as are accepted": packed(costly_values()),
+    "as many objects as are accepted": packed(costly_containers()),
+    "nested lists": packed(b'{"logs":[' + b"[" * 90_000 + b"]" * 90_000 + b"]}"),
+    "large texts": large_texts,
+    "large pages that stall": lambda _: Answer(LARGE, announced_size=len(LARGE) + 1, stalls=True),
+    "200 MB announced": lambda _: Answer(JUNK, announced_size=200_000_000, stalls=True),
+    "junk after compressed data": lambda _: Answer(gzip.compress(b"{}") + JUNK, encoding="gzip", stalls=True),
+}
+
+
+class HostileApi(LateServer):
+    """A server that answers all requests with an attack, and allows any number of them."""
+
+    def __init__(self, attack: Attack) -> None:
+        super().__init__()
+        self._attack = attack
+        self._numbers = itertools.count()
+        self.fault = self._answer
+
+    def _answer(self, exchange: HttpExchange) -> None:
+        answer = self._attack(next(self._numbers))
+        quota = {f"X-RateLimit-{name}": "1000000000" for name in ("Limit", "Remaining")}
+        headers = {"Content-Encoding": answer.encoding, **quota}
+        exchange.send(answer.status, answer.body, headers, length=answer.announced_size)
+        if answer.stalls:
+            self.pause(60)
+
+
+def polled_feeds(program: ExporterProcess) -> int:
+    """Return how many feeds have been polled ROUNDS times."""
+    polls: Counter[tuple[str, str]] = Counter()
+    for (family, pairs), value in program.scrape().items():
+        if family == "late_exporter_polls_total":
+            labels = dict(pairs)
+            polls[labels["workspace"], labels["feed"]] += int(value)
+    return sum(count >= ROUNDS for count in polls.values())
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_memory_of_many_workspaces(name: str, exit_stack: ExitStack, tmp_path: Path) -> None:
+    """Two feeds and the status feeds of twenty workspaces together stay below the memory limit."""
+    api = exit_stack.enter_context(HostileApi(ATTACKS[name]))
+    workspaces = []
+    for number in range(WORKSPACES):
+        tmp_path.joinpath(f"{number}.key").write_text(f"sk_{number:064x}")
+        workspaces.append(f"- {{name: w{number}, api_key_file: {number}.key}}")
+    tmp_path.joinpath("late.yaml").write_text("workspaces:\n" + "\n".join(workspaces))
+    program = exit_stack.enter_context(
+        ExporterProcess.for_api(tmp_path, api.url, "--config.file=late.yaml", "--api.timeout=5s", env={})
+    )
+    wait_until(
+        lambda: polled_feeds(program) == WORKSPACES * FEEDS,
+        timeout=120,
+        describe=lambda: (polled_feeds(program), program.stderr[-3000:]),
+    )
+    assert program.exit_code is None
+    assert program.peak_memory_bytes < MAX_MEMORY, program.peak_memory_bytes >> 20
+    assert 0 == program.stop()

@@ -1,0 +1,263 @@
+"""The whole path of a response: from its bytes through client, decoder, recorder and store to the metrics.
+
+A page is put together from JSON texts instead of values, so that a value may be anything that an API can send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import httpx
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+
+from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.quota import RateLimiter
+from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource
+from late_exporter.commands.check.api import check_api
+from late_exporter.commands.check.finding import format_findings
+from late_exporter.commands.columns import CSV_COLUMNS, TABLE_COLUMNS
+from late_exporter.commands.logs import LogFilter, print_newest
+from late_exporter.commands.pager import LogPager
+from late_exporter.commands.post import fetch_history, render_json, render_text
+from late_exporter.commands.terminal import CsvFormatter, JsonFormatter, TableFormatter, Terminal
+from late_exporter.errors import ApiError, LateError
+from late_exporter.feeds import GENERATIONS
+from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
+from late_exporter.feeds.status import STATUS_FEEDS
+from late_exporter.ingest.recorder import StoreThread
+from late_exporter.ingest.schedule import Runtime
+from late_exporter.ingest.status_poller import StatusConfig, StatusPace
+from late_exporter.log import escape
+from late_exporter.store import open_store
+from tests.support.clock import VirtualClock
+from tests.support.late_api import zernio_row
+from tests.support.loggers import NullLogger
+from tests.support.samples import Samples
+from tests.support.world import World
+
+KEY = "sk_" + "0123456789abcdef" * 4
+POST_ID = "post0"
+GOOD_PLATFORM = "tiktok"
+"""Platform of the neighbours, by which they are found in the metrics."""
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+def encode(value: object) -> str:
+    """Return the JSON text of a value."""
+    return json.dumps(value)
+
+
+def text_of(members: Iterable[tuple[str, str]]) -> str:
+    """Return the JSON text of an object whose names and values are JSON texts; names may be repeated."""
+    return "{" + ",".join(f"{name}:{value}" for name, value in members) + "}"
+
+
+def page_of(rows: Iterable[str], pagination: str = '{"total":5,"hasMore":false}') -> str:
+    """Return the JSON text of a page."""
+    return f'{{"logs":[{",".join(rows)}],"pagination":{pagination}}}'
+
+
+class Rows:
+    """Documented rows of a feed in a generation, as JSON texts of their members."""
+
+    def __init__(self, generation: str, feed: str) -> None:
+        self.generation, self.feed = generation, feed
+        self.clock = VirtualClock()
+        world = World(self.clock)
+        for _ in range(4):
+            self.clock.advance(60)
+            if feed == "connections":
+                world.add_connection(platform=GOOD_PLATFORM, success={"username": "x"}, error={"code": "y"})
+            else:
+                world.publish(1, platform=GOOD_PLATFORM, status="failed", response={"errorCode": "TIMEOUT"})
+        archive = world.archives.connections if feed == "connections" else world.rows
+        rows = archive if isinstance(archive, Sequence) else archive.rows
+        shown = [zernio_row(row) if generation == "zernio" else row for row in rows]
+        self._rows = [[(encode(name), encode(value)) for name, value in row.items()] for row in shown]
+        self.clock.advance(60)
+
+    @property
+    def good(self) -> list[str]:
+        """JSON texts of the neighbours."""
+        return [text_of(row) for row in self._rows[1:]]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the fields."""
+        return [json.loads(name) for name, _ in self._rows[0]]
+
+    def changed(self, name: str, value: str, number: int = 0) -> str:
+        """Return a row with another platform, whose field has any JSON text as its value, before and after its own."""
+        row = [(key, text) for key, text in self._rows[0] if key not in ('"platform"', '"_id"', '"request_id"')]
+        row += [
+            ('"platform"', '"instagram"'),
+            ('"_id"' if self.generation == "late" else '"request_id"', f'"c{number}"'),
+        ]
+        return text_of([(encode(name), value), *row, (encode(name), value)])
+
+
+class WholePath:
+    """An exporter and the commands over an API that sends the same body to all requests."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._clock = rows.clock
+        self.body = b""
+        self._store = open_store("sqlite://")
+        self._http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
+        self._client = LateClient(
+            self._http,
+            base_url="https://late.example/api",
+            key=ApiKey(KEY),
+            rate_limiter=RateLimiter(1.0, monotonic=self._clock.monotonic, sleep=self._clock.sleep),
+            timeout=600.0,
+            clock=self._clock.time,
+            monotonic=self._clock.monotonic,
+        )
+        self._pipeline = Pipeline(
+            PipelineConfig(feeds=(rows.feed,)),
+            store_thread=StoreThread(self._store, _call),
+            create_logger=lambda _: NullLogger(),
+            runtime=Runtime(
+                clock=self._clock.time,
+                monotonic=self._clock.monotonic,
+                sleep=self._clock.sleep,
+                random=lambda: 0.5,
+            ),
+        )
+
+    @property
+    def _feed(self) -> Any:
+        return GENERATIONS[self._rows.generation][self._rows.feed]
+
+    def _answer(self, _: httpx.Request) -> httpx.Response:
+        headers = {f"X-RateLimit-{name}": "100000000" for name in ("Limit", "Remaining")}
+        return httpx.Response(200, headers=headers, stream=httpx.ByteStream(self.body))
+
+    async def start(self) -> None:
+        """Load the empty state."""
+        generation = ApiGeneration(self._rows.generation, logger=NullLogger(), monotonic=self._clock.monotonic)
+        status = StatusSource(StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, 300.0)), StatusPace())
+        await self._pipeline.add_workspaces({"default": ApiConnection(self._client, generation, None, status)})
+
+    async def poll(self) -> str:
+        """Poll once; return the outcome."""
+        self._clock.advance(30)
+        (poller,) = self._pipeline.pollers["default"].values()
+        return (await poller.poll()).outcome
+
+    async def refresh_status(self) -> None:
+        """Read the status feeds from the same body."""
+        await self._pipeline.status_pollers["default"].refresh()
+
+    def scrape(self) -> Samples:
+        """Publish the metrics; return the samples."""
+        exposition = self._pipeline.exposition
+        exposition.publish()
+        exposition.mark_served(exposition.get_body(None, None).version)  # New series leave their initial 0.
+        exposition.publish()
+        text = exposition.get_body(None, None).body.decode()
+        assert KEY not in text
+        return Samples.parse(text)
+
+    def check_metrics(self) -> None:
+        """Read the metrics in the format with the stricter parser; their labels are short and without controls."""
+        text = self._pipeline.exposition.get_body(OPENMETRICS, None).body.decode()
+        families = list(parse_openmetrics(text))  # type: ignore[no-untyped-call]
+        values = {value for family in families for sample in family.samples for value in sample.labels.values()}
+        assert max(map(len, values)) <= 200
+        assert [] == [value for value in values if UNSAFE_CHARACTERS.search(value)]
+
+    async def run_commands(self) -> None:
+        """Run logs, post and check; their errors are messages for users, and their output is text without controls."""
+        lines: list[str] = []
+        formatters = (
+            JsonFormatter(),
+            CsvFormatter(CSV_COLUMNS),
+            TableFormatter(TABLE_COLUMNS[self._rows.feed], Terminal(80)),
+        )
+        for formatter in formatters:
+            pager = LogPager(self._client, self._feed, {}, 86_400.0, clock=self._clock.time)
+            with suppress(ApiError):
+                await print_newest(pager, LogFilter(), formatter, limit=0, write=lines.append)
+        if self._rows.feed == "publishing":
+            with suppress(LateError):
+                history = await fetch_history(
+                    self._client, self._feed, POST_ID, workspace="default", clock=self._clock.time
+                )
+                lines += [*render_text(history, Terminal(80)), *render_json(history, "default")]
+        findings = await check_api(
+            "default", self._client, [self._feed], interval=30.0, quota_share=0.5, clock=self._clock.time
+        )
+        lines += map(escape, format_findings(findings))
+        for line in lines:
+            line.encode()
+            assert line.isprintable(), repr(line)
+            assert KEY not in line
+
+    async def close(self) -> None:
+        """Close the state and the client."""
+        self._store.close()
+        await self._http.aclose()
+
+
+async def _call(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    return call(*args, **keywords)
+
+
+def is_json(body: bytes) -> bool:
+    """Return whether a body is JSON by Python's parser, however deeply it is nested."""
+    try:
+        json.loads(body.decode("utf-8", "replace"), parse_int=float)
+    except RecursionError:
+        return True
+    except ValueError:
+        return False
+    return True
+
+
+def counted_neighbours(samples: Samples, feed: str) -> float:
+    """Return how many of the good rows are in the metrics."""
+    family = "late_connection_events_total" if feed == "connections" else "late_publishing_logs_total"
+    return samples.sum(family, platform=GOOD_PLATFORM)
+
+
+def follow(rows: Rows, page: bytes, *, has_good_rows: bool = True) -> None:
+    """Let a page go the whole path, then a good one.
+
+    A page that is JSON costs none of its good rows, anything else at most one poll.
+
+    Args:
+        rows: Rows of the list.
+        page: Any bytes, or a page with all good rows.
+        has_good_rows: Whether good rows of the page are as they should be, if there are any.
+    """
+
+    async def run() -> None:
+        path = WholePath(rows)
+        try:
+            await path.start()
+            path.body = page
+            outcome = await path.poll()
+            await path.refresh_status()
+            samples = path.scrape()
+            path.check_metrics()
+            if has_good_rows and page.startswith(b'{"logs":[') and is_json(page):
+                assert "success" == outcome
+                assert len(rows.good) == counted_neighbours(samples, rows.feed)
+            assert outcome in ("success", "bad_payload")
+            await path.run_commands()
+            path.body = page_of(rows.good).encode()
+            assert "success" == await path.poll()
+            samples = path.scrape()
+            assert not has_good_rows or len(rows.good) == counted_neighbours(samples, rows.feed)
+        finally:
+            await path.close()
+
+    asyncio.run(run())
