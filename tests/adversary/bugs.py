@@ -79,7 +79,7 @@ def _switch_to_any_list(patch: pytest.MonkeyPatch) -> None:
 
 
 def _show_no_zero(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(SeriesRegistry, "_is_live", lambda *_: False)
+    patch.setattr(SeriesRegistry, "_starts_at_zero", lambda *_: False)
 
 
 def _lose_histograms(patch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ BUGS: Mapping[str, Bug] = {
     "pending logs are not looked up": Bug("polls", frozenset({"pending at rest", "requests"}), _look_up_no_pending_log),
     "no scan starts": Bug("polls", frozenset({"scan"}), _never_scan),
     "a pause counts once per status": Bug("polls", frozenset({"values"}), _count_once_per_status),
-    "a list with other logs is read": Bug("switch", frozenset({"switch"}), _switch_to_any_list),
+    "a list with other logs is read": Bug("one switch", frozenset({"switch"}), _switch_to_any_list),
     "new series start at their value": Bug("polls", frozenset({"first increment"}), _show_no_zero),
     "histograms are lost in a restart": Bug("polls", frozenset({"falls", "values"}), _lose_histograms),
     "deleted logs stay pending": Bug("zernio", frozenset({"pending at rest"}), _ignore_deletions),

@@ -237,6 +237,12 @@ MODES: dict[str, st.SearchStrategy[Program]] = {
         ),
         _steps(STEPS),
     ),
+    "one switch": st.builds(
+        lambda setup, events, switch: Program(setup, (Poll(events=events), switch)),
+        st.builds(Setup, distinct_times=st.sampled_from((True,)), history=st.just(130), connections=st.just(25)),
+        EVENTS,
+        st.builds(Switch, shape=st.sampled_from(sorted(VANISHED)), difference=st.sampled_from(sorted(DIFFERENCES))),
+    ),
     "switch": st.builds(
         lambda setup, before, switch, after: Program(setup, (*before, switch, *after)),
         st.builds(

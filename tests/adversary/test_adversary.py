@@ -22,7 +22,7 @@ MAX_PROGRAMS = 40
 @pytest.mark.parametrize("mode", MODES)
 def test_no_program_makes_the_exporter_wrong(mode: str) -> None:
     """Random programs find no check that does not hold."""
-    search(MODES[mode], Totals(), seed=1, max_examples=example_count(6, thorough=400))
+    search(MODES[mode], Totals(), seed=1, max_examples=example_count(5, thorough=400))
 
 
 @pytest.mark.parametrize("name", BUGS)
