@@ -48,6 +48,7 @@ from deploy.prometheus.thresholds import (
     RESTART_GRACE,
     RESTARTS,
     RETENTION,
+    SCAN_AGE_SECONDS,
     SILENCE_EXPECTED_LOGS,
     SILENCE_WINDOW,
     SLOW_BURN,
@@ -1144,6 +1145,21 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
             description=(
                 f"{_WORKSPACE}: only the reconciliation scan found {{{{ $value | humanize }}}} logs of the {_FEED} in"
                 " the last hour. They have been counted."
+            ),
+            dashboard_url=EXPORTER_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LateReconcileOverdue",
+            severity="warning",
+            condition=f"no reconciliation scan of a feed has completed for {SCAN_AGE_SECONDS // DAY}d",
+            expr=(
+                f"time() - max by ({FEED}) (late_exporter_reconcile_last_completed_timestamp_seconds)"
+                f" > {SCAN_AGE_SECONDS}"
+            ),
+            for_="1h",
+            summary="Reconciliation scans do not complete, so logs that polls miss are not counted.",
+            description=(
+                f"{_WORKSPACE}: the last completed scan of the {_FEED} started {{{{ $value | humanizeDuration }}}} ago."
             ),
             dashboard_url=EXPORTER_DASHBOARD,
         ),

@@ -92,6 +92,10 @@ RESTART_GRACE = "10m"
 QUOTA_LEFT_WARNING = 0.2
 """Share of the requests per minute left for an API key."""
 
+SCAN_AGE_SECONDS = DAY
+"""Time since the start of the last completed reconciliation scan: the default interval is ten minutes, but with a low
+rate limit the scan of a long list takes hours."""
+
 AUDIT_AGE_SECONDS = 3 * DAY
 """Time since the last completed audit; the default interval is one day."""
 

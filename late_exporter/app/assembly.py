@@ -15,7 +15,7 @@ from late_exporter.ingest.background_audit import BackgroundAuditor, last_audit
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder, StoreThread
-from late_exporter.ingest.reporter import PollReporter
+from late_exporter.ingest.reporter import CHECK_TIMES, PollReporter, last_scan
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.ingest.status_publisher import StatusPublisher
@@ -26,6 +26,8 @@ from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import FeedState, Increment, Scope, Series, SeriesValue
 from late_exporter.protocols import Client, Logger
+
+RESTORED = "the state is older than when it was last used; the metrics of the feed appear once its logs are read again"
 
 
 class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,13 +122,15 @@ class Pipeline:
             self.registry.add_workspace(workspace, frozenset(self._feeds))
         self._label_limiter.restore(restored)
         self.registry.restore(restored, _synced_feeds(states))
+        for scope in [scope for scope, state in states.items() if state.is_restored]:
+            self._create_logger(scope).warning(RESTORED)
         for workspace, connection in connections.items():
             backlog: list[Increment] = [*self.registry.correct_times(workspace, self._runtime.clock())]
             pollers: dict[str, Poller] = {}
             for feed in self._feeds:
                 scope = Scope(workspace, feed)
                 recorder = self._create_recorder(scope, states[scope], connection.generation, backlog)
-                pollers[feed] = self._create_poller(scope, recorder, connection, last_audit(restored, scope))
+                pollers[feed] = self._create_poller(scope, recorder, connection, restored)
             self.pollers[workspace] = pollers
             if connection.status is not None:
                 self.status_pollers[workspace] = self._create_status_poller(
@@ -169,7 +173,11 @@ class Pipeline:
         )
 
     def _create_poller(
-        self, scope: Scope, recorder: FeedRecorder, connection: ApiConnection, last_audit_at: float
+        self,
+        scope: Scope,
+        recorder: FeedRecorder,
+        connection: ApiConnection,
+        series_values: Mapping[Series, SeriesValue],
     ) -> Poller:
         client, generation, webhook_stats, _ = connection
         runtime, logger = self._runtime, self._create_logger(scope)
@@ -188,12 +196,29 @@ class Pipeline:
             read_accounting=recorder.read_accounting,
             report_failure=fetcher.failure_reporter.report_failure,
             logger=logger,
-            last_audit_at=last_audit_at,
+            last_audit_at=last_audit(series_values, scope),
+        )
+        sync = FeedSync(
+            fetcher,
+            auditor,
+            recorder,
+            client=client,
+            config=self.poll_config,
+            runtime=runtime,
+            last_scan_at=last_scan(series_values, scope),
         )
         return Poller(
-            FeedSync(fetcher, auditor, recorder, client=client, config=self.poll_config, runtime=runtime),
+            sync,
             PollSchedule(self.poll_config, runtime, webhook_stats),
-            PollReporter(scope, recorder, registry=self.registry, logger=logger),
+            PollReporter(
+                scope,
+                recorder,
+                registry=self.registry,
+                logger=logger,
+                missing_times=[
+                    name for name in CHECK_TIMES if (name, (scope.workspace, scope.feed)) not in series_values
+                ],
+            ),
             client=client,
             runtime=runtime,
             webhook_stats=webhook_stats,
@@ -224,6 +249,6 @@ def create_exposition(config: PipelineConfig) -> Exposition:
 def _synced_feeds(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:
     feeds: dict[str, list[str]] = {}
     for scope, state in states.items():
-        if state.coverage is not None and state.coverage.is_synced:
+        if state.coverage is not None and state.coverage.is_synced and not state.is_restored:
             feeds.setdefault(scope.workspace, []).append(scope.feed)
     return feeds

@@ -253,6 +253,7 @@ def _poll_config(settings: Settings) -> PollConfig:
         interval=poll.interval,
         lookback=poll.lookback,
         reconcile_interval=poll.reconcile_interval,
+        late_window=poll.late_window,
         audit_interval=poll.audit_interval,
         webhook_interval=settings.webhook.poll_interval or 0.0,
         webhook_share=settings.api.quota_share / 2,

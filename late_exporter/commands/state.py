@@ -16,7 +16,9 @@ from late_exporter.commands._runner import write_lines, write_stdout
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import INVALID_NAME, is_workspace_name, quote
 from late_exporter.errors import ConfigError, LateError, StoreError, StoreInUse
+from late_exporter.feeds import GENERATIONS
 from late_exporter.format import iso_time, plural
+from late_exporter.ingest.audit import check_counters
 from late_exporter.log import escape, redact
 from late_exporter.model import Scope
 from late_exporter.store import StateSnapshot, admin, is_in_use, state_path
@@ -190,7 +192,7 @@ class StateCommand:
         return 0
 
     def _check(self) -> int:
-        problems = list(admin.check(self._path))
+        problems = list(admin.check(self._path)) or list(_counter_problems(self._path))
         for problem in problems or [f"{self._path}: no problems found"]:
             self._print(problem)
         return int(bool(problems))
@@ -252,6 +254,17 @@ class StateCommand:
             yield
         except StoreInUse as exc:
             raise StoreInUse(f"{self._path}: in use by an exporter; stop it first") from exc
+
+
+def _counter_problems(path: Path) -> Iterator[str]:
+    """Compare the counters of every feed with the number of its observations."""
+    with StateSnapshot(path) as snapshot:
+        for scope in snapshot.scopes:
+            coverage = snapshot.feed_state(scope).coverage
+            feed = GENERATIONS[coverage.generation].get(scope.feed) if coverage is not None else None
+            for mismatch in check_counters(scope, feed, snapshot.accounting(scope)) if feed is not None else ():
+                name, expected = mismatch.family or "stored and pruned observations", mismatch.expected
+                yield f"{scope.workspace}/{scope.feed}: {name}: {mismatch.actual:,}, but {expected:,} were counted"
 
 
 def _describe(workspace: WorkspaceSummary) -> str:

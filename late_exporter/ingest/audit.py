@@ -64,8 +64,51 @@ StepT = TypeVar("StepT")
 AuditSteps: TypeAlias = Generator[FetchPage | WaitForExporter, FetchedPage | None, None]
 
 
+class ListScan(msgspec.Struct):
+    """State of a scan of a log list.
+
+    Args:
+        max_skip: Rows to skip before pages are requested by time; None if the list cannot be filtered by time.
+        previous_keys: Keys of the page before.
+        previous_times: Creation times of the page before, in its order.
+        step_back: Rows to go back if the next page does not share a row with it.
+        tail_start: Time of the last log before the part of the list that has only logs without a time; None before
+            that part.
+        repeat_count: Consecutive pages without new logs.
+    """
+
+    max_skip: int | None = None
+    position: PagePosition = PagePosition()
+    previous_keys: frozenset[str] = frozenset()
+    previous_times: tuple[int, ...] = ()
+    step_back: int = PAGE_SIZE // 2
+    tail_start: int | None = None
+    repeat_count: int = 0
+
+    @property
+    def is_end(self) -> bool:
+        """Whether no log follows the page if it is the last one at its position."""
+        return self.position.before is None or self.position.depth > MAX_WHOLE_SKIP
+
+    def advance(self, page: FetchedPage) -> None:
+        keys, times = frozenset(entry.key for entry in page.entries), tuple(_timestamps(page.entries))
+        self.repeat_count = self.repeat_count + 1 if keys <= self.previous_keys else 0
+        if self.repeat_count > MAX_REPEATS:
+            raise BadPayload(f"the log list repeats the same page at skip={self.position.skip}")
+        row_count = max(1, len(page.entries) - PAGE_OVERLAP)
+        if _is_last_page(page):
+            # Only the whole list has logs without a time.
+            self.tail_start, self.position = min(times, default=0), PagePosition(self.position.depth + row_count)
+        else:
+            if self.tail_start is not None and min(times, default=self.tail_start) < self.tail_start:
+                self.tail_start = None
+            max_skip = self.max_skip if self.tail_start is None else None
+            self.position = self.position.advance(times, row_count, max_skip)
+        self.previous_keys, self.previous_times, self.step_back = keys, times, PAGE_SIZE // 2
+
+
 class Audit(msgspec.Struct, kw_only=True):
-    """Input, state and result of an audit of one log list.
+    """Input, state and result of an audit of one log list; an audit that was interrupted continues from its state.
 
     Args:
         coverage: Coverage last committed.
@@ -79,6 +122,8 @@ class Audit(msgspec.Struct, kw_only=True):
         too_recent: Keys of logs that no poll had time to record.
         in_gap: Keys of logs in gaps, which the exporter knows to be missing.
         differences: Confirmed mismatches, newest first.
+        scan: Current pass over the list; None before the first pass and between the two.
+        unresolved: Keys of the suspects that the second pass has not found yet; None before that pass.
     """
 
     coverage: Coverage
@@ -92,6 +137,8 @@ class Audit(msgspec.Struct, kw_only=True):
     too_recent: set[str] = msgspec.field(default_factory=set)
     in_gap: set[str] = msgspec.field(default_factory=set)
     differences: list[Difference] = msgspec.field(default_factory=list)
+    scan: ListScan | None = None
+    unresolved: set[str] | None = None
 
     @property
     def lower(self) -> int:
@@ -104,12 +151,18 @@ def grace_period(interval: float) -> int:
 
 
 def audit_list(state: Audit) -> AuditSteps:
-    """Compare every log of the list, then recheck the suspects."""
-    state.cutoff = state.coverage.caught_up_at - state.grace_period
-    yield from scan_list(partial(_compare_page, state), max_skip=state.max_skip)
-    if state.suspects:
+    """Compare every log of the list, then recheck the suspects; continue with the page that was not compared yet."""
+    if state.scan is None and not state.suspects:
+        state.cutoff = state.coverage.caught_up_at - state.grace_period
+        state.scan = ListScan(state.max_skip)
+    if state.scan is not None and state.unresolved is None:
+        yield from scan_list(partial(_compare_page, state), state.scan)
+        state.scan = None
+    if state.suspects and state.unresolved is None:
         yield WaitForExporter()
-        yield from scan_list(partial(_recheck_page, state, set(state.suspects)), max_skip=state.max_skip)
+        state.unresolved, state.scan = set(state.suspects), ListScan(state.max_skip)
+    if state.scan is not None and state.unresolved is not None:
+        yield from scan_list(partial(_recheck_page, state, state.unresolved), state.scan)
     state.differences.sort(key=lambda difference: (difference.entry.created or 0, difference.entry.key), reverse=True)
 
 
@@ -146,6 +199,8 @@ def _recheck_page(state: Audit, unresolved: set[str], page: FetchedPage) -> bool
             continue
         unresolved.remove(entry.key)
         recorded_statuses = page.recorded_statuses(entry)
+        if entry.created is not None and entry.created < state.lower:
+            continue
         if _is_in_gap(state.coverage, entry):
             state.in_gap.add(entry.key)
         elif _persists(state.suspects[entry.key], entry, recorded_statuses):
@@ -166,67 +221,27 @@ def _is_in_gap(coverage: Coverage, entry: LogEntry) -> bool:
     return any(gap.lower <= entry.created <= gap.upper.created for gap in coverage.gaps)
 
 
-class _ListScan(msgspec.Struct):
-    """State of a scan of a log list.
-
-    Args:
-        max_skip: Rows to skip before pages are requested by time; None if the list cannot be filtered by time.
-        previous: Logs of the page before.
-        step_back: Rows to go back if the next page does not share a row with it.
-        tail_start: Time of the last log before the part of the list that has only logs without a time; None before
-            that part.
-    """
-
-    max_skip: int | None
-    position: PagePosition = PagePosition()
-    previous: Sequence[LogEntry] = ()
-    step_back: int = PAGE_SIZE // 2
-    tail_start: int | None = None
-
-    @property
-    def is_end(self) -> bool:
-        """Whether no log follows the page if it is the last one at its position."""
-        return self.position.before is None or self.position.depth > MAX_WHOLE_SKIP
-
-    def advance(self, page: FetchedPage) -> None:
-        times, row_count = _timestamps(page.entries), max(1, len(page.entries) - PAGE_OVERLAP)
-        if _is_last_page(page):
-            # Only the whole list has logs without a time.
-            self.tail_start, self.position = _oldest(page.entries), PagePosition(self.position.depth + row_count)
-        else:
-            if self.tail_start is not None and min(times, default=self.tail_start) < self.tail_start:
-                self.tail_start = None
-            max_skip = self.max_skip if self.tail_start is None else None
-            self.position = self.position.advance(times, row_count, max_skip)
-        self.previous, self.step_back = page.entries, PAGE_SIZE // 2
-
-
-def scan_list(visit: Callable[[FetchedPage], bool], *, max_skip: int | None = None) -> ScanSteps:
+def scan_list(visit: Callable[[FetchedPage], bool], scan: ListScan) -> ScanSteps:
     """Pass every log that is in the list throughout the scan to a visitor, which returns whether the scan may stop.
 
     Inserted rows push others down, so that they are visited twice. Deleted rows pull others up past the start of the
     next page; that page then shares no row with the one before, and the scan steps back until one does.
 
-    Beyond ``max_skip`` rows, pages are requested by time. The end of a list that is bounded by time is confirmed in the
-    whole list.
+    Beyond ``scan.max_skip`` rows, pages are requested by time. The end of a list that is bounded by time is confirmed
+    in the whole list.
 
     Raises:
         BadPayload: The list repeats itself.
         BadRequest: The API rejects a page, and there is no other way to it.
     """
-    scan, repeat_count = _ListScan(max_skip), 0
     while True:
         page = yield from _fetch_continuation(scan)
         if page is None or visit(page) or (_is_last_page(page) and scan.is_end):
             return
-        is_repeated = {entry.key for entry in page.entries} <= {entry.key for entry in scan.previous}
-        repeat_count = repeat_count + 1 if is_repeated else 0
-        if repeat_count > MAX_REPEATS:
-            raise BadPayload(f"the log list repeats the same page at skip={scan.position.skip}")
         scan.advance(page)
 
 
-def _fetch_continuation(scan: _ListScan) -> Generator[FetchPage, FetchedPage | None, FetchedPage | None]:
+def _fetch_continuation(scan: ListScan) -> Generator[FetchPage, FetchedPage | None, FetchedPage | None]:
     """Fetch the next page of a scan; return None if it cannot be read and has no log with a time."""
     while True:
         position = scan.position
@@ -235,7 +250,7 @@ def _fetch_continuation(scan: _ListScan) -> Generator[FetchPage, FetchedPage | N
         except BadRequest as exc:
             if scan.tail_start is not None:
                 return None
-            scan.position = position.avoid(exc, _oldest(scan.previous), by_time=scan.max_skip is not None)
+            scan.position = position.avoid(exc, min(scan.previous_times, default=0), by_time=scan.max_skip is not None)
             if scan.position.before is None:
                 scan.max_skip = None
             continue
@@ -243,17 +258,13 @@ def _fetch_continuation(scan: _ListScan) -> Generator[FetchPage, FetchedPage | N
             raise BadPayload("the API has no log list")
         if position.is_ignored(_timestamps(page.entries)):
             scan.position, scan.max_skip = position.in_whole_list, None
-        elif position.is_top or _overlaps(page.entries, scan.previous):
+        elif position.is_top or _overlaps(page.entries, scan):
             return page
         elif position.skip:
             scan.position = msgspec.structs.replace(position, skip=max(0, position.skip - scan.step_back))
             scan.step_back *= 2
         else:
-            scan.position = position.raised(_oldest(scan.previous))
-
-
-def _oldest(entries: Sequence[LogEntry]) -> int:
-    return min(_timestamps(entries), default=0)
+            scan.position = position.raised(min(scan.previous_times, default=0))
 
 
 async def fetch_next(
@@ -276,14 +287,14 @@ async def fetch_next(
         return None
 
 
-def _overlaps(entries: Sequence[LogEntry], previous: Sequence[LogEntry]) -> bool:
-    """Return whether there can be no row between two pages.
+def _overlaps(entries: Sequence[LogEntry], scan: ListScan) -> bool:
+    """Return whether there can be no row between the previous page of a scan and the next one.
 
     Either they share one, or the list is sorted by time and the second page starts above the end of the first.
     """
-    if not {entry.key for entry in entries}.isdisjoint(entry.key for entry in previous):
+    if not scan.previous_keys.isdisjoint(entry.key for entry in entries):
         return True
-    times, before = _timestamps(entries), _timestamps(previous)
+    times, before = _timestamps(entries), scan.previous_times
     return bool(times and before) and before[0] > before[-1] and times[0] > before[-1]
 
 

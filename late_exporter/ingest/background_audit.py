@@ -18,6 +18,7 @@ from late_exporter.ingest.audit import (
     count_extra,
     count_missing,
 )
+from late_exporter.ingest.progress import AuditProgress
 from late_exporter.ingest.seeking import MAX_PAGE_FAILURES
 from late_exporter.ingest.steps import FetchedPage, FetchPage, ReconcileScan
 from late_exporter.ingest.turns import RequestKind
@@ -84,7 +85,26 @@ class BackgroundAuditor:
         self._last_audit_at = last_audit_at
         self._run: _AuditRun | None = None
         self._is_scan_complete = False
-        self._ignored_scan: ReconcileScan | None = None
+        self._ignored_scan = 0
+
+    @property
+    def last_audit_at(self) -> float:
+        """Unix time in seconds at which the last audit was completed, 0 if never."""
+        return self._last_audit_at
+
+    @property
+    def progress(self) -> AuditProgress | None:
+        """Progress of the audit in progress; None if there is none."""
+        run = self._run
+        if run is None:
+            return None
+        return AuditProgress(run.audit, isinstance(run.step, WaitForExporter), self._ignored_scan)
+
+    def resume(self, progress: AuditProgress) -> None:
+        """Continue an audit of an earlier run."""
+        steps = audit_list(progress.audit)
+        self._run = _AuditRun(progress.audit, steps, next(steps))
+        self._is_scan_complete, self._ignored_scan = not progress.is_waiting, progress.ignored_scan
 
     def switch_feed(self, feed: Feed) -> None:
         """Continue with the feed of another API generation; an audit in progress is cancelled."""
@@ -100,7 +120,7 @@ class BackgroundAuditor:
     def report_scan(self, scan: ReconcileScan) -> None:
         """Accept a scan of the whole list that was completed and committed."""
         # A scan that was in progress when the suspects were found may already have passed some of them.
-        self._is_scan_complete = self._is_scan_complete or scan is not self._ignored_scan
+        self._is_scan_complete = self._is_scan_complete or scan.started_at != self._ignored_scan
 
     async def advance(
         self,
@@ -135,6 +155,8 @@ class BackgroundAuditor:
         if isinstance(run.step, WaitForExporter):
             run.audit.coverage = coverage
             run.step = next(run.steps)
+        # Logs that expire during an audit are pruned, even if the API shows them for longer.
+        run.audit.coverage = msgspec.structs.replace(run.audit.coverage, retention_floor=coverage.retention_floor)
         for _ in range(page_budget):
             if isinstance(run.step, FetchPage):
                 run.step = await self._fetch_next(run, run.step, now)
@@ -142,7 +164,7 @@ class BackgroundAuditor:
                 mismatches = check_counters(self._scope, self._feed, await self._read_accounting())
                 return self._finish(run.audit, mismatches, now)
             if isinstance(run.step, WaitForExporter):
-                self._is_scan_complete, self._ignored_scan = False, scan
+                self._is_scan_complete, self._ignored_scan = False, scan.started_at if scan else 0
                 break
         return ()
 
@@ -199,5 +221,7 @@ class BackgroundAuditor:
 
 def last_audit(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:
     """Return the Unix time in seconds at which the last audit of a feed was completed, 0 if never."""
-    stored = series_values.get((LAST_AUDIT, (scope.workspace, scope.feed)))
+    labels = (scope.workspace, scope.feed)
+    # Until an audit has completed, LAST_AUDIT is the time of the first sync, without the other results.
+    stored = series_values.get((LAST_AUDIT, labels)) if (AUDIT_GAUGES[0], labels) in series_values else None
     return float(stored.value.value) if stored is not None and isinstance(stored.value, LatestValue) else 0.0

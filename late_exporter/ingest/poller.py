@@ -79,17 +79,37 @@ class Poller:
             by_webhook = await self._schedule.wait(result, self._client, key_reload_count)
 
     async def catch_up(self) -> PollResult:
-        """Poll until nothing is left to read or a poll fails; return the last result."""
+        """Poll until nothing is left to read or a poll fails; return the last result.
+
+        Then finish, within a poll interval, a due reconciliation scan, the pass over the pending logs and a due audit.
+        The next run continues what is not finished.
+        """
         await self.start()
+        pending_count = len(self.recorder.pending_logs)
         while (result := await self.poll()).is_partial:
             pass
+        interval = self._schedule.interval
+        deadline = self._runtime.monotonic() + interval
+        if result.error is None:
+            # Scans, which are due more often, must not take all the time from an audit in progress.
+            await self._sync.audit(interval, deadline=deadline - interval / 2)
+        while result.error is None and self._runtime.monotonic() < deadline:
+            is_settling = len(self.recorder.pending_logs) < pending_count  # Lookups are limited per poll.
+            if not (is_settling or self._sync.has_unfinished_work):
+                break
+            work_done, pending_count = self._sync.work_done, len(self.recorder.pending_logs)
+            result = await self.poll(deadline=deadline)
+            if result.error is None:
+                await self._sync.audit(interval, deadline=deadline)
+            if work_done == self._sync.work_done:
+                break
         await self.examine_generation(result)
         return result
 
     async def save_requests(self) -> None:
         """Commit what happened since the last poll, because no other poll follows."""
         increments = self._pop_increments()
-        if await self._sync.commit(increments) is not None:
+        if await self._sync.commit(increments, is_last=True) is not None:
             self.recorder.defer(increments)
 
     async def start(self) -> None:
@@ -103,14 +123,17 @@ class Poller:
         if not self._sync.has_audits:
             self._reporter.clear_audit_gauges()
 
-    async def poll(self, *, by_webhook: bool = False) -> PollResult:
-        """Poll once and report the result; a poll that a webhook triggers reads only what is new."""
+    async def poll(self, *, by_webhook: bool = False, deadline: float | None = None) -> PollResult:
+        """Poll once and report the result; a poll that a webhook triggers reads only what is new.
+
+        ``deadline`` is that of ``FeedSync.poll``.
+        """
         start, started_at = self._runtime.monotonic(), self._runtime.clock()
         recorder = self.recorder
         request_count, recorded_count = self._sync.request_count, recorder.recorded_count
         self._schedule.start_poll()
         allowance = self._schedule.reserve_requests(self._client.rate_limit) if by_webhook else None
-        result = await self._sync.poll(self._schedule.interval, request_allowance=allowance)
+        result = await self._sync.poll(self._schedule.interval, request_allowance=allowance, deadline=deadline)
         if by_webhook:
             self._schedule.charge_requests(self._sync.request_count - request_count - 1)
         result = await self._save(result)
@@ -149,7 +172,10 @@ class Poller:
         increments = self._pop_increments()
         scan, now = self._sync.completed_scan, self._runtime.clock()
         outcome_increments = self._reporter.outcome_increments(
-            result.outcome, now=now, scan_started_at=scan.started_at if scan else 0
+            result.outcome,
+            now=now,
+            scan_started_at=scan.started_at if scan else 0,
+            has_audits=self._sync.has_audits,
         )
         self.recorder.defer(self._reporter.correct_times(now))
         error = await self._sync.commit([*increments, *outcome_increments])

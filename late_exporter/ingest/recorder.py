@@ -25,6 +25,7 @@ from late_exporter.model import (
     IncCounter,
     Increment,
     KnownLogs,
+    ListedMinutes,
     LogEntry,
     Observation,
     ObserveHistogram,
@@ -70,12 +71,16 @@ class PendingBatch(msgspec.Struct):
         entries: Entries, each with whether only a reconciliation scan found it.
         coverage: Coverage once they are committed; None leaves it.
         deleted_keys: Keys of pending logs that the API no longer has.
+        listed_minutes: Minutes that were read completely.
+        progress: Work that a later run continues, encoded; None leaves what is stored.
         statuses: Statuses of the entries by key.
     """
 
     entries: list[tuple[LogEntry, bool]] = msgspec.field(default_factory=list)
     coverage: Coverage | None = None
     deleted_keys: list[str] = msgspec.field(default_factory=list)
+    listed_minutes: list[ListedMinutes] = msgspec.field(default_factory=list)
+    progress: bytes | None = None
     statuses: dict[str, set[str]] = msgspec.field(default_factory=dict)
 
     def add(self, entries: Sequence[LogEntry], *, by_reconciliation: bool) -> None:
@@ -118,6 +123,11 @@ class FeedRecorder:
     def coverage(self) -> Coverage | None:
         """Coverage last committed; None before the first sync."""
         return self._state.coverage
+
+    @property
+    def progress(self) -> bytes:
+        """Work that this run continues, encoded; empty if there is none."""
+        return self._state.progress
 
     @property
     def state_generation(self) -> str | None:
@@ -165,6 +175,11 @@ class FeedRecorder:
         if known_logs.pending_logs is not None:
             self._state = msgspec.structs.replace(self._state, pending_logs=known_logs.pending_logs)
         return known_logs
+
+    async def count_logs(self, first: int, last: int) -> int:
+        """Return the number of stored logs of a time range that are not marked as deleted; raise StoreError."""
+        count: int = await self._offload(self._store.count_logs, self._scope, first, last)
+        return count
 
     async def newest_logs(self, *, until: int, limit: int) -> Sequence[StoredLog]:
         """Return the newest stored logs until a creation time, newest first; raise StoreError if that fails."""
@@ -248,7 +263,9 @@ class FeedRecorder:
             zero_series=self._publisher.zero_series(all_increments),
             coverage=coverage,
             deleted_keys=pending.deleted_keys,
+            listed_minutes=pending.listed_minutes,
             prune_before=prune_before,
+            progress=pending.progress,
         )
 
     def _increments(self, entry: LogEntry, now: int, *, by_reconciliation: bool) -> Iterator[Increment]:
@@ -275,6 +292,7 @@ class FeedRecorder:
             coverage=coverage or self.coverage,
             pending_logs=self.pending_logs if result.pending_logs is None else result.pending_logs,
             log_count=result.log_count,
+            is_restored=self._state.is_restored and not (coverage is not None and coverage.is_caught_up),
         )
         self.recorded_count += len(result.observations)
         self._label_limiter.restore(result.series_values)
@@ -282,7 +300,7 @@ class FeedRecorder:
         self._update_gauges()
 
     def _update_gauges(self) -> None:
-        if self.complete_since is None:
+        if self.complete_since is None or self._state.is_restored:
             return
         self._publisher.show_feed(self.complete_since)
         if self.feed.counter == "late_publishing_logs_total":

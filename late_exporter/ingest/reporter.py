@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import GenerationMismatch, StoreError
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest.background_audit import AUDIT_GAUGES
+from late_exporter.ingest.background_audit import AUDIT_GAUGES, LAST_AUDIT
 from late_exporter.ingest.failures import FAILED_REQUESTS, UNREADABLE_ROWS
 from late_exporter.ingest.recorder import ENTRIES_REJECTED, RECONCILED_LOGS, FeedRecorder
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.ingest.turns import REQUEST_KINDS
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import IncCounter, Increment, ObserveHistogram, Scope, SetCurrent
+from late_exporter.model import (
+    IncCounter,
+    Increment,
+    LatestValue,
+    ObserveHistogram,
+    Scope,
+    Series,
+    SeriesValue,
+    SetCurrent,
+)
 from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.status import FeedHealth, PollHealth, Quota
 
@@ -40,14 +49,29 @@ REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
 THROTTLED = "late_exporter_api_throttled_seconds_total"
 LAST_SUCCESS = "late_exporter_last_successful_poll_timestamp_seconds"
 LAST_RECONCILE = "late_exporter_reconcile_last_completed_timestamp_seconds"
+CHECK_TIMES = (LAST_RECONCILE, LAST_AUDIT)
+"""Times of the last checks, which are those of the first sync until a check has completed."""
+
 GENERATION = "late_exporter_api_generation_info"
 UNREAD_GENERATION = "late_exporter_api_generation_unread"
 
 
 class PollReporter:
-    """Metrics, health and log messages about the polls of one feed."""
+    """Metrics, health and log messages about the polls of one feed.
 
-    def __init__(self, scope: Scope, recorder: FeedRecorder, *, registry: SeriesRegistry, logger: Logger) -> None:
+    Args:
+        missing_times: Families of CHECK_TIMES that the state has no value of.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        recorder: FeedRecorder,
+        *,
+        registry: SeriesRegistry,
+        logger: Logger,
+        missing_times: Collection[str] = (),
+    ) -> None:
         self._labels = (scope.workspace, scope.feed)
         self._recorder = recorder
         self._registry = registry
@@ -56,6 +80,7 @@ class PollReporter:
         self._recent_failures: deque[PollHealth] = deque(maxlen=MAX_RECENT_FAILURES)
         self._health = FeedHealth(name=scope.feed, is_synced=recorder.is_synced)
         self._last_failure: tuple[object, ...] | None = None
+        self._missing_times = set(missing_times)
         self.failure_count = 0
 
     @property
@@ -109,18 +134,34 @@ class PollReporter:
     def poll_increment(self, outcome: str) -> IncCounter:
         return IncCounter(POLLS, (*self._labels, outcome))
 
-    def outcome_increments(self, outcome: str, *, now: float, scan_started_at: int) -> list[Increment]:
+    def outcome_increments(
+        self, outcome: str, *, now: float, scan_started_at: int, has_audits: bool
+    ) -> list[Increment]:
         """Return the increments for the outcome of a poll at ``now``, in Unix seconds.
 
         ``scan_started_at`` is the API time in milliseconds at which a full reconciliation scan started that this poll
         completed; 0 if none.
         """
         increments: list[Increment] = [self.poll_increment(outcome)]
+        increments += self._initial_check_times(int(now * 1000), has_audits=has_audits)
         if outcome == "success":
             increments.append(SetCurrent(LAST_SUCCESS, self._labels, value=now))
         if scan_started_at:
             increments.append(SetCurrent(LAST_RECONCILE, self._labels, value=scan_started_at / 1000))
         return increments
+
+    def _initial_check_times(self, now: int, *, has_audits: bool) -> list[Increment]:
+        """Return the time of the first sync as that of the last scan and audit, if there is none.
+
+        Otherwise nothing would show that neither ever completes.
+        """
+        coverage = self._recorder.coverage
+        if coverage is None or not coverage.is_synced:
+            return []
+        families = self._missing_times - (set() if has_audits else {LAST_AUDIT})
+        self._missing_times -= families
+        synced_at = (coverage.published_at or now) / 1000
+        return [SetCurrent(family, self._labels, value=synced_at) for family in families]
 
     def correct_times(self, now: float) -> Sequence[Increment]:
         """Show no time of the workspace that is ahead of ``now``; return the increments to save."""
@@ -177,3 +218,9 @@ class PollReporter:
             self._logger.info("first sync complete", **fields)
         else:
             self._logger.debug("poll finished", **fields)
+
+
+def last_scan(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:
+    """Return the start of the last completed scan of a feed, or its first sync, in Unix seconds; 0 if there is none."""
+    stored = series_values.get((LAST_RECONCILE, (scope.workspace, scope.feed)))
+    return float(stored.value.value) if stored is not None and isinstance(stored.value, LatestValue) else 0.0

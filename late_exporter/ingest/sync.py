@@ -10,6 +10,7 @@ from late_exporter.ingest import reader
 from late_exporter.ingest.audit import grace_period
 from late_exporter.ingest.background_audit import BackgroundAuditor
 from late_exporter.ingest.fetcher import Fetcher
+from late_exporter.ingest.progress import Progress, ProgressSaver, ScanSchedule, decode_progress, encode_progress
 from late_exporter.ingest.recorder import FeedRecorder, PendingBatch
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.steps import (
@@ -17,6 +18,7 @@ from late_exporter.ingest.steps import (
     FetchPage,
     FetchPost,
     FetchTime,
+    PendingScan,
     PollContext,
     ReaderState,
     ReaderStep,
@@ -24,7 +26,7 @@ from late_exporter.ingest.steps import (
     Record,
     ReportFailure,
 )
-from late_exporter.model import Increment
+from late_exporter.model import Coverage, Increment
 from late_exporter.protocols import Client
 
 COMMIT_SIZE = 1000
@@ -47,6 +49,9 @@ MIN_URGENT_PAGES = 5
 class FeedSync:
     """Synchronisation of one feed of one workspace.
 
+    Args:
+        last_scan_at: Unix time in seconds at which the last completed reconciliation scan started; 0 if there is none.
+
     Attributes:
         completed_scan: Reconciliation scan that the last poll completed, until ``finish_poll``.
     """
@@ -60,6 +65,7 @@ class FeedSync:
         client: Client,
         config: PollConfig,
         runtime: Runtime,
+        last_scan_at: float = 0.0,
     ) -> None:
         self.recorder = recorder
         self._fetcher = fetcher
@@ -67,9 +73,17 @@ class FeedSync:
         self._client = client
         self._config = config
         self._runtime = runtime
-        self._state = ReaderState(max_skip=config.max_skip)
+        progress = decode_progress(recorder.progress, fetcher.feed.generation)
+        self._state = ReaderState(
+            max_skip=config.max_skip,
+            pending_scan=progress.pending_scan or PendingScan(),
+            missed_keys=progress.missed_keys,
+        )
+        self._scans = ScanSchedule(runtime, last_scan_at=last_scan_at, unfinished=progress.scan)
+        if progress.audit is not None:
+            auditor.resume(progress.audit)
+        self._progress_saver = ProgressSaver(recorder.progress, runtime)
         self._batch = PendingBatch()
-        self._last_scan_at = runtime.monotonic()
         self.completed_scan: ReconcileScan | None = None
 
     @property
@@ -85,6 +99,28 @@ class FeedSync:
         return self._fetcher.generation
 
     @property
+    def has_unfinished_work(self) -> bool:
+        """Whether a scan, a pass over the pending logs or an audit is due or in progress."""
+        return (
+            self._state.scan is not None
+            or self._scans.is_due(self._config.reconcile_interval)
+            or self._state.pending_scan.skip > 0
+            or self._is_audit_due
+        )
+
+    @property
+    def work_done(self) -> object:
+        """Progress of that work, to compare before and after a poll."""
+        scan = self._state.scan
+        return (
+            self._encode_progress(),
+            scan and scan.cursor,
+            self._scans.started_at,
+            self._auditor.last_audit_at,
+            len(self.recorder.pending_logs),
+        )
+
+    @property
     def has_audits(self) -> bool:
         return self._config.audit_interval > 0
 
@@ -98,58 +134,84 @@ class FeedSync:
         """Drop logs that a cancelled poll has read but not committed; they are read again."""
         if self._batch.entries and self._state.scan is not None:
             self._state.scan.started_at = 0  # The scan is past its own logs among them.
+        if self._batch.entries:
+            self._state.late_window.discard()
+            self._state.scan_stretch = None
         self._batch = PendingBatch()
 
-    async def poll(self, interval: float, *, request_allowance: int | None = None) -> PollResult:
+    async def poll(
+        self, interval: float, *, request_allowance: int | None = None, deadline: float | None = None
+    ) -> PollResult:
         """Read what is new; the last logs are left for ``commit``.
 
         Args:
             interval: Seconds between two polls, from which request budgets are computed.
             request_allowance: Requests that the poll may add to the necessary ones; None for a regular poll.
+            deadline: Monotonic time from which on no further page is read, for a poll that only finishes a scan and a
+                pass over the pending logs, in larger steps; None for other polls.
         """
         error: LateError | None = None
         is_partial, self.completed_scan = False, None
         try:
-            is_partial = await self._run_reader(interval, request_allowance)
+            is_partial = await self._run_reader(interval, request_allowance, deadline)
         except (ApiError, StoreError) as exc:
             error = exc.without_frames()
-        if self._batch.entries and not self.recorder.is_synced:
+        if (self._batch.entries or self._batch.coverage) and not self.recorder.is_synced:
             # The first sync commits its history before the poll's own counters, which belong to the present.
             error = await self.commit() or error
         if error is not None:
             return PollResult(error.outcome, error)
         return PollResult("success", is_partial=is_partial)
 
-    async def commit(self, increments: Sequence[Increment] = ()) -> StoreError | None:
-        """Commit the logs read so far and some increments; return the error if that fails."""
+    async def commit(self, increments: Sequence[Increment] = (), *, is_last: bool = False) -> StoreError | None:
+        """Commit the logs read so far and some increments; return the error if that fails.
+
+        ``is_last`` also saves how far a scan, a pass over the pending logs and an audit have come.
+        """
         batch, self._batch = self._batch, PendingBatch()
+        batch.progress = self._progress_saver.select(self._encode_progress(), is_last=is_last)
         try:
             await self.recorder.commit(batch, self._fetcher.now(), increments)
         except StoreError as exc:
             return exc.without_frames()
+        if batch.progress is not None:
+            self._progress_saver.confirm(batch.progress)
         return None
 
     def finish_poll(self, *, is_saved: bool) -> None:
         """Tell the auditor about a completed scan, unless what the poll read could not be saved."""
         completed, self.completed_scan = self.completed_scan, None
+        if not is_saved:
+            self._state.late_window.discard()
+            self._state.scan_stretch = None
         for scan in (self._state.scan, completed):
             if scan is not None and not is_saved:
                 scan.started_at = 0
         if completed is not None and completed.started_at:
             self._auditor.report_scan(completed)
 
-    async def audit(self, interval: float) -> None:
-        """Audit some pages if an audit is due; the rest of an audit follows after later polls."""
-        coverage, now = self.recorder.coverage, self._runtime.clock()
-        if coverage is None or not coverage.is_synced or not self._auditor.is_due(now, self._config.audit_interval):
-            return
+    async def audit(self, interval: float, *, deadline: float | None = None) -> None:
+        """Audit some pages if an audit is due; the rest of an audit follows after later polls.
+
+        With a ``deadline``, a monotonic time, pages are audited until then.
+        """
+        page_budget = max(1, int(self._requests_per(interval) * AUDIT_SHARE)) if deadline is None else 1
+        while deadline is None or self._runtime.monotonic() < deadline:
+            work_done, coverage = self.work_done, self.recorder.coverage
+            if coverage is None or not self._is_audit_due:
+                break
+            await self._audit_pages(coverage, page_budget, interval)
+            if deadline is None or work_done == self.work_done:
+                break
+
+    async def _audit_pages(self, coverage: Coverage, page_budget: int, interval: float) -> None:
         increments = await self._auditor.advance(
             coverage,
-            self._state.scan,
-            page_budget=max(1, int(self._requests_per(interval) * AUDIT_SHARE)),
+            self._scans.unfinished or self._state.scan,
+            page_budget=page_budget,
             grace_period=grace_period(interval),
             max_skip=self._config.max_skip if self._fetcher.feed.supports_time_filter else None,
-            now=now,
+            now=self._runtime.clock(),
         )
         self.recorder.defer(increments)
 
@@ -157,19 +219,20 @@ class FeedSync:
         """Examine, if that is due, whether the list of the other API generation has newer logs."""
         await self._fetcher.examine_generation()
 
-    async def _run_reader(self, interval: float, request_allowance: int | None) -> bool:
+    async def _run_reader(self, interval: float, request_allowance: int | None, deadline: float | None) -> bool:
         """Execute the reader's steps; return whether the poll was interrupted inside a gap."""
         if await self._fetcher.refresh_generation():
             # Cursors and totals of the old list do not apply to the new one, which may have logs the old one lacked.
             self._state = ReaderState(max_skip=self._config.max_skip)
+            self._scans.discard()
             self._auditor.switch_feed(self._fetcher.feed)
         self._start_scan_if_due()
-        context = self._create_context(interval, request_allowance)
+        context = self._create_context(interval, request_allowance, is_finishing=deadline is not None)
         steps = reader.poll(context)
         start, max_seconds = self._runtime.monotonic(), max(self._config.interval, MIN_CATCH_UP_SECONDS)
         try:
             step = next(steps)
-            while True:
+            while deadline is None or self._runtime.monotonic() < deadline or not _is_resumable(step):
                 try:
                     page = await self._execute(step, context)
                 except REQUEST_FAILURES as exc:
@@ -180,27 +243,47 @@ class FeedSync:
                 step = steps.send(page)
         except StopIteration:
             self._state.is_first_poll = False
-            return False
         finally:
             steps.close()
             if self._state.scan is not None and self._state.scan.is_complete:
                 self._state.scan, self.completed_scan = None, self._state.scan
+        return False
 
     def _start_scan_if_due(self) -> None:
-        if self._state.scan is not None or not self.recorder.is_synced:
-            return
-        now = self._runtime.monotonic()
-        if now - self._last_scan_at >= self._config.reconcile_interval:
-            self._state.scan = ReconcileScan(started_at=self._fetcher.now())
-            self._last_scan_at = now
+        state = self._state
+        if not self.recorder.is_synced:
+            self._scans.postpone()
+        elif state.scan is None and not state.is_first_poll and self._scans.is_due(self._config.reconcile_interval):
+            # The first poll scans for logs that arrived while no process was polling.
+            state.scan = self._scans.start(self._fetcher.now())
 
-    def _create_context(self, interval: float, request_allowance: int | None) -> PollContext:
+    @property
+    def _is_audit_due(self) -> bool:
+        return self.recorder.is_synced and self._auditor.is_due(self._runtime.clock(), self._config.audit_interval)
+
+    def _encode_progress(self) -> bytes:
+        state, scan = self._state, self._state.scan
+        if scan is None or not scan.is_regular:
+            scan = self._scans.unfinished
+        return encode_progress(
+            Progress(
+                self.generation,
+                # A scan that has passed logs which could not be saved is worth nothing.
+                scan=scan if scan is not None and scan.started_at else None,
+                pending_scan=state.pending_scan if state.pending_scan.skip else None,
+                missed_keys=state.missed_keys,
+                audit=self._auditor.progress,
+            )
+        )
+
+    def _create_context(self, interval: float, request_allowance: int | None, *, is_finishing: bool) -> PollContext:
         feed = self._fetcher.feed
         requests = self._requests_per(interval)
         urgent = int(requests * URGENT_SHARE)
         if request_allowance is None:
             lookup_budget = max(MIN_LOOKUPS, urgent)
-            page_budget = (max(1, int(requests * SCAN_SHARE)), max(MIN_URGENT_PAGES, urgent))
+            urgent_pages = max(MIN_URGENT_PAGES, urgent)
+            page_budget = (urgent_pages if is_finishing else max(1, int(requests * SCAN_SHARE)), urgent_pages)
         else:
             lookup_budget = min(MIN_LOOKUPS, request_allowance)
             page_budget = (0, 0)
@@ -214,6 +297,7 @@ class FeedSync:
             generation=feed.generation,
             supports_time_filter=feed.supports_time_filter,
             page_budget=page_budget,
+            late_window=int(self._config.late_window * 1000),
             state=self._state,
         )
 
@@ -222,6 +306,11 @@ class FeedSync:
 
     async def _execute(self, step: ReaderStep, context: PollContext) -> FetchedPage | None:
         match step:
+            case FetchPage(window=(first, last)):
+                if self._batch.entries:  # They are counted, too.
+                    await self._commit_read()
+                    context.uncommitted_keys.clear()
+                return await self._fetcher.count_window(step, first, last)
             case FetchPage():
                 page = await self._fetcher.fetch_page(step, self._batch.statuses)
                 context.now = self._fetcher.now()
@@ -244,13 +333,24 @@ class FeedSync:
         batch.add(step.entries, by_reconciliation=step.by_reconciliation)
         batch.coverage = step.coverage or batch.coverage
         batch.deleted_keys += step.deleted_keys
+        if step.listed_minutes is not None:
+            batch.listed_minutes.append(step.listed_minutes)
         if len(batch.entries) >= COMMIT_SIZE:
-            error = await self.commit()
-            if error is not None:
-                raise error
+            await self._commit_read()
+
+    async def _commit_read(self) -> None:
+        """Commit the logs read so far; raise StoreError if that fails."""
+        error = await self.commit()
+        if error is not None:
+            raise error
 
     def _is_interruptible(self, step: ReaderStep) -> bool:
         """Return whether a catch-up may be interrupted after a step, as its coverage records where to continue."""
         if not isinstance(step, Record) or step.splits_timestamp or step.coverage is None:
             return False
         return bool(step.coverage.gaps)
+
+
+def _is_resumable(step: ReaderStep) -> bool:
+    """Return whether a later run can continue with a step; what a pass over the pending logs has found is not kept."""
+    return isinstance(step, FetchPage) and step.created_after is None

@@ -170,7 +170,8 @@ _FAMILIES = (
     _family("late_exporter_reconciled_logs_total", "counter", "feed",
             help="Logs that polls had missed and a reconciliation scan found."),
     _family("late_exporter_reconcile_last_completed_timestamp_seconds", "gauge", "feed",
-            help="Start time of the last completed reconciliation scan, in Unix seconds."),
+            help="Start time of the last completed reconciliation scan, or the time of the first sync if there was "
+                 "none, in Unix seconds."),
     _family("late_exporter_audit_missing_logs", "gauge", "feed",
             help="Logs the last audit found in the API but not in the counters, although polls and a reconciliation "
                  "scan had passed them."),
@@ -178,7 +179,7 @@ _FAMILIES = (
             help="Logs the last audit found counted more than once, or stored but not counted, excluding logs deleted "
                  "by the API."),
     _family("late_exporter_audit_last_completed_timestamp_seconds", "gauge", "feed",
-            help="Time at which the last audit completed, in Unix seconds."),
+            help="Time at which the last audit completed, or the time of the first sync if none did, in Unix seconds."),
     _family("late_exporter_coverage_start_timestamp_seconds", "gauge", "feed",
             help="Time since which every log of the feed has been counted without a gap, in Unix seconds."),
     _family("late_exporter_state_logs", "gauge", "",

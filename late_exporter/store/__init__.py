@@ -26,7 +26,7 @@ from late_exporter.model import (
     SeriesValue,
     StoredLog,
 )
-from late_exporter.store.lockfile import lock, require_database
+from late_exporter.store.lockfile import StateLock
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, StateSnapshot
 from late_exporter.store.sqlite import SqliteStore
 
@@ -71,6 +71,15 @@ class Store(Protocol):
             feed: Feed that the page was read from.
             since: Creation time of the oldest logs that the API may still return.
             uncommitted: Statuses by key of logs that were read but are not committed yet.
+        """
+
+    def count_logs(self, scope: Scope, first: int, last: int) -> int:
+        """Return the number of logs created in a time range that are not marked as deleted.
+
+        Args:
+            scope: Feed of a workspace, whose keys begin with the creation time.
+            first: First millisecond of the range.
+            last: Last millisecond of the range.
         """
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
@@ -129,10 +138,10 @@ def is_in_use(url: str) -> bool:
     if path is None:
         return False
     try:
-        lock(path).close()
+        with StateLock(path) as lock:
+            lock.remove_new_file()
     except StoreInUse:
         return True
-    require_database(path)
     return False
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ import msgspec
 
 from late_exporter.errors import StoreError
 from late_exporter.metrics.aggregation import decode_value
-from late_exporter.store.lockfile import create, lock, require_database
-from late_exporter.store.queries import connect_readonly, store_errors
+from late_exporter.store import queries
+from late_exporter.store.creation import create_database
+from late_exporter.store.lockfile import StateLock
+from late_exporter.store.queries import MINUTE, connect_readonly, store_errors
 from late_exporter.store.schema import MIGRATIONS, migrate
 from late_exporter.store.snapshot import StateSnapshot
 
@@ -36,16 +40,14 @@ def backup(path: Path, target: Path) -> int:
     """
     _require_state(path)
     _require_absent(target)
-    with store_errors(target), closing(connect_readonly(path)) as source:
-        try:
-            create(target)
-            with closing(sqlite3.connect(target)) as copy:
-                source.backup(copy)
-                copy.execute("PRAGMA journal_mode = DELETE")
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
+    with store_errors(path), closing(connect_readonly(path)) as source:
+        create_database(target, partial(_copy, source))
     return target.stat().st_size
+
+
+def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    source.backup(target)
+    target.execute("PRAGMA journal_mode = DELETE")
 
 
 def check(path: Path) -> Iterator[str]:
@@ -58,21 +60,23 @@ def check(path: Path) -> Iterator[str]:
 
 
 def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
-    scopes = connection.execute("SELECT id, workspace, feed, logs FROM scope ORDER BY id").fetchall()
-    for scope_id, workspace, feed, log_count in scopes:
+    scopes = connection.execute("SELECT id, workspace, feed, logs, deleted FROM scope ORDER BY id").fetchall()
+    for scope_id, workspace, feed, log_count, deleted_count in scopes:
         name = f"{workspace}/{feed}"
-        stored, with_time, per_minute, uncounted = connection.execute(
-            "SELECT count(DISTINCT key), count(DISTINCT key) FILTER (WHERE created IS NOT NULL),"
-            " (SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = ?1),"
-            " (SELECT count(*) FROM pending WHERE scope = ?1 AND NOT EXISTS (SELECT 1 FROM observation"
-            " WHERE observation.scope = ?1 AND observation.key = pending.key))"
+        stored, deleted, uncounted = connection.execute(
+            "SELECT count(DISTINCT key),"
+            " (SELECT coalesce(sum(deleted), 0) FROM logs_per_minute WHERE scope = ?1),"
+            " (SELECT count(*) FROM pending WHERE scope = ?1 AND NOT EXISTS"
+            " (SELECT 1 FROM observation WHERE observation.scope = ?1 AND observation.key = pending.key))"
             " FROM observation WHERE scope = ?1",
             (scope_id,),
         ).fetchone()
         if stored != log_count:
             yield f"{name}: the log count is {log_count:,}, but {stored:,} logs are stored"
-        if per_minute != with_time:
-            yield f"{name}: the log counts per minute add up to {per_minute:,}, but {with_time:,} logs have a time"
+        if wrong_minutes := _wrong_minutes(connection, scope_id):
+            yield f"{name}: the log counts of {wrong_minutes:,} minutes do not agree with the times of the logs"
+        if deleted != deleted_count:
+            yield f"{name}: {deleted_count:,} logs are marked as deleted, but {deleted:,} per minute"
         if uncounted:
             yield f"{name}: {uncounted:,} pending logs are not stored as counted"
     scope_ids = {scope_id for scope_id, *_ in scopes}
@@ -80,6 +84,24 @@ def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
         rows = connection.execute(f"SELECT DISTINCT scope FROM {table}")  # noqa: S608 - a constant
         if {scope_id for (scope_id,) in rows} - scope_ids:
             yield f"{table}: rows belong to no workspace"
+
+
+def _wrong_minutes(connection: sqlite3.Connection, scope_id: int) -> int:
+    """Return for how many minutes another number of logs is stored than is counted."""
+    counted = Counter(
+        dict(connection.execute("SELECT minute, logs FROM logs_per_minute WHERE scope = ? AND logs", (scope_id,)))
+    )
+    stored = Counter[int]()
+    ambiguous = 0
+    rows = connection.execute(
+        "SELECT min(created), max(created) FROM observation WHERE scope = ? AND created IS NOT NULL GROUP BY key",
+        (scope_id,),
+    )
+    for first, last in rows:
+        stored[first // MINUTE] += 1
+        ambiguous += first // MINUTE != last // MINUTE  # Each status has its own time: either minute may count it.
+    wrong = sum(counted[minute] != stored[minute] for minute in counted.keys() | stored.keys())
+    return wrong if wrong > 2 * ambiguous else 0
 
 
 def _undecodable_series(connection: sqlite3.Connection) -> Iterator[str]:
@@ -112,20 +134,11 @@ def import_state(path: Path, lines: Iterable[str]) -> int:
         StoreError: The state exists, or the lines are not a complete export; then no state is created.
     """
     _require_absent(path)
-    holder = lock(path)
-    try:
-        create(path)
-        with store_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            rows = _fill(connection, iter(lines))
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        holder.close()
-    return rows
+    with StateLock(path) as lock:
+        return create_database(lock.path, partial(_fill, iter(lines)))
 
 
-def _fill(connection: sqlite3.Connection, lines: Iterator[str]) -> int:
+def _fill(lines: Iterator[str], connection: sqlite3.Connection) -> int:
     head = _row(next(lines, ""), 1)
     version = head.get("schema")
     if head.get("format") != FORMAT or not isinstance(version, int) or not 1 <= version <= len(MIGRATIONS):
@@ -269,14 +282,14 @@ def _exclusive_transaction(path: Path) -> Iterator[sqlite3.Connection]:
 @contextmanager
 def _exclusive_connection(path: Path) -> Iterator[sqlite3.Connection]:
     _require_state(path)
-    holder = lock(path)
-    try:
-        require_database(path)
-        with store_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.execute("PRAGMA synchronous = FULL")
-            yield connection
-    finally:
-        holder.close()
+    with (
+        StateLock(path) as lock,
+        store_errors(path),
+        closing(sqlite3.connect(path, isolation_level=None)) as connection,
+    ):
+        connection.execute("PRAGMA synchronous = FULL")
+        yield connection
+        lock.record_commit(queries.last_commit(connection))  # A dropped workspace may have had the last one.
 
 
 @contextmanager

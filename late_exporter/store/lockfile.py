@@ -1,39 +1,154 @@
-"""Lock, permissions and identity of the state file."""
+"""Locks, permissions and identity of the files of a state, and the record of its last commit."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import struct
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import Self
 
 from late_exporter.errors import StoreError, StoreInUse
 
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 """Readable by the owner only, because the state contains account names."""
 
+DATABASE_LOCK = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 2**62, 1, 0)
+"""Lock of a byte of the database file: beyond its end, and none of those that SQLite locks."""
 
-def lock(path: Path) -> IO[str]:
-    """Lock the state by a file beside it; the operating system releases the lock when the process ends.
+RECORD_LENGTH = 21
+"""Bytes of a record: 20 digits and a line feed, so that a new one overwrites the previous one."""
+
+EXCLUSIVE = fcntl.LOCK_EX | fcntl.LOCK_NB
+
+
+class StateLock:
+    """Exclusive use of the files of a state, until it is closed or the process ends.
+
+    The file ``*.lock`` beside the database is locked before the database is opened or created. On Linux, a byte of the
+    database is locked as well, so that another process is refused even if something has removed the lock file.
+
+    The lock file records the number of the last commit: a state with a smaller number is an older copy.
 
     Raises:
-        StoreInUse: Another process holds the lock.
-        StoreError: The lock file cannot be written.
+        StoreInUse: Another process has the state open.
+        StoreError: A file cannot be read or written, the database of an earlier run is empty or missing, or the file is
+            not a database.
     """
-    try:
-        path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
-        target = path.resolve()  # symbolic links to one state share one lock
-        lock_path = target.with_name(f"{target.name}.lock")
-        lock_path.touch(FILE_MODE)
-        holder = lock_path.open("a")
-    except OSError as exc:
-        raise StoreError(f"{path}: the state cannot be written: {exc.strerror}: {exc.filename}") from exc
-    try:
-        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        holder.close()
-        raise StoreInUse(f"{path} is in use by another late-exporter; every process needs a state of its own") from exc
-    return holder
+
+    def __init__(self, path: Path) -> None:
+        self._name = path
+        self._database_fd: int | None = None
+        try:
+            path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
+            self.path = path.resolve()  # symbolic links to one state share one lock
+            self._lock_path = self.path.with_name(f"{self.path.name}.lock")
+            self._had_lock_file = self._lock_path.exists()
+            self._lock_fd: int | None = _open(self._lock_path)
+        except OSError as exc:
+            raise StoreError(f"{path}: the state cannot be written: {exc.strerror}: {exc.filename}") from exc
+        try:
+            fcntl.flock(self._lock_fd, EXCLUSIVE)
+        except OSError as exc:
+            self.close()
+            raise self._in_use() from exc
+        try:
+            self._require_no_remains()
+            require_database(path)
+            self.lock_database()
+        except BaseException:
+            self.remove_new_file()
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def last_commit(self) -> int:
+        """Number of the last commit that was recorded; 0 if there is no record."""
+        try:
+            return int(os.pread(self._lock_fd or 0, RECORD_LENGTH, 0))
+        except (OSError, ValueError):
+            return 0
+
+    def record_commit(self, number: int) -> None:
+        """Record the number of the last commit, in a new lock file if the previous one was removed.
+
+        This neither waits for the disk nor fails: a record that is lost is too small, so that nothing is noticed.
+        """
+        with suppress(OSError):
+            if self._lock_fd is None or not os.fstat(self._lock_fd).st_nlink:
+                self._replace_lock_file()
+            os.pwrite(self._lock_fd or 0, f"{number:020}\n".encode(), 0)
+
+    def lock_database(self) -> None:
+        """Lock the database, if it exists; raise StoreInUse if another process has it open."""
+        if self._database_fd is not None:
+            os.close(self._database_fd)  # of an empty file that was replaced
+            self._database_fd = None
+        try:
+            self._database_fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return  # Opening the database reports why it cannot be used.
+        # A lock of the open file: SQLite drops all locks of the process when it unlocks the file.
+        if operation := getattr(fcntl, "F_OFD_SETLK", None):  # only on Linux
+            try:
+                fcntl.fcntl(self._database_fd, operation, DATABASE_LOCK)
+            except (BlockingIOError, PermissionError) as exc:
+                raise self._in_use() from exc
+            except OSError:
+                return  # The file system has no such locks; the lock file remains.
+
+    def remove_new_file(self) -> None:
+        """Remove the lock file if this lock has created it: beside an empty database it would be taken for damage."""
+        if not self._had_lock_file:
+            self._lock_path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Release the locks; the database must be closed before."""
+        for fd in (self._database_fd, self._lock_fd):
+            if fd is not None:
+                os.close(fd)
+        self._database_fd = self._lock_fd = None
+
+    def _in_use(self) -> StoreInUse:
+        return StoreInUse(f"{self._name} is in use by another late-exporter; every process needs a state of its own")
+
+    def _require_no_remains(self) -> None:
+        """Raise StoreError if other files prove that the database was in use, but it is empty or missing."""
+        exists, wal = self.path.exists(), Path(f"{self.path}-wal")
+        if exists and (not self.path.is_file() or self.path.stat().st_size):
+            return
+        remains = [wal] if wal_size(self.path) else []
+        if exists and self._had_lock_file:
+            remains.append(self._lock_path)
+        if remains:
+            names = " and ".join(file.name for file in remains)
+            files = " and ".join(file.name for file in ([self.path] if exists else []) + remains)
+            raise StoreError(
+                f"{self._name} is {'empty' if exists else 'missing'}, but an earlier run left {names}; it was not"
+                f" changed: restore a backup, or remove {files} to begin a new state"
+            )
+
+    def _replace_lock_file(self) -> None:
+        fd = _open(self._lock_path)
+        try:
+            fcntl.flock(fd, EXCLUSIVE)
+        except OSError:
+            os.close(fd)  # A process that is about to be refused has it; the next commit tries again.
+            raise
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+        self._lock_fd = fd
+
+
+def _open(lock_path: Path) -> int:
+    return os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
 
 
 def file_identity(path: Path) -> tuple[int, int]:
@@ -58,15 +173,6 @@ def require_database(path: Path, *, writable: bool = True) -> None:
         raise StoreError(f"{path}: the state cannot be read: {exc.strerror}") from exc
     if header and not header.startswith(b"SQLite format 3\0"):
         raise StoreError(f"{path} is not a state of late-exporter, or is damaged; it was not changed")
-
-
-def create(path: Path) -> None:
-    """Create an empty file if it does not exist; SQLite copies its mode to the WAL and shared memory files."""
-    try:
-        if not path.exists():
-            path.touch(FILE_MODE)
-    except OSError as exc:
-        raise StoreError(f"{path}: the state cannot be written: {exc.strerror}") from exc
 
 
 def wal_size(path: Path) -> int:

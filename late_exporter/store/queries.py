@@ -12,10 +12,10 @@ from urllib.parse import quote
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.model import Coverage, FeedAccounting, FeedState, PendingLog, StoredLog
+from late_exporter.model import MINUTE_MS, Coverage, FeedAccounting, FeedState, PendingLog, StoredLog
 from late_exporter.store import series_rows
 
-MINUTE = 60_000
+MINUTE = MINUTE_MS
 """Resolution of the log counts in milliseconds."""
 
 LOOKUP_KEYS = 100
@@ -39,12 +39,22 @@ def connect_readonly(path: Path) -> Connection:
 
 
 def feed_state(connection: Connection, scope_id: int) -> FeedState:
-    coverage, log_count = connection.execute("SELECT coverage, logs FROM scope WHERE id = ?", (scope_id,)).fetchone()
+    coverage, log_count, progress, is_restored = connection.execute(
+        "SELECT coverage, logs, progress, restored FROM scope WHERE id = ?", (scope_id,)
+    ).fetchone()
     return FeedState(
         coverage=msgspec.json.decode(coverage, type=Coverage) if coverage else None,
         pending_logs=pending_logs(connection, scope_id),
         log_count=log_count,
+        progress=progress or b"",
+        is_restored=bool(is_restored),
     )
+
+
+def last_commit(connection: Connection) -> int:
+    """Return the number of the last commit; 0 if there was none."""
+    (number,) = connection.execute("SELECT coalesce(max(commits), 0) FROM scope").fetchone()
+    return int(number)
 
 
 def pending_logs(connection: Connection, scope_id: int) -> dict[str, PendingLog]:

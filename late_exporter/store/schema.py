@@ -88,6 +88,17 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE series ADD COLUMN served INTEGER NOT NULL DEFAULT 1
     """,
+    # Work that later runs continue, and the number of the last commit, by which an older copy is noticed.
+    """
+    ALTER TABLE scope ADD COLUMN progress BLOB;
+    ALTER TABLE scope ADD COLUMN commits INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE scope ADD COLUMN restored INTEGER NOT NULL DEFAULT 0
+    """,
+    # Stored logs that the API does not show any more.
+    """
+    ALTER TABLE logs_per_minute ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE scope ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0
+    """,
 )
 """The statements of each schema version; released ones never change."""
 

@@ -30,16 +30,16 @@ from late_exporter.model import (
     SeriesValue,
     StoredLog,
 )
-from late_exporter.store import queries, rekey, series_rows
-from late_exporter.store.lockfile import create, file_identity, lock, require_database, wal_size
+from late_exporter.store import deletions, queries, rekey, series_rows
+from late_exporter.store.creation import create_database, create_schema
+from late_exporter.store.lockfile import StateLock, file_identity, wal_size
+from late_exporter.store.pruning import expired_logs
 from late_exporter.store.queries import MINUTE
+from late_exporter.store.restored import mark_restored
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 
 EXPIRY_SLACK_MINUTES = 2
 """Minutes by which the API may delete a log before or after the end of its retention."""
-
-PRUNE_ROWS = 10_000
-"""Rows that one commit checks for logs to delete."""
 
 NOTHING: Mapping[str, AbstractSet[str]] = MappingProxyType({})
 
@@ -59,8 +59,8 @@ class SqliteStore:
         self._path = path
         self._name = str(path) if path else "the state in memory"
         self._scope_ids: dict[Scope, int] = {}
-        self._prune_cursors: dict[int, str] = {}
-        self._lock = lock(path) if path else None
+        self._walk_cursors: dict[int, str] = {}
+        self._lock = StateLock(path) if path else None
         try:
             self._open()
         except BaseException:
@@ -69,9 +69,8 @@ class SqliteStore:
             raise
 
     def _open(self) -> None:
-        if self._path:
-            require_database(self._path)
-            create(self._path)
+        if self._lock:
+            self._create_if_missing(self._lock)
         with queries.store_errors(self._name):
             self._connection = sqlite3.connect(
                 self._path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0
@@ -79,10 +78,26 @@ class SqliteStore:
         try:
             with queries.store_errors(self._name):
                 self._migrate()
+                self._commit_number = queries.last_commit(self._connection)
+                if self._lock and self._commit_number < self._lock.last_commit:
+                    self._commit_number = self._lock.last_commit
+                    with self._transaction():
+                        mark_restored(self._connection, self._commit_number)
             self._identity = file_identity(self._path) if self._path else None
         except BaseException:
             self._connection.close()
             raise
+
+    def _create_if_missing(self, lock: StateLock) -> None:
+        if lock.path.exists() and lock.path.stat().st_size:
+            return
+        try:
+            create_database(lock.path, create_schema)
+        except BaseException:
+            lock.remove_new_file()
+            raise
+        lock.record_commit(0)
+        lock.lock_database()
 
     def _migrate(self) -> None:
         execute = self._connection.execute
@@ -143,8 +158,22 @@ class SqliteStore:
             if self._rekey(scope_id, page, feed):
                 page = rekey.identify(self._connection, scope_id, entries, uncommitted)
                 pending_logs = queries.pending_logs(self._connection, scope_id)
-            stored_count, expiring_count = self._log_counts(scope_id, since)
-            return KnownLogs(page.statuses, stored_count, expiring_count, pending_logs, page.entries)
+            expiry = since // MINUTE
+            stored_count, expiring_count, deleted_count = deletions.log_counts(
+                self._connection, scope_id, expiry - EXPIRY_SLACK_MINUTES, expiry + EXPIRY_SLACK_MINUTES
+            )
+            return KnownLogs(
+                page.statuses,
+                stored_count,
+                expiring_count,
+                deleted_count,
+                pending_logs=pending_logs,
+                entries=page.entries,
+            )
+
+    def count_logs(self, scope: Scope, first: int, last: int) -> int:
+        with queries.store_errors(self._name):
+            return deletions.count_logs(self._connection, self._scope_id(scope), first, last)
 
     def _rekey(self, scope_id: int, page: rekey.IdentifiedPage, feed: Feed) -> bool:
         """Give the logs of a page that are stored under a former key their new keys; return whether there are any."""
@@ -165,6 +194,7 @@ class SqliteStore:
             scope_id = self._scope_id(scope)
             with self._transaction():
                 rekey.assign_interim_keys(self._connection, scope_id)
+                deletions.reset_marks(self._connection, scope_id)
                 # No page shows the outcome of a log that is older than what is counted.
                 self._connection.execute(
                     "DELETE FROM pending WHERE scope = ? AND created BETWEEN 1 AND ?",
@@ -173,21 +203,11 @@ class SqliteStore:
                 self._connection.execute(
                     "UPDATE scope SET coverage = ? WHERE id = ?", (msgspec.json.encode(coverage), scope_id)
                 )
-            self._prune_cursors.pop(scope_id, None)
+            self._walk_cursors.pop(scope_id, None)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         with queries.store_errors(self._name):
             return queries.accounting(self._connection, self._scope_id(scope))
-
-    def _log_counts(self, scope_id: int, since: int) -> tuple[int, int]:
-        earliest, latest = since // MINUTE - EXPIRY_SLACK_MINUTES, since // MINUTE + EXPIRY_SLACK_MINUTES
-        stored_count, expiring_count = self._connection.execute(
-            "SELECT logs - (SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = id AND minute < ?1),"
-            " (SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = id AND minute BETWEEN ?1 AND ?2)"
-            " FROM scope WHERE id = ?3",
-            (earliest, latest, scope_id),
-        ).fetchone()
-        return stored_count, expiring_count
 
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         self._require_same_file()
@@ -198,12 +218,17 @@ class SqliteStore:
                 increments = _effective_increments(batch, new, first)
                 series_values = series_rows.apply(self._connection, increments, batch)
                 self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
+                deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes)
                 pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
                 if batch.prune_before is not None:
-                    pending_changed |= self._prune(scope_id, batch.prune_before)
+                    minutes = expired_logs(self._connection, scope_id, batch.prune_before, self._walk_cursors)
+                    pending_changed |= bool(minutes) and self._delete_logs(scope_id, minutes)
                 # Read before COMMIT: a failure after it would have the batch committed twice.
                 (log_count,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (scope_id,)).fetchone()
                 pending_logs = queries.pending_logs(self._connection, scope_id) if pending_changed else None
+            self._commit_number += 1
+            if self._lock:
+                self._lock.record_commit(self._commit_number)
             return CommitResult(
                 observations=new, series_values=series_values, pending_logs=pending_logs, log_count=log_count
             )
@@ -240,7 +265,10 @@ class SqliteStore:
             new.append(observation)
         self._connection.executemany(
             "INSERT INTO observation VALUES (?, ?, ?, ?, ?, ?)",
-            [(scope_id, o.entry.key, o.entry.status, o.entry.created, *rekey.match_columns(o.entry)) for o in new],
+            # In the order of the table: a list is read from new to old, which would split every page of the B-tree.
+            sorted(
+                (scope_id, o.entry.key, o.entry.status, o.entry.created, *rekey.match_columns(o.entry)) for o in new
+            ),
         )
         return new, first
 
@@ -250,14 +278,24 @@ class SqliteStore:
         times = [observation.entry.created for observation in first]
         minutes = Counter(created // MINUTE for created in times if created is not None)
         self._connection.executemany(
-            "INSERT INTO logs_per_minute VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
+            "INSERT INTO logs_per_minute (scope, minute, logs) VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
             [(scope_id, minute, log_count) for minute, log_count in minutes.items()],
         )
         coverage = msgspec.json.encode(batch.coverage) if batch.coverage else None
+        is_caught_up = batch.coverage is not None and batch.coverage.is_caught_up
         self._connection.execute(
-            "UPDATE scope SET logs = logs + ?, observations = observations + ?, coverage = coalesce(?, coverage)"
-            " WHERE id = ?",
-            (len(first), observation_count, coverage, scope_id),
+            "UPDATE scope SET logs = logs + ?, observations = observations + ?, coverage = coalesce(?, coverage),"
+            " progress = coalesce(?, progress), commits = ?, restored = restored AND NOT ? WHERE id = ?",
+            (
+                len(first),
+                observation_count,
+                coverage,
+                batch.progress,
+                self._commit_number + 1,
+                is_caught_up,
+                scope_id,
+            ),
         )
 
     def _update_pending(self, scope_id: int, new: Sequence[Observation], deleted_keys: Sequence[str]) -> bool:
@@ -279,25 +317,6 @@ class SqliteStore:
         self._connection.executemany("DELETE FROM pending WHERE scope = ? AND key = ?", final)
         return self._connection.total_changes > before
 
-    def _prune(self, scope_id: int, prune_before: int) -> bool:
-        """Delete the expired logs among the next PRUNE_ROWS rows; return whether one of them was pending."""
-        minute = prune_before // MINUTE
-        execute = self._connection.execute
-        (expired,) = execute(
-            "SELECT count(*) FROM logs_per_minute WHERE scope = ? AND minute < ?", (scope_id, minute)
-        ).fetchone()
-        if not expired:
-            return False
-        rows = execute(
-            "SELECT key, created FROM observation WHERE scope = ? AND key > ? ORDER BY key LIMIT ?",
-            (scope_id, self._prune_cursors.get(scope_id, ""), PRUNE_ROWS),
-        ).fetchall()
-        self._prune_cursors[scope_id] = rows[-1][0] if len(rows) == PRUNE_ROWS else ""
-        return self._delete_logs(
-            scope_id,
-            {key: created // MINUTE for key, created in rows if created is not None and created < minute * MINUTE},
-        )
-
     def _delete_logs(self, scope_id: int, minutes: Mapping[str, int]) -> bool:
         """Delete logs, with their minutes by key; return whether one of them was pending."""
         connection = self._connection
@@ -308,10 +327,13 @@ class SqliteStore:
             "UPDATE logs_per_minute SET logs = logs - ? WHERE scope = ? AND minute = ?",
             [(log_count, scope_id, minute) for minute, log_count in Counter(minutes.values()).items()],
         )
+        (deleted,) = connection.execute(
+            "SELECT coalesce(sum(deleted), 0) FROM logs_per_minute WHERE scope = ? AND logs <= 0", (scope_id,)
+        ).fetchone()
         connection.execute("DELETE FROM logs_per_minute WHERE scope = ? AND logs <= 0", (scope_id,))
         connection.execute(
-            "UPDATE scope SET logs = logs - ?, pruned = pruned + ? WHERE id = ?",
-            (len(minutes), max(0, observation_count), scope_id),
+            "UPDATE scope SET logs = logs - ?, deleted = deleted - ?, pruned = pruned + ? WHERE id = ?",
+            (len(minutes), deleted, max(0, observation_count), scope_id),
         )
         return pending_count > 0
 

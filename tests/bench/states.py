@@ -91,7 +91,7 @@ def create_state_with_ids(source: Path, path: Path, ids: int) -> None:
         )
         execute("DELETE FROM logs_per_minute WHERE scope = ?", (scope,))
         execute(
-            "INSERT INTO logs_per_minute SELECT scope, created / 60000, count(*) FROM observation"
+            "INSERT INTO logs_per_minute (scope, minute, logs) SELECT scope, created / 60000, count(*) FROM observation"
             " WHERE scope = ? GROUP BY 1, 2",
             (scope,),
         )

@@ -168,6 +168,14 @@ def test_check_lists_inconsistencies(path: Path) -> None:
     ) == state(path, "check")
 
 
+def test_check_compares_the_counters(path: Path) -> None:
+    """A counter with a wrong digit is found, because the state counts the observations separately."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE series SET value = x'3939' WHERE labels LIKE '%acme%success%'")
+    lines = "acme/publishing: late_publishing_logs_total: 100, but 61 were counted\n"
+    assert CommandResult(1, lines, "") == state(path, "check")
+
+
 def test_a_closed_pipe_does_not_change_the_exit_code(path: Path) -> None:
     """The exit code of a check is that of the state, whether or not its output is read."""
     for expected in (0, 1):

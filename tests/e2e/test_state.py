@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.late import LateServer
+from tests.e2e.late import LateServer, respond_with
 from tests.e2e.program import ROOT, ExporterProcess, wait_equal
 
 pytestmark = pytest.mark.e2e
@@ -101,3 +101,62 @@ def test_to_another_machine(
     )
     late.world.publish(2)
     wait_equal(307.0, lambda: renamed.scrape().sum(LOGS, workspace="agency"))
+
+
+def test_a_damaged_state_is_not_begun_anew(
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path
+) -> None:
+    """A state that was truncated after a crash is refused in one line that says what to do, until it is restored."""
+    late.world.publish(300, over=600)
+    program = start_exporter().wait_ready()
+    assert 0 == run_state(tmp_path, "backup", "copy.db", "--state.url=sqlite:///state.db")[0]
+    program.kill()
+    (tmp_path / "state.db").write_bytes(b"")
+    assert 1 == program.start().wait_exit()
+    assert "state.db is empty, but an earlier run left state.db-wal and state.db.lock" in program.stderr
+    assert "restore a backup, or remove state.db and state.db-wal and state.db.lock" in program.stderr
+    assert "Traceback" not in program.stderr
+    assert b"" == (tmp_path / "state.db").read_bytes()
+    (tmp_path / "state.db-wal").unlink()
+    (tmp_path / "copy.db").replace(tmp_path / "state.db")
+    late.world.publish(5)
+    program.start().wait_ready()
+    wait_equal(305.0, lambda: program.scrape().sum(LOGS))
+
+
+def test_a_removed_lock_file_lets_no_second_process_in(
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path, exit_stack: ExitStack
+) -> None:
+    """A cleaner that removes the lock file of a running exporter does no harm."""
+    late.world.publish(30, over=600)
+    program = start_exporter().wait_ready()
+    (tmp_path / "state.db.lock").unlink()
+    second = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=tmp_path / "state.db"))
+    assert 1 == second.wait_exit()
+    assert "is in use by another late-exporter" in second.stderr
+    late.world.publish(5)
+    wait_equal(35.0, lambda: program.scrape().sum(LOGS))
+    assert 0 == program.stop()
+    assert (tmp_path / "state.db.lock").exists()
+
+
+def test_a_restored_copy_shows_no_fallen_counter(
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path
+) -> None:
+    """After an older copy was restored, the counters appear once they have caught up with what was served before."""
+    late.world.publish(300, over=600)
+    program = start_exporter().wait_ready()
+    wait_equal(300.0, lambda: program.scrape().sum(LOGS))
+    assert 0 == run_state(tmp_path, "backup", "copy.db", "--state.url=sqlite:///state.db")[0]
+    late.world.publish(150)
+    wait_equal(450.0, lambda: program.scrape().sum(LOGS))
+    assert 0 == program.stop()
+    (tmp_path / "copy.db").replace(tmp_path / "state.db")
+    late.fault = respond_with(503, "closed")
+    program.start()
+    wait_equal(1.0, lambda: min(1.0, program.scrape().sum("late_exporter_polls_total", outcome="unavailable")))
+    assert 0 == program.scrape().sum(LOGS)
+    assert "the state is older than when it was last used" in program.stderr
+    late.fault = None
+    wait_equal(1.0, lambda: min(1.0, program.scrape().sum(LOGS)))
+    assert 450 == program.scrape().sum(LOGS)

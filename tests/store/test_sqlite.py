@@ -425,21 +425,22 @@ def test_prune_is_incremental(store: Store) -> None:
         SCOPE, Batch(committed_at=AT, observations=[Observation(entry(key, created=NOW - HOUR), ()) for key in due])
     )
     store.commit(SCOPE, Batch(committed_at=AT, observations=[Observation(entry(key), ()) for key in recent]))
-    log_counts = [commit(store, prune_before=NOW).log_count for _ in range(4)]
+    log_counts = [commit(store, prune_before=NOW).log_count for _ in range(6)]
 
-    assert log_counts[0] > log_counts[1] > log_counts[2] == log_counts[3] == 500
+    assert 10_000 < log_counts[0] < 12_500
+    assert 500 == log_counts[-1]
     assert recent == [key for key in recent if key in lookup(store, *recent).statuses]
     assert (500, 500) == (lookup(store, since=NOW).stored_count, lookup(store, since=NOW).expiring_count)
 
 
 def test_prune_reaches_all_keys(store: Store) -> None:
     """Expired logs are deleted behind any number of logs that stay."""
-    recent = [Observation(entry(f"a{number}"), ()) for number in range(20_500)]
+    recent = [Observation(entry(f"a{number}"), ()) for number in range(2_500)]
     due = [Observation(entry(f"b{number}", created=NOW - HOUR), ()) for number in range(50)]
     store.commit(SCOPE, Batch(committed_at=AT, observations=[*recent, *due]))
-    log_counts = [commit(store, prune_before=NOW).log_count for _ in range(6)]
+    log_counts = [commit(store, prune_before=NOW).log_count for _ in range(12)]
 
-    assert [20_550, 20_500] == [log_counts[0], log_counts[-1]]
+    assert [2_550, 2_500] == [log_counts[0], log_counts[-1]]
     assert {} == lookup(store, *(f"b{number}" for number in range(50))).statuses
 
 
@@ -753,7 +754,7 @@ def test_unusable_files_are_rejected(path: Path, expected: str, prepare: Callabl
 
     assert [expected] * 2 == [open_error(path), open_error(path)]
     assert before == path.read_bytes()
-    assert {"late.db", "late.db.lock"} == {file.name for file in path.parent.iterdir()}
+    assert {"late.db"} <= {file.name for file in path.parent.iterdir()} <= {"late.db", "late.db.lock"}
 
 
 def test_corrupt_page(path: Path) -> None:

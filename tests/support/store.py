@@ -56,6 +56,10 @@ class StoreProxy:
         self._check("lookup")
         return self.store.lookup(scope, entries, feed=feed, since=since, **options)
 
+    def count_logs(self, scope: Scope, first: int, last: int) -> int:
+        self._check("count_logs")
+        return self.store.count_logs(scope, first, last)
+
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
         self._check("newest_logs")
         return self.store.newest_logs(scope, until=until, limit=limit)

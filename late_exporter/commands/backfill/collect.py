@@ -13,10 +13,10 @@ from late_exporter.commands.backfill.progress import ProgressBar
 from late_exporter.errors import ApiError, BadRequest, LateError, Unauthorized
 from late_exporter.exposition.family import Family
 from late_exporter.format import iso_time, plural
-from late_exporter.ingest.audit import fetch_next, leaves_scope, scan_list
+from late_exporter.ingest.audit import ListScan, fetch_next, leaves_scope, scan_list
 from late_exporter.ingest.paging import MAX_SKIP
-from late_exporter.ingest.reader import LATE_ARRIVAL_WINDOW
 from late_exporter.ingest.steps import FetchedPage, FetchPage
+from late_exporter.ingest.window_check import LATE_ARRIVAL_WINDOW
 from late_exporter.model import Coverage, Feed, KnownLogs, Scope
 from late_exporter.protocols import Client
 from late_exporter.store import StateSnapshot
@@ -83,7 +83,7 @@ async def collect_history(
         history.add_page(page.entries)
         return leaves_scope(page, lower)
 
-    steps = scan_list(visit, max_skip=MAX_SKIP if feed.supports_time_filter else None)
+    steps = scan_list(visit, ListScan(MAX_SKIP if feed.supports_time_filter else None))
     step: FetchPage | None = next(steps)
     while step is not None:
         step = await fetch_next(steps, step, reader.fetch)

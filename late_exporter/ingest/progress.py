@@ -1,0 +1,120 @@
+"""Work that takes more than one poll, and that a later run continues.
+
+A run may be shorter than a reconciliation scan, a pass over the pending logs or an audit: ``late-exporter textfile``
+ends after a poll interval, and a process may be restarted every few minutes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from late_exporter.ingest.audit import Audit
+from late_exporter.ingest.schedule import Runtime
+from late_exporter.ingest.steps import PendingScan, ReconcileScan
+
+MAX_BYTES = 1_000_000
+"""Size above which nothing is stored, for example because an audit has very many suspects."""
+
+SAVE_INTERVAL = 60.0
+"""Seconds of work that a process which is killed may have to repeat."""
+
+MAX_CLOCK_SKEW = 300.0
+"""Seconds by which the clock of the API may be ahead."""
+
+
+class AuditProgress(msgspec.Struct, omit_defaults=True):
+    """Progress of an audit.
+
+    Args:
+        is_waiting: Whether its suspects wait for a reconciliation scan.
+        ignored_scan: Start time of the scan that was in progress when they were found, and does not count.
+    """
+
+    audit: Audit
+    is_waiting: bool = False
+    ignored_scan: int = 0
+
+
+class Progress(msgspec.Struct, omit_defaults=True):
+    """Work in progress of one feed; a part is None if it is not in progress.
+
+    Args:
+        generation: API generation of the list, as positions differ in another one.
+        missed_keys: Keys of pending logs that one pass has not found; those that a second one misses are gone.
+    """
+
+    generation: str
+    scan: ReconcileScan | None = None
+    pending_scan: PendingScan | None = None
+    missed_keys: frozenset[str] = frozenset()
+    audit: AuditProgress | None = None
+
+
+def encode_progress(progress: Progress) -> bytes:
+    """Return the encoded progress; empty if nothing is in progress, or if it is too large."""
+    if progress == Progress(progress.generation):
+        return b""
+    encoded = msgspec.json.encode(progress)
+    return encoded if len(encoded) <= MAX_BYTES else b""
+
+
+def decode_progress(encoded: bytes, generation: str) -> Progress:
+    """Return the progress in the list of a generation; none if another version has encoded it."""
+    try:
+        progress = msgspec.json.decode(encoded, type=Progress)
+    except msgspec.MsgspecError:
+        return Progress(generation)
+    return progress if progress.generation == generation else Progress(generation)
+
+
+class ProgressSaver:
+    """Decides when the progress is committed: seldom, because it comes with every poll and is large."""
+
+    def __init__(self, saved: bytes, runtime: Runtime) -> None:
+        self._saved = saved
+        self._runtime = runtime
+        self._saved_at = runtime.monotonic()
+
+    def select(self, encoded: bytes, *, is_last: bool) -> bytes | None:
+        """Return the progress to commit now; None if what is stored is good enough."""
+        is_due = is_last or self._runtime.monotonic() - self._saved_at >= SAVE_INTERVAL
+        return encoded if is_due and encoded != self._saved else None
+
+    def confirm(self, saved: bytes) -> None:
+        """Remember what was committed."""
+        self._saved, self._saved_at = saved, self._runtime.monotonic()
+
+
+class ScanSchedule:
+    """Time of the next reconciliation scan of the whole list, also over restarts.
+
+    Args:
+        last_scan_at: Unix time in seconds at which the last completed scan started; 0 if none has completed.
+        unfinished: Scan of an earlier run that is not complete.
+    """
+
+    def __init__(self, runtime: Runtime, *, last_scan_at: float, unfinished: ReconcileScan | None) -> None:
+        self._runtime = runtime
+        self.unfinished = unfinished
+        age = runtime.clock() - last_scan_at
+        # A time in the future was set by a wrong clock.
+        self.started_at = runtime.monotonic() - age if age > -MAX_CLOCK_SKEW else -math.inf
+
+    def is_due(self, interval: float) -> bool:
+        return self.unfinished is not None or self._runtime.monotonic() - self.started_at >= interval
+
+    def postpone(self) -> None:
+        """Count the interval from now, because the first sync reads the whole list."""
+        self.started_at = self._runtime.monotonic()
+
+    def start(self, now: int) -> ReconcileScan:
+        """Return the unfinished scan, or a new one at ``now``, in milliseconds of the API's clock."""
+        scan, self.unfinished = self.unfinished or ReconcileScan(started_at=now), None
+        self.started_at = self._runtime.monotonic() - (now - scan.started_at) / 1000
+        return scan
+
+    def discard(self) -> None:
+        """Forget the unfinished scan, whose positions are those of another list."""
+        self.unfinished = None

@@ -1,0 +1,27 @@
+"""Mark a state that is older than when it was last used."""
+
+from __future__ import annotations
+
+from sqlite3 import Connection
+
+from late_exporter.metrics.catalogue import CATALOGUE
+
+REJECTED = "late_exporter_entries_rejected_total"
+
+OWN_COUNTERS = [
+    name
+    for name, family in CATALOGUE.items()
+    if name.startswith("late_exporter_") and family.kind != "gauge" and name != REJECTED
+]
+"""Counters that reading logs again does not restore, except rejected logs, which are part of the accounting."""
+
+
+def mark_restored(connection: Connection, last_commit: int) -> None:
+    """Mark every feed as restored from an older copy than the one that had the last commit.
+
+    The exporter's own counters begin at 0 again, which Prometheus takes for a restart, because their last values are
+    unknown. Other series have probably been served since, so that an initial zero would be a fall.
+    """
+    connection.execute("UPDATE scope SET restored = 1, commits = ?", (last_commit,))
+    connection.execute("UPDATE series SET served = 1")
+    connection.executemany("DELETE FROM series WHERE family = ?", [(name,) for name in OWN_COUNTERS])

@@ -1,0 +1,276 @@
+"""Runs that end after a few seconds still scan the whole list, settle every pending log and audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+import pytest
+
+from late_exporter.ingest.audit import Audit, Difference, ListScan
+from late_exporter.ingest.progress import MAX_BYTES, AuditProgress, Progress, decode_progress, encode_progress
+from late_exporter.ingest.schedule import PollConfig
+from late_exporter.ingest.steps import PageCursor, PendingScan, ReconcileScan
+from late_exporter.model import Batch, CommitResult, Coverage, LogEntry, Scope
+from late_exporter.store.sqlite import SqliteStore
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
+from tests.support.steps import drive
+from tests.support.world import World
+
+LAST_SCAN = "late_exporter_reconcile_last_completed_timestamp_seconds"
+LAST_AUDIT = "late_exporter_audit_last_completed_timestamp_seconds"
+MISSING = "late_exporter_audit_missing_logs"
+PENDING = "late_publishing_pending_logs"
+GENERATIONS = ("late", "zernio")
+
+Start: TypeAlias = Callable[..., "CronJob"]
+
+
+class CronJob:
+    """Runs of ``late-exporter textfile`` by cron, with one state.
+
+    Args:
+        latency: Seconds that a request takes, as the quota makes it wait.
+    """
+
+    def __init__(self, path: Path, generation: str, *, latency: float = 0.0, **config: Any) -> None:
+        self.world = World(VirtualClock())
+        self.api = FakeLateApi(self.world, generation=generation, latency=latency)
+        self.exporter = ExporterHarness(self.api, path, config=PollConfig(**config), generation=generation)
+
+    def run(self, *, every: float = 5 * MINUTE, published: int = 5) -> int:
+        """Let time pass and logs appear, start a process, catch up, and end it; return the number of requests."""
+        self.world.publish(published)
+        requests = len(self.api.requests)
+        self.exporter.restart(every)
+        result = drive(self.exporter.poller.catch_up())
+        assert result.error is None
+        drive(self.exporter.poller.save_requests())
+        return len(self.api.requests) - requests
+
+    def gauge(self, family: str) -> float:
+        return self.exporter.scrape().sum(family)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Return a function that prepares a cron job with a state of its own."""
+    jobs: list[CronJob] = []
+
+    def start(generation: str, **options: Any) -> CronJob:
+        jobs.append(CronJob(tmp_path / f"{len(jobs)}.db", generation, **options))
+        return jobs[-1]
+
+    yield start
+    for job in jobs:
+        job.exporter.close()
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_log_that_is_hours_late_counts(start: Start, generation: str) -> None:
+    """A log three hours late is counted by the next due scan, although every run is shorter than the interval."""
+    job = start(generation)
+    job.world.publish(450, over=20 * HOUR)
+    for _ in range(3):
+        job.run()
+    # A log disappears, so that the total does not betray the late one.
+    job.world.insert(job.world.clock.now - 3 * HOUR, platform="tiktok")
+    job.world.delete(job.world.ids[-1])
+    for _ in range(3):
+        job.run()
+    assert 1 == job.exporter.scrape().sum("late_publishing_logs_total", platform="tiktok")
+    assert job.world.clock.now - 15 * MINUTE <= job.gauge(LAST_SCAN)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_scan_takes_several_runs(start: Start, generation: str) -> None:
+    """A scan that does not fit into a run is continued by the next ones, each within a poll interval."""
+    job = start(generation, latency=2.0)
+    job.world.publish(3000, over=3 * DAY)
+    job.run()
+    job.run(every=MINUTE)
+    synced_at = job.gauge(LAST_SCAN)
+    job.world.insert(job.world.clock.now - 70 * HOUR, platform="tiktok")
+    job.world.delete(job.world.ids[0])
+    runs = 0
+    while synced_at == job.gauge(LAST_SCAN):
+        assert job.run(every=12 * MINUTE) <= 21, "a run that scans ends after a poll interval"
+        runs += 1
+        assert runs < 8
+    assert 2 <= runs
+    assert 1 == job.exporter.scrape().sum("late_publishing_logs_total", platform="tiktok")
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("limit", [60, 600])
+def test_more_than_a_page_of_pending_logs_settles(start: Start, generation: str, limit: int) -> None:
+    """All of 150 pending logs deep in the list settle, the oldest first, within a run or two."""
+    job = start(generation, reconcile_interval=10 * DAY)
+    job.api.rate_limit = limit
+    pending = [job.world.insert(job.world.clock.now - HOUR + number, status="pending") for number in range(150)]
+    job.world.publish(300, over=30 * MINUTE)
+    job.run()
+    assert 150 == job.gauge(PENDING)
+    for log_id in pending[:30]:
+        job.world.change(log_id, "success")
+    job.run()
+    job.run()
+    assert 120 == job.gauge(PENDING)
+    for log_id in pending[30:]:
+        job.world.change(log_id, "failed", statusCode=500)
+    for _ in range(3):
+        job.run()
+    assert 0 == job.gauge(PENDING)
+    assert 120 == job.exporter.scrape().sum("late_publishing_logs_total", status="failed")
+
+
+def test_a_pass_over_the_pending_logs_takes_several_runs(start: Start) -> None:
+    """The pass over a list of pending logs that is too long for a run goes on where it ended."""
+    job = start("late", latency=6.0, reconcile_interval=10 * DAY)
+    pending = [job.world.insert(job.world.clock.now - 3 * HOUR + number, status="pending") for number in range(900)]
+    job.world.publish(100, over=30 * MINUTE)
+    job.run()
+    for log_id in pending[:3]:
+        job.world.change(log_id, "success")
+    runs = 0
+    while 900 == job.gauge(PENDING):
+        job.run()
+        runs += 1
+        assert runs < 8
+    assert runs >= 2
+    assert 897 == job.gauge(PENDING)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_an_audit_takes_several_runs(start: Start, generation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An audit is completed by runs of a few requests each, and finds a log that the store swallows."""
+    job = start(generation, latency=2.0, audit_interval=DAY)
+    job.world.publish(1500, over=3 * DAY)
+    job.run()
+    job.run(every=MINUTE)
+    synced_at = job.gauge(LAST_AUDIT)
+    job.world.insert(job.world.clock.now - 2 * DAY, platform="tiktok")
+    honest = SqliteStore.commit
+
+    def commit(store: SqliteStore, scope: Scope, batch: Batch) -> CommitResult:
+        kept = [observation for observation in batch.observations if observation.entry.platform != "tiktok"]
+        return honest(store, scope, msgspec.structs.replace(batch, observations=kept))
+
+    monkeypatch.setattr(SqliteStore, "commit", commit)
+    runs = 0
+    while synced_at == job.gauge(LAST_AUDIT):
+        job.run(every=6 * MINUTE)
+        runs += 1
+        assert runs < 30
+    assert runs >= 3
+    assert 1 == job.gauge(MISSING)
+
+
+def test_an_audit_that_takes_days(start: Start) -> None:
+    """Logs that are pruned while an audit goes on are no difference, although the API still shows them."""
+    job = start("late", latency=2.0, audit_interval=DAY)
+    job.api.quirks = ListQuirks(never_expires=True)
+    for _ in range(8):
+        job.world.publish(250, over=DAY)
+        job.world.clock.advance(DAY)
+    job.run()
+    job.run(every=MINUTE)
+    synced_at, runs = job.gauge(LAST_AUDIT), 0
+    while synced_at == job.gauge(LAST_AUDIT):
+        job.run(every=18 * HOUR, published=120)
+        runs += 1
+        assert runs < 20
+    assert runs >= 4
+    assert 0 == job.gauge(MISSING)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_process_that_is_restarted_every_nine_minutes(start: Start, generation: str) -> None:
+    """Scans and audits complete although no process lives for ten minutes; each is killed without a last commit."""
+    job = start(generation, audit_interval=DAY)
+    job.world.publish(1000, over=3 * DAY)
+    job.run()
+    job.world.insert(job.world.clock.now - 3 * HOUR, platform="tiktok")
+    job.world.delete(job.world.ids[-1])
+    synced_at = job.gauge(LAST_AUDIT)
+    for _ in range(8):
+        job.exporter.restart(10.0)
+        for _ in range(18):
+            job.exporter.audit()
+            job.world.clock.advance(30.0)
+    assert 1 == job.exporter.scrape().sum("late_publishing_logs_total", platform="tiktok")
+    assert job.world.clock.now - 20 * MINUTE <= job.gauge(LAST_SCAN)
+    assert synced_at < job.gauge(LAST_AUDIT)
+
+
+def test_a_run_with_nothing_to_do_is_short(start: Start) -> None:
+    """A run between two scans reads the last hour again, and the first one does not read the list twice."""
+    job = start("late", audit_interval=DAY)
+    job.world.publish(950, over=DAY)
+    assert 14 >= job.run()
+    assert [4, 4] == [job.run(every=MINUTE), job.run(every=MINUTE)]
+
+
+def test_work_that_fails_ends_the_run(start: Start) -> None:
+    """An API that fails during a scan fails the run, which keeps what it has read, and the next run continues."""
+    job = start("late")
+    job.world.publish(1000, over=3 * DAY)
+    job.run()
+    job.exporter.restart(11 * MINUTE)
+    for number in range(6, 20):
+        job.api.fail_request(number, unavailable)
+    assert "unavailable" == drive(job.exporter.poller.catch_up()).outcome
+    drive(job.exporter.poller.save_requests())
+    job.api.clear_events()
+    job.exporter.restart(MINUTE)
+    requests = len(job.api.requests)
+    assert drive(job.exporter.poller.catch_up()).error is None
+    assert [392, 490] == [request.skip for request in job.api.requests[requests:]][3:5]
+    assert job.world.clock.now - 2 * MINUTE <= job.gauge(LAST_SCAN)
+
+
+def test_a_clock_that_was_ahead(start: Start) -> None:
+    """A scan that a wrong clock dates in the future does not put off the next one."""
+    job = start("late")
+    job.world.publish(300, over=DAY)
+    job.run()
+    job.world.clock.now += 30 * DAY
+    job.exporter.restart()
+    job.world.clock.now -= 30 * DAY
+    job.world.insert(job.world.clock.now - 3 * HOUR, platform="tiktok")
+    job.world.delete(job.world.ids[0])
+    for _ in range(3):
+        job.run()
+    assert 1 == job.exporter.scrape().sum("late_publishing_logs_total", platform="tiktok")
+
+
+def test_progress_survives_the_state() -> None:
+    """Every part is the same after decoding; another generation or version has none."""
+    entry = LogEntry(key="a", status="failed", created=5)
+    progress = Progress(
+        "late",
+        ReconcileScan(started_at=7, cursor=PageCursor(page_keys=frozenset("ab"), created=3)),
+        PendingScan(98, frozenset("ab"), {"a"}, frozenset("b")),
+        frozenset("b"),
+        AuditProgress(
+            Audit(
+                coverage=Coverage(retention_floor=1, complete_since=2),
+                suspects={"a": Difference(entry, frozenset({"pending"}))},
+                scan=ListScan(300, previous_times=(3, 2)),
+                unresolved={"a"},
+            ),
+            is_waiting=True,
+            ignored_scan=7,
+        ),
+    )
+    encoded = encode_progress(progress)
+    assert progress == decode_progress(encoded, "late")
+    assert Progress("zernio") == decode_progress(encoded, "zernio")
+    for odd in (b"", b"{}", b"[1", encoded.replace(b'"scan"', b'"scan":1,"x"')):
+        assert Progress("late") == decode_progress(odd, "late")
+    assert b"" == encode_progress(Progress("late"))
+    assert b"" == encode_progress(Progress("late", pending_scan=PendingScan(1, frozenset({"a" * MAX_BYTES}))))
