@@ -46,15 +46,16 @@ SWITCHES = {"whole seconds": "switch to whole seconds", "time zone": "switch to 
 """Names of the check of a switch, by the difference of the lists."""
 
 NOT_YET: Mapping[str, str] = {
-    "late row": "the total of the list falls by deleted logs, which hides that one has arrived",
-    "short lives": "when the last scan began is not in the state",
-    "history of a lying list": "a first sync believes one page that claims to be the last",
     "alike logs": "if one moment fills more than a page, identical logs on several pages are numbered per page",
     "switch to whole seconds": "logs are recognised within the times that the list shows, which may be a single one",
     "switch to another time zone": "a list that has no logs at the times of the counted ones passes",
     "catch-up": "below a time, a gap goes on at its second, so that one that takes longer than a poll starts again",
 }
 """Checks that do not hold yet, each with the reason; a test asserts that they fail, so that none stays for long."""
+
+
+UNSHRUNK = frozenset({"catch-up"})
+"""Checks among them that only long programs make fail."""
 
 
 class Wrong(AssertionError):
