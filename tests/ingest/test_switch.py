@@ -603,22 +603,6 @@ class WithoutIds(Exactness):
         return self._ids.get(key, key)
 
 
-class DistinctTimes(World):
-    """A world in which no two logs have the same time."""
-
-    def __init__(self, clock: VirtualClock) -> None:
-        super().__init__(clock)
-        self._moments: set[int] = set()
-
-    def insert(self, created: float | None, *, precise: bool = True, **fields: Any) -> str:  # noqa: ARG002 - it always is
-        """Insert a log at the next free millisecond."""
-        moment = int((self.clock.now if created is None else created) * 1000)
-        while moment in self._moments:
-            moment += 1
-        self._moments.add(moment)
-        return super().insert(moment / 1000, precise=True, **fields)
-
-
 class Switching(WithoutIds):
     """The vendor removes the old endpoints.
 
@@ -630,7 +614,7 @@ class Switching(WithoutIds):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = DistinctTimes(VirtualClock())
+        self.world = World(VirtualClock(), distinct_times=True)
 
     @precondition(lambda self: self.late.generation == "late")
     @rule(events=HAPPENINGS)
