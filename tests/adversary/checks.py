@@ -47,8 +47,6 @@ SWITCHES = {"whole seconds": "switch to whole seconds", "time zone": "switch to 
 
 NOT_YET: Mapping[str, str] = {
     "alike logs": "if one moment fills more than a page, identical logs on several pages are numbered per page",
-    "switch to whole seconds": "logs are recognised within the times that the list shows, which may be a single one",
-    "switch to another time zone": "a list that has no logs at the times of the counted ones passes",
     "catch-up": "below a time, a gap goes on at its second, so that one that takes longer than a poll starts again",
 }
 """Checks that do not hold yet, each with the reason; a test asserts that they fail, so that none stays for long."""

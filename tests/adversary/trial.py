@@ -222,6 +222,7 @@ class Trial:
 
     def _is_recognisable(self, difference: str) -> bool:
         """Return whether enough logs are counted, and enough of them differ, that the difference must be noticed."""
+        self._world.expire()
         uncounted_ids = self._observer.uncounted_ids(self._scene.rows)
         for archive in (self._world.archives.publishing, self._world.archives.connections):
             rows = [row for row in archive.rows if row["_id"] not in uncounted_ids and row["createdAt"]][:500]

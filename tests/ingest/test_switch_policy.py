@@ -244,6 +244,35 @@ def test_newer_only_gives_up_what_was_not_read_before_the_switch(start: Start) -
     assert gap.upper.created <= recorder.complete_since <= world.clock.now * 1000
 
 
+@pytest.mark.parametrize("downtime", [60, 20 * HOUR])
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_strict_counts_nothing_from_another_time_zone(hours: int, downtime: float, start: Start) -> None:
+    """Not even if no log of the new list is at the times of the counted ones, because they span less than the shift."""
+    exporter = start("strict", retimed("created_at", lambda millis: millis + hours * 3_600_000))
+    world = exporter.api.world
+    world.publish(30, over=20 * 60, kinds=KINDS[:4])
+    exporter.poll()
+    total = exposed_counts(exporter).total()
+    world.clock.advance(downtime)
+    switch(exporter)
+    (*_, result) = exporter.poll_repeatedly(MAX_REFUSALS + 3)
+    assert "generation_mismatch" == result.outcome
+    assert f"whose times are 2 h {'later' if hours > 0 else 'earlier'}" in str(result.error)
+    assert total == exposed_counts(exporter).total() == 30
+
+
+@pytest.mark.parametrize("policy", ["strict", "newer-only", "trust"])
+def test_deleted_logs_do_not_block_a_switch(policy: str, start: Start) -> None:
+    """A list that begins after the last counted log is followed, and its logs count once."""
+    exporter = start(policy, NO_SHIFT)
+    total = count_history(exporter)
+    exporter.api.world.delete(*exporter.api.world.ids)
+    switch(exporter)
+    follow(exporter)
+    assert total + NEW == exposed_counts(exporter).total()
+    assert [] == mismatch_warnings(exporter)
+
+
 @pytest.mark.parametrize("policy", ["strict", "newer-only"])
 def test_a_list_in_the_future_has_no_newer_logs(policy: str, start: Start) -> None:
     """If times are off by hours, hours of logs look newer than the last counted one, so nothing is counted."""
