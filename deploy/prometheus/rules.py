@@ -21,7 +21,8 @@ from deploy.prometheus.thresholds import (
     CONNECT_FAILED_SHARE,
     CONNECT_FAILURES,
     CONSECUTIVE_FAILURES,
-    COVERAGE_RISK_SECONDS,
+    COVERAGE_AGE_WARNING_SECONDS,
+    COVERAGE_LEFT_CRITICAL_SECONDS,
     COVERAGE_STEP_SECONDS,
     DATA_AGE_CRITICAL_SECONDS,
     DATA_AGE_WARNING_SECONDS,
@@ -47,7 +48,6 @@ from deploy.prometheus.thresholds import (
     QUOTA_LEFT_WARNING,
     RESTART_GRACE,
     RESTARTS,
-    RETENTION,
     SCAN_AGE_SECONDS,
     SILENCE_EXPECTED_LOGS,
     SILENCE_WINDOW,
@@ -62,7 +62,6 @@ from deploy.prometheus.thresholds import (
     TOKEN_LEFT_CRITICAL_SECONDS,
     TOKEN_LEFT_WARNING_SECONDS,
     WEBHOOK_REJECTION_WINDOW,
-    ZERNIO_RETENTION,
 )
 
 __all__ = ["ALERT_GROUPS", "RECORDING_GROUPS", "AlertingRule", "RecordingRule", "RuleGroup"]
@@ -300,19 +299,12 @@ max by ({ACCOUNT}) (late_account_connected) == 0
 """,
 )
 
-LOG_RETENTION = RecordingRule(
-    "workspace:late_exporter_log_retention:seconds",
-    f"""\
-{ZERNIO_RETENTION} * (
-    max by ({WORKSPACE}) (late_exporter_api_generation_info{{generation="zernio"}}) == 1
-  unless
-    max by ({WORKSPACE}) (late_exporter_api_generation_info{{generation="late"}}) == 1
+RETENTION = RecordingRule(
+    # A restarted exporter shows its coverage just before the retention.
+    "feed:late_exporter_retention:seconds",
+    f"max by ({FEED}) (last_over_time(late_exporter_retention_seconds[1h]))",
 )
-or
-{RETENTION} + 0 * max by ({WORKSPACE}) ({COVERAGE})
-""",
-)
-EXPIRY_AGE = f"on ({WORKSPACE}) group_left () ({LOG_RETENTION.name} - {HOUR})"
+EXPIRY_AGE = f"on ({FEED}) group_left () ({RETENTION.name} - {HOUR})"
 """Right side of a comparison with the age of a feed's coverage, from which older logs have expired."""
 
 OPEN_GAP = RecordingRule(
@@ -365,7 +357,7 @@ RECORDING_GROUPS = (
         ),
     ),
     RuleGroup(name="late-accounts-tokens", rules=(LONG_LIVED_TOKENS,)),
-    RuleGroup(name="late-coverage", rules=(LOG_RETENTION, OPEN_GAP, LAST_GAPLESS_POLL)),
+    RuleGroup(name="late-coverage", rules=(RETENTION, OPEN_GAP, LAST_GAPLESS_POLL)),
 )
 
 
@@ -892,32 +884,58 @@ last_over_time({COVERAGE}[1d] offset 1h)
 """
 
 
-def _coverage_risk_alert(
-    severity: Severity, retention: int, operator: Literal["and", "unless"], generation: str
-) -> AlertingRule:
-    """Return the alert for a generation; ``operator`` keeps or drops workspaces with the longer retention."""
+_LAST_GAPLESS_POLL = f"max by ({FEED}) (last_over_time({LAST_GAPLESS_POLL.name}[7d]))"
+_TIME_TO_EXPIRY = f"{_LAST_GAPLESS_POLL} + max by ({FEED}) (last_over_time({RETENTION.name}[7d])) - time()"
+"""Seconds until the API deletes the first log that has not been read."""
+
+
+def _coverage_risk_alert(severity: Severity, *, condition: str, expr: str, description: str) -> AlertingRule:
     return AlertingRule(
         name="LateCoverageAtRisk",
         severity=severity,
-        condition=(
-            f"a feed has not been read without a gap for {COVERAGE_RISK_SECONDS // DAY}d, and logs expire after"
-            f" {retention // DAY}d (generation {generation})"
-        ),
-        expr=f"""\
-time() - max by ({FEED}) (last_over_time({LAST_GAPLESS_POLL.name}[7d])) > {COVERAGE_RISK_SECONDS}
-and
-{EXPECTED_FEEDS}
-{operator} on ({WORKSPACE})
-last_over_time({LOG_RETENTION.name}[7d]) > {RETENTION}
-""",
+        condition=condition,
+        expr=expr,
         for_="15m",
         summary="Logs may expire before they are counted.",
-        description=(
-            f"{_WORKSPACE}: the {_FEED} was last read without a gap {{{{ $value | humanizeDuration }}}} ago."
-            f" The API deletes logs after {retention // DAY} days."
-        ),
+        description=f"{_WORKSPACE}: {description}",
         dashboard_url=EXPORTER_DASHBOARD,
     )
+
+
+COVERAGE_RISK_ALERTS = (
+    _coverage_risk_alert(
+        "critical",
+        condition=(
+            "a feed has not been read without a gap, and the API deletes the first unread logs within"
+            f" {COVERAGE_LEFT_CRITICAL_SECONDS // DAY}d"
+        ),
+        expr=f"""\
+{_TIME_TO_EXPIRY} < {COVERAGE_LEFT_CRITICAL_SECONDS}
+and
+{EXPECTED_FEEDS}
+""",
+        description=(
+            f"the API {{{{ if gt $value 0.0 }}}}deletes the first unread logs of the {_FEED} in"
+            " {{ $value | humanizeDuration }}{{ else }}has begun to delete unread logs of the"
+            f" {_FEED}{{{{ end }}}}."
+        ),
+    ),
+    _coverage_risk_alert(
+        "warning",
+        condition=(
+            f"a feed has not been read without a gap for {COVERAGE_AGE_WARNING_SECONDS // DAY}d, and its logs expire"
+            " later"
+        ),
+        expr=f"""\
+time() - {_LAST_GAPLESS_POLL} > {COVERAGE_AGE_WARNING_SECONDS}
+and
+{EXPECTED_FEEDS}
+unless
+{_TIME_TO_EXPIRY} < {COVERAGE_LEFT_CRITICAL_SECONDS}
+""",
+        description=f"the {_FEED} was last read without a gap {{{{ $value | humanizeDuration }}}} ago.",
+    ),
+)
 
 
 EXPORTER_GROUP = RuleGroup(
@@ -1064,8 +1082,7 @@ avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
             description=f"{_WORKSPACE}: a gap in the {_FEED} has been open for an hour.",
             dashboard_url=EXPORTER_DASHBOARD,
         ),
-        _coverage_risk_alert("critical", RETENTION, "unless", "late"),
-        _coverage_risk_alert("warning", ZERNIO_RETENTION, "and", "zernio"),
+        *COVERAGE_RISK_ALERTS,
         AlertingRule(
             name="LateCoverageLost",
             severity="warning",

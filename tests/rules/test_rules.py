@@ -15,13 +15,13 @@ import pytest
 import yaml
 
 from deploy.prometheus.thresholds import (
+    ACCOUNT_ACTIVE_SECONDS,
     AUDIT_AGE_SECONDS,
-    COVERAGE_RISK_SECONDS,
+    COVERAGE_AGE_WARNING_SECONDS,
+    COVERAGE_LEFT_CRITICAL_SECONDS,
     DAY,
     HOUR,
     POSTS_OVERDUE_SECONDS,
-    RETENTION,
-    ZERNIO_RETENTION,
 )
 from deploy.prometheus.timescale import LONG_NUMBER, scale_duration, scale_expr
 from late_exporter.feeds import FEEDS, GENERATIONS
@@ -111,8 +111,8 @@ def test_scaled_expressions() -> None:
 
 def test_scaled_numbers_are_ages() -> None:
     """Every number that compressed time scales is an age."""
-    times = {300, 600, POSTS_OVERDUE_SECONDS, HOUR, DAY, AUDIT_AGE_SECONDS, COVERAGE_RISK_SECONDS}
-    times |= {RETENTION, ZERNIO_RETENTION}
+    times = {300, 600, POSTS_OVERDUE_SECONDS, HOUR, DAY, AUDIT_AGE_SECONDS}
+    times |= {ACCOUNT_ACTIVE_SECONDS, COVERAGE_AGE_WARNING_SECONDS, COVERAGE_LEFT_CRITICAL_SECONDS}
     assert times == {int(number) for rule in RULES for number in LONG_NUMBER.findall(rule["expr"])}
 
 
