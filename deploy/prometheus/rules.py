@@ -64,11 +64,14 @@ from deploy.prometheus.thresholds import (
     WEBHOOK_REJECTION_WINDOW,
 )
 
-__all__ = ["ALERT_GROUPS", "RECORDING_GROUPS", "AlertingRule", "RecordingRule", "RuleGroup"]
+__all__ = ["ALERT_GROUPS", "ALERT_LABELS", "RECORDING_GROUPS", "AlertingRule", "RecordingRule", "RuleGroup"]
 
 REPOSITORY_URL = "https://github.com/late-exporter/late-exporter"
 RUNBOOKS_URL = f"{REPOSITORY_URL}/blob/main/deploy/prometheus/runbooks"
 GRAFANA_URL = "http://localhost:3000"
+
+ALERT_LABELS = {"exporter": "late"}
+"""Labels of every alert, by which dashboards and routes select them among the alerts of others."""
 
 JOBS = "late|late-.*"
 """Regular expression for the scrape jobs of late-exporter, used with metrics that every target has."""

@@ -10,6 +10,7 @@ from grafana.source.palette import BAD, CATEGORIES, MUTED, PLATFORMS, POSTS, STA
 from grafana.source.panels import PER_MINUTE, Column, PanelFrame
 from grafana.source.queries import (
     ALERTS_FIRING,
+    ALERTS_PENDING_SINCE,
     ATTEMPTS,
     FAILED_ATTEMPTS,
     RATE,
@@ -301,7 +302,7 @@ TIMELINE_ROW = PanelRow(
             Column(
                 title="Since",
                 expr=f"1000 * min by (alertname, severity, platform, feed)"
-                f" ({ALERTS_FIRING} * ignoring (alertstate) group_left () ALERTS_FOR_STATE)",
+                f" ({ALERTS_FIRING} * ignoring (alertstate) group_left () {ALERTS_PENDING_SINCE})",
                 unit="dateTimeFromNow",
                 width=110,
             ),
