@@ -73,8 +73,16 @@ GRAFANA_URL = "http://localhost:3000"
 ALERT_LABELS = {"exporter": "late"}
 """Labels of every alert, by which dashboards and routes select them among the alerts of others."""
 
-JOBS = "late|late-.*"
-"""Regular expression for the scrape jobs of late-exporter, used with metrics that every target has."""
+EXPORTER_JOBS = "late|late-.*"
+"""Regular expression for the scrape jobs of late-exporter, of use only until the first successful scrape."""
+
+SCRAPED_EXPORTERS = "late_exporter_build_info"
+EXPORTER_TARGETS = f"""\
+  up{{job=~"{EXPORTER_JOBS}"}}
+or
+  up and on (job, instance) last_over_time({SCRAPED_EXPORTERS}[7d])
+"""
+"""Whether the last scrape succeeded, of every target that is an exporter by the name of its job or by its metrics."""
 
 WINDOWS = ("5m", "30m", "1h", "2h", "6h")
 """Windows computed from the raw counters."""
@@ -948,7 +956,7 @@ EXPORTER_GROUP = RuleGroup(
             name="LateExporterDown",
             severity="critical",
             condition="Prometheus cannot scrape an exporter",
-            expr=f'up{{job=~"{JOBS}"}} == 0',
+            expr=f"(\n{EXPORTER_TARGETS}) == 0\n",
             for_="5m",
             summary="Prometheus cannot scrape an exporter.",
             description="Job {{ $labels.job }}: {{ $labels.instance }} has not answered for 5 minutes.",
@@ -958,17 +966,24 @@ EXPORTER_GROUP = RuleGroup(
             name="LateExporterAbsent",
             severity="critical",
             condition="Prometheus has no exporter to scrape",
-            expr=f'absent(up{{job=~"{JOBS}"}})',
+            expr=f"absent(\n{EXPORTER_TARGETS})\n",
             for_="10m",
             summary="Prometheus has no exporter target.",
-            description=f"No target has a job that matches {JOBS}.",
+            description=(
+                f"No target has a job that matches {EXPORTER_JOBS}, and none was scraped as an exporter in the last"
+                " 7 days."
+            ),
             dashboard_url=_dashboard_url("late-exporter"),
         ),
         AlertingRule(
             name="LateExporterRestarting",
             severity="warning",
             condition=f"an exporter restarts {RESTARTS} or more times in 1h",
-            expr=f'changes(process_start_time_seconds{{job=~"{JOBS}"}}[1h]) >= {RESTARTS}',
+            expr=f"""\
+changes(process_start_time_seconds[1h]) >= {RESTARTS}
+and on (job, instance)
+last_over_time({SCRAPED_EXPORTERS}[1h])
+""",
             for_="0m",
             summary="An exporter keeps restarting.",
             description=(

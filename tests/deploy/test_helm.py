@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
@@ -121,7 +122,7 @@ def test_defaults_need_only_a_secret(helm: str) -> None:
         ((SECRET_SETTING, "config.pol.interval=1m"), "additional properties 'pol' not allowed"),
         ((SECRET_SETTING, "config.poll.intervall=1m"), "additional properties 'intervall' not allowed"),
         ((SECRET_SETTING, "config.state.url=sqlite://"), "additional properties 'state' not allowed"),
-        ((SECRET_SETTING, "monitor.job=blackbox"), "'/monitor/job'"),
+        ((SECRET_SETTING, "monitor.job=late|x"), "'/monitor/job'"),
         ((SECRET_SETTING, "monitor.kind=Probe"), "'/monitor/kind'"),
         ((SECRET_SETTING, "persistence.accessMode=ReadWriteMany"), "'/persistence/accessMode'"),
         ((SECRET_SETTING, "terminationGracePeriodSeconds=1"), "'/terminationGracePeriodSeconds'"),
@@ -222,6 +223,15 @@ def test_job_name_matches_the_rules(helm: str, kind: str, name: str, settings: S
     assert_scrape_config(monitor, monitor["metadata"]["labels"])
     (scrape,) = monitor["spec"][MONITORS[kind]]
     assert job == scrape["relabelings"][0]["replacement"]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("job", "jobs"), [("social", "social"), ("late-brand", "late|late-.*"), ("", "late|late-.*")])
+def test_rules_know_the_job(helm: str, job: str, jobs: str) -> None:
+    """A job of another name is known to the rules, too."""
+    settings = (SECRET_SETTING, "prometheusRule.enabled=true", f"monitor.job={job}")
+    text = helm_template(helm, f"--set={','.join(settings)}")
+    assert {jobs} == set(re.findall(r'\bup\{job=~"([^"]+)"\}', text))
 
 
 @pytest.mark.e2e
