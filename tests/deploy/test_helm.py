@@ -184,6 +184,15 @@ def test_program_finds_the_web_config(helm: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_own_unauthenticated_paths_replace_that_of_the_probes(helm: str, tmp_path: Path) -> None:
+    """Paths in ``config`` are in force, although a variable would win over the file."""
+    path = "config.web.unauthenticated_paths=/metrics"
+    resources = render_release(helm, "webConfig.existingSecret=late-web", path)
+    secrets = {"late-api-key": {"api-key": "sk_1"}, "late-web": {"web.yml": "basic_auth_users: {}\n"}}
+    assert ("/metrics",) == load_settings(resources, tmp_path, secrets).web.unauthenticated_paths
+
+
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("settings", "probe"),
     [
