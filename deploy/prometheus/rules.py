@@ -41,6 +41,8 @@ from deploy.prometheus.thresholds import (
     PERIOD,
     PLATFORM_FAILED_SHARE,
     PLATFORM_FINAL_LOGS,
+    POST_STUCK_FACTOR,
+    POST_STUCK_SECONDS,
     POSTS_OVERDUE_SECONDS,
     POSTS_STUCK_SECONDS,
     QUIET_EXPECTED_LOGS,
@@ -287,7 +289,18 @@ count_over_time({P95}[7d:1h]) >= {SLOW_HISTORY_HOURS}
 """,
 )
 
+P99 = "platform:late_publishing_duration_seconds:p99_rate1h"
+MEDIAN_P99 = RecordingRule(
+    "platform:late_publishing_duration_seconds:p99_median7d",
+    f"""\
+quantile_over_time(0.5, {P99}[7d:1h])
+and
+count_over_time({P99}[7d:1h]) >= {SLOW_HISTORY_HOURS}
+""",
+)
+
 PENDING = f"max by ({PLATFORM}) (sum without (action) (late_publishing_pending_logs))"
+OLDEST_PENDING = f"min by ({PLATFORM}) (late_publishing_oldest_pending_timestamp_seconds)"
 MEDIAN_PENDING = RecordingRule(
     "platform:late_publishing_pending_logs:median7d",
     f"quantile_over_time(0.5, ({PENDING})[7d:15m])",
@@ -364,6 +377,7 @@ RECORDING_GROUPS = (
             *(record for window in LONG_WINDOWS for record in _success_ratios(window)),
             *_remaining_budget(),
             MEDIAN_P95,
+            MEDIAN_P99,
             MEDIAN_PENDING,
         ),
     ),
@@ -598,7 +612,7 @@ unless on (job, workspace)
             expr=f"""\
 {PENDING} - {MEDIAN_PENDING.name} >= {PENDING_EXCESS}
 and
-time() - min by ({PLATFORM}) (late_publishing_oldest_pending_timestamp_seconds) > {PENDING_SECONDS}
+time() - {OLDEST_PENDING} > {PENDING_SECONDS}
 """,
             for_="15m",
             keep_firing_for=RESTART_GRACE,
@@ -606,6 +620,33 @@ time() - min by ({PLATFORM}) (late_publishing_oldest_pending_timestamp_seconds) 
             description=(
                 f"{_WORKSPACE}: {{{{ $value | humanize }}}} more logs on {{{{ $labels.platform }}}} are pending than"
                 f" usual, the oldest for more than {PENDING_SECONDS // HOUR} hour."
+            ),
+            dashboard_url=PLATFORM_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LatePostStuck",
+            severity="warning",
+            condition=(
+                f"a log on a platform is pending for more than {POST_STUCK_FACTOR} times the usual 99th percentile of"
+                f" the publishing duration there, and for over {POST_STUCK_SECONDS // HOUR}h"
+            ),
+            expr=f"""\
+time() - {OLDEST_PENDING}
+>
+(
+  clamp_min({POST_STUCK_FACTOR} * {MEDIAN_P99.name}, {POST_STUCK_SECONDS})
+or
+  {POST_STUCK_SECONDS} + 0 * {OLDEST_PENDING}
+)
+and on ({WORKSPACE})
+{_PUBLISHING_IS_POLLED}
+""",
+            for_="15m",  # long enough to settle what ended during an outage of the exporter
+            keep_firing_for=RESTART_GRACE,
+            summary="A post has been pending for far longer than publishing takes.",
+            description=(
+                f"{_WORKSPACE}: the oldest pending log on {{{{ $labels.platform }}}} was created"
+                " {{ $value | humanizeDuration }} ago. Hardly any post there takes that long."
             ),
             dashboard_url=PLATFORM_DASHBOARD,
         ),

@@ -60,6 +60,10 @@ PAUSES_PER_LOG = 0.2
 PENDING_SECONDS = HOUR
 PENDING_EXCESS = 10
 
+POST_STUCK_FACTOR = 10
+POST_STUCK_SECONDS = HOUR
+"""A log is stuck if it is pending for longer than this, and than the factor times the 99th percentile of durations."""
+
 CONSECUTIVE_FAILURES = 5
 """Failed attempts of an account in a row."""
 

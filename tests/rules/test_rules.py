@@ -103,6 +103,7 @@ def test_scaled_expressions() -> None:
         ('a{le="3600.0"} offset 1w', 'a{le="3600.0"} offset 10080s'),
         ("time() - a > 600 > bool -86400 or b >= 50", "time() - a > 10 > bool -1440 or b >= 50"),
         ("time() - late_publishing_oldest_pending_timestamp_seconds > 3600",) * 2,
+        ("clamp_min(10 * platform:late_publishing_duration_seconds:p99_median7d, 3600)",) * 2,
         ("time() - min(late_posts_oldest_scheduled_timestamp_seconds) > 900",) * 2,
     ):
         assert after == scale_expr(before, 60)
