@@ -78,6 +78,10 @@ audit: dev ## Check pinned dependencies for known vulnerabilities.
 fuzz: dev ## Feed parsers and the whole path to the metrics with random input for FUZZ_SECONDS (default 60).
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} $(PY) -m pytest tests/fuzz $(ARGS)
 
+.PHONY: adversary
+adversary: dev ## Try to make the counts wrong by random programs for ADVERSARY_SECONDS (default 600).
+	@exec $(PY) -m tests.adversary.run
+
 .PHONY: dist
 dist: dev ## Build wheel and sdist into dist, as the release does.
 	.ci/dist

@@ -20,6 +20,7 @@ PENDING, SUCCESS, FAILED = "pending", "success", "failed"
 VALUE_DEVIATION = "value"
 """Kind of the deviations of values, of which a field may have several."""
 
+MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 
 PAGE_SIZE = 100
@@ -378,6 +379,20 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     increments: tuple[Increment, ...]
 
 
+class ListedMinutes(msgspec.Struct, frozen=True, gc=False):
+    """The number of logs that the API shows in each minute of a range, proven by reading all of it.
+
+    Args:
+        first: First minute since the Unix epoch.
+        last: Last minute.
+        counts: Number of logs by minute; there are none in the others.
+    """
+
+    first: int
+    last: int
+    counts: Mapping[int, int]
+
+
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """The content of one transaction.
 
@@ -388,6 +403,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         zero_series: Series that start at zero if the batch creates them.
         coverage: New coverage of the feed; None keeps the current one.
         deleted_keys: Keys of pending logs that the API no longer has.
+        listed_minutes: Ranges in which stored logs that the API does not show are marked as deleted.
         prune_before: Logs created before this time may be deleted; the coverage's retention floor keeps them from being
             counted again.
         progress: Work that a later run continues, encoded; None keeps what is stored.
@@ -399,6 +415,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     zero_series: frozenset[Series] = frozenset()
     coverage: Coverage | None = None
     deleted_keys: Sequence[str] = ()
+    listed_minutes: Sequence[ListedMinutes] = ()
     prune_before: int | None = None
     progress: bytes | None = None
 
@@ -422,8 +439,11 @@ class KnownLogs(msgspec.Struct, frozen=True):
 
     Args:
         statuses: Counted statuses by key; a missing key is a new log.
-        stored_count: Number of stored logs that the API may still return.
+        stored_count: Number of stored logs that the API may still return, without those marked as deleted.
         expiring_count: Number of them so close to the end of the retention that the API may have deleted them.
+        deleted_count: Number of stored logs within the retention that are marked as deleted.
+        window_count: Number of stored logs in the time window that the page was requested for, without those marked as
+            deleted; 0 if the step has no window.
         pending_logs: Pending logs of the feed by key; None if the lookup did not change their keys.
         entries: Logs of the page with their final keys; None if they have them already.
     """
@@ -431,6 +451,8 @@ class KnownLogs(msgspec.Struct, frozen=True):
     statuses: Mapping[str, frozenset[str]]
     stored_count: int = 0
     expiring_count: int = 0
+    deleted_count: int = 0
+    window_count: int = 0
     pending_logs: Mapping[str, PendingLog] | None = None
     entries: tuple[LogEntry, ...] | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import msgspec
@@ -11,7 +12,7 @@ from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.ingest.background_audit import BackgroundAuditor, last_audit
+from late_exporter.ingest.background_audit import AUDIT_GAUGES, BackgroundAuditor, last_audit
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder, StoreThread
@@ -26,6 +27,13 @@ from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import FeedState, Increment, Scope, Series, SeriesValue
 from late_exporter.protocols import Client, Logger
+from late_exporter.store import FIRST_SERIES
+
+SERIES_PER_PAGE = 1000
+"""Series that are loaded at a time, in some milliseconds; other tasks run in between."""
+
+CHECK_FAMILIES = frozenset({*AUDIT_GAUGES, *CHECK_TIMES})
+"""Stored results of audits and scans, from which follows when the next ones are due."""
 
 RESTORED = "the state is older than when it was last used; the metrics of the feed appear once its logs are read again"
 
@@ -115,13 +123,15 @@ class Pipeline:
             return
         store, offload = self._store_thread
         scopes = [Scope(workspace, feed) for workspace in sorted(connections) for feed in self._feeds]
-        series_values: Mapping[Series, SeriesValue] = await offload(store.series_values)
         states: dict[Scope, FeedState] = {scope: await offload(store.feed_state, scope) for scope in scopes}
-        restored = {series: value for series, value in series_values.items() if series[1][0] in connections}
         for workspace in connections:
             self.registry.add_workspace(workspace, frozenset(self._feeds))
-        self._label_limiter.restore(restored)
-        self.registry.restore(restored, _synced_feeds(states))
+        try:
+            check_results = await self._restore_series(connections.keys(), _synced_feeds(states))
+        except BaseException:
+            for workspace in connections:
+                self._remove_series(workspace)
+            raise
         for scope in [scope for scope, state in states.items() if state.is_restored]:
             self._create_logger(scope).warning(RESTORED)
         for workspace, connection in connections.items():
@@ -130,7 +140,7 @@ class Pipeline:
             for feed in self._feeds:
                 scope = Scope(workspace, feed)
                 recorder = self._create_recorder(scope, states[scope], connection.generation, backlog)
-                pollers[feed] = self._create_poller(scope, recorder, connection, restored)
+                pollers[feed] = self._create_poller(scope, recorder, connection, check_results)
             self.pollers[workspace] = pollers
             if connection.status is not None:
                 self.status_pollers[workspace] = self._create_status_poller(
@@ -154,6 +164,31 @@ class Pipeline:
         """Remove the pollers and series of a workspace; its state stays in the store."""
         del self.pollers[workspace]
         self.status_pollers.pop(workspace, None)
+        self._remove_series(workspace)
+
+    async def _restore_series(
+        self, workspaces: AbstractSet[str], synced_feeds: Mapping[str, list[str]]
+    ) -> Mapping[Series, SeriesValue]:
+        """Load the stored series of some workspaces; return those about their last audits and scans.
+
+        They are loaded in pages, because all values at once take several times the memory of what is kept of them. A
+        scrape meanwhile may miss series of these workspaces, but shows none with a wrong value.
+        """
+        store, offload = self._store_thread
+        check_results: dict[Series, SeriesValue] = {}
+        cursor, is_complete = FIRST_SERIES, False
+        while not is_complete:
+            page, cursor = await offload(store.series_page, cursor, limit=SERIES_PER_PAGE)
+            restored = {series: value for series, value in page.items() if series[1][0] in workspaces}
+            self._label_limiter.restore(restored)
+            self.registry.restore(restored, synced_feeds)
+            check_results |= {series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES}
+            self.exposition.take_changes()
+            await offload(self.exposition.apply_changes)
+            is_complete = not page
+        return check_results
+
+    def _remove_series(self, workspace: str) -> None:
         self.registry.remove_workspace(workspace)
         self._label_limiter.remove_workspace(workspace)
 

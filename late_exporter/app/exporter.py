@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -75,7 +76,7 @@ class Exporter:
         *,
         collect_process_metrics: Callable[[], Iterable[Metric]],
     ) -> None:
-        self._settings = settings
+        self._use_settings(settings)
         self._connect = connect
         config = _pipeline_config(settings)
         self.exposition = create_exposition(config)
@@ -141,7 +142,8 @@ class Exporter:
         Raises:
             StoreError: The state of a new workspace cannot be read; nothing has changed.
         """
-        previous, self._settings = self._settings, settings
+        previous = self._settings
+        self._use_settings(settings)
         self._pipeline.poll_config = _poll_config(settings)
         names = {workspace.name for workspace in settings.workspaces}
         try:
@@ -149,7 +151,7 @@ class Exporter:
                 [workspace for workspace in settings.workspaces if workspace.name not in self.workspaces]
             )
         except LateError:
-            self._settings = previous
+            self._use_settings(previous)
             self._pipeline.poll_config = _poll_config(previous)
             raise
         for name in self.workspaces.keys() - names:
@@ -170,9 +172,10 @@ class Exporter:
                 self._restart(pollers, workspace)
         self.workspaces = {workspace.name: self.workspaces[workspace.name] for workspace in settings.workspaces}
 
-    def health(self) -> list[WorkspaceHealth]:
-        return [
-            WorkspaceHealth(
+    def health(self) -> Iterator[WorkspaceHealth]:
+        """Yield the health of each workspace; they may change in between."""
+        for name, pollers in list(self.workspaces.items()):
+            yield WorkspaceHealth(
                 name=name,
                 base_url=pollers.workspace.base_url,
                 generation=", ".join(sorted({poller.generation for poller in pollers.pollers})),
@@ -182,8 +185,13 @@ class Exporter:
                 failing_accounts=self.registry.failing_accounts(name),
                 status=_redact_status(pollers.status.health),
             )
-            for name, pollers in self.workspaces.items()
-        ]
+
+    def unsynced_feeds(self) -> Iterator[tuple[str, FeedHealth]]:
+        """Yield the feeds whose first sync is not complete, each with the name of its workspace."""
+        for name, pollers in self.workspaces.items():
+            for poller in pollers.pollers:
+                if not poller.is_synced:
+                    yield name, _redact(poller.health)
 
     def _restart(self, pollers: WorkspacePollers, workspace: Workspace) -> None:
         if pollers.tasks:
@@ -220,16 +228,24 @@ class Exporter:
 
     def _status_source(self, workspace: Workspace) -> StatusSource:
         pace = self._status_paces.setdefault(_key(workspace), StatusPace())
-        return StatusSource(status_config(self._settings, workspace), pace)
+        return StatusSource(status_config(self._settings, workspace, self._key_users), pace)
+
+    def _use_settings(self, settings: Settings) -> None:
+        self._settings = settings
+        self._key_users = count_key_users(settings)
 
 
-def status_config(settings: Settings, workspace: Workspace) -> StatusConfig:
-    """Return the configuration of the status feeds of a workspace."""
-    key = _key(workspace)
+def count_key_users(settings: Settings) -> Counter[str]:
+    """Return the number of workspaces of each key."""
+    return Counter(map(_key, settings.workspaces))
+
+
+def status_config(settings: Settings, workspace: Workspace, key_users: Mapping[str, int]) -> StatusConfig:
+    """Return the configuration of the status feeds of a workspace, given the number of workspaces of each key."""
     return StatusConfig(
         intervals={name: settings.status.intervals[name] for name in settings.status.feeds},
         max_accounts=settings.metrics.max_accounts,
-        key_users=sum(_key(other) == key for other in settings.workspaces),
+        key_users=key_users[_key(workspace)],
         profile_id=workspace.profile_id or "",
     )
 
@@ -253,6 +269,7 @@ def _poll_config(settings: Settings) -> PollConfig:
         interval=poll.interval,
         lookback=poll.lookback,
         reconcile_interval=poll.reconcile_interval,
+        late_window=poll.late_window,
         audit_interval=poll.audit_interval,
         webhook_interval=settings.webhook.poll_interval or 0.0,
         webhook_share=settings.api.quota_share / 2,

@@ -36,12 +36,13 @@ from late_exporter.errors import ConfigError, LateError
 from late_exporter.protocols import Logger, Offload
 from late_exporter.store import open_store
 from late_exporter.threads import DaemonThreadExecutor
-from late_exporter.web.app import Lifecycle, create_app
+from late_exporter.web.app import HealthSource, Lifecycle, create_app
 from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.server import bind_socket, serve, systemd_sockets
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SWITCH_SECONDS = 0.0005  # after which a thread that computes lets the event loop run; 5 ms would delay scrapes
 
 Stop: TypeAlias = Callable[[], None]  # callback that stops the command
 
@@ -64,6 +65,7 @@ async def run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]],
     """Run until the work ends, calls its argument, or a signal arrives; a second signal kills the process."""
     # Imported objects stay: the garbage collector need not scan them again and again.
     gc.freeze()
+    sys.setswitchinterval(SWITCH_SECONDS)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(DaemonThreadExecutor())
     stop_event = asyncio.Event()
@@ -116,7 +118,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         receiver = exporter.webhook_receiver
         app = create_app(
             exporter.exposition,
-            exporter.health,
+            HealthSource(workspaces=exporter.health, unsynced_feeds=exporter.unsynced_feeds),
             telemetry_path=settings.web.telemetry_path,
             version=__version__,
             documentation=f"{__url__}#readme",

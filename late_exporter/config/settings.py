@@ -147,6 +147,13 @@ class PollSettings(NamedTuple):
     reconcile_interval: Annotated[float, duration("100ms")] = option(
         "10m", "DURATION", "Time between two reconciliation scans, which find logs that polls missed.", reload="live"
     )
+    late_window: Annotated[float, duration("1m", "1d")] = option(
+        "15m",
+        "DURATION",
+        "Age up to which logs that appear late are found within three polls, 1m to 1d; older ones are found by the "
+        "reconciliation scan.",
+        reload="live",
+    )
     # Daily by default: an audit costs fewer requests in a day than the reconciliation scan does in ten minutes.
     audit_interval: Annotated[float, duration("0s")] = option(
         "1d",

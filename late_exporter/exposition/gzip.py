@@ -7,7 +7,7 @@ end of the first. See docs/decisions/0004-cached-exposition.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -38,6 +38,14 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
     size: int
 
 
+class BodySection(msgspec.Struct, frozen=True, gc=False):
+    """Consecutive segments, with the CRC-32 and the size of their whole text."""
+
+    pieces: Sequence[bytes]
+    crc: int
+    size: int
+
+
 def compress(text: bytes) -> Segment:
     """Compress a text to a segment; the same text gives the same bytes."""
     stream = zlib.compressobj(1, zlib.DEFLATED, RAW_DEFLATE)
@@ -49,14 +57,25 @@ def decompress(pieces: Sequence[bytes]) -> bytes:
     return zlib.decompress(b"".join(pieces), GZIP_FORMAT)
 
 
-def gzip_member(segments: Sequence[Segment]) -> list[bytes]:
-    """Return the pieces of the gzip member that has the text of the segments."""
+def join_segments(segments: Sequence[Segment]) -> BodySection:
+    """Return the section that has the text of the segments."""
     crc = size = 0
     for segment in segments:
         crc = _combine(crc, segment.crc, segment.size)
         size += segment.size
+    return BodySection([segment.deflated for segment in segments], crc, size)
+
+
+def gzip_member(sections: Iterable[BodySection]) -> list[bytes]:
+    """Return the pieces of the gzip member that has the text of the sections."""
+    crc = size = 0
+    pieces = [GZIP_HEADER]
+    for section in sections:
+        crc = _combine(crc, section.crc, section.size)
+        size += section.size
+        pieces += section.pieces
     trailer = crc.to_bytes(4, "little") + (size % 2**32).to_bytes(4, "little")
-    return [GZIP_HEADER, *(segment.deflated for segment in segments), LAST_BLOCK, trailer]
+    return [*pieces, LAST_BLOCK, trailer]
 
 
 def combine_crc32(first: int, second: int, size: int) -> int:

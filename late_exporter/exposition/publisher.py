@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from prometheus_client.metrics_core import Metric
 
 from late_exporter.exposition.exposition import Exposition
 
-THREAD_SAMPLES = 5000
-"""Number of samples from which on a publication runs in a thread instead of the event loop."""
+MAX_LOOP_CHANGES = 200
+MAX_LOOP_LINES = 2000
+"""Changes and lines up to which a publication runs on the event loop, about 1 and 3 ms, instead of in a thread."""
 
 REFRESH_SECONDS = 10.0
-"""Interval at which the process metrics are collected, even if no series has changed."""
+"""Interval at which the process metrics are collected, whatever else changes."""
 
-MIN_INTERVAL_SECONDS = 0.02
-"""Minimum pause between two publications."""
+MIN_PAUSE_SECONDS = 0.02
+MAX_PAUSE_SECONDS = 1.0
+"""Minimum and maximum pause between two publications."""
+
+PAUSE_RATIO = 9.0
+"""Length of a pause, in durations of the publication before: publications take at most a tenth of the time."""
 
 
 class Publisher:
     """Publish an exposition whenever it has changed, with the metrics of the process that ``collect`` returns."""
 
-    def __init__(self, exposition: Exposition, collect: Callable[[], Iterable[Metric]]) -> None:
+    def __init__(
+        self,
+        exposition: Exposition,
+        collect: Callable[[], Iterable[Metric]],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         self._exposition = exposition
         self._collect = collect
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._collected_at = -math.inf
+        self._paused_until = -math.inf
         self._change_event = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
         exposition.on_change(self._change_event.set)
@@ -42,19 +60,27 @@ class Publisher:
         while True:
             # Not wait_for: in Python 3.11 it loses a cancellation that coincides with a change.
             with suppress(TimeoutError):
-                async with asyncio.timeout(REFRESH_SECONDS):
+                async with asyncio.timeout(max(0.0, self._collected_at + REFRESH_SECONDS - self._monotonic())):
                     await self._change_event.wait()
+            pause = self._paused_until - self._monotonic()
+            if pause > 0:  # not after the publication: a change that comes later needs no pause
+                await self._sleep(pause)
             await self.publish()
-            await asyncio.sleep(MIN_INTERVAL_SECONDS)
 
     async def publish(self) -> None:
+        """Publish all changes made so far; those of one commit are in the same publication."""
         self._change_event.clear()
         waiters, self._waiters = self._waiters, []
-        self._exposition.set_process_metrics(self._collect())
-        if self._exposition.sample_count > THREAD_SAMPLES:
-            await asyncio.to_thread(self._exposition.publish)
+        started = self._monotonic()
+        if started - self._collected_at >= REFRESH_SECONDS:
+            self._collected_at = started
+            self._exposition.set_process_metrics(self._collect())
+        if self._exposition.take_changes() > MAX_LOOP_CHANGES or self._exposition.apply_changes() > MAX_LOOP_LINES:
+            await asyncio.to_thread(self._exposition.render)
         else:
-            self._exposition.publish()
+            self._exposition.render()
+        ended = self._monotonic()
+        self._paused_until = ended + min(max(MIN_PAUSE_SECONDS, PAUSE_RATIO * (ended - started)), MAX_PAUSE_SECONDS)
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -17,7 +17,7 @@ from late_exporter.ingest.parts import read_all, read_in_parts
 from late_exporter.ingest.recognition import recognise_logs, require_recognition, skip_counted
 from late_exporter.ingest.recorder import EMPTY, FeedRecorder, UncommittedLogs
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime
-from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, Feed, LogPage
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, Feed, KnownLogs, LogPage
 from late_exporter.protocols import Client, Logger
 
 MAX_REPORTED = 100
@@ -139,6 +139,12 @@ class Fetcher:
         if is_first_page or (is_list and page.total == 0):
             await self._generation.report_list(self.feed, self._client, is_empty=not page.entries)
         return await self._look_up(response, uncommitted)
+
+    async def count_window(self, step: FetchPage, first: int, last: int) -> FetchedPage:
+        """Count the logs of a time range in the list and in the store; raises as ``fetch_page`` does."""
+        response = await self._request(step, limit=step.limit)
+        # Its log is not looked up: the logs of its time may not all be on the page.
+        return FetchedPage(response.page, KnownLogs({}, window_count=await self._recorder.count_logs(first, last)))
 
     async def _request(self, step: FetchPage, *, offset: int = 0, limit: int = PAGE_SIZE) -> PageResponse:
         filters: dict[str, str | int] = {} if step.status is None else {"status": step.status}

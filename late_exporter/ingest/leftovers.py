@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from late_exporter.errors import REQUEST_FAILURES
 from late_exporter.ingest.seeking import StepsTo, report_failure
-from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchTime, PollContext
+from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchTime, PollContext, Record
 from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import PAGE_SIZE, Coverage, LogEntry
 
@@ -68,3 +68,10 @@ def read_undated(context: PollContext, coverage: Coverage, total: int | None) ->
             break
         skip = max(0, skip - PAGE_SIZE + 1)
     return entries
+
+
+def record_dense_time(context: PollContext, page: FetchedPage, retention_floor: int) -> StepsTo[None]:
+    """Record all logs of a time at which a page ends, if they are more than two pages share."""
+    dense = yield from read_dense_time(context, page)
+    if dense is not None:
+        yield Record(context.new_entries(dense, retention_floor))

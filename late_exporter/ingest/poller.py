@@ -44,6 +44,10 @@ class Poller:
         return self._reporter.health
 
     @property
+    def is_synced(self) -> bool:
+        return self._reporter.is_synced
+
+    @property
     def recorder(self) -> FeedRecorder:
         return self._sync.recorder
 

@@ -16,42 +16,38 @@ from __future__ import annotations
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, BadPayload
-from late_exporter.ingest.leftovers import read_dense_time, read_undated
+from late_exporter.ingest.leftovers import read_undated, record_dense_time
 from late_exporter.ingest.paging import PagePosition, time_above
 from late_exporter.ingest.pending import resolve_pending
+from late_exporter.ingest.reconcile import reconcile, start_scan_of_late_arrivals
 from late_exporter.ingest.seeking import (
-    MAX_PAGE_FAILURES,
     PAGE_OVERLAP,
     StepsTo,
     advance_cursor,
     ends_list,
     fetch_readable,
     is_below,
+    is_connected,
     is_last_page,
     makes_no_progress,
     oldest,
-    report_failure,
     seek,
     timestamps,
 )
-from late_exporter.ingest.steps import FetchedPage, PageCursor, PollContext, ReaderSteps, ReconcileScan, Record
-from late_exporter.ingest.turns import RequestKey
-from late_exporter.model import PAGE_SIZE, Coverage, Gap, ListPosition, LogEntry
-
-SCAN: RequestKey = ("scan", 0)
-
-LATE_ARRIVAL_WINDOW = 3_600_000
-"""Milliseconds by which a log may appear later than its createdAt: its row is written when the attempt ends."""
+from late_exporter.ingest.steps import FetchedPage, PageCursor, PollContext, ReaderSteps, Record
+from late_exporter.ingest.stretch import Stretch
+from late_exporter.ingest.window_check import check_late_window
+from late_exporter.model import MINUTE_MS, PAGE_SIZE, Coverage, Gap, ListPosition
 
 
 def poll(context: PollContext) -> ReaderSteps:
-    """Poll a feed: read the newest logs and the gaps, resolve pending logs, and continue the reconciliation scan.
+    """Poll a feed: read the newest logs and the gaps, resolve pending logs, look for late logs, and continue a scan.
 
     Only the newest logs and the gaps decide the outcome: any other request that fails is reported, and tried again in
     a later poll.
     """
     context.state.queue.start_poll(context.now)
-    _start_scan_of_late_arrivals(context)
+    start_scan_of_late_arrivals(context)
     head = yield from _fetch_head(context)
     coverage, cursor = yield from _record_head(context, head)
     for gap in coverage.gaps:
@@ -62,19 +58,9 @@ def poll(context: PollContext) -> ReaderSteps:
     head_keys = {entry.key for entry in head.entries}
     pending_logs = [log for key, log in context.pending_logs.items() if key not in head_keys]
     yield from resolve_pending(context, coverage, pending_logs)
-    yield from _reconcile(context, coverage, head)
-
-
-def _start_scan_of_late_arrivals(context: PollContext) -> None:
-    """Start a scan for logs that arrived late while no process was polling.
-
-    This happens before anything is read, so that the scan survives a poll that fails.
-    """
-    state, coverage = context.state, context.coverage
-    if state.scan is None and state.is_first_poll and coverage and coverage.newest:
-        caught_up_at = coverage.caught_up_at
-        lower = min(coverage.newest.created, caught_up_at or context.now) - LATE_ARRIVAL_WINDOW
-        state.scan = ReconcileScan(lower=lower, caught_up_at=caught_up_at)
+    if coverage.is_synced:
+        yield from check_late_window(context, coverage, head)
+        yield from reconcile(context, coverage, head)
 
 
 def _fetch_head(context: PollContext) -> StepsTo[FetchedPage]:
@@ -96,27 +82,26 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
     new_count = sum(not head.is_known(entry) for entry in head.entries)
     shifted_gaps = tuple(msgspec.structs.replace(gap, depth=gap.depth + new_count) for gap in previous.gaps)
     coverage = msgspec.structs.replace(previous, newest=_high_water_mark(head) or previous.newest, gaps=shifted_gaps)
-    cursor = None
+    next_cursor, cursor = advance_cursor(context, PagePosition(), head), None
+    # What is read later in this poll may have been written in this minute.
+    context.stretch, context.cursor = Stretch(context.now // MINUTE_MS - 1), next_cursor
+    is_end = is_last_page(head)
+    _note_list(context, previous, head, oldest(head) if is_end else None)
+    listed = context.stretch.extend(head.entries, is_connected=True, is_end=is_end, since=previous.retention_floor)
     if (
-        is_last_page(head)
+        is_end
         or _reaches_high_water_mark(head, lower)
         or (previous.newest and _crosses_retention(head, previous.retention_floor))
     ):
         coverage = _mark_caught_up(coverage, context, previous.caught_up_at)
     else:
-        cursor = advance_cursor(context, PagePosition(), head)
+        cursor = next_cursor
         gap = Gap(oldest(head), lower, cursor.position.depth, previous.caught_up_at)
         coverage = msgspec.structs.replace(coverage, gaps=(gap, *shifted_gaps))
-    yield Record(_new_entries(context, head, previous.retention_floor), coverage)
+    yield Record(context.new_entries(head, previous.retention_floor), coverage, listed_minutes=listed)
     if cursor is not None:
-        yield from _record_dense_time(context, head, previous.retention_floor)
+        yield from record_dense_time(context, head, previous.retention_floor)
     return coverage, cursor
-
-
-def _record_dense_time(context: PollContext, page: FetchedPage, retention_floor: int) -> StepsTo[None]:
-    dense = yield from read_dense_time(context, page)
-    if dense is not None:
-        yield Record(_new_entries(context, dense, retention_floor))
 
 
 def _initial_coverage(context: PollContext, head: FetchedPage) -> Coverage:
@@ -141,9 +126,21 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
             raise
         next_cursor = advance_cursor(context, position, page, cursor)
         no_progress = makes_no_progress(cursor, next_cursor)
+        listed = None
+        if start is not None:  # Otherwise the newest logs above the gap are not connected to it.
+            listed = context.stretch.extend(
+                page.entries,
+                is_connected=is_connected(page, cursor, position),
+                is_end=is_last_page(page) or no_progress,
+                since=coverage.retention_floor,
+            )
+            context.cursor = next_cursor
         if no_progress and len(cursor.page_keys) >= PAGE_SIZE:
             raise BadPayload(f"the log list repeats the same page at skip={next_cursor.position.skip}")
-        if no_progress or ends_list(context, page, position) or _reaches_high_water_mark(page, gap.lower, strict=True):
+        is_end = no_progress or ends_list(context, page, position)
+        reaches_lower = _reaches_high_water_mark(page, gap.lower, strict=True)
+        _note_list(context, coverage, page, oldest(page, gap.upper) if is_end and not reaches_lower else None)
+        if is_end or reaches_lower:
             other_gaps = tuple(other for other in coverage.gaps if other != gap)
             coverage = msgspec.structs.replace(coverage, gaps=other_gaps)
             coverage = _mark_caught_up(coverage, context, gap.last_complete_at)
@@ -153,11 +150,12 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
             coverage = msgspec.structs.replace(coverage, gaps=gaps)
             gap, cursor = rest, next_cursor
         yield Record(
-            _new_entries(context, page, coverage.retention_floor),
+            context.new_entries(page, coverage.retention_floor),
             coverage,
+            listed_minutes=listed,
             splits_timestamp=_has_single_timestamp(page),
         )
-        yield from _record_dense_time(context, page, coverage.retention_floor)
+        yield from record_dense_time(context, page, coverage.retention_floor)
     return coverage
 
 
@@ -171,91 +169,41 @@ def _resume_gap(context: PollContext, gap: Gap) -> PageCursor:
     return PageCursor(position, keys, gap.upper.created, anchors=anchors, failure_count=gap.failure_count)
 
 
-def _new_entries(context: PollContext, page: FetchedPage, retention_floor: int) -> tuple[LogEntry, ...]:
-    entries = page.new_entries(retention_floor)
-    new_keys = {entry.key for entry in entries if not page.is_known(entry)} - context.uncommitted_keys
-    context.new_count += len(new_keys)
-    context.uncommitted_keys |= new_keys
-    return entries
+def _note_list(context: PollContext, coverage: Coverage, page: FetchedPage, end: ListPosition | None) -> None:
+    """Note during a first sync how many logs the API reports, and after which log the list seemed to end."""
+    if coverage.is_synced:
+        return
+    context.state.largest_total = max(context.state.largest_total, page.total or 0)
+    if end is not None and (not end.created or end.created >= coverage.retention_floor):
+        context.list_end = end if context.list_end is None else max(end, context.list_end, key=lambda log: log.created)
 
 
 def _complete_sync(context: PollContext, coverage: Coverage, head: FetchedPage) -> StepsTo[Coverage]:
+    """Complete the first sync, if the API has reported as many logs as were read, or if it ends there a second time.
+
+    An empty or a short page may have hidden the rest of the list.
+    """
+    is_short = False
+    if context.list_end is not None and is_last_page(head):
+        # No other page confirms the total of the only one.
+        again = yield from _fetch_head(context)
+        _note_list(context, coverage, again, oldest(again))
+        yield Record(context.new_entries(again, coverage.retention_floor))
+        is_short = not is_last_page(again)
+    confirmed_end = None
+    while (end := context.list_end) is not None and end != confirmed_end:
+        read_count = head.known_logs.stored_count + context.new_count
+        if not is_short and read_count >= context.state.largest_total:
+            break
+        confirmed_end, context.list_end, is_short = end, None, False
+        gap = Gap(end, coverage.retention_floor, read_count, coverage.caught_up_at)
+        coverage = msgspec.structs.replace(coverage, gaps=(gap,))
+        yield Record((), coverage)
+        coverage = yield from _fill_gap(context, coverage, gap, None)
     undated = yield from read_undated(context, coverage, head.total)
     coverage = msgspec.structs.replace(coverage, is_synced=True, published_at=context.now)
     yield Record(tuple(undated), coverage)
     return coverage
-
-
-def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
-    """Continue the reconciliation scan; start one if the API has more logs than the store.
-
-    A page that cannot be read is tried again in later polls. If it cannot be read in parts either, the scan ends.
-    """
-    state = context.state
-    missing_count = _missing_count(context, head)
-    if state.scan is None and missing_count:
-        state.scan = ReconcileScan(target_count=missing_count)
-    scan = state.scan
-    if scan is None:
-        return
-    if is_last_page(head):
-        scan.is_complete = True
-        return
-    if not scan.cursor.page_keys:
-        scan.cursor = advance_cursor(context, PagePosition(), head)
-    if not state.queue.is_due(SCAN):
-        return
-    regular_pages, urgent_pages = context.page_budget
-    try:
-        yield from _scan(context, scan, coverage, regular_pages if scan.is_regular else urgent_pages)
-        if scan.is_complete and scan.is_regular:
-            undated = yield from read_undated(context, coverage, head.total)
-            yield Record(tuple(undated))
-    except REQUEST_FAILURES as exc:
-        yield from report_failure(context, SCAN, exc)
-        if state.queue.failure_count(SCAN) > MAX_PAGE_FAILURES:
-            state.scan = None
-
-
-def _missing_count(context: PollContext, head: FetchedPage) -> int:
-    coverage = context.coverage
-    if head.total is None or coverage is None or coverage.gaps or not coverage.is_synced:
-        return 0
-    lowest = head.total - head.known_logs.stored_count - context.new_count
-    highest = lowest + head.known_logs.expiring_count
-    return context.state.surplus_detector.missing_count(context.now, lowest, highest)
-
-
-def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_budget: int) -> ReaderSteps:
-    if not scan.caught_up_at and context.coverage:
-        scan.caught_up_at = context.coverage.caught_up_at
-    lower = coverage.retention_floor if scan.lower is None else scan.lower
-    for _ in range(page_budget):
-        failure_count = context.state.queue.failure_count(SCAN)
-        scan.cursor = msgspec.structs.replace(scan.cursor, failure_count=failure_count)
-        page, position = yield from seek(context, scan.cursor)
-        context.state.queue.succeed(SCAN)
-        new_entries = page.new_entries(coverage.retention_floor)
-        for entry in new_entries:
-            was_missed = entry.created is not None and entry.created < scan.caught_up_at - LATE_ARRIVAL_WINDOW
-            yield Record((entry,), by_reconciliation=was_missed)
-        yield from _record_dense_time(context, page, coverage.retention_floor)
-        target_reached = False
-        if scan.target_count is not None:
-            scan.target_count -= sum(
-                not page.is_known(entry) and entry.key not in context.uncommitted_keys for entry in new_entries
-            )
-            target_reached = scan.target_count <= 0
-        next_cursor = advance_cursor(context, position, page, scan.cursor)
-        scan.is_complete = (
-            target_reached
-            or makes_no_progress(scan.cursor, next_cursor)
-            or ends_list(context, page, position)
-            or is_below(page, lower)
-        )
-        scan.cursor = next_cursor
-        if scan.is_complete:
-            return
 
 
 def _has_single_timestamp(page: FetchedPage) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
@@ -25,6 +26,8 @@ from late_exporter.model import (
     IncCounter,
     Increment,
     KnownLogs,
+    Labels,
+    ListedMinutes,
     LogEntry,
     Observation,
     ObserveHistogram,
@@ -47,6 +50,9 @@ RETENTION_MARGIN = 86_400_000
 MAX_CLOCK_SKEW = 300_000
 """Milliseconds by which a log's time may be ahead of the API's clock."""
 
+LOGS_PER_SLICE = 100
+"""Logs that are turned into increments at a time, in about a millisecond; other tasks run in between."""
+
 LAG = "late_exporter_log_lag_seconds"
 ENTRIES_REJECTED = "late_exporter_entries_rejected_total"
 RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
@@ -63,6 +69,21 @@ class StoreThread(NamedTuple):
     offload: Offload
 
 
+class _CommittedBatch(NamedTuple):
+    """The result of a commit, and what of it is shown.
+
+    Args:
+        exemplars: Newest observation with an exemplar of every bucket.
+        last_lag: Lag of the last log in seconds; None if it has none.
+        state_size: Stored logs of the workspace and their size in bytes; None if that could not be read.
+    """
+
+    result: CommitResult
+    exemplars: Sequence[ObserveHistogram]
+    last_lag: float | None
+    state_size: tuple[int, int] | None
+
+
 class PendingBatch(msgspec.Struct):
     """Logs that were read and are not committed yet.
 
@@ -70,6 +91,7 @@ class PendingBatch(msgspec.Struct):
         entries: Entries, each with whether only a reconciliation scan found it.
         coverage: Coverage once they are committed; None leaves it.
         deleted_keys: Keys of pending logs that the API no longer has.
+        listed_minutes: Minutes that were read completely.
         progress: Work that a later run continues, encoded; None leaves what is stored.
         statuses: Statuses of the entries by key.
     """
@@ -77,6 +99,7 @@ class PendingBatch(msgspec.Struct):
     entries: list[tuple[LogEntry, bool]] = msgspec.field(default_factory=list)
     coverage: Coverage | None = None
     deleted_keys: list[str] = msgspec.field(default_factory=list)
+    listed_minutes: list[ListedMinutes] = msgspec.field(default_factory=list)
     progress: bytes | None = None
     statuses: dict[str, set[str]] = msgspec.field(default_factory=dict)
 
@@ -173,6 +196,11 @@ class FeedRecorder:
             self._state = msgspec.structs.replace(self._state, pending_logs=known_logs.pending_logs)
         return known_logs
 
+    async def count_logs(self, first: int, last: int) -> int:
+        """Return the number of stored logs of a time range that are not marked as deleted; raise StoreError."""
+        count: int = await self._offload(self._store.count_logs, self._scope, first, last)
+        return count
+
     async def newest_logs(self, *, until: int, limit: int) -> Sequence[StoredLog]:
         """Return the newest stored logs until a creation time, newest first; raise StoreError if that fails."""
         logs: Sequence[StoredLog] = await self._offload(self._store.newest_logs, self._scope, until=until, limit=limit)
@@ -206,14 +234,12 @@ class FeedRecorder:
         """
         backlog, self.backlog[:] = list(self.backlog), []
         try:
-            batch = self._build_batch(pending, now, [*backlog, *increments])
-            result, size = await self._offload(self._commit_batch, batch)
+            batch = await self._build_batch(pending, now, [*backlog, *increments])
+            committed = await self._offload(self._commit_batch, batch)
         except BaseException:
             self.backlog[:0] = backlog
             raise
-        self._apply(result, batch.coverage)
-        if size is not None:
-            self._publisher.set_state_size(*size)
+        self._apply(committed, batch.coverage)
 
     def count(self, family: str, amount: int, *labels: str) -> None:
         """Increment one of the exporter's own counters of the feed with the next commit."""
@@ -224,14 +250,16 @@ class FeedRecorder:
         self.backlog += [*increments, *provisional]
         self._publisher.add_unsaved(provisional)
 
-    def _commit_batch(self, batch: Batch) -> tuple[CommitResult, tuple[int, int] | None]:
+    def _commit_batch(self, batch: Batch) -> _CommittedBatch:
         result = self._store.commit(self._scope, batch)
+        exemplars, last_lag = _select_exemplars(result.observations)
         try:
-            return result, self._store.size(self._scope.workspace)
+            size = self._store.size(self._scope.workspace)
         except StoreError:  # The batch is committed and must not be saved again.
-            return result, None
+            size = None
+        return _CommittedBatch(result, exemplars, last_lag, size)
 
-    def _build_batch(self, pending: PendingBatch, now: int, increments: Sequence[Increment]) -> Batch:
+    async def _build_batch(self, pending: PendingBatch, now: int, increments: Sequence[Increment]) -> Batch:
         coverage, prune_before = pending.coverage, None
         if coverage is not None and coverage.newest is not None:
             # The time of the newest log bounds what a wrong clock can prune.
@@ -242,22 +270,41 @@ class FeedRecorder:
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
         is_history = not self.is_synced and bool(pending.entries)
         self._label_limiter.start_batch()
-        observations = [
-            Observation(entry, tuple(self._increments(entry, now, by_reconciliation=by_reconciliation)))
-            for entry, by_reconciliation in pending.entries
-            if entry.created is None or entry.created >= retention_floor
-        ]
-        all_increments = chain(increments, *(observation.increments for observation in observations))
+        observations, series = await self._observe(pending.entries, now, retention_floor)
+        series.update((increment.family, increment.labels) for increment in increments)
         return Batch(
             committed_at=(pending.coverage.complete_since / 1000 if is_history and pending.coverage else self._clock()),
             observations=observations,
             increments=increments,
-            zero_series=self._publisher.zero_series(all_increments),
+            zero_series=self._publisher.zero_series(series),
             coverage=coverage,
             deleted_keys=pending.deleted_keys,
+            listed_minutes=pending.listed_minutes,
             prune_before=prune_before,
             progress=pending.progress,
         )
+
+    async def _observe(
+        self, entries: Iterable[tuple[LogEntry, bool]], now: int, retention_floor: int
+    ) -> tuple[list[Observation], set[Series]]:
+        """Return the observations of the entries that are not older than the retention floor, and their series."""
+        observations: list[Observation] = []
+        series: set[Series] = set()
+        is_cancelled = False
+        for number, (entry, by_reconciliation) in enumerate(entries, 1):
+            if entry.created is None or entry.created >= retention_floor:
+                increments = tuple(self._increments(entry, now, by_reconciliation=by_reconciliation))
+                observations.append(Observation(entry, increments))
+                series.update((increment.family, increment.labels) for increment in increments)
+            if number % LOGS_PER_SLICE == 0 and not is_cancelled:
+                try:
+                    await asyncio.sleep(0)
+                except asyncio.CancelledError:
+                    is_cancelled = True
+        task = asyncio.current_task() if is_cancelled else None
+        if task is not None:
+            task.cancel()  # now that nothing but the commit follows, which is awaited all the same
+        return observations, series
 
     def _increments(self, entry: LogEntry, now: int, *, by_reconciliation: bool) -> Iterator[Increment]:
         labels = (self._scope.workspace, self._scope.feed)
@@ -277,8 +324,8 @@ class FeedRecorder:
         if by_reconciliation:
             yield IncCounter(RECONCILED_LOGS, labels, once_per_log=True)
 
-    def _apply(self, result: CommitResult, coverage: Coverage | None) -> None:
-        was_synced = self.is_synced
+    def _apply(self, committed: _CommittedBatch, coverage: Coverage | None) -> None:
+        was_synced, result = self.is_synced, committed.result
         self._state = FeedState(
             coverage=coverage or self.coverage,
             pending_logs=self.pending_logs if result.pending_logs is None else result.pending_logs,
@@ -287,7 +334,7 @@ class FeedRecorder:
         )
         self.recorded_count += len(result.observations)
         self._label_limiter.restore(result.series_values)
-        self._publisher.update(result, is_live=was_synced)
+        self._publisher.update(committed, is_live=was_synced)
         self._update_gauges()
 
     def _update_gauges(self) -> None:
@@ -309,21 +356,22 @@ class _FeedPublisher:
         self._pending_labels: set[tuple[str, str]] = set()
         self.last_lag: float | None = None
 
-    def update(self, result: CommitResult, *, is_live: bool) -> None:
-        self._registry.update(result.series_values)
+    def update(self, committed: _CommittedBatch, *, is_live: bool) -> None:
+        self._registry.update(committed.result.series_values)
         if is_live:
-            for observation in result.observations:
-                self._add_exemplars(observation)
+            for observation in committed.exemplars:
+                self._registry.add_exemplar(observation)
+            self.last_lag = self.last_lag if committed.last_lag is None else committed.last_lag
+        if committed.state_size is not None:
+            log_count, size_bytes = committed.state_size
+            self._registry.set_gauge("late_exporter_state_logs", (self._workspace,), log_count)
+            self._registry.set_gauge("late_exporter_state_bytes", (self._workspace,), size_bytes)
 
-    def zero_series(self, increments: Iterable[Increment]) -> frozenset[Series]:
-        return self._registry.zero_series(increments)
+    def zero_series(self, series: Iterable[Series]) -> frozenset[Series]:
+        return self._registry.zero_series(series)
 
     def add_unsaved(self, increments: Sequence[IncCounter]) -> None:
         self._registry.add_unsaved(increments)
-
-    def set_state_size(self, log_count: int, size_bytes: int) -> None:
-        self._registry.set_gauge("late_exporter_state_logs", (self._workspace,), log_count)
-        self._registry.set_gauge("late_exporter_state_bytes", (self._workspace,), size_bytes)
 
     def show_feed(self, complete_since: int) -> None:
         self._registry.show_feed(self._workspace, self._feed)
@@ -349,11 +397,23 @@ class _FeedPublisher:
             else:
                 self._registry.remove_gauge(OLDEST_PENDING, (workspace, platform))
 
-    def _add_exemplars(self, observation: Observation) -> None:
+
+def _select_exemplars(observations: Iterable[Observation]) -> tuple[list[ObserveHistogram], float | None]:
+    """Return the newest observation with an exemplar of every bucket, and the last lag in seconds."""
+    newest: dict[tuple[str, Labels, int], tuple[float, ObserveHistogram]] = {}
+    last_lag: float | None = None
+    for observation in observations:
         for increment in observation.increments:
             if not isinstance(increment, ObserveHistogram):
                 continue
-            if increment.exemplar is not None:
-                self._registry.add_exemplar(increment)
+            seconds = increment.micros / 1_000_000
             if increment.family == LAG:
-                self.last_lag = increment.micros / 1_000_000
+                last_lag = seconds
+            if increment.exemplar is None:
+                continue
+            bucket = (increment.family, increment.labels, bisect_left(increment.bounds, seconds))
+            time = increment.exemplar.timestamp
+            if bucket not in newest or time >= newest[bucket][0]:
+                newest.pop(bucket, None)  # so that the order is that of the last updates
+                newest[bucket] = (time, increment)
+    return [increment for _, increment in newest.values()], last_lag

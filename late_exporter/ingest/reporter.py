@@ -99,6 +99,11 @@ class PollReporter:
             recent_failures=tuple(self._recent_failures),
         )
 
+    @property
+    def is_synced(self) -> bool:
+        """Whether the first sync is complete and published."""
+        return self._health.is_synced
+
     def set_next_poll(self, timestamp: float) -> None:
         """Set the Unix time of the next poll, in seconds."""
         self._health = msgspec.structs.replace(self._health, next_poll=timestamp)

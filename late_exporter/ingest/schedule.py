@@ -28,6 +28,7 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
         interval: Time between two polls.
         lookback: Depth of the first sync.
         reconcile_interval: Time between the starts of two reconciliation scans.
+        late_window: Age up to which logs that appear late are looked for in every few polls.
         audit_interval: Time between two audits; 0 disables them.
         webhook_interval: Time between two polls while webhooks arrive; 0 keeps ``interval``.
         webhook_share: Share of the key's rate limit that polls triggered by webhooks may use.
@@ -37,6 +38,7 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
     interval: float = 30.0
     lookback: float = 604_800.0
     reconcile_interval: float = 600.0
+    late_window: float = 900.0
     audit_interval: float = 0.0
     webhook_interval: float = 0.0
     webhook_share: float = 0.25

@@ -169,6 +169,11 @@ def _continues(page: FetchedPage, cursor: PageCursor, *, is_top: bool) -> bool:
     return any(entry.key in cursor.anchors for entry in page.entries)
 
 
+def is_connected(page: FetchedPage, cursor: PageCursor, position: PagePosition) -> bool:
+    """Return whether no row can be between a page and the one before, given where the page was found."""
+    return not position.is_top and bool(cursor.page_keys) and _continues(page, cursor, is_top=position.skip == 0)
+
+
 def advance_cursor(
     context: PollContext, position: PagePosition, page: FetchedPage, previous: PageCursor | None = None
 ) -> PageCursor:

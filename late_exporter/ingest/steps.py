@@ -10,8 +10,19 @@ import msgspec
 
 from late_exporter.errors import ApiError
 from late_exporter.ingest.paging import MAX_SKIP, MAX_WHOLE_SKIP, PagePosition
+from late_exporter.ingest.stretch import Stretch, WindowCounter
 from late_exporter.ingest.turns import RequestKind, RequestQueue
-from late_exporter.model import Coverage, KnownLogs, LogEntry, LogPage, PendingLog
+from late_exporter.model import (
+    MINUTE_MS,
+    PAGE_SIZE,
+    Coverage,
+    KnownLogs,
+    ListedMinutes,
+    ListPosition,
+    LogEntry,
+    LogPage,
+    PendingLog,
+)
 
 
 class FetchPage(msgspec.Struct, frozen=True):
@@ -22,6 +33,9 @@ class FetchPage(msgspec.Struct, frozen=True):
         status: Only logs in this status; None selects all.
         created_after: Only logs created after about this time, in milliseconds; None selects all.
         created_before: Only logs created before about this time, in milliseconds; None selects all.
+        limit: Maximum number of rows.
+        window: First and last millisecond of a time range whose stored logs are counted as ``window_count``; None if
+            not needed.
         in_parts: Whether to read the page in ever smaller parts, and to leave out the rows that the API cannot deliver.
     """
 
@@ -29,6 +43,8 @@ class FetchPage(msgspec.Struct, frozen=True):
     status: str | None = None
     created_after: int | None = None
     created_before: int | None = None
+    limit: int = PAGE_SIZE
+    window: tuple[int, int] | None = None
     in_parts: bool = False
 
 
@@ -64,6 +80,7 @@ class Record(msgspec.Struct, frozen=True):
         entries: New observations.
         coverage: New coverage; None leaves it as it is.
         deleted_keys: Keys of pending logs that the API no longer has.
+        listed_minutes: Minutes that were read completely, so that logs that are not listed are marked as deleted.
         by_reconciliation: Whether earlier polls missed the entries, so that only a scan found them.
         splits_timestamp: Whether the page ended among logs with the same time and without ids, where reading is hard
             to resume later.
@@ -72,6 +89,7 @@ class Record(msgspec.Struct, frozen=True):
     entries: tuple[LogEntry, ...]
     coverage: Coverage | None = None
     deleted_keys: tuple[str, ...] = ()
+    listed_minutes: ListedMinutes | None = None
     by_reconciliation: bool = False
     splits_timestamp: bool = False
 
@@ -125,6 +143,9 @@ class FetchedPage(msgspec.Struct, frozen=True):
         )
 
 
+LATE_WINDOW_MS = 15 * MINUTE_MS
+"""Default of ``PollContext.late_window``."""
+
 ReaderStep: TypeAlias = FetchPage | FetchPost | FetchTime | Record | ReportFailure
 ReaderSteps: TypeAlias = Generator[ReaderStep, FetchedPage | None, None]
 
@@ -153,6 +174,80 @@ class PageCursor(msgspec.Struct, frozen=True):
     failure_count: int = 0
 
 
+class WindowReading(msgspec.Struct):
+    """Time window that is being read.
+
+    Args:
+        cursor: Place at which the stretch continues.
+        lower: Creation time down to which it is read.
+    """
+
+    stretch: Stretch
+    cursor: PageCursor
+    lower: int
+
+
+class WindowComparison(msgspec.Struct):
+    """Search for time windows in which the API and the store have different numbers of logs.
+
+    Args:
+        windows: First and last millisecond of the windows to compare, newest last.
+        readings: Windows that differ and are to be read, newest first.
+    """
+
+    windows: list[tuple[int, int]] = msgspec.field(default_factory=list)
+    readings: list[WindowReading] = msgspec.field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.windows and not self.readings
+
+
+class LateWindow(msgspec.Struct):
+    """State of the checks of the late window: the time in which logs still appear with an older time than others.
+
+    Args:
+        surplus: Lowest and highest possible number of logs that the API has and the store has not, at the last poll.
+        change_count: Number of polls since which logs have appeared or disappeared.
+        checked_count: Number of them before the last complete check began.
+        poll_count: Number of polls since the last check began.
+        page_credit: Number of pages that the polls since then may read.
+        checked_until: Creation time of the high-water mark at that check.
+        comparison: Check in progress; None if there is none.
+        comparison_start: Number of changes before it began.
+    """
+
+    surplus: tuple[int, int] | None = None
+    change_count: int = 0
+    checked_count: int = 0
+    poll_count: int = 0
+    page_credit: int = 0
+    checked_until: int = 0
+    comparison: WindowComparison | None = None
+    comparison_start: int = 0
+
+    @property
+    def has_changed(self) -> bool:
+        return self.change_count > self.checked_count
+
+    def observe(self, surplus: tuple[int, int] | None, *, has_new: bool) -> None:
+        """Note whether logs have appeared or disappeared since the last poll."""
+        previous, self.surplus = self.surplus, surplus
+        is_different = (
+            previous is not None and surplus is not None and (surplus[0] > previous[1] or surplus[1] < previous[0])
+        )
+        self.change_count += has_new or is_different
+        self.poll_count += 1
+
+    def complete(self, change_count: int) -> None:
+        """Note that everything that had changed before a check has been looked at."""
+        self.comparison, self.checked_count = None, change_count
+
+    def discard(self) -> None:
+        """Check everything again, because what a check has found was not saved."""
+        self.comparison, self.checked_count = None, -1
+
+
 class ReconcileScan(msgspec.Struct):
     """Scan below the high-water mark for logs that polls missed; it continues from poll to poll.
 
@@ -163,6 +258,7 @@ class ReconcileScan(msgspec.Struct):
             normal, not missed.
         started_at: API time in milliseconds at which a scan of the whole list started; 0 if the scan is limited, or if
             some of what it found could not be saved.
+        comparison: Time windows that are compared in place of reading the list; None if it is read.
     """
 
     target_count: int | None = None
@@ -170,6 +266,7 @@ class ReconcileScan(msgspec.Struct):
     caught_up_at: int = 0
     started_at: int = 0
     cursor: PageCursor = PageCursor()
+    comparison: WindowComparison | None = None
     is_complete: bool = False
 
     @property
@@ -229,6 +326,10 @@ class ReaderState(msgspec.Struct):
         max_skip: Rows to skip before pages are requested by time, if the list can be filtered by time.
         max_whole_skip: Rows to skip at most to look for logs without a time behind all others.
         ignores_time_filter: Whether the API ignores or rejects the time filter although it should support it.
+        scan_stretch: What the scan has read since the process started; None before its first page.
+        last_full_scan: API time in milliseconds at which the last scan that reads the whole list began; 0 if none has.
+        undated_count: Number of logs without a time in the list at that time, as far as the API counts them.
+        largest_total: Largest number of logs that the API has reported during the first sync.
         head_failure_count: Number of attempts to read the first page that failed since it was last read whole.
         rejected_times: Times for which the API rejected the lookup of pending logs since it last accepted one.
         dense_time: Last time that had more logs than two pages share and was read as a whole.
@@ -240,6 +341,12 @@ class ReaderState(msgspec.Struct):
     scan: ReconcileScan | None = None
     pending_scan: PendingScan = msgspec.field(default_factory=PendingScan)
     surplus_detector: SurplusDetector = msgspec.field(default_factory=SurplusDetector)
+    late_window: LateWindow = msgspec.field(default_factory=LateWindow)
+    window_counter: WindowCounter = msgspec.field(default_factory=WindowCounter)
+    scan_stretch: Stretch | None = None
+    last_full_scan: int = 0
+    undated_count: int = 0
+    largest_total: int = 0
     max_skip: int = MAX_SKIP
     max_whole_skip: int = MAX_WHOLE_SKIP
     ignores_time_filter: bool = False
@@ -257,12 +364,16 @@ class PollContext(msgspec.Struct, kw_only=True):
         now: API time in milliseconds; updated after each page.
         retention: Time for which the API keeps a log, in milliseconds.
         lookback: Depth of the first sync, in milliseconds.
+        late_window: Age in milliseconds up to which logs that appear late are looked for in every few polls.
         coverage: Coverage last committed; None before the first sync.
         pending_logs: Logs that were pending when last seen, by key.
         lookup_budget: Maximum number of posts, or of times, to look up for pending logs.
         supports_time_filter: Whether pages can be requested, and pending logs looked up, by time.
         page_budget: Maximum number of pages of a regular scan, and of one that looks for missing logs.
         state: State from the last poll; updated in place.
+        stretch: Newest logs that this poll has read, down to the high-water mark.
+        cursor: Place at which the stretch continues.
+        list_end: Log after which the list seemed to end during a first sync; None if it was read to another end.
         new_count: Number of new logs that this poll has read.
         uncommitted_keys: Keys of the new logs among them that the store does not know yet; a catch-up can read more
             logs than memory should hold.
@@ -277,7 +388,11 @@ class PollContext(msgspec.Struct, kw_only=True):
     generation: str = "late"
     supports_time_filter: bool = False
     page_budget: tuple[int, int] = (1, 10)
+    late_window: int = LATE_WINDOW_MS
     state: ReaderState = msgspec.field(default_factory=ReaderState)
+    stretch: Stretch = msgspec.field(default_factory=lambda: Stretch(-1))
+    cursor: PageCursor = PageCursor()
+    list_end: ListPosition | None = None
     new_count: int = 0
     uncommitted_keys: set[str] = msgspec.field(default_factory=set)
 
@@ -285,3 +400,11 @@ class PollContext(msgspec.Struct, kw_only=True):
     def max_skip(self) -> int | None:
         """Rows to skip before pages are requested by time; None if the list cannot be filtered by time."""
         return self.state.max_skip if self.supports_time_filter and not self.state.ignores_time_filter else None
+
+    def new_entries(self, page: FetchedPage, retention_floor: int) -> tuple[LogEntry, ...]:
+        """Return the new observations of a page, and count the new logs among them."""
+        entries = page.new_entries(retention_floor)
+        new_keys = {entry.key for entry in entries if not page.is_known(entry)} - self.uncommitted_keys
+        self.new_count += len(new_keys)
+        self.uncommitted_keys |= new_keys
+        return entries

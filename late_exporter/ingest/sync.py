@@ -134,6 +134,9 @@ class FeedSync:
         """Drop logs that a cancelled poll has read but not committed; they are read again."""
         if self._batch.entries and self._state.scan is not None:
             self._state.scan.started_at = 0  # The scan is past its own logs among them.
+        if self._batch.entries:
+            self._state.late_window.discard()
+            self._state.scan_stretch = None
         self._batch = PendingBatch()
 
     async def poll(
@@ -178,6 +181,9 @@ class FeedSync:
     def finish_poll(self, *, is_saved: bool) -> None:
         """Tell the auditor about a completed scan, unless what the poll read could not be saved."""
         completed, self.completed_scan = self.completed_scan, None
+        if not is_saved:
+            self._state.late_window.discard()
+            self._state.scan_stretch = None
         for scan in (self._state.scan, completed):
             if scan is not None and not is_saved:
                 scan.started_at = 0
@@ -291,6 +297,7 @@ class FeedSync:
             generation=feed.generation,
             supports_time_filter=feed.supports_time_filter,
             page_budget=page_budget,
+            late_window=int(self._config.late_window * 1000),
             state=self._state,
         )
 
@@ -299,6 +306,11 @@ class FeedSync:
 
     async def _execute(self, step: ReaderStep, context: PollContext) -> FetchedPage | None:
         match step:
+            case FetchPage(window=(first, last)):
+                if self._batch.entries:  # They are counted, too.
+                    await self._commit_read()
+                    context.uncommitted_keys.clear()
+                return await self._fetcher.count_window(step, first, last)
             case FetchPage():
                 page = await self._fetcher.fetch_page(step, self._batch.statuses)
                 context.now = self._fetcher.now()
@@ -321,10 +333,16 @@ class FeedSync:
         batch.add(step.entries, by_reconciliation=step.by_reconciliation)
         batch.coverage = step.coverage or batch.coverage
         batch.deleted_keys += step.deleted_keys
+        if step.listed_minutes is not None:
+            batch.listed_minutes.append(step.listed_minutes)
         if len(batch.entries) >= COMMIT_SIZE:
-            error = await self.commit()
-            if error is not None:
-                raise error
+            await self._commit_read()
+
+    async def _commit_read(self) -> None:
+        """Commit the logs read so far; raise StoreError if that fails."""
+        error = await self.commit()
+        if error is not None:
+            raise error
 
     def _is_interruptible(self, step: ReaderStep) -> bool:
         """Return whether a catch-up may be interrupted after a step, as its coverage records where to continue."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from itertools import product
 from types import MappingProxyType
 
@@ -53,30 +55,32 @@ class LabelLimiter:
         self._families = families
         self._limits = {label: max_accounts if label == "account_id" else max_values for label in KNOWN_VALUES}
         self._accepted_values: dict[tuple[str, str], set[str]] = {}
-        self._known_platforms: set[tuple[str, str]] = set()
+        self._known_platforms: dict[str, set[str]] = {}
         self._unlimited_series: set[Series] = set()
         self._announced_platforms: set[tuple[str, str]] = set()
 
     def restore(self, series: Iterable[Series]) -> None:
         """Accept the label values of stored series, so that a restart changes no label."""
         for name, labels in series:
+            if (name, labels) in self._unlimited_series:
+                continue
             family = self._families.get(name)
             if family is None or not (family.feeds or name == SCHEMA_DRIFT):
                 continue
             for label, value in zip(family.labels, labels, strict=False):
-                if label in KNOWN_VALUES and value not in (*KNOWN_VALUES[label], UNKNOWN, OTHER):
+                if value not in KNOWN_VALUES.get(label, (value,)) and value not in (UNKNOWN, OTHER):
                     self._accepted_values.setdefault((labels[0], label), set()).add(value)
             if name == LOGS:
-                self._known_platforms.add((labels[0], labels[1]))
+                self._known_platforms.setdefault(labels[0], set()).add(labels[1])
 
     def remove_workspace(self, workspace: str) -> None:
         self._accepted_values = {key: values for key, values in self._accepted_values.items() if key[0] != workspace}
-        self._known_platforms = {key for key in self._known_platforms if key[0] != workspace}
+        self._known_platforms.pop(workspace, None)
         self._unlimited_series = {series for series in self._unlimited_series if series[1][0] != workspace}
 
-    def platforms(self, workspace: str) -> set[str]:
+    def platforms(self, workspace: str) -> AbstractSet[str]:
         """Return the platforms with publishing logs in a workspace."""
-        return {platform for name, platform in self._known_platforms if name == workspace}
+        return self._known_platforms.get(workspace, frozenset())
 
     def limit_value(self, workspace: str, label: str, value: str) -> str:
         """Return the value, or ``other`` if the label has reached its limit."""
@@ -105,8 +109,9 @@ class LabelLimiter:
         is_per_account = "account_id" in family.labels
         if is_per_account and not self._limits["account_id"]:
             return
-        labels = tuple(
-            self.limit_value(original[0], label, value) for label, value in zip(family.labels, original, strict=False)
+        labels = tuple(  # interned, because most values are those of many series
+            sys.intern(self.limit_value(original[0], label, value))
+            for label, value in zip(family.labels, original, strict=False)
         )
         for label, old, new in zip(family.labels, original, labels, strict=False):
             if old != new:
@@ -114,7 +119,7 @@ class LabelLimiter:
         if is_per_account and labels[2] == OTHER and family.kind == "gauge":
             return
         yield from self._initial_zeros(family, labels)
-        if labels == original and (family.name != LOGS or labels[:2] in self._known_platforms):
+        if labels == original and (family.name != LOGS or labels[1] in self.platforms(labels[0])):
             self._unlimited_series.add((family.name, labels))
         yield self._with_buckets(increment, labels)
 
@@ -131,7 +136,7 @@ class LabelLimiter:
         if family.name != LOGS:
             return
         platform = (labels[0], labels[1])
-        if platform in self._known_platforms or platform in self._announced_platforms:
+        if platform[1] in self.platforms(platform[0]) or platform in self._announced_platforms:
             return
         self._announced_platforms.add(platform)
         for action, status in product(ACTIONS, STATUSES):

@@ -16,7 +16,6 @@ from late_exporter.model import (
     FailureStreak,
     Histogram,
     IncCounter,
-    Increment,
     Labels,
     LatestValue,
     ObserveHistogram,
@@ -50,6 +49,31 @@ ATTEMPTS = frozenset({"publish", "retry"})
 UNKNOWN = "unknown"
 
 
+class _WorkspaceSeries:
+    """Series of one workspace beyond what the exposition has of them.
+
+    Args:
+        feeds: Feeds of the workspace.
+
+    Attributes:
+        synced_feeds: Those that have completed their first sync.
+        hidden_values: Values of the series that are not visible yet.
+        own_counters: Visible values and creation times of the exporter's own counters.
+        info_labels: Labels of the visible series that have a text as their value, which is their last label.
+        readable_values: Visible values and creation times of READABLE_FAMILIES, by family.
+        status_layer: Series of status feeds.
+    """
+
+    def __init__(self, feeds: frozenset[str] = frozenset()) -> None:
+        self.feeds = feeds
+        self.synced_feeds: set[str] = set()
+        self.hidden_values: dict[Series, SeriesValue] = {}
+        self.own_counters: dict[Series, tuple[float, float]] = {}
+        self.info_labels: dict[Series, Labels] = {}
+        self.readable_values: dict[str, dict[Labels, tuple[float, float]]] = {}
+        self.status_layer = StatusLayer()
+
+
 class SeriesRegistry:
     """Current value of every series; writes the visible ones to the exposition.
 
@@ -57,6 +81,9 @@ class SeriesRegistry:
     is complete, and then appear with their full values. Series that are created later start at zero, so that Prometheus
     sees their first increase: they show 0 until a scrape has read that and the state has the mark of it. A process that
     is killed in between shows 0 again, and no value that was shown can fall.
+
+    The values of visible series are only in the exposition. What is kept beyond them is kept by workspace, so that no
+    call takes longer because other workspaces exist.
 
     Args:
         families: Catalogue of the metric families.
@@ -66,48 +93,35 @@ class SeriesRegistry:
     def __init__(self, families: Mapping[str, Family], exposition: Exposition) -> None:
         self._families = families
         self._exposition = exposition
-        self._feeds: dict[str, frozenset[str]] = {}
-        self._synced_feeds: dict[str, set[str]] = {}
-        self._hidden_values: dict[Series, SeriesValue] = {}
-        self._own_counters: dict[Series, tuple[float, float]] = {}
-        self._visible_labels: dict[Series, Labels] = {}
-        self._readable_values: dict[tuple[str, str], dict[Labels, tuple[float, float]]] = {}
-        self._status_layer = StatusLayer()
+        self._workspaces: dict[str, _WorkspaceSeries] = {}
+        self._without_workspace = _WorkspaceSeries()
 
     def add_workspace(self, workspace: str, feeds: frozenset[str]) -> None:
-        self._feeds[workspace] = feeds
-        self._synced_feeds[workspace] = set()
+        self._workspaces[workspace] = _WorkspaceSeries(feeds)
 
     def remove_workspace(self, workspace: str) -> None:
-        for series in [series for series in self._visible_labels if self._belongs_to(series, workspace)]:
-            self._exposition.remove(series[0], self._visible_labels.pop(series))
-        for table in (self._hidden_values, self._own_counters):
-            for series in [series for series in table if self._belongs_to(series, workspace)]:
-                del table[series]
-        self._readable_values = {key: values for key, values in self._readable_values.items() if key[0] != workspace}
-        self._status_layer.remove_workspace(workspace)
-        del self._feeds[workspace], self._synced_feeds[workspace]
+        self._exposition.remove_workspace(workspace)
+        del self._workspaces[workspace]
 
     def restore(self, values: Mapping[Series, SeriesValue], synced_feeds: Mapping[str, Iterable[str]]) -> None:
-        """Load the stored series, but for those of other workspaces and families.
+        """Load some of the stored series, but for those of other workspaces and families.
 
         ``synced_feeds`` has the feeds of each workspace that have completed their first sync.
         """
-        for series, value in values.items():
-            if series[0] in self._families and series[1][0] in self._feeds:
-                self._set(series, self._keep_maximum(series, value))
         for workspace, feeds in synced_feeds.items():
             for feed in feeds:
                 self.show_feed(workspace, feed)
+        for series, value in values.items():
+            if series[0] in self._families and series[1][0] in self._workspaces:
+                self._set(series, self._keep_maximum(series, value))
 
     def update(self, values: Mapping[Series, SeriesValue]) -> None:
         """Set the values that a transaction has committed."""
         for series, value in values.items():
             self._set(series, self._keep_maximum(series, value))
 
-    def zero_series(self, increments: Iterable[Increment]) -> frozenset[Series]:
-        """Return the series of some increments that start at zero if the increments create them."""
-        series = {(increment.family, increment.labels) for increment in increments}
+    def zero_series(self, series: Iterable[Series]) -> frozenset[Series]:
+        """Return those of some series that start at zero if a commit creates them."""
         return frozenset(filter(self._starts_at_zero, series))
 
     def served_zeros(self) -> Sequence[Series]:
@@ -120,15 +134,19 @@ class SeriesRegistry:
 
     def show_feed(self, workspace: str, feed: str) -> None:
         """Make the families of a feed visible, because its first sync is complete."""
-        self._synced_feeds[workspace].add(feed)
-        for series in [series for series in self._hidden_values if not self._is_hidden(series)]:
-            self._set(series, self._hidden_values.pop(series))
+        owner = self._workspaces[workspace]
+        if feed in owner.synced_feeds:
+            return
+        owner.synced_feeds.add(feed)
+        hidden_values, owner.hidden_values = owner.hidden_values, {}
+        for series, value in hidden_values.items():
+            self._set(series, value)
 
     def add_unsaved(self, increments: Iterable[IncCounter]) -> None:
         """Add increments of the exporter's own counters that could not be saved yet; later values include them."""
         for increment in increments:
             series = (increment.family, increment.labels)
-            value, created = self._own_counters.get(series, (0, 0.0))
+            value, created = self._owner(series).own_counters.get(series, (0, 0.0))
             is_served = not self._starts_at_zero(series)
             self.update({series: SeriesValue(value + increment.amount, created, is_served)})
 
@@ -151,28 +169,28 @@ class SeriesRegistry:
         self._set((family, labels), SeriesValue(value, 0.0))
 
     def remove_gauge(self, family: str, labels: Labels) -> None:
-        series = (family, labels)
-        self._hidden_values.pop(series, None)
-        if series in self._visible_labels:
-            self._exposition.remove(family, self._visible_labels.pop(series))
-            if family in READABLE_FAMILIES:
-                del self._readable_values[labels[0], family][labels]
+        """Remove a gauge, if it exists."""
+        owner = self._owner((family, labels))
+        owner.hidden_values.pop((family, labels), None)
+        owner.readable_values.get(family, {}).pop(labels, None)
+        self._exposition.remove(family, labels)
 
     def replace_status(self, workspace: str, feed: str, values: Mapping[Series, SeriesValue]) -> None:
         """Show the gauges of a status feed instead of its previous ones; they cover the values of logs."""
-        obsolete = self._status_layer.replace(workspace, feed, values)
+        owner = self._workspaces[workspace]
+        obsolete = owner.status_layer.replace(feed, values)
         for series, value in values.items():
             self._show(series, value)
         for series, log_value in obsolete:
             if log_value is not None:
                 self._show(series, log_value)
             else:
-                self._exposition.remove(series[0], self._visible_labels.pop(series))
+                self._exposition.remove(series[0], owner.info_labels.pop(series, series[1]))
 
     def add_exemplar(self, observation: ObserveHistogram) -> None:
         """Attach the exemplar of an observation, if its series is visible."""
         series = (observation.family, observation.labels)
-        if observation.exemplar is not None and series in self._visible_labels:
+        if observation.exemplar is not None and not self._is_hidden(series):
             self._exposition.add_exemplar(*series, observation.micros / 1_000_000, observation.exemplar)
 
     def platform_health(self, workspace: str) -> tuple[PlatformHealth, ...]:
@@ -221,37 +239,43 @@ class SeriesRegistry:
         return tuple(accounts)
 
     def _values_of(self, workspace: str, family: str) -> Iterable[tuple[Labels, tuple[float, float]]]:
-        return self._readable_values.get((workspace, family), {}).items()
+        if workspace not in self._workspaces:
+            return ()
+        return self._workspaces[workspace].readable_values.get(family, {}).items()
 
     def _username(self, account: Labels) -> str:
-        username = self._visible_labels.get((INFO, account), ("",))[-1]
+        series = (INFO, account)
+        username = self._owner(series).info_labels.get(series, ("",))[-1]
         return "" if username == UNKNOWN else username
+
+    def _owner(self, series: Series) -> _WorkspaceSeries:
+        labels = series[1]
+        return self._workspaces.get(labels[0], self._without_workspace) if labels else self._without_workspace
 
     def _keep_maximum(self, series: Series, new_value: SeriesValue) -> SeriesValue:
         # A counter must not fall when its unsaved increments are saved bit by bit.
         if self._families[series[0]].feeds or not isinstance(new_value.value, int | float):
             return new_value
-        visible, _ = self._own_counters.get(series, (0, 0.0))
-        self._own_counters[series] = (max(visible, new_value.value), new_value.created)
-        value, created = self._own_counters[series]
+        own_counters = self._owner(series).own_counters
+        visible, _ = own_counters.get(series, (0, 0.0))
+        own_counters[series] = (max(visible, new_value.value), new_value.created)
+        value, created = own_counters[series]
         return msgspec.structs.replace(new_value, value=value, created=created)
 
-    def _belongs_to(self, series: Series, workspace: str) -> bool:
-        family, labels = series
-        return labels[:1] == (workspace,) and self._families[family].labels[0] == "workspace"
-
     def _starts_at_zero(self, series: Series) -> bool:
-        """Return whether a series still shows 0, or is new after the first sync of the feeds that it is about."""
-        family, labels = self._families[series[0]], series[1]
-        if family.kind == "gauge" or series in self._hidden_values:
+        """Return whether a series still shows 0, or starts at it if it is new; the state knows which are new.
+
+        Series start at zero after the first sync of the feeds that they are about.
+        """
+        family, labels, owner = self._families[series[0]], series[1], self._owner(series)
+        if family.kind == "gauge" or series in owner.hidden_values:
             return False
-        if series in self._visible_labels:
+        if series in owner.own_counters:  # it may not be in the state yet
             return self._exposition.shows_zero(*series)
-        workspace_feeds = self._feeds.get(labels[0], frozenset())
         feeds = self._feeds_of(series)
         if "feed" in family.labels:
             feeds = (labels[family.labels.index("feed")],)
-        return self._synced_feeds.get(labels[0], set()) >= (workspace_feeds.intersection(feeds) or workspace_feeds)
+        return owner.synced_feeds >= (owner.feeds.intersection(feeds) or owner.feeds)
 
     def _feeds_of(self, series: Series) -> tuple[str, ...]:
         """Return the feeds that fill a series; the label ``type`` names the only one."""
@@ -262,26 +286,27 @@ class SeriesRegistry:
 
     def _is_hidden(self, series: Series) -> bool:
         feeds = self._feeds_of(series)
-        return bool(feeds) and not self._synced_feeds.get(series[1][0], set()).intersection(feeds)
+        return bool(feeds) and self._owner(series).synced_feeds.isdisjoint(feeds)
 
     def _set(self, series: Series, value: SeriesValue) -> None:
+        owner = self._owner(series)
         if self._is_hidden(series):
-            self._hidden_values[series] = value
-        elif not self._status_layer.keep(series, value):
+            owner.hidden_values[series] = value
+        elif not owner.status_layer.keep(series, value):
             self._show(series, value)
 
     def _show(self, series: Series, current: SeriesValue) -> None:
-        family, labels = self._families[series[0]], series[1]
+        family, labels, owner = self._families[series[0]], series[1], self._owner(series)
         value = current.value
         if isinstance(value, LatestValue) and isinstance(value.value, str):
             labels = (*labels, value.value)
             value = 1
-        if self._visible_labels.get(series, labels) != labels:
-            self._exposition.remove(family.name, self._visible_labels[series])
-        self._visible_labels[series] = labels
+            if owner.info_labels.get(series, labels) != labels:
+                self._exposition.remove(family.name, owner.info_labels[series])
+            owner.info_labels[series] = labels
         number = _number(value, family)
         if series[0] in READABLE_FAMILIES and not isinstance(number, Histogram):
-            self._readable_values.setdefault((labels[0], series[0]), {})[series[1]] = (number, current.created)
+            owner.readable_values.setdefault(series[0], {})[series[1]] = (number, current.created)
         if family.kind == "gauge":
             self._exposition.put(family.name, labels, number)
         else:

@@ -14,10 +14,10 @@ SHARED_FAMILIES = frozenset(
 
 
 class StatusLayer:
-    """Series that status feeds show, and the values of logs below them."""
+    """Series of one workspace that status feeds show, and the values of logs below them."""
 
     def __init__(self) -> None:
-        self._series: dict[tuple[str, str], AbstractSet[Series]] = {}
+        self._series: dict[str, AbstractSet[Series]] = {}
         self._covered_series: set[Series] = set()
         self._log_values: dict[Series, SeriesValue] = {}
 
@@ -27,18 +27,11 @@ class StatusLayer:
             self._log_values[series] = value
         return series in self._covered_series
 
-    def replace(
-        self, workspace: str, feed: str, values: Mapping[Series, SeriesValue]
-    ) -> Iterator[tuple[Series, SeriesValue | None]]:
+    def replace(self, feed: str, values: Mapping[Series, SeriesValue]) -> Iterator[tuple[Series, SeriesValue | None]]:
         """Replace the series of a status feed; yield the others of before, each with its value by the logs if any."""
-        previous = self._series.pop((workspace, feed), frozenset())
+        previous = self._series.pop(feed, frozenset())
         if values:
-            self._series[workspace, feed] = values.keys()
+            self._series[feed] = values.keys()
         self._covered_series -= previous
         self._covered_series.update(values)
         return ((series, self._log_values.get(series)) for series in previous - values.keys())
-
-    def remove_workspace(self, workspace: str) -> None:
-        self._series = {key: series for key, series in self._series.items() if key[0] != workspace}
-        self._covered_series = {series for series in self._covered_series if series[1][0] != workspace}
-        self._log_values = {series: value for series, value in self._log_values.items() if series[1][0] != workspace}

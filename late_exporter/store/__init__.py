@@ -27,12 +27,15 @@ from late_exporter.model import (
     StoredLog,
 )
 from late_exporter.store.lockfile import StateLock
+from late_exporter.store.series_rows import FIRST_SERIES, SeriesCursor
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, StateSnapshot
 from late_exporter.store.sqlite import SqliteStore
 
 __all__ = [
+    "FIRST_SERIES",
     "LookupResult",
     "RecordedStatus",
+    "SeriesCursor",
     "StateSnapshot",
     "Store",
     "is_in_use",
@@ -50,6 +53,12 @@ class Store(Protocol):
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
         """Return the value of every series of every workspace."""
+
+    def series_page(self, after: SeriesCursor, *, limit: int) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+        """Return the values of the next series of all workspaces, and the cursor after them; none at the end.
+
+        ``after`` is FIRST_SERIES for the first page.
+        """
 
     def feed_state(self, scope: Scope) -> FeedState:
         """Return the state of one feed."""
@@ -71,6 +80,15 @@ class Store(Protocol):
             feed: Feed that the page was read from.
             since: Creation time of the oldest logs that the API may still return.
             uncommitted: Statuses by key of logs that were read but are not committed yet.
+        """
+
+    def count_logs(self, scope: Scope, first: int, last: int) -> int:
+        """Return the number of logs created in a time range that are not marked as deleted.
+
+        Args:
+            scope: Feed of a workspace, whose keys begin with the creation time.
+            first: First millisecond of the range.
+            last: Last millisecond of the range.
         """
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:

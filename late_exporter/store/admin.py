@@ -60,11 +60,13 @@ def check(path: Path) -> Iterator[str]:
 
 
 def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
-    scopes = connection.execute("SELECT id, workspace, feed, logs FROM scope ORDER BY id").fetchall()
-    for scope_id, workspace, feed, log_count in scopes:
+    scopes = connection.execute("SELECT id, workspace, feed, logs, deleted FROM scope ORDER BY id").fetchall()
+    for scope_id, workspace, feed, log_count, deleted_count in scopes:
         name = f"{workspace}/{feed}"
-        stored, uncounted = connection.execute(
-            "SELECT count(DISTINCT key), (SELECT count(*) FROM pending WHERE scope = ?1 AND NOT EXISTS"
+        stored, deleted, uncounted = connection.execute(
+            "SELECT count(DISTINCT key),"
+            " (SELECT coalesce(sum(deleted), 0) FROM logs_per_minute WHERE scope = ?1),"
+            " (SELECT count(*) FROM pending WHERE scope = ?1 AND NOT EXISTS"
             " (SELECT 1 FROM observation WHERE observation.scope = ?1 AND observation.key = pending.key))"
             " FROM observation WHERE scope = ?1",
             (scope_id,),
@@ -73,6 +75,8 @@ def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"{name}: the log count is {log_count:,}, but {stored:,} logs are stored"
         if wrong_minutes := _wrong_minutes(connection, scope_id):
             yield f"{name}: the log counts of {wrong_minutes:,} minutes do not agree with the times of the logs"
+        if deleted != deleted_count:
+            yield f"{name}: {deleted_count:,} logs are marked as deleted, but {deleted:,} per minute"
         if uncounted:
             yield f"{name}: {uncounted:,} pending logs are not stored as counted"
     scope_ids = {scope_id for scope_id, *_ in scopes}

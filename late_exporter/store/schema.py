@@ -94,6 +94,11 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE scope ADD COLUMN commits INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE scope ADD COLUMN restored INTEGER NOT NULL DEFAULT 0
     """,
+    # Stored logs that the API does not show any more.
+    """
+    ALTER TABLE logs_per_minute ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE scope ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0
+    """,
 )
 """The statements of each schema version; released ones never change."""
 

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from sqlite3 import Connection
+from typing import TypeAlias
 
 import msgspec
 
 from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value
 from late_exporter.model import Batch, Increment, Labels, Series, SeriesValue
 
+SeriesCursor: TypeAlias = tuple[str, str]
+"""Family and labels of the last series of a page, as they are stored."""
+
+FIRST_SERIES: SeriesCursor = ("", "")
+
+PAGE = (
+    "SELECT family, labels, value, created, served FROM series WHERE (family, labels) > (?, ?)"
+    " ORDER BY family, labels LIMIT ?"
+)
 SELECT = "SELECT value, created, served FROM series WHERE family = ? AND labels = ?"
 UPSERT = "INSERT INTO series VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 MARK = "UPDATE series SET served = 1 WHERE family = ? AND labels = ?"
 
 
 def load_all(connection: Connection) -> Mapping[Series, SeriesValue]:
-    rows = connection.execute("SELECT family, labels, value, created, served FROM series")
-    return {
-        (family, msgspec.json.decode(labels, type=Labels)): SeriesValue(decode_value(value), created, bool(served))
-        for family, labels, value, created, served in rows
-    }
+    values, _ = load_page(connection, FIRST_SERIES, -1)
+    return values
+
+
+def load_page(
+    connection: Connection, after: SeriesCursor, limit: int
+) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+    """Return the values of the next series and the cursor after them; none at the end."""
+    values: dict[Series, SeriesValue] = {}
+    for family, labels, value, created, served in connection.execute(PAGE, (*after, limit)):
+        # Most label values are those of many series.
+        series = (sys.intern(family), tuple(map(sys.intern, msgspec.json.decode(labels, type=Labels))))
+        values[series] = SeriesValue(decode_value(value), created, bool(served))
+        after = family, labels
+    return values, after
 
 
 def apply(connection: Connection, increments: Iterable[Increment], batch: Batch) -> Mapping[Series, SeriesValue]:

@@ -30,13 +30,14 @@ from late_exporter.model import (
     SeriesValue,
     StoredLog,
 )
-from late_exporter.store import queries, rekey, series_rows
+from late_exporter.store import deletions, queries, rekey, series_rows
 from late_exporter.store.creation import create_database, create_schema
 from late_exporter.store.lockfile import StateLock, file_identity, wal_size
 from late_exporter.store.pruning import expired_logs
 from late_exporter.store.queries import MINUTE
 from late_exporter.store.restored import mark_restored
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
+from late_exporter.store.series_rows import SeriesCursor
 
 EXPIRY_SLACK_MINUTES = 2
 """Minutes by which the API may delete a log before or after the end of its retention."""
@@ -59,6 +60,7 @@ class SqliteStore:
         self._path = path
         self._name = str(path) if path else "the state in memory"
         self._scope_ids: dict[Scope, int] = {}
+        self._total_logs: int | None = None
         self._walk_cursors: dict[int, str] = {}
         self._lock = StateLock(path) if path else None
         try:
@@ -131,6 +133,10 @@ class SqliteStore:
         with queries.store_errors(self._name):
             return series_rows.load_all(self._connection)
 
+    def series_page(self, after: SeriesCursor, *, limit: int) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+        with queries.store_errors(self._name):
+            return series_rows.load_page(self._connection, after, limit)
+
     def feed_state(self, scope: Scope) -> FeedState:
         with queries.store_errors(self._name):
             return queries.feed_state(self._connection, self._scope_id(scope))
@@ -158,8 +164,22 @@ class SqliteStore:
             if self._rekey(scope_id, page, feed):
                 page = rekey.identify(self._connection, scope_id, entries, uncommitted)
                 pending_logs = queries.pending_logs(self._connection, scope_id)
-            stored_count, expiring_count = self._log_counts(scope_id, since)
-            return KnownLogs(page.statuses, stored_count, expiring_count, pending_logs, page.entries)
+            expiry = since // MINUTE
+            stored_count, expiring_count, deleted_count = deletions.log_counts(
+                self._connection, scope_id, expiry - EXPIRY_SLACK_MINUTES, expiry + EXPIRY_SLACK_MINUTES
+            )
+            return KnownLogs(
+                page.statuses,
+                stored_count,
+                expiring_count,
+                deleted_count,
+                pending_logs=pending_logs,
+                entries=page.entries,
+            )
+
+    def count_logs(self, scope: Scope, first: int, last: int) -> int:
+        with queries.store_errors(self._name):
+            return deletions.count_logs(self._connection, self._scope_id(scope), first, last)
 
     def _rekey(self, scope_id: int, page: rekey.IdentifiedPage, feed: Feed) -> bool:
         """Give the logs of a page that are stored under a former key their new keys; return whether there are any."""
@@ -169,6 +189,7 @@ class SqliteStore:
         if matches:
             with self._transaction():
                 rekey.apply_matches(self._connection, scope_id, page, matches, has_pending=feed.has_pending)
+            self._total_logs = None  # two logs may have become one
         return bool(matches)
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
@@ -180,6 +201,7 @@ class SqliteStore:
             scope_id = self._scope_id(scope)
             with self._transaction():
                 rekey.assign_interim_keys(self._connection, scope_id)
+                deletions.reset_marks(self._connection, scope_id)
                 # No page shows the outcome of a log that is older than what is counted.
                 self._connection.execute(
                     "DELETE FROM pending WHERE scope = ? AND created BETWEEN 1 AND ?",
@@ -194,38 +216,37 @@ class SqliteStore:
         with queries.store_errors(self._name):
             return queries.accounting(self._connection, self._scope_id(scope))
 
-    def _log_counts(self, scope_id: int, since: int) -> tuple[int, int]:
-        earliest, latest = since // MINUTE - EXPIRY_SLACK_MINUTES, since // MINUTE + EXPIRY_SLACK_MINUTES
-        stored_count, expiring_count = self._connection.execute(
-            "SELECT logs - (SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = id AND minute < ?1),"
-            " (SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = id AND minute BETWEEN ?1 AND ?2)"
-            " FROM scope WHERE id = ?3",
-            (earliest, latest, scope_id),
-        ).fetchone()
-        return stored_count, expiring_count
-
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         self._require_same_file()
         with queries.store_errors(self._name):
             scope_id = self._scope_id(scope)
             with self._transaction():
+                count_before = self._log_count(scope_id)
                 new, first = self._insert(scope_id, batch.observations)
                 increments = _effective_increments(batch, new, first)
                 series_values = series_rows.apply(self._connection, increments, batch)
                 self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
+                deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes)
                 pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
                 if batch.prune_before is not None:
                     minutes = expired_logs(self._connection, scope_id, batch.prune_before, self._walk_cursors)
                     pending_changed |= bool(minutes) and self._delete_logs(scope_id, minutes)
                 # Read before COMMIT: a failure after it would have the batch committed twice.
-                (log_count,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (scope_id,)).fetchone()
+                log_count = self._log_count(scope_id)
                 pending_logs = queries.pending_logs(self._connection, scope_id) if pending_changed else None
+            if self._total_logs is not None:
+                self._total_logs += log_count - count_before
             self._commit_number += 1
             if self._lock:
                 self._lock.record_commit(self._commit_number)
             return CommitResult(
                 observations=new, series_values=series_values, pending_logs=pending_logs, log_count=log_count
             )
+
+    def _log_count(self, scope_id: int) -> int:
+        log_count: int
+        (log_count,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (scope_id,)).fetchone()
+        return log_count
 
     def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
         self._require_same_file()
@@ -272,7 +293,8 @@ class SqliteStore:
         times = [observation.entry.created for observation in first]
         minutes = Counter(created // MINUTE for created in times if created is not None)
         self._connection.executemany(
-            "INSERT INTO logs_per_minute VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
+            "INSERT INTO logs_per_minute (scope, minute, logs) VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
             [(scope_id, minute, log_count) for minute, log_count in minutes.items()],
         )
         coverage = msgspec.json.encode(batch.coverage) if batch.coverage else None
@@ -320,23 +342,33 @@ class SqliteStore:
             "UPDATE logs_per_minute SET logs = logs - ? WHERE scope = ? AND minute = ?",
             [(log_count, scope_id, minute) for minute, log_count in Counter(minutes.values()).items()],
         )
+        (deleted,) = connection.execute(
+            "SELECT coalesce(sum(deleted), 0) FROM logs_per_minute WHERE scope = ? AND logs <= 0", (scope_id,)
+        ).fetchone()
         connection.execute("DELETE FROM logs_per_minute WHERE scope = ? AND logs <= 0", (scope_id,))
         connection.execute(
-            "UPDATE scope SET logs = logs - ?, pruned = pruned + ? WHERE id = ?",
-            (len(minutes), max(0, observation_count), scope_id),
+            "UPDATE scope SET logs = logs - ?, deleted = deleted - ?, pruned = pruned + ? WHERE id = ?",
+            (len(minutes), deleted, max(0, observation_count), scope_id),
         )
         return pending_count > 0
 
     def size(self, workspace: str) -> tuple[int, int]:
         with queries.store_errors(self._name):
-            log_count, total = self._connection.execute(
-                "SELECT coalesce(sum(logs) FILTER (WHERE workspace = ?), 0), coalesce(sum(logs), 0) FROM scope",
-                (workspace,),
+            (log_count,) = self._connection.execute(
+                "SELECT coalesce(sum(logs), 0) FROM scope WHERE workspace = ?", (workspace,)
             ).fetchone()
+            total = self._total_log_count()
             (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
             (page_size,) = self._connection.execute("PRAGMA page_size").fetchone()
         size = pages * page_size + (wal_size(self._path) if self._path else 0)
         return log_count, size * log_count // total if total else size
+
+    def _total_log_count(self) -> int:
+        # Counted once and then kept up to date: each commit asks for it, however many workspaces there are.
+        if self._total_logs is None:
+            row: tuple[int] = self._connection.execute("SELECT coalesce(sum(logs), 0) FROM scope").fetchone()
+            self._total_logs = row[0]
+        return self._total_logs
 
     def close(self) -> None:
         self._connection.close()

@@ -9,15 +9,17 @@ import asyncio
 import base64
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
+from itertools import islice
 from typing import TypeAlias
 
 import msgspec
 
 from late_exporter.errors import LateError
 from late_exporter.exposition.exposition import Exposition
+from late_exporter.exposition.negotiation import accepts_gzip
 from late_exporter.format import plural
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
 from late_exporter.status import FeedHealth, WorkspaceHealth
@@ -26,7 +28,6 @@ from late_exporter.web.landing import (
     STYLE,
     FeedStatus,
     feed_status,
-    load_template,
     problem_text,
     render_page,
     single_line,
@@ -41,6 +42,12 @@ WEBHOOK_METHODS = ("POST",)
 BROWSER_HEADERS = (b"origin", b"referer", b"sec-fetch-site")
 SIGNATURE_HEADERS = (b"x-late-signature", b"x-zernio-signature")
 BODY_CHUNK_BYTES = 32 * 1024
+MAX_LOOP_SAMPLES = 10_000
+"""Samples up to which an uncompressed body is made on the event loop, in a few milliseconds."""
+
+MAX_REASONS = 50
+"""Feeds that are not ready and are listed as such."""
+
 COMMON_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
 STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 CONTENT_SECURITY_POLICY = (
@@ -53,6 +60,18 @@ PAGE_HEADERS: Headers = (
     ("referrer-policy", "no-referrer"),
     ("x-frame-options", "DENY"),
 )
+
+
+class HealthSource(msgspec.Struct, frozen=True, kw_only=True):
+    """Callbacks that report the health of the exporter.
+
+    Args:
+        workspaces: Returns what the status page shows. Other tasks run between two workspaces.
+        unsynced_feeds: Returns the feeds that are not ready, each with the name of its workspace.
+    """
+
+    workspaces: Callable[[], Iterable[WorkspaceHealth]]
+    unsynced_feeds: Callable[[], Iterable[tuple[str, FeedHealth]]] = tuple
 
 
 class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +96,7 @@ Route: TypeAlias = tuple[Sequence[str], Callable[[Message], Awaitable[Reply]]]
 
 def create_app(
     exposition: Exposition,
-    health: Callable[[], Sequence[WorkspaceHealth]],
+    health: HealthSource,
     *,
     version: str,
     telemetry_path: str = "/metrics",
@@ -91,22 +110,31 @@ def create_app(
     ``clock`` returns the Unix time. The status page links to the URL ``documentation``, if there is one. Without
     ``lifecycle`` the life cycle API rejects all requests, and without ``webhooks`` there is no path for them.
     """
+    page_lock = asyncio.Lock()  # one page at a time takes time from scrapes, however many are requested
 
     async def landing_page(_: Message) -> Reply:
-        if not load_template.cache_info().currsize:
-            await asyncio.to_thread(load_template)  # takes some tenths of a second, in which scrapes must not wait
-        html = render_page(
-            health(), now=clock(), version=version, telemetry_path=telemetry_path, documentation=documentation
-        )
+        async with page_lock:
+            workspaces: list[WorkspaceHealth] = []
+            for workspace in health.workspaces():
+                workspaces.append(workspace)
+                await asyncio.sleep(0)
+            html = await asyncio.to_thread(
+                render_page,
+                workspaces,
+                now=clock(),
+                version=version,
+                telemetry_path=telemetry_path,
+                documentation=documentation,
+            )
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
 
     routes: dict[str, Route] = {
         "/": (READ_METHODS, landing_page),
         "/-/healthy": _read_route(lambda _: text_reply("late-exporter is healthy")),
-        "/-/ready": _read_route(lambda _: _readiness(health())),
+        "/-/ready": _read_route(lambda _: _readiness(health.unsynced_feeds())),
         "/-/reload": _lifecycle_route(lifecycle, _reload),
         "/-/quit": _lifecycle_route(lifecycle, _quit),
-        telemetry_path: _read_route(lambda scope: _metrics(exposition, scope)),
+        telemetry_path: (READ_METHODS, partial(_metrics, exposition)),
     }
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
@@ -192,21 +220,25 @@ async def _quit(lifecycle: Lifecycle) -> Reply:
     return Reply(body=b"stopping\n", on_sent=lifecycle.quit)
 
 
-def _metrics(exposition: Exposition, scope: Message) -> Reply:
-    metrics = exposition.get_body(_header(scope, b"accept"), _header(scope, b"accept-encoding"))
+async def _metrics(exposition: Exposition, scope: Message) -> Reply:
+    accept, encoding = _header(scope, b"accept"), _header(scope, b"accept-encoding")
+    if exposition.sample_count > MAX_LOOP_SAMPLES and not accepts_gzip(encoding):
+        metrics = await asyncio.to_thread(exposition.get_body, accept, encoding)
+    else:
+        metrics = exposition.get_body(accept, encoding)
     headers: Headers = (("content-type", metrics.content_type), ("vary", "Accept, Accept-Encoding"))
     if metrics.content_encoding is not None:
         headers += (("content-encoding", metrics.content_encoding),)
     return Reply(body=metrics.body, headers=headers, on_sent=partial(exposition.mark_served, metrics.version))
 
 
-def _readiness(workspaces: Sequence[WorkspaceHealth]) -> Reply:
+def _readiness(unsynced_feeds: Iterable[tuple[str, FeedHealth]]) -> Reply:
     reasons = [
-        f"{single_line(workspace.name)}/{single_line(feed.name)}: {_unready_reason(feed)}"
-        for workspace in workspaces
-        for feed in workspace.feeds
-        if not feed.is_synced
+        f"{single_line(workspace)}/{single_line(feed.name)}: {_unready_reason(feed)}"
+        for workspace, feed in islice(unsynced_feeds, MAX_REASONS + 1)
     ]
+    if len(reasons) > MAX_REASONS:
+        reasons[MAX_REASONS] = "and others"
     return text_reply("\n".join(reasons), 503) if reasons else text_reply("late-exporter is ready")
 
 

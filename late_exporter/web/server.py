@@ -15,8 +15,9 @@ import resource
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
+from email.utils import formatdate
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,7 @@ from typing import Any, cast
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
@@ -33,6 +35,9 @@ from late_exporter.web.rate import LineLimiter
 from late_exporter.web.tls import TlsTransport
 
 BACKLOG = 128
+TICK_SECONDS = 1.0
+"""Interval at which the date of responses is renewed and slow clients are closed; each tick wakes an idle process."""
+
 SHUTDOWN_SECONDS = 2
 """Seconds that responses in progress get to finish at shutdown."""
 
@@ -158,7 +163,6 @@ async def serve(
     config = uvicorn.Config(
         app,
         access_log=False,
-        date_header=date_header,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES - HEADER_CHUNK_BYTES,
         http=_HttpConnection,
         lifespan="off",
@@ -166,74 +170,81 @@ async def serve(
         log_level="warning",
         proxy_headers=False,  # clients could forge their address
         server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=KEEP_ALIVE,
         ws="none",
     )
-    server = _Server(config, web_config)
-    server_task = asyncio.ensure_future(server.serve(sockets=list(sockets)))
+    server = _Server(config, web_config, date_header=date_header)
     logger, line_limiter = logging.getLogger("uvicorn.error"), LineLimiter()
     logger.addFilter(line_limiter)  # it writes a line for every invalid request
     try:
-        await asyncio.shield(server_task)
-    except asyncio.CancelledError:
-        server.should_exit = True
-        await server_task
-        raise
+        await server.run(sockets)
     finally:
+        for listener in sockets:
+            listener.close()
+        await server.shutdown()
         logger.removeFilter(line_limiter)
-    raise RuntimeError("the web server stopped unexpectedly")
 
 
-class _Server(uvicorn.Server):
-    """Server of uvicorn with its own accept loop, and without signal handlers."""
+class _Server:
+    """Accept loop, limits and shutdown of the connections, which uvicorn's HTTP protocol handles."""
 
-    def __init__(self, config: uvicorn.Config, web_config: Callable[[], WebConfig]) -> None:
-        super().__init__(config)
+    def __init__(self, config: uvicorn.Config, web_config: Callable[[], WebConfig], *, date_header: bool) -> None:
+        self._config = config
         self._web_config = web_config
+        self._date_header = date_header
+        self._state = ServerState()
         self._descriptor_share = _descriptor_share()
-        self._accept_tasks: list[asyncio.Task[None]] = []
         self._handshakes: dict[TlsTransport, None] = {}  # in the order in which they were opened
 
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
     @property
-    def connections(self) -> list[_HttpConnection]:
-        return cast("list[_HttpConnection]", list(self.server_state.connections))
+    def _connections(self) -> list[_HttpConnection]:
+        return cast("list[_HttpConnection]", list(self._state.connections))
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self.servers = []
-        self._accept_tasks = [asyncio.ensure_future(self._accept(listener)) for listener in sockets or ()]
-        self.started = True
+    async def run(self, listeners: Sequence[socket.socket]) -> None:
+        """Serve until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for listener in listeners:
+                group.create_task(self._accept(listener))
+            while True:
+                self._tick()
+                await asyncio.sleep(TICK_SECONDS)
 
-    async def on_tick(self, counter: int) -> bool:
-        """Close the connections of slow clients, once per second."""
-        if counter % 10 == 0:
-            for handshake in list(self._handshakes):
-                if time.monotonic() - handshake.opened_at > CLIENT_TIMEOUT:
-                    handshake.abort()
-            for connection in self.connections:
-                if connection.is_overdue():
-                    connection.transport.abort()
-        return await super().on_tick(counter)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, let responses in progress finish, and close all connections."""
-        for task in self._accept_tasks:
-            task.cancel()
+    async def shutdown(self) -> None:
+        """Let responses in progress finish for a moment, and close all connections."""
         for handshake in list(self._handshakes):
             handshake.abort()
-        await super().shutdown(sockets)
-        for connection in self.connections:
-            connection.transport.abort()
+        try:
+            for connection in self._connections:
+                connection.shutdown()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SHUTDOWN_SECONDS):
+                    while self._state.connections or self._state.tasks:  # noqa: ASYNC110 - uvicorn has no event for it
+                        await asyncio.sleep(0.02)
+        finally:
+            for task in self._state.tasks:
+                task.cancel()
+            for connection in self._connections:
+                connection.transport.abort()
+
+    def _tick(self) -> None:
+        """Renew the date of responses, and close the connections of slow clients."""
+        date = formatdate(usegmt=True).encode()
+        self._state.default_headers = [(b"date", date)] if self._date_header else []
+        for handshake in list(self._handshakes):
+            if time.monotonic() - handshake.opened_at > CLIENT_TIMEOUT:
+                handshake.abort()
+        for connection in self._connections:
+            if connection.is_overdue():
+                connection.transport.abort()
 
     async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+        # Not sock_accept: a connection that it has accepted when it is cancelled is never closed.
         while True:
+            await _wait_readable(listener)
             try:
-                client, _ = await loop.sock_accept(listener)
+                client, _ = listener.accept()
+            except BlockingIOError:
+                continue
             except OSError:  # out of file descriptors, or the client has disconnected already
                 await asyncio.sleep(0.1)
                 continue
@@ -241,7 +252,7 @@ class _Server(uvicorn.Server):
             await self._open(client)
 
     def _make_room(self) -> None:
-        connections = self.connections
+        connections = self._connections
         if len(connections) + len(self._handshakes) < min(MAX_CONNECTIONS, self._descriptor_share):
             return
         if len(self._handshakes) >= len(connections):
@@ -251,7 +262,7 @@ class _Server(uvicorn.Server):
 
     async def _open(self, client: socket.socket) -> None:
         config = self._web_config()
-        create_connection = partial(_HttpConnection, config=self.config, server_state=self.server_state, app_state={})
+        create_connection = partial(_HttpConnection, config=self._config, server_state=self._state, app_state={})
 
         def connect(certificate: Mapping[str, Any]) -> _HttpConnection | None:
             return create_connection() if _is_allowed(certificate, config.allowed_sans) else None
@@ -319,6 +330,21 @@ class _HttpConnection(H11Protocol):
     def resume_writing(self) -> None:
         self._resumptions += 1  # the client has read a part of a response, and the next part follows
         super().resume_writing()
+
+
+def _set_done(future: asyncio.Future[None]) -> None:
+    if not future.done():  # it was cancelled
+        future.set_result(None)
+
+
+async def _wait_readable(listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    loop.add_reader(listener, _set_done, future)
+    try:
+        await future
+    finally:
+        loop.remove_reader(listener)
 
 
 def _descriptor_share() -> int:

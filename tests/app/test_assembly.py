@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -8,8 +10,8 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
 from late_exporter.errors import StoreError
 from late_exporter.ingest.recorder import StoreThread
-from late_exporter.model import FeedState, Scope
-from late_exporter.store import open_store
+from late_exporter.model import FeedState, Scope, Series, SeriesValue
+from late_exporter.store import SeriesCursor, open_store
 from tests.support.client import FakeClient
 from tests.support.clock import HOUR, VirtualClock
 from tests.support.exporter import ExporterHarness
@@ -70,3 +72,38 @@ def test_a_removed_workspace_has_no_series() -> None:
         samples = exporter.scrape()
         assert {"umbrella"} == {dict(labels)["workspace"] for _, labels in samples}
         assert 5 == samples.sum("late_publishing_logs_total", workspace="umbrella")
+
+
+def test_series_are_restored_in_pages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """After a restart every series has its value, although no more than a page of them is in memory at once."""
+    monkeypatch.setattr("late_exporter.app.assembly.SERIES_PER_PAGE", 7)
+    sizes: list[int] = []
+    read_page = StoreProxy.series_page
+
+    def count_series(
+        store: StoreProxy, after: SeriesCursor, *, limit: int
+    ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+        page, cursor = read_page(store, after, limit=limit)
+        sizes.append(len(page))
+        return page, cursor
+
+    monkeypatch.setattr(StoreProxy, "series_page", count_series)
+    clock = VirtualClock()
+    worlds = {name: World(clock) for name in ("acme", "umbrella")}
+    for world in worlds.values():
+        world.publish(30, over=HOUR)
+    apis = {name: FakeLateApi(world) for name, world in worlds.items()}
+    with closing(ExporterHarness(apis, path=tmp_path / "state.db")) as exporter:
+        for name in worlds:
+            exporter.poll(name)
+        before = {
+            series: value for series, value in exporter.scrape().items() if series[0].startswith("late_publishing")
+        }
+        stored_count = len(exporter.store.series_values())
+        sizes.clear()
+        exporter.restart()
+        after = {
+            series: value for series, value in exporter.scrape().items() if series[0].startswith("late_publishing")
+        }
+    assert before == after
+    assert (7, stored_count) == (max(sizes), sum(sizes))

@@ -22,8 +22,9 @@ from late_exporter.config.settings import OPTIONS, Settings, Workspace
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import LateError, StoreError
 from late_exporter.ingest.webhooks import sign
+from late_exporter.model import Series, SeriesValue
 from late_exporter.simulator import SimulatedApi
-from late_exporter.store import open_store
+from late_exporter.store import SeriesCursor, Store, open_store
 from tests.support.clock import DAY, HOUR, VirtualClock
 from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
@@ -303,21 +304,38 @@ def test_live_options_are_those_that_a_reload_applies() -> None:
 
 
 async def test_unreadable_state(harness: ReloadHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the state of a new workspace cannot be read, the old configuration stays in use."""
-    await harness.wait_for_counts(acme=120)
-    totals = harness.store.series_values
-    monkeypatch.setattr(harness.store, "series_values", _broken)
+    """If the state of a new workspace cannot be read, or only in part, the old configuration stays in use."""
     harness.write("acme", "beta")
-    with pytest.raises(LateError, match="no luck"):
-        await harness.control.reload()
-    assert {"acme"} == harness.exporter.workspaces.keys()
-    monkeypatch.setattr(harness.store, "series_values", totals)
+    await harness.control.reload()
+    await harness.wait_for_counts(acme=120, beta=30)
+    harness.write("acme")
+    await harness.control.reload()
+    harness.write("acme", "beta")
+    for readable_pages in range(2):
+        pages = ReadablePages(harness.store, readable_pages)
+        with monkeypatch.context() as patch:
+            patch.setattr(harness.store, "series_page", pages.read)
+            with pytest.raises(LateError, match="no luck"):
+                await harness.control.reload()
+        assert {"acme"} == harness.exporter.workspaces.keys()
+        assert [] == [series for series in await harness.scrape() if ("workspace", "beta") in series[1]]
     await harness.control.reload()
     await harness.wait_for_counts(acme=120, beta=30)
 
 
-def _broken() -> None:
-    raise StoreError("no luck")
+class ReadablePages:
+    """Store of which only some pages of series can be read."""
+
+    def __init__(self, store: Store, count: int) -> None:
+        self._store = store
+        self._count = count
+
+    def read(self, after: SeriesCursor, *, limit: int) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+        """Return a page."""
+        self._count -= 1
+        if self._count < 0:
+            raise StoreError("no luck")
+        return self._store.series_page(after, limit=limit)
 
 
 async def test_new_keys_are_redacted(harness: ReloadHarness, caplog: pytest.LogCaptureFixture) -> None:

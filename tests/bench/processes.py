@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,9 @@ __all__ = ["ApiProcess", "MeasuredProcess", "ProcessLauncher"]
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 120.0
+
+UNLIMITED = 1_000_000_000
+"""Requests per minute, high enough that neither program is limited."""
 
 HIDDEN_MODULES = {"pinned": ("httptools", "rich"), "httptools": ("rich",)}
 """Optional modules that developers may have installed and users may not."""
@@ -61,6 +65,10 @@ class MeasuredProcess:
         self._process.terminate()
         self._process.wait(30)
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
     def cpu_seconds(self) -> float:
         """Return the CPU time of all its threads, by its Linux CPU clock."""
         return time.clock_gettime(~self._process.pid << 3 | 2)
@@ -78,6 +86,10 @@ class MeasuredProcess:
     def wait_for_log(self, message: str, count: int = 1) -> None:
         """Wait until its log contains a message a number of times."""
         self._wait(lambda: self._log.read_bytes().count(message.encode()) >= count, message)
+
+    def count_in_log(self, message: str) -> int:
+        """Return how often its log contains a message."""
+        return self._log.read_bytes().count(message.encode())
 
     def wait_serving(self) -> None:
         """Wait until it accepts connections."""
@@ -102,6 +114,10 @@ def _accepts(port: int) -> bool:
 
 class ApiProcess(MeasuredProcess):
     """Process of tests.bench.late."""
+
+    def url(self, logs: int) -> str:
+        """Return the base URL of the list of a size."""
+        return f"http://127.0.0.1:{self.port}/{logs}/api"
 
     def send_command(self, command: str = "") -> dict[str, Any]:
         """Send a command, and return the numbers of requests and of waiting requests."""
@@ -152,31 +168,49 @@ class ProcessLauncher:
         base = {"PATH": os.environ["PATH"], "PYTHONPATH": self._python_paths["pinned"]}
         return kind([sys.executable, *arguments], port, log, base | env)
 
-    def api(self, *sizes: int) -> ApiProcess:
-        """Start a Late API with lists of these sizes."""
+    def api(self, *sizes: int, rate_limit: int = UNLIMITED) -> ApiProcess:
+        """Start a Late API with lists of these sizes, which allows a number of requests per minute."""
         port = _free_port()
-        api: ApiProcess = self._start(ApiProcess, ["-m", "tests.bench.late", str(port), *map(str, sizes)], port)
+        arguments = ["-m", "tests.bench.late", str(port), str(rate_limit), *map(str, sizes)]
+        api: ApiProcess = self._start(ApiProcess, arguments, port)
         return api
 
     def exporter(
-        self, api: ApiProcess, logs: int, state: Path, *, interval: str = "30s", httptools: bool = False
+        self,
+        api: ApiProcess,
+        logs: int,
+        state: Path,
+        *options: str,
+        interval: str = "30s",
+        httptools: bool = False,
+        probe_file: Path | None = None,
     ) -> MeasuredProcess:
-        """Start the exporter, by default without httptools, as a user has it."""
+        """Start the exporter, by default without httptools, as a user has it.
+
+        With ``probe_file`` the longest callbacks of its event loop are measured, see tests.bench.probed.
+        """
         port = _free_port()
         arguments = [
             "-m",
-            "late_exporter",
+            "tests.bench.probed" if probe_file else "late_exporter",
             "run",
-            f"--api.base-url=http://127.0.0.1:{api.port}/{logs}/api",
+            f"--api.base-url={api.url(logs)}",
             "--api.quota-share=1",
             "--poll.feeds=publishing",
+            "--status.feeds=none",
             f"--poll.interval={interval}",
             f"--state.url=sqlite:///{state}",
             f"--web.listen-address=127.0.0.1:{port}",
             "--metrics.max-label-values=1000000",
             "--metrics.max-accounts=1000000",
+            *options,
         ]
         env = {"LATE_API_KEY": KEY, "PYTHONPATH": self._python_paths["httptools" if httptools else "pinned"]}
+        if probe_file:
+            env["PROBE_FILE"] = str(probe_file)
+        if any(option.startswith("--config.file") for option in options):  # it has the keys
+            del env["LATE_API_KEY"]
+            arguments = [argument for argument in arguments if not argument.startswith("--api.base-url")]
         process: MeasuredProcess = self._start(MeasuredProcess, arguments, port, **env)
         return process
 
@@ -198,12 +232,19 @@ class ProcessLauncher:
         process: MeasuredProcess = self._start(MeasuredProcess, ["-m", "tests.bench.bare", str(port), str(size)], port)
         return process
 
+    def requester(self, api: ApiProcess, logs: int) -> MeasuredProcess:
+        """Start a program that only requests the newest page, as often as the exporter polls."""
+        process: MeasuredProcess = self._start(
+            MeasuredProcess, ["-m", "tests.bench.request", api.url(logs), KEY], _free_port()
+        )
+        return process
+
     def script(self, api: ApiProcess, logs: int, *, samples: int = 0, interval: float = 30) -> MeasuredProcess:
         """Start the script of afternoon.py, with a number of samples from its start."""
         port = _free_port()
         arguments = ["-m", "tests.bench.padded", str(samples)] if samples else ["-m", "tests.bench.afternoon"]
         env = {
-            "LATE_API_URL": f"http://127.0.0.1:{api.port}/{logs}/api",
+            "LATE_API_URL": api.url(logs),
             "LATE_API_KEY": KEY,
             "PORT": str(port),
             "INTERVAL": str(interval),

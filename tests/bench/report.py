@@ -74,7 +74,7 @@ class BenchReport:
         return "\n".join([*self.header_lines, "", *self._lines(), "", *self._summary()])
 
     def _lines(self) -> Iterator[str]:
-        yield _line("", "exporter", "script", "ratio", "goal")
+        yield _line("", "exporter", "baseline", "ratio", "goal")
         for name, figures in sorted(self.sections.items(), key=lambda section: section[0][:3]):
             yield ""
             yield name

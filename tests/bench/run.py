@@ -1,6 +1,7 @@
 """Measure late-exporter side by side with a minimal script, in one run: make bench.
 
-Prints values, ratios and goals. A missed goal is no failure. --quick measures little, --json prints JSON.
+Prints values, ratios and goals; a missed goal is no failure. --quick measures little and fails if a ratio falls below
+half of its value in docs/performance.md. --growth measures how cost grows instead. --json prints JSON.
 """
 
 from __future__ import annotations
@@ -13,22 +14,33 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.bench.documented import DOCUMENT, too_low_ratios
+from tests.bench.growth import QUICK_GROWTH, GrowthBench, GrowthSizes
+from tests.bench.hours import HourBench
 from tests.bench.measures import QUICK_SIZES, Bench, BenchSizes
 from tests.bench.processes import ProcessLauncher
 from tests.bench.report import BenchReport
+from tests.bench.stalls import StallBench
 
 
-def main() -> None:
-    """Measure and print the report."""
+def main() -> int:
+    """Measure and print the report; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, once each, to test the bench")
+    parser.add_argument("--quick", action="store_true", help="small sizes, once each, and compare documented ratios")
+    parser.add_argument("--growth", action="store_true", help="measure growth with logs, samples and workspaces")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     started, load = time.monotonic(), os.getloadavg()[0]
     report = BenchReport()
     # On a disk: durability is free in memory.
     with tempfile.TemporaryDirectory(prefix="late-exporter-bench-") as folder:
-        Bench(ProcessLauncher(Path(folder)), QUICK_SIZES if arguments.quick else BenchSizes(), report).run()
+        launcher = ProcessLauncher(Path(folder))
+        if arguments.growth:
+            GrowthBench(launcher, QUICK_GROWTH if arguments.quick else GrowthSizes(), report).run()
+        else:
+            sizes = QUICK_SIZES if arguments.quick else BenchSizes()
+            for bench in (Bench, HourBench, StallBench):
+                bench(launcher, sizes, report).run()
     load_after, seconds = os.getloadavg()[0], time.monotonic() - started
     report.header_lines = [
         f"late-exporter and a minimal script, both under CPython {platform.python_version()}",
@@ -37,7 +49,13 @@ def main() -> None:
     if arguments.quick:
         report.header_lines.append("--quick: sizes are too small for the goals to be meaningful")
     sys.stdout.write(f"{report.json() if arguments.json else report.text()}\n")
+    if not arguments.quick or arguments.growth:
+        return 0
+    problems = list(too_low_ratios(report, DOCUMENT.read_text("utf-8")))
+    for problem in problems:
+        sys.stderr.write(f"{problem}\n")
+    return int(bool(problems))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,9 +21,12 @@ from late_exporter.model import (
 from late_exporter.store.sqlite import SqliteStore
 from tests.bench.naming import ACTIONS, STATUSES, account_id, platform_name
 
-__all__ = ["create_state_with_ids", "create_state_with_series"]
+__all__ = ["create_expiring_state", "create_state_with_ids", "create_state_with_series"]
 
 DAY = 86_400
+EXPIRY_DAYS = 8
+"""Age at which the state forgets a log: the retention of the API and a day."""
+
 SCOPE = Scope("default", "publishing")
 SAMPLES_PER_PLATFORM = len(ACTIONS) * len(STATUSES) * (len(DURATION_BUCKETS) + 5)
 """Samples of a platform: counter, latest time and histogram, by action and status."""
@@ -68,10 +71,14 @@ def _account_increments(count: int, now: float) -> Iterator[Increment]:
 
 def create_state_with_ids(source: Path, path: Path, ids: int) -> None:
     """Copy a state and add ids of logs of the last week that the API has deleted."""
+    _copy_with_ids(source, path, ids, int((time.time() - 6.9 * DAY) * 1000), int(6.5 * DAY * 1000))
+
+
+def _copy_with_ids(source: Path, path: Path, ids: int, start: int, milliseconds: int) -> None:
+    """Copy a state and add ids of logs that were created evenly over some time."""
     with sqlite3.connect(source) as connection:
         connection.execute("VACUUM INTO ?", (str(path),))
     connection.close()
-    start = int((time.time() - 6.9 * DAY) * 1000)
     with sqlite3.connect(path, isolation_level=None) as connection:
         execute = connection.execute
         execute("PRAGMA journal_mode = OFF")
@@ -87,11 +94,11 @@ def create_state_with_ids(source: Path, path: Path, ids: int) -> None:
             " INSERT INTO observation"
             " SELECT ?1, printf('%08x%016x', at / 1000, n + 1099511627776), 'success', at, NULL, NULL"
             " FROM row",
-            (scope, start, int(6.5 * DAY * 1000), ids),
+            (scope, start, milliseconds, ids),
         )
         execute("DELETE FROM logs_per_minute WHERE scope = ?", (scope,))
         execute(
-            "INSERT INTO logs_per_minute SELECT scope, created / 60000, count(*) FROM observation"
+            "INSERT INTO logs_per_minute (scope, minute, logs) SELECT scope, created / 60000, count(*) FROM observation"
             " WHERE scope = ? GROUP BY 1, 2",
             (scope,),
         )
@@ -103,3 +110,9 @@ def create_state_with_ids(source: Path, path: Path, ids: int) -> None:
         )
         execute("COMMIT")
     connection.close()
+
+
+def create_expiring_state(source: Path, path: Path, ids: int) -> None:
+    """Copy a state and add ids that reach the end of their retention from now on, a hundred per second."""
+    start = int((time.time() - EXPIRY_DAYS * DAY) * 1000) + 5000
+    _copy_with_ids(source, path, ids, start, ids * 10)

@@ -171,7 +171,7 @@ def test_the_program_starts_quickly(late: LateServer, start_exporter: Run, tmp_p
 @pytest.mark.parametrize("ticks", range(6))
 async def test_a_change_does_not_swallow_the_end(monkeypatch: pytest.MonkeyPatch, ticks: int) -> None:
     """The publisher ends if it is cancelled shortly after a change."""
-    monkeypatch.setattr("late_exporter.exposition.publisher.MIN_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr("late_exporter.exposition.publisher.MIN_PAUSE_SECONDS", 0)
     exposition = Exposition(CATALOGUE)
     publisher = Publisher(exposition, list)
     running = asyncio.ensure_future(publisher.run())

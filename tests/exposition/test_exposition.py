@@ -7,7 +7,7 @@ import sys
 import threading
 import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -23,9 +23,10 @@ from prometheus_client.samples import Exemplar as ForeignExemplar
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from late_exporter.exposition.exposition import MAX_EXEMPLARS, Exposition
+from late_exporter.exposition.blocks import BLOCK_LINES, MAX_EXEMPLARS, OWN_BLOCK_LINES
+from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.gzip import Segment, combine_crc32, compress
+from late_exporter.exposition.gzip import BodySection, Segment, combine_crc32, compress, join_segments
 from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
 from late_exporter.exposition.text import format_number
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -59,10 +60,17 @@ class FixedCollector(Collector):
         return self.metrics
 
 
-def family(name: str, kind: str, *labels: str, buckets: tuple[float, ...] = (), text: str = "Help.") -> Family:
-    """Return a metric family."""
+def family(
+    name: str,
+    kind: str,
+    *labels: str,
+    buckets: tuple[float, ...] = (),
+    text: str = "Help.",
+    feeds: tuple[str, ...] = ("publishing",),
+) -> Family:
+    """Return a metric family, by default one of logs."""
     assert kind in {"counter", "gauge", "histogram"}
-    return Family(name, kind, text, labels, buckets)  # type: ignore[arg-type]
+    return Family(name, kind, text, labels, buckets, feeds)  # type: ignore[arg-type]
 
 
 def table(*families: Family) -> Mapping[str, Family]:
@@ -113,6 +121,13 @@ def serve(exposition: Exposition) -> None:
     """Serve a published body, and end the zeros that it showed."""
     exposition.mark_served(exposition.get_body(None, None).version)
     exposition.end_zeros(exposition.served_zeros())
+
+
+def assert_nothing_to_publish(exposition: Exposition) -> None:
+    """Assert that the changes since the last publication change no body."""
+    version = exposition.version
+    exposition.publish()
+    assert version == exposition.version
 
 
 def build(families: Mapping[str, Family], state: State, *, created: bool = True) -> TrackedExposition:
@@ -428,9 +443,10 @@ def test_changes_are_reported() -> None:
     exposition.publish()
     assert 2 == len(changes)
     serve(exposition)
+    assert 3 == len(changes)
     exposition.publish()
     serve(exposition)
-    exposition.remove("posts_total", ("w", "x"))
+    assert 3 == len(changes)
     exposition.remove("posts_total", ("w", "x"))
     assert 4 == len(changes)
 
@@ -510,7 +526,7 @@ def test_removing_an_unknown_series() -> None:
     exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
     exposition.remove("up", ("v",))
     exposition.remove("posts_total", ("v", "x"))
-    assert exposition.has_changed is False
+    assert_nothing_to_publish(exposition)
 
 
 def test_histogram_with_other_buckets() -> None:
@@ -554,7 +570,7 @@ def test_invalid_exemplars_are_omitted(value: float, exemplar: Exemplar) -> None
     """An exemplar of more than 128 characters, or without a finite time or value, is omitted."""
     exposition = build(FAMILIES, {("posts_total", ("w", "x")): SeriesState(1)})
     exposition.add_exemplar("posts_total", ("w", "x"), value, exemplar)
-    assert exposition.has_changed is False
+    assert_nothing_to_publish(exposition)
 
 
 def test_longest_exemplar() -> None:
@@ -571,7 +587,7 @@ def test_exemplar_waits_for_its_series() -> None:
     """An exemplar can be attached before its series exists."""
     exposition = TrackedExposition(FAMILIES)
     exposition.add_exemplar("posts_total", ("w", "x"), 1, Exemplar((), 1.0))
-    assert exposition.has_changed is False
+    assert_nothing_to_publish(exposition)
     exposition.put("posts_total", ("w", "x"), 1)
     exposition.publish()
     assert ['posts_total{platform="x",workspace="w"} 1.0 # {} 1.0 1.0'] == lines(exposition, OM)
@@ -581,7 +597,7 @@ def test_gauges_have_no_exemplars() -> None:
     """OpenMetrics allows exemplars only on counters and buckets."""
     exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
     exposition.add_exemplar("up", ("w",), 1.0, Exemplar((), 1.0))
-    assert exposition.has_changed is False
+    assert_nothing_to_publish(exposition)
 
 
 def test_number_of_exemplars_is_limited() -> None:
@@ -720,7 +736,92 @@ def test_only_the_block_of_a_change_is_rendered() -> None:
     exposition.publish()
     (text,) = texts
     assert b'posts_total{platform="x",workspace="w2500"} 7777.0' in text.splitlines()
-    assert 512 >= len(text.splitlines())
+    assert BLOCK_LINES >= len(text.splitlines())
+
+
+def rendered_lines(workspaces: int) -> int:
+    """Return the number of lines that are rendered if one workspace out of many counts a poll."""
+    texts: list[bytes] = []
+
+    def compress_lines(text: bytes) -> Segment:
+        texts.append(text)
+        return compress(text)
+
+    names = ("late_up", "late_exporter_polls_total", "late_exporter_api_request_duration_seconds")
+    exposition = Exposition({name: CATALOGUE[name] for name in names}, compress_lines=compress_lines)
+    for number in range(workspaces):
+        for name in names:
+            labels = (f"w{number:05}", *("x" for _ in CATALOGUE[name].labels[1:]))
+            exposition.put(name, labels, value_of(CATALOGUE[name], 1))
+    exposition.publish()
+    texts.clear()
+    for name in names:
+        labels = (f"w{workspaces // 2:05}", *("x" for _ in CATALOGUE[name].labels[1:]))
+        exposition.put(name, labels, value_of(CATALOGUE[name], 2))
+    exposition.publish()
+    assert len(names) == len(texts), "the same lines in both formats are rendered once"
+    return sum(len(text.splitlines()) for text in texts)
+
+
+def test_a_poll_renders_no_more_because_of_other_workspaces() -> None:
+    """A publication of one workspace renders a block of some lines per family, beside 300 workspaces or 3000."""
+    assert 3 * OWN_BLOCK_LINES >= rendered_lines(3000)
+    assert rendered_lines(3000) <= rendered_lines(300) * 2
+
+
+def test_a_publication_joins_only_families_that_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checksums of other families are not computed again."""
+    exposition = Exposition(FAMILIES)
+    for index in range(2000):
+        exposition.put("posts_total", (f"w{index:04}", "x"), index)
+        exposition.put("up", (f"w{index:04}",), 1)
+    exposition.publish()
+    joined: list[int] = []
+
+    def count_segments(segments: Sequence[Segment]) -> BodySection:
+        joined.append(len(segments))
+        return join_segments(segments)
+
+    monkeypatch.setattr("late_exporter.exposition.blocks.join_segments", count_segments)
+    exposition.publish()
+    assert [] == joined
+    exposition.put("up", ("w0007",), 0)
+    exposition.publish()
+    assert 2 == len(joined), "once in each format"
+    assert max(joined) <= 1 + 2 * 2000 // BLOCK_LINES + 1
+    assert 'up{workspace="w0007"} 0.0' in lines(exposition)
+
+
+def test_changes_wait_for_the_end_of_their_batch() -> None:
+    """A publication in another thread shows no change before ``take_changes``, and then all of them."""
+    exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
+    exposition.put("up", ("w",), 2)
+    exposition.put("posts_total", ("w", "x"), 2)
+    exposition.render()
+    assert ['up{workspace="w"} 1.0'] == lines(exposition)
+    assert 2 == exposition.take_changes()
+    exposition.put("up", ("w",), 3)
+    assert 2 == exposition.apply_changes()
+    assert ['up{workspace="w"} 1.0'] == lines(exposition)
+    exposition.render()
+    assert ['posts_total{platform="x",workspace="w"} 2.0', 'up{workspace="w"} 2.0'] == lines(exposition)
+
+
+@pytest.mark.parametrize("count", [1, 3000])
+def test_workspaces_are_removed_with_all_series(count: int) -> None:
+    """Removing a workspace removes its series, in one block or many, and those of no other one."""
+    exposition = build(table(POSTS, UP, family("about", "gauge", "version")), {})
+    for name in ("v", "w", "w2", "x"):
+        exposition.put("up", (name,), 1)
+        for index in range(count):
+            exposition.put("posts_total", (name, f"p{index:04}"), 1)
+    exposition.put("about", ("w",), 1)
+    exposition.publish()
+    exposition.remove_workspace("w")
+    exposition.publish()
+    assert ['about{version="w"} 1.0'] == [line for line in lines(exposition) if line.startswith("about")]
+    for name in ("v", "w", "w2", "x"):
+        assert (0 if name == "w" else count + 1) == sum(f'workspace="{name}"' in line for line in lines(exposition))
 
 
 @pytest.mark.parametrize("step", [1, -1])
@@ -738,7 +839,7 @@ def test_blocks_are_split_and_merged(step: int) -> None:
         exposition.put("up", (name,), 1)
     exposition.publish()
     assert [f'up{{workspace="{name}"}} 1.0' for name in sorted(names)] == lines(exposition)
-    assert 512 >= max(len(text.splitlines()) for text in texts)
+    assert BLOCK_LINES >= max(len(text.splitlines()) for text in texts)
     for step_size, blocks in ((3, 8), (50, 1)):
         for index, name in enumerate(names):
             if index % step_size:
@@ -747,7 +848,7 @@ def test_blocks_are_split_and_merged(step: int) -> None:
         exposition.publish()
         names = names[::step_size]
         assert [f'up{{workspace="{name}"}} 1.0' for name in sorted(names)] == lines(exposition)
-        assert 512 >= max(len(text.splitlines()) for text in texts)
+        assert BLOCK_LINES >= max(len(text.splitlines()) for text in texts)
         assert blocks >= len(texts)
 
 
@@ -802,12 +903,14 @@ def test_publishing_in_a_thread() -> None:
 
     def publish() -> None:
         while not finished.is_set():
-            exposition.publish()
+            exposition.render()
 
     thread = threading.Thread(target=publish)
     thread.start()
     for index in range(3000):
         exposition.put("wait_seconds", (f"w{index % 1000:03}", "f"), Histogram(SECONDS.buckets, (index,) * 4, index))
+        if index % 10 == 0:
+            exposition.take_changes()
         if index % 100 == 0:
             assert gzip.decompress(exposition.get_body(OM, "gzip").body).endswith(b"# EOF\n")
         if index % 7 == 0:

@@ -34,7 +34,7 @@ from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import KNOWN_VALUES, OTHER, UNKNOWN
-from late_exporter.web.app import create_app
+from late_exporter.web.app import HealthSource, create_app
 from late_exporter.web.asgi import Message
 from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.passwords import PasswordVerifier
@@ -491,7 +491,7 @@ heads = st.lists(
 def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> None:
     exposition = Exposition(CATALOGUE)
     exposition.publish()
-    app = create_app(exposition, tuple, version="1")
+    app = create_app(exposition, HealthSource(workspaces=tuple), version="1")
     users = {"a": b"$2b$04$" + b"." * 53}
     web = WebConfig(users=users)
     gate = AuthMiddleware(

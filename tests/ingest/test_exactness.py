@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +16,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from late_exporter.ingest import sync
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Scope
 from late_exporter.simulator.log_list import LogRow
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
@@ -38,6 +34,7 @@ from tests.support.late_api import (
     unauthorized,
     unavailable,
 )
+from tests.support.oracle import Oracle, created_at, expected_pending
 from tests.support.profiles import example_count, is_thorough
 from tests.support.samples import Samples
 from tests.support.store import LogStatus
@@ -46,7 +43,6 @@ from tests.support.world import World
 Start: TypeAlias = Callable[..., ExporterHarness]
 Action: TypeAlias = tuple[str, int, int]
 Events: TypeAlias = tuple[float, list[Action], list[tuple[int, Action]]]
-Values: TypeAlias = Mapping[tuple[str, ...], float]
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - for files of a test, where there is such a place
 NEVER = 10 * 365 * DAY
@@ -104,126 +100,6 @@ def scanning_exporter(start: Start, late: FakeLateApi) -> ExporterHarness:
     return start(late)
 
 
-class Oracle:
-    """Expected values of all families, computed plainly from the API's rows.
-
-    Args:
-        rows: Row of each observation.
-        causes: Category of each failure by ``statusCode`` and error code.
-    """
-
-    def __init__(self, rows: Iterable[LogRow]) -> None:
-        self._rows = list(rows)
-
-    def check(self, scrape: Samples) -> None:
-        """Assert that every family has the expected values."""
-        attempts = [row for row in self._rows if row["action"] in {"publish", "retry"}]
-        dated = [row for row in self._rows if row["createdAt"]]
-        final = [row for row in attempts if row["status"] != "pending" and row["attemptNumber"] is not None]
-        timed = [row for row in self._rows if row["durationMs"] is not None]
-        failed = [row for row in self._rows if row["status"] == "failed"]
-        pauses = {row["_id"]: row for row in self._rows if row["action"] == "rate_limit_pause"}
-        attempt_buckets = CATALOGUE["late_publishing_attempts"].buckets
-        bounds = CATALOGUE["late_publishing_duration_seconds"].buckets
-        expected: dict[str, Values] = {
-            "late_publishing_logs_total": _count(self._rows, "platform", "action", "status"),
-            "late_publishing_duration_seconds_count": _count(timed, "platform", "action", "status"),
-            "late_publishing_duration_seconds_sum": {
-                labels: sum(row["durationMs"] for row in rows) / 1000
-                for labels, rows in _group(timed, "platform", "action", "status").items()
-            },
-            "late_publishing_duration_seconds_bucket": _buckets(
-                timed, bounds, ("platform", "action", "status"), lambda row: row["durationMs"] / 1000
-            ),
-            "late_publishing_failures_total": Counter(
-                (row["platform"], row["action"], _cause(row), str(row["statusCode"] or "none")) for row in failed
-            ),
-            "late_publishing_retries_total": _count(
-                [row for row in self._rows if row["action"] == "retry"], "platform", "status"
-            ),
-            "late_publishing_attempts_bucket": _buckets(
-                final, attempt_buckets, ("platform", "status"), lambda row: row["attemptNumber"]
-            ),
-            "late_publishing_rate_limit_pauses_total": _count(pauses.values(), "platform"),
-            "late_publishing_last_log_timestamp_seconds": {
-                labels: max(map(_created, rows))
-                for labels, rows in _group(dated, "platform", "action", "status").items()
-            },
-            "late_account_logs_total": _count(attempts, "platform", "accountId", "status"),
-            "late_account_last_success_timestamp_seconds": _last_success(attempts),
-            "late_account_consecutive_failures": _streaks(attempts),
-        }
-        for family, values in expected.items():
-            assert {labels: value for labels, value in values.items() if value} == pytest.approx(
-                scrape.family(family)
-            ), family
-
-
-def _group(rows: Iterable[LogRow], *fields: str) -> dict[tuple[str, ...], list[LogRow]]:
-    groups: dict[tuple[str, ...], list[LogRow]] = {}
-    for row in rows:
-        groups.setdefault(tuple(str(row[name] or "unknown") for name in fields), []).append(row)
-    return groups
-
-
-def _count(rows: Iterable[LogRow], *fields: str) -> dict[tuple[str, ...], float]:
-    return {labels: len(group) for labels, group in _group(rows, *fields).items()}
-
-
-def _buckets(
-    rows: Iterable[LogRow], bounds: Sequence[float], fields: Sequence[str], value: Callable[[LogRow], float]
-) -> dict[tuple[str, ...], float]:
-    names = [*(str(float(bound)) for bound in bounds), "+Inf"]
-    found: dict[tuple[str, ...], float] = {}
-    for labels, group in _group(rows, *fields).items():
-        counts = Counter(bisect_left(bounds, value(row)) for row in group)
-        running = accumulate(counts[place] for place in range(len(names)))
-        found.update({(*labels, name): count for name, count in zip(names, running, strict=True)})
-    return found
-
-
-def _cause(row: LogRow) -> str:
-    if row["action"] == "rate_limit_pause":
-        return "platform_rate_limit"
-    return CAUSES[row["statusCode"], row["response"]["errorCode"]]
-
-
-def _created(row: LogRow) -> float:
-    return datetime.fromisoformat(row["createdAt"]).timestamp()
-
-
-def _by_account(rows: Iterable[LogRow]) -> dict[tuple[str, ...], list[LogRow]]:
-    known = [row for row in rows if row["createdAt"] and row["accountId"] and row["status"] in {"failed", "success"}]
-    return _group(known, "platform", "accountId")
-
-
-def _last_success(rows: Iterable[LogRow]) -> Values:
-    return {
-        account: max((_created(row) for row in results if row["status"] == "success"), default=0)
-        for account, results in _by_account(rows).items()
-    }
-
-
-def _streaks(rows: Iterable[LogRow]) -> Values:
-    successes = _last_success(rows := list(rows))
-    return {
-        account: sum(row["status"] == "failed" and _created(row) > successes[account] for row in results)
-        for account, results in _by_account(rows).items()
-    }
-
-
-CAUSES = {
-    (429, "RATE_LIMITED"): "platform_rate_limit",
-    (401, "TOKEN_EXPIRED"): "auth_expired",
-    (500, None): "platform_error",
-    (400, None): "user_content",
-    (403, "PERMISSION_DENIED"): "platform_rejected",
-    (None, "MEDIA_UPLOAD_FAILED"): "user_content",
-    (None, None): "unknown",
-}
-"""What a failure with this ``statusCode`` and error code is counted as."""
-
-
 def check(exporter: ExporterHarness, world: World, expected: Iterable[LogStatus] | None = None) -> Samples:
     """Assert that nothing was counted twice or unexpectedly, and that every family is right."""
     counted = [sighted for _, sighted in exporter.commit_log]
@@ -233,15 +109,6 @@ def check(exporter: ExporterHarness, world: World, expected: Iterable[LogStatus]
     scrape = exporter.scrape()
     Oracle(world.history[sighted] for sighted in counted).check(scrape)
     return scrape
-
-
-def expected_pending(world: World, grace: float = 0.0) -> Counter[tuple[str, ...]]:
-    """Return the number of logs that are pending, or expired a moment ago, by platform and action."""
-    edge = world.clock.now - 7 * DAY
-    recent = [row for row in world.history.values() if row["createdAt"] and edge - grace <= _created(row) < edge]
-    return Counter(
-        (row["platform"], row["action"]) for row in (*world.visible.values(), *recent) if row["status"] == "pending"
-    )
 
 
 def test_everything_the_api_holds_is_history_and_counted_at_first_exposure(
@@ -634,7 +501,7 @@ def test_a_short_lookback_leaves_older_logs_out_for_ever(world: World, late: Fak
     exporter = start(late, config=PollConfig(lookback=HOUR))
     world.publish(700, over=7 * DAY)
     world.publish(130, over=50 * MINUTE)
-    scope = {sighted for sighted, row in world.history.items() if _created(row) >= world.clock.now - HOUR}
+    scope = {sighted for sighted, row in world.history.items() if created_at(row) >= world.clock.now - HOUR}
     exporter.poll()
     check(exporter, world, scope)
     exporter.settle()
@@ -1239,7 +1106,9 @@ class Exactness(RuleBasedStateMachine):
         """Return the logs that the API shows now and for a while."""
         since = self.world.clock.now - 7 * DAY + 5 * MINUTE
         return {
-            sighted for sighted, row in self.world.visible.items() if row["createdAt"] is None or _created(row) >= since
+            sighted
+            for sighted, row in self.world.visible.items()
+            if row["createdAt"] is None or created_at(row) >= since
         }
 
     def _compare(self) -> None:

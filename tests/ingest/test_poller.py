@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, Unauthorized
-from late_exporter.ingest.recorder import PendingBatch
+from late_exporter.ingest.recorder import LOGS_PER_SLICE, PendingBatch
 from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.turns import REQUEST_KINDS
@@ -48,14 +49,15 @@ async def test_successful_poll(harness: PollerHarness) -> None:
     result = await harness.poller.poll()
 
     assert PollResult("success") == result
-    assert [(LIST, {"days": 7, "limit": 100, "skip": 0})] == harness.client.requests
+    # A list of one page is read twice before it is taken for the whole history.
+    assert [(LIST, {"days": 7, "limit": 100, "skip": 0})] * 2 == harness.client.requests
     assert ({"success": 1}, 1, 2) == (harness.poll_counts(), harness.value("late_up", "publishing"), harness.logs())
-    assert 1 == harness.value(REQUESTS, LIST, "200")
+    assert 2 == harness.value(REQUESTS, LIST, "200")
     assert 1.5 == harness.value(THROTTLED)
     assert NOW == harness.value(SUCCEEDED, "publishing")
     seconds = harness.value("late_exporter_api_request_duration_seconds", LIST)
     assert isinstance(seconds, Histogram)
-    assert (250_000, 1) == (seconds.micros, sum(seconds.counts))
+    assert (500_000, 2) == (seconds.micros, sum(seconds.counts))
     quota = ("limit", "remaining", "reset_timestamp_seconds")
     assert [60, 59, NOW + 9] == [harness.value(f"late_exporter_api_quota_{name}") for name in quota]
     assert 2 == harness.value("late_exporter_state_logs")
@@ -166,7 +168,7 @@ async def test_health(harness: PollerHarness) -> None:
             logs=2,
             pending=1,
             coverage_start=NOW - 7 * DAY,
-            recent_polls=(PollHealth(started_at=NOW, outcome="success", requests=1, logs=2),),
+            recent_polls=(PollHealth(started_at=NOW, outcome="success", requests=2, logs=2),),
         )
         == harness.poller.health
     )
@@ -224,6 +226,63 @@ async def test_exemplars(harness: PollerHarness) -> None:
     assert [("acme", "tiktok", "publish", "failed")] == harness.exposition.exemplars
 
 
+async def test_one_exemplar_per_bucket(harness: PollerHarness) -> None:
+    """Of many logs in one commit, each bucket of a series gets one exemplar: that of the newest log."""
+    harness.rows = [publishing_row(1, age=1000)]
+    await harness.poller.poll()
+    harness.rows[:0] = [
+        publishing_row(number, age=400 - number, durationMs=700 if number % 2 else 70_000)
+        for number in range(400, 100, -1)
+    ]
+    await harness.poller.poll()
+    assert 2 == len(harness.exposition.exemplars)
+    harness.exposition.publish()
+    body = harness.exposition.get_body("application/openmetrics-text", None).body.decode()
+    exemplars = [line.partition(" # ")[2].split()[0] for line in body.splitlines() if " # {" in line]
+    assert [log_id in exemplar for log_id, exemplar in zip(("399", "400"), exemplars, strict=True)]
+
+
+async def test_cancelled_at_any_step(harness: PollerHarness) -> None:
+    """At whatever step a poll is cancelled, what is committed is shown at once, and every log is counted once."""
+
+    async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+        result, is_cancelled = call(*args, **keywords), False
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            is_cancelled = True
+        task = asyncio.current_task()
+        if is_cancelled and task is not None:
+            task.cancel()
+        return result
+
+    harness.offload = offload  # type: ignore[method-assign]
+    await harness.start()
+    await harness.poller.poll()
+    number, step, is_done = 0, 0, False
+    unrecorded_steps = request_count = 0
+    while not is_done:
+        numbers = range(number, number + 2 * LOGS_PER_SLICE + 50)
+        number = numbers.stop
+        harness.rows[:0] = [publishing_row(each, age=100_000 - each) for each in reversed(numbers)]
+        requests_before = len(harness.client.requests)
+        task = asyncio.ensure_future(harness.poller.poll())
+        for _ in range(step):
+            await asyncio.sleep(0)
+        is_done = task.done()
+        task.cancel()
+        await asyncio.wait([task])
+        assert harness.stored_value(LOGS, "tiktok", "publish", "success") == harness.logs()
+        unrecorded_steps += number != harness.logs()
+        request_count = max(request_count, len(harness.client.requests) - requests_before)
+        await harness.poller.start()
+        await harness.poller.poll()
+        assert number == harness.logs()
+        step += 1
+    assert 2 * request_count == unrecorded_steps, "a request and a look-up each; what is read is recorded"
+    assert step > unrecorded_steps + 3
+
+
 async def test_rejected_rows(harness: PollerHarness) -> None:
     """A row without an id is rejected, and counted as such once."""
     harness.rows = [publishing_row(1), {"platform": "tiktok", "status": "x"}, publishing_row(2, _id=5)]
@@ -246,7 +305,7 @@ async def test_interval(harness: PollerHarness) -> None:
         return handler
 
     harness.client.handler = slow(7.0)
-    assert [23.0] == await harness.run(1)
+    assert [16.0] == await harness.run(1), "two requests"
     harness.client.handler = slow(500.0)
     assert [3.0] == await harness.run(1)
 
@@ -536,7 +595,7 @@ async def test_connection_logs() -> None:
         await harness.start()
         harness.rows = [{"_id": "a", "platform": "tiktok", "eventType": "disconnect", "createdAt": iso_time(NOW)}]
         await harness.run(1)
-        assert [("/v1/connections/logs", {"days": 7, "limit": 100, "skip": 0})] == harness.client.requests
+        assert [("/v1/connections/logs", {"days": 7, "limit": 100, "skip": 0})] * 2 == harness.client.requests
         assert 1 == harness.value("late_connection_events_total", "tiktok", "disconnect", "unknown")
         assert 1 == harness.value("late_up", "connections")
         assert not [family for family, _ in harness.exposition.values if family.startswith("late_publishing")]
@@ -558,16 +617,16 @@ async def test_unsaved_poll(harness: PollerHarness) -> None:
         assert {"success": 1, "store_error": number} == harness.poll_counts()
     assert (0, 0) == (harness.value("late_up", "publishing"), harness.logs("failed"))
     assert NOW == harness.value(SUCCEEDED, "publishing")
-    assert 1 == harness.value(REQUESTS, LIST, "200")
+    assert 2 == harness.value(REQUESTS, LIST, "200")
     assert harness.stored_value(POLLS, "publishing", "store_error") is None
-    assert 1 == harness.stored_value(REQUESTS, LIST, "200")
+    assert 2 == harness.stored_value(REQUESTS, LIST, "200")
 
     harness.store.failing = set()
     await harness.poller.poll()
     await harness.poller.poll()
     assert {"success": 3, "store_error": 3} == harness.poll_counts()
     assert (1, 1) == (harness.logs(), harness.logs("failed"))
-    assert (3, 6) == (
+    assert (3, 7) == (
         harness.stored_value(POLLS, "publishing", "store_error"),
         harness.stored_value(REQUESTS, LIST, "200"),
     )
@@ -614,7 +673,7 @@ async def test_unsaved_start(harness: PollerHarness) -> None:
     assert ({"success": 1, "store_error": 2}, 1) == (harness.poll_counts(), harness.logs())
     await harness.start()
     assert ({"success": 1, "store_error": 2}, 1) == (harness.poll_counts(), harness.logs())
-    assert 3 == harness.value(REQUESTS, LIST, "200")
+    assert 6 == harness.value(REQUESTS, LIST, "200"), "each first sync looks twice"
 
 
 async def test_interrupted_first_sync(harness: PollerHarness) -> None:
@@ -872,7 +931,8 @@ async def webhook_harness(harness: PollerHarness) -> AsyncIterator[PollerHarness
     harness.client.rate_limit = 600
     await harness.start(PollConfig(interval=100.0), has_webhooks=True)
     running = asyncio.ensure_future(harness.poller.run())
-    assert 1 == await harness.reach(0.0)
+    assert 2 == await harness.reach(0.0)
+    harness.client.requests.pop()  # The second look of the first sync.
     yield harness
     running.cancel()
     with suppress(asyncio.CancelledError):
@@ -1000,7 +1060,8 @@ async def test_webhook_interval(harness: PollerHarness) -> None:
     """While webhooks arrive, polls are a webhook interval apart."""
     await harness.start(PollConfig(interval=100.0, webhook_interval=500.0), has_webhooks=True)
     running = asyncio.ensure_future(harness.poller.run())
-    assert 3 == await harness.reach(250.0)
+    assert 4 == await harness.reach(250.0)
+    harness.client.requests.pop()  # The second look of the first sync.
     send_webhook(harness, event="account.connected", log=False)
     # One more at 300, then one every 500 s for ten of them.
     assert (4, 5, 6) == (await harness.reach(799.0), await harness.reach(800.0), await harness.reach(1300.0))

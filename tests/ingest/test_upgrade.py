@@ -164,7 +164,7 @@ def test_an_upgrade_counts_nothing_twice(path: Path, start: Start) -> None:
 
 
 def test_an_audit_recognizes_logs_of_an_earlier_version(path: Path) -> None:
-    """Before the exporter was started, the audit finds all logs recorded, and changes nothing."""
+    """Before the first poll, the audit finds all logs recorded, and changes nothing."""
     late = FakeLateApi(create_world(), generation="zernio")
     open_store(f"sqlite:///{path}").close()  # brings the schema up to date
     before = stored_statuses(path)

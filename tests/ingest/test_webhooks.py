@@ -28,7 +28,7 @@ from late_exporter.ingest.webhooks import (
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import IncCounter, ObserveHistogram, SetCurrent
 from late_exporter.status import WorkspaceHealth
-from late_exporter.web.app import create_app
+from late_exporter.web.app import HealthSource, create_app
 from tests.support.zernio_sdk import zernio_webhooks
 
 NOW = 1_795_600_000.0
@@ -244,7 +244,9 @@ class WebHarness:
             stats.wake_callbacks = {feed: self._waker(f"{name}/{feed}") for feed in FEEDS}
             self.webhooks.stats_by_workspace[name] = stats
         health: list[WorkspaceHealth] = []
-        self.app = create_app(Exposition({}), lambda: health, version="1", webhooks=self.webhooks)
+        self.app = create_app(
+            Exposition({}), HealthSource(workspaces=lambda: health), version="1", webhooks=self.webhooks
+        )
 
     def _waker(self, who: str) -> Any:
         return lambda: self.woken.append(who)
@@ -508,7 +510,7 @@ async def test_disconnect(web: WebHarness) -> None:
 
 async def test_webhooks_disabled(web: WebHarness) -> None:
     """Without webhooks the path does not exist."""
-    web.app = create_app(Exposition({}), list, version="1")
+    web.app = create_app(Exposition({}), HealthSource(workspaces=list), version="1")
     assert 404 == await web.post(payload())
 
 

@@ -25,6 +25,7 @@ from late_exporter.model import (
     Value,
 )
 from late_exporter.status import AccountHealth, PlatformHealth
+from tests.support.exposition import belongs_to
 
 LOGS = "late_publishing_logs_total"
 EVENTS = "late_connection_events_total"
@@ -70,9 +71,16 @@ class RecordingExposition(Exposition):
         super().put(family, labels, value, created=created, start_at_zero=start_at_zero)
 
     def remove(self, family: str, labels: Labels) -> None:
-        """Remove a series, which must exist."""
-        del self.visible_values[family, labels]
+        """Remove a series, if it exists."""
+        self.visible_values.pop((family, labels), None)
         super().remove(family, labels)
+
+    def remove_workspace(self, workspace: str) -> None:
+        """Remove the series of a workspace."""
+        self.visible_values = {
+            series: value for series, value in self.visible_values.items() if not belongs_to(series, workspace)
+        }
+        super().remove_workspace(workspace)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Record an exemplar."""
@@ -107,8 +115,11 @@ def series_values(*series: Series, value: Value = 1, created: float = 7.0) -> di
 
 
 def commit(registry: SeriesRegistry, values: Mapping[Series, SeriesValue]) -> frozenset[Series]:
-    """Update series as a store without them does; return those that start at zero."""
-    zero_series = registry.zero_series(IncCounter(*series) for series in values)
+    """Update series as a store does that has those shown before; return those that start at zero."""
+    exposition = registry._exposition  # noqa: SLF001 - the fixture
+    assert isinstance(exposition, RecordingExposition)
+    stored = {series for series, _ in exposition.all_values if not exposition.shows_zero(*series)}
+    zero_series = registry.zero_series(values) - stored
     registry.update(
         {
             series: msgspec.structs.replace(value, is_served=series not in zero_series)
@@ -421,3 +432,29 @@ def test_failing_accounts(registry: SeriesRegistry) -> None:
 
     update_rows(registry, "late_account_consecutive_failures", ("tiktok", "a2", FailureStreak(last_success=3), 1.0))
     assert ["a3", "a1"] == [account.account_id for account in registry.failing_accounts("acme")]
+
+
+def test_a_first_sync_looks_only_at_its_workspace(
+    exposition: RecordingExposition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Showing a feed looks at the hidden series of its workspace once, however many others are hidden."""
+    names = [f"w{number}" for number in range(50)]
+    registry = build_registry(exposition)
+    for name in names:
+        registry.add_workspace(name, BOTH)
+    for name in names:
+        registry.update(
+            series_values(*((LOGS, (name, "tiktok", "publish", status)) for status in ("success", "failed")))
+        )
+    checked_series: list[Series] = []
+    is_hidden = SeriesRegistry._is_hidden  # noqa: SLF001 - what is counted is the work
+
+    def count_series(registry: SeriesRegistry, series: Series) -> bool:
+        checked_series.append(series)
+        return is_hidden(registry, series)
+
+    monkeypatch.setattr(SeriesRegistry, "_is_hidden", count_series)
+    for _ in range(3):
+        registry.show_feed("w7", "publishing")
+    assert ["w7", "w7"] == [labels[0] for _, labels in checked_series]
+    assert {("w7", "success"), ("w7", "failed")} == {(labels[0], labels[3]) for _, labels in exposition.visible_values}

@@ -386,6 +386,26 @@ def test_size_of_a_workspace(store: Store) -> None:
     assert acme[1] == pytest.approx(3 * umbrella[1], abs=3)
 
 
+def test_size_reads_only_the_feeds_of_the_workspace(store: Store) -> None:
+    """A commit and its size read no row of other workspaces, and the share stays right as logs come and go."""
+    names = [f"w{number}" for number in range(20)]
+    for name in names:
+        commit(store, *(observation(f"{index}", created=NOW) for index in range(10)), scope=Scope(name, "publishing"))
+        store.size(name)
+    statements: list[str] = []
+    connection = store._connection  # type: ignore[attr-defined] # noqa: SLF001 - what is counted is the work
+    connection.set_trace_callback(statements.append)
+    commit(store, *(observation(f"more{index}", created=NOW) for index in range(10)), scope=Scope("w0", "publishing"))
+    first, other = store.size("w0"), store.size("w1")
+    connection.set_trace_callback(None)
+    assert [] == [statement for statement in statements if "FROM scope" in statement and "WHERE" not in statement]
+    assert (20, 10) == (first[0], other[0])
+    assert first[1] == pytest.approx(2 * other[1], abs=3)
+    commit(store, scope=Scope("w0", "publishing"), prune_before=NOW + HOUR)
+    assert (0, 10) == (store.size("w0")[0], store.size("w1")[0])
+    assert store.size("w1")[1] * 19 == pytest.approx(sum(store.size(name)[1] for name in names), rel=0.01)
+
+
 def test_stored_and_expiring_counts(store: Store) -> None:
     """Logs since a time are counted; those within two minutes of it may have expired."""
     minutes = (-10, -3, -2, -1, 0, 1, 2, 3, 10)

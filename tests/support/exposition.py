@@ -37,14 +37,18 @@ class FakeExposition(Exposition):
             assert isinstance(value, int | float)
             assert isinstance(previous, int | float)
             assert previous <= value, f"{family}{labels} fell from {previous} to {value}"
-        if start_at_zero:
+        if start_at_zero and (family, labels) not in self.values:
             self.zero_started.add((family, labels))
         self.values[family, labels] = value
         super().put(family, labels, value, created=created, start_at_zero=start_at_zero)
 
     def remove(self, family: str, labels: Labels) -> None:
-        del self.values[family, labels]
+        self.values.pop((family, labels), None)
         super().remove(family, labels)
+
+    def remove_workspace(self, workspace: str) -> None:
+        self.values = {series: value for series, value in self.values.items() if not belongs_to(series, workspace)}
+        super().remove_workspace(workspace)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         assert (family, labels) in self.values
@@ -52,3 +56,9 @@ class FakeExposition(Exposition):
         assert exemplar.labels
         self.exemplars.append(labels)
         super().add_exemplar(family, labels, value, exemplar)
+
+
+def belongs_to(series: Series, workspace: str) -> bool:
+    """Return whether a series is one of a workspace."""
+    family, labels = series
+    return CATALOGUE[family].labels[:1] == ("workspace",) and labels[0] == workspace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Self
 
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -43,6 +44,7 @@ class Samples(dict[tuple[str, tuple[tuple[str, str], ...]], float]):
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
+@lru_cache(maxsize=20_000)
 def _series(head: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     name, _, labels = head.partition("{")
     return name, tuple(sorted(LABEL.findall(labels)))

@@ -21,7 +21,7 @@ from late_exporter.model import (
     SeriesValue,
     StoredLog,
 )
-from late_exporter.store import Store
+from late_exporter.store import SeriesCursor, Store
 
 LogStatus: TypeAlias = tuple[str, str]
 """Key and status of a log: an observation."""
@@ -49,12 +49,20 @@ class StoreProxy:
     def series_values(self) -> Mapping[Series, SeriesValue]:
         return self.store.series_values()
 
+    def series_page(self, after: SeriesCursor, *, limit: int) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+        self._check("series_page")
+        return self.store.series_page(after, limit=limit)
+
     def feed_state(self, scope: Scope) -> FeedState:
         return self.store.feed_state(scope)
 
     def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int, **options: Any) -> KnownLogs:
         self._check("lookup")
         return self.store.lookup(scope, entries, feed=feed, since=since, **options)
+
+    def count_logs(self, scope: Scope, first: int, last: int) -> int:
+        self._check("count_logs")
+        return self.store.count_logs(scope, first, last)
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
         self._check("newest_logs")

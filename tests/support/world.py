@@ -17,21 +17,28 @@ RETENTION = 7 * DAY
 class World:
     """The logs of one API key.
 
+    Args:
+        distinct_times: Whether no two logs have the same time, to the millisecond.
+
     Attributes:
         history: Every state that a publishing log ever had, by id and status.
+        connection_history: Every connection log that ever was, by id.
         newest_at: Unix time of the last ``publish``.
         insertion_order: Number of each log, by id.
         appended_ids: Ids of logs that were newer than all others when they were inserted.
     """
 
-    def __init__(self, clock: VirtualClock) -> None:
+    def __init__(self, clock: VirtualClock, *, distinct_times: bool = False) -> None:
         self.clock = clock
+        self.distinct_times = distinct_times
         self.archives = StaticLogs(LogList(), LogList())
         self.history: dict[LogStatus, LogRow] = {}
+        self.connection_history: dict[str, LogRow] = {}
         self.newest_at = clock.now
         self.insertion_order: dict[str, int] = {}
         self.appended_ids: set[str] = set()
         self._latest = 0.0
+        self._moments: set[int] = set()
 
     @property
     def rows(self) -> Sequence[LogRow]:
@@ -65,6 +72,8 @@ class World:
 
     def insert(self, created: float | None, *, precise: bool = True, **fields: Any) -> str:
         """Insert a log at the place of its time."""
+        if self.distinct_times and created is not None:
+            created, precise = self._free_moment(created), True
         number = len(self.insertion_order)
         log_id = f"{int(self.clock.now):08x}{number:016x}"
         row: LogRow = {
@@ -109,9 +118,12 @@ class World:
         self.archives.publishing.expire(self.clock.now - RETENTION)
         self.archives.connections.expire(self.clock.now - RETENTION)
 
-    def add_connection(self, event: str = "connect_success", **fields: Any) -> str:
-        """Insert a connection log on top of its list."""
-        number = len(self.archives.connections)
+    def add_connection(self, event: str = "connect_success", *, age: float = 0.0, **fields: Any) -> str:
+        """Insert a connection log, by default on top of its list."""
+        number = len(self.connection_history)
+        created = self.clock.now - age
+        if self.distinct_times:
+            created = self._free_moment(created)
         log_id = f"{int(self.clock.now):08x}c{number:015x}"
         row: LogRow = {
             "_id": log_id,
@@ -120,11 +132,19 @@ class World:
             "eventType": event,
             "connectionMethod": "oauth",
             "durationMs": 900,
-            "createdAt": _iso_time(self.clock.now, precise=True),
+            "createdAt": _iso_time(created, precise=True),
             **fields,
         }
         self.archives.connections.insert(row)
+        self.connection_history[log_id] = dict(row)
         return log_id
+
+    def _free_moment(self, created: float) -> float:
+        moment = int(created * 1000)
+        while moment in self._moments:
+            moment += 1
+        self._moments.add(moment)
+        return moment / 1000
 
     def _record(self, row: LogRow) -> None:
         self.history[row["_id"], row["status"]] = dict(row)

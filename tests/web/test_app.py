@@ -5,7 +5,7 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any
 
 import jinja2
@@ -14,7 +14,7 @@ import pytest
 
 from late_exporter.exposition.exposition import EncodedBody, Exposition
 from late_exporter.status import FeedHealth, WorkspaceHealth
-from late_exporter.web.app import create_app
+from late_exporter.web.app import MAX_LOOP_SAMPLES, MAX_REASONS, HealthSource, create_app
 from late_exporter.web.asgi import App
 from late_exporter.web.landing import load_template
 
@@ -63,7 +63,10 @@ def application(
     workspace = WorkspaceHealth(name="acme", base_url="https://getlate.dev/api", feeds=feeds or (SYNCED,))
     return create_app(
         metrics or RecordingExposition(),
-        lambda: [workspace],
+        HealthSource(
+            workspaces=lambda: [workspace],
+            unsynced_feeds=lambda: ((workspace.name, feed) for feed in workspace.feeds if not feed.is_synced),
+        ),
         telemetry_path=telemetry_path,
         version="1.2.3",
         clock=lambda: 0.0,
@@ -264,9 +267,85 @@ async def test_page_policy() -> None:
 async def test_page_shows_current_health() -> None:
     """Every request renders the current health and time."""
     workspaces: list[WorkspaceHealth] = []
-    app = create_app(RecordingExposition(), lambda: workspaces, version="1.2.3", clock=lambda: 1_763_993_002.0)
+    app = create_app(
+        RecordingExposition(),
+        HealthSource(workspaces=lambda: workspaces),
+        version="1.2.3",
+        clock=lambda: 1_763_993_002.0,
+    )
     assert "No feed is configured" in (await call(app)).text
     workspaces.append(WorkspaceHealth(name="acme", base_url="https://getlate.dev/api", feeds=(SYNCED,)))
     text = (await call(app)).text
     assert "The feed is polled and up to date" in text
     assert "as of 14:03:22 UTC" in text
+
+
+async def test_readiness_of_many_workspaces_is_short() -> None:
+    """With many feeds that are not ready, only the first are listed, and the others are not examined."""
+    examined: list[int] = []
+
+    def unsynced_feeds() -> Iterator[tuple[str, FeedHealth]]:
+        for number in range(2000):
+            examined.append(number)
+            yield f"w{number}", FeedHealth(name="publishing", is_synced=False)
+
+    health = HealthSource(workspaces=tuple, unsynced_feeds=unsynced_feeds)
+    response = await call(create_app(RecordingExposition(), health, version="1.2.3"), "/-/ready")
+    lines = response.text.splitlines()
+    assert (503, MAX_REASONS + 1) == (response.status, len(lines))
+    assert ("w0/publishing: waiting for the first poll", "and others") == (lines[0], lines[-1])
+    assert MAX_REASONS + 1 == len(examined)
+
+
+async def test_a_page_of_many_workspaces_lets_others_run() -> None:
+    """Between the workspaces of the status page other tasks run, and its markup is rendered in a thread."""
+    turns: list[str] = []
+
+    def workspaces() -> Iterator[WorkspaceHealth]:
+        for number in range(5):
+            turns.append(f"w{number}")
+            yield WorkspaceHealth(name=f"w{number}", base_url="https://getlate.dev/api", feeds=(SYNCED,))
+
+    async def other() -> None:
+        while True:
+            turns.append("other")
+            await asyncio.sleep(0)
+
+    app = create_app(RecordingExposition(), HealthSource(workspaces=workspaces), version="1.2.3", clock=lambda: 0.0)
+    task = asyncio.ensure_future(other())
+    page = await call(app)
+    task.cancel()
+    assert "w4" in page.text
+    assert [f"w{number}" for number in range(5)] == [turn for turn in turns if turn != "other"]
+    first, last = turns.index("w0"), turns.index("w4")
+    assert turns[first:last].count("other") >= 4
+    assert turns[last:].count("other") > 1, "while it is rendered"
+
+
+async def test_large_uncompressed_bodies_are_made_in_a_thread() -> None:
+    """Inflating a large body takes no time from the event loop; a compressed one is only joined."""
+    exposition = LargeExposition()
+    app = create_app(exposition, HealthSource(workspaces=tuple), version="1.2.3")
+    await call(app, "/metrics")
+    await call(app, "/metrics", headers=[(b"accept-encoding", b"gzip")])
+    first, second = exposition.threads
+    assert first is not threading.current_thread()
+    assert second is threading.current_thread()
+
+
+class LargeExposition(RecordingExposition):
+    """Exposition with many samples that records its threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[threading.Thread] = []
+
+    @property
+    def sample_count(self) -> int:
+        """Return more samples than are inflated on the event loop."""
+        return MAX_LOOP_SAMPLES + 1
+
+    def get_body(self, accept: str | None, accept_encoding: str | None) -> EncodedBody:
+        """Record the thread."""
+        self.threads.append(threading.current_thread())
+        return super().get_body(accept, accept_encoding)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import resource
 import socket
@@ -910,3 +911,40 @@ async def test_immediate_shutdown() -> None:
     harness = ServerHarness(Application(), [bind_socket(LOOPBACK)])
     await harness.close()
     assert harness.serving.done()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_shutdown_closes_a_connection_that_was_just_accepted(turns: int) -> None:
+    """At whatever step of the event loop the server is stopped, no accepted connection is left to the collector."""
+    with warnings.catch_warnings(record=True) as recorded:
+        warnings.simplefilter("always")
+        harness = ServerHarness(Application(), [bind_socket(LOOPBACK)])
+        for _ in range(5):
+            await asyncio.sleep(0)
+        with socket.create_connection(("127.0.0.1", harness.port)) as client:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await harness.close()
+            client.settimeout(DEADLINE)
+            with suppress(ConnectionResetError):
+                assert b"" == client.recv(1)
+        gc.collect()
+    assert [] == [str(warning.message) for warning in recorded if warning.category is ResourceWarning]
+
+
+async def test_a_server_at_rest_wakes_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without requests, no timer of the server is shorter than a second, also while a connection is kept alive."""
+    loop, delays = asyncio.get_running_loop(), list[float]()
+    call_later = loop.call_later
+
+    def count_and_hurry(delay: float, *args: Any, **keywords: Any) -> asyncio.TimerHandle:
+        delays.append(delay)
+        return call_later(0, *args, **keywords)
+
+    async with running_server() as harness:
+        assert (200, b"/a") == await (await harness.connect()).get("/a")
+        monkeypatch.setattr(loop, "call_later", count_and_hurry)
+        while len(delays) < 10:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0)
+        monkeypatch.undo()
+    assert 1.0 == min(delays)

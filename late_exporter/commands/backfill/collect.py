@@ -15,8 +15,8 @@ from late_exporter.exposition.family import Family
 from late_exporter.format import iso_time, plural
 from late_exporter.ingest.audit import ListScan, fetch_next, leaves_scope, scan_list
 from late_exporter.ingest.paging import MAX_SKIP
-from late_exporter.ingest.reader import LATE_ARRIVAL_WINDOW
 from late_exporter.ingest.steps import FetchedPage, FetchPage
+from late_exporter.ingest.window_check import LATE_ARRIVAL_WINDOW
 from late_exporter.model import Coverage, Feed, KnownLogs, Scope
 from late_exporter.protocols import Client
 from late_exporter.store import StateSnapshot

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from late_exporter.app.exporter import status_config
+from late_exporter.app.exporter import count_key_users, status_config
 from late_exporter.commands._runner import ConnectWorkspaces
 from late_exporter.commands.check.api import check_api
 from late_exporter.commands.check.finding import Finding, Level, format_findings
@@ -63,7 +63,7 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
                 generation.feeds,
                 interval=settings.poll.interval,
                 quota_share=settings.api.quota_share,
-                status=status_config(settings, workspace),
+                status=status_config(settings, workspace, count_key_users(settings)),
             )
     findings.append(await asyncio.to_thread(check_state, settings.state.url))
     findings += check_web(settings.web.config_file, settings.web_config)

@@ -1,0 +1,228 @@
+"""Series of one family in sorted blocks, whose compressed lines are cached until one of their series changes."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import repeat
+from typing import TypeAlias
+
+from late_exporter.exposition.family import Family
+from late_exporter.exposition.gzip import BodySection, Segment, compress, join_segments
+from late_exporter.exposition.text import ExemplarsByLine, FamilyFormatter, PackedValue, format_exemplar
+from late_exporter.model import Exemplar, Histogram, Labels
+
+BLOCK_LINES = 512
+"""Maximum number of lines in a block of logs; larger blocks are split."""
+
+OWN_BLOCK_LINES = 128
+"""The same for metrics of the exporter: each poll of a workspace changes them, and renders those of its neighbours."""
+
+MAX_EXEMPLARS = 2048
+"""Maximum number of series per family with exemplars; beyond it the least recently updated series loses its own."""
+
+SegmentPair: TypeAlias = tuple[Segment, Segment]
+"""The same lines as text and as OpenMetrics; both are one object if they do not differ."""
+
+SectionPair: TypeAlias = tuple[BodySection, BodySection]
+"""All lines of a family as text and as OpenMetrics."""
+
+_SeriesRow: TypeAlias = tuple[Labels, PackedValue, float | None, ExemplarsByLine | None]
+"""Labels, value, creation time and exemplars of a series."""
+
+_EMPTY = compress(b"")
+
+
+@dataclass(slots=True, eq=False)
+class _Block:
+    """Consecutive series of a family, column by column, and their lines as of the last publication."""
+
+    labels: list[Labels]
+    values: list[PackedValue]
+    pair: SegmentPair = (_EMPTY, _EMPTY)
+
+    def insert(self, index: int, labels: Labels, value: PackedValue) -> None:
+        self.labels.insert(index, labels)
+        self.values.insert(index, value)
+
+    def delete(self, index: int) -> None:
+        del self.labels[index], self.values[index]
+
+    def split(self) -> _Block:
+        half = len(self.labels) // 2
+        upper = _Block(self.labels[half:], self.values[half:])
+        del self.labels[half:], self.values[half:]
+        return upper
+
+    def extend(self, upper: _Block) -> None:
+        self.labels += upper.labels
+        self.values += upper.values
+
+
+class FamilyBlocks:
+    """Series of a family in sorted blocks."""
+
+    def __init__(self, family: Family, compress_lines: Callable[[bytes], Segment]) -> None:
+        self._family = family
+        self._formatter = FamilyFormatter(family)
+        self._compress = compress_lines
+        self._created: dict[Labels, float] = {}
+        self._exemplars: dict[Labels, ExemplarsByLine] = {}
+        text, openmetrics = self._formatter.header()
+        self._header = compress_lines(text), compress_lines(openmetrics)
+        self.lines_per_series = self._formatter.line_count
+        self._capacity = max((BLOCK_LINES if family.feeds else OWN_BLOCK_LINES) // self.lines_per_series, 2)
+        self.series_count = 0
+        self._blocks: list[_Block] = []
+        self._changed_blocks: dict[_Block, None] = {}
+        self._sections: SectionPair | None = None
+        self._zeros: set[Labels] = set()
+
+    @property
+    def changed_lines(self) -> int:
+        """Number of lines that the next publication renders."""
+        return sum(len(block.labels) for block in self._changed_blocks) * self.lines_per_series
+
+    @property
+    def sections(self) -> SectionPair | None:
+        """The published lines; None if there are none."""
+        return self._sections
+
+    def put(self, labels: Labels, value: float | Histogram, created: float | None, start_at_zero: bool) -> None:  # noqa: FBT001 - called by position
+        """Set a series; a new one shows 0 first if ``start_at_zero`` is true."""
+        packed = self._formatter.pack(value)
+        block_index, index, exists = self._find(labels)
+        if not self._blocks:
+            self._blocks.append(_Block([], []))
+        block = self._blocks[block_index]
+        if created is not None and self._family.kind != "gauge" and self._created.get(labels) != created:
+            self._created[labels] = created
+            self._changed_blocks[block] = None
+        if exists:
+            if block.values[index] != packed:
+                self._changed_blocks[block] = None
+            block.values[index] = packed
+            return
+        self._changed_blocks[block] = None
+        block.insert(index, labels, packed)
+        self.series_count += 1
+        if start_at_zero:
+            self._zeros.add(labels)
+        if len(block.labels) > self._capacity:
+            upper = block.split()
+            self._blocks.insert(block_index + 1, upper)
+            self._changed_blocks[upper] = None
+
+    def remove(self, labels: Labels) -> None:
+        self._zeros.discard(labels)
+        self._exemplars.pop(labels, None)
+        self._created.pop(labels, None)
+        block_index, index, exists = self._find(labels)
+        if not exists:
+            return
+        block = self._blocks[block_index]
+        self._changed_blocks[block] = None
+        block.delete(index)
+        self.series_count -= 1
+        if not block.labels:
+            del self._blocks[block_index]
+        for lower in (block_index - 1, block_index):
+            self._merge_with_next(lower)
+
+    def remove_workspace(self, workspace: str) -> None:
+        """Remove the series whose first label is the workspace."""
+        for labels in list(self._labels_from((workspace,))):
+            self.remove(labels)
+
+    def add_exemplar(self, labels: Labels, value: float, exemplar: Exemplar) -> None:
+        text = format_exemplar(value, exemplar)
+        if text is None or self._family.kind == "gauge":
+            return
+        exemplars = self._exemplars[labels] = self._exemplars.pop(labels, {})  # the last key is the newest
+        line = bisect_left(self._family.buckets, value)
+        if line in exemplars and exemplars[line][0] > exemplar.timestamp:
+            return
+        exemplars[line] = exemplar.timestamp, text
+        if len(self._exemplars) > MAX_EXEMPLARS:
+            oldest = next(iter(self._exemplars))
+            del self._exemplars[oldest]
+            self._mark_changed(oldest)
+        self._mark_changed(labels)
+
+    def end_zero(self, labels: Labels) -> None:
+        """Let a series that shows 0 show its value."""
+        self._zeros.discard(labels)
+        self._mark_changed(labels)
+
+    def publish(self) -> bool:
+        """Render the blocks that have changed; return whether there were any."""
+        if not self._changed_blocks:
+            return False
+        changed_blocks, self._changed_blocks = self._changed_blocks, {}
+        for block in changed_blocks:
+            block.pair = self._render(block)
+        pairs = (self._header, *(block.pair for block in self._blocks))
+        texts, openmetrics = zip(*pairs, strict=True)
+        self._sections = (join_segments(texts), join_segments(openmetrics)) if self._blocks else None
+        return True
+
+    def _render(self, block: _Block) -> SegmentPair:
+        text: list[str] = []
+        openmetrics: list[str] = []
+        for labels, value, created, exemplars in self._rows(block):
+            lines = self._formatter.text_lines(labels, value)
+            text += lines
+            openmetrics += self._formatter.openmetrics_lines(lines, labels, created, exemplars or {})
+        text_segment = self._compress("".join(text).encode(errors="replace"))
+        if openmetrics == text:
+            return text_segment, text_segment
+        return text_segment, self._compress("".join(openmetrics).encode(errors="replace"))
+
+    def _rows(self, block: _Block) -> Iterator[_SeriesRow]:
+        if not self._zeros and not self._exemplars and not self._created:
+            yield from zip(block.labels, block.values, repeat(None), repeat(None))
+            return
+        for labels, value in zip(block.labels, block.values, strict=True):
+            created = self._created.get(labels)
+            if labels in self._zeros:
+                yield labels, self._formatter.zero, created, None
+            else:
+                exemplars = self._exemplars.get(labels) if self._formatter.matches_buckets(value) else None
+                yield labels, value, created, exemplars
+
+    def _merge_with_next(self, index: int) -> None:
+        blocks = self._blocks[max(index, 0) : index + 2]
+        if len(blocks) > 1 and sum(len(block.labels) for block in blocks) <= self._capacity // 2:
+            blocks[0].extend(blocks[1])
+            self._changed_blocks[blocks[0]] = None
+            self._changed_blocks.pop(blocks[1], None)
+            del self._blocks[index + 1]
+
+    def _mark_changed(self, labels: Labels) -> None:
+        block_index, _, exists = self._find(labels)
+        if exists:
+            self._changed_blocks[self._blocks[block_index]] = None
+
+    def _labels_from(self, first: Labels) -> Iterator[Labels]:
+        """Yield the labels of the series from ``first`` on that begin with it."""
+        block_index, index, _ = self._find(first)
+        for block in self._blocks[block_index:]:
+            for labels in block.labels[index:]:
+                if labels[: len(first)] != first:
+                    return
+                yield labels
+            index = 0
+
+    def _find(self, labels: Labels) -> tuple[int, int, bool]:
+        """Return the index of the block, the index in it, and whether the series exists there."""
+        if not self._blocks:
+            return 0, 0, False
+        block_index = max(bisect_right(self._blocks, labels, key=_first_labels) - 1, 0)
+        block_labels = self._blocks[block_index].labels
+        index = bisect_left(block_labels, labels)
+        return block_index, index, index < len(block_labels) and block_labels[index] == labels
+
+
+def _first_labels(block: _Block) -> Labels:
+    return block.labels[0]

@@ -1,0 +1,148 @@
+"""Scan a log list for logs that polls have missed, by reading it or by comparing the counts of time windows.
+
+Generators as in ``late_exporter.ingest.reader``.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from late_exporter.errors import REQUEST_FAILURES
+from late_exporter.ingest.leftovers import read_undated, record_dense_time
+from late_exporter.ingest.paging import PagePosition
+from late_exporter.ingest.seeking import (
+    MAX_PAGE_FAILURES,
+    advance_cursor,
+    ends_list,
+    is_below,
+    is_connected,
+    is_last_page,
+    makes_no_progress,
+    report_failure,
+    seek,
+)
+from late_exporter.ingest.steps import FetchedPage, PollContext, ReaderSteps, ReconcileScan, Record
+from late_exporter.ingest.stretch import Stretch
+from late_exporter.ingest.turns import RequestKey
+from late_exporter.ingest.window_check import (
+    LATE_ARRIVAL_WINDOW,
+    advance_comparison,
+    count_undated,
+    record_found,
+    start_comparison,
+)
+from late_exporter.model import DAY_MS, Coverage
+
+SCAN: RequestKey = ("scan", 0)
+
+FULL_SCAN_INTERVAL = DAY_MS
+"""Milliseconds between two scans that read the whole list, if the others compare the counts of time windows."""
+
+SCAN_GROWTH = 4
+"""Factor by which the time windows of a scan get longer with age, as changes get rarer."""
+
+
+def start_scan_of_late_arrivals(context: PollContext) -> None:
+    """Start a scan for logs that arrived late while no process was polling.
+
+    This happens before anything is read, so that the scan survives a poll that fails.
+    """
+    state, coverage = context.state, context.coverage
+    if state.scan is None and state.is_first_poll and coverage and coverage.newest:
+        caught_up_at = coverage.caught_up_at
+        lower = min(coverage.newest.created, caught_up_at or context.now) - LATE_ARRIVAL_WINDOW
+        state.scan = ReconcileScan(lower=lower, caught_up_at=caught_up_at)
+
+
+def reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
+    """Continue the reconciliation scan; start one if the API has more logs than the store.
+
+    A page that cannot be read is tried again in later polls. If it cannot be read in parts either, the scan ends.
+    """
+    state = context.state
+    missing_count = _missing_count(context, head)
+    if state.scan is None and missing_count:
+        state.scan = ReconcileScan(target_count=missing_count)
+    scan = state.scan
+    if scan is None:
+        return
+    if is_last_page(head):
+        scan.is_complete = True
+        return
+    if not state.queue.is_due(SCAN):
+        return
+    regular_pages, urgent_pages = context.page_budget
+    pages = regular_pages if scan.is_regular else urgent_pages
+    try:
+        yield from _start_scan(context, scan, coverage, head)
+        if scan.comparison is None:
+            yield from _scan(context, scan, coverage, pages)
+        else:
+            caught_up_at = scan.caught_up_at
+            yield from advance_comparison(context, coverage, scan.comparison, pages, caught_up_at=caught_up_at)
+            scan.is_complete = scan.comparison.is_complete
+        if scan.is_complete and scan.is_regular:
+            undated = yield from read_undated(context, coverage, head.total)
+            yield Record(tuple(undated))
+    except REQUEST_FAILURES as exc:
+        yield from report_failure(context, SCAN, exc)
+        if state.queue.failure_count(SCAN) > MAX_PAGE_FAILURES:
+            state.scan = None
+
+
+def _missing_count(context: PollContext, head: FetchedPage) -> int:
+    coverage, known_logs = context.coverage, head.known_logs
+    if head.total is None or coverage is None or coverage.gaps or not coverage.is_synced:
+        return 0
+    # Marks of deleted logs would raise the difference long after the deletion.
+    lowest = head.total - known_logs.stored_count - known_logs.deleted_count - context.new_count
+    highest = lowest + known_logs.expiring_count
+    return context.state.surplus_detector.missing_count(context.now, lowest, highest)
+
+
+def _start_scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
+    """Prepare the first part of a scan; a regular one compares time windows if the API counts their logs."""
+    state = context.state
+    if scan.cursor.page_keys or scan.comparison is not None:
+        return
+    if not scan.caught_up_at and context.coverage:
+        scan.caught_up_at = context.coverage.caught_up_at
+    if scan.is_regular and context.page_budget[0]:
+        undated_count = yield from count_undated(context, head)
+        is_recent = state.last_full_scan > context.now - FULL_SCAN_INTERVAL
+        if is_recent and undated_count is not None and undated_count <= state.undated_count:
+            lower, growth = coverage.retention_floor, SCAN_GROWTH
+            comparison = yield from start_comparison(context, coverage, head, lower, growth=growth)
+            if comparison.windows:
+                scan.comparison = comparison
+                return
+        state.last_full_scan, state.undated_count = context.now, undated_count or 0
+    scan.cursor, state.scan_stretch = advance_cursor(context, PagePosition(), head), None
+
+
+def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_budget: int) -> ReaderSteps:
+    lower = coverage.retention_floor if scan.lower is None else scan.lower
+    stretch = context.state.scan_stretch or Stretch(-1)
+    context.state.scan_stretch = stretch
+    for _ in range(page_budget):
+        failure_count = context.state.queue.failure_count(SCAN)
+        scan.cursor = msgspec.structs.replace(scan.cursor, failure_count=failure_count)
+        page, position = yield from seek(context, scan.cursor)
+        context.state.queue.succeed(SCAN)
+        next_cursor = advance_cursor(context, position, page, scan.cursor)
+        is_end = makes_no_progress(scan.cursor, next_cursor) or ends_list(context, page, position)
+        listed = stretch.extend(
+            page.entries,
+            is_connected=stretch.lowest is not None and is_connected(page, scan.cursor, position),
+            is_end=is_end,
+            since=coverage.retention_floor,
+        )
+        new_count = context.new_count
+        yield from record_found(context, coverage, page, listed, caught_up_at=scan.caught_up_at)
+        yield from record_dense_time(context, page, coverage.retention_floor)
+        if scan.target_count is not None:
+            scan.target_count -= context.new_count - new_count
+        scan.is_complete = is_end or is_below(page, lower) or (scan.target_count is not None and scan.target_count <= 0)
+        scan.cursor = next_cursor
+        if scan.is_complete:
+            return

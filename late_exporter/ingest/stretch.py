@@ -1,0 +1,83 @@
+"""Parts of the list that are read completely.
+
+See docs/design/late-window.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from late_exporter.model import MINUTE_MS, ListedMinutes, LogEntry
+
+
+class Stretch(msgspec.Struct):
+    """A part of the list that is read from its top to its bottom without skipping a row.
+
+    It counts the logs of each minute. A minute is complete if the stretch has a row below it: every log that the API
+    shows is among its rows, so that stored logs that are not have been deleted.
+
+    Args:
+        upper: Last minute that is not complete yet; later ones are, or began above the stretch.
+        lowest: Creation time of its last row; None before the first row with a time.
+        is_end: Whether it reaches the end of the list.
+        rows: Key and status of the listed rows by minute, up to ``upper``; logs without ids may share a key.
+    """
+
+    upper: int
+    lowest: int | None = None
+    is_end: bool = False
+    rows: dict[int, set[tuple[str, str]]] = msgspec.field(default_factory=dict)
+
+    def reaches(self, created: int) -> bool:
+        """Return whether every log since a time has been read."""
+        return self.is_end or (self.lowest is not None and self.lowest < created)
+
+    def extend(
+        self, entries: Sequence[LogEntry], *, is_connected: bool, is_end: bool, since: int
+    ) -> ListedMinutes | None:
+        """Add the next page; return the minutes that are complete by it, if any.
+
+        Args:
+            entries: Logs of the page.
+            is_connected: Whether no row can be between the page and the one before.
+            is_end: Whether the list ends with the page.
+            since: Creation time before which logs are never stored.
+        """
+        self.is_end = is_end
+        times = [entry.created for entry in entries if entry.created is not None]
+        is_sorted = times == sorted(times, reverse=True)
+        if times and not (is_connected and is_sorted):
+            # Rows may be missing above the page, or, if it is not sorted, below it.
+            self.rows.clear()
+            self.upper = (times[0] if is_sorted else min(times)) // MINUTE_MS - 1
+        for entry in entries:
+            if entry.created is None or entry.created < since or entry.is_own:
+                continue
+            minute = entry.created // MINUTE_MS
+            if minute <= self.upper:
+                self.rows.setdefault(minute, set()).add((entry.key, entry.status))
+        if times:
+            self.lowest = times[-1]
+        if self.lowest is None:
+            return None
+        first, last = self.lowest // MINUTE_MS + 1, self.upper
+        if first > last:
+            return None
+        counts = {minute: len(self.rows.pop(minute)) for minute in list(self.rows) if minute >= first}
+        self.upper = first - 1
+        return ListedMinutes(first, last, counts)
+
+
+class WindowCounter(msgspec.Struct):
+    """How the API counts the logs of a time window.
+
+    Args:
+        margin: Milliseconds by which the bounds of a window are extended, because the API excludes them; None if
+            unknown.
+        retry_at: API time in milliseconds from which on another attempt to find it may be made.
+    """
+
+    margin: int | None = None
+    retry_at: int = 0

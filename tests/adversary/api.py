@@ -1,0 +1,174 @@
+"""An API that lies about its list, fails certain requests for ever, and shows other logs in another generation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import msgspec
+
+from late_exporter.errors import ApiUnavailable, BadRequest, Forbidden
+from late_exporter.feeds.decoder import parse_millis
+from late_exporter.format import iso_time
+from late_exporter.protocols import ApiResponse
+from late_exporter.simulator.log_list import LogRow
+from tests.support.client import QueryParams
+from tests.support.clock import DAY
+from tests.support.late_api import (
+    Document,
+    FakeLateApi,
+    Fault,
+    bad_gateway,
+    cut_off,
+    empty,
+    empty_list,
+    no_logs,
+    rate_limited,
+    unauthorized,
+    unavailable,
+)
+
+Difference: TypeAlias = Callable[[LogRow], Mapping[str, Any]]
+"""Returns the fields of a row of generation zernio that differ from generation late."""
+
+
+def stale_page(_: FakeLateApi, body: bytes) -> bytes:
+    """Respond with the last third of a page as if the list had no other logs, as a replica that lags behind may."""
+    document = msgspec.json.decode(body)
+    if not isinstance(document.get("logs"), list) or "pagination" not in document:
+        return body
+    rows = document["logs"][len(document["logs"]) * 2 // 3 :]
+    pagination = {**document["pagination"], "total": len(rows), "hasMore": False}
+    return msgspec.json.encode({**document, "logs": rows, "pagination": pagination})
+
+
+def wrong_date(api: FakeLateApi, body: bytes) -> bytes:
+    """Respond with a date 400 days ahead."""
+    assert isinstance(api, HostileApi)
+    api.date_error = 400 * DAY
+    return body
+
+
+FAULTS: Mapping[str, Fault] = {
+    "429": rate_limited,
+    "401": unauthorized,
+    "5xx": unavailable,
+    "cut": cut_off,
+    "empty": empty,
+    "null": no_logs,
+    "html": bad_gateway,
+    "empty list": empty_list,
+    "stale page": stale_page,
+    "wrong date": wrong_date,
+}
+"""How one request fails."""
+
+MISLEADING = frozenset({"empty list", "stale page"})
+"""Faults that look like success."""
+
+LIES: Mapping[str, Mapping[str, Any]] = {
+    "no more": {"hasMore": False},
+    "always more": {"hasMore": True},
+    "more is null": {"hasMore": None},
+    "total 0": {"total": 0},
+    "huge total": {"total": 10**9},
+    "negative total": {"total": -1},
+    "text total": {"total": "many"},
+}
+"""What the pagination of every page claims."""
+
+SHORT_LIES = frozenset({"no more", "more is null"})
+"""Lies by which a page that is shorter than requested is the last one."""
+
+FAILURES = ("post 500", "post 403", "pending 500", "pending 400", "deep row", "window")
+"""Requests that fail until they are mended, other than those for new logs."""
+
+
+def _shift(row: LogRow, millis: int) -> Mapping[str, Any]:
+    created = parse_millis(row["created_at"])
+    return {} if created is None else {"created_at": iso_time(created + millis, precise=True)}
+
+
+def _whole_seconds(row: LogRow) -> Mapping[str, Any]:
+    created = parse_millis(row["created_at"])
+    return {} if created is None else {"created_at": iso_time(created - created % 1000, precise=True)}
+
+
+def _some_rounded(row: LogRow) -> Mapping[str, Any]:
+    return _shift(row, (parse_millis(row["created_at"]) or 0) % 2)
+
+
+DIFFERENCES: Mapping[str, Difference] = {
+    "whole seconds": _whole_seconds,
+    "rounded": _some_rounded,
+    "time zone": lambda row: _shift(row, 7_200_000),
+    "account ids": lambda row: {"account_id": f"zrn_{row['account_id']}"} if row["account_id"] else {},
+    "platforms": lambda row: {"platform": f"{row['platform']}-business"},
+}
+"""How the logs of generation zernio may differ."""
+
+
+class HostileApi(FakeLateApi):
+    """The API of one workspace, at its worst.
+
+    Attributes:
+        failures: Names of the requests that fail.
+        broken_post: Post whose logs cannot be read.
+        broken_row: Publishing log that costs every page below the first that has it.
+        difference: How the logs of generation zernio differ; None if they do not.
+        date_error: Seconds by which the date of the next response is ahead.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.failures: set[str] = set()
+        self.broken_post = ""
+        self.broken_row: LogRow | None = None
+        self.difference: Difference | None = None
+        self.date_error = 0.0
+
+    def heal(self) -> None:
+        """End all failures and lies."""
+        self.clear_events()
+        self.failures.clear()
+        self.broken_row = self.difference = None
+        self.quirks = dataclasses.replace(self.quirks, transform=None)
+
+    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
+        response = await super().get(path, params, path_template=path_template)
+        error, self.date_error = self.date_error, 0.0
+        if response is None or response.date is None or not error:
+            return response
+        return ApiResponse(response.body, response.date + error)
+
+    def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
+        response = super()._respond(path, params)
+        self._fail(path, params, response)
+        return response
+
+    def _fail(self, path: str, params: QueryParams, response: ApiResponse | None) -> None:
+        """Raise an error if a request fails."""
+        is_post = bool(self.broken_post) and path == f"/v1/posts/{self.broken_post}/logs"
+        if is_post and "post 500" in self.failures:
+            raise ApiUnavailable("500: oops", status=500)
+        if is_post and "post 403" in self.failures:
+            raise Forbidden("403: not allowed", code="restricted")
+        if params.get("status") == "pending":
+            if "pending 500" in self.failures:
+                raise ApiUnavailable("500: oops", status=500)
+            if "pending 400" in self.failures:
+                raise BadRequest("400: Invalid status", status=400)
+        if "from" in params and "window" in self.failures:
+            raise ApiUnavailable("500: oops", status=500)
+        is_deep = "limit" in params and (int(params.get("skip", 0)) > 0 or "to" in params)
+        if is_deep and self.broken_row is not None and response is not None:
+            row_id = self.broken_row["_id"]
+            if f'"{row_id}"'.encode() in response.body:
+                raise ApiUnavailable("500: oops", status=500)
+
+    def _zernio_page(self, query: QueryParams) -> Document:
+        page = super()._zernio_page(query)
+        if self.difference is None:
+            return page
+        return {**page, "logs": [{**row, **self.difference(row)} for row in page["logs"]]}

@@ -1,0 +1,132 @@
+"""Bugs put in on purpose, each by replacing one function, to show that the adversary finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+import pytest
+
+from late_exporter.ingest import reader, seeking
+from late_exporter.ingest.recognition import Recognition
+from late_exporter.ingest.recorder import FeedRecorder, PendingBatch
+from late_exporter.ingest.steps import FetchedPage, Record
+from late_exporter.ingest.sync import FeedSync
+from late_exporter.metrics.registry import SeriesRegistry
+from late_exporter.model import Batch, Histogram, Increment, Series, SeriesValue
+from late_exporter.store import SeriesCursor
+from late_exporter.store.sqlite import SqliteStore
+
+PutIn: TypeAlias = Callable[[pytest.MonkeyPatch], None]
+
+
+class Bug(NamedTuple):
+    """A bug, and how to find it.
+
+    Args:
+        mode: Programs that find it.
+        checks: Checks of which one must not hold.
+        put_in: Replaces the function.
+    """
+
+    mode: str
+    checks: frozenset[str]
+    put_in: PutIn
+
+
+def _accept_any_page(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(seeking, "_continues", lambda *_, **__: True)
+
+
+def _forget_gaps(patch: pytest.MonkeyPatch) -> None:
+    build = FeedRecorder._build_batch  # noqa: SLF001
+
+    async def build_without_gaps(self: FeedRecorder, pending: PendingBatch, *rest: Any) -> Batch:
+        batch = await build(self, pending, *rest)
+        coverage = batch.coverage and msgspec.structs.replace(batch.coverage, gaps=())
+        return msgspec.structs.replace(batch, coverage=coverage)
+
+    patch.setattr(FeedRecorder, "_build_batch", build_without_gaps)
+
+
+def _stop_at_any_known_log(patch: pytest.MonkeyPatch) -> None:
+    def has_known_log(page: FetchedPage, *_: int, **__: bool) -> bool:
+        return any(map(page.is_known, page.entries))
+
+    patch.setattr(reader, "_reaches_high_water_mark", has_known_log)
+
+
+def _look_up_no_pending_log(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reader, "resolve_pending", lambda *_: iter(()))
+
+
+def _never_scan(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(FeedSync, "_start_scan_if_due", lambda _: None)
+
+
+def _count_once_per_status(patch: pytest.MonkeyPatch) -> None:
+    increments = FeedRecorder._increments  # noqa: SLF001
+
+    def increments_per_status(self: FeedRecorder, *rest: Any, **options: Any) -> Iterator[Increment]:
+        for increment in increments(self, *rest, **options):
+            yield msgspec.structs.replace(increment, once_per_log=False)
+
+    patch.setattr(FeedRecorder, "_increments", increments_per_status)
+
+
+def _switch_to_any_list(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Recognition, "is_sufficient", True)
+
+
+def _show_no_zero(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SeriesRegistry, "_starts_at_zero", lambda *_: False)
+
+
+def _lose_histograms(patch: pytest.MonkeyPatch) -> None:
+    series_page = SqliteStore.series_page
+
+    def series_page_without_histograms(
+        self: SqliteStore, after: SeriesCursor, *, limit: int
+    ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+        page, cursor = series_page(self, after, limit=limit)
+        return {series: value for series, value in page.items() if not isinstance(value.value, Histogram)}, cursor
+
+    patch.setattr(SqliteStore, "series_page", series_page_without_histograms)
+
+
+def _ignore_deletions(patch: pytest.MonkeyPatch) -> None:
+    record = FeedSync._record  # noqa: SLF001
+
+    async def record_without_deletions(self: FeedSync, step: Record) -> None:
+        await record(self, msgspec.structs.replace(step, deleted_keys=()))
+
+    patch.setattr(FeedSync, "_record", record_without_deletions)
+
+
+def _prune_visible_logs(patch: pytest.MonkeyPatch) -> None:
+    build = FeedRecorder._build_batch  # noqa: SLF001
+
+    async def build_with_early_pruning(self: FeedRecorder, *rest: Any) -> Batch:
+        batch = await build(self, *rest)
+        prune_before = batch.prune_before and batch.prune_before + 4 * 86_400_000
+        return msgspec.structs.replace(batch, prune_before=prune_before)
+
+    patch.setattr(FeedRecorder, "_build_batch", build_with_early_pruning)
+
+
+MISSED = frozenset({"missed", "missed by poll", "history"})
+
+BUGS: Mapping[str, Bug] = {
+    "a page that starts too low is accepted": Bug("polls", MISSED, _accept_any_page),
+    "a gap is forgotten": Bug("polls", MISSED, _forget_gaps),
+    "a catch-up stops at any known log": Bug("polls", MISSED, _stop_at_any_known_log),
+    "pending logs are not looked up": Bug("polls", frozenset({"pending at rest", "requests"}), _look_up_no_pending_log),
+    "no scan starts": Bug("polls", frozenset({"scan"}), _never_scan),
+    "a pause counts once per status": Bug("polls", frozenset({"values"}), _count_once_per_status),
+    "a list with other logs is read": Bug("one switch", frozenset({"switch"}), _switch_to_any_list),
+    "new series start at their value": Bug("polls", frozenset({"first increment"}), _show_no_zero),
+    "histograms are lost in a restart": Bug("polls", frozenset({"falls", "values"}), _lose_histograms),
+    "deleted logs stay pending": Bug("zernio", frozenset({"pending at rest"}), _ignore_deletions),
+    "visible logs are pruned": Bug("late", frozenset({"twice"}), _prune_visible_logs),
+}

@@ -1,0 +1,75 @@
+"""Names of what the adversary checks, and those that do not hold yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+CHECKS: Mapping[str, str] = {
+    "twice": "No log counts twice in a status, and none that the API has not shown.",
+    "values": "Every family has the values of the counted logs, label set by label set.",
+    "falls": "No counter falls, and no series vanishes.",
+    "missed by poll": "A new log counts with the first complete poll that lists it.",
+    "missed": "Every log counts within one reconciliation.",
+    "late row": "A log that arrives up to 15 minutes late counts within three polls.",
+    "short lives": "Every log counts although no process lives as long as the reconciliation interval.",
+    "history": "What the API holds when it is first read is counted before it is exposed.",
+    "history of a lying list": "The same if the list lies about itself.",
+    "first increment": "A new series is served at 0 before its first increment.",
+    "first increment after an end": "The same if the process ends in between.",
+    "pending": "The gauge of pending logs has every log that was counted as pending and is.",
+    "pending at rest": "At rest, the gauge of pending logs is exact.",
+    "outcome": "A poll without trouble succeeds.",
+    "one request": "One request that fails for ever, other than for new logs, fails no poll.",
+    "catch-up": "A catch-up that is interrupted goes on where it was.",
+    "scan": "A reconciliation scan completes.",
+    "reconciled": "Logs that polls must find are not found by a scan.",
+    "requests": "At rest, a poll is one request, or two if a pending log is below the first page.",
+    "audit": "Neither audit finds a difference.",
+    "own times": "The time of the last successful poll is that of the exporter's clock.",
+    "coverage": "The coverage does not start in the future.",
+    "alike logs": "All of this holds for logs that cannot be told apart.",
+    "switch": "The exporter follows the API to another generation, and reads no list with other logs.",
+    "switch to whole seconds": "The same if many logs are within a second that the other list does not divide.",
+    "switch to another time zone": "The same if the times of the other list are shifted by more than the logs span.",
+}
+"""What each check asserts."""
+
+ALIKE = frozenset(
+    {"twice", "values", "missed by poll", "missed", "short lives", "pending", "pending at rest", "audit", "requests"}
+)
+"""Checks that are called 'alike logs' once there are such logs."""
+
+FATAL = frozenset({"switch", "switch to whole seconds", "switch to another time zone", "catch-up"})
+"""Checks after which the rest of a program says nothing."""
+
+SWITCHES = {"whole seconds": "switch to whole seconds", "time zone": "switch to another time zone"}
+"""Names of the check of a switch, by the difference of the lists."""
+
+NOT_YET: Mapping[str, str] = {
+    "alike logs": "if one moment fills more than a page, identical logs on several pages are numbered per page",
+    "switch to whole seconds": "logs are recognised within the times that the list shows, which may be a single one",
+    "switch to another time zone": "a list that has no logs at the times of the counted ones passes",
+    "catch-up": "below a time, a gap goes on at its second, so that one that takes longer than a poll starts again",
+}
+"""Checks that do not hold yet, each with the reason; a test asserts that they fail, so that none stays for long."""
+
+
+UNSHRUNK = frozenset({"catch-up"})
+"""Checks among them that only long programs make fail."""
+
+
+class Wrong(AssertionError):
+    """A check does not hold.
+
+    Args:
+        check: Its name.
+        detail: What was found.
+    """
+
+    def __init__(self, check: str, detail: str) -> None:
+        super().__init__(f"{check}: {CHECKS[check]} {detail}")
+        self.check = check
+
+
+class Abandoned(Exception):
+    """A check that does not hold yet has failed, and what follows from it cannot be judged."""

@@ -1,0 +1,74 @@
+"""Short programs for which a check did not hold once, or does not yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.adversary.program import Break, Events, MoveClock, Poll, Polls, Program, Setup, ShortLives, Switch
+from tests.support.clock import DAY, HOUR
+
+COUNTEREXAMPLES: Mapping[str, Program] = {
+    "first increment after an end": Program(
+        Setup(),
+        (
+            Poll(events=Events(actions=(("publish", 3, 0),))),
+            Poll(events=Events(actions=(("publish", 3, 1),)), store_failure=(0, "after")),
+        ),
+    ),
+    "late row": Program(
+        Setup(),
+        (
+            Poll(),
+            Polls(count=10, events=Events(actions=(("publish", 18, 0),))),
+            Poll(events=Events(actions=(("late", 3, 0), ("delete", 0, 3)))),
+            Polls(count=3, events=Events(actions=(("delete", 0, 2),))),
+        ),
+    ),
+    "short lives": Program(
+        Setup(),
+        (
+            Poll(events=Events(actions=(("publish", 25, 0),))),
+            Poll(events=Events(seconds=3 * HOUR, actions=(("publish", 101, 0),))),
+            Poll(events=Events(actions=(("late", 170, 0), ("delete", 0, 3)))),
+            ShortLives(count=12),
+        ),
+    ),
+    "history of a lying list": Program(Setup(history=130), (Poll(fault=(4, "stale page")),)),
+    "one request": Program(
+        Setup(),
+        (
+            Poll(events=Events(actions=(("publish", 1, 3),))),
+            Poll(events=Events(actions=8 * (("publish", 2, 1),))),
+            Break(failure="post 500"),
+            Poll(events=Events(actions=(("settle", 0, 0),))),
+            Polls(count=2),
+        ),
+    ),
+    "own times": Program(
+        Setup(history=3), (Poll(), MoveClock(seconds=30 * DAY), Poll(), MoveClock(seconds=-30 * DAY), Poll())
+    ),
+    "coverage": Program(Setup(history=25), (Poll(), Poll(fault=(0, "wrong date")))),
+    "alike logs": Program(
+        Setup(generation="zernio"),
+        (Poll(events=Events(actions=(("alike", 8, 57),), between=((0, ("publish", 29, 10)),))),),
+    ),
+    "switch to another time zone": Program(
+        Setup(distinct_times=True, history=25, connections=25),
+        (Poll(), Switch(shape="308", difference="time zone")),
+    ),
+    "catch-up": Program(
+        Setup(distinct_times=True, latency=2.0, audit_interval=HOUR, max_skip=15),
+        (Switch(shape="410"), Poll(events=Events(actions=(("publish", 55, 54), ("publish", 99, 31))), kill=6)),
+    ),
+    "switch to whole seconds": Program(
+        Setup(distinct_times=True),
+        (
+            Poll(events=Events(actions=(("publish", 1, 19),))),
+            Poll(events=Events(actions=(("connect", 11, 39),))),
+            Poll(events=Events(actions=(("moment", 35, 52),))),
+            Poll(events=Events(actions=(("connect", 12, 35),))),
+            Switch(shape="400", difference="whole seconds"),
+        ),
+    ),
+}
+"""Programs by the check that fails."""

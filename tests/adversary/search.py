@@ -1,0 +1,37 @@
+"""Search for programs that make the exporter wrong."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as with_seed
+from hypothesis.strategies import SearchStrategy
+
+from tests.adversary.program import Program
+from tests.adversary.scene import Totals
+from tests.adversary.trial import run_program
+
+
+def search(
+    programs: SearchStrategy[Program], totals: Totals, *, seed: int, max_examples: int, shrinks: bool = True
+) -> None:
+    """Run random programs, the same ones for the same seed.
+
+    Raises:
+        Wrong: A check does not hold; the notes of the error have the program, as short as possible if ``shrinks``.
+    """
+
+    @with_seed(seed)
+    @settings(
+        max_examples=max_examples,
+        phases=[Phase.generate, Phase.shrink] if shrinks else [Phase.generate],
+        deadline=None,
+        database=None,
+        derandomize=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(programs)
+    def run(program: Program) -> None:
+        run_program(program, totals)
+
+    run()

@@ -1,0 +1,43 @@
+"""No program makes the exporter count a log twice, miss one, or serve anything that is not true."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.adversary.bugs import BUGS
+from tests.adversary.checks import NOT_YET, UNSHRUNK, Wrong
+from tests.adversary.counterexamples import COUNTEREXAMPLES
+from tests.adversary.program import MODES
+from tests.adversary.scene import Totals
+from tests.adversary.search import search
+from tests.adversary.trial import run_program
+from tests.support.profiles import example_count
+
+pytestmark = pytest.mark.exhaustive
+
+MAX_PROGRAMS = 40
+"""Programs within which each bug is found."""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_program_makes_the_exporter_wrong(mode: str) -> None:
+    """Random programs find no check that does not hold."""
+    search(MODES[mode], Totals(), seed=1, max_examples=example_count(5, thorough=400))
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each bug that is put in on purpose makes a check fail within a few programs."""
+    bug = BUGS[name]
+    bug.put_in(monkeypatch)
+    with pytest.raises(Wrong) as caught:
+        search(MODES[bug.mode], Totals(), seed=1, max_examples=MAX_PROGRAMS, shrinks=False)
+    assert caught.value.check in bug.checks
+
+
+@pytest.mark.parametrize("check", sorted(COUNTEREXAMPLES.keys() | NOT_YET.keys()))
+def test_a_counterexample(check: str) -> None:
+    """Counterexamples hold, or are listed as not holding yet."""
+    totals = Totals()
+    run_program(COUNTEREXAMPLES[check], totals)
+    assert (check in NOT_YET.keys() - UNSHRUNK) == bool(totals.not_yet[check])

@@ -1,0 +1,286 @@
+"""Run a program against the real pipeline, and compare everything after each step."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from late_exporter.ingest import sync
+from late_exporter.ingest.schedule import PollResult
+from late_exporter.simulator.log_list import LogRow, post_id
+from tests.adversary.api import DIFFERENCES, FAULTS, LIES, MISLEADING, SHORT_LIES
+from tests.adversary.checks import Abandoned
+from tests.adversary.events import Action, act
+from tests.adversary.late_rows import LateRows
+from tests.adversary.observer import Observer
+from tests.adversary.program import (
+    Break,
+    Events,
+    Lie,
+    MoveClock,
+    Poll,
+    Polls,
+    Program,
+    Rest,
+    Restart,
+    ShortLives,
+    Step,
+    Switch,
+)
+from tests.adversary.scene import FEEDS, Scene, Totals
+from tests.support.clock import MINUTE
+from tests.support.late_api import VANISHED, Document, zernio_row
+from tests.support.steps import Killed
+
+LATE_LISTS = ("/v1/posts/logs", "/v1/connections/logs")
+MEMORY = Path("/dev/shm")  # noqa: S108 - for files of a test, where there is such a place
+
+PROMPT_AGE = 15 * MINUTE
+"""Age up to which a log that arrives late is found by polls alone."""
+
+MAX_SCAN_POLLS = 80
+"""Polls within which a scan of the lists of a program is complete."""
+
+SWITCH_POLLS = 5
+"""Polls after which the exporter has followed the API to another generation."""
+
+
+def run_program(program: Program, totals: Totals) -> None:
+    """Run a program with a state of its own; raise Wrong if something does not hold."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        scene = Scene(program.setup, Path(folder, "state.db"), totals)
+        try:
+            with patch.object(sync, "COMMIT_SIZE", program.setup.commit_size):
+                Trial(scene).run(program)
+        except Abandoned:
+            pass
+        finally:
+            scene.close()
+
+
+class Trial:
+    """One run of a program.
+
+    Raises Wrong at the first check that does not hold, except those that are not expected to hold yet.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        history = scene.lasting
+        self._scene = scene
+        self._world, self._api, self._exporter = scene.world, scene.api, scene.exporter
+        self._observer = Observer(scene, history=lambda: history & scene.lasting)
+        self._late_rows = LateRows(scene, self._observer)
+        self._doubtful_ids: set[str] = set()
+        self._is_steady = True
+
+    def run(self, program: Program) -> None:
+        """Take all steps, and rest."""
+        takers: dict[type, Callable[[Any], None]] = {
+            Poll: self._poll,
+            Polls: self._poll_often,
+            Restart: lambda step: self._restart(step.downtime),
+            ShortLives: self._live_shortly,
+            MoveClock: self._move_clock,
+            Break: self._break,
+            Lie: self._lie,
+            Switch: self._switch,
+            Rest: self._rest,
+        }
+        steps: tuple[Step, ...] = (*program.steps, Rest())
+        for step in steps:
+            takers[type(step)](step)
+            self._observer.compare()
+        self._observer.check_audits()
+
+    def _poll(self, step: Poll) -> None:
+        self._foresee(step.events)
+        if step.fault is not None:
+            number, name = step.fault
+            self._api.fail_request(number, FAULTS[name])
+        if step.store_failure is not None:
+            number, moment = step.store_failure
+            self._exporter.store.failures[number] = moment
+        is_misled = self._api.quirks.transform is not None or (step.fault is not None and step.fault[1] in MISLEADING)
+        self._observer.is_misled |= is_misled
+        if step.kill is not None:
+            self._kill(step.kill, step.downtime)
+        else:
+            has_trouble = is_misled or step.fault is not None or step.store_failure is not None
+            self._poll_once(is_misled=is_misled, has_trouble=has_trouble, seconds=step.events.seconds)
+        self._api.clear_events()
+        self._exporter.store.failures.clear()
+        if is_misled:
+            self._doubtful_ids |= self._observer.uncounted_ids(self._scene.rows)
+        if step.store_failure is not None and step.store_failure[1] == "after":
+            self._restart(0.0)
+        self._observer.compare()
+
+    def _poll_often(self, step: Polls) -> None:
+        for _ in range(step.count):
+            self._poll(Poll(events=step.events))
+
+    def _kill(self, steps: int, downtime: float) -> None:
+        self._late_rows.reset()
+        try:
+            self._scene.poll(steps)
+        except Killed:
+            self._is_steady = False
+            self._scene.totals.kills += 1
+            self._restart(downtime)
+
+    def _poll_once(self, *, is_misled: bool, has_trouble: bool, seconds: float) -> None:
+        """Poll all feeds; check that what they have read is counted."""
+        before = self._scene.rows
+        fresh = self._observer.uncounted_ids(before) - self._doubtful_ids
+        fresh &= self._world.appended_ids | self._world.connection_history.keys()
+        may_fail = has_trouble or not self._scene.can_read_new_logs(len(fresh))
+        results = self._scene.poll()
+        steady = before.items() & self._scene.rows.items()
+        for feed, result in results.items():
+            if result.error is not None:
+                check = "one request" if self._api.failures else "outcome"
+                self._observer.expect(may_fail, check, f"{feed}: {result.error}")
+                continue
+            if not has_trouble:
+                self._observer.expect_own_time(feed)
+            if not result.is_partial and not is_misled and self._scene.reads_new_logs(feed):
+                due = {(feed, log_id, status) for log_id, (name, status) in steady if name == feed and log_id in fresh}
+                self._observer.require(due & self._scene.lasting, "missed by poll")
+        is_regular = not has_trouble and not self._api.failures
+        self._late_rows.check(results["publishing"], before, seconds=seconds, is_regular=is_regular)
+
+    def _restart(self, downtime: float) -> None:
+        self._scene.totals.restarts += 1
+        self._exporter.restart(downtime)
+        self._observer.note_end()
+
+    def _live_shortly(self, step: ShortLives) -> None:
+        """Let processes catch up and end; what was there at first must be counted if that took long enough."""
+        due = self._scene.lasting
+        for _ in range(step.count):
+            self._restart(step.seconds)
+            self._scene.catch_up()
+            self._observer.compare()
+        is_long = (step.count - 2) * step.seconds >= 2 * self._scene.setup.reconcile_interval
+        if is_long and not self._api.failures and self._api.quirks.transform is None:
+            self._observer.require(due & self._scene.lasting, "short lives")
+
+    def _move_clock(self, step: MoveClock) -> None:
+        """Move the clock of the exporter, if it can be set right by the dates of the API."""
+        if self._scene.setup.has_dates:
+            self._exporter.skew += step.seconds
+
+    def _break(self, step: Break) -> None:
+        rows = self._world.rows
+        self._is_steady = False
+        if step.failure == "deep row":
+            depth = 3 * self._scene.setup.page_size + step.number
+            if depth < len(rows) and rows[depth]["createdAt"] is not None:
+                self._api.broken_row = rows[depth]
+        posts = [post_id(row) for row in rows if row["status"] == "pending"]
+        self._api.broken_post = (posts[step.number % len(posts)] or "") if posts else ""
+        self._api.failures.add(step.failure)
+
+    def _lie(self, step: Lie) -> None:
+        if step.lie not in SHORT_LIES or self._scene.setup.page_size == 100:
+            transform = partial(_paginate, LIES[step.lie])
+            self._api.quirks = dataclasses.replace(self._api.quirks, transform=transform)
+
+    def _switch(self, step: Switch) -> None:
+        """Take the lists of generation late away, and let the exporter follow."""
+        self._foresee(step.events)
+        self._api.heal()
+        self._scene.totals.switches += 1
+        self._is_steady = False
+        self._late_rows.forget()
+        self._api.generation = "both"
+        self._api.vanished = dict.fromkeys(LATE_LISTS, VANISHED[step.shape])
+        if step.difference and self._is_recognisable(step.difference):
+            count = len(self._exporter.commit_log)
+            self._api.difference = DIFFERENCES[step.difference]
+            self._observer.difference = step.difference
+            for result in [self._poll_quietly() for _ in range(SWITCH_POLLS)][-1].values():
+                self._observer.expect("generation_mismatch" == result.outcome, "switch", step.difference)
+            self._observer.expect(count == len(self._exporter.commit_log), "switch", step.difference)
+            self._api.difference = None
+        for _ in range(SWITCH_POLLS):
+            self._poll_quietly()
+        for scope, poller in self._exporter.pollers.items():
+            is_empty = all(feed != scope.feed for feed, _, _ in self._scene.lasting)
+            self._observer.expect(is_empty or "zernio" == poller.generation, "switch", f"{scope.feed} is not followed")
+
+    def _poll_quietly(self) -> Mapping[str, PollResult]:
+        self._world.clock.advance(30)
+        results = self._scene.poll()
+        self._observer.compare()
+        return results
+
+    def _is_recognisable(self, difference: str) -> bool:
+        """Return whether enough logs are counted, and enough of them differ, that the difference must be noticed."""
+        uncounted_ids = self._observer.uncounted_ids(self._scene.rows)
+        for archive in (self._world.archives.publishing, self._world.archives.connections):
+            rows = [row for row in archive.rows if row["_id"] not in uncounted_ids and row["createdAt"]][:500]
+            changed = [row for row in rows if _differs(difference, row)]
+            if len(rows) < 20 or len(changed) < len(rows) / 2:
+                return False
+        return True
+
+    def _rest(self, _step: Rest) -> None:
+        """Let two reconciliation scans complete; everything must be counted then."""
+        self._api.heal()
+        self._late_rows.forget()
+        due = self._scene.lasting
+        for _ in range(2):
+            self._world.clock.advance(self._scene.setup.reconcile_interval + 1)
+            self._scan()
+        self._doubtful_ids.clear()
+        self._observer.require(due & self._scene.lasting, "missed")
+        self._observer.compare()
+        self._observer.check_rest(is_steady=self._is_steady)
+
+    def _scan(self) -> None:
+        """Poll until both lists are scanned, and all pending logs are looked up."""
+        first_batch = len(self._exporter.store.batches)
+        is_partial, unscanned = False, set(FEEDS)
+        for count in range(MAX_SCAN_POLLS):
+            self._world.clock.advance(1)
+            results = self._scene.poll()
+            for feed, result in results.items():
+                self._observer.expect(result.error is None, "outcome", f"{feed}: {result.error}")
+            is_partial = any(result.is_partial for result in results.values())
+            unscanned -= self._observer.scanned_feeds(first_batch)
+            if not unscanned and count >= self._scene.pending_polls:
+                break
+        self._observer.expect(not unscanned, "catch-up" if is_partial else "scan", str(unscanned))
+
+    def _foresee(self, events: Events) -> None:
+        self._world.clock.advance(events.seconds)
+        for action in events.actions:
+            self._act(action)
+        for number, action in events.between:
+            self._api.before_request(number, partial(self._act, action))
+
+    def _act(self, action: Action) -> None:
+        name, minutes, _ = action
+        act(self._world, action)
+        is_prompt = name != "late" or minutes * MINUTE <= PROMPT_AGE
+        if name == "late" and is_prompt:
+            self._late_rows.add(next(reversed(self._world.insertion_order)))
+        self._is_steady &= name != "delete" and is_prompt
+        # Logs without a time all have the same one in their keys, and are matched one by one in a switch.
+        names = {"undated"} if self._scene.setup.distinct_times else {"alike"}
+        self._observer.has_alike_logs |= name in names and self._scene.setup.can_lack_ids
+
+
+def _paginate(changes: Mapping[str, Any], document: Document) -> Document:
+    return {**document, "pagination": {**document["pagination"], **changes}}
+
+
+def _differs(difference: str, row: LogRow) -> bool:
+    original = zernio_row(row)
+    return {**original, **DIFFERENCES[difference](original)} != original

@@ -1,0 +1,95 @@
+"""What was counted, compared with what an API has shown."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
+from typing import NamedTuple
+
+import msgspec
+
+from late_exporter.feeds import GENERATIONS
+from late_exporter.model import Scope
+from late_exporter.simulator.log_list import LogRow
+from tests.support.late_api import zernio_row
+from tests.support.store import LogStatus
+from tests.support.world import World
+
+ORDINAL = re.compile(r"\.\d+$")
+"""End of the key of a log without an id: its number among identical logs."""
+
+
+class Sighting(NamedTuple):
+    """A log in a status, as it is identified in both generations of the API: identical logs are one.
+
+    Args:
+        log: Key of the log in generation zernio, without the number among identical logs.
+        status: Status of a publishing log, event of a connection log.
+    """
+
+    feed: str
+    log: str
+    status: str
+
+
+class Truth:
+    """The sightings of a world, and the rows that belong to them."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._rows: dict[Sighting, list[LogRow]] = {}
+        self._logs: dict[str, str] = {}
+        self._row_counts = [0, 0]
+
+    @property
+    def sightings(self) -> Counter[Sighting]:
+        """Number of logs that ever were in the world, by sighting."""
+        self._update()
+        return Counter({sighting: len(rows) for sighting, rows in self._rows.items()})
+
+    def of(self, feed: str, log_id: str, status: str) -> Sighting:
+        """Return the sighting of a log of the world."""
+        self._update()
+        return Sighting(feed, self._logs[log_id], status)
+
+    def log_of(self, log_id: str) -> str:
+        """Return the key of a log of the world, as in its sightings."""
+        self._update()
+        return self._logs[log_id]
+
+    def counted(self, commit_log: Iterable[tuple[Scope, LogStatus]]) -> Counter[Sighting]:
+        """Return how often each sighting was committed; keys of unknown logs stay as they are."""
+        self._update()
+        return Counter(
+            Sighting(scope.feed, self._logs.get(key) or _without_ordinal(key), status)
+            for scope, (key, status) in commit_log
+        )
+
+    def rows(self, counted: Counter[Sighting], feed: str) -> list[LogRow]:
+        """Return a row for each counted sighting of a feed."""
+        return [
+            row for sighting, count in counted.items() if sighting.feed == feed for row in self._rows[sighting][:count]
+        ]
+
+    def _update(self) -> None:
+        world = self._world
+        publishing_count, connection_count = self._row_counts
+        new_rows = [("publishing", row) for row in islice(world.history.values(), publishing_count, None)]
+        new_rows += [("connections", row) for row in islice(world.connection_history.values(), connection_count, None)]
+        self._row_counts = [len(world.history), len(world.connection_history)]
+        for feed, row in new_rows:
+            self._logs[row["_id"]] = log = _zernio_log(feed, row)
+            sighting = Sighting(feed, log, row.get("status") or row["eventType"])
+            self._rows.setdefault(sighting, []).append(row)
+
+
+def _zernio_log(feed: str, row: LogRow) -> str:
+    body = b'{"logs": [' + msgspec.json.encode(zernio_row(row)) + b"]}"
+    (entry,) = GENERATIONS["zernio"][feed].parse(body).entries
+    return _without_ordinal(entry.key)
+
+
+def _without_ordinal(key: str) -> str:
+    return ORDINAL.sub("", key)

@@ -1,0 +1,145 @@
+"""What the API holds when a workspace is first read is history, and never an increase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import msgspec
+import pytest
+
+from late_exporter.ingest.schedule import PollConfig
+from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import Document, FakeLateApi, Fault, ListQuirks
+from tests.support.world import World
+
+Start: TypeAlias = Callable[..., ExporterHarness]
+
+LOGS = "late_publishing_logs_total"
+
+
+def empty_page(_api: FakeLateApi, _body: bytes) -> bytes:
+    """Respond with a list without logs."""
+    return b'{"logs": [], "pagination": {"total": 0, "hasMore": false}}'
+
+
+def empty_page_with_total(_api: FakeLateApi, body: bytes) -> bytes:
+    """Respond without logs, but with the right total."""
+    document = msgspec.json.decode(body)
+    return msgspec.json.encode({"logs": [], "pagination": document["pagination"] | {"hasMore": False}})
+
+
+def short_page(_api: FakeLateApi, body: bytes) -> bytes:
+    """Respond with a third of the page as the end of a shorter list, as an outdated replica does."""
+    document = msgspec.json.decode(body)
+    logs = document["logs"][: len(document["logs"]) // 3]
+    total = document["pagination"].get("skip", 0) + len(logs)
+    return msgspec.json.encode({"logs": logs, "pagination": {"total": total, "hasMore": False}})
+
+
+def short_page_without_total(_api: FakeLateApi, body: bytes) -> bytes:
+    """Respond with a third of the page, and deny that there is more."""
+    document = msgspec.json.decode(body)
+    logs = document["logs"][: len(document["logs"]) // 3]
+    return msgspec.json.encode({"logs": logs, "pagination": {"hasMore": False}})
+
+
+SHAPES = (empty_page, empty_page_with_total, short_page, short_page_without_total)
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a key without logs."""
+    return World(VirtualClock())
+
+
+@pytest.fixture
+def start(world: World) -> Iterator[Start]:
+    """Return a function that starts an exporter."""
+    started: list[ExporterHarness] = []
+
+    def start(generation: str, *, quirks: ListQuirks | None = None, **config: Any) -> ExporterHarness:
+        api = FakeLateApi(world, generation=generation, quirks=quirks)
+        started.append(ExporterHarness(api, config=PollConfig(**config), generation=generation))
+        return started[-1]
+
+    yield start
+    for exporter in started:
+        exporter.close()
+
+
+def first_exposure(exporter: ExporterHarness) -> float:
+    """Poll until the logs are exposed; return the sum of their counters then."""
+    for _ in range(4):
+        exporter.poll_repeatedly(1)
+        if total := exporter.scrape_once().sum(LOGS):
+            return total
+    return 0.0
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_one_short_answer_hides_no_history(
+    generation: str, number: int, shape: Fault, world: World, start: Start
+) -> None:
+    """Whichever page of a first sync is empty or short, all logs are counted when they are first exposed."""
+    world.publish(450, over=6 * DAY)
+    exporter = start(generation)
+    exporter.api.fail_request(number, shape)
+    assert 450 == first_exposure(exporter)
+    exporter.settle()
+    assert 450 == exporter.scrape().sum(LOGS) == len(exporter.commit_log)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_one_short_answer_hides_no_history_from_a_resumed_sync(shape: Fault, world: World, start: Start) -> None:
+    """The same holds if the process ends after the answer was taken for the end of the list."""
+    world.publish(450, over=6 * DAY)
+    for steps in range(30, 60, 3):
+        exporter = start("late")
+        exporter.api.fail_request(2, shape)
+        exporter.kill(steps)
+        exporter.api.clear_events()
+        assert first_exposure(exporter) in (0, 450)
+
+
+def _with_total(document: Document, change: Callable[[int], int | None]) -> Document:
+    pagination = document["pagination"]
+    return document | {"pagination": pagination | {"total": change(pagination["total"])}}
+
+
+@pytest.mark.parametrize("change", [lambda _: None, lambda _: 0, lambda total: total + 7, lambda _: 10**9])
+@pytest.mark.parametrize("count", [0, 40, 100, 450])
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_a_wrong_total_does_not_prevent_a_first_sync(
+    generation: str, count: int, change: Callable[[int], int | None], world: World, start: Start
+) -> None:
+    """If the total is missing or wrong, the first sync is complete once the list has ended twice at the same log."""
+    world.publish(count, over=6 * DAY)
+    exporter = start(generation, quirks=ListQuirks(transform=lambda document: _with_total(document, change)))
+    exporter.poll()
+    assert exporter.poller.health.is_synced
+    assert count == len(exporter.commit_log)
+    assert len(exporter.api.requests) <= 14
+
+
+def test_a_lookback_ends_a_first_sync_at_once(world: World, start: Start) -> None:
+    """Logs older than the lookback prove that the list was read far enough, so nothing is read twice."""
+    world.publish(900, over=6 * DAY)
+    exporter = start("late", lookback=DAY)
+    exporter.poll()
+    assert exporter.poller.health.is_synced
+    assert len(exporter.api.requests) <= 3 + 1, "three pages, and a look at the end for logs without a time"
+
+
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_logs_deleted_during_a_first_sync_do_not_delay_it(generation: str, world: World, start: Start) -> None:
+    """If the total falls because logs are deleted, a second look at the end completes the sync."""
+    world.publish(450, over=6 * HOUR)
+    exporter = start(generation)
+    exporter.api.before_request(2, lambda: world.delete(*world.ids[300:320]))
+    exporter.poll()
+    assert exporter.poller.health.is_synced
+    assert 430 == len(exporter.commit_log)

@@ -1,0 +1,350 @@
+"""Logs that appear late are counted within three polls, whatever else happens to the list."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import pytest
+
+from late_exporter.feeds import GENERATIONS
+from late_exporter.ingest.schedule import PollConfig
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import TIME_FILTERS, FakeLateApi, Fault, ListQuirks, rejected, unavailable
+from tests.support.world import World
+
+Start: TypeAlias = Callable[..., ExporterHarness]
+
+NEVER = 10 * 365 * DAY
+MAX_POLLS = 3
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a key without logs."""
+    return World(VirtualClock())
+
+
+@pytest.fixture
+def start(world: World) -> Iterator[Start]:
+    """Return a function that starts an exporter without scheduled reconciliation scans."""
+    started: list[ExporterHarness] = []
+
+    def start(generation: str, *, quirks: ListQuirks | None = None, **config: Any) -> ExporterHarness:
+        api = FakeLateApi(world, generation=generation, quirks=quirks)
+        started.append(
+            ExporterHarness(api, config=PollConfig(**{"reconcile_interval": NEVER, **config}), generation=generation)
+        )
+        return started[-1]
+
+    yield start
+    for exporter in started:
+        exporter.close()
+
+
+class BusyFeed:
+    """A feed with 120 logs a second, of which 5 % appear up to 4 s late, and with continuous deletes.
+
+    Attributes:
+        waiting: Number of polls that have not counted a visible log, by its number.
+    """
+
+    RATE = 120
+    LATE_SHARE = 0.05
+    MAX_LATENESS = 4.0
+    DELETES_PER_SECOND = 3
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._random = random.Random(1)
+        self._delayed: list[tuple[float, float]] = []
+        self._emitted_until = self._start = world.clock.now
+        self._count = 0
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: logs appear, some of them late, and others are deleted."""
+        self._world.clock.advance(seconds)
+        now = self._world.clock.now
+        while self._start + (self._count + 1) / self.RATE <= now:
+            created = self._start + (self._count + 1) / self.RATE
+            is_late = self._random.random() < self.LATE_SHARE
+            self._delayed.append((created + is_late * self._random.uniform(0.5, self.MAX_LATENESS), created))
+            self._count += 1
+        for _, created in sorted(log for log in self._delayed if log[0] <= now):
+            self._world.insert(created)
+        self._delayed = [log for log in self._delayed if log[0] > now]
+        ids = self._world.ids
+        for _ in range(int(self.DELETES_PER_SECOND * seconds)):
+            self._world.delete(self._random.choice(ids[: len(ids) // 2]))
+
+
+def ids_of(exporter: ExporterHarness, world: World) -> set[str]:
+    """Return the ids of the counted logs; in generation zernio a log is known by its time."""
+    if exporter.generation == "late":
+        return {key for key, _ in exporter.observations}
+    by_time = {millis(row["createdAt"]): log_id for (log_id, _), row in world.history.items()}
+    return {by_time[int(key[:13])] for key, _ in exporter.observations}
+
+
+def millis(text: str) -> int:
+    """Return an API time in milliseconds."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+@pytest.mark.parametrize(
+    ("interval", "polls"),
+    [
+        (1.0, 20),
+        pytest.param(10.0, 12, marks=pytest.mark.exhaustive),
+        pytest.param(30.0, 7, marks=pytest.mark.exhaustive),
+    ],
+)
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_no_log_of_a_busy_feed_waits_longer_than_three_polls(
+    generation: str, interval: float, polls: int, world: World, start: Start
+) -> None:
+    """At 120 logs/s with late logs and continuous deletes, every log that stays visible counts within three polls."""
+    world.publish(900, over=30 * MINUTE)
+    exporter = start(generation, interval=interval)
+    exporter.poll()
+    feed = BusyFeed(world)
+    waited: dict[str, int] = {}
+    overdue: set[str] = set()
+    for _ in range(polls):
+        feed.advance(interval)
+        assert "success" == exporter.poll().outcome
+        missing = set(world.ids) - ids_of(exporter, world)
+        waited = {log_id: waited.get(log_id, 0) + 1 for log_id in missing}
+        overdue |= {log_id for log_id, count in waited.items() if count >= MAX_POLLS}
+    assert set() == overdue
+    counted = [observation for _, observation in exporter.commit_log]
+    assert len(set(counted)) == len(counted)
+
+
+def requests_of(exporter: ExporterHarness, polls: int, every: float = 30.0) -> list[int]:
+    """Return the number of requests of each of several polls."""
+    counts = []
+    for _ in range(polls):
+        before = len(exporter.api.requests)
+        exporter.poll_repeatedly(1, every)
+        counts.append(len(exporter.api.requests) - before)
+    return counts
+
+
+@pytest.mark.parametrize("minutes", [1, 4, 9, 14])
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_a_late_log_is_counted_while_as_many_logs_are_deleted(
+    generation: str, minutes: int, world: World, start: Start
+) -> None:
+    """Even if a deletion hides a late log from the total, it counts within three polls."""
+    world.publish(3000, over=HOUR)
+    exporter = start(generation)
+    exporter.poll()
+    for _ in range(4):
+        world.publish(1)
+        exporter.poll_repeatedly(4)
+        late = world.insert(world.clock.now - minutes * MINUTE - 0.5)
+        world.delete(world.ids[2000])
+        world.publish(1)
+        exporter.poll_repeatedly(MAX_POLLS)
+        assert late in ids_of(exporter, world)
+    assert 0 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
+
+
+@pytest.mark.parametrize("time_filter", TIME_FILTERS)
+def test_every_reading_of_a_bound_finds_a_late_log(time_filter: str, world: World, start: Start) -> None:
+    """However the API reads the bounds of a time window, late logs count within three polls."""
+    world.publish(3000, over=HOUR)
+    exporter = start("zernio", quirks=ListQuirks(time_filter=time_filter))
+    exporter.poll()
+    for minutes in (2, 7, 12):
+        world.publish(2)
+        exporter.poll_repeatedly(4)
+        late = world.insert(world.clock.now - minutes * MINUTE - 0.5)
+        world.delete(*world.ids[1500:1502])
+        exporter.poll_repeatedly(MAX_POLLS)
+        assert late in ids_of(exporter, world)
+
+
+@pytest.mark.parametrize("time_filter", ["inclusive", "exclusive", "seconds", "exclusive seconds"])
+def test_windows_are_compared_before_they_are_read(time_filter: str, world: World, start: Start) -> None:
+    """In generation zernio, new logs cost about five counts every third poll, and a late log some more and a page."""
+    world.publish(3000, over=HOUR)
+    exporter = start("zernio", quirks=ListQuirks(time_filter=time_filter))
+    exporter.poll()
+    world.publish(1)
+    requests_of(exporter, 4)  # The first check finds out how the API reads bounds.
+    counts = []
+    for _ in range(9):
+        world.publish(1)
+        counts += requests_of(exporter, 1)
+    assert 6 == counts.count(1)
+    assert 6 >= max(counts)
+    world.insert(world.clock.now - 10 * MINUTE)
+    assert 16 >= sum(requests_of(exporter, MAX_POLLS))
+
+
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_deleted_logs_are_marked_and_read_once(generation: str, world: World, start: Start) -> None:
+    """Logs that were deleted within the late window are marked once; afterwards a poll is one request again."""
+    world.publish(3000, over=HOUR)
+    exporter = start(generation)
+    exporter.poll()
+    exporter.poll_repeatedly(4)
+    world.delete(*world.ids[150:700:50], *world.ids[20:40])
+    requests_of(exporter, 6)
+    assert [1] * 5 == requests_of(exporter, 5)
+    assert (len(world.ids), 31) == stored_counts(exporter)
+
+
+def stored_counts(exporter: ExporterHarness) -> tuple[int, int]:
+    """Return the number of stored logs that are not marked as deleted, and of those that are."""
+    (scope,) = exporter.pollers
+    feed = GENERATIONS[exporter.generation][scope.feed]
+    known_logs = exporter.store.lookup(scope, (), feed=feed, since=0)
+    return known_logs.stored_count, known_logs.deleted_count
+
+
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_a_log_that_is_shown_again_is_marked_no_longer(generation: str, world: World, start: Start) -> None:
+    """A log that the API hides for a while does not count again, and its mark is removed."""
+    world.publish(60, over=30 * MINUTE)
+    hidden: set[int] = set()
+    exporter = start(
+        generation, quirks=ListQuirks(order=lambda rows: [row for n, row in enumerate(rows) if n not in hidden])
+    )
+    exporter.poll()
+    hidden |= {10, 11, 30}
+    exporter.poll_repeatedly(2)
+    assert (57, 3) == stored_counts(exporter)
+    hidden.clear()
+    exporter.poll_repeatedly(2)
+    assert (60, 0) == stored_counts(exporter)
+    assert 60 == len(exporter.commit_log)
+
+
+@pytest.mark.parametrize("deleted", [1, 2, 50, 98, 99, 120])
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_rows_that_move_between_page_reads_are_not_marked(
+    generation: str, deleted: int, world: World, start: Start
+) -> None:
+    """Logs that deletions move across the edge of a page that is being read are not taken for deleted."""
+    world.publish(900, over=10 * MINUTE)
+    exporter = start(generation)
+    exporter.poll()
+    world.clock.advance(2 * MINUTE)
+    exporter.poll_repeatedly(4)
+    world.publish(7)
+    for number in range(1, 8):
+        exporter.api.before_request(number, lambda: world.delete_top(deleted))
+    exporter.poll_repeatedly(1)
+    exporter.api.clear_events()
+    assert stored_counts(exporter)[0] >= len(world.ids)
+    exporter.poll_repeatedly(6)
+    assert set(world.ids) <= ids_of(exporter, world)
+
+
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_nothing_is_read_while_nothing_changes(generation: str, world: World, start: Start) -> None:
+    """A poll without changes is one request, in feeds of any rate."""
+    for count in (50, 900, 3000):
+        world.publish(count, over=10 * MINUTE)
+        world.clock.advance(1)
+    exporter = start(generation)
+    exporter.poll()
+    exporter.poll_repeatedly(4)
+    assert [1] * 20 == requests_of(exporter, 20)
+
+
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_a_longer_late_window_finds_older_logs(generation: str, world: World, start: Start) -> None:
+    """Logs within ``--poll.late-window`` count within three polls although the total does not show them."""
+    world.publish(3000, over=2 * HOUR)
+    exporter = start(generation, late_window=HOUR)
+    exporter.poll()
+    exporter.poll_repeatedly(4)
+    late = world.insert(world.clock.now - 50 * MINUTE)
+    world.delete(world.ids[-1])
+    world.publish(1)
+    exporter.poll_repeatedly(MAX_POLLS)
+    assert late in ids_of(exporter, world)
+
+
+@pytest.mark.parametrize("fault", [unavailable, rejected])
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_a_check_that_fails_is_made_up_for(generation: str, fault: Fault, world: World, start: Start) -> None:
+    """If a request of a check fails, a later check finds the late log."""
+    world.publish(3000, over=HOUR)
+    exporter = start(generation)
+    exporter.poll()
+    exporter.poll_repeatedly(4)
+    late = world.insert(world.clock.now - 10 * MINUTE)
+    world.delete(world.ids[-1])
+    world.publish(1)
+    exporter.api.fail_request(1, fault)
+    exporter.poll_repeatedly(1)
+    exporter.api.clear_events()
+    exporter.poll_repeatedly(2 * MAX_POLLS)
+    assert late in ids_of(exporter, world)
+
+
+def scan_requests(exporter: ExporterHarness) -> int:
+    """Let the next reconciliation scan run, with a new log in each poll; return its number of requests."""
+    exporter.clock.advance(10 * MINUTE)
+    total = 0
+    for _ in range(30):
+        exporter.api.world.publish(1)
+        total += sum(requests_of(exporter, 1)) - 1
+    return total
+
+
+@pytest.mark.parametrize("time_filter", ["inclusive", "exclusive seconds"])
+def test_a_scan_compares_counts(time_filter: str, world: World, start: Start) -> None:
+    """In generation zernio, a scan of a list without differences is a few counts, and a late log costs some more."""
+    world.publish(2000, over=5 * DAY)
+    exporter = start("zernio", quirks=ListQuirks(time_filter=time_filter), reconcile_interval=20 * MINUTE)
+    exporter.poll()
+    assert 20 <= scan_requests(exporter), "the first scan reads the list"
+    assert 14 >= scan_requests(exporter), "the first comparison finds out how the API reads bounds"
+    late = world.insert(world.clock.now - 3 * DAY)
+    world.delete(world.ids[400])
+    assert 45 > scan_requests(exporter)
+    assert late in ids_of(exporter, world)
+    assert 1 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
+    assert 9 >= scan_requests(exporter), "the deleted log is marked"
+    completed = exporter.scrape().sum("late_exporter_reconcile_last_completed_timestamp_seconds")
+    assert completed > world.clock.now - HOUR
+
+
+def test_a_scan_finds_logs_without_a_time(world: World, start: Start) -> None:
+    """Logs without a time are in no time window: if their number grows, the scan reads the list."""
+    world.publish(600, over=5 * DAY)
+    exporter = start("zernio", reconcile_interval=20 * MINUTE)
+    exporter.poll()
+    scan_requests(exporter)
+    for number in range(1, 3):
+        scan_requests(exporter)
+        world.insert(None)
+        world.delete(world.ids[300])
+        assert 6 <= scan_requests(exporter)
+        assert number == sum(key.startswith("0000000000000") for key, _ in exporter.observations)
+        assert 10 >= scan_requests(exporter)
+
+
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_a_check_that_cannot_be_saved_is_repeated(generation: str, world: World, start: Start) -> None:
+    """If what a check has found cannot be saved, the next check finds it again, although nothing else changes."""
+    world.publish(3000, over=HOUR)
+    exporter = start(generation)
+    exporter.poll()
+    exporter.poll_repeatedly(4)
+    late = world.insert(world.clock.now - 10 * MINUTE)
+    world.delete(*world.ids[-2:])
+    exporter.store.failures.update(dict.fromkeys(range(5), "before"))
+    assert ["store_error"] == [result.outcome for result in exporter.poll_repeatedly(1)]
+    exporter.store.failures.clear()
+    exporter.poll_repeatedly(MAX_POLLS)
+    assert late in ids_of(exporter, world)
