@@ -267,7 +267,7 @@ def _json(text: str) -> str:
 @pytest.mark.e2e
 def test_a_scrape_asks_nothing_of_the_api(start: Callable[..., ExporterProcess], late: LateServer) -> None:
     """A scrape neither sends API requests nor writes to the state."""
-    program = start("--poll.feeds=publishing", interval="1h").wait_ready()
+    program = start("--poll.feeds=publishing", "--status.feeds=none", interval="1h").wait_ready()
     request_count = len(late.requests)
     commits = program.scrape().sum("late_exporter_polls_total")
     for path in ("/metrics", "/", "/-/ready", "/-/healthy") * 25:
