@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from functools import partial
 
 import msgspec
@@ -10,8 +11,9 @@ import msgspec
 from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import NEWER_ONLY, STRICT, ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
-from late_exporter.errors import ApiError, GenerationMismatch
+from late_exporter.errors import REQUEST_FAILURES, ApiError, BadPayload, GenerationMismatch
 from late_exporter.ingest.failures import FailureReporter
+from late_exporter.ingest.moments import find_partial_times, ignores_time_filter
 from late_exporter.ingest.paging import time_above, time_below
 from late_exporter.ingest.parts import read_all, read_in_parts
 from late_exporter.ingest.recognition import recognise_logs, require_recognition, skip_counted
@@ -138,7 +140,7 @@ class Fetcher:
             self._generation.report_answer(self.feed, None)
         if is_first_page or (is_list and page.total == 0):
             await self._generation.report_list(self.feed, self._client, is_empty=not page.entries)
-        return await self._look_up(response, uncommitted)
+        return await self._look_up(response, uncommitted, find_partial_times(step, page))
 
     async def count_window(self, step: FetchPage, first: int, last: int) -> FetchedPage:
         """Count the logs of a time range in the list and in the store; raises as ``fetch_page`` does."""
@@ -167,13 +169,20 @@ class Fetcher:
         number_entries = self.feed.number_entries
         entries = tuple(number_entries(partial_page.entries)) if number_entries else partial_page.entries
         page = LogPage(entries, partial_page.total, partial_page.has_more, without_ids=number_entries is not None)
-        fetched = await self._look_up(PageResponse(page, b"", None), uncommitted)
+        fetched = await self._look_up(PageResponse(page, b"", None), uncommitted, find_partial_times(step, page))
         return msgspec.structs.replace(fetched, has_unreadable=partial_page.has_unreadable)
 
     async def fetch_time(self, step: FetchTime, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage:
         """Fetch all logs that were created at a time, as one page; raises as ``fetch_page`` does."""
         window = FetchPage(created_after=time_below(step.created), created_before=time_above(step.created))
-        rows = await read_all(lambda offset, limit: self._request(window, offset=offset, limit=limit))
+
+        async def fetch_rows(offset: int, limit: int) -> PageResponse:
+            response = await self._request(window, offset=offset, limit=limit)
+            if ignores_time_filter(window, response.page):
+                raise BadPayload("the API ignores the time filter")
+            return response
+
+        rows = await read_all(fetch_rows)
         entries = tuple(entry for entry in rows if entry.created == step.created)
         if self.feed.number_entries is not None:
             entries = tuple(self.feed.number_entries(entries))
@@ -186,7 +195,7 @@ class Fetcher:
         response = await fetch_post(self._client, self.feed, step.post_id)
         if response is None:
             return None
-        return await self._look_up(response._replace(body=b""), uncommitted)
+        return await self._look_up(response._replace(body=b""), uncommitted, find_partial_times(step, response.page))
 
     async def _receive(self, request: Callable[[], Awaitable[PageResponse]]) -> PageResponse:
         self.request_count += 1
@@ -199,13 +208,43 @@ class Fetcher:
         require_ids(self.feed, response)
         return response._replace(body=b"")  # It may be large, and is not needed while the store is.
 
-    async def _look_up(self, response: PageResponse, uncommitted: UncommittedLogs) -> FetchedPage:
-        page = response.page
+    async def _look_up(
+        self, response: PageResponse, uncommitted: UncommittedLogs, partial_times: AbstractSet[int] = frozenset()
+    ) -> FetchedPage:
+        """Look up the logs of a page; if that needs all logs of a time, read these before.
+
+        Args:
+            response: Page of logs.
+            uncommitted: Statuses by key of logs that were read but are not committed yet.
+            partial_times: Creation times of which the page may lack logs.
+        """
+        page, coverage = response.page, self._recorder.coverage
         self._log_deviations(page)
         self._log_own_requests(page)
-        since = self.now() - self.feed.retention
-        known_logs = await self._recorder.lookup(page.entries, since=since, uncommitted=uncommitted)
+        floor = coverage.retention_floor if coverage else 0  # Older logs are not counted, so they would stay undecided.
+        times = {created for created in partial_times if created >= floor}
+        lookup = partial(
+            self._recorder.lookup, page.entries, since=self.now() - self.feed.retention, uncommitted=uncommitted
+        )
+        known_logs = await lookup(partial_times=times)
+        if known_logs.undecided_times:
+            unreadable_times = {
+                created
+                for created in sorted(known_logs.undecided_times)
+                if not await self._match_time(created, page, uncommitted)
+            }
+            known_logs = await lookup(partial_times=times - unreadable_times)
         return FetchedPage.identified(page, known_logs)
+
+    async def _match_time(self, created: int, page: LogPage, uncommitted: UncommittedLogs) -> bool:
+        """Match the stored logs of a time on a page with all its logs; return whether it can be read."""
+        try:
+            whole = await self.fetch_time(FetchTime(created), uncommitted)
+        except REQUEST_FAILURES as exc:
+            self.failure_reporter.report_failure("window", exc.without_frames())
+            return False
+        # The API may read the bounds in a way that hides logs of that time.
+        return len(whole.entries) >= sum(entry.created == created for entry in page.entries)
 
     def _log_own_requests(self, page: LogPage) -> None:
         """Log once that requests of this program are left out."""
