@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 
@@ -19,7 +19,7 @@ from late_exporter.ingest.parts import read_all, read_in_parts
 from late_exporter.ingest.recognition import recognise_logs, require_recognition, skip_counted
 from late_exporter.ingest.recorder import EMPTY, FeedRecorder, UncommittedLogs
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime
-from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, Feed, KnownLogs, LogPage
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, Feed, KnownLogs, LogEntry, LogPage
 from late_exporter.protocols import Client, Logger
 
 MAX_REPORTED = 100
@@ -174,7 +174,12 @@ class Fetcher:
 
     async def fetch_time(self, step: FetchTime, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage:
         """Fetch all logs that were created at a time, as one page; raises as ``fetch_page`` does."""
-        window = FetchPage(created_after=time_below(step.created), created_before=time_above(step.created))
+        entries = await self._read_time(step.created)
+        page = LogPage(entries, has_more=False, without_ids=self.feed.number_entries is not None)
+        return await self._look_up(PageResponse(page, b"", None), uncommitted)
+
+    async def _read_time(self, created: int) -> tuple[LogEntry, ...]:
+        window = FetchPage(created_after=time_below(created), created_before=time_above(created))
 
         async def fetch_rows(offset: int, limit: int) -> PageResponse:
             response = await self._request(window, offset=offset, limit=limit)
@@ -183,11 +188,8 @@ class Fetcher:
             return response
 
         rows = await read_all(fetch_rows)
-        entries = tuple(entry for entry in rows if entry.created == step.created)
-        if self.feed.number_entries is not None:
-            entries = tuple(self.feed.number_entries(entries))
-        page = LogPage(entries, has_more=False, without_ids=self.feed.number_entries is not None)
-        return await self._look_up(PageResponse(page, b"", None), uncommitted)
+        entries = tuple(entry for entry in rows if entry.created == created)
+        return tuple(self.feed.number_entries(entries)) if self.feed.number_entries is not None else entries
 
     async def fetch_post(self, step: FetchPost, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage | None:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch_page`` does."""
@@ -223,28 +225,29 @@ class Fetcher:
         self._log_own_requests(page)
         floor = coverage.retention_floor if coverage else 0  # Older logs are not counted, so they would stay undecided.
         times = {created for created in partial_times if created >= floor}
-        lookup = partial(
-            self._recorder.lookup, page.entries, since=self.now() - self.feed.retention, uncommitted=uncommitted
-        )
-        known_logs = await lookup(partial_times=times)
-        if known_logs.undecided_times:
-            unreadable_times = {
-                created
-                for created in sorted(known_logs.undecided_times)
-                if not await self._match_time(created, page, uncommitted)
-            }
-            known_logs = await lookup(partial_times=times - unreadable_times)
+        since = self.now() - self.feed.retention
+        lookup = partial(self._recorder.lookup, since=since, uncommitted=uncommitted)
+        known_logs = await lookup(page.entries, partial_times=times)
+        undecided = known_logs.undecided_times
+        if undecided:
+            # Read with the rest of the page, which shows whether the generations report details alike.
+            entries = [entry for entry in page.entries if entry.created not in undecided]
+            for created in sorted(undecided):
+                entries += await self._complete_time(created, page)
+            await lookup(entries, partial_times=times - undecided)
+            known_logs = await lookup(page.entries, partial_times=times - undecided)
         return FetchedPage.identified(page, known_logs)
 
-    async def _match_time(self, created: int, page: LogPage, uncommitted: UncommittedLogs) -> bool:
-        """Match the stored logs of a time on a page with all its logs; return whether it can be read."""
+    async def _complete_time(self, created: int, page: LogPage) -> Sequence[LogEntry]:
+        """Return all logs of a time, or those that are on the page if the others cannot be read."""
+        listed = [entry for entry in page.entries if entry.created == created]
         try:
-            whole = await self.fetch_time(FetchTime(created), uncommitted)
+            entries = await self._read_time(created)
         except REQUEST_FAILURES as exc:
             self.failure_reporter.report_failure("window", exc.without_frames())
-            return False
+            return listed
         # The API may read the bounds in a way that hides logs of that time.
-        return len(whole.entries) >= sum(entry.created == created for entry in page.entries)
+        return entries if len(entries) >= len(listed) else listed
 
     def _log_own_requests(self, page: LogPage) -> None:
         """Log once that requests of this program are left out."""

@@ -170,6 +170,7 @@ def match_logs(
 def undecided_times(
     entries: Sequence[LogEntry],
     stored_logs: StoredLogs,
+    matches: Mapping[str, LogEntry],
     *,
     has_pending: bool,
     partial_times: AbstractSet[str],
@@ -178,16 +179,19 @@ def undecided_times(
     """Return the prefixes of the partial times at which a new log would match if the page had all logs of the time.
 
     Args:
-        entries: Logs of one page, with the keys that ``match_logs`` found.
+        entries: Logs of one page.
         stored_logs: As for ``match_logs``.
+        matches: Result of ``match_logs``.
         has_pending: As for ``match_logs``.
         partial_times: As for ``match_logs``.
         uncommitted: Statuses by key of logs that were read, and so decided on, but are not committed yet.
     """
+    matched_logs = {(entry.key, entry.status) for entry in matches.values()}
 
     def may_match(pair: _Candidate) -> bool:
         entry = pair.entry
-        if pair.entry_key.time not in partial_times or entry.is_own or entry.status in uncommitted.get(entry.key, ()):
+        is_decided = (entry.key, entry.status) in matched_logs or entry.status in uncommitted.get(entry.key, ())
+        if pair.entry_key.time not in partial_times or entry.is_own or is_decided or pair.stored_key in matches:
             return False
         return pair.has_same_status or pair.was_pending if has_pending else pair.has_same_fingerprint
 

@@ -131,6 +131,7 @@ def find_matches(
 
 def find_undecided_times(
     page: IdentifiedPage,
+    matches: Mapping[str, LogEntry],
     uncommitted: Mapping[str, AbstractSet[str]],
     *,
     has_pending: bool,
@@ -142,6 +143,7 @@ def find_undecided_times(
     undecided = undecided_times(
         page.entries,
         page.stored_logs,
+        matches,
         has_pending=has_pending,
         partial_times=_time_prefixes(partial_times),
         uncommitted=uncommitted,

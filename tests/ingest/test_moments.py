@@ -24,7 +24,7 @@ from tests.ingest.test_switch import expected_counts, exposed_counts
 from tests.support.client import ClientRequest
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
+from tests.support.late_api import Document, FakeLateApi, ListQuirks, unavailable
 from tests.support.profiles import example_count, is_thorough
 from tests.support.world import World
 
@@ -218,6 +218,25 @@ def test_a_time_that_fails_is_a_failed_request(world: World, start: Start) -> No
         if name == "late_exporter_failed_requests_total" and value
     }
     assert not expected_counts(list(world.history.values())) - exposed_counts(exporter)
+
+
+def test_logs_whose_details_differ_between_the_lists(world: World, start: Start) -> None:
+    """No log at the edge of a page counts again because its duration is another one in the new list."""
+    exporter = start(world)
+    world.publish(60, over=DAY, kinds=({}, {"status": "failed"}, {"status": "pending"}))
+    exporter.poll()
+    expected = exposed_counts(exporter)
+
+    def add_delay(document: Document) -> Document:
+        return {**document, "logs": [{**row, "duration_ms": row["duration_ms"] + 5} for row in document["logs"]]}
+
+    exporter.api.generation = "zernio"
+    exporter.api.quirks = ListQuirks(max_page_size=CAP, transform=add_delay)
+    exporter.restart()
+    exporter.poll_repeatedly(12)
+    assert "zernio" == exporter.poller.generation
+    assert expected == exposed_counts(exporter)
+    check(world, exporter)
 
 
 class Moment(NamedTuple):

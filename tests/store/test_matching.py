@@ -126,20 +126,19 @@ def test_logs_of_a_partial_time(
     """Only sure rules apply; if another rule could, the page must have all logs of the time."""
     times = {TIME}
     assert expected == match_logs([entry], logs, has_pending=True, partial_times=times)
-    rest = {key: statuses for key, statuses in logs.items() if key not in expected}
     options: dict[str, Any] = {"has_pending": True, "partial_times": times}
-    assert ({TIME} if is_undecided else set()) == undecided_times([entry], rest, **options, uncommitted={})
-    assert set() == undecided_times([entry], rest, **options, uncommitted={entry.key: {entry.status}})
+    assert ({TIME} if is_undecided else set()) == undecided_times([entry], logs, expected, **options, uncommitted={})
+    assert set() == undecided_times([entry], logs, expected, **options, uncommitted={entry.key: {entry.status}})
     own = msgspec.structs.replace(entry, is_own=True)
-    assert set() == undecided_times([own], rest, **options, uncommitted={})
+    assert set() == undecided_times([own], logs, expected, **options, uncommitted={})
 
 
 def test_final_logs_of_a_partial_time() -> None:
     """A fingerprint alone is no sure rule."""
     logs = {late_key("i1"): RECONNECTED}
     assert {} == match_logs([ONE], logs, has_pending=False, partial_times={TIME})
-    assert {TIME} == undecided_times([ONE], logs, has_pending=False, partial_times={TIME}, uncommitted={})
-    assert set() == undecided_times([ONE], logs, has_pending=False, partial_times=set(), uncommitted={})
+    assert {TIME} == undecided_times([ONE], logs, {}, has_pending=False, partial_times={TIME}, uncommitted={})
+    assert set() == undecided_times([ONE], logs, {}, has_pending=False, partial_times=set(), uncommitted={})
 
 
 def test_an_outcome_takes_a_pending_log_before_a_pending_log_with_other_details_does() -> None:
