@@ -160,6 +160,11 @@ class LogPage(msgspec.Struct, frozen=True, gc=False):
     has_more: bool | None = None
     without_ids: bool = False
 
+    @property
+    def is_last(self) -> bool:
+        """Whether the page is empty, or shorter than requested without an announcement of more."""
+        return not self.entries or (len(self.entries) < PAGE_SIZE and self.has_more is not True)
+
 
 class ListPosition(msgspec.Struct, frozen=True, gc=False):
     """Position of a log in a log list."""
@@ -446,6 +451,7 @@ class KnownLogs(msgspec.Struct, frozen=True):
             deleted; 0 if the step has no window.
         pending_logs: Pending logs of the feed by key; None if the lookup did not change their keys.
         entries: Logs of the page with their final keys; None if they have them already.
+        undecided_times: Partial creation times whose logs can only be recognised together.
     """
 
     statuses: Mapping[str, frozenset[str]]
@@ -455,6 +461,7 @@ class KnownLogs(msgspec.Struct, frozen=True):
     window_count: int = 0
     pending_logs: Mapping[str, PendingLog] | None = None
     entries: tuple[LogEntry, ...] | None = None
+    undecided_times: frozenset[int] = frozenset()
 
 
 class FeedState(msgspec.Struct, frozen=True):

@@ -305,7 +305,7 @@ def leaves_scope(page: FetchedPage, lower: int) -> bool:
 
 
 def _is_last_page(page: FetchedPage) -> bool:
-    return not page.entries or (len(page.entries) < PAGE_SIZE and page.page.has_more is not True)
+    return page.page.is_last
 
 
 def _timestamps(entries: Iterable[LogEntry]) -> list[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 
 import msgspec
@@ -10,14 +11,15 @@ import msgspec
 from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import NEWER_ONLY, STRICT, ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
-from late_exporter.errors import ApiError, GenerationMismatch
+from late_exporter.errors import REQUEST_FAILURES, ApiError, BadPayload, GenerationMismatch
 from late_exporter.ingest.failures import FailureReporter
+from late_exporter.ingest.moments import find_partial_times, ignores_time_filter
 from late_exporter.ingest.paging import time_above, time_below
 from late_exporter.ingest.parts import read_all, read_in_parts
 from late_exporter.ingest.recognition import recognise_logs, require_recognition, skip_counted
 from late_exporter.ingest.recorder import EMPTY, FeedRecorder, UncommittedLogs
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime
-from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, Feed, KnownLogs, LogPage
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, Feed, KnownLogs, LogEntry, LogPage
 from late_exporter.protocols import Client, Logger
 
 MAX_REPORTED = 100
@@ -138,7 +140,7 @@ class Fetcher:
             self._generation.report_answer(self.feed, None)
         if is_first_page or (is_list and page.total == 0):
             await self._generation.report_list(self.feed, self._client, is_empty=not page.entries)
-        return await self._look_up(response, uncommitted)
+        return await self._look_up(response, uncommitted, find_partial_times(step, page))
 
     async def count_window(self, step: FetchPage, first: int, last: int) -> FetchedPage:
         """Count the logs of a time range in the list and in the store; raises as ``fetch_page`` does."""
@@ -167,18 +169,27 @@ class Fetcher:
         number_entries = self.feed.number_entries
         entries = tuple(number_entries(partial_page.entries)) if number_entries else partial_page.entries
         page = LogPage(entries, partial_page.total, partial_page.has_more, without_ids=number_entries is not None)
-        fetched = await self._look_up(PageResponse(page, b"", None), uncommitted)
+        fetched = await self._look_up(PageResponse(page, b"", None), uncommitted, find_partial_times(step, page))
         return msgspec.structs.replace(fetched, has_unreadable=partial_page.has_unreadable)
 
     async def fetch_time(self, step: FetchTime, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage:
         """Fetch all logs that were created at a time, as one page; raises as ``fetch_page`` does."""
-        window = FetchPage(created_after=time_below(step.created), created_before=time_above(step.created))
-        rows = await read_all(lambda offset, limit: self._request(window, offset=offset, limit=limit))
-        entries = tuple(entry for entry in rows if entry.created == step.created)
-        if self.feed.number_entries is not None:
-            entries = tuple(self.feed.number_entries(entries))
+        entries = await self._read_time(step.created)
         page = LogPage(entries, has_more=False, without_ids=self.feed.number_entries is not None)
         return await self._look_up(PageResponse(page, b"", None), uncommitted)
+
+    async def _read_time(self, created: int) -> tuple[LogEntry, ...]:
+        window = FetchPage(created_after=time_below(created), created_before=time_above(created))
+
+        async def fetch_rows(offset: int, limit: int) -> PageResponse:
+            response = await self._request(window, offset=offset, limit=limit)
+            if ignores_time_filter(window, response.page):
+                raise BadPayload("the API ignores the time filter")
+            return response
+
+        rows = await read_all(fetch_rows)
+        entries = tuple(entry for entry in rows if entry.created == created)
+        return tuple(self.feed.number_entries(entries)) if self.feed.number_entries is not None else entries
 
     async def fetch_post(self, step: FetchPost, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage | None:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch_page`` does."""
@@ -186,7 +197,7 @@ class Fetcher:
         response = await fetch_post(self._client, self.feed, step.post_id)
         if response is None:
             return None
-        return await self._look_up(response._replace(body=b""), uncommitted)
+        return await self._look_up(response._replace(body=b""), uncommitted, find_partial_times(step, response.page))
 
     async def _receive(self, request: Callable[[], Awaitable[PageResponse]]) -> PageResponse:
         self.request_count += 1
@@ -199,13 +210,44 @@ class Fetcher:
         require_ids(self.feed, response)
         return response._replace(body=b"")  # It may be large, and is not needed while the store is.
 
-    async def _look_up(self, response: PageResponse, uncommitted: UncommittedLogs) -> FetchedPage:
-        page = response.page
+    async def _look_up(
+        self, response: PageResponse, uncommitted: UncommittedLogs, partial_times: AbstractSet[int] = frozenset()
+    ) -> FetchedPage:
+        """Look up the logs of a page; if that needs all logs of a time, read these before.
+
+        Args:
+            response: Page of logs.
+            uncommitted: Statuses by key of logs that were read but are not committed yet.
+            partial_times: Creation times of which the page may lack logs.
+        """
+        page, coverage = response.page, self._recorder.coverage
         self._log_deviations(page)
         self._log_own_requests(page)
+        floor = coverage.retention_floor if coverage else 0  # Older logs are not counted, so they would stay undecided.
+        times = {created for created in partial_times if created >= floor}
         since = self.now() - self.feed.retention
-        known_logs = await self._recorder.lookup(page.entries, since=since, uncommitted=uncommitted)
+        lookup = partial(self._recorder.lookup, since=since, uncommitted=uncommitted)
+        known_logs = await lookup(page.entries, partial_times=times)
+        undecided = known_logs.undecided_times
+        if undecided:
+            # Read with the rest of the page, which shows whether the generations report details alike.
+            entries = [entry for entry in page.entries if entry.created not in undecided]
+            for created in sorted(undecided):
+                entries += await self._complete_time(created, page)
+            await lookup(entries, partial_times=times - undecided)
+            known_logs = await lookup(page.entries, partial_times=times - undecided)
         return FetchedPage.identified(page, known_logs)
+
+    async def _complete_time(self, created: int, page: LogPage) -> Sequence[LogEntry]:
+        """Return all logs of a time, or those that are on the page if the others cannot be read."""
+        listed = [entry for entry in page.entries if entry.created == created]
+        try:
+            entries = await self._read_time(created)
+        except REQUEST_FAILURES as exc:
+            self.failure_reporter.report_failure("window", exc.without_frames())
+            return listed
+        # The API may read the bounds in a way that hides logs of that time.
+        return entries if len(entries) >= len(listed) else listed
 
     def _log_own_requests(self, page: LogPage) -> None:
         """Log once that requests of this program are left out."""

@@ -24,25 +24,31 @@ MAX_ROWS = 5000
 
 
 async def read_all(fetch_rows: FetchRows) -> tuple[LogEntry, ...]:
-    """Read all rows of a part of the list; ordinals are those within a page.
+    """Read all rows of a part of the list, twice if they are on several pages; ordinals are those within a page.
 
     Raises:
         ApiError: A request failed, there are too many rows, or their order differs from one request to the next, so
             that one may be on two pages and another on none.
     """
-    first, second = await _read_once(fetch_rows), await _read_once(fetch_rows)
+    first, page_count = await _read_once(fetch_rows)
+    if page_count == 1:
+        return first
+    second, _ = await _read_once(fetch_rows)
     if [(entry.key, entry.status) for entry in first] != [(entry.key, entry.status) for entry in second]:
         raise BadPayload("the API lists the logs of one time in another order each time")
     return first
 
 
-async def _read_once(fetch_rows: FetchRows) -> tuple[LogEntry, ...]:
+async def _read_once(fetch_rows: FetchRows) -> tuple[tuple[LogEntry, ...], int]:
+    """Return the rows and the number of pages."""
     entries: list[LogEntry] = []
+    page_count = 0
     while len(entries) < MAX_ROWS:
         page = (await fetch_rows(len(entries), PAGE_SIZE)).page
+        page_count += 1
         entries += page.entries
-        if not page.entries or (len(page.entries) < PAGE_SIZE and page.has_more is not True):
-            return tuple(entries)
+        if page.is_last:
+            return tuple(entries), page_count
     raise BadPayload(f"more than {MAX_ROWS:,} logs have the same time")
 
 

@@ -180,7 +180,12 @@ class FeedRecorder:
         return max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)])
 
     async def lookup(
-        self, entries: Sequence[LogEntry], *, since: int, uncommitted: UncommittedLogs = EMPTY
+        self,
+        entries: Sequence[LogEntry],
+        *,
+        since: int,
+        uncommitted: UncommittedLogs = EMPTY,
+        partial_times: AbstractSet[int] = frozenset(),
     ) -> KnownLogs:
         """Return the known logs of a page; raise StoreError if the lookup fails.
 
@@ -188,9 +193,16 @@ class FeedRecorder:
             entries: Logs of the page.
             since: Time in milliseconds from which on the API may still have logs.
             uncommitted: Statuses by key of logs that were read but are not committed yet.
+            partial_times: Creation times of which the page may lack logs.
         """
         known_logs: KnownLogs = await self._offload(
-            self._store.lookup, self._scope, entries, feed=self.feed, since=since, uncommitted=uncommitted
+            self._store.lookup,
+            self._scope,
+            entries,
+            feed=self.feed,
+            since=since,
+            uncommitted=uncommitted,
+            partial_times=partial_times,
         )
         if known_logs.pending_logs is not None:
             self._state = msgspec.structs.replace(self._state, pending_logs=known_logs.pending_logs)

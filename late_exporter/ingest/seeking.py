@@ -227,10 +227,7 @@ def is_below(page: FetchedPage, limit: int) -> bool:
 
 def is_last_page(page: FetchedPage) -> bool:
     """Return whether a page is empty, or shorter than requested without an announcement of more."""
-    row_count = len(page.entries)
-    if row_count == 0:
-        return True
-    return row_count < PAGE_SIZE and page.page.has_more is not True
+    return page.page.is_last
 
 
 def ends_list(context: PollContext, page: FetchedPage, position: PagePosition) -> bool:

@@ -71,6 +71,7 @@ class Store(Protocol):
         feed: Feed,
         since: int,
         uncommitted: Mapping[str, AbstractSet[str]] = ...,
+        partial_times: AbstractSet[int] = ...,
     ) -> KnownLogs:
         """Return the counted statuses of the logs of a page, and re-key those that are stored under a former key.
 
@@ -80,6 +81,8 @@ class Store(Protocol):
             feed: Feed that the page was read from.
             since: Creation time of the oldest logs that the API may still return.
             uncommitted: Statuses by key of logs that were read but are not committed yet.
+            partial_times: Creation times of which the page may lack logs. If some of them are undecided, nothing is
+                re-keyed.
         """
 
     def count_logs(self, scope: Scope, first: int, last: int) -> int:

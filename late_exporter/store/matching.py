@@ -128,7 +128,12 @@ def has_ordinal(key: str) -> bool:
 
 
 def match_logs(
-    entries: Sequence[LogEntry], stored_logs: StoredLogs, *, has_pending: bool, fingerprints_agree: bool = False
+    entries: Sequence[LogEntry],
+    stored_logs: StoredLogs,
+    *,
+    has_pending: bool,
+    fingerprints_agree: bool = False,
+    partial_times: AbstractSet[str] = frozenset(),
 ) -> dict[str, LogEntry]:
     """Return the entries that are stored under another key or status, by the stored key.
 
@@ -141,22 +146,56 @@ def match_logs(
         stored_logs: All stored logs with the keys or the creation times of the entries.
         has_pending: Whether logs can change their status; if not, the fingerprint is as good as the status.
         fingerprints_agree: Whether both generations are known to report the same status fingerprints.
+        partial_times: Prefixes of the creation times of which the page may lack logs. Only sure rules apply to them,
+            because a stored log may belong to a log that the page lacks.
     """
-    matcher = _PageMatcher(entries, stored_logs)
+    matcher = _PageMatcher(entries, stored_logs, partial_times)
     matcher.match_former_logs(entries)
-    matcher.match(lambda pair: pair.has_same_id)
+    matcher.match(lambda pair: pair.has_same_id, is_sure=True)
     if not has_pending:
         matcher.match(lambda pair: pair.has_same_fingerprint)
         return matcher.matches
-    same = matcher.match(lambda pair: pair.has_same_status_fingerprint)
+    same = matcher.match(lambda pair: pair.has_same_status_fingerprint, is_sure=True)
     fingerprints_agree |= any(entry.status != PENDING for entry in same)
     present = {(time, entry.status_fingerprint) for entry in entries if (time := time_prefix(entry.key))}
-    if fingerprints_agree or matcher.count_times(lambda pair: pair.conflicts(present)) < MIN_CONFLICTS:
+    if fingerprints_agree or len(matcher.times(lambda pair: pair.conflicts(present))) < MIN_CONFLICTS:
         matcher.match(lambda pair: pair.has_same_status and not pair.conflicts(present))
     else:
         matcher.match(lambda pair: pair.has_same_status)
+    matcher.match(lambda pair: pair.was_pending and pair.entry.status != PENDING)
     matcher.match(lambda pair: pair.was_pending)
     return matcher.matches
+
+
+def undecided_times(
+    entries: Sequence[LogEntry],
+    stored_logs: StoredLogs,
+    matches: Mapping[str, LogEntry],
+    *,
+    has_pending: bool,
+    partial_times: AbstractSet[str],
+    uncommitted: Mapping[str, AbstractSet[str]],
+) -> set[str]:
+    """Return the prefixes of the partial times at which a new log would match if the page had all logs of the time.
+
+    Args:
+        entries: Logs of one page.
+        stored_logs: As for ``match_logs``.
+        matches: Result of ``match_logs``.
+        has_pending: As for ``match_logs``.
+        partial_times: As for ``match_logs``.
+        uncommitted: Statuses by key of logs that were read, and so decided on, but are not committed yet.
+    """
+    matched_logs = {(entry.key, entry.status) for entry in matches.values()}
+
+    def may_match(pair: _Candidate) -> bool:
+        entry = pair.entry
+        is_decided = (entry.key, entry.status) in matched_logs or entry.status in uncommitted.get(entry.key, ())
+        if pair.entry_key.time not in partial_times or entry.is_own or is_decided or pair.stored_key in matches:
+            return False
+        return pair.has_same_status or pair.was_pending if has_pending else pair.has_same_fingerprint
+
+    return _PageMatcher(entries, stored_logs).times(may_match)
 
 
 def split_logs(
@@ -202,9 +241,12 @@ def matched_statuses(entry: LogEntry, stored_key: str, statuses: Iterable[str], 
 class _PageMatcher:
     """Pairs the entries of a page that have no stored key with stored logs that are not on the page."""
 
-    def __init__(self, entries: Sequence[LogEntry], stored_logs: StoredLogs) -> None:
+    def __init__(
+        self, entries: Sequence[LogEntry], stored_logs: StoredLogs, partial_times: AbstractSet[str] = frozenset()
+    ) -> None:
         page_keys = {entry.key for entry in entries}
         self._stored_logs = stored_logs
+        self._partial_times = partial_times
         self._unmatched_logs = {
             key: parts
             for key in sorted(stored_logs, key=_with_fingerprint_first)
@@ -233,9 +275,11 @@ class _PageMatcher:
                     del self._unmatched_entries[entry.key, entry.status]
                     break
 
-    def match(self, rule: _Rule) -> Sequence[LogEntry]:
+    def match(self, rule: _Rule, *, is_sure: bool = False) -> Sequence[LogEntry]:
         matched_entries = []
         for entry in list(self._unmatched_entries.values()):
+            if not is_sure and time_prefix(entry.key) in self._partial_times:
+                continue
             pair = next((pair for pair in self._candidates(entry) if rule(pair)), None)
             if pair is not None:
                 self.matches[pair.stored_key] = entry
@@ -243,10 +287,10 @@ class _PageMatcher:
                 matched_entries.append(entry)
         return matched_entries
 
-    def count_times(self, rule: _Rule) -> int:
-        """Return the number of creation times with a candidate that satisfies a rule."""
+    def times(self, rule: _Rule) -> set[str]:
+        """Return the prefixes of the creation times with a candidate that satisfies a rule."""
         entries = self._unmatched_entries.values()
-        return len({pair.entry_key.time for entry in entries for pair in self._candidates(entry) if rule(pair)})
+        return {pair.entry_key.time for entry in entries for pair in self._candidates(entry) if rule(pair)}
 
     def _candidates(self, entry: LogEntry) -> Iterator[_Candidate]:
         entry_key = _parse_key(entry.key)

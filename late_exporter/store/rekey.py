@@ -19,6 +19,7 @@ from late_exporter.store.matching import (
     matched_statuses,
     split_logs,
     time_prefix,
+    undecided_times,
 )
 from late_exporter.store.ordinals import number_entries, unnumbered_keys
 from late_exporter.store.queries import MINUTE, stored_statuses
@@ -99,14 +100,59 @@ def identify(
 
 
 def find_matches(
-    connection: Connection, scope_id: int, page: IdentifiedPage, *, has_pending: bool
+    connection: Connection,
+    scope_id: int,
+    page: IdentifiedPage,
+    *,
+    has_pending: bool,
+    partial_times: AbstractSet[int] = frozenset(),
 ) -> dict[str, LogEntry]:
-    """Return the entries that are stored under a former key, by that key."""
+    """Return the entries that are stored under a former key, by that key.
+
+    Args:
+        connection: Connection to the state.
+        scope_id: Feed of a workspace.
+        page: Logs of the page.
+        has_pending: Whether logs can change their status.
+        partial_times: Creation times of which the page may lack logs.
+    """
     has_former = any(entry.former and entry.former.key in page.stored_logs for entry in page.entries)
     if len(page.stored_logs) == len(page.statuses) and not has_former:
         return {}
     (agree,) = connection.execute(FINGERPRINTS_AGREE, (scope_id,)).fetchone()
-    return match_logs(page.entries, page.stored_logs, has_pending=has_pending, fingerprints_agree=bool(agree))
+    return match_logs(
+        page.entries,
+        page.stored_logs,
+        has_pending=has_pending,
+        fingerprints_agree=bool(agree),
+        partial_times=_time_prefixes(partial_times),
+    )
+
+
+def find_undecided_times(
+    page: IdentifiedPage,
+    matches: Mapping[str, LogEntry],
+    uncommitted: Mapping[str, AbstractSet[str]],
+    *,
+    has_pending: bool,
+    partial_times: AbstractSet[int],
+) -> frozenset[int]:
+    """Return the partial times whose logs can only be recognised together."""
+    if not partial_times or len(page.stored_logs) == len(page.statuses):
+        return frozenset()
+    undecided = undecided_times(
+        page.entries,
+        page.stored_logs,
+        matches,
+        has_pending=has_pending,
+        partial_times=_time_prefixes(partial_times),
+        uncommitted=uncommitted,
+    )
+    return frozenset(created for created in partial_times if f"{created:013d}-" in undecided)
+
+
+def _time_prefixes(times: AbstractSet[int]) -> frozenset[str]:
+    return frozenset(f"{created:013d}-" for created in times)
 
 
 def apply_matches(

@@ -157,11 +157,25 @@ class SqliteStore:
         feed: Feed,
         since: int,
         uncommitted: Mapping[str, AbstractSet[str]] = NOTHING,
+        partial_times: AbstractSet[int] = frozenset(),
     ) -> KnownLogs:
         with queries.store_errors(self._name):
             scope_id, pending_logs = self._scope_id(scope), None
             page = rekey.identify(self._connection, scope_id, entries, uncommitted)
-            if self._rekey(scope_id, page, feed):
+            has_pending = feed.has_pending
+            matches = (
+                {}  # No switch leads back to it.
+                if feed.generation == "late"
+                else rekey.find_matches(
+                    self._connection, scope_id, page, has_pending=has_pending, partial_times=partial_times
+                )
+            )
+            undecided_times = rekey.find_undecided_times(
+                page, matches, uncommitted, has_pending=has_pending, partial_times=partial_times
+            )
+            if matches and not undecided_times:
+                with self._transaction():
+                    rekey.apply_matches(self._connection, scope_id, page, matches, has_pending=has_pending)
                 page = rekey.identify(self._connection, scope_id, entries, uncommitted)
                 pending_logs = queries.pending_logs(self._connection, scope_id)
             expiry = since // MINUTE
@@ -175,22 +189,12 @@ class SqliteStore:
                 deleted_count,
                 pending_logs=pending_logs,
                 entries=page.entries,
+                undecided_times=undecided_times,
             )
 
     def count_logs(self, scope: Scope, first: int, last: int) -> int:
         with queries.store_errors(self._name):
             return deletions.count_logs(self._connection, self._scope_id(scope), first, last)
-
-    def _rekey(self, scope_id: int, page: rekey.IdentifiedPage, feed: Feed) -> bool:
-        """Give the logs of a page that are stored under a former key their new keys; return whether there are any."""
-        if feed.generation == "late":  # no switch leads back to it
-            return False
-        matches = rekey.find_matches(self._connection, scope_id, page, has_pending=feed.has_pending)
-        if matches:
-            with self._transaction():
-                rekey.apply_matches(self._connection, scope_id, page, matches, has_pending=feed.has_pending)
-            self._total_logs = None  # two logs may have become one
-        return bool(matches)
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
         with queries.store_errors(self._name):

@@ -107,5 +107,8 @@ def test_all_rows_of_a_time() -> None:
     rows.on_request = rows.keys.reverse
     with pytest.raises(BadPayload, match="another order"):
         drive(read_all(rows.fetch))
+    single = Rows(PAGE_SIZE - 1)
+    assert single.keys == [entry.key for entry in drive(read_all(single.fetch))]
+    assert [(0, PAGE_SIZE)] == single.requests
     with pytest.raises(BadPayload, match="more than 5,000"):
         drive(read_all(Rows(6000).fetch))

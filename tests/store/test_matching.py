@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from types import MappingProxyType
+from typing import Any
 
+import msgspec
 import pytest
 
 from late_exporter.model import LogEntry
-from late_exporter.store.matching import StoredLogs, interim_key, match_logs, time_prefix
+from late_exporter.store.matching import StoredLogs, interim_key, match_logs, time_prefix, undecided_times
 
 TIME = f"{1_730_455_200_000:013d}-"
 FINGERPRINT, OTHER = "0123456789ab", "ba9876543210"
@@ -100,6 +102,51 @@ TABLE = [
 def test_logs_that_can_be_pending(entries: list[LogEntry], logs: StoredLogs, expected: dict[str, LogEntry]) -> None:
     """Each stored log is matched at most once, by the most reliable rule."""
     assert expected == match_logs(entries, logs, has_pending=True)
+
+
+PARTIAL_TABLE = [
+    ("the same fingerprint", EXACT, {late_key("i2"): SAME_DIGEST}, {late_key("i2"): EXACT}, False),
+    ("the same id", with_id("i1"), {late_key("i1"): FAILED}, {late_key("i1"): with_id("i1")}, False),
+    ("another fingerprint", EXACT, {late_key("i2"): OTHER_DIGEST}, {}, True),
+    ("no fingerprint", EXACT, {late_key("i2"): SUCCESS}, {}, True),
+    ("the outcome of a pending log", EXACT, {late_key("i2"): PENDING}, {}, True),
+    ("another status", EXACT, {late_key("i2"): FAILED}, {}, False),
+    ("another account", EXACT, {late_key("i2", OTHER): SUCCESS}, {}, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("entry", "logs", "expected", "is_undecided"),
+    [row[1:] for row in PARTIAL_TABLE],
+    ids=[row[0] for row in PARTIAL_TABLE],
+)
+def test_logs_of_a_partial_time(
+    entry: LogEntry, logs: StoredLogs, expected: dict[str, LogEntry], *, is_undecided: bool
+) -> None:
+    """Only sure rules apply; if another rule could, the page must have all logs of the time."""
+    times = {TIME}
+    assert expected == match_logs([entry], logs, has_pending=True, partial_times=times)
+    options: dict[str, Any] = {"has_pending": True, "partial_times": times}
+    assert ({TIME} if is_undecided else set()) == undecided_times([entry], logs, expected, **options, uncommitted={})
+    assert set() == undecided_times([entry], logs, expected, **options, uncommitted={entry.key: {entry.status}})
+    own = msgspec.structs.replace(entry, is_own=True)
+    assert set() == undecided_times([own], logs, expected, **options, uncommitted={})
+
+
+def test_final_logs_of_a_partial_time() -> None:
+    """A fingerprint alone is no sure rule."""
+    logs = {late_key("i1"): RECONNECTED}
+    assert {} == match_logs([ONE], logs, has_pending=False, partial_times={TIME})
+    assert {TIME} == undecided_times([ONE], logs, {}, has_pending=False, partial_times={TIME}, uncommitted={})
+    assert set() == undecided_times([ONE], logs, {}, has_pending=False, partial_times=set(), uncommitted={})
+
+
+def test_an_outcome_takes_a_pending_log_before_a_pending_log_with_other_details_does() -> None:
+    """A log that is still pending may be new, its outcome may not."""
+    new = LogEntry(key=zernio_log(1).key, status="pending", status_fingerprint="n")
+    stored = {late_key("i1"): {"pending": "p"}}
+    assert {late_key("i1"): EXACT} == match_logs([new, EXACT], stored, has_pending=True)
+    assert {late_key("i1"): new} == match_logs([new], stored, has_pending=True)
 
 
 def test_final_logs_are_matched_by_their_fingerprint() -> None:
