@@ -67,11 +67,12 @@ def seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage,
     # counts as too low, and the fallback is the top of the list.
     # See docs/design/page-seeking.md and docs/decisions/0002-reader-as-a-pure-generator.md.
     position, step = cursor.position, PAGE_SIZE // 2
-    high, low = 0, None
+    high: int | None = None
+    low: int | None = None
     for _ in range(MAX_SEEK_READS):
         page, actual = yield from _fetch_at(context, cursor, position)
         if actual.before != position.before:
-            high, low, step = 0, None, PAGE_SIZE // 2
+            high, low, step = None, None, PAGE_SIZE // 2
         position, skip = actual, actual.skip
         if position.before is not None:
             # The bound may be far above the cursor, which is where it was expected in the whole list.
@@ -86,17 +87,17 @@ def seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage,
         if not timestamps(page.entries) or is_below(page, cursor.created + (skip > 0)):
             if skip == 0:
                 position = position.raised(cursor.created)
-                high, low, step = 0, None, PAGE_SIZE // 2
+                high, low, step = None, None, PAGE_SIZE // 2
                 continue
-            low, high = skip, high if high < skip else 0
-        elif skip == high and (skip or low is not None):
+            low, high = skip, high if high is not None and high < skip else None
+        elif skip == high:
             return page, position
         else:
             high, low = skip, low if low is not None and low > skip else None
         step *= 2
         if low is None:
             skip += step
-        elif high:
+        elif high is not None:
             skip = (high + low) // 2
         else:
             skip = max(0, skip - step)

@@ -82,8 +82,8 @@ class Record(msgspec.Struct, frozen=True):
         deleted_keys: Keys of pending logs that the API no longer has.
         listed_minutes: Minutes that were read completely, so that logs that are not listed are marked as deleted.
         by_reconciliation: Whether earlier polls missed the entries, so that only a scan found them.
-        splits_timestamp: Whether the page ended among logs with the same time and without ids, where reading is hard
-            to resume later.
+        shrinks_gap: Whether the poll has come below the time at which it began to read a gap. Otherwise the next poll
+            would repeat what this one has read.
     """
 
     entries: tuple[LogEntry, ...]
@@ -91,7 +91,7 @@ class Record(msgspec.Struct, frozen=True):
     deleted_keys: tuple[str, ...] = ()
     listed_minutes: ListedMinutes | None = None
     by_reconciliation: bool = False
-    splits_timestamp: bool = False
+    shrinks_gap: bool = False
 
 
 class FetchedPage(msgspec.Struct, frozen=True):
