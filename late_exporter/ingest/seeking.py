@@ -182,13 +182,7 @@ def advance_cursor(
     entries = page.entries
     if not entries:
         return PageCursor(position)
-    last_created = entries[-1].created
-    ties = 0
-    for entry in reversed(entries):
-        if entry.created != last_created:
-            break
-        ties += 1
-    overlap = min(max(PAGE_OVERLAP, ties + page.without_ids), max(1, len(entries) // 2))
+    ties, overlap = _overlap(page)
     page_keys = anchors = frozenset(entry.key for entry in entries)
     repeat_count = previous.repeat_count + 1 if previous and page_keys == previous.page_keys else 0
     if page.without_ids and overlap > ties:
@@ -208,6 +202,19 @@ def advance_cursor(
         context.state.ignores_time_filter = True
         next_position, repeat_count = next_position.in_whole_list, 0
     return PageCursor(next_position, page_keys, oldest(page).created, repeat_count, anchors, tail_start)
+
+
+def _overlap(page: FetchedPage) -> tuple[int, int]:
+    """Return how many rows at the end of a page share a time, and how many rows the next page repeats."""
+    entries = page.entries
+    ties = next((n for n, entry in enumerate(reversed(entries)) if entry.created != entries[-1].created), len(entries))
+    return ties, min(max(PAGE_OVERLAP, ties + page.without_ids), max(1, len(entries) // 2))
+
+
+def splits_time(page: FetchedPage) -> bool:
+    """Return whether the next page is not known to repeat all logs of the time at which a page ends."""
+    ties, overlap = _overlap(page)
+    return overlap <= ties and not is_last_page(page)
 
 
 def makes_no_progress(cursor: PageCursor, next_cursor: PageCursor) -> bool:
