@@ -15,6 +15,7 @@ from late_exporter.ingest.steps import FetchedPage, Record
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Batch, Histogram, Increment, Series, SeriesValue
+from late_exporter.store import SeriesCursor
 from late_exporter.store.sqlite import SqliteStore
 
 PutIn: TypeAlias = Callable[[pytest.MonkeyPatch], None]
@@ -41,8 +42,8 @@ def _accept_any_page(patch: pytest.MonkeyPatch) -> None:
 def _forget_gaps(patch: pytest.MonkeyPatch) -> None:
     build = FeedRecorder._build_batch  # noqa: SLF001
 
-    def build_without_gaps(self: FeedRecorder, pending: PendingBatch, *rest: Any) -> Batch:
-        batch = build(self, pending, *rest)
+    async def build_without_gaps(self: FeedRecorder, pending: PendingBatch, *rest: Any) -> Batch:
+        batch = await build(self, pending, *rest)
         coverage = batch.coverage and msgspec.structs.replace(batch.coverage, gaps=())
         return msgspec.structs.replace(batch, coverage=coverage)
 
@@ -83,13 +84,15 @@ def _show_no_zero(patch: pytest.MonkeyPatch) -> None:
 
 
 def _lose_histograms(patch: pytest.MonkeyPatch) -> None:
-    series_values = SqliteStore.series_values
+    series_page = SqliteStore.series_page
 
-    def series_values_without_histograms(self: SqliteStore) -> Mapping[Series, SeriesValue]:
-        values = series_values(self)
-        return {series: value for series, value in values.items() if not isinstance(value.value, Histogram)}
+    def series_page_without_histograms(
+        self: SqliteStore, after: SeriesCursor, *, limit: int
+    ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+        page, cursor = series_page(self, after, limit=limit)
+        return {series: value for series, value in page.items() if not isinstance(value.value, Histogram)}, cursor
 
-    patch.setattr(SqliteStore, "series_values", series_values_without_histograms)
+    patch.setattr(SqliteStore, "series_page", series_page_without_histograms)
 
 
 def _ignore_deletions(patch: pytest.MonkeyPatch) -> None:
@@ -104,8 +107,8 @@ def _ignore_deletions(patch: pytest.MonkeyPatch) -> None:
 def _prune_visible_logs(patch: pytest.MonkeyPatch) -> None:
     build = FeedRecorder._build_batch  # noqa: SLF001
 
-    def build_with_early_pruning(self: FeedRecorder, *rest: Any) -> Batch:
-        batch = build(self, *rest)
+    async def build_with_early_pruning(self: FeedRecorder, *rest: Any) -> Batch:
+        batch = await build(self, *rest)
         prune_before = batch.prune_before and batch.prune_before + 4 * 86_400_000
         return msgspec.structs.replace(batch, prune_before=prune_before)
 

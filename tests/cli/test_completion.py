@@ -51,7 +51,7 @@ def completer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         (["state", "re"], ["rename"]),
         (["--poll.interval", ""], []),
         (["simulate", "--simulate.incident", "r"], ["revoked-token", "rate-limit-storm"]),
-        (["--poll.interval", "5s", "check", "--poll.l"], ["--poll.lookback"]),
+        (["--poll.interval", "5s", "check", "--poll.loo"], ["--poll.lookback"]),
     ],
     ids=str,
 )

@@ -5,67 +5,41 @@ If one of these tests fails with a new version, read what has changed in uvicorn
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import re
 import tomllib
 from pathlib import Path
 
 import h11
-import pytest
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from late_exporter.web import server
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER, CONNECTION = server._Server, server._HttpConnection  # noqa: SLF001 - what is tested
-
-REPLACED_METHODS = [
-    (SERVER, uvicorn.Server, {"capture_signals", "on_tick", "shutdown", "startup"}),
-    (CONNECTION, H11Protocol, {"connection_made", "data_received", "resume_writing"}),
-]
+CONNECTION = server._HttpConnection  # noqa: SLF001 - what is tested
+REPLACED_METHODS = {"connection_made", "data_received", "resume_writing"}
 
 
-@pytest.mark.parametrize(("own", "base", "names"), REPLACED_METHODS, ids=["server", "connection"])
-def test_replaced_methods(own: type, base: type, names: set[str]) -> None:
+def test_replaced_methods() -> None:
     """Every method that is replaced exists in uvicorn with the same parameters; nothing else is replaced."""
-    inherited = {name for name, _ in inspect.getmembers(base, callable)}
-    assert names == {name for name in vars(own) if name in inherited and not name.startswith("__")}
-    for name in names:
-        assert [*inspect.signature(getattr(own, name)).parameters] == [
-            *inspect.signature(getattr(base, name)).parameters
+    inherited = {name for name, _ in inspect.getmembers(H11Protocol, callable)}
+    assert {name for name in vars(CONNECTION) if name in inherited and not name.startswith("__")} == REPLACED_METHODS
+    for name in REPLACED_METHODS:
+        assert [*inspect.signature(getattr(CONNECTION, name)).parameters] == [
+            *inspect.signature(getattr(H11Protocol, name)).parameters
         ]
 
 
 async def test_attributes() -> None:
     """The attributes that are read or set exist after the constructors of uvicorn."""
     config = uvicorn.Config(lambda *_: None, log_config=None, lifespan="off")
-    state = uvicorn.Server(config)
-    assert (False, False) == (state.started, state.should_exit)
-    assert set() == state.server_state.connections
-    assert config is state.config
-    connection = H11Protocol(config=config, server_state=state.server_state, app_state={})
+    state = ServerState()
+    assert (set(), set(), []) == (state.connections, state.tasks, state.default_headers)
+    connection = H11Protocol(config=config, server_state=state, app_state={})
     assert h11.IDLE is connection.conn.their_state
     assert [None, None] == [getattr(connection, name) for name in ("cycle", "transport")]
-
-
-async def test_ten_ticks_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server counts ticks to close slow connections once per second."""
-    ticks: list[int] = []
-    pauses: list[float] = []
-
-    class Server(uvicorn.Server):
-        async def on_tick(self, counter: int) -> bool:
-            ticks.append(counter)
-            return len(ticks) > 2
-
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    await Server(uvicorn.Config(lambda *_: None, log_config=None)).main_loop()
-    assert ([0, 1, 2], [0.1, 0.1]) == (ticks, pauses)
 
 
 def test_upper_bound() -> None:
