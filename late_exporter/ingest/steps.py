@@ -332,7 +332,7 @@ class ReaderState(msgspec.Struct):
         largest_total: Largest number of logs that the API has reported during the first sync.
         head_failure_count: Number of attempts to read the first page that failed since it was last read whole.
         rejected_times: Times for which the API rejected the lookup of pending logs since it last accepted one.
-        dense_time: Last time that had more logs than two pages share and was read as a whole.
+        dense_time: Last time that was read as a whole; None if it is to be read again.
         missed_keys: Keys of pending logs that were not found where they should be; those missed twice are gone.
         queue: Order of the requests that do not decide the outcome of a poll.
     """
