@@ -28,6 +28,7 @@ CHECKS: Mapping[str, str] = {
     "own times": "The time of the last successful poll is that of the exporter's clock.",
     "coverage": "The coverage does not start in the future.",
     "alike logs": "All of this holds for logs that cannot be told apart.",
+    "unfiltered alike logs": "The same in a list that cannot be filtered by time.",
     "undated logs": "The same for logs without a time of which a switch finds some uncounted.",
     "switch": "The exporter follows the API to another generation, and reads no list with other logs.",
     "switch to whole seconds": "The same if many logs are within a second that the other list does not divide.",
@@ -47,6 +48,7 @@ SWITCHES = {"whole seconds": "switch to whole seconds", "time zone": "switch to 
 """Names of the check of a switch, by the difference of the lists."""
 
 NOT_YET: Mapping[str, str] = {
+    "unfiltered alike logs": "if more have one time than two pages share, they cannot be read as a whole",
     "undated logs": "a switch cannot tell them apart, so that one that was not counted yet is taken for one that was",
     "switch to whole seconds": "logs are recognised within the times that the list shows, which may be a single one",
     "switch to another time zone": "a list that has no logs at the times of the counted ones passes",

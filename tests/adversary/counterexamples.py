@@ -52,6 +52,10 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
         Setup(generation="zernio"),
         (Poll(events=Events(actions=(("alike", 8, 57),), between=((0, ("publish", 29, 10)),))),),
     ),
+    "unfiltered alike logs": Program(
+        Setup(generation="zernio", time_filter="rejected"),
+        (Poll(events=Events(actions=(("alike", 8, 57),), between=((0, ("publish", 29, 10)),))),),
+    ),
     "undated logs": Program(
         Setup(distinct_times=True, history=30),
         (Polls(count=4, events=Events(actions=(("undated", 180, 52),))), Switch(shape="500")),
