@@ -180,18 +180,30 @@ def test_workspaces_of_profiles_load(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert 2 == len({workspace.profile_id for workspace in loaded.workspaces} - {None})
 
 
-def test_web_configuration_loads(tmp_path: Path) -> None:
-    """The web configuration in docs/configuration.md is valid, with the certificates that it names."""
+def _write_web_configuration(folder: Path) -> Path:
+    """Write the web configuration of docs/configuration.md with the certificate that it names."""
     (text,) = (block for block in blocks(document("docs/configuration.md"), "yaml") if "tls_server_config" in block)
     certificate = trustme.CA().issue_cert("localhost")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "server.crt")
-    certificate.private_key_pem.write_to_path(tmp_path / "server.key")
-    (tmp_path / "web.yml").write_text(text)
-    config = webconfig.load(tmp_path / "web.yml")
+    certificate.cert_chain_pems[0].write_to_path(folder / "server.crt")
+    certificate.private_key_pem.write_to_path(folder / "server.key")
+    (folder / "web.yml").write_text(text)
+    return folder / "web.yml"
+
+
+def test_web_configuration_loads(tmp_path: Path) -> None:
+    """The web configuration in docs/configuration.md is valid, with the certificates that it names."""
+    config = webconfig.load(_write_web_configuration(tmp_path))
     assert config.ssl_context is not None
     assert ["prometheus"] == list(config.users)
-    assert {"/-/healthy", "/-/ready"} == set(config.open_paths)
     assert () == config.warnings
+
+
+@pytest.mark.e2e
+def test_other_exporters_accept_the_web_configuration(tmp_path: Path, require_tool: Callable[[str], str]) -> None:
+    """The web configuration in docs/configuration.md has only keys of the exporter-toolkit."""
+    command = [require_tool("promtool"), "check", "web-config", str(_write_web_configuration(tmp_path))]
+    process = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert 0 == process.returncode, process.stderr
 
 
 @pytest.mark.e2e

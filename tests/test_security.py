@@ -57,9 +57,10 @@ def start(tmp_path: Path, late: LateServer) -> Iterator[Callable[..., ExporterPr
     ) -> ExporterProcess:
         if password:
             password_hash = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-            text = f"basic_auth_users: {{alice: {password_hash}}}\nauth_excluded_paths: [/-/healthy]\n"
+            text = f"basic_auth_users: {{alice: {password_hash}}}\n"
             (tmp_path / "web.yml").write_text(text)
-            arguments = (*arguments, f"--web.config.file={tmp_path / 'web.yml'}")
+            flags = (f"--web.config.file={tmp_path / 'web.yml'}", "--web.unauthenticated-paths=/-/healthy")
+            arguments = (*arguments, *flags)
         env = {"LATE_API_KEY": KEY, **environ}
         state = tmp_path / "data" / "state.db"
         program = ExporterProcess.for_api(tmp_path, late.url, *arguments, interval=interval, state=state, env=env)
@@ -266,7 +267,7 @@ def _json(text: str) -> str:
 @pytest.mark.e2e
 def test_a_scrape_asks_nothing_of_the_api(start: Callable[..., ExporterProcess], late: LateServer) -> None:
     """A scrape neither sends API requests nor writes to the state."""
-    program = start("--poll.feeds=publishing", interval="1h").wait_ready()
+    program = start("--poll.feeds=publishing", "--status.feeds=none", interval="1h").wait_ready()
     request_count = len(late.requests)
     commits = program.scrape().sum("late_exporter_polls_total")
     for path in ("/metrics", "/", "/-/ready", "/-/healthy") * 25:
@@ -296,8 +297,8 @@ TARGETS = [
 
 
 @pytest.mark.e2e
-def test_open_paths_open_nothing_else(start: Callable[..., ExporterProcess]) -> None:
-    """No spelling of a path gets past the password by way of an open path."""
+def test_unauthenticated_paths_open_nothing_else(start: Callable[..., ExporterProcess]) -> None:
+    """No spelling of a path gets past the password by way of one that needs none."""
     program = start(password=True)
     assert "late-exporter is healthy\n" == program.get("/-/healthy?x=/metrics").text
     answers = {

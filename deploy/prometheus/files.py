@@ -7,7 +7,15 @@ from typing import Any
 
 import yaml
 
-from deploy.prometheus.rules import ALERT_GROUPS, RECORDING_GROUPS, RUNBOOKS_URL, AlertingRule, RecordingRule, RuleGroup
+from deploy.prometheus.rules import (
+    ALERT_GROUPS,
+    ALERT_LABELS,
+    RECORDING_GROUPS,
+    RUNBOOKS_URL,
+    AlertingRule,
+    RecordingRule,
+    RuleGroup,
+)
 from deploy.prometheus.timescale import scale_duration, scale_expr
 
 __all__ = ["render"]
@@ -60,7 +68,7 @@ def _rule_mapping(rule: RecordingRule | AlertingRule, speedup: int) -> dict[str,
         "expr": expr,
         "for": _scaled_duration(rule.for_, speedup),
         **({"keep_firing_for": _scaled_duration(rule.keep_firing_for, speedup)} if rule.keep_firing_for else {}),
-        "labels": {"severity": rule.severity, **rule.labels},
+        "labels": {"severity": rule.severity, **ALERT_LABELS, **rule.labels},
         "annotations": {
             "summary": rule.summary,
             "description": rule.description,

@@ -21,7 +21,8 @@ from deploy.prometheus.thresholds import (
     CONNECT_FAILED_SHARE,
     CONNECT_FAILURES,
     CONSECUTIVE_FAILURES,
-    COVERAGE_RISK_SECONDS,
+    COVERAGE_AGE_WARNING_SECONDS,
+    COVERAGE_LEFT_CRITICAL_SECONDS,
     COVERAGE_STEP_SECONDS,
     DATA_AGE_CRITICAL_SECONDS,
     DATA_AGE_WARNING_SECONDS,
@@ -40,6 +41,8 @@ from deploy.prometheus.thresholds import (
     PERIOD,
     PLATFORM_FAILED_SHARE,
     PLATFORM_FINAL_LOGS,
+    POST_STUCK_FACTOR,
+    POST_STUCK_SECONDS,
     POSTS_OVERDUE_SECONDS,
     POSTS_STUCK_SECONDS,
     QUIET_EXPECTED_LOGS,
@@ -47,7 +50,6 @@ from deploy.prometheus.thresholds import (
     QUOTA_LEFT_WARNING,
     RESTART_GRACE,
     RESTARTS,
-    RETENTION,
     SCAN_AGE_SECONDS,
     SILENCE_EXPECTED_LOGS,
     SILENCE_WINDOW,
@@ -62,17 +64,27 @@ from deploy.prometheus.thresholds import (
     TOKEN_LEFT_CRITICAL_SECONDS,
     TOKEN_LEFT_WARNING_SECONDS,
     WEBHOOK_REJECTION_WINDOW,
-    ZERNIO_RETENTION,
 )
 
-__all__ = ["ALERT_GROUPS", "RECORDING_GROUPS", "AlertingRule", "RecordingRule", "RuleGroup"]
+__all__ = ["ALERT_GROUPS", "ALERT_LABELS", "RECORDING_GROUPS", "AlertingRule", "RecordingRule", "RuleGroup"]
 
 REPOSITORY_URL = "https://github.com/late-exporter/late-exporter"
 RUNBOOKS_URL = f"{REPOSITORY_URL}/blob/main/deploy/prometheus/runbooks"
 GRAFANA_URL = "http://localhost:3000"
 
-JOBS = "late|late-.*"
-"""Regular expression for the scrape jobs of late-exporter, used with metrics that every target has."""
+ALERT_LABELS = {"exporter": "late"}
+"""Labels of every alert, by which dashboards and routes select them among the alerts of others."""
+
+EXPORTER_JOBS = "late|late-.*"
+"""Regular expression for the scrape jobs of late-exporter, of use only until the first successful scrape."""
+
+SCRAPED_EXPORTERS = "late_exporter_build_info"
+EXPORTER_TARGETS = f"""\
+  up{{job=~"{EXPORTER_JOBS}"}}
+or
+  up and on (job, instance) last_over_time({SCRAPED_EXPORTERS}[7d])
+"""
+"""Whether the last scrape succeeded, of every target that is an exporter by the name of its job or by its metrics."""
 
 WINDOWS = ("5m", "30m", "1h", "2h", "6h")
 """Windows computed from the raw counters."""
@@ -277,7 +289,18 @@ count_over_time({P95}[7d:1h]) >= {SLOW_HISTORY_HOURS}
 """,
 )
 
+P99 = "platform:late_publishing_duration_seconds:p99_rate1h"
+MEDIAN_P99 = RecordingRule(
+    "platform:late_publishing_duration_seconds:p99_median7d",
+    f"""\
+quantile_over_time(0.5, {P99}[7d:1h])
+and
+count_over_time({P99}[7d:1h]) >= {SLOW_HISTORY_HOURS}
+""",
+)
+
 PENDING = f"max by ({PLATFORM}) (sum without (action) (late_publishing_pending_logs))"
+OLDEST_PENDING = f"min by ({PLATFORM}) (late_publishing_oldest_pending_timestamp_seconds)"
 MEDIAN_PENDING = RecordingRule(
     "platform:late_publishing_pending_logs:median7d",
     f"quantile_over_time(0.5, ({PENDING})[7d:15m])",
@@ -300,19 +323,12 @@ max by ({ACCOUNT}) (late_account_connected) == 0
 """,
 )
 
-LOG_RETENTION = RecordingRule(
-    "workspace:late_exporter_log_retention:seconds",
-    f"""\
-{ZERNIO_RETENTION} * (
-    max by ({WORKSPACE}) (late_exporter_api_generation_info{{generation="zernio"}}) == 1
-  unless
-    max by ({WORKSPACE}) (late_exporter_api_generation_info{{generation="late"}}) == 1
+RETENTION = RecordingRule(
+    # A restarted exporter shows its coverage just before the retention.
+    "feed:late_exporter_retention:seconds",
+    f"max by ({FEED}) (last_over_time(late_exporter_retention_seconds[1h]))",
 )
-or
-{RETENTION} + 0 * max by ({WORKSPACE}) ({COVERAGE})
-""",
-)
-EXPIRY_AGE = f"on ({WORKSPACE}) group_left () ({LOG_RETENTION.name} - {HOUR})"
+EXPIRY_AGE = f"on ({FEED}) group_left () ({RETENTION.name} - {HOUR})"
 """Right side of a comparison with the age of a feed's coverage, from which older logs have expired."""
 
 OPEN_GAP = RecordingRule(
@@ -361,11 +377,12 @@ RECORDING_GROUPS = (
             *(record for window in LONG_WINDOWS for record in _success_ratios(window)),
             *_remaining_budget(),
             MEDIAN_P95,
+            MEDIAN_P99,
             MEDIAN_PENDING,
         ),
     ),
     RuleGroup(name="late-accounts-tokens", rules=(LONG_LIVED_TOKENS,)),
-    RuleGroup(name="late-coverage", rules=(LOG_RETENTION, OPEN_GAP, LAST_GAPLESS_POLL)),
+    RuleGroup(name="late-coverage", rules=(RETENTION, OPEN_GAP, LAST_GAPLESS_POLL)),
 )
 
 
@@ -595,7 +612,7 @@ unless on (job, workspace)
             expr=f"""\
 {PENDING} - {MEDIAN_PENDING.name} >= {PENDING_EXCESS}
 and
-time() - min by ({PLATFORM}) (late_publishing_oldest_pending_timestamp_seconds) > {PENDING_SECONDS}
+time() - {OLDEST_PENDING} > {PENDING_SECONDS}
 """,
             for_="15m",
             keep_firing_for=RESTART_GRACE,
@@ -603,6 +620,33 @@ time() - min by ({PLATFORM}) (late_publishing_oldest_pending_timestamp_seconds) 
             description=(
                 f"{_WORKSPACE}: {{{{ $value | humanize }}}} more logs on {{{{ $labels.platform }}}} are pending than"
                 f" usual, the oldest for more than {PENDING_SECONDS // HOUR} hour."
+            ),
+            dashboard_url=PLATFORM_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LatePostStuck",
+            severity="warning",
+            condition=(
+                f"a log on a platform is pending for more than {POST_STUCK_FACTOR} times the usual 99th percentile of"
+                f" the publishing duration there, and for over {POST_STUCK_SECONDS // HOUR}h"
+            ),
+            expr=f"""\
+time() - {OLDEST_PENDING}
+>
+(
+  clamp_min({POST_STUCK_FACTOR} * {MEDIAN_P99.name}, {POST_STUCK_SECONDS})
+or
+  {POST_STUCK_SECONDS} + 0 * {OLDEST_PENDING}
+)
+and on ({WORKSPACE})
+{_PUBLISHING_IS_POLLED}
+""",
+            for_="15m",  # long enough to settle what ended during an outage of the exporter
+            keep_firing_for=RESTART_GRACE,
+            summary="A post has been pending for far longer than publishing takes.",
+            description=(
+                f"{_WORKSPACE}: the oldest pending log on {{{{ $labels.platform }}}} was created"
+                " {{ $value | humanizeDuration }} ago. Hardly any post there takes that long."
             ),
             dashboard_url=PLATFORM_DASHBOARD,
         ),
@@ -892,32 +936,58 @@ last_over_time({COVERAGE}[1d] offset 1h)
 """
 
 
-def _coverage_risk_alert(
-    severity: Severity, retention: int, operator: Literal["and", "unless"], generation: str
-) -> AlertingRule:
-    """Return the alert for a generation; ``operator`` keeps or drops workspaces with the longer retention."""
+_LAST_GAPLESS_POLL = f"max by ({FEED}) (last_over_time({LAST_GAPLESS_POLL.name}[7d]))"
+_TIME_TO_EXPIRY = f"{_LAST_GAPLESS_POLL} + max by ({FEED}) (last_over_time({RETENTION.name}[7d])) - time()"
+"""Seconds until the API deletes the first log that has not been read."""
+
+
+def _coverage_risk_alert(severity: Severity, *, condition: str, expr: str, description: str) -> AlertingRule:
     return AlertingRule(
         name="LateCoverageAtRisk",
         severity=severity,
-        condition=(
-            f"a feed has not been read without a gap for {COVERAGE_RISK_SECONDS // DAY}d, and logs expire after"
-            f" {retention // DAY}d (generation {generation})"
-        ),
-        expr=f"""\
-time() - max by ({FEED}) (last_over_time({LAST_GAPLESS_POLL.name}[7d])) > {COVERAGE_RISK_SECONDS}
-and
-{EXPECTED_FEEDS}
-{operator} on ({WORKSPACE})
-last_over_time({LOG_RETENTION.name}[7d]) > {RETENTION}
-""",
+        condition=condition,
+        expr=expr,
         for_="15m",
         summary="Logs may expire before they are counted.",
-        description=(
-            f"{_WORKSPACE}: the {_FEED} was last read without a gap {{{{ $value | humanizeDuration }}}} ago."
-            f" The API deletes logs after {retention // DAY} days."
-        ),
+        description=f"{_WORKSPACE}: {description}",
         dashboard_url=EXPORTER_DASHBOARD,
     )
+
+
+COVERAGE_RISK_ALERTS = (
+    _coverage_risk_alert(
+        "critical",
+        condition=(
+            "a feed has not been read without a gap, and the API deletes the first unread logs within"
+            f" {COVERAGE_LEFT_CRITICAL_SECONDS // DAY}d"
+        ),
+        expr=f"""\
+{_TIME_TO_EXPIRY} < {COVERAGE_LEFT_CRITICAL_SECONDS}
+and
+{EXPECTED_FEEDS}
+""",
+        description=(
+            f"the API {{{{ if gt $value 0.0 }}}}deletes the first unread logs of the {_FEED} in"
+            " {{ $value | humanizeDuration }}{{ else }}has begun to delete unread logs of the"
+            f" {_FEED}{{{{ end }}}}."
+        ),
+    ),
+    _coverage_risk_alert(
+        "warning",
+        condition=(
+            f"a feed has not been read without a gap for {COVERAGE_AGE_WARNING_SECONDS // DAY}d, and its logs expire"
+            " later"
+        ),
+        expr=f"""\
+time() - {_LAST_GAPLESS_POLL} > {COVERAGE_AGE_WARNING_SECONDS}
+and
+{EXPECTED_FEEDS}
+unless
+{_TIME_TO_EXPIRY} < {COVERAGE_LEFT_CRITICAL_SECONDS}
+""",
+        description=f"the {_FEED} was last read without a gap {{{{ $value | humanizeDuration }}}} ago.",
+    ),
+)
 
 
 EXPORTER_GROUP = RuleGroup(
@@ -927,7 +997,7 @@ EXPORTER_GROUP = RuleGroup(
             name="LateExporterDown",
             severity="critical",
             condition="Prometheus cannot scrape an exporter",
-            expr=f'up{{job=~"{JOBS}"}} == 0',
+            expr=f"(\n{EXPORTER_TARGETS}) == 0\n",
             for_="5m",
             summary="Prometheus cannot scrape an exporter.",
             description="Job {{ $labels.job }}: {{ $labels.instance }} has not answered for 5 minutes.",
@@ -937,17 +1007,24 @@ EXPORTER_GROUP = RuleGroup(
             name="LateExporterAbsent",
             severity="critical",
             condition="Prometheus has no exporter to scrape",
-            expr=f'absent(up{{job=~"{JOBS}"}})',
+            expr=f"absent(\n{EXPORTER_TARGETS})\n",
             for_="10m",
             summary="Prometheus has no exporter target.",
-            description=f"No target has a job that matches {JOBS}.",
+            description=(
+                f"No target has a job that matches {EXPORTER_JOBS}, and none was scraped as an exporter in the last"
+                " 7 days."
+            ),
             dashboard_url=_dashboard_url("late-exporter"),
         ),
         AlertingRule(
             name="LateExporterRestarting",
             severity="warning",
             condition=f"an exporter restarts {RESTARTS} or more times in 1h",
-            expr=f'changes(process_start_time_seconds{{job=~"{JOBS}"}}[1h]) >= {RESTARTS}',
+            expr=f"""\
+changes(process_start_time_seconds[1h]) >= {RESTARTS}
+and on (job, instance)
+last_over_time({SCRAPED_EXPORTERS}[1h])
+""",
             for_="0m",
             summary="An exporter keeps restarting.",
             description=(
@@ -1064,8 +1141,7 @@ avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
             description=f"{_WORKSPACE}: a gap in the {_FEED} has been open for an hour.",
             dashboard_url=EXPORTER_DASHBOARD,
         ),
-        _coverage_risk_alert("critical", RETENTION, "unless", "late"),
-        _coverage_risk_alert("warning", ZERNIO_RETENTION, "and", "zernio"),
+        *COVERAGE_RISK_ALERTS,
         AlertingRule(
             name="LateCoverageLost",
             severity="warning",

@@ -24,10 +24,6 @@ BUDGET_FINAL_LOGS = 50
 BUDGET_FAILED_LOGS = 10
 """Minimum logs in the long window for a burn rate to be meaningful."""
 
-RETENTION = 7 * DAY
-ZERNIO_RETENTION = 90 * DAY
-"""Time for which the API keeps a log, in generation late and in generation zernio."""
-
 LATE_LOG_LAG = "3600.0"
 CATCH_UP_RATIO = 0.2
 """The exporter is catching up if more than this share of the logs counted exceeds the lag above."""
@@ -63,6 +59,10 @@ PAUSES_PER_LOG = 0.2
 
 PENDING_SECONDS = HOUR
 PENDING_EXCESS = 10
+
+POST_STUCK_FACTOR = 10
+POST_STUCK_SECONDS = HOUR
+"""A log is stuck if it is pending for longer than this, and than the factor times the 99th percentile of durations."""
 
 CONSECUTIVE_FAILURES = 5
 """Failed attempts of an account in a row."""
@@ -102,5 +102,10 @@ AUDIT_AGE_SECONDS = 3 * DAY
 WEBHOOK_REJECTION_WINDOW = "15m"
 """Duration that separates a wrong secret from a single forged request."""
 
-COVERAGE_RISK_SECONDS = 5 * DAY
+COVERAGE_LEFT_CRITICAL_SECONDS = 2 * DAY
+"""Time until the API deletes logs that have not been read."""
+
+COVERAGE_AGE_WARNING_SECONDS = 5 * DAY
+"""Time since a feed was last read without a gap."""
+
 COVERAGE_STEP_SECONDS = 10 * MINUTE

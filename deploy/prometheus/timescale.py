@@ -11,7 +11,9 @@ DURATION = re.compile(r"(?<=[\[:])\d+[smhdw](?=[\]:])|(?<=\boffset )\d+[smhdw]\b
 LONG_NUMBER = re.compile(r'(?<![\w."])\d{3,}\b(?!\.)')
 """Numbers with three or more digits are ages in seconds; counts and ratios are smaller."""
 
-UNSCALED_METRICS = re.compile("late_publishing_oldest_pending_timestamp_seconds|late_posts_oldest_")
+UNSCALED_METRICS = re.compile(
+    "late_publishing_oldest_pending_timestamp_seconds|late_publishing_duration_seconds:p99_median|late_posts_oldest_"
+)
 """Publishing takes as long as in real time, so ages compared with these metrics are not scaled."""
 
 

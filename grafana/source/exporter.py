@@ -368,7 +368,7 @@ EXACTNESS_ROW = PanelRow(
             PanelFrame(
                 407,
                 "Coverage by feed",
-                "Start of gap-free coverage by feed, and anomalies in the last 24 hours.",
+                "Start of gap-free coverage by feed, retention of its logs, and anomalies in the last 24 hours.",
                 12,
                 8,
             ),
@@ -379,6 +379,12 @@ EXACTNESS_ROW = PanelRow(
                 expr=f"1000 * max by (workspace, feed) ({COVERAGE})",
                 unit="dateTimeAsIso",
                 width=165,
+            ),
+            Column(
+                title="Retention",
+                expr=f"max by (workspace, feed) ({selector('late_exporter_retention_seconds')})",
+                unit="s",
+                width=88,
             ),
             Column(
                 title="Last poll",

@@ -10,6 +10,7 @@ from grafana.source.palette import BAD, CATEGORIES, MUTED, PLATFORMS, POSTS, STA
 from grafana.source.panels import PER_MINUTE, Column, PanelFrame
 from grafana.source.queries import (
     ALERTS_FIRING,
+    ALERTS_PENDING_SINCE,
     ATTEMPTS,
     FAILED_ATTEMPTS,
     RATE,
@@ -101,13 +102,14 @@ STATUS_ROW = PanelRow(
                 105,
                 "Oldest pending",
                 "Age of the oldest pending publishing log. A log that never reaches a final status stays here"
-                " until the API deletes it, after 90 days (7 in generation late).",
+                " until the API deletes it, after 90 days (7 in generation late). From an hour on, it may be stuck.",
                 3,
                 4,
             ),
             age(f"min({selector('late_publishing_oldest_pending_timestamp_seconds')})"),
             unit="s",
             decimals=0,
+            steps=thresholds.PENDING_AGE,
             no_value=("None", MUTED),
         ),
         panels.stat_panel(
@@ -301,7 +303,7 @@ TIMELINE_ROW = PanelRow(
             Column(
                 title="Since",
                 expr=f"1000 * min by (alertname, severity, platform, feed)"
-                f" ({ALERTS_FIRING} * ignoring (alertstate) group_left () ALERTS_FOR_STATE)",
+                f" ({ALERTS_FIRING} * ignoring (alertstate) group_left () {ALERTS_PENDING_SINCE})",
                 unit="dateTimeFromNow",
                 width=110,
             ),
@@ -482,6 +484,7 @@ TABLE_ROW = PanelRow(
                 expr=age(f"min by (platform) ({selector('late_publishing_oldest_pending_timestamp_seconds')})"),
                 unit="s",
                 decimals=0,
+                steps=thresholds.PENDING_AGE,
             ),
             sort="Failed, 1 h",
         ),

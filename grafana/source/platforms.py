@@ -98,10 +98,11 @@ STATUS_ROW = PanelRow(
             decimals=0,
         ),
         panels.stat_panel(
-            PanelFrame(107, "Oldest pending", "Age of the oldest pending log.", 3, 4),
+            PanelFrame(107, "Oldest pending", "Age of the oldest pending log. From an hour on, it may be stuck.", 3, 4),
             age(f"min({OLDEST_PENDING})"),
             unit="s",
             decimals=0,
+            steps=thresholds.PENDING_AGE,
             no_value=("None", MUTED),
         ),
         panels.stat_panel(

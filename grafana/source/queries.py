@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from deploy.prometheus.rules import ALERT_LABELS
 from late_exporter.metrics.catalogue import CATALOGUE
 
 __all__ = [
     "ALERTS_FIRING",
+    "ALERTS_PENDING_SINCE",
     "ATTEMPTS",
     "FAILED_ATTEMPTS",
     "RATE",
@@ -127,7 +129,7 @@ def quantile(number: float, family: str, window: str, *by: str, **labels: str) -
 
 def firing_alerts(severity: str) -> str:
     """Return the firing alerts of a severity."""
-    return f'{ALERTS_FIRING.removesuffix("}")}, severity="{severity}"}}'
+    return f'ALERTS{{{ALERTS}, alertstate="firing", severity="{severity}"}}'
 
 
 def age(expr: str) -> str:
@@ -160,5 +162,14 @@ FAILED_ATTEMPTS = selector("late_publishing_logs_total", action="~publish|retry"
 RULES_MARKER = "slo:late_publishing_success:objective"
 """A series that exists whenever the shipped recording rules are loaded."""
 
-ALERTS_FIRING = 'ALERTS{alertname=~"Late.+", alertstate="firing"}'
-"""Not filtered by variables: alerts on feeds or exporters lack the platform or workspace label."""
+ALERTS = ", ".join(
+    [
+        *(f'{name}="{value}"' for name, value in ALERT_LABELS.items()),
+        *(f'{name}=~"${name}|"' for name in ("job", "workspace")),
+    ]
+)
+"""Matchers for the alerts of late-exporter; those on a feed or on an exporter lack the platform or the workspace."""
+
+ALERTS_FIRING = f'ALERTS{{{ALERTS}, alertstate="firing"}}'
+ALERTS_PENDING_SINCE = f"ALERTS_FOR_STATE{{{ALERTS}}}"
+"""Unix times at which the alerts became pending."""

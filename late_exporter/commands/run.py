@@ -127,7 +127,12 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         )
         is_public = receiver.handles if receiver and not settings.webhook.require_auth else None
         protected_app = AuthMiddleware(
-            app, watcher.current, passwords=PasswordVerifier(), log=_logger(), is_public=is_public
+            app,
+            watcher.current,
+            passwords=PasswordVerifier(),
+            log=_logger(),
+            unauthenticated_paths=settings.web.unauthenticated_paths,
+            is_public=is_public,
         )
         group.create_task(serve(protected_app, sockets, web_config=watcher.current))
         for bound in sockets:

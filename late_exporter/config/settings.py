@@ -29,6 +29,7 @@ from late_exporter.config.types import (
     Bounds,
     CommaSeparated,
     FeedName,
+    HttpPath,
     Key,
     KeyFile,
     ListenAddress,
@@ -245,6 +246,13 @@ class WebSettings(NamedTuple):
         SERVER_COMMANDS,
         reload="live",
         name="web.config.file",
+    )
+    unauthenticated_paths: CommaSeparated[HttpPath] = option(
+        None,
+        "PATH",
+        "Path that needs no password, for example /-/healthy for probes; may be repeated.",
+        SERVER_COMMANDS,
+        many=True,
     )
     enable_lifecycle: Bool = option(
         "false", "", "Enable POST /-/reload and POST /-/quit. SIGHUP reloads in either case."

@@ -163,9 +163,14 @@ def _host_and_port(text: str) -> tuple[str, str]:
     return host, match["port"] or ""
 
 
-def _telemetry_path(text: str) -> str:
+def _http_path(text: str) -> str:
     if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", text):
         raise ValueError("must begin with / and contain only letters, digits and - . _ ~ /")
+    return text
+
+
+def _telemetry_path(text: str) -> str:
+    _http_path(text)
     if text in RESERVED_PATHS:
         raise ValueError(f"must not be one of {', '.join(RESERVED_PATHS)}")
     return text
@@ -287,6 +292,7 @@ TargetLabel: TypeAlias = Annotated[
     tuple[str, str],
     Parser(_target_label, "must be a name and a value, like job=late; a name must not begin with __"),
 ]
+HttpPath: TypeAlias = Annotated[str, Parser(_http_path)]
 TelemetryPath: TypeAlias = Annotated[str, Parser(_telemetry_path)]
 WebhookPath: TypeAlias = Annotated[str, Parser(_webhook_path)]
 BaseUrl: TypeAlias = Annotated[str, Parser(_base_url)]

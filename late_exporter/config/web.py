@@ -38,7 +38,6 @@ class WebConfig:
     allowed_sans: frozenset[str] = frozenset()
     headers: tuple[tuple[str, str], ...] = ()
     users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    open_paths: frozenset[str] = frozenset()
     rate: RequestRate | None = None
     files: Mapping[Path, FileStamp] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -60,7 +60,6 @@ def load(path: Path, files: dict[Path, FileStamp] | None = None) -> WebConfig:
         allowed_sans=frozenset(tls.client_allowed_sans),
         headers=tuple((name, value) for name, value in content.http_server_config.headers.items() if value),
         users={name: bcrypt_hash.encode() for name, bcrypt_hash in content.basic_auth_users.items()},
-        open_paths=frozenset(content.auth_excluded_paths),
         rate=RequestRate(limit.interval, limit.burst) if limit.interval else None,
         files=files,
         warnings=tuple(_warnings(content)),
@@ -90,12 +89,6 @@ def _check_headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
-def _check_path(path: str) -> str:
-    if not path.startswith("/"):
-        raise ValueError("a path must begin with /")
-    return path
-
-
 class _Http(Section):
     http2: bool | None = None
     headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = Field(default_factory=dict)
@@ -113,7 +106,6 @@ class _FileContent(Section):
         Annotated[str, AfterValidator(_check_user_name)], Annotated[str, AfterValidator(_check_hash)]
     ] = Field(default_factory=dict)
     rate_limit: _RateLimit = _RateLimit()
-    auth_excluded_paths: tuple[Annotated[str, AfterValidator(_check_path)], ...] = ()
 
 
 def _validate(path: Path, file: YamlFile) -> _FileContent:

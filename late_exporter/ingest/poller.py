@@ -126,6 +126,7 @@ class Poller:
             self.recorder.defer((), provisional=zeros)
         if not self._sync.has_audits:
             self._reporter.clear_audit_gauges()
+        self._reporter.update_retention()
 
     async def poll(self, *, by_webhook: bool = False, deadline: float | None = None) -> PollResult:
         """Poll once and report the result; a poll that a webhook triggers reads only what is new.
@@ -145,6 +146,7 @@ class Poller:
         duration = self._runtime.monotonic() - start
         self._reporter.update_gauges(result, duration, quota=self._client.quota)
         self._reporter.update_generation(self._sync.api_generation)
+        self._reporter.update_retention()
         if self._wait_published is not None:
             await self._wait_published()
         self._reporter.record(

@@ -53,6 +53,7 @@ CHECK_TIMES = (LAST_RECONCILE, LAST_AUDIT)
 """Times of the last checks, which are those of the first sync until a check has completed."""
 
 GENERATION = "late_exporter_api_generation_info"
+RETENTION = "late_exporter_retention_seconds"
 UNREAD_GENERATION = "late_exporter_api_generation_unread"
 
 
@@ -191,6 +192,11 @@ class PollReporter:
             else:
                 self._registry.remove_gauge(GENERATION, (workspace, name))
             self._registry.set_gauge(UNREAD_GENERATION, (workspace, name), int(name in api_generation.unread))
+
+    def update_retention(self) -> None:
+        """Show the retention of the list that is read, from the first poll that has read one."""
+        if self._recorder.coverage is not None:
+            self._registry.set_gauge(RETENTION, self._labels, self._recorder.feed.retention / 1000)
 
     def record(self, result: PollResult, poll: PollHealth) -> None:
         """Update the health of the feed and log the result of a poll."""

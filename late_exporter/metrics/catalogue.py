@@ -182,6 +182,8 @@ _FAMILIES = (
             help="Time at which the last audit completed, or the time of the first sync if none did, in Unix seconds."),
     _family("late_exporter_coverage_start_timestamp_seconds", "gauge", "feed",
             help="Time since which every log of the feed has been counted without a gap, in Unix seconds."),
+    _family("late_exporter_retention_seconds", "gauge", "feed",
+            help="Time for which the API keeps a log of the feed, in seconds."),
     _family("late_exporter_state_logs", "gauge", "",
             help="Logs whose ids are stored in the state."),
     _family("late_exporter_state_bytes", "gauge", "",

@@ -6,7 +6,7 @@ import base64
 import binascii
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 
 from late_exporter.config.web import RequestRate, WebConfig
@@ -22,8 +22,8 @@ CHALLENGE = 'Basic realm="late-exporter", charset="UTF-8"'
 class AuthMiddleware:
     """Authenticate and limit requests before they reach the application.
 
-    ``config`` returns the current configuration of the web server. ``is_public`` returns whether a path needs no
-    password because its requests are authenticated in another way.
+    ``config`` returns the current configuration of the web server. ``unauthenticated_paths`` need no password.
+    ``is_public`` returns whether a path needs none because its requests are authenticated in another way.
     """
 
     def __init__(
@@ -33,10 +33,12 @@ class AuthMiddleware:
         *,
         passwords: PasswordVerifier,
         log: Logger,
+        unauthenticated_paths: Collection[str] = (),
         is_public: Callable[[str], bool] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
+        self._unauthenticated_paths = frozenset(unauthenticated_paths)
         self._is_public = is_public
         self._config = config
         self._passwords = passwords
@@ -50,7 +52,7 @@ class AuthMiddleware:
         if config.headers:
             send = _with_headers(config.headers, send)
         status, retry_after = self._limit(config.rate)
-        if status == HTTPStatus.OK and config.users and not self._needs_no_password(config, scope["path"]):
+        if status == HTTPStatus.OK and config.users and not self._needs_no_password(scope["path"]):
             status, retry_after = await self._authenticate(config, scope)
         if status == HTTPStatus.OK:
             await self._app(scope, receive, send)
@@ -68,8 +70,8 @@ class AuthMiddleware:
         self._bucket.take()
         return HTTPStatus.OK, 0.0
 
-    def _needs_no_password(self, config: WebConfig, path: str) -> bool:
-        return path in config.open_paths or (self._is_public is not None and self._is_public(path))
+    def _needs_no_password(self, path: str) -> bool:
+        return path in self._unauthenticated_paths or (self._is_public is not None and self._is_public(path))
 
     async def _authenticate(self, config: WebConfig, scope: Message) -> tuple[HTTPStatus, float]:
         authorization = next((value for name, value in scope["headers"] if name.lower() == b"authorization"), b"")

@@ -482,6 +482,12 @@ WRONG = [
     ("web.listen-address", "[::g]:10077", f'"[::g]:10077": {ADDRESS}'),
     ("web.listen-address", "127.0.0.256:1", f'"127.0.0.256:1": {ADDRESS}'),
     ("web.listen-address", ":1,:1", '":1,:1": :1 is given twice'),
+    (
+        "web.unauthenticated-paths",
+        "healthy",
+        '"healthy": must begin with / and contain only letters, digits and - . _ ~ /',
+    ),
+    ("web.unauthenticated-paths", "/-/ready,/-/ready", '"/-/ready,/-/ready": /-/ready is given twice'),
     ("web.telemetry-path", "metrics", '"metrics": must begin with / and contain only letters, digits and - . _ ~ /'),
     ("web.telemetry-path", "/", '"/": must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit'),
     ("web.telemetry-path", "/-/ready", '"/-/ready": must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit'),

@@ -66,9 +66,6 @@ basic_auth_users:
 rate_limit:
   interval: 1s500ms
   burst: 20
-auth_excluded_paths:
-  - /-/healthy
-  - /-/ready
 """
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
 
@@ -144,7 +141,6 @@ def test_a_whole_file(file: Path) -> None:
         "bob the builder": BCRYPT_HASH.replace("2y", "2b").encode(),
     } == config.users
     assert RequestRate(1.5, 20) == config.rate
-    assert {"/-/healthy", "/-/ready"} == config.open_paths
     assert ["web.yml", "server.crt", "server.key", "ca.crt"] == [path.name for path in config.files]
     assert () == config.warnings
 
@@ -165,7 +161,6 @@ def suites_before_13(context: ssl.SSLContext) -> list[str]:
         "\ufeff{}",
         "tls_server_config:\nhttp_server_config: {headers: }\nbasic_auth_users: ~\nrate_limit: null\n",
         "tls_server_config: {cert_file: , cipher_suites: , client_allowed_sans: , min_version: }\n",
-        "auth_excluded_paths:\n",
         "tls_server_config: {}\nhttp_server_config: {http2: }\nrate_limit: {interval: , burst: }\n",
         "rate_limit: {interval: 0, burst: 5}",
         "http_server_config: {headers: {X-Frame-Options: }}",
@@ -176,11 +171,10 @@ def test_empty_files(file: Path, text: str) -> None:
     config = load_text(file, text)
 
     assert [file] == list(config.files)
-    assert (None, (), {}, frozenset(), None, ()) == (
+    assert (None, (), {}, None, ()) == (
         config.ssl_context,
         config.headers,
         config.users,
-        config.open_paths,
         config.rate,
         config.warnings,
     )
@@ -407,7 +401,6 @@ UNUSABLE = "cannot use certificate and key"
                 "web.yml:4: rate_limit: must be a mapping",
             ],
         ),
-        ("auth_excluded_paths: x", ["web.yml:1: auth_excluded_paths: must be a list"]),
         (
             "tls_server_config:\n  cert_file: [a]\n  cipher_suites: x\n  prefer_server_cipher_suites: maybe\n",
             [
@@ -572,13 +565,6 @@ UNUSABLE = "cannot use certificate and key"
             for wrong in ("-1", "many", "1.5", "9" * 400)
         ),
         ("rate_limit:\n  burst: {}\n", ["web.yml:2: rate_limit.burst: must be one value"]),
-        (
-            "auth_excluded_paths:\n  - /-/ready\n  - metrics\n  - {a: b}\n",
-            [
-                "web.yml:3: auth_excluded_paths[1]: a path must begin with /",
-                "web.yml:4: auth_excluded_paths[2]: must be one value",
-            ],
-        ),
     ],
 )
 def test_mistakes(file: Path, text: str | bytes, expected: list[str]) -> None:
@@ -713,7 +699,6 @@ texts = st.recursive(
                         "http_server_config",
                         "basic_auth_users",
                         "rate_limit",
-                        "auth_excluded_paths",
                     ),
                     *("cert_file", "key_file", "cert", "key", "client_ca", "client_auth_type", "client_allowed_sans"),
                     *(

@@ -35,7 +35,7 @@ VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::\w+)?\})")
 
 TARGET = {"job", "instance"}
 UNTARGETED_SERIES = {
-    "ALERTS": "an alert may be of a workspace, a feed or a job, and then lacks the other labels",
+    "ALERTS": "an alert on an exporter lacks the workspace, one on a workspace the platform",
     "ALERTS_FOR_STATE": "as ALERTS",
     "slo:late_publishing_success:objective": "a constant that recording rules make, without labels",
 }

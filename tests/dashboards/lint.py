@@ -28,7 +28,12 @@ COLUMNS = 24
 MIN_INTERVAL_SECONDS = 30
 COUNTER_FUNCTIONS = {"rate", "irate", "increase", "resets"}
 SECONDS = {"s": 1, "m": 60, "h": 3600}
-ALERT_LABELS = {"alertname", "alertstate", "severity", "workspace", "platform", "feed"}
+ALERT_LABELS = {"alertname", "alertstate", "exporter", "severity", "job", "workspace", "platform", "feed"}
+ALERT_MATCHERS = {
+    "exporter": Matcher("=", "late"),
+    "job": Matcher("=~", "job|"),
+    "workspace": Matcher("=~", "workspace|"),
+}
 
 
 def datasource_variable(dashboard: DashboardFile) -> Iterator[str]:
@@ -200,6 +205,10 @@ def variable_matchers(dashboard: DashboardFile) -> Iterator[str]:
         if place.startswith("variable"):
             continue
         for selector in selectors(expr):
+            if selector.name in ("ALERTS", "ALERTS_FOR_STATE"):
+                for name, matcher in ALERT_MATCHERS.items():
+                    if selector.matchers.get(name) != matcher:
+                        yield f"{place}: {selector.name} is not filtered by {name}"
             if selector.name in UNTARGETED_SERIES:
                 continue
             labels = labels_of(selector.name) or set()

@@ -123,12 +123,13 @@ def test_thresholds_match_the_alerts() -> None:
         ("LateQuotaLow", thresholds.QUOTA_LEFT_WARNING),
         ("LatePostsOverdue", thresholds.POSTS_OVERDUE_SECONDS),
         ("LatePostsOverdue", thresholds.POSTS_STUCK_SECONDS),
+        ("LatePostStuck", thresholds.POST_STUCK_SECONDS),
         ("LateSpendCapNear", thresholds.SPEND_RATIO),
         ("LateAccountFailing", thresholds.CONSECUTIVE_FAILURES),
         ("LateTokenExpiring", thresholds.TOKEN_LEFT_WARNING_SECONDS),
         ("LateTokenExpiring", thresholds.TOKEN_LEFT_CRITICAL_SECONDS),
     ):
-        assert re.search(rf"[<>]=? {number:g}\b", exprs[alert]), (alert, number)
+        assert re.search(rf"(?:[<>]=?|clamp_min\(.+,) {number:g}\b", exprs[alert]), (alert, number)
     rules = (RULE_FILES / "late-exporter.rules.yml").read_text("utf-8")
     assert f"vector({thresholds.SUCCESS_OBJECTIVE:g})" in rules
 

@@ -88,6 +88,8 @@ MISTAKES: tuple[tuple[str, Change], ...] = (
         change_query(301, expr='late_up{job="$job", instance=~"$instance", workspace=~"$workspace"}'),
     ),
     ("variable_matchers", change_query(301, expr=f"sum(increase({COUNTER.replace('platform=~', 'status=~')}[1h]))")),
+    ("variable_matchers", change_query(301, expr='count(ALERTS{alertname=~"Late.+", alertstate="firing"})')),
+    ("variable_matchers", change_query(301, expr='ALERTS{exporter="late", job=~"$job", workspace=~"$workspace|"}')),
     ("counters", change_query(301, expr=COUNTER)),
     ("counters", change_query(301, expr=f"rate({COUNTER}[5m])")),
     ("counters", change_query(301, expr='increase(late_up{job=~"$job"}[1h])')),

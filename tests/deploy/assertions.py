@@ -226,7 +226,8 @@ def certificates() -> dict[str, str]:
 
 
 def assert_web_config(resources: Sequence[Manifest], root: Path, secrets: dict[str, dict[str, str]]) -> None:
-    """Assert that the program finds its web configuration and the certificate in it."""
+    """Assert that the program finds its web configuration and the certificate in it, and lets the probes in."""
     settings = load_settings(resources, root, secrets)
     assert settings.web_config.ssl_context is not None
+    assert ("/-/healthy",) == settings.web.unauthenticated_paths
     assert {"web.yml", "tls.crt", "tls.key"} <= {file.name for file in settings.web_config.files}

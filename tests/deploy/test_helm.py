@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
@@ -121,7 +122,7 @@ def test_defaults_need_only_a_secret(helm: str) -> None:
         ((SECRET_SETTING, "config.pol.interval=1m"), "additional properties 'pol' not allowed"),
         ((SECRET_SETTING, "config.poll.intervall=1m"), "additional properties 'intervall' not allowed"),
         ((SECRET_SETTING, "config.state.url=sqlite://"), "additional properties 'state' not allowed"),
-        ((SECRET_SETTING, "monitor.job=blackbox"), "'/monitor/job'"),
+        ((SECRET_SETTING, "monitor.job=late|x"), "'/monitor/job'"),
         ((SECRET_SETTING, "monitor.kind=Probe"), "'/monitor/kind'"),
         ((SECRET_SETTING, "persistence.accessMode=ReadWriteMany"), "'/persistence/accessMode'"),
         ((SECRET_SETTING, "terminationGracePeriodSeconds=1"), "'/terminationGracePeriodSeconds'"),
@@ -183,6 +184,15 @@ def test_program_finds_the_web_config(helm: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_own_unauthenticated_paths_replace_that_of_the_probes(helm: str, tmp_path: Path) -> None:
+    """Paths in ``config`` are in force, although a variable would win over the file."""
+    path = "config.web.unauthenticated_paths=/metrics"
+    resources = render_release(helm, "webConfig.existingSecret=late-web", path)
+    secrets = {"late-api-key": {"api-key": "sk_1"}, "late-web": {"web.yml": "basic_auth_users: {}\n"}}
+    assert ("/metrics",) == load_settings(resources, tmp_path, secrets).web.unauthenticated_paths
+
+
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("settings", "probe"),
     [
@@ -222,6 +232,15 @@ def test_job_name_matches_the_rules(helm: str, kind: str, name: str, settings: S
     assert_scrape_config(monitor, monitor["metadata"]["labels"])
     (scrape,) = monitor["spec"][MONITORS[kind]]
     assert job == scrape["relabelings"][0]["replacement"]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("job", "jobs"), [("social", "social"), ("late-brand", "late|late-.*"), ("", "late|late-.*")])
+def test_rules_know_the_job(helm: str, job: str, jobs: str) -> None:
+    """A job of another name is known to the rules, too."""
+    settings = (SECRET_SETTING, "prometheusRule.enabled=true", f"monitor.job={job}")
+    text = helm_template(helm, f"--set={','.join(settings)}")
+    assert {jobs} == set(re.findall(r'\bup\{job=~"([^"]+)"\}', text))
 
 
 @pytest.mark.e2e

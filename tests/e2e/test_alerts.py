@@ -257,6 +257,7 @@ def _check_messages(receivers: AlertReceivers) -> None:
         "workspace": "brand",
         "platform": PLATFORM,
         "severity": "critical",
+        "exporter": "late",
     } == failing.labels
     texts = rf"Workspace brand: [5-9]\d(\.\d+)?% of the publish attempts on {PLATFORM} failed in the last 30 minutes\."
     assert re.fullmatch(texts, failing.annotations["description"])

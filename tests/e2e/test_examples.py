@@ -49,6 +49,7 @@ ANYWHERE = {
     "LATE_EXPORTER_WEB__LISTEN_ADDRESS": "127.0.0.1:0",
     "LATE_EXPORTER_SIMULATE__LISTEN_ADDRESS": "127.0.0.1:0",
     "LATE_EXPORTER_STATE__URL": "sqlite://",
+    "LATE_EXPORTER_WEB__UNAUTHENTICATED_PATHS": "/metrics,/-/healthy",
 }
 """Replaces ports and states that another process may use."""
 
@@ -59,7 +60,7 @@ def example(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable
     (tmp_path / "late.key").write_text(KEY)
     (tmp_path / "webhook.secret").write_text("c0ffee" * 8)
     users = f"{{alice: $2y$10${'a' * 21}O{'a' * 31}}}"
-    (tmp_path / "web.yml").write_text(f"basic_auth_users: {users}\nauth_excluded_paths: [/metrics, /-/healthy]\n")
+    (tmp_path / "web.yml").write_text(f"basic_auth_users: {users}\n")
     (tmp_path / "late.yml").write_text("poll: {interval: 1m}\n")
     (tmp_path / "workspaces.yml").write_text("workspaces: [{name: agency, api_key_file: late.key}]\n")
 

@@ -42,7 +42,8 @@ MUTUAL = f"""\
   client_auth_type: RequireAndVerifyClientCert
   client_allowed_sans: [prometheus.example]
 """
-USERS = f"basic_auth_users:\n  prometheus: {PASSWORD_HASH}\nauth_excluded_paths: [/-/healthy, /-/ready]\n"
+USERS = f"basic_auth_users:\n  prometheus: {PASSWORD_HASH}\n"
+UNAUTHENTICATED = "--web.unauthenticated-paths=/-/healthy,/-/ready"
 
 JOBS = """\
 global: {scrape_interval: 1s, scrape_timeout: 1s}
@@ -114,7 +115,7 @@ def test_prometheus(late: LateServer, start_exporter: Run, require_tool: FindToo
     """A Prometheus with the right password, CA and certificate can scrape over TLS; others are rejected."""
     late.world.publish(40, over=600)
     file.write_text((MUTUAL if mutual else TLS) + USERS)
-    program = start_exporter(f"--web.config.file={file}")
+    program = start_exporter(f"--web.config.file={file}", UNAUTHENTICATED)
     program.tls = client_context(CLIENT if mutual else None)
     program.wait_ready()
     own = {"certificate": certificate(file.parent, "client")} if mutual else {}
@@ -142,7 +143,7 @@ def test_prometheus(late: LateServer, start_exporter: Run, require_tool: FindToo
 def test_access_control(start_exporter: Run, file: Path) -> None:
     """Plain HTTP, an unknown CA and a wrong password are rejected; probes and valid users get responses."""
     file.write_text(TLS + USERS)
-    program = start_exporter(f"--web.config.file={file}")
+    program = start_exporter(f"--web.config.file={file}", UNAUTHENTICATED)
     program.tls = client_context()
     program.wait_ready()
     assert program.url.startswith("https://127.0.0.1:")
@@ -189,7 +190,7 @@ def test_headers_and_limit(start_exporter: Run, file: Path) -> None:
         "http_server_config:\n  headers:\n    X-Frame-Options: sameorigin\n    Strict-Transport-Security: max-age=9\n"
         "rate_limit: {interval: 1h, burst: 2}\n"
     )
-    program = start_exporter(f"--web.config.file={file}")
+    program = start_exporter(f"--web.config.file={file}", UNAUTHENTICATED)
     replies = [program.get(page) for page in ("/", "/nowhere", "/metrics")]
     assert [200, 404, 429] == [reply.status for reply in replies]
     for reply in replies:
@@ -236,7 +237,7 @@ def test_unusable_file(start_exporter: Run, file: Path, text: str | None, expect
     """A missing file or mismatched certificates prevent the start; exit code 2."""
     if text is not None:
         file.write_text(text)
-    program = start_exporter(f"--web.config.file={file}")
+    program = start_exporter(f"--web.config.file={file}", UNAUTHENTICATED)
     assert 2 == program.wait_exit()
     assert expected_message in program.stderr
     assert str(file) in program.stderr
@@ -246,7 +247,7 @@ def test_unusable_file(start_exporter: Run, file: Path, text: str | None, expect
 def test_changes_while_running(start_exporter: Run, file: Path) -> None:
     """Changes of users and certificates apply without a restart; a broken file changes nothing and is logged once."""
     file.write_text(TLS + USERS)
-    program = start_exporter(f"--web.config.file={file}")
+    program = start_exporter(f"--web.config.file={file}", UNAUTHENTICATED)
     program.tls = client_context()
     program.wait_ready()
     assert 200 == program.get("/metrics", Authorization=basic()).status
@@ -275,7 +276,7 @@ def test_ten_thousand_useless_connections(start_exporter: Run, late: LateServer,
     """Memory stays far below the limits of the deployments, and scrapes are answered, whoever connects."""
     late.world.publish(500)
     file.write_text(TLS if secure else "")
-    program = start_exporter(f"--web.config.file={file}")
+    program = start_exporter(f"--web.config.file={file}", UNAUTHENTICATED)
     context = client_context() if secure else None
     program.tls = context
     program.wait_ready()

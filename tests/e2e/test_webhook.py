@@ -65,13 +65,12 @@ def webhook_flags(folder: Path) -> tuple[str, ...]:
     """Write the secret and the users, and return the flags that name the files."""
     (folder / "secret").write_text(f"{SECRET}\n")
     users = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-    (folder / "web.yml").write_text(
-        f"basic_auth_users: {{zernio: {users}}}\nauth_excluded_paths: [/metrics, /-/ready]\n"
-    )
+    (folder / "web.yml").write_text(f"basic_auth_users: {{zernio: {users}}}\n")
     return (
         "--webhook.path=/webhook",
         f"--webhook.secret-file={folder / 'secret'}",
         f"--web.config.file={folder / 'web.yml'}",
+        "--web.unauthenticated-paths=/metrics,/-/ready",
     )
 
 

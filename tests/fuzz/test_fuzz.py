@@ -362,7 +362,6 @@ http_server_config:
 basic_auth_users:
   alice: $2b$04$1111111111111111111111uG2FqkPmRo5VLjWqoBDbiTI1cZ1pMq2
 rate_limit: {interval: 1s, burst: 3}
-auth_excluded_paths: [/-/healthy]
 """
 CONFIG = """poll: {interval: 30s, feeds: "publishing,connections"}
 web:
@@ -396,7 +395,7 @@ TOKENS = [
 ]
 WORDS = [
     *("tls_server_config", "cert", "cert_file", "client_auth_type", "http_server_config", "headers"),
-    *("basic_auth_users", "rate_limit", "interval", "burst", "auth_excluded_paths", "workspaces", "name"),
+    *("basic_auth_users", "rate_limit", "interval", "burst", "workspaces", "name"),
     *("api_key_file", "api_base_url", *(part for option in OPTIONS for part in option.name.split("."))),
     *('"\\ud800"', '"\\UFFFFFFFF"', '"\\0"', "/etc", "1s", "true", "null", "~"),
 ]
@@ -494,11 +493,12 @@ def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> Non
     exposition.publish()
     app = create_app(exposition, HealthSource(workspaces=tuple), version="1")
     users = {"a": b"$2b$04$" + b"." * 53}
-    web = WebConfig(users=users, open_paths=frozenset({"/-/healthy"}))
+    web = WebConfig(users=users)
     gate = AuthMiddleware(
         app,
         lambda: web,
         passwords=PasswordVerifier(check_password=lambda password, _: password == b"b"),
+        unauthenticated_paths=["/-/healthy"],
         log=NullLogger(),
     )
     sent: list[Message] = []

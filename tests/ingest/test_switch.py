@@ -330,6 +330,7 @@ OLD_LISTS = {feed: GENERATIONS["late"][feed].path for feed in ("publishing", "co
 def test_a_fresh_state_is_counted_from_the_list_that_is_there(shape: str, world: World, start: Start) -> None:
     """In whichever way the old list is gone, the first poll reads the documented one, after two requests."""
     exporter = start(FakeLateApi(world, generation="both"))
+    assert {} == exporter.scrape().family("late_exporter_retention_seconds")
     exporter.api.vanished[OLD_LISTS["publishing"]] = VANISHED[shape]
     world.publish(120, over=DAY, kinds=({}, {"status": "failed"}))
     assert exporter.poll().error is None
@@ -404,6 +405,10 @@ def test_each_list_may_go_alone(shape: str, gone: str, *, is_fresh: bool, world:
     assert {("late",): 1.0, ("zernio",): 1.0} == samples.family("late_exporter_api_generation_info")
     assert expected_counts(world.rows) == exposed_counts(exporter)
     assert 13 == samples.sum("late_connection_events_total")
+    retentions = {(feed,): 90 * DAY if feed == gone else 7 * DAY for feed in OLD_LISTS}
+    assert retentions == samples.family("late_exporter_retention_seconds")
+    exporter.restart()
+    assert retentions == exporter.scrape().family("late_exporter_retention_seconds")
 
 
 UNREAD = "late_exporter_api_generation_unread"

@@ -71,6 +71,7 @@ late_exporter_audit_missing_logs                     gauge     workspace feed
 late_exporter_audit_extra_logs                       gauge     workspace feed
 late_exporter_audit_last_completed_timestamp_seconds           gauge     workspace feed
 late_exporter_coverage_start_timestamp_seconds       gauge     workspace feed
+late_exporter_retention_seconds                      gauge     workspace feed
 late_exporter_state_logs                             gauge     workspace
 late_exporter_state_bytes                            gauge     workspace
 late_exporter_status_feed_up                         gauge     workspace feed

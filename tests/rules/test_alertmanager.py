@@ -66,6 +66,13 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
         {**OVERDUE, "status": "publishing"},
         ACTIVE,
     ),
+    ("LatePollStale", FEED, "LatePostStuck", PLATFORM, SUPPRESSED),
+    ("LateWorkspaceSuspended", WORKSPACE, "LatePostStuck", PLATFORM, SUPPRESSED),
+    ("LatePlatformFailing", PLATFORM, "LatePostStuck", PLATFORM, SUPPRESSED),
+    ("LatePendingStuck", PLATFORM, "LatePostStuck", PLATFORM, SUPPRESSED),
+    ("LatePendingStuck", PLATFORM, "LatePostStuck", {**PLATFORM, "platform": "threads"}, ACTIVE),
+    ("LatePostStuck", PLATFORM, "LatePostsOverdue", {**OVERDUE, "status": "publishing"}, SUPPRESSED),
+    ("LatePostStuck", PLATFORM, "LatePostsOverdue", OVERDUE, ACTIVE),
     ("LateNoAttempts", WORKSPACE, "LatePublishingQuiet", WORKSPACE, SUPPRESSED),
     (
         "LatePublishingQuiet",

@@ -15,13 +15,13 @@ import pytest
 import yaml
 
 from deploy.prometheus.thresholds import (
+    ACCOUNT_ACTIVE_SECONDS,
     AUDIT_AGE_SECONDS,
-    COVERAGE_RISK_SECONDS,
+    COVERAGE_AGE_WARNING_SECONDS,
+    COVERAGE_LEFT_CRITICAL_SECONDS,
     DAY,
     HOUR,
     POSTS_OVERDUE_SECONDS,
-    RETENTION,
-    ZERNIO_RETENTION,
 )
 from deploy.prometheus.timescale import LONG_NUMBER, scale_duration, scale_expr
 from late_exporter.feeds import FEEDS, GENERATIONS
@@ -103,6 +103,7 @@ def test_scaled_expressions() -> None:
         ('a{le="3600.0"} offset 1w', 'a{le="3600.0"} offset 10080s'),
         ("time() - a > 600 > bool -86400 or b >= 50", "time() - a > 10 > bool -1440 or b >= 50"),
         ("time() - late_publishing_oldest_pending_timestamp_seconds > 3600",) * 2,
+        ("clamp_min(10 * platform:late_publishing_duration_seconds:p99_median7d, 3600)",) * 2,
         ("time() - min(late_posts_oldest_scheduled_timestamp_seconds) > 900",) * 2,
     ):
         assert after == scale_expr(before, 60)
@@ -111,8 +112,8 @@ def test_scaled_expressions() -> None:
 
 def test_scaled_numbers_are_ages() -> None:
     """Every number that compressed time scales is an age."""
-    times = {300, 600, POSTS_OVERDUE_SECONDS, HOUR, DAY, AUDIT_AGE_SECONDS, COVERAGE_RISK_SECONDS}
-    times |= {RETENTION, ZERNIO_RETENTION}
+    times = {300, 600, POSTS_OVERDUE_SECONDS, HOUR, DAY, AUDIT_AGE_SECONDS}
+    times |= {ACCOUNT_ACTIVE_SECONDS, COVERAGE_AGE_WARNING_SECONDS, COVERAGE_LEFT_CRITICAL_SECONDS}
     assert times == {int(number) for rule in RULES for number in LONG_NUMBER.findall(rule["expr"])}
 
 

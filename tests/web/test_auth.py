@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import msgspec
@@ -59,7 +59,7 @@ async def application(scope: Message, _: Callable[[], Awaitable[Message]], send:
 class AuthHarness:
     """Middleware with all its collaborators."""
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, *, unauthenticated_paths: Sequence[str] = (), **config: Any) -> None:
         self.clock, self.fake_bcrypt, self.log = VirtualClock(), FakeBcrypt(), RecordingLogger()
         self.config = WebConfig(**config)
         self.passwords = PasswordVerifier(
@@ -70,6 +70,7 @@ class AuthHarness:
             lambda: self.config,
             passwords=self.passwords,
             log=self.log,
+            unauthenticated_paths=unauthenticated_paths,
             is_public=WebhookReceiver("/late/hook", secret=str, window=1.0).handles,
             monotonic=self.clock.monotonic,
         )
@@ -294,16 +295,16 @@ async def test_renamed_user(auth: AuthHarness) -> None:
         (401, "\udcff"),
     ],
 )
-async def test_open_paths(status: int, path: str) -> None:
+async def test_unauthenticated_paths(status: int, path: str) -> None:
     """A path is open only if it is exactly one of the configured paths, as the application sees it."""
-    auth = AuthHarness(users=USERS, open_paths=frozenset({"/-/healthy", "/-/ready"}))
+    auth = AuthHarness(users=USERS, unauthenticated_paths=["/-/healthy", "/-/ready"])
     assert status == (await auth.request(path=path)).status
     assert 200 == (await auth.request("alice", "wonderland", path=path)).status
 
 
-async def test_open_paths_do_not_check() -> None:
+async def test_unauthenticated_paths_do_not_check() -> None:
     """On an open path passwords are neither checked nor counted."""
-    auth = AuthHarness(users=USERS, open_paths=frozenset({"/-/healthy"}))
+    auth = AuthHarness(users=USERS, unauthenticated_paths=["/-/healthy"])
     for _ in range(FAILED_LOGIN_RATE.burst + 1):
         assert 200 == (await auth.request("alice", "x", path="/-/healthy")).status
     assert [] == auth.fake_bcrypt.calls
@@ -402,7 +403,7 @@ async def test_rejected_requests_take_no_token() -> None:
 
 async def test_rate_limit_comes_before_passwords() -> None:
     """Requests beyond the rate are rejected without a password check, also on open paths."""
-    auth = AuthHarness(users=USERS, rate=RequestRate(2.0, 1), open_paths=frozenset({"/-/healthy"}))
+    auth = AuthHarness(users=USERS, rate=RequestRate(2.0, 1), unauthenticated_paths=["/-/healthy"])
     assert 401 == (await auth.request("alice", "x")).status
     assert 429 == (await auth.request("alice", "wonderland")).status
     assert 429 == (await auth.request(path="/-/healthy")).status

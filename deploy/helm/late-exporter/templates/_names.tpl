@@ -35,11 +35,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
-{{/* The rules match the jobs late and late-*. */}}
+{{/* The rules know the jobs late and late-*, so defaults have such a name. */}}
 {{- define "late-exporter.job" -}}
 {{- $name := include "late-exporter.fullname" . -}}
 {{- $known := or (eq "late" $name) (hasPrefix "late-" $name) -}}
 {{- default (ternary $name (printf "late-%s" $name) $known) .Values.monitor.job -}}
+{{- end -}}
+
+{{/* Regular expression of the scrape jobs in the rules. */}}
+{{- define "late-exporter.jobs" -}}
+{{- $job := include "late-exporter.job" . -}}
+{{- ternary "late|late-.*" $job (or (eq "late" $job) (hasPrefix "late-" $job)) -}}
 {{- end -}}
 
 {{- define "late-exporter.secret" -}}
