@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from late_exporter.errors import REQUEST_FAILURES
-from late_exporter.ingest.seeking import StepsTo, report_failure
+from late_exporter.ingest.seeking import StepsTo, report_failure, splits_time
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchTime, PollContext, Record
 from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import PAGE_SIZE, Coverage, LogEntry
@@ -29,8 +29,7 @@ def read_dense_time(context: PollContext, page: FetchedPage) -> StepsTo[FetchedP
         The logs; None if there are no others, or they cannot be read.
     """
     created = page.entries[-1].created if page.entries else None
-    tie_count = sum(entry.created == created for entry in page.entries)
-    if created is None or not page.without_ids or tie_count <= PAGE_SIZE // 2 or context.max_skip is None:
+    if created is None or not page.without_ids or not splits_time(page) or context.max_skip is None:
         return None
     request: RequestKey = ("window", ("all", created))
     if created == context.state.dense_time or not context.state.queue.is_due(request):
@@ -70,8 +69,17 @@ def read_undated(context: PollContext, coverage: Coverage, total: int | None) ->
     return entries
 
 
+def start_reading(context: PollContext, head: FetchedPage, retention_floor: int) -> StepsTo[None]:
+    """Record all logs of the time at which the first page ends, as ``record_dense_time`` does, before reading on.
+
+    A time that was read as a whole before is read again, because others of its logs may have appeared.
+    """
+    context.state.dense_time = None
+    yield from record_dense_time(context, head, retention_floor)
+
+
 def record_dense_time(context: PollContext, page: FetchedPage, retention_floor: int) -> StepsTo[None]:
-    """Record all logs of a time at which a page ends, if they are more than two pages share."""
+    """Record all logs of a time at which a page ends, if the next page cannot repeat all of them."""
     dense = yield from read_dense_time(context, page)
     if dense is not None:
         yield Record(context.new_entries(dense, retention_floor))

@@ -113,8 +113,9 @@ def _initial_coverage(context: PollContext, head: FetchedPage) -> Coverage:
 
 
 def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCursor | None) -> StepsTo[Coverage]:
-    """Read a gap to its end; every recorded page shrinks the gap in the coverage."""
+    """Read a gap to its end; every recorded page that reaches the gap shrinks it in the coverage."""
     cursor = start or _resume_gap(context, gap)
+    upper, is_reached = gap.upper, start is not None
     while gap in coverage.gaps:
         try:
             page, position = yield from seek(context, cursor)
@@ -145,7 +146,10 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
             coverage = msgspec.structs.replace(coverage, gaps=other_gaps)
             coverage = _mark_caught_up(coverage, context, gap.last_complete_at)
         else:
-            rest = Gap(oldest(page, gap.upper), gap.lower, next_cursor.position.depth, gap.last_complete_at)
+            is_reached = is_reached or _reaches_gap(page, upper)
+            # A page above the gap, at which seeking may begin, must not extend it upwards.
+            rest_upper = oldest(page, gap.upper) if is_reached else gap.upper
+            rest = Gap(rest_upper, gap.lower, next_cursor.position.depth, gap.last_complete_at)
             gaps = tuple(rest if other == gap else other for other in coverage.gaps)
             coverage = msgspec.structs.replace(coverage, gaps=gaps)
             gap, cursor = rest, next_cursor
@@ -153,7 +157,7 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
             context.new_entries(page, coverage.retention_floor),
             coverage,
             listed_minutes=listed,
-            splits_timestamp=_has_single_timestamp(page),
+            shrinks_gap=gap.upper.created < upper.created,
         )
         yield from record_dense_time(context, page, coverage.retention_floor)
     return coverage
@@ -206,9 +210,10 @@ def _complete_sync(context: PollContext, coverage: Coverage, head: FetchedPage) 
     return coverage
 
 
-def _has_single_timestamp(page: FetchedPage) -> bool:
-    """Return whether a page of logs without ids has only logs of the same time."""
-    return page.without_ids and len({entry.created for entry in page.entries}) == 1
+def _reaches_gap(page: FetchedPage, upper: ListPosition) -> bool:
+    """Return whether a page has the last log above a gap, or logs that may be below it."""
+    times = timestamps(page.entries)
+    return not times or min(times) <= upper.created or any(entry.key == upper.key for entry in page.entries)
 
 
 def _reaches_high_water_mark(page: FetchedPage, lower: int, *, strict: bool = False) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES
-from late_exporter.ingest.leftovers import read_undated, record_dense_time
+from late_exporter.ingest.leftovers import read_undated, record_dense_time, start_reading
 from late_exporter.ingest.paging import PagePosition
 from late_exporter.ingest.seeking import (
     MAX_PAGE_FAILURES,
@@ -118,6 +118,7 @@ def _start_scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, h
                 return
         state.last_full_scan, state.undated_count = context.now, undated_count or 0
     scan.cursor, state.scan_stretch = advance_cursor(context, PagePosition(), head), None
+    yield from start_reading(context, head, coverage.retention_floor)
 
 
 def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_budget: int) -> ReaderSteps:

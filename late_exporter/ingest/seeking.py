@@ -67,11 +67,12 @@ def seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage,
     # counts as too low, and the fallback is the top of the list.
     # See docs/design/page-seeking.md and docs/decisions/0002-reader-as-a-pure-generator.md.
     position, step = cursor.position, PAGE_SIZE // 2
-    high, low = 0, None
+    high: int | None = None
+    low: int | None = None
     for _ in range(MAX_SEEK_READS):
         page, actual = yield from _fetch_at(context, cursor, position)
         if actual.before != position.before:
-            high, low, step = 0, None, PAGE_SIZE // 2
+            high, low, step = None, None, PAGE_SIZE // 2
         position, skip = actual, actual.skip
         if position.before is not None:
             # The bound may be far above the cursor, which is where it was expected in the whole list.
@@ -86,17 +87,17 @@ def seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage,
         if not timestamps(page.entries) or is_below(page, cursor.created + (skip > 0)):
             if skip == 0:
                 position = position.raised(cursor.created)
-                high, low, step = 0, None, PAGE_SIZE // 2
+                high, low, step = None, None, PAGE_SIZE // 2
                 continue
-            low, high = skip, high if high < skip else 0
-        elif skip == high and (skip or low is not None):
+            low, high = skip, high if high is not None and high < skip else None
+        elif skip == high:
             return page, position
         else:
             high, low = skip, low if low is not None and low > skip else None
         step *= 2
         if low is None:
             skip += step
-        elif high:
+        elif high is not None:
             skip = (high + low) // 2
         else:
             skip = max(0, skip - step)
@@ -181,13 +182,7 @@ def advance_cursor(
     entries = page.entries
     if not entries:
         return PageCursor(position)
-    last_created = entries[-1].created
-    ties = 0
-    for entry in reversed(entries):
-        if entry.created != last_created:
-            break
-        ties += 1
-    overlap = min(max(PAGE_OVERLAP, ties + page.without_ids), max(1, len(entries) // 2))
+    ties, overlap = _overlap(page)
     page_keys = anchors = frozenset(entry.key for entry in entries)
     repeat_count = previous.repeat_count + 1 if previous and page_keys == previous.page_keys else 0
     if page.without_ids and overlap > ties:
@@ -207,6 +202,19 @@ def advance_cursor(
         context.state.ignores_time_filter = True
         next_position, repeat_count = next_position.in_whole_list, 0
     return PageCursor(next_position, page_keys, oldest(page).created, repeat_count, anchors, tail_start)
+
+
+def _overlap(page: FetchedPage) -> tuple[int, int]:
+    """Return how many rows at the end of a page share a time, and how many rows the next page repeats."""
+    entries = page.entries
+    ties = next((n for n, entry in enumerate(reversed(entries)) if entry.created != entries[-1].created), len(entries))
+    return ties, min(max(PAGE_OVERLAP, ties + page.without_ids), max(1, len(entries) // 2))
+
+
+def splits_time(page: FetchedPage) -> bool:
+    """Return whether the next page is not known to repeat all logs of the time at which a page ends."""
+    ties, overlap = _overlap(page)
+    return overlap <= ties and not is_last_page(page)
 
 
 def makes_no_progress(cursor: PageCursor, next_cursor: PageCursor) -> bool:

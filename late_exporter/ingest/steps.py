@@ -82,8 +82,8 @@ class Record(msgspec.Struct, frozen=True):
         deleted_keys: Keys of pending logs that the API no longer has.
         listed_minutes: Minutes that were read completely, so that logs that are not listed are marked as deleted.
         by_reconciliation: Whether earlier polls missed the entries, so that only a scan found them.
-        splits_timestamp: Whether the page ended among logs with the same time and without ids, where reading is hard
-            to resume later.
+        shrinks_gap: Whether the poll has come below the time at which it began to read a gap. Otherwise the next poll
+            would repeat what this one has read.
     """
 
     entries: tuple[LogEntry, ...]
@@ -91,7 +91,7 @@ class Record(msgspec.Struct, frozen=True):
     deleted_keys: tuple[str, ...] = ()
     listed_minutes: ListedMinutes | None = None
     by_reconciliation: bool = False
-    splits_timestamp: bool = False
+    shrinks_gap: bool = False
 
 
 class FetchedPage(msgspec.Struct, frozen=True):
@@ -332,7 +332,7 @@ class ReaderState(msgspec.Struct):
         largest_total: Largest number of logs that the API has reported during the first sync.
         head_failure_count: Number of attempts to read the first page that failed since it was last read whole.
         rejected_times: Times for which the API rejected the lookup of pending logs since it last accepted one.
-        dense_time: Last time that had more logs than two pages share and was read as a whole.
+        dense_time: Last time that was read as a whole; None if it is to be read again.
         missed_keys: Keys of pending logs that were not found where they should be; those missed twice are gone.
         queue: Order of the requests that do not decide the outcome of a poll.
     """

@@ -345,8 +345,8 @@ class FeedSync:
             raise error
 
     def _is_interruptible(self, step: ReaderStep) -> bool:
-        """Return whether a catch-up may be interrupted after a step, as its coverage records where to continue."""
-        if not isinstance(step, Record) or step.splits_timestamp or step.coverage is None:
+        """Return whether a catch-up may be interrupted after a step, so that the next poll continues further down."""
+        if not isinstance(step, Record) or not step.shrinks_gap or step.coverage is None:
             return False
         return bool(step.coverage.gaps)
 

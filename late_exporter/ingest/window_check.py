@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, BadRequest
+from late_exporter.ingest.leftovers import record_dense_time, start_reading
 from late_exporter.ingest.paging import SECOND_MS, PagePosition, time_above
 from late_exporter.ingest.seeking import (
     MAX_PAGE_FAILURES,
@@ -103,6 +104,7 @@ def _check(context: PollContext, coverage: Coverage, head: FetchedPage) -> Reade
     if late.has_changed and late.poll_count >= CHECK_POLLS:
         lower, change_count = max(context.now - context.late_window, coverage.retention_floor), late.change_count
         late.poll_count = 0
+        yield from start_reading(context, head, coverage.retention_floor)
         late.page_credit -= yield from _read_overlap(context, coverage, lower)
         pages = late.page_credit
         if late.comparison is None:
@@ -249,6 +251,7 @@ def _compare(context: PollContext, comparison: WindowComparison) -> ReaderSteps:
         stretch = Stretch((last + 1) // MINUTE_MS - 1)
         position = PagePosition(0, None if listed is None else time_above(last))
         comparison.readings.append(WindowReading(stretch, PageCursor(position), first))
+        context.state.dense_time = None  # Others of its logs may have appeared.
     else:
         middle = (first // MINUTE_MS + (minutes + 1) // 2) * MINUTE_MS
         comparison.windows += [(first, middle - 1), (middle, last)]
@@ -273,6 +276,7 @@ def _read_down(
             since=coverage.retention_floor,
         )
         yield from record_found(context, coverage, page, listed, caught_up_at=caught_up_at)
+        yield from record_dense_time(context, page, coverage.retention_floor)
     return page_count
 
 

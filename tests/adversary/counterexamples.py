@@ -52,13 +52,26 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
         Setup(generation="zernio"),
         (Poll(events=Events(actions=(("alike", 8, 57),), between=((0, ("publish", 29, 10)),))),),
     ),
+    "unfiltered alike logs": Program(
+        Setup(generation="zernio", time_filter="rejected"),
+        (Poll(events=Events(actions=(("alike", 8, 57),), between=((0, ("publish", 29, 10)),))),),
+    ),
+    "undated logs": Program(
+        Setup(distinct_times=True, history=30),
+        (Polls(count=4, events=Events(actions=(("undated", 180, 52),))), Switch(shape="500")),
+    ),
     "switch to another time zone": Program(
         Setup(distinct_times=True, history=25, connections=25),
         (Poll(), Switch(shape="308", difference="time zone")),
     ),
     "catch-up": Program(
-        Setup(distinct_times=True, latency=2.0, audit_interval=HOUR, max_skip=15),
-        (Switch(shape="410"), Poll(events=Events(actions=(("publish", 55, 54), ("publish", 99, 31))), kill=6)),
+        Setup(distinct_times=True, latency=2.0, has_dates=False, history=25, commit_size=1, max_skip=0),
+        (
+            Poll(),
+            Switch(shape="500"),
+            Poll(events=Events(seconds=1.0, actions=(("publish", 25, 18), ("publish", 97, 0))), kill=12),
+            Poll(events=Events(seconds=1.0, actions=(("publish", 25, 18), ("publish", 97, 0))), kill=12),
+        ),
     ),
     "switch to whole seconds": Program(
         Setup(distinct_times=True),

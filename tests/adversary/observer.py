@@ -65,7 +65,7 @@ class Observer:
     def report(self, check: str, detail: str) -> None:
         """Raise Wrong, or count the failure if the check is not expected to hold."""
         if self.has_alike_logs and check in ALIKE:
-            check = "alike logs"
+            check = self._alike_check
         if self._scene.api.difference is not None:
             check = "switch"
         if check == "switch":
@@ -75,6 +75,13 @@ class Observer:
         self._scene.totals.not_yet[check] += 1
         if check in FATAL:
             raise Abandoned
+
+    @property
+    def _alike_check(self) -> str:
+        setup = self._scene.setup
+        if setup.distinct_times:
+            return "undated logs"
+        return "unfiltered alike logs" if setup.time_filter in ("ignored", "rejected") else "alike logs"
 
     def expect(self, condition: object, check: str, detail: str) -> None:
         """Report a check unless a condition holds."""

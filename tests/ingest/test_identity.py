@@ -137,6 +137,44 @@ def test_alike_logs_on_different_pages(
     assert 50 + size == len(exporter.observations)
 
 
+@pytest.mark.parametrize("page_size", [5, 10, 25, 100])
+@pytest.mark.parametrize("above", [0, 3, 8, 12])
+def test_alike_logs_on_pages_of_any_size(page_size: int, above: int, world: World, exporter: ExporterHarness) -> None:
+    """If a page has more logs of one time than the next one repeats, alike ones count, however short the pages are."""
+    exporter.api.quirks = ListQuirks(max_page_size=page_size)
+    world.publish(20, over=DAY)
+    exporter.poll()
+    world.clock.advance(HOUR)
+    for number in range(37):
+        world.insert(world.clock.now - MINUTE, requestId=f"r{number % 29}")
+    world.publish(above, over=10.0)
+    exporter.poll_repeatedly(1)
+    assert 57 + above == len(exporter.observations) == exporter.poller.recorder.log_count
+    exporter.settle()
+    assert 57 + above == len(exporter.observations)
+
+
+@pytest.mark.parametrize(("page_size", "size"), [(10, 37), (100, 250)])
+@pytest.mark.parametrize("above", [0, 150])
+def test_an_alike_log_that_appears_after_the_others(
+    page_size: int, size: int, above: int, world: World, exporter: ExporterHarness
+) -> None:
+    """A time that was read as a whole is read again if another log of it appears."""
+    exporter.api.quirks = ListQuirks(max_page_size=page_size)
+    world.publish(300, over=DAY)
+    exporter.poll()
+    world.clock.advance(HOUR)
+    moment = world.clock.now
+    for number in range(size):
+        world.insert(moment, requestId=f"r{number % 29}")
+    exporter.poll_repeatedly(2)
+    world.publish(above, over=10.0)
+    exporter.poll_repeatedly(1)
+    world.insert(moment, requestId="r3")
+    exporter.poll_repeatedly(8)
+    assert 301 + size + above == len(exporter.observations) == exporter.poller.recorder.log_count
+
+
 def test_logs_of_one_time_in_another_order_each_time_count_no_more_than_once(
     world: World, exporter: ExporterHarness
 ) -> None:

@@ -20,6 +20,7 @@ from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import TIME_FILTERS, FakeLateApi, ListQuirks, unavailable
 from tests.support.loggers import RecordingLogger
+from tests.support.oracle import created_at
 from tests.support.world import World
 
 Start: TypeAlias = Callable[..., ExporterHarness]
@@ -292,6 +293,46 @@ def test_a_gap_is_resumed_by_time(world: World, start: Start, monkeypatch: pytes
     assert 18 >= len(exporter.api.requests) - count
     resumed = next(request for request in exporter.api.requests[count:] if "to" in request.params)
     assert 0 == resumed.skip
+
+
+def _start_slowly(start: Start, world: World) -> ExporterHarness:
+    """Return an exporter that has read a few logs, and that reads eight pages of ten logs per poll from now on."""
+    exporter = start(world, max_skip=0, max_page_size=10)
+    world.publish(30, over=DAY)
+    exporter.poll()
+    world.clock.advance(HOUR)
+    exporter.api.latency = 4.0
+    return exporter
+
+
+@pytest.mark.parametrize("over", [0, 0.2, 0.9, 5.0])
+def test_each_poll_of_a_slow_catch_up_gets_further(over: float, world: World, start: Start) -> None:
+    """A gap within a second is read to its end, although a poll is interrupted before it has read the second again."""
+    exporter = _start_slowly(start, world)
+    world.publish(300, over=over)
+    uppers = []
+    while exporter.poll().is_partial:
+        assert exporter.poller.recorder.coverage is not None
+        uppers.append(exporter.poller.recorder.coverage.gaps[-1].upper.created)
+        assert uppers == sorted(set(uppers), reverse=True)
+    assert uppers
+    check(exporter, world)
+
+
+def test_a_gap_below_many_logs_of_its_second_is_found_by_bisection(world: World, start: Start) -> None:
+    """The page at which a gap continues is found in a few requests, not by reading all logs of its second again."""
+    exporter = _start_slowly(start, world)
+    world.publish(400, over=0.9)
+    for _ in range(2):
+        assert exporter.poll().is_partial
+    count, coverage = len(exporter.api.requests), exporter.poller.recorder.coverage
+    exporter.poll()
+    assert coverage is not None
+    upper = coverage.gaps[-1].upper.created
+    depth = sum(created_at(row) * 1000 > upper for row in world.rows)
+    assert depth > 80
+    reads = [request.skip for request in exporter.api.requests[count:] if "to" in request.params]
+    assert 9 >= next(number for number, skip in enumerate(reads) if skip < depth < skip + 10)
 
 
 @pytest.mark.exhaustive
