@@ -127,6 +127,6 @@ BUGS: Mapping[str, Bug] = {
     "a list with other logs is read": Bug("one switch", frozenset({"switch"}), _switch_to_any_list),
     "new series start at their value": Bug("polls", frozenset({"first increment"}), _show_no_zero),
     "histograms are lost in a restart": Bug("polls", frozenset({"falls", "values"}), _lose_histograms),
-    "deleted logs stay pending": Bug("zernio", frozenset({"pending at rest"}), _ignore_deletions),
+    "deleted logs stay pending": Bug("zernio", frozenset({"pending at rest", "alike logs"}), _ignore_deletions),
     "visible logs are pruned": Bug("late", frozenset({"twice"}), _prune_visible_logs),
 }
