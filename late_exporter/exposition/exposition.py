@@ -8,9 +8,8 @@ The design, and from which size on it pays, is in docs/decisions/0004-cached-exp
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 from prometheus_client.core import Metric
@@ -19,6 +18,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 
 from late_exporter.exposition.blocks import FamilyBlocks, SectionPair
+from late_exporter.exposition.changes import ChangeQueue, InitialZeros
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.gzip import BodySection, Segment, compress, decompress, gzip_member, join_segments
 from late_exporter.exposition.negotiation import OPENMETRICS, accepts_gzip, select_content_type
@@ -32,10 +32,6 @@ class EncodedBody(msgspec.Struct, frozen=True):
     content_encoding: str | None
     body: bytes
     version: int
-
-
-_Change: TypeAlias = tuple[Callable[..., object], tuple[Any, ...]]
-"""A method of FamilyBlocks and its arguments."""
 
 
 class Exposition:
@@ -66,12 +62,9 @@ class Exposition:
         self._end = join_segments([compress_lines(b"# EOF\n")])
         self._on_change: Callable[[], None] = lambda: None
         self._on_served: Callable[[], None] = lambda: None
-        self._changes: list[_Change] = []
-        self._taken_changes: deque[tuple[int, list[_Change]]] = deque()
+        self._changes = ChangeQueue()
+        self._zeros = InitialZeros()
         self._render_lock = threading.Lock()
-        self._batch = self._applied_batch = 0
-        self._zero_versions: dict[Series, int] = {}
-        self._served_zeros: dict[Series, None] = {}
         self._snapshot = _Snapshot(0, (), None, self._end)
 
     @property
@@ -107,7 +100,7 @@ class Exposition:
         ``start_at_zero`` a new series shows 0 until ``end_zeros``.
         """
         if start_at_zero:
-            self._zero_versions.setdefault((family, labels), self._batch + 1)
+            self._zeros.add((family, labels), self._changes.batch + 1)
         self._change(self._families[family].put, labels, value, created if self._created else None, start_at_zero)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
@@ -116,16 +109,14 @@ class Exposition:
 
     def remove(self, family: str, labels: Labels) -> None:
         """Remove a series, if it exists."""
-        self._forget_zero((family, labels))
+        self._zeros.discard((family, labels))
         self._change(self._families[family].remove, labels)
 
     def remove_workspace(self, workspace: str) -> None:
         """Remove all series of a workspace."""
         for name in self._workspace_families:
             self._change(self._families[name].remove_workspace, workspace)
-        for family, labels in list(self._zero_versions):
-            if family in self._workspace_families and labels[0] == workspace:
-                self._forget_zero((family, labels))
+        self._zeros.discard_workspace(self._workspace_families, workspace)
 
     def set_process_metrics(self, metrics: Iterable[Metric]) -> None:
         """Replace the metrics of prometheus_client collectors, which come last in the output."""
@@ -137,22 +128,19 @@ class Exposition:
 
     def take_changes(self) -> int:
         """Hand over the changes made so far for the next publication; return their number."""
-        changes, self._changes = self._changes, []
-        self._batch += 1
-        self._taken_changes.append((self._batch, changes))
-        return len(changes)
+        return self._changes.take()
 
     def apply_changes(self) -> int:
         """Apply the changes that were taken to the blocks; return the number of lines that ``render`` has to render."""
         with self._render_lock:
-            self._apply_taken()
+            self._changes.apply()
             return sum(family.changed_lines for family in self._families.values())
 
     def render(self) -> None:
         """Publish the changes that were taken."""
         with self._render_lock:
-            self._apply_taken()
-            version, process_metrics = self._applied_batch, self._process_metrics
+            self._changes.apply()
+            version, process_metrics = self._changes.applied_batch, self._process_metrics
             changed = [family.publish() for family in self._families.values()]
             if any(changed) or process_metrics is not self._snapshot.process_metrics:
                 pairs = tuple(family.sections for family in self._families.values() if family.sections)
@@ -171,40 +159,27 @@ class Exposition:
 
     def mark_served(self, version: int) -> None:
         """Record that the body of a version was sent, with the series that it showed as 0."""
-        for series, zero_version in self._zero_versions.items():
-            if zero_version <= version:
-                self._served_zeros[series] = None
-        if self._served_zeros:
+        self._zeros.mark_served(version)
+        if self._zeros.served():
             self._on_served()
 
     def shows_zero(self, family: str, labels: Labels) -> bool:
         """Return whether a series has started at zero and still shows that."""
-        return (family, labels) in self._zero_versions
+        return (family, labels) in self._zeros
 
     def served_zeros(self) -> list[Series]:
         """Return the series that show 0 although a body that showed it was sent."""
-        return list(self._served_zeros)
+        return self._zeros.served()
 
     def end_zeros(self, series: Iterable[Series]) -> None:
         """Let series that show 0 show their values from the next publication on."""
         for family, labels in series:
-            if self._forget_zero((family, labels)):
+            if self._zeros.discard((family, labels)):
                 self._change(self._families[family].end_zero, labels)
 
-    def _forget_zero(self, series: Series) -> bool:
-        """Return whether the series showed 0."""
-        self._served_zeros.pop(series, None)
-        return self._zero_versions.pop(series, None) is not None
-
     def _change(self, apply: Callable[..., object], *args: Any) -> None:
-        self._changes.append((apply, args))
+        self._changes.add(apply, *args)
         self._on_change()
-
-    def _apply_taken(self) -> None:
-        while self._taken_changes:
-            self._applied_batch, changes = self._taken_changes.popleft()
-            for apply, args in changes:
-                apply(*args)
 
 
 class _Snapshot:
