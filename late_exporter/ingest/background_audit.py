@@ -19,8 +19,9 @@ from late_exporter.ingest.audit import (
     count_missing,
 )
 from late_exporter.ingest.progress import AuditProgress
+from late_exporter.ingest.reader_state import ReconcileScan
 from late_exporter.ingest.seeking import MAX_PAGE_FAILURES
-from late_exporter.ingest.steps import FetchedPage, FetchPage, ReconcileScan
+from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.ingest.turns import RequestKind
 from late_exporter.model import (
     Coverage,

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from late_exporter.errors import REQUEST_FAILURES
+from late_exporter.ingest.reader_state import PollContext
 from late_exporter.ingest.seeking import StepsTo, report_failure, splits_time
-from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchTime, PollContext, Record
+from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchTime, Record
 from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import PAGE_SIZE, Coverage, LogEntry
 

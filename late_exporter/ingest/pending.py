@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from late_exporter.errors import REQUEST_FAILURES, BadRequest
 from late_exporter.ingest.paging import TIME_FILTER_TOLERANCE, PagePosition, time_above, time_below
+from late_exporter.ingest.reader_state import PendingScan, PollContext, ReaderState
 from late_exporter.ingest.seeking import (
     PAGE_OVERLAP,
     StepsTo,
@@ -20,16 +21,7 @@ from late_exporter.ingest.seeking import (
     report_failure,
     timestamps,
 )
-from late_exporter.ingest.steps import (
-    FetchedPage,
-    FetchPage,
-    FetchPost,
-    PendingScan,
-    PollContext,
-    ReaderState,
-    ReaderSteps,
-    Record,
-)
+from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, ReaderSteps, Record
 from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import PAGE_SIZE, PENDING, Coverage, PendingLog
 

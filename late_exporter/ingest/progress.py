@@ -11,8 +11,8 @@ import math
 import msgspec
 
 from late_exporter.ingest.audit import Audit
+from late_exporter.ingest.reader_state import PendingScan, ReconcileScan
 from late_exporter.ingest.schedule import Runtime
-from late_exporter.ingest.steps import PendingScan, ReconcileScan
 
 MAX_BYTES = 1_000_000
 """Size above which nothing is stored, for example because an audit has very many suspects."""

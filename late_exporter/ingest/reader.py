@@ -19,6 +19,7 @@ from late_exporter.errors import REQUEST_FAILURES, BadPayload
 from late_exporter.ingest.leftovers import read_undated, record_dense_time
 from late_exporter.ingest.paging import PagePosition, time_above
 from late_exporter.ingest.pending import resolve_pending
+from late_exporter.ingest.reader_state import PageCursor, PollContext
 from late_exporter.ingest.reconcile import reconcile, start_scan_of_late_arrivals
 from late_exporter.ingest.seeking import (
     PAGE_OVERLAP,
@@ -34,7 +35,7 @@ from late_exporter.ingest.seeking import (
     seek,
     timestamps,
 )
-from late_exporter.ingest.steps import FetchedPage, PageCursor, PollContext, ReaderSteps, Record
+from late_exporter.ingest.steps import FetchedPage, ReaderSteps, Record
 from late_exporter.ingest.stretch import Stretch
 from late_exporter.ingest.window_check import check_late_window
 from late_exporter.model import MINUTE_MS, PAGE_SIZE, Coverage, Gap, ListPosition

@@ -13,7 +13,8 @@ import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, ApiError, BadPayload, BadRequest
 from late_exporter.ingest.paging import PagePosition
-from late_exporter.ingest.steps import FetchedPage, FetchPage, PageCursor, PollContext, ReaderStep, ReportFailure
+from late_exporter.ingest.reader_state import PageCursor, PollContext
+from late_exporter.ingest.steps import FetchedPage, FetchPage, ReaderStep, ReportFailure
 from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import PAGE_SIZE, KnownLogs, ListPosition, LogEntry, LogPage
 

@@ -11,21 +11,10 @@ from late_exporter.ingest.audit import grace_period
 from late_exporter.ingest.background_audit import BackgroundAuditor
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.progress import Progress, ProgressSaver, ScanSchedule, decode_progress, encode_progress
+from late_exporter.ingest.reader_state import PendingScan, PollContext, ReaderState, ReconcileScan
 from late_exporter.ingest.recorder import FeedRecorder, PendingBatch
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
-from late_exporter.ingest.steps import (
-    FetchedPage,
-    FetchPage,
-    FetchPost,
-    FetchTime,
-    PendingScan,
-    PollContext,
-    ReaderState,
-    ReaderStep,
-    ReconcileScan,
-    Record,
-    ReportFailure,
-)
+from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime, ReaderStep, Record, ReportFailure
 from late_exporter.model import Coverage, Increment
 from late_exporter.protocols import Client
 

@@ -10,6 +10,7 @@ import msgspec
 from late_exporter.errors import REQUEST_FAILURES, BadRequest
 from late_exporter.ingest.leftovers import record_dense_time, start_reading
 from late_exporter.ingest.paging import SECOND_MS, PagePosition, time_above
+from late_exporter.ingest.reader_state import PageCursor, PollContext, WindowComparison, WindowReading
 from late_exporter.ingest.seeking import (
     MAX_PAGE_FAILURES,
     StepsTo,
@@ -21,16 +22,7 @@ from late_exporter.ingest.seeking import (
     seek,
     timestamps,
 )
-from late_exporter.ingest.steps import (
-    FetchedPage,
-    FetchPage,
-    PageCursor,
-    PollContext,
-    ReaderSteps,
-    Record,
-    WindowComparison,
-    WindowReading,
-)
+from late_exporter.ingest.steps import FetchedPage, FetchPage, ReaderSteps, Record
 from late_exporter.ingest.stretch import Stretch
 from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import MINUTE_MS, PAGE_SIZE, Coverage, ListedMinutes

@@ -11,8 +11,9 @@ import pytest
 from late_exporter.errors import ApiUnavailable, BadPayload, StoreError
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.background_audit import BackgroundAuditor
+from late_exporter.ingest.reader_state import ReconcileScan
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.ingest.steps import FetchedPage, FetchPage, ReconcileScan
+from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.model import (
     Batch,
     CommitResult,

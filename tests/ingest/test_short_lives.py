@@ -11,8 +11,8 @@ import pytest
 
 from late_exporter.ingest.audit import Audit, Difference, ListScan
 from late_exporter.ingest.progress import MAX_BYTES, AuditProgress, Progress, decode_progress, encode_progress
+from late_exporter.ingest.reader_state import PageCursor, PendingScan, ReconcileScan
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.ingest.steps import PageCursor, PendingScan, ReconcileScan
 from late_exporter.model import Batch, CommitResult, Coverage, LogEntry, Scope
 from late_exporter.store.sqlite import SqliteStore
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
