@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from types import MappingProxyType
@@ -13,12 +11,12 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from late_exporter.errors import StoreError
+from late_exporter.ingest.feed_publisher import LAG, CommittedBatch, FeedPublisher, select_exemplars
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
     Batch,
-    CommitResult,
     Coverage,
     Feed,
     FeedAccounting,
@@ -26,7 +24,6 @@ from late_exporter.model import (
     IncCounter,
     Increment,
     KnownLogs,
-    Labels,
     ListedMinutes,
     LogEntry,
     Observation,
@@ -53,13 +50,9 @@ MAX_CLOCK_SKEW = 300_000
 LOGS_PER_SLICE = 100
 """Logs that are turned into increments at a time, in about a millisecond; other tasks run in between."""
 
-LAG = "late_exporter_log_lag_seconds"
 ENTRIES_REJECTED = "late_exporter_entries_rejected_total"
 RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
 SCHEMA_DRIFT = "late_exporter_api_schema_drift_total"
-COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"
-PENDING_LOGS = "late_publishing_pending_logs"
-OLDEST_PENDING = "late_publishing_oldest_pending_timestamp_seconds"
 
 
 class StoreThread(NamedTuple):
@@ -67,21 +60,6 @@ class StoreThread(NamedTuple):
 
     store: Store
     offload: Offload
-
-
-class _CommittedBatch(NamedTuple):
-    """The result of a commit, and what of it is shown.
-
-    Args:
-        exemplars: Newest observation with an exemplar of every bucket.
-        last_lag: Lag of the last log in seconds; None if it has none.
-        state_size: Stored logs of the workspace and their size in bytes; None if that could not be read.
-    """
-
-    result: CommitResult
-    exemplars: Sequence[ObserveHistogram]
-    last_lag: float | None
-    state_size: tuple[int, int] | None
 
 
 class PendingBatch(msgspec.Struct):
@@ -135,7 +113,7 @@ class FeedRecorder:
         self._label_limiter = label_limiter
         self.backlog = backlog
         self._clock = clock
-        self._publisher = _FeedPublisher(self._scope, registry, label_limiter)
+        self._publisher = FeedPublisher(self._scope, registry, label_limiter)
         self.recorded_count = 0
         self._update_gauges()
 
@@ -262,14 +240,14 @@ class FeedRecorder:
         self.backlog += [*increments, *provisional]
         self._publisher.add_unsaved(provisional)
 
-    def _commit_batch(self, batch: Batch) -> _CommittedBatch:
+    def _commit_batch(self, batch: Batch) -> CommittedBatch:
         result = self._store.commit(self._scope, batch)
-        exemplars, last_lag = _select_exemplars(result.observations)
+        exemplars, last_lag = select_exemplars(result.observations)
         try:
             size = self._store.size(self._scope.workspace)
         except StoreError:  # The batch is committed and must not be saved again.
             size = None
-        return _CommittedBatch(result, exemplars, last_lag, size)
+        return CommittedBatch(result, exemplars, last_lag, size)
 
     async def _build_batch(self, pending: PendingBatch, now: int, increments: Sequence[Increment]) -> Batch:
         coverage, prune_before = pending.coverage, None
@@ -336,7 +314,7 @@ class FeedRecorder:
         if by_reconciliation:
             yield IncCounter(RECONCILED_LOGS, labels, once_per_log=True)
 
-    def _apply(self, committed: _CommittedBatch, coverage: Coverage | None) -> None:
+    def _apply(self, committed: CommittedBatch, coverage: Coverage | None) -> None:
         was_synced, result = self.is_synced, committed.result
         self._state = FeedState(
             coverage=coverage or self.coverage,
@@ -355,77 +333,3 @@ class FeedRecorder:
         self._publisher.show_feed(self.complete_since)
         if self.feed.counter == "late_publishing_logs_total":
             self._publisher.update_pending_gauges(self.pending_logs.values())
-
-
-class _FeedPublisher:
-    """Write the committed values of one feed to the registry."""
-
-    def __init__(self, scope: Scope, registry: SeriesRegistry, label_limiter: LabelLimiter) -> None:
-        self._workspace = scope.workspace
-        self._feed = scope.feed
-        self._registry = registry
-        self._label_limiter = label_limiter
-        self._pending_labels: set[tuple[str, str]] = set()
-        self.last_lag: float | None = None
-
-    def update(self, committed: _CommittedBatch, *, is_live: bool) -> None:
-        self._registry.update(committed.result.series_values)
-        if is_live:
-            for observation in committed.exemplars:
-                self._registry.add_exemplar(observation)
-            self.last_lag = self.last_lag if committed.last_lag is None else committed.last_lag
-        if committed.state_size is not None:
-            log_count, size_bytes = committed.state_size
-            self._registry.set_gauge("late_exporter_state_logs", (self._workspace,), log_count)
-            self._registry.set_gauge("late_exporter_state_bytes", (self._workspace,), size_bytes)
-
-    def zero_series(self, series: Iterable[Series]) -> frozenset[Series]:
-        return self._registry.zero_series(series)
-
-    def add_unsaved(self, increments: Sequence[IncCounter]) -> None:
-        self._registry.add_unsaved(increments)
-
-    def show_feed(self, complete_since: int) -> None:
-        self._registry.show_feed(self._workspace, self._feed)
-        self._registry.set_gauge(COVERAGE_START, (self._workspace, self._feed), complete_since / 1000)
-
-    def update_pending_gauges(self, pending_logs: Iterable[PendingLog]) -> None:
-        workspace, limit_value = self._workspace, self._label_limiter.limit_value
-        counts: Counter[tuple[str, str]] = Counter()
-        oldest: dict[str, int] = {}
-        for log in pending_logs:
-            platform = limit_value(workspace, "platform", log.platform)
-            counts[platform, limit_value(workspace, "action", log.action)] += 1
-            if log.created:
-                oldest[platform] = min(log.created, oldest.get(platform, log.created))
-        # Series that were shown once, and those of the platforms in use, are kept at 0.
-        self._pending_labels |= counts.keys()
-        self._pending_labels |= {(platform, "publish") for platform in self._label_limiter.platforms(workspace)}
-        for platform, action in self._pending_labels:
-            self._registry.set_gauge(PENDING_LOGS, (workspace, platform, action), counts[platform, action])
-        for platform in {platform for platform, _ in self._pending_labels}:
-            if platform in oldest:
-                self._registry.set_gauge(OLDEST_PENDING, (workspace, platform), oldest[platform] / 1000)
-            else:
-                self._registry.remove_gauge(OLDEST_PENDING, (workspace, platform))
-
-
-def _select_exemplars(observations: Iterable[Observation]) -> tuple[list[ObserveHistogram], float | None]:
-    """Return the newest observation with an exemplar of every bucket, and the last lag in seconds."""
-    newest: dict[tuple[str, Labels, int], tuple[float, ObserveHistogram]] = {}
-    last_lag: float | None = None
-    for observation in observations:
-        for increment in observation.increments:
-            if not isinstance(increment, ObserveHistogram):
-                continue
-            seconds = increment.micros / 1_000_000
-            if increment.family == LAG:
-                last_lag = seconds
-            if increment.exemplar is None:
-                continue
-            bucket = (increment.family, increment.labels, bisect_left(increment.bounds, seconds))
-            time = increment.exemplar.timestamp
-            if bucket not in newest or time >= newest[bucket][0]:
-                newest.pop(bucket, None)  # so that the order is that of the last updates
-                newest[bucket] = (time, increment)
-    return [increment for _, increment in newest.values()], last_lag

@@ -10,7 +10,7 @@ import pytest
 
 from late_exporter.errors import StoreError
 from late_exporter.exposition.family import Family
-from late_exporter.ingest.recorder import COVERAGE_START
+from late_exporter.ingest.feed_publisher import COVERAGE_START
 from late_exporter.ingest.reporter import LAST_RECONCILE, LAST_SUCCESS
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Scope
