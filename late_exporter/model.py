@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from late_exporter.series import Increment, Series, SeriesValue
+
 PENDING, SUCCESS, FAILED = "pending", "success", "failed"
 """Statuses of logs that the exporter interprets."""
 
@@ -25,12 +27,6 @@ DAY_MS = 86_400_000
 
 PAGE_SIZE = 100
 """Logs per page; the most that the API returns."""
-
-Labels: TypeAlias = tuple[str, ...]
-"""Label values in the order of the family's label names, workspace first."""
-
-Series: TypeAlias = tuple[str, Labels]
-"""Family name and label values that identify a series."""
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -229,112 +225,6 @@ class Coverage(msgspec.Struct, frozen=True, rename=_COVERAGE_KEYS):
     def is_caught_up(self) -> bool:
         """Whether everything down to the retention floor was read."""
         return self.is_synced and not self.gaps
-
-
-class Exemplar(msgspec.Struct, frozen=True, gc=False):
-    """An exemplar: label pairs of at most 128 characters in total, and a Unix time in seconds."""
-
-    labels: tuple[tuple[str, str], ...]
-    timestamp: float
-
-
-class Increment(msgspec.Struct, frozen=True, gc=False):
-    """A change of one series.
-
-    Args:
-        family: Metric family name.
-        labels: Label values.
-        once_per_log: Apply only for the first observed status of a log.
-    """
-
-    family: str
-    labels: Labels
-    once_per_log: bool = False
-
-
-class IncCounter(Increment, frozen=True, kw_only=True, gc=False):
-    """Increment a counter; an amount of 0 only creates the series."""
-
-    amount: float = 1
-
-
-class ObserveHistogram(Increment, frozen=True, kw_only=True, gc=False):
-    """Observe a histogram; ``micros`` is the value in millionths of the family's unit."""
-
-    micros: int
-    bounds: tuple[float, ...] = ()
-    exemplar: Exemplar | None = None
-
-
-class SetLatest(Increment, frozen=True, kw_only=True, gc=False):
-    """Set a gauge, unless it has a value of a later time."""
-
-    at: int
-    value: float | str
-
-
-class SetCurrent(Increment, frozen=True, kw_only=True, gc=False):
-    """Set a gauge of the exporter itself, whatever it has been: the last one applied wins, and no clock is compared."""
-
-    value: float
-
-
-class AttemptOutcome(Increment, frozen=True, kw_only=True, gc=False):
-    """Record a failed or successful publishing attempt of an account."""
-
-    at: int
-    failed: bool
-
-
-class Histogram(msgspec.Struct, frozen=True, tag="histogram", gc=False):
-    """A histogram value; ``counts`` has one non-cumulative count per bound, then one for +Inf."""
-
-    bounds: tuple[float, ...]
-    counts: tuple[int, ...]
-    micros: int = 0
-
-
-class LatestValue(msgspec.Struct, frozen=True, tag="reading", gc=False):
-    """A gauge value and the time of the log that set it; the time is 0 for gauges of the exporter itself."""
-
-    at: int
-    value: float | str
-
-
-_STREAK_KEYS = {"last_success": "success", "older_failures": "folded", "older_until": "folded_until"}
-"""JSON names in state files."""
-
-
-class FailureStreak(msgspec.Struct, frozen=True, tag="streak", gc=False, rename=_STREAK_KEYS):
-    """The failures since the last success; the result does not depend on the order of arrival.
-
-    Args:
-        last_success: Time of the newest success.
-        failures: Times of the newest failures since then, oldest first.
-        older_failures: Number of older failures since then, of which only the count is kept.
-        older_until: Time of the newest of the older failures.
-    """
-
-    last_success: int = 0
-    failures: tuple[int, ...] = ()
-    older_failures: int = 0
-    older_until: int = 0
-
-
-Value: TypeAlias = int | float | Histogram | LatestValue | FailureStreak
-
-
-class SeriesValue(msgspec.Struct, frozen=True, gc=False):
-    """Value of a series, and its creation time in Unix seconds.
-
-    Args:
-        is_served: Whether the state has the mark that its initial zero was served; a series of history has no such zero
-            and is always marked.
-    """
-
-    value: Value
-    created: float
-    is_served: bool = True
 
 
 class FeedAccounting(msgspec.Struct, frozen=True, kw_only=True):

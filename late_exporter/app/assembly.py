@@ -25,8 +25,9 @@ from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import FeedState, Increment, Scope, Series, SeriesValue
+from late_exporter.model import FeedState, Scope
 from late_exporter.protocols import Client, Logger
+from late_exporter.series import Increment, Series, SeriesValue
 from late_exporter.store import FIRST_SERIES
 
 SERIES_PER_PAGE = 1000

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.gzip import BodySection, Segment, compress, join_segments
 from late_exporter.exposition.text import ExemplarsByLine, FamilyFormatter, PackedValue, format_exemplar
-from late_exporter.model import Exemplar, Histogram, Labels
+from late_exporter.series import Exemplar, Histogram, Labels
 
 BLOCK_LINES = 512
 """Maximum number of lines in a block of logs; larger blocks are split."""

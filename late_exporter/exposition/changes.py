@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from late_exporter.model import Series
+from late_exporter.series import Series
 
 _Change: TypeAlias = tuple[Callable[..., object], tuple[Any, ...]]
 """A function and its arguments."""

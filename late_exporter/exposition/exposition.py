@@ -22,7 +22,7 @@ from late_exporter.exposition.changes import ChangeQueue, InitialZeros
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.gzip import BodySection, Segment, compress, decompress, gzip_member, join_segments
 from late_exporter.exposition.negotiation import OPENMETRICS, accepts_gzip, select_content_type
-from late_exporter.model import Exemplar, Histogram, Labels, Series
+from late_exporter.series import Exemplar, Histogram, Labels, Series
 
 
 class EncodedBody(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from late_exporter.exposition.family import Family
-from late_exporter.model import Exemplar, Histogram, Labels
+from late_exporter.series import Exemplar, Histogram, Labels
 
 MAX_EXEMPLAR_CHARACTERS = 128
 """Limit of OpenMetrics for the names and values of an exemplar's labels."""

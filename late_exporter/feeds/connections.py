@@ -11,17 +11,8 @@ from late_exporter.feeds.classification import is_failure
 from late_exporter.feeds.schema import LATE_CONNECTIONS, SchemaChecker, ValueChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text
 from late_exporter.feeds.vocabulary import EVENTS, METHODS
-from late_exporter.model import (
-    DAY_MS,
-    Feed,
-    IncCounter,
-    Increment,
-    LogEntry,
-    LogView,
-    ObserveHistogram,
-    RawLog,
-    SetLatest,
-)
+from late_exporter.model import DAY_MS, Feed, LogEntry, LogView, RawLog
+from late_exporter.series import IncCounter, Increment, ObserveHistogram, SetLatest
 
 CONNECTED_AFTER = {
     "connect_success": 1,

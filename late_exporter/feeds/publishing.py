@@ -11,22 +11,8 @@ from late_exporter.feeds import decoder
 from late_exporter.feeds.schema import LATE_PUBLISHING, SchemaChecker, ValueChecker
 from late_exporter.feeds.view import common_fields, row_text
 from late_exporter.feeds.vocabulary import ACTIONS, FAILURE_CATEGORIES, STATUSES, split_words
-from late_exporter.model import (
-    DAY_MS,
-    FAILED,
-    PENDING,
-    SUCCESS,
-    AttemptOutcome,
-    Exemplar,
-    Feed,
-    IncCounter,
-    Increment,
-    LogEntry,
-    LogView,
-    ObserveHistogram,
-    RawLog,
-    SetLatest,
-)
+from late_exporter.model import DAY_MS, FAILED, PENDING, SUCCESS, Feed, LogEntry, LogView, RawLog
+from late_exporter.series import AttemptOutcome, Exemplar, IncCounter, Increment, ObserveHistogram, SetLatest
 
 ATTEMPTS = ("publish", "retry")
 EXEMPLAR_LENGTH = 128

@@ -18,7 +18,7 @@ import msgspec
 from late_exporter.errors import ApiError, BadPayload, BadRequest
 from late_exporter.feeds.decoder import label_text, parse_integer, parse_millis
 from late_exporter.feeds.limits import check_value_count, limit_depth
-from late_exporter.model import SetLatest
+from late_exporter.series import SetLatest
 
 POST_STATUSES = ("scheduled", "publishing", "failed", "published", "partial", "draft")
 UNDOCUMENTED_FILTERS = frozenset({"publishing", "partial"})

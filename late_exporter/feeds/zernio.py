@@ -16,18 +16,8 @@ from late_exporter.feeds.schema import ZERNIO_LOGS, SchemaChecker, ValueChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text, search_json_text, without_unknown
 from late_exporter.feeds.vocabulary import METHODS, STATUSES
 from late_exporter.feeds.zernio_keys import former_log, number_entries, renumber_entries, row_key
-from late_exporter.model import (
-    DAY_MS,
-    FAILED,
-    Feed,
-    IncCounter,
-    Increment,
-    LogEntry,
-    LogPage,
-    LogView,
-    ObserveHistogram,
-    RawLog,
-)
+from late_exporter.model import DAY_MS, FAILED, Feed, LogEntry, LogPage, LogView, RawLog
+from late_exporter.series import IncCounter, Increment, ObserveHistogram
 
 RETENTION = 90 * DAY_MS
 

@@ -20,7 +20,8 @@ from late_exporter.errors import BadPayload, BadRequest
 from late_exporter.ingest.paging import MAX_WHOLE_SKIP, PagePosition
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import PAGE_SIZE, PENDING, Coverage, Feed, FeedAccounting, LogEntry, Scope, Series, SeriesValue
+from late_exporter.model import PAGE_SIZE, PENDING, Coverage, Feed, FeedAccounting, LogEntry, Scope
+from late_exporter.series import Series, SeriesValue
 
 PAGE_OVERLAP = 2
 """Rows that two pages of a list at rest share; if they share none, rows may have moved past the second page."""

@@ -23,18 +23,9 @@ from late_exporter.ingest.reader_state import ReconcileScan
 from late_exporter.ingest.seeking import MAX_PAGE_FAILURES
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.ingest.turns import RequestKind
-from late_exporter.model import (
-    Coverage,
-    Feed,
-    FeedAccounting,
-    Increment,
-    LatestValue,
-    Scope,
-    Series,
-    SeriesValue,
-    SetCurrent,
-)
+from late_exporter.model import Coverage, Feed, FeedAccounting, Scope
 from late_exporter.protocols import Logger
+from late_exporter.series import Increment, LatestValue, Series, SeriesValue, SetCurrent
 
 LAST_AUDIT = "late_exporter_audit_last_completed_timestamp_seconds"
 AUDIT_GAUGES = ("late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs", LAST_AUDIT)

@@ -9,16 +9,8 @@ from typing import NamedTuple
 
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import (
-    CommitResult,
-    IncCounter,
-    Labels,
-    Observation,
-    ObserveHistogram,
-    PendingLog,
-    Scope,
-    Series,
-)
+from late_exporter.model import CommitResult, Observation, PendingLog, Scope
+from late_exporter.series import IncCounter, Labels, ObserveHistogram, Series
 
 LAG = "late_exporter_log_lag_seconds"
 COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"

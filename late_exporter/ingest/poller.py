@@ -11,8 +11,8 @@ from late_exporter.ingest.reporter import PollReporter
 from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule, Runtime
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.ingest.webhooks import WebhookStats
-from late_exporter.model import Increment
 from late_exporter.protocols import Client
+from late_exporter.series import Increment
 from late_exporter.status import FeedHealth, PollHealth
 
 

@@ -21,19 +21,16 @@ from late_exporter.model import (
     Feed,
     FeedAccounting,
     FeedState,
-    IncCounter,
-    Increment,
     KnownLogs,
     ListedMinutes,
     LogEntry,
     Observation,
-    ObserveHistogram,
     PendingLog,
     Scope,
-    Series,
     StoredLog,
 )
 from late_exporter.protocols import Offload
+from late_exporter.series import IncCounter, Increment, ObserveHistogram, Series
 from late_exporter.store import Store
 
 UncommittedLogs: TypeAlias = Mapping[str, AbstractSet[str]]

@@ -17,17 +17,9 @@ from late_exporter.ingest.schedule import PollResult
 from late_exporter.ingest.turns import REQUEST_KINDS
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import (
-    IncCounter,
-    Increment,
-    LatestValue,
-    ObserveHistogram,
-    Scope,
-    Series,
-    SeriesValue,
-    SetCurrent,
-)
+from late_exporter.model import Scope
 from late_exporter.protocols import Logger, RequestRecord
+from late_exporter.series import IncCounter, Increment, LatestValue, ObserveHistogram, Series, SeriesValue, SetCurrent
 from late_exporter.status import FeedHealth, PollHealth, Quota
 
 POLL_OUTCOMES = (

@@ -13,8 +13,8 @@ from late_exporter.errors import ApiError, BadRequest, EndpointNotFound, Forbidd
 from late_exporter.feeds.status import STATUS_FEEDS, Refresh, RefreshContext, StatusFeed, StatusRequest
 from late_exporter.ingest.schedule import MAX_BACKOFF, Runtime
 from late_exporter.ingest.status_publisher import StatusPublisher
-from late_exporter.model import SetLatest
 from late_exporter.protocols import Client, Logger
+from late_exporter.series import SetLatest
 from late_exporter.status import StatusFeedHealth, WorkspaceStatus
 
 REQUESTS_PER_MINUTE = 2.0

@@ -14,7 +14,7 @@ from late_exporter.feeds.status import (
 )
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import Increment, Labels, LatestValue, Series, SeriesValue, SetLatest
+from late_exporter.series import Increment, Labels, LatestValue, Series, SeriesValue, SetLatest
 from late_exporter.status import AccountStatus, StatusFeedHealth, WorkspaceStatus
 
 OVERDUE_SECONDS = 300.0

@@ -9,14 +9,7 @@ import msgspec
 
 from late_exporter.errors import ApiError
 from late_exporter.ingest.turns import RequestKind
-from late_exporter.model import (
-    PAGE_SIZE,
-    Coverage,
-    KnownLogs,
-    ListedMinutes,
-    LogEntry,
-    LogPage,
-)
+from late_exporter.model import PAGE_SIZE, Coverage, KnownLogs, ListedMinutes, LogEntry, LogPage
 
 
 class FetchPage(msgspec.Struct, frozen=True):

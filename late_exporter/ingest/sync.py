@@ -15,8 +15,9 @@ from late_exporter.ingest.reader_state import PendingScan, PollContext, ReaderSt
 from late_exporter.ingest.recorder import FeedRecorder, PendingBatch
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime, ReaderStep, Record, ReportFailure
-from late_exporter.model import Coverage, Increment
+from late_exporter.model import Coverage
 from late_exporter.protocols import Client
+from late_exporter.series import Increment
 
 COMMIT_SIZE = 1000
 """Logs that a catch-up commits in one transaction."""

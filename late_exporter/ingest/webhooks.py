@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from late_exporter.metrics.catalogue import CATALOGUE, WEBHOOK_BUCKETS
-from late_exporter.model import IncCounter, Increment, ObserveHistogram, SetCurrent
+from late_exporter.series import IncCounter, Increment, ObserveHistogram, SetCurrent
 
 EVENT_FEEDS = MappingProxyType(
     {

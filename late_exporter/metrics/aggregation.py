@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.model import (
+from late_exporter.series import (
     AttemptOutcome,
     FailureStreak,
     Histogram,

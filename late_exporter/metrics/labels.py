@@ -14,7 +14,7 @@ from late_exporter.exposition.family import Family
 from late_exporter.feeds.schema import DOCUMENTED_PATHS
 from late_exporter.feeds.status import HEALTH_STATUSES, POST_STATUSES
 from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, FAILURE_CATEGORIES, METHODS, PLATFORMS, STATUSES
-from late_exporter.model import IncCounter, Increment, Labels, ObserveHistogram, Series
+from late_exporter.series import IncCounter, Increment, Labels, ObserveHistogram, Series
 
 CODES = (
     "MEDIA_UPLOAD_FAILED", "PERMISSION_DENIED", "RATE_LIMITED", "TOKEN_EXPIRED",

@@ -11,8 +11,8 @@ from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.metrics.aggregation import rebucket
 from late_exporter.metrics.status_layer import StatusLayer
-from late_exporter.model import (
-    PENDING,
+from late_exporter.model import PENDING
+from late_exporter.series import (
     FailureStreak,
     Histogram,
     IncCounter,

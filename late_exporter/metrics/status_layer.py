@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
-from late_exporter.model import Series, SeriesValue
+from late_exporter.series import Series, SeriesValue
 
 SHARED_FAMILIES = frozenset(
     {"late_account_info", "late_account_connected", "late_account_token_expiry_timestamp_seconds"}

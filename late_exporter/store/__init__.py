@@ -22,10 +22,9 @@ from late_exporter.model import (
     KnownLogs,
     LogEntry,
     Scope,
-    Series,
-    SeriesValue,
     StoredLog,
 )
+from late_exporter.series import Series, SeriesValue
 from late_exporter.store.lockfile import StateLock
 from late_exporter.store.series_rows import FIRST_SERIES, SeriesCursor
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, StateSnapshot

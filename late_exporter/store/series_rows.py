@@ -10,7 +10,8 @@ from typing import TypeAlias
 import msgspec
 
 from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value
-from late_exporter.model import Batch, Increment, Labels, Series, SeriesValue
+from late_exporter.model import Batch
+from late_exporter.series import Increment, Labels, Series, SeriesValue
 
 SeriesCursor: TypeAlias = tuple[str, str]
 """Family and labels of the last series of a page, as they are stored."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from late_exporter.errors import StoreError, StoreOutdated
-from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, Series, SeriesValue, StoredLog
+from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, StoredLog
+from late_exporter.series import Series, SeriesValue
 from late_exporter.store import queries, rekey, series_rows
 from late_exporter.store.lockfile import require_database, wal_size
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS

@@ -21,15 +21,13 @@ from late_exporter.model import (
     Feed,
     FeedAccounting,
     FeedState,
-    Increment,
     KnownLogs,
     LogEntry,
     Observation,
     Scope,
-    Series,
-    SeriesValue,
     StoredLog,
 )
+from late_exporter.series import Increment, Series, SeriesValue
 from late_exporter.store import deletions, queries, rekey, series_rows
 from late_exporter.store.creation import create_database, create_schema
 from late_exporter.store.lockfile import StateLock, file_identity, wal_size

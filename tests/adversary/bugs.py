@@ -14,7 +14,8 @@ from late_exporter.ingest.recorder import FeedRecorder, PendingBatch
 from late_exporter.ingest.steps import FetchedPage, Record
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import Batch, Histogram, Increment, Series, SeriesValue
+from late_exporter.model import Batch
+from late_exporter.series import Histogram, Increment, Series, SeriesValue
 from late_exporter.store import SeriesCursor
 from late_exporter.store.sqlite import SqliteStore
 

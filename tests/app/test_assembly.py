@@ -10,7 +10,8 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
 from late_exporter.errors import StoreError
 from late_exporter.ingest.recorder import StoreThread
-from late_exporter.model import FeedState, Scope, Series, SeriesValue
+from late_exporter.model import FeedState, Scope
+from late_exporter.series import Series, SeriesValue
 from late_exporter.store import SeriesCursor, open_store
 from tests.support.client import FakeClient
 from tests.support.clock import HOUR, VirtualClock

@@ -22,7 +22,7 @@ from late_exporter.config.settings import OPTIONS, Settings, Workspace
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import LateError, StoreError
 from late_exporter.ingest.webhooks import sign
-from late_exporter.model import Series, SeriesValue
+from late_exporter.series import Series, SeriesValue
 from late_exporter.simulator import SimulatedApi
 from late_exporter.store import SeriesCursor, Store, open_store
 from tests.support.clock import DAY, HOUR, VirtualClock

@@ -8,16 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from late_exporter.metrics.catalogue import DURATION_BUCKETS
-from late_exporter.model import (
-    AttemptOutcome,
-    Batch,
-    Coverage,
-    IncCounter,
-    Increment,
-    ObserveHistogram,
-    Scope,
-    SetLatest,
-)
+from late_exporter.model import Batch, Coverage, Scope
+from late_exporter.series import AttemptOutcome, IncCounter, Increment, ObserveHistogram, SetLatest
 from late_exporter.store.sqlite import SqliteStore
 from tests.bench.naming import ACTIONS, STATUSES, account_id, platform_name
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import pytest
 
 from late_exporter import cli
-from late_exporter.model import Batch, Coverage, Gap, IncCounter, ListPosition, LogEntry, Observation, Scope
+from late_exporter.model import Batch, Coverage, Gap, ListPosition, LogEntry, Observation, Scope
+from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_snapshot, open_store
 from late_exporter.store.schema import MIGRATIONS
 

@@ -30,7 +30,7 @@ from late_exporter.exposition.gzip import BodySection, Segment, combine_crc32, c
 from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
 from late_exporter.exposition.text import format_number
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import Exemplar, Histogram, Labels
+from late_exporter.series import Exemplar, Histogram, Labels
 
 OM = "application/openmetrics-text"
 

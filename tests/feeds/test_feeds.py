@@ -25,18 +25,8 @@ from late_exporter.feeds.limits import MAX_CONTAINERS, MAX_SEPARATORS
 from late_exporter.feeds.publishing import PublishingRow, failure_category
 from late_exporter.feeds.vocabulary import FAILURE_CATEGORIES
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import (
-    PAGE_SIZE,
-    AttemptOutcome,
-    Exemplar,
-    Feed,
-    IncCounter,
-    Increment,
-    LogEntry,
-    LogPage,
-    ObserveHistogram,
-    SetLatest,
-)
+from late_exporter.model import PAGE_SIZE, Feed, LogEntry, LogPage
+from late_exporter.series import AttemptOutcome, Exemplar, IncCounter, Increment, ObserveHistogram, SetLatest
 
 PUBLISHING, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
 MISSING = object()

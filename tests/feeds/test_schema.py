@@ -32,7 +32,8 @@ from late_exporter.feeds.schema import (
 )
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
-from late_exporter.model import Deviation, Feed, IncCounter
+from late_exporter.model import Deviation, Feed
+from late_exporter.series import IncCounter
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.store import open_store
 from tests.feeds.test_feeds import CONNECTED, CONNECTION, POST_LOG, PUBLISHED, anything

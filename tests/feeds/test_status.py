@@ -17,7 +17,7 @@ from late_exporter.feeds.status import (
     StatusRequest,
 )
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import SetLatest
+from late_exporter.series import SetLatest
 from tests.support.status_api import (
     ACCOUNT,
     BILLING,

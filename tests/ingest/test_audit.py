@@ -26,20 +26,8 @@ from late_exporter.ingest.audit import (
 )
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.steps import FetchedPage, FetchPage
-from late_exporter.model import (
-    Coverage,
-    Feed,
-    FeedAccounting,
-    Gap,
-    IncCounter,
-    KnownLogs,
-    ListPosition,
-    LogEntry,
-    LogPage,
-    Scope,
-    Series,
-    SeriesValue,
-)
+from late_exporter.model import Coverage, Feed, FeedAccounting, Gap, KnownLogs, ListPosition, LogEntry, LogPage, Scope
+from late_exporter.series import IncCounter, Series, SeriesValue
 from late_exporter.simulator.log_list import LogRow
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness

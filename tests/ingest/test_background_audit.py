@@ -14,17 +14,8 @@ from late_exporter.ingest.background_audit import BackgroundAuditor
 from late_exporter.ingest.reader_state import ReconcileScan
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.steps import FetchedPage, FetchPage
-from late_exporter.model import (
-    Batch,
-    CommitResult,
-    Coverage,
-    FeedAccounting,
-    KnownLogs,
-    LogEntry,
-    LogPage,
-    Scope,
-    SetCurrent,
-)
+from late_exporter.model import Batch, CommitResult, Coverage, FeedAccounting, KnownLogs, LogEntry, LogPage, Scope
+from late_exporter.series import SetCurrent
 from tests.support.clock import DAY, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, unavailable

@@ -14,8 +14,9 @@ from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.turns import REQUEST_KINDS
 from late_exporter.ingest.webhooks import WebhookReceiver, sign
-from late_exporter.model import Batch, CommitResult, Coverage, Histogram, IncCounter, ListPosition, LogEntry, Scope
+from late_exporter.model import Batch, CommitResult, Coverage, ListPosition, LogEntry, Scope
 from late_exporter.protocols import ApiResponse
+from late_exporter.series import Histogram, IncCounter
 from late_exporter.status import FeedHealth, PollHealth, Quota
 from late_exporter.store import open_store
 from tests.support.client import Handler, QueryParams

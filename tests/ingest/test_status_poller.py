@@ -27,7 +27,7 @@ from late_exporter.ingest.status_publisher import StatusPublisher
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import IncCounter, Increment, LatestValue, Series, SeriesValue
+from late_exporter.series import IncCounter, Increment, LatestValue, Series, SeriesValue
 from late_exporter.status import AccountStatus
 from tests.support.client import QueryParams
 from tests.support.clock import HOUR, MINUTE, SleepingClock

@@ -26,7 +26,7 @@ from late_exporter.ingest.webhooks import (
     sign,
 )
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import IncCounter, ObserveHistogram, SetCurrent
+from late_exporter.series import IncCounter, ObserveHistogram, SetCurrent
 from late_exporter.status import WorkspaceHealth
 from late_exporter.web.app import HealthSource, create_app
 from tests.support.zernio_sdk import zernio_webhooks

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from late_exporter.metrics.aggregation import apply_increment, apply_increments, decode_value, encode_value, rebucket
 from late_exporter.metrics.catalogue import DURATION_BUCKETS
-from late_exporter.model import (
+from late_exporter.series import (
     AttemptOutcome,
     FailureStreak,
     Histogram,

@@ -8,13 +8,13 @@ from late_exporter.feeds import FEEDS
 from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, PLATFORMS, STATUSES
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.metrics.labels import LabelLimiter
-from late_exporter.model import (
+from late_exporter.model import LogEntry
+from late_exporter.series import (
     AttemptOutcome,
     Exemplar,
     IncCounter,
     Increment,
     Labels,
-    LogEntry,
     ObserveHistogram,
     Series,
     SetLatest,

@@ -11,7 +11,7 @@ from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.metrics.registry import OWN_TIMES, SeriesRegistry
-from late_exporter.model import (
+from late_exporter.series import (
     Exemplar,
     FailureStreak,
     Histogram,

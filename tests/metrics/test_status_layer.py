@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import LatestValue, Series, SeriesValue
+from late_exporter.series import LatestValue, Series, SeriesValue
 from tests.support.exposition import FakeExposition
 
 INFO: Series = ("late_account_info", ("acme", "tiktok", "a1"))

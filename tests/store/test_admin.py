@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from late_exporter.errors import StoreError, StoreInUse
-from late_exporter.model import Batch, Coverage, IncCounter, LogEntry, Observation, Scope
+from late_exporter.model import Batch, Coverage, LogEntry, Observation, Scope
+from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_snapshot, open_store
 from late_exporter.store.admin import (
     backup,

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from late_exporter.errors import StoreError, StoreInUse
-from late_exporter.model import Batch, IncCounter, LogEntry, Observation, Scope
+from late_exporter.model import Batch, LogEntry, Observation, Scope
+from late_exporter.series import IncCounter
 from late_exporter.store import Store, is_in_use, open_store
 from late_exporter.store.lockfile import StateLock
 
@@ -21,7 +22,8 @@ LOGS = ("late_publishing_logs_total", ("acme",))
 
 HOLDER = """
 import sys
-from late_exporter.model import Batch, IncCounter, LogEntry, Observation, Scope
+from late_exporter.model import Batch, LogEntry, Observation, Scope
+from late_exporter.series import IncCounter
 from late_exporter.store import open_store
 
 store = open_store(f"sqlite:///{sys.argv[1]}")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.model import Batch, Coverage, Gap, IncCounter, ListPosition, LogEntry, Observation, Scope
+from late_exporter.model import Batch, Coverage, Gap, ListPosition, LogEntry, Observation, Scope
+from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_store
 from late_exporter.store.admin import backup, drop_workspace, export_state, import_state, rename_workspace
 

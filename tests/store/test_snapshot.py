@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from late_exporter.errors import ConfigError, StoreError
-from late_exporter.model import Batch, Coverage, IncCounter, LogEntry, Observation, Scope
+from late_exporter.model import Batch, Coverage, LogEntry, Observation, Scope
+from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_snapshot, open_store, queries
 
 PUBLISHING, CONNECTIONS = Scope("acme", "publishing"), Scope("acme", "connections")

@@ -16,25 +16,27 @@ import pytest
 from late_exporter.errors import ConfigError, StoreError
 from late_exporter.feeds import FEEDS
 from late_exporter.model import (
-    AttemptOutcome,
     Batch,
     CommitResult,
     Coverage,
-    FailureStreak,
     FeedAccounting,
     FeedState,
     Gap,
-    Histogram,
-    IncCounter,
-    Increment,
     KnownLogs,
-    LatestValue,
     ListPosition,
     LogEntry,
     Observation,
-    ObserveHistogram,
     PendingLog,
     Scope,
+)
+from late_exporter.series import (
+    AttemptOutcome,
+    FailureStreak,
+    Histogram,
+    IncCounter,
+    Increment,
+    LatestValue,
+    ObserveHistogram,
     SeriesValue,
     SetLatest,
     Value,
@@ -974,7 +976,8 @@ def test_killed_process_loses_no_commit(path: Path) -> None:
     """A killed process leaves what it committed, counted once, and no lock."""
     program = f"""
 import os
-from late_exporter.model import IncCounter, Batch, LogEntry, Scope, Observation
+from late_exporter.model import Batch, LogEntry, Scope, Observation
+from late_exporter.series import IncCounter
 from late_exporter.store import open_store
 store = open_store("sqlite:///{path}")
 new = [Observation(LogEntry(key=str(n), status="success"), (IncCounter("seen", ("acme",)),)) for n in range(100)]

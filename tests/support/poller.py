@@ -17,8 +17,8 @@ from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder, StoreThread
 from late_exporter.ingest.schedule import PollConfig, Runtime
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
-from late_exporter.model import Histogram
 from late_exporter.protocols import ApiResponse
+from late_exporter.series import Histogram
 from late_exporter.store import Store
 from tests.support.client import FakeClient, QueryParams
 from tests.support.clock import LoopClock, SleepingClock, VirtualClock

@@ -17,10 +17,9 @@ from late_exporter.model import (
     KnownLogs,
     LogEntry,
     Scope,
-    Series,
-    SeriesValue,
     StoredLog,
 )
+from late_exporter.series import Series, SeriesValue
 from late_exporter.store import SeriesCursor, Store
 
 LogStatus: TypeAlias = tuple[str, str]

@@ -15,18 +15,9 @@ from late_exporter.errors import ApiError
 from late_exporter.ingest.audit import Audit, WaitForExporter, audit_list, check_counters, fetch_next, grace_period
 from late_exporter.ingest.paging import MAX_SKIP
 from late_exporter.ingest.steps import FetchedPage, FetchPage
-from late_exporter.model import (
-    Coverage,
-    Feed,
-    FeedAccounting,
-    KnownLogs,
-    LatestValue,
-    LogEntry,
-    Scope,
-    Series,
-    SeriesValue,
-)
+from late_exporter.model import Coverage, Feed, FeedAccounting, KnownLogs, LogEntry, Scope
 from late_exporter.protocols import Client, Logger
+from late_exporter.series import LatestValue, Series, SeriesValue
 from late_exporter.store import StateSnapshot
 
 LATE_WRITE_WINDOW = 3_600_000  # milliseconds from creation to writing; without an exporter, later logs are not judged

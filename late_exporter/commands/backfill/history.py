@@ -31,16 +31,13 @@ import msgspec
 from late_exporter.exposition.family import Family
 from late_exporter.metrics.aggregation import apply_increment
 from late_exporter.metrics.labels import LabelLimiter
-from late_exporter.model import (
-    PENDING,
-    Feed,
+from late_exporter.model import PENDING, Feed, LogEntry, Scope
+from late_exporter.series import (
     Histogram,
     IncCounter,
     Increment,
     Labels,
-    LogEntry,
     ObserveHistogram,
-    Scope,
     Series,
     SeriesValue,
     SetLatest,

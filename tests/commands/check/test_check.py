@@ -27,7 +27,8 @@ from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.feeds import FEEDS
 from late_exporter.format import iso_time
-from late_exporter.model import Batch, Coverage, IncCounter, LogEntry, Observation, Scope, StoredLog
+from late_exporter.model import Batch, Coverage, LogEntry, Observation, Scope, StoredLog
+from late_exporter.series import IncCounter
 from late_exporter.simulator import SimulatedApi
 from late_exporter.status import Quota
 from late_exporter.store import open_store

@@ -1,0 +1,123 @@
+"""Value types of series: their labels, the changes of their values, and the values.
+
+Times are integers in milliseconds since the Unix epoch unless documented otherwise. ``gc=False`` as in
+``late_exporter.model``.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+Labels: TypeAlias = tuple[str, ...]
+"""Label values in the order of the family's label names, workspace first."""
+
+Series: TypeAlias = tuple[str, Labels]
+"""Family name and label values that identify a series."""
+
+
+class Exemplar(msgspec.Struct, frozen=True, gc=False):
+    """An exemplar: label pairs of at most 128 characters in total, and a Unix time in seconds."""
+
+    labels: tuple[tuple[str, str], ...]
+    timestamp: float
+
+
+class Increment(msgspec.Struct, frozen=True, gc=False):
+    """A change of one series.
+
+    Args:
+        family: Metric family name.
+        labels: Label values.
+        once_per_log: Apply only for the first observed status of a log.
+    """
+
+    family: str
+    labels: Labels
+    once_per_log: bool = False
+
+
+class IncCounter(Increment, frozen=True, kw_only=True, gc=False):
+    """Increment a counter; an amount of 0 only creates the series."""
+
+    amount: float = 1
+
+
+class ObserveHistogram(Increment, frozen=True, kw_only=True, gc=False):
+    """Observe a histogram; ``micros`` is the value in millionths of the family's unit."""
+
+    micros: int
+    bounds: tuple[float, ...] = ()
+    exemplar: Exemplar | None = None
+
+
+class SetLatest(Increment, frozen=True, kw_only=True, gc=False):
+    """Set a gauge, unless it has a value of a later time."""
+
+    at: int
+    value: float | str
+
+
+class SetCurrent(Increment, frozen=True, kw_only=True, gc=False):
+    """Set a gauge of the exporter itself, whatever it has been: the last one applied wins, and no clock is compared."""
+
+    value: float
+
+
+class AttemptOutcome(Increment, frozen=True, kw_only=True, gc=False):
+    """Record a failed or successful publishing attempt of an account."""
+
+    at: int
+    failed: bool
+
+
+class Histogram(msgspec.Struct, frozen=True, tag="histogram", gc=False):
+    """A histogram value; ``counts`` has one non-cumulative count per bound, then one for +Inf."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    micros: int = 0
+
+
+class LatestValue(msgspec.Struct, frozen=True, tag="reading", gc=False):
+    """A gauge value and the time of the log that set it; the time is 0 for gauges of the exporter itself."""
+
+    at: int
+    value: float | str
+
+
+_STREAK_KEYS = {"last_success": "success", "older_failures": "folded", "older_until": "folded_until"}
+"""JSON names in state files."""
+
+
+class FailureStreak(msgspec.Struct, frozen=True, tag="streak", gc=False, rename=_STREAK_KEYS):
+    """The failures since the last success; the result does not depend on the order of arrival.
+
+    Args:
+        last_success: Time of the newest success.
+        failures: Times of the newest failures since then, oldest first.
+        older_failures: Number of older failures since then, of which only the count is kept.
+        older_until: Time of the newest of the older failures.
+    """
+
+    last_success: int = 0
+    failures: tuple[int, ...] = ()
+    older_failures: int = 0
+    older_until: int = 0
+
+
+Value: TypeAlias = int | float | Histogram | LatestValue | FailureStreak
+
+
+class SeriesValue(msgspec.Struct, frozen=True, gc=False):
+    """Value of a series, and its creation time in Unix seconds.
+
+    Args:
+        is_served: Whether the state has the mark that its initial zero was served; a series of history has no such zero
+            and is always marked.
+    """
+
+    value: Value
+    created: float
+    is_served: bool = True
