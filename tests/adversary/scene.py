@@ -11,9 +11,10 @@ from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.model import Scope
 from tests.adversary.api import HostileApi
-from tests.adversary.events import CONNECTIONS, KINDS
+from tests.adversary.events import CONNECTIONS
 from tests.adversary.program import Setup
 from tests.support.clock import DAY, MINUTE, VirtualClock
+from tests.support.events import KINDS
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import ListQuirks
 from tests.support.oracle import created_at

@@ -11,6 +11,8 @@ import pytest
 
 from tests.fuzz.whole_path import Rows, follow, page_of
 
+pytestmark = pytest.mark.exhaustive
+
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
 LISTS = [(generation, feed) for generation in ("late", "zernio") for feed in ("publishing", "connections")]
 

@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from late_exporter.ingest import sync
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.model import Scope
-from late_exporter.simulator.log_list import LogRow
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.events import COUNTS, FINALS, KINDS, MOVES, NUMBERS
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import (
     Document,
@@ -904,35 +904,6 @@ def _without_unsaved_polls(shown: Samples) -> Samples:
     return Samples({at: value for at, value in shown.items() if ("outcome", "store_error") not in at[1]})
 
 
-KINDS: tuple[LogRow, ...] = (
-    {},
-    {"platform": "tiktok", "status": "failed", "statusCode": 500},
-    {"platform": "tiktok", "action": "retry", "attemptNumber": 2, "accountId": "acc2"},
-    {"status": "pending", "durationMs": None, "statusCode": None},
-    {
-        "action": "retry",
-        "attemptNumber": 3,
-        "status": "failed",
-        "statusCode": 429,
-        "response": {"errorCode": "RATE_LIMITED"},
-    },
-    {"platform": "twitter", "action": "rate_limit_pause", "status": "pending", "attemptNumber": None},
-    {"platform": "youtube", "action": "media_upload", "durationMs": 650_000, "attemptNumber": None},
-    {"platform": "tiktok", "status": "skipped", "durationMs": 0, "accountId": None},
-    {"action": "retry", "status": "failed", "statusCode": None, "response": {"errorCode": None}, "attemptNumber": 11},
-    {"action": "retry", "platform": "twitter", "status": "pending", "accountId": "acc3"},
-)
-"""What is special about a log."""
-
-FINALS: tuple[LogRow, ...] = (
-    {"status": "success", "statusCode": 200, "durationMs": 400},
-    {"status": "failed", "statusCode": 400, "durationMs": None},
-    {"status": "skipped"},
-)
-"""What becomes of a pending log."""
-
-COUNTS = st.sampled_from((1, 2, 3, 8, 9, 10, 11, 18, 25, 35, 47, 99, 101))
-NUMBERS = st.integers(0, 60)
 ACTIONS = st.one_of(
     st.tuples(st.sampled_from(("publish", "publish", "publish", "moment")), COUNTS, NUMBERS),
     st.tuples(st.sampled_from(("late", "late", "undated")), st.integers(0, 50), NUMBERS),
@@ -940,12 +911,6 @@ ACTIONS = st.one_of(
     st.tuples(st.just("settle"), NUMBERS, NUMBERS),
 )
 """What can happen in a world: a name and two numbers."""
-
-MOVES = st.one_of(
-    st.tuples(st.just("publish"), st.integers(1, 30), NUMBERS),
-    st.tuples(st.just("delete"), NUMBERS, st.integers(1, 30)),
-)
-"""What moves a list under the reader."""
 
 TIMES = st.sampled_from((1.0, 29.0, 30.0, 30.0, 90.0, 90.0, 20 * MINUTE, 3 * HOUR, DAY, 6.9 * DAY, 9 * DAY))
 EVENTS = st.tuples(

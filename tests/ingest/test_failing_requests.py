@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -13,12 +12,15 @@ import pytest
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, Forbidden, RateLimited, Unauthorized
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.protocols import ApiResponse
+from tests.ingest.conftest import OpenExporter
 from tests.ingest.test_exactness import NEVER
 from tests.support.client import QueryParams
-from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import Document, FakeLateApi, ListQuirks
 from tests.support.world import World
+
+pytestmark = pytest.mark.exhaustive
 
 GENERATIONS = ("late", "zernio")
 FAILURES = (
@@ -56,25 +58,14 @@ class FaultyApi(FakeLateApi):
 
 
 @pytest.fixture
-def world() -> World:
-    """Return a key without logs."""
-    return World(VirtualClock())
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(open_exporter: OpenExporter) -> Start:
     """Return a function that starts an exporter, by default without scheduled reconciliation scans."""
-    started: list[ExporterHarness] = []
 
     def start(api: FaultyApi, reconcile: float = NEVER) -> ExporterHarness:
         config = PollConfig(reconcile_interval=reconcile)
-        path = tmp_path / f"{len(started)}.db"
-        started.append(ExporterHarness(api, path, generation=api.generation, config=config))
-        return started[-1]
+        return open_exporter(api, generation=api.generation, config=config)
 
-    yield start
-    for exporter in started:
-        exporter.close()
+    return start
 
 
 def outcomes(exporter: ExporterHarness, polls: int) -> Counter[str]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgspec
 import pytest
 
 from late_exporter.ingest.schedule import PollConfig
-from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.ingest.conftest import OpenExporter
+from tests.support.clock import DAY, HOUR
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import Document, FakeLateApi, Fault, ListQuirks
 from tests.support.world import World
+
+pytestmark = pytest.mark.exhaustive
 
 Start: TypeAlias = Callable[..., ExporterHarness]
 
@@ -49,24 +52,14 @@ SHAPES = (empty_page, empty_page_with_total, short_page, short_page_without_tota
 
 
 @pytest.fixture
-def world() -> World:
-    """Return a key without logs."""
-    return World(VirtualClock())
-
-
-@pytest.fixture
-def start(world: World) -> Iterator[Start]:
+def start(world: World, open_exporter: OpenExporter) -> Start:
     """Return a function that starts an exporter."""
-    started: list[ExporterHarness] = []
 
     def start(generation: str, *, quirks: ListQuirks | None = None, **config: Any) -> ExporterHarness:
         api = FakeLateApi(world, generation=generation, quirks=quirks)
-        started.append(ExporterHarness(api, config=PollConfig(**config), generation=generation))
-        return started[-1]
+        return open_exporter(api, in_memory=True, config=PollConfig(**config), generation=generation)
 
-    yield start
-    for exporter in started:
-        exporter.close()
+    return start
 
 
 def first_exposure(exporter: ExporterHarness) -> float:

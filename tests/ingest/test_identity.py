@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import pytest
 
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.simulator.log_list import LogRow
+from tests.ingest.conftest import OpenExporter
 from tests.ingest.test_exactness import NEVER
-from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks
 from tests.support.world import World
@@ -20,20 +21,10 @@ LAG = "late_exporter_log_lag_seconds_count"
 
 
 @pytest.fixture
-def world() -> World:
-    """Return a key without logs."""
-    return World(VirtualClock())
-
-
-@pytest.fixture
-def exporter(world: World, tmp_path: Path) -> Iterator[ExporterHarness]:
+def exporter(world: World, open_exporter: OpenExporter) -> ExporterHarness:
     """Return an exporter of generation zernio before its first poll."""
     config = PollConfig(reconcile_interval=NEVER)
-    exporter = ExporterHarness(
-        FakeLateApi(world, generation="zernio"), tmp_path / "a.db", generation="zernio", config=config
-    )
-    yield exporter
-    exporter.close()
+    return open_exporter(FakeLateApi(world, generation="zernio"), generation="zernio", config=config)
 
 
 @pytest.mark.parametrize("depth", [0, 150])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from late_exporter.errors import StoreError
 from late_exporter.series import Series
+from tests.ingest.conftest import OpenExporter
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi
@@ -44,22 +45,18 @@ def world() -> World:
 
 
 @pytest.fixture
-def start(world: World, tmp_path: Path) -> Iterator[Start]:
+def start(world: World, open_exporter: OpenExporter) -> Start:
     """Return a function that starts an exporter, which has exposed its history."""
-    started: list[ExporterHarness] = []
 
     def start(**options: Any) -> ExporterHarness:
-        exporter = ExporterHarness(FakeLateApi(world), tmp_path / f"{len(started)}.db", **options)
-        started.append(exporter)
+        exporter = open_exporter(FakeLateApi(world), **options)
         for feed in options.get("feeds", ("publishing",)):
             exporter.poll(feed=feed)
         exporter.scrape_once()
         world.clock.advance(30)
         return exporter
 
-    yield start
-    for exporter in started:
-        exporter.close()
+    return start
 
 
 def new_platform(samples: Samples) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from late_exporter.ingest.paging import time_above, time_below
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.steps import FetchPage, FetchPost
 from late_exporter.model import PAGE_SIZE, LogEntry, LogPage
+from tests.ingest.conftest import OpenExporter
 from tests.ingest.test_exactness import NEVER
 from tests.ingest.test_switch import expected_counts, exposed_counts
 from tests.support.client import ClientRequest
@@ -27,6 +28,8 @@ from tests.support.exporter import ExporterHarness
 from tests.support.late_api import Document, FakeLateApi, ListQuirks, unavailable
 from tests.support.profiles import example_count, is_thorough
 from tests.support.world import World
+
+pytestmark = pytest.mark.exhaustive
 
 Start: TypeAlias = Callable[..., ExporterHarness]
 
@@ -38,25 +41,14 @@ TIES = [("success",), ("failed",), ("success", "failed"), ("pending",), ("pendin
 
 
 @pytest.fixture
-def world() -> World:
-    """Return a key without logs."""
-    return World(VirtualClock())
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(open_exporter: OpenExporter) -> Start:
     """Return a function that starts an exporter that detects the generation, with pages of ten logs."""
-    started: list[ExporterHarness] = []
 
     def start(world: World, **quirks: Any) -> ExporterHarness:
         api = FakeLateApi(world, quirks=ListQuirks(max_page_size=CAP, **quirks))
-        config = PollConfig(reconcile_interval=NEVER)
-        started.append(ExporterHarness(api, tmp_path / f"{len(started)}.db", config=config, generation="auto"))
-        return started[-1]
+        return open_exporter(api, config=PollConfig(reconcile_interval=NEVER), generation="auto")
 
-    yield start
-    for exporter in started:
-        exporter.close()
+    return start
 
 
 def check(world: World, exporter: ExporterHarness) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -15,6 +14,7 @@ from late_exporter.errors import BadRequest
 from late_exporter.ingest import sync
 from late_exporter.ingest.paging import MAX_SKIP, PagePosition, time_above, time_below
 from late_exporter.ingest.schedule import PollConfig
+from tests.ingest.conftest import OpenExporter
 from tests.ingest.test_switch import ALIKE, expected_counts, exposed_counts
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
@@ -32,25 +32,15 @@ NOON = 1_795_521_600_000
 
 
 @pytest.fixture
-def world() -> World:
-    """Return a key without logs."""
-    return World(VirtualClock())
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(open_exporter: OpenExporter) -> Start:
     """Return a function that starts an exporter of generation zernio over a world."""
-    started: list[ExporterHarness] = []
 
     def start(world: World, *, max_skip: int = MAX_SKIP, reconcile: float = NEVER, **quirks: Any) -> ExporterHarness:
         config = PollConfig(reconcile_interval=reconcile, max_skip=max_skip, audit_interval=DAY)
         api = FakeLateApi(world, quirks=ListQuirks(**quirks), generation="zernio")
-        started.append(ExporterHarness(api, tmp_path / f"{len(started)}.db", config=config, generation="zernio"))
-        return started[-1]
+        return open_exporter(api, config=config, generation="zernio")
 
-    yield start
-    for exporter in started:
-        exporter.close()
+    return start
 
 
 def highest_skip(exporter: ExporterHarness) -> int:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import pytest
 
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.simulator.log_list import LogRow
+from tests.ingest.conftest import OpenExporter
 from tests.ingest.test_exactness import NEVER
-from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import Document, FakeLateApi, ListQuirks
 from tests.support.world import World
@@ -22,25 +22,14 @@ Start: TypeAlias = Callable[..., ExporterHarness]
 
 
 @pytest.fixture
-def world() -> World:
-    """Return a key without logs."""
-    return World(VirtualClock())
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(open_exporter: OpenExporter) -> Start:
     """Return a function that starts an exporter, by default without reconciliation scans."""
-    started: list[ExporterHarness] = []
 
     def start(api: FakeLateApi, **options: Any) -> ExporterHarness:
         config = PollConfig(**{"reconcile_interval": NEVER, **options})
-        path = tmp_path / f"{len(started)}.db"
-        started.append(ExporterHarness(api, path, generation=api.generation, config=config))
-        return started[-1]
+        return open_exporter(api, generation=api.generation, config=config)
 
-    yield start
-    for exporter in started:
-        exporter.close()
+    return start
 
 
 def pending(exporter: ExporterHarness) -> float:

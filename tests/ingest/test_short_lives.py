@@ -21,6 +21,8 @@ from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
 from tests.support.steps import drive
 from tests.support.world import World
 
+pytestmark = pytest.mark.exhaustive
+
 LAST_SCAN = "late_exporter_reconcile_last_completed_timestamp_seconds"
 LAST_AUDIT = "late_exporter_audit_last_completed_timestamp_seconds"
 MISSING = "late_exporter_audit_missing_logs"

@@ -40,12 +40,6 @@ LOGS = "late_publishing_logs_total"
 
 
 @pytest.fixture
-def world() -> World:
-    """Return a key without logs."""
-    return World(VirtualClock())
-
-
-@pytest.fixture
 def start() -> Iterator[Start]:
     """Return a function that starts an exporter that detects the generation, with a database file of its own."""
     folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)

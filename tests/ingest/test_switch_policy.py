@@ -22,6 +22,8 @@ from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
 from tests.support.loggers import RecordingLogger
 from tests.support.world import World
 
+pytestmark = pytest.mark.exhaustive
+
 Change: TypeAlias = Callable[[LogRow], Mapping[str, Any]]
 
 

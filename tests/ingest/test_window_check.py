@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -11,10 +11,13 @@ import pytest
 
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.schedule import PollConfig
-from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.ingest.conftest import OpenExporter
+from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import TIME_FILTERS, FakeLateApi, Fault, ListQuirks, rejected, unavailable
 from tests.support.world import World
+
+pytestmark = pytest.mark.exhaustive
 
 Start: TypeAlias = Callable[..., ExporterHarness]
 
@@ -23,26 +26,15 @@ MAX_POLLS = 3
 
 
 @pytest.fixture
-def world() -> World:
-    """Return a key without logs."""
-    return World(VirtualClock())
-
-
-@pytest.fixture
-def start(world: World) -> Iterator[Start]:
+def start(world: World, open_exporter: OpenExporter) -> Start:
     """Return a function that starts an exporter without scheduled reconciliation scans."""
-    started: list[ExporterHarness] = []
 
     def start(generation: str, *, quirks: ListQuirks | None = None, **config: Any) -> ExporterHarness:
         api = FakeLateApi(world, generation=generation, quirks=quirks)
-        started.append(
-            ExporterHarness(api, config=PollConfig(**{"reconcile_interval": NEVER, **config}), generation=generation)
-        )
-        return started[-1]
+        poll = PollConfig(**{"reconcile_interval": NEVER, **config})
+        return open_exporter(api, in_memory=True, config=poll, generation=generation)
 
-    yield start
-    for exporter in started:
-        exporter.close()
+    return start
 
 
 class BusyFeed:
