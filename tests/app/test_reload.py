@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -375,12 +376,12 @@ async def test_reloads_at_every_step_of_a_catch_up(
 
 async def test_a_call_of_the_store_completes_before_a_cancellation() -> None:
     """A task cancelled during a call of the store gets its result and is cancelled afterwards."""
-    started, answers = asyncio.Event(), []
+    started, may_end, answers = asyncio.Event(), threading.Event(), []
     loop = asyncio.get_running_loop()
 
     def call() -> str:
         loop.call_soon_threadsafe(started.set)
-        time.sleep(0.05)
+        assert may_end.wait(PATIENCE)
         return "durable"
 
     async def work(offload: Callable[..., Awaitable[str]]) -> None:
@@ -392,6 +393,8 @@ async def test_a_call_of_the_store_completes_before_a_cancellation() -> None:
         working = asyncio.ensure_future(work(create_offload(executor)))
         await started.wait()
         working.cancel()
+        await asyncio.sleep(0)  # so that the task is cancelled before the call ends
+        may_end.set()
         with pytest.raises(asyncio.CancelledError):
             await working
     assert ["durable"] == answers
