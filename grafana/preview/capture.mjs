@@ -93,7 +93,11 @@ function report() {
     text: box.innerText,
     headings: [...box.querySelectorAll('[role=columnheader]')].map((heading) => heading.innerText.trim()),
     truncated: [...box.querySelectorAll('[role=gridcell], [role=columnheader]')]
-      .filter((cell) => [cell, ...cell.querySelectorAll('*')].some(isTruncated))
+      .filter(
+        (cell) =>
+          [cell, ...cell.querySelectorAll('*')].some(isTruncated) ||
+          cell.getBoundingClientRect().right > box.getBoundingClientRect().right + 1,
+      )
       .map((cell) => cell.innerText),
     links: [...box.querySelectorAll('a[href]')].map((link) => link.getAttribute('href')),
   }));

@@ -369,7 +369,7 @@ EXACTNESS_ROW = PanelRow(
                 407,
                 "Coverage by feed",
                 "Start of gap-free coverage by feed, retention of its logs, and anomalies in the last 24 hours.",
-                12,
+                14,
                 8,
             ),
             Column(title="Workspace", label="workspace"),
@@ -382,8 +382,8 @@ EXACTNESS_ROW = PanelRow(
             ),
             Column(
                 title="Retention",
-                expr=f"max by (workspace, feed) ({selector('late_exporter_retention_seconds')})",
-                unit="s",
+                expr=f"max by (workspace, feed) ({selector('late_exporter_retention_seconds')}) / 86400",
+                unit="suffix: days",
                 width=88,
             ),
             Column(
@@ -414,7 +414,7 @@ EXACTNESS_ROW = PanelRow(
                 408,
                 "Stored logs by workspace",
                 "Grows with the number of posts; logs are pruned a day after the API deletes them.",
-                12,
+                10,
                 8,
             ),
             Query(sum_by(selector("late_exporter_state_logs"), "workspace"), "{{workspace}}"),
