@@ -25,6 +25,8 @@ from tests.support.store import LogStatus
 MAX_CLOCK_ERROR = 5 * MINUTE
 """Seconds by which the time of a poll may differ from the clock after it."""
 
+PAGE_EDGES = 2
+
 LOG_FAMILIES = ("late_publishing_", "late_connection_", "late_account_")
 
 
@@ -174,7 +176,9 @@ class Observer:
             result = self._exporter.poll(feed=feed)
             count = len(self._exporter.api.requests) - request_count
             self.expect(result.error is None, "outcome", f"{feed}: {result.error}")
-            self.expect(count == expected, "requests", f"{feed}: {count} instead of {expected}")
+            # Alike logs at the edges of a page are told apart by all logs of their time.
+            most = expected + PAGE_EDGES * self.has_alike_logs
+            self.expect(expected <= count <= most, "requests", f"{feed}: {count} instead of {expected} to {most}")
 
     def _read_commits(self) -> None:
         commits = list(islice(self._exporter.commit_log, self._commit_count, None))
