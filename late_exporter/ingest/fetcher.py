@@ -22,6 +22,9 @@ from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchT
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, Feed, KnownLogs, LogEntry, LogPage
 from late_exporter.protocols import Client, Logger
 
+MAX_DATE_REPEATS = 2
+"""Repetitions of a request because of its date; of three dates two agree, unless two of them are wrong."""
+
 MAX_REPORTED = 100
 """Reports of deviations per feed beyond which undocumented values are counted but no longer logged."""
 
@@ -205,12 +208,12 @@ class Fetcher:
 
     async def _receive(self, request: Callable[[], Awaitable[PageResponse]]) -> PageResponse:
         self.request_count += 1
-        response = await request()
-        if not self._api_clock.update(response.date):
-            # The logs of this page would be judged by a wrong time. The next response says which of the two is right.
+        response, repeat_count = await request(), 0
+        while not self._api_clock.update(response.date) and repeat_count < MAX_DATE_REPEATS:
+            # The logs of this page would be judged by a wrong time. Further responses say which time is right.
+            repeat_count += 1
             self.request_count += 1
             response = await request()
-            self._api_clock.update(response.date)
         require_ids(self.feed, response)
         return response._replace(body=b"")  # It may be large, and is not needed while the store is.
 

@@ -44,9 +44,9 @@ def stale_page(_: FakeLateApi, body: bytes) -> bytes:
 
 
 def wrong_date(api: FakeLateApi, body: bytes) -> bytes:
-    """Respond with a date 400 days ahead."""
+    """Respond with a date 300 days ahead, which no clock of a program agrees with."""
     assert isinstance(api, HostileApi)
-    api.date_error = 400 * DAY
+    api.date_error = 300 * DAY
     return body
 
 
