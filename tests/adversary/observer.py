@@ -52,7 +52,7 @@ class Observer:
         self._scene = scene
         self._exporter, self._world = scene.exporter, scene.world
         self._history = history
-        self._truth = Truth(scene.world)
+        self._truth = Truth(scene.world, by_id=not scene.setup.can_lack_ids)
         self._counted: Counter[Sighting] = Counter()
         self._keys: set[tuple[Scope, LogStatus]] = set()
         self._commit_count = 0

@@ -139,6 +139,7 @@ class Trial:
         fresh = self._observer.uncounted_ids(before) - self._doubtful_ids
         fresh &= self._world.appended_ids | self._world.connection_history.keys()
         may_fail = has_trouble or not self._scene.can_read_new_logs(len(fresh))
+        may_fail |= "large pages" in self._api.failures  # if the list moves while a page is read in parts
         # If only an empty list of generation late has been seen, what it shows of the other one is refused at first.
         unswitched_feeds = {feed for feed in FEEDS if not self._scene.reads_new_logs(feed)}
         results = self._scene.poll()
