@@ -51,18 +51,16 @@ def apply(connection: Connection, increments: Iterable[Increment], batch: Batch)
     for increment in increments:
         by_series.setdefault((increment.family, increment.labels), []).append(increment)
     series_values: dict[Series, SeriesValue] = {}
+    rows = []
     for series, changes in by_series.items():
-        row = connection.execute(SELECT, _encode_key(series)).fetchone()
+        key = _encode_key(series)
+        row = connection.execute(SELECT, key).fetchone()
         value, created = (decode_value(row[0]), row[1]) if row else (None, batch.committed_at)
         is_served = bool(row[2]) if row else series not in batch.zero_series
-        series_values[series] = SeriesValue(apply_increments(changes, value), created, is_served)
-    connection.executemany(
-        UPSERT,
-        [
-            (*_encode_key(series), encode_value(current.value), current.created, current.is_served)
-            for series, current in series_values.items()
-        ],
-    )
+        value = apply_increments(changes, value)
+        series_values[series] = SeriesValue(value, created, is_served)
+        rows.append((*key, encode_value(value), created, is_served))
+    connection.executemany(UPSERT, rows)
     return series_values
 
 
