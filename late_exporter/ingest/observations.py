@@ -58,6 +58,7 @@ class ObservationBuilder:
         self._label_limiter = label_limiter
         # Of the last batch only: that of a catch-up has mostly the same kinds, and a process at rest keeps none.
         self._kinds: dict[_Kind, tuple[Increment, ...]] = {}
+        self._increments: dict[Increment, Increment] = {}
         self._zeros: list[Increment] = []
 
     def forget_kinds(self) -> None:
@@ -77,7 +78,7 @@ class ObservationBuilder:
         """
         self._label_limiter.start_batch()
         observations: list[Observation] = []
-        known_kinds, self._kinds, self._zeros = self._kinds, {}, []
+        known_kinds, self._kinds, self._increments, self._zeros = self._kinds, {}, {}, []
         is_cancelled = False
         for entries, by_reconciliation in _slices(pages):
             for entry in entries:
@@ -97,13 +98,16 @@ class ObservationBuilder:
         return Observations(observations, self._zeros, (one for of_kind in self._kinds.values() for one in of_kind))
 
     def _project(self, log: LogKind, by_reconciliation: bool, is_synced: bool) -> tuple[Increment, ...]:  # noqa: FBT001 - parts of a key
+        """Return the increments of a kind; those that other kinds have, too, are the same objects."""
         increments: list[Increment] = []
-        for increment in self._increments(log, by_reconciliation=by_reconciliation, is_synced=is_synced):
-            is_zero = isinstance(increment, IncCounter) and not increment.amount
-            (self._zeros if is_zero else increments).append(increment)
+        for increment in self._limited_increments(log, by_reconciliation=by_reconciliation, is_synced=is_synced):
+            if isinstance(increment, IncCounter) and not increment.amount:
+                self._zeros.append(increment)
+            else:
+                increments.append(self._increments.setdefault(increment, increment))
         return tuple(increments)
 
-    def _increments(self, log: LogKind, *, by_reconciliation: bool, is_synced: bool) -> Iterator[Increment]:
+    def _limited_increments(self, log: LogKind, *, by_reconciliation: bool, is_synced: bool) -> Iterator[Increment]:
         labels = (self._scope.workspace, self._scope.feed)
         drift = (IncCounter(SCHEMA_DRIFT, (*labels, deviation.path, deviation.kind)) for deviation in log.deviations)
         yield from self._label_limiter.apply(drift)

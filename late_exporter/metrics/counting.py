@@ -28,23 +28,28 @@ UNKNOWN = "unknown"
 
 def effective_increments(
     batch: Batch, new: Sequence[Observation], first: Mapping[str, Observation]
-) -> Iterator[Increment]:
-    """Yield the increments of a batch that apply.
+) -> Iterator[Sequence[Increment]]:
+    """Yield the increments of a batch that apply, in groups of one series.
 
     Args:
         batch: Batch that is being committed.
         new: Its observations that are new.
         first: By key those of them that are the first of their logs, for which increments once per log apply.
     """
-    yield from batch.increments
+    yield from ((increment,) for increment in batch.increments)
     by_kind: dict[int, list[Observation]] = {}
     for observation in new:
         by_kind.setdefault(id(observation.increments), []).append(observation)
+    by_increment: dict[int, tuple[Increment, list[LogEntry]]] = {}
     for observations in by_kind.values():
         logs = [observation.entry for observation in observations]
         first_logs = [each.entry for each in observations if first.get(each.entry.key) is each]
         for increment in observations[0].increments:
-            yield from count_logs(increment, first_logs if increment.once_per_log else logs, batch.now)
+            _, counted = by_increment.setdefault(id(increment), (increment, []))
+            counted += first_logs if increment.once_per_log else logs
+    for increment, logs in by_increment.values():
+        if logs:
+            yield count_logs(increment, logs, batch.now)
 
 
 def project_log(feed: Feed, workspace: str, log: LogEntry) -> Iterator[Increment]:
@@ -60,7 +65,7 @@ def project_log(feed: Feed, workspace: str, log: LogEntry) -> Iterator[Increment
 def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequence[Increment]:
     """Return an increment of a kind with the numbers of its logs; ``now`` is the API time in milliseconds."""
     count = _COUNTERS.get(type(increment))
-    if count is None or not logs:
+    if count is None:
         return [increment] * len(logs)
     return count(increment, logs, now)
 

@@ -68,13 +68,13 @@ def _never_scan(patch: pytest.MonkeyPatch) -> None:
 
 
 def _count_once_per_status(patch: pytest.MonkeyPatch) -> None:
-    increments = ObservationBuilder._increments  # noqa: SLF001
+    increments = ObservationBuilder._limited_increments  # noqa: SLF001
 
     def increments_per_status(self: ObservationBuilder, *rest: Any, **options: Any) -> Iterator[Increment]:
         for increment in increments(self, *rest, **options):
             yield msgspec.structs.replace(increment, once_per_log=False)
 
-    patch.setattr(ObservationBuilder, "_increments", increments_per_status)
+    patch.setattr(ObservationBuilder, "_limited_increments", increments_per_status)
 
 
 def _switch_to_any_list(patch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from itertools import chain
 
 import msgspec
 
@@ -11,8 +12,8 @@ from late_exporter.ingest.observations import MAX_CLOCK_SKEW, ObservationBuilder
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import effective_increments
 from late_exporter.metrics.labels import LabelLimiter
-from late_exporter.model import Batch, LogEntry, Scope
-from late_exporter.series import IncCounter, Increment
+from late_exporter.model import Batch, LogEntry, Observation, Scope
+from late_exporter.series import IncCounter, Increment, SetLatest
 
 NOW = 1_763_993_002_000
 LOGS = "late_publishing_logs_total"
@@ -43,6 +44,12 @@ def log(number: int, **fields: object) -> LogEntry:
 def families(increments: tuple[Increment, ...]) -> set[str]:
     """Return the families of some increments."""
     return {increment.family for increment in increments}
+
+
+def effective(*observations: Observation) -> list[Increment]:
+    """Return the increments of some observations that are all new."""
+    first = {each.entry.key: each for each in observations}
+    return list(chain.from_iterable(effective_increments(Batch(committed_at=0, now=NOW), observations, first)))
 
 
 async def test_alike_logs_share_their_increments() -> None:
@@ -97,10 +104,7 @@ async def test_every_log_with_a_replaced_label_is_counted_as_such() -> None:
     """Logs that share an overflow count it once each."""
     harness = Harness(max_values=1)
     observations = (await harness.build(*(log(number, platform=f"p{number % 3}") for number in range(6)))).observations
-    increments = effective_increments(
-        Batch(committed_at=0, now=NOW), observations, {each.entry.key: each for each in observations}
-    )
-    overflows = [each for each in increments if each.family == "late_exporter_label_overflow_total"]
+    overflows = [each for each in effective(*observations) if each.family == "late_exporter_label_overflow_total"]
     assert 4 == sum(each.amount for each in overflows if isinstance(each, IncCounter) and each.labels[1] == LOGS)
 
 
@@ -123,8 +127,9 @@ async def test_a_time_of_the_future_is_the_present() -> None:
     observations = (await harness.build(ahead, log(2))).observations
     assert [ahead.created, NOW - 2] == [each.entry.created for each in observations]
     times = [
-        {each.value for each in effective_increments(Batch(committed_at=0, now=NOW), [one], {one.entry.key: one})
-         if each.family == LAST_LOG and hasattr(each, "value")}
-        for one in observations
-    ]  # fmt: skip
-    assert [{NOW / 1000}, {(NOW - 2) / 1000}] == times
+        increment.value
+        for each in observations
+        for increment in effective(each)
+        if isinstance(increment, SetLatest) and increment.family == LAST_LOG
+    ]
+    assert [NOW / 1000, (NOW - 2) / 1000] == times

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import msgspec
 import pytest
@@ -87,7 +88,7 @@ def test_logs_of_one_kind_count_like_each_of_them(feed: Feed, entries: list[LogE
         is_first = first[observation.entry.key] is observation
         one_by_one += [each for each in with_buckets(increments) if is_first or not each.once_per_log]
     batch = Batch(committed_at=0.0, now=NOW, observations=new)
-    assert add_up(one_by_one) == add_up(effective_increments(batch, new, first))
+    assert add_up(one_by_one) == add_up(chain.from_iterable(effective_increments(batch, new, first)))
 
 
 @given(st.sampled_from(FEEDS), logs, st.randoms(use_true_random=False))
@@ -112,7 +113,7 @@ def test_only_the_kind_decides_which_series_change(feed: Feed, log: LogEntry, dr
 def test_increments_without_logs_apply_unchanged() -> None:
     """Increments of the exporter itself come first, and in their order, which decides the value of a gauge."""
     own = [SetCurrent("g", (), value=1.0), IncCounter("c", (), amount=0), SetCurrent("g", (), value=2.0)]
-    assert own == list(effective_increments(Batch(committed_at=0.0, increments=own), [], {}))
+    assert [(each,) for each in own] == list(effective_increments(Batch(committed_at=0.0, increments=own), [], {}))
 
 
 def test_other_increments_apply_once_for_each_log() -> None:
@@ -124,7 +125,6 @@ def test_other_increments_apply_once_for_each_log() -> None:
         SetLatest("f", (), at=0, value="unknown"), entries[:2], NOW
     )
     assert [IncCounter("f", (), True, amount=3)] == count_logs(IncCounter("f", (), True), entries, NOW)  # noqa: FBT003 - as msgspec declares it
-    assert [] == count_logs(attempts, [], NOW) == count_logs(IncCounter("f", ()), [], NOW)
 
 
 @pytest.mark.parametrize(("length", "count"), [(58, 1), (59, 0)])
