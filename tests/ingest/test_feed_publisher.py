@@ -1,28 +1,28 @@
-"""Which observations of a commit become exemplars."""
+"""Which logs of a commit become exemplars, and what its last lag is."""
 
 from __future__ import annotations
 
 import pytest
 
-from late_exporter.ingest.feed_publisher import LAG, select_exemplars
+from late_exporter.ingest.feed_publisher import last_lag, select_exemplars
 from late_exporter.model import LogEntry, Observation
-from late_exporter.series import Exemplar, ObserveHistogram
+from late_exporter.series import ObserveLog
 
-BOUNDS = (1.0, 10.0)
+NOW = 10_000
 
 
-def observation(key: str, time: float, seconds: float, platform: str = "x") -> Observation:
-    """Return a log with a duration, created at a time."""
-    exemplar = Exemplar((("log_id", key),), time)
+def observation(key: str, created: int | None, seconds: float, platform: str = "x") -> Observation:
+    """Return a log with a duration."""
+    entry = LogEntry(key=key, status="success", created=created, duration=int(seconds * 1e6))
     labels = ("default", platform)
-    increment = ObserveHistogram("duration", labels, micros=int(seconds * 1e6), bounds=BOUNDS, exemplar=exemplar)
-    return Observation(LogEntry(key=key, status="success"), (increment,))
+    increment = ObserveLog("duration", labels, number="duration", bounds=(1.0, 10.0), has_exemplar=True)
+    return Observation(entry, (increment,))
 
 
 def selected(*observations: Observation) -> list[str]:
     """Return the keys of the logs of the exemplars."""
-    exemplars, _ = select_exemplars(observations)
-    return [increment.exemplar.labels[0][1] for increment in exemplars if increment.exemplar is not None]
+    exemplars = [observed.exemplar for observed in select_exemplars(observations, NOW)]
+    return [exemplar.labels[0][1] for exemplar in exemplars if exemplar is not None]
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
@@ -39,7 +39,7 @@ def test_each_bucket_of_each_series_has_its_exemplar() -> None:
 
 
 def test_the_last_lag() -> None:
-    """The last lag is that of the last log, in seconds."""
-    lags = [ObserveHistogram(LAG, ("default",), micros=micros, bounds=BOUNDS) for micros in (3_000_000, 2_500_000)]
-    observations = [Observation(LogEntry(key="k", status="success"), (lag,)) for lag in lags]
-    assert ([], 2.5) == select_exemplars(observations)
+    """The last lag is that of the last log with a time, in seconds."""
+    logs = (observation("a", 1_000, 1), observation("b", 4_000, 1), observation("c", None, 1))
+    assert last_lag(logs, NOW) == 6.0
+    assert last_lag(logs[2:], NOW) is None
