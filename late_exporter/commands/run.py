@@ -145,7 +145,8 @@ async def _open(
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
     store = await offload(open_store, settings.state.url)
     stack.push_async_callback(offload, store.close)
-    http = await stack.enter_async_context(http_client(settings))
+    # In a thread, because it loads the certificates of all authorities.
+    http = await stack.enter_async_context(await asyncio.to_thread(http_client, settings))
     connector = Connector(http, lambda workspace: _logger().bind(workspace=workspace))
     exporter = Exporter(settings, store, offload, connector.connect, collect_process_metrics=collect_process_metrics)
     await exporter.restore()
