@@ -15,6 +15,8 @@ RUN python -m venv --without-pip /opt/build \
 
 COPY LICENSE README.md pyproject.toml ./
 COPY late_exporter late_exporter
+COPY deploy deploy
+COPY grafana/dashboards grafana/dashboards
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 # Unchecked bytecode stays valid when files are copied, and starts faster.

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from hashlib import sha256
 from pathlib import Path
@@ -65,7 +66,7 @@ def sdist(dist: Path) -> set[str]:
 
 @pytest.mark.e2e
 def test_wheel_contains_only_the_package(wheel: set[str]) -> None:
-    """The wheel contains every file of the package and the licence, and nothing else."""
+    """The wheel contains every file of the package, the assets and the licence, and nothing else."""
     package = {
         f"late_exporter/{path.relative_to(PACKAGE)}"
         for path in PACKAGE.rglob("*")
@@ -73,7 +74,18 @@ def test_wheel_contains_only_the_package(wheel: set[str]) -> None:
     }
     about = {f"{STEM}.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")}
     assert {"late_exporter/web/landing.css", "late_exporter/py.typed"} <= package
-    assert package | about | {f"{STEM}.dist-info/licenses/LICENSE"} == wheel
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assets = {
+        str(target / path.relative_to(ROOT / source))
+        for source, target in ((source, Path(target)) for source, target in table["force-include"].items())
+        for path in (ROOT / source, *(ROOT / source).rglob("*"))
+        if path.is_file()
+    }
+    assert {
+        "late_exporter/assets/systemd/late-exporter.service",
+        "late_exporter/assets/grafana/late-overview.json",
+    } <= assets
+    assert package | assets | about | {f"{STEM}.dist-info/licenses/LICENSE"} == wheel
 
 
 @pytest.mark.e2e
@@ -136,6 +148,18 @@ def test_wheel_runs_with_the_pinned_packages(dist: Path, tmp_path: Path) -> None
         cwd=tmp_path,
     )
     assert (0, "") == (imported.returncode, imported.stderr)
+    from_wheel, from_source = (
+        subprocess.run(
+            [*command, "assets", tmp_path / folder], check=True, capture_output=True, text=True, cwd=cwd, env={}
+        ).stdout.splitlines()
+        for command, folder, cwd in (
+            ([program], "wheel", tmp_path),
+            ([sys.executable, "-m", "late_exporter"], "source", ROOT),
+        )
+    )
+    contents = [[Path(name).read_bytes() for name in names] for names in (from_wheel, from_source)]
+    assert len(from_wheel) > 10
+    assert contents[0] == contents[1]
 
 
 NOTES = f"""# Changelog
