@@ -78,6 +78,12 @@ REFINEMENTS: Mapping[str, Schema] = {
     "podMonitor.podTargetLabels": STRINGS,
     "prometheusRule.grafanaUrl": {"type": "string", "pattern": "^https?://"},
     "prometheusRule.runbookUrl": {"type": "string", "pattern": "^(https?://.*)?$"},
+    "prometheusRule.objective": {
+        "type": ["number", "string", "null"],  # a string by --set
+        "exclusiveMinimum": 0,
+        "exclusiveMaximum": 1,
+        "pattern": "^0?[.][0-9]*[1-9][0-9]*$",
+    },
     "prometheusRule.disabled": STRINGS,
     "prometheusRule.overrides": {
         "type": "object",

@@ -15,6 +15,7 @@ import yaml
 
 from deploy.kubernetes.chart import parse_values
 from deploy.kubernetes.files import CHART, ROOT
+from deploy.kubernetes.rule_templates import render_rules
 from deploy.kubernetes.synonyms import SYNONYMS, UNUSED_VALUES
 from late_exporter import __url__, __version__
 from late_exporter.cli.parser import parse
@@ -50,6 +51,7 @@ from tests.deploy.manifests import (
     profile_violations,
     run_script,
 )
+from tests.rules.promql import selectors
 
 pytestmark = pytest.mark.helm
 
@@ -135,6 +137,8 @@ def test_defaults_need_only_a_secret(helm: str) -> None:
         ((SECRET_SETTING, "serviceMonitor.defaults.intervall=1m"), "additional properties 'intervall' not allowed"),
         ((SECRET_SETTING, "job=late|x"), "'/job'"),
         ((SECRET_SETTING, "persistence.accessModes={ReadWriteMany}"), "'/persistence/accessModes/0'"),
+        ((SECRET_SETTING, "prometheusRule.objective=99"), "'/prometheusRule/objective'"),
+        ((SECRET_SETTING, "prometheusRule.objective=1.5"), "'/prometheusRule/objective'"),
         ((SECRET_SETTING, "prometheusRule.disabled={LateNothing}"), "there is no alert LateNothing"),
         ((SECRET_SETTING, "prometheusRule.overrides.LateNothing.for=1m"), "there is no alert LateNothing"),
         ((SECRET_SETTING, "prometheusRule.overrides.LateApiDrift.fro=1m"), "additional properties 'fro' not allowed"),
@@ -312,6 +316,41 @@ def test_rules_are_complete(helm: str, setting: str, require_tool: Callable[[str
     assert_rules(parse_documents(text), require_tool("promtool"), tmp_path, kind=kind)
     assert f"dashboard_url: {url}/d/late-overview?" in text
     assert "localhost" not in text
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("objective", ["0.995", "0.95", "0.9999"])
+def test_rules_have_the_objective(helm: str, objective: str) -> None:
+    """Another objective gives the rules that their source gives with it, to the last digit."""
+    resources = render_release(helm, "prometheusRule.enabled=true", f"prometheusRule.objective={objective}")
+    specs = {each["metadata"]["name"]: each["spec"] for each in resources if each["kind"] == "PrometheusRule"}
+    for name, text in render_rules(float(objective)).items():
+        expected = yaml.safe_load(text)
+        assert objective in str(expected) + str(specs["late-late-exporter-rules"])
+        assert comparable(expected) == comparable(specs[f"late-late-exporter-{name.split('.')[1]}"])
+
+
+def comparable(rules: Any) -> str:
+    """Return rules as text, with numbers of equal value written alike."""
+    return re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.10g}", json.dumps(rules, sort_keys=True))
+
+
+@pytest.mark.e2e
+def test_rules_select_the_exporters(helm: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """A selector is in all series of the exporters, and in none that rules record."""
+    selector = 'namespace="it\'s, late", env!~"a|b{2}"'
+    values = {"prometheusRule.selector": selector}
+    resources = render_release(helm, "prometheusRule.enabled=true", values=values)
+    groups = [group for each in resources if each["kind"] == "PrometheusRule" for group in each["spec"]["groups"]]
+    exprs = [rule["expr"] for group in groups for rule in group["rules"]]
+    plain = [expr.replace(f"{selector}, ", "").replace(f"{{{selector}}}", "") for expr in exprs]
+    defaults = render_release(helm, "prometheusRule.enabled=true")
+    groups = [group for each in defaults if each["kind"] == "PrometheusRule" for group in each["spec"]["groups"]]
+    assert [rule["expr"] for group in groups for rule in group["rules"]] == plain
+    found = [(series.name, "namespace" in series.matchers) for expr in exprs for series in selectors(expr)]
+    assert len(found) > 250
+    assert [] == [name for name, is_selected in found if (":" not in name) != is_selected]
+    check_rules(resources, require_tool("promtool"), tmp_path)
 
 
 def alerts_of(resources: Sequence[Manifest], name: str) -> list[Any]:

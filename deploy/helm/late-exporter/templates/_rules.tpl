@@ -18,15 +18,32 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The text of a rule file with the configured URLs and job. Arguments: the context and the path. */}}
-{{- define "late-exporter.ruleText" -}}
+{{/* A text as it is within the quotes of a string in JSON. */}}
+{{- define "late-exporter.escaped" -}}
+{{- toJson . | trimPrefix "\"" | trimSuffix "\"" -}}
+{{- end -}}
+
+{{/*
+A rule file in JSON with the configured objective, selector, URLs and job. In JSON, because a text in it can be replaced by
+any other. Arguments: the context and the path.
+*/}}
+{{- define "late-exporter.ruleFile" -}}
 {{- $context := index . 0 -}}
 {{- $values := $context.Values.prometheusRule -}}
-{{- $text := $context.Files.Get (index . 1) -}}
-{{- $text = $text | replace "http://localhost:3000/" (printf "%s/" (trimSuffix "/" $values.grafanaUrl)) -}}
+{{- $text := $context.Files.Get (index . 1) | fromYaml | toJson -}}
+{{- $grafana := printf "%s/" (trimSuffix "/" $values.grafanaUrl) -}}
+{{- $text = $text | replace "http://localhost:3000/" (include "late-exporter.escaped" $grafana) -}}
 {{- with $values.runbookUrl -}}
-{{- $text = $text | replace "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks" (trimSuffix "/" .) -}}
+{{- $runbooks := "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks" -}}
+{{- $text = $text | replace $runbooks (trimSuffix "/" . | include "late-exporter.escaped") -}}
 {{- end -}}
+{{- $objective := default ($context.Files.Get "files/objective.yaml" | fromYaml).objective $values.objective -}}
+{{- $text = $text | replace "@OBJECTIVE@" (toString $objective) -}}
+{{- $text = $text | replace "@BUDGET@" (subf 1 $objective | toString) -}}
+{{- $text = $text | replace "@PERCENT@" (printf "%v %%" (mulf 100 $objective)) -}}
+{{- $matchers := trimAll "{}, " $values.selector -}}
+{{- $text = $text | replace "@MATCHERS@" (empty $matchers | ternary "" (printf "%s, " $matchers) | include "late-exporter.escaped") -}}
+{{- $text = $text | replace "@BRACES@" (empty $matchers | ternary "" (printf "{%s}" $matchers) | include "late-exporter.escaped") -}}
 {{- $text | replace "late|late-.*" (include "late-exporter.jobs" $context) -}}
 {{- end -}}
 
@@ -34,7 +51,7 @@
 {{- define "late-exporter.ruleGroups" -}}
 {{- $values := (index . 0).Values.prometheusRule -}}
 {{- $groups := list -}}
-{{- range (include "late-exporter.ruleText" . | fromYaml).groups -}}
+{{- range (include "late-exporter.ruleFile" . | fromJson).groups -}}
 {{- $rules := list -}}
 {{- range .rules -}}
 {{- $rule := . -}}
