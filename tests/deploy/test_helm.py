@@ -19,6 +19,7 @@ from deploy.kubernetes.rule_templates import render_rules
 from deploy.kubernetes.synonyms import SYNONYMS, UNUSED_VALUES
 from late_exporter import __url__, __version__
 from late_exporter.cli.parser import parse
+from late_exporter.config.settings import OPTIONS
 from late_exporter.config.sources import health_check_target
 from late_exporter.config.types import Address
 from tests.deploy.assertions import (
@@ -708,6 +709,50 @@ def test_image_names(helm: str, repository: str, settings: Sequence[str], image:
     resources = render_release(helm, f"image.repository={repository}", *settings)
     (test,) = find_resource(resources, "Pod")["spec"]["containers"]
     assert (image, image) == (container_spec(resources)["image"], test["image"])
+
+
+@pytest.mark.e2e
+def test_values_for_a_cluster_of_kind(helm: str, tmp_path: Path) -> None:
+    """The exporter of .ci/kind reads from the simulated API in its own pod, which is restricted as the exporter is."""
+    text = helm_template(helm, "--values", ROOT / "tests/deploy/kind/simulated-values.yaml")
+    resources = parse_documents(text)
+    assert_valid(text, tmp_path)
+    assert [] == profile_violations(pod_spec(resources))
+    exporter, simulator = pod_spec(resources)["containers"]
+    assert exporter["image"] == simulator["image"]
+    assert "simulate" == parse(simulator["args"]).command
+    secrets = {"late-api-key": {"api-key": "sk_1"}, "late-webhook": {"secret": "whsec_0123456789"}}
+    (workspace,) = load_settings(resources, tmp_path / "pod", secrets).workspaces
+    assert f"http://{settings_default('simulate', 'simulate.listen-address')}/api" == workspace.base_url
+
+
+def settings_default(command: str, name: str) -> str | None:
+    """Return the default of an option."""
+    (option,) = (option for option in OPTIONS if option.name == name)
+    return option.default_for(command)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("name", VALUES_FILES)
+def test_cluster_of_kind_has_what_values_refer_to(helm: str, name: str) -> None:
+    """Every Secret, ConfigMap and priority class that the values files refer to is made by .ci/kind."""
+    made = parse_documents((ROOT / "tests/deploy/kind/prerequisites.yaml").read_text("utf-8"))
+    script = (ROOT / ".ci/kind").read_text("utf-8")
+    names = {each["metadata"]["name"] for each in made} | set(
+        re.findall(r"create (?:secret generic|configmap) (\S+)", script)
+    )
+    resources = parse_documents(helm_template(helm, "--values", VALUES_FILES[name]))
+    spec = pod_spec(resources)
+    own = {each["metadata"]["name"] for each in resources}
+    used = {spec.get("priorityClassName")} | {
+        source.get("secretName", source.get("name"))
+        for volume in spec["volumes"]
+        for source in (volume.get("secret", {}), volume.get("configMap", {}))
+    }
+    used |= {
+        part["secret"]["name"] for volume in spec["volumes"] for part in volume.get("projected", {}).get("sources", ())
+    }
+    assert set() == used - names - own - {None}
 
 
 @pytest.mark.e2e
