@@ -21,6 +21,14 @@ NAMES: Schema = {"type": "array", "items": {"type": ["string", "object"], "minLe
 FILE_NAME: Schema = {"type": "string", "pattern": "^[-._a-zA-Z0-9]+$"}
 PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
 SERVICE_TYPE: Schema = {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}
+OBJECTIVE: Schema = {
+    "type": ["number", "string"],  # a string by --set
+    "exclusiveMinimum": 0,
+    "exclusiveMaximum": 1,
+    "pattern": "^0?[.][0-9]*[1-9][0-9]*$",
+}
+OVERRIDE: Schema = {"type": ["string", "null"]}  # null removes a field
+OVERRIDE_MAP: Schema = {"type": ["object", "null"], "additionalProperties": OVERRIDE}
 DURATION = "([0-9]+(ms|[smhdwy]))"
 
 STRING_MAPS = re.compile(r"(^|\.)([a-z]+Labels|labels|[a-z]+Annotations|annotations|nodeSelector)$")
@@ -76,14 +84,20 @@ REFINEMENTS: Mapping[str, Schema] = {
     },
     "serviceMonitor.targetLabels": STRINGS,
     "podMonitor.podTargetLabels": STRINGS,
-    "prometheusRule.grafanaUrl": {"type": "string", "pattern": "^https?://"},
+    "prometheusRule.grafanaUrl": {"type": "string", "pattern": "^(https?://.*)?$"},
     "prometheusRule.runbookUrl": {"type": "string", "pattern": "^(https?://.*)?$"},
-    "prometheusRule.objective": {
-        "type": ["number", "string", "null"],  # a string by --set
-        "exclusiveMinimum": 0,
-        "exclusiveMaximum": 1,
-        "pattern": "^0?[.][0-9]*[1-9][0-9]*$",
+    "prometheusRule.objective": {**OBJECTIVE, "type": ["number", "string", "null"]},
+    "prometheusRule.objectives": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"workspace": STRING, "platform": STRING, "objective": OBJECTIVE},
+            "required": ["objective"],
+            "minProperties": 2,
+        },
     },
+    "prometheusRule.clusterLabel": {"type": "string", "pattern": "^([a-zA-Z_][a-zA-Z0-9_]*)?$"},
     "prometheusRule.disabled": STRINGS,
     "prometheusRule.overrides": {
         "type": "object",
@@ -91,8 +105,8 @@ REFINEMENTS: Mapping[str, Schema] = {
             "type": "object",
             "additionalProperties": False,
             "properties": {
-                **dict.fromkeys(("expr", "for", "keep_firing_for"), STRING),
-                **dict.fromkeys(("labels", "annotations"), STRING_MAP),
+                **dict.fromkeys(("expr", "for", "keep_firing_for"), OVERRIDE),
+                **dict.fromkeys(("labels", "annotations"), OVERRIDE_MAP),
             },
         },
     },

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from deploy.kubernetes.chart import parse_values
 from deploy.kubernetes.files import CHART, ROOT
-from deploy.kubernetes.rule_templates import render_rules
-from deploy.kubernetes.synonyms import SYNONYMS, UNUSED_VALUES
 from late_exporter import __url__, __version__
 from late_exporter.cli.parser import parse
 from late_exporter.config.settings import OPTIONS
@@ -30,18 +26,16 @@ from tests.deploy.assertions import (
     assert_one_writer,
     assert_probes,
     assert_restricted,
-    assert_rules,
     assert_scrape_config,
     assert_selectors,
     assert_valid,
     assert_web_config,
     certificates,
-    check_rules,
 )
 from tests.deploy.golden import FOLDER, VALUES_FILES, render
+from tests.deploy.helm import SECRET_SETTING, render_release
 from tests.deploy.manifests import (
     VERSIONS,
-    Manifest,
     container_spec,
     find_resource,
     helm_template,
@@ -52,36 +46,8 @@ from tests.deploy.manifests import (
     profile_violations,
     run_script,
 )
-from tests.rules.promql import selectors
 
 pytestmark = pytest.mark.helm
-
-VALUES_YAML = (CHART / "values.yaml").read_text("utf-8")
-NORMALIZE = '{{- include "late-exporter.normalize" . -}}'
-SECRET_SETTING = "apiKey.existingSecret=late-api-key"
-
-
-@pytest.fixture(scope="session")
-def helm(require_tool: Callable[[str], str]) -> str:
-    """Return the path of helm."""
-    return require_tool("helm")
-
-
-def render_release(
-    helm: str, *settings: str, name: str = "late", values: Mapping[str, object] | None = None
-) -> list[Manifest]:
-    """Return the resources of a release with the given values and the name of the Secret."""
-    flags = [f"--set={setting}" for setting in (SECRET_SETTING, *settings)]
-    flags += [f"--set-json={key}={json.dumps(value)}" for key, value in (values or {}).items()]
-    return parse_documents(helm_template(helm, *flags, name=name))
-
-
-def helm_error(helm: str, *settings: str) -> str:
-    """Return the error message of helm for invalid values."""
-    command = [helm, "template", "late", str(CHART), *(f"--set={setting}" for setting in settings)]
-    process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert 0 != process.returncode
-    return process.stderr
 
 
 @pytest.mark.e2e
@@ -122,39 +88,6 @@ def test_defaults_need_only_a_secret(helm: str) -> None:
     assert kinds == sorted(resource["kind"] for resource in resources)
     assert_probes(resources)
     assert f"ghcr.io/{__url__.removeprefix('https://github.com/')}:{__version__}" == container_spec(resources)["image"]
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ((), "apiKey.existingSecret has to name a Secret with the API key of Zernio"),
-        ((SECRET_SETTING, "apiKey.value=sk_1"), "additional properties 'value' not allowed"),
-        ((SECRET_SETTING, "config.pol.interval=1m"), "additional properties 'pol' not allowed"),
-        ((SECRET_SETTING, "config.poll.intervall=1m"), "additional properties 'intervall' not allowed"),
-        ((SECRET_SETTING, "config.state.url=sqlite://"), "additional properties 'state' not allowed"),
-        ((SECRET_SETTING, "replicas=2"), "at '/replicas': value must be 1"),
-        ((SECRET_SETTING, "serviceMonitor.intervall=1m"), "additional properties 'intervall' not allowed"),
-        ((SECRET_SETTING, "serviceMonitor.defaults.intervall=1m"), "additional properties 'intervall' not allowed"),
-        ((SECRET_SETTING, "job=late|x"), "'/job'"),
-        ((SECRET_SETTING, "persistence.accessModes={ReadWriteMany}"), "'/persistence/accessModes/0'"),
-        ((SECRET_SETTING, "prometheusRule.objective=99"), "'/prometheusRule/objective'"),
-        ((SECRET_SETTING, "prometheusRule.objective=1.5"), "'/prometheusRule/objective'"),
-        ((SECRET_SETTING, "prometheusRule.disabled={LateNothing}"), "there is no alert LateNothing"),
-        ((SECRET_SETTING, "prometheusRule.overrides.LateNothing.for=1m"), "there is no alert LateNothing"),
-        ((SECRET_SETTING, "prometheusRule.overrides.LateApiDrift.fro=1m"), "additional properties 'fro' not allowed"),
-        ((SECRET_SETTING, "ingress.enabled=true"), "at '/ingress/enabled': value must be false"),
-        ((SECRET_SETTING, "webhook.enabled=true"), "webhook.existingSecret has to name a Secret"),
-        ((SECRET_SETTING, "webhook.ingress.enabled=true"), "set webhook.enabled too"),
-        ((SECRET_SETTING, "config.webhook.path=/hook"), "additional properties 'path' not allowed"),
-        ((SECRET_SETTING, "terminationGracePeriodSeconds=1"), "'/terminationGracePeriodSeconds'"),
-        ((SECRET_SETTING, "workspaces[0].name=brand"), "missing property 'key'"),
-        ((SECRET_SETTING, "webConfig.certificateSecret=late-tls"), "of no use without webConfig.existingSecret"),
-    ],
-)
-def test_invalid_values_are_rejected(helm: str, settings: Sequence[str], message: str) -> None:
-    """Invalid values are rejected with a message that names them."""
-    assert message in helm_error(helm, *settings, "prometheusRule.enabled=true")
 
 
 @pytest.mark.e2e
@@ -299,101 +232,6 @@ def test_monitor_in_another_namespace_finds_the_exporter(helm: str) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(("job", "jobs"), [("social", "social"), ("late-brand", "late|late-.*"), ("", "late|late-.*")])
-def test_rules_know_the_job(helm: str, job: str, jobs: str) -> None:
-    """A job of another name is known to the rules, too."""
-    settings = (SECRET_SETTING, "prometheusRule.enabled=true", f"job={job}")
-    text = helm_template(helm, f"--set={','.join(settings)}")
-    assert {jobs} == set(re.findall(r'\bup\{job=~"([^"]+)"\}', text))
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("setting", ["prometheusRule", "vmRule"])
-def test_rules_are_complete(helm: str, setting: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
-    """The resources contain all rules and alerts as they are in the files, and link to the configured Grafana."""
-    url = "https://grafana.example.com"
-    text = helm_template(helm, f"--set={SECRET_SETTING},{setting}.enabled=true,prometheusRule.grafanaUrl={url}")
-    kind = setting[:1].upper() + setting[1:] if setting != "vmRule" else "VMRule"
-    assert_rules(parse_documents(text), require_tool("promtool"), tmp_path, kind=kind)
-    assert f"dashboard_url: {url}/d/late-overview?" in text
-    assert "localhost" not in text
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("objective", ["0.995", "0.95", "0.9999"])
-def test_rules_have_the_objective(helm: str, objective: str) -> None:
-    """Another objective gives the rules that their source gives with it, to the last digit."""
-    resources = render_release(helm, "prometheusRule.enabled=true", f"prometheusRule.objective={objective}")
-    specs = {each["metadata"]["name"]: each["spec"] for each in resources if each["kind"] == "PrometheusRule"}
-    for name, text in render_rules(float(objective)).items():
-        expected = yaml.safe_load(text)
-        assert objective in str(expected) + str(specs["late-late-exporter-rules"])
-        assert comparable(expected) == comparable(specs[f"late-late-exporter-{name.split('.')[1]}"])
-
-
-def comparable(rules: Any) -> str:
-    """Return rules as text, with numbers of equal value written alike."""
-    return re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.10g}", json.dumps(rules, sort_keys=True))
-
-
-@pytest.mark.e2e
-def test_rules_select_the_exporters(helm: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
-    """A selector is in all series of the exporters, and in none that rules record."""
-    selector = 'namespace="it\'s, late", env!~"a|b{2}"'
-    values = {"prometheusRule.selector": selector}
-    resources = render_release(helm, "prometheusRule.enabled=true", values=values)
-    groups = [group for each in resources if each["kind"] == "PrometheusRule" for group in each["spec"]["groups"]]
-    exprs = [rule["expr"] for group in groups for rule in group["rules"]]
-    plain = [expr.replace(f"{selector}, ", "").replace(f"{{{selector}}}", "") for expr in exprs]
-    defaults = render_release(helm, "prometheusRule.enabled=true")
-    groups = [group for each in defaults if each["kind"] == "PrometheusRule" for group in each["spec"]["groups"]]
-    assert [rule["expr"] for group in groups for rule in group["rules"]] == plain
-    found = [(series.name, "namespace" in series.matchers) for expr in exprs for series in selectors(expr)]
-    assert len(found) > 250
-    assert [] == [name for name, is_selected in found if (":" not in name) != is_selected]
-    check_rules(resources, require_tool("promtool"), tmp_path)
-
-
-def alerts_of(resources: Sequence[Manifest], name: str) -> list[Any]:
-    """Return the alerts of a name."""
-    groups = [group for each in resources if each["kind"] == "PrometheusRule" for group in each["spec"]["groups"]]
-    return [rule for group in groups for rule in group["rules"] if rule.get("alert") == name]
-
-
-@pytest.mark.e2e
-def test_alerts_can_be_changed(helm: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
-    """Alerts can be left out and changed one by one, all can get labels, and own ones be added."""
-    override = {"for": "1h", "labels": {"severity": "info"}, "annotations": {"summary": "The API differs."}}
-    own = {
-        "alert": "LateOwn",
-        "expr": "late_up == 0",
-        "annotations": {"summary": '{{ "{{ $value }}" }} {{ .Release.Name }}'},
-    }
-    resources = render_release(
-        helm,
-        "prometheusRule.enabled=true",
-        "prometheusRule.alertLabels.team=social",
-        "prometheusRule.runbookUrl=https://wiki.example.com/late/",
-        values={
-            "prometheusRule.disabled": ["LateErrorBudgetBurningFast"],
-            "prometheusRule.overrides": {"LateApiDrift": override},
-            "prometheusRule.rules": [own],
-        },
-    )
-    assert [] == alerts_of(resources, "LateErrorBudgetBurningFast")
-    assert alerts_of(resources, "LateErrorBudgetBurningSlowly")
-    (drift,) = alerts_of(resources, "LateApiDrift")
-    assert ("1h", "info", "late", "social", "The API differs.") == (
-        drift["for"],
-        *(drift["labels"][name] for name in ("severity", "exporter", "team")),
-        drift["annotations"]["summary"],
-    )
-    assert "https://wiki.example.com/late/LateApiDrift.md" == drift["annotations"]["runbook_url"]
-    assert "{{ $value }} late" == alerts_of(resources, "LateOwn")[0]["annotations"]["summary"]
-    check_rules(resources, require_tool("promtool"), tmp_path)
-
-
-@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("setting", "labelled_count", "operator_count"),
     [
@@ -514,154 +352,6 @@ def test_chart_and_program_versions_match() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
     assert (__version__, __version__, __url__) == (chart["version"], chart["appVersion"], chart["home"])
     assert f">={VERSIONS[0]}.0-0" == chart["kubeVersion"]
-
-
-def test_every_value_has_a_description() -> None:
-    """Each value has a sentence in values.yaml and thus a row in the table."""
-    assert [] == [value.name for value in parse_values(VALUES_YAML) if not value.description.endswith(".")]
-    assert len({value.name for value in parse_values(VALUES_YAML)}) > 50
-
-
-def test_value_without_comment_has_no_description() -> None:
-    """A key without a comment has no description; a key with a comment includes its children."""
-    text = "a:\n  # What b is,\n  # and why.\n  b:\n    c: 1\n  d: []\n"
-    rows = [(value.name, value.default, value.description) for value in parse_values(text)]
-    assert [("a.b", {"c": 1}, "What b is, and why."), ("a.d", [], "")] == rows
-
-
-def test_schema_covers_every_value() -> None:
-    """The schema allows exactly the values in values.yaml and the names of other charts."""
-    schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
-    settings = yaml.safe_load(VALUES_YAML)
-    others = {name.partition(".")[0] for name in (*dict(SYNONYMS), *UNUSED_VALUES)}
-    assert settings.keys() | others == schema["properties"].keys()
-    assert schema["additionalProperties"] is False
-    assert [] == list(_open_sections(schema, ""))
-    for name, value in SYNONYMS:
-        assert _schema_at(schema, name), name
-        assert _schema_at(schema, value), value
-
-
-def _schema_at(schema: Any, name: str) -> Any:
-    for part in name.split("."):
-        schema = schema["properties"][part]
-    return schema
-
-
-def _open_sections(schema: Any, name: str) -> Iterator[str]:
-    """Yield the sections with known keys that accept unknown ones."""
-    for key, part in schema.get("properties", {}).items():
-        yield from _open_sections(part, f"{name}{key}.")
-    is_free = name in ("global.", "podDisruptionBudget.", *(f"{unused}." for unused in UNUSED_VALUES))
-    if schema.get("properties") and schema.get("additionalProperties") is not False and not is_free:
-        yield name
-
-
-def test_templates_know_the_names_of_other_charts() -> None:
-    """Every template begins with the synonyms, whichever is rendered first."""
-    templates = [path for path in (CHART / "templates").rglob("*") if path.suffix in (".yaml", ".txt")]
-    assert len(templates) > 10
-    assert [] == [path.name for path in templates if not path.read_text("utf-8").startswith(NORMALIZE)]
-
-
-VOCABULARY = sorted((ROOT / "tests/deploy/values").glob("*.yaml"))
-
-
-@pytest.fixture(params=VOCABULARY, ids=lambda path: path.stem)
-def familiar(request: pytest.FixtureRequest, helm: str) -> tuple[str, str]:
-    """Return the name of another chart, and what values in its vocabulary render."""
-    return request.param.stem, helm_template(helm, f"--set={SECRET_SETTING}", "--values", request.param)
-
-
-@pytest.mark.e2e
-def test_values_of_other_charts_render_valid_resources(familiar: tuple[str, str], tmp_path: Path) -> None:
-    """Values in the vocabulary of another chart render valid resources that belong together."""
-    resources = parse_documents(familiar[1])
-    assert_valid(familiar[1], tmp_path)
-    assert_selectors(resources)
-    assert_known_fields(resources)
-    secrets = {"late-api-key": {"api-key": "sk_1"}}
-    assert ["default"] == [each.name for each in load_settings(resources, tmp_path / "pod", secrets).workspaces]
-
-
-EFFECTS: Mapping[str, Mapping[str, object]] = {
-    "blackbox": {
-        "StatefulSet.spec.template.metadata.labels.tier": "monitoring",
-        "StatefulSet.spec.template.metadata.annotations.example~com/scrape": "false",
-        "StatefulSet.metadata.annotations.reloader~example~com/auto": "true",
-        "pod.containers.1": {"name": "proxy", "image": "mirror.example.com/oauth2-proxy:7"},
-        "pod.initContainers.0.name": "wait",
-        "pod.imagePullSecrets": [{"name": "registry"}],
-        "pod.securityContext.fsGroup": 1000,
-        "own.image": f"mirror.example.com/example/late-exporter:{__version__}",
-        "own.args": ["run", "--log.level=debug"],
-        "own.envFrom": [{"secretRef": {"name": "proxy-login"}}],
-        "own.env.3": {"name": "HTTPS_PROXY", "value": "http://10.1.2.3:3128"},
-        "own.livenessProbe.httpGet": {"path": "/-/healthy", "port": "metrics"},
-        "own.livenessProbe.failureThreshold": 3,
-        "own.volumeMounts.4.mountPath": "/etc/files",
-        "own.volumeMounts.5.subPath": "own.crt",
-        "own.volumeMounts.6.mountPath": "/etc/ca",
-        "Service.spec.ipFamilyPolicy": "PreferDualStack",
-        "ServiceMonitor.metadata.labels.prometheus": "main",
-        "ServiceMonitor.metadata.labels.release": "late",
-        "ServiceMonitor.spec.endpoints.0.interval": "1m",
-        "ServiceMonitor.spec.endpoints.0.relabelings.1.targetLabel": "node",
-        "ServiceMonitor.spec.endpoints.0.metricRelabelings": [
-            {"replacement": "production", "targetLabel": "environment"}
-        ],
-        "PodMonitoring.spec.endpoints.0.timeout": "30s",
-        "PrometheusRule.metadata.namespace": "rules",
-        "PrometheusRule.metadata.labels.prometheus": "main",
-        "PrometheusRule.spec.groups.-1.rules.0.annotations.summary": "{{ $labels.workspace }} of late is down.",
-    },
-    "postgres": {
-        "StatefulSet.metadata.annotations.example~com/owner": "social",
-        "pod.serviceAccountName": "late",
-        "pod.initContainers.0.name": "wait",
-        "own.image": "quay.io/example/late-exporter:v1.2.3",
-        "own.env.3": {"name": "SSL_CERT_FILE", "value": "/etc/ca/ca.crt"},
-        "own.envFrom": [{"configMapRef": {"name": "options"}}],
-        "own.readinessProbe.timeoutSeconds": 3,
-        "NetworkPolicy.metadata.labels.team": "social",
-        "PodDisruptionBudget.spec.maxUnavailable": 1,
-        "Service.spec.ports.0.port": 80,
-        "ServiceMonitor.metadata.namespace": "monitoring",
-        "ServiceMonitor.spec.targetLabels": ["team"],
-        "ServiceMonitor.spec.endpoints.0.path": "/late/metrics",
-        "ServiceMonitor.spec.endpoints.0.scrapeTimeout": "10s",
-        "ServiceMonitor.spec.endpoints.0.metricRelabelings.0.action": "drop",
-        "PrometheusRule.metadata.labels.release": "prometheus",
-    },
-    "redis": {
-        "StatefulSet.spec.template.metadata.labels.tier": "monitoring",
-        "pod.serviceAccountName": "monitoring",
-        "own.args": ["run", "--log.level=debug", "--metrics.created-timestamps=true"],
-        "own.env.3": {"name": "HTTPS_PROXY", "valueFrom": {"secretKeyRef": {"name": "proxy", "key": "url"}}},
-        "Service.metadata.labels.team": "social",
-        "ServiceMonitor.spec.endpoints.0.relabelings.1.targetLabel": "namespace",
-        "ServiceMonitor.spec.endpoints.0.metricRelabelings.0.targetLabel": "environment",
-        "PrometheusRule.metadata.namespace": "rules",
-    },
-}
-"""What the values in the vocabulary of other charts lead to; a tilde stands for a dot in a name."""
-
-
-@pytest.mark.e2e
-def test_values_of_other_charts_have_their_effect(familiar: tuple[str, str]) -> None:
-    """No value is accepted and lost: labels, variables, volumes, containers, relabelings and rules arrive."""
-    name, text = familiar
-    resources = parse_documents(text)
-    roots: dict[str, Any] = {resource["kind"]: resource for resource in reversed(resources)}
-    roots |= {"pod": pod_spec(resources), "own": container_spec(resources)}
-    assert EFFECTS[name] == {path: value_at(roots, path) for path in EFFECTS[name]}
-
-
-def value_at(value: Any, path: str) -> Any:
-    """Return the value at a path of keys and indices."""
-    for part in path.split("."):
-        value = value[int(part)] if isinstance(value, list) else value[part.replace("~", ".")]
-    return value
 
 
 @pytest.mark.e2e

@@ -33,10 +33,8 @@ any other. Arguments: the context and the path.
 {{- $text := $context.Files.Get (index . 1) | fromYaml | toJson -}}
 {{- $grafana := printf "%s/" (trimSuffix "/" $values.grafanaUrl) -}}
 {{- $text = $text | replace "http://localhost:3000/" (include "late-exporter.escaped" $grafana) -}}
-{{- with $values.runbookUrl -}}
-{{- $runbooks := "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks" -}}
-{{- $text = $text | replace $runbooks (trimSuffix "/" . | include "late-exporter.escaped") -}}
-{{- end -}}
+{{- $label := ternary "(" (printf "(%s, " $values.clusterLabel) (empty $values.clusterLabel) -}}
+{{- $text = $text | replace "(cluster, " $label -}}
 {{- $objective := default ($context.Files.Get "files/objective.yaml" | fromYaml).objective $values.objective -}}
 {{- $text = $text | replace "@OBJECTIVE@" (toString $objective) -}}
 {{- $text = $text | replace "@BUDGET@" (subf 1 $objective | toString) -}}
@@ -47,6 +45,73 @@ any other. Arguments: the context and the path.
 {{- $text | replace "late|late-.*" (include "late-exporter.jobs" $context) -}}
 {{- end -}}
 
+{{/* An alert with the configured URLs, labels and changes. Arguments: the values of the rules and the alert. */}}
+{{- define "late-exporter.alert" -}}
+{{- $values := index . 0 -}}
+{{- $alert := index . 1 -}}
+{{- $annotations := dict -}}
+{{- with $values.runbookUrl -}}
+{{- $url := ternary . (printf "%s/%%s.md" (trimSuffix "/" .)) (contains "%s" .) | replace "%s" $alert.alert -}}
+{{- $_ := set $annotations "runbook_url" $url -}}
+{{- end -}}
+{{- if empty $values.grafanaUrl -}}{{- $_ := set $annotations "dashboard_url" nil -}}{{- end -}}
+{{- if $values.objectives -}}
+{{- $text := regexReplaceAll "[0-9.]+ % success" $alert.annotations.description "its objective" -}}
+{{- $_ := set $annotations "description" $text -}}
+{{- end -}}
+{{- $own := dict "labels" $values.alertLabels "annotations" $annotations -}}
+{{- $changes := get $values.overrides $alert.alert | default dict -}}
+{{- $result := dict -}}
+{{- range $name, $value := mergeOverwrite (dict) $alert $own $changes -}}
+{{- if kindIs "map" $value -}}
+{{- $fields := dict -}}
+{{- range $key, $field := $value -}}
+{{- if not (kindIs "invalid" $field) -}}{{- $_ := set $fields $key $field -}}{{- end -}}
+{{- end -}}
+{{- $value = $fields -}}
+{{- end -}}
+{{- if not (kindIs "invalid" $value) -}}{{- $_ := set $result $name $value -}}{{- end -}}
+{{- end -}}
+{{- toYaml $result -}}
+{{- end -}}
+
+{{/*
+The recording rules that a rule becomes: more than one if there are several objectives. The failed attempts are then divided
+by those that the objectives allow; of several values for a platform of a workspace, the operator `or` takes the first.
+Arguments: the values of the rules and the rule.
+*/}}
+{{- define "late-exporter.recordings" -}}
+{{- $values := index . 0 -}}
+{{- $rule := index . 1 -}}
+{{- $rules := list $rule -}}
+{{- if $values.objectives -}}
+{{- $level := splitList ":" $rule.record | first -}}
+{{- if eq "slo:late_publishing_success:objective" $rule.record -}}
+{{- range $values.objectives -}}
+{{- $labels := pick . "workspace" "platform" -}}
+{{- $rules = append $rules (dict "record" $rule.record "expr" (printf "vector(%v)" .objective) "labels" $labels) -}}
+{{- end -}}
+{{- else if contains ":late_publishing_error_budget:burnrate" $rule.record -}}
+{{- $window := splitList "burnrate" $rule.record | last -}}
+{{- $final := printf "platform:late_publishing_final_logs:increase%s" $window -}}
+{{- $budget := regexFind "[0-9.]+$" (trim $rule.expr) -}}
+{{- $parts := list -}}
+{{- range $values.objectives -}}
+{{- $matchers := list -}}
+{{- range $name, $value := pick . "workspace" "platform" -}}
+{{- $matchers = append $matchers (printf "%s=%s" $name (toJson $value)) -}}
+{{- end -}}
+{{- $parts = append $parts (printf "  %s{%s} * %v" $final (join ", " $matchers) (subf 1 .objective)) -}}
+{{- end -}}
+{{- $allowed := append $parts (printf "  %s * %s" $final $budget) | join "\nor\n" | printf "(\n%s\n)" -}}
+{{- if eq "workspace" $level -}}{{- $allowed = printf "sum without (platform) %s" $allowed -}}{{- end -}}
+{{- $expr := printf "%s:late_publishing_failed_logs:increase%s\n/\n(%s > 0)\n" $level $window $allowed -}}
+{{- $rules = list (dict "record" $rule.record "expr" $expr) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $rules -}}
+{{- end -}}
+
 {{/* The groups of a rule file, without disabled alerts and with the overrides. Arguments as above. */}}
 {{- define "late-exporter.ruleGroups" -}}
 {{- $values := (index . 0).Values.prometheusRule -}}
@@ -55,12 +120,10 @@ any other. Arguments: the context and the path.
 {{- $rules := list -}}
 {{- range .rules -}}
 {{- $rule := . -}}
-{{- if $rule.alert -}}
-{{- $own := dict "labels" $values.alertLabels -}}
-{{- $rule = mergeOverwrite (dict) $rule $own (get $values.overrides $rule.alert | default dict) -}}
-{{- end -}}
-{{- if not (has (default "" $rule.alert) (default list $values.disabled)) -}}
-{{- $rules = append $rules $rule -}}
+{{- if $rule.record -}}
+{{- $rules = concat $rules (include "late-exporter.recordings" (list $values $rule) | fromYamlArray) -}}
+{{- else if not (has $rule.alert (default list $values.disabled)) -}}
+{{- $rules = append $rules (include "late-exporter.alert" (list $values $rule) | fromYaml) -}}
 {{- end -}}
 {{- end -}}
 {{- if $rules -}}
