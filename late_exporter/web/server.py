@@ -178,7 +178,7 @@ async def serve(
         timeout_keep_alive=KEEP_ALIVE,
         ws="none",
     )
-    server = _Server(config, web_config, date_header=date_header, max_connections=_max_connections(descriptor_share))
+    server = _Server(config, web_config, date_header=date_header, max_descriptors=max_descriptors(descriptor_share))
     logger, line_limiter = logging.getLogger("uvicorn.error"), LineLimiter()
     logger.addFilter(line_limiter)  # it writes a line for every invalid request
     try:
@@ -194,13 +194,13 @@ class _Server:
     """Accept loop, limits and shutdown of the connections, which uvicorn's HTTP protocol handles."""
 
     def __init__(
-        self, config: uvicorn.Config, web_config: Callable[[], WebConfig], *, date_header: bool, max_connections: int
+        self, config: uvicorn.Config, web_config: Callable[[], WebConfig], *, date_header: bool, max_descriptors: int
     ) -> None:
         self._config = config
         self._web_config = web_config
         self._date_header = date_header
         self._state = ServerState()
-        self._max_connections = max_connections
+        self._max_descriptors = max_descriptors
         self._handshakes: dict[TlsTransport, None] = {}  # in the order in which they were opened
 
     @property
@@ -260,7 +260,7 @@ class _Server:
 
     def _make_room(self) -> None:
         connections = self._connections
-        if len(connections) + len(self._handshakes) < self._max_connections:
+        if len(connections) + len(self._handshakes) < min(MAX_CONNECTIONS, self._max_descriptors):
             return
         if len(self._handshakes) >= len(connections):
             next(iter(self._handshakes)).abort()
@@ -354,14 +354,10 @@ async def _wait_readable(listener: socket.socket) -> None:
         loop.remove_reader(listener)
 
 
-def _max_connections(descriptor_share: float) -> int:
-    """Return the maximum number of connections, which may take a share of the file descriptors."""
+def max_descriptors(share: float) -> int:
+    """Return the number of file descriptors that connections may take, which is a share of all."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (
-        MAX_CONNECTIONS
-        if limit == resource.RLIM_INFINITY
-        else min(MAX_CONNECTIONS, max(1, int(limit * descriptor_share)))
-    )
+    return MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else max(1, int(limit * share))
 
 
 def _is_allowed(certificate: Mapping[str, Any], allowed_sans: frozenset[str]) -> bool:
