@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.deploy.assertions import (
     assert_selectors,
     assert_valid,
 )
-from tests.deploy.helm import SECRET_SETTING
+from tests.deploy.helm import SECRET_SETTING, render_release
 from tests.deploy.manifests import (
     container_spec,
     helm_template,
@@ -211,6 +212,19 @@ def helm_error(helm: str, *settings: str) -> str:
 def test_invalid_values_are_rejected(helm: str, settings: Sequence[str], message: str) -> None:
     """Invalid values are rejected with a message that names them."""
     assert message in helm_error(helm, *settings, "prometheusRule.enabled=true")
+
+
+@pytest.mark.e2e
+def test_values_in_the_readme_render(helm: str, tmp_path: Path) -> None:
+    """Every example of the README renders, each with a resource that the defaults do not have."""
+    blocks = re.findall(r"^```yaml\n(.+?)^```$", (CHART / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(blocks) > 1
+    defaults = render_release(helm)
+    for block in blocks:
+        file = tmp_path / "values.yaml"
+        file.write_text(block, "utf-8")
+        text = helm_template(helm, f"--set={SECRET_SETTING}", "--values", file)
+        assert len(parse_documents(text)) > len(defaults)
 
 
 def test_every_value_has_a_description() -> None:
