@@ -36,6 +36,7 @@ from late_exporter.store.queries import MINUTE
 from late_exporter.store.restored import mark_restored
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 from late_exporter.store.series_rows import SeriesCursor
+from late_exporter.store.sqlite_rows import SqliteRows
 
 EXPIRY_SLACK_MINUTES = 2
 """Minutes by which the API may delete a log before or after the end of its retention."""
@@ -159,22 +160,14 @@ class SqliteStore:
     ) -> KnownLogs:
         with queries.store_errors(self._name):
             scope_id, pending_logs = self._scope_id(scope), None
-            page = rekey.identify(self._connection, scope_id, entries, uncommitted)
-            has_pending = feed.has_pending
-            matches = (
-                {}  # No switch leads back to it.
-                if feed.generation == "late"
-                else rekey.find_matches(
-                    self._connection, scope_id, page, has_pending=has_pending, partial_times=partial_times
-                )
-            )
-            undecided_times = rekey.find_undecided_times(
-                page, matches, uncommitted, has_pending=has_pending, partial_times=partial_times
+            rows = SqliteRows(self._connection, scope_id)
+            page, matches, undecided_times = rekey.recognise(
+                rows, entries, feed=feed, uncommitted=uncommitted, partial_times=partial_times
             )
             if matches and not undecided_times:
                 with self._transaction():
-                    rekey.apply_matches(self._connection, scope_id, page, matches, has_pending=has_pending)
-                page = rekey.identify(self._connection, scope_id, entries, uncommitted)
+                    rows.apply(rekey.plan_changes(page, matches, has_pending=feed.has_pending))
+                page = rekey.identify(rows, entries, uncommitted)
                 pending_logs = queries.pending_logs(self._connection, scope_id)
             expiry = since // MINUTE
             stored_count, expiring_count, deleted_count = deletions.log_counts(
@@ -202,7 +195,7 @@ class SqliteStore:
         with queries.store_errors(self._name):
             scope_id = self._scope_id(scope)
             with self._transaction():
-                rekey.assign_interim_keys(self._connection, scope_id)
+                SqliteRows(self._connection, scope_id).assign_interim_keys()
                 deletions.reset_marks(self._connection, scope_id)
                 # No page shows the outcome of a log that is older than what is counted.
                 self._connection.execute(
