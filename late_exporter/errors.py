@@ -12,6 +12,7 @@ LateError
 │   └── GenerationMismatch  the list of the other API generation has other logs than were counted
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process has it open
+│   ├── StoreFenced      another process has taken it over
 │   └── StoreOutdated    an earlier version wrote it; starting the exporter migrates it
 └── ConfigError          the user has to change something; the command ends with exit code 2
 """
@@ -136,6 +137,10 @@ class StoreError(LateError):
 
 class StoreInUse(StoreError):
     """Another process has the state open."""
+
+
+class StoreFenced(StoreError):
+    """Another process has taken the state over; this one cannot write it any more."""
 
 
 class StoreOutdated(StoreError):

@@ -121,13 +121,21 @@ class Store(Protocol):
         """Close the state; the store cannot be used afterwards."""
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, password_file: Path | None = None) -> Store:
     """Open the state at a URL; create it if it does not exist.
 
     Raises:
         StoreError: The state cannot be used; the message names the file and the reason.
     """
+    if is_postgres(url):
+        from late_exporter.store.postgres.store import PostgresStore  # noqa: PLC0415 - only if it is used
+
+        return PostgresStore(url, password_file)
     return SqliteStore(_parse_url(url))
+
+
+def is_postgres(url: str) -> bool:
+    return url.startswith("postgresql://")
 
 
 def open_snapshot(url: str) -> StateSnapshot:

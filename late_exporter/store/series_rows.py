@@ -9,9 +9,10 @@ from typing import TypeAlias
 
 import msgspec
 
-from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value
+from late_exporter.metrics.aggregation import decode_value, encode_value
 from late_exporter.model import Batch
 from late_exporter.series import Increment, Labels, Series, SeriesValue
+from late_exporter.store.batches import apply_batch, group_by_series
 
 SeriesCursor: TypeAlias = tuple[str, str]
 """Family and labels of the last series of a page, as they are stored."""
@@ -47,15 +48,12 @@ def load_page(
 
 def apply(connection: Connection, increments: Iterable[Increment], batch: Batch) -> Mapping[Series, SeriesValue]:
     """Apply the increments of a batch that count; return the new values of their series."""
-    by_series: dict[Series, list[Increment]] = {}
-    for increment in increments:
-        by_series.setdefault((increment.family, increment.labels), []).append(increment)
-    series_values: dict[Series, SeriesValue] = {}
-    for series, changes in by_series.items():
+
+    def stored_value(series: Series) -> SeriesValue | None:
         row = connection.execute(SELECT, _encode_key(series)).fetchone()
-        value, created = (decode_value(row[0]), row[1]) if row else (None, batch.committed_at)
-        is_served = bool(row[2]) if row else series not in batch.zero_series
-        series_values[series] = SeriesValue(apply_increments(changes, value), created, is_served)
+        return SeriesValue(decode_value(row[0]), row[1], bool(row[2])) if row else None
+
+    series_values = apply_batch(group_by_series(increments), batch, stored_value)
     connection.executemany(
         UPSERT,
         [

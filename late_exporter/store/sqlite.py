@@ -27,8 +27,9 @@ from late_exporter.model import (
     Scope,
     StoredLog,
 )
-from late_exporter.series import Increment, Series, SeriesValue
+from late_exporter.series import Series, SeriesValue
 from late_exporter.store import deletions, queries, rekey, series_rows
+from late_exporter.store.batches import effective_increments, select_new
 from late_exporter.store.creation import create_database, create_schema
 from late_exporter.store.lockfile import StateLock, file_identity, wal_size
 from late_exporter.store.pruning import expired_logs
@@ -218,7 +219,7 @@ class SqliteStore:
             with self._transaction():
                 count_before = self._log_count(scope_id)
                 new, first = self._insert(scope_id, batch.observations)
-                increments = _effective_increments(batch, new, first)
+                increments = effective_increments(batch, new, first)
                 series_values = series_rows.apply(self._connection, increments, batch)
                 self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
                 deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes)
@@ -262,17 +263,7 @@ class SqliteStore:
         """
         keys = [observation.entry.key for observation in observations]
         statuses = queries.stored_statuses(self._connection, scope_id, keys)
-        new: list[Observation] = []
-        first: dict[str, Observation] = {}
-        for observation in observations:
-            entry = observation.entry
-            stored = statuses.setdefault(entry.key, set())
-            if entry.status in stored:
-                continue
-            if not stored:
-                first[entry.key] = observation
-            stored.add(entry.status)
-            new.append(observation)
+        new, first = select_new(observations, statuses)
         self._connection.executemany(
             "INSERT INTO observation VALUES (?, ?, ?, ?, ?, ?)",
             # In the order of the table: a list is read from new to old, which would split every page of the B-tree.
@@ -369,14 +360,3 @@ class SqliteStore:
         self._connection.close()
         if self._lock:
             self._lock.close()
-
-
-def _effective_increments(
-    batch: Batch, new: Sequence[Observation], first: Mapping[str, Observation]
-) -> list[Increment]:
-    """Return the increments of a batch that apply: those once per log only for a log's first observation."""
-    increments = list(batch.increments)
-    for observation in new:
-        is_first = first.get(observation.entry.key) is observation
-        increments += [increment for increment in observation.increments if is_first or not increment.once_per_log]
-    return increments
