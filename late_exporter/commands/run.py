@@ -143,7 +143,7 @@ async def _open(
     settings: Settings, stack: AsyncExitStack, collect_process_metrics: Callable[[], Iterable[Metric]]
 ) -> Exporter:
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
-    store = await offload(open_store, settings.state.url)
+    store = await offload(open_store, settings.state.url, settings.state.password_path)
     stack.push_async_callback(offload, store.close)
     http = await stack.enter_async_context(http_client(settings))
     connector = Connector(http, lambda workspace: _logger().bind(workspace=workspace))

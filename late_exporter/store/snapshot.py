@@ -37,7 +37,7 @@ class LookupResult(NamedTuple):
     entries: tuple[LogEntry, ...]
 
 
-class StateSnapshot:
+class SqliteSnapshot:
     """A snapshot of a SQLite state, as of the time at which it was opened.
 
     Neither takes the lock nor changes the file, so an exporter may have the state open.
@@ -50,6 +50,7 @@ class StateSnapshot:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.name = str(path)
         self.schema_version = len(MIGRATIONS)
         if not path.exists():
             raise StoreError(f"{path}: there is no state")

@@ -73,7 +73,9 @@ class WrittenBatch(NamedTuple):
 def prepare(connection: DeadlineConnection, scope_id: int, batch: Batch) -> PreparedBatch:
     """Read what is stored of a batch, and return what it changes."""
     keys = [observation.entry.key for observation in batch.observations]
-    candidates = [*batch.increments, *(each for observation in batch.observations for each in observation.increments)]
+    # The series of the batch if all its observations are new; most of them are.
+    firsts = {observation.entry.key: observation for observation in batch.observations}
+    candidates = effective_increments(batch, batch.observations, firsts)
     ids = {series: series_key(series) for series in group_by_series(candidates)}
     names = sorted({workspace for workspace, _ in ids.values()})
     with connection.pipeline():

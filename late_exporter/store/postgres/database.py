@@ -25,7 +25,6 @@ LONG_DEADLINE_SECONDS = 600.0
 """Longest time of an operation that reads or writes all logs."""
 
 DEFAULTS: dict[str, Any] = {
-    "application_name": "late-exporter",
     "client_encoding": "UTF8",
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -43,12 +42,15 @@ SETTINGS = (
     " ELSE current_setting('synchronous_commit') END, true)"
 )
 
+NO_RIGHT = "the user needs the right to create tables in the schema; make it the owner of the database"
+
 REMEDIES: Mapping[str, str] = {
     "25006": "the server is read-only, as a standby or during a failover; name the primary in --state.url, or several"
     " hosts with target_session_attrs=read-write",
     "28P01": "check the user in --state.url and the password in --state.password-file or PGPASSFILE",
     "3D000": "create the database, with encoding UTF8",
-    "42501": "the user needs the right to create tables in the schema; make it the owner of the database",
+    "3F000": NO_RIGHT,
+    "42501": NO_RIGHT,
     "53100": "free some space; nothing is lost meanwhile",
     "53300": "raise max_connections, or put pgbouncer in front; late-exporter uses one connection",
 }
@@ -84,16 +86,21 @@ class Database:
     Args:
         url: URL of the database, which may have a password.
         password_file: File with the password, read at each connection, so that it may change.
+        application_name: Name of the sessions, by which an exporter is recognised.
 
     Raises:
         ConfigError: libpq does not understand the URL.
     """
 
-    def __init__(self, url: str, password_file: Path | None = None) -> None:
+    def __init__(self, url: str, password_file: Path | None = None, *, application_name: str = "late-exporter") -> None:
         self.name = database_name(url)
         self._password_file = password_file
         try:
-            self._parameters: dict[str, Any] = {**DEFAULTS, **conninfo_to_dict(url)}
+            self._parameters: dict[str, Any] = {
+                **DEFAULTS,
+                **conninfo_to_dict(url),
+                "application_name": application_name,
+            }
         except psycopg.Error as exc:
             raise ConfigError(f"--state.url {self.name!r}: {_first_line(exc)}") from None
         self._connection: DeadlineConnection | None = None
@@ -129,7 +136,7 @@ class Database:
         Raises:
             psycopg.Error: The server cannot be reached, or an operation failed.
         """
-        connection = self._connect()
+        connection = self.connect()
         connection.deadline = deadline
         try:
             yield connection
@@ -167,7 +174,8 @@ class Database:
         except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as exc:
             raise StoreError(f"{self.name}: {exc}") from exc
 
-    def _connect(self) -> DeadlineConnection:
+    def connect(self) -> DeadlineConnection:
+        """Return the connection, another one if it was closed; raise psycopg.Error if the server cannot be reached."""
         if self._is_closed:
             raise StoreError(f"{self.name}: the state is closed")
         if self._connection is None or self._connection.closed:

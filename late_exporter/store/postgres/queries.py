@@ -62,6 +62,13 @@ COUNT_LOGS = """
            WHERE scope = %(scope)s AND minute = %(end_minute)s AND %(is_cut)s)
 """
 
+SIZE = """
+    SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM (
+        SELECT inhrelid AS oid FROM pg_inherits WHERE inhparent = 'late_observation'::regclass
+        UNION ALL SELECT unnest(ARRAY['late_scope', 'late_minute', 'late_pending', 'late_series']::regclass[])
+    ) AS tables
+"""
+
 SERIES_PAGE = (
     "SELECT workspace, id, family, labels, value, created, served FROM late_series WHERE (workspace, id) > (%s, %s)"
     " ORDER BY workspace, id LIMIT %s"

@@ -94,11 +94,10 @@ def migrate(database: Database, connection: DeadlineConnection) -> None:
     with connection.transaction():
         connection.execute(SETTINGS)
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-        version = stored_version(database, connection)
-        if version is None:
-            connection.execute(VERSION_TABLE)
-        if (version or 0) < len(MIGRATIONS):
-            for migration in MIGRATIONS[version or 0 :]:
+        connection.execute(VERSION_TABLE)  # Whether it existed before the lock is cached by the session.
+        version = _read_version(database, connection) or 0
+        if version < len(MIGRATIONS):
+            for migration in MIGRATIONS[version:]:
                 connection.execute(migration)
             connection.execute(
                 "INSERT INTO late_state (schema, oldest) VALUES (%s, %s)"
@@ -109,12 +108,16 @@ def migrate(database: Database, connection: DeadlineConnection) -> None:
 
 def stored_version(database: Database, connection: DeadlineConnection) -> int | None:
     """Return the schema version of the state, None if there is none; raise StoreError if it cannot be used."""
-    encoding, table = connection.execute(
+    encoding, has_table = connection.execute(
         "SELECT current_setting('server_encoding'), to_regclass('late_state') IS NOT NULL"
     ).fetchone() or ("", False)
     if encoding != "UTF8":
         raise StoreError(f"{database.name}: the database has the encoding {encoding}; create one with UTF8")
-    row = connection.execute("SELECT schema, oldest FROM late_state").fetchone() if table else None
+    return _read_version(database, connection) if has_table else None
+
+
+def _read_version(database: Database, connection: DeadlineConnection) -> int | None:
+    row = connection.execute("SELECT schema, oldest FROM late_state").fetchone()
     if row is None:
         return None
     version, oldest = row

@@ -67,13 +67,6 @@ ADD_SCOPE = (
 READ_SCOPE = "SELECT id, revision, logs FROM late_scope WHERE workspace = %s AND feed = %s"
 READ_FENCE = "SELECT token, revision, last_write FROM late_scope WHERE id = %s FOR UPDATE"
 
-SIZE = """
-    SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM (
-        SELECT inhrelid AS oid FROM pg_inherits WHERE inhparent = 'late_observation'::regclass
-        UNION ALL SELECT unnest(ARRAY['late_scope', 'late_minute', 'late_pending', 'late_series']::regclass[])
-    ) AS tables
-"""
-
 FENCED = "another late-exporter has taken this state over, so nothing was counted; stop one of the two"
 DROPPED = "the workspace was dropped from the state; restart late-exporter to begin it again"
 LOST = (
@@ -376,7 +369,7 @@ class PostgresStore:
         log_count, total = self._log_counts[workspace], self._log_counts.total()
         now = time.monotonic()
         if self._size is None or now > self._size[0] + SIZE_INTERVAL:
-            (size,) = self._database.run(lambda connection: queries.one(connection, SIZE))
+            (size,) = self._database.run(lambda connection: queries.one(connection, queries.SIZE))
             self._size = now, size
         size = self._size[1]
         return log_count, size * log_count // total if total else size
