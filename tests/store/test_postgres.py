@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import psycopg
@@ -20,7 +20,7 @@ from late_exporter.store.exports import Digest
 from late_exporter.store.postgres import days
 from late_exporter.store.postgres.database import SETTINGS
 from late_exporter.store.postgres.schema import MIGRATIONS
-from tests.support.postgres import PASSWORD, USER, Cluster
+from tests.support.postgres import PASSWORD, USER, Cluster, running_bouncer
 from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.e2e
@@ -281,6 +281,72 @@ def test_a_restart_of_the_server(postgres: Cluster, url: str, store: Store) -> N
     assert 1 == commit(store, observation(NOW + 1))
     postgres.execute(url, kill)
     assert (2, 2) == counts(store)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "INSERT ON late_observation",
+        "INSERT ON late_series",
+        "INSERT ON late_minute",
+        "UPDATE ON late_scope",
+        "INSERT ON late_pending",
+        "DELETE ON late_pending",
+        "DELETE ON late_observation_rest",
+    ],
+)
+def test_a_full_disk_at_any_statement(postgres: Cluster, url: str, store: Store, event: str) -> None:
+    """A commit that fails is rolled back, the error has a remedy, and the same batch counts once when it is retried."""
+    old = Observation(LogEntry(key="old", status="pending", created=NOW - DAY_MS), ())
+    commit(store, old, observation(NOW, 1, "pending"))
+    postgres.execute(
+        url,
+        "CREATE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$",
+        f"CREATE TRIGGER fault BEFORE {event} FOR EACH ROW EXECUTE FUNCTION fault()",
+    )
+    before = store.series_values(), store.feed_state(SCOPE)
+    logs = [observation(NOW, 1), observation(NOW, 2), observation(NOW, 3, "pending")]
+    for _ in range(2):
+        with pytest.raises(StoreError, match="could not extend file; free some space; nothing is lost meanwhile"):
+            commit(store, *logs, prune_before=NOW)
+        assert before == (store.series_values(), store.feed_state(SCOPE))
+    postgres.execute(url, f"DROP TRIGGER fault ON {event.rpartition(' ')[2]}")
+    assert 3 == commit(store, *logs, prune_before=NOW)
+    assert (2, 2) == counts(store)
+    assert [logs[2].entry.key] == list(store.feed_state(SCOPE).pending_logs)
+    assert [] == list(open_admin(url).check())
+
+
+@pytest.fixture
+def bouncer(postgres: Cluster, require_tool: Callable[[str], str]) -> Iterator[int]:
+    """Start pgbouncer in transaction mode, with two server connections; return its port."""
+    with running_bouncer(require_tool("pgbouncer"), postgres) as port:
+        yield port
+
+
+def test_behind_pgbouncer(postgres: Cluster, bouncer: int) -> None:
+    """In transaction mode, clients that share server connections neither see nor need anything of a session."""
+    urls = [postgres.create_database() for _ in range(2)]
+    with ExitStack() as stack:
+        stores = [
+            stack.enter_context(closing(open_store(each.replace(f":{postgres.port}/", f":{bouncer}/"))))
+            for each in urls
+        ]
+        for turn in range(5):
+            for number, each in enumerate(stores):
+                assert 1 == commit(each, observation(NOW + turn, number), prune_before=NOW - DAY_MS)
+                assert (turn + 1, turn + 1) == counts(each)
+        with open_snapshot(urls[0].replace(f":{postgres.port}/", f":{bouncer}/")) as snapshot:
+            commit(stores[0], observation(NOW + 9))
+            assert 5 == len(list(snapshot.recorded_statuses(SCOPE)))
+        postgres.execute(
+            urls[0],
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        assert 1 == commit(stores[0], observation(NOW + 10))
+        assert (7, 7) == counts(stores[0])
 
 
 # Administration

@@ -155,6 +155,43 @@ def running_cluster(programs: Path) -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def running_bouncer(program: str, cluster: Cluster) -> Iterator[int]:
+    """Run pgbouncer in transaction mode in front of a cluster, with two server connections; yield its port."""
+    with tempfile.TemporaryDirectory(prefix="late-pgbouncer-") as name:
+        folder, port = Path(name), free_port()
+        if user := unprivileged().get("user"):
+            shutil.chown(folder, user)
+        (folder / "users").write_text(f'"{USER}" "{PASSWORD}"\n')
+        (folder / "pgbouncer.ini").write_text(
+            f"[databases]\n* = host=127.0.0.1 port={cluster.port}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            f"auth_type = scram-sha-256\nauth_file = {folder}/users\npool_mode = transaction\n"
+            f"default_pool_size = 2\nlogfile = {folder}/log\n"
+        )
+        libraries = ":".join(str(path) for path in (ROOT / ".cache/tools/usr/lib").glob("*-linux-gnu"))
+        environ = {**os.environ, "LD_LIBRARY_PATH": libraries}
+        command = [program, "--quiet", str(folder / "pgbouncer.ini")]
+        process = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL, **unprivileged())
+        try:
+            while not _listens(port):
+                if process.poll() is not None:
+                    raise RuntimeError((folder / "log").read_text())
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.05)
+            yield port
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _listens(port: int) -> bool:
+    with suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=10).close()
+        return True
+    return False
+
+
 def unprivileged() -> dict[str, Any]:
     """Return the arguments of a process that does not run as root, which PostgreSQL refuses."""
     if os.getuid() != 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,26 +19,26 @@ from late_exporter.errors import ConfigError, StoreError
 
 T = TypeVar("T")
 
-DEADLINE_SECONDS = 10.0
-"""Longest time of a commit or a lookup, whatever the network does; a supervisor that stops the process waits longer."""
+DEADLINE_SECONDS = 5.0
+"""Longest time of a commit or a lookup, which take milliseconds; a process that is stopped waits for it."""
 
 LONG_DEADLINE_SECONDS = 600.0
 """Longest time of an operation that reads or writes all logs."""
 
 DEFAULTS: dict[str, Any] = {
     "client_encoding": "UTF8",
-    "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
     "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
+    "tcp_user_timeout": 5000,
 }
 """Connection parameters that the URL may override."""
 
 # Set for each transaction: behind pgbouncer in transaction mode a session has no settings. A commit that is not durable
 # must not be shown, so that an asynchronous commit is not accepted, while a stricter setting of the database is kept.
 SETTINGS = (
-    "SELECT set_config('lock_timeout', '5s', true), set_config('idle_in_transaction_session_timeout', '60s', true),"
+    "SELECT set_config('lock_timeout', '3s', true), set_config('idle_in_transaction_session_timeout', '60s', true),"
     " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
     " ELSE current_setting('synchronous_commit') END, true)"
 )
@@ -55,6 +56,15 @@ REMEDIES: Mapping[str, str] = {
     "53300": "raise max_connections, or put pgbouncer in front; late-exporter uses one connection",
 }
 """What to do about an error, by SQLSTATE."""
+
+CONNECTION_ERRORS: Mapping[str, str] = {
+    "password authentication failed": "28P01",
+    "no password supplied": "28P01",
+    'database ".*" does not exist': "3D000",
+    "too many (clients|connections)": "53300",
+    "remaining connection slots": "53300",
+}
+"""SQLSTATE by a pattern of the message: libpq reports none for an error while it connects."""
 
 
 class DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):
@@ -154,12 +164,13 @@ class Database:
         """
         deadline = time.monotonic() + seconds
         with self.store_errors():
-            try:
-                with self.connected(deadline) as connection:
-                    return work(connection)
-            except psycopg.OperationalError:
-                if self.is_connected or time.monotonic() > deadline:
-                    raise
+            if self.is_connected:  # The server may have closed the connection since it was last used.
+                try:
+                    with self.connected(deadline) as connection:
+                        return work(connection)
+                except psycopg.OperationalError:
+                    if self.is_connected or time.monotonic() > deadline:
+                        raise
             with self.connected(deadline) as connection:
                 return work(connection)
 
@@ -169,7 +180,7 @@ class Database:
         try:
             yield
         except psycopg.Error as exc:
-            remedy = REMEDIES.get(exc.sqlstate or "", "")
+            remedy = REMEDIES.get(_sqlstate(exc), "")
             raise StoreError(f"{self.name}: {_first_line(exc)}{'; ' if remedy else ''}{remedy}") from exc
         except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as exc:
             raise StoreError(f"{self.name}: {exc}") from exc
@@ -213,6 +224,11 @@ def database_name(url: str) -> str:
     user, _, host = parts.netloc.rpartition("@")
     user = user.partition(":")[0]
     return f"{parts.scheme}://{user}{'@' if user else ''}{host}{parts.path}"
+
+
+def _sqlstate(exc: psycopg.Error) -> str:
+    found = (state for pattern, state in CONNECTION_ERRORS.items() if re.search(pattern, str(exc)))
+    return exc.sqlstate or next(found, "")
 
 
 def _first_line(exc: BaseException) -> str:
