@@ -32,19 +32,11 @@ def select_new(
     return new, first
 
 
-def effective_increments(batch: Batch, new: Sequence[Observation], first: Mapping[str, Observation]) -> list[Increment]:
-    """Return the increments of a batch that apply: those once per log only for a log's first observation."""
-    increments = list(batch.increments)
-    for observation in new:
-        is_first = first.get(observation.entry.key) is observation
-        increments += [increment for increment in observation.increments if is_first or not increment.once_per_log]
-    return increments
-
-
-def group_by_series(increments: Iterable[Increment]) -> dict[Series, list[Increment]]:
+def group_by_series(groups: Iterable[Sequence[Increment]]) -> dict[Series, list[Increment]]:
+    """Return increments by their series; each group is of one series."""
     by_series: dict[Series, list[Increment]] = {}
-    for increment in increments:
-        by_series.setdefault((increment.family, increment.labels), []).append(increment)
+    for group in groups:
+        by_series.setdefault((group[0].family, group[0].labels), []).extend(group)
     return by_series
 
 

@@ -10,9 +10,10 @@ import msgspec
 import psycopg
 
 from late_exporter.metrics.aggregation import decode_value, encode_value
+from late_exporter.metrics.counting import effective_increments
 from late_exporter.model import MINUTE_MS, PENDING, Batch, Coverage, Observation, PendingLog
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store.batches import apply_batch, effective_increments, group_by_series, select_new
+from late_exporter.store.batches import apply_batch, group_by_series, select_new
 from late_exporter.store.postgres import statements
 from late_exporter.store.postgres.database import DeadlineConnection
 from late_exporter.store.postgres.days import key_day, lookup_days, observation_day
@@ -73,10 +74,10 @@ class WrittenBatch(NamedTuple):
 def prepare(connection: DeadlineConnection, scope_id: int, batch: Batch) -> PreparedBatch:
     """Read what is stored of a batch, and return what it changes."""
     keys = [observation.entry.key for observation in batch.observations]
-    # The series of the batch if all its observations are new; most of them are.
-    firsts = {observation.entry.key: observation for observation in batch.observations}
-    candidates = effective_increments(batch, batch.observations, firsts)
-    ids = {series: series_key(series) for series in group_by_series(candidates)}
+    # Logs of one kind share their increments.
+    kinds = {id(observation.increments): observation.increments for observation in batch.observations}
+    candidates = {(each.family, each.labels) for group in (batch.increments, *kinds.values()) for each in group}
+    ids = {series: series_key(series) for series in candidates}
     names = sorted({workspace for workspace, _ in ids.values()})
     with connection.pipeline():
         status_rows = connection.execute(STATUSES, statuses_parameters(scope_id, keys)) if keys else None
