@@ -14,6 +14,7 @@ LateError
 │   ├── StoreInUse       another process has it open
 │   ├── StoreFenced      another process has taken it over
 │   └── StoreOutdated    an earlier version wrote it; starting the exporter migrates it
+├── StoreRegressed       the state has lost commits: the process has to be started again
 └── ConfigError          the user has to change something; the command ends with exit code 2
 """
 
@@ -145,6 +146,10 @@ class StoreFenced(StoreError):
 
 class StoreOutdated(StoreError):
     """The state was written by an earlier version of this program."""
+
+
+class StoreRegressed(LateError):
+    """The state has lost commits of this process, whose coverage and counters are ahead of it."""
 
 
 class ConfigError(LateError):

@@ -211,7 +211,7 @@ _COMMANDS = (
             Action(
                 "copy",
                 "Copy a state to another database, from SQLite to PostgreSQL or back, and compare the copy with it.",
-                ("SOURCE_URL", "TARGET_URL"),
+                ("SOURCE", "TARGET"),
             ),
             Action(
                 "compact",

@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 import psycopg
 
-from late_exporter.errors import StoreError, StoreFenced
+from late_exporter.errors import StoreError, StoreFenced, StoreRegressed
 from late_exporter.model import (
     DAY_MS,
     MINUTE_MS,
@@ -42,6 +42,7 @@ from late_exporter.store.postgres.database import (
 from late_exporter.store.postgres.days import Partitions
 from late_exporter.store.postgres.feed_rows import FeedRow, UnconfirmedWrite, merge, without_applied
 from late_exporter.store.postgres.queries import PostgresRows
+from late_exporter.store.postgres.restored import mark_restored
 from late_exporter.store.postgres.schema import migrate
 from late_exporter.store.series_rows import SeriesCursor
 from late_exporter.store.sqlite import EXPIRY_SLACK_MINUTES, NOTHING
@@ -70,8 +71,8 @@ READ_FENCE = "SELECT token, revision, last_write FROM late_scope WHERE id = %s F
 FENCED = "another late-exporter has taken this state over, so nothing was counted; stop one of the two"
 DROPPED = "the workspace was dropped from the state; restart late-exporter to begin it again"
 LOST = (
-    "the server has lost commits that it had acknowledged, as after a failover to a standby that was behind; restart"
-    " late-exporter to read the lost logs again"
+    "the server has lost commits that it had acknowledged, as after a failover to a standby that was behind;"
+    " late-exporter ends, and reads the lost logs again when it is started"
 )
 
 
@@ -319,7 +320,8 @@ class PostgresStore:
 
         Raises:
             StoreFenced: Another process has taken the state over.
-            StoreError: The feed was dropped, the server has lost commits, or the state cannot be read.
+            StoreRegressed: The server has lost commits.
+            StoreError: The feed was dropped, or the state cannot be read.
         """
         if not row.unconfirmed and not is_rejected:
             return
@@ -331,7 +333,8 @@ class PostgresStore:
             raise StoreFenced(f"{self._database.name}: {FENCED}")
         row.settle(number, revision)
         if revision != row.revision:
-            raise StoreError(f"{self._database.name}: {LOST}")
+            self._database.run(lambda connection: mark_restored(connection, self._token))
+            raise StoreRegressed(f"{self._database.name}: {LOST}")
 
     def _set_log_count(self, scope: Scope, row: FeedRow, log_count: int) -> None:
         self._log_counts[scope.workspace] += log_count - row.log_count
