@@ -67,7 +67,9 @@ def postgres() -> Iterator[Cluster]:
         pytest.fail("postgresql is not installed, and CI=true does not allow skipped tests")
     if programs is None:
         pytest.skip("postgresql is not installed; .ci/tools installs it")
-    with running_cluster(programs) as cluster:
+    with running_cluster(programs) as cluster, pytest.MonkeyPatch.context() as patch:
+        # The machine of the tests may be busy. A test of a server that hangs sets a shorter time.
+        patch.setattr("late_exporter.store.postgres.database.DEADLINE_SECONDS", 120.0)
         yield cluster
 
 

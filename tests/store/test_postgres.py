@@ -13,7 +13,7 @@ import pytest
 
 from late_exporter.errors import StoreError, StoreFenced, StoreInUse, StoreRegressed
 from late_exporter.feeds import FEEDS
-from late_exporter.model import DAY_MS, Batch, Coverage, LogEntry, Observation, Scope
+from late_exporter.model import DAY_MS, Batch, Coverage, FeedCommit, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_admin, open_snapshot, open_store
 from late_exporter.store.exports import Digest
@@ -211,6 +211,53 @@ def test_a_dropped_workspace_is_not_written(url: str) -> None:
         assert [] == snapshot.scopes
 
 
+# Commits of several feeds
+
+
+def test_feeds_are_committed_together(url: str, store: Store) -> None:
+    """Feeds that share a series are committed in one transaction, and no increment of it is lost."""
+    shared = IncCounter("late_exporter_api_requests_total", ("acme", "/v1/logs", "200"))
+    scopes = [Scope("acme", feed) for feed in ("publishing", "connections")] + [OTHER]
+    for turn in range(2):
+        batches = [
+            FeedCommit(
+                scope, Batch(committed_at=1.0, observations=[observation(NOW + turn, turn)], increments=[shared])
+            )
+            for scope in scopes
+        ]
+        results = store.commit_all(batches)  # type: ignore[attr-defined]
+        assert [1, 1, 1] == [len(result.observations) for result in results]
+    values = store.series_values()
+    assert 6 == values[shared.family, shared.labels].value == counts(store)[0]
+    assert [2, 2, 2] == [state.log_count for state in store.feed_states(scopes).values()]  # type: ignore[attr-defined]
+    assert [] == list(open_admin(url).check())
+
+
+def test_an_error_of_one_feed_costs_the_others_nothing(postgres: Cluster, url: str, store: Store) -> None:
+    """The batch that cannot be stored has an error, and the others are stored."""
+    commit(store, scope=OTHER)
+    commit(store)
+    postgres.execute(url, "UPDATE late_scope SET token = 1 WHERE workspace = 'umbrella'")
+    batches = [FeedCommit(scope, Batch(committed_at=1.0, observations=[observation(NOW)])) for scope in (OTHER, SCOPE)]
+    failed, stored = store.commit_all(batches)  # type: ignore[attr-defined]
+    assert isinstance(failed, StoreFenced)
+    assert 1 == len(stored.observations) == store.feed_state(SCOPE).log_count
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_a_group_whose_answer_is_lost(proxied: tuple[Proxy, Store], lost: str) -> None:
+    """It counts once, whether or not it was durable."""
+    proxy, store = proxied
+    scopes = (SCOPE, OTHER)
+    for scope in scopes:
+        commit(store, scope=scope)
+    proxy.cut(lost, b"COMMIT")
+    logs = {scope: observation(NOW, workspace=scope.workspace) for scope in scopes}
+    batches = [FeedCommit(scope, Batch(committed_at=1.0, observations=[log])) for scope, log in logs.items()]
+    assert [1, 1] == [len(result.observations) for result in store.commit_all(batches)]  # type: ignore[attr-defined]
+    assert [1, 1] == [counts(store, scope.workspace)[0] for scope in scopes]
+
+
 # Lost connections
 
 
@@ -261,7 +308,6 @@ def test_a_commit_whose_outcome_stays_unknown(proxied: tuple[Proxy, Store], lost
 
 def test_a_hung_network(proxied: tuple[Proxy, Store], monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that does not answer is an error at the deadline, and no log is lost or counted twice."""
-    monkeypatch.setattr("late_exporter.store.postgres.store.DEADLINE_SECONDS", 1.0)
     monkeypatch.setattr("late_exporter.store.postgres.database.DEADLINE_SECONDS", 1.0)
     proxy, store = proxied
     commit(store, observation(NOW))

@@ -156,13 +156,17 @@ class Database:
                 raise psycopg.OperationalError("no answer in time") from exc
             raise
 
-    def run(self, work: Callable[[DeadlineConnection], T], seconds: float = DEADLINE_SECONDS) -> T:
+    def run(self, work: Callable[[DeadlineConnection], T], seconds: float | None = None) -> T:
         """Return the result of an operation that may be repeated; repeat it if the connection was lost meanwhile.
+
+        Args:
+            work: The operation.
+            seconds: Time after which it fails; DEADLINE_SECONDS by default.
 
         Raises:
             StoreError: The state cannot be read or written.
         """
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + (seconds or DEADLINE_SECONDS)
         with self.store_errors():
             if self.is_connected:  # The server may have closed the connection since it was last used.
                 try:

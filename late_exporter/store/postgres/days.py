@@ -14,6 +14,7 @@ import psycopg
 
 from late_exporter.model import DAY_MS, MINUTE_MS
 from late_exporter.store.postgres.database import SETTINGS, DeadlineConnection
+from late_exporter.store.postgres.schema import LOCK
 
 REST = 0
 """Day of the observations that are in no partition of a day."""
@@ -99,13 +100,19 @@ class Partitions:
         """Create missing partitions; if that fails, their observations are in the rest."""
         missing = sorted({*days} - self._days - {REST})[: max(0, MAX_PARTITIONS - len(self._days))]
         for day in missing:
-            with suppress(psycopg.errors.LockNotAvailable), connection.transaction():
-                connection.execute(SETTINGS)
-                connection.execute(
-                    f"CREATE TABLE IF NOT EXISTS late_observation_{day}"
-                    f" PARTITION OF late_observation FOR VALUES IN ({day})"
-                )
+            with suppress(psycopg.errors.LockNotAvailable):
+                self._create(connection, day)
                 self._days.add(day)
+
+    @staticmethod
+    def _create(connection: DeadlineConnection, day: int) -> None:
+        # Another process may do the same, and the session may not know of its table yet.
+        with suppress(psycopg.errors.DuplicateTable), connection.transaction():
+            connection.execute(SETTINGS)
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+            connection.execute(
+                f"CREATE TABLE IF NOT EXISTS late_observation_{day} PARTITION OF late_observation FOR VALUES IN ({day})"
+            )
 
     def drop_expired(self, connection: DeadlineConnection) -> None:
         """Drop the partitions of which most logs have expired; those of workspaces that still need them are moved.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from late_exporter.model import Batch, CommitResult
 from late_exporter.series import Increment
+from late_exporter.store.postgres.database import DeadlineConnection
 
 
 class UnconfirmedWrite(msgspec.Struct, frozen=True):
@@ -55,8 +57,23 @@ class FeedRow(msgspec.Struct):
         self.unconfirmed = []
 
 
-def without_applied(batch: Batch, earlier: UnconfirmedWrite | None) -> Sequence[Increment]:
-    """Return the increments of a batch but those of an earlier one that was reported as failed but is durable.
+class FeedWrite(NamedTuple):
+    """What a transaction writes to one feed.
+
+    Args:
+        increments: All increments of the batch.
+        result: Result of the commit if it is durable; None if it is no commit.
+        send: Function that sends the statements, and returns what their answers can be read from.
+    """
+
+    row: FeedRow
+    increments: Sequence[Increment]
+    result: CommitResult | None
+    send: Callable[[DeadlineConnection], Any]
+
+
+def without_applied(batch: Batch, earlier: UnconfirmedWrite | None) -> Batch:
+    """Return a batch without the increments of an earlier one that was reported as failed but is durable.
 
     The recorder puts what it could not save at the beginning of the next batch.
     """
@@ -65,7 +82,7 @@ def without_applied(batch: Batch, earlier: UnconfirmedWrite | None) -> Sequence[
         if not increments or increments[0] != applied:
             break
         del increments[0]
-    return increments
+    return msgspec.structs.replace(batch, increments=increments)
 
 
 def merge(earlier: UnconfirmedWrite | None, result: CommitResult) -> CommitResult:

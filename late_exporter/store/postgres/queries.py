@@ -32,6 +32,13 @@ FINGERPRINTS_AGREE = (
 
 PENDING_LOGS = "SELECT key, created, platform, action, post_id FROM late_pending WHERE scope = %s ORDER BY created, key"
 
+FEED_STATES = "SELECT id, coverage, logs, progress, restored FROM late_scope WHERE id = ANY(%s::integer[])"
+
+PENDING_OF_FEEDS = (
+    "SELECT scope, key, created, platform, action, post_id FROM late_pending WHERE scope = ANY(%s::integer[])"
+    " ORDER BY created, key"
+)
+
 LOG_COUNTS = """
     SELECT s.logs - s.deleted - e.listed,
         (SELECT coalesce(sum(logs - deleted), 0)::bigint FROM late_minute
@@ -116,17 +123,28 @@ def decode_statuses(rows: Iterable[tuple[Any, ...]]) -> dict[str, set[str]]:
     return statuses
 
 
+def feed_states(connection: DeadlineConnection, scope_ids: Sequence[int]) -> dict[int, FeedState]:
+    """Return the states of feeds by their ids, in one round trip."""
+    with connection.pipeline():
+        rows = connection.execute(FEED_STATES, (scope_ids,))
+        pending_rows = connection.execute(PENDING_OF_FEEDS, (scope_ids,))
+    pending: dict[int, list[tuple[Any, ...]]] = {}
+    for scope_id, *row in pending_rows:
+        pending.setdefault(scope_id, []).append(tuple(row))
+    return {
+        scope_id: FeedState(
+            coverage=msgspec.json.decode(coverage, type=Coverage) if coverage else None,
+            pending_logs=decode_pending(pending.get(scope_id, ())),
+            log_count=log_count,
+            progress=progress or b"",
+            is_restored=is_restored,
+        )
+        for scope_id, coverage, log_count, progress, is_restored in rows
+    }
+
+
 def feed_state(connection: DeadlineConnection, scope_id: int) -> FeedState:
-    coverage, log_count, progress, is_restored = one(
-        connection, "SELECT coverage, logs, progress, restored FROM late_scope WHERE id = %s", (scope_id,)
-    )
-    return FeedState(
-        coverage=msgspec.json.decode(coverage, type=Coverage) if coverage else None,
-        pending_logs=decode_pending(connection.execute(PENDING_LOGS, (scope_id,))),
-        log_count=log_count,
-        progress=progress or b"",
-        is_restored=is_restored,
-    )
+    return feed_states(connection, [scope_id])[scope_id]
 
 
 def decode_pending(rows: Iterable[tuple[Any, ...]]) -> dict[str, PendingLog]:

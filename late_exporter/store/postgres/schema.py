@@ -80,7 +80,7 @@ CREATE TABLE IF NOT EXISTS late_state (
 """
 
 LOCK = 0x4C617465
-"""Advisory lock of migrations; the ASCII codes of ``Late``."""
+"""Advisory lock of changes of the schema; the ASCII codes of ``Late``."""
 
 
 def migrate(database: Database, connection: DeadlineConnection) -> None:

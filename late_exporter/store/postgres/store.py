@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import msgspec
 import psycopg
@@ -23,6 +24,7 @@ from late_exporter.model import (
     Coverage,
     Feed,
     FeedAccounting,
+    FeedCommit,
     FeedState,
     KnownLogs,
     LogEntry,
@@ -31,26 +33,26 @@ from late_exporter.model import (
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import rekey
-from late_exporter.store.postgres import commits, queries, statements
+from late_exporter.store.postgres import database, queries, statements, transactions
 from late_exporter.store.postgres.database import (
-    DEADLINE_SECONDS,
     LONG_DEADLINE_SECONDS,
     SETTINGS,
     Database,
     DeadlineConnection,
 )
 from late_exporter.store.postgres.days import Partitions
-from late_exporter.store.postgres.feed_rows import FeedRow, UnconfirmedWrite, merge, without_applied
+from late_exporter.store.postgres.feed_rows import FeedRow, FeedWrite, UnconfirmedWrite, merge, without_applied
 from late_exporter.store.postgres.queries import PostgresRows
 from late_exporter.store.postgres.restored import mark_restored
 from late_exporter.store.postgres.schema import migrate
 from late_exporter.store.series_rows import SeriesCursor
 from late_exporter.store.sqlite import EXPIRY_SLACK_MINUTES, NOTHING
 
-T = TypeVar("T")
-
 ATTEMPTS = 2
 """Times that a transaction is sent, if the connection is lost."""
+
+ROWS_PER_SECOND = 1000.0
+"""Rows for which a commit has another second."""
 
 SIZE_INTERVAL = 60.0
 """Seconds for which the size of the database is not asked again."""
@@ -124,8 +126,12 @@ class PostgresStore:
         return self._database.run(lambda connection: queries.load_series_page(connection, after, limit))
 
     def feed_state(self, scope: Scope) -> FeedState:
-        row = self._row(scope)
-        return self._database.run(lambda connection: queries.feed_state(connection, row.scope_id))
+        return self.feed_states([scope])[scope]
+
+    def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
+        ids = {scope: self._row(scope).scope_id for scope in scopes}
+        states = self._database.run(lambda connection: queries.feed_states(connection, list(ids.values())))
+        return {scope: states[scope_id] for scope, scope_id in ids.items()}
 
     def _row(self, scope: Scope) -> FeedRow:
         if scope not in self._rows:
@@ -166,8 +172,7 @@ class PostgresStore:
         if matches and not undecided_times:
             plan = rekey.plan_changes(page, matches, has_pending=feed.has_pending)
             self._settle(row)
-            self._write(row, lambda connection: commits.apply_plan(connection, row.scope_id, plan))
-            row.durable = None
+            self._write_feed(row, lambda connection: transactions.apply_plan(connection, row.scope_id, plan), 0.0)
             self._set_log_count(scope, row, row.log_count + plan.log_count)
             page = self._database.run(identify)
             pending_logs = self.feed_state(scope).pending_logs
@@ -204,12 +209,11 @@ class PostgresStore:
         if current is not None and current.generation == coverage.generation:
             row.durable = None  # An earlier attempt of which no answer came is durable.
             return
-        self._write(
+        self._write_feed(
             row,
-            lambda connection: commits.begin_rekey(connection, row.scope_id, coverage),
-            seconds=LONG_DEADLINE_SECONDS,
+            lambda connection: transactions.begin_rekey(connection, row.scope_id, coverage),
+            LONG_DEADLINE_SECONDS,
         )
-        row.durable = None
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         row = self._row(scope)
@@ -218,96 +222,123 @@ class PostgresStore:
         )
 
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
-        row = self._row(scope)
-        self._settle(row)
-        earlier = row.durable
-        remaining = msgspec.structs.replace(batch, increments=without_applied(batch, earlier))
-        prepared = self._database.run(lambda connection: commits.prepare(connection, row.scope_id, remaining))
-        self._database.run(lambda connection: self._partitions.create(connection, prepared.days.values()))
-        result = merge(
-            earlier,
-            CommitResult(
-                observations=prepared.new,
-                series_values=prepared.series_values,
-                pending_logs=None,
-                log_count=row.log_count,
-            ),
-        )
-        written = self._write(
-            row,
-            lambda connection: commits.write(connection, row.scope_id, prepared, self._partitions.place),
-            batch=batch,
-            result=result,
-        )
-        if written is None or earlier is not None:
-            state = self.feed_state(scope)
-            result = msgspec.structs.replace(result, pending_logs=state.pending_logs, log_count=state.log_count)
-        else:
-            result = msgspec.structs.replace(result, pending_logs=written.pending_logs, log_count=written.log_count)
-        row.durable = None
-        self._set_log_count(scope, row, result.log_count)
-        if batch.prune_before is not None:
-            self._drop_expired(batch.prune_before)
+        (result,) = self.commit_all([FeedCommit(scope, batch)])
+        if isinstance(result, StoreError):
+            raise result
         return result
 
-    def _write(
-        self,
-        row: FeedRow,
-        send: Callable[[DeadlineConnection], T],
-        *,
-        batch: Batch | None = None,
-        result: CommitResult | None = None,
-        seconds: float = DEADLINE_SECONDS,
-    ) -> T | None:
-        """Write to a feed in one transaction and one round trip; return the answers, or None if they were lost.
+    def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+        try:
+            rows = [self._row(commit.scope) for commit in commits]
+            return self._commit_group(commits, rows)
+        except StoreError as exc:
+            # One batch may be at fault, unless the server does not answer: then each would wait for it.
+            if len(commits) == 1 or not self._database.is_connected:
+                return [exc] * len(commits)
+        return [result for commit in commits for result in self.commit_all([commit])]
+
+    def _commit_group(self, commits: Sequence[FeedCommit], rows: Sequence[FeedRow]) -> Sequence[CommitResult]:
+        """Commit batches of several feeds in one transaction; raise StoreError if it was rolled back."""
+        for row in rows:
+            self._settle(row)
+        earlier = [row.durable for row in rows]
+        requests = [
+            transactions.FeedBatch(row.scope_id, without_applied(commit.batch, applied))
+            for row, commit, applied in zip(rows, commits, earlier, strict=True)
+        ]
+        prepared = self._database.run(lambda connection: transactions.prepare(connection, requests))
+        days = [day for each in prepared for day in each.days.values()]
+        self._database.run(lambda connection: self._partitions.create(connection, days))
+        results = [merge(applied, each.result) for applied, each in zip(earlier, prepared, strict=True)]
+        parts = [
+            FeedWrite(row, commit.batch.increments, result, partial(self._send_batch, row, each))
+            for row, commit, result, each in zip(rows, commits, results, prepared, strict=True)
+        ]
+        row_count = sum(len(each.new) for each in prepared)
+        answers = self._write(parts, database.DEADLINE_SECONDS + row_count / ROWS_PER_SECOND)
+        for number, (commit, row, answer) in enumerate(zip(commits, rows, answers, strict=True)):
+            if answer is None or earlier[number] is not None:
+                state = self.feed_state(commit.scope)
+                log_count, pending_logs = state.log_count, state.pending_logs
+            else:
+                log_count, pending_logs = answer.log_count, answer.pending_logs
+            results[number] = msgspec.structs.replace(results[number], log_count=log_count, pending_logs=pending_logs)
+            row.durable = None
+            self._set_log_count(commit.scope, row, log_count)
+        self._drop_expired(max((commit.batch.prune_before or 0 for commit in commits), default=0))
+        return results
+
+    def _send_batch(
+        self, row: FeedRow, prepared: transactions.PreparedBatch, connection: DeadlineConnection
+    ) -> transactions.WrittenBatch:
+        return transactions.write(connection, row.scope_id, prepared, self._partitions.place)
+
+    def _write_feed(self, row: FeedRow, send: Callable[[DeadlineConnection], None], seconds: float) -> None:
+        """Write to one feed in a transaction that is no commit of a batch; raise StoreError as ``_write``."""
+        self._write([FeedWrite(row, (), None, send)], seconds)
+        row.durable = None
+
+    def _write(self, parts: Sequence[FeedWrite], seconds: float = 0.0) -> Sequence[Any]:
+        """Write to feeds in one transaction and one round trip; return the answer for each, None if it was lost.
 
         If the connection is lost, the transaction is sent again: the fence fails it if the first one is durable.
 
         Raises:
-            StoreError: Nothing was written, or it is not known; then ``row`` remembers the transaction.
+            StoreError: Nothing was written, or it is not known; then the rows remember the transaction.
         """
-        deadline = time.monotonic() + seconds
-        increments = batch.increments if batch is not None else ()
-        write = UnconfirmedWrite(secrets.randbits(62), row.revision + 1, increments, result)
+        deadline = time.monotonic() + max(seconds, database.DEADLINE_SECONDS)
+        writes = [
+            UnconfirmedWrite(secrets.randbits(62), part.row.revision + 1, part.increments, part.result)
+            for part in parts
+        ]
         with self._database.store_errors():
             for attempt in range(ATTEMPTS):
                 try:
-                    answers = self._send(row, write, send, deadline)
+                    answers = self._send(parts, writes, deadline)
                 except (psycopg.errors.CheckViolation, psycopg.errors.DivisionByZero) as exc:
-                    self._settle(row, is_rejected=True)
-                    if row.durable is not write:
+                    for part in parts:
+                        self._settle(part.row, is_rejected=True)
+                    if any(part.row.durable is not write for part, write in zip(parts, writes, strict=True)):
+                        self._forget(parts, writes)
                         raise StoreError(f"{self._database.name}: {exc}") from exc
                     break
                 except psycopg.Error as exc:
                     is_rolled_back = self._database.is_connected
                     if is_rolled_back and not attempt:
-                        row.unconfirmed = [each for each in row.unconfirmed if each is not write]
-                    if is_rolled_back or attempt == ATTEMPTS - 1 or time.monotonic() > deadline:
-                        raise
-                    if not isinstance(exc, psycopg.OperationalError):
+                        self._forget(parts, writes)
+                    is_lost = isinstance(exc, psycopg.OperationalError) and not is_rolled_back
+                    if not is_lost or attempt == ATTEMPTS - 1 or time.monotonic() > deadline:
                         raise
                 else:
-                    row.confirm(write)
+                    for part, write in zip(parts, writes, strict=True):
+                        part.row.confirm(write)
                     return answers
-        return None
+        return [None] * len(parts)
 
-    def _send(
-        self, row: FeedRow, write: UnconfirmedWrite, send: Callable[[DeadlineConnection], T], deadline: float
-    ) -> T:
-        fence = {
-            "scope": row.scope_id,
-            "token": self._token,
-            "revision": write.revision - 1,
-            "number": write.number,
-        }
+    @staticmethod
+    def _forget(parts: Sequence[FeedWrite], writes: Sequence[UnconfirmedWrite]) -> None:
+        """Forget writes that the server has rolled back."""
+        for part, write in zip(parts, writes, strict=True):
+            part.row.unconfirmed = [each for each in part.row.unconfirmed if each is not write]
+
+    def _send(self, parts: Sequence[FeedWrite], writes: Sequence[UnconfirmedWrite], deadline: float) -> Sequence[Any]:
+        answers = []
         with self._database.connected(deadline) as connection:
-            if not any(each is write for each in row.unconfirmed):
-                row.unconfirmed.append(write)
+            for part, write in zip(parts, writes, strict=True):
+                if not any(each is write for each in part.row.unconfirmed):
+                    part.row.unconfirmed.append(write)
             with connection.pipeline():
                 connection.execute("BEGIN")
                 connection.execute(SETTINGS)
-                connection.execute(statements.FENCE, fence)
-                answers = send(connection)
+                for part, write in zip(parts, writes, strict=True):
+                    fence = {
+                        "scope": part.row.scope_id,
+                        "token": self._token,
+                        "revision": write.revision - 1,
+                        "number": write.number,
+                    }
+                    connection.execute(statements.FENCE, fence)
+                    answers.append(part.send(connection))
                 connection.execute("COMMIT")
         return answers
 
@@ -354,7 +385,7 @@ class PostgresStore:
                 self._set_log_count(scope, row, log_counts.get(row.scope_id, 0))
 
     def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
-        by_id = {commits.series_key(each): each for each in series}
+        by_id = {transactions.series_key(each): each for each in series}
         if not by_id:
             return []
         parameters = {

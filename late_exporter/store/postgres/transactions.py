@@ -11,7 +11,7 @@ import psycopg
 
 from late_exporter.metrics.aggregation import decode_value, encode_value
 from late_exporter.metrics.counting import effective_increments
-from late_exporter.model import MINUTE_MS, PENDING, Batch, Coverage, Observation, PendingLog
+from late_exporter.model import MINUTE_MS, PENDING, Batch, CommitResult, Coverage, Observation, PendingLog
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store.batches import apply_batch, group_by_series, select_new
 from late_exporter.store.postgres import statements
@@ -50,6 +50,11 @@ class PreparedBatch(NamedTuple):
     pending: Sequence[Observation]
     series_values: Mapping[Series, SeriesValue]
 
+    @property
+    def result(self) -> CommitResult:
+        """The result of the commit, but for what the server knows after it."""
+        return CommitResult(observations=self.new, series_values=self.series_values, pending_logs=None, log_count=0)
+
 
 class WrittenBatch(NamedTuple):
     """The answers to the statements of a commit, which can be read once it is durable."""
@@ -71,30 +76,47 @@ class WrittenBatch(NamedTuple):
         return decode_pending(self.pending_rows)
 
 
-def prepare(connection: DeadlineConnection, scope_id: int, batch: Batch) -> PreparedBatch:
-    """Read what is stored of a batch, and return what it changes."""
-    keys = [observation.entry.key for observation in batch.observations]
+class FeedBatch(NamedTuple):
+    """A batch, and the id of its feed."""
+
+    scope_id: int
+    batch: Batch
+
+
+def prepare(connection: DeadlineConnection, requests: Sequence[FeedBatch]) -> list[PreparedBatch]:
+    """Read what is stored of some batches of different feeds, and return what each changes, one after the other."""
     # Logs of one kind share their increments.
-    kinds = {id(observation.increments): observation.increments for observation in batch.observations}
-    candidates = {(each.family, each.labels) for group in (batch.increments, *kinds.values()) for each in group}
-    ids = {series: series_key(series) for series in candidates}
+    kinds = {id(each.increments): each.increments for _, batch in requests for each in batch.observations}
+    groups = [*(batch.increments for _, batch in requests), *kinds.values()]
+    ids = {series: series_key(series) for series in {(each.family, each.labels) for group in groups for each in group}}
     names = sorted({workspace for workspace, _ in ids.values()})
     with connection.pipeline():
-        status_rows = connection.execute(STATUSES, statuses_parameters(scope_id, keys)) if keys else None
-        series_rows = (
-            connection.execute(statements.READ_SERIES, (names, [identity for _, identity in ids.values()]))
-            if ids
-            else None
-        )
-    rows = status_rows.fetchall() if status_rows else []
-    stored_days = {key.decode(): day for key, _, day in rows}
+        status_rows = [
+            connection.execute(STATUSES, statuses_parameters(scope_id, [each.entry.key for each in batch.observations]))
+            for scope_id, batch in requests
+        ]
+        series_rows = connection.execute(statements.READ_SERIES, (names, [identity for _, identity in ids.values()]))
+    stored = {
+        identity: SeriesValue(decode_value(value), created, served) for identity, value, created, served in series_rows
+    }
+    prepared: list[PreparedBatch] = []
+
+    def stored_value(series: Series) -> SeriesValue | None:
+        return stored.get(ids[series][1])
+
+    for (_, batch), rows in zip(requests, status_rows, strict=True):
+        prepared.append(_prepare_batch(batch, rows.fetchall(), stored_value))
+        # Feeds of one workspace share some series.
+        stored.update({ids[series][1]: value for series, value in prepared[-1].series_values.items()})
+    return prepared
+
+
+def _prepare_batch(
+    batch: Batch, rows: Sequence[tuple[Any, ...]], stored_value: Callable[[Series], SeriesValue | None]
+) -> PreparedBatch:
+    days = {key.decode(): day for key, _, day in rows}
     statuses = decode_statuses(rows)
     new, first = select_new(batch.observations, statuses)
-    stored = {
-        identity: SeriesValue(decode_value(value), created, served)
-        for identity, value, created, served in series_rows or ()
-    }
-    days: dict[str, int] = dict(stored_days)
     for observation in new:
         entry = observation.entry
         days.setdefault(entry.key, observation_day(entry.key, entry.created))
@@ -106,7 +128,7 @@ def prepare(connection: DeadlineConnection, scope_id: int, batch: Batch) -> Prep
         days={observation.entry.key: days[observation.entry.key] for observation in new},
         # A log that has another status is final: an outdated response must not make it pending again.
         pending=[each for each in new if each.entry.status == PENDING and statuses[each.entry.key] == {PENDING}],
-        series_values=apply_batch(increments, batch, lambda series: stored.get(ids[series][1])),
+        series_values=apply_batch(increments, batch, stored_value),
     )
 
 
