@@ -13,6 +13,7 @@ LateError
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process has it open
 │   ├── StoreFenced      another process has taken it over
+│   ├── StoreMissing     there is none yet; starting the exporter creates it
 │   └── StoreOutdated    an earlier version wrote it; starting the exporter migrates it
 ├── StoreRegressed       the state has lost commits: the process has to be started again
 └── ConfigError          the user has to change something; the command ends with exit code 2
@@ -142,6 +143,10 @@ class StoreInUse(StoreError):
 
 class StoreFenced(StoreError):
     """Another process has taken the state over; this one cannot write it any more."""
+
+
+class StoreMissing(StoreError):
+    """There is no state yet."""
 
 
 class StoreOutdated(StoreError):

@@ -188,6 +188,9 @@ def test_commands(late: LateServer, postgres: Cluster, start: Callable[..., Expo
     """The commands that read or move a state work with PostgreSQL, and never show the password."""
     late.world.publish(120, over=86_400)
     url = postgres.create_database()
+    assert "there is no state; it will be created" in run_command(
+        tmp_path, url, "check", f"--api.base-url={late.url}", "--web.listen-address=127.0.0.1:0"
+    )
     program = start(url)
     program.start().wait_ready()
     in_use = json.loads(run_command(tmp_path, url, "state", "info", "--format=json"))

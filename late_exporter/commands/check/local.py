@@ -12,7 +12,7 @@ from late_exporter.commands.check.finding import Finding, Level
 from late_exporter.commands.healthcheck import check_health
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
-from late_exporter.errors import LateError, StoreError, StoreOutdated
+from late_exporter.errors import LateError, StoreError, StoreMissing, StoreOutdated
 from late_exporter.format import plural
 from late_exporter.store import is_in_use, is_postgres, open_snapshot
 from late_exporter.web.server import bind_socket
@@ -78,6 +78,8 @@ def _check_open_state(url: str, password_file: Path | None) -> Finding:
         with open_snapshot(url, password_file) as snapshot:
             location = f"{snapshot.name}, in use by an exporter" if is_used else snapshot.name
             log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
+    except StoreMissing as exc:
+        return Finding(Level.OK, "state", f"{exc}; it will be created")
     except StoreOutdated as exc:
         return Finding(Level.WARNING, "state", str(exc))
     except StoreError as exc:

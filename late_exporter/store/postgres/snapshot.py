@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
-from late_exporter.errors import StoreError, StoreOutdated
+from late_exporter.errors import StoreMissing, StoreOutdated
 from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, StoredLog
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import rekey
@@ -31,7 +31,8 @@ class PostgresSnapshot:
 
     Raises:
         StoreOutdated: The state has the schema of an earlier version.
-        StoreError: There is no state, it was written by a newer version, or it cannot be read.
+        StoreMissing: There is no state.
+        StoreError: It was written by a newer version, or it cannot be read.
     """
 
     def __init__(self, url: str, password_file: Path | None = None) -> None:
@@ -52,7 +53,7 @@ class PostgresSnapshot:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             version = stored_version(self._database, connection)
             if version is None:
-                raise StoreError(f"{self.name}: there is no state")
+                raise StoreMissing(f"{self.name}: there is no state")
             if version < len(MIGRATIONS):
                 raise StoreOutdated(f"{self.name} was written by an earlier version; start this one to migrate it")
             rows = connection.execute("SELECT id, workspace, feed FROM late_scope ORDER BY workspace, feed")
