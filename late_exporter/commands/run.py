@@ -152,7 +152,7 @@ async def _open(
     settings: Settings, stack: AsyncExitStack, collect_process_metrics: Callable[[], Iterable[Metric]]
 ) -> Exporter:
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
-    store = await offload(open_store, settings.state.url)
+    store = await offload(open_store, settings.state.url, settings.state.password_path)
     stack.push_async_callback(offload, store.close)
     # In a thread, because it loads the certificates of all authorities.
     http = await stack.enter_async_context(await asyncio.to_thread(http_client, settings))

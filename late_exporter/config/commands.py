@@ -209,6 +209,11 @@ _COMMANDS = (
             Action("export", "Write the whole state as JSON lines, to a file or to standard output.", ("[FILE]",)),
             Action("import", "Create a state from the output of export; - is standard input.", ("FILE",)),
             Action(
+                "copy",
+                "Copy a state to another database, from SQLite to PostgreSQL or back, and compare the copy with it.",
+                ("SOURCE", "TARGET"),
+            ),
+            Action(
                 "compact",
                 "Return the space of pruned logs to the file system. It prunes nothing itself: the exporter prunes a "
                 "log a day after Zernio has deleted it.",

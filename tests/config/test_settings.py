@@ -24,7 +24,11 @@ NO_KEY = (
     "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
     "--api.key-file, or list workspaces in --config.file; the demo command needs no key"
 )
-STATE = "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
+STATE = (
+    "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, sqlite:// for memory, or"
+    " postgresql://user@host/database"
+)
+PASSWORD = "must not contain a password; name a file that holds it with --state.password-file or PGPASSFILE"
 WEBHOOK = "must be a path like /webhook, of letters, digits and - . _ ~ between slashes"
 NO_WEBHOOK = "must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit, nor a parent of one"
 A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
@@ -489,6 +493,11 @@ WRONG = [
     ("api.key-file", "", '"": must be the path of a file'),
     ("api.key-file", "/dev/null", '"/dev/null": the file is empty'),
     ("state.url", "postgres://me:secret@db/late", f'"postgres://***@db/late": {STATE}'),
+    ("state.url", "postgresql://", f'"postgresql://": {STATE}'),
+    ("state.url", "postgresql://me:secret@db/late", f'"postgresql://***@db/late": {PASSWORD}'),
+    ("state.url", "postgresql://db/late?password=secret", f'"postgresql://db/late?***": {PASSWORD}'),
+    ("state.password-file", "/nowhere/password", '"/nowhere/password": No such file or directory'),
+    ("state.password-file", "/dev/null", '"/dev/null": the file must contain one password'),
     ("state.url", "sqlite:///", f'"sqlite:///": {STATE}'),
     ("state.url", "sqlite://late.db", f'"sqlite://late.db": {STATE}'),
     ("api.base-url", "https://a?b@c", f'"https://***": {USER}'),
