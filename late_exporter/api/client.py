@@ -136,6 +136,9 @@ class LateClient:
         wait_seconds, self._reported_wait = total_wait - self._reported_wait, total_wait
         return requests, wait_seconds
 
+    def quota_wait(self, requests: int = 1) -> float:
+        return self._rate_limiter.wait_for(requests)
+
     async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
         """Send a GET request; return None for 404.
 

@@ -113,12 +113,17 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(controller.on_sighup()))
         group.create_task(exporter.publisher.run())
         group.create_task(exporter.mark_each_scrape())
+        group.create_task(exporter.log_progress())
         exporter.start(group)
         lifecycle = Lifecycle(reload=controller.reload, quit=controller.quit)
         receiver = exporter.webhook_receiver
         app = create_app(
             exporter.exposition,
-            HealthSource(workspaces=exporter.health, unsynced_feeds=exporter.unsynced_feeds),
+            HealthSource(
+                workspaces=exporter.health,
+                unsynced_feeds=exporter.unsynced_feeds,
+                configuration=exporter.configuration,
+            ),
             telemetry_path=settings.web.telemetry_path,
             version=__version__,
             documentation=f"{__url__}#readme",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RESERVED_PATHS = ("/", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
+RESERVED_PATHS = ("/", "/config", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
 MAX_BUCKETS = 50
 MAX_FILE = 1 << 20
 MAX_PORT = 65_535

@@ -12,6 +12,7 @@ import msgspec
 
 from late_exporter.errors import StoreError
 from late_exporter.ingest.feed_publisher import LAG, CommittedBatch, FeedPublisher, select_exemplars
+from late_exporter.ingest.recent_attempts import RecentAttempts
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
@@ -47,6 +48,7 @@ MAX_CLOCK_SKEW = 300_000
 LOGS_PER_SLICE = 100
 """Logs that are turned into increments at a time, in about a millisecond; other tasks run in between."""
 
+PUBLISHING_LOGS = "late_publishing_logs_total"
 ENTRIES_REJECTED = "late_exporter_entries_rejected_total"
 RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
 SCHEMA_DRIFT = "late_exporter_api_schema_drift_total"
@@ -89,6 +91,7 @@ class FeedRecorder:
 
     Attributes:
         backlog: Increments that could not be saved yet, shared by the feeds of the workspace.
+        recent_attempts: Attempts of the last hour; None if the feed has no attempts to publish.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class FeedRecorder:
         self._clock = clock
         self._publisher = FeedPublisher(self._scope, registry, label_limiter)
         self.recorded_count = 0
+        self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == PUBLISHING_LOGS else None
         self._update_gauges()
 
     @property
@@ -320,6 +324,8 @@ class FeedRecorder:
             is_restored=self._state.is_restored and not (coverage is not None and coverage.is_caught_up),
         )
         self.recorded_count += len(result.observations)
+        if self.recent_attempts is not None:
+            self.recent_attempts.add((observation.entry for observation in result.observations), self._clock())
         self._label_limiter.restore(result.series_values)
         self._publisher.update(committed, is_live=was_synced)
         self._update_gauges()
@@ -328,5 +334,5 @@ class FeedRecorder:
         if self.complete_since is None or self._state.is_restored:
             return
         self._publisher.show_feed(self.complete_since)
-        if self.feed.counter == "late_publishing_logs_total":
+        if self.feed.counter == PUBLISHING_LOGS:
             self._publisher.update_pending_gauges(self.pending_logs.values())

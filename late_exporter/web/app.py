@@ -29,6 +29,7 @@ from late_exporter.web.landing import (
     FeedStatus,
     feed_status,
     problem_text,
+    progress_text,
     render_page,
     single_line,
 )
@@ -63,15 +64,17 @@ PAGE_HEADERS: Headers = (
 
 
 class HealthSource(msgspec.Struct, frozen=True, kw_only=True):
-    """Callbacks that report the health of the exporter.
+    """Callbacks that report the health and the configuration of the exporter.
 
     Args:
         workspaces: Returns what the status page shows. Other tasks run between two workspaces.
         unsynced_feeds: Returns the feeds that are not ready, each with the name of its workspace.
+        configuration: Returns the configuration in force as YAML, without secrets.
     """
 
     workspaces: Callable[[], Iterable[WorkspaceHealth]]
     unsynced_feeds: Callable[[], Iterable[tuple[str, FeedHealth]]] = tuple
+    configuration: Callable[[], str] = str
 
 
 class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +133,7 @@ def create_app(
 
     routes: dict[str, Route] = {
         "/": (READ_METHODS, landing_page),
+        "/config": _read_route(lambda _: Reply(body=health.configuration().encode())),
         "/-/healthy": _read_route(lambda _: text_reply("late-exporter is healthy")),
         "/-/ready": _read_route(lambda _: _readiness(health.unsynced_feeds())),
         "/-/reload": _lifecycle_route(lifecycle, _reload),
@@ -249,6 +253,8 @@ def _unready_reason(feed: FeedHealth) -> str:
         case FeedStatus.WAITING:
             return "waiting for the first poll"
         case _:
+            if feed.progress is not None:
+                return f"first sync in progress, {progress_text(feed.progress)}"
             return f"first sync in progress, {plural(feed.logs, 'log')} read"
 
 

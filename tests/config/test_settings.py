@@ -26,7 +26,7 @@ NO_KEY = (
 )
 STATE = "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
 WEBHOOK = "must be a path like /webhook, of letters, digits and - . _ ~ between slashes"
-NO_WEBHOOK = "must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit, nor a parent of one"
+NO_WEBHOOK = "must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit, nor a parent of one"
 A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
 NOT_A_LIST = "late.yaml:1: workspaces: must be a list of name, api_key_file and optionally api_base_url and profile_id"
@@ -489,8 +489,12 @@ WRONG = [
     ),
     ("web.unauthenticated-paths", "/-/ready,/-/ready", '"/-/ready,/-/ready": /-/ready is given twice'),
     ("web.telemetry-path", "metrics", '"metrics": must begin with / and contain only letters, digits and - . _ ~ /'),
-    ("web.telemetry-path", "/", '"/": must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit'),
-    ("web.telemetry-path", "/-/ready", '"/-/ready": must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit'),
+    ("web.telemetry-path", "/", '"/": must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit'),
+    (
+        "web.telemetry-path",
+        "/-/ready",
+        '"/-/ready": must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit',
+    ),
     ("webhook.path", "webhook", f'"webhook": {WEBHOOK}'),
     ("webhook.path", "/", f'"/": {WEBHOOK}'),
     ("webhook.path", "/a/", f'"/a/": {WEBHOOK}'),
