@@ -200,3 +200,11 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     failing_accounts: tuple[AccountHealth, ...] = ()
     status: WorkspaceStatus = WorkspaceStatus()
     recent_since: float | None = None
+
+
+class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What the status page shows, as JSON, for ``late-exporter status``; ``now`` is the Unix time in seconds."""
+
+    version: str
+    now: float
+    workspaces: tuple[WorkspaceHealth, ...]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -22,7 +23,7 @@ from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.negotiation import accepts_gzip
 from late_exporter.format import plural
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
-from late_exporter.status import FeedHealth, WorkspaceHealth
+from late_exporter.status import FeedHealth, StatusDocument, WorkspaceHealth
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.landing import (
     STYLE,
@@ -37,6 +38,8 @@ from late_exporter.web.landing import (
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 TEXT_HEADERS: Headers = (("content-type", "text/plain; charset=utf-8"),)
+JSON_TYPE = "application/json"
+JSON_HEADERS: Headers = (("content-type", JSON_TYPE),)
 READ_METHODS = ("GET", "HEAD")
 LIFECYCLE_METHODS = ("POST", "PUT")
 WEBHOOK_METHODS = ("POST",)
@@ -115,12 +118,15 @@ def create_app(
     """
     page_lock = asyncio.Lock()  # one page at a time takes time from scrapes, however many are requested
 
-    async def landing_page(_: Message) -> Reply:
+    async def landing_page(scope: Message) -> Reply:
         async with page_lock:
             workspaces: list[WorkspaceHealth] = []
             for workspace in health.workspaces():
                 workspaces.append(workspace)
                 await asyncio.sleep(0)
+            if _header(scope, b"accept") == JSON_TYPE:
+                document = StatusDocument(version=version, now=clock(), workspaces=tuple(workspaces))
+                return Reply(body=await asyncio.to_thread(encode_status, document), headers=JSON_HEADERS)
             html = await asyncio.to_thread(
                 render_page,
                 workspaces,
@@ -234,6 +240,11 @@ async def _metrics(exposition: Exposition, scope: Message) -> Reply:
     if metrics.content_encoding is not None:
         headers += (("content-encoding", metrics.content_encoding),)
     return Reply(body=metrics.body, headers=headers, on_sent=partial(exposition.mark_served, metrics.version))
+
+
+def encode_status(document: StatusDocument) -> bytes:
+    """Return the document as JSON; names of the API may contain what UTF-8 cannot encode."""
+    return json.dumps(msgspec.to_builtins(document)).encode()
 
 
 def _readiness(unsynced_feeds: Iterable[tuple[str, FeedHealth]]) -> Reply:

@@ -95,7 +95,7 @@ PREDICATES = {
 def feed_status(feed: FeedHealth) -> FeedStatus:
     if feed.outcome not in {None, "success"}:
         return FeedStatus.FAILING
-    if not feed.is_synced and (feed.outcome or feed.logs):
+    if not feed.is_synced and (feed.outcome or feed.logs or (feed.progress and feed.progress.log_count)):
         return FeedStatus.SYNCING
     if feed.outcome is None:
         return FeedStatus.WAITING
@@ -135,6 +135,13 @@ TONES = ("bad", "warn", "busy", "idle", "ok")
 """Tones, worst first."""
 
 
+def verdicts_of(workspaces: Sequence[WorkspaceHealth], now: float) -> Sequence[Verdict]:
+    """Return the verdicts about polling and publishing, the worse one first."""
+    polling = Verdict(*summarize([feed_status(feed) for workspace in workspaces for feed in workspace.feeds]))
+    publishing = publishing_verdict(workspaces, now)
+    return sorted((each for each in (polling, publishing) if each), key=lambda each: TONES.index(each.tone))
+
+
 def publishing_verdict(workspaces: Sequence[WorkspaceHealth], now: float) -> Verdict | None:
     """Return the worst that is known about publishing in the last hour; None if nothing was published in it."""
     findings = sorted(
@@ -158,11 +165,12 @@ def publishing_verdict(workspaces: Sequence[WorkspaceHealth], now: float) -> Ver
 
 def _publishing_findings(workspace: WorkspaceHealth, now: float) -> Iterator[Verdict]:
     """Yield what is wrong with the publishing of a workspace."""
-    for platform in _worst_first(workspace.platforms):
-        tone, name = _platform_tone(platform), single_line(platform.name, MAX_NAME_LENGTH)
+    for platform in worst_first(workspace.platforms):
+        tone, name = platform_tone(platform), single_line(platform.name, MAX_NAME_LENGTH)
         if tone != "ok":
             recent = platform.recent
-            yield Verdict(tone, f"{name}: {recent.failed:,} of {recent.final:,} attempts failed")
+            window = window_name(workspace.recent_since or 0.0, now).lower()
+            yield Verdict(tone, f"{name}: {recent.failed:,} of {recent.final:,} attempts failed in the {window}")
         if _is_stuck(platform, now) and platform.oldest_pending is not None:
             age = human_duration(now - platform.oldest_pending, rough=True)
             yield Verdict("warn", f"{name}: a post has been pending for {age}")
@@ -173,7 +181,7 @@ def _publishing_findings(workspace: WorkspaceHealth, now: float) -> Iterator[Ver
         yield Verdict("warn", f"{plural(len(failing), 'account')} failed {FAILURES_IN_A_ROW} times or more in a row")
 
 
-def _platform_tone(platform: PlatformHealth) -> str:
+def platform_tone(platform: PlatformHealth) -> str:
     """Return ``bad`` if most attempts fail, ``warn`` if many do, or else ``ok``."""
     recent = platform.recent
     if recent.is_failing:
@@ -230,13 +238,10 @@ def render_page(
 
     The current time ``now`` is in Unix seconds. The page links to the URL ``documentation``, if there is one.
     """
-    polling = Verdict(*summarize([feed_status(feed) for workspace in workspaces for feed in workspace.feeds]))
-    publishing = publishing_verdict(workspaces, now)
-    verdicts = sorted((each for each in (polling, publishing) if each), key=lambda each: TONES.index(each.tone))
     rows = [(number, workspace, _worst_status(workspace)) for number, workspace in enumerate(workspaces)]
     return load_template().render(
         workspaces=sorted(rows, key=lambda row: SEVERITY[row[2]]),
-        verdicts=verdicts,
+        verdicts=verdicts_of(workspaces, now),
         totals=_totals(workspaces, now),
         now=now,
         version=version,
@@ -264,20 +269,20 @@ def load_template() -> Template:
         "is_stuck": _is_stuck,
         "number": "{:,}".format,
         "percent": _percent,
-        "platform_tone": _platform_tone,
+        "platform_tone": platform_tone,
         "plural": plural,
         "poll_error": _poll_error,
         "problem": problem_text,
         "quota_share": _quota_share,
-        "relative_time": _relative_time,
+        "relative_time": relative_time,
         "round_percent": "{:.0%}".format,
         "single_line": single_line,
         "status_notices": status_notices,
-        "utc": _utc,
+        "utc": utc_text,
         "time_left": time_left,
-        "window": _window,
+        "window": window_name,
         "width": "{:.1%}".format,
-        "worst_first": _worst_first,
+        "worst_first": worst_first,
     }
     environment.globals |= {
         "low_quota": LOW_QUOTA,
@@ -303,7 +308,7 @@ def _totals(workspaces: Sequence[WorkspaceHealth], now: float) -> Sequence[str]:
         plural(len(feeds), "feed"),
         plural(sum(feed.logs for feed in feeds), "log") + " stored",
         f"{sum(feed.pending for feed in feeds):,} pending",
-        f"as of {_utc(now)[11:]}",
+        f"as of {utc_text(now)[11:]}",
     )
 
 
@@ -319,7 +324,7 @@ def _poll_error(poll: PollHealth) -> str:
     return single_line(poll.error) or OUTCOME_TEXTS.get(poll.outcome, poll.outcome)
 
 
-def _worst_first(platforms: Iterable[PlatformHealth]) -> Sequence[PlatformHealth]:
+def worst_first(platforms: Iterable[PlatformHealth]) -> Sequence[PlatformHealth]:
     def rank(platform: PlatformHealth) -> tuple[object, ...]:
         recent = platform.recent
         recent_share = recent.failed / max(recent.final, 1)
@@ -344,7 +349,7 @@ def progress_text(progress: SyncProgress) -> str:
     return ", ".join(parts)
 
 
-def _window(since: float, now: float) -> str:
+def window_name(since: float, now: float) -> str:
     """Return what a recent time is called."""
     seconds = now - since
     is_whole = seconds > HOUR - MINUTE
@@ -359,7 +364,7 @@ def _percent(share: float) -> str:
     return f"<{2 * MIN_PERCENT:.1%}" if share < MIN_PERCENT else f"{share:.1%}"
 
 
-def _relative_time(time: float, now: float, coarse: bool = False) -> str:  # noqa: FBT001, FBT002 - a filter's argument
+def relative_time(time: float, now: float, coarse: bool = False) -> str:  # noqa: FBT001, FBT002 - a filter's argument
     seconds = time - now
     if abs(seconds) < 1:
         return "now"
@@ -367,5 +372,5 @@ def _relative_time(time: float, now: float, coarse: bool = False) -> str:  # noq
     return f"in {duration}" if seconds > 0 else f"{duration} ago"
 
 
-def _utc(time: float) -> str:
+def utc_text(time: float) -> str:
     return iso_time(time * 1000).replace("T", " ").replace("Z", " UTC") or "unknown"

@@ -15,7 +15,7 @@ from late_exporter.simulator import INCIDENTS
 
 KEY = "sk_" + "0123456789abcdef" * 4
 WITH_KEY = {"LATE_API_KEY": KEY}
-DURATION = "not a duration; write it like 500ms, 30s or 1h30m"
+DURATION = "not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w"
 TCP_ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077"
 ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077 or unix:/run/late.sock"
 URL = "must be a URL like https://zernio.com/api"

@@ -338,9 +338,9 @@ def test_failed_share(share: str, values: dict[str, Any]) -> None:
         ("ok", "Publishing works: none of 30 attempts failed", {"recent": RecentCounts(0, 30)}),
         ("ok", "Publishing works: 4 of 30 attempts failed", {"recent": RecentCounts(4, 30)}),
         ("ok", "Publishing works: 2 of 2 attempts failed", {"recent": RecentCounts(2, 2)}),
-        ("warn", "tiktok: 3 of 3 attempts failed", {"recent": RecentCounts(3, 3)}),
-        ("warn", "tiktok: 5 of 30 attempts failed", {"recent": RecentCounts(5, 30)}),
-        ("bad", "tiktok: 19 of 22 attempts failed", {"recent": RecentCounts(19, 22, is_failing=True)}),
+        ("warn", "tiktok: 3 of 3 attempts failed in the last hour", {"recent": RecentCounts(3, 3)}),
+        ("warn", "tiktok: 5 of 30 attempts failed in the last hour", {"recent": RecentCounts(5, 30)}),
+        ("bad", "tiktok: 19 of 22 attempts failed in the last hour", {"recent": RecentCounts(19, 22, is_failing=True)}),
         ("warn", "tiktok: a post has been pending for 3 h", {"oldest_pending": NOW - 3 * 3600}),
     ],
 )
@@ -362,7 +362,7 @@ def test_the_worst_verdict_comes_first() -> None:
     outage = platform("instagram", 5, recent=RecentCounts(19, 22, is_failing=True), oldest_pending=NOW - 7200)
     status = WorkspaceStatus(is_active=False)
     html = render(workspace("a"), workspace("brand", platforms=(platform("x", 1), outage), status=status))
-    sentence = "brand, instagram: 19 of 22 attempts failed, and 2 more problems"
+    sentence = "brand, instagram: 19 of 22 attempts failed in the last hour, and 2 more problems"
     assert f"<title>{sentence} - late-exporter</title>" in html
     verdicts = re.findall(r'<div class="verdict (\w+)">.*?<p>(.*?)</p>', html, re.DOTALL)
     assert [("bad", sentence), ("ok", "Both feeds are polled and up to date")] == verdicts
