@@ -31,7 +31,7 @@ from late_exporter.metrics.catalogue import build_catalogue
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Client, Logger, Offload
-from late_exporter.status import FeedHealth, PlatformHealth, WorkspaceHealth, WorkspaceStatus
+from late_exporter.status import FeedHealth, PlatformHealth, SyncProgress, WorkspaceHealth, WorkspaceStatus
 from late_exporter.store import Store
 
 SAME_LOGS = "the workspace has the same key as another one, and counts the same logs; give each a profile_id"
@@ -116,18 +116,40 @@ class Exporter:
             log.get_logger("late_exporter").warning(SAME_LOGS, workspace=second, other=first)
         await self.publisher.publish()
 
+    def sync_progress(self) -> SyncProgress | None:
+        """Return the progress of all first syncs and catch-ups together; None if nothing is left to read."""
+        parts = [
+            progress
+            for workspace in self.workspaces.values()
+            for poller in workspace.pollers
+            if (progress := poller.measure()) is not None
+        ]
+        if not parts:
+            return None
+        expected = [part.expected_count for part in parts if part.expected_count is not None]
+        seconds_left = [part.seconds_left for part in parts if part.seconds_left is not None]
+        is_known = len(expected) == len(seconds_left) == len(parts)
+        return SyncProgress(
+            log_count=sum(part.log_count for part in parts),
+            expected_count=sum(expected) if is_known else None,
+            elapsed=max(part.elapsed for part in parts),
+            seconds_left=max(seconds_left) if is_known else None,
+            quota_wait=min(part.quota_wait for part in parts),
+        )
+
     async def log_progress(self) -> None:
         """Log every ten seconds how far first syncs and catch-ups have come, until cancelled."""
         while True:
             await asyncio.sleep(PROGRESS_INTERVAL)
-            self._log_progress()
+            self.report_progress()
 
-    def _log_progress(self) -> None:
+    def report_progress(self) -> None:
+        """Log how far first syncs and catch-ups have come, a line each or one for all."""
         syncing = [
             (poller, progress)
             for workspace in self.workspaces.values()
             for poller in workspace.pollers
-            if (progress := poller.progress) is not None and progress.elapsed >= PROGRESS_INTERVAL / 2
+            if (progress := poller.measure()) is not None and progress.elapsed >= PROGRESS_INTERVAL / 2
         ]
         if len(syncing) <= MAX_PROGRESS_LINES:
             for poller, progress in syncing:

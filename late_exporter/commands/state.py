@@ -13,6 +13,7 @@ from typing import IO
 import msgspec
 
 from late_exporter.commands._runner import write_lines, write_stdout
+from late_exporter.commands.progress import ProgressBar
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import INVALID_NAME, is_workspace_name, quote
 from late_exporter.errors import ConfigError, LateError, StoreError, StoreInUse
@@ -24,6 +25,8 @@ from late_exporter.model import Scope
 from late_exporter.store import StateSnapshot, admin, is_in_use, state_path
 
 CONFIRMED_ACTIONS = ("rename", "drop")
+LONG_ACTIONS = ("backup", "check", "export", "import", "compact")  # actions that read or write the whole state
+NOTED_ROWS = 1000  # rows between two counts that a terminal shows
 STREAM = "-"  # name that stands for standard input or output
 
 
@@ -160,6 +163,7 @@ class StateCommand:
         self._path = state_path(url)
         self._write = write
         self._stdin = stdin
+        self._progress = ProgressBar(sys.stderr)
 
     def run(self, args: Sequence[str], *, format_name: str = "text", confirmed: bool = False) -> int:
         """Run an action with its arguments and return the exit code; after an exception nothing is changed."""
@@ -178,7 +182,10 @@ class StateCommand:
             "rename": partial(self._rename, confirmed=confirmed),
             "drop": partial(self._drop, confirmed=confirmed),
         }
-        return actions[action](*arguments)
+        if action not in LONG_ACTIONS or (action == "export" and arguments in ([], [STREAM])):
+            return actions[action](*arguments)
+        with self._progress.ticking(f"state {action}"):
+            return actions[action](*arguments)
 
     def _info(self, format_name: str) -> int:
         summary = summarize_state(self._url)
@@ -203,18 +210,25 @@ class StateCommand:
             for line in lines:
                 self._write(line)
             return 0
-        row_count = _write_file(Path(target), lines) - 2  # the first and the last line are not rows
+        row_count = _write_file(Path(target), self._noted(lines)) - 2  # the first and the last line are not rows
         self._print(f"{target}: {plural(row_count, 'row')} exported from {self._path}")
         return 0
 
     def _import(self, source: str) -> int:
         if source == STREAM:
-            row_count = admin.import_state(self._path, self._stdin)
+            row_count = admin.import_state(self._path, self._noted(self._stdin))
         else:
             with _open_file(Path(source)) as lines:
-                row_count = admin.import_state(self._path, lines)
+                row_count = admin.import_state(self._path, self._noted(lines))
         self._print(f"{self._path}: {plural(row_count, 'row')} imported")
         return 0
+
+    def _noted(self, lines: Iterable[str]) -> Iterator[str]:
+        """Yield lines, and show on a terminal how many there were."""
+        for number, line in enumerate(lines):
+            if number % NOTED_ROWS == 0:
+                self._progress.note(plural(number, "row"))
+            yield line
 
     def _compact(self) -> int:
         with self._exclusive():

@@ -45,11 +45,10 @@ class Poller:
 
     @property
     def health(self) -> FeedHealth:
-        return msgspec.structs.replace(self._reporter.health, progress=self.progress)
+        return msgspec.structs.replace(self._reporter.health, progress=self.measure())
 
-    @property
-    def progress(self) -> SyncProgress | None:
-        """Progress of the first sync or a catch-up; None if nothing is left to read."""
+    def measure(self) -> SyncProgress | None:
+        """Return the progress of the first sync or a catch-up; None if nothing is left to read."""
         return self._meter.progress(self._client)
 
     def log_progress(self, progress: SyncProgress) -> None:

@@ -43,8 +43,8 @@ def read_progress(exporter: ExporterHarness, requests: int) -> list[SyncProgress
     """Poll until the exporter has caught up; return the progress before each of the first so many requests."""
     progress: list[SyncProgress | None] = []
     for number in range(requests):
-        exporter.api.before_request(number, lambda: progress.append(exporter.poller.progress))
-    while exporter.poll().is_partial or exporter.poller.progress is not None:
+        exporter.api.before_request(number, lambda: progress.append(exporter.poller.measure()))
+    while exporter.poll().is_partial or exporter.poller.measure() is not None:
         pass
     return progress
 
@@ -71,7 +71,7 @@ def test_first_sync(start: Start, world: World, lookback: float, count: int) -> 
         assert part.seconds_left is not None
         assert LATENCY * number + part.seconds_left == pytest.approx(seconds, rel=0.3)
         assert part.elapsed == pytest.approx(LATENCY * number)
-    assert exporter.poller.progress is None
+    assert exporter.poller.measure() is None
     (fields,) = messages(exporter, "first sync complete")
     assert fields["seconds"] == pytest.approx(seconds, abs=3 * LATENCY), "all its polls"
 
@@ -133,7 +133,7 @@ def test_messages(start: Start, world: World) -> None:
     exporter = start_before_catch_up(start, world)
 
     def log_progress() -> None:
-        progress = exporter.poller.progress
+        progress = exporter.poller.measure()
         assert progress is not None
         exporter.poller.log_progress(progress)
 
