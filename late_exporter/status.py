@@ -96,7 +96,7 @@ class RecentCounts(msgspec.Struct, frozen=True, gc=False):
     Args:
         failed: Number of those with status failed.
         final: Number of all of them.
-        is_failing: Whether most of many attempts within the last half hour failed.
+        is_failing: Whether most of many attempts failed lately.
     """
 
     failed: int = 0

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.errors import StoreError
+from late_exporter.errors import ApiError, StoreError
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import PollReporter
 from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule, Runtime
@@ -167,7 +167,8 @@ class Poller:
                 started_at=started_at,
                 outcome=result.outcome,
                 error=str(result.error or ""),
-                requests=self._sync.request_count - request_count,
+                # The requests that detect the API generation are not among them.
+                requests=max(self._sync.request_count - request_count, int(isinstance(result.error, ApiError))),
                 logs=recorder.recorded_count - recorded_count,
                 duration=duration,
             ),

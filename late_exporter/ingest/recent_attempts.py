@@ -16,7 +16,10 @@ HALF_HOUR_SLOTS = SLOTS // 2
 
 FAILING_SHARE = 0.5
 FAILING_ATTEMPTS = 20
-"""Failed share, and number of attempts within half an hour, above which a platform fails; as in LatePlatformFailing."""
+"""Failed share, and number of attempts, above which a platform fails; as in LatePlatformFailing.
+
+The last half hour counts if it has so many attempts, otherwise the last hour.
+"""
 
 MAX_PLATFORMS = 100
 """Platforms that are counted, because the API chooses their names."""
@@ -73,12 +76,11 @@ class RecentAttempts:
         """Return the counts of a platform at a Unix time in seconds."""
         self._advance(now)
         final, failed = self._final.get(platform, []), self._failed.get(platform, [])
-        half_final, half_failed = sum(final[: HALF_HOUR_SLOTS + 1]), sum(failed[: HALF_HOUR_SLOTS + 1])
-        return RecentCounts(
-            failed=sum(failed),
-            final=sum(final),
-            is_failing=half_final >= FAILING_ATTEMPTS and half_failed > FAILING_SHARE * half_final,
-        )
+        attempts, failures = sum(final[: HALF_HOUR_SLOTS + 1]), sum(failed[: HALF_HOUR_SLOTS + 1])
+        if attempts < FAILING_ATTEMPTS:  # A platform with little traffic is judged by the whole hour.
+            attempts, failures = sum(final), sum(failed)
+        is_failing = attempts >= FAILING_ATTEMPTS and failures > FAILING_SHARE * attempts
+        return RecentCounts(failed=sum(failed), final=sum(final), is_failing=is_failing)
 
     def _advance(self, now: float) -> None:
         """Make the current slot the first one; platforms without an attempt in the hour are forgotten."""

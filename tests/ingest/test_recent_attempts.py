@@ -57,12 +57,20 @@ def test_counts_leave_the_window() -> None:
 
 @pytest.mark.parametrize(
     ("is_failing", "failed", "succeeded", "age"),
-    [(True, 11, 9, 0), (False, 10, 10, 0), (False, 10, 9, 0), (True, 11, 9, 1500), (False, 11, 9, 2400)],
+    [(True, 11, 9, 0), (False, 10, 10, 0), (False, 10, 9, 0), (True, 11, 9, 1500), (True, 11, 9, 2400)],
 )
 def test_a_platform_fails(failed: int, succeeded: int, age: float, *, is_failing: bool) -> None:
-    """A platform fails if more than half of at least 20 attempts of half an hour failed."""
+    """A platform fails if more than half of at least 20 attempts of half an hour failed, or else of an hour."""
     attempts = counted(*[log(age, "failed")] * failed, *[log(age)] * succeeded)
     assert is_failing == attempts.counts("x", NOW).is_failing
+
+
+def test_a_platform_that_works_again() -> None:
+    """Failures of the hour do not count once the last half hour has enough attempts to judge by."""
+    attempts = counted(*[log(2400, "failed")] * 90, *[log()] * 19)
+    assert attempts.counts("x", NOW).is_failing
+    attempts.add([log()], NOW)
+    assert not attempts.counts("x", NOW).is_failing
 
 
 def test_platforms_are_bounded() -> None:
