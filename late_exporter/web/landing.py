@@ -137,7 +137,12 @@ TONES = ("bad", "warn", "busy", "idle", "ok")
 
 def verdicts_of(workspaces: Sequence[WorkspaceHealth], now: float) -> Sequence[Verdict]:
     """Return the verdicts about polling and publishing, the worse one first."""
-    polling = Verdict(*summarize([feed_status(feed) for workspace in workspaces for feed in workspace.feeds]))
+    feeds = [feed for workspace in workspaces for feed in workspace.feeds]
+    polling = Verdict(*summarize([feed_status(feed) for feed in feeds]))
+    outcomes = {feed.outcome for feed in feeds if feed_status(feed) is FeedStatus.FAILING}
+    reason = OUTCOME_TEXTS.get(str(outcomes.pop())) if len(outcomes) == 1 else None
+    if reason is not None:
+        polling = polling._replace(text=f"{polling.text}: {reason[0].lower()}{reason[1:].rstrip('.')}")
     publishing = publishing_verdict(workspaces, now)
     return sorted((each for each in (polling, publishing) if each), key=lambda each: TONES.index(each.tone))
 

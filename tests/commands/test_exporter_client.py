@@ -110,7 +110,7 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert ["application/json"] == [request.headers["Accept"] for request in server.requests]
     out = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    assert "FAILING 1 of 2 feeds has a problem" == lines[0]
+    assert "FAILING 1 of 2 feeds has a problem: the API rejected the key" == lines[0]
     assert "FAILING acme, instagram: 19 of 22 attempts failed in the last hour, and 3 more problems" == lines[1]
     assert "acme (https://zernio.com/api, generation zernio, 60 of 600 requests left)" in lines
     assert "instagram 22 19 (86.4%) 5,600 650 (11.6%) 2 (2 h) -" in lines

@@ -33,6 +33,7 @@ from late_exporter.web.landing import (
     render_page,
     single_line,
     summarize,
+    verdicts_of,
 )
 
 NOW = 1_763_993_002.0  # 2025-11-24 14:03:22 UTC
@@ -156,7 +157,7 @@ def test_summary(tone: str, sentence: str, statuses: list[FeedStatus]) -> None:
 def test_summary_is_title_and_heading() -> None:
     """The summary is the title of the page and stands as text beside its icon."""
     html = render(workspace("acme", feed(), feed("connections", outcome="unavailable")))
-    assert "<title>1 of 2 feeds has a problem - late-exporter</title>" in html
+    assert "<title>1 of 2 feeds has a problem: the API did not return a usable response - late-exporter</title>" in html
     assert '<div class="verdict bad"><svg aria-hidden="true"><use href="#bad"/></svg><div><p>1 of 2 feeds' in html
 
 
@@ -373,6 +374,21 @@ def test_a_failing_feed_is_above_good_news_about_publishing() -> None:
     healthy = platform("x", 1, recent=RecentCounts(0, 30))
     html = render(workspace("a", feed(outcome="unauthorized"), platforms=(healthy,)))
     assert ["bad", "ok"] == re.findall(r'<div class="verdict (\w+)">', html)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "outcomes"),
+    [
+        ("Both feeds have a problem: the API rejected the key", ("unauthorized", "unauthorized")),
+        ("Both feeds have a problem", ("unauthorized", "unavailable")),
+        ("Both feeds have a problem", ("strange", "strange")),
+        ("1 of 2 feeds has a problem: the API rate limit was reached", ("rate_limited", "success")),
+    ],
+)
+def test_the_verdict_names_the_reason(sentence: str, outcomes: tuple[str, ...]) -> None:
+    """If all failing feeds fail for one reason, the verdict says it."""
+    (verdict,) = verdicts_of([workspace("a", *(feed(outcome=outcome) for outcome in outcomes))], NOW)
+    assert ("bad", sentence) == verdict
 
 
 def test_thresholds_are_those_of_the_alerts() -> None:
