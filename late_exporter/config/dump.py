@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from late_exporter.config.options import Option
 from late_exporter.config.settings import OPTIONS, Settings
-from late_exporter.config.types import Secret, SecretFile
+from late_exporter.config.types import Secret, SecretFile, mask_url
 
 MASK = "<secret>"
 NO_ITEMS = "none"  # an empty list of status feeds; other options have no empty lists
@@ -62,7 +62,8 @@ def _format(option: Option, value: object) -> str:
 def _item_text(item: object) -> str:
     if isinstance(item, SecretFile):
         return str(item.path)
-    return f"{item:.15g}" if isinstance(item, float) else str(item)
+    text = f"{item:.15g}" if isinstance(item, float) else str(item)
+    return mask_url(text) if "://" in text and not {"@", "?"}.isdisjoint(text) else text
 
 
 def format_duration(seconds: float) -> str:

@@ -57,3 +57,12 @@ def test_the_text_is_a_configuration_file(lines: Sequence[str], tmp_path: Path) 
 )
 def test_durations(text: str, seconds: float) -> None:
     assert text == format_duration(seconds)
+
+
+def test_passwords_in_urls_are_masked() -> None:
+    """The URL of a database may have a user and a password."""
+    settings = sources.load("run", {}, environ={"LATE_API_KEY": KEY})
+    settings = settings._replace(state=settings.state._replace(url="postgresql://late:hunter2@db/late"))
+    shown = format_settings(settings)
+    assert "hunter2" not in shown
+    assert "postgresql://***@db/late" in shown
