@@ -162,6 +162,9 @@ def test_examples_that_simulate(example: Callable[[str], ExporterProcess], line:
 
     path = "/v1/posts/logs" if "--generation late" in line else "/v1/logs"
     assert 200 == http_get(f"{url}/api{path}", {"Authorization": f"Bearer {KEY}"}).status
+    assert f"export LATE_EXPORTER_API__BASE_URL={url}/api\n" in program.stdout
+    (key,) = [line.partition("=")[2] for line in program.stdout.splitlines() if "LATE_API_KEY=" in line]
+    assert 200 == http_get(f"{url}/api{path}", {"Authorization": f"Bearer {key}"}).status
     assert 0 == program.stop()
 
 
