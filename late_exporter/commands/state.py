@@ -219,15 +219,17 @@ class StateCommand:
             row_count = admin.import_state(self._path, self._noted(self._stdin))
         else:
             with _open_file(Path(source)) as lines:
-                row_count = admin.import_state(self._path, self._noted(lines))
+                row_count = admin.import_state(self._path, self._noted(lines, Path(source).stat().st_size))
         self._print(f"{self._path}: {plural(row_count, 'row')} imported")
         return 0
 
-    def _noted(self, lines: Iterable[str]) -> Iterator[str]:
-        """Yield lines, and show on a terminal how many there were."""
+    def _noted(self, lines: Iterable[str], size: int = 0) -> Iterator[str]:
+        """Yield lines, and show on a terminal how many there were, of so many bytes in all if that is known."""
+        done = 0
         for number, line in enumerate(lines):
             if number % NOTED_ROWS == 0:
-                self._progress.note(plural(number, "row"))
+                self._progress.note(plural(number, "row"), done, size)
+            done += len(line)
             yield line
 
     def _compact(self) -> int:

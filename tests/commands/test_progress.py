@@ -111,6 +111,10 @@ def test_a_call_without_progress_shows_the_time(monkeypatch: pytest.MonkeyPatch)
         assert terminal.drawn.wait(30)
     assert "state export 2,000 rows, 0 s" in terminal.pieces
     assert "" == terminal.pieces[-1]
+    with progress.ticking("state import"):
+        progress.note("2,000 rows", 50, 100)
+        progress.draw()
+    assert "state import [############            ] 2,000 rows, 0 s left" in terminal.pieces
     pipe = io.StringIO()
     with ProgressBar(pipe).ticking("state export"):
         pass
