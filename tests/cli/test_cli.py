@@ -140,7 +140,7 @@ WRONG = [
     (["version", "2"], 'unexpected argument "2"'),
     (["check", "--user", "nobody-of-this-name"], '--user "nobody-of-this-name": no such user on this machine'),
     (["simulate", "--web.listen-address", ":1"], SIMULATE_ADDRESS),
-    (["state"], "ACTION is missing; must be one of info, backup, check, export, import, compact, rename, drop"),
+    (["state"], "ACTION is missing; must be one of info, backup, check, export, import, copy, compact, rename, drop"),
     (["completion"], "SHELL is missing; must be one of bash, zsh, fish"),
     (["--"], 'unknown flag "--"'),
     (["--poll.interval"], "--poll.interval: needs a value: --poll.interval DURATION"),
