@@ -26,7 +26,7 @@ from late_exporter.store import StateAdmin, StateSnapshot, is_in_use, open_admin
 from late_exporter.store.exports import Digest
 
 CONFIRMED_ACTIONS = ("rename", "drop")
-LONG_ACTIONS = ("backup", "check", "export", "import", "compact")  # actions that read or write the whole state
+LONG_ACTIONS = ("backup", "check", "export", "import", "copy", "compact")  # actions that read or write the whole state
 NOTED_ROWS = 1000  # rows between two counts that a terminal shows
 STREAM = "-"  # name that stands for standard input or output
 
@@ -253,7 +253,7 @@ class StateCommand:
             if source.is_in_use():
                 raise StoreInUse(source.name)
         expected, actual = Digest(), Digest()
-        target.import_state(expected.observe(source.export_state()))
+        target.import_state(expected.observe(self._noted(source.export_state())))
         problems = [*target.check()]
         for _ in actual.observe(target.export_state()):
             pass

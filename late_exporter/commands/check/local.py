@@ -74,12 +74,20 @@ def check_state(url: str, password_file: Path | None = None) -> Finding:
     if not _exists(path):
         return _check_new_state(path)
     finding = _check_open_state(url, None)
-    for place, error in ((path.parent, _write_error(path.parent)), (path, _open_error(path))):
-        if error and finding.level is Level.OK:
-            message = f"{path}: the user {_user_name()} cannot write to {place}: {error}"
-            hint = "give the exporter's user write access to the file and its folder"
-            return Finding(Level.ERROR, "state", message, hint=hint)
-    return finding
+    return finding if finding.level is not Level.OK else _check_writable(path) or finding
+
+
+def _check_writable(path: Path) -> Finding | None:
+    """Return what is wrong if this user cannot write to a state."""
+    for place, reason in ((path.parent, _write_error(path.parent)), (path, _open_error(path))):
+        if reason:
+            return Finding(
+                Level.ERROR,
+                "state",
+                f"{path}: the user {_user_name()} cannot write to {place}: {reason}",
+                hint="give the exporter's user write access to the file and its folder",
+            )
+    return None
 
 
 def _check_open_state(url: str, password_file: Path | None) -> Finding:
