@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from sqlite3 import Connection
 from typing import TypeAlias
@@ -58,30 +58,34 @@ def apply(
     for group in increments:
         by_series.setdefault((group[0].family, group[0].labels), []).extend(group)
     series_values: dict[Series, SeriesValue] = {}
-    keys = {series: _encode_key(series) for series in by_series}
-    stored = _look_up(connection, list(keys.values()))
-    rows = []
-    for series, changes in by_series.items():
-        current = stored.get(keys[series])
-        value = apply_increments(changes, current.value if current else None)
-        created = current.created if current else batch.committed_at
-        is_served = current.is_served if current else series not in batch.zero_series
-        series_values[series] = SeriesValue(value, created, is_served)
-        rows.append((*keys[series], encode_value(value), created, is_served))
-    connection.executemany(UPSERT, rows)
+    # In parts, which need less memory at a time.
+    for part in _parts(list(by_series)):
+        keys = {series: _encode_key(series) for series in part}
+        stored = _look_up(connection, list(keys.values()))
+        rows = []
+        for series, key in keys.items():
+            current = stored.get(key)
+            value = apply_increments(by_series.pop(series), current.value if current else None)
+            created = current.created if current else batch.committed_at
+            is_served = current.is_served if current else series not in batch.zero_series
+            series_values[series] = SeriesValue(value, created, is_served)
+            rows.append((*key, encode_value(value), created, is_served))
+        connection.executemany(UPSERT, rows)
     return series_values
 
 
+def _parts(series: Sequence[Series]) -> Iterator[Sequence[Series]]:
+    return (series[start : start + LOOKUP_SERIES] for start in range(0, len(series), LOOKUP_SERIES))
+
+
 def _look_up(connection: Connection, keys: Sequence[SeriesCursor]) -> dict[SeriesCursor, SeriesValue]:
-    """Return the stored values of series by their keys."""
-    values: dict[SeriesCursor, SeriesValue] = {}
-    for start in range(0, len(keys), LOOKUP_SERIES):
-        chunk = keys[start : start + LOOKUP_SERIES]
-        padding = [(None, None)] * (LOOKUP_SERIES - len(chunk))
-        rows = connection.execute(LOOKUP, [*chain.from_iterable((*chunk, *padding))])
-        for family, labels, value, created, served in rows:
-            values[family, labels] = SeriesValue(decode_value(value), created, bool(served))
-    return values
+    """Return the stored values of at most LOOKUP_SERIES series by their keys."""
+    padding = [(None, None)] * (LOOKUP_SERIES - len(keys))
+    rows = connection.execute(LOOKUP, [*chain.from_iterable((*keys, *padding))])
+    return {
+        (family, labels): SeriesValue(decode_value(value), created, bool(served))
+        for family, labels, value, created, served in rows
+    }
 
 
 def mark_served(connection: Connection, series: Iterable[Series]) -> Sequence[Series]:
