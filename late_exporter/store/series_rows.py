@@ -10,9 +10,10 @@ from typing import TypeAlias
 
 import msgspec
 
-from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value
+from late_exporter.metrics.aggregation import decode_value, encode_value
 from late_exporter.model import Batch
 from late_exporter.series import Increment, Labels, Series, SeriesValue
+from late_exporter.store.batches import apply_batch, group_by_series
 
 SeriesCursor: TypeAlias = tuple[str, str]
 """Family and labels of the last series of a page, as they are stored."""
@@ -54,23 +55,20 @@ def apply(
     connection: Connection, increments: Iterable[Sequence[Increment]], batch: Batch
 ) -> Mapping[Series, SeriesValue]:
     """Apply the increments of a batch that count, in groups of one series; return the new values of the series."""
-    by_series: dict[Series, list[Increment]] = {}
-    for group in increments:
-        by_series.setdefault((group[0].family, group[0].labels), []).extend(group)
+    by_series = group_by_series(increments)
     series_values: dict[Series, SeriesValue] = {}
-    # In parts, which need less memory at a time.
-    for part in _parts(list(by_series)):
+    for part in _parts(list(by_series)):  # All series at once would need more memory.
         keys = {series: _encode_key(series) for series in part}
-        stored = _look_up(connection, list(keys.values()))
-        rows = []
-        for series, key in keys.items():
-            current = stored.get(key)
-            value = apply_increments(by_series.pop(series), current.value if current else None)
-            created = current.created if current else batch.committed_at
-            is_served = current.is_served if current else series not in batch.zero_series
-            series_values[series] = SeriesValue(value, created, is_served)
-            rows.append((*key, encode_value(value), created, is_served))
-        connection.executemany(UPSERT, rows)
+        stored = _look_up(connection, keys)
+        values = apply_batch({series: by_series.pop(series) for series in part}, batch, stored.get)
+        connection.executemany(
+            UPSERT,
+            [
+                (*keys[series], encode_value(current.value), current.created, current.is_served)
+                for series, current in values.items()
+            ],
+        )
+        series_values |= values
     return series_values
 
 
@@ -78,13 +76,15 @@ def _parts(series: Sequence[Series]) -> Iterator[Sequence[Series]]:
     return (series[start : start + LOOKUP_SERIES] for start in range(0, len(series), LOOKUP_SERIES))
 
 
-def _look_up(connection: Connection, keys: Sequence[SeriesCursor]) -> dict[SeriesCursor, SeriesValue]:
-    """Return the stored values of at most LOOKUP_SERIES series by their keys."""
+def _look_up(connection: Connection, keys: Mapping[Series, SeriesCursor]) -> dict[Series, SeriesValue]:
+    """Return the stored values of at most LOOKUP_SERIES series, given their keys."""
     padding = [(None, None)] * (LOOKUP_SERIES - len(keys))
-    rows = connection.execute(LOOKUP, [*chain.from_iterable((*keys, *padding))])
+    rows = connection.execute(LOOKUP, [*chain.from_iterable((*keys.values(), *padding))])
+    stored = {(family, labels): (value, created, served) for family, labels, value, created, served in rows}
     return {
-        (family, labels): SeriesValue(decode_value(value), created, bool(served))
-        for family, labels, value, created, served in rows
+        series: SeriesValue(decode_value(stored[key][0]), stored[key][1], bool(stored[key][2]))
+        for series, key in keys.items()
+        if key in stored
     }
 
 
