@@ -15,7 +15,7 @@ from late_exporter.exposition.family import Family
 from late_exporter.ingest.background_audit import AUDIT_GAUGES, BackgroundAuditor, last_audit
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
-from late_exporter.ingest.recorder import FeedRecorder, StoreThread
+from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import CHECK_TIMES, PollReporter, last_scan
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
@@ -29,6 +29,7 @@ from late_exporter.model import FeedState, Scope
 from late_exporter.protocols import Client, Logger
 from late_exporter.series import Increment, Series, SeriesValue
 from late_exporter.store import FIRST_SERIES
+from late_exporter.store.thread import StoreThread
 
 SERIES_PER_PAGE = 1000
 """Series that are loaded at a time, in some milliseconds; other tasks run in between."""
@@ -122,9 +123,9 @@ class Pipeline:
         """
         if not connections:
             return
-        store, offload = self._store_thread
+        store, offload = self._store_thread.store, self._store_thread.offload
         scopes = [Scope(workspace, feed) for workspace in sorted(connections) for feed in self._feeds]
-        states: dict[Scope, FeedState] = {scope: await offload(store.feed_state, scope) for scope in scopes}
+        states: Mapping[Scope, FeedState] = await offload(store.feed_states, scopes)
         for workspace in connections:
             self.registry.add_workspace(workspace, frozenset(self._feeds))
         try:
@@ -158,7 +159,7 @@ class Pipeline:
         """
         served_zeros = self.registry.served_zeros()
         if served_zeros:
-            store, offload = self._store_thread
+            store, offload = self._store_thread.store, self._store_thread.offload
             self.registry.end_zeros(await offload(store.mark_served, served_zeros))
 
     def remove_workspace(self, workspace: str) -> None:
@@ -175,7 +176,7 @@ class Pipeline:
         They are loaded in pages, because all values at once take several times the memory of what is kept of them. A
         scrape meanwhile may miss series of these workspaces, but shows none with a wrong value.
         """
-        store, offload = self._store_thread
+        store, offload = self._store_thread.store, self._store_thread.offload
         check_results: dict[Series, SeriesValue] = {}
         cursor, is_complete = FIRST_SERIES, False
         while not is_complete:

@@ -21,7 +21,6 @@ from late_exporter.config.types import SecretFile
 from late_exporter.errors import LateError, StoreError
 from late_exporter.exposition.publisher import Publisher
 from late_exporter.ingest.poller import Poller
-from late_exporter.ingest.recorder import StoreThread
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats
@@ -31,6 +30,7 @@ from late_exporter.model import Scope
 from late_exporter.protocols import Client, Logger, Offload
 from late_exporter.status import FeedHealth, WorkspaceHealth, WorkspaceStatus
 from late_exporter.store import Store
+from late_exporter.store.thread import StoreThread
 
 SAME_LOGS = "the workspace has the same key as another one, and counts the same logs; give each a profile_id"
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -17,6 +17,7 @@ from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
     Batch,
+    CommitResult,
     Coverage,
     Feed,
     FeedAccounting,
@@ -29,9 +30,8 @@ from late_exporter.model import (
     Scope,
     StoredLog,
 )
-from late_exporter.protocols import Offload
 from late_exporter.series import IncCounter, Increment, ObserveHistogram, Series
-from late_exporter.store import Store
+from late_exporter.store.thread import StoreThread
 
 UncommittedLogs: TypeAlias = Mapping[str, AbstractSet[str]]
 """Statuses by key of logs that were read but are not committed yet."""
@@ -50,13 +50,6 @@ LOGS_PER_SLICE = 100
 ENTRIES_REJECTED = "late_exporter_entries_rejected_total"
 RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
 SCHEMA_DRIFT = "late_exporter_api_schema_drift_total"
-
-
-class StoreThread(NamedTuple):
-    """The store, and the function that runs a call in its thread; the store is used in no other way."""
-
-    store: Store
-    offload: Offload
 
 
 class PendingBatch(msgspec.Struct):
@@ -106,7 +99,8 @@ class FeedRecorder:
         self._scope = Scope(workspace, feed.name)
         self.feed = feed
         self._state = state
-        self._store, self._offload = store_thread
+        self._store_thread = store_thread
+        self._store, self._offload = store_thread.store, store_thread.offload
         self._label_limiter = label_limiter
         self.backlog = backlog
         self._clock = clock
@@ -222,7 +216,7 @@ class FeedRecorder:
         backlog, self.backlog[:] = list(self.backlog), []
         try:
             batch = await self._build_batch(pending, now, [*backlog, *increments])
-            committed = await self._offload(self._commit_batch, batch)
+            committed = await self._store_thread.commit(self._scope, batch, self._describe)
         except BaseException:
             self.backlog[:0] = backlog
             raise
@@ -237,8 +231,8 @@ class FeedRecorder:
         self.backlog += [*increments, *provisional]
         self._publisher.add_unsaved(provisional)
 
-    def _commit_batch(self, batch: Batch) -> CommittedBatch:
-        result = self._store.commit(self._scope, batch)
+    def _describe(self, result: CommitResult) -> CommittedBatch:
+        """Return what is shown of a commit, in the thread of the store."""
         exemplars, last_lag = select_exemplars(result.observations)
         try:
             size = self._store.size(self._scope.workspace)

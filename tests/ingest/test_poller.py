@@ -2,19 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing, suppress
 from typing import Any
 
 import pytest
 
-from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, Unauthorized
+from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.ingest.recorder import LOGS_PER_SLICE, PendingBatch
 from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.turns import REQUEST_KINDS
 from late_exporter.ingest.webhooks import WebhookReceiver, sign
-from late_exporter.model import Batch, CommitResult, Coverage, ListPosition, LogEntry, Scope
+from late_exporter.model import CommitResult, Coverage, FeedCommit, ListPosition, LogEntry, Scope
 from late_exporter.protocols import ApiResponse
 from late_exporter.series import Histogram, IncCounter
 from late_exporter.status import FeedHealth, PollHealth, Quota
@@ -752,12 +752,12 @@ async def test_a_bug_ends_the_loop(harness: PollerHarness) -> None:
 async def test_a_bug_in_the_store_ends_the_loop(harness: PollerHarness) -> None:
     """An unexpected exception of a commit is raised, and the backlog is kept."""
 
-    def broken(scope: Scope, batch: Batch) -> CommitResult:
-        assert ("acme", 1.0) <= (scope.workspace, batch.committed_at)
+    def broken(commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+        assert ["acme"] == [commit.scope.workspace for commit in commits]
         raise ZeroDivisionError
 
     harness.recorder.defer([IncCounter(THROTTLED, ("acme",))])
-    harness.store.commit = broken  # type: ignore[method-assign]
+    harness.store.commit_all = broken  # type: ignore[method-assign]
     with pytest.raises(ZeroDivisionError):
         await harness.poller.run()
     assert [IncCounter(THROTTLED, ("acme",))] == harness.recorder.backlog
