@@ -231,7 +231,7 @@ class FeedRecorder:
         self.backlog += [*increments, *provisional]
         self._publisher.add_unsaved(provisional)
 
-    def _describe(self, result: CommitResult) -> CommittedBatch:
+    def _describe(self, _: Batch, result: CommitResult) -> CommittedBatch:
         """Return what is shown of a commit, in the thread of the store."""
         exemplars, last_lag = select_exemplars(result.observations)
         try:

@@ -21,7 +21,7 @@ ResultT = TypeVar("ResultT")
 class _WaitingCommit(Generic[ResultT]):
     """A commit, and its outcome once it is made."""
 
-    def __init__(self, commit: FeedCommit, finish: Callable[[CommitResult], ResultT]) -> None:
+    def __init__(self, commit: FeedCommit, finish: Callable[[Batch, CommitResult], ResultT]) -> None:
         self.commit = commit
         self.finish = finish
         self.result: CommitResult | BaseException | None = None
@@ -44,7 +44,7 @@ class StoreThread:
         self.offload = offload
         self._waiting: deque[_WaitingCommit[Any]] = deque()
 
-    async def commit(self, scope: Scope, batch: Batch, finish: Callable[[CommitResult], ResultT]) -> ResultT:
+    async def commit(self, scope: Scope, batch: Batch, finish: Callable[[Batch, CommitResult], ResultT]) -> ResultT:
         """Store a batch durably, and return what ``finish`` makes of the result, in the thread of the store.
 
         Raises:
@@ -67,7 +67,7 @@ class StoreThread:
             self._commit_group(self._next_group())
         if isinstance(waiting.result, BaseException):
             raise waiting.result
-        return waiting.finish(waiting.result)
+        return waiting.finish(waiting.commit.batch, waiting.result)
 
     def _commit_group(self, group: Sequence[_WaitingCommit[Any]]) -> None:
         try:

@@ -199,7 +199,7 @@ class Committer:
         return results
 
 
-def count_observations(result: CommitResult) -> int:
+def count_observations(_: Batch, result: CommitResult) -> int:
     """Return the number of new observations."""
     return len(result.observations)
 
