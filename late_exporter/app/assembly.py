@@ -15,6 +15,7 @@ from late_exporter.exposition.family import Family
 from late_exporter.ingest.background_audit import AUDIT_GAUGES, BackgroundAuditor, last_audit
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
+from late_exporter.ingest.read_buffer import ReadBuffer
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import CHECK_TIMES, PollReporter, last_scan
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
@@ -114,6 +115,7 @@ class Pipeline:
         self.pollers: dict[str, dict[str, Poller]] = {}
         self.status_pollers: dict[str, StatusPoller] = {}
         self.poll_config = config.poll
+        self._read_buffer = ReadBuffer()
 
     async def add_workspaces(self, connections: Mapping[str, ApiConnection]) -> None:
         """Load the state of some workspaces and create their pollers.
@@ -164,7 +166,8 @@ class Pipeline:
 
     def remove_workspace(self, workspace: str) -> None:
         """Remove the pollers and series of a workspace; its state stays in the store."""
-        del self.pollers[workspace]
+        for poller in self.pollers.pop(workspace).values():
+            poller.discard_unsaved()
         self.status_pollers.pop(workspace, None)
         self._remove_series(workspace)
 
@@ -242,6 +245,7 @@ class Pipeline:
             client=client,
             config=self.poll_config,
             runtime=runtime,
+            read_buffer=self._read_buffer,
             last_scan_at=last_scan(series_values, scope),
         )
         return Poller(

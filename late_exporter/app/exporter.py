@@ -32,6 +32,9 @@ from late_exporter.status import FeedHealth, WorkspaceHealth, WorkspaceStatus
 from late_exporter.store import Store
 from late_exporter.store.thread import StoreThread
 
+MAX_UNSPREAD_WORKSPACES = 10
+"""Workspaces up to which polls at the same time take too little time to be spread over the interval."""
+
 SAME_LOGS = "the workspace has the same key as another one, and counts the same logs; give each a profile_id"
 
 
@@ -273,6 +276,7 @@ def _poll_config(settings: Settings) -> PollConfig:
         audit_interval=poll.audit_interval,
         webhook_interval=settings.webhook.poll_interval or 0.0,
         webhook_share=settings.api.quota_share / 2,
+        is_spread=len(settings.workspaces) > MAX_UNSPREAD_WORKSPACES,
     )
 
 

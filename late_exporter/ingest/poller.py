@@ -116,6 +116,10 @@ class Poller:
         if await self._sync.commit(increments, is_last=True) is not None:
             self.recorder.defer(increments)
 
+    def discard_unsaved(self) -> None:
+        """Drop logs that a cancelled poll has read but not committed."""
+        self._sync.discard_unsaved()
+
     async def start(self) -> None:
         """Create the exporter's own counters of the feed at 0."""
         self._sync.discard_unsaved()

@@ -34,6 +34,7 @@ class StoreProxy:
     Args:
         failures: Commits that fail, by number counted from the next one: ``before`` or ``after`` they are durable.
         failing: Names of methods that fail.
+        group_sizes: Number of batches of each call of ``commit_all``.
     """
 
     store: Store
@@ -41,6 +42,7 @@ class StoreProxy:
     failures: dict[int, str] = field(default_factory=dict)
     failing: set[str] = field(default_factory=set)
     batches: list[Batch] = field(default_factory=list)
+    group_sizes: list[int] = field(default_factory=list)
 
     def _check(self, method: str) -> None:
         if method in self.failing:
@@ -87,6 +89,7 @@ class StoreProxy:
 
     def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
         """Commit; each may fail before or after its batch is durable."""
+        self.group_sizes.append(len(commits))
         failures = [self._next_failure() for _ in commits]
         durable = [commit for commit, failure in zip(commits, failures, strict=True) if failure in ("", "after")]
         results = iter(self.store.commit_all(durable))
