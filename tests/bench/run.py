@@ -21,6 +21,7 @@ from tests.bench.measures import QUICK_SIZES, Bench, BenchSizes
 from tests.bench.processes import ProcessLauncher
 from tests.bench.report import BenchReport
 from tests.bench.stalls import StallBench
+from tests.bench.workspaces import LARGE, QUICK_WORKSPACES, WorkspaceBench, WorkspaceSizes
 
 
 def main() -> int:
@@ -37,10 +38,13 @@ def main() -> int:
         launcher = ProcessLauncher(Path(folder))
         if arguments.growth:
             GrowthBench(launcher, QUICK_GROWTH if arguments.quick else GrowthSizes(), report).run()
+            WorkspaceBench(launcher, QUICK_WORKSPACES if arguments.quick else WorkspaceSizes(), report).run()
         else:
             sizes = QUICK_SIZES if arguments.quick else BenchSizes()
             for bench in (Bench, HourBench, StallBench):
                 bench(launcher, sizes, report).run()
+            workspaces = QUICK_WORKSPACES if arguments.quick else WorkspaceSizes(counts=(10, LARGE))
+            WorkspaceBench(launcher, workspaces, report).run()
     load_after, seconds = os.getloadavg()[0], time.monotonic() - started
     report.header_lines = [
         f"late-exporter and a minimal script, both under CPython {platform.python_version()}",
