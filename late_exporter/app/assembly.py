@@ -14,6 +14,7 @@ from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.ingest.background_audit import AUDIT_GAUGES, BackgroundAuditor, last_audit
 from late_exporter.ingest.fetcher import Fetcher
+from late_exporter.ingest.poll_limiter import PollLimiter
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.read_buffer import ReadBuffer
 from late_exporter.ingest.recorder import FeedRecorder
@@ -116,6 +117,7 @@ class Pipeline:
         self.status_pollers: dict[str, StatusPoller] = {}
         self.poll_config = config.poll
         self._read_buffer = ReadBuffer()
+        self._poll_limiter = PollLimiter(self._runtime.monotonic)
 
     async def add_workspaces(self, connections: Mapping[str, ApiConnection]) -> None:
         """Load the state of some workspaces and create their pollers.
@@ -262,6 +264,7 @@ class Pipeline:
             ),
             client=client,
             runtime=runtime,
+            limiter=self._poll_limiter,
             webhook_stats=webhook_stats,
             wait_published=self._wait_published,
         )

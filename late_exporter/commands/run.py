@@ -8,7 +8,6 @@ import math
 import platform
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -231,25 +230,23 @@ async def open_clients(settings: Settings, stack: AsyncExitStack) -> Sequence[ht
     There are several because httpcore looks at all connections of a client, for each request twice.
     """
     check_proxies()
-    count, verify = math.ceil(len(settings.workspaces) / WORKSPACES_PER_CLIENT), certificate_context()
+    count = math.ceil(len(settings.workspaces) / WORKSPACES_PER_CLIENT)
+    verify, interval = certificate_context(), settings.longest_poll_interval
     if verify is True and count > 1:
         verify = httpx.create_ssl_context()  # takes 20 ms and a megabyte
-    return [await stack.enter_async_context(_http_client(settings, verify=verify)) for _ in range(count)]
-
-
-def _http_client(settings: Settings, *, verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
-    interval = settings.longest_poll_interval
+    create_client = partial(
+        httpx.AsyncClient,
+        verify=verify,
+        follow_redirects=False,
+        timeout=settings.api.timeout,
+        # Keep connections open between two polls.
+        limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api.timeout),
+        headers={"User-Agent": f"late-exporter/{__version__}"},
+        # Plain http is for this machine only: a proxy would take the key to another one, unencrypted.
+        mounts={"http://": None},
+    )
     try:
-        return httpx.AsyncClient(
-            verify=verify,
-            follow_redirects=False,
-            timeout=settings.api.timeout,
-            # Keep connections open between two polls.
-            limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api.timeout),
-            headers={"User-Agent": f"late-exporter/{__version__}"},
-            # Plain http is for this machine only: a proxy would take the key to another one, unencrypted.
-            mounts={"http://": None},
-        )
+        return [await stack.enter_async_context(create_client()) for _ in range(count)]
     except (ValueError, httpx.InvalidURL):
         raise ConfigError("HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY: is not usable") from None
 
