@@ -13,6 +13,7 @@ from types import MappingProxyType
 import msgspec
 
 from late_exporter.errors import StoreError
+from late_exporter.metrics.counting import effective_increments
 from late_exporter.model import (
     PENDING,
     Batch,
@@ -28,7 +29,7 @@ from late_exporter.model import (
     Scope,
     StoredLog,
 )
-from late_exporter.series import Increment, Series, SeriesValue
+from late_exporter.series import Series, SeriesValue
 from late_exporter.store import deletions, queries, rekey, series_rows
 from late_exporter.store.creation import create_database, create_schema
 from late_exporter.store.lockfile import StateLock, file_identity, wal_size
@@ -40,6 +41,8 @@ from late_exporter.store.series_rows import SeriesCursor
 
 EXPIRY_SLACK_MINUTES = 2
 """Minutes by which the API may delete a log before or after the end of its retention."""
+
+HAS_PENDING = "SELECT EXISTS (SELECT 1 FROM pending WHERE scope = ?)"
 
 NOTHING: Mapping[str, AbstractSet[str]] = MappingProxyType({})
 
@@ -59,6 +62,8 @@ class SqliteStore:
         self._path = path
         self._name = str(path) if path else "the state in memory"
         self._scope_ids: dict[Scope, int] = {}
+        # Those of the last transaction: the next one of a catch-up, or of one workspace, changes mostly the same series.
+        self._recent_values: Mapping[Series, SeriesValue] = {}
         self._total_logs: int | None = None
         self._walk_cursors: dict[int, str] = {}
         self._lock = StateLock(path) if path else None
@@ -248,21 +253,31 @@ class SqliteStore:
         self._require_same_file()
         scope_ids = [self._scope_id(commit.scope) for commit in commits]
         total_logs, results = self._total_log_count(), list[CommitResult | StoreError]()
+        recent_values, self._recent_values = dict(self._recent_values), {}
         with self._transaction():
             for scope_id, commit in zip(scope_ids, commits, strict=True):
                 log_count = self._log_count(scope_id)
-                result = self._commit_or_undo(scope_id, commit.batch)
+                result = self._commit_or_undo(scope_id, commit.batch, recent_values)
                 if isinstance(result, CommitResult):
                     total_logs += result.log_count - log_count
+                    recent_values |= result.series_values
                 results.append(result)
         self._total_logs = total_logs
+        self._recent_values = {
+            series: value
+            for result in results
+            if isinstance(result, CommitResult)
+            for series, value in result.series_values.items()
+        }
         if any(isinstance(result, CommitResult) for result in results):  # otherwise the state has no such number
             self._commit_number += 1
             if self._lock:
                 self._lock.record_commit(self._commit_number)
         return results
 
-    def _commit_or_undo(self, scope_id: int, batch: Batch) -> CommitResult | StoreError:
+    def _commit_or_undo(
+        self, scope_id: int, batch: Batch, recent_values: Mapping[Series, SeriesValue]
+    ) -> CommitResult | StoreError:
         """Store a batch within a transaction; undo it and return the error if that fails.
 
         Raises:
@@ -271,7 +286,7 @@ class SqliteStore:
         self._connection.execute("SAVEPOINT batch")
         try:
             with queries.store_errors(self._name):
-                result: CommitResult | StoreError = self._apply_batch(scope_id, batch)
+                result: CommitResult | StoreError = self._apply_batch(scope_id, batch, recent_values)
         except StoreError as exc:
             if not self._connection.in_transaction:
                 raise
@@ -280,10 +295,10 @@ class SqliteStore:
         self._connection.execute("RELEASE batch")
         return result
 
-    def _apply_batch(self, scope_id: int, batch: Batch) -> CommitResult:
+    def _apply_batch(self, scope_id: int, batch: Batch, recent_values: Mapping[Series, SeriesValue]) -> CommitResult:
         new, first = self._insert(scope_id, batch.observations)
-        increments = _effective_increments(batch, new, first)
-        series_values = series_rows.apply(self._connection, increments, batch)
+        increments = effective_increments(batch, new, first)
+        series_values = series_rows.apply(self._connection, increments, batch, recent_values=recent_values)
         self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
         deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes)
         pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
@@ -305,6 +320,7 @@ class SqliteStore:
 
     def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
         self._require_same_file()
+        self._recent_values = {}
         with queries.store_errors(self._name), self._transaction():
             return series_rows.mark_served(self._connection, series)
 
@@ -375,8 +391,6 @@ class SqliteStore:
             for o in new
             if o.entry.status == PENDING
         ]
-        final = [(scope_id, o.entry.key) for o in new if o.entry.status != PENDING]
-        final += [(scope_id, key) for key in deleted_keys]
         before = self._connection.total_changes
         self._connection.executemany(
             # A log that has another status is final: an outdated response must not make it pending again.
@@ -384,7 +398,12 @@ class SqliteStore:
             " (SELECT 1 FROM observation WHERE scope = ?1 AND key = ?2 AND status <> 'pending')",
             pending,
         )
-        self._connection.executemany("DELETE FROM pending WHERE scope = ? AND key = ?", final)
+        (has_pending,) = self._connection.execute(HAS_PENDING, (scope_id,)).fetchone()
+        if has_pending:  # Mostly none are, and of a catch-up all logs are final.
+            final = [o.entry.key for o in new if o.entry.status != PENDING]
+            self._connection.executemany(
+                "DELETE FROM pending WHERE scope = ? AND key = ?", [(scope_id, key) for key in (*final, *deleted_keys)]
+            )
         return self._connection.total_changes > before
 
     def _delete_logs(self, scope_id: int, minutes: Mapping[str, int]) -> bool:
@@ -429,14 +448,3 @@ class SqliteStore:
         self._connection.close()
         if self._lock:
             self._lock.close()
-
-
-def _effective_increments(
-    batch: Batch, new: Sequence[Observation], first: Mapping[str, Observation]
-) -> list[Increment]:
-    """Return the increments of a batch that apply: those once per log only for a log's first observation."""
-    increments = list(batch.increments)
-    for observation in new:
-        is_first = first.get(observation.entry.key) is observation
-        increments += [increment for increment in observation.increments if is_first or not increment.once_per_log]
-    return increments

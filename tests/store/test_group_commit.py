@@ -103,9 +103,12 @@ def test_an_error_of_one_batch_costs_the_others_nothing(store: Store, conflict: 
         assert str(results[2]).endswith("the disk is full")
         assert [1, 1, 0, 1, 1] == [counted(store, number)[1] for number in range(5)], round_number
         assert [1, 1, 0, 1, 1] == [counted(store, number)[0] for number in range(5)], round_number
+    results = store.commit_all([feed_commit(2, "a"), feed_commit(2, "b", "bad"), feed_commit(2, "c")])
+    assert [False, True, False] == [isinstance(result, StoreError) for result in results]
+    assert (2, 2) == counted(store, 2), "the values of the failed batch are forgotten"
     execute(store, "DROP TRIGGER broken")
     assert 2 == len(result_of(store.commit_all(commits)[2]).observations)
-    assert (2, 2) == counted(store, 2)
+    assert (4, 4) == counted(store, 2)
 
 
 def result_of(result: CommitResult | StoreError) -> CommitResult:
