@@ -62,7 +62,7 @@ class SqliteStore:
         self._path = path
         self._name = str(path) if path else "the state in memory"
         self._scope_ids: dict[Scope, int] = {}
-        # Those of the last transaction: the next one of a catch-up, or of one workspace, changes mostly the same series.
+        # Those of the last transaction: the next one of a catch-up changes mostly the same series.
         self._recent_values: Mapping[Series, SeriesValue] = {}
         self._total_logs: int | None = None
         self._walk_cursors: dict[int, str] = {}
