@@ -211,7 +211,7 @@ class ProcessLauncher:
             "run",
             f"--api.base-url={api.url(logs)}",
             "--api.quota-share=1",
-            "--poll.feeds=publishing",
+            *([] if any(option.startswith("--poll.feeds=") for option in options) else ["--poll.feeds=publishing"]),
             "--status.feeds=none",
             f"--poll.interval={interval}",
             f"--state.url=sqlite:///{state}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection
@@ -49,8 +50,10 @@ class _Cost:
 
     Args:
         ready: Seconds from the start of the process until all first syncs are complete.
+        ready_cpu: CPU seconds until then.
         poll: CPU seconds of a poll, with the scrapes meanwhile.
         share: Share of one processor.
+        bare_latencies: Latencies of a server that only sends as many bytes, in the same time.
     """
 
     ready: float
@@ -59,6 +62,7 @@ class _Cost:
     share: float
     samples: int
     latencies: Latencies
+    bare_latencies: Latencies
     memory: float
 
 
@@ -96,18 +100,36 @@ class WorkspaceBench:
             ready = _seconds_until_ready(exporter)
             ready_cpu = exporter.cpu_seconds()
             time.sleep(1.2 * self._sizes.interval)
-            scraper = Scraper(exporter.port)
-            samples = count_samples(scraper.scrape())
+            body = _scrape_once(exporter)
             polls, _ = poll_and_request_counts(exporter)
             started, used = time.perf_counter(), exporter.cpu_seconds()
-            latencies = scraper.measure(int(self._sizes.window_seconds / SCRAPE_PAUSE), pause=SCRAPE_PAUSE)
+            with self._launcher.socket_server(len(body)) as bare:
+                bare.wait_serving()
+                latencies, bare_latencies = self._measure_scrapes(exporter, bare)
             seconds, used = time.perf_counter() - started, exporter.cpu_seconds() - used
             poll_count = poll_and_request_counts(exporter)[0] - polls
-            scraper.close()
             memory = exporter.memory_mb()
             exporter.stop()
         state.unlink()
-        return _Cost(ready, ready_cpu, used / poll_count, used / seconds, samples, latencies, memory)
+        return _Cost(
+            ready, ready_cpu, used / poll_count, used / seconds, count_samples(body), latencies, bare_latencies, memory
+        )
+
+    def _measure_scrapes(self, *servers: MeasuredProcess) -> Sequence[Latencies]:
+        """Scrape servers in turns, while the exporter among them polls."""
+        scrapers = [Scraper(server.port) for server in servers]
+        seconds: list[list[float]] = [[] for _ in servers]
+        end = time.perf_counter() + self._sizes.window_seconds
+        size = 0
+        while time.perf_counter() < end:
+            for scraper, latencies in zip(scrapers, seconds, strict=True):
+                started = time.perf_counter()
+                size = len(scraper.scrape())
+                latencies.append(time.perf_counter() - started)
+            time.sleep(SCRAPE_PAUSE)
+        for scraper in scrapers:
+            scraper.close()
+        return [Latencies.of(latencies, size) for latencies in seconds]
 
     def _add(self, count: int, cost: _Cost, smallest_count: int, smallest: _Cost) -> None:
         is_smallest, is_large = count == smallest_count, count >= LARGE
@@ -129,11 +151,12 @@ class WorkspaceBench:
                 None if is_smallest else Goal("<= 1.3x more", cost.poll <= 1.3 * smallest.poll),
             ),
             Measurement("share of one processor", cost.share, "", goal=Goal("<= 0.5", cost.share <= 0.5)),
-            Measurement("p50 of a scrape while polling", cost.latencies.p50, "ms"),
+            Measurement("p50 of a scrape (a socket server)", cost.latencies.p50, "ms", cost.bare_latencies.p50),
             Measurement(
-                "p99 of a scrape while polling",
+                "p99 of a scrape (a socket server)",
                 cost.latencies.p99,
                 "ms",
+                cost.bare_latencies.p99,
                 goal=Goal("<= 20 ms", cost.latencies.p99 <= 20) if is_large else None,
             ),
             Measurement("RSS", cost.memory, "MB", goal=Goal("<= 400 MB", cost.memory <= 400) if is_large else None),
@@ -156,6 +179,13 @@ class WorkspaceBench:
 
 def _beside(name: str, count: int, is_smallest: bool) -> str:  # noqa: FBT001 - called by position
     return name if is_smallest else f"{name} (beside: {count})"
+
+
+def _scrape_once(exporter: MeasuredProcess) -> bytes:
+    scraper = Scraper(exporter.port)
+    body = scraper.scrape()
+    scraper.close()
+    return body
 
 
 def _seconds_until_ready(exporter: MeasuredProcess) -> float:
