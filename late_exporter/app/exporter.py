@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -157,6 +158,8 @@ class Exporter:
             self._use_settings(previous)
             self._pipeline.poll_config = _poll_config(previous)
             raise
+        if self.workspaces.keys() - names:
+            gc.unfreeze()  # Their pollers are reference cycles, see CollectionLimiter.
         for name in self.workspaces.keys() - names:
             await self.workspaces.pop(name).stop()
             self._pipeline.remove_workspace(name)

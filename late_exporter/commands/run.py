@@ -26,6 +26,7 @@ from late_exporter.api.body import MAX_LARGE_BODIES
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import MAX_SLOTS, RateLimiter
+from late_exporter.app.collection import CollectionLimiter
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController
 from late_exporter.commands._runner import write_stdout
@@ -49,6 +50,8 @@ SWITCH_SECONDS = 0.0005  # after which a thread that computes lets the event loo
 
 Stop: TypeAlias = Callable[[], None]  # callback that stops the command
 
+_collection_limiter = CollectionLimiter()
+
 
 def run(context: CommandContext) -> int:
     """Poll and serve until stopped, or poll once and print the metrics."""
@@ -68,6 +71,8 @@ async def run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]],
     """Run until the work ends, calls its argument, or a signal arrives; a second signal kills the process."""
     # Imported objects stay: the garbage collector need not scan them again and again.
     gc.freeze()
+    if _collection_limiter not in gc.callbacks:
+        gc.callbacks.append(_collection_limiter)
     sys.setswitchinterval(SWITCH_SECONDS)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(DaemonThreadExecutor())

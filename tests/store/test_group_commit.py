@@ -93,17 +93,17 @@ def test_an_error_of_one_batch_costs_the_others_nothing(store: Store, conflict: 
     """A batch that cannot be stored leaves no trace; SQLite may undo the statement or the whole transaction."""
     execute(
         store,
-        f"CREATE TRIGGER broken BEFORE INSERT ON observation WHEN NEW.key = 'bad'"
+        f"CREATE TRIGGER broken BEFORE INSERT ON observation WHEN NEW.key = 'worse'"
         f" BEGIN SELECT RAISE({conflict}, 'the disk is full'); END",
     )
-    commits = [feed_commit(number, f"good{number}", *(["bad"] if number == 2 else [])) for number in range(5)]
+    commits = [feed_commit(number, f"good{number}", *(["worse"] if number == 2 else [])) for number in range(5)]
     for round_number in range(2):
         results = store.commit_all(commits)
         assert [2] == [number for number, result in enumerate(results) if isinstance(result, StoreError)]
         assert str(results[2]).endswith("the disk is full")
         assert [1, 1, 0, 1, 1] == [counted(store, number)[1] for number in range(5)], round_number
         assert [1, 1, 0, 1, 1] == [counted(store, number)[0] for number in range(5)], round_number
-    results = store.commit_all([feed_commit(2, "a"), feed_commit(2, "b", "bad"), feed_commit(2, "c")])
+    results = store.commit_all([feed_commit(2, "a"), feed_commit(2, "b", "worse"), feed_commit(2, "c")])
     assert [False, True, False] == [isinstance(result, StoreError) for result in results]
     assert (2, 2) == counted(store, 2), "the values of the failed batch are forgotten"
     execute(store, "DROP TRIGGER broken")
