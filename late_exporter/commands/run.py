@@ -9,7 +9,7 @@ import platform
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
@@ -30,19 +30,22 @@ from late_exporter.app.collection import CollectionLimiter
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController
 from late_exporter.commands._runner import write_stdout
+from late_exporter.commands.progress import REFRESH_SECONDS, ProgressBar
 from late_exporter.commands.textfile import require_textfile, write_textfile
 from late_exporter.config.environment import certificate_context, check_proxies
 from late_exporter.config.settings import CommandContext, Settings, Workspace
-from late_exporter.config.types import UnixPath
+from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
+from late_exporter.ingest.webhooks import WebhookReceiver
 from late_exporter.protocols import Logger, Offload
 from late_exporter.store import open_store
 from late_exporter.threads import DaemonThreadExecutor
-from late_exporter.web.app import HealthSource, Lifecycle, create_app
+from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
 from late_exporter.web.auth import AuthMiddleware
+from late_exporter.web.landing import progress_text
 from late_exporter.web.passwords import PasswordVerifier
-from late_exporter.web.server import bind_socket, serve, systemd_sockets
+from late_exporter.web.server import DESCRIPTOR_SHARE, bind_socket, serve, systemd_sockets
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 WORKSPACES_PER_CLIENT = 32
@@ -112,6 +115,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
     """Run the exporter; resources are closed in reverse order."""
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
+        webhook_sockets = [stack.enter_context(bound) for bound in _bind(settings.webhook.listen_address, stack)]
         exporter = await _open(settings, stack, process_collector())
         _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
         group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -121,37 +125,49 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(controller.on_sighup()))
         group.create_task(exporter.publisher.run())
         group.create_task(exporter.mark_each_scrape())
+        group.create_task(exporter.log_progress())
         exporter.start(group)
         lifecycle = Lifecycle(reload=controller.reload, quit=controller.quit)
         receiver = exporter.webhook_receiver
         app = create_app(
             exporter.exposition,
-            HealthSource(workspaces=exporter.health, unsynced_feeds=exporter.unsynced_feeds),
+            HealthSource(
+                workspaces=exporter.health,
+                unsynced_feeds=exporter.unsynced_feeds,
+                configuration=exporter.configuration,
+            ),
             telemetry_path=settings.web.telemetry_path,
             version=__version__,
             documentation=f"{__url__}#readme",
             lifecycle=lifecycle if settings.web.enable_lifecycle else None,
-            webhooks=receiver,
+            webhooks=None if webhook_sockets else receiver,
         )
-        is_public = receiver.handles if receiver and not settings.webhook.require_auth else None
-        protected_app = AuthMiddleware(
-            app,
-            watcher.current,
-            passwords=PasswordVerifier(),
-            log=_logger(),
-            unauthenticated_paths=settings.web.unauthenticated_paths,
-            is_public=is_public,
-        )
-        group.create_task(serve(protected_app, sockets, web_config=watcher.current))
+        is_public = receiver.handles if receiver and not webhook_sockets and not settings.webhook.require_auth else None
+        protect = partial(AuthMiddleware, config=watcher.current, passwords=PasswordVerifier(), log=_logger())
+        protected_app = protect(app, unauthenticated_paths=settings.web.unauthenticated_paths, is_public=is_public)
+        share = DESCRIPTOR_SHARE / 2 if webhook_sockets else DESCRIPTOR_SHARE
+        serve_sockets = partial(serve, web_config=watcher.current, descriptor_share=share)
+        group.create_task(serve_sockets(protected_app, sockets))
+        if receiver and webhook_sockets:
+            is_open = partial(_needs_no_password, receiver, require_auth=settings.webhook.require_auth)
+            group.create_task(serve_sockets(protect(create_webhook_app(receiver), is_public=is_open), webhook_sockets))
+        secure = settings.web_config.ssl_context is not None
         for bound in sockets:
-            _logger().info("listening", address=url_of(bound, secure=settings.web_config.ssl_context is not None))
+            _logger().info("listening", address=url_of(bound, secure=secure))
+        for bound in webhook_sockets:
+            _logger().info("listening for webhooks", address=url_of(bound, secure=secure))
+
+
+def _needs_no_password(receiver: WebhookReceiver, path: str, *, require_auth: bool) -> bool:
+    """Return whether a path of a webhook address needs no password: others do not exist, so no one can try one."""
+    return not (require_auth and receiver.handles(path))
 
 
 async def _open(
     settings: Settings, stack: AsyncExitStack, collect_process_metrics: Callable[[], Iterable[Metric]]
 ) -> Exporter:
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
-    store = await offload(open_store, settings.state.url)
+    store = await offload(open_store, settings.state.url, settings.state.password_path)
     stack.push_async_callback(offload, store.close)
     connector = Connector(await open_clients(settings, stack), lambda workspace: _logger().bind(workspace=workspace))
     exporter = Exporter(settings, store, offload, connector.connect, collect_process_metrics=collect_process_metrics)
@@ -163,17 +179,36 @@ async def _export_once(settings: Settings, write: Callable[[bytes], None], _: St
     """Poll until every feed is caught up, and write the metrics, also if a poll fails, without those of the process."""
     async with AsyncExitStack() as stack:
         exporter = await _open(settings, stack, list)
-        publisher_task = asyncio.ensure_future(exporter.publisher.run())
+        tasks = [asyncio.ensure_future(exporter.publisher.run()), asyncio.ensure_future(_show_progress(exporter))]
         try:
             succeeded = await exporter.catch_up()
         finally:
-            publisher_task.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         response = exporter.exposition.get_body(None, None)
         write(response.body)
         exporter.exposition.mark_served(response.version)
         await exporter.mark_served()
         if not succeeded:
             raise LateError("a poll failed")
+
+
+async def _show_progress(exporter: Exporter) -> None:
+    """Show on a terminal how far the feeds are caught up, and log it otherwise, until cancelled."""
+    if not sys.stderr.isatty():
+        await exporter.log_progress()
+    bar = ProgressBar(sys.stderr)
+    try:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            progress = exporter.sync_progress()
+            if progress is None:
+                bar.clear()
+                continue
+            bar.show("reading logs", progress.share, progress_text(progress))
+    finally:
+        bar.clear()
 
 
 def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
@@ -183,11 +218,14 @@ def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
         raise LateError("--web.systemd-socket: systemd did not pass a socket")
     if sockets:
         return sockets
-    for address in settings.web.listen_address:
-        sockets.append(bind_socket(address))
+    return list(_bind(settings.web.listen_address, stack))
+
+
+def _bind(addresses: Iterable[Address | UnixPath], stack: AsyncExitStack) -> Iterator[socket.socket]:
+    for address in addresses:
+        yield bind_socket(address)
         if isinstance(address, UnixPath):
             stack.callback(address.path.unlink, missing_ok=True)
-    return sockets
 
 
 class Connector:
@@ -230,10 +268,14 @@ class Connector:
 
 
 async def open_clients(settings: Settings, stack: AsyncExitStack) -> Sequence[httpx.AsyncClient]:
-    """Open the clients of the API; raise ConfigError if variables of proxies or certificates are not usable.
+    """Open the clients of the API; raise ConfigError if variables of proxies or certificates are not usable."""
+    # In a thread, because it loads the certificates of all authorities.
+    clients = await asyncio.to_thread(_create_clients, settings)
+    return [await stack.enter_async_context(client) for client in clients]
 
-    There are several because httpcore looks at all connections of a client, for each request twice.
-    """
+
+def _create_clients(settings: Settings) -> Sequence[httpx.AsyncClient]:
+    """Return several clients for many workspaces: for each request httpcore looks at all connections of a client."""
     check_proxies()
     count = math.ceil(len(settings.workspaces) / WORKSPACES_PER_CLIENT)
     verify, interval = certificate_context(), settings.longest_poll_interval
@@ -251,7 +293,7 @@ async def open_clients(settings: Settings, stack: AsyncExitStack) -> Sequence[ht
         mounts={"http://": None},
     )
     try:
-        return [await stack.enter_async_context(create_client()) for _ in range(count)]
+        return [create_client() for _ in range(count)]
     except (ValueError, httpx.InvalidURL):
         raise ConfigError("HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY: is not usable") from None
 
