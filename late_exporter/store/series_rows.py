@@ -11,6 +11,7 @@ from typing import TypeAlias
 import msgspec
 
 from late_exporter.metrics.aggregation import decode_value, encode_value
+from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Batch
 from late_exporter.series import Increment, Labels, Series, SeriesValue
 from late_exporter.store.batches import apply_batch, group_by_series
@@ -20,9 +21,16 @@ SeriesCursor: TypeAlias = tuple[str, str]
 
 FIRST_SERIES: SeriesCursor = ("", "")
 
+_SeriesRow: TypeAlias = tuple[str, str, bytes, float, int]
+"""Family, labels, value, creation time and served mark, as they are stored."""
+
 PAGE = (
     "SELECT family, labels, value, created, served FROM series WHERE (family, labels) > (?, ?)"
     " ORDER BY family, labels LIMIT ?"
+)
+OF_WORKSPACE = (
+    "SELECT family, labels, value, created, served FROM series WHERE family = ? AND labels >= ? AND labels < ?"
+    " ORDER BY labels"
 )
 LOOKUP_SERIES = 50
 LOOKUP = (  # of a fixed number, as the look-up of keys; CROSS JOIN reads no other row of the table
@@ -42,13 +50,27 @@ def load_page(
     connection: Connection, after: SeriesCursor, limit: int
 ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
     """Return the values of the next series and the cursor after them; none at the end."""
+    rows: list[_SeriesRow] = connection.execute(PAGE, (*after, limit)).fetchall()
+    return _decode(rows), rows[-1][:2] if rows else after
+
+
+def load_workspace(connection: Connection, workspace: str) -> Mapping[Series, SeriesValue]:
+    """Return the values of the series whose first label is the workspace."""
+    # The stored labels begin with ["workspace" and then a comma or a closing bracket, which is before ^.
+    start = msgspec.json.encode([workspace]).decode().removesuffix("]")
     values: dict[Series, SeriesValue] = {}
-    for family, labels, value, created, served in connection.execute(PAGE, (*after, limit)):
+    for family in CATALOGUE:
+        values |= _decode(connection.execute(OF_WORKSPACE, (family, start, f"{start}^")))
+    return values
+
+
+def _decode(rows: Iterable[_SeriesRow]) -> dict[Series, SeriesValue]:
+    values: dict[Series, SeriesValue] = {}
+    for family, labels, value, created, served in rows:
         # Most label values are those of many series.
         series = (sys.intern(family), tuple(map(sys.intern, msgspec.json.decode(labels, type=Labels))))
         values[series] = SeriesValue(decode_value(value), created, bool(served))
-        after = family, labels
-    return values, after
+    return values
 
 
 def apply(
