@@ -185,14 +185,6 @@ def test_files_round_trip_through_the_sdk(dashboard: DashboardFile) -> None:
     assert dashboard.document == import_module("grafana.source.__main__").without_menu_placement(encoded)
 
 
-def test_mixin_imports_every_dashboard() -> None:
-    """The mixin imports every dashboard and existing rule files."""
-    mixin = ROOT / "grafana" / "mixin.libsonnet"
-    imports = re.findall(r"import(?:str)? '([^']+)'", mixin.read_text("utf-8"))
-    assert {f"dashboards/{dashboard.uid}.json" for dashboard in DASHBOARD_FILES} < {*imports}
-    assert all((mixin.parent / file).is_file() for file in imports)
-
-
 def test_provisioning() -> None:
     """Provisioning sets up the data source and read-only dashboards."""
     folder = ROOT / "grafana" / "provisioning"

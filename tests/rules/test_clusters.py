@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import yaml
@@ -32,7 +32,7 @@ UNIT_TESTS = ("accounts", "budget", "exporter", "publishing", "recording", "stat
 class _StringLoader(yaml.SafeLoader):
     """A loader that keeps scalars as strings, because 0x24 is a number in YAML and a series in promtool."""
 
-    yaml_implicit_resolvers: ClassVar = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}
+    yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # noqa: RUF012 - not a ClassVar there
 
 
 def test_every_list_of_labels_keeps_the_cluster() -> None:
