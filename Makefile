@@ -15,7 +15,7 @@ ENGINE ?= docker
 WORKERS ?= 3
 PYTEST := $(PY) -m pytest -n $(WORKERS)
 
-export PATH := $(CURDIR)/.cache/tools/pinned:$(PATH):$(CURDIR)/.cache/tools/usr/bin
+export PATH := $(CURDIR)/.cache/tools/pinned:$(PATH):$(CURDIR)/.cache/tools/usr/bin:$(CURDIR)/.cache/tools/usr/sbin
 
 .PHONY: help
 help: ## Show this help.
@@ -89,6 +89,10 @@ dist: dev ## Build wheel and sdist into dist, as the release does.
 .PHONY: sbom
 sbom: dist ## Write build/sbom.cdx.json, the packages of an installation.
 	.ci/sbom
+
+.PHONY: bundle
+bundle: dev ## Write chart, rules and dashboards of a release into build/bundle.
+	.ci/bundle
 
 .PHONY: screenshots
 screenshots: dev tools ## Take screenshots of the dashboards with a simulated week.

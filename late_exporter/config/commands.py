@@ -209,6 +209,11 @@ _COMMANDS = (
             Action("export", "Write the whole state as JSON lines, to a file or to standard output.", ("[FILE]",)),
             Action("import", "Create a state from the output of export; - is standard input.", ("FILE",)),
             Action(
+                "copy",
+                "Copy a state to another database, from SQLite to PostgreSQL or back, and compare the copy with it.",
+                ("SOURCE", "TARGET"),
+            ),
+            Action(
                 "compact",
                 "Return the space of pruned logs to the file system. It prunes nothing itself: the exporter prunes a "
                 "log a day after Zernio has deleted it.",
@@ -235,6 +240,13 @@ _COMMANDS = (
             ("metrics", "List all metrics with their labels."),
             ("metrics --format json", "Print the list for a program, with buckets."),
         ),
+    ),
+    Command(
+        "assets",
+        "Write rules, dashboards, Alertmanager routes, systemd units and completion scripts to a folder.",
+        arguments=("DIR",),
+        examples=(("assets late-assets", "Write them, for example to copy the rules to Prometheus."),),
+        notes=("Files of the same names are replaced, others are left alone.",),
     ),
     Command(
         "completion",

@@ -33,6 +33,7 @@ from late_exporter.config.types import (
     Key,
     KeyFile,
     ListenAddress,
+    PasswordFile,
     ProfileId,
     RateLimit,
     Secret,
@@ -220,10 +221,21 @@ class StateSettings(NamedTuple):
         "sqlite:///data/late-exporter.db",
         "URL",
         "Database with everything that was counted: three slashes for a relative path, four for an absolute one, "
-        "sqlite:// for memory. If $STATE_DIRECTORY is set, as by systemd, the default is a file in it.",
+        "sqlite:// for memory, or postgresql://user@host/database. If $STATE_DIRECTORY is set, as by systemd, the "
+        "default is a file in it.",
         (*EXPORTER_COMMANDS, *STATE_COMMANDS, "state"),
         command_defaults={"demo": "sqlite://"},
     )
+    password_file: PasswordFile | None = option(
+        None,
+        "FILE",
+        "File with the password of the PostgreSQL user, read again at each connection. libpq's PGPASSFILE works, too.",
+        (*EXPORTER_COMMANDS, *STATE_COMMANDS, "state"),
+    )
+
+    @property
+    def password_path(self) -> "Path | None":
+        return self.password_file.path if self.password_file is not None else None
 
 
 class WebSettings(NamedTuple):
@@ -267,6 +279,13 @@ class WebhookSettings(NamedTuple):
         "PATH",
         "Path that receives webhooks, for example /webhook. Use PATH/WORKSPACE for one workspace. Needs "
         "--webhook.secret-file.",
+    )
+    listen_address: CommaSeparated[ListenAddress] = option(
+        None,
+        "ADDRESS",
+        "Address that receives the webhooks and serves nothing else, or unix: and a path; may be repeated. By default "
+        "webhooks are received at --web.listen-address.",
+        many=True,
     )
     secret_file: KeyFile | None = option(
         None,
@@ -454,6 +473,8 @@ class Settings(NamedTuple):
         keys = [workspace.key for workspace in self.workspaces]
         if self.webhook.path is not None and self.webhook.secret_file is not None:
             keys.append(self.webhook.secret_file.key)
+        if self.state.password_file is not None:
+            keys.append(self.state.password_file.key)
         return tuple(key.get_secret_value() for key in keys if key is not None)
 
     def with_api(self, base_url: str, key: str) -> "Settings":

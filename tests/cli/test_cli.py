@@ -140,7 +140,7 @@ WRONG = [
     (["help"], 'unknown command "help"; did you mean --help?'),
     (["version"], 'unknown command "version"; did you mean --version?'),
     (["simulate", "--web.listen-address", ":1"], SIMULATE_ADDRESS),
-    (["state"], "ACTION is missing; must be one of info, backup, check, export, import, compact, rename, drop"),
+    (["state"], "ACTION is missing; must be one of info, backup, check, export, import, copy, compact, rename, drop"),
     (["completion"], "SHELL is missing; must be one of bash, zsh, fish"),
     (["--"], 'unknown flag "--"'),
     (["--poll.interval"], "--poll.interval: needs a value: --poll.interval DURATION"),

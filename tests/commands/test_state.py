@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -324,7 +325,7 @@ def test_a_state_in_use_is_not_changed(store: Store, tmp_path: Path, args: list[
         (
             ["erase", "acme"],
             2,
-            'ACTION "erase": must be one of info, backup, check, export, import, compact, rename, drop',
+            'ACTION "erase": must be one of info, backup, check, export, import, copy, compact, rename, drop',
         ),
         (["check", "--format", "json"], 2, "--format: json is supported by state info only, not by state check"),
         (["info", "--yes"], 2, "--yes: supported by state rename and state drop only, not by state info"),
@@ -381,5 +382,5 @@ def test_help_describes_every_action(capsys: pytest.CaptureFixture[str]) -> None
     """The help has the arguments of each action."""
     cli.main(["state", "--help"])
     output = capsys.readouterr().out
-    assert "\n  rename OLD NEW  Rename a workspace" in output
+    assert re.search(r"\n  rename OLD NEW +Rename a workspace", output)
     assert "\nACTION is one of:\n" in output

@@ -24,7 +24,11 @@ NO_KEY = (
     "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
     "--api.key-file, or list workspaces in --config.file; the demo command needs no key"
 )
-STATE = "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
+STATE = (
+    "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, sqlite:// for memory, or"
+    " postgresql://user@host/database"
+)
+PASSWORD = "must not contain a password; name a file that holds it with --state.password-file or PGPASSFILE"
 WEBHOOK = "must be a path like /webhook, of letters, digits and - . _ ~ between slashes"
 NO_WEBHOOK = "must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit, nor a parent of one"
 A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
@@ -129,6 +133,24 @@ def test_a_password_for_webhooks_needs_users(file: Path) -> None:
     (file.parent / "web.yml").write_text(f"basic_auth_users: {{alice: $2y$10${'a' * 21}O{'a' * 31}}}")
     assert from_file(file, f"{text}\nweb: {{config-file: web.yml}}").webhook.require_auth
     from_file(file, text, command="textfile")
+
+
+def test_webhooks_have_addresses_of_their_own(file: Path) -> None:
+    """An address of webhooks needs their path, and serves no metrics; a free port may be chosen for both."""
+    (file.parent / "secret").write_text("whsec_0123456789")
+    webhook = "path: /hook, secret-file: secret"
+    assert () == from_file(file, f"webhook: {{{webhook}}}").webhook.listen_address
+    settings = from_file(file, f"webhook: {{{webhook}, listen-address: [':10079', 'unix:hook.sock']}}")
+    assert [":10079", "unix:h"] == [str(address)[:6] for address in settings.webhook.listen_address]
+    web = "web: {listen-address: [':1', '127.0.0.1:0']}"
+    from_file(file, f"{web}\nwebhook: {{{webhook}, listen-address: '127.0.0.1:0'}}")
+    problem = "is also --web.listen-address, which serves the metrics; choose another address"
+    assert [f'late.yaml:2: webhook.listen-address ":1": {problem}'] == (
+        file_problems(file, f"{web}\nwebhook: {{{webhook}, listen-address: ':1'}}")
+    )
+    assert [
+        "late.yaml:1: webhook.listen-address: needs --webhook.path, the path that receives webhooks there"
+    ] == file_problems(file, "webhook: {listen-address: ':1'}")
 
 
 @pytest.mark.parametrize("key", [KEY, "zrk_" + "4f1d8c6b" * 8])
@@ -471,6 +493,11 @@ WRONG = [
     ("api.key-file", "", '"": must be the path of a file'),
     ("api.key-file", "/dev/null", '"/dev/null": the file is empty'),
     ("state.url", "postgres://me:secret@db/late", f'"postgres://***@db/late": {STATE}'),
+    ("state.url", "postgresql://", f'"postgresql://": {STATE}'),
+    ("state.url", "postgresql://me:secret@db/late", f'"postgresql://***@db/late": {PASSWORD}'),
+    ("state.url", "postgresql://db/late?password=secret", f'"postgresql://db/late?***": {PASSWORD}'),
+    ("state.password-file", "/nowhere/password", '"/nowhere/password": No such file or directory'),
+    ("state.password-file", "/dev/null", '"/dev/null": the file must contain one password'),
     ("state.url", "sqlite:///", f'"sqlite:///": {STATE}'),
     ("state.url", "sqlite://late.db", f'"sqlite://late.db": {STATE}'),
     ("api.base-url", "https://a?b@c", f'"https://***": {USER}'),

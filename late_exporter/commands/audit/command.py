@@ -24,7 +24,7 @@ async def audit_feeds(context: CommandContext, connect: ConnectWorkspaces) -> Se
                 Scope(name, feed),
                 partial(recorded_feed, feed, *connections[name]),
                 client=connections[name].client,
-                open_snapshot=partial(open_snapshot, settings.state.url),
+                open_snapshot=partial(open_snapshot, settings.state.url, settings.state.password_path),
                 interval=settings.longest_poll_interval,
                 wait=context.flags.wait,
                 logger=log.get_logger("late_exporter").bind(workspace=name, feed=feed),

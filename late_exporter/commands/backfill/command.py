@@ -97,7 +97,7 @@ async def _collect(
     scopes = [Scope(name, feed) for name in selected_workspaces(context) for feed in settings.poll.feeds]
     histories: list[SeriesHistory] = []
     async with connect as connections:
-        with open_snapshot(settings.state.url) as snapshot:
+        with open_snapshot(settings.state.url, settings.state.password_path) as snapshot:
             recorded_scopes = snapshot.scopes
             coverages = {
                 scope: snapshot.feed_state(scope).coverage if scope in recorded_scopes else None for scope in scopes
@@ -115,7 +115,7 @@ async def _collect(
                 scope,
                 feed,
                 client=connections[scope.workspace].client,
-                snapshot=open_snapshot(settings.state.url),
+                snapshot=open_snapshot(settings.state.url, settings.state.password_path),
                 families=families,
                 period=period,
                 progress=progress,

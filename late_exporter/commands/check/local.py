@@ -9,16 +9,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from late_exporter.commands.check.finding import Finding, Level
-from late_exporter.commands.healthcheck import check_health
+from late_exporter.commands.healthcheck import HEALTHY_STATUSES, check_health
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
-from late_exporter.errors import LateError, StoreError, StoreOutdated
+from late_exporter.errors import LateError, StoreError, StoreMissing, StoreOutdated
 from late_exporter.format import plural
-from late_exporter.store import is_in_use, open_snapshot
+from late_exporter.store import is_in_use, is_postgres, open_snapshot
 from late_exporter.web.server import bind_socket
 
 KEY_PAGE = "https://zernio.com/dashboard/api-keys"
 HEALTH_TIMEOUT = 1.0  # seconds in which an exporter on this machine answers
+# An address of webhooks serves nothing else, so it has no page for health checks.
+WEBHOOK_STATUSES = (*HEALTHY_STATUSES, 404)
 
 
 def check_key_file(workspace: str, path: Path | None) -> Iterator[Finding]:
@@ -54,8 +56,10 @@ def check_same_logs(pairs: Iterable[tuple[str, str]]) -> Iterator[Finding]:
         )
 
 
-def check_state(url: str) -> Finding:
+def check_state(url: str, password_file: Path | None = None) -> Finding:
     """Check that the state can be used, without creating or changing it."""
+    if is_postgres(url):
+        return _check_open_state(url, password_file)
     _, _, name = url.partition("://")
     if not name:
         return Finding(
@@ -67,10 +71,17 @@ def check_state(url: str) -> Finding:
     path = Path(name.removeprefix("/"))
     if not path.exists():
         return _check_new_state(path)
+    return _check_open_state(url, None)
+
+
+def _check_open_state(url: str, password_file: Path | None) -> Finding:
     try:
-        location = f"{path}, in use by an exporter" if is_in_use(url) else str(path)
-        with open_snapshot(url) as snapshot:
+        is_used = is_in_use(url, password_file)
+        with open_snapshot(url, password_file) as snapshot:
+            location = f"{snapshot.name}, in use by an exporter" if is_used else snapshot.name
             log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
+    except StoreMissing as exc:
+        return Finding(Level.OK, "state", f"{exc}; it will be created")
     except StoreOutdated as exc:
         return Finding(Level.WARNING, "state", str(exc))
     except StoreError as exc:
@@ -103,8 +114,10 @@ def check_web(path: str | None, config: WebConfig) -> Iterator[Finding]:
         yield Finding(Level.WARNING, "web", f"{path}: passwords are sent unencrypted", hint="add tls_server_config")
 
 
-def check_addresses(addresses: Sequence[Address | UnixPath], *, secure: bool) -> Iterator[Finding]:
-    """Check that the addresses are free, or that an exporter already answers there."""
+def check_addresses(
+    addresses: Sequence[Address | UnixPath], *, secure: bool, statuses: tuple[int, ...] = HEALTHY_STATUSES
+) -> Iterator[Finding]:
+    """Check that the addresses are free, or that an exporter already answers there with one of the statuses."""
     for address in addresses:
         subject = f"listen {address}"
         try:
@@ -112,7 +125,7 @@ def check_addresses(addresses: Sequence[Address | UnixPath], *, secure: bool) ->
                 yield Finding(Level.OK, subject, "free")
         except LateError as exc:
             with suppress(LateError):
-                check_health(address, secure=secure, timeout=HEALTH_TIMEOUT)
+                check_health(address, secure=secure, timeout=HEALTH_TIMEOUT, statuses=statuses)
                 yield Finding(Level.OK, subject, "in use, apparently by an exporter")
                 continue
             yield Finding(Level.ERROR, subject, str(exc), hint="choose another address")
