@@ -1,7 +1,7 @@
 // Objectives of single workspaces and platforms.
 local f = import 'functions.libsonnet';
 
-local selectors(one) = std.filter(function(name) std.objectHas(one, name), ['workspace', 'platform']);
+local selectors(one) = std.filter(function(name) std.objectHas(one, name), ['platform', 'workspace']);
 
 local OBJECTIVE = 'slo:late_publishing_success:objective';
 local FINAL = 'late_publishing_final_logs:increase';
