@@ -13,6 +13,7 @@ from typing import IO
 import msgspec
 
 from late_exporter.commands._runner import write_lines, write_stdout
+from late_exporter.commands.progress import ProgressBar
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import INVALID_NAME, is_workspace_name, parse_state_url, quote
 from late_exporter.errors import ConfigError, LateError, StoreError, StoreInUse
@@ -25,6 +26,8 @@ from late_exporter.store import StateAdmin, StateSnapshot, is_in_use, open_admin
 from late_exporter.store.exports import Digest
 
 CONFIRMED_ACTIONS = ("rename", "drop")
+LONG_ACTIONS = ("backup", "check", "export", "import", "copy", "compact")  # actions that read or write the whole state
+NOTED_ROWS = 1000  # rows between two counts that a terminal shows
 STREAM = "-"  # name that stands for standard input or output
 
 
@@ -169,6 +172,7 @@ class StateCommand:
         self._admin = open_admin(url, password_file)
         self._write = write
         self._stdin = stdin
+        self._progress = ProgressBar(sys.stderr)
 
     def run(self, args: Sequence[str], *, format_name: str = "text", confirmed: bool = False) -> int:
         """Run an action with its arguments and return the exit code; after an exception nothing is changed."""
@@ -188,7 +192,10 @@ class StateCommand:
             "rename": partial(self._rename, confirmed=confirmed),
             "drop": partial(self._drop, confirmed=confirmed),
         }
-        return actions[action](*arguments)
+        if action not in LONG_ACTIONS or (action == "export" and arguments in ([], [STREAM])):
+            return actions[action](*arguments)
+        with self._progress.ticking(f"state {action}"):
+            return actions[action](*arguments)
 
     def _info(self, format_name: str) -> int:
         summary = summarize_state(self._url, self._password_file)
@@ -223,16 +230,16 @@ class StateCommand:
             for line in lines:
                 self._write(line)
             return 0
-        row_count = _write_file(Path(target), lines) - 2  # the first and the last line are not rows
+        row_count = _write_file(Path(target), self._noted(lines)) - 2  # the first and the last line are not rows
         self._print(f"{target}: {plural(row_count, 'row')} exported from {self._admin.name}")
         return 0
 
     def _import(self, source: str) -> int:
         if source == STREAM:
-            row_count = self._admin.import_state(self._stdin)
+            row_count = self._admin.import_state(self._noted(self._stdin))
         else:
             with _open_file(Path(source)) as lines:
-                row_count = self._admin.import_state(lines)
+                row_count = self._admin.import_state(self._noted(lines, Path(source).stat().st_size))
         self._print(f"{self._admin.name}: {plural(row_count, 'row')} imported")
         return 0
 
@@ -246,7 +253,7 @@ class StateCommand:
             if source.is_in_use():
                 raise StoreInUse(source.name)
         expected, actual = Digest(), Digest()
-        target.import_state(expected.observe(source.export_state()))
+        target.import_state(expected.observe(self._noted(source.export_state())))
         problems = [*target.check()]
         for _ in actual.observe(target.export_state()):
             pass
@@ -257,6 +264,15 @@ class StateCommand:
         if not problems:
             self._print(f"{target.name}: {plural(expected.row_count, 'row')} copied from {source.name} and compared")
         return int(bool(problems))
+
+    def _noted(self, lines: Iterable[str], size: int = 0) -> Iterator[str]:
+        """Yield lines, and show on a terminal how many there were, of so many bytes in all if that is known."""
+        done = 0
+        for number, line in enumerate(lines):
+            if number % NOTED_ROWS == 0:
+                self._progress.note(plural(number, "row"), done, size)
+            done += len(line)
+            yield line
 
     def _compact(self) -> int:
         with self._exclusive():

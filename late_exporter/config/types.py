@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RESERVED_PATHS = ("/", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
+RESERVED_PATHS = ("/", "/config", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
 MAX_BUCKETS = 50
 MAX_FILE = 1 << 20
 MAX_PORT = 65_535
@@ -284,11 +284,11 @@ def quote(value: object, *, url: bool = False) -> str:
     if not isinstance(value, str):
         return ""
     text = mask_keys(value)
-    text = _mask_url(text) if url or "://" in text else text
+    text = mask_url(text) if url or "://" in text else text
     return " " + json.dumps(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...", ensure_ascii=False)
 
 
-def _mask_url(url: str) -> str:
+def mask_url(url: str) -> str:
     """Mask user, password, query and fragment of a URL, or all after the scheme if they cannot be told apart."""
     scheme, slashes, rest = url.partition("://") if "://" in url else ("", "", url)
     if "@" in rest and re.search(r"[?#]", rest):

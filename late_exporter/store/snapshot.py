@@ -53,7 +53,7 @@ class SqliteSnapshot:
         self.name = str(path)
         self.schema_version = len(MIGRATIONS)
         if not path.exists():
-            raise StoreError(f"{path}: there is no state")
+            raise StoreError(f"{path}: there is no state; start the exporter first, or name its state with --state.url")
         require_database(path, writable=False)
         with queries.store_errors(self._path):
             self._connection = queries.connect_readonly(path)

@@ -347,11 +347,14 @@ def test_invalid_arguments_are_one_line(path: Path, args: list[str], code: int, 
     assert before == content(path)
 
 
+NO_STATE = "there is no state; start the exporter first, or name its state with --state.url"
+
+
 @pytest.mark.parametrize("action", ["info", "check", "export", "compact"])
 def test_a_missing_state_is_an_error(tmp_path: Path, action: str) -> None:
     """The error names the file, which is not created."""
     path = tmp_path / "none.db"
-    assert CommandResult(1, "", f"late-exporter: error: {path}: there is no state\n") == state(path, action)
+    assert CommandResult(1, "", f"late-exporter: error: {path}: {NO_STATE}\n") == state(path, action)
     assert [] == list(tmp_path.iterdir())
     err = io.StringIO()
     with redirect_stderr(err):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from late_exporter.commands.check.finding import Finding, Level
 from late_exporter.commands.healthcheck import HEALTHY_STATUSES, check_health
@@ -69,9 +71,23 @@ def check_state(url: str, password_file: Path | None = None) -> Finding:
             hint="set --state.url to a file, otherwise every restart counts all logs again that Zernio still keeps",
         )
     path = Path(name.removeprefix("/"))
-    if not path.exists():
+    if not _exists(path):
         return _check_new_state(path)
-    return _check_open_state(url, None)
+    finding = _check_open_state(url, None)
+    return finding if finding.level is not Level.OK else _check_writable(path) or finding
+
+
+def _check_writable(path: Path) -> Finding | None:
+    """Return what is wrong if this user cannot write to a state."""
+    for place, reason in ((path.parent, _write_error(path.parent)), (path, _open_error(path))):
+        if reason:
+            return Finding(
+                Level.ERROR,
+                "state",
+                f"{path}: the user {_user_name()} cannot write to {place}: {reason}",
+                hint="give the exporter's user write access to the file and its folder",
+            )
+    return None
 
 
 def _check_open_state(url: str, password_file: Path | None) -> Finding:
@@ -89,16 +105,49 @@ def _check_open_state(url: str, password_file: Path | None) -> Finding:
     return Finding(Level.OK, "state", f"{location}: {plural(log_count, 'log')}")
 
 
+def _open_error(path: Path) -> str:
+    try:
+        with path.open("rb+"):
+            return ""
+    except OSError as exc:
+        return exc.strerror or type(exc).__name__
+
+
 def _check_new_state(path: Path) -> Finding:
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if os.access(folder, os.W_OK | os.X_OK):
-        return Finding(Level.OK, "state", f"{path}: will be created")
+    folder = next(parent for parent in path.absolute().parents if _exists(parent))
+    reason, user = _write_error(folder), _user_name()
+    if not reason:
+        return Finding(Level.OK, "state", f"{path}: will be created by the user {user}")
     return Finding(
         Level.ERROR,
         "state",
-        f"{path}: cannot be created, {folder} is not writable",
+        f"{path}: cannot be created, the user {user} cannot write to {folder}: {reason}",
         hint="give the exporter's user write access, or choose another --state.url",
     )
+
+
+def _exists(path: Path) -> bool:
+    """Return whether a path exists, as far as this user may see."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _write_error(folder: Path) -> str:
+    """Return why this process cannot create a file in a folder; empty if it can."""
+    try:
+        with TemporaryFile(dir=folder):
+            return ""
+    except OSError as exc:
+        return exc.strerror or type(exc).__name__
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def check_web(path: str | None, config: WebConfig) -> Iterator[Finding]:
