@@ -23,7 +23,6 @@ local objectives = import 'objectives.libsonnet';
     braces: if config.selector == '' then '' else '{%s}' % config.selector,
     cluster: if config.clusterLabel == '' then '' else config.clusterLabel + ', ',
     exporters: exporters,
-    budget: objectives.budget(config, self.cluster),
   },
   local isAlert(rule) = std.objectHas(rule, 'alert'),
   local alertGroups = alertTemplates(context).groups,
