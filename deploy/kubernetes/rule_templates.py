@@ -6,7 +6,6 @@ of its own, because the rules are made when they are imported.
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from deploy.prometheus.expressions import add_selector
 from deploy.prometheus.thresholds import SUCCESS_OBJECTIVE
 
 __all__ = ["OBJECTIVE_FILE", "objective_yaml", "render_rules", "render_templates"]
@@ -24,9 +24,6 @@ MARKED_OBJECTIVE = 0.98765
 """An objective whose digits occur nowhere else in the rules."""
 
 MARKS = {"98.765 %": "@PERCENT@", "0.98765": "@OBJECTIVE@", "0.01235": "@BUDGET@"}
-RAW_SERIES = re.compile(r"(?<![\w:@])(?:late_\w+|up|process_start_time_seconds)(?![\w:])\{?")
-"""Series of the exporters, unlike those that rules record, with the brace of their matchers."""
-
 RENDER = """
 import json, sys
 from deploy.prometheus import thresholds
@@ -67,9 +64,5 @@ def _mark(text: str) -> str:
     document = yaml.safe_load(text)
     for group in document["groups"]:
         for rule in group["rules"]:
-            rule["expr"] = RAW_SERIES.sub(_add_selector, rule["expr"])
+            rule["expr"] = add_selector(rule["expr"], "@MATCHERS@", "@BRACES@")
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=10_000)
-
-
-def _add_selector(series: re.Match[str]) -> str:
-    return series[0] + ("@MATCHERS@" if series[0].endswith("{") else "@BRACES@")
