@@ -111,6 +111,7 @@ generate: dev ## Update generated files: tables in docs, rules, dashboards, mani
 	$(PY) .ci/generate.py
 	$(PY) -m deploy.prometheus
 	$(PY) -m grafana.source
+	$(PY) -m grafana.source.mixin
 	$(PY) -m deploy.kubernetes
 
 .PHONY: format
@@ -140,4 +141,5 @@ drift: dev
 	$(PY) .ci/generate.py --check
 	$(PY) -m deploy.prometheus --check
 	$(PY) -m grafana.source --check
+	$(PY) -m grafana.source.mixin --check
 	$(PY) -m deploy.kubernetes --check

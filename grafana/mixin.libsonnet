@@ -1,13 +1,74 @@
-// Monitoring mixin with the same dashboards and rules as the files, for deployments with jsonnet.
-{
-  grafanaDashboards+:: {
-    'late-overview.json': import 'dashboards/late-overview.json',
-    'late-platform.json': import 'dashboards/late-platform.json',
-    'late-accounts.json': import 'dashboards/late-accounts.json',
-    'late-exporter.json': import 'dashboards/late-exporter.json',
+// Monitoring mixin: the dashboards and rules of late-exporter as functions of `_config`, see config.libsonnet. Without
+// changes they equal the shipped files.
+local dashboards = import 'dashboards.libsonnet';
+local f = import 'functions.libsonnet';
+local alertTemplates = import 'mixin/alerts.libsonnet';
+local dashboardTemplates = import 'mixin/dashboards.libsonnet';
+local defaults = import 'mixin/defaults.libsonnet';
+local ruleTemplates = import 'mixin/rules.libsonnet';
+local objectives = import 'objectives.libsonnet';
+
+(import 'config.libsonnet') {
+  local config = $._config,
+
+  local isJob(matcher) = std.member(['job=', 'job!'], std.stripChars(matcher, ' ')[:4]),
+  local hasJob = std.length(std.filter(isJob, std.split(config.selector, ','))) > 0,
+  local exporters = std.join(', ', std.filter(
+    function(part) part != '',
+    [config.selector, if hasJob then '' else 'job=~"%s"' % defaults.jobs],
+  )),
+  // What the templates refer to.
+  local context = config {
+    matchers: if config.selector == '' then '' else config.selector + ', ',
+    braces: if config.selector == '' then '' else '{%s}' % config.selector,
+    cluster: if config.clusterLabel == '' then '' else config.clusterLabel + ', ',
+    exporters: exporters,
+  },
+  local alertGroups = alertTemplates(context).groups,
+  local alertNames = [rule.alert for group in alertGroups for rule in group.rules],
+
+  assert f.check('thresholds', std.objectFields(config.thresholds), std.objectFields(defaults.thresholds)),
+  assert f.check('alerts in disabled:', config.disabled, alertNames),
+  assert f.check('alerts in overrides:', std.objectFields(config.overrides), alertNames),
+  assert f.check('dashboards in dashboardIds:', std.objectFields(config.dashboardIds), dashboards.names),
+  assert objectives.check(config),
+  assert !std.startsWith(config.selector, '{') : 'late-exporter mixin: selector has no braces: %s' % config.selector,
+  assert !config.showMultiCluster || config.clusterLabel != '' : 'late-exporter mixin: showMultiCluster needs clusterLabel',
+
+  local runbookUrl(name) =
+    if f.contains(config.runbookUrl, '%s') then config.runbookUrl % name
+    else '%s/%s.md' % [std.rstripChars(config.runbookUrl, '/'), name],
+
+  local dashboardUrl(url) =
+    local moved = f.replace(url, [[defaults.grafanaUrl, std.rstripChars(config.grafanaUrl, '/')]] + dashboards.ids(config));
+    if !config.showMultiCluster then moved
+    else '%s%svar-cluster={{ $labels.%s | urlquery }}' % [moved, if f.contains(moved, '?') then '&' else '?', config.clusterLabel],
+
+  local annotations(alert) = alert.annotations {
+    description:
+      (if config.showMultiCluster then '{{ with $labels.%s }}Cluster {{ . }}: {{ end }}' % config.clusterLabel else '')
+      + objectives.describe(config, alert.annotations.description),
+    runbook_url: runbookUrl(alert.alert),
+    dashboard_url: if config.grafanaUrl == '' then null else dashboardUrl(alert.annotations.dashboard_url),
   },
 
-  prometheusRules+:: std.parseYaml(importstr '../deploy/prometheus/late-exporter.rules.yml'),
+  local adapt(alert) =
+    local adapted = alert { labels+: config.alertLabels, annotations: std.prune(annotations(alert)) };
+    std.mergePatch(adapted, std.get(config.overrides, alert.alert, {})),
 
-  prometheusAlerts+:: std.parseYaml(importstr '../deploy/prometheus/late-exporter.alerts.yml'),
+  grafanaDashboards+:: dashboards.render(config, dashboardTemplates(context), runbookUrl('${__data.fields.alertname:percentencode}')),
+
+  prometheusRules+:: {
+    groups: [
+      group { rules: std.flatMap(function(rule) objectives.records(config, rule), group.rules) }
+      for group in ruleTemplates(context).groups
+    ],
+  },
+
+  prometheusAlerts+:: {
+    groups: std.filter(function(group) std.length(group.rules) > 0, [
+      group { rules: [adapt(rule) for rule in group.rules if !std.member(config.disabled, rule.alert)] }
+      for group in alertGroups
+    ]),
+  },
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from deploy.prometheus.expressions import CLUSTER_LABEL, keep_label
 from deploy.prometheus.rules import (
     ALERT_GROUPS,
     ALERT_LABELS,
@@ -18,7 +19,7 @@ from deploy.prometheus.rules import (
 )
 from deploy.prometheus.timescale import scale_duration, scale_expr
 
-__all__ = ["render"]
+__all__ = ["FILE_GROUPS", "group_mapping", "render"]
 
 FILE_GROUPS: Mapping[str, Sequence[RuleGroup]] = {
     "late-exporter.rules.yml": RECORDING_GROUPS,
@@ -45,7 +46,7 @@ def render(speedup: int = 1) -> Mapping[str, str]:
         speedup: Factor by which windows, offsets and ages are shortened; tests use it to compress time.
     """
     return {
-        name: _dump_groups([_group_mapping(group, speedup) for group in groups]) for name, groups in FILE_GROUPS.items()
+        name: _dump_groups([group_mapping(group, speedup) for group in groups]) for name, groups in FILE_GROUPS.items()
     }
 
 
@@ -54,13 +55,20 @@ def _dump_groups(groups: Sequence[Mapping[str, Any]]) -> str:
     return f"{HEADER}{document}"
 
 
-def _group_mapping(group: RuleGroup, speedup: int) -> dict[str, Any]:
+def group_mapping(group: RuleGroup, speedup: int = 1, *, label: str = f"{CLUSTER_LABEL}, ") -> dict[str, Any]:
+    """Return a rule group as Prometheus reads it.
+
+    Args:
+        group: Group of rules.
+        speedup: As for ``render``.
+        label: Label that distinguishes clusters, with the comma that follows it.
+    """
     interval = {"interval": _scaled_duration(group.interval, speedup)} if group.interval else {}
-    return {"name": group.name, **interval, "rules": [_rule_mapping(rule, speedup) for rule in group.rules]}
+    return {"name": group.name, **interval, "rules": [_rule_mapping(rule, speedup, label) for rule in group.rules]}
 
 
-def _rule_mapping(rule: RecordingRule | AlertingRule, speedup: int) -> dict[str, Any]:
-    expr = rule.expr if speedup == 1 else scale_expr(rule.expr, speedup)
+def _rule_mapping(rule: RecordingRule | AlertingRule, speedup: int, label: str) -> dict[str, Any]:
+    expr = keep_label(rule.expr if speedup == 1 else scale_expr(rule.expr, speedup), label)
     if isinstance(rule, RecordingRule):
         return {"record": rule.name, "expr": expr}
     return {

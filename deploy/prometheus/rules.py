@@ -1,8 +1,8 @@
 """Recording and alerting rules of late-exporter, the source of the two rule files in this folder.
 
 Thresholds are in thresholds.py. A recorded ``workspace`` series keeps the labels job and workspace, a ``platform``
-series also platform, and a ``feed`` series also feed. The instance label is dropped so that series continue when an
-exporter moves to another host.
+series also platform, and a ``feed`` series also feed. The label of the cluster is added in files.py wherever job is
+kept. The instance label is dropped so that series continue when an exporter moves to another host.
 """
 
 from __future__ import annotations

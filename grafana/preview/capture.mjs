@@ -2,13 +2,15 @@
  * Render dashboards in a headless Chromium: write a picture of each and print the page contents as JSON.
  *
  * The only argument is JSON: `browser` (a path), `prometheus` (a URL), `to` (Unix time in milliseconds, the current time
- * for the page), `pictures` (a folder), `themes`, `dashboards` (uids), `variables` (values by name by dashboard).
+ * for the page), `pictures` (a folder), `themes`, `dashboards` (uids), `variables` (values by name by dashboard), `rows`
+ * (`open` to open those that are collapsed).
  */
 
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import sharp from 'sharp';
 import { preview } from 'vite';
+import { measureContrasts } from './contrast.mjs';
 
 const HOUR = 3_600_000;
 const RANGE = 6 * HOUR;
@@ -61,14 +63,15 @@ async function capture(dashboard, theme) {
     .png(PNG_OPTIONS)
     .toFile(join(request.pictures, `${dashboard}-${theme}.png`));
   const content = await page.evaluate(report);
+  const contrasts = await page.evaluate(measureContrasts);
   await page.close();
-  return { errors, ...content };
+  return { errors, ...content, contrasts };
 }
 
 function address(dashboard, theme) {
   const variables = Object.entries(request.variables[dashboard] ?? {}).map(([name, value]) => [`var-${name}`, value]);
   const [from, to] = [request.to - RANGE, request.to];
-  const query = new URLSearchParams([...Object.entries({ dashboard, theme, from, to }), ...variables]);
+  const query = new URLSearchParams([...Object.entries({ dashboard, theme, from, to, rows: request.rows }), ...variables]);
   return `${server.resolvedUrls.local[0]}?${query}&prometheus=${request.prometheus}`;
 }
 

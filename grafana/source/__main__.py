@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 try:
-    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    import grafana_foundation_sdk  # noqa: F401 - only to know whether it is there
 except ImportError:
     sys.exit("The dashboards need grafana-foundation-sdk==0.0.21; run make dev.")
 
@@ -22,8 +22,23 @@ DASHBOARDS = (overview.DASHBOARD, platforms.DASHBOARD, accounts.DASHBOARD, expor
 
 def render(spec: DashboardSpec) -> str:
     """Return the JSON text of a dashboard."""
-    document = json.loads(JSONEncoder().encode(build_dashboard(spec)))
-    return json.dumps(without_menu_placement(document), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return json.dumps(build(spec), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def build(spec: DashboardSpec) -> Any:
+    """Return a dashboard as dictionaries and lists, with numbers of the classes that they have in the sources."""
+    return without_menu_placement(to_data(build_dashboard(spec)))
+
+
+def to_data(value: Any) -> Any:
+    """Return dictionaries and lists for the models of the SDK."""
+    if hasattr(value, "to_json"):
+        return to_data(value.to_json())
+    if isinstance(value, Mapping):
+        return {name: to_data(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_data(part) for part in value]
+    return value
 
 
 def without_menu_placement(value: Any) -> Any:

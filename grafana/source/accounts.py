@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from grafana.source import panels, thresholds
+from grafana.source import mappings, panels, thresholds
 from grafana.source.layout import ACCOUNTS, PLATFORM, DashboardSpec, PanelRow, dashboard_url
-from grafana.source.palette import CONNECTION_CODES, CONNECTION_EVENTS, MUTED
+from grafana.source.palette import CONNECTION_CODES, CONNECTION_EVENTS, MUTED, WARNING
 from grafana.source.panels import Column, PanelFrame
-from grafana.source.queries import Query, age, increase, or_zero, quantile, selector, with_username
+from grafana.source.queries import (
+    ACCOUNT_IS_FAILING,
+    Query,
+    age,
+    failing_accounts,
+    increase,
+    or_zero,
+    quantile,
+    selector,
+    with_username,
+)
 
 __all__ = ["DASHBOARD"]
 
@@ -65,11 +75,11 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 102,
                 "Failing",
-                f"Accounts whose last {thresholds.CONSECUTIVE_FAILURES} or more attempts all failed.",
+                ACCOUNT_IS_FAILING,
                 3,
                 4,
             ),
-            f"sum({_max_by_account(CONSECUTIVE_FAILURES)} >= bool {thresholds.CONSECUTIVE_FAILURES})",
+            or_zero(f"count({failing_accounts(**ACCOUNT_MATCHER)})"),
             steps=thresholds.WARNING_ABOVE_ZERO,
         ),
         panels.stat_panel(
@@ -153,12 +163,12 @@ HEALTH_ROW = PanelRow(
             Column(title="Account", label="username"),
             Column(title="Platform", label="platform", width=130),
             Column(title="Workspace", label="workspace", width=120),
-            Column(title="Health", expr=_health(), mappings=panels.HEALTH_MAPPINGS, width=110),
-            Column(title="Can post", expr=with_username(CAN_POST), mappings=panels.YES_MAPPINGS, width=100),
+            Column(title="Health", expr=_health(), mappings=mappings.HEALTH_MAPPINGS, width=110),
+            Column(title="Can post", expr=with_username(CAN_POST), mappings=mappings.YES_MAPPINGS, width=100),
             Column(
-                title="Reconnect", expr=with_username(NEEDS_RECONNECT), mappings=panels.RECONNECT_MAPPINGS, width=110
+                title="Reconnect", expr=with_username(NEEDS_RECONNECT), mappings=mappings.RECONNECT_MAPPINGS, width=110
             ),
-            Column(title="Connected", expr=with_username(CONNECTED), mappings=panels.CONNECTED_MAPPINGS, width=130),
+            Column(title="Connected", expr=with_username(CONNECTED), mappings=mappings.CONNECTED_MAPPINGS, width=130),
             Column(
                 title="Cooldown left",
                 expr=f"{with_username(COOLDOWN)} - time() > 0",
@@ -244,7 +254,7 @@ HISTORY_ROW = PanelRow(
             ),
             unit="short",
             colors={},
-            threshold_lines=((None, "transparent"), (thresholds.CONSECUTIVE_FAILURES, "orange")),
+            threshold_lines=((None, "transparent"), (thresholds.CONSECUTIVE_FAILURES, WARNING)),
             stepped=True,
             axis=panels.Axis(soft_max=thresholds.CONSECUTIVE_FAILURES + 1),
             no_value="No account failed twice in a row",
@@ -262,7 +272,7 @@ HISTORY_ROW = PanelRow(
                 f" {_max_by_account(f'min_over_time({CONNECTED}[$__range])').replace('max by', 'min by')} == 0",
                 ACCOUNT_LEGEND,
             ),
-            panels.CONNECTED_MAPPINGS,
+            mappings.CONNECTED_MAPPINGS,
             no_value="No account was disconnected",
         ),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.common import BigValueTextMode
 
-from grafana.source import panels, thresholds
+from grafana.source import mappings, panels, thresholds
 from grafana.source.layout import EXPORTER, OVERVIEW, DashboardSpec, PanelRow, dashboard_url
 from grafana.source.palette import (
     BAD,
@@ -15,6 +15,7 @@ from grafana.source.palette import (
     QUANTILES,
     REJECTION_REASONS,
     STATUS_CODES,
+    WARNING,
     WEBHOOK_EVENTS,
 )
 from grafana.source.panels import PER_MINUTE, Column, PanelFrame
@@ -69,7 +70,7 @@ STATUS_ROW = PanelRow(
             PanelFrame(101, "Scrape", "Whether Prometheus can scrape every selected exporter.", 3, 4),
             f"min({process_metric('up')})",
             steps=thresholds.UP,
-            mappings=panels.UP_MAPPINGS,
+            mappings=mappings.UP_MAPPINGS,
             no_value=("No target", BAD),
         ),
         panels.stat_panel(
@@ -137,29 +138,16 @@ POLL_ROW = PanelRow(
     "Polls",
     (
         panels.state_timeline(
-            PanelFrame(201, "Feed status", "Whether the last poll of each feed succeeded.", 8, 8),
+            PanelFrame(201, "Feed status", "Whether the last poll of each feed succeeded.", 12, 8),
             Query(f"min by (workspace, feed) ({selector('late_up')})", FEED_LEGEND),
-            panels.UP_MAPPINGS,
-        ),
-        panels.bar_chart(
-            PanelFrame(
-                202,
-                "Polls by outcome",
-                "Polls per minute. unauthorized: the API key; rate_limited, unavailable, bad_payload: the"
-                " API; generation_mismatch: a switch of the API generation; store_error: the state file.",
-                8,
-                8,
-            ),
-            Query(per_minute_nonzero(selector("late_exporter_polls_total"), "outcome"), "{{outcome}}"),
-            unit=PER_MINUTE,
-            colors=OUTCOMES,
+            mappings.UP_MAPPINGS,
         ),
         panels.line_chart(
             PanelFrame(
                 203,
                 "Data age by feed",
                 "Time since the last successful poll of each feed. Dashed lines: warning and alert thresholds.",
-                8,
+                12,
                 8,
             ),
             Query(age(f"min by (workspace, feed) ({LAST_POLL})"), FEED_LEGEND),
@@ -167,12 +155,32 @@ POLL_ROW = PanelRow(
             colors=FEEDS,
             threshold_lines=(
                 (None, "transparent"),
-                (thresholds.DATA_AGE_WARNING_SECONDS, "orange"),
-                (thresholds.DATA_AGE_CRITICAL_SECONDS, "red"),
+                (thresholds.DATA_AGE_WARNING_SECONDS, WARNING),
+                (thresholds.DATA_AGE_CRITICAL_SECONDS, BAD),
             ),
         ),
+    ),
+)
+
+POLL_DETAIL_ROW = PanelRow(
+    210,
+    "Polls in detail",
+    (
+        panels.bar_chart(
+            PanelFrame(
+                202,
+                "Polls by outcome",
+                "Polls per minute. unauthorized: the API key; rate_limited, unavailable, bad_payload: the"
+                " API; generation_mismatch: a switch of the API generation; store_error: the state file.",
+                12,
+                8,
+            ),
+            Query(per_minute_nonzero(selector("late_exporter_polls_total"), "outcome"), "{{outcome}}"),
+            unit=PER_MINUTE,
+            colors=OUTCOMES,
+        ),
         panels.line_chart(
-            PanelFrame(204, "Poll duration", "Duration of the last poll of each feed.", 8, 8),
+            PanelFrame(204, "Poll duration", "Duration of the last poll of each feed.", 12, 8),
             Query(f"max by (workspace, feed) ({selector('late_exporter_last_poll_duration_seconds')})", FEED_LEGEND),
             unit="s",
             colors=FEEDS,
@@ -183,7 +191,7 @@ POLL_ROW = PanelRow(
                 "Log lag, p50 and p95",
                 "Time from the creation of a log until it was counted, over the preceding hour. More than an"
                 " hour means that the exporter is catching up after an outage.",
-                8,
+                12,
                 8,
             ),
             Query(quantile(0.5, LAG, "1h", "feed"), "{{feed}} p50"),
@@ -192,11 +200,12 @@ POLL_ROW = PanelRow(
             colors=FEED_QUANTILES,
         ),
         panels.heatmap_panel(
-            PanelFrame(206, "Log lag distribution", "Number of logs by time from creation until counted.", 8, 8),
+            PanelFrame(206, "Log lag distribution", "Number of logs by time from creation until counted.", 12, 8),
             Query(increase(selector(f"{LAG}_bucket"), RATE, "le"), "{{le}}"),
             unit="s",
         ),
     ),
+    collapsed=True,
 )
 
 API_ROW = PanelRow(
@@ -241,7 +250,7 @@ API_ROW = PanelRow(
             Query(sum_by(rate(THROTTLED_SECONDS), "workspace"), "{{workspace}}: throttled"),
             unit="percentunit",
             colors={"/: left$/": "#3B82F6", "/: other users$/": "#94A3B8", "/: throttled$/": "#EC4899"},
-            threshold_lines=((None, "transparent"), (thresholds.QUOTA_LEFT_WARNING, "orange")),
+            threshold_lines=((None, "transparent"), (thresholds.QUOTA_LEFT_WARNING, WARNING)),
             axis=panels.Axis(hard_max=1),
         ),
         panels.state_timeline(
@@ -258,7 +267,7 @@ API_ROW = PanelRow(
                 f" or min by (workspace, feed) ({selector('late_exporter_status_feed_up')})",
                 FEED_LEGEND,
             ),
-            panels.STATUS_FEED_MAPPINGS,
+            mappings.STATUS_FEED_MAPPINGS,
             no_value="Status feeds are not read",
         ),
         panels.table_panel(
@@ -275,13 +284,13 @@ API_ROW = PanelRow(
             Column(
                 title="In use",
                 expr=f"max by (workspace, generation) ({selector('late_exporter_api_generation_info')})",
-                mappings=panels.GENERATION_MAPPINGS,
+                mappings=mappings.GENERATION_MAPPINGS,
                 width=70,
             ),
             Column(
                 title="Unread",
                 expr=f"max by (workspace, generation) ({selector('late_exporter_api_generation_unread')})",
-                mappings=panels.UNREAD_MAPPINGS,
+                mappings=mappings.UNREAD_MAPPINGS,
                 width=75,
             ),
             no_value="Unknown",
@@ -305,6 +314,7 @@ API_ROW = PanelRow(
             no_value="Status feeds are not read",
         ),
     ),
+    collapsed=True,
 )
 
 EXACTNESS_ROW = PanelRow(
@@ -421,6 +431,7 @@ EXACTNESS_ROW = PanelRow(
             unit="short",
         ),
     ),
+    collapsed=True,
 )
 
 SCHEMA_DRIFT_ROW = PanelRow(
@@ -451,6 +462,7 @@ SCHEMA_DRIFT_ROW = PanelRow(
             no_value="None",
         ),
     ),
+    collapsed=True,
 )
 
 FAILURE_ROW = PanelRow(
@@ -487,6 +499,7 @@ FAILURE_ROW = PanelRow(
             no_value="None",
         ),
     ),
+    collapsed=True,
 )
 
 AUDIT_ROW = PanelRow(
@@ -569,6 +582,7 @@ AUDIT_ROW = PanelRow(
             ),
         ),
     ),
+    collapsed=True,
 )
 
 WEBHOOK_ROW = PanelRow(
@@ -639,7 +653,7 @@ WEBHOOK_ROW = PanelRow(
             Column(
                 title="State",
                 expr=f"max by (workspace, webhook) ({selector('late_webhook_active')})",
-                mappings=panels.WEBHOOK_MAPPINGS,
+                mappings=mappings.WEBHOOK_MAPPINGS,
                 width=130,
             ),
             Column(
@@ -659,6 +673,7 @@ WEBHOOK_ROW = PanelRow(
             no_value="None, or the status feed webhooks is not read",
         ),
     ),
+    collapsed=True,
 )
 
 PROCESS_ROW = PanelRow(
@@ -696,7 +711,7 @@ PROCESS_ROW = PanelRow(
             ),
             f"min({selector('late_exporter_config_last_reload_successful')})",
             steps=thresholds.UP,
-            mappings=panels.RELOAD_MAPPINGS,
+            mappings=mappings.RELOAD_MAPPINGS,
         ),
         panels.stat_panel(
             PanelFrame(506, "Configuration age", "Time since the configuration was last loaded.", 4, 3),
@@ -705,6 +720,7 @@ PROCESS_ROW = PanelRow(
             decimals=1,
         ),
     ),
+    collapsed=True,
 )
 
 DASHBOARD = DashboardSpec(
@@ -714,6 +730,7 @@ DASHBOARD = DashboardSpec(
     rows=(
         STATUS_ROW,
         POLL_ROW,
+        POLL_DETAIL_ROW,
         API_ROW,
         EXACTNESS_ROW,
         SCHEMA_DRIFT_ROW,

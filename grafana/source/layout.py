@@ -34,11 +34,12 @@ SCHEMA = 39
 
 @dataclass(frozen=True)
 class PanelRow:
-    """Panels below a heading. The id must not change."""
+    """Panels below a heading. The id must not change. A collapsed row loads its panels when it is opened."""
 
     id: int
     title: str
     panels: Sequence[dashboard.Panel]
+    collapsed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,13 +165,25 @@ def _place_panels(rows: Sequence[PanelRow]) -> Iterator[dashboard.Panel | dashbo
     """Yield rows and panels; place each panel as high, then as far left, as it fits in its row."""
     floor = 0
     for row in rows:
-        yield dashboard.RowPanel(title=row.title, id_val=row.id, grid_pos=dashboard.GridPos(h=1, w=COLUMNS, y=floor))
-        column_heights = [floor + 1] * COLUMNS
-        for panel in row.panels:
-            place = panel.grid_pos
-            if place is None:
-                raise ValueError(f"{panel.title} has no size")
-            place.y, place.x = min((max(column_heights[x : x + place.w]), x) for x in range(COLUMNS - place.w + 1))
-            column_heights[place.x : place.x + place.w] = [place.y + place.h] * place.w
-            yield panel
-        floor = max(column_heights)
+        heading = dashboard.RowPanel(title=row.title, id_val=row.id, collapsed=row.collapsed)
+        heading.grid_pos = dashboard.GridPos(h=1, w=COLUMNS, y=floor)
+        yield heading
+        floor += 1
+        bottom = _place_in_row(row.panels, floor)
+        if row.collapsed:
+            heading.panels = list(row.panels)
+        else:
+            yield from row.panels
+            floor = bottom
+
+
+def _place_in_row(row_panels: Sequence[dashboard.Panel], top: int) -> int:
+    """Set the positions of the panels of a row; return where the next row starts."""
+    column_heights = [top] * COLUMNS
+    for panel in row_panels:
+        place = panel.grid_pos
+        if place is None:
+            raise ValueError(f"{panel.title} has no size")
+        place.y, place.x = min((max(column_heights[x : x + place.w]), x) for x in range(COLUMNS - place.w + 1))
+        column_heights[place.x : place.x + place.w] = [place.y + place.h] * place.w
+    return max(column_heights)

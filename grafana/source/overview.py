@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.common import BigValueTextMode
 
-from grafana.source import panels, thresholds
+from grafana.source import mappings, panels, thresholds
 from grafana.source.layout import ACCOUNTS, EXPORTER, OVERVIEW, PLATFORM, DashboardSpec, PanelRow, dashboard_url
-from grafana.source.palette import BAD, CATEGORIES, MUTED, PLATFORMS, POSTS, STATUSES, WARNING
+from grafana.source.palette import BAD, CATEGORIES, GOOD, MUTED, PLATFORMS, POSTS, STATUSES, WARNING
 from grafana.source.panels import PER_MINUTE, Column, PanelFrame
 from grafana.source.queries import (
-    ALERTS_FIRING,
-    ALERTS_PENDING_SINCE,
+    ACCOUNT_IS_FAILING,
+    ALERTS_SINCE,
     ATTEMPTS,
     FAILED_ATTEMPTS,
     RATE,
     RULES_MARKER,
+    RUNBOOK_LINK,
     Query,
     age,
+    failing_accounts,
     firing_alerts,
     increase,
     or_zero,
-    per_minute,
     per_minute_nonzero,
+    platform_states,
     quantile,
     selector,
     success_ratio,
@@ -33,6 +35,7 @@ __all__ = ["DASHBOARD"]
 OBJECTIVE = f"{100 * thresholds.SUCCESS_OBJECTIVE:g} %"
 DURATION = "late_publishing_duration_seconds"
 FINAL_ATTEMPTS = {"action": "~publish|retry", "status": "~success|failed"}
+PLATFORM_LINK_OF_SERIES = dashboard_url(PLATFORM, platform="${__field.labels.platform:percentencode}")
 PLATFORM_LINK = dashboard_url(PLATFORM, platform="${__data.fields.platform:percentencode}")
 CONSECUTIVE_FAILURES = selector("late_account_consecutive_failures")
 OLDEST_SCHEDULED = selector("late_posts_oldest_scheduled_timestamp_seconds")
@@ -116,12 +119,11 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 106,
                 "Failing accounts",
-                f"Accounts whose last {thresholds.CONSECUTIVE_FAILURES} or more attempts all failed.",
+                ACCOUNT_IS_FAILING,
                 3,
                 4,
             ),
-            f"sum(max by (workspace, platform, account_id) ({CONSECUTIVE_FAILURES})"
-            f" >= bool {thresholds.CONSECUTIVE_FAILURES})",
+            or_zero(f"count({failing_accounts()})"),
             steps=thresholds.WARNING_ABOVE_ZERO,
             link=dashboard_url(ACCOUNTS),
         ),
@@ -169,7 +171,7 @@ WORKSPACE_ROW = PanelRow(
             ),
             f"min({selector('late_workspace_active')})",
             steps=thresholds.UP,
-            mappings=panels.PLAN_MAPPINGS,
+            mappings=mappings.PLAN_MAPPINGS,
             no_value=UNKNOWN,
         ),
         panels.stat_panel(
@@ -278,35 +280,32 @@ TIMELINE_ROW = PanelRow(
             PanelFrame(
                 201,
                 "Platforms",
-                "Success ratio of the attempts in the preceding hour. Good: at least the objective of"
-                f" {OBJECTIVE}. Poor or failing: the monthly error budget burns {thresholds.SLOW_BURN:g} or"
-                f" {thresholds.FAST_BURN:g} times too fast. Blank: no posts.",
-                15,
+                f"Good: {OBJECTIVE} or more of the attempts in the preceding hour succeeded, which is the objective."
+                f" Burning fast: so few that the monthly error budget burns at least {thresholds.SLOW_BURN:g} times as"
+                f" fast as it may. Failing: more than {100 * thresholds.PLATFORM_FAILED_SHARE:g} % of at least"
+                f" {thresholds.PLATFORM_FINAL_LOGS} attempts in 30 minutes failed, for which LatePlatformFailing fires."
+                " Blank: no posts.",
+                11,
                 17,
             ),
-            Query(success_ratio("1h", "platform"), "{{platform}}"),
-            panels.SUCCESS_MAPPINGS,
+            Query(platform_states(), "{{platform}}"),
+            mappings.SUCCESS_MAPPINGS,
         ),
         panels.table_panel(
             PanelFrame(
                 202,
                 "Alerts",
-                "Firing late-exporter alerts. Since: when the alert, or the first of several, became pending."
-                " Rules and runbooks are shipped with the exporter.",
-                9,
+                "Firing late-exporter alerts; click one to open its runbook. About: the account, feed, webhook or"
+                " exporter. Since: when the alert became pending.",
+                13,
                 10,
             ),
-            Column(title="Alert", label="alertname"),
+            Column(title="Alert", label="alertname", link=RUNBOOK_LINK, link_title="Open the runbook"),
             Column(title="Severity", label="severity", width=80),
-            Column(title="Platform", label="platform", width=100),
-            Column(title="Feed", label="feed", width=90),
-            Column(
-                title="Since",
-                expr=f"1000 * min by (alertname, severity, platform, feed)"
-                f" ({ALERTS_FIRING} * ignoring (alertstate) group_left () {ALERTS_PENDING_SINCE})",
-                unit="dateTimeFromNow",
-                width=110,
-            ),
+            Column(title="Workspace", label="workspace", width=115),
+            Column(title="Platform", label="platform", width=110),
+            Column(title="About", label="subject", width=160),
+            Column(title="Since", expr=f"1000 * {ALERTS_SINCE}", unit="dateTimeFromNow", width=120),
             sort="Severity",
             descending=False,
             no_value="No alert is firing",
@@ -314,9 +313,9 @@ TIMELINE_ROW = PanelRow(
         panels.table_panel(
             PanelFrame(
                 203,
-                "Top failing accounts",
+                "Accounts with failures in a row",
                 "The ten accounts with the most consecutive failures. Click an account for details.",
-                9,
+                13,
                 7,
             ),
             Column(
@@ -338,7 +337,7 @@ TIMELINE_ROW = PanelRow(
             ),
             Column(title="Account id", label="account_id", width=210),
             sort="Failures",
-            no_value="No failing accounts",
+            no_value="No failures",
         ),
     ),
 )
@@ -349,54 +348,68 @@ RED_METHOD_ROW = PanelRow(
     (
         panels.line_chart(
             PanelFrame(
-                301,
-                "Attempts",
-                "Finished publish attempts per minute, successful or not. Logs are counted when they are"
-                " read, so a spike follows an outage of the exporter or of the Zernio API.",
-                8,
-                9,
-            ),
-            Query(per_minute(ATTEMPTS, "platform"), "{{platform}}"),
-            unit=PER_MINUTE,
-            colors=PLATFORMS,
-            stacked=True,
-            link=dashboard_url(PLATFORM, platform="${__field.labels.platform:percentencode}"),
-        ),
-        panels.line_chart(
-            PanelFrame(
                 302,
                 "Success ratio",
                 f"Share of attempts in the preceding hour that succeeded. Dashed line: objective of {OBJECTIVE}.",
-                8,
-                9,
+                12,
+                11,
             ),
             Query(success_ratio("1h", "platform"), "{{platform}}"),
             unit="percentunit",
             colors=PLATFORMS,
-            threshold_lines=((None, "transparent"), (thresholds.SUCCESS_OBJECTIVE, "green")),
+            threshold_lines=((None, "transparent"), (thresholds.SUCCESS_OBJECTIVE, GOOD)),
             axis=panels.RATIO_AXIS,
-            link=dashboard_url(PLATFORM, platform="${__field.labels.platform:percentencode}"),
+            calcs=(*panels.LAST_AND_MAX, "min"),
+            link=PLATFORM_LINK_OF_SERIES,
+        ),
+        panels.line_chart(
+            PanelFrame(
+                301,
+                "Attempts",
+                "Finished publish attempts per minute in the preceding ten minutes, successful or not. Logs are"
+                " counted when they are read, so a spike follows an outage of the exporter or of the Zernio API.",
+                12,
+                11,
+            ),
+            Query(f"{increase(ATTEMPTS, '10m', 'platform')} / 10", "{{platform}}"),
+            unit=PER_MINUTE,
+            colors=PLATFORMS,
+            stacked=True,
+            calcs=panels.LAST_AND_MAX,
+            link=PLATFORM_LINK_OF_SERIES,
         ),
         panels.line_chart(
             PanelFrame(
                 303,
                 "Duration, p95",
                 "95 % of attempts in the preceding hour finished within this time. Logarithmic scale.",
-                8,
-                9,
+                12,
+                11,
             ),
             Query(quantile(0.95, DURATION, "1h", "platform", **FINAL_ATTEMPTS), "{{platform}}"),
             unit="s",
             colors=PLATFORMS,
             axis=panels.LOGARITHMIC_AXIS,
-            link=dashboard_url(PLATFORM, platform="${__field.labels.platform:percentencode}"),
+            calcs=panels.LAST_AND_MAX,
+            link=PLATFORM_LINK_OF_SERIES,
+        ),
+        panels.heatmap_panel(
+            PanelFrame(
+                304,
+                "Duration distribution",
+                "Number of attempts by duration. A band that moves up means that a platform is getting slower.",
+                12,
+                11,
+            ),
+            Query(increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), RATE, "le"), "{{le}}", exemplar=True),
+            unit="s",
         ),
     ),
 )
 
 FAILURE_ROW = PanelRow(
     400,
-    "Failures, retries and durations",
+    "Failures and retries",
     (
         panels.bar_chart(
             PanelFrame(
@@ -405,7 +418,7 @@ FAILURE_ROW = PanelRow(
                 "Failed logs per minute by cause. auth_expired, account_issue: the account; user_content,"
                 " user_abuse: the post; platform_rejected, platform_error, platform_rate_limit,"
                 " quota_exhausted: the platform or its limits; system_error: the API.",
-                12,
+                8,
                 8,
             ),
             Query(per_minute_nonzero(selector("late_publishing_failures_total"), "category"), "{{category}}"),
@@ -413,19 +426,8 @@ FAILURE_ROW = PanelRow(
             colors=CATEGORIES,
             no_value="No failures",
         ),
-        panels.heatmap_panel(
-            PanelFrame(
-                402,
-                "Duration distribution",
-                "Number of attempts by duration. A band that moves up means that a platform is getting slower.",
-                12,
-                8,
-            ),
-            Query(increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), RATE, "le"), "{{le}}", exemplar=True),
-            unit="s",
-        ),
         panels.bar_chart(
-            PanelFrame(403, "Retries", "Finished retries per minute by status.", 12, 7),
+            PanelFrame(403, "Retries", "Finished retries per minute by status.", 8, 8),
             Query(
                 per_minute_nonzero(selector("late_publishing_retries_total", status="~success|failed"), "status"),
                 "{{status}}",
@@ -435,7 +437,7 @@ FAILURE_ROW = PanelRow(
             no_value="No retries",
         ),
         panels.bar_chart(
-            PanelFrame(404, "Rate-limit pauses", "Pauses per minute caused by the rate limit of a platform.", 12, 7),
+            PanelFrame(404, "Rate-limit pauses", "Pauses per minute caused by the rate limit of a platform.", 8, 8),
             Query(per_minute_nonzero(selector("late_publishing_rate_limit_pauses_total"), "platform"), "{{platform}}"),
             unit=PER_MINUTE,
             colors=PLATFORMS,
@@ -457,14 +459,14 @@ TABLE_ROW = PanelRow(
                 expr=success_ratio("24h", "platform"),
                 unit="percentunit",
                 decimals=2,
-                steps=thresholds.SUCCESS,
+                steps=thresholds.PLATFORM_SUCCESS,
             ),
             Column(
                 title="Success, 1 h",
                 expr=success_ratio("1h", "platform"),
                 unit="percentunit",
                 decimals=1,
-                steps=thresholds.SUCCESS,
+                steps=thresholds.PLATFORM_SUCCESS,
             ),
             Column(title="Failed, 1 h", expr=increase(FAILED_ATTEMPTS, "1h", "platform"), decimals=0),
             Column(

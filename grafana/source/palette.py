@@ -23,14 +23,22 @@ __all__ = [
     "REJECTION_REASONS",
     "STATUSES",
     "STATUS_CODES",
+    "STATUS_COLORS",
+    "TEXT",
     "WARNING",
     "WEBHOOK_EVENTS",
 ]
 
-GOOD, NOTICE, WARNING, BAD = "green", "yellow", "orange", "red"
-"""Status colors; nothing else on a dashboard is green or red."""
+GOOD, NOTICE, WARNING, BAD, MUTED = "#2E7D32", "#FADE2A", "#FFA940", "#C62828", "#667080"
+STATUS_COLORS = (GOOD, NOTICE, WARNING, BAD, MUTED)
+"""Colors of a status, and of an unknown one; nothing else on a dashboard is green or red.
 
-NEUTRAL, MUTED = "blue", "#8E8E8E"
+They are backgrounds. Grafana writes black on a color that is brighter than 180, else white, and on each of these the
+contrast of that text is at least 4.5:1. Its own green and orange are below that brightness, but too bright for white.
+"""
+
+NEUTRAL, TEXT = "blue", "text"
+"""Colors of text, of which Grafana has one for each theme: a number without a status, and everything else."""
 
 STATUSES: Mapping[str, str] = {
     "success": GOOD,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import ascii_uppercase
 from typing import Any, Protocol, Self, TypeVar
 
@@ -15,34 +15,23 @@ from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models import heatmap as heatmaps
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from grafana.source.palette import BAD, GOOD, MUTED, NEUTRAL, NOTICE, WARNING
+from grafana.source.mappings import ValueMapping
+from grafana.source.palette import GOOD, MUTED, NEUTRAL, TEXT
 from grafana.source.queries import Query
-from grafana.source.thresholds import FAST_BURN, NEUTRAL_STEPS, SLOW_BURN, SUCCESS_OBJECTIVE, Steps, success_ratio_at
+from grafana.source.thresholds import NEUTRAL_STEPS, Steps
 
 __all__ = [
-    "CONNECTED_MAPPINGS",
     "COUNT",
     "DATASOURCE",
     "DAYS",
-    "GENERATION_MAPPINGS",
-    "HEALTH_MAPPINGS",
+    "LAST_AND_MAX",
     "LOGARITHMIC_AXIS",
     "MIN_INTERVAL",
     "PER_MINUTE",
-    "PLAN_MAPPINGS",
     "RATIO_AXIS",
-    "RECONNECT_MAPPINGS",
-    "RELOAD_MAPPINGS",
-    "STATUS_FEED_MAPPINGS",
-    "SUCCESS_MAPPINGS",
-    "UNREAD_MAPPINGS",
-    "UP_MAPPINGS",
-    "WEBHOOK_MAPPINGS",
-    "YES_MAPPINGS",
     "Axis",
     "Column",
     "PanelFrame",
-    "ValueMapping",
     "bar_chart",
     "heatmap_panel",
     "line_chart",
@@ -60,6 +49,10 @@ MIN_INTERVAL = "30s"
 MAX_GAP_MS = 120_000
 """Longest gap, in milliseconds, that a line bridges."""
 
+LAST_AND_MAX = ("lastNotNull", "max")
+CALC_TITLES = {"lastNotNull": "Last *", "max": "Max"}
+"""Calculations of legends, and the titles by which Grafana sorts them."""
+
 MAX_BARS = 120
 """Maximum number of bars per chart, so that each one is visible."""
 
@@ -70,6 +63,7 @@ DAYS = "suffix: days"
 COUNT = "locale"
 """Unit that shows all digits."""
 
+TRANSPARENT = "transparent"
 NO_DATA = "No data"
 EMPTY_CELL = "-"
 
@@ -83,16 +77,6 @@ class PanelFrame:
     description: str
     w: int
     h: int
-
-
-@dataclass(frozen=True)
-class ValueMapping:
-    """Text shown instead of a value, or instead of a range from ``value`` to ``end``."""
-
-    value: float
-    text: str
-    color: str
-    end: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,37 +100,6 @@ ZERO_BASED_AXIS = Axis()
 RATIO_AXIS = Axis(soft_min=0.9, hard_max=1)
 LOGARITHMIC_AXIS = Axis(logarithmic=True)
 
-RELOAD_MAPPINGS = (ValueMapping(0, "Failed", BAD), ValueMapping(1, "Loaded", GOOD))
-UP_MAPPINGS = (ValueMapping(0, "Down", BAD), ValueMapping(1, "Up", GOOD))
-PLAN_MAPPINGS = (ValueMapping(0, "Suspended", BAD), ValueMapping(1, "Active", GOOD))
-YES_MAPPINGS = (ValueMapping(0, "No", WARNING), ValueMapping(1, "Yes", GOOD))
-RECONNECT_MAPPINGS = (ValueMapping(0, "No", MUTED), ValueMapping(1, "Needed", WARNING))
-HEALTH_MAPPINGS = (
-    ValueMapping(0, "Healthy", GOOD),
-    ValueMapping(1, "Warning", NOTICE),
-    ValueMapping(2, "Error", WARNING),
-)
-GENERATION_MAPPINGS = (ValueMapping(0, "No", MUTED), ValueMapping(1, "Yes", NEUTRAL))
-UNREAD_MAPPINGS = (ValueMapping(0, "No", GOOD), ValueMapping(1, "Yes", BAD))
-WEBHOOK_MAPPINGS = (ValueMapping(0, "Switched off", WARNING), ValueMapping(1, "Active", GOOD))
-STATUS_FEED_MAPPINGS = (
-    ValueMapping(0, "Failed", BAD),
-    ValueMapping(1, "Up", GOOD),
-    ValueMapping(2, "Off: forbidden", NOTICE),
-    ValueMapping(3, "Off: not found", MUTED),
-)
-"""States of a status feed; a feed that the API refuses or lacks is switched off."""
-
-CONNECTED_MAPPINGS = (ValueMapping(0, "Disconnected", WARNING), ValueMapping(1, "Connected", GOOD))
-SUCCESS_MAPPINGS = (
-    # The first range wins at a shared boundary.
-    ValueMapping(SUCCESS_OBJECTIVE, "Good", GOOD, 1.0),
-    ValueMapping(success_ratio_at(SLOW_BURN), "Below objective", NOTICE, SUCCESS_OBJECTIVE),
-    ValueMapping(success_ratio_at(FAST_BURN), "Poor", WARNING, success_ratio_at(SLOW_BURN)),
-    ValueMapping(0, "Failing", BAD, success_ratio_at(FAST_BURN)),
-)
-"""Texts for a success ratio, by the thresholds that color it."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -161,6 +114,7 @@ class Column:
         steps: Threshold colors of the value.
         mappings: Texts shown instead of values.
         link: URL opened by a click.
+        link_title: Text of the link; defaults to the title of the column.
         width: Width in pixels.
         empty_text: Text of a cell without a value.
     """
@@ -173,6 +127,7 @@ class Column:
     steps: Steps | None = None
     mappings: Sequence[ValueMapping] = ()
     link: str = ""
+    link_title: str = ""
     width: int | None = None
     empty_text: str = EMPTY_CELL
 
@@ -224,7 +179,7 @@ def stat_panel(
         values: One query, or several with legends.
         unit: Unit of the values.
         decimals: Number of decimals.
-        steps: Threshold colors. The background is colored unless they are neutral.
+        steps: Threshold colors of the background; neutral ones color the text.
         steps_by_name: Threshold colors by legend.
         mappings: Texts shown instead of values.
         text_mode: Whether to show the value, the name, or both.
@@ -232,11 +187,15 @@ def stat_panel(
         link: URL opened by a click.
     """
     queries = [value if isinstance(value, Query) else Query(value) for value in values]
+    color_mode = common.BigValueColorMode.BACKGROUND_SOLID
+    if steps == NEUTRAL_STEPS:
+        color_mode, no_value = common.BigValueColorMode.VALUE, (no_value[0], TEXT)
     panel = _configure_panel(stat.Panel(), frame, *queries, instant=True)
     panel.unit(unit).no_value(no_value[0]).mappings([*_sdk_mappings(mappings), _null_mapping(*no_value)])
     panel.thresholds(_thresholds_config(steps)).color_scheme(_threshold_colors())
-    panel.color_mode(common.BigValueColorMode.VALUE if steps == NEUTRAL_STEPS else common.BigValueColorMode.BACKGROUND)
-    panel.graph_mode(common.BigValueGraphMode.NONE).justify_mode(common.BigValueJustifyMode.CENTER)
+    panel.color_mode(color_mode).graph_mode(common.BigValueGraphMode.NONE).justify_mode(
+        common.BigValueJustifyMode.CENTER
+    )
     panel.text_mode(text_mode).text(parts.VizTextDisplayOptions().value_size(VALUE_SIZE).title_size(NAME_SIZE))
     panel.reduce_options(parts.ReduceDataOptions().calcs(["lastNotNull"]))
     if decimals is not None:
@@ -274,7 +233,7 @@ def line_chart(
         stacked: Whether to stack the series.
         stepped: Whether a value holds until the next one.
         axis: Value axis.
-        calcs: Calculations shown in the legend.
+        calcs: Calculations shown in the legend, which is sorted by the first one.
         link: URL opened by a click on a series.
         no_value: Text without data.
     """
@@ -424,7 +383,8 @@ def _timeseries_panel(
 def _legend_options(calcs: Sequence[str]) -> parts.VizLegendOptions:
     legend = parts.VizLegendOptions().show_legend(show_legend=True).calcs(list(calcs))
     if calcs:
-        return legend.display_mode(common.LegendDisplayMode.TABLE).placement(common.LegendPlacement.RIGHT)
+        table = legend.display_mode(common.LegendDisplayMode.TABLE).placement(common.LegendPlacement.RIGHT)
+        return table.sort_by(CALC_TITLES[calcs[0]]).sort_desc(sort_desc=True)
     return legend.display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM)
 
 
@@ -470,6 +430,11 @@ def _null_mapping(text: str, color: str) -> dashboard.SpecialValueMap:
     )
 
 
+def _cell_color(color: str) -> str:
+    """Return the background of a table cell, which is colored only if it needs attention."""
+    return TRANSPARENT if color in (GOOD, NEUTRAL, MUTED) else color
+
+
 def _data_link(title: str, url: str) -> builders.DashboardLink:
     return builders.DashboardLink(title).url(url)
 
@@ -489,18 +454,20 @@ def _column_overrides(column: Column) -> list[dashboard.DynamicConfigValue]:
         settings |= {"unit": column.unit, "custom.align": "right"}
     if column.decimals is not None:
         settings["decimals"] = column.decimals
-    mappings = _sdk_mappings(column.mappings)
+    mappings = _sdk_mappings([replace(one, color=_cell_color(one.color)) for one in column.mappings])
     if column.steps or column.mappings:
-        settings["custom.cellOptions"] = {"type": "color-text"}
+        settings["custom.cellOptions"] = {"type": "color-background", "mode": "basic"}
     if column.steps:
-        settings["thresholds"] = _thresholds_config(column.steps).build()
+        steps = tuple((value, _cell_color(color)) for value, color in column.steps)
+        settings["thresholds"] = _thresholds_config(steps).build()
     if column.empty_text == EMPTY_CELL:
         # Without a value there is no status, so do not use the color of the lowest step.
-        mappings = [*mappings, _null_mapping(EMPTY_CELL, MUTED)]
+        mappings = [*mappings, _null_mapping(EMPTY_CELL, TRANSPARENT)]
     if mappings and column.expr:
         settings["mappings"] = mappings
     if column.link:
-        settings["links"] = [{"title": f"Open {column.title.lower()}", "url": column.link}]
+        title = column.link_title or f"Open {column.title.lower()}"
+        settings["links"] = [{"title": title, "url": column.link}]
     if column.width:
         settings["custom.width"] = column.width
     return [dashboard.DynamicConfigValue(name, value) for name, value in settings.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana.source import panels, thresholds
 from grafana.source.layout import ACCOUNTS, PLATFORM, DashboardSpec, PanelRow, dashboard_url
-from grafana.source.palette import ACTIONS, CATEGORIES, MUTED, QUANTILES, STATUS_CODES, STATUSES
+from grafana.source.palette import ACTIONS, BAD, CATEGORIES, GOOD, MUTED, QUANTILES, STATUS_CODES, STATUSES
 from grafana.source.panels import PER_MINUTE, Column, PanelFrame
 from grafana.source.queries import (
     ATTEMPTS,
@@ -58,7 +58,7 @@ STATUS_ROW = PanelRow(
             success_ratio("1h"),
             unit="percentunit",
             decimals=1,
-            steps=thresholds.SUCCESS,
+            steps=thresholds.PLATFORM_SUCCESS,
             no_value=("No posts", MUTED),
         ),
         panels.stat_panel(
@@ -72,7 +72,7 @@ STATUS_ROW = PanelRow(
             success_ratio("24h"),
             unit="percentunit",
             decimals=2,
-            steps=thresholds.SUCCESS,
+            steps=thresholds.PLATFORM_SUCCESS,
             no_value=("No posts", MUTED),
         ),
         panels.stat_panel(
@@ -151,7 +151,7 @@ THROUGHPUT_ROW = PanelRow(
             Query(success_ratio("1h"), "1 h"),
             unit="percentunit",
             colors={"10 min": "#94A3B8", "1 h": "#3B82F6"},
-            threshold_lines=((None, "transparent"), (thresholds.SUCCESS_OBJECTIVE, "green")),
+            threshold_lines=((None, "transparent"), (thresholds.SUCCESS_OBJECTIVE, GOOD)),
             axis=panels.RATIO_AXIS,
         ),
     ),
@@ -278,7 +278,7 @@ RETRY_ROW = PanelRow(
             ),
             Query(per_minute_nonzero(selector("late_publishing_rate_limit_pauses_total")), "pause"),
             unit=PER_MINUTE,
-            colors={"retry: success": "green", "retry: failed": "red", "pause": ACTIONS["rate_limit_pause"]},
+            colors={"retry: success": GOOD, "retry: failed": BAD, "pause": ACTIONS["rate_limit_pause"]},
             no_value="No retries",
         ),
         panels.line_chart(
@@ -300,7 +300,7 @@ ACCOUNTS_ROW = PanelRow(
         panels.table_panel(
             PanelFrame(
                 601,
-                "Failing accounts",
+                "Accounts with failures",
                 "Accounts with failures in the last 24 hours, or whose last attempt failed. Click an account"
                 " for details.",
                 24,
@@ -327,7 +327,7 @@ ACCOUNTS_ROW = PanelRow(
             ),
             Column(title="Account id", label="account_id"),
             sort="Consecutive failures",
-            no_value="No failing accounts",
+            no_value="No failures",
         ),
     ),
 )

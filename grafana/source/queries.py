@@ -4,25 +4,36 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from deploy.prometheus.rules import ALERT_LABELS
+from deploy.prometheus.rules import ALERT_LABELS, RUNBOOKS_URL
+from deploy.prometheus.thresholds import (
+    ACCOUNT_FAILURE_WINDOW,
+    ACCOUNT_RECENT_WINDOW,
+    CONSECUTIVE_FAILURES,
+    PLATFORM_FAILED_SHARE,
+    PLATFORM_FINAL_LOGS,
+)
 from late_exporter.metrics.catalogue import CATALOGUE
 
 __all__ = [
-    "ALERTS_FIRING",
-    "ALERTS_PENDING_SINCE",
+    "ACCOUNT_IS_FAILING",
+    "ALERTS_SINCE",
     "ATTEMPTS",
     "FAILED_ATTEMPTS",
+    "PLATFORM_FAILS",
     "RATE",
     "RULES_MARKER",
+    "RUNBOOK_LINK",
     "SUCCESSFUL_ATTEMPTS",
     "TARGET",
     "Query",
     "age",
+    "failing_accounts",
     "firing_alerts",
     "increase",
     "or_zero",
     "per_minute",
     "per_minute_nonzero",
+    "platform_states",
     "process_metric",
     "quantile",
     "rate",
@@ -147,6 +158,28 @@ def success_ratio(window: str, *by: str) -> str:
     return safe_ratio(increase(SUCCESSFUL_ATTEMPTS, window, *by), increase(ATTEMPTS, window, *by))
 
 
+def platform_states() -> str:
+    """Return the success ratio of each platform in an hour, or PLATFORM_FAILS if LatePlatformFailing would fire."""
+    labels = ("job", "workspace", "platform")
+    failing = (
+        f"{success_ratio('30m', *labels)} < {1 - PLATFORM_FAILED_SHARE:g}"
+        f" and {increase(ATTEMPTS, '30m', *labels)} >= {PLATFORM_FINAL_LOGS}"
+    )
+    return f"0 * max by (platform) ({failing}) + {PLATFORM_FAILS} or {success_ratio('1h', 'platform')}"
+
+
+def failing_accounts(**matchers: str) -> str:
+    """Return the failures in a row of the accounts for which LateAccountFailing would fire."""
+    labels = ", ".join(("job", *ACCOUNT))
+    logs = selector("late_account_logs_total", status="failed", **matchers)
+    recent = " or ".join(
+        f"sum by ({labels}) (increase({logs}[{window}])) > 0 unless sum by ({labels}) (resets({logs}[{window}])) > 0"
+        for window in (ACCOUNT_FAILURE_WINDOW, ACCOUNT_RECENT_WINDOW)
+    )
+    failures = selector("late_account_consecutive_failures", **matchers)
+    return f"max by ({labels}) ({failures}) >= {CONSECUTIVE_FAILURES} and ({recent})"
+
+
 def with_username(expr: str) -> str:
     """Add the username label to an account expression with the other labels of ``late_account_info``."""
     keys = ", ".join(("job", "instance", *ACCOUNT))
@@ -170,6 +203,28 @@ ALERTS = ", ".join(
 )
 """Matchers for the alerts of late-exporter; those on a feed or on an exporter lack the platform or the workspace."""
 
-ALERTS_FIRING = f'ALERTS{{{ALERTS}, alertstate="firing"}}'
-ALERTS_PENDING_SINCE = f"ALERTS_FOR_STATE{{{ALERTS}}}"
-"""Unix times at which the alerts became pending."""
+_PENDING_SINCE = (
+    f'ALERTS{{{ALERTS}, alertstate="firing"}} * ignoring (alertstate) group_left () ALERTS_FOR_STATE{{{ALERTS}}}'
+)
+SUBJECTS = ("instance", "webhook", "feed", "account_id", "username")
+"""Labels for what an alert is about; the last one that it has says it best."""
+
+
+def _with_subject(expr: str) -> str:
+    for label in SUBJECTS:
+        expr = f'label_replace({expr}, "subject", "$1", "{label}", "(.+)")'
+    return expr
+
+
+ALERTS_SINCE = f"min by (alertname, severity, workspace, platform, subject) ({_with_subject(_PENDING_SINCE)})"
+"""Unix times at which the firing alerts became pending."""
+
+RUNBOOK_LINK = f"{RUNBOOKS_URL}/${{__data.fields.alertname:percentencode}}.md"
+
+PLATFORM_FAILS = -1
+"""Value of a failing platform, outside the range of success ratios."""
+
+ACCOUNT_IS_FAILING = (
+    f"Accounts whose last {CONSECUTIVE_FAILURES} or more attempts all failed, at least one of them in the last"
+    f" {ACCOUNT_FAILURE_WINDOW[:-1]} days, as in the alert LateAccountFailing."
+)

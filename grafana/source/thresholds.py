@@ -11,6 +11,8 @@ from deploy.prometheus.thresholds import (
     DATA_AGE_WARNING_SECONDS,
     DAY,
     FAST_BURN,
+    PLATFORM_FAILED_SHARE,
+    PLATFORM_FINAL_LOGS,
     POST_STUCK_SECONDS,
     POSTS_OVERDUE_SECONDS,
     POSTS_STUCK_SECONDS,
@@ -38,6 +40,9 @@ __all__ = [
     "NEUTRAL_STEPS",
     "NOTICE_ABOVE_ZERO",
     "PENDING_AGE",
+    "PLATFORM_FAILED_SHARE",
+    "PLATFORM_FINAL_LOGS",
+    "PLATFORM_SUCCESS",
     "POSTS_OVERDUE",
     "POSTS_OVERDUE_SECONDS",
     "POSTS_STUCK",
@@ -79,6 +84,14 @@ SUCCESS: Steps = (
     (success_ratio_at(SLOW_BURN), NOTICE),
     (SUCCESS_OBJECTIVE, GOOD),
 )
+PLATFORM_SUCCESS: Steps = (
+    (None, BAD),
+    (1 - PLATFORM_FAILED_SHARE, WARNING),
+    (success_ratio_at(SLOW_BURN), NOTICE),
+    (SUCCESS_OBJECTIVE, GOOD),
+)
+"""Red as soon as the alert on a platform fires, which knows no error budget."""
+
 AUDIT_AGE: Steps = ((None, GOOD), (AUDIT_AGE_SECONDS, WARNING))
 DATA_AGE: Steps = ((None, GOOD), (DATA_AGE_WARNING_SECONDS, WARNING), (DATA_AGE_CRITICAL_SECONDS, BAD))
 PENDING_AGE: Steps = ((None, GOOD), (POST_STUCK_SECONDS, WARNING))

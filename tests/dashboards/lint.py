@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TypeAlias
 
@@ -26,9 +26,10 @@ Rule: TypeAlias = Callable[[DashboardFile], Iterator[str]]
 DATASOURCE = "${datasource}"
 COLUMNS = 24
 MIN_INTERVAL_SECONDS = 30
+MAX_VISIBLE_PANELS = 30
 COUNTER_FUNCTIONS = {"rate", "irate", "increase", "resets"}
 SECONDS = {"s": 1, "m": 60, "h": 3600}
-ALERT_LABELS = {"alertname", "alertstate", "exporter", "severity", "job", "workspace", "platform", "feed"}
+ALERT_LABELS = {"alertname", "alertstate", "exporter", "severity", "job", "workspace", "platform", "feed", "subject"}
 ALERT_MATCHERS = {
     "exporter": Matcher("=", "late"),
     "job": Matcher("=~", "job|"),
@@ -101,16 +102,23 @@ def ids(dashboard: DashboardFile) -> Iterator[str]:
     panel_ids = [panel["id"] for panel in (*dashboard.rows, *dashboard.panels)]
     if len(set(panel_ids)) != len(panel_ids):
         yield "duplicate panel id"
-    for panel in dashboard.panels:
-        rows = [row for row in dashboard.rows if row["gridPos"]["y"] < panel["gridPos"]["y"]]
-        if not rows or max(rows, key=lambda row: int(row["gridPos"]["y"]))["id"] // 100 != panel["id"] // 100:
-            yield f"{panel['title']}: id {panel['id']} does not belong to its row"
+    for row, panels in dashboard.panels_by_row:
+        for panel in panels:
+            if row["id"] // 100 != panel["id"] // 100:
+                yield f"{panel['title']}: id {panel['id']} does not belong to its row"
 
 
 def grid(dashboard: DashboardFile) -> Iterator[str]:
-    """Require that panels do not overlap, stay within the grid, and leave no holes in a row."""
+    """Require that panels do not overlap, stay within the grid, and leave no holes, also in collapsed rows."""
+    yield from _grid_problems(dashboard.document["panels"], 0)
+    for row in dashboard.rows:
+        if row["collapsed"]:
+            yield from _grid_problems(row["panels"], row["gridPos"]["y"] + 1)
+
+
+def _grid_problems(panels: Sequence[Json], top: int) -> Iterator[str]:
     occupied: dict[tuple[int, int], str] = {}
-    for panel in (*dashboard.rows, *dashboard.panels):
+    for panel in panels:
         place = panel["gridPos"]
         xs = range(place["x"], place["x"] + place["w"])
         for cell in product(xs, range(place["y"], place["y"] + place["h"])):
@@ -120,9 +128,19 @@ def grid(dashboard: DashboardFile) -> Iterator[str]:
             occupied[cell] = panel["title"]
         if place["x"] + place["w"] > COLUMNS:
             yield f"{panel['title']} exceeds the grid"
-    depth = 1 + max(y for _, y in occupied)
-    if len(occupied) < COLUMNS * depth:
-        yield f"{COLUMNS * depth - len(occupied)} cells are empty"
+    cells = COLUMNS * (1 + max(y for _, y in occupied) - top)
+    if len(occupied) < cells:
+        yield f"{cells - len(occupied)} cells are empty"
+
+
+def fold(dashboard: DashboardFile) -> Iterator[str]:
+    """Require that a dashboard opens with few panels: open rows come first, and any others are collapsed."""
+    collapsed = [bool(row["collapsed"]) for row in dashboard.rows]
+    if collapsed != sorted(collapsed):
+        yield "an open row is below a collapsed one"
+    visible = [panel for panel in dashboard.document["panels"] if panel["type"] != "row"]
+    if len(visible) > MAX_VISIBLE_PANELS:
+        yield f"{len(visible)} panels are visible at first"
 
 
 def descriptions(dashboard: DashboardFile) -> Iterator[str]:
@@ -256,6 +274,8 @@ def navigation(dashboard: DashboardFile) -> Iterator[str]:
     if "placement" in json.dumps(menu):
         yield "hidden menu"
     for url in dashboard.links:
+        if url.startswith("https://"):
+            continue
         for parameter in (
             "${__url_time_range}",
             "${datasource:queryparam}",
@@ -286,6 +306,7 @@ RULES: Mapping[str, Rule] = {
         identity,
         ids,
         grid,
+        fold,
         descriptions,
         legends,
         instant_queries,

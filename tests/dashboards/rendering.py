@@ -6,14 +6,14 @@ import json
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from late_exporter.exposition.negotiation import OPENMETRICS
 from tests.dashboards import rule_samples
@@ -23,7 +23,7 @@ from tests.e2e.program import wait_until
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
 from tests.support.clock import HOUR
 
-__all__ = ["DASHBOARDS", "PREVIEW", "ROOT", "FindTool", "draw_dashboards", "week_in_prometheus"]
+__all__ = ["DASHBOARDS", "PREVIEW", "ROOT", "THEMES", "FindTool", "draw_dashboards", "week_in_prometheus"]
 
 ROOT = Path(__file__).parents[2]
 PREVIEW = ROOT / "grafana" / "preview"
@@ -33,6 +33,7 @@ CACHE = ROOT / ".cache" / "week"
 PROGRAMS = ("prometheus", "promtool", "chromium", "node", str(VITE))
 """Required programs, checked before the slow part starts."""
 
+THEMES = ("dark", "light")
 DASHBOARDS = ("late-overview", "late-platform", "late-accounts", "late-exporter")
 VARIABLES = {"late-platform": {"platform": "instagram"}}
 """Variable values by dashboard; all others select everything."""
@@ -88,7 +89,7 @@ def week_in_prometheus(find: FindTool, folder: Path) -> Iterator[PrometheusApi]:
 
 
 def draw_dashboards(
-    find: FindTool, database: PrometheusApi, pictures: Path, themes: Sequence[str]
+    find: FindTool, database: PrometheusApi, pictures: Path, *, rows: Literal["open", "as shipped"]
 ) -> Mapping[str, Json]:
     """Draw the dashboards at the end of the week.
 
@@ -96,7 +97,7 @@ def draw_dashboards(
         find: Lookup of required programs.
         database: PrometheusApi with the data.
         pictures: Folder for one PNG per dashboard and theme.
-        themes: ``dark`` and ``light``.
+        rows: Whether to open the rows that are collapsed.
 
     Returns:
         What the browser rendered, by ``uid-theme``.
@@ -106,7 +107,8 @@ def draw_dashboards(
         "prometheus": database.url,
         "to": int(END * 1000),
         "pictures": str(pictures),
-        "themes": list(themes),
+        "themes": THEMES,
+        "rows": rows,
         "dashboards": DASHBOARDS,
         "variables": VARIABLES,
     }

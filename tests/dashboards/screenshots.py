@@ -21,7 +21,7 @@ def main() -> None:
     """Draw every dashboard in both themes and remove outdated pictures."""
     PICTURES.mkdir(exist_ok=True)
     with TemporaryDirectory() as folder, week_in_prometheus(find_program, Path(folder)) as database:
-        pages = draw_dashboards(find_program, database, PICTURES, ("dark", "light"))
+        pages = draw_dashboards(find_program, database, PICTURES, rows="as shipped")
     for picture in PICTURES.glob("*.png"):
         if picture.stem not in pages:
             picture.unlink()

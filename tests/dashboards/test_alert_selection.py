@@ -49,8 +49,8 @@ def _queries() -> Iterator[Any]:
             expressions = [target["expr"] for _, target in dashboard.queries if "ALERTS{" in target["expr"]]
             assert 3 == len(expressions)
             yield pytest.param(expressions[0].partition(" or ")[0], (5, 3, 4, 3, 1), id="stat")
-            # One row per alert, platform and feed.
-            yield pytest.param(f"count({expressions[2]})", (3, 2, 3, 3, 1), id="table")
+            # One row per alert, workspace, platform and subject.
+            yield pytest.param(f"count({expressions[2]})", (4, 3, 3, 3, 1), id="table")
 
 
 @pytest.mark.e2e

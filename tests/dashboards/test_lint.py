@@ -66,6 +66,8 @@ MISTAKES: tuple[tuple[str, Change], ...] = (
     ("grid", change_panel(301, gridPos={"x": 4, "y": 20, "w": 8, "h": 9})),
     ("grid", change_panel(303, gridPos={"x": 20, "y": 20, "w": 8, "h": 9})),
     ("grid", remove_panel(303)),
+    ("fold", lambda document: document["panels"][0].update(collapsed=True)),
+    ("fold", lambda document: document["panels"].extend([find_panel(document, 101)] * 10)),
     ("descriptions", change_panel(301, description="")),
     ("descriptions", change_panel(301, fieldConfig={"defaults": {"noValue": "None"}})),
     ("descriptions", change_panel(301, fieldConfig={"defaults": {"unit": "s"}})),

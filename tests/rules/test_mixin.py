@@ -1,20 +1,32 @@
-"""The monitoring mixin contains the same dashboards and rules as the files."""
+"""The monitoring mixin equals the shipped files, and follows its configuration as the sources would."""
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from deploy.prometheus import thresholds
+from tests.rules.mixin import GRAFANA, EvaluateMixin, evaluate_mixin, mixin_error, rules_of
+from tests.rules.promql import named_labels, selectors
+from tests.support.documents import blocks, document
+
+__all__ = ["evaluate_mixin"]
+
 pytestmark = pytest.mark.e2e
 
-ROOT = Path(__file__).parents[2]
+ROOT = GRAFANA.parent
 RULES = ROOT / "deploy" / "prometheus"
+DEFAULTS = (GRAFANA / "mixin" / "defaults.libsonnet").read_text("utf-8")
+NAMES = [name for name in vars(thresholds) if name.isupper()]
 
 KUBERNETES = """
 local mixin = (import 'mixin.libsonnet') + {
@@ -36,30 +48,234 @@ local mixin = (import 'mixin.libsonnet') + {
 
 @pytest.fixture(scope="module")
 def mixin(require_tool: Callable[[str], str]) -> dict[str, Any]:
-    """Return the evaluated mixin."""
-    command = [require_tool("jsonnet"), "--jpath", str(ROOT / "grafana"), "--exec", KUBERNETES]
+    """Return the mixin as it is without a configuration."""
+    command = [require_tool("jsonnet"), "--jpath", str(GRAFANA), "--exec", KUBERNETES]
     process = subprocess.run(command, check=False, capture_output=True, text=True)
     assert 0 == process.returncode, process.stderr
     result: dict[str, Any] = json.loads(process.stdout)
     return result
 
 
+def _dashboards(folder: Path) -> dict[str, Any]:
+    return {file.name: json.loads(file.read_text("utf-8")) for file in (folder / "dashboards").glob("*.json")}
+
+
+def _shipped(kind: str, folder: Path = RULES) -> Any:
+    return yaml.safe_load((folder / f"late-exporter.{kind}.yml").read_text("utf-8"))
+
+
 def test_dashboards_equal_the_files(mixin: dict[str, Any]) -> None:
     """The mixin has every dashboard under its file name, and dashboards can be added."""
-    files = {file.name: json.loads(file.read_text("utf-8")) for file in (ROOT / "grafana/dashboards").glob("*.json")}
-    assert 4 == len(files)
-    assert {**files, "own.json": {}} == mixin["dashboards"]
+    assert 4 == len(_dashboards(GRAFANA))
+    assert {**_dashboards(GRAFANA), "own.json": {}} == mixin["dashboards"]
 
 
 @pytest.mark.parametrize("kind", ["rules", "alerts"])
 def test_rules_equal_the_files(mixin: dict[str, Any], kind: str) -> None:
     """Recording rules and alerts equal those of the files."""
-    assert yaml.safe_load((RULES / f"late-exporter.{kind}.yml").read_text("utf-8")) == mixin[kind]
+    assert _shipped(kind) == mixin[kind]
 
 
 def test_promtool_accepts_the_rules(mixin: dict[str, Any], require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """Promtool accepts the rules of the PrometheusRule built from the mixin."""
-    file = tmp_path / "rules.yml"
-    file.write_text(json.dumps(mixin["resource"]["spec"]), "utf-8")
-    command = [require_tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", str(file)]
-    assert 0 == subprocess.run(command, check=False).returncode
+    _check_rules(require_tool("promtool"), tmp_path, mixin["resource"]["spec"]["groups"])
+
+
+def _check_rules(promtool: str, folder: Path, groups: list[Any]) -> None:
+    file = folder / "rules.yml"
+    file.write_text(json.dumps({"groups": groups}), "utf-8")
+    command = [promtool, "check", "rules", "--lint=all", "--lint-fatal", str(file)]
+    process = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert 0 == process.returncode, process.stdout + process.stderr
+
+
+@pytest.fixture
+def vendor(tmp_path: Path) -> Path:
+    """Return a folder in which the mixin is installed as by jsonnet-bundler: without what is beside its folder."""
+    folder = tmp_path / "vendor" / "github.com" / "late-exporter" / "late-exporter" / "grafana"
+    shutil.copytree(GRAFANA, folder, ignore=shutil.ignore_patterns("node_modules", "preview", "screenshots", "source"))
+    return tmp_path / "vendor"
+
+
+def _jsonnet(program: str, jsonnet: str, path: Path) -> Any:
+    process = subprocess.run(
+        [jsonnet, "--jpath", str(path), "--exec", program], check=False, capture_output=True, text=True
+    )
+    assert 0 == process.returncode, process.stderr
+    return json.loads(process.stdout)
+
+
+def test_installed_by_jsonnet_bundler(vendor: Path, require_tool: Callable[[str], str]) -> None:
+    """The mixin imports nothing outside of its folder, and names no dependencies."""
+    program = "(import 'github.com/late-exporter/late-exporter/grafana/mixin.libsonnet').prometheusAlerts"
+    assert _shipped("alerts") == _jsonnet(program, require_tool("jsonnet"), vendor)
+    (manifest,) = vendor.rglob("jsonnetfile.json")
+    assert json.loads(manifest.read_text("utf-8")) == {"version": 1, "dependencies": [], "legacyImports": False}
+
+
+def test_documented_example(vendor: Path, require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """The example of the documentation has the changes that it asks for, and promtool accepts its rules."""
+    (example,) = blocks(document("docs/mixin.md"), "jsonnet")
+    files = _jsonnet(example, require_tool("jsonnet"), vendor)
+    alerts = {rule["alert"]: rule for rule in rules_of(files["late-exporter.alerts.json"])}
+    assert "LateApiDrift" not in alerts
+    assert ("10m", "page") == (
+        alerts["LatePlatformFailing"]["for"],
+        alerts["LatePlatformFailing"]["labels"]["severity"],
+    )
+    assert ">= 3\n" in alerts["LateAccountFailing"]["expr"]
+    groups = [group for kind in ("rules", "alerts") for group in files[f"late-exporter.{kind}.json"]["groups"]]
+    assert '{job="social-media", action=~"publish|retry"' in json.dumps(groups).replace('\\"', '"')
+    _check_rules(require_tool("promtool"), tmp_path, groups)
+
+
+def test_every_setting_is_documented() -> None:
+    """The table of the documentation has every setting, and no other."""
+    config = (GRAFANA / "config.libsonnet").read_text("utf-8")
+    settings = re.findall(r"^    (\w+):", config, re.MULTILINE)
+    table = "".join(re.findall(r"^\| (`.*?) \|", document("docs/mixin.md"), re.MULTILINE))
+    assert sorted(settings) == sorted(re.findall(r"`(\w+)`", table))
+
+
+def test_every_threshold_is_used() -> None:
+    """Every threshold of the configuration is in a rule or in a dashboard."""
+    templates = "".join(
+        (GRAFANA / "mixin" / f"{name}.libsonnet").read_text("utf-8") for name in ("rules", "alerts", "dashboards")
+    )
+    names = re.findall(r'^    "(\w+)":', DEFAULTS, re.MULTILINE)
+    assert len(names) > 30
+    assert [] == [name for name in names if not re.search(rf"\bc\.thresholds\.{name}\b", templates)]
+
+
+def test_all_numbers_at_once(evaluate_mixin: EvaluateMixin, tmp_path: Path) -> None:
+    """If every number is another one, the mixin is what the sources write with the same numbers."""
+    pytest.importorskip("grafana_foundation_sdk")
+    numbers = {name: value for name in NAMES if isinstance(value := getattr(thresholds, name), int | float)}
+    for name in ("MINUTE", "HOUR", "DAY", "ERROR_BUDGET", "SUCCESS_OBJECTIVE"):
+        del numbers[name]
+    changed = {name: value / 2 if value < 1 else 2 * value for name, value in numbers.items()}
+    for source in ("deploy", "grafana/source"):
+        shutil.copytree(ROOT / source, tmp_path / source, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "grafana" / "dashboards").mkdir()
+    changed["SUCCESS_OBJECTIVE"] = 0.995
+    changed["ERROR_BUDGET"] = 0.005
+    with (tmp_path / "deploy" / "prometheus" / "thresholds.py").open("a", encoding="utf-8") as module:
+        module.writelines(f"{name} = {value!r}\n" for name, value in changed.items())
+    for package in ("deploy.prometheus", "grafana.source"):
+        subprocess.run([sys.executable, "-W", "ignore", "-m", package], cwd=tmp_path, check=True)
+    settings = {_camel(name): changed[name] for name in numbers}
+    mixin = evaluate_mixin(dashboards=True, objective=0.995, thresholds=settings)
+    for kind in ("rules", "alerts"):
+        assert _shipped(kind, tmp_path / "deploy" / "prometheus") == mixin[kind]
+    assert _dashboards(tmp_path / "grafana") == mixin["dashboards"]
+    assert _shipped("alerts") != mixin["alerts"]
+
+
+def _camel(name: str) -> str:
+    first, *others = name.lower().split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
+@pytest.mark.parametrize(
+    ("selector", "exporters"),
+    [
+        ('job="social"', {"job": ("=", "social")}),
+        ('env="prod", job=~"social-.*"', {"env": ("=", "prod"), "job": ("=~", "social-.*")}),
+        ('env="prod"', {"env": ("=", "prod"), "job": ("=~", "late|late-.*")}),
+    ],
+)
+def test_selector_is_in_every_expression(
+    selector: str,
+    exporters: Mapping[str, tuple[str, str]],
+    evaluate_mixin: EvaluateMixin,
+    require_tool: Callable[[str], str],
+    tmp_path: Path,
+) -> None:
+    """Every series of an exporter has the matchers; a target that was never scraped is known by its job in any case."""
+    mixin = evaluate_mixin(selector=selector)
+    rules = rules_of(mixin["rules"]) + rules_of(mixin["alerts"])
+    assert len(rules) == len(rules_of(_shipped("rules"))) + len(rules_of(_shipped("alerts")))
+    added = {name: exporters[name] for name in exporters if f"{name}=" in selector}
+    raw = [one for rule in rules for one in selectors(rule["expr"]) if ":" not in one.name]
+    assert [] == [one for one in raw if not added.items() <= one.matchers.items()]
+    assert exporters in [one.matchers for one in raw if one.name == "up"]
+    _check_rules(require_tool("promtool"), tmp_path, [*mixin["rules"]["groups"], *mixin["alerts"]["groups"]])
+
+
+@pytest.mark.parametrize("label", ["region", ""])
+def test_label_of_the_cluster(label: str, evaluate_mixin: EvaluateMixin) -> None:
+    """Aggregations keep the configured label of the cluster, or none."""
+    mixin = evaluate_mixin(clusterLabel=label)
+    for rule in rules_of(mixin["rules"]) + rules_of(mixin["alerts"]):
+        labels = {*named_labels(rule["expr"])}
+        assert "cluster" not in labels
+        assert not label or "job" not in labels or label in labels
+
+
+def test_alerts_are_removed_and_changed(evaluate_mixin: EvaluateMixin) -> None:
+    """Alerts are left out or changed by name, every alert of that name, and all get the further labels."""
+    mixin = evaluate_mixin(
+        disabled=["LateApiDrift", "LateErrorBudgetBurningFast", "LateErrorBudgetBurningSlowly"],
+        overrides={
+            "LateTokenExpiring": {"for": "2h", "keep_firing_for": None, "labels": {"team": "social"}},
+            "LateAuditFailed": {"labels": {"severity": "critical"}, "annotations": {"summary": "Wrong."}},
+        },
+        alertLabels={"tenant": "a"},
+    )
+    expected = []
+    for rule in rules_of(_shipped("alerts")):
+        rule["labels"]["tenant"] = "a"
+        if rule["alert"] == "LateTokenExpiring":
+            rule["for"] = "2h"
+            del rule["keep_firing_for"]
+            rule["labels"]["team"] = "social"
+        if rule["alert"] == "LateAuditFailed":
+            rule["labels"]["severity"] = "critical"
+            rule["annotations"]["summary"] = "Wrong."
+        if rule["alert"] not in ("LateApiDrift", "LateErrorBudgetBurningFast", "LateErrorBudgetBurningSlowly"):
+            expected.append(rule)
+    assert expected == rules_of(mixin["alerts"])
+    assert all(group["rules"] for group in mixin["alerts"]["groups"]), "a group without rules is an error"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"disabled": ["LateApiDrft"]}, "unknown alerts in disabled: LateApiDrft; there are LateAccount"),
+        ({"overrides": {"LatePost": {}}}, "unknown alerts in overrides: LatePost; there are"),
+        ({"thresholds": {"fastBurns": 3}}, "unknown thresholds fastBurns; there are"),
+        ({"dashboardIds": {"home": "x"}}, "unknown dashboards in dashboardIds: home; there are accounts, exporter"),
+        ({"objective": 99}, "an objective is a number between 0 and 1: 99"),
+        ({"objectives": [{"objective": 0.9}]}, "objectives need a workspace or a platform"),
+        ({"objectives": [{"objective": 0.9, "team": "a"}]}, "objectives need a workspace or a platform"),
+        ({"objectives": [{"objective": 0.9, "workspace": "a", "job": "b"}]}, "unknown fields of objectives: job;"),
+        ({"selector": '{job="late"}'}, 'selector has no braces: {job="late"}'),
+        ({"showMultiCluster": True, "clusterLabel": ""}, "showMultiCluster needs clusterLabel"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_mistakes_are_named(config: Mapping[str, Any], message: str, require_tool: Callable[[str], str]) -> None:
+    """A mistake in the configuration stops the evaluation with a message that names it."""
+    settings = dict(config)
+    if "thresholds" in settings:
+        settings["thresholds"] = {**dict.fromkeys(map(_camel, NAMES), 1), **settings["thresholds"]}
+    assert message in mixin_error(require_tool("jsonnet"), **config)
+
+
+def test_addresses(evaluate_mixin: EvaluateMixin) -> None:
+    """Alerts link to the configured Grafana, dashboards and runbooks, or to no dashboard."""
+    ids = {"overview": "o1", "platform": "p1", "accounts": "a1", "exporter": "e1"}
+    mixin = evaluate_mixin(
+        grafanaUrl="https://grafana.example.org/base/",
+        dashboardIds=ids,
+        runbookUrl="https://wiki.example.org/runbooks/",
+    )
+    for shipped, rule in zip(rules_of(_shipped("alerts")), rules_of(mixin["alerts"]), strict=True):
+        before, after = shipped["annotations"], rule["annotations"]
+        path = re.sub(r"/d/late-(\w)\w+", r"/d/\g<1>1", before["dashboard_url"].removeprefix("http://localhost:3000"))
+        assert f"https://grafana.example.org/base{path}" == after["dashboard_url"]
+        assert f"https://wiki.example.org/runbooks/{rule['alert']}.md" == after["runbook_url"]
+    mixin = evaluate_mixin(grafanaUrl="", runbookUrl="https://wiki.example.org/?page=%s")
+    for rule in rules_of(mixin["alerts"]):
+        assert "dashboard_url" not in rule["annotations"]
+        assert f"https://wiki.example.org/?page={rule['alert']}" == rule["annotations"]["runbook_url"]

@@ -61,7 +61,7 @@ LEVEL_LABELS = {
     "account": {"workspace", "platform", "account_id"},
     "feed": {"workspace", "feed"},
 }
-"""Labels of a recorded series, in addition to job."""
+"""Labels of a recorded series, in addition to cluster and job."""
 
 LABEL_VALUES = {
     **KNOWN_VALUES,
@@ -79,9 +79,9 @@ def _family_name(name: str) -> str:
 def _series_labels(name: str) -> set[str]:
     if name in RECORDS:
         level = name.partition(":")[0]
-        return LEVEL_LABELS[level] | ({"job"} if LEVEL_LABELS[level] else set())
+        return LEVEL_LABELS[level] | ({"cluster", "job"} if LEVEL_LABELS[level] else set())
     known_labels = TARGET_METRICS[name] if name in TARGET_METRICS else {*CATALOGUE[_family_name(name)].labels}
-    return known_labels | {"job", "instance"} | ({"le"} if name.endswith("_bucket") else set())
+    return known_labels | {"cluster", "job", "instance"} | ({"le"} if name.endswith("_bucket") else set())
 
 
 def _metric_kind(selector: Selector) -> str:

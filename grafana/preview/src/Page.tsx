@@ -46,8 +46,9 @@ export function Page({ dashboard, prometheus, variableValues, range, events }: P
           >
             {panel.type === 'row' ? (
               <h2 style={{ display: 'flex', alignItems: 'center', height: CELL_HEIGHT - GAP, fontSize: 14, margin: 0 }}>
-                <Icon name="angle-down" />
+                <Icon name={panel.collapsed ? 'angle-right' : 'angle-down'} />
                 &nbsp;{interpolate(panel.title, variableValues, {}, 'text')}
+                {panel.collapsed && <small style={{ color: text.secondary }}>&nbsp;({panel.panels?.length} panels)</small>}
               </h2>
             ) : (
               <PanelBox

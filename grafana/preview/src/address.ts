@@ -1,4 +1,4 @@
-/** Settings from the URL of the page: `?dashboard=late-overview&prometheus=http://127.0.0.1:9090&theme=light`. */
+/** Settings from the URL of the page: `?dashboard=late-overview&prometheus=http://127.0.0.1:9090&theme=light&rows=open`. */
 
 import { dateMath, dateTime, type DateTime, type TimeRange } from '@grafana/data';
 
@@ -6,6 +6,8 @@ export interface Address {
   dashboard: string;
   prometheus: string;
   theme: 'dark' | 'light';
+  /** Whether to open rows that are collapsed. */
+  rowsOpen: boolean;
   /** Undefined for the time range of the dashboard. */
   from?: string;
   to?: string;
@@ -19,6 +21,7 @@ export function readAddress(search: string): Address {
     dashboard: query.get('dashboard') ?? 'late-overview',
     prometheus: query.get('prometheus') ?? 'http://127.0.0.1:9090',
     theme: query.get('theme') === 'light' ? 'light' : 'dark',
+    rowsOpen: query.get('rows') === 'open',
     from: query.get('from') ?? undefined,
     to: query.get('to') ?? undefined,
     variables: new Map(names.map((name) => [name.slice('var-'.length), query.getAll(name)])),

@@ -68,11 +68,26 @@ export interface Dashboard {
   templating: { list: Variable[] };
 }
 
-export async function loadDashboard(uid: string): Promise<Dashboard> {
+export async function loadDashboard(uid: string, rowsOpen: boolean): Promise<Dashboard> {
   const dashboard: Dashboard = await (await fetch(`/dashboards/${uid}.json`)).json();
-  const unknown = dashboard.panels.find((panel) => panel.repeat || panel.collapsed);
+  const unknown = dashboard.panels.find((panel) => panel.repeat);
   if (unknown) {
-    throw new Error(`${unknown.title}: the preview does not support repeated panels or collapsed rows`);
+    throw new Error(`${unknown.title}: the preview does not support repeated panels`);
   }
-  return dashboard;
+  return rowsOpen ? { ...dashboard, panels: openRows(dashboard.panels) } : dashboard;
+}
+
+/** Open collapsed rows, each of which moves down what is below it. */
+function openRows(panels: Panel[]): Panel[] {
+  let shift = 0;
+  return panels.flatMap((panel) => {
+    const inner = panel.collapsed ? panel.panels ?? [] : [];
+    const moved = [{ ...panel, collapsed: false }, ...inner].map(({ gridPos, ...rest }) => ({
+      ...rest,
+      gridPos: { ...gridPos, y: gridPos.y + shift },
+    }));
+    const top = panel.gridPos.y + panel.gridPos.h;
+    shift += Math.max(top, ...inner.map(({ gridPos: { y, h } }) => y + h)) - top;
+    return moved;
+  });
 }

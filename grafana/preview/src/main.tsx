@@ -15,7 +15,7 @@ Object.assign(window, { __grafana_public_path__: '/public/' });
 
 async function start(): Promise<void> {
   const address = readAddress(location.search);
-  const dashboard = await loadDashboard(address.dashboard);
+  const dashboard = await loadDashboard(address.dashboard, address.rowsOpen);
   const range = timeRange(address.from ?? dashboard.time.from, address.to ?? dashboard.time.to);
   const prometheus = new Prometheus(address.prometheus);
   const variableValues = await selectValues(dashboard.templating.list, address.variables, prometheus, range);

@@ -24,8 +24,8 @@
 {{- end -}}
 
 {{/*
-A rule file in JSON with the configured objective, selector, URLs and job. In JSON, because a text in it can be replaced by
-any other. Arguments: the context and the path.
+A rule file in JSON, with its formulas computed and the configured URL of Grafana. In JSON, because a text in it can be
+replaced by any other. Arguments: the context and the path.
 */}}
 {{- define "late-exporter.ruleFile" -}}
 {{- $context := index . 0 -}}
@@ -33,16 +33,24 @@ any other. Arguments: the context and the path.
 {{- $text := $context.Files.Get (index . 1) | fromYaml | toJson -}}
 {{- $grafana := printf "%s/" (trimSuffix "/" $values.grafanaUrl) -}}
 {{- $text = $text | replace "http://localhost:3000/" (include "late-exporter.escaped" $grafana) -}}
-{{- $label := ternary "(" (printf "(%s, " $values.clusterLabel) (empty $values.clusterLabel) -}}
-{{- $text = $text | replace "(cluster, " $label -}}
-{{- $objective := default ($context.Files.Get "files/objective.yaml" | fromYaml).objective $values.objective -}}
-{{- $text = $text | replace "@OBJECTIVE@" (toString $objective) -}}
-{{- $text = $text | replace "@BUDGET@" (subf 1 $objective | toString) -}}
-{{- $text = $text | replace "@PERCENT@" (printf "%v %%" (mulf 100 $objective)) -}}
+{{- $defaults := $context.Files.Get "files/defaults.yaml" | fromYaml -}}
 {{- $matchers := trimAll "{}, " $values.selector -}}
-{{- $text = $text | replace "@MATCHERS@" (empty $matchers | ternary "" (printf "%s, " $matchers) | include "late-exporter.escaped") -}}
-{{- $text = $text | replace "@BRACES@" (empty $matchers | ternary "" (printf "{%s}" $matchers) | include "late-exporter.escaped") -}}
-{{- $text | replace "late|late-.*" (include "late-exporter.jobs" $context) -}}
+{{- $job := printf "job=~\"%s\"" (include "late-exporter.jobs" $context) -}}
+{{- $exporters := without (list $matchers (contains "job" $matchers | ternary "" $job)) "" | join ", " -}}
+{{- $numbers := dict
+    "objective" (default $defaults.objective $values.objective)
+    "thresholds" (mergeOverwrite $defaults.thresholds $values.thresholds)
+    "matchers" (empty $matchers | ternary "" (printf "%s, " $matchers) | include "late-exporter.escaped")
+    "braces" (empty $matchers | ternary "" (printf "{%s}" $matchers) | include "late-exporter.escaped")
+    "exporters" (include "late-exporter.escaped" $exporters)
+    "cluster" (empty $values.clusterLabel | ternary "" (printf "%s, " $values.clusterLabel))
+    "Template" $context.Template
+-}}
+{{- range (regexFindAll "⟦[^⟧]*⟧" $text -1 | uniq) -}}
+{{- $formula := . | trimPrefix "⟦" | trimSuffix "⟧" -}}
+{{- $text = $text | replace . (tpl (printf "{{ %s }}" $formula) $numbers) -}}
+{{- end -}}
+{{- $text -}}
 {{- end -}}
 
 {{/* An alert with the configured URLs, labels and changes. Arguments: the values of the rules and the alert. */}}
@@ -96,10 +104,10 @@ Arguments: the values of the rules and the rule.
 {{- $final := printf "platform:late_publishing_final_logs:increase%s" $window -}}
 {{- $budget := regexFind "[0-9.]+$" (trim $rule.expr) -}}
 {{- $parts := list -}}
-{{- range $values.objectives -}}
+{{- range $one := $values.objectives -}}
 {{- $matchers := list -}}
-{{- range $name, $value := pick . "workspace" "platform" -}}
-{{- $matchers = append $matchers (printf "%s=%s" $name (toJson $value)) -}}
+{{- range $name := list "workspace" "platform" -}}
+{{- with get $one $name -}}{{- $matchers = append $matchers (printf "%s=%s" $name (toJson .)) -}}{{- end -}}
 {{- end -}}
 {{- $parts = append $parts (printf "  %s{%s} * %v" $final (join ", " $matchers) (subf 1 .objective)) -}}
 {{- end -}}

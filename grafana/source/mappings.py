@@ -1,0 +1,67 @@
+"""Texts shown instead of values, with their colors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grafana.source.palette import BAD, GOOD, MUTED, NEUTRAL, NOTICE, WARNING
+from grafana.source.queries import PLATFORM_FAILS
+from grafana.source.thresholds import SLOW_BURN, SUCCESS_OBJECTIVE, success_ratio_at
+
+__all__ = [
+    "CONNECTED_MAPPINGS",
+    "GENERATION_MAPPINGS",
+    "HEALTH_MAPPINGS",
+    "PLAN_MAPPINGS",
+    "RECONNECT_MAPPINGS",
+    "RELOAD_MAPPINGS",
+    "STATUS_FEED_MAPPINGS",
+    "SUCCESS_MAPPINGS",
+    "UNREAD_MAPPINGS",
+    "UP_MAPPINGS",
+    "WEBHOOK_MAPPINGS",
+    "YES_MAPPINGS",
+    "ValueMapping",
+]
+
+
+@dataclass(frozen=True)
+class ValueMapping:
+    """Text shown instead of a value, or instead of a range from ``value`` to ``end``."""
+
+    value: float
+    text: str
+    color: str
+    end: float | None = None
+
+
+RELOAD_MAPPINGS = (ValueMapping(0, "Failed", BAD), ValueMapping(1, "Loaded", GOOD))
+UP_MAPPINGS = (ValueMapping(0, "Down", BAD), ValueMapping(1, "Up", GOOD))
+PLAN_MAPPINGS = (ValueMapping(0, "Suspended", BAD), ValueMapping(1, "Active", GOOD))
+YES_MAPPINGS = (ValueMapping(0, "No", WARNING), ValueMapping(1, "Yes", GOOD))
+RECONNECT_MAPPINGS = (ValueMapping(0, "No", MUTED), ValueMapping(1, "Needed", WARNING))
+HEALTH_MAPPINGS = (
+    ValueMapping(0, "Healthy", GOOD),
+    ValueMapping(1, "Warning", NOTICE),
+    ValueMapping(2, "Error", WARNING),
+)
+GENERATION_MAPPINGS = (ValueMapping(0, "No", MUTED), ValueMapping(1, "Yes", NEUTRAL))
+UNREAD_MAPPINGS = (ValueMapping(0, "No", GOOD), ValueMapping(1, "Yes", BAD))
+WEBHOOK_MAPPINGS = (ValueMapping(0, "Switched off", WARNING), ValueMapping(1, "Active", GOOD))
+STATUS_FEED_MAPPINGS = (
+    ValueMapping(0, "Failed", BAD),
+    ValueMapping(1, "Up", GOOD),
+    ValueMapping(2, "Off: forbidden", NOTICE),
+    ValueMapping(3, "Off: not found", MUTED),
+)
+"""States of a status feed; a feed that the API refuses or lacks is switched off."""
+
+CONNECTED_MAPPINGS = (ValueMapping(0, "Disconnected", WARNING), ValueMapping(1, "Connected", GOOD))
+SUCCESS_MAPPINGS = (
+    # The first range wins at a shared boundary.
+    ValueMapping(SUCCESS_OBJECTIVE, "Good", GOOD, 1.0),
+    ValueMapping(success_ratio_at(SLOW_BURN), "Below objective", NOTICE, SUCCESS_OBJECTIVE),
+    ValueMapping(0, "Burning fast", WARNING, success_ratio_at(SLOW_BURN)),
+    ValueMapping(PLATFORM_FAILS, "Failing", BAD),
+)
+"""Texts for the query ``platform_states``, in the words of the alerts on the error budget and on a platform."""

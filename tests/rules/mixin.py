@@ -1,0 +1,77 @@
+"""The monitoring mixin, evaluated with a configuration."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import yaml
+
+__all__ = ["GRAFANA", "EvaluateMixin", "evaluate_mixin", "mixin_error", "rules_of", "run_promtool"]
+
+GRAFANA = Path(__file__).parents[2] / "grafana"
+
+EvaluateMixin: TypeAlias = Callable[..., Mapping[str, Any]]
+"""Returns ``rules``, ``alerts`` and, if asked for, ``dashboards``, for settings given as keyword arguments."""
+
+PROGRAM = """
+local mixin = (import 'mixin.libsonnet') + { _config+:: %(config)s };
+{
+  rules: mixin.prometheusRules,
+  alerts: mixin.prometheusAlerts,
+  [if %(dashboards)s then 'dashboards']: mixin.grafanaDashboards,
+}
+"""
+
+
+def _run(jsonnet: str, config: Mapping[str, Any], *, dashboards: bool) -> subprocess.CompletedProcess[str]:
+    program = PROGRAM % {"config": json.dumps(config), "dashboards": json.dumps(dashboards)}
+    command = [jsonnet, "--jpath", str(GRAFANA), "--exec", program]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def _evaluate(jsonnet: str, *, dashboards: bool = False, **config: Any) -> Mapping[str, Any]:
+    process = _run(jsonnet, config, dashboards=dashboards)
+    assert 0 == process.returncode, process.stderr
+    result: Mapping[str, Any] = json.loads(process.stdout)
+    return result
+
+
+@pytest.fixture(scope="session")
+def evaluate_mixin(require_tool: Callable[[str], str]) -> EvaluateMixin:
+    """Return the function that evaluates the mixin."""
+    return partial(_evaluate, require_tool("jsonnet"))
+
+
+def mixin_error(jsonnet: str, **config: Any) -> str:
+    """Return the message with which the mixin rejects a configuration."""
+    process = _run(jsonnet, config, dashboards=True)
+    assert 0 != process.returncode
+    return process.stderr.splitlines()[0]
+
+
+def rules_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rules of all groups."""
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+def run_promtool(promtool: str, folder: Path, mixin: Mapping[str, Any], test: Mapping[str, Any]) -> None:
+    """Run a unit test of promtool over the rules of the mixin."""
+    for kind in ("rules", "alerts"):
+        (folder / f"{kind}.yml").write_text(json.dumps(mixin[kind]), "utf-8")
+    document = {
+        "rule_files": ["rules.yml", "alerts.yml"],
+        "evaluation_interval": "5m",
+        "group_eval_order": [group["name"] for kind in ("rules", "alerts") for group in mixin[kind]["groups"]],
+        "tests": [test],
+    }
+    (folder / "test.yml").write_text(yaml.safe_dump(document, width=10_000), "utf-8")
+    process = subprocess.run(
+        [promtool, "test", "rules", "test.yml"], cwd=folder, check=False, capture_output=True, text=True
+    )
+    assert 0 == process.returncode, process.stdout + process.stderr

@@ -1,0 +1,109 @@
+"""The rules distinguish exporters of two clusters that have the same jobs, instances and workspaces."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.prometheus.expressions import keep_label
+from tests.rules.promql import named_labels
+
+FOLDER = Path(__file__).parent
+RULES = FOLDER.parents[1] / "deploy" / "prometheus"
+CLUSTERS = ("east", "west")
+WITHOUT_CLUSTER = {"LateExporterAbsent"}
+"""An alert on what is absent everywhere."""
+
+AGGREGATION = re.compile(r"\b(?:count|sum|min|max|avg)\b")
+"""Queries of unit tests that add up the clusters."""
+
+UNIT_TESTS = ("accounts", "budget", "exporter", "publishing", "recording", "status")
+"""Unit tests that take seconds; those over days and weeks use the same rules and take minutes."""
+
+
+class _StringLoader(yaml.SafeLoader):
+    """A loader that keeps scalars as strings, because 0x24 is a number in YAML and a series in promtool."""
+
+    yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # noqa: RUF012 - not a ClassVar there
+
+
+def test_every_list_of_labels_keeps_the_cluster() -> None:
+    """Every aggregation and match of a rule by the job is also by the cluster."""
+    rules = [rule for file in RULES.glob("late-exporter.*.yml") for rule in _rules(file)]
+    assert len(rules) > 100
+    for rule in rules:
+        names = named_labels(rule["expr"])
+        assert "job" not in names or "cluster" in names, rule
+        for labels in re.findall(r"\b(?:by|on|ignoring) \(([^)]*)\)", rule["expr"]):
+            assert labels.startswith("cluster, job"), rule
+
+
+def test_label_is_added_to_lists_that_begin_with_the_job() -> None:
+    """The label is added to aggregations and matches, and to nothing else."""
+    before = 'sum by (job, workspace) (a) unless on (job) b{job="x"} or on (feed) group_left () c'
+    after = 'sum by (zone, job, workspace) (a) unless on (zone, job) b{job="x"} or on (feed) group_left () c'
+    assert after == keep_label(before, "zone, ")
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("name", UNIT_TESTS)
+def test_alerts_of_two_clusters(name: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """If two clusters have the series of a unit test, each has the results of that test."""
+    # JSON has no aliases, by which several cases would be one object.
+    document = json.loads(json.dumps(_StringLoader((FOLDER / f"{name}.yml").read_text("utf-8")).get_single_data()))
+    document["rule_files"] = [str((FOLDER / file).resolve()) for file in document["rule_files"]]
+    for test in document["tests"]:
+        _double(test)
+    file = tmp_path / "clusters.yml"
+    file.write_text(yaml.safe_dump(document, width=10_000), "utf-8")
+    process = subprocess.run(
+        [require_tool("promtool"), "test", "rules", str(file)], check=False, capture_output=True, text=True
+    )
+    assert 0 == process.returncode, process.stdout + process.stderr
+
+
+def _rules(file: Path) -> list[Mapping[str, Any]]:
+    return [rule for group in yaml.safe_load(file.read_text("utf-8"))["groups"] for rule in group["rules"]]
+
+
+def _double(test: dict[str, Any]) -> None:
+    """Change a unit test of promtool so that each cluster has its series, and is expected to have its results."""
+    test["input_series"] = [
+        {**series, "series": _with_cluster(series["series"], cluster)}
+        for series in test["input_series"]
+        for cluster in CLUSTERS
+    ]
+    for case in test.get("alert_rule_test", []):
+        if case["alertname"] not in WITHOUT_CLUSTER:
+            case["exp_alerts"] = [*_alerts(case.get("exp_alerts", []))]
+    cases = [case for case in test.get("promql_expr_test", []) if not AGGREGATION.search(case["expr"])]
+    test["promql_expr_test"] = [{**case, "exp_samples": [*_samples(case.get("exp_samples", []))]} for case in cases]
+
+
+def _alerts(alerts: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for alert in alerts:
+        for cluster in CLUSTERS:
+            copy = deepcopy(alert)
+            copy["exp_labels"]["cluster"] = cluster
+            yield copy
+
+
+def _samples(samples: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for sample in samples:
+        # The objective is a constant, which no cluster has.
+        for cluster in CLUSTERS if "{" in sample["labels"] else [""]:
+            labels = _with_cluster(sample["labels"], cluster) if cluster else sample["labels"]
+            yield {"labels": labels, "value": float(sample["value"])}
+
+
+def _with_cluster(series: str, cluster: str) -> str:
+    name, _, matchers = series.partition("{")
+    return f'{name}{{cluster="{cluster}", {matchers}' if matchers else f'{name}{{cluster="{cluster}"}}'
