@@ -6,7 +6,6 @@ This runs every few seconds, so it imports only what it needs: http.client alone
 from __future__ import annotations
 
 import socket
-from collections.abc import Container
 
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
@@ -26,7 +25,7 @@ def check_health(
     *,
     secure: bool = False,
     timeout: float = TIMEOUT,
-    statuses: Container[int] = HEALTHY_STATUSES,
+    statuses: tuple[int, ...] = HEALTHY_STATUSES,
 ) -> None:
     """Request ``/-/healthy`` from the exporter at an address; raise LateError if it does not answer or is not healthy.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def check_web(path: str | None, config: WebConfig) -> Iterator[Finding]:
 
 
 def check_addresses(
-    addresses: Sequence[Address | UnixPath], *, secure: bool, statuses: Container[int] = HEALTHY_STATUSES
+    addresses: Sequence[Address | UnixPath], *, secure: bool, statuses: tuple[int, ...] = HEALTHY_STATUSES
 ) -> Iterator[Finding]:
     """Check that the addresses are free, or that an exporter already answers there with one of the statuses."""
     for address in addresses:
