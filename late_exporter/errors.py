@@ -9,10 +9,14 @@ LateError
 │   │   ├── EndpointNotFound  404: the API does not have the endpoint
 │   │   └── BadRequest   400: the request is not supported, a retry cannot succeed
 │   ├── BadPayload       a response that is not what the API documents
+│   │   └── ResponseTooLarge  fewer rows may fit
 │   └── GenerationMismatch  the list of the other API generation has other logs than were counted
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process has it open
+│   ├── StoreFenced      another process has taken it over
+│   ├── StoreMissing     there is none yet; starting the exporter creates it
 │   └── StoreOutdated    an earlier version wrote it; starting the exporter migrates it
+├── StoreRegressed       the state has lost commits: the process has to be started again
 └── ConfigError          the user has to change something; the command ends with exit code 2
 """
 
@@ -118,6 +122,10 @@ class BadPayload(ApiError):
     outcome = "bad_payload"
 
 
+class ResponseTooLarge(BadPayload):
+    """The response takes more memory than the exporter spends on one; a part of it may take less."""
+
+
 class GenerationMismatch(ApiError):
     """Too few of the counted logs are in the list of the other API generation, so its logs would be counted twice."""
 
@@ -138,8 +146,20 @@ class StoreInUse(StoreError):
     """Another process has the state open."""
 
 
+class StoreFenced(StoreError):
+    """Another process has taken the state over; this one cannot write it any more."""
+
+
+class StoreMissing(StoreError):
+    """There is no state yet."""
+
+
 class StoreOutdated(StoreError):
     """The state was written by an earlier version of this program."""
+
+
+class StoreRegressed(LateError):
+    """The state has lost commits of this process, whose coverage and counters are ahead of it."""
 
 
 class ConfigError(LateError):

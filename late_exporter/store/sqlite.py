@@ -30,6 +30,7 @@ from late_exporter.model import (
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import deletions, queries, rekey, series_rows
+from late_exporter.store.batches import select_new
 from late_exporter.store.creation import create_database, create_schema
 from late_exporter.store.lockfile import StateLock, file_identity, wal_size
 from late_exporter.store.pruning import expired_logs
@@ -37,6 +38,7 @@ from late_exporter.store.queries import MINUTE
 from late_exporter.store.restored import mark_restored
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 from late_exporter.store.series_rows import SeriesCursor
+from late_exporter.store.sqlite_rows import SqliteRows
 
 EXPIRY_SLACK_MINUTES = 2
 """Minutes by which the API may delete a log before or after the end of its retention."""
@@ -61,8 +63,6 @@ class SqliteStore:
         self._path = path
         self._name = str(path) if path else "the state in memory"
         self._scope_ids: dict[Scope, int] = {}
-        # Those of the last commit: the next one of a catch-up, or of a process at rest, changes mostly the same series.
-        self._recent_values: Mapping[Series, SeriesValue] = {}
         self._total_logs: int | None = None
         self._walk_cursors: dict[int, str] = {}
         self._lock = StateLock(path) if path else None
@@ -164,22 +164,14 @@ class SqliteStore:
     ) -> KnownLogs:
         with queries.store_errors(self._name):
             scope_id, pending_logs = self._scope_id(scope), None
-            page = rekey.identify(self._connection, scope_id, entries, uncommitted)
-            has_pending = feed.has_pending
-            matches = (
-                {}  # No switch leads back to it.
-                if feed.generation == "late"
-                else rekey.find_matches(
-                    self._connection, scope_id, page, has_pending=has_pending, partial_times=partial_times
-                )
-            )
-            undecided_times = rekey.find_undecided_times(
-                page, matches, uncommitted, has_pending=has_pending, partial_times=partial_times
+            rows = SqliteRows(self._connection, scope_id)
+            page, matches, undecided_times = rekey.recognise(
+                rows, entries, feed=feed, uncommitted=uncommitted, partial_times=partial_times
             )
             if matches and not undecided_times:
                 with self._transaction():
-                    rekey.apply_matches(self._connection, scope_id, page, matches, has_pending=has_pending)
-                page = rekey.identify(self._connection, scope_id, entries, uncommitted)
+                    rows.apply(rekey.plan_changes(page, matches, has_pending=feed.has_pending))
+                page = rekey.identify(rows, entries, uncommitted)
                 pending_logs = queries.pending_logs(self._connection, scope_id)
             expiry = since // MINUTE
             stored_count, expiring_count, deleted_count = deletions.log_counts(
@@ -207,7 +199,7 @@ class SqliteStore:
         with queries.store_errors(self._name):
             scope_id = self._scope_id(scope)
             with self._transaction():
-                rekey.assign_interim_keys(self._connection, scope_id)
+                SqliteRows(self._connection, scope_id).assign_interim_keys()
                 deletions.reset_marks(self._connection, scope_id)
                 # No page shows the outcome of a log that is older than what is counted.
                 self._connection.execute(
@@ -231,8 +223,7 @@ class SqliteStore:
                 count_before = self._log_count(scope_id)
                 new, first = self._insert(scope_id, batch.observations)
                 increments = effective_increments(batch, new, first)
-                recent_values, self._recent_values = self._recent_values, {}
-                series_values = series_rows.apply(self._connection, increments, batch, recent_values=recent_values)
+                series_values = series_rows.apply(self._connection, increments, batch)
                 self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
                 deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes)
                 pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
@@ -242,7 +233,6 @@ class SqliteStore:
                 # Read before COMMIT: a failure after it would have the batch committed twice.
                 log_count = self._log_count(scope_id)
                 pending_logs = queries.pending_logs(self._connection, scope_id) if pending_changed else None
-            self._recent_values = series_values
             if self._total_logs is not None:
                 self._total_logs += log_count - count_before
             self._commit_number += 1
@@ -259,7 +249,6 @@ class SqliteStore:
 
     def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
         self._require_same_file()
-        self._recent_values = {}
         with queries.store_errors(self._name), self._transaction():
             return series_rows.mark_served(self._connection, series)
 
@@ -277,17 +266,7 @@ class SqliteStore:
         """
         keys = [observation.entry.key for observation in observations]
         statuses = queries.stored_statuses(self._connection, scope_id, keys)
-        new: list[Observation] = []
-        first: dict[str, Observation] = {}
-        for observation in observations:
-            entry = observation.entry
-            stored = statuses.setdefault(entry.key, set())
-            if entry.status in stored:
-                continue
-            if not stored:
-                first[entry.key] = observation
-            stored.add(entry.status)
-            new.append(observation)
+        new, first = select_new(observations, statuses)
         self._connection.executemany(
             "INSERT INTO observation VALUES (?, ?, ?, ?, ?, ?)",
             # In the order of the table: a list is read from new to old, which would split every page of the B-tree.
