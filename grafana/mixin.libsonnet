@@ -23,9 +23,11 @@ local objectives = import 'objectives.libsonnet';
     braces: if config.selector == '' then '' else '{%s}' % config.selector,
     cluster: if config.clusterLabel == '' then '' else config.clusterLabel + ', ',
     exporters: exporters,
+    budget: objectives.budget(config, self.cluster),
   },
+  local isAlert(rule) = std.objectHas(rule, 'alert'),
   local alertGroups = alertTemplates(context).groups,
-  local alertNames = [rule.alert for group in alertGroups for rule in group.rules],
+  local alertNames = [rule.alert for group in alertGroups for rule in group.rules if isAlert(rule)],
 
   assert f.check('thresholds', std.objectFields(config.thresholds), std.objectFields(defaults.thresholds)),
   assert f.check('alerts in disabled:', config.disabled, alertNames),
@@ -58,17 +60,17 @@ local objectives = import 'objectives.libsonnet';
 
   grafanaDashboards+:: dashboards.render(config, dashboardTemplates(context), runbookUrl('${__data.fields.alertname:percentencode}')),
 
-  prometheusRules+:: {
-    groups: [
-      group { rules: std.flatMap(function(rule) objectives.records(config, rule), group.rules) }
-      for group in ruleTemplates(context).groups
-    ],
-  },
+  // The rules that a rule becomes: none if it is left out.
+  local adaptRule(rule) =
+    if !isAlert(rule) then objectives.records(config, rule)
+    else if std.member(config.disabled, rule.alert) then []
+    else [adapt(rule)],
+  local groups(templates) = std.filter(
+    function(group) std.length(group.rules) > 0,
+    [group { rules: std.flatMap(adaptRule, group.rules) } for group in templates],
+  ),
 
-  prometheusAlerts+:: {
-    groups: std.filter(function(group) std.length(group.rules) > 0, [
-      group { rules: [adapt(rule) for rule in group.rules if !std.member(config.disabled, rule.alert)] }
-      for group in alertGroups
-    ]),
-  },
+  prometheusRules+:: { groups: groups(ruleTemplates(context).groups) },
+
+  prometheusAlerts+:: { groups: groups(alertGroups) },
 }

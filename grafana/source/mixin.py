@@ -61,6 +61,9 @@ def rule_template(rule: dict[str, Any], rules: Any) -> dict[str, Any]:
     expr = add_selector(expr, marker("c.matchers"), marker("c.braces")).replace(
         f"{marker('c.matchers')}{marker('c.exporters')}", marker("c.exporters")
     )
+    if "alert" in rule:
+        # Recording rules divide by the budget of each platform, alerts by that of the workspace.
+        expr = expr.replace(f"{import_module('deploy.prometheus.thresholds').ERROR_BUDGET}", marker("c.budget"))
     return {**rule, "expr": keep_label(expr, marker("c.cluster"))}
 
 

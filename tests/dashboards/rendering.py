@@ -148,9 +148,12 @@ def _build_week(find: FindTool, folder: Path) -> None:
     while part := [*islice(remaining_scrapes, SCRAPES_PER_BLOCK)]:
         _add_blocks(find, folder, chain.from_iterable(part))
     (folder / "last.om").write_bytes(scrapes.last_body)
-    with run_prometheus(find("prometheus"), folder, "global: {}\n", UNLIMITED_RETENTION) as database:
-        rule_lines = [*rule_samples.sample_lines(database, int(END - RULE_SECONDS), int(END))]
-    _add_blocks(find, folder, rule_lines)
+    window = int(END - RULE_SECONDS), int(END)
+    for after_alerts in (False, True):
+        with run_prometheus(find("prometheus"), folder, "global: {}\n", UNLIMITED_RETENTION) as database:
+            rule_lines = [*rule_samples.sample_lines(database, *window, after_alerts=after_alerts)]
+        if rule_lines:
+            _add_blocks(find, folder, rule_lines)
 
 
 def _add_blocks(find: FindTool, folder: Path, lines: Iterable[str]) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -41,9 +42,18 @@ class ActivePeriod:
     until: int
 
 
-def sample_lines(prometheus: PrometheusApi, start: int, end: int) -> Iterator[str]:
-    """Yield the samples of rules shown on dashboards, as OpenMetrics lines with timestamps in time order."""
-    samples = [*_recorded_samples(prometheus, start, end), *_alert_samples(prometheus, start, end)]
+def sample_lines(prometheus: PrometheusApi, start: int, end: int, *, after_alerts: bool) -> Iterator[str]:
+    """Yield the samples of rules shown on dashboards, as OpenMetrics lines with timestamps in time order.
+
+    Args:
+        prometheus: Database with the samples of the exporter, and of the other rules.
+        start: Unix time of the first evaluation.
+        end: Unix time of the last evaluation.
+        after_alerts: Whether to evaluate the alerts that depend on other alerts, or all other rules.
+    """
+    samples = [*_alert_samples(prometheus, start, end, after_alerts=after_alerts)]
+    if not after_alerts:
+        samples += _recorded_samples(prometheus, start, end)
     for timestamp, series, value in sorted(samples):
         yield f"{series} {value} {timestamp}\n"
 
@@ -56,13 +66,18 @@ def _recorded_samples(prometheus: PrometheusApi, start: int, end: int) -> Iterat
                     yield timestamp, _format_series(name, metric), value
 
 
-def _alert_samples(prometheus: PrometheusApi, start: int, end: int) -> Iterator[tuple[int, str, str]]:
+def _alert_samples(
+    prometheus: PrometheusApi, start: int, end: int, *, after_alerts: bool
+) -> Iterator[tuple[int, str, str]]:
     """Yield samples of ALERTS and ALERTS_FOR_STATE."""
-    for rule in _load_rules("late-exporter.alerts.yml"):
+    for rule in _load_rules("alert"):
+        expr = _inline_records(rule["expr"])
+        if ("ALERTS{" in expr) != after_alerts:
+            continue
         for_seconds, keep_firing_seconds = (
             _duration_seconds(rule.get(name, "0s")) for name in ("for", "keep_firing_for")
         )
-        for metric, values in _query_range(prometheus, _inline_records(rule["expr"]), start, end):
+        for metric, values in _query_range(prometheus, expr, start, end):
             labels = {**metric, **rule["labels"], "alertname": rule["alert"]}
             for active in active_periods([timestamp for timestamp, _ in values], for_seconds, keep_firing_seconds):
                 for timestamp in range(active.since, min(active.until, end) + 1, STEP):
@@ -107,12 +122,13 @@ def _inline_records(expr: str) -> str:
 
 
 def _recording_rules() -> Mapping[str, str]:
-    return {rule["record"]: rule["expr"] for rule in _load_rules("late-exporter.rules.yml")}
+    return {rule["record"]: rule["expr"] for rule in _load_rules("record")}
 
 
-def _load_rules(file: str) -> list[Mapping[str, Any]]:
-    document = yaml.safe_load((RULES / file).read_text("utf-8"))
-    return [rule for group in document["groups"] for rule in group["rules"]]
+@cache
+def _load_rules(kind: Literal["alert", "record"]) -> list[Mapping[str, Any]]:
+    documents = [yaml.safe_load(file.read_text("utf-8")) for file in sorted(RULES.glob("late-exporter.*.yml"))]
+    return [rule for document in documents for group in document["groups"] for rule in group["rules"] if kind in rule]
 
 
 def _format_series(name: str, labels: Mapping[str, str]) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.kubernetes.rule_templates import defaults
 from tests.deploy.assertions import (
     assert_rules,
     check_rules,
@@ -22,10 +21,7 @@ from tests.deploy.manifests import (
     helm_template,
     parse_documents,
 )
-from tests.rules.mixin import EvaluateMixin, evaluate_mixin
 from tests.rules.promql import selectors
-
-__all__ = ["evaluate_mixin"]  # a fixture
 
 pytestmark = [pytest.mark.helm, pytest.mark.e2e]
 
@@ -52,40 +48,6 @@ def test_rules_are_complete(helm: str, setting: str, require_tool: Callable[[str
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(
-    "values",
-    [
-        {},
-        {"objective": 0.995, "clusterLabel": ""},
-        {"objective": 0.9999, "clusterLabel": "region", "selector": 'namespace="late", env!="x"'},
-        {"selector": '{job=~"social|social-.*"}'},
-        {
-            "objectives": [
-                {"workspace": "gold", "objective": 0.999},
-                {"platform": "x", "workspace": "b", "objective": 0.9},
-            ]
-        },
-        {"thresholds": {"postsOverdueSeconds": 1800, "fastBurn": 13.5, "pausesPerLog": 0.25, "pendingSeconds": 7200}},
-        {"disabled": ["LateApiDrift"], "alertLabels": {"team": "social"}, "grafanaUrl": ""},
-        {"overrides": {"LatePostStuck": {"for": "1h", "keep_firing_for": None, "labels": {"severity": "critical"}}}},
-        {"grafanaUrl": "https://grafana.example.com/", "runbookUrl": "https://wiki.example.com/?page=%s"},
-        {"runbookUrl": "https://wiki.example.com/late/"},
-    ],
-    ids=lambda values: "-".join(values) or "defaults",
-)
-def test_rules_equal_those_of_the_mixin(helm: str, evaluate_mixin: EvaluateMixin, values: dict[str, Any]) -> None:
-    """With the same configuration, the chart has the rules that the mixin has, number by number."""
-    resources = render_release(
-        helm, "prometheusRule.enabled=true", values={f"prometheusRule.{name}": value for name, value in values.items()}
-    )
-    specs = {each["metadata"]["name"]: each["spec"] for each in resources if each["kind"] == "PrometheusRule"}
-    thresholds = {**defaults()["thresholds"], **values.get("thresholds", {})}
-    config = {**values, "selector": values.get("selector", "").strip("{}"), "thresholds": thresholds}
-    mixin = evaluate_mixin(**config)
-    for kind in ("rules", "alerts"):
-        assert comparable(mixin[kind]) == comparable(specs[f"late-late-exporter-{kind}"])
-
-
 @pytest.mark.parametrize("objective", ["0.995", "0.9999"])
 def test_objectives_may_be_texts(helm: str, objective: str) -> None:
     """Helm gives a decimal of the command line as a text."""

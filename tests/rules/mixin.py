@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import pytest
 import yaml
 
-__all__ = ["GRAFANA", "EvaluateMixin", "evaluate_mixin", "mixin_error", "rules_of", "run_promtool"]
+__all__ = ["GRAFANA", "EvaluateMixin", "alerts_of", "evaluate_mixin", "mixin_error", "rules_of", "run_promtool"]
 
 GRAFANA = Path(__file__).parents[2] / "grafana"
 
@@ -53,6 +53,11 @@ def mixin_error(jsonnet: str, **config: Any) -> str:
     process = _run(jsonnet, config, dashboards=True)
     assert 0 != process.returncode
     return process.stderr.splitlines()[0]
+
+
+def alerts_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the alerting rules of all groups."""
+    return [rule for rule in rules_of(document) if "alert" in rule]
 
 
 def rules_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
