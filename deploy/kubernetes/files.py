@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import indent
 
+import yaml
+
 from deploy.kubernetes.chart import values_markdown
-from deploy.kubernetes.rule_templates import OBJECTIVE_FILE, objective_yaml, render_templates
+from deploy.kubernetes.rule_templates import DEFAULTS_FILE, defaults, render_templates
 from deploy.kubernetes.synonyms import synonyms_markdown, synonyms_yaml
 from deploy.kubernetes.values_schema import values_schema
 
@@ -60,7 +62,7 @@ def render() -> Mapping[Path, str]:
         CHART / "values.schema.json": _values_schema(),
         CHART / "README.md": _chart_readme(),
         CHART / "files/synonyms.yaml": HEADER + synonyms_yaml(),
-        CHART / "files" / OBJECTIVE_FILE: HEADER + objective_yaml(),
+        CHART / "files" / DEFAULTS_FILE: HEADER + yaml.safe_dump(dict(defaults())),
         **{CHART / "files/rules" / name: HEADER + text for name, text in render_templates().items()},
         **{CHART / "files/dashboards" / path.name: path.read_text("utf-8") for path in DASHBOARDS},
     }

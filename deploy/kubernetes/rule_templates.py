@@ -1,68 +1,106 @@
-"""The rules as templates of the Helm chart, with places for the objective and for a selector of the exporters.
+"""The rules as templates of the Helm chart, with formulas of the values in place of numbers and selectors.
 
-The templates follow from the source of the rules: it is rendered with an objective that can be recognised, in a process
-of its own, because the rules are made when they are imported.
+The templates follow from the source of the rules, as those of the mixin do: the thresholds are symbols when the rules
+are imported. That replaces them for the whole process, so it happens in one of its own, which prints JSON.
 """
 
 from __future__ import annotations
 
+import ast
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from deploy.prometheus.expressions import add_selector
-from deploy.prometheus.thresholds import SUCCESS_OBJECTIVE
+from deploy.prometheus.symbols import marker, replace_thresholds, split_template
+from grafana.source.mixin import rule_template
 
-__all__ = ["OBJECTIVE_FILE", "objective_yaml", "render_rules", "render_templates"]
+__all__ = ["DEFAULTS_FILE", "defaults", "render_templates"]
 
-OBJECTIVE_FILE = "objective.yaml"
-MARKED_OBJECTIVE = 0.98765
-"""An objective whose digits occur nowhere else in the rules."""
+DEFAULTS_FILE = "defaults.yaml"
+"""File of the chart with the objective and the thresholds of the rule files."""
 
-MARKS = {"98.765 %": "@PERCENT@", "0.98765": "@OBJECTIVE@", "0.01235": "@BUDGET@"}
-RENDER = """
-import json, sys
-from deploy.prometheus import thresholds
-thresholds.SUCCESS_OBJECTIVE = float(sys.argv[1])
-thresholds.ERROR_BUDGET = round(1 - thresholds.SUCCESS_OBJECTIVE, 10)
-from deploy.prometheus.files import render
-json.dump(dict(render()), sys.stdout)
-"""
+OPERATORS = {ast.Add: "addf", ast.Sub: "subf", ast.Mult: "mulf", ast.Div: "divf"}
 
 
-def render_rules(objective: float) -> Mapping[str, str]:
-    """Return the text of the rule files with another objective, by file name."""
-    process = subprocess.run(  # noqa: S603 - our own
-        [sys.executable, "-c", RENDER, str(objective)],
+@cache
+def _rendered() -> Mapping[str, Any]:
+    process = subprocess.run(
+        [sys.executable, "-m", "deploy.kubernetes.rule_templates"],
         cwd=Path(__file__).parents[2],
         check=True,
         capture_output=True,
         text=True,
     )
-    files: Mapping[str, str] = yaml.safe_load(process.stdout)
-    return files
+    rendered: Mapping[str, Any] = json.loads(process.stdout)
+    return rendered
 
 
-@cache
+def defaults() -> Mapping[str, Any]:
+    """Return the objective and the thresholds, which the chart uses unless its values say otherwise."""
+    found: Mapping[str, Any] = _rendered()["defaults"]
+    return found
+
+
 def render_templates() -> Mapping[str, str]:
     """Return the text of the rule templates by file name."""
-    return {name: _mark(text) for name, text in render_rules(MARKED_OBJECTIVE).items()}
+    return {
+        name: yaml.safe_dump({"groups": groups}, sort_keys=False, allow_unicode=True, width=10_000)
+        for name, groups in _rendered()["files"].items()
+    }
 
 
-def objective_yaml() -> str:
-    """Return the objective of the rule files, which the chart uses unless its values say otherwise."""
-    return yaml.safe_dump({"objective": SUCCESS_OBJECTIVE})
+def _to_helm(value: Any) -> Any:
+    """Return a value with the formulas of its texts in the language of Helm's templates."""
+    if isinstance(value, dict):
+        return {name: _to_helm(part) for name, part in value.items()}
+    if isinstance(value, str):
+        parts = split_template(value)
+        return "".join(marker(_expression(part)) if is_formula else part for part, is_formula in parts)
+    return value
 
 
-def _mark(text: str) -> str:
-    for number, mark in MARKS.items():
-        text = text.replace(number, mark)
-    document = yaml.safe_load(text)
-    for group in document["groups"]:
-        for rule in group["rules"]:
-            rule["expr"] = add_selector(rule["expr"], "@MATCHERS@", "@BRACES@")
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=10_000)
+def _expression(formula: str) -> str:
+    """Return a formula, written in Jsonnet, as an expression of a template; both are simple enough for Python."""
+    return _node(ast.parse(formula, mode="eval").body)
+
+
+def _node(node: ast.expr) -> str:
+    match node:
+        case ast.BinOp(left, operator, right):
+            return f"({OPERATORS[type(operator)]} {_node(left)} {_node(right)})"
+        case ast.Call(ast.Name("num"), [argument]):
+            return _node(argument)
+        case ast.Call(ast.Name("round" as function) | ast.Attribute(ast.Name("std"), "floor" as function), arguments):
+            return f"({' '.join([function, *map(_node, arguments)])})"
+        case ast.Attribute(value, name):
+            return f".{name}" if ast.unparse(value) == "c" else f"{_node(value)}.{name}"
+        case ast.Constant(value):
+            return f"{value!r}"
+        case _:
+            raise ValueError(f"no expression of a template for {ast.unparse(node)}")
+
+
+def main() -> None:
+    """Print defaults and templates as JSON."""
+    thresholds = replace_thresholds()
+    files, rules = import_module("deploy.prometheus.files"), import_module("deploy.prometheus.rules")
+    objective = float(import_module("deploy.prometheus.thresholds").SUCCESS_OBJECTIVE)
+    templates = {
+        name: [
+            {**group, "rules": [_to_helm(rule_template(rule, rules)) for rule in group["rules"]]}
+            for group in (files.group_mapping(each, label="") for each in groups)
+        ]
+        for name, groups in files.FILE_GROUPS.items()
+    }
+    json.dump({"defaults": {"objective": objective, "thresholds": thresholds}, "files": templates}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from deploy.kubernetes.chart import ChartValue, options_schema, parse_values
+from deploy.kubernetes.rule_templates import defaults
 from deploy.kubernetes.synonyms import SYNONYMS, UNUSED_VALUES
 
 __all__ = ["values_schema"]
@@ -27,6 +28,7 @@ OBJECTIVE: Schema = {
     "exclusiveMaximum": 1,
     "pattern": "^0?[.][0-9]*[1-9][0-9]*$",
 }
+NUMBER: Schema = {"type": ["number", "string"], "pattern": "^[0-9]*[.]?[0-9]+$"}  # a string by --set
 OVERRIDE: Schema = {"type": ["string", "null"]}  # null removes a field
 OVERRIDE_MAP: Schema = {"type": ["object", "null"], "additionalProperties": OVERRIDE}
 DURATION = "([0-9]+(ms|[smhdwy]))"
@@ -122,6 +124,11 @@ def values_schema(text: str) -> Schema:
     """Return the JSON schema of the values in a values.yaml, and of the names that other charts give them."""
     properties = dict(_properties(text))
     properties["config"] = {**options_schema()}
+    rules: Schema = properties["prometheusRule"]["properties"]
+    rules["thresholds"] |= {
+        "additionalProperties": False,
+        "properties": dict.fromkeys(defaults()["thresholds"], NUMBER),
+    }
     # The synonyms of whole sections come last, so they allow all that the sections allow.
     root = {"type": "object", "additionalProperties": False, "properties": properties}
     for name, (schema, reason) in UNUSED_VALUES.items():

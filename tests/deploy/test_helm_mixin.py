@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from deploy.kubernetes.rule_templates import defaults
 from tests.deploy.helm import render_release
 from tests.deploy.test_helm_rules import comparable
 from tests.rules.mixin import EvaluateMixin, evaluate_mixin
@@ -14,7 +15,9 @@ __all__ = ["evaluate_mixin"]
 
 pytestmark = [pytest.mark.helm, pytest.mark.e2e]
 
+
 SETTINGS: dict[str, Any] = {
+    "thresholds": {"postsOverdueSeconds": 1800, "fastBurn": 13.5, "pausesPerLog": 0.25, "pendingSeconds": 7200},
     "objective": 0.995,
     "objectives": [{"workspace": "gold", "platform": "tiktok", "objective": 0.9}, {"platform": "x", "objective": 0.95}],
     "selector": 'namespace="late"',
@@ -33,6 +36,7 @@ def test_same_settings_give_the_same_rules(names: list[str], helm: str, evaluate
     settings = {name: SETTINGS[name] for name in names}
     values = {f"prometheusRule.{name}": value for name, value in settings.items()}
     resources = render_release(helm, "prometheusRule.enabled=true", values=values)
+    settings["thresholds"] = {**defaults()["thresholds"], **settings.get("thresholds", {})}  # Helm merges them itself
     mixin = evaluate_mixin(**settings)
     for kind in ("rules", "alerts"):
         (spec,) = (one["spec"] for one in resources if one["metadata"]["name"] == f"late-late-exporter-{kind}")

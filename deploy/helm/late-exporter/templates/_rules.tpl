@@ -24,8 +24,8 @@
 {{- end -}}
 
 {{/*
-A rule file in JSON with the configured objective, selector, URLs and job. In JSON, because a text in it can be replaced by
-any other. Arguments: the context and the path.
+A rule file in JSON, with its formulas computed and the configured URL of Grafana. In JSON, because a text in it can be
+replaced by any other. Arguments: the context and the path.
 */}}
 {{- define "late-exporter.ruleFile" -}}
 {{- $context := index . 0 -}}
@@ -33,16 +33,30 @@ any other. Arguments: the context and the path.
 {{- $text := $context.Files.Get (index . 1) | fromYaml | toJson -}}
 {{- $grafana := printf "%s/" (trimSuffix "/" $values.grafanaUrl) -}}
 {{- $text = $text | replace "http://localhost:3000/" (include "late-exporter.escaped" $grafana) -}}
-{{- $label := ternary "(" (printf "(%s, " $values.clusterLabel) (empty $values.clusterLabel) -}}
-{{- $text = $text | replace "(cluster, " $label -}}
-{{- $objective := default ($context.Files.Get "files/objective.yaml" | fromYaml).objective $values.objective -}}
-{{- $text = $text | replace "@OBJECTIVE@" (toString $objective) -}}
-{{- $text = $text | replace "@BUDGET@" (subf 1 $objective | toString) -}}
-{{- $text = $text | replace "@PERCENT@" (printf "%v %%" (mulf 100 $objective)) -}}
+{{- $defaults := $context.Files.Get "files/defaults.yaml" | fromYaml -}}
 {{- $matchers := trimAll "{}, " $values.selector -}}
-{{- $text = $text | replace "@MATCHERS@" (empty $matchers | ternary "" (printf "%s, " $matchers) | include "late-exporter.escaped") -}}
-{{- $text = $text | replace "@BRACES@" (empty $matchers | ternary "" (printf "{%s}" $matchers) | include "late-exporter.escaped") -}}
-{{- $text | replace "late|late-.*" (include "late-exporter.jobs" $context) -}}
+{{- $job := printf "job=~\"%s\"" (include "late-exporter.jobs" $context) -}}
+{{- $exporters := without (list $matchers (contains "job" $matchers | ternary "" $job)) "" | join ", " -}}
+{{- $cluster := empty $values.clusterLabel | ternary "" (printf "%s, " $values.clusterLabel) -}}
+{{- $budget := round (subf 1 (default $defaults.objective $values.objective)) 10 | toString -}}
+{{- if $values.objectives -}}
+{{- $budget = printf "on (%sjob, workspace) workspace:late_publishing_error_budget:ratio" $cluster -}}
+{{- end -}}
+{{- $numbers := dict
+    "objective" (default $defaults.objective $values.objective)
+    "thresholds" (mergeOverwrite $defaults.thresholds $values.thresholds)
+    "matchers" (empty $matchers | ternary "" (printf "%s, " $matchers) | include "late-exporter.escaped")
+    "braces" (empty $matchers | ternary "" (printf "{%s}" $matchers) | include "late-exporter.escaped")
+    "exporters" (include "late-exporter.escaped" $exporters)
+    "cluster" $cluster
+    "budget" $budget
+    "Template" $context.Template
+-}}
+{{- range (regexFindAll "⟦[^⟧]*⟧" $text -1 | uniq) -}}
+{{- $formula := . | trimPrefix "⟦" | trimSuffix "⟧" -}}
+{{- $text = $text | replace . (tpl (printf "{{ %s }}" $formula) $numbers) -}}
+{{- end -}}
+{{- $text -}}
 {{- end -}}
 
 {{/* An alert with the configured URLs, labels and changes. Arguments: the values of the rules and the alert. */}}
@@ -75,14 +89,32 @@ any other. Arguments: the context and the path.
 {{- toYaml $result -}}
 {{- end -}}
 
+{{/* The failed attempts that the objectives allow. Arguments: the values of the rules, level, window and defaults. */}}
+{{- define "late-exporter.allowed" -}}
+{{- $values := index . 0 -}}
+{{- $final := printf "platform:late_publishing_final_logs:increase%s" (index . 2) -}}
+{{- $parts := list -}}
+{{- range $one := $values.objectives -}}
+{{- $matchers := list -}}
+{{- range $name := list "platform" "workspace" -}}
+{{- with get $one $name -}}{{- $matchers = append $matchers (printf "%s=%s" $name (toJson .)) -}}{{- end -}}
+{{- end -}}
+{{- $parts = append $parts (printf "  %s{%s} * %v" $final (join ", " $matchers) (subf 1 $one.objective)) -}}
+{{- end -}}
+{{- $budget := subf 1 (default (index . 3).objective $values.objective) -}}
+{{- $sum := ternary "sum without (platform) " "" (eq "workspace" (index . 1)) -}}
+{{- append $parts (printf "  %s * %v" $final $budget) | join "\nor\n" | printf "%s(\n%s\n)" $sum -}}
+{{- end -}}
+
 {{/*
 The recording rules that a rule becomes: more than one if there are several objectives. The failed attempts are then divided
 by those that the objectives allow; of several values for a platform of a workspace, the operator `or` takes the first.
-Arguments: the values of the rules and the rule.
+Arguments: the values of the rules, the rule, and the defaults.
 */}}
 {{- define "late-exporter.recordings" -}}
 {{- $values := index . 0 -}}
 {{- $rule := index . 1 -}}
+{{- $defaults := index . 2 -}}
 {{- $rules := list $rule -}}
 {{- if $values.objectives -}}
 {{- $level := splitList ":" $rule.record | first -}}
@@ -91,20 +123,13 @@ Arguments: the values of the rules and the rule.
 {{- $labels := pick . "workspace" "platform" -}}
 {{- $rules = append $rules (dict "record" $rule.record "expr" (printf "vector(%v)" .objective) "labels" $labels) -}}
 {{- end -}}
+{{- else if eq "workspace:late_publishing_final_logs:increase6h" $rule.record -}}
+{{- $allowed := include "late-exporter.allowed" (list $values "workspace" "6h" $defaults) -}}
+{{- $expr := printf "%s\n/\n(%s > 0)\n" $allowed $rule.record -}}
+{{- $rules = append $rules (dict "record" "workspace:late_publishing_error_budget:ratio" "expr" $expr) -}}
 {{- else if contains ":late_publishing_error_budget:burnrate" $rule.record -}}
 {{- $window := splitList "burnrate" $rule.record | last -}}
-{{- $final := printf "platform:late_publishing_final_logs:increase%s" $window -}}
-{{- $budget := regexFind "[0-9.]+$" (trim $rule.expr) -}}
-{{- $parts := list -}}
-{{- range $values.objectives -}}
-{{- $matchers := list -}}
-{{- range $name, $value := pick . "workspace" "platform" -}}
-{{- $matchers = append $matchers (printf "%s=%s" $name (toJson $value)) -}}
-{{- end -}}
-{{- $parts = append $parts (printf "  %s{%s} * %v" $final (join ", " $matchers) (subf 1 .objective)) -}}
-{{- end -}}
-{{- $allowed := append $parts (printf "  %s * %s" $final $budget) | join "\nor\n" | printf "(\n%s\n)" -}}
-{{- if eq "workspace" $level -}}{{- $allowed = printf "sum without (platform) %s" $allowed -}}{{- end -}}
+{{- $allowed := include "late-exporter.allowed" (list $values $level $window $defaults) -}}
 {{- $expr := printf "%s:late_publishing_failed_logs:increase%s\n/\n(%s > 0)\n" $level $window $allowed -}}
 {{- $rules = list (dict "record" $rule.record "expr" $expr) -}}
 {{- end -}}
@@ -114,6 +139,7 @@ Arguments: the values of the rules and the rule.
 
 {{/* The groups of a rule file, without disabled alerts and with the overrides. Arguments as above. */}}
 {{- define "late-exporter.ruleGroups" -}}
+{{- $defaults := (index . 0).Files.Get "files/defaults.yaml" | fromYaml -}}
 {{- $values := (index . 0).Values.prometheusRule -}}
 {{- $groups := list -}}
 {{- range (include "late-exporter.ruleFile" . | fromJson).groups -}}
@@ -121,7 +147,7 @@ Arguments: the values of the rules and the rule.
 {{- range .rules -}}
 {{- $rule := . -}}
 {{- if $rule.record -}}
-{{- $rules = concat $rules (include "late-exporter.recordings" (list $values $rule) | fromYamlArray) -}}
+{{- $rules = concat $rules (include "late-exporter.recordings" (list $values $rule $defaults) | fromYamlArray) -}}
 {{- else if not (has $rule.alert (default list $values.disabled)) -}}
 {{- $rules = append $rules (include "late-exporter.alert" (list $values $rule) | fromYaml) -}}
 {{- end -}}
