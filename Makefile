@@ -106,6 +106,7 @@ soak: dev tools ## Count under faults, kills and reloads for SOAK (default 10m).
 generate: dev ## Update generated files: tables in docs, rules, dashboards, manifests.
 	$(PY) .ci/generate.py
 	$(PY) -m deploy.prometheus
+	$(PY) -m deploy.alertmanager
 	$(PY) -m grafana.source
 	$(PY) -m deploy.kubernetes
 
@@ -135,5 +136,6 @@ tools: venv
 drift: dev
 	$(PY) .ci/generate.py --check
 	$(PY) -m deploy.prometheus --check
+	$(PY) -m deploy.alertmanager --check
 	$(PY) -m grafana.source --check
 	$(PY) -m deploy.kubernetes --check
