@@ -59,6 +59,30 @@ class FormerLog(msgspec.Struct, frozen=True, gc=False):
     status: str
 
 
+class LogKind(msgspec.Struct, frozen=True, gc=False):
+    """The fields of a log that decide which series it changes; logs of one kind have the same increments.
+
+    Args:
+        has_time: Whether the log has a creation time.
+        has_duration: Whether it has a duration.
+    """
+
+    status: str
+    platform: str
+    action: str
+    method: str
+    account_id: str | None
+    username: str | None
+    status_code: int | None
+    error_code: str | None
+    attempt: int | None
+    expires_at: int | None
+    rejection_reason: str | None
+    deviations: tuple[Deviation, ...]
+    has_time: bool
+    has_duration: bool
+
+
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A log as returned by a log list, reduced to the fields that are counted.
 
@@ -98,6 +122,25 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status_fingerprint: str = ""
     deviations: tuple[Deviation, ...] = ()
     former: FormerLog | None = None
+
+    @property
+    def kind(self) -> LogKind:
+        return LogKind(
+            self.status,
+            self.platform,
+            self.action,
+            self.method,
+            self.account_id,
+            self.username,
+            self.status_code,
+            self.error_code,
+            self.attempt,
+            self.expires_at,
+            self.rejection_reason,
+            self.deviations,
+            self.created is not None,
+            self.duration is not None,
+        )
 
 
 RawLog: TypeAlias = Mapping[str, Any]
@@ -268,7 +311,10 @@ class StoredLog(msgspec.Struct, frozen=True, gc=False):
 
 
 class Observation(msgspec.Struct, frozen=True, gc=False):
-    """A log in a status, and the increments to apply if the store does not have that status yet."""
+    """A log in a status, and the increments to apply if the store does not have that status yet.
+
+    Logs of one kind share the tuple of increments, see ``Increment``.
+    """
 
     entry: LogEntry
     increments: tuple[Increment, ...]
@@ -293,6 +339,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         committed_at: Creation time of new series, in Unix seconds.
+        now: API time in milliseconds, from which the lag of a log is computed.
         observations: Counted if the store inserts them, ignored if it has them.
         increments: Increments that are always applied.
         zero_series: Series that start at zero if the batch creates them.
@@ -305,6 +352,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     committed_at: float
+    now: int = 0
     observations: Sequence[Observation] = ()
     increments: Sequence[Increment] = ()
     zero_series: frozenset[Series] = frozenset()
@@ -379,7 +427,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
         retention: Time that the API keeps a log, in milliseconds.
         parse: Decode a response body; raises BadPayload.
         view: Return a log for display, given the row and its entry.
-        project: Return the increments of a log; the labels start with the workspace.
+        project: Return the increments of the logs of a kind; the labels start with the workspace.
         counter: Family that counts every observation once.
         subset_counters: Families that count the observations with one label value of ``counter``, as label and value.
         post_path: Path of the logs of one post, with ``{postId}``; None if the API has none.
@@ -396,7 +444,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     retention: int
     parse: Callable[[bytes], LogPage]
     view: Callable[[RawLog, LogEntry], LogView]
-    project: Callable[[str, LogEntry], Iterable[Increment]]
+    project: Callable[[str, LogKind], Iterable[Increment]]
     counter: str
     subset_counters: Mapping[str, tuple[str, str]] = msgspec.field(default_factory=dict)
     post_path: str | None = None

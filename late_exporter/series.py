@@ -6,7 +6,7 @@ Times are integers in milliseconds since the Unix epoch unless documented otherw
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -26,6 +26,9 @@ class Exemplar(msgspec.Struct, frozen=True, gc=False):
 
 class Increment(msgspec.Struct, frozen=True, gc=False):
     """A change of one series.
+
+    Those of a log are the same for all logs of its kind: the numbers of ObserveLog, SetByLog and RecordAttempt are
+    those of each log, and any other increment applies once for each of them.
 
     Args:
         family: Metric family name.
@@ -69,6 +72,32 @@ class AttemptOutcome(Increment, frozen=True, kw_only=True, gc=False):
     """Record a failed or successful publishing attempt of an account."""
 
     at: int
+    failed: bool
+
+
+class ObserveLog(Increment, frozen=True, kw_only=True, gc=False):
+    """Observe a histogram with a number of each log.
+
+    Args:
+        number: ``duration``, or ``lag`` from the creation of the log to its count.
+        bounds: Upper bounds of the buckets.
+        has_exemplar: Whether the newest log of each bucket becomes its exemplar.
+    """
+
+    number: Literal["duration", "lag"]
+    bounds: tuple[float, ...] = ()
+    has_exemplar: bool = False
+
+
+class SetByLog(Increment, frozen=True, kw_only=True, gc=False):
+    """Set a gauge as of the creation of the newest log; the value is that time in seconds if it is None."""
+
+    value: float | str | None = None
+
+
+class RecordAttempt(Increment, frozen=True, kw_only=True, gc=False):
+    """Record each log as a failed or successful publishing attempt of an account."""
+
     failed: bool
 
 

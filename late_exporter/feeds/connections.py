@@ -11,8 +11,8 @@ from late_exporter.feeds.classification import is_failure
 from late_exporter.feeds.schema import LATE_CONNECTIONS, SchemaChecker, ValueChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text
 from late_exporter.feeds.vocabulary import EVENTS, METHODS
-from late_exporter.model import DAY_MS, Feed, LogEntry, LogView, RawLog
-from late_exporter.series import IncCounter, Increment, ObserveHistogram, SetLatest
+from late_exporter.model import DAY_MS, Feed, LogEntry, LogKind, LogView, RawLog
+from late_exporter.series import IncCounter, Increment, ObserveLog, SetByLog
 
 CONNECTED_AFTER = {
     "connect_success": 1,
@@ -68,7 +68,7 @@ def _entry(row: ConnectionRow) -> LogEntry:
         error_code=decoder.label_text(row.error.code if row.error else None),
         duration=decoder.to_micros(row.duration_ms, 1000),
         expires_at=decoder.parse_millis(success.token_expires_at),
-        fingerprint=decoder.fingerprint(row.platform, row.account_id, generic_event(event)),
+        fingerprint=decoder.account_fingerprint(row.platform, row.account_id, generic_event(event)),
         deviations=_check_values(event, method),
     )
 
@@ -78,28 +78,27 @@ def generic_event(event: str) -> str:
     return event.removeprefix("re")
 
 
-def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
-    platform, event = (workspace, entry.platform), entry.action
-    yield IncCounter("late_connection_events_total", (*platform, event, entry.method))
+def project(workspace: str, log: LogKind) -> Iterator[Increment]:
+    platform, event = (workspace, log.platform), log.action
+    yield IncCounter("late_connection_events_total", (*platform, event, log.method))
     if is_failure(event):
-        yield IncCounter("late_connection_failures_total", (*platform, event, entry.error_code or decoder.UNKNOWN))
-    if entry.duration is not None:
-        yield ObserveHistogram("late_connection_duration_seconds", (*platform, event), micros=entry.duration)
-    if entry.created is None:
+        yield IncCounter("late_connection_failures_total", (*platform, event, log.error_code or decoder.UNKNOWN))
+    if log.has_duration:
+        yield ObserveLog("late_connection_duration_seconds", (*platform, event), number="duration")
+    if not log.has_time:
         return
-    seconds = entry.created / 1000
-    yield SetLatest("late_connection_last_event_timestamp_seconds", (*platform, event), at=entry.created, value=seconds)
-    if entry.account_id is not None:
-        yield from _account((*platform, entry.account_id), entry, entry.created)
+    yield SetByLog("late_connection_last_event_timestamp_seconds", (*platform, event))
+    if log.account_id is not None:
+        yield from _account((*platform, log.account_id), log)
 
 
-def _account(account: tuple[str, str, str], entry: LogEntry, at: int) -> Iterator[Increment]:
-    if entry.username not in (None, decoder.UNKNOWN):
-        yield SetLatest("late_account_info", account, at=at, value=entry.username)
-    if entry.action in CONNECTED_AFTER:
-        yield SetLatest("late_account_connected", account, at=at, value=CONNECTED_AFTER[entry.action])
-    if entry.expires_at is not None:
-        yield SetLatest("late_account_token_expiry_timestamp_seconds", account, at=at, value=entry.expires_at / 1000)
+def _account(account: tuple[str, str, str], log: LogKind) -> Iterator[Increment]:
+    if log.username not in (None, decoder.UNKNOWN):
+        yield SetByLog("late_account_info", account, value=log.username)
+    if log.action in CONNECTED_AFTER:
+        yield SetByLog("late_account_connected", account, value=CONNECTED_AFTER[log.action])
+    if log.expires_at is not None:
+        yield SetByLog("late_account_token_expiry_timestamp_seconds", account, value=log.expires_at / 1000)
 
 
 def view(row: RawLog, entry: LogEntry) -> LogView:

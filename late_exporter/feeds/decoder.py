@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -85,7 +86,7 @@ class LogListDecoder(Generic[RowT]):
         self._fields = {field.encode_name: field for field in msgspec.structs.fields(row_type)}
         envelope = msgspec.defstruct("Envelope", [("logs", list[row_type]), ("pagination", Pagination | None, None)])  # type: ignore[valid-type]
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(envelope)
-        self._page_cache: dict[bytes, LogPage] = {}
+        self._recent_pages: deque[tuple[bytes, LogPage]] = deque(maxlen=CACHED_PAGES)
 
     def parse(self, body: bytes) -> LogPage:
         """Return the page in a response body; raise BadPayload if it is not a log list.
@@ -93,14 +94,13 @@ class LogListDecoder(Generic[RowT]):
         Rows beyond the requested 100 are ignored. Recent pages are cached, because the first page does not change while
         nothing is new.
         """
-        page = self._page_cache.get(body)
-        if page is None:
-            check_value_count(body)
-            page = self._with_deviations(self._decode(body), body)
-            if len(body) < MAX_CACHED_BYTES:
-                self._page_cache[body] = page
-            if len(self._page_cache) > CACHED_PAGES:
-                self._page_cache.pop(next(iter(self._page_cache)))
+        for recent_body, page in self._recent_pages:
+            if recent_body == body:  # Other bodies differ early, so this costs less than a hash.
+                return page
+        check_value_count(body)
+        page = self._with_deviations(self._decode(body), body)
+        if len(body) < MAX_CACHED_BYTES:
+            self._recent_pages.append((body, page))
         return page
 
     def _with_deviations(self, page: LogPage, body: bytes) -> LogPage:
@@ -219,16 +219,23 @@ def label_text(value: str | None, limit: int = LABEL_LENGTH) -> str:
     Control, invisible and direction characters are replaced, because metrics are printed in terminals and shown in
     dashboards. API keys are masked, because an API may echo the key anywhere.
     """
-    return _clean_text(value[:limit]) if value else UNKNOWN
+    return _cached_text(value[:limit]) if value else UNKNOWN
 
 
-@lru_cache(CACHED_TEXTS)
+def id_text(value: str, limit: int = LABEL_LENGTH) -> str:
+    """Return an untrusted id as ``label_text`` does; few logs have the same, so it is not cached."""
+    return _clean_text(value[:limit])
+
+
 def _clean_text(text: str) -> str:
     if not text.isascii():
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if not text.isprintable():
         text = UNSAFE_CHARACTERS.sub("\ufffd", text)
     return mask_keys(text)
+
+
+_cached_text = lru_cache(CACHED_TEXTS)(_clean_text)
 
 
 def optional_text(value: str | None) -> str | None:
@@ -249,8 +256,18 @@ def log_key(value: str) -> str:
 
 def fingerprint(*values: object) -> str:
     """Return a digest of values that both API generations report, as 12 hexadecimal digits."""
-    joined = "\0".join("" if fact is None else str(fact) for fact in values).encode("utf-8", "replace")
+    joined = "\0".join(["" if fact is None else str(fact) for fact in values]).encode("utf-8", "replace")
     return hashlib.blake2b(joined, digest_size=6).hexdigest()
+
+
+def account_fingerprint(platform: str | None, account_id: str | None, action: str | None) -> str:
+    """Return the fingerprint of the immutable fields of a log, which many logs of an account have in common."""
+    if len(platform or "") + len(account_id or "") + len(action or "") > LABEL_LENGTH:
+        return fingerprint(platform, account_id, action)
+    return _cached_fingerprint(platform, account_id, action)
+
+
+_cached_fingerprint = lru_cache(CACHED_TEXTS)(fingerprint)
 
 
 def parse_millis(value: str | None) -> int | None:

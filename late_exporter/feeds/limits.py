@@ -15,8 +15,8 @@ MAX_CONTAINERS, MAX_SEPARATORS = 100_000, 250_000
 A page of 100 logs has a few thousand of them.
 """
 
-UNCHECKED_BYTES = 2**16
-"""Size of responses that cannot contain enough values to matter."""
+UNCHECKED_BYTES = 2 * MAX_CONTAINERS
+"""Size of responses that cannot contain too many values: each has at least two bytes, with its brackets or comma."""
 
 STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 """A string, possessive because it may have millions of escapes."""

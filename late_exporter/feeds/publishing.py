@@ -11,11 +11,18 @@ from late_exporter.feeds import decoder
 from late_exporter.feeds.schema import LATE_PUBLISHING, SchemaChecker, ValueChecker
 from late_exporter.feeds.view import common_fields, row_text
 from late_exporter.feeds.vocabulary import ACTIONS, FAILURE_CATEGORIES, STATUSES, split_words
-from late_exporter.model import DAY_MS, FAILED, PENDING, SUCCESS, Feed, LogEntry, LogView, RawLog
-from late_exporter.series import AttemptOutcome, Exemplar, IncCounter, Increment, ObserveHistogram, SetLatest
+from late_exporter.model import DAY_MS, FAILED, PENDING, SUCCESS, Feed, LogEntry, LogKind, LogView, RawLog
+from late_exporter.series import (
+    IncCounter,
+    Increment,
+    ObserveHistogram,
+    ObserveLog,
+    RecordAttempt,
+    SetByLog,
+    SetLatest,
+)
 
 ATTEMPTS = ("publish", "retry")
-EXEMPLAR_LENGTH = 128
 
 CATEGORIES: tuple[tuple[str, str, frozenset[str]], ...] = (
     # The first matching row applies. An error code matches if it contains one of the words.
@@ -111,14 +118,14 @@ def _entry(row: PublishingRow) -> LogEntry:
         platform=decoder.label_text(row.platform),
         action=action,
         # Dots would change the path of a request.
-        post_id=decoder.label_text(post) if post and post.strip(".") else None,
+        post_id=decoder.id_text(post) if post and post.strip(".") else None,
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(row.account_username),
         status_code=row.status_code,
         error_code=error_code or None,
         duration=duration,
         attempt=attempt,
-        fingerprint=decoder.fingerprint(row.platform, row.account_id, generic_action(action)),
+        fingerprint=decoder.account_fingerprint(row.platform, row.account_id, generic_action(action)),
         status_fingerprint=decoder.fingerprint(row.action, row.status_code, duration, attempt),
         deviations=_check_values(action, status, error_code),
     )
@@ -129,71 +136,57 @@ def generic_action(action: str) -> str:
     return "attempt" if action in ATTEMPTS else action
 
 
-def failure_category(entry: LogEntry) -> str:
+def failure_category(log: LogKind) -> str:
     """Return the failure category of a log: its error code if that is one, otherwise by the table CATEGORIES."""
-    code = "_".join(split_words(entry.error_code or ""))
+    code = "_".join(split_words(log.error_code or ""))
     if code in FAILURE_CATEGORIES:
         return code
-    code, values = code.upper(), {"status": str(entry.status_code), "action": entry.action}
+    code, values = code.upper(), {"status": str(log.status_code), "action": log.action}
     for name, field, words in CATEGORIES:
         if any(word in code for word in words) if field == "code" else values[field] in words:
             return name
     return decoder.UNKNOWN
 
 
-def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
-    platform, status = (workspace, entry.platform), entry.status
-    labels = (*platform, entry.action, status)
+def project(workspace: str, log: LogKind) -> Iterator[Increment]:
+    platform, status = (workspace, log.platform), log.status
+    labels = (*platform, log.action, status)
     yield IncCounter("late_publishing_logs_total", labels)
-    if entry.duration is not None:
-        yield ObserveHistogram(
-            "late_publishing_duration_seconds", labels, micros=entry.duration, exemplar=_exemplar(entry)
-        )
-    if entry.created is not None:
-        yield SetLatest(
-            "late_publishing_last_log_timestamp_seconds", labels, at=entry.created, value=entry.created / 1000
-        )
+    if log.has_duration:
+        yield ObserveLog("late_publishing_duration_seconds", labels, number="duration", has_exemplar=True)
+    if log.has_time:
+        yield SetByLog("late_publishing_last_log_timestamp_seconds", labels)
     if status == FAILED:
-        failure = (*platform, entry.action, failure_category(entry), _status_code(entry))
+        failure = (*platform, log.action, failure_category(log), _status_code(log))
         yield IncCounter("late_publishing_failures_total", failure)
-    if entry.action == "rate_limit_pause":
+    if log.action == "rate_limit_pause":
         yield IncCounter("late_publishing_rate_limit_pauses_total", platform, once_per_log=True)
-    if entry.action == "retry":
+    if log.action == "retry":
         yield IncCounter("late_publishing_retries_total", (*platform, status))
-    if entry.action in ATTEMPTS:
-        yield from _attempt(platform, entry)
+    if log.action in ATTEMPTS:
+        yield from _attempt(platform, log)
 
 
-def _attempt(platform: tuple[str, str], entry: LogEntry) -> Iterator[Increment]:
-    if entry.status != PENDING and entry.attempt is not None:
-        yield ObserveHistogram("late_publishing_attempts", (*platform, entry.status), micros=entry.attempt)
-    account = (*platform, entry.account_id or decoder.UNKNOWN)
-    yield IncCounter("late_account_logs_total", (*account, entry.status))
-    if entry.account_id is None or entry.created is None:
+def _attempt(platform: tuple[str, str], log: LogKind) -> Iterator[Increment]:
+    if log.status != PENDING and log.attempt is not None:
+        yield ObserveHistogram("late_publishing_attempts", (*platform, log.status), micros=log.attempt)
+    account = (*platform, log.account_id or decoder.UNKNOWN)
+    yield IncCounter("late_account_logs_total", (*account, log.status))
+    if log.account_id is None or not log.has_time:
         return
-    has_name = entry.username not in (None, decoder.UNKNOWN)
-    yield SetLatest(
-        "late_account_info", account, at=entry.created if has_name else 0, value=entry.username or decoder.UNKNOWN
-    )
-    if entry.status in (FAILED, SUCCESS):
-        yield AttemptOutcome(
-            "late_account_consecutive_failures", account, at=entry.created, failed=entry.status == FAILED
-        )
-    if entry.status == SUCCESS:
-        seconds = entry.created / 1000
-        yield SetLatest("late_account_last_success_timestamp_seconds", account, at=entry.created, value=seconds)
+    if log.username in (None, decoder.UNKNOWN):
+        yield SetLatest("late_account_info", account, at=0, value=decoder.UNKNOWN)
+    else:
+        yield SetByLog("late_account_info", account, value=log.username)
+    if log.status in (FAILED, SUCCESS):
+        yield RecordAttempt("late_account_consecutive_failures", account, failed=log.status == FAILED)
+    if log.status == SUCCESS:
+        yield SetByLog("late_account_last_success_timestamp_seconds", account)
 
 
-def _status_code(entry: LogEntry) -> str:
-    code = entry.status_code
+def _status_code(log: LogKind) -> str:
+    code = log.status_code
     return str(code) if code is not None and 100 <= code <= 599 else "none"  # noqa: PLR2004 - the range of HTTP
-
-
-def _exemplar(entry: LogEntry) -> Exemplar | None:
-    pairs = (("log_id", entry.key), ("post_id", entry.post_id or decoder.UNKNOWN))
-    if sum(len(name) + len(value) for name, value in pairs) > EXEMPLAR_LENGTH:
-        return None
-    return Exemplar(pairs, (entry.created or 0) / 1000)
 
 
 def view(row: RawLog, entry: LogEntry) -> LogView:

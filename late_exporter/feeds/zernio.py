@@ -16,8 +16,8 @@ from late_exporter.feeds.schema import ZERNIO_LOGS, SchemaChecker, ValueChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text, search_json_text, without_unknown
 from late_exporter.feeds.vocabulary import METHODS, STATUSES
 from late_exporter.feeds.zernio_keys import former_log, number_entries, renumber_entries, row_key
-from late_exporter.model import DAY_MS, FAILED, Feed, LogEntry, LogPage, LogView, RawLog
-from late_exporter.series import IncCounter, Increment, ObserveHistogram
+from late_exporter.model import DAY_MS, FAILED, Feed, LogEntry, LogKind, LogPage, LogView, RawLog
+from late_exporter.series import IncCounter, Increment, ObserveLog
 
 RETENTION = 90 * DAY_MS
 
@@ -104,7 +104,7 @@ def _parse_metadata(metadata: str | RowMetadata | None) -> RowMetadata:
 
 def _entry(row: ZernioRow, action: str, status: str, *, generic_action: str | None, **fields: Any) -> LogEntry:
     created = decoder.parse_millis(row.created_at)
-    fingerprint = decoder.fingerprint(row.platform, row.account_id, generic_action)
+    fingerprint = decoder.account_fingerprint(row.platform, row.account_id, generic_action)
     key = row_key(row, created, fingerprint, generic_action)
     return LogEntry(
         key=key,
@@ -150,7 +150,7 @@ def _publishing(row: ZernioRow) -> LogEntry:
         action,
         status,
         generic_action=publishing.generic_action(action),
-        post_id=decoder.optional_text(metadata.post_id),
+        post_id=decoder.id_text(metadata.post_id) if metadata.post_id else None,
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(metadata.account_username),
         status_code=row.status_code,
@@ -241,11 +241,11 @@ def _connection_view(row: RawLog, entry: LogEntry) -> LogView:
     return msgspec.structs.replace(_view(row, entry), status=status)
 
 
-def _project_activity(name: str, workspace: str, entry: LogEntry) -> Iterator[Increment]:
-    labels = (workspace, name, entry.platform, entry.action)
-    yield IncCounter("late_activity_logs_total", (*labels, entry.status))
-    if entry.duration is not None:
-        yield ObserveHistogram("late_activity_duration_seconds", labels, micros=entry.duration)
+def _project_activity(name: str, workspace: str, log: LogKind) -> Iterator[Increment]:
+    labels = (workspace, name, log.platform, log.action)
+    yield IncCounter("late_activity_logs_total", (*labels, log.status))
+    if log.has_duration:
+        yield ObserveLog("late_activity_duration_seconds", labels, number="duration")
 
 
 def _parser(to_entry: Callable[[ZernioRow], LogEntry]) -> Callable[[bytes], LogPage]:

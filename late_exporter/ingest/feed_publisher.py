@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from late_exporter.metrics.counting import lag_micros, observe_log
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import CommitResult, Observation, PendingLog, Scope
-from late_exporter.series import IncCounter, Labels, ObserveHistogram, Series
+from late_exporter.series import IncCounter, Labels, ObserveHistogram, ObserveLog, Series
 
 LAG = "late_exporter_log_lag_seconds"
 COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"
@@ -86,22 +87,27 @@ class FeedPublisher:
                 self._registry.remove_gauge(OLDEST_PENDING, (workspace, platform))
 
 
-def select_exemplars(observations: Iterable[Observation]) -> tuple[list[ObserveHistogram], float | None]:
-    """Return the newest observation with an exemplar of every bucket, and the last lag in seconds."""
+def select_exemplars(observations: Iterable[Observation], now: int) -> list[ObserveHistogram]:
+    """Return the newest observation with an exemplar of every bucket; ``now`` is the API time in milliseconds."""
     newest: dict[tuple[str, Labels, int], tuple[float, ObserveHistogram]] = {}
-    last_lag: float | None = None
     for observation in observations:
         for increment in observation.increments:
-            if not isinstance(increment, ObserveHistogram):
+            if not isinstance(increment, ObserveLog) or not increment.has_exemplar:
                 continue
-            seconds = increment.micros / 1_000_000
-            if increment.family == LAG:
-                last_lag = seconds
-            if increment.exemplar is None:
+            observed = observe_log(increment, observation.entry, now)
+            if observed.exemplar is None:
                 continue
-            bucket = (increment.family, increment.labels, bisect_left(increment.bounds, seconds))
-            time = increment.exemplar.timestamp
+            bucket = (increment.family, increment.labels, bisect_left(increment.bounds, observed.micros / 1_000_000))
+            time = observed.exemplar.timestamp
             if bucket not in newest or time >= newest[bucket][0]:
                 newest.pop(bucket, None)  # so that the order is that of the last updates
-                newest[bucket] = (time, increment)
-    return [increment for _, increment in newest.values()], last_lag
+                newest[bucket] = (time, observed)
+    return [observed for _, observed in newest.values()]
+
+
+def last_lag(observations: Sequence[Observation], now: int) -> float | None:
+    """Return the lag of the last of some logs in seconds; None if none has a time."""
+    for log in (observation.entry for observation in reversed(observations)):
+        if log.created is not None and not log.rejection_reason:
+            return lag_micros(log, now) / 1_000_000
+    return None

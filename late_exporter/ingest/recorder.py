@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.ingest.feed_publisher import LAG, CommittedBatch, FeedPublisher, select_exemplars
-from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.ingest.feed_publisher import CommittedBatch, FeedPublisher, last_lag, select_exemplars
+from late_exporter.ingest.observations import ObservationBuilder, ReadLogs
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
@@ -24,13 +24,12 @@ from late_exporter.model import (
     KnownLogs,
     ListedMinutes,
     LogEntry,
-    Observation,
     PendingLog,
     Scope,
     StoredLog,
 )
 from late_exporter.protocols import Offload
-from late_exporter.series import IncCounter, Increment, ObserveHistogram, Series
+from late_exporter.series import IncCounter, Increment
 from late_exporter.store import Store
 
 UncommittedLogs: TypeAlias = Mapping[str, AbstractSet[str]]
@@ -40,16 +39,6 @@ EMPTY: UncommittedLogs = MappingProxyType({})
 
 RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
-
-MAX_CLOCK_SKEW = 300_000
-"""Milliseconds by which a log's time may be ahead of the API's clock."""
-
-LOGS_PER_SLICE = 100
-"""Logs that are turned into increments at a time, in about a millisecond; other tasks run in between."""
-
-ENTRIES_REJECTED = "late_exporter_entries_rejected_total"
-RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
-SCHEMA_DRIFT = "late_exporter_api_schema_drift_total"
 
 
 class StoreThread(NamedTuple):
@@ -63,7 +52,7 @@ class PendingBatch(msgspec.Struct):
     """Logs that were read and are not committed yet.
 
     Args:
-        entries: Entries, each with whether only a reconciliation scan found it.
+        pages: Logs in the order in which they were read.
         coverage: Coverage once they are committed; None leaves it.
         deleted_keys: Keys of pending logs that the API no longer has.
         listed_minutes: Minutes that were read completely.
@@ -71,17 +60,24 @@ class PendingBatch(msgspec.Struct):
         statuses: Statuses of the entries by key.
     """
 
-    entries: list[tuple[LogEntry, bool]] = msgspec.field(default_factory=list)
+    pages: list[ReadLogs] = msgspec.field(default_factory=list)
     coverage: Coverage | None = None
     deleted_keys: list[str] = msgspec.field(default_factory=list)
     listed_minutes: list[ListedMinutes] = msgspec.field(default_factory=list)
     progress: bytes | None = None
-    statuses: dict[str, set[str]] = msgspec.field(default_factory=dict)
+    statuses: dict[str, frozenset[str]] = msgspec.field(default_factory=dict)
+
+    @property
+    def log_count(self) -> int:
+        return sum(len(page.entries) for page in self.pages)
 
     def add(self, entries: Sequence[LogEntry], *, by_reconciliation: bool) -> None:
+        if not entries:
+            return
+        self.pages.append(ReadLogs(entries, by_reconciliation))
         for entry in entries:
-            self.entries.append((entry, by_reconciliation))
-            self.statuses.setdefault(entry.key, set()).add(entry.status)
+            known, status = self.statuses.get(entry.key), _single_status(entry.status)
+            self.statuses[entry.key] = status if known is None else known | status
 
 
 class FeedRecorder:
@@ -110,6 +106,7 @@ class FeedRecorder:
         self._label_limiter = label_limiter
         self.backlog = backlog
         self._clock = clock
+        self._builder = ObservationBuilder(self._scope, feed, label_limiter)
         self._publisher = FeedPublisher(self._scope, registry, label_limiter)
         self.recorded_count = 0
         self._update_gauges()
@@ -204,6 +201,7 @@ class FeedRecorder:
             state: FeedState = await self._offload(self._begin_rekey, coverage)
             self._state = msgspec.structs.replace(self._state, coverage=state.coverage, pending_logs=state.pending_logs)
         self.feed = feed
+        self._builder = ObservationBuilder(self._scope, feed, self._label_limiter)
 
     def _begin_rekey(self, coverage: Coverage) -> FeedState:
         self._store.begin_rekey(self._scope, coverage)
@@ -222,9 +220,10 @@ class FeedRecorder:
         backlog, self.backlog[:] = list(self.backlog), []
         try:
             batch = await self._build_batch(pending, now, [*backlog, *increments])
-            committed = await self._offload(self._commit_batch, batch)
+            committed: CommittedBatch = await self._offload(self._commit_batch, batch)
         except BaseException:
             self.backlog[:0] = backlog
+            self._builder.forget_kinds()
             raise
         self._apply(committed, batch.coverage)
 
@@ -239,12 +238,12 @@ class FeedRecorder:
 
     def _commit_batch(self, batch: Batch) -> CommittedBatch:
         result = self._store.commit(self._scope, batch)
-        exemplars, last_lag = select_exemplars(result.observations)
+        exemplars = select_exemplars(result.observations, batch.now) if self.is_synced else ()
         try:
             size = self._store.size(self._scope.workspace)
         except StoreError:  # The batch is committed and must not be saved again.
             size = None
-        return CommittedBatch(result, exemplars, last_lag, size)
+        return CommittedBatch(result, exemplars, last_lag(result.observations, batch.now), size)
 
     async def _build_batch(self, pending: PendingBatch, now: int, increments: Sequence[Increment]) -> Batch:
         coverage, prune_before = pending.coverage, None
@@ -255,13 +254,16 @@ class FeedRecorder:
             coverage = msgspec.structs.replace(coverage, retention_floor=max(coverage.retention_floor, prune_before))
         # A log that was pruned, or is about to be, would be counted twice.
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
-        is_history = not self.is_synced and bool(pending.entries)
-        self._label_limiter.start_batch()
-        observations, series = await self._observe(pending.entries, now, retention_floor)
-        series.update((increment.family, increment.labels) for increment in increments)
+        is_history = not self.is_synced and bool(pending.pages)
+        built = await self._builder.build(
+            pending.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced
+        )
+        increments = [*increments, *built.zeros]
+        series = {(increment.family, increment.labels) for increment in (*increments, *built.increments)}
         return Batch(
             committed_at=(pending.coverage.complete_since / 1000 if is_history and pending.coverage else self._clock()),
-            observations=observations,
+            now=now,
+            observations=built.observations,
             increments=increments,
             zero_series=self._publisher.zero_series(series),
             coverage=coverage,
@@ -270,46 +272,6 @@ class FeedRecorder:
             prune_before=prune_before,
             progress=pending.progress,
         )
-
-    async def _observe(
-        self, entries: Iterable[tuple[LogEntry, bool]], now: int, retention_floor: int
-    ) -> tuple[list[Observation], set[Series]]:
-        """Return the observations of the entries that are not older than the retention floor, and their series."""
-        observations: list[Observation] = []
-        series: set[Series] = set()
-        is_cancelled = False
-        for number, (entry, by_reconciliation) in enumerate(entries, 1):
-            if entry.created is None or entry.created >= retention_floor:
-                increments = tuple(self._increments(entry, now, by_reconciliation=by_reconciliation))
-                observations.append(Observation(entry, increments))
-                series.update((increment.family, increment.labels) for increment in increments)
-            if number % LOGS_PER_SLICE == 0 and not is_cancelled:
-                try:
-                    await asyncio.sleep(0)
-                except asyncio.CancelledError:
-                    is_cancelled = True
-        task = asyncio.current_task() if is_cancelled else None
-        if task is not None:
-            task.cancel()  # now that nothing but the commit follows, which is awaited all the same
-        return observations, series
-
-    def _increments(self, entry: LogEntry, now: int, *, by_reconciliation: bool) -> Iterator[Increment]:
-        labels = (self._scope.workspace, self._scope.feed)
-        drift = (IncCounter(SCHEMA_DRIFT, (*labels, deviation.path, deviation.kind)) for deviation in entry.deviations)
-        yield from self._label_limiter.apply(drift)
-        if entry.rejection_reason:
-            yield IncCounter(ENTRIES_REJECTED, (*labels, entry.rejection_reason))
-            return
-        if entry.created is not None and entry.created > now + MAX_CLOCK_SKEW:
-            # A time in the future would stay the newest one until it has passed.
-            entry = msgspec.structs.replace(entry, created=now)
-        yield from self._label_limiter.apply(self.feed.project(self._scope.workspace, entry))
-        if entry.created is None or not self.is_synced:
-            return
-        lag = max(0, now - entry.created)
-        yield ObserveHistogram(LAG, labels, once_per_log=True, micros=lag * 1000, bounds=CATALOGUE[LAG].buckets)
-        if by_reconciliation:
-            yield IncCounter(RECONCILED_LOGS, labels, once_per_log=True)
 
     def _apply(self, committed: CommittedBatch, coverage: Coverage | None) -> None:
         was_synced, result = self.is_synced, committed.result
@@ -330,3 +292,9 @@ class FeedRecorder:
         self._publisher.show_feed(self.complete_since)
         if self.feed.counter == "late_publishing_logs_total":
             self._publisher.update_pending_gauges(self.pending_logs.values())
+
+
+@lru_cache(256)
+def _single_status(status: str) -> frozenset[str]:
+    """Return the set of a status, one for all logs that have it."""
+    return frozenset((status,))

@@ -12,7 +12,8 @@ from late_exporter.errors import GenerationMismatch, StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.background_audit import AUDIT_GAUGES, LAST_AUDIT
 from late_exporter.ingest.failures import FAILED_REQUESTS, UNREADABLE_ROWS
-from late_exporter.ingest.recorder import ENTRIES_REJECTED, RECONCILED_LOGS, FeedRecorder
+from late_exporter.ingest.observations import ENTRIES_REJECTED, RECONCILED_LOGS
+from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.ingest.turns import REQUEST_KINDS
 from late_exporter.metrics.catalogue import CATALOGUE

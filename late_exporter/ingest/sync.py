@@ -19,7 +19,7 @@ from late_exporter.model import Coverage
 from late_exporter.protocols import Client
 from late_exporter.series import Increment
 
-COMMIT_SIZE = 1000
+COMMIT_SIZE = 2000
 """Logs that a catch-up commits in one transaction."""
 
 MIN_CATCH_UP_SECONDS = 5.0
@@ -122,9 +122,9 @@ class FeedSync:
 
     def discard_unsaved(self) -> None:
         """Drop logs that a cancelled poll has read but not committed; they are read again."""
-        if self._batch.entries and self._state.scan is not None:
+        if self._batch.pages and self._state.scan is not None:
             self._state.scan.started_at = 0  # The scan is past its own logs among them.
-        if self._batch.entries:
+        if self._batch.pages:
             self._state.late_window.discard()
             self._state.scan_stretch = None
         self._batch = PendingBatch()
@@ -146,7 +146,7 @@ class FeedSync:
             is_partial = await self._run_reader(interval, request_allowance, deadline)
         except (ApiError, StoreError) as exc:
             error = exc.without_frames()
-        if (self._batch.entries or self._batch.coverage) and not self.recorder.is_synced:
+        if (self._batch.pages or self._batch.coverage) and not self.recorder.is_synced:
             # The first sync commits its history before the poll's own counters, which belong to the present.
             error = await self.commit() or error
         if error is not None:
@@ -297,7 +297,7 @@ class FeedSync:
     async def _execute(self, step: ReaderStep, context: PollContext) -> FetchedPage | None:
         match step:
             case FetchPage(window=(first, last)):
-                if self._batch.entries:  # They are counted, too.
+                if self._batch.pages:  # They are counted, too.
                     await self._commit_read()
                     context.uncommitted_keys.clear()
                 return await self._fetcher.count_window(step, first, last)
@@ -314,7 +314,7 @@ class FeedSync:
                 return None
             case Record():
                 await self._record(step)
-                if not self._batch.entries:
+                if not self._batch.pages:
                     context.uncommitted_keys.clear()
                 return None
 
@@ -325,7 +325,7 @@ class FeedSync:
         batch.deleted_keys += step.deleted_keys
         if step.listed_minutes is not None:
             batch.listed_minutes.append(step.listed_minutes)
-        if len(batch.entries) >= COMMIT_SIZE:
+        if batch.log_count >= COMMIT_SIZE:
             await self._commit_read()
 
     async def _commit_read(self) -> None:

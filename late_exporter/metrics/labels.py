@@ -14,7 +14,7 @@ from late_exporter.exposition.family import Family
 from late_exporter.feeds.schema import DOCUMENTED_PATHS
 from late_exporter.feeds.status import HEALTH_STATUSES, POST_STATUSES
 from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, FAILURE_CATEGORIES, METHODS, PLATFORMS, STATUSES
-from late_exporter.series import IncCounter, Increment, Labels, ObserveHistogram, Series
+from late_exporter.series import IncCounter, Increment, Labels, ObserveHistogram, ObserveLog, Series
 
 CODES = (
     "MEDIA_UPLOAD_FAILED", "PERMISSION_DENIED", "RATE_LIMITED", "TOKEN_EXPIRED",
@@ -124,11 +124,8 @@ class LabelLimiter:
         yield self._with_buckets(increment, labels)
 
     def _with_buckets(self, increment: Increment, labels: Labels) -> Increment:
-        if isinstance(increment, ObserveHistogram):
-            bounds = self._families[increment.family].buckets
-            return ObserveHistogram(
-                increment.family, labels, micros=increment.micros, bounds=bounds, exemplar=increment.exemplar
-            )
+        if isinstance(increment, ObserveHistogram | ObserveLog):
+            return msgspec.structs.replace(increment, labels=labels, bounds=self._families[increment.family].buckets)
         return increment if labels is increment.labels else msgspec.structs.replace(increment, labels=labels)
 
     def _initial_zeros(self, family: Family, labels: Labels) -> Iterator[Increment]:

@@ -45,25 +45,41 @@ def load_page(
     return values, after
 
 
-def apply(connection: Connection, increments: Iterable[Increment], batch: Batch) -> Mapping[Series, SeriesValue]:
-    """Apply the increments of a batch that count; return the new values of their series."""
+def apply(
+    connection: Connection,
+    increments: Iterable[Sequence[Increment]],
+    batch: Batch,
+    *,
+    recent_values: Mapping[Series, SeriesValue],
+) -> Mapping[Series, SeriesValue]:
+    """Apply the increments of a batch that count; return the new values of their series.
+
+    Args:
+        connection: Connection to the state.
+        increments: Groups of increments of one series.
+        batch: Batch of the increments.
+        recent_values: Stored values of some series, which are not read again.
+    """
     by_series: dict[Series, list[Increment]] = {}
-    for increment in increments:
-        by_series.setdefault((increment.family, increment.labels), []).append(increment)
+    for group in increments:
+        by_series.setdefault((group[0].family, group[0].labels), []).extend(group)
     series_values: dict[Series, SeriesValue] = {}
+    rows = []
     for series, changes in by_series.items():
-        row = connection.execute(SELECT, _encode_key(series)).fetchone()
-        value, created = (decode_value(row[0]), row[1]) if row else (None, batch.committed_at)
-        is_served = bool(row[2]) if row else series not in batch.zero_series
-        series_values[series] = SeriesValue(apply_increments(changes, value), created, is_served)
-    connection.executemany(
-        UPSERT,
-        [
-            (*_encode_key(series), encode_value(current.value), current.created, current.is_served)
-            for series, current in series_values.items()
-        ],
-    )
+        key = _encode_key(series)
+        stored = recent_values.get(series) or _load(connection, key)
+        value = apply_increments(changes, stored.value if stored else None)
+        created = stored.created if stored else batch.committed_at
+        is_served = stored.is_served if stored else series not in batch.zero_series
+        series_values[series] = SeriesValue(value, created, is_served)
+        rows.append((*key, encode_value(value), created, is_served))
+    connection.executemany(UPSERT, rows)
     return series_values
+
+
+def _load(connection: Connection, key: tuple[str, str]) -> SeriesValue | None:
+    row = connection.execute(SELECT, key).fetchone()
+    return SeriesValue(decode_value(row[0]), row[1], bool(row[2])) if row else None
 
 
 def mark_served(connection: Connection, series: Iterable[Series]) -> Sequence[Series]:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import msgspec
 
 from late_exporter.errors import StoreError
+from late_exporter.metrics.counting import effective_increments
 from late_exporter.model import (
     PENDING,
     Batch,
@@ -27,7 +28,7 @@ from late_exporter.model import (
     Scope,
     StoredLog,
 )
-from late_exporter.series import Increment, Series, SeriesValue
+from late_exporter.series import Series, SeriesValue
 from late_exporter.store import deletions, queries, rekey, series_rows
 from late_exporter.store.creation import create_database, create_schema
 from late_exporter.store.lockfile import StateLock, file_identity, wal_size
@@ -39,6 +40,8 @@ from late_exporter.store.series_rows import SeriesCursor
 
 EXPIRY_SLACK_MINUTES = 2
 """Minutes by which the API may delete a log before or after the end of its retention."""
+
+HAS_PENDING = "SELECT EXISTS (SELECT 1 FROM pending WHERE scope = ?)"
 
 NOTHING: Mapping[str, AbstractSet[str]] = MappingProxyType({})
 
@@ -58,6 +61,8 @@ class SqliteStore:
         self._path = path
         self._name = str(path) if path else "the state in memory"
         self._scope_ids: dict[Scope, int] = {}
+        # Those of the last commit: the next one of a catch-up, or of a process at rest, changes mostly the same series.
+        self._recent_values: Mapping[Series, SeriesValue] = {}
         self._total_logs: int | None = None
         self._walk_cursors: dict[int, str] = {}
         self._lock = StateLock(path) if path else None
@@ -225,8 +230,9 @@ class SqliteStore:
             with self._transaction():
                 count_before = self._log_count(scope_id)
                 new, first = self._insert(scope_id, batch.observations)
-                increments = _effective_increments(batch, new, first)
-                series_values = series_rows.apply(self._connection, increments, batch)
+                increments = effective_increments(batch, new, first)
+                recent_values, self._recent_values = self._recent_values, {}
+                series_values = series_rows.apply(self._connection, increments, batch, recent_values=recent_values)
                 self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
                 deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes)
                 pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
@@ -236,6 +242,7 @@ class SqliteStore:
                 # Read before COMMIT: a failure after it would have the batch committed twice.
                 log_count = self._log_count(scope_id)
                 pending_logs = queries.pending_logs(self._connection, scope_id) if pending_changed else None
+            self._recent_values = series_values
             if self._total_logs is not None:
                 self._total_logs += log_count - count_before
             self._commit_number += 1
@@ -252,6 +259,7 @@ class SqliteStore:
 
     def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
         self._require_same_file()
+        self._recent_values = {}
         with queries.store_errors(self._name), self._transaction():
             return series_rows.mark_served(self._connection, series)
 
@@ -322,8 +330,6 @@ class SqliteStore:
             for o in new
             if o.entry.status == PENDING
         ]
-        final = [(scope_id, o.entry.key) for o in new if o.entry.status != PENDING]
-        final += [(scope_id, key) for key in deleted_keys]
         before = self._connection.total_changes
         self._connection.executemany(
             # A log that has another status is final: an outdated response must not make it pending again.
@@ -331,7 +337,12 @@ class SqliteStore:
             " (SELECT 1 FROM observation WHERE scope = ?1 AND key = ?2 AND status <> 'pending')",
             pending,
         )
-        self._connection.executemany("DELETE FROM pending WHERE scope = ? AND key = ?", final)
+        (has_pending,) = self._connection.execute(HAS_PENDING, (scope_id,)).fetchone()
+        if has_pending:  # Mostly none are, and of a catch-up all logs are final.
+            final = [o.entry.key for o in new if o.entry.status != PENDING]
+            self._connection.executemany(
+                "DELETE FROM pending WHERE scope = ? AND key = ?", [(scope_id, key) for key in (*final, *deleted_keys)]
+            )
         return self._connection.total_changes > before
 
     def _delete_logs(self, scope_id: int, minutes: Mapping[str, int]) -> bool:
@@ -376,14 +387,3 @@ class SqliteStore:
         self._connection.close()
         if self._lock:
             self._lock.close()
-
-
-def _effective_increments(
-    batch: Batch, new: Sequence[Observation], first: Mapping[str, Observation]
-) -> list[Increment]:
-    """Return the increments of a batch that apply: those once per log only for a log's first observation."""
-    increments = list(batch.increments)
-    for observation in new:
-        is_first = first.get(observation.entry.key) is observation
-        increments += [increment for increment in observation.increments if is_first or not increment.once_per_log]
-    return increments

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from late_exporter.ingest import reader, seeking
+from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.recognition import Recognition
 from late_exporter.ingest.recorder import FeedRecorder, PendingBatch
 from late_exporter.ingest.steps import FetchedPage, Record
@@ -67,13 +68,13 @@ def _never_scan(patch: pytest.MonkeyPatch) -> None:
 
 
 def _count_once_per_status(patch: pytest.MonkeyPatch) -> None:
-    increments = FeedRecorder._increments  # noqa: SLF001
+    increments = ObservationBuilder._limited_increments  # noqa: SLF001
 
-    def increments_per_status(self: FeedRecorder, *rest: Any, **options: Any) -> Iterator[Increment]:
+    def increments_per_status(self: ObservationBuilder, *rest: Any, **options: Any) -> Iterator[Increment]:
         for increment in increments(self, *rest, **options):
             yield msgspec.structs.replace(increment, once_per_log=False)
 
-    patch.setattr(FeedRecorder, "_increments", increments_per_status)
+    patch.setattr(ObservationBuilder, "_limited_increments", increments_per_status)
 
 
 def _switch_to_any_list(patch: pytest.MonkeyPatch) -> None:

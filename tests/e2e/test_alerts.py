@@ -52,7 +52,7 @@ INHIBITED = {"LatePollStale", "LateAccountFailing", "LateStatusFeedFailing"}
 """Alerts that the expected ones inhibit."""
 
 MAX_WAITS = {"group_wait", "group_interval", "repeat_interval"}
-LONG_WAIT = 4 * DEFAULT_TIMEOUT
+LONG_WAIT = 2 * DEFAULT_TIMEOUT
 
 
 class AlertingStack:

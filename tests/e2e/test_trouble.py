@@ -236,7 +236,7 @@ def test_a_rejected_key_is_replaced_when_the_file_changes(
     late.world.publish(5)
     path.with_name("new").write_text(fresh + "\n")
     path.with_name("new").replace(path)
-    wait_equal(25.0, lambda: program.scrape().sum(LOGS), timeout=10)
+    wait_equal(25.0, lambda: program.scrape().sum(LOGS))
     wait_equal(2.0, lambda: program.scrape().sum("late_up"))
     good = len(late.requests)
     wait_until(lambda: len(late.requests) > good + 2)

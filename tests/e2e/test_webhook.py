@@ -85,7 +85,7 @@ def test_a_failure_is_shown_once_its_webhook_has_come(program: ExporterProcess, 
     assert 401 == program.get("/").status
     insert_failure(late)
     assert 204 == post(program, "post.failed")
-    wait_equal(1.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)
+    wait_equal(1.0, lambda: program.scrape().sum(FAILURES))
     samples = program.scrape()
     assert (1, 0) == (samples.sum(RECEIVED, event="post.failed"), samples.sum(REFUSED))
     assert 1 == samples.sum("late_exporter_webhook_lag_seconds_count")
@@ -101,7 +101,7 @@ def test_a_forged_webhook_wakes_nothing(program: ExporterProcess, late: LateServ
     assert request_count == len(late.requests)
     assert 0 == program.scrape().sum(FAILURES)
     assert 204 == post(program, "post.failed")
-    wait_equal(1.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)
+    wait_equal(1.0, lambda: program.scrape().sum(FAILURES))
     assert 20 == program.scrape().sum(REFUSED, reason="signature")
 
 
@@ -110,7 +110,7 @@ def test_the_secret_changes_while_it_runs(program: ExporterProcess, tmp_path: Pa
     (tmp_path / "secret").write_text("another-secret-of-the-webhook")
     assert 401 == post(program, "post.scheduled")
     assert 204 == post(program, "post.scheduled", secret="another-secret-of-the-webhook")
-    wait_equal(1.0, lambda: program.scrape().sum(RECEIVED), timeout=20.0)
+    wait_equal(1.0, lambda: program.scrape().sum(RECEIVED))
     program.kill()
     assert 1 == program.start().wait_ready().scrape().sum(RECEIVED, event="post.scheduled")
     assert SECRET not in program.stderr
@@ -122,7 +122,7 @@ def test_a_late_delivery_is_followed_by_a_poll(program: ExporterProcess, late: L
     insert_failure(late)
     body = webhook("post.platform.failed", age=timedelta(hours=27))
     assert 204 == deliver(program, body)
-    wait_equal(1.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)
+    wait_equal(1.0, lambda: program.scrape().sum(FAILURES))
     assert 1 == program.scrape().sum(RECEIVED, event="post.platform.failed")
     insert_failure(late)
     request_count = len(late.requests)
@@ -131,8 +131,8 @@ def test_a_late_delivery_is_followed_by_a_poll(program: ExporterProcess, late: L
     assert request_count == len(late.requests)
     # The next event shows what was received before, and only its own age is a lag.
     assert 204 == post(program, "post.cancelled")
-    wait_equal(2.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)
-    wait_equal(1.0, lambda: program.scrape().sum("late_exporter_webhook_lag_seconds_count"), timeout=20.0)
+    wait_equal(2.0, lambda: program.scrape().sum(FAILURES))
+    wait_equal(1.0, lambda: program.scrape().sum("late_exporter_webhook_lag_seconds_count"))
     samples = program.scrape()
     assert (2, 1) == (samples.sum(RECEIVED), samples.sum(REFUSED, reason="replay"))
 
@@ -148,7 +148,7 @@ def test_a_password_for_webhooks(
     assert 401 == post(program, "post.failed")
     assert 401 == deliver(program, webhook("post.failed"), secret="guess", Authorization=f"Basic {credentials}")
     assert 204 == deliver(program, webhook("post.failed"), Authorization=f"Basic {credentials}")
-    wait_equal(1.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)
+    wait_equal(1.0, lambda: program.scrape().sum(FAILURES))
     samples = program.scrape()
     assert (1, 1) == (samples.sum(RECEIVED), samples.sum(REFUSED))
 
@@ -158,5 +158,5 @@ def test_every_event(program: ExporterProcess) -> None:
     webhooks = zernio_webhooks(datetime.now(UTC).isoformat())
     assert {204} == {deliver(program, each.body) for each in webhooks}
     assert 204 == post(program, "post.scheduled")
-    wait_equal(float(len(webhooks) + 1), lambda: program.scrape().sum(RECEIVED), timeout=20.0)
+    wait_equal(float(len(webhooks) + 1), lambda: program.scrape().sum(RECEIVED))
     assert 0 == program.scrape().sum(REFUSED)

@@ -25,6 +25,7 @@ from late_exporter.feeds.limits import MAX_CONTAINERS, MAX_SEPARATORS
 from late_exporter.feeds.publishing import PublishingRow, failure_category
 from late_exporter.feeds.vocabulary import FAILURE_CATEGORIES
 from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.counting import project_log
 from late_exporter.model import PAGE_SIZE, Feed, LogEntry, LogPage
 from late_exporter.series import AttemptOutcome, Exemplar, IncCounter, Increment, ObserveHistogram, SetLatest
 
@@ -291,7 +292,7 @@ def test_entries_are_bounded(page: tuple[Feed, list[Document]]) -> None:
         for number in (entry.created, entry.duration, entry.attempt, entry.expires_at):
             assert number is None or abs(number) < 2**63
         assert 0 < len(entry.key.encode()) <= 128
-        for increment in feed.project("acme", entry):
+        for increment in project_log(feed, "acme", entry):
             assert len(CATALOGUE[increment.family].labels) >= len(increment.labels)
 
 
@@ -325,7 +326,7 @@ def test_any_json(rows: list[Any], pagination: object) -> None:
         assert len(rows) == len(page.entries)
         for entry in page.entries:
             assert (entry.rejection_reason is not None) == entry.key.startswith("!")
-            assert all(increment.labels[0] == name for increment in feed.project(name, entry))
+            assert all(increment.labels[0] == name for increment in project_log(feed, name, entry))
         again = feed.parse(body(*rows, "another", pagination=pagination))
         assert page.entries == again.entries[:-1]
 
@@ -506,7 +507,7 @@ def test_numbers(raw: str, duration: int | None) -> None:
     assert ("a", None, duration) == (entry.key, entry.rejection_reason, entry.duration)
     assert duration == connection.duration
     assert (duration is None) == (entry.attempt is None)
-    families = [increment.family for increment in PUBLISHING.project("acme", entry)]
+    families = [increment.family for increment in project_log(PUBLISHING, "acme", entry)]
     assert (duration is not None) == ("late_publishing_duration_seconds" in families)
 
 
@@ -532,8 +533,8 @@ def test_status_codes(label: str, raw: str) -> None:
     """A status code is a valid HTTP status, or none."""
     payload = f'{{"logs": [{{"_id": "a", "status": "failed", "statusCode": {raw}}}]}}'
     (entry,) = PUBLISHING.parse(payload.encode()).entries
-    failures = [i.labels for i in PUBLISHING.project("acme", entry) if i.family == "late_publishing_failures_total"]
-    assert [label] == [labels[-1] for labels in failures]
+    increments = project_log(PUBLISHING, "acme", entry)
+    assert [label] == [i.labels[-1] for i in increments if i.family == "late_publishing_failures_total"]
 
 
 TEXTS = [
@@ -879,7 +880,7 @@ CATEGORIES = [
 def test_failure_categories(expected: str, error_code: str | None, status_code: int | None, action: str) -> None:
     """The category follows from the error code, then the status code, then the action."""
     entry = LogEntry(key="a", status="failed", error_code=error_code, status_code=status_code, action=action)
-    assert expected == failure_category(entry)
+    assert expected == failure_category(entry.kind)
 
 
 @pytest.mark.parametrize("category", FAILURE_CATEGORIES)
@@ -887,7 +888,7 @@ def test_failure_categories(expected: str, error_code: str | None, status_code: 
 def test_an_error_code_that_is_a_category_is_taken(category: str, write: Callable[[str], str]) -> None:
     """It wins over the status code and the action, however it is written."""
     entry = LogEntry(key="a", status="failed", error_code=write(category), status_code=429, action="token_refresh")
-    assert category == failure_category(entry)
+    assert category == failure_category(entry.kind)
 
 
 def test_categories_are_those_of_the_vendor() -> None:
@@ -901,13 +902,13 @@ def test_a_long_error_code_costs_no_memory(feed: Feed) -> None:
     code = "x" * 1_000_000 + "_QUOTA"
     (entry,) = parse({"_id": "a", "status": "failed", "response": {"errorCode": code}, "error_code": code}, feed=feed)
     assert "x" * LABEL_LENGTH == entry.error_code
-    assert "unknown" == failure_category(entry)
+    assert "unknown" == failure_category(entry.kind)
 
 
 def increments(feed: Feed, row: Document) -> dict[str, list[Increment]]:
     """Return the increments of a row by family."""
     result: dict[str, list[Increment]] = {}
-    for increment in feed.project("acme", parse(row, feed=feed)[0]):
+    for increment in project_log(feed, "acme", parse(row, feed=feed)[0]):
         result.setdefault(increment.family, []).append(increment)
     return result
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
+from late_exporter.metrics.counting import project_log
 from late_exporter.model import Feed, LogEntry, LogPage
 from late_exporter.series import IncCounter, ObserveHistogram
 
@@ -125,7 +126,7 @@ def test_actions_in_no_table_are_classified_by_their_words() -> None:
     failed = {**LOG, "action": "postPlatformFailed", "status": "failed", "error_code": "USER_CONTENT"}
     assert {*keys(pending), *keys(failed)} == {*keys(LOG)}
     (entry,) = parse({**failed, "metadata": '{"attemptNumber": 2}'})
-    increments = {increment.family: increment.labels for increment in PUBLISHING.project("acme", entry)}
+    increments = {increment.family: increment.labels for increment in project_log(PUBLISHING, "acme", entry)}
     assert ("acme", "instagram", "retry", "failed") == increments["late_publishing_logs_total"]
     assert ("acme", "instagram", "retry", "user_content", "200") == increments["late_publishing_failures_total"]
     assert ("acme", "instagram", "failed") == increments["late_publishing_retries_total"]
@@ -150,7 +151,7 @@ def test_a_failure_without_a_status_is_failed() -> None:
 def test_a_deleted_post_is_no_attempt() -> None:
     """It keeps its name, and says nothing about its account."""
     (entry,) = parse({**LOG, "action": "post.platform.deleted"})
-    families = {increment.family for increment in PUBLISHING.project("acme", entry)}
+    families = {increment.family for increment in project_log(PUBLISHING, "acme", entry)}
     assert "post.platform.deleted" == entry.action
     assert not any(family.startswith("late_account") for family in families)
 
@@ -167,7 +168,7 @@ def test_connection_events_in_no_table() -> None:
     expected = ["disconnect", "reconnect_failed", "connect_success", "account.sync_error"]
     assert [*expected, "connect_failed", "reconnect_success"] == [entry.action for entry in entries]
     failures = [
-        any(one.family == "late_connection_failures_total" for one in CONNECTIONS.project("acme", entry))
+        any(one.family == "late_connection_failures_total" for one in project_log(CONNECTIONS, "acme", entry))
         for entry in entries
     ]
     assert [False, True, False, True, True, False] == failures
@@ -284,7 +285,7 @@ def test_activity(name: str) -> None:
     assert [
         IncCounter("late_activity_logs_total", (*labels, "success")),
         ObserveHistogram("late_activity_duration_seconds", labels, micros=2_340_000),
-    ] == list(feed.project("acme", entry))
+    ] == list(project_log(feed, "acme", entry))
     assert {"type": name} == feed.query
 
 
@@ -307,7 +308,7 @@ def test_any_row_is_counted(rows: list[object]) -> None:
         assert len(observations) == len({*observations})
         for entry in page.entries:
             if not entry.rejection_reason:
-                list(feed.project("acme", entry))
+                list(project_log(feed, "acme", entry))
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"logs": null}', b"<html>"])

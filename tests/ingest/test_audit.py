@@ -26,6 +26,7 @@ from late_exporter.ingest.audit import (
 )
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.steps import FetchedPage, FetchPage
+from late_exporter.metrics.counting import project_log
 from late_exporter.model import Coverage, Feed, FeedAccounting, Gap, KnownLogs, ListPosition, LogEntry, LogPage, Scope
 from late_exporter.series import IncCounter, Series, SeriesValue
 from late_exporter.simulator.log_list import LogRow
@@ -597,7 +598,7 @@ def test_every_observation_increments_its_counter() -> None:
             LogEntry(key="a", status="pending"),
             LogEntry(key="a", status="x", action="odd", created=1, duration=5),
         ):
-            counts = [found for found in feed.project("acme", entry) if found.family == feed.counter]
+            counts = [found for found in project_log(feed, "acme", entry) if found.family == feed.counter]
             assert [(1, False)] == [
                 (found.amount, found.once_per_log) for found in counts if isinstance(found, IncCounter)
             ]

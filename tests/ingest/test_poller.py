@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, Unauthorized
-from late_exporter.ingest.recorder import LOGS_PER_SLICE, PendingBatch
+from late_exporter.ingest import sync
+from late_exporter.ingest.observations import LOGS_PER_SLICE, ReadLogs
+from late_exporter.ingest.recorder import PendingBatch
 from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.turns import REQUEST_KINDS
@@ -435,8 +437,9 @@ async def test_a_catch_up_is_interrupted(harness: PollerHarness) -> None:
     assert [row[1] for row in harness.logger.above_debug].count("first sync complete") == 1
 
 
-async def test_a_catch_up_is_committed_in_parts(harness: PollerHarness) -> None:
+async def test_a_catch_up_is_committed_in_parts(harness: PollerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long first sync is committed every thousand logs, and a failure in its middle costs none of them."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 1000)
     harness.rows = [publishing_row(number, age=5000 - number) for number in range(2500, 0, -1)]
 
     def handler(path: str, params: QueryParams) -> ApiResponse | None:
@@ -677,8 +680,9 @@ async def test_unsaved_start(harness: PollerHarness) -> None:
     assert 6 == harness.value(REQUESTS, LIST, "200"), "each first sync looks twice"
 
 
-async def test_interrupted_first_sync(harness: PollerHarness) -> None:
+async def test_interrupted_first_sync(harness: PollerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """A first sync that fails by the store resumes at its last commit and counts every log once."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 1000)
     harness.rows = [publishing_row(number, age=5000 - number) for number in range(1500, 0, -1)]
 
     def handler(path: str, params: QueryParams) -> ApiResponse | None:
@@ -893,11 +897,11 @@ async def test_pruned_logs_are_not_counted_again(harness: PollerHarness) -> None
         LogEntry(key="edge", status="success", created=int((NOW - 8 * DAY) * 1000)),
         LogEntry(key="undated", status="success"),
     ]
-    batch = PendingBatch(entries=[(entry, False) for entry in entries], coverage=coverage(NOW))
+    batch = PendingBatch(pages=[ReadLogs(entries, by_reconciliation=False)], coverage=coverage(NOW))
     await harness.recorder.commit(batch, int(NOW * 1000))
     assert ["edge", "undated"] == [observation.entry.key for observation in harness.store.batches[-1].observations]
 
-    await harness.recorder.commit(PendingBatch(entries=[(entries[0], False)]), int(NOW * 1000))
+    await harness.recorder.commit(PendingBatch(pages=[ReadLogs(entries[:1], by_reconciliation=False)]), int(NOW * 1000))
     assert [] == harness.store.batches[-1].observations
 
 

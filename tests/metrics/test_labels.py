@@ -7,6 +7,7 @@ import pytest
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, PLATFORMS, STATUSES
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
+from late_exporter.metrics.counting import project_log
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import LogEntry
 from late_exporter.series import (
@@ -322,7 +323,7 @@ def test_thousands_of_values() -> None:
             account_id=f"a{number}",
             duration=1,
         )
-        for increment in limiter.apply(FEEDS["publishing"].project("acme", entry)):
+        for increment in limiter.apply(project_log(FEEDS["publishing"], "acme", entry)):
             found_values.add((increment.family, increment.labels))
             log_count += getattr(increment, "amount", 0) if increment.family == LOGS else 0
     assert 500 == log_count

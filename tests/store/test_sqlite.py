@@ -37,7 +37,10 @@ from late_exporter.series import (
     Increment,
     LatestValue,
     ObserveHistogram,
+    ObserveLog,
+    RecordAttempt,
     SeriesValue,
+    SetByLog,
     SetLatest,
     Value,
 )
@@ -539,6 +542,49 @@ def test_bug_in_a_commit_changes_nothing(store: Store, increment: Increment, err
 
     assert before == (store.series_values(), store.feed_state(SCOPE), lookup(store, "a", "b"))
     assert 2 == len(commit(store, observation("a"), observation("b")).observations)
+
+
+def test_values_continue_from_the_state(store: Store) -> None:
+    """Each commit continues from the stored values, after one of other series, a failed one, and a mark as well."""
+    series = (LOGS, ("acme", "tiktok", "publish", "success"))
+    zeros = frozenset({series})
+    commit(store, observation("a"), zero_series=zeros)
+    commit(store, observation("b"), zero_series=zeros)
+    with pytest.raises((KeyError, TypeError)):
+        commit(store, observation("c"), increments=[UnsupportedIncrement("bad", ("acme",))])
+    commit(store, observation("d", "failed"))
+    store.mark_served([series])
+    result = commit(store, observation("e"), zero_series=zeros)
+    assert SeriesValue(3, AT, is_served=True) == result.series_values[series] == store.series_values()[series]
+
+
+def test_observations_of_a_kind_count_together(store: Store) -> None:
+    """Of observations that share their increments only the new ones count, and once per log if so declared."""
+    increments = (
+        IncCounter("logs", ("acme",)),
+        IncCounter("once", ("acme",), once_per_log=True),
+        ObserveLog("lag", ("acme",), once_per_log=True, number="lag", bounds=(1.0,)),
+        ObserveLog("duration", ("acme",), number="duration", bounds=(1.0,)),
+        SetByLog("newest", ("acme",)),
+        RecordAttempt("streak", ("acme",), failed=True),
+    )
+    commit(store, Observation(entry("a", created=NOW), increments))
+    observations = [
+        Observation(entry(key, status, created=NOW - lag, duration=duration), increments)
+        for key, status, lag, duration in (
+            ("a", "success", 0, 5),  # counted before
+            ("a", "failed", 0, 2_000_000),  # in another status
+            ("b", "success", 2000, 1),
+            ("b", "failed", 1000, 1),
+            ("b", "failed", 1000, 1),  # again
+        )
+    ]
+    values = {family: value.value for (family, _), value in commit(store, *observations, now=NOW).series_values.items()}
+    assert (4, 2) == (values["logs"], values["once"])
+    assert Histogram((1.0,), (1, 1), 2_000_000) == values["lag"], "that of the first commit was in no time"
+    assert Histogram((1.0,), (3, 1), 2_000_002) == values["duration"]
+    assert LatestValue(NOW, NOW / 1000) == values["newest"]
+    assert FailureStreak(failures=(NOW - 2000, NOW - 1000, NOW, NOW)) == values["streak"]
 
 
 # Behaviour of the SQLite file.

@@ -30,6 +30,7 @@ import msgspec
 
 from late_exporter.exposition.family import Family
 from late_exporter.metrics.aggregation import apply_increment
+from late_exporter.metrics.counting import project_log
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import PENDING, Feed, LogEntry, Scope
 from late_exporter.series import (
@@ -195,7 +196,7 @@ class FeedHistory:
         self.log_count += not is_later
         for index, observation in enumerate(_observations(entry, statuses)):
             self._recorded_logs.unmatched_count -= is_later
-            for increment in self._limiter.apply(self._feed.project(self._scope.workspace, observation)):
+            for increment in self._limiter.apply(project_log(self._feed, self._scope.workspace, observation)):
                 if increment.family in self._families and not (index and increment.once_per_log):
                     self._add_delta(increment, None if is_later else created)
 

@@ -1,0 +1,125 @@
+"""Count logs: all logs of one kind have the same increments, which are computed once and applied to them together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from late_exporter.model import Batch, Feed, LogEntry, Observation
+from late_exporter.series import (
+    AttemptOutcome,
+    Exemplar,
+    IncCounter,
+    Increment,
+    ObserveHistogram,
+    ObserveLog,
+    RecordAttempt,
+    SetByLog,
+    SetLatest,
+)
+
+MAX_EXEMPLAR_CHARACTERS = 128 - len("log_idpost_id")
+"""Characters that an exemplar has for the ids; OpenMetrics limits names and values together to 128."""
+
+UNKNOWN = "unknown"
+
+
+def effective_increments(
+    batch: Batch, new: Sequence[Observation], first: Mapping[str, Observation]
+) -> Iterator[Sequence[Increment]]:
+    """Yield the increments of a batch that apply, in groups of one series.
+
+    Args:
+        batch: Batch that is being committed.
+        new: Its observations that are new.
+        first: By key those of them that are the first of their logs, for which increments once per log apply.
+    """
+    yield from ((increment,) for increment in batch.increments)
+    by_kind: dict[int, list[Observation]] = {}
+    for observation in new:
+        by_kind.setdefault(id(observation.increments), []).append(observation)
+    by_increment: dict[int, tuple[Increment, list[LogEntry]]] = {}
+    for observations in by_kind.values():
+        logs = [observation.entry for observation in observations]
+        first_logs = [each.entry for each in observations if first.get(each.entry.key) is each]
+        for increment in observations[0].increments:
+            _, counted = by_increment.setdefault(id(increment), (increment, []))
+            counted += first_logs if increment.once_per_log else logs
+    for increment, logs in by_increment.values():
+        if logs:
+            yield count_logs(increment, logs, batch.now)
+
+
+def project_log(feed: Feed, workspace: str, log: LogEntry) -> Iterator[Increment]:
+    """Yield the increments of a single log, with its exemplars."""
+    now = log.created or 0
+    for increment in feed.project(workspace, log.kind):
+        if isinstance(increment, ObserveLog):
+            yield observe_log(increment, log, now)
+        else:
+            yield from count_logs(increment, (log,), now)
+
+
+def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequence[Increment]:
+    """Return an increment of a kind with the numbers of its logs; ``now`` is the API time in milliseconds."""
+    count = _COUNTERS.get(type(increment))
+    if count is None:
+        return [increment] * len(logs)
+    return count(increment, logs, now)
+
+
+def observe_log(increment: ObserveLog, log: LogEntry, now: int) -> ObserveHistogram:
+    """Return the observation of one log, with its exemplar if its ids are short enough."""
+    (observation,) = _observe(increment, (log,), now)
+    exemplar = _exemplar(log, now) if increment.has_exemplar else None
+    return msgspec.structs.replace(observation, exemplar=exemplar)
+
+
+def lag_micros(log: LogEntry, now: int) -> int:
+    """Return the time from the creation of a log to its count, in microseconds."""
+    return max(0, now - (log.created or 0)) * 1000
+
+
+def _exemplar(log: LogEntry, now: int) -> Exemplar | None:
+    post_id = log.post_id or UNKNOWN
+    if len(log.key) + len(post_id) > MAX_EXEMPLAR_CHARACTERS:
+        return None
+    return Exemplar((("log_id", log.key), ("post_id", post_id)), min(log.created or 0, now) / 1000)
+
+
+def _add(increment: IncCounter, logs: Sequence[LogEntry], _: int) -> list[IncCounter]:
+    family, labels, once_per_log = increment.family, increment.labels, increment.once_per_log
+    return [IncCounter(family, labels, once_per_log, amount=increment.amount * len(logs))]
+
+
+def _observe(increment: ObserveLog, logs: Sequence[LogEntry], now: int) -> list[ObserveHistogram]:
+    family, labels, once_per_log, bounds = increment.family, increment.labels, increment.once_per_log, increment.bounds
+    if increment.number == "lag":
+        numbers = [lag_micros(log, now) for log in logs]
+    else:
+        numbers = [log.duration or 0 for log in logs]
+    return [ObserveHistogram(family, labels, once_per_log, micros=micros, bounds=bounds) for micros in numbers]
+
+
+def _set_latest(increment: SetByLog, logs: Sequence[LogEntry], _: int) -> list[SetLatest]:
+    at = max([log.created or 0 for log in logs])
+    value = at / 1000 if increment.value is None else increment.value
+    return [SetLatest(increment.family, increment.labels, increment.once_per_log, at=at, value=value)]
+
+
+def _record_attempts(increment: RecordAttempt, logs: Sequence[LogEntry], _: int) -> list[AttemptOutcome]:
+    family, labels, once_per_log, failed = increment.family, increment.labels, increment.once_per_log, increment.failed
+    times = [log.created or 0 for log in logs]
+    if not failed:
+        times = [max(times)]  # An earlier success changes nothing.
+    return [AttemptOutcome(family, labels, once_per_log, at=at, failed=failed) for at in times]
+
+
+_COUNTERS: Mapping[type[Increment], Callable[[Any, Sequence[LogEntry], int], Sequence[Increment]]] = {
+    IncCounter: _add,
+    ObserveLog: _observe,
+    SetByLog: _set_latest,
+    RecordAttempt: _record_attempts,
+}
