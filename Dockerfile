@@ -15,6 +15,8 @@ RUN python -m venv --without-pip /opt/build \
 
 COPY LICENSE README.md pyproject.toml ./
 COPY late_exporter late_exporter
+COPY deploy deploy
+COPY grafana/dashboards grafana/dashboards
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 # Unchecked bytecode stays valid when files are copied, and starts faster.
@@ -34,6 +36,9 @@ LABEL org.opencontainers.image.title="late-exporter" \
       org.opencontainers.image.description="Prometheus exporter for the publishing and connection logs of Zernio (formerly Late)" \
       org.opencontainers.image.source="https://github.com/late-exporter/late-exporter" \
       org.opencontainers.image.documentation="https://github.com/late-exporter/late-exporter#readme" \
+      org.opencontainers.image.url="https://github.com/late-exporter/late-exporter" \
+      org.opencontainers.image.authors="The late-exporter maintainers" \
+      org.opencontainers.image.vendor="The late-exporter maintainers" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.base.name="${BASE}" \
       org.opencontainers.image.version="${VERSION}" \

@@ -90,6 +90,10 @@ dist: dev ## Build wheel and sdist into dist, as the release does.
 sbom: dist ## Write build/sbom.cdx.json, the packages of an installation.
 	.ci/sbom
 
+.PHONY: bundle
+bundle: dev ## Write chart, rules and dashboards of a release into build/bundle.
+	.ci/bundle
+
 .PHONY: screenshots
 screenshots: dev tools ## Take screenshots of the dashboards with a simulated week.
 	$(PY) -m tests.dashboards.screenshots

@@ -9,6 +9,7 @@ LateError
 │   │   ├── EndpointNotFound  404: the API does not have the endpoint
 │   │   └── BadRequest   400: the request is not supported, a retry cannot succeed
 │   ├── BadPayload       a response that is not what the API documents
+│   │   └── ResponseTooLarge  fewer rows may fit
 │   └── GenerationMismatch  the list of the other API generation has other logs than were counted
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process has it open
@@ -116,6 +117,10 @@ class BadPayload(ApiError):
     """The response is not a log list: too large, not JSON, or not of the documented shape."""
 
     outcome = "bad_payload"
+
+
+class ResponseTooLarge(BadPayload):
+    """The response takes more memory than the exporter spends on one; a part of it may take less."""
 
 
 class GenerationMismatch(ApiError):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -32,7 +36,7 @@ def _script(name: str) -> ModuleType:
     return module
 
 
-release, audit = _script("release"), _script("audit")
+release, audit, bundle, grafana = (_script(name) for name in ("release", "audit", "bundle", "grafana"))
 
 
 def _build(folder: Path, **env: str) -> Path:
@@ -65,7 +69,7 @@ def sdist(dist: Path) -> set[str]:
 
 @pytest.mark.e2e
 def test_wheel_contains_only_the_package(wheel: set[str]) -> None:
-    """The wheel contains every file of the package and the licence, and nothing else."""
+    """The wheel contains every file of the package, the assets and the licence, and nothing else."""
     package = {
         f"late_exporter/{path.relative_to(PACKAGE)}"
         for path in PACKAGE.rglob("*")
@@ -73,7 +77,18 @@ def test_wheel_contains_only_the_package(wheel: set[str]) -> None:
     }
     about = {f"{STEM}.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")}
     assert {"late_exporter/web/landing.css", "late_exporter/py.typed"} <= package
-    assert package | about | {f"{STEM}.dist-info/licenses/LICENSE"} == wheel
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assets = {
+        str(target / path.relative_to(ROOT / source))
+        for source, target in ((source, Path(target)) for source, target in table["force-include"].items())
+        for path in (ROOT / source, *(ROOT / source).rglob("*"))
+        if path.is_file()
+    }
+    assert {
+        "late_exporter/assets/systemd/late-exporter.service",
+        "late_exporter/assets/grafana/late-overview.json",
+    } <= assets
+    assert package | assets | about | {f"{STEM}.dist-info/licenses/LICENSE"} == wheel
 
 
 @pytest.mark.e2e
@@ -136,6 +151,94 @@ def test_wheel_runs_with_the_pinned_packages(dist: Path, tmp_path: Path) -> None
         cwd=tmp_path,
     )
     assert (0, "") == (imported.returncode, imported.stderr)
+    from_wheel, from_source = (
+        subprocess.run(
+            [*command, "assets", tmp_path / folder], check=True, capture_output=True, text=True, cwd=cwd, env={}
+        ).stdout.splitlines()
+        for command, folder, cwd in (
+            ([program], "wheel", tmp_path),
+            ([sys.executable, "-m", "late_exporter"], "source", ROOT),
+        )
+    )
+    contents = [[Path(name).read_bytes() for name in names] for names in (from_wheel, from_source)]
+    assert len(from_wheel) > 10
+    assert contents[0] == contents[1]
+
+
+def test_archives_of_rules_and_dashboards(tmp_path: Path) -> None:
+    """The archives have all rules with their runbooks, and all dashboards with their ids, and are reproducible."""
+    for folder in ("first", "second"):
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+        command = [sys.executable, ".ci/bundle.py", str(tmp_path / folder)]
+        subprocess.run(command, cwd=ROOT, check=True, env=environment)
+    contents = {}
+    for path in (tmp_path / "first").iterdir():
+        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
+        with tarfile.open(path) as archive:
+            files = {name.partition("/")[2]: archive.extractfile(name) for name in archive.getnames()}
+            contents[path.name.split("-")[2]] = {name: file.read() for name, file in files.items() if file}
+    rules = contents["rules"]
+    assert {"prometheus/late-exporter.rules.yml", "alertmanager/alertmanager.yml", "LICENSE"} <= rules.keys()
+    assert "prometheus/runbooks/LatePostStuck.md" in rules
+    assert [] == [name for name in rules if "secrets" in name]
+    dashboards = {name: json.loads(text) for name, text in contents["dashboards"].items()}
+    assert {path.name for path in (ROOT / "grafana/dashboards").glob("*.json")} == dashboards.keys()
+    ids = json.loads((ROOT / "grafana/grafana-com.json").read_text("utf-8"))
+    for name, dashboard in dashboards.items():
+        original = json.loads((ROOT / "grafana/dashboards" / name).read_text("utf-8"))
+        assert original == {key: dashboard[key] for key in original}
+        assert (ids[original["uid"]], None) == (dashboard["gnetId"], dashboard["id"])
+        required = {row["id"] for row in dashboard["__requires"]}
+        assert {"grafana", "prometheus", *(panel["type"] for panel in original["panels"])} - {"row"} <= required
+
+
+def test_dashboards_of_a_real_grafana_are_checked() -> None:
+    """All queries of all dashboards are found, with values for their variables and none for those of Grafana."""
+    texts = [path.read_text("utf-8") for path in (ROOT / "grafana/dashboards").glob("*.json")]
+    exprs = [expr for text in texts for _, expr in grafana.queries(json.loads(text))]
+    assert len(exprs) == sum(text.count('"expr":') for text in texts) > 100
+    assert [] == [expr for expr in exprs if re.search(r"\$(?!__)", expr)]
+    assert 'rate(a{b=~".*", c=~".*"}[$__rate_interval])' == grafana.fill_in(
+        'rate(a{b=~"$b", c=~"${c:regex}"}[$__rate_interval])'
+    )
+
+
+class Grafana(BaseHTTPRequestHandler):
+    """Grafana with one dashboard, a query that fails, and a picture that is too small."""
+
+    def do_GET(self) -> None:
+        """Respond with a dashboard or a picture."""
+        is_picture = self.path.startswith("/render")
+        self._respond(b"\x89PNG" if is_picture else json.dumps({"dashboard": {"panels": []}}).encode())
+
+    def do_POST(self) -> None:
+        """Respond to a query."""
+        query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["queries"][0]
+        self._respond(json.dumps({"results": {"A": {"error": "bad"} if "bad" in query["expr"] else {}}}).encode())
+
+    def _respond(self, body: bytes) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing."""
+
+
+def test_a_broken_dashboard_is_reported(tmp_path: Path) -> None:
+    """A missing panel, a query that fails, and a picture of nothing are reported."""
+    panels = [{"type": "row", "panels": [{"title": "Inner", "targets": [{"expr": "bad($x)"}, {"expr": "good"}]}]}]
+    with HTTPServer(("127.0.0.1", 0), Grafana) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        problems = list(grafana.check_dashboard(url, {"uid": "late", "panels": panels}, tmp_path))
+        server.shutdown()
+    assert [
+        "late: Grafana has 0 panels instead of 2",
+        "late: Inner: bad: bad(.*)",
+        "late: the light picture has 4 bytes",
+        "late: the dark picture has 4 bytes",
+    ] == problems
 
 
 NOTES = f"""# Changelog

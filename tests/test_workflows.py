@@ -20,6 +20,8 @@ Document: TypeAlias = dict[Any, Any]
 
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 CI_WORKFLOW = "./.github/workflows/ci.yml"
+DEPLOY_WORKFLOW = "./.github/workflows/deploy.yml"
+OWN_WORKFLOWS = {CI_WORKFLOW, DEPLOY_WORKFLOW}
 UNTRUSTED_EXPRESSION = re.compile(r"\$\{\{[^}]*\b(github\.event|github\.head_ref|github\.ref_name|inputs\.)")
 """Expressions with values chosen by the author of a pull request or branch."""
 
@@ -27,9 +29,14 @@ WRITE_PERMISSIONS = {
     ("release.yml", "attest"): {"attestations", "id-token"},
     ("release.yml", "image"): {"attestations", "id-token", "packages"},
     ("release.yml", "publish"): {"id-token"},
+    ("release.yml", "tag"): {"packages"},
+    ("release.yml", "chart"): {"attestations", "id-token", "packages"},
     ("release.yml", "announce"): {"contents"},
 }
 """The only jobs with write permissions, and their scopes."""
+
+READ_PERMISSIONS = {("release.yml", "verify"): {"contents": "read", "packages": "read"}}
+"""The only jobs that may read more than the code."""
 
 
 @pytest.fixture(params=WORKFLOWS, ids=lambda path: path.name)
@@ -61,15 +68,17 @@ def _uses(path: Path, action: str) -> list[Document]:
 
 
 def test_workflow_files() -> None:
-    """The workflows are those for changes, for the daily audit, and for releases."""
-    assert ["audit.yml", "ci.yml", "release.yml"] == [path.name for path in WORKFLOWS]
+    """The workflows are those for changes, for the daily audit, for deployments, and for releases."""
+    assert ["audit.yml", "ci.yml", "deploy.yml", "release.yml"] == [path.name for path in WORKFLOWS]
 
 
 def test_actions_are_pinned(path: Path) -> None:
     """Actions are pinned to a commit with the version as a comment, because tags can be moved."""
     references = re.findall(r"^\s*(?:- )?uses: (.+)$", path.read_text("utf-8"), re.MULTILINE)
     assert references
-    assert [] == [action for action in references if not PINNED.fullmatch(action) and action.split()[0] != CI_WORKFLOW]
+    assert [] == [
+        action for action in references if not PINNED.fullmatch(action) and action.split()[0] not in OWN_WORKFLOWS
+    ]
 
 
 def test_action_versions_are_consistent() -> None:
@@ -86,12 +95,12 @@ def test_permissions_are_minimal(path: Path) -> None:
         written_scopes = {scope for scope, access in job["permissions"].items() if access == "write"}
         assert WRITE_PERMISSIONS.get((path.name, name), set()) == written_scopes
         others = {scope: access for scope, access in job["permissions"].items() if scope not in written_scopes}
-        assert others in ({}, {"contents": "read"})
+        assert others in ({}, READ_PERMISSIONS.get((path.name, name), {"contents": "read"}))
 
 
 def test_jobs_have_timeouts(path: Path) -> None:
     """Every job has a timeout, and superseded runs are grouped."""
-    own = [job for job in _jobs(path).values() if job.get("uses") != CI_WORKFLOW]
+    own = [job for job in _jobs(path).values() if job.get("uses") not in OWN_WORKFLOWS]
     assert all(0 < job["timeout-minutes"] <= 45 for job in own)
     assert "github.ref" in _load_workflow(path)["concurrency"]["group"]
 
@@ -99,7 +108,7 @@ def test_jobs_have_timeouts(path: Path) -> None:
 def test_release_is_not_cancelled() -> None:
     """A release run is not cancelled by a second tag."""
     cancels = {path.name: _load_workflow(path)["concurrency"]["cancel-in-progress"] for path in WORKFLOWS}
-    assert {"audit.yml": True, "ci.yml": True, "release.yml": False} == cancels
+    assert {"audit.yml": True, "ci.yml": True, "deploy.yml": True, "release.yml": False} == cancels
 
 
 def test_no_privileged_trigger(path: Path) -> None:
@@ -135,11 +144,13 @@ def test_release_needs_tests_and_approval() -> None:
     (release,) = (path for path in WORKFLOWS if path.name == "release.yml")
     jobs = _jobs(release)
     waits = {name: set(job.get("needs", ())) for name, job in jobs.items()}
-    assert {"test", "build"} == waits["attest"] == waits["image"]
-    assert {"attest", "image"} == waits["publish"]
-    assert {"publish"} == waits["announce"]
+    assert {"test", "deploy", "build"} == waits["attest"] == waits["image"]
+    assert {"image"} == waits["verify"]
+    assert {"attest", "verify"} == waits["publish"]
+    assert {"publish"} <= waits["tag"] & waits["chart"] & waits["announce"]
+    assert {"tag", "chart"} <= waits["announce"]
     assert "pypi" == jobs["publish"]["environment"]
-    assert CI_WORKFLOW == jobs["test"]["uses"]
+    assert (CI_WORKFLOW, DEPLOY_WORKFLOW) == (jobs["test"]["uses"], jobs["deploy"]["uses"])
     (tests,) = (path for path in WORKFLOWS if path.name == "ci.yml")
     runs = [step["run"] for step in _steps(tests) if step.get("run") in (".ci/run", "make versions")]
     assert len(_jobs(tests)) == len(runs)
@@ -170,11 +181,14 @@ def test_artifacts_have_provenance() -> None:
     (release,) = (path for path in WORKFLOWS if path.name == "release.yml")
     (image,) = _uses(release, "docker/build-push-action")
     assert "linux/amd64,linux/arm64" == image["with"]["platforms"]
+    assert "push-by-digest=true" in image["with"]["outputs"]
+    assert "tags" not in image["with"]
+    assert ["ubuntu-24.04", "ubuntu-24.04-arm"] == _jobs(release)["verify"]["strategy"]["matrix"]["runner"]
     assert image["with"]["sbom"] is True
     assert "mode=max" == image["with"]["provenance"]
     provenance = [step["with"] for step in _uses(release, "actions/attest-build-provenance")]
-    assert ["dist/*"] == [inputs["subject-path"] for inputs in provenance if "subject-path" in inputs]
-    assert [True] == [inputs["push-to-registry"] for inputs in provenance if "subject-name" in inputs]
+    assert ["dist/*\nbuild/bundle/*\n"] == [inputs["subject-path"] for inputs in provenance if "subject-path" in inputs]
+    assert [True, True] == [inputs["push-to-registry"] for inputs in provenance if "subject-name" in inputs]
     assert ["build/sbom.cdx.json"] == [step["with"]["sbom-path"] for step in _uses(release, "actions/attest-sbom")]
     assert not any("password" in step.get("with", {}) for step in _uses(release, "pypa/gh-action-pypi-publish"))
 

@@ -21,6 +21,9 @@ MANAGED_OPTIONS = {
     "web.config.file",
     "web.listen-address",
     "web.systemd-socket",
+    "webhook.listen-address",
+    "webhook.path",
+    "webhook.secret-file",
 }
 """Options that the chart sets itself, so users cannot set them in ``config``."""
 

@@ -8,7 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import indent
 
-from deploy.kubernetes.chart import options_schema, values_markdown
+from deploy.kubernetes.chart import values_markdown
+from deploy.kubernetes.rule_templates import OBJECTIVE_FILE, objective_yaml, render_templates
+from deploy.kubernetes.synonyms import synonyms_markdown, synonyms_yaml
+from deploy.kubernetes.values_schema import values_schema
 
 __all__ = ["CHART", "COMPONENTS", "DASHBOARDS", "ROOT", "RULES", "render"]
 
@@ -56,7 +59,9 @@ def render() -> Mapping[Path, str]:
         COMPONENTS / "grafana-operator/grafanadashboards.yaml": _join_documents(_grafana_dashboards()),
         CHART / "values.schema.json": _values_schema(),
         CHART / "README.md": _chart_readme(),
-        **{CHART / "files/rules" / path.name: path.read_text("utf-8") for path in RULES},
+        CHART / "files/synonyms.yaml": HEADER + synonyms_yaml(),
+        CHART / "files" / OBJECTIVE_FILE: HEADER + objective_yaml(),
+        **{CHART / "files/rules" / name: HEADER + text for name, text in render_templates().items()},
         **{CHART / "files/dashboards" / path.name: path.read_text("utf-8") for path in DASHBOARDS},
     }
 
@@ -77,13 +82,13 @@ def _grafana_dashboards() -> Iterator[str]:
 
 
 def _values_schema() -> str:
-    schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
-    schema["properties"]["config"] = options_schema()
-    return json.dumps(schema, indent=2) + "\n"
+    return json.dumps(values_schema((CHART / "values.yaml").read_text("utf-8")), indent=2) + "\n"
 
 
 def _chart_readme() -> str:
-    before = (CHART / "README.md").read_text("utf-8")
-    rows = values_markdown((CHART / "values.yaml").read_text("utf-8"))
-    begin, end = "<!-- begin values -->", "<!-- end values -->"
-    return re.sub(f"{begin}.*{end}", lambda _: f"{begin}\n{rows}\n{end}", before, flags=re.DOTALL)
+    text = (CHART / "README.md").read_text("utf-8")
+    tables = {"values": values_markdown((CHART / "values.yaml").read_text("utf-8")), "synonyms": synonyms_markdown()}
+    for name, rows in tables.items():
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        text = re.sub(f"{begin}.*{end}", f"{begin}\n{rows}\n{end}".replace("\\", r"\\"), text, flags=re.DOTALL)
+    return text

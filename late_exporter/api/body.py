@@ -6,10 +6,20 @@ import zlib
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import suppress
 
-from late_exporter.errors import BadPayload
+from late_exporter.errors import BadPayload, ResponseTooLarge
 
 MAX_BODY_BYTES = 8 * 1024**2
 """Size of a decompressed response; a page of 100 logs, each with 15 KB of texts, has 1.5 MB."""
+
+MAX_RATIO = 100
+"""Decompressed bytes per received byte, beyond UNLIMITED_BYTES; pages of logs have 40 to 80, except those of monotonous
+texts such as a row of equal letters, which have up to 700."""
+
+UNLIMITED_BYTES = 1024**2
+"""Decompressed size up to which the ratio does not matter."""
+
+DECODING_BYTES = 64 * 1024
+"""Bytes that are decompressed at a time."""
 
 SMALL_BODY_BYTES = 256 * 1024
 """Size up to which any number of responses are read at a time; few pages are larger."""
@@ -37,7 +47,8 @@ async def read_body(
         wait_for_memory: Called before more than SMALL_BODY_BYTES are read.
 
     Raises:
-        BadPayload: The body is too large, compressed in an unsupported way, or continues after its end.
+        ResponseTooLarge: The body is too large, or much larger than its compressed form.
+        BadPayload: It is compressed in an unsupported way, or continues after its end.
         zlib.error: The body is damaged.
     """
     encoding = headers.get("Content-Encoding", "")
@@ -79,12 +90,15 @@ class _BodyReader:
         self._chunks = aiter(chunks)
         self._gzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if is_gzip else None
         self._unread = memoryview(b"")
+        self._decoded_size = 0
 
     async def read(self, limit: int) -> None:
         """Read until the body is complete or exceeds a number of bytes."""
         while len(self.body) <= limit:
             part = self._decode(limit + 1 - len(self.body))
             self.body += part
+            if len(self.body) > UNLIMITED_BYTES + MAX_RATIO * self._decoded_size:
+                raise ResponseTooLarge(f"the response decompresses to more than {MAX_RATIO} times its size")
             if not part:
                 chunk = await anext(self._chunks, None)
                 if chunk is None:
@@ -100,9 +114,12 @@ class _BodyReader:
         """Return a part of the received bytes, decoded; empty if more have to be received."""
         if self._gzip is None:
             part, self._unread = bytes(self._unread[:max_length]), self._unread[max_length:]
+            self._decoded_size += len(part)
             return part
-        part = self._gzip.decompress(self._unread, max_length)
+        part = self._gzip.decompress(self._unread, min(max_length, DECODING_BYTES))
+        self._decoded_size += len(self._unread)
         self._unread = memoryview(self._gzip.unconsumed_tail)
+        self._decoded_size -= len(self._unread)
         # zlib collects everything after the end, and copies it at each chunk.
         if self._gzip.unused_data:
             raise _trailing_bytes()
@@ -114,8 +131,8 @@ def _announced_size(headers: Mapping[str, str]) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0  # noqa: PLR2004 - digits of 64 bits
 
 
-def _too_large() -> BadPayload:
-    return BadPayload(f"the response is larger than {MAX_BODY_BYTES // 1024**2} MiB")
+def _too_large() -> ResponseTooLarge:
+    return ResponseTooLarge(f"the response is larger than {MAX_BODY_BYTES // 1024**2} MiB")
 
 
 def _trailing_bytes() -> BadPayload:

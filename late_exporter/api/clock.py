@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 DOUBTFUL_SECONDS = 86_400.0
 """Difference to the expected time from which on a date needs another response that agrees."""
 
+MAX_DOUBTFUL_DATES = 3
+"""Doubtful dates that another one may agree with."""
+
 
 class ApiClock:
     """Time of the API: the date of a response, plus the time that has passed since.
 
-    Neither a jump of the local clock nor a single wrong date moves it. It shows the local time until a response has a
-    date.
+    Neither a jump of the local clock nor a single wrong date moves it. It shows the local time until a date is
+    accepted.
     """
 
     def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._clock = clock
         self._monotonic = monotonic
         self._offset: float | None = None
-        self._doubtful_offset: float | None = None
+        self._doubtful_offsets: deque[float] = deque(maxlen=MAX_DOUBTFUL_DATES)
 
     def now(self) -> float:
         """Return the time in Unix seconds."""
@@ -28,15 +32,18 @@ class ApiClock:
     def update(self, date: float | None) -> bool:
         """Set the time by the date of a response; return False if the date is doubtful.
 
-        A date that is more than a day off is accepted if the next one agrees with it, by the time between them.
+        A date that is more than a day off is accepted once another one agrees with it, by the time between them. The
+        local time decides nothing after a date has contradicted it: a wrong date may agree with a wrong local clock.
         """
         if date is None:
             return True
         offset = date - self._monotonic()
-        is_doubtful = abs(date - self.now()) > DOUBTFUL_SECONDS and (
-            self._doubtful_offset is None or abs(offset - self._doubtful_offset) > DOUBTFUL_SECONDS
-        )
-        self._doubtful_offset = offset if is_doubtful else None
-        if not is_doubtful:
-            self._offset = offset
-        return not is_doubtful
+        is_expected = abs(date - self.now()) <= DOUBTFUL_SECONDS
+        has_reference = self._offset is not None or not self._doubtful_offsets
+        is_confirmed = any(abs(offset - other) <= DOUBTFUL_SECONDS for other in self._doubtful_offsets)
+        if not is_confirmed and not (is_expected and has_reference):
+            self._doubtful_offsets.append(offset)
+            return False
+        self._offset = offset
+        self._doubtful_offsets.clear()
+        return True

@@ -5,9 +5,10 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from late_exporter import __revision__, __version__
 
@@ -20,12 +21,19 @@ def main(
 ) -> int:
     """Run a command and return its exit code; tests replace the arguments of the process and the commands."""
     _open_streams()
+    if argv is None:
+        # As the first process of a container this one would otherwise ignore the signal until a command handles it.
+        signal.signal(signal.SIGTERM, _stop)
     # The process ends soon: searching for garbage first would take as long as a short command.
     atexit.register(gc.freeze)
     try:
         return _run(sys.argv[1:] if argv is None else argv, commands)
     except KeyboardInterrupt:  # before a command handles signals, or without handling them
         return 1
+
+
+def _stop(*_: object) -> NoReturn:
+    raise SystemExit(0)
 
 
 def _open_streams() -> None:

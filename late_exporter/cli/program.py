@@ -20,7 +20,7 @@ from late_exporter.errors import ConfigError, LateError
 
 CommandFunction: TypeAlias = Callable[[CommandContext], int]
 
-OFFLINE_COMMANDS = ("metrics", "completion")  # commands that read no settings
+OFFLINE_COMMANDS = ("metrics", "assets", "completion")  # commands that read no settings
 RESIDENT_COMMANDS = ("run", "demo")  # commands that run for long, so that their memory matters
 
 
@@ -61,6 +61,11 @@ def _run(argv: Sequence[str], commands: Mapping[str, CommandFunction] | None) ->
         return print_text(format_catalogue(format_name))
     from late_exporter.cli.help import completion_script  # noqa: PLC0415 - as above
 
+    if args.command == "assets":
+        from late_exporter.commands.assets import COMPLETION_NAMES, write_assets  # noqa: PLC0415 - as above
+
+        paths = write_assets(args.words[1], {shell: completion_script(shell) for shell in COMPLETION_NAMES})
+        return print_text("\n".join(map(str, paths)))
     return print_text(completion_script(args.words[1]))
 
 

@@ -20,11 +20,17 @@ OK, UNAUTHORIZED, TOO_MANY_REQUESTS = 200, 401, 429
 HEALTHY_STATUSES = (OK, UNAUTHORIZED, TOO_MANY_REQUESTS)
 
 
-def check_health(address: Address | UnixPath, *, secure: bool = False, timeout: float = TIMEOUT) -> None:
+def check_health(
+    address: Address | UnixPath,
+    *,
+    secure: bool = False,
+    timeout: float = TIMEOUT,
+    statuses: tuple[int, ...] = HEALTHY_STATUSES,
+) -> None:
     """Request ``/-/healthy`` from the exporter at an address; raise LateError if it does not answer or is not healthy.
 
     If it listens on all interfaces, use a loopback address. The certificate of a TLS server is not verified, because
-    nothing secret is sent. The timeout is in seconds.
+    nothing secret is sent. The timeout is in seconds. ``statuses`` are those of a healthy exporter.
     """
     if isinstance(address, Address):
         address = Address(LOOPBACK.get(address.host, address.host), address.port)
@@ -36,7 +42,7 @@ def check_health(address: Address | UnixPath, *, secure: bool = False, timeout: 
         raise LateError(f"{address} does not answer: {exc.strerror or exc}") from exc
     except ValueError as exc:
         raise LateError(f"{address} does not answer in HTTP") from exc
-    if status not in HEALTHY_STATUSES:
+    if status not in statuses:
         raise LateError(f"{address} answers {status}")
 
 

@@ -8,7 +8,7 @@ import platform
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
@@ -30,16 +30,17 @@ from late_exporter.commands._runner import write_stdout
 from late_exporter.commands.textfile import require_textfile, write_textfile
 from late_exporter.config.environment import certificate_context, check_proxies
 from late_exporter.config.settings import CommandContext, Settings, Workspace
-from late_exporter.config.types import UnixPath
+from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
+from late_exporter.ingest.webhooks import WebhookReceiver
 from late_exporter.protocols import Logger, Offload
 from late_exporter.store import open_store
 from late_exporter.threads import DaemonThreadExecutor
-from late_exporter.web.app import HealthSource, Lifecycle, create_app
+from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
 from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.passwords import PasswordVerifier
-from late_exporter.web.server import bind_socket, serve, systemd_sockets
+from late_exporter.web.server import DESCRIPTOR_SHARE, bind_socket, serve, systemd_sockets
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SWITCH_SECONDS = 0.0005  # after which a thread that computes lets the event loop run; 5 ms would delay scrapes
@@ -104,6 +105,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
     """Run the exporter; resources are closed in reverse order."""
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
+        webhook_sockets = [stack.enter_context(bound) for bound in _bind(settings.webhook.listen_address, stack)]
         exporter = await _open(settings, stack, process_collector())
         _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
         group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -123,20 +125,27 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             version=__version__,
             documentation=f"{__url__}#readme",
             lifecycle=lifecycle if settings.web.enable_lifecycle else None,
-            webhooks=receiver,
+            webhooks=None if webhook_sockets else receiver,
         )
-        is_public = receiver.handles if receiver and not settings.webhook.require_auth else None
-        protected_app = AuthMiddleware(
-            app,
-            watcher.current,
-            passwords=PasswordVerifier(),
-            log=_logger(),
-            unauthenticated_paths=settings.web.unauthenticated_paths,
-            is_public=is_public,
-        )
-        group.create_task(serve(protected_app, sockets, web_config=watcher.current))
+        is_public = receiver.handles if receiver and not webhook_sockets and not settings.webhook.require_auth else None
+        protect = partial(AuthMiddleware, config=watcher.current, passwords=PasswordVerifier(), log=_logger())
+        protected_app = protect(app, unauthenticated_paths=settings.web.unauthenticated_paths, is_public=is_public)
+        share = DESCRIPTOR_SHARE / 2 if webhook_sockets else DESCRIPTOR_SHARE
+        serve_sockets = partial(serve, web_config=watcher.current, descriptor_share=share)
+        group.create_task(serve_sockets(protected_app, sockets))
+        if receiver and webhook_sockets:
+            is_open = partial(_needs_no_password, receiver, require_auth=settings.webhook.require_auth)
+            group.create_task(serve_sockets(protect(create_webhook_app(receiver), is_public=is_open), webhook_sockets))
+        secure = settings.web_config.ssl_context is not None
         for bound in sockets:
-            _logger().info("listening", address=url_of(bound, secure=settings.web_config.ssl_context is not None))
+            _logger().info("listening", address=url_of(bound, secure=secure))
+        for bound in webhook_sockets:
+            _logger().info("listening for webhooks", address=url_of(bound, secure=secure))
+
+
+def _needs_no_password(receiver: WebhookReceiver, path: str, *, require_auth: bool) -> bool:
+    """Return whether a path of a webhook address needs no password: others do not exist, so no one can try one."""
+    return not (require_auth and receiver.handles(path))
 
 
 async def _open(
@@ -145,7 +154,8 @@ async def _open(
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
     store = await offload(open_store, settings.state.url)
     stack.push_async_callback(offload, store.close)
-    http = await stack.enter_async_context(http_client(settings))
+    # In a thread, because it loads the certificates of all authorities.
+    http = await stack.enter_async_context(await asyncio.to_thread(http_client, settings))
     connector = Connector(http, lambda workspace: _logger().bind(workspace=workspace))
     exporter = Exporter(settings, store, offload, connector.connect, collect_process_metrics=collect_process_metrics)
     await exporter.restore()
@@ -176,11 +186,14 @@ def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
         raise LateError("--web.systemd-socket: systemd did not pass a socket")
     if sockets:
         return sockets
-    for address in settings.web.listen_address:
-        sockets.append(bind_socket(address))
+    return list(_bind(settings.web.listen_address, stack))
+
+
+def _bind(addresses: Iterable[Address | UnixPath], stack: AsyncExitStack) -> Iterator[socket.socket]:
+    for address in addresses:
+        yield bind_socket(address)
         if isinstance(address, UnixPath):
             stack.callback(address.path.unlink, missing_ok=True)
-    return sockets
 
 
 class Connector:

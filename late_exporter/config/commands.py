@@ -237,6 +237,13 @@ _COMMANDS = (
         ),
     ),
     Command(
+        "assets",
+        "Write rules, dashboards, Alertmanager routes, systemd units and completion scripts to a folder.",
+        arguments=("DIR",),
+        examples=(("assets late-assets", "Write them, for example to copy the rules to Prometheus."),),
+        notes=("Files of the same names are replaced, others are left alone.",),
+    ),
+    Command(
         "completion",
         "Print the completion script of a shell.",
         arguments=("SHELL",),

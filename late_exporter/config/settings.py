@@ -268,6 +268,13 @@ class WebhookSettings(NamedTuple):
         "Path that receives webhooks, for example /webhook. Use PATH/WORKSPACE for one workspace. Needs "
         "--webhook.secret-file.",
     )
+    listen_address: CommaSeparated[ListenAddress] = option(
+        None,
+        "ADDRESS",
+        "Address that receives the webhooks and serves nothing else, or unix: and a path; may be repeated. By default "
+        "webhooks are received at --web.listen-address.",
+        many=True,
+    )
     secret_file: KeyFile | None = option(
         None,
         "FILE",

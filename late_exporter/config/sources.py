@@ -158,6 +158,13 @@ def _check_webhooks(settings: Settings, places: Mapping[Location, str]) -> Itera
             yield f"{place}: name a file that holds the secret of the webhooks with --webhook.secret-file"
         if f"{settings.web.telemetry_path}/".startswith(f"{path}/"):
             yield f"{place}: must not be --web.telemetry-path{quote(settings.web.telemetry_path)} or its parent"
+    elif settings.webhook.listen_address:
+        yield f"{places['webhook', 'listen_address']}: needs --webhook.path, the path that receives webhooks there"
+    for address in settings.webhook.listen_address:
+        is_fixed = not isinstance(address, Address) or address.port != 0
+        if is_fixed and address in settings.web.listen_address:
+            place = f"{places['webhook', 'listen_address']}{quote(str(address))}"
+            yield f"{place}: is also --web.listen-address, which serves the metrics; choose another address"
     if interval is not None and interval < settings.poll.interval:
         place = f"{places['webhook', 'poll_interval']}{quote(f'{interval:g}s')}"
         yield f"{place}: must be at least --poll.interval, {settings.poll.interval:g}s"

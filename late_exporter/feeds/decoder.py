@@ -26,6 +26,9 @@ KEY_LENGTH = 128
 MAX_MICROS = 10**15
 """Upper bound of durations, about 31 years in microseconds."""
 
+SMALL_NUMBER = 10**9
+"""Integer below which no scale exceeds MAX_MICROS; nearly all are."""
+
 ONE_ATTEMPT = 1_000_000
 """One attempt in the millionths of ``LogEntry.attempt``."""
 
@@ -284,6 +287,8 @@ def parse_millis(value: str | None) -> int | None:
 
 def to_micros(value: float | None, scale: int) -> int | None:
     """Return a number times a scale as an integer of at most MAX_MICROS; None if it is negative or not finite."""
+    if type(value) is int and 0 <= value < SMALL_NUMBER:
+        return value * scale
     # math.isfinite() raises for integers above the range of floats.
     if value is None or not 0 <= value < math.inf:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from late_exporter.errors import BadPayload
+from late_exporter.errors import ResponseTooLarge
 
 MAX_DEPTH = 100
 """Levels of objects and arrays; a documented response has five."""
@@ -47,9 +47,9 @@ def limit_depth(body: bytes) -> bytes:
 
 
 def check_value_count(body: bytes) -> None:
-    """Raise BadPayload if a response has so many values that decoding it could exhaust the memory."""
+    """Raise ResponseTooLarge if a response has so many values that decoding it could exhaust the memory."""
     if len(body) > UNCHECKED_BYTES and _has_too_many_values(body):
-        raise BadPayload("the response has more values than a page of 100 logs")
+        raise ResponseTooLarge("the response has more values than a page of 100 logs")
 
 
 def _has_too_many_values(body: bytes) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import NEWER_ONLY, STRICT, ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
-from late_exporter.errors import REQUEST_FAILURES, ApiError, BadPayload, GenerationMismatch
+from late_exporter.errors import REQUEST_FAILURES, ApiError, BadPayload, GenerationMismatch, ResponseTooLarge
 from late_exporter.ingest.failures import FailureReporter
 from late_exporter.ingest.moments import find_partial_times, ignores_time_filter
 from late_exporter.ingest.paging import time_above, time_below
@@ -21,6 +21,9 @@ from late_exporter.ingest.recorder import EMPTY, FeedRecorder, UncommittedLogs
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, Feed, KnownLogs, LogEntry, LogPage
 from late_exporter.protocols import Client, Logger
+
+MAX_DATE_REPEATS = 2
+"""Repetitions of a request because of its date; of three dates two agree, unless two of them are wrong."""
 
 MAX_REPORTED = 100
 """Reports of deviations per feed beyond which undocumented values are counted but no longer logged."""
@@ -125,12 +128,10 @@ class Fetcher:
             ApiError: The request failed.
             StoreError: The known logs of the page cannot be looked up.
         """
-        if step.in_parts:
-            return await self._fetch_in_parts(step, uncommitted)
         is_list = step.status is None and step.created_after is None and step.created_before is None
-        is_first_page = is_list and step.skip == 0
+        is_first_page = is_list and step.skip == 0 and not step.in_parts
         try:
-            response = await self._request(step)
+            response, has_unreadable = await self._read_page(step)
         except ApiError as exc:
             if is_first_page:
                 self._generation.report_answer(self.feed, exc)
@@ -140,7 +141,8 @@ class Fetcher:
             self._generation.report_answer(self.feed, None)
         if is_first_page or (is_list and page.total == 0):
             await self._generation.report_list(self.feed, self._client, is_empty=not page.entries)
-        return await self._look_up(response, uncommitted, find_partial_times(step, page))
+        fetched = await self._look_up(response, uncommitted, find_partial_times(step, page))
+        return msgspec.structs.replace(fetched, has_unreadable=has_unreadable) if has_unreadable else fetched
 
     async def count_window(self, step: FetchPage, first: int, last: int) -> FetchedPage:
         """Count the logs of a time range in the list and in the store; raises as ``fetch_page`` does."""
@@ -162,15 +164,20 @@ class Fetcher:
             )
         )
 
-    async def _fetch_in_parts(self, step: FetchPage, uncommitted: UncommittedLogs) -> FetchedPage:
+    async def _read_page(self, step: FetchPage) -> tuple[PageResponse, bool]:
+        """Read a page, in parts if it is too large; return it, and whether rows are left out."""
+        if not step.in_parts:
+            try:
+                return await self._request(step), False
+            except ResponseTooLarge:
+                pass  # It will be as large the next time, but the parts may be small enough.
         partial_page = await read_in_parts(lambda offset, limit: self._request(step, offset=offset, limit=limit))
         for key, row_count in partial_page.skipped.items():
             self.failure_reporter.report_unreadable(key, row_count)
         number_entries = self.feed.number_entries
         entries = tuple(number_entries(partial_page.entries)) if number_entries else partial_page.entries
         page = LogPage(entries, partial_page.total, partial_page.has_more, without_ids=number_entries is not None)
-        fetched = await self._look_up(PageResponse(page, b"", None), uncommitted, find_partial_times(step, page))
-        return msgspec.structs.replace(fetched, has_unreadable=partial_page.has_unreadable)
+        return PageResponse(page, b"", None), partial_page.has_unreadable
 
     async def fetch_time(self, step: FetchTime, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage:
         """Fetch all logs that were created at a time, as one page; raises as ``fetch_page`` does."""
@@ -201,12 +208,12 @@ class Fetcher:
 
     async def _receive(self, request: Callable[[], Awaitable[PageResponse]]) -> PageResponse:
         self.request_count += 1
-        response = await request()
-        if not self._api_clock.update(response.date):
-            # The logs of this page would be judged by a wrong time. The next response says which of the two is right.
+        response, repeat_count = await request(), 0
+        while not self._api_clock.update(response.date) and repeat_count < MAX_DATE_REPEATS:
+            # The logs of this page would be judged by a wrong time. Further responses say which time is right.
+            repeat_count += 1
             self.request_count += 1
             response = await request()
-            self._api_clock.update(response.date)
         require_ids(self.feed, response)
         return response._replace(body=b"")  # It may be large, and is not needed while the store is.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from late_exporter.errors import REQUEST_FAILURES
+from late_exporter.errors import REQUEST_FAILURES, BadPayload
 from late_exporter.ingest.reader_state import PollContext
 from late_exporter.ingest.seeking import StepsTo, report_failure, splits_time
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchTime, Record
@@ -15,6 +15,8 @@ from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import PAGE_SIZE, Coverage, LogEntry
 
 UNDATED: RequestKey = ("scan", "undated")
+
+UNFILTERED = BadPayload("the API does not filter by time: alike logs on several pages may be counted as fewer")
 
 MAX_UNDATED = 1000
 """New logs without a time that are read at once."""
@@ -30,10 +32,13 @@ def read_dense_time(context: PollContext, page: FetchedPage) -> StepsTo[FetchedP
         The logs; None if there are no others, or they cannot be read.
     """
     created = page.entries[-1].created if page.entries else None
-    if created is None or not page.without_ids or not splits_time(page) or context.max_skip is None:
+    if created is None or not page.without_ids or not splits_time(page) or not context.supports_time_filter:
         return None
     request: RequestKey = ("window", ("all", created))
     if created == context.state.dense_time or not context.state.queue.is_due(request):
+        return None
+    if context.max_skip is None:
+        yield from report_failure(context, request, UNFILTERED)
         return None
     try:
         dense = yield FetchTime(created)

@@ -41,7 +41,7 @@ class Observations(NamedTuple):
 
     Args:
         zeros: Increments that create series at 0, for platforms that had none.
-        increments: Those of all kinds of logs in the batch.
+        increments: Those of all kinds of logs in the batch, each once.
     """
 
     observations: Sequence[Observation]
@@ -95,7 +95,8 @@ class ObservationBuilder:
         task = asyncio.current_task() if is_cancelled else None
         if task is not None:
             task.cancel()  # now that nothing but the commit follows, which is awaited all the same
-        return Observations(observations, self._zeros, (one for of_kind in self._kinds.values() for one in of_kind))
+        distinct = {id(one): one for increments in self._kinds.values() for one in increments}
+        return Observations(observations, self._zeros, distinct.values())
 
     def _project(self, log: LogKind, by_reconciliation: bool, is_synced: bool) -> tuple[Increment, ...]:  # noqa: FBT001 - parts of a key
         """Return the increments of a kind; those that other kinds have, too, are the same objects."""

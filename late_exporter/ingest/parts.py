@@ -5,6 +5,7 @@ A page that the API cannot deliver as a whole is read in ever smaller parts, to 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
@@ -89,22 +90,28 @@ async def read_in_parts(fetch_rows: FetchRows) -> PartialPage:
     """
     await _require_any_row(fetch_rows)
     responses: dict[_Part, PageResponse] = {}
-    failing, unreadable_offsets = [_Part(0, PAGE_SIZE)], []
+    waiting, unreadable_offsets = deque(_Part(0, PAGE_SIZE).halve()), []
     request_count, error = 0, None
-    while failing:
-        parts, failing = [half for part in failing for half in part.halve()], []
-        for part in parts:
-            request_count += 1
-            try:
-                responses[part] = await fetch_rows(*part)
-            except REQUEST_FAILURES as exc:
-                error = exc
-                if part.size == 1:
-                    unreadable_offsets.append(part.offset)
-                else:
-                    failing.append(part)
+    while waiting:
         if error is not None and request_count > MAX_REQUESTS:
             raise error
+        part = waiting.popleft()
+        request_count += 1
+        try:
+            response = await fetch_rows(*part)
+        except REQUEST_FAILURES as exc:
+            error = exc
+            if part.size == 1:
+                unreadable_offsets.append(part.offset)
+            else:
+                waiting += part.halve()
+            continue
+        row_count = len(response.page.entries)
+        if 0 < row_count < part.size and response.page.has_more:
+            # The API returns fewer rows than requested, whatever the limit.
+            waiting.append(_Part(part.offset + row_count, part.size - row_count))
+            part = _Part(part.offset, row_count)
+        responses[part] = response
     entries = {
         part.offset + index: entry
         for part, response in responses.items()

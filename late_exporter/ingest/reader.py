@@ -94,7 +94,7 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
         or _reaches_high_water_mark(head, lower)
         or (previous.newest and _crosses_retention(head, previous.retention_floor))
     ):
-        coverage = _mark_caught_up(coverage, context, previous.caught_up_at)
+        coverage = _mark_caught_up(coverage, context, previous.caught_up_at, head)
     else:
         cursor = next_cursor
         gap = Gap(oldest(head), lower, cursor.position.depth, previous.caught_up_at)
@@ -106,9 +106,7 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
 
 
 def _initial_coverage(context: PollContext, head: FetchedPage) -> Coverage:
-    newest = max(timestamps(head.entries), default=context.now)
-    # A clock by which even the newest log is past its retention is wrong.
-    now = context.now if newest > context.now - context.retention else newest
+    now = _plausible_time(context, max(timestamps(head.entries), default=None))
     retention_floor = now - min(context.lookback, context.retention)
     return Coverage(retention_floor=retention_floor, complete_since=retention_floor, generation=context.generation)
 
@@ -145,7 +143,7 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
         if is_end or reaches_lower:
             other_gaps = tuple(other for other in coverage.gaps if other != gap)
             coverage = msgspec.structs.replace(coverage, gaps=other_gaps)
-            coverage = _mark_caught_up(coverage, context, gap.last_complete_at)
+            coverage = _mark_caught_up(coverage, context, gap.last_complete_at, page)
         else:
             is_reached = is_reached or _reaches_gap(page, upper)
             # A page above the gap, at which seeking may begin, must not extend it upwards.
@@ -242,12 +240,19 @@ def _high_water_mark(head: FetchedPage) -> ListPosition | None:
     return ListPosition(*positions[len(positions) // 2]) if positions else None
 
 
-def _mark_caught_up(coverage: Coverage, context: PollContext, since: int) -> Coverage:
-    """Return the coverage after a gap was closed; logs that expired unread since ``since`` are lost."""
+def _plausible_time(context: PollContext, newest: int | None) -> int:
+    """Return the API time, or that of the newest listed log: a clock by which even that one has expired is wrong."""
+    return context.now if newest is None or newest > context.now - context.retention else newest
+
+
+def _mark_caught_up(coverage: Coverage, context: PollContext, since: int, page: FetchedPage) -> Coverage:
+    """Return the coverage after a gap was closed by a page; logs that expired unread since ``since`` are lost."""
     # A start after both the present and the newest log was set by a clock that was ahead.
     present = max(context.now, coverage.newest.created if coverage.newest else 0)
     complete_since = min(coverage.complete_since, present)
-    if since and since < context.now - context.retention:
-        complete_since = max(complete_since, context.now - context.retention)
+    newest = coverage.newest.created if coverage.newest and page.entries else None
+    oldest_listed = _plausible_time(context, newest) - context.retention
+    if since and since < oldest_listed:
+        complete_since = max(complete_since, oldest_listed)
     caught_up_at = coverage.caught_up_at if coverage.gaps else context.now
     return msgspec.structs.replace(coverage, complete_since=complete_since, caught_up_at=caught_up_at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from sqlite3 import Connection
 from typing import TypeAlias
 
@@ -22,7 +23,11 @@ PAGE = (
     "SELECT family, labels, value, created, served FROM series WHERE (family, labels) > (?, ?)"
     " ORDER BY family, labels LIMIT ?"
 )
-SELECT = "SELECT value, created, served FROM series WHERE family = ? AND labels = ?"
+LOOKUP_SERIES = 50
+LOOKUP = (  # of a fixed number, as the look-up of keys; CROSS JOIN reads no other row of the table
+    f"WITH wanted (family, labels) AS (VALUES {', '.join(['(?, ?)'] * LOOKUP_SERIES)})"  # noqa: S608 - placeholders
+    " SELECT family, labels, value, created, served FROM wanted CROSS JOIN series USING (family, labels)"
+)
 UPSERT = "INSERT INTO series VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 MARK = "UPDATE series SET served = 1 WHERE family = ? AND labels = ?"
 
@@ -46,40 +51,37 @@ def load_page(
 
 
 def apply(
-    connection: Connection,
-    increments: Iterable[Sequence[Increment]],
-    batch: Batch,
-    *,
-    recent_values: Mapping[Series, SeriesValue],
+    connection: Connection, increments: Iterable[Sequence[Increment]], batch: Batch
 ) -> Mapping[Series, SeriesValue]:
-    """Apply the increments of a batch that count; return the new values of their series.
-
-    Args:
-        connection: Connection to the state.
-        increments: Groups of increments of one series.
-        batch: Batch of the increments.
-        recent_values: Stored values of some series, which are not read again.
-    """
+    """Apply the increments of a batch that count, in groups of one series; return the new values of the series."""
     by_series: dict[Series, list[Increment]] = {}
     for group in increments:
         by_series.setdefault((group[0].family, group[0].labels), []).extend(group)
     series_values: dict[Series, SeriesValue] = {}
+    keys = {series: _encode_key(series) for series in by_series}
+    stored = _look_up(connection, list(keys.values()))
     rows = []
     for series, changes in by_series.items():
-        key = _encode_key(series)
-        stored = recent_values.get(series) or _load(connection, key)
-        value = apply_increments(changes, stored.value if stored else None)
-        created = stored.created if stored else batch.committed_at
-        is_served = stored.is_served if stored else series not in batch.zero_series
+        current = stored.get(keys[series])
+        value = apply_increments(changes, current.value if current else None)
+        created = current.created if current else batch.committed_at
+        is_served = current.is_served if current else series not in batch.zero_series
         series_values[series] = SeriesValue(value, created, is_served)
-        rows.append((*key, encode_value(value), created, is_served))
+        rows.append((*keys[series], encode_value(value), created, is_served))
     connection.executemany(UPSERT, rows)
     return series_values
 
 
-def _load(connection: Connection, key: tuple[str, str]) -> SeriesValue | None:
-    row = connection.execute(SELECT, key).fetchone()
-    return SeriesValue(decode_value(row[0]), row[1], bool(row[2])) if row else None
+def _look_up(connection: Connection, keys: Sequence[SeriesCursor]) -> dict[SeriesCursor, SeriesValue]:
+    """Return the stored values of series by their keys."""
+    values: dict[SeriesCursor, SeriesValue] = {}
+    for start in range(0, len(keys), LOOKUP_SERIES):
+        chunk = keys[start : start + LOOKUP_SERIES]
+        padding = [(None, None)] * (LOOKUP_SERIES - len(chunk))
+        rows = connection.execute(LOOKUP, [*chain.from_iterable((*chunk, *padding))])
+        for family, labels, value, created, served in rows:
+            values[family, labels] = SeriesValue(decode_value(value), created, bool(served))
+    return values
 
 
 def mark_served(connection: Connection, series: Iterable[Series]) -> Sequence[Series]:

@@ -61,8 +61,6 @@ class SqliteStore:
         self._path = path
         self._name = str(path) if path else "the state in memory"
         self._scope_ids: dict[Scope, int] = {}
-        # Those of the last commit: the next one of a catch-up, or of a process at rest, changes mostly the same series.
-        self._recent_values: Mapping[Series, SeriesValue] = {}
         self._total_logs: int | None = None
         self._walk_cursors: dict[int, str] = {}
         self._lock = StateLock(path) if path else None
@@ -231,8 +229,7 @@ class SqliteStore:
                 count_before = self._log_count(scope_id)
                 new, first = self._insert(scope_id, batch.observations)
                 increments = effective_increments(batch, new, first)
-                recent_values, self._recent_values = self._recent_values, {}
-                series_values = series_rows.apply(self._connection, increments, batch, recent_values=recent_values)
+                series_values = series_rows.apply(self._connection, increments, batch)
                 self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
                 deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes)
                 pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
@@ -242,7 +239,6 @@ class SqliteStore:
                 # Read before COMMIT: a failure after it would have the batch committed twice.
                 log_count = self._log_count(scope_id)
                 pending_logs = queries.pending_logs(self._connection, scope_id) if pending_changed else None
-            self._recent_values = series_values
             if self._total_logs is not None:
                 self._total_logs += log_count - count_before
             self._commit_number += 1
@@ -259,7 +255,6 @@ class SqliteStore:
 
     def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
         self._require_same_file()
-        self._recent_values = {}
         with queries.store_errors(self._name), self._transaction():
             return series_rows.mark_served(self._connection, series)
 

@@ -147,6 +147,19 @@ def create_app(
     return app
 
 
+def create_webhook_app(webhooks: WebhookReceiver) -> App:
+    """Create the application of the addresses that receive webhooks and serve nothing else."""
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        if webhooks.handles(scope["path"]):
+            reply = await _receive_webhook(webhooks, scope, receive)
+        else:
+            reply = text_reply("not found", 404)
+        await send_reply(reply, send, head=scope["method"] == "HEAD")
+
+    return app
+
+
 async def _dispatch(routes: Mapping[str, Route], scope: Message) -> Reply:
     if scope["path"] not in routes:
         return text_reply("not found", 404)

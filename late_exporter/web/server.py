@@ -53,6 +53,9 @@ RESPONSE_TIMEOUT = 120.0
 MAX_CONNECTIONS = 256
 """Maximum number of connections; beyond it an idle or slow one is closed for a new one."""
 
+DESCRIPTOR_SHARE = 0.5
+"""Share of the file descriptors for connections; the state and the API need some."""
+
 HEADER_CHUNK_BYTES = 4 * 1024
 MAX_HEADER_BYTES = 32 * 1024
 """Maximum size of the request line and the headers."""
@@ -155,10 +158,12 @@ async def serve(
     *,
     web_config: Callable[[], WebConfig] = WebConfig,
     date_header: bool = True,
+    descriptor_share: float = DESCRIPTOR_SHARE,
 ) -> None:
     """Serve until cancelled, then let responses in progress finish for a moment.
 
     ``web_config`` returns the current configuration, whose TLS context is used for the next connection.
+    ``descriptor_share`` is the share of the file descriptors of the process that connections may take.
     """
     config = uvicorn.Config(
         app,
@@ -173,7 +178,7 @@ async def serve(
         timeout_keep_alive=KEEP_ALIVE,
         ws="none",
     )
-    server = _Server(config, web_config, date_header=date_header)
+    server = _Server(config, web_config, date_header=date_header, max_descriptors=max_descriptors(descriptor_share))
     logger, line_limiter = logging.getLogger("uvicorn.error"), LineLimiter()
     logger.addFilter(line_limiter)  # it writes a line for every invalid request
     try:
@@ -188,12 +193,14 @@ async def serve(
 class _Server:
     """Accept loop, limits and shutdown of the connections, which uvicorn's HTTP protocol handles."""
 
-    def __init__(self, config: uvicorn.Config, web_config: Callable[[], WebConfig], *, date_header: bool) -> None:
+    def __init__(
+        self, config: uvicorn.Config, web_config: Callable[[], WebConfig], *, date_header: bool, max_descriptors: int
+    ) -> None:
         self._config = config
         self._web_config = web_config
         self._date_header = date_header
         self._state = ServerState()
-        self._descriptor_share = _descriptor_share()
+        self._max_descriptors = max_descriptors
         self._handshakes: dict[TlsTransport, None] = {}  # in the order in which they were opened
 
     @property
@@ -253,7 +260,7 @@ class _Server:
 
     def _make_room(self) -> None:
         connections = self._connections
-        if len(connections) + len(self._handshakes) < min(MAX_CONNECTIONS, self._descriptor_share):
+        if len(connections) + len(self._handshakes) < min(MAX_CONNECTIONS, self._max_descriptors):
             return
         if len(self._handshakes) >= len(connections):
             next(iter(self._handshakes)).abort()
@@ -347,10 +354,10 @@ async def _wait_readable(listener: socket.socket) -> None:
         loop.remove_reader(listener)
 
 
-def _descriptor_share() -> int:
-    """Return the number of file descriptors for connections: half of all, since the state and the API need some."""
+def max_descriptors(share: float) -> int:
+    """Return the number of file descriptors that connections may take, which is a share of all."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else max(1, limit // 2)
+    return MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else max(1, int(limit * share))
 
 
 def _is_allowed(certificate: Mapping[str, Any], allowed_sans: frozenset[str]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from late_exporter.errors import ApiUnavailable, BadRequest, Forbidden
+from late_exporter.errors import ApiUnavailable, BadRequest, Forbidden, ResponseTooLarge
 from late_exporter.feeds.decoder import parse_millis
 from late_exporter.format import iso_time
 from late_exporter.protocols import ApiResponse
@@ -44,9 +44,9 @@ def stale_page(_: FakeLateApi, body: bytes) -> bytes:
 
 
 def wrong_date(api: FakeLateApi, body: bytes) -> bytes:
-    """Respond with a date 400 days ahead."""
+    """Respond with a date 300 days ahead, which no clock of a program agrees with."""
     assert isinstance(api, HostileApi)
-    api.date_error = 400 * DAY
+    api.date_error = 300 * DAY
     return body
 
 
@@ -81,8 +81,11 @@ LIES: Mapping[str, Mapping[str, Any]] = {
 SHORT_LIES = frozenset({"no more", "more is null"})
 """Lies by which a page that is shorter than requested is the last one."""
 
-FAILURES = ("post 500", "post 403", "pending 500", "pending 400", "deep row", "window")
-"""Requests that fail until they are mended, other than those for new logs."""
+FAILURES = ("post 500", "post 403", "pending 500", "pending 400", "deep row", "window", "large pages")
+"""Requests that fail until they are mended: those that new logs do not need, or that can be divided."""
+
+LARGE_ROWS = 7
+"""Rows of a response beyond which it is too large."""
 
 
 def _shift(row: LogRow, millis: int) -> Mapping[str, Any]:
@@ -107,6 +110,10 @@ DIFFERENCES: Mapping[str, Difference] = {
     "platforms": lambda row: {"platform": f"{row['platform']}-business"},
 }
 """How the logs of generation zernio may differ."""
+
+
+def _row_count(response: ApiResponse) -> int:
+    return len(msgspec.json.decode(response.body).get("logs") or ())
 
 
 class HostileApi(FakeLateApi):
@@ -161,6 +168,8 @@ class HostileApi(FakeLateApi):
                 raise BadRequest("400: Invalid status", status=400)
         if "from" in params and "window" in self.failures:
             raise ApiUnavailable("500: oops", status=500)
+        if "large pages" in self.failures and response is not None and _row_count(response) > LARGE_ROWS:
+            raise ResponseTooLarge("the response is larger than 8 MiB")
         is_deep = "limit" in params and (int(params.get("skip", 0)) > 0 or "to" in params)
         if is_deep and self.broken_row is not None and response is not None:
             row_id = self.broken_row["_id"]

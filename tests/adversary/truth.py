@@ -22,10 +22,10 @@ ORDINAL = re.compile(r"\.\d+$")
 
 
 class Sighting(NamedTuple):
-    """A log in a status, as it is identified in both generations of the API: identical logs are one.
+    """A log in a status, as it is identified in both generations of the API: identical logs without ids are one.
 
     Args:
-        log: Key of the log in generation zernio, without the number among identical logs.
+        log: Key of the log in generation zernio, without the number among identical logs, or its id.
         status: Status of a publishing log, event of a connection log.
     """
 
@@ -35,10 +35,16 @@ class Sighting(NamedTuple):
 
 
 class Truth:
-    """The sightings of a world, and the rows that belong to them."""
+    """The sightings of a world, and the rows that belong to them.
 
-    def __init__(self, world: World) -> None:
+    Args:
+        world: The world.
+        by_id: Whether all logs have ids, so that even identical ones are told apart.
+    """
+
+    def __init__(self, world: World, *, by_id: bool) -> None:
         self._world = world
+        self._by_id = by_id
         self._rows: dict[Sighting, list[LogRow]] = {}
         self._logs: dict[str, str] = {}
         self._row_counts = [0, 0]
@@ -80,7 +86,7 @@ class Truth:
         new_rows += [("connections", row) for row in islice(world.connection_history.values(), connection_count, None)]
         self._row_counts = [len(world.history), len(world.connection_history)]
         for feed, row in new_rows:
-            self._logs[row["_id"]] = log = _zernio_log(feed, row)
+            self._logs[row["_id"]] = log = row["_id"] if self._by_id else _zernio_log(feed, row)
             sighting = Sighting(feed, log, row.get("status") or row["eventType"])
             self._rows.setdefault(sighting, []).append(row)
 

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import random
+import string
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,10 +18,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.api.body import MAX_BODY_BYTES, MAX_LARGE_BODIES, SMALL_BODY_BYTES
+from late_exporter.api.body import MAX_BODY_BYTES, MAX_LARGE_BODIES, MAX_RATIO, SMALL_BODY_BYTES, UNLIMITED_BYTES
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.quota import RateLimiter
-from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, Forbidden, RateLimited, Unauthorized
+from late_exporter.errors import (
+    ApiError,
+    ApiUnavailable,
+    BadPayload,
+    BadRequest,
+    Forbidden,
+    RateLimited,
+    ResponseTooLarge,
+    Unauthorized,
+)
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
 from tests.support.clock import LoopClock
@@ -602,7 +612,7 @@ async def test_endless_body() -> None:
     api = ClientHarness(stream_response(stream))
     failure = await api.fail()
 
-    assert (BadPayload, "the response is larger than 8 MiB") == (type(failure), str(failure))
+    assert (ResponseTooLarge, "the response is larger than 8 MiB") == (type(failure), str(failure))
     assert MAX_BODY_BYTES < stream.sent <= MAX_BODY_BYTES + 1024 * 1024
     assert stream.closed
     assert ["too_large"] == api.codes
@@ -615,20 +625,50 @@ async def test_maximum_body() -> None:
     assert MAX_BODY_BYTES == len(answer.body)
 
 
-async def test_decompression_bomb() -> None:
-    """A response that decompresses to more than 8 MiB is rejected, however small it is."""
-    bomb = gzip.compress(b" " * (MAX_BODY_BYTES + 1))
-    assert len(bomb) < 100_000
-    api = ClientHarness(respond_with(200, bomb, Content_Encoding="gzip"))
+async def test_compressed_body_that_is_too_large() -> None:
+    """A response that decompresses to more than 8 MiB is rejected."""
+    body = random.Random(1).randbytes(20_000).hex().encode()
+    content = gzip.compress(body * (MAX_BODY_BYTES // len(body) + 1))
+    assert len(content) > MAX_BODY_BYTES / MAX_RATIO
+    api = ClientHarness(respond_with(200, content, Content_Encoding="gzip"))
 
     assert "the response is larger than 8 MiB" == str(await api.fail())
 
 
-@pytest.mark.parametrize("texts", [1, 300, 9000])
-async def test_pages_that_compress_well(texts: int) -> None:
-    """A page of logs with equal texts is read, however well it compresses: users choose the texts."""
-    rows = [{"_id": f"65f1c0{number:018x}", "text": "aaaa" * texts} for number in range(100)]
+@pytest.mark.parametrize("chunk_size", [100, 65_536])
+async def test_decompression_bomb(chunk_size: int) -> None:
+    """A response is not decompressed beyond a hundred times what was received of it, in whatever pieces."""
+    bomb = gzip.compress(b" " * MAX_BODY_BYTES)
+    chunks = [bomb[start : start + chunk_size] for start in range(0, len(bomb), chunk_size)]
+    stream = ChunkStream(*chunks, forever=b"")
+    failure = await ClientHarness(stream_response(stream, Content_Encoding="gzip")).fail()
+
+    assert (ResponseTooLarge, "the response decompresses to more than 100 times its size") == (
+        type(failure),
+        str(failure),
+    )
+    assert stream.sent < 2 * UNLIMITED_BYTES / 1000 + chunk_size
+
+
+@pytest.mark.parametrize(
+    ("repetitions", "unit"), [(1, "aaaa"), (300, "aaaa"), (2500, "aaaa"), (20, "lorem ipsum dolor ")]
+)
+async def test_pages_that_compress_well(repetitions: int, unit: str) -> None:
+    """A page of logs with equal texts is read up to 1 MiB, however well it compresses: users choose the texts."""
+    rows = [{"_id": f"65f1c0{number:018x}", "text": unit * repetitions} for number in range(100)]
     body = json.dumps({"logs": rows}).encode()
+    answer = await ClientHarness(respond_with(200, gzip.compress(body), Content_Encoding="gzip")).get()
+    assert answer is not None
+    assert body == answer.body
+
+
+async def test_a_page_of_equal_captions() -> None:
+    """A page whose logs all have the same caption of 15 KB is read."""
+    letters = random.Random(1)
+    words = ["".join(letters.choices(string.ascii_lowercase, k=letters.randint(2, 9))) for _ in range(2000)]
+    caption = " ".join(letters.choices(words, k=2300))
+    body = json.dumps({"logs": [{"_id": f"65f1c0{number:018x}", "text": caption} for number in range(100)]}).encode()
+    assert len(body) > UNLIMITED_BYTES
     answer = await ClientHarness(respond_with(200, gzip.compress(body), Content_Encoding="gzip")).get()
     assert answer is not None
     assert body == answer.body
@@ -681,7 +721,7 @@ async def test_memory_of_a_decompression_bomb() -> None:
     api = ClientHarness(respond_with(200, bomb, Content_Encoding="gzip"))
     tracemalloc.start()
     try:
-        assert BadPayload is type(await api.fail())
+        assert ResponseTooLarge is type(await api.fail())
         assert tracemalloc.get_traced_memory()[1] < 3 * MAX_BODY_BYTES
     finally:
         tracemalloc.stop()

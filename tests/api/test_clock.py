@@ -56,8 +56,13 @@ def test_a_jump_of_the_local_clock_changes_nothing(jump: float, api_clock: ApiCl
 def test_a_single_wrong_date_changes_nothing(
     error: float, api_clock: ApiClock, local: VirtualClock, *, is_first: bool
 ) -> None:
-    """A date that is more than a day off is doubtful; the next response contradicts it."""
+    """A date that is more than a day off is doubtful; the next response contradicts it, at first the next two."""
     if not is_first:
+        assert api_clock.update(local.now)
+    else:
+        assert not api_clock.update(local.now + error)
+        assert not api_clock.update(local.now)
+        assert local.now == api_clock.now()
         assert api_clock.update(local.now)
     for _ in range(3):
         local.advance(30.0)
@@ -86,3 +91,14 @@ def test_two_dates_that_differ_are_both_doubtful(api_clock: ApiClock, local: Vir
     for error in (400 * DAY, 300 * DAY, -5 * DAY):
         assert not api_clock.update(local.now + error)
         assert local.now == api_clock.now()
+
+
+def test_a_wrong_date_that_agrees_with_a_wrong_local_clock(api_clock: ApiClock, local: VirtualClock) -> None:
+    """Once a date has contradicted the local clock, only another date can confirm one."""
+    true_time = local.now - 400 * DAY
+    assert not api_clock.update(true_time)
+    assert not api_clock.update(local.now)
+    assert api_clock.update(true_time)
+    assert true_time == api_clock.now()
+    assert not api_clock.update(local.now)
+    assert api_clock.update(true_time)

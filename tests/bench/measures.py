@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from tests.bench.processes import MeasuredProcess, ProcessLauncher
+from tests.bench.processes import ApiProcess, MeasuredProcess, ProcessLauncher
 from tests.bench.quick import measure_quick_commands
 from tests.bench.report import BenchReport, Goal, Measurement
 from tests.bench.scraping import (
@@ -29,10 +29,11 @@ from tests.bench.scraping import (
 from tests.bench.states import create_state_with_ids, create_state_with_series
 
 __all__ = [
-    "QUICK_SIZES",
     "Bench",
     "BenchSizes",
     "PollCost",
+    "TimeUsed",
+    "cpu_of_catch_up",
     "poll_and_request_counts",
     "print_progress",
     "scrape_idle",
@@ -75,22 +76,6 @@ class BenchSizes:
     hour_seconds: float = 80.0
     time_scale: int = 30
     expiring_logs: int = 300_000
-
-
-QUICK_SIZES = BenchSizes(
-    small=1_000,
-    large=5_000,
-    samples=(1_000, 5_000, 20_000),
-    id_count=100_000,
-    repeat_count=1,
-    window_seconds=1.0,
-    scrape_count=100,
-    settle_seconds=0.5,
-    idle_seconds=3.0,
-    hour_seconds=12.0,
-    time_scale=60,
-    expiring_logs=20_000,
-)
 
 
 class TimeUsed(NamedTuple):
@@ -145,7 +130,7 @@ class Bench:
             print_progress(f"catching up, {turn + 1} of {self._sizes.repeat_count}")
             exporter_times.append(self._time_first_sync(logs, self._state_path(f"large{turn}")))
             with self._launcher.script(self._api, logs) as script:
-                script_times.append(self._time_catch_up(script, "polled,"))
+                script_times.append(cpu_of_catch_up(self._api, script, "polled,"))
         exporter_rate, script_rate = (
             logs / median(used.wall_seconds for used in side) for side in (exporter_times, script_times)
         )
@@ -172,20 +157,10 @@ class Bench:
 
     def _time_first_sync(self, logs: int, state: Path) -> TimeUsed:
         with self._launcher.exporter(self._api, logs, state) as exporter:
-            used = self._time_catch_up(exporter, "first sync complete")
+            used = cpu_of_catch_up(self._api, exporter, "first sync complete")
             self._first_sync_mb = exporter.memory_mb("VmHWM")
             exporter.stop()
         return used
-
-    def _time_catch_up(self, process: MeasuredProcess, log_message: str) -> TimeUsed:
-        """Return the time from the first request of a process to a log message."""
-        self._api.hold_requests()
-        process.wait_serving()
-        self._api.wait_for_request()
-        started, before = time.perf_counter(), process.cpu_seconds()
-        self._api.send_command("release")
-        process.wait_for_log(log_message)
-        return TimeUsed(time.perf_counter() - started, process.cpu_seconds() - before)
 
     def measure_steady_polls(self) -> None:
         """Measure polls without and with new logs."""
@@ -450,6 +425,17 @@ class Bench:
         self._report.add(
             section, Measurement(f"{self._sizes.id_count:,} ids, ratio to none", many / none, "x", goal=goal)
         )
+
+
+def cpu_of_catch_up(api: ApiProcess, process: MeasuredProcess, log_message: str) -> TimeUsed:
+    """Return the time from the first request of a process to a log message."""
+    api.hold_requests()
+    process.wait_serving()
+    api.wait_for_request()
+    started, before = time.perf_counter(), process.cpu_seconds()
+    api.send_command("release")
+    process.wait_for_log(log_message)
+    return TimeUsed(time.perf_counter() - started, process.cpu_seconds() - before)
 
 
 def poll_and_request_counts(exporter: MeasuredProcess) -> tuple[int, int]:

@@ -131,6 +131,24 @@ def test_a_password_for_webhooks_needs_users(file: Path) -> None:
     from_file(file, text, command="textfile")
 
 
+def test_webhooks_have_addresses_of_their_own(file: Path) -> None:
+    """An address of webhooks needs their path, and serves no metrics; a free port may be chosen for both."""
+    (file.parent / "secret").write_text("whsec_0123456789")
+    webhook = "path: /hook, secret-file: secret"
+    assert () == from_file(file, f"webhook: {{{webhook}}}").webhook.listen_address
+    settings = from_file(file, f"webhook: {{{webhook}, listen-address: [':10079', 'unix:hook.sock']}}")
+    assert [":10079", "unix:h"] == [str(address)[:6] for address in settings.webhook.listen_address]
+    web = "web: {listen-address: [':1', '127.0.0.1:0']}"
+    from_file(file, f"{web}\nwebhook: {{{webhook}, listen-address: '127.0.0.1:0'}}")
+    problem = "is also --web.listen-address, which serves the metrics; choose another address"
+    assert [f'late.yaml:2: webhook.listen-address ":1": {problem}'] == (
+        file_problems(file, f"{web}\nwebhook: {{{webhook}, listen-address: ':1'}}")
+    )
+    assert [
+        "late.yaml:1: webhook.listen-address: needs --webhook.path, the path that receives webhooks there"
+    ] == file_problems(file, "webhook: {listen-address: ':1'}")
+
+
 @pytest.mark.parametrize("key", [KEY, "zrk_" + "4f1d8c6b" * 8])
 @pytest.mark.parametrize(
     "text",

@@ -31,6 +31,7 @@ from tests.deploy.manifests import (
 __all__ = [
     "CUSTOM_RESOURCES",
     "MONITORS",
+    "OTHER_MONITORS",
     "assert_dashboards",
     "assert_known_fields",
     "assert_one_writer",
@@ -42,10 +43,14 @@ __all__ = [
     "assert_valid",
     "assert_web_config",
     "certificates",
+    "check_rules",
 ]
 
 MONITORS = {"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}
 """Monitor kinds of Prometheus Operator, with the field that lists their scrapes."""
+
+OTHER_MONITORS = {"VMServiceScrape": "endpoints", "PodMonitoring": "endpoints"}
+"""Those of VictoriaMetrics and Google Cloud."""
 
 OPERATOR_LABELS = {"container", "endpoint", "instance", "job", "namespace", "pod", "service"}
 """Target labels set by Prometheus Operator."""
@@ -55,13 +60,39 @@ SCRAPE_FIELDS = {
     *(f"tlsConfig.{part}.secret.{key}" for part in ("ca", "cert") for key in ("name", "key")),
     *(f"tlsConfig.keySecret.{key}" for key in ("name", "key")),
     *(f"basicAuth.{part}.{key}" for part in ("username", "password") for key in ("name", "key")),
-    *(f"relabelings[].{key}" for key in ("replacement", "targetLabel")),
+    *(
+        f"{relabelings}[].{key}"
+        for relabelings in ("relabelings", "metricRelabelings")
+        for key in ("replacement", "targetLabel", "sourceLabels[]", "regex", "action")
+    ),
+}
+MONITOR_FIELDS = {"jobLabel", "targetLabels[]", "podTargetLabels[]", "namespaceSelector.matchNames[]"}
+VICTORIA_FIELDS = {
+    path.replace("metricRelabelings", "metricRelabelConfigs").replace("relabelings", "relabelConfigs")
+    for path in SCRAPE_FIELDS
+}
+GOOGLE_FIELDS = {
+    *("port", "path", "interval", "timeout", "scheme", "tls.insecureSkipVerify"),
+    *(f"metricRelabeling[].{key}" for key in ("replacement", "targetLabel", "sourceLabels[]", "regex", "action")),
+}
+ROUTE_FIELDS = {
+    *("hostnames[]", "parentRefs[].name", "parentRefs[].namespace", "parentRefs[].sectionName"),
+    *(f"rules[].matches[].path.{key}" for key in ("type", "value")),
+    *(f"rules[].backendRefs[].{key}" for key in ("name", "port")),
 }
 RULE_FIELDS = {"alert", "record", "expr", "for", "keep_firing_for"}
+GROUP_FIELDS = {"groups[].name", "groups[].interval", *(f"groups[].rules[].{path}" for path in RULE_FIELDS)}
 
 CUSTOM_RESOURCES = {
-    **{kind: {"jobLabel", *(f"{scrapes}[].{path}" for path in SCRAPE_FIELDS)} for kind, scrapes in MONITORS.items()},
-    "PrometheusRule": {"groups[].name", "groups[].interval", *(f"groups[].rules[].{path}" for path in RULE_FIELDS)},
+    **{
+        kind: {*MONITOR_FIELDS, *(f"{scrapes}[].{path}" for path in SCRAPE_FIELDS)}
+        for kind, scrapes in MONITORS.items()
+    },
+    "VMServiceScrape": {*MONITOR_FIELDS, *(f"endpoints[].{path}" for path in VICTORIA_FIELDS)},
+    "PodMonitoring": {f"endpoints[].{path}" for path in GOOGLE_FIELDS},
+    "PrometheusRule": GROUP_FIELDS,
+    "VMRule": GROUP_FIELDS,
+    "HTTPRoute": ROUTE_FIELDS,
     "GrafanaDashboard": {"allowCrossNamespaceImport", "configMapRef.key", "configMapRef.name", "folder"},
 }
 """Fields used in custom resources, because their schemas are not available offline."""
@@ -131,29 +162,29 @@ def assert_selectors(resources: Sequence[Manifest]) -> None:
     """Assert that all selectors match the exporter's pod and use an existing port."""
     spec = find_resource(resources, "StatefulSet")["spec"]
     labels = spec["template"]["metadata"]["labels"]
-    service = find_resource(resources, "Service")
-    monitors = [resource for resource in resources if resource["kind"] in MONITORS]
+    services = {resource["metadata"]["name"]: resource for resource in resources if resource["kind"] == "Service"}
+    service = services[spec["serviceName"]]
+    policies = [resource for resource in resources if resource["kind"] == "NetworkPolicy"]
+    scrapes = MONITORS | OTHER_MONITORS
+    monitors = [resource for resource in resources if resource["kind"] in scrapes]
     for selector in (
         spec["selector"]["matchLabels"],
-        service["spec"]["selector"],
-        find_resource(resources, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
-        *(monitor["spec"]["selector"]["matchLabels"] for monitor in monitors if monitor["kind"] == "PodMonitor"),
+        *(each["spec"]["selector"] for each in services.values()),
+        *(policy["spec"]["podSelector"]["matchLabels"] for policy in policies),
+        *(monitor["spec"]["selector"]["matchLabels"] for monitor in monitors if monitor["kind"].startswith("Pod")),
     ):
         assert selector.items() <= labels.items()
     for monitor in monitors:
-        if monitor["kind"] == "ServiceMonitor":
+        if not monitor["kind"].startswith("Pod"):
             assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    assert spec["serviceName"] == service["metadata"]["name"]
-    ports = {
-        *(port["targetPort"] for port in service["spec"]["ports"]),
-        *(
-            port["port"]
-            for rule in find_resource(resources, "NetworkPolicy")["spec"]["ingress"]
-            for port in rule["ports"]
-        ),
-        *(scrape["port"] for monitor in monitors for scrape in monitor["spec"][MONITORS[monitor["kind"]]]),
+    ports = {port["name"] for port in container_spec(resources)["ports"]}
+    assert ports == {port["targetPort"] for each in services.values() for port in each["spec"]["ports"]}
+    for policy in policies:
+        assert ports == {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+    assert {"metrics"} >= {
+        scrape["port"] for monitor in monitors for scrape in monitor["spec"][scrapes[monitor["kind"]]]
     }
-    assert ports == {port["name"] for port in container_spec(resources)["ports"]} == {"metrics"}
+    assert {"metrics"} == {port["targetPort"] for port in service["spec"]["ports"]}
 
 
 def assert_known_fields(resources: Iterable[Manifest]) -> None:
@@ -175,11 +206,17 @@ def assert_scrape_config(monitor: Manifest, labels: Manifest) -> None:
     assert set() == metric_labels & OPERATOR_LABELS
 
 
-def assert_rules(resources: Sequence[Manifest], promtool: str, folder: Path) -> None:
+def assert_rules(resources: Sequence[Manifest], promtool: str, folder: Path, kind: str = "PrometheusRule") -> None:
     """Assert that the resources contain all Prometheus rules, and that promtool accepts them."""
-    specs = [resource["spec"] for resource in resources if resource["kind"] == "PrometheusRule"]
+    specs = [resource["spec"] for resource in resources if resource["kind"] == kind]
     expected = [yaml.safe_load(path.read_text("utf-8")) for path in RULES]
     assert _comparable_specs(expected) == _comparable_specs(specs)
+    check_rules(resources, promtool, folder, kind)
+
+
+def check_rules(resources: Sequence[Manifest], promtool: str, folder: Path, kind: str = "PrometheusRule") -> None:
+    """Assert that promtool accepts the rules of the resources."""
+    specs = [resource["spec"] for resource in resources if resource["kind"] == kind]
     file = folder / "rules.yml"
     file.write_text(yaml.safe_dump({"groups": [group for spec in specs for group in spec["groups"]]}), "utf-8")
     process = subprocess.run(

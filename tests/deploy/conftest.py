@@ -33,3 +33,9 @@ def image(require_root: Callable[[], None], require_tool: Callable[[str], str]) 
         engine.build_base_image(BASE)
         engine.build_image()
     return IMAGE
+
+
+@pytest.fixture(scope="session")
+def helm(require_tool: Callable[[str], str]) -> str:
+    """Return the path of helm."""
+    return require_tool("helm")

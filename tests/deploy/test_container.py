@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import sys
 from collections import Counter
@@ -60,7 +61,7 @@ def test_image_metadata(container_engine: ContainerEngine) -> None:
     assert ["10077/tcp"] == list(config["ExposedPorts"])
     assert ["CMD", "late-exporter", "healthcheck"] == details["Healthcheck"]["Test"]
     assert (version, revision(), BASE) == tuple(labels[kind + name] for name in ("version", "revision", "base.name"))
-    assert {"title", "description", "source", "documentation", "licenses"} <= {
+    assert {"title", "description", "source", "documentation", "licenses", "url", "authors", "vendor"} <= {
         name.removeprefix(kind) for name in labels
     }
 
@@ -163,14 +164,27 @@ def test_unresponsive_container_is_unhealthy(container_engine: ContainerEngine) 
     assert "127.0.0.1:10077 does not answer: Connection refused" in log
 
 
+def use_as_docker(container_engine: ContainerEngine, folder: Path) -> None:
+    """Make podman available as a program called docker."""
+    docker = folder / "docker"
+    docker.write_text(f'#!/bin/sh\nexec {" ".join(container_engine.command("podman"))} "$@"\n')
+    docker.chmod(0o700)
+
+
+def test_the_smoke_test_of_the_release(container_engine: ContainerEngine, tmp_path: Path) -> None:
+    """The script that the release runs on both architectures accepts the image, and leaves no container."""
+    use_as_docker(container_engine, tmp_path)
+    output = container_engine.sandbox.run("sh", "-euc", f"PATH={tmp_path}:$PATH {ROOT}/.ci/smoke {IMAGE}")
+    assert re.search(rf"{re.escape(IMAGE)} counts [1-9][0-9]* logs on {platform.machine()}", output)
+    assert "late-smoke" not in container_engine.podman("ps", "--all")
+
+
 def test_install_commands_work(container_engine: ContainerEngine, tmp_path: Path) -> None:
     """The container commands of docs/install.md work, with podman under the name docker."""
     page = (ROOT / "docs" / "install.md").read_text("utf-8")
     (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", page, re.DOTALL | re.MULTILINE)
     assert IMAGE.rpartition("/")[2] in block
-    docker = tmp_path / "docker"
-    docker.write_text(f'#!/bin/sh\nexec {" ".join(container_engine.command("podman"))} "$@"\n')
-    docker.chmod(0o700)
+    use_as_docker(container_engine, tmp_path)
     script = f"cd {tmp_path} && PATH={tmp_path}:$PATH && {block}"
     container_engine.sandbox.run("sh", "-euc", script)
     wait_until(lambda: "healthy" in container_engine.sandbox.get(f"{EXPORTER}/-/healthy"))

@@ -13,6 +13,7 @@ import yaml
 from deploy.kubernetes import __main__ as generator
 from deploy.kubernetes.files import COMPONENTS, ROOT, render
 from late_exporter import __url__, __version__
+from late_exporter.config.types import Address
 from tests.deploy.assertions import (
     CUSTOM_RESOURCES,
     MONITORS,
@@ -53,6 +54,8 @@ ASSEMBLIES: Mapping[str, Sequence[str]] = {
     "operators": ("pod-monitor", "prometheus-rule", "grafana-operator"),
     "secured": ("service-monitor", "web-config"),
     "secured-pod": ("pod-monitor", "web-config"),
+    "webhook": ("network-policy", "webhook"),
+    "open-webhook": ("service-monitor", "webhook"),
 }
 KEYS = {"late-api-key": {"api-key": "sk_single\n", "brand": "sk_brand\n", "agency": "sk_agency\n"}}
 
@@ -218,7 +221,7 @@ def test_program_finds_the_web_config(build: Build, tmp_path: Path, kind: str) -
 @pytest.mark.e2e
 def test_network_policy_is_minimal(build: Build) -> None:
     """Only the namespace of Prometheus can connect, and egress is limited to DNS and HTTPS to the internet."""
-    spec = find_resource(parse_documents(build()), "NetworkPolicy")["spec"]
+    spec = find_resource(parse_documents(build("network-policy")), "NetworkPolicy")["spec"]
     assert {"Ingress", "Egress"} == set(spec["policyTypes"])
     ((peer,),) = (rule["from"] for rule in spec["ingress"])
     assert {"kubernetes.io/metadata.name": "monitoring"} == peer["namespaceSelector"]["matchLabels"]
@@ -226,6 +229,23 @@ def test_network_policy_is_minimal(build: Build) -> None:
     assert {(53, "UDP"), (53, "TCP")} == {(port["port"], port["protocol"]) for port in names["ports"]}
     assert [{"port": 443}] == internet["ports"]
     assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(internet["to"][0]["ipBlock"]["except"])
+
+
+@pytest.mark.e2e
+def test_webhooks_have_a_port_of_their_own(build: Build, tmp_path: Path) -> None:
+    """The program receives webhooks at a port that the policy opens to everyone, and that their Ingress leads to."""
+    resources = parse_documents(build("network-policy", "webhook"))
+    secrets = {**KEYS, "late-exporter-webhook": {"secret": "whsec_0123456789"}}
+    webhook = load_settings(resources, tmp_path / "pod", secrets).webhook
+    assert ("/webhook", [Address("", 10079)]) == (webhook.path, list(webhook.listen_address))
+    scrapes, webhooks = find_resource(resources, "NetworkPolicy")["spec"]["ingress"]
+    assert ([{"port": "metrics"}], [{"port": "webhooks"}]) == (scrapes["ports"], webhooks["ports"])
+    assert ("from" in scrapes, "from" in webhooks) == (True, False)
+    (rule,) = find_resource(resources, "Ingress")["spec"]["rules"]
+    (path,) = rule["http"]["paths"]
+    service = find_resource(resources, "Service", path["backend"]["service"]["name"])
+    assert [{"name": "webhooks", "port": 10079, "targetPort": "webhooks"}] == service["spec"]["ports"]
+    assert webhook.path == path["path"]
 
 
 @pytest.mark.e2e

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -63,6 +64,24 @@ def test_stop_while_no_name_can_be_resolved(tmp_path: Path, exit_stack: ExitStac
     )
     wait_until(lambda: program.get("/-/healthy").status == 200, describe=lambda: program.stderr)
     assert 0 == assert_stops(program, signal.SIGTERM)
+
+
+def test_a_signal_while_the_settings_are_read(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
+    """The program exits with 0 and without a word, before it has its settings."""
+    config = tmp_path / "late.yaml"
+    os.mkfifo(config)
+    program = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, f"--config.file={config}"))
+    writers: list[int] = []
+
+    def is_read() -> bool:
+        with suppress(OSError):
+            writers.append(os.open(config, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(writers)
+
+    wait_until(is_read, describe=lambda: program.stderr)
+    exit_stack.callback(os.close, writers[0])
+    assert 0 == assert_stops(program, signal.SIGTERM)
+    assert not program.stderr
 
 
 def test_clean_restart_changes_nothing(late: LateServer, start_exporter: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import re
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ import pytest
 
 from late_exporter.ingest.webhooks import sign
 from tests.e2e.late import LateServer
-from tests.e2e.program import ExporterProcess, wait_equal
+from tests.e2e.program import ExporterProcess, http_get, wait_equal, wait_until
 from tests.support.zernio_sdk import zernio_webhooks
 
 pytestmark = pytest.mark.e2e
@@ -35,13 +36,13 @@ def webhook(event: str, *, age: timedelta = timedelta()) -> bytes:
     return json.dumps({"id": str(uuid4()), "event": event, "timestamp": timestamp, "post": {"id": "p"}}).encode()
 
 
-def deliver(program: ExporterProcess, body: bytes, *, secret: str = SECRET, **headers: str) -> int:
+def deliver(program: ExporterProcess, body: bytes, *, secret: str = SECRET, url: str = "", **headers: str) -> int:
     """Send a webhook with a signature, and return the status of the response."""
-    address = urlsplit(program.url)
+    address = urlsplit(url or f"{program.url}/webhook")
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
     try:
         headers = {"Content-Type": "application/json", "X-Zernio-Signature": sign(body, secret), **headers}
-        connection.request("POST", "/webhook", body, headers)
+        connection.request("POST", address.path, body, headers)
         return connection.getresponse().status
     finally:
         connection.close()
@@ -151,6 +152,32 @@ def test_a_password_for_webhooks(
     wait_equal(1.0, lambda: program.scrape().sum(FAILURES))
     samples = program.scrape()
     assert (1, 1) == (samples.sum(RECEIVED), samples.sum(REFUSED))
+
+
+@pytest.mark.parametrize("require_auth", ["", "--webhook.require-auth"])
+def test_an_address_that_receives_webhooks_only(
+    start_exporter: Callable[..., ExporterProcess], tmp_path: Path, late: LateServer, require_auth: str
+) -> None:
+    """Their own address receives webhooks and serves nothing else; the other one receives none any more."""
+    late.world.publish(3, over=60)
+    flags = (*webhook_flags(tmp_path), "--webhook.listen-address=127.0.0.1:0", "--web.enable-lifecycle")
+    flags += (require_auth,) if require_auth else ()
+    program = start_exporter(*flags, interval="1m").wait_ready()
+    (url,) = wait_until(lambda: re.findall(r'listening for webhooks" .*address=(\S+)', program.stderr))
+    login = {"Authorization": f"Basic {base64.b64encode(f'zernio:{PASSWORD}'.encode()).decode()}"}
+    for path in ("/", "/metrics", "/-/healthy", "/-/ready", "/-/reload", "/-/quit", "/webhook/a/b", "/webhook2"):
+        assert [404, 404] == [http_get(url + path, headers).status for headers in ({}, login)], path
+        assert 404 == deliver(program, b"{}", url=url + path), path
+    assert (401, 404) == (program.get("/webhook").status, program.get("/webhook", **login).status)
+    assert 404 == deliver(program, webhook("post.failed"), **login)
+
+    insert_failure(late)
+    assert (401 if require_auth else 204) == deliver(program, webhook("post.failed"), url=f"{url}/webhook")
+    if require_auth:
+        assert 204 == deliver(program, webhook("post.failed"), url=f"{url}/webhook", **login)
+    wait_equal(1.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)
+    assert 1 == program.scrape().sum(RECEIVED, event="post.failed")
+    assert 0 == program.stop()
 
 
 def test_every_event(program: ExporterProcess) -> None:

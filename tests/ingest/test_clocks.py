@@ -216,26 +216,33 @@ def test_one_wrong_date_changes_nothing_durable(error: float) -> None:
         assert expected == actual, number
         if number >= requests:
             break
-        assert requests + 1 == count, "the doubtful response was repeated"
+        # The first date of a process contradicts the local clock, so that two others have to agree.
+        assert requests + (2 if number == 0 else 1) == count, "the doubtful response was repeated"
 
 
-@pytest.mark.parametrize("sends_date", [True, False])
-def test_coverage_does_not_start_in_the_future(late: FakeLateApi, path: Path, *, sends_date: bool) -> None:
-    """A jump moves the start of the coverage only without dates, and then not for longer than it lasts."""
+@pytest.mark.parametrize(("sends_date", "has_logs"), [(True, True), (True, False), (False, True), (False, False)])
+def test_coverage_does_not_start_in_the_future(
+    late: FakeLateApi, world: World, path: Path, *, sends_date: bool, has_logs: bool
+) -> None:
+    """A jump moves the start of the coverage only without dates and logs, and then not for longer than it lasts."""
     late.sends_date = sends_date
+    is_known = sends_date or has_logs
     with closing(ExporterHarness(late, path)) as exporter:
         exporter.settle()
+        if not has_logs:
+            world.delete(*world.ids)
+            exporter.settle()
         before = exporter.scrape().sum(COVERAGE)
         exporter.skew = 30 * DAY
         exporter.poll_repeatedly(3)
         moved = exporter.scrape().sum(COVERAGE)
-        assert (before if sends_date else exporter.clock.now + 23 * DAY) == pytest.approx(moved, abs=HOUR)
+        assert (before if is_known else exporter.clock.now + 23 * DAY) == pytest.approx(moved, abs=HOUR)
         exporter.skew = 0.0
         exporter.poll_repeatedly(1)
-        assert (before if sends_date else exporter.clock.now) == pytest.approx(exporter.scrape().sum(COVERAGE), abs=1)
+        assert (before if is_known else exporter.clock.now) == pytest.approx(exporter.scrape().sum(COVERAGE), abs=1)
         exporter.skew = -30 * DAY
         settled = exporter.scrape().sum(COVERAGE)
         exporter.poll_repeatedly(3)
         exporter.skew = 0.0
         exporter.poll_repeatedly(1)
-        assert exporter.scrape().sum(COVERAGE) <= settled
+        assert exporter.scrape().sum(COVERAGE) <= max(settled, exporter.clock.now - 7 * DAY)

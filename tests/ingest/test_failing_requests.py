@@ -7,9 +7,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
 
+import msgspec
 import pytest
 
-from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, Forbidden, RateLimited, Unauthorized
+from late_exporter.errors import (
+    ApiError,
+    ApiUnavailable,
+    BadPayload,
+    BadRequest,
+    Forbidden,
+    RateLimited,
+    ResponseTooLarge,
+    Unauthorized,
+)
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.protocols import ApiResponse
 from tests.ingest.conftest import OpenExporter
@@ -362,3 +372,55 @@ def test_counters_of_failed_requests_start_at_zero(world: World, start: Start) -
     samples = exporter.scrape()
     names = [dict(labels)["request"] for name, labels in samples if name == "late_exporter_failed_requests_total"]
     assert ["audit", "pending", "post", "scan", "window"] == sorted(names)
+
+
+class LargeRowsApi(FakeLateApi):
+    """An API with responses that are too large if they have more than a number of rows.
+
+    Attributes:
+        max_rows: Largest number of rows of a response that is not too large.
+    """
+
+    max_rows = 30
+
+    def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
+        response = super()._respond(path, params)
+        if response is not None and len(msgspec.json.decode(response.body)["logs"]) > self.max_rows:
+            raise ResponseTooLarge("the response is larger than 8 MiB")
+        return response
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_pages_that_are_too_large_are_read_in_parts(generation: str, world: World, open_exporter: OpenExporter) -> None:
+    """No poll fails: history, new logs, late logs and settled logs count once, and an audit reads all pages."""
+    api = LargeRowsApi(world, generation=generation)
+    config = PollConfig(reconcile_interval=10 * MINUTE, audit_interval=HOUR)
+    exporter = open_exporter(api, generation=generation, config=config)
+    world.publish(350, over=DAY)
+    pending_ids = [world.insert(world.clock.now - HOUR - n, status="pending", postId=f"p{n}") for n in range(40)]
+    assert {"success": 1} == outcomes(exporter, 1)
+    world.publish(250, over=MINUTE)
+    world.insert(world.clock.now - 5 * HOUR)
+    for log_id in pending_ids:
+        world.change(log_id, "failed", statusCode=500)
+    assert {"success": 40} == outcomes(exporter, 40)
+    assert {"success": 601, "pending": 40, "failed": 40} == statuses(exporter)
+    assert 0 == pending(exporter)
+    assert 0 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
+    world.clock.advance(HOUR)
+    assert {"success"} == {exporter.audit().outcome for _ in range(40)}
+    audited_at = exporter.scrape().sum("late_exporter_audit_last_completed_timestamp_seconds")
+    assert audited_at > world.clock.now - HOUR
+    assert 0 == exporter.scrape().sum("late_exporter_audit_missing_logs")
+
+
+def test_a_row_that_is_too_large_alone_is_skipped(world: World, start: Start) -> None:
+    """A single row beyond the limit of a response costs itself only."""
+    api = FaultyApi(world)
+    exporter = start(api)
+    ids = world.publish(150, over=DAY)
+    api.error = ResponseTooLarge("the response is larger than 8 MiB")
+    api.fail_rows(ids[120])
+    assert {"success": 3} == outcomes(exporter, 3)
+    assert {"success": 149} == statuses(exporter)
+    assert 1 == exporter.scrape().sum("late_exporter_unreadable_rows_total")

@@ -206,3 +206,17 @@ def test_logs_without_a_time_below_the_lookback(count: int, world: World, tmp_pa
     exporter.settle()
     assert 101 + count + 1 == len(exporter.observations)
     exporter.close()
+
+
+def test_alike_logs_that_cannot_be_told_apart_are_reported(world: World, exporter: ExporterHarness) -> None:
+    """If the API cannot filter by time, a time with more logs than two pages share is a failed request."""
+    exporter.api.quirks = ListQuirks(time_filter="ignored")
+    family = "late_exporter_failed_requests_total"
+    world.publish(20, over=DAY)
+    exporter.poll()
+    world.publish(150, over=MINUTE)
+    exporter.poll_repeatedly(2)
+    before = exporter.scrape().sum(family)
+    world.publish(150, over=0)
+    exporter.poll_repeatedly(2)
+    assert exporter.scrape().sum(family) > before

@@ -22,6 +22,7 @@ class Rows:
         self.keys = [f"k{number}" for number in range(count)]
         self.unreadable = {f"k{number}" for number in unreadable}
         self.has_more = has_more
+        self.max_limit = PAGE_SIZE
         self.requests: list[tuple[int, int]] = []
         self.on_request: Callable[[], object] = list
 
@@ -29,6 +30,7 @@ class Rows:
         """Return some rows."""
         self.requests.append((offset, limit))
         self.on_request()
+        limit = min(limit, self.max_limit)
         keys = self.keys[offset : offset + limit]
         if not self.unreadable.isdisjoint(keys):
             raise ApiUnavailable("500: cannot render", status=500)
@@ -65,6 +67,17 @@ def test_a_single_row_costs_few_requests() -> None:
     page = read(rows)
     assert {"k62": 1} == page.skipped
     assert len(rows.requests) <= 16
+
+
+@pytest.mark.parametrize("max_limit", [3, 10, 25, 40])
+@pytest.mark.parametrize("count", [30, 100, 230])
+def test_an_api_that_returns_fewer_rows_than_requested(max_limit: int, count: int) -> None:
+    """No row between two parts is left out."""
+    rows = Rows(count, [5])
+    rows.max_limit = max_limit
+    page = read(rows)
+    assert [f"k{n}" for n in range(min(count, PAGE_SIZE)) if n != 5] == [entry.key for entry in page.entries]
+    assert (count > PAGE_SIZE) == page.has_more
 
 
 def test_rows_at_the_end_are_not_skipped() -> None:

@@ -15,6 +15,7 @@ from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import TIME_FILTERS, FakeLateApi, Fault, ListQuirks, rejected, unavailable
+from tests.support.oracle import created_at
 from tests.support.world import World
 
 pytestmark = pytest.mark.exhaustive
@@ -309,6 +310,23 @@ def test_a_scan_compares_counts(time_filter: str, world: World, start: Start) ->
     assert 9 >= scan_requests(exporter), "the deleted log is marked"
     completed = exporter.scrape().sum("late_exporter_reconcile_last_completed_timestamp_seconds")
     assert completed > world.clock.now - HOUR
+
+
+def test_the_list_is_read_once_a_day(world: World, start: Start) -> None:
+    """A late log in a window from which another one has disappeared is found by a scan a day after the last reading."""
+    world.publish(600, over=5 * DAY)
+    exporter = start("zernio", reconcile_interval=20 * MINUTE)
+    exporter.poll()
+    scan_requests(exporter)
+    read_at = world.clock.now
+    deleted = world.ids[300]
+    late = world.insert(created_at(world.rows[300]) + 1)
+    world.delete(deleted)
+    while late not in ids_of(exporter, world):
+        assert world.clock.now < read_at + 1.1 * DAY
+        world.clock.advance(4 * HOUR)
+        scan_requests(exporter)
+    assert world.clock.now > read_at + 0.9 * DAY
 
 
 def test_a_scan_finds_logs_without_a_time(world: World, start: Start) -> None:

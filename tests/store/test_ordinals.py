@@ -45,6 +45,8 @@ def numbered(page: list[LogEntry], *stored: set[str]) -> list[tuple[int, str]]:
         ([F], [{S}], [0]),
         ([F, S], [{S}], [1, 0]),
         ([S, S, S], [{S}], [0, 1, 2]),
+        ([P], [{S}], [1]),
+        ([P, P], [{F}, {S}, {P}], [2, 3]),
     ],
 )
 def test_numbers(page: list[str], stored: list[set[str]], expected: list[int]) -> None:

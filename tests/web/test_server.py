@@ -554,6 +554,13 @@ async def test_few_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
         await wait_until(lambda: 35 <= sum(client.disconnected for client in clients))
 
 
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 10), (0.25, 5), (0.01, 1)])
+def test_shares_of_file_descriptors(monkeypatch: pytest.MonkeyPatch, share: float, expected: int) -> None:
+    """Two servers of a process together take no more descriptors than one."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (20, 20))
+    assert expected == server.max_descriptors(share)
+
+
 @pytest.mark.exhaustive
 async def test_responses_have_a_deadline(
     harness: ServerHarness, monkeypatch: pytest.MonkeyPatch, *, secure: bool

@@ -14,6 +14,7 @@ from late_exporter.commands.check.api import check_api
 from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.commands.check.generation import check_generation, recorded_feeds
 from late_exporter.commands.check.local import (
+    WEBHOOK_STATUSES,
     check_addresses,
     check_key_file,
     check_key_rights,
@@ -68,4 +69,8 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
     findings.append(await asyncio.to_thread(check_state, settings.state.url))
     findings += check_web(settings.web.config_file, settings.web_config)
     findings += await asyncio.to_thread(lambda: list(check_addresses(settings.web.listen_address, secure=secure)))
+    webhook_addresses = settings.webhook.listen_address
+    findings += await asyncio.to_thread(
+        lambda: list(check_addresses(webhook_addresses, secure=secure, statuses=WEBHOOK_STATUSES))
+    )
     return findings

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from late_exporter.commands.check.finding import Finding, Level
-from late_exporter.commands.healthcheck import check_health
+from late_exporter.commands.healthcheck import HEALTHY_STATUSES, check_health
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError, StoreError, StoreOutdated
@@ -19,6 +19,8 @@ from late_exporter.web.server import bind_socket
 
 KEY_PAGE = "https://zernio.com/dashboard/api-keys"
 HEALTH_TIMEOUT = 1.0  # seconds in which an exporter on this machine answers
+# An address of webhooks serves nothing else, so it has no page for health checks.
+WEBHOOK_STATUSES = (*HEALTHY_STATUSES, 404)
 
 
 def check_key_file(workspace: str, path: Path | None) -> Iterator[Finding]:
@@ -103,8 +105,10 @@ def check_web(path: str | None, config: WebConfig) -> Iterator[Finding]:
         yield Finding(Level.WARNING, "web", f"{path}: passwords are sent unencrypted", hint="add tls_server_config")
 
 
-def check_addresses(addresses: Sequence[Address | UnixPath], *, secure: bool) -> Iterator[Finding]:
-    """Check that the addresses are free, or that an exporter already answers there."""
+def check_addresses(
+    addresses: Sequence[Address | UnixPath], *, secure: bool, statuses: tuple[int, ...] = HEALTHY_STATUSES
+) -> Iterator[Finding]:
+    """Check that the addresses are free, or that an exporter already answers there with one of the statuses."""
     for address in addresses:
         subject = f"listen {address}"
         try:
@@ -112,7 +116,7 @@ def check_addresses(addresses: Sequence[Address | UnixPath], *, secure: bool) ->
                 yield Finding(Level.OK, subject, "free")
         except LateError as exc:
             with suppress(LateError):
-                check_health(address, secure=secure, timeout=HEALTH_TIMEOUT)
+                check_health(address, secure=secure, timeout=HEALTH_TIMEOUT, statuses=statuses)
                 yield Finding(Level.OK, subject, "in use, apparently by an exporter")
                 continue
             yield Finding(Level.ERROR, subject, str(exc), hint="choose another address")

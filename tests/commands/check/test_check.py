@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from late_exporter.commands.check.api import check_api, check_quota
 from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.commands.check.generation import RecordedFeed, check_generation, recorded_feeds
 from late_exporter.commands.check.local import (
+    WEBHOOK_STATUSES,
     check_addresses,
     check_key_file,
     check_key_rights,
@@ -33,6 +35,7 @@ from late_exporter.simulator import SimulatedApi
 from late_exporter.status import Quota
 from late_exporter.store import open_store
 from late_exporter.web.server import bind_socket
+from tests.e2e.late import LateServer, respond_with
 from tests.support.client import FakeClient
 from tests.support.clock import DAY, VirtualClock
 from tests.support.world import World
@@ -458,6 +461,16 @@ def test_an_address_in_use_is_an_error(tmp_path: Path) -> None:
     assert [Level.OK, Level.OK, Level.ERROR] == [finding.level for finding in findings]
     assert str(address_in_use) in findings[2].message
     assert [] == list(tmp_path.iterdir())
+
+
+def test_an_address_of_webhooks_may_be_in_use_by_an_exporter() -> None:
+    """It has no page for health checks, so an answer of 404 is enough there, and nowhere else."""
+    with LateServer() as server:
+        server.fault = respond_with(404, "not found")
+        address = Address("127.0.0.1", urlsplit(server.url).port or 0)
+        (finding,) = check_addresses([address], secure=False, statuses=WEBHOOK_STATUSES)
+        (other,) = check_addresses([address], secure=False)
+    assert (Level.OK, Level.ERROR) == (finding.level, other.level)
 
 
 def test_findings_are_aligned() -> None:

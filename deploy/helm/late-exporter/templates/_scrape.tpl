@@ -1,0 +1,48 @@
+{{/* The scrape of a monitor. Arguments: the context, the values of the monitor, and the names of its relabelings. */}}
+{{- define "late-exporter.scrape" -}}
+{{- $context := index . 0 -}}
+{{- $monitor := index . 1 -}}
+{{- $names := index . 2 -}}
+port: metrics
+path: {{ dig "web" "telemetry_path" "/metrics" $context.Values.config }}
+interval: {{ $monitor.interval }}
+{{- with $monitor.scrapeTimeout }}
+scrapeTimeout: {{ . }}
+{{- end }}
+{{- if and $context.Values.webConfig.existingSecret $context.Values.webConfig.tls }}
+scheme: https
+{{- with $monitor.tlsConfig }}
+tlsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- with $monitor.basicAuth }}
+basicAuth:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{ index $names 0 }}:
+  - targetLabel: job
+    replacement: {{ include "late-exporter.job" $context }}
+  {{- with $monitor.relabelings }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with $monitor.metricRelabelings }}
+{{ index $names 1 }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* The selector of a monitor, with the namespace if the monitor is in another one. Arguments as above, without names. */}}
+{{- define "late-exporter.target" -}}
+{{- $context := index . 0 -}}
+{{- $namespace := include "late-exporter.namespace" $context -}}
+{{- with (index . 1).namespace }}
+{{- if ne . $namespace -}}
+namespaceSelector:
+  matchNames: [{{ $namespace }}]
+{{ end }}
+{{- end -}}
+selector:
+  matchLabels:
+    {{- include "late-exporter.selector" $context | nindent 4 }}
+{{- end -}}

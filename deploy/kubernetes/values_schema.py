@@ -1,0 +1,178 @@
+"""JSON schema of the chart's values, made of values.yaml, so that a misspelt key is an error of ``helm install``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+from deploy.kubernetes.chart import ChartValue, options_schema, parse_values
+from deploy.kubernetes.synonyms import SYNONYMS, UNUSED_VALUES
+
+__all__ = ["values_schema"]
+
+Schema: TypeAlias = dict[str, Any]
+
+STRING: Schema = {"type": "string"}
+STRINGS: Schema = {"type": "array", "items": {"type": "string", "minLength": 1}}
+STRING_MAP: Schema = {"type": "object", "additionalProperties": STRING}
+OBJECTS: Schema = {"type": "array", "items": {"type": "object"}}
+NAMES: Schema = {"type": "array", "items": {"type": ["string", "object"], "minLength": 1}}
+FILE_NAME: Schema = {"type": "string", "pattern": "^[-._a-zA-Z0-9]+$"}
+PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
+SERVICE_TYPE: Schema = {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}
+OBJECTIVE: Schema = {
+    "type": ["number", "string"],  # a string by --set
+    "exclusiveMinimum": 0,
+    "exclusiveMaximum": 1,
+    "pattern": "^0?[.][0-9]*[1-9][0-9]*$",
+}
+OVERRIDE: Schema = {"type": ["string", "null"]}  # null removes a field
+OVERRIDE_MAP: Schema = {"type": ["object", "null"], "additionalProperties": OVERRIDE}
+DURATION = "([0-9]+(ms|[smhdwy]))"
+
+STRING_MAPS = re.compile(r"(^|\.)([a-z]+Labels|labels|[a-z]+Annotations|annotations|nodeSelector)$")
+
+REFINEMENTS: Mapping[str, Schema] = {
+    "apiKey.key": FILE_NAME,
+    "webConfig.key": FILE_NAME,
+    "webhook.key": FILE_NAME,
+    "workspaces": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "name": {"type": "string", "minLength": 1},
+                "key": FILE_NAME,
+                "apiBaseUrl": {"type": "string", "pattern": "^https?://"},
+                "profileId": {"type": "string", "minLength": 1},
+            },
+            "required": ["name", "key"],
+        },
+    },
+    "extraArgs": {"type": ["array", "object", "null"], "items": STRING},
+    "extraEnv": {"type": ["array", "object", "null"], "items": {"type": "object", "required": ["name"]}},
+    "extraEnvFrom": {"type": "array", "items": {"type": ["object", "string"]}},
+    "extraContainers": {"type": ["array", "string"], "items": {"type": "object"}},
+    "initContainers": {"type": ["array", "string"], "items": {"type": "object"}},
+    "extraManifests": {"type": "array", "items": {"type": ["object", "string"]}},
+    "global.imagePullSecrets": NAMES,
+    "imagePullSecrets": NAMES,
+    "image.repository": {"type": "string", "minLength": 1},
+    "image.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
+    "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
+    "persistence.size": {"type": "string", "pattern": "^[0-9.]+([kMGTPE]i?)?$"},
+    "persistence.accessModes": {
+        "type": "array",
+        "minItems": 1,
+        "items": {"enum": ["ReadWriteOnce", "ReadWriteOncePod"]},
+    },
+    "service.type": SERVICE_TYPE,
+    "service.port": PORT,
+    "service.nodePort": {**PORT, "minimum": 0},
+    "webhook.path": {"type": "string", "pattern": "^/[-._~/A-Za-z0-9]*[-._~A-Za-z0-9]$"},
+    "webhook.service.type": SERVICE_TYPE,
+    "webhook.service.port": PORT,
+    "webhook.ingress.hosts": NAMES,
+    "webhook.httpRoute.hostnames": STRINGS,
+    "job": {"type": "string", "pattern": "^[A-Za-z0-9_./-]*$"},
+    **{
+        f"{monitor}.{name}": {"type": "string", "pattern": f"^{DURATION}{count}$"}
+        for monitor in ("serviceMonitor", "podMonitor", "vmServiceScrape", "podMonitoring")
+        for name, count in (("interval", "+"), ("scrapeTimeout", "*"))
+    },
+    "serviceMonitor.targetLabels": STRINGS,
+    "podMonitor.podTargetLabels": STRINGS,
+    "prometheusRule.grafanaUrl": {"type": "string", "pattern": "^(https?://.*)?$"},
+    "prometheusRule.runbookUrl": {"type": "string", "pattern": "^(https?://.*)?$"},
+    "prometheusRule.objective": {**OBJECTIVE, "type": ["number", "string", "null"]},
+    "prometheusRule.objectives": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"workspace": STRING, "platform": STRING, "objective": OBJECTIVE},
+            "required": ["objective"],
+            "minProperties": 2,
+        },
+    },
+    "prometheusRule.clusterLabel": {"type": "string", "pattern": "^([a-zA-Z_][a-zA-Z0-9_]*)?$"},
+    "prometheusRule.disabled": STRINGS,
+    "prometheusRule.overrides": {
+        "type": "object",
+        "additionalProperties": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                **dict.fromkeys(("expr", "for", "keep_firing_for"), OVERRIDE),
+                **dict.fromkeys(("labels", "annotations"), OVERRIDE_MAP),
+            },
+        },
+    },
+    "grafanaDashboards.label": {"type": "string", "minLength": 1},
+    "networkPolicy.namespaces": STRINGS,
+    "terminationGracePeriodSeconds": {"type": "integer", "minimum": 10},
+    "revisionHistoryLimit": {"type": "integer", "minimum": 0},
+}
+"""Schemas of values that the default in values.yaml does not describe."""
+
+
+def values_schema(text: str) -> Schema:
+    """Return the JSON schema of the values in a values.yaml, and of the names that other charts give them."""
+    properties = dict(_properties(text))
+    properties["config"] = {**options_schema()}
+    # The synonyms of whole sections come last, so they allow all that the sections allow.
+    root = {"type": "object", "additionalProperties": False, "properties": properties}
+    for name, (schema, reason) in UNUSED_VALUES.items():
+        _insert(root, name, {**schema, "description": reason})
+    for name, target in reversed(SYNONYMS):
+        _insert(root, name, _accept_single(_find(root, target)))
+    properties["global"]["additionalProperties"] = True  # globals of an umbrella chart
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **root}
+
+
+def _properties(text: str) -> Iterator[tuple[str, Schema]]:
+    root: Schema = {"type": "object", "additionalProperties": False, "properties": {}}
+    for value in parse_values(text):
+        _insert(root, value.name, REFINEMENTS.get(value.name) or _schema_of(value))
+    yield from root["properties"].items()
+
+
+def _schema_of(value: ChartValue) -> Schema:
+    match value.default:
+        case bool():
+            return {"type": "boolean"}
+        case int():
+            return {"type": "integer"}
+        case str():
+            return STRING
+        case list():
+            return OBJECTS
+        case _:
+            return STRING_MAP if STRING_MAPS.search(value.name) else {"type": "object"}
+
+
+def _insert(root: Schema, name: str, schema: Schema) -> None:
+    """Add the schema of a value, and strict ones of the sections that it is in."""
+    *sections, key = name.split(".")
+    for section in sections:
+        empty = {"type": "object", "additionalProperties": False, "properties": {}}
+        root = root.setdefault("properties", {}).setdefault(section, empty)
+    root.setdefault("properties", {})[key] = schema
+
+
+def _find(root: Schema, name: str) -> Schema:
+    for part in name.split("."):
+        root = root["properties"][part]
+    return root
+
+
+def _accept_single(schema: Schema) -> Schema:
+    """Return a copy of a schema that also accepts one item, or a map, in place of a list."""
+    copy: Schema = {**schema}
+    if "properties" in copy:
+        copy["properties"] = {**copy["properties"]}
+    if copy.get("type") == "array":
+        copy["type"] = ["array", "object", "string"]
+    return copy

@@ -1,0 +1,131 @@
+"""Ratios that hold on a busy machine as well, because both sides of each are measured in turns or at the same time.
+
+They are of CPU time, requests and memory, never of time by the clock: make bench ARGS=--quick, and part of make test.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.bench.measures import cpu_of_catch_up, poll_and_request_counts, print_progress
+from tests.bench.processes import MeasuredProcess, ProcessLauncher
+from tests.bench.quick import measure_quick_commands
+from tests.bench.report import BenchReport, Measurement
+
+__all__ = ["RatioBench"]
+
+LOGS = 10_000
+TURNS = 2
+"""Pairs of catch-ups, of which the one with the best ratio counts: what disturbs one of a pair makes it no better."""
+
+MIN_POLLS = 40
+SCRIPT_POLLS = 3
+COMMAND_RUNS = 3
+MS_PER_SECOND, US_PER_SECOND = 1e3, 1e6
+
+
+class CatchUpCost(NamedTuple):
+    """Cost of reading a whole list for the first time."""
+
+    cpu_seconds: float
+    memory_mb: float
+
+
+class RatioBench:
+    """Measurements of the ratios.
+
+    Args:
+        launcher: Launcher of the measured processes.
+        report: Report that receives the results.
+    """
+
+    def __init__(self, launcher: ProcessLauncher, report: BenchReport) -> None:
+        self._launcher = launcher
+        self._report = report
+        self._api = launcher.api(LOGS)
+
+    def run(self) -> None:
+        """Measure everything."""
+        with self._api:
+            self._api.wait_serving()
+            state = self.measure_catch_up()
+            self.measure_polls(state)
+            print_progress("short commands")
+            measure_quick_commands(self._launcher, self._api, self._report, COMMAND_RUNS)
+
+    def measure_catch_up(self) -> Path:
+        """Measure the first sync of a list; return the state."""
+        pairs, states = [], [self._launcher.folder / f"ratios{turn}.db" for turn in range(TURNS)]
+        for state in states:
+            print_progress(f"catching up: {state.name}")
+            with self._launcher.exporter(self._api, LOGS, state) as exporter:
+                exporter_cost = self._catch_up(exporter, "first sync complete")
+                exporter.stop()
+            with self._launcher.script(self._api, LOGS) as script:
+                pairs.append((exporter_cost, self._catch_up(script, "polled,")))
+        best, script_cost = min(pairs, key=lambda pair: pair[0].cpu_seconds / pair[1].cpu_seconds)
+        per_log = US_PER_SECOND / LOGS
+        self._report.add(
+            f"(a) catch-up of {LOGS:,} logs",
+            Measurement("CPU per log", best.cpu_seconds * per_log, "us", script_cost.cpu_seconds * per_log),
+        )
+        self._report.add("(e) memory", Measurement("RSS after a catch-up", best.memory_mb, "MB", script_cost.memory_mb))
+        return states[0]
+
+    def _catch_up(self, process: MeasuredProcess, log_message: str) -> CatchUpCost:
+        used = cpu_of_catch_up(self._api, process, log_message)
+        return CatchUpCost(used.cpu_seconds, process.memory_mb())
+
+    def measure_polls(self, state: Path) -> None:
+        """Measure polls that find nothing new, beside polls of the script and requests of a bare client."""
+        print_progress("polling steadily")
+        with (
+            self._launcher.exporter(self._api, LOGS, state, interval="100ms") as exporter,
+            self._launcher.requester(self._api, LOGS) as requester,
+            self._launcher.script(self._api, LOGS, interval=0.2) as script,
+        ):
+            exporter.wait_serving()
+            requester.wait_for_log("requested")
+            _wait_for_rest(exporter)
+            done = script.count_in_log("polled,") + 1
+            script.wait_for_log("polled,", done)
+            before = _cpu_times(exporter, requester, script)
+            polls_before, requests_before = poll_and_request_counts(exporter)
+            bare_before = requester.count_in_log("requested")
+            script.wait_for_log("polled,", done + SCRIPT_POLLS)
+            while poll_and_request_counts(exporter)[0] < polls_before + MIN_POLLS:
+                time.sleep(0.05)
+            script.wait_for_log("polled,", script.count_in_log("polled,") + 1)
+            exporter_cpu, bare_cpu, script_cpu = (
+                now - then for now, then in zip(_cpu_times(exporter, requester, script), before, strict=True)
+            )
+            polls, requests = poll_and_request_counts(exporter)
+            script_polls = script.count_in_log("polled,") - done
+            bare_requests = requester.count_in_log("requested") - bare_before
+            exporter.stop()
+        poll_ms = exporter_cpu / (polls - polls_before) * MS_PER_SECOND
+        self._report.add(
+            f"(b) steady poll at {LOGS:,} logs",
+            Measurement("requests", (requests - requests_before) / (polls - polls_before), "", LOGS / 100),
+            Measurement("CPU", poll_ms, "ms", script_cpu / script_polls * MS_PER_SECOND),
+            Measurement(
+                "CPU (one request of httpx.AsyncClient)", poll_ms, "ms", bare_cpu / bare_requests * MS_PER_SECOND
+            ),
+        )
+
+
+def _cpu_times(*processes: MeasuredProcess) -> list[float]:
+    return [process.cpu_seconds() for process in processes]
+
+
+def _wait_for_rest(exporter: MeasuredProcess) -> None:
+    """Wait until polls are one request each, because a scan follows the start."""
+    counts, is_at_rest = poll_and_request_counts(exporter), False
+    while not is_at_rest:
+        exporter.check_running()
+        time.sleep(0.5)
+        previous, counts = counts, poll_and_request_counts(exporter)
+        polls, requests = (now - then for now, then in zip(counts, previous, strict=True))
+        is_at_rest = 0 < requests <= polls

@@ -1,0 +1,93 @@
+"""The command ``assets``, run from the source tree; tests/test_release.py runs it from the wheel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from late_exporter.cli import main
+from late_exporter.commands.assets import write_assets
+from late_exporter.errors import LateError
+
+ROOT = Path(__file__).parents[2]
+NOT_ASSETS = {"deploy/alertmanager/secrets/.gitignore"}
+"""Tracked files below the folders of the assets that are of use in the source tree only, as Python files are."""
+
+FOLDERS = ("deploy/alertmanager", "deploy/systemd", "grafana/dashboards")
+
+
+def written_files(folder: Path) -> dict[str, bytes]:
+    """Return the contents of all files below a folder by relative path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_all_files_for_an_installation_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rules, dashboards, routes and units are written as they are in the source, and listed."""
+    assert 0 == main(["assets", str(tmp_path / "new" / "folder")])
+    files = written_files(tmp_path / "new" / "folder")
+    listed = capsys.readouterr().out.splitlines()
+    assert sorted(listed) == sorted(str(tmp_path / "new" / "folder" / name) for name in files)
+    for name, source in {
+        "prometheus/late-exporter.alerts.yml": "deploy/prometheus/late-exporter.alerts.yml",
+        "prometheus/late-exporter.rules.yml": "deploy/prometheus/late-exporter.rules.yml",
+        "grafana/late-overview.json": "grafana/dashboards/late-overview.json",
+        "systemd/late-exporter.service": "deploy/systemd/late-exporter.service",
+        "alertmanager/templates/late.tmpl": "deploy/alertmanager/templates/late.tmpl",
+    }.items():
+        assert (ROOT / source).read_bytes() == files[name], name
+    completions = {name: text for name, text in files.items() if name.startswith("completions/")}
+    assert {"_late-exporter", "late-exporter.bash", "late-exporter.fish"} == {Path(name).name for name in completions}
+    assert [] == [name for name, text in completions.items() if b"late-exporter" not in text]
+
+
+def test_every_file_of_the_folders_is_an_asset(tmp_path: Path) -> None:
+    """A file that is added to a folder of the assets has to be added to them in pyproject.toml, or named here."""
+    if subprocess.run(["git", "rev-parse"], cwd=ROOT, check=False, capture_output=True).returncode:
+        pytest.skip("not a git repository")
+    output = subprocess.run(["git", "ls-files", *FOLDERS], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    write_assets(tmp_path, {})
+    contents = set(written_files(tmp_path).values())
+    tracked = [name for name in output.splitlines() if name not in NOT_ASSETS and not name.endswith(".py")]
+    assert len(tracked) > 5
+    assert [] == [name for name in tracked if (ROOT / name).read_bytes() not in contents]
+
+
+def test_only_files_of_the_same_names_are_replaced(tmp_path: Path) -> None:
+    """An older version is replaced, and what else is in the folder stays."""
+    (tmp_path / "systemd").mkdir()
+    (tmp_path / "systemd" / "late-exporter.service").write_text("old")
+    (tmp_path / "systemd" / "own.conf").write_text("own")
+    write_assets(tmp_path, {})
+    assert "own" == (tmp_path / "systemd" / "own.conf").read_text()
+    assert "old" != (tmp_path / "systemd" / "late-exporter.service").read_text()
+
+
+@pytest.mark.parametrize("name", ["file", "file/folder", "occupied"])
+def test_a_folder_that_cannot_be_written_is_an_error(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error names the path and the reason, without a traceback."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "occupied" / "prometheus" / "late-exporter.rules.yml").mkdir(parents=True)
+    assert 1 == main(["assets", str(tmp_path / name)])
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"late-exporter: error: {tmp_path}{os.sep}{name.partition('/')[0]}")
+    assert "cannot be written: " in errors
+
+
+def test_an_installation_without_assets_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Someone who has copied the package alone learns why there is nothing to write."""
+    monkeypatch.setattr(resources, "files", lambda _: tmp_path / "late_exporter")
+    with pytest.raises(LateError, match="this installation has no assets; install late-exporter from its wheel"):
+        write_assets(tmp_path, {})
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_folder_has_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is written to the working directory by mistake."""
+    assert 2 == main(["assets"])
+    assert "DIR" in capsys.readouterr().err

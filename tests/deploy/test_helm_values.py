@@ -1,0 +1,240 @@
+"""The values of the Helm chart: a strict schema, and the names that other charts give to them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.kubernetes.chart import parse_values
+from deploy.kubernetes.files import CHART, ROOT
+from deploy.kubernetes.synonyms import SYNONYMS, UNUSED_VALUES
+from late_exporter import __version__
+from tests.deploy.assertions import (
+    assert_known_fields,
+    assert_selectors,
+    assert_valid,
+)
+from tests.deploy.helm import SECRET_SETTING, render_release
+from tests.deploy.manifests import (
+    container_spec,
+    helm_template,
+    load_settings,
+    parse_documents,
+    pod_spec,
+)
+
+pytestmark = pytest.mark.helm
+
+VALUES_YAML = (CHART / "values.yaml").read_text("utf-8")
+
+NORMALIZE = '{{- include "late-exporter.normalize" . -}}'
+
+
+def test_schema_covers_every_value() -> None:
+    """The schema allows exactly the values in values.yaml and the names of other charts."""
+    schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
+    settings = yaml.safe_load(VALUES_YAML)
+    others = {name.partition(".")[0] for name in (*dict(SYNONYMS), *UNUSED_VALUES)}
+    assert settings.keys() | others == schema["properties"].keys()
+    assert schema["additionalProperties"] is False
+    assert [] == list(_open_sections(schema, ""))
+    for name, value in SYNONYMS:
+        assert _schema_at(schema, name), name
+        assert _schema_at(schema, value), value
+
+
+def _schema_at(schema: Any, name: str) -> Any:
+    for part in name.split("."):
+        schema = schema["properties"][part]
+    return schema
+
+
+def _open_sections(schema: Any, name: str) -> Iterator[str]:
+    """Yield the sections with known keys that accept unknown ones."""
+    for key, part in schema.get("properties", {}).items():
+        yield from _open_sections(part, f"{name}{key}.")
+    is_free = name in ("global.", "podDisruptionBudget.", *(f"{unused}." for unused in UNUSED_VALUES))
+    if schema.get("properties") and schema.get("additionalProperties") is not False and not is_free:
+        yield name
+
+
+def test_templates_know_the_names_of_other_charts() -> None:
+    """Every template begins with the synonyms, whichever is rendered first."""
+    templates = [path for path in (CHART / "templates").rglob("*") if path.suffix in (".yaml", ".txt")]
+    assert len(templates) > 10
+    assert [] == [path.name for path in templates if not path.read_text("utf-8").startswith(NORMALIZE)]
+
+
+VOCABULARY = sorted((ROOT / "tests/deploy/values").glob("*.yaml"))
+
+
+@pytest.fixture(params=VOCABULARY, ids=lambda path: path.stem)
+def familiar(request: pytest.FixtureRequest, helm: str) -> tuple[str, str]:
+    """Return the name of another chart, and what values in its vocabulary render."""
+    return request.param.stem, helm_template(helm, f"--set={SECRET_SETTING}", "--values", request.param)
+
+
+@pytest.mark.e2e
+def test_values_of_other_charts_render_valid_resources(familiar: tuple[str, str], tmp_path: Path) -> None:
+    """Values in the vocabulary of another chart render valid resources that belong together."""
+    resources = parse_documents(familiar[1])
+    assert_valid(familiar[1], tmp_path)
+    assert_selectors(resources)
+    assert_known_fields(resources)
+    secrets = {"late-api-key": {"api-key": "sk_1"}}
+    assert ["default"] == [each.name for each in load_settings(resources, tmp_path / "pod", secrets).workspaces]
+
+
+EFFECTS: Mapping[str, Mapping[str, object]] = {
+    "blackbox": {
+        "StatefulSet.spec.template.metadata.labels.tier": "monitoring",
+        "StatefulSet.spec.template.metadata.annotations.example~com/scrape": "false",
+        "StatefulSet.metadata.annotations.reloader~example~com/auto": "true",
+        "pod.containers.1": {"name": "proxy", "image": "mirror.example.com/oauth2-proxy:7"},
+        "pod.initContainers.0.name": "wait",
+        "pod.imagePullSecrets": [{"name": "registry"}],
+        "pod.securityContext.fsGroup": 1000,
+        "own.image": f"mirror.example.com/example/late-exporter:{__version__}",
+        "own.args": ["run", "--log.level=debug"],
+        "own.envFrom": [{"secretRef": {"name": "proxy-login"}}],
+        "own.env.3": {"name": "HTTPS_PROXY", "value": "http://10.1.2.3:3128"},
+        "own.livenessProbe.httpGet": {"path": "/-/healthy", "port": "metrics"},
+        "own.livenessProbe.failureThreshold": 3,
+        "own.volumeMounts.4.mountPath": "/etc/files",
+        "own.volumeMounts.5.subPath": "own.crt",
+        "own.volumeMounts.6.mountPath": "/etc/ca",
+        "Service.spec.ipFamilyPolicy": "PreferDualStack",
+        "ServiceMonitor.metadata.labels.prometheus": "main",
+        "ServiceMonitor.metadata.labels.release": "late",
+        "ServiceMonitor.spec.endpoints.0.interval": "1m",
+        "ServiceMonitor.spec.endpoints.0.relabelings.1.targetLabel": "node",
+        "ServiceMonitor.spec.endpoints.0.metricRelabelings": [
+            {"replacement": "production", "targetLabel": "environment"}
+        ],
+        "PodMonitoring.spec.endpoints.0.timeout": "30s",
+        "PrometheusRule.metadata.namespace": "rules",
+        "PrometheusRule.metadata.labels.prometheus": "main",
+        "PrometheusRule.spec.groups.-1.rules.0.annotations.summary": "{{ $labels.workspace }} of late is down.",
+    },
+    "postgres": {
+        "StatefulSet.metadata.annotations.example~com/owner": "social",
+        "pod.serviceAccountName": "late",
+        "pod.initContainers.0.name": "wait",
+        "own.image": "quay.io/example/late-exporter:v1.2.3",
+        "own.env.3": {"name": "SSL_CERT_FILE", "value": "/etc/ca/ca.crt"},
+        "own.envFrom": [{"configMapRef": {"name": "options"}}],
+        "own.readinessProbe.timeoutSeconds": 3,
+        "NetworkPolicy.metadata.labels.team": "social",
+        "PodDisruptionBudget.spec.maxUnavailable": 1,
+        "Service.spec.ports.0.port": 80,
+        "ServiceMonitor.metadata.namespace": "monitoring",
+        "ServiceMonitor.spec.targetLabels": ["team"],
+        "ServiceMonitor.spec.endpoints.0.path": "/late/metrics",
+        "ServiceMonitor.spec.endpoints.0.scrapeTimeout": "10s",
+        "ServiceMonitor.spec.endpoints.0.metricRelabelings.0.action": "drop",
+        "PrometheusRule.metadata.labels.release": "prometheus",
+    },
+    "redis": {
+        "StatefulSet.spec.template.metadata.labels.tier": "monitoring",
+        "pod.serviceAccountName": "monitoring",
+        "own.args": ["run", "--log.level=debug", "--metrics.created-timestamps=true"],
+        "own.env.3": {"name": "HTTPS_PROXY", "valueFrom": {"secretKeyRef": {"name": "proxy", "key": "url"}}},
+        "Service.metadata.labels.team": "social",
+        "ServiceMonitor.spec.endpoints.0.relabelings.1.targetLabel": "namespace",
+        "ServiceMonitor.spec.endpoints.0.metricRelabelings.0.targetLabel": "environment",
+        "PrometheusRule.metadata.namespace": "rules",
+    },
+}
+"""What the values in the vocabulary of other charts lead to; a tilde stands for a dot in a name."""
+
+
+@pytest.mark.e2e
+def test_values_of_other_charts_have_their_effect(familiar: tuple[str, str]) -> None:
+    """No value is accepted and lost: labels, variables, volumes, containers, relabelings and rules arrive."""
+    name, text = familiar
+    resources = parse_documents(text)
+    roots: dict[str, Any] = {resource["kind"]: resource for resource in reversed(resources)}
+    roots |= {"pod": pod_spec(resources), "own": container_spec(resources)}
+    assert EFFECTS[name] == {path: value_at(roots, path) for path in EFFECTS[name]}
+
+
+def value_at(value: Any, path: str) -> Any:
+    """Return the value at a path of keys and indices."""
+    for part in path.split("."):
+        value = value[int(part)] if isinstance(value, list) else value[part.replace("~", ".")]
+    return value
+
+
+def helm_error(helm: str, *settings: str) -> str:
+    """Return the error message of helm for invalid values."""
+    command = [helm, "template", "late", str(CHART), *(f"--set={setting}" for setting in settings)]
+    process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert 0 != process.returncode
+    return process.stderr
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ((), "apiKey.existingSecret has to name a Secret with the API key of Zernio"),
+        ((SECRET_SETTING, "apiKey.value=sk_1"), "additional properties 'value' not allowed"),
+        ((SECRET_SETTING, "config.pol.interval=1m"), "additional properties 'pol' not allowed"),
+        ((SECRET_SETTING, "config.poll.intervall=1m"), "additional properties 'intervall' not allowed"),
+        ((SECRET_SETTING, "config.state.url=sqlite://"), "additional properties 'state' not allowed"),
+        ((SECRET_SETTING, "replicas=2"), "at '/replicas': value must be 1"),
+        ((SECRET_SETTING, "serviceMonitor.intervall=1m"), "additional properties 'intervall' not allowed"),
+        ((SECRET_SETTING, "serviceMonitor.defaults.intervall=1m"), "additional properties 'intervall' not allowed"),
+        ((SECRET_SETTING, "job=late|x"), "'/job'"),
+        ((SECRET_SETTING, "persistence.accessModes={ReadWriteMany}"), "'/persistence/accessModes/0'"),
+        ((SECRET_SETTING, "prometheusRule.objective=99"), "'/prometheusRule/objective'"),
+        ((SECRET_SETTING, "prometheusRule.objective=1.5"), "'/prometheusRule/objective'"),
+        ((SECRET_SETTING, "prometheusRule.objectives[0].objective=0.9"), "'/prometheusRule/objectives/0'"),
+        ((SECRET_SETTING, "prometheusRule.disabled={LateNothing}"), "there is no alert LateNothing"),
+        ((SECRET_SETTING, "prometheusRule.overrides.LateNothing.for=1m"), "there is no alert LateNothing"),
+        ((SECRET_SETTING, "prometheusRule.overrides.LateApiDrift.fro=1m"), "additional properties 'fro' not allowed"),
+        ((SECRET_SETTING, "ingress.enabled=true"), "at '/ingress/enabled': value must be false"),
+        ((SECRET_SETTING, "webhook.enabled=true"), "webhook.existingSecret has to name a Secret"),
+        ((SECRET_SETTING, "webhook.ingress.enabled=true"), "set webhook.enabled too"),
+        ((SECRET_SETTING, "config.webhook.path=/hook"), "additional properties 'path' not allowed"),
+        ((SECRET_SETTING, "terminationGracePeriodSeconds=1"), "'/terminationGracePeriodSeconds'"),
+        ((SECRET_SETTING, "workspaces[0].name=brand"), "missing property 'key'"),
+        ((SECRET_SETTING, "webConfig.certificateSecret=late-tls"), "of no use without webConfig.existingSecret"),
+    ],
+)
+def test_invalid_values_are_rejected(helm: str, settings: Sequence[str], message: str) -> None:
+    """Invalid values are rejected with a message that names them."""
+    assert message in helm_error(helm, *settings, "prometheusRule.enabled=true")
+
+
+@pytest.mark.e2e
+def test_values_in_the_readme_render(helm: str, tmp_path: Path) -> None:
+    """Every example of the README renders, each with a resource that the defaults do not have."""
+    blocks = re.findall(r"^```yaml\n(.+?)^```$", (CHART / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(blocks) > 1
+    defaults = render_release(helm)
+    for block in blocks:
+        file = tmp_path / "values.yaml"
+        file.write_text(block, "utf-8")
+        text = helm_template(helm, f"--set={SECRET_SETTING}", "--values", file)
+        assert len(parse_documents(text)) > len(defaults)
+
+
+def test_every_value_has_a_description() -> None:
+    """Each value has a sentence in values.yaml and thus a row in the table."""
+    assert [] == [value.name for value in parse_values(VALUES_YAML) if not value.description.endswith(".")]
+    assert len({value.name for value in parse_values(VALUES_YAML)}) > 50
+
+
+def test_value_without_comment_has_no_description() -> None:
+    """A key without a comment has no description; a key with a comment includes its children."""
+    text = "a:\n  # What b is,\n  # and why.\n  b:\n    c: 1\n  d: []\n"
+    rows = [(value.name, value.default, value.description) for value in parse_values(text)]
+    assert [("a.b", {"c": 1}, "What b is, and why."), ("a.d", [], "")] == rows
