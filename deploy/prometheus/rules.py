@@ -478,13 +478,25 @@ sum without (platform) (
     )
 
 
+def _burn(window: str, prefix: str) -> str:
+    """Return the burn rate in a window, of all platforms or of the unreported ones.
+
+    The latter is the former times the ratio of their failed shares, because the objective is in the former only.
+    """
+    burn = f"workspace:late_publishing_error_budget:burnrate{window}"
+    if not prefix:
+        return burn
+    final, failed = (f"workspace:late_publishing_{prefix}{kind}_logs:increase{window}" for kind in ("final", "failed"))
+    return f"{burn} * {failed} / ({final} > 0) / (1 - workspace:late_publishing_success:ratio_increase{window})"
+
+
 def _exceeds_burn_rate(burn_rate: BurnRate, prefix: str) -> str:
     """Return a condition over the series of a workspace; ``prefix`` selects all platforms or the unreported ones."""
     final, failed = (f"workspace:late_publishing_{prefix}{kind}_logs:increase" for kind in ("final", "failed"))
     return f"""\
-    {failed}{burn_rate.long_window} / ({final}{burn_rate.long_window} > 0) / {ERROR_BUDGET} > {burn_rate.factor}
+    {_burn(burn_rate.long_window, prefix)} > {burn_rate.factor}
   and
-    {failed}{burn_rate.short_window} / ({final}{burn_rate.short_window} > 0) / {ERROR_BUDGET} > {burn_rate.factor}
+    {_burn(burn_rate.short_window, prefix)} > {burn_rate.factor}
   and
     {final}{burn_rate.long_window} >= {BUDGET_FINAL_LOGS}
   and
