@@ -15,7 +15,7 @@ ENGINE ?= docker
 WORKERS ?= 3
 PYTEST := $(PY) -m pytest -n $(WORKERS)
 
-export PATH := $(CURDIR)/.cache/tools/pinned:$(PATH):$(CURDIR)/.cache/tools/usr/bin
+export PATH := $(CURDIR)/.cache/tools/pinned:$(PATH):$(CURDIR)/.cache/tools/usr/bin:$(CURDIR)/.cache/tools/usr/sbin
 
 .PHONY: help
 help: ## Show this help.

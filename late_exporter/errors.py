@@ -13,7 +13,10 @@ LateError
 │   └── GenerationMismatch  the list of the other API generation has other logs than were counted
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process has it open
+│   ├── StoreFenced      another process has taken it over
+│   ├── StoreMissing     there is none yet; starting the exporter creates it
 │   └── StoreOutdated    an earlier version wrote it; starting the exporter migrates it
+├── StoreRegressed       the state has lost commits: the process has to be started again
 └── ConfigError          the user has to change something; the command ends with exit code 2
 """
 
@@ -143,8 +146,20 @@ class StoreInUse(StoreError):
     """Another process has the state open."""
 
 
+class StoreFenced(StoreError):
+    """Another process has taken the state over; this one cannot write it any more."""
+
+
+class StoreMissing(StoreError):
+    """There is no state yet."""
+
+
 class StoreOutdated(StoreError):
     """The state was written by an earlier version of this program."""
+
+
+class StoreRegressed(LateError):
+    """The state has lost commits of this process, whose coverage and counters are ahead of it."""
 
 
 class ConfigError(LateError):

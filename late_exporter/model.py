@@ -10,7 +10,7 @@ collector.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -361,6 +361,13 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     listed_minutes: Sequence[ListedMinutes] = ()
     prune_before: int | None = None
     progress: bytes | None = None
+
+
+class FeedCommit(NamedTuple):
+    """A batch, and the feed of a workspace that it belongs to."""
+
+    scope: Scope
+    batch: Batch
 
 
 class CommitResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -61,6 +61,9 @@ class Client(Protocol):
     def pop_request_log(self) -> tuple[Sequence[RequestRecord], float]:
         """Return the requests that finished since the last call, and the seconds they waited for the rate limiter."""
 
+    def quota_wait(self, requests: int = 1) -> float:
+        """Return the seconds until the quota allows the last of some further requests, as far as can be told now."""
+
     async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
         """Send a GET request; return None for 404, raise ApiError for any other failure."""
 

@@ -32,6 +32,31 @@ class PollHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     duration: float = 0.0
 
 
+class SyncProgress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How far a first sync or a catch-up has come; times are in seconds.
+
+    Args:
+        log_count: Logs read so far.
+        expected_count: Logs to read in all, as far as can be estimated; None if it is not known yet.
+        elapsed: Time since the start, in this process.
+        seconds_left: Estimated time left, also by the quota; None if it is not known yet.
+        quota_wait: Time until the quota allows the next request; 0 if it does now.
+    """
+
+    log_count: int
+    expected_count: int | None = None
+    elapsed: float = 0.0
+    seconds_left: float | None = None
+    quota_wait: float = 0.0
+
+    @property
+    def share(self) -> float | None:
+        """Part of the logs that are read, from 0 to 1; None if it is not known yet."""
+        if not self.expected_count:
+            return None
+        return min(self.log_count / self.expected_count, 1.0)
+
+
 class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Health of a feed; times are Unix times in seconds, durations are in seconds.
 
@@ -44,6 +69,7 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
         coverage_start: Time since which every log is recorded; None before the first sync is complete.
         recent_polls: Last polls, newest first.
         recent_failures: Last failed polls, newest first, however long ago.
+        progress: Progress of a first sync or a catch-up; None if the feed is up to date.
     """
 
     name: str
@@ -61,6 +87,21 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
     coverage_start: float | None = None
     recent_polls: tuple[PollHealth, ...] = ()
     recent_failures: tuple[PollHealth, ...] = ()
+    progress: SyncProgress | None = None
+
+
+class RecentCounts(msgspec.Struct, frozen=True, gc=False):
+    """Publish and retry logs of a platform that were created within the last hour and have a final status.
+
+    Args:
+        failed: Number of those with status failed.
+        final: Number of all of them.
+        is_failing: Whether most of many attempts failed lately.
+    """
+
+    failed: int = 0
+    final: int = 0
+    is_failing: bool = False
 
 
 class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -71,6 +112,8 @@ class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         failed: Number of publish and retry logs with status failed.
         final: Number of publish and retry logs with any status but pending.
         pending: Number of pending logs with any action.
+        oldest_pending: Creation time of the oldest of them.
+        recent: Counts of the last hour.
     """
 
     name: str
@@ -80,6 +123,8 @@ class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     final: int = 0
     pending: int = 0
     last_log: float | None = None
+    oldest_pending: float | None = None
+    recent: RecentCounts = RecentCounts()
 
 
 class AccountHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -142,6 +187,8 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
         platforms: Platforms with publishing logs; empty before the first sync is complete.
         failing_accounts: Accounts whose last attempt failed, most consecutive failures first.
         status: State of accounts, queue and plan.
+        recent_since: Start of the time of which all recent logs are known, an hour ago or later; None if no publishing
+            logs are read.
     """
 
     name: str
@@ -152,3 +199,12 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     platforms: tuple[PlatformHealth, ...] = ()
     failing_accounts: tuple[AccountHealth, ...] = ()
     status: WorkspaceStatus = WorkspaceStatus()
+    recent_since: float | None = None
+
+
+class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What the status page shows, as JSON, for ``late-exporter status``; ``now`` is the Unix time in seconds."""
+
+    version: str
+    now: float
+    workspaces: tuple[WorkspaceHealth, ...]

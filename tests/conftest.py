@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    from tests.support.postgres import Cluster
 
 # A shell ignores SIGINT in its background jobs, and a process passes an ignored signal on to its children. Tests that
 # interrupt a process need the default action, also under `nohup make test &`.
@@ -51,6 +55,22 @@ def require_tool() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """Start a PostgreSQL server; skip the test if there is no such program, or fail it if CI=true."""
+    from tests.support.postgres import find_programs, running_cluster  # noqa: PLC0415 - most tests do not need psycopg
+
+    programs = find_programs()
+    if programs is None and os.environ.get("CI") == "true":
+        pytest.fail("postgresql is not installed, and CI=true does not allow skipped tests")
+    if programs is None:
+        pytest.skip("postgresql is not installed; .ci/tools installs it")
+    with running_cluster(programs) as cluster, pytest.MonkeyPatch.context() as patch:
+        # The machine of the tests may be busy. A test of a server that hangs sets a shorter time.
+        patch.setattr("late_exporter.store.postgres.database.DEADLINE_SECONDS", 120.0)
+        yield cluster
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -136,6 +136,9 @@ class LateClient:
         wait_seconds, self._reported_wait = total_wait - self._reported_wait, total_wait
         return requests, wait_seconds
 
+    def quota_wait(self, requests: int = 1) -> float:
+        return self._rate_limiter.wait_for(requests)
+
     async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
         """Send a GET request; return None for 404.
 
@@ -165,7 +168,7 @@ class LateClient:
             code = str(response.status_code)
             return self._check_response(response, body, key, sent_at)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error) as exc:
-            code, error = _translate_error(exc, self._timeout)
+            code, error = _translate_error(exc, self._timeout, self._base_url)
             raise error from exc
         except BadPayload:
             code = "too_large" if code == "error" else code
@@ -224,12 +227,12 @@ class LateClient:
             self.quota = msgspec.structs.replace(quota, customer_requests=self._rate_limiter.customer_requests)
 
 
-def _translate_error(exc: Exception, timeout: float) -> tuple[str, ApiError]:
+def _translate_error(exc: Exception, timeout: float, base_url: str) -> tuple[str, ApiError]:
     """Return the code of a network failure for metrics, and the error to raise."""
     if isinstance(exc, TimeoutError | httpx.TimeoutException):
         return "timeout", ApiUnavailable(f"no response within {timeout:g} s")
     if isinstance(exc, httpx.ConnectError):
-        return "connect", ApiUnavailable(f"no connection: {_describe_error(exc)}")
+        return "connect", ApiUnavailable(f"no connection to {httpx.URL(base_url).host}: {_describe_error(exc)}")
     if isinstance(exc, zlib.error):
         return "decoding", BadPayload(f"the response cannot be decompressed: {_describe_error(exc)}")
     return "network", ApiUnavailable(f"the connection failed: {_describe_error(exc)}")

@@ -223,6 +223,12 @@ class RateLimiter:
         rest = left_by_others(self.rate_limit, self.quota_share, estimate)
         return max(1, math.floor(min(self.rate_limit * self.quota_share, rest)))
 
+    def wait_for(self, requests: int) -> float:
+        """Return the seconds until the last of some further requests may be sent, if no other user needs more."""
+        now, budget = self._monotonic(), self.max_requests
+        paced = (requests - 1 - budget * BURST_SHARE) * MINUTE / (PACE * budget)
+        return max(self._delay(), paced, self._own.delay_of_last(now, budget, requests))
+
     async def acquire(self) -> float:
         """Wait until the next request may be sent, and return the monotonic time; callers are served in order.
 
@@ -312,6 +318,17 @@ class OwnUse:
         # A request in flight ends now at the earliest.
         end_time = self._end_times[surplus] if surplus < len(self._end_times) else now
         return end_time + MINUTE - now
+
+    def delay_of_last(self, now: float, budget: int, requests: int) -> float:
+        """Return about how many seconds pass until the last of some further requests is sent."""
+        busy = self.in_flight + len(self._end_times)
+        minutes, slot = divmod(busy + requests - 1, budget)
+        if not minutes:
+            return 0.0
+        # It is sent so many minutes after the request that has the same place among those of the first minute.
+        if slot < len(self._end_times):
+            return self._end_times[slot] + MINUTE * minutes - now
+        return max(slot - busy - budget * BURST_SHARE, 0.0) * MINUTE / (PACE * budget) + MINUTE * minutes
 
     def count(self, sent_at: float) -> bool:
         """Add a request that the API has counted; return whether one that was sent later is already counted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import ApiKey
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource, create_exposition
+from late_exporter.config.dump import format_settings
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.types import SecretFile
 from late_exporter.errors import LateError, StoreError
@@ -29,10 +31,16 @@ from late_exporter.metrics.catalogue import build_catalogue
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Client, Logger, Offload
-from late_exporter.status import FeedHealth, WorkspaceHealth, WorkspaceStatus
+from late_exporter.status import FeedHealth, PlatformHealth, SyncProgress, WorkspaceHealth, WorkspaceStatus
 from late_exporter.store import Store
 
 SAME_LOGS = "the workspace has the same key as another one, and counts the same logs; give each a profile_id"
+
+PROGRESS_INTERVAL = 10.0
+"""Seconds between two log lines about a first sync or a catch-up."""
+
+MAX_PROGRESS_LINES = 10
+"""Feeds of which each gets a line; more of them get one line together."""
 
 
 @dataclass
@@ -108,6 +116,51 @@ class Exporter:
             log.get_logger("late_exporter").warning(SAME_LOGS, workspace=second, other=first)
         await self.publisher.publish()
 
+    def sync_progress(self) -> SyncProgress | None:
+        """Return the progress of all first syncs and catch-ups together; None if nothing is left to read."""
+        parts = [
+            progress
+            for workspace in self.workspaces.values()
+            for poller in workspace.pollers
+            if (progress := poller.measure()) is not None
+        ]
+        if not parts:
+            return None
+        expected = [part.expected_count for part in parts if part.expected_count is not None]
+        seconds_left = [part.seconds_left for part in parts if part.seconds_left is not None]
+        is_known = len(expected) == len(seconds_left) == len(parts)
+        return SyncProgress(
+            log_count=sum(part.log_count for part in parts),
+            expected_count=sum(expected) if is_known else None,
+            elapsed=max(part.elapsed for part in parts),
+            seconds_left=max(seconds_left) if is_known else None,
+            quota_wait=min(part.quota_wait for part in parts),
+        )
+
+    async def log_progress(self) -> None:
+        """Log every ten seconds how far first syncs and catch-ups have come, until cancelled."""
+        while True:
+            await asyncio.sleep(PROGRESS_INTERVAL)
+            self.report_progress()
+
+    def report_progress(self) -> None:
+        """Log how far first syncs and catch-ups have come, a line each or one for all."""
+        syncing = [
+            (poller, progress)
+            for workspace in self.workspaces.values()
+            for poller in workspace.pollers
+            if (progress := poller.measure()) is not None and progress.elapsed >= PROGRESS_INTERVAL / 2
+        ]
+        if len(syncing) <= MAX_PROGRESS_LINES:
+            for poller, progress in syncing:
+                poller.log_progress(progress)
+            return
+        counts = [progress.log_count for _, progress in syncing]
+        first_syncs = sum(not poller.is_synced for poller, _ in syncing)
+        log.get_logger("late_exporter").info(
+            "syncs in progress", first_syncs=first_syncs, catch_ups=len(syncing) - first_syncs, logs=sum(counts)
+        )
+
     def start(self, group: asyncio.TaskGroup) -> None:
         self._task_group = group
         for pollers in self.workspaces.values():
@@ -174,17 +227,24 @@ class Exporter:
 
     def health(self) -> Iterator[WorkspaceHealth]:
         """Yield the health of each workspace; they may change in between."""
+        now = time.time()
         for name, pollers in list(self.workspaces.items()):
+            recent_since, platforms = _with_recent(pollers.pollers, self.registry.platform_health(name), now)
             yield WorkspaceHealth(
                 name=name,
                 base_url=pollers.workspace.base_url,
                 generation=", ".join(sorted({poller.generation for poller in pollers.pollers})),
                 feeds=tuple(_redact(poller.health) for poller in pollers.pollers),
                 quota=pollers.client.quota,
-                platforms=self.registry.platform_health(name),
+                platforms=platforms,
+                recent_since=recent_since,
                 failing_accounts=self.registry.failing_accounts(name),
                 status=_redact_status(pollers.status.health),
             )
+
+    def configuration(self) -> str:
+        """Return the configuration in force as YAML, without secrets."""
+        return log.redact(format_settings(self._settings))
 
     def unsynced_feeds(self) -> Iterator[tuple[str, FeedHealth]]:
         """Yield the feeds whose first sync is not complete, each with the name of its workspace."""
@@ -291,6 +351,20 @@ def _create_receiver(settings: Settings) -> WebhookReceiver | None:
 def _secret_reader(file: SecretFile) -> Callable[[], str]:
     """Return a function that returns the secret of webhooks, read again if its file has changed."""
     return ApiKey(file.key.get_secret_value(), file.path, on_change=log.add_secret).value
+
+
+def _with_recent(
+    pollers: Iterable[Poller], platforms: Sequence[PlatformHealth], now: float
+) -> tuple[float | None, tuple[PlatformHealth, ...]]:
+    """Return the start of the last hour as far as it is known, and platforms with their counts in it."""
+    for poller in pollers:
+        recent = poller.recorder.recent_attempts
+        if recent is not None:
+            replace = msgspec.structs.replace
+            return recent.known_since(now), tuple(
+                replace(platform, recent=recent.counts(platform.name, now)) for platform in platforms
+            )
+    return None, tuple(platforms)
 
 
 def _redact(health: FeedHealth) -> FeedHealth:

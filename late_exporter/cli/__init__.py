@@ -52,7 +52,7 @@ def _run(argv: Sequence[str], commands: Mapping[str, Callable[[CommandContext], 
         from late_exporter.cli.help import complete  # noqa: PLC0415 - see above
 
         return complete()
-    if "--version" in argv:
+    if not {"--version", "-V"}.isdisjoint(argv) or list(argv) == ["version"]:
         return print_text(version_text())
     from late_exporter.cli.program import run_program  # noqa: PLC0415 - see above
 

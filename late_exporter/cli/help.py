@@ -25,8 +25,9 @@ INDENT = " " * 6
 class _Layout(click.Command):
     """A command whose help shows examples first, and options by section."""
 
-    def __init__(self, command: Command, *, is_program: bool = False) -> None:
+    def __init__(self, command: Command, *, is_program: bool = False, with_all_options: bool = False) -> None:
         self._command = command
+        self._with_all_options = with_all_options
         self._is_program = is_program
         super().__init__(None if is_program else command.name, params=list(_parameters(command)), help=command.help)
 
@@ -56,14 +57,21 @@ class _Layout(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         name = self._command.name
         options = [option for option in (*COMMAND_FLAGS, *OPTIONS) if name in option.commands]
-        for section, members in groupby(options, key=lambda option: option.section):
+        main = [option for option in options if self._with_all_options or option.is_main or not option.section]
+        for section, members in groupby(main, key=lambda option: option.section if self._with_all_options else ""):
             formatter.write(f"\n{section or ('Options of run' if self._is_program else 'Options')}:\n")
             for option in members:
                 heading = f"{option.flag} {option.metavar}".rstrip() if option.flag else option.variable
                 paragraphs = [option.help, *_origin(option, name, formatter.width)]
                 _write(formatter, format_entry(heading, paragraphs, formatter.width))
+        if len(main) < len(options):
+            formatter.write("\nFurther options, which --help-all explains:\n")
+            for section, members in groupby([option for option in options if option not in main], key=_section):
+                names = [option.flag or option.variable for option in members]
+                _write(formatter, format_entry(section, [", ".join(names)], formatter.width))
         formatter.write_paragraph()
-        _write(formatter, format_entry("--help, --version", ["Print this help, or the version."], formatter.width))
+        paragraphs = ["Print this help, the help with all options, or the version."]
+        _write(formatter, format_entry("--help, --help-all, --version", paragraphs, formatter.width))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         if self._is_program:
@@ -74,15 +82,17 @@ class _Layout(click.Command):
 class _Program(_Layout, click.Group):
     """The program, whose options are those of ``run``."""
 
-    def __init__(self) -> None:
-        super().__init__(COMMANDS["run"], is_program=True)
+    def __init__(self, *, with_all_options: bool = False) -> None:
+        super().__init__(COMMANDS["run"], is_program=True, with_all_options=with_all_options)
         self.subcommand_metavar = "[COMMAND] [ARGS]..."
-        self.commands = {name: _Layout(command) for name, command in COMMANDS.items()}
+        self.commands = {
+            name: _Layout(command, with_all_options=with_all_options) for name, command in COMMANDS.items()
+        }
 
 
-def help_text(name: str) -> str:
-    """Return the help of a command, or of the program if the name is empty."""
-    program = _Program()
+def help_text(name: str, *, with_all_options: bool = False) -> str:
+    """Return the help of a command, or of the program if the name is empty, with its main options or all of them."""
+    program = _Program(with_all_options=with_all_options)
     width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
     context = click.Context(program, info_name=PROGRAM, terminal_width=width)
     if not name:
@@ -128,6 +138,10 @@ def _origin(option: Option, command: str, width: int) -> list[str]:
     line = ", ".join(parts)
     lines = [line] if line and len(line) <= width - len(INDENT) else parts
     return [f"One of {', '.join(choices)}.", *lines] if choices else lines
+
+
+def _section(option: Option) -> str:
+    return option.section
 
 
 def _parameters(command: Command) -> Iterator[click.Parameter]:

@@ -16,10 +16,12 @@ from late_exporter.config.settings import OPTIONS
 from late_exporter.config.types import quote
 
 MAX_QUOTED = 24
+HELP_ALL = "--help-all"
 
 FLAGS = {option.flag: option for option in (*OPTIONS, *COMMAND_FLAGS) if option.flag}
 NEGATIONS = {f"--no-{flag[2:]}": option for flag, option in FLAGS.items() if not option.metavar}
-HINTS = {"help": "--help", "version": "--version", "-V": "--version", "-f": "--follow", "-v": "--log.level debug"}
+FLAGS["-f"] = FLAGS["--follow"]
+HINTS = {"-v": "--log.level debug", "top": "status", "doctor": "check", "init": "check", "config": "check"}
 
 
 class ParsedArgs:
@@ -29,6 +31,7 @@ class ParsedArgs:
         self.words: list[str] = []
         self.flags: dict[str, list[str]] = {}
         self.wants_help = False
+        self.wants_all_options = False
         self.problems: list[str] = []
 
     @property
@@ -49,6 +52,8 @@ class ParsedArgs:
             self.words.append(token)
         elif token in ("-h", "--help"):
             self.wants_help = True
+        elif token == HELP_ALL:
+            self.wants_help = self.wants_all_options = True
         elif flag in NEGATIONS and not equals:
             self._set(NEGATIONS[flag], "false")
         elif flag not in FLAGS:

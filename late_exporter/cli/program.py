@@ -8,19 +8,19 @@ from enum import IntEnum
 from functools import partial
 from typing import TypeAlias
 
-from late_exporter.cli import print_text
+from late_exporter.cli import print_text, version_text
 from late_exporter.cli.parser import ParsedArgs, parse
 from late_exporter.commands import function_of
 from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.settings import OPTIONS, CommandContext, Settings
 from late_exporter.config.sources import health_check_target, load, parse_format
-from late_exporter.config.types import Address
+from late_exporter.config.types import Address, quote
 from late_exporter.errors import ConfigError, LateError
 
 CommandFunction: TypeAlias = Callable[[CommandContext], int]
 
-OFFLINE_COMMANDS = ("metrics", "assets", "completion")  # commands that read no settings
+OFFLINE_COMMANDS = ("metrics", "assets", "completion", "help", "version")  # commands that read no settings
 RESIDENT_COMMANDS = ("run", "demo")  # commands that run for long, so that their memory matters
 
 
@@ -44,9 +44,7 @@ def run_program(argv: Sequence[str], commands: Mapping[str, CommandFunction] | N
 def _run(argv: Sequence[str], commands: Mapping[str, CommandFunction] | None) -> int:
     args = parse(argv)
     if args.wants_help and args.command in COMMANDS:
-        from late_exporter.cli.help import help_text  # noqa: PLC0415 - click is needed for help and completion only
-
-        return print_text(help_text(args.command if args.words else ""))
+        return _print_help(args.command if args.words else "", with_all_options=args.wants_all_options)
     args.check()
     if args.command not in COMMANDS:
         raise ConfigError(*args.problems)
@@ -54,7 +52,15 @@ def _run(argv: Sequence[str], commands: Mapping[str, CommandFunction] | None) ->
         return _check_health(args)
     if args.command not in OFFLINE_COMMANDS:
         return _start(argv, args, commands)
+    return _run_offline(args)
+
+
+def _run_offline(args: ParsedArgs) -> int:
     format_name = _load_format(args)
+    if args.command == "version":
+        return print_text(version_text())
+    if args.command == "help":
+        return _print_help("".join(args.words[1:]), with_all_options=False)
     if args.command == "metrics":
         from late_exporter.cli.metrics import format_catalogue  # noqa: PLC0415 - not needed by other commands
 
@@ -67,6 +73,14 @@ def _run(argv: Sequence[str], commands: Mapping[str, CommandFunction] | None) ->
         paths = write_assets(args.words[1], {shell: completion_script(shell) for shell in COMPLETION_NAMES})
         return print_text("\n".join(map(str, paths)))
     return print_text(completion_script(args.words[1]))
+
+
+def _print_help(command: str, *, with_all_options: bool) -> int:
+    from late_exporter.cli.help import help_text  # noqa: PLC0415 - click is needed for help and completion only
+
+    if command and command not in COMMANDS:
+        raise ConfigError(f"unknown command{quote(command)}; commands are {', '.join(COMMANDS)}")
+    return print_text(help_text(command, with_all_options=with_all_options))
 
 
 def _load_format(args: ParsedArgs) -> str:
@@ -82,6 +96,11 @@ def _load_format(args: ParsedArgs) -> str:
 
 def _start(argv: Sequence[str], args: ParsedArgs, commands: Mapping[str, CommandFunction] | None) -> int:
     from late_exporter import log  # noqa: PLC0415 - takes long to import
+
+    if args.command == "check" and "user" in args.flags:
+        from late_exporter.commands.check.user import become  # noqa: PLC0415 - not needed by other commands
+
+        become(args.flags["user"][-1])  # before any file is read
     from late_exporter.cli.loading import SettingsProcess, load_arguments  # noqa: PLC0415 - as above
 
     if commands is None and args.command in RESIDENT_COMMANDS:

@@ -15,6 +15,8 @@ FUNCTIONS: Mapping[str, str] = MappingProxyType(
         "demo": "simulate.demo",
         "simulate": "simulate.simulate",
         "check": "query.check",
+        "status": "status.show_status",
+        "accounts": "accounts.list_accounts",
         "post": "query.post",
         "logs": "query.logs",
         "audit": "query.audit",

@@ -6,9 +6,13 @@ This runs every few seconds, so it imports only what it needs: http.client alone
 from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING
 
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
+
+if TYPE_CHECKING:
+    import ssl
 
 # A process that listens on every interface is reached at a loopback address.
 LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - requested, not bound
@@ -32,10 +36,9 @@ def check_health(
     If it listens on all interfaces, use a loopback address. The certificate of a TLS server is not verified, because
     nothing secret is sent. The timeout is in seconds. ``statuses`` are those of a healthy exporter.
     """
-    if isinstance(address, Address):
-        address = Address(LOOPBACK.get(address.host, address.host), address.port)
+    address = loopback_of(address)
     try:
-        status = _secure_status(address, timeout) if secure else _status(_connect(address, timeout))
+        status = _secure_status(address, timeout) if secure else _status(connect(address, timeout))
     except TimeoutError as exc:
         raise LateError(f"{address} does not answer within {timeout:g} s") from exc
     except OSError as exc:
@@ -46,19 +49,24 @@ def check_health(
         raise LateError(f"{address} answers {status}")
 
 
+def loopback_of(address: Address | UnixPath) -> Address | UnixPath:
+    """Return a loopback address for one that stands for all interfaces."""
+    if isinstance(address, Address):
+        return Address(LOOPBACK.get(address.host, address.host), address.port)
+    return address
+
+
 def _secure_status(address: Address | UnixPath, timeout: float) -> int:
     """Return the status over TLS, or over plain HTTP if the server does not use TLS."""
     import ssl  # noqa: PLC0415 - takes long to import
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = _connect(address, timeout)
+    connection = connect(address, timeout)
     try:
-        secured = context.wrap_socket(connection)
+        secured = encrypt(connection)
     except ssl.SSLError as exc:
         connection.close()
         if exc.reason == "WRONG_VERSION_NUMBER":
-            return _status(_connect(address, timeout))
+            return _status(connect(address, timeout))
         if "ALERT" in (exc.reason or ""):
             return UNAUTHORIZED  # as below
         raise
@@ -70,7 +78,17 @@ def _secure_status(address: Address | UnixPath, timeout: float) -> int:
         return UNAUTHORIZED  # the server requires a client certificate
 
 
-def _connect(address: Address | UnixPath, timeout: float) -> socket.socket:
+def encrypt(connection: socket.socket) -> ssl.SSLSocket:
+    """Start TLS on a connection to this machine, whose certificate is not verified; raise OSError."""
+    import ssl  # noqa: PLC0415 - as above
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(connection)
+
+
+def connect(address: Address | UnixPath, timeout: float) -> socket.socket:
+    """Return a connection to an address; raise OSError."""
     if isinstance(address, Address):
         # Text would load the codec of international names.
         return socket.create_connection((address.host.encode(), address.port), timeout)  # type: ignore[arg-type]

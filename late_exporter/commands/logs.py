@@ -21,7 +21,7 @@ from late_exporter.commands.logview import chronological, log_views
 from late_exporter.commands.pager import LogPager
 from late_exporter.commands.terminal import CsvFormatter, JsonFormatter, LogFormatter, TableFormatter, Terminal
 from late_exporter.config.settings import CommandContext
-from late_exporter.errors import ApiError, BadRequest
+from late_exporter.errors import ApiError, BadRequest, ConfigError
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.ingest.paging import time_above, time_below
 from late_exporter.model import DAY_MS, PENDING, Feed, LogView
@@ -51,6 +51,7 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
         action: Action or connection event as in the metrics, or in generation ``zernio`` as in the API.
         account: Account id or user name, with or without @.
         since: Age of the oldest logs, in seconds.
+        until: Creation time of the newest logs, in milliseconds.
     """
 
     platform: str | None = None
@@ -58,6 +59,7 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
     action: str | None = None
     account: str | None = None
     since: float = 86_400.0
+    until: int | None = None
 
     def query(self, feed: Feed, *, following: bool) -> dict[str, str | int]:
         """Return the part of the filter that the API can apply, as parameters of a request.
@@ -79,6 +81,7 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether a log matches, also by what the API cannot filter by; no request of this program does."""
         return (
             not log.is_own
+            and (self.until is None or log.created is None or log.created <= self.until)
             and _equals(self.platform, log.platform)
             and (_equals(self.action, log.action) or self.action == log.row.get("action"))
             and (_equals(self.status, log.status) or not log.status)
@@ -255,11 +258,15 @@ async def show_logs(context: CommandContext, connect: ConnectWorkspaces) -> int:
     log_filter = LogFilter(platform=flags.platform, status=flags.status, action=flags.action, account=flags.account)
     if flags.since is not None:
         log_filter = msgspec.structs.replace(log_filter, since=flags.since)
+    if flags.until is not None:
+        if flags.follow:
+            raise ConfigError("--until: not with --follow, which prints new logs")
+        log_filter = msgspec.structs.replace(log_filter, until=int(flags.until * 1000))
     async with connect_workspace(context, connect) as (_, connection):
         feed = await current_feed(flags.feed, *connection)
         require_retained(flags.since, feed)
         filters = log_filter.query(feed, following=flags.follow)
-        pager = LogPager(connection.client, feed, filters, log_filter.since, clock=time.time)
+        pager = LogPager(connection.client, feed, filters, log_filter.since, clock=time.time, until=log_filter.until)
         formatter = log_formatter(flags.format, feed.name, Terminal.detect(sys.stdout, os.environ))
         if flags.follow:
             follower = LogFollower(connection.client, feed, pager, log_filter, formatter, write_line)

@@ -10,7 +10,7 @@ import msgspec
 from late_exporter.api.pages import PageResponse, fetch_page
 from late_exporter.commands.logview import log_views
 from late_exporter.errors import BadRequest
-from late_exporter.ingest.paging import MAX_SKIP, PagePosition, time_below
+from late_exporter.ingest.paging import MAX_SKIP, PagePosition, time_above, time_below
 from late_exporter.model import PAGE_SIZE, Feed, LogPage, LogView
 from late_exporter.protocols import Client
 
@@ -21,7 +21,10 @@ MAX_EMPTY_PAGES = 3  # pages in a row without new logs after which a list is con
 
 
 class LogPager:
-    """Reads a log list from its newest end, ``since`` seconds back by the clock of the API."""
+    """Reads a log list from its newest end, ``since`` seconds back by the clock of the API.
+
+    With ``until``, a time in milliseconds, it begins there if the list can be filtered by time.
+    """
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class LogPager:
         *,
         clock: Callable[[], float],
         max_skip: int = MAX_SKIP,
+        until: int | None = None,
     ) -> None:
         self._client = client
         self._feed = feed
@@ -40,6 +44,9 @@ class LogPager:
         self._clock = clock
         self._max_skip = max_skip if feed.supports_time_filter else None
         self._oldest: int | None = None
+        self._start = (
+            PagePosition() if until is None or self._max_skip is None else PagePosition(before=time_above(until))
+        )
 
     def skip_older_than(self, logs: Iterable[LogView]) -> None:
         """Leave out everything that is not newer than the oldest of these logs from now on."""
@@ -56,7 +63,7 @@ class LogPager:
         all_keys: set[str] = set()
         previous_keys: set[str] = set()
         oldest = steps_back = empty_pages = 0
-        position = PagePosition()
+        position = self._start
         while True:
             try:
                 response = await self._fetch(position)

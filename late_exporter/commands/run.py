@@ -27,6 +27,7 @@ from late_exporter.api.quota import RateLimiter
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController
 from late_exporter.commands._runner import write_stdout
+from late_exporter.commands.progress import REFRESH_SECONDS, ProgressBar
 from late_exporter.commands.textfile import require_textfile, write_textfile
 from late_exporter.config.environment import certificate_context, check_proxies
 from late_exporter.config.settings import CommandContext, Settings, Workspace
@@ -39,6 +40,7 @@ from late_exporter.store import open_store
 from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
 from late_exporter.web.auth import AuthMiddleware
+from late_exporter.web.landing import progress_text
 from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.server import DESCRIPTOR_SHARE, bind_socket, serve, systemd_sockets
 
@@ -115,12 +117,17 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(controller.on_sighup()))
         group.create_task(exporter.publisher.run())
         group.create_task(exporter.mark_each_scrape())
+        group.create_task(exporter.log_progress())
         exporter.start(group)
         lifecycle = Lifecycle(reload=controller.reload, quit=controller.quit)
         receiver = exporter.webhook_receiver
         app = create_app(
             exporter.exposition,
-            HealthSource(workspaces=exporter.health, unsynced_feeds=exporter.unsynced_feeds),
+            HealthSource(
+                workspaces=exporter.health,
+                unsynced_feeds=exporter.unsynced_feeds,
+                configuration=exporter.configuration,
+            ),
             telemetry_path=settings.web.telemetry_path,
             version=__version__,
             documentation=f"{__url__}#readme",
@@ -152,7 +159,7 @@ async def _open(
     settings: Settings, stack: AsyncExitStack, collect_process_metrics: Callable[[], Iterable[Metric]]
 ) -> Exporter:
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
-    store = await offload(open_store, settings.state.url)
+    store = await offload(open_store, settings.state.url, settings.state.password_path)
     stack.push_async_callback(offload, store.close)
     # In a thread, because it loads the certificates of all authorities.
     http = await stack.enter_async_context(await asyncio.to_thread(http_client, settings))
@@ -166,17 +173,36 @@ async def _export_once(settings: Settings, write: Callable[[bytes], None], _: St
     """Poll until every feed is caught up, and write the metrics, also if a poll fails, without those of the process."""
     async with AsyncExitStack() as stack:
         exporter = await _open(settings, stack, list)
-        publisher_task = asyncio.ensure_future(exporter.publisher.run())
+        tasks = [asyncio.ensure_future(exporter.publisher.run()), asyncio.ensure_future(_show_progress(exporter))]
         try:
             succeeded = await exporter.catch_up()
         finally:
-            publisher_task.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         response = exporter.exposition.get_body(None, None)
         write(response.body)
         exporter.exposition.mark_served(response.version)
         await exporter.mark_served()
         if not succeeded:
             raise LateError("a poll failed")
+
+
+async def _show_progress(exporter: Exporter) -> None:
+    """Show on a terminal how far the feeds are caught up, and log it otherwise, until cancelled."""
+    if not sys.stderr.isatty():
+        await exporter.log_progress()
+    bar = ProgressBar(sys.stderr)
+    try:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            progress = exporter.sync_progress()
+            if progress is None:
+                bar.clear()
+                continue
+            bar.show("reading logs", progress.share, progress_text(progress))
+    finally:
+        bar.clear()
 
 
 def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import time
+from contextlib import suppress
 from functools import partial
 
 from late_exporter import log
@@ -14,6 +16,15 @@ from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, S
 from late_exporter.web.server import bind_socket, serve
 
 DEMO_KEY = "sk_" + "0" * 64
+SIMULATOR_KEY = "sk_" + "0123456789abcdef" * 4
+INSTRUCTIONS = """\
+It accepts any key of sk_ or zrk_ and 64 hexadecimal digits. In another terminal:
+
+  export LATE_API_KEY={key}
+  export LATE_EXPORTER_API__BASE_URL={url}
+  late-exporter check
+  late-exporter run
+"""
 DEMO_INCIDENTS: tuple[Incident, ...] = ("platform-outage", "revoked-token")
 DEMO_LEAD = 900.0  # seconds since the demo's incidents began, so that its first minute already shows something
 
@@ -44,11 +55,12 @@ async def _run_demo(context: CommandContext, stop: Stop) -> None:
 
 async def _simulate(context: CommandContext) -> None:
     with bind_socket(context.settings.simulate.listen_address) as bound:
-        await _serve_simulator(context.settings.simulate, bound, context.flags.generation)
+        instructions = INSTRUCTIONS.format(key=SIMULATOR_KEY, url=f"{url_of(bound)}/api")
+        await _serve_simulator(context.settings.simulate, bound, context.flags.generation, instructions=instructions)
 
 
 async def _serve_simulator(
-    options: SimulateSettings, bound: socket.socket, generation: str, *, lead: float = 0.0
+    options: SimulateSettings, bound: socket.socket, generation: str, *, lead: float = 0.0, instructions: str = ""
 ) -> None:
     world = await asyncio.to_thread(_create_world, options, lead, generation)
     api = SimulatedApi(
@@ -61,6 +73,9 @@ async def _serve_simulator(
     log.get_logger("late_exporter").info(
         "simulating the Zernio API", address=url_of(bound), logs=len(world.publishing.rows)
     )
+    with suppress(OSError):  # Nobody has to read them.
+        sys.stdout.write(instructions)
+        sys.stdout.flush()
     await serve(create_simulator(api), [bound], date_header=False)
 
 

@@ -13,17 +13,21 @@ from typing import IO
 import msgspec
 
 from late_exporter.commands._runner import write_lines, write_stdout
+from late_exporter.commands.progress import ProgressBar
 from late_exporter.config.settings import CommandContext
-from late_exporter.config.types import INVALID_NAME, is_workspace_name, quote
+from late_exporter.config.types import INVALID_NAME, is_workspace_name, parse_state_url, quote
 from late_exporter.errors import ConfigError, LateError, StoreError, StoreInUse
 from late_exporter.feeds import GENERATIONS
 from late_exporter.format import iso_time, plural
 from late_exporter.ingest.audit import check_counters
 from late_exporter.log import escape, redact
 from late_exporter.model import Scope
-from late_exporter.store import StateSnapshot, admin, is_in_use, state_path
+from late_exporter.store import StateAdmin, StateSnapshot, is_in_use, open_admin, open_snapshot
+from late_exporter.store.exports import Digest
 
 CONFIRMED_ACTIONS = ("rename", "drop")
+LONG_ACTIONS = ("backup", "check", "export", "import", "copy", "compact")  # actions that read or write the whole state
+NOTED_ROWS = 1000  # rows between two counts that a terminal shows
 STREAM = "-"  # name that stands for standard input or output
 
 
@@ -76,10 +80,9 @@ class StateSummary(msgspec.Struct, frozen=True, kw_only=True):
             yield from (f"  {feed.feed}: {', '.join(_feed_details(feed))}" for feed in summary.feeds)
 
 
-def summarize_state(url: str) -> StateSummary:
+def summarize_state(url: str, password_file: Path | None = None) -> StateSummary:
     """Return the summary of the state at a URL; raise StoreError if there is none, or if it cannot be read."""
-    path = state_path(url)
-    with StateSnapshot(path) as snapshot:
+    with open_snapshot(url, password_file) as snapshot:
         series_names = [labels[0] for _, labels in snapshot.series_values()]
         feeds: dict[str, list[FeedSummary]] = {}
         for scope in snapshot.scopes:
@@ -89,7 +92,8 @@ def summarize_state(url: str) -> StateSummary:
             for name in sorted({*feeds, *series_names})
         ]
         size, schema = snapshot.size, snapshot.schema_version
-    return StateSummary(path=str(path), size=size, schema=schema, in_use=_is_in_use(url), workspaces=workspaces)
+    is_used = _is_in_use(url, password_file)
+    return StateSummary(path=snapshot.name, size=size, schema=schema, in_use=is_used, workspaces=workspaces)
 
 
 def _summarize_feed(snapshot: StateSnapshot, scope: Scope) -> FeedSummary:
@@ -108,9 +112,9 @@ def _summarize_feed(snapshot: StateSnapshot, scope: Scope) -> FeedSummary:
     )
 
 
-def _is_in_use(url: str) -> bool | None:
+def _is_in_use(url: str, password_file: Path | None) -> bool | None:
     try:
-        return is_in_use(url)
+        return is_in_use(url, password_file)
     except StoreError:
         return None  # the state is readable, but its lock file is not writable
 
@@ -142,7 +146,8 @@ def manage_state(context: CommandContext) -> int:
 
 
 def _run(context: CommandContext, write: Callable[[str], object]) -> int:
-    command = StateCommand(context.settings.state.url, write, sys.stdin)
+    state = context.settings.state
+    command = StateCommand(state.url, write, sys.stdin, password_file=state.password_path)
     exit_code = command.run(context.args, format_name=context.flags.format, confirmed=context.flags.yes)
     sys.stdout.flush()
     return exit_code
@@ -155,11 +160,19 @@ def _write_buffered(line: str) -> None:
 class StateCommand:
     """Runs actions on the state at a URL."""
 
-    def __init__(self, url: str, write: Callable[[str], object], stdin: Iterable[str] = ()) -> None:
-        self._url = url
-        self._path = state_path(url)
+    def __init__(
+        self,
+        url: str,
+        write: Callable[[str], object],
+        stdin: Iterable[str] = (),
+        *,
+        password_file: Path | None = None,
+    ) -> None:
+        self._url, self._password_file = url, password_file
+        self._admin = open_admin(url, password_file)
         self._write = write
         self._stdin = stdin
+        self._progress = ProgressBar(sys.stderr)
 
     def run(self, args: Sequence[str], *, format_name: str = "text", confirmed: bool = False) -> int:
         """Run an action with its arguments and return the exit code; after an exception nothing is changed."""
@@ -174,97 +187,138 @@ class StateCommand:
             "check": self._check,
             "export": self._export,
             "import": self._import,
+            "copy": self._copy,
             "compact": self._compact,
             "rename": partial(self._rename, confirmed=confirmed),
             "drop": partial(self._drop, confirmed=confirmed),
         }
-        return actions[action](*arguments)
+        if action not in LONG_ACTIONS or (action == "export" and arguments in ([], [STREAM])):
+            return actions[action](*arguments)
+        with self._progress.ticking(f"state {action}"):
+            return actions[action](*arguments)
 
     def _info(self, format_name: str) -> int:
-        summary = summarize_state(self._url)
+        summary = summarize_state(self._url, self._password_file)
         for line in [msgspec.json.encode(summary).decode()] if format_name == "json" else summary.text():
             self._print(line)
         return 0
 
     def _backup(self, target: str) -> int:
-        size = admin.backup(self._path, Path(target))
-        self._print(f"{target}: copy of {self._path}, {size:,} bytes")
+        size = self._admin.backup(Path(target))
+        self._print(f"{target}: copy of {self._admin.name}, {size:,} bytes")
         return 0
 
     def _check(self) -> int:
-        problems = list(admin.check(self._path)) or list(_counter_problems(self._path))
-        for problem in problems or [f"{self._path}: no problems found"]:
+        problems = list(self._admin.check()) or list(self._counter_problems())
+        for problem in problems or [f"{self._admin.name}: no problems found"]:
             self._print(problem)
         return int(bool(problems))
 
+    def _counter_problems(self) -> Iterator[str]:
+        """Compare the counters of every feed with the number of its observations."""
+        with open_snapshot(self._url, self._password_file) as snapshot:
+            for scope in snapshot.scopes:
+                coverage = snapshot.feed_state(scope).coverage
+                feed = GENERATIONS[coverage.generation].get(scope.feed) if coverage is not None else None
+                for mismatch in check_counters(scope, feed, snapshot.accounting(scope)) if feed is not None else ():
+                    name, expected = mismatch.family or "stored and pruned observations", mismatch.expected
+                    yield f"{scope.workspace}/{scope.feed}: {name}: {mismatch.actual:,}, but {expected:,} were counted"
+
     def _export(self, target: str = STREAM) -> int:
-        lines = admin.export_state(self._path)
+        lines = self._admin.export_state()
         if target == STREAM:
             for line in lines:
                 self._write(line)
             return 0
-        row_count = _write_file(Path(target), lines) - 2  # the first and the last line are not rows
-        self._print(f"{target}: {plural(row_count, 'row')} exported from {self._path}")
+        row_count = _write_file(Path(target), self._noted(lines)) - 2  # the first and the last line are not rows
+        self._print(f"{target}: {plural(row_count, 'row')} exported from {self._admin.name}")
         return 0
 
     def _import(self, source: str) -> int:
         if source == STREAM:
-            row_count = admin.import_state(self._path, self._stdin)
+            row_count = self._admin.import_state(self._noted(self._stdin))
         else:
             with _open_file(Path(source)) as lines:
-                row_count = admin.import_state(self._path, lines)
-        self._print(f"{self._path}: {plural(row_count, 'row')} imported")
+                row_count = self._admin.import_state(self._noted(lines, Path(source).stat().st_size))
+        self._print(f"{self._admin.name}: {plural(row_count, 'row')} imported")
         return 0
+
+    def _copy(self, source_url: str, target_url: str) -> int:
+        """Copy a state to another backend, and compare the copy with it, row by row."""
+        source, target = (
+            open_admin(_state_url(name, url), self._password_file)
+            for name, url in (("SOURCE", source_url), ("TARGET", target_url))
+        )
+        with self._exclusive(source):
+            if source.is_in_use():
+                raise StoreInUse(source.name)
+        expected, actual = Digest(), Digest()
+        target.import_state(expected.observe(self._noted(source.export_state())))
+        problems = [*target.check()]
+        for _ in actual.observe(target.export_state()):
+            pass
+        if actual != expected:
+            problems.append(f"{actual.row_count:,} rows differ from the {expected.row_count:,} of {source.name}")
+        for problem in problems:
+            self._print(f"{target.name}: {problem}")
+        if not problems:
+            self._print(f"{target.name}: {plural(expected.row_count, 'row')} copied from {source.name} and compared")
+        return int(bool(problems))
+
+    def _noted(self, lines: Iterable[str], size: int = 0) -> Iterator[str]:
+        """Yield lines, and show on a terminal how many there were, of so many bytes in all if that is known."""
+        done = 0
+        for number, line in enumerate(lines):
+            if number % NOTED_ROWS == 0:
+                self._progress.note(plural(number, "row"), done, size)
+            done += len(line)
+            yield line
 
     def _compact(self) -> int:
         with self._exclusive():
-            before, after = admin.compact(self._path)
-        self._print(f"{self._path}: {after:,} bytes, previously {before:,}")
+            before, after = self._admin.compact()
+        self._print(f"{self._admin.name}: {after:,} bytes, previously {before:,}")
         return 0
 
     def _rename(self, old: str, new: str, *, confirmed: bool) -> int:
         if not is_workspace_name(new):
             raise ConfigError(f"NEW{quote(new)}: {INVALID_NAME}")
-        summary = summarize_state(self._url)
+        summary = summarize_state(self._url, self._password_file)
         workspace = summary.workspace(old)
         if any(other.workspace == new for other in summary.workspaces):
-            raise StoreError(f"{self._path}: the workspace {new} already exists")
+            raise StoreError(f"{self._admin.name}: the workspace {new} already exists")
         if not confirmed:
             raise ConfigError(f"would rename {_describe(workspace)} to {new}; add --yes to do so")
         with self._exclusive():
-            series_count = admin.rename_workspace(self._path, old, new)
-        self._print(f"{self._path}: renamed {old} to {new}, with {series_count:,} series")
+            series_count = self._admin.rename_workspace(old, new)
+        self._print(f"{self._admin.name}: renamed {old} to {new}, with {series_count:,} series")
         return 0
 
     def _drop(self, name: str, *, confirmed: bool) -> int:
-        workspace = summarize_state(self._url).workspace(name)
+        workspace = summarize_state(self._url, self._password_file).workspace(name)
         if not confirmed:
             raise ConfigError(f"would delete {_describe(workspace)} permanently; add --yes to do so")
         with self._exclusive():
-            log_count = admin.drop_workspace(self._path, name)
-        self._print(f"{self._path}: deleted {name}, with {plural(log_count, 'log')}")
+            log_count = self._admin.drop_workspace(name)
+        self._print(f"{self._admin.name}: deleted {name}, with {plural(log_count, 'log')}")
         return 0
 
     def _print(self, line: str) -> None:
         self._write(escape(redact(line)))
 
     @contextmanager
-    def _exclusive(self) -> Iterator[None]:
+    def _exclusive(self, admin: StateAdmin | None = None) -> Iterator[None]:
         try:
             yield
         except StoreInUse as exc:
-            raise StoreInUse(f"{self._path}: in use by an exporter; stop it first") from exc
+            raise StoreInUse(f"{(admin or self._admin).name}: in use by an exporter; stop it first") from exc
 
 
-def _counter_problems(path: Path) -> Iterator[str]:
-    """Compare the counters of every feed with the number of its observations."""
-    with StateSnapshot(path) as snapshot:
-        for scope in snapshot.scopes:
-            coverage = snapshot.feed_state(scope).coverage
-            feed = GENERATIONS[coverage.generation].get(scope.feed) if coverage is not None else None
-            for mismatch in check_counters(scope, feed, snapshot.accounting(scope)) if feed is not None else ():
-                name, expected = mismatch.family or "stored and pruned observations", mismatch.expected
-                yield f"{scope.workspace}/{scope.feed}: {name}: {mismatch.actual:,}, but {expected:,} were counted"
+def _state_url(name: str, url: str) -> str:
+    try:
+        return parse_state_url(url)
+    except ValueError as exc:
+        raise ConfigError(f"{name}{quote(url, url=True)}: {exc}") from None
 
 
 def _describe(workspace: WorkspaceSummary) -> str:

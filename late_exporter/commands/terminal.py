@@ -21,7 +21,7 @@ MAX_COLUMN_WIDTH = 40  # a longer cell is shown whole, but does not widen its co
 INDENT = 4
 MIN_WIDTH = 20
 
-RESET, BOLD, RED, GREEN, YELLOW, DIM = (f"\x1b[{number}m" for number in (0, 1, 31, 32, 33, 2))
+RESET, BOLD, RED, GREEN, YELLOW, BLUE, DIM = (f"\x1b[{number}m" for number in (0, 1, 31, 32, 33, 34, 2))
 STATUS_COLOURS: Mapping[str, str] = MappingProxyType(
     {
         "success": GREEN,
@@ -33,6 +33,9 @@ STATUS_COLOURS: Mapping[str, str] = MappingProxyType(
         "cancelled": DIM,
     }
 )
+
+TONE_COLOURS: Mapping[str, str] = MappingProxyType({"bad": RED, "warn": YELLOW, "busy": BLUE, "idle": DIM})
+"""Colours of the tones of the status page, but that of what is well."""
 
 FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """First characters that make a spreadsheet read a cell as a formula, full-width forms included."""
@@ -54,6 +57,10 @@ class Terminal(NamedTuple):
 
     def coloured(self, text: str, status: str) -> str:
         colour = STATUS_COLOURS.get(status, "")
+        return f"{colour}{text}{RESET}" if self.colour and colour else text
+
+    def toned(self, text: str, tone: str) -> str:
+        colour = TONE_COLOURS.get(tone, "")
         return f"{colour}{text}{RESET}" if self.colour and colour else text
 
     def bold(self, text: str) -> str:
@@ -137,6 +144,27 @@ class TableFormatter:
                 yield " " * INDENT + line
 
 
+def format_table(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], terminal: Terminal, *, tones: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield rows of texts in columns below their titles; columns whose title ends with a > are aligned right.
+
+    ``tones`` are the colours of the rows, as names of TONE_COLOURS.
+    """
+    cells = [[title.rstrip(">") for title in titles], *([clean(cell) for cell in row] for row in rows)]
+    widths = [max(map(_display_width, column)) for column in zip(*cells, strict=True)]
+    for number, row in enumerate(cells):
+        padded = []
+        for title, cell, width in zip(titles, row, widths, strict=True):
+            padding = " " * (width - _display_width(cell))
+            padded.append(padding + cell if title.endswith(">") else cell + padding)
+        line = "  ".join(padded).rstrip()
+        if number:
+            yield terminal.toned(line, tones[number - 1] if tones else "")
+        else:
+            yield terminal.bold(line)
+
+
 class CsvFormatter:
     """Formats logs as comma-separated values for spreadsheets; an apostrophe defuses formulas."""
 
@@ -149,7 +177,7 @@ class CsvFormatter:
             if not self._has_heading:
                 self._has_heading = True
                 yield _csv_line(column.title for column in self._columns)
-            yield _csv_line(_escape_formula(clean(column.value(log))) for column in self._columns)
+            yield _csv_line(escape_formula(clean(column.value(log))) for column in self._columns)
 
 
 class JsonFormatter:
@@ -191,7 +219,8 @@ def _display_width(text: str) -> int:
     return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
-def _escape_formula(cell: str) -> str:
+def escape_formula(cell: str) -> str:
+    """Return a cell of CSV that no spreadsheet reads as a formula."""
     return f"'{cell}" if cell.startswith(FORMULA_PREFIXES) else cell
 
 

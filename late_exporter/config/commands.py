@@ -11,7 +11,8 @@ STATE_COMMANDS = ("audit", "backfill")  # query commands that read the state
 API_COMMANDS = ("run", "check", "textfile", *QUERY_COMMANDS)  # commands that need an API key
 EXPORTER_COMMANDS = ("run", "check", "demo", "textfile")
 SIMULATOR_COMMANDS = ("demo", "simulate")
-SERVER_COMMANDS = ("run", "check", "demo", "healthcheck")
+CLIENT_COMMANDS = ("status", "accounts")  # commands that read from the exporter on this machine
+SERVER_COMMANDS = ("run", "check", "demo", "healthcheck", *CLIENT_COMMANDS)
 ALL_COMMANDS = ("run", "check", "demo", "simulate", "textfile", "state", *QUERY_COMMANDS)  # commands that log
 
 EXIT_CODES = (
@@ -101,6 +102,9 @@ _COMMANDS = (
             ("check", "Check everything before the first start."),
             ("check --config.file late.yml --format json", "Check a configuration file, for a program."),
         ),
+        notes=(
+            "Key files, state and addresses are tried with the rights of this user, or as root with those of --user.",
+        ),
     ),
     Command(
         "healthcheck",
@@ -108,6 +112,33 @@ _COMMANDS = (
         examples=(
             ("healthcheck", "Use the address of the configuration."),
             ("healthcheck --web.listen-address unix:late.sock", "Use a Unix socket."),
+        ),
+    ),
+    Command(
+        "status",
+        "Print what the status page of the exporter on this machine shows.",
+        formats=("text", "json"),
+        examples=(
+            ("status", "See whether publishing works, and whether polling is up to date."),
+            ("status --web.listen-address unix:late.sock", "Read it over a Unix socket."),
+        ),
+        notes=(
+            "It reads the page at the first address of the configuration, and needs no API key.",
+            "If the page needs a password, give --user and --password-file.",
+            "A certificate is not verified, because the exporter is on this machine.",
+        ),
+    ),
+    Command(
+        "accounts",
+        "Print the state of every account that the exporter on this machine knows.",
+        formats=("table", "json", "csv"),
+        examples=(
+            ("accounts", "List all accounts, those in trouble first."),
+            ("accounts --platform instagram --format csv", "List the accounts of a platform for a spreadsheet."),
+        ),
+        notes=(
+            "It reads the metrics of the exporter, so that it knows the accounts up to --metrics.max-accounts.",
+            "If the metrics need a password, give --user and --password-file.",
         ),
     ),
     Command(
@@ -209,6 +240,11 @@ _COMMANDS = (
             Action("export", "Write the whole state as JSON lines, to a file or to standard output.", ("[FILE]",)),
             Action("import", "Create a state from the output of export; - is standard input.", ("FILE",)),
             Action(
+                "copy",
+                "Copy a state to another database, from SQLite to PostgreSQL or back, and compare the copy with it.",
+                ("SOURCE", "TARGET"),
+            ),
+            Action(
                 "compact",
                 "Return the space of pruned logs to the file system. It prunes nothing itself: the exporter prunes a "
                 "log a day after Zernio has deleted it.",
@@ -250,6 +286,13 @@ _COMMANDS = (
         choices=("bash", "zsh", "fish"),
         examples=(("completion bash", "Print the script for bash."),),
     ),
+    Command(
+        "help",
+        "Print the help of the program or of a command.",
+        arguments=("[COMMAND]",),
+        examples=(("help", "List the commands."), ("help logs", "Print the help of logs.")),
+    ),
+    Command("version", "Print the version.", examples=(("version", "Print version, revision and platform."),)),
 )
 
 COMMANDS: Mapping[str, Command] = MappingProxyType({command.name: command for command in _COMMANDS})

@@ -3,7 +3,7 @@
 # Annotations are evaluated: they are read as data.
 from typing import Annotated, Literal, NamedTuple
 
-from late_exporter.config.commands import COMMANDS, QUERY_COMMANDS, SIMULATOR_COMMANDS
+from late_exporter.config.commands import CLIENT_COMMANDS, COMMANDS, QUERY_COMMANDS, SIMULATOR_COMMANDS
 from late_exporter.config.options import option, options_of
 from late_exporter.config.parsers import duration, integer
 from late_exporter.config.types import Bool, CommaSeparated, FeedName, TargetLabel, Timestamp
@@ -39,7 +39,7 @@ class CommandFlags(NamedTuple):
         "api_request.",
         LOGS,
     )
-    platform: str | None = option(None, "NAME", "Filter by platform, for example instagram.", LOGS)
+    platform: str | None = option(None, "NAME", "Filter by platform, for example instagram.", (*LOGS, "accounts"))
     status: str | None = option(None, "STATUS", "Filter by status, for example failed.", LOGS)
     action: str | None = option(
         None, "ACTION", "Filter by action, for example publish, or by connection event, for example disconnect.", LOGS
@@ -62,7 +62,7 @@ class CommandFlags(NamedTuple):
         "100", "NUMBER", "Maximum number of logs, with --follow of those to start with; 0 for all.", LOGS
     )
     follow: Bool = option(
-        "false", "", "Print new logs as they appear, polling every --poll.interval. Ctrl-C exits with 0.", LOGS
+        "false", "", "Print new logs as they appear, polling every --poll.interval; also -f. Ctrl-C exits with 0.", LOGS
     )
     generation: Literal["zernio", "late", "both"] = option(
         "zernio",
@@ -96,9 +96,9 @@ class CommandFlags(NamedTuple):
     until: Timestamp | None = option(
         None,
         "TIME",
-        "End of the history, for example 2026-11-20T08:00:00Z: at least 3h ago and well before the first scrape by "
-        "Prometheus. By default 1h before the exporter first exposed the metrics.",
-        BACKFILL,
+        "End of the logs or of the history, for example 2026-11-20T08:00:00Z. For backfill at least 3h ago and well "
+        "before the first scrape by Prometheus; by default 1h before the exporter first exposed the metrics.",
+        (*LOGS, *BACKFILL),
     )
     label: CommaSeparated[TargetLabel] = option(
         None,
@@ -107,6 +107,13 @@ class CommandFlags(NamedTuple):
         BACKFILL,
         many=True,
     )
+    user: str | None = option(
+        None,
+        "NAME",
+        "User whose password the exporter requires; for check the user of this machine to check as, which needs root.",
+        (*CLIENT_COMMANDS, "check"),
+    )
+    password_file: str | None = option(None, "FILE", "File that holds the password of --user.", CLIENT_COMMANDS)
 
 
 COMMAND_FLAGS = tuple(options_of(CommandFlags))

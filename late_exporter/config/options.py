@@ -30,6 +30,7 @@ class Option(NamedTuple):
         choices: Allowed values, from the Literal type of the field.
         many: Whether it may be repeated, or hold a comma-separated list.
         secret: Whether it can be set by an environment variable only.
+        is_main: Whether --help explains it; the others are named there, and explained by --help-all.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Option(NamedTuple):
     choices: tuple[str, ...] = ()
     many: bool = False
     secret: bool = False
+    is_main: bool = False
 
     @property
     def section(self) -> str:

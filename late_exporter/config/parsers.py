@@ -92,7 +92,7 @@ def _seconds(text: str) -> float:
     if text == "0":
         return 0.0
     if match is None or not text:
-        raise ValueError("not a duration; write it like 500ms, 30s or 1h30m")
+        raise ValueError("not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w")
     return sum(int(count) * size for count, size in zip(match.groups(), _UNITS.values(), strict=True) if count)
 
 

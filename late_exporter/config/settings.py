@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 from late_exporter.config.commands import (
     ALL_COMMANDS,
     API_COMMANDS,
+    CLIENT_COMMANDS,
     EXPORTER_COMMANDS,
     QUERY_COMMANDS,
     SERVER_COMMANDS,
@@ -33,6 +34,7 @@ from late_exporter.config.types import (
     Key,
     KeyFile,
     ListenAddress,
+    PasswordFile,
     ProfileId,
     RateLimit,
     Secret,
@@ -68,7 +70,13 @@ Incident: TypeAlias = Literal[
 class ConfigSettings(NamedTuple):
     """Section ``config``."""
 
-    file: str | None = option(None, "FILE", "YAML file with options and workspaces.", (*ALL_COMMANDS, "healthcheck"))
+    file: str | None = option(
+        None,
+        "FILE",
+        "YAML file with options and workspaces.",
+        (*ALL_COMMANDS, "healthcheck", *CLIENT_COMMANDS),
+        is_main=True,
+    )
 
 
 class ApiSettings(NamedTuple):
@@ -87,8 +95,9 @@ class ApiSettings(NamedTuple):
     key_file: KeyFile | None = option(
         None,
         "FILE",
-        "File that holds the API key. It is read again when it changes.",
+        "File that holds the API key, instead of LATE_API_KEY. It is read again when it changes.",
         API_COMMANDS,
+        is_main=True,
         reload="live",
         variable="LATE_API_KEY_FILE",
     )
@@ -138,11 +147,12 @@ class PollSettings(NamedTuple):
         "DURATION",
         "Time between two polls, with jitter.",
         (*EXPORTER_COMMANDS, "logs", "audit"),
+        is_main=True,
         reload="live",
         command_defaults={"demo": "5s", "logs": "5s"},
     )
     lookback: Annotated[float, duration("1m", "90d")] = option(
-        "7d", "DURATION", "How far back the first sync reads, 1m to 90d.", reload="live"
+        "7d", "DURATION", "How far back the first sync reads, 1m to 90d.", reload="live", is_main=True
     )
     reconcile_interval: Annotated[float, duration("100ms")] = option(
         "10m", "DURATION", "Time between two reconciliation scans, which find logs that polls missed.", reload="live"
@@ -220,10 +230,22 @@ class StateSettings(NamedTuple):
         "sqlite:///data/late-exporter.db",
         "URL",
         "Database with everything that was counted: three slashes for a relative path, four for an absolute one, "
-        "sqlite:// for memory. If $STATE_DIRECTORY is set, as by systemd, the default is a file in it.",
+        "sqlite:// for memory, or postgresql://user@host/database. If $STATE_DIRECTORY is set, as by systemd, the "
+        "default is a file in it.",
         (*EXPORTER_COMMANDS, *STATE_COMMANDS, "state"),
         command_defaults={"demo": "sqlite://"},
+        is_main=True,
     )
+    password_file: PasswordFile | None = option(
+        None,
+        "FILE",
+        "File with the password of the PostgreSQL user, read again at each connection. libpq's PGPASSFILE works, too.",
+        (*EXPORTER_COMMANDS, *STATE_COMMANDS, "state"),
+    )
+
+    @property
+    def password_path(self) -> "Path | None":
+        return self.password_file.path if self.password_file is not None else None
 
 
 class WebSettings(NamedTuple):
@@ -234,10 +256,11 @@ class WebSettings(NamedTuple):
         "ADDRESS",
         "Address to serve on, or unix: and a path; may be repeated. Ignored if systemd passes sockets.",
         SERVER_COMMANDS,
+        is_main=True,
         many=True,
     )
     systemd_socket: Bool = option("false", "", "Fail to start unless systemd passes sockets.")
-    telemetry_path: TelemetryPath = option("/metrics", "PATH", "Path of the metrics.")
+    telemetry_path: TelemetryPath = option("/metrics", "PATH", "Path of the metrics.", (*EXPORTER_COMMANDS, "accounts"))
     config_file: str | None = option(
         None,
         "FILE",
@@ -246,6 +269,7 @@ class WebSettings(NamedTuple):
         SERVER_COMMANDS,
         reload="live",
         name="web.config.file",
+        is_main=True,
     )
     unauthenticated_paths: CommaSeparated[HttpPath] = option(
         None,
@@ -328,7 +352,7 @@ class LogSettings(NamedTuple):
     """Section ``log``."""
 
     level: Literal["debug", "info", "warn", "error"] = option(
-        "info", "LEVEL", "Minimum level to log: debug, info, warn or error.", ALL_COMMANDS, reload="live"
+        "info", "LEVEL", "Minimum level to log: debug, info, warn or error.", ALL_COMMANDS, reload="live", is_main=True
     )
     format: Literal["logfmt", "json"] = option(
         "logfmt", "FORMAT", "Format of the log: logfmt or json.", ALL_COMMANDS, reload="live"
@@ -339,7 +363,7 @@ class SimulateSettings(NamedTuple):
     """Section ``simulate``."""
 
     listen_address: TcpAddress = option(
-        "127.0.0.1:10078", "ADDRESS", "Address to serve the simulated API on.", SIMULATOR_COMMANDS
+        "127.0.0.1:10078", "ADDRESS", "Address to serve the simulated API on.", SIMULATOR_COMMANDS, is_main=True
     )
     seed: Annotated[int, integer(0)] = option("1", "NUMBER", "The same seed gives the same logs.", SIMULATOR_COMMANDS)
     logs_per_day: Annotated[int, integer(1)] = option(
@@ -357,6 +381,7 @@ class SimulateSettings(NamedTuple):
         "LIMIT",
         "Requests per minute allowed per key; the tiers of the API are 60, 600 and 1200.",
         SIMULATOR_COMMANDS,
+        is_main=True,
         command_defaults={"demo": "6000"},
     )
     customer_rate: Annotated[int, integer(0)] = option(
@@ -370,6 +395,7 @@ class SimulateSettings(NamedTuple):
         "NAME",
         f"Incident to start with; may be repeated: {', '.join(get_args(Incident))}.",
         SIMULATOR_COMMANDS,
+        is_main=True,
         many=True,
     )
 
@@ -461,6 +487,8 @@ class Settings(NamedTuple):
         keys = [workspace.key for workspace in self.workspaces]
         if self.webhook.path is not None and self.webhook.secret_file is not None:
             keys.append(self.webhook.secret_file.key)
+        if self.state.password_file is not None:
+            keys.append(self.state.password_file.key)
         return tuple(key.get_secret_value() for key in keys if key is not None)
 
     def with_api(self, base_url: str, key: str) -> "Settings":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RESERVED_PATHS = ("/", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
+RESERVED_PATHS = ("/", "/config", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
 MAX_BUCKETS = 50
 MAX_FILE = 1 << 20
 MAX_PORT = 65_535
@@ -57,6 +57,10 @@ class UnixPath(NamedTuple):
 
     def __str__(self) -> str:
         return f"unix:{self.path}"
+
+
+MAX_PASSWORD = 1024
+"""Characters of a password at most."""
 
 
 class Secret:
@@ -226,6 +230,34 @@ def _key_file(path: str) -> SecretFile:
     return SecretFile(Path(path), _key(Secret(text)))
 
 
+def _password_file(path: str) -> SecretFile:
+    from pathlib import Path  # noqa: PLC0415 - as above
+
+    try:
+        text = read_file(path, MAX_PASSWORD).decode("utf-8").strip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError("the file is not UTF-8") from None
+    if not text or len(text) > MAX_PASSWORD or "\0" in text or "\n" in text:
+        raise ValueError("the file must contain one password")
+    return SecretFile(Path(path), Secret(text))
+
+
+def parse_state_url(text: str) -> str:
+    if text.startswith("postgresql://") and re.fullmatch(r"postgresql://[!-~]+", text):
+        user, _, _ = text.removeprefix("postgresql://").partition("/")[0].rpartition("@")
+        if ":" in user or re.search(r"[?&]password=", text):
+            raise ValueError(
+                "must not contain a password; name a file that holds it with --state.password-file or PGPASSFILE"
+            )
+        return text
+    if not re.fullmatch(r"sqlite://(/[^?#]*[^?#/])?", text) or not text.isprintable():
+        raise ValueError(
+            "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, sqlite:// for memory, or"
+            " postgresql://user@host/database"
+        )
+    return text
+
+
 def read_file(path: str, limit: int = MAX_FILE) -> bytes:
     """Return the content of a file, cut one byte behind the limit; raise ValueError if it cannot be read."""
     from pathlib import Path  # noqa: PLC0415 - as above
@@ -252,11 +284,11 @@ def quote(value: object, *, url: bool = False) -> str:
     if not isinstance(value, str):
         return ""
     text = mask_keys(value)
-    text = _mask_url(text) if url or "://" in text else text
+    text = mask_url(text) if url or "://" in text else text
     return " " + json.dumps(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...", ensure_ascii=False)
 
 
-def _mask_url(url: str) -> str:
+def mask_url(url: str) -> str:
     """Mask user, password, query and fragment of a URL, or all after the scheme if they cannot be told apart."""
     scheme, slashes, rest = url.partition("://") if "://" in url else ("", "", url)
     if "@" in rest and re.search(r"[?#]", rest):
@@ -302,10 +334,5 @@ ProfileId: TypeAlias = Annotated[
     str, _matching(r"[!-~]{1,200}", "must be 1 to 200 visible ASCII characters, no whitespace")
 ]
 WorkspaceName: TypeAlias = Annotated[str, _matching(_NAME, INVALID_NAME)]
-StateUrl: TypeAlias = Annotated[
-    str,
-    _matching(
-        r"sqlite://(/[^?#]*[^?#/])?",
-        "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory",
-    ),
-]
+StateUrl: TypeAlias = Annotated[str, Parser(parse_state_url)]
+PasswordFile: TypeAlias = Annotated[SecretFile, Parser(_password_file)]

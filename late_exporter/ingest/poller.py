@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.errors import StoreError
+from late_exporter.errors import ApiError, StoreError
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import PollReporter
 from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule, Runtime
 from late_exporter.ingest.sync import FeedSync
+from late_exporter.ingest.sync_meter import SyncMeter
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.protocols import Client
 from late_exporter.series import Increment
-from late_exporter.status import FeedHealth, PollHealth
+from late_exporter.status import FeedHealth, PollHealth, SyncProgress
 
 
 class Poller:
@@ -38,10 +41,18 @@ class Poller:
         self._webhook_stats = webhook_stats
         self._wait_published = wait_published
         self._was_throttled = False
+        self._meter = SyncMeter(lambda: sync.reading_state, runtime)
 
     @property
     def health(self) -> FeedHealth:
-        return self._reporter.health
+        return msgspec.structs.replace(self._reporter.health, progress=self.measure())
+
+    def measure(self) -> SyncProgress | None:
+        """Return the progress of the first sync or a catch-up; None if nothing is left to read."""
+        return self._meter.progress(self._client)
+
+    def log_progress(self, progress: SyncProgress) -> None:
+        self._reporter.log_progress(progress)
 
     @property
     def is_synced(self) -> bool:
@@ -137,6 +148,7 @@ class Poller:
         recorder = self.recorder
         request_count, recorded_count = self._sync.request_count, recorder.recorded_count
         self._schedule.start_poll()
+        self._meter.start_poll()
         allowance = self._schedule.reserve_requests(self._client.rate_limit) if by_webhook else None
         result = await self._sync.poll(self._schedule.interval, request_allowance=allowance, deadline=deadline)
         if by_webhook:
@@ -155,10 +167,12 @@ class Poller:
                 started_at=started_at,
                 outcome=result.outcome,
                 error=str(result.error or ""),
-                requests=self._sync.request_count - request_count,
+                # The requests that detect the API generation are not among them.
+                requests=max(self._sync.request_count - request_count, int(isinstance(result.error, ApiError))),
                 logs=recorder.recorded_count - recorded_count,
                 duration=duration,
             ),
+            sync_seconds=self._meter.finish_poll(is_partial=result.is_partial),
         )
         return result
 

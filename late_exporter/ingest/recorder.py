@@ -13,6 +13,7 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.ingest.feed_publisher import CommittedBatch, FeedPublisher, last_lag, select_exemplars
 from late_exporter.ingest.observations import ObservationBuilder, ReadLogs
+from late_exporter.ingest.recent_attempts import RecentAttempts
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
@@ -39,6 +40,8 @@ EMPTY: UncommittedLogs = MappingProxyType({})
 
 RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
+
+PUBLISHING_LOGS = "late_publishing_logs_total"
 
 
 class StoreThread(NamedTuple):
@@ -85,6 +88,7 @@ class FeedRecorder:
 
     Attributes:
         backlog: Increments that could not be saved yet, shared by the feeds of the workspace.
+        recent_attempts: Attempts of the last hour; None if the feed has no attempts to publish.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class FeedRecorder:
         self._builder = ObservationBuilder(self._scope, feed, label_limiter)
         self._publisher = FeedPublisher(self._scope, registry, label_limiter)
         self.recorded_count = 0
+        self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == PUBLISHING_LOGS else None
         self._update_gauges()
 
     @property
@@ -282,6 +287,8 @@ class FeedRecorder:
             is_restored=self._state.is_restored and not (coverage is not None and coverage.is_caught_up),
         )
         self.recorded_count += len(result.observations)
+        if self.recent_attempts is not None:
+            self.recent_attempts.add((observation.entry for observation in result.observations), self._clock())
         self._label_limiter.restore(result.series_values)
         self._publisher.update(committed, is_live=was_synced)
         self._update_gauges()
@@ -290,7 +297,7 @@ class FeedRecorder:
         if self.complete_since is None or self._state.is_restored:
             return
         self._publisher.show_feed(self.complete_since)
-        if self.feed.counter == "late_publishing_logs_total":
+        if self.feed.counter == PUBLISHING_LOGS:
             self._publisher.update_pending_gauges(self.pending_logs.values())
 
 

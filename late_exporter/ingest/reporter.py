@@ -21,7 +21,7 @@ from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.series import IncCounter, Increment, LatestValue, ObserveHistogram, Series, SeriesValue, SetCurrent
-from late_exporter.status import FeedHealth, PollHealth, Quota
+from late_exporter.status import FeedHealth, PollHealth, Quota, SyncProgress
 
 POLL_OUTCOMES = (
     "success",
@@ -35,6 +35,7 @@ POLL_OUTCOMES = (
 
 MAX_RECENT_POLLS = 8
 MAX_RECENT_FAILURES = 3
+MIN_QUOTA_WAIT = 1.0  # seconds from which a wait for the quota is worth to be named
 
 POLLS = "late_exporter_polls_total"
 REQUESTS = "late_exporter_api_requests_total"
@@ -75,6 +76,7 @@ class PollReporter:
         self._health = FeedHealth(name=scope.feed, is_synced=recorder.is_synced)
         self._last_failure: tuple[object, ...] | None = None
         self._missing_times = set(missing_times)
+        self._has_logged_progress = False
         self.failure_count = 0
 
     @property
@@ -191,9 +193,26 @@ class PollReporter:
         if self._recorder.coverage is not None:
             self._registry.set_gauge(RETENTION, self._labels, self._recorder.feed.retention / 1000)
 
-    def record(self, result: PollResult, poll: PollHealth) -> None:
-        """Update the health of the feed and log the result of a poll."""
-        self._log_outcome(result, poll.duration)
+    def log_progress(self, progress: SyncProgress) -> None:
+        """Log how far a first sync or a catch-up has come."""
+        fields: dict[str, object] = {"logs": progress.log_count}
+        if progress.expected_count is not None:
+            fields["expected"] = progress.expected_count
+        if progress.seconds_left is not None:
+            fields["seconds_left"] = round(progress.seconds_left)
+        if progress.quota_wait >= MIN_QUOTA_WAIT:
+            fields["quota_wait_seconds"] = round(progress.quota_wait)
+        event = "catching up" if self._recorder.is_synced else "first sync in progress"
+        self._has_logged_progress = True
+        self._logger.info(event, **fields)
+
+    def record(self, result: PollResult, poll: PollHealth, *, sync_seconds: float | None = None) -> None:
+        """Update the health of the feed and log the result of a poll.
+
+        ``sync_seconds`` is the time since the first sync or the catch-up began that the poll has completed, None if it
+        has completed none.
+        """
+        self._log_outcome(result, poll.duration, sync_seconds)
         is_success = result.error is None
         self.failure_count = 0 if is_success else self.failure_count + 1
         self._recent_polls.appendleft(poll)
@@ -209,19 +228,29 @@ class PollReporter:
             duration=poll.duration,
         )
 
-    def _log_outcome(self, result: PollResult, seconds: float) -> None:
-        fields = {"outcome": result.outcome, "seconds": round(seconds, 3), "logs": self._recorder.log_count}
+    def _log_outcome(self, result: PollResult, seconds: float, sync_seconds: float | None) -> None:
+        fields: dict[str, object] = {
+            "outcome": result.outcome,
+            "seconds": round(seconds, 3),
+            "logs": self._recorder.log_count,
+        }
         # Request ids, which are in the text of an error but not in its arguments, differ in every poll.
         failure = None if result.error is None else (result.outcome, *result.error.args)
         previous, self._last_failure = self._last_failure, failure
+        duration: dict[str, object] = {} if sync_seconds is None else {"seconds": round(sync_seconds, 3)}
+        is_first_sync = self._recorder.is_synced and not self._health.is_synced
+        ends_sync = is_first_sync or (sync_seconds is not None and self._has_logged_progress)
         if failure is not None and failure != previous:
             self._logger.warning("poll failed", error=str(result.error), **fields)
         elif result.error is None and self.failure_count:
             self._logger.info("poll recovered", failed_polls=self.failure_count, **fields)
-        elif self._recorder.is_synced and not self._health.is_synced:
-            self._logger.info("first sync complete", **fields)
-        else:
+        elif not ends_sync:
             self._logger.debug("poll finished", **fields)
+        if ends_sync:
+            event = "first sync complete" if is_first_sync else "caught up"
+            self._logger.info(event, **fields | duration)
+        if sync_seconds is not None:
+            self._has_logged_progress = False
 
 
 def last_scan(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:

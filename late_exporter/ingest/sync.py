@@ -15,6 +15,7 @@ from late_exporter.ingest.reader_state import PendingScan, PollContext, ReaderSt
 from late_exporter.ingest.recorder import FeedRecorder, PendingBatch
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime, ReaderStep, Record, ReportFailure
+from late_exporter.ingest.sync_meter import ReadingState
 from late_exporter.model import Coverage
 from late_exporter.protocols import Client
 from late_exporter.series import Increment
@@ -74,7 +75,19 @@ class FeedSync:
             auditor.resume(progress.audit)
         self._progress_saver = ProgressSaver(recorder.progress, runtime)
         self._batch = PendingBatch()
+        self._list_total = 0
         self.completed_scan: ReconcileScan | None = None
+
+    @property
+    def reading_state(self) -> ReadingState:
+        """What was read so far, also if it is not committed yet."""
+        batch, recorder = self._batch, self.recorder
+        return ReadingState(
+            recorder.log_count + batch.log_count,
+            batch.coverage or recorder.coverage,
+            self._list_total,
+            self._fetcher.feed.retention,
+        )
 
     @property
     def request_count(self) -> int:
@@ -304,6 +317,8 @@ class FeedSync:
             case FetchPage():
                 page = await self._fetcher.fetch_page(step, self._batch.statuses)
                 context.now = self._fetcher.now()
+                if step.status is None and step.created_after is None and step.created_before is None:
+                    self._note_list(step, page)
                 return page
             case FetchPost():
                 return await self._fetcher.fetch_post(step, self._batch.statuses)
@@ -317,6 +332,13 @@ class FeedSync:
                 if not self._batch.pages:
                     context.uncommitted_keys.clear()
                 return None
+
+    def _note_list(self, step: FetchPage, page: FetchedPage) -> None:
+        """Note what the status page shows of the list."""
+        self._list_total = page.total or 0
+        recent_attempts = self.recorder.recent_attempts
+        if recent_attempts is not None and not step.skip:
+            recent_attempts.add_counted(page, self._runtime.clock())
 
     async def _record(self, step: Record) -> None:
         batch = self._batch

@@ -28,6 +28,7 @@ from late_exporter.status import AccountHealth, PlatformHealth
 
 LOGS = "late_publishing_logs_total"
 PENDING_LOGS = "late_publishing_pending_logs"
+OLDEST_PENDING = "late_publishing_oldest_pending_timestamp_seconds"
 LAST_LOG = "late_publishing_last_log_timestamp_seconds"
 STREAKS = "late_account_consecutive_failures"
 INFO = "late_account_info"
@@ -42,7 +43,7 @@ OWN_TIMES = frozenset(
 )
 """Stored gauges with times at which the exporter did something. Alerts compare them with the present."""
 
-READABLE_FAMILIES = OWN_TIMES | {LOGS, PENDING_LOGS, LAST_LOG, STREAKS}
+READABLE_FAMILIES = OWN_TIMES | {LOGS, PENDING_LOGS, OLDEST_PENDING, LAST_LOG, STREAKS}
 """Families whose visible values are kept, for the status page and to correct times."""
 
 ATTEMPTS = frozenset({"publish", "retry"})
@@ -209,6 +210,7 @@ class SeriesRegistry:
             pending[platform] += int(count)
         for (_, platform, _, _), (time, _) in self._values_of(workspace, LAST_LOG):
             last_log[platform] = max(time, last_log.get(platform, time))
+        oldest_pending = {platform: time for (_, platform), (time, _) in self._values_of(workspace, OLDEST_PENDING)}
         return tuple(
             PlatformHealth(
                 name=platform,
@@ -218,6 +220,7 @@ class SeriesRegistry:
                 final=final[platform],
                 pending=pending[platform],
                 last_log=last_log.get(platform),
+                oldest_pending=oldest_pending.get(platform),
             )
             for platform in sorted(logs)
             if logs[platform]

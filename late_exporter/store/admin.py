@@ -14,20 +14,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from late_exporter.errors import StoreError
+from late_exporter.errors import StoreError, StoreInUse
 from late_exporter.metrics.aggregation import decode_value
-from late_exporter.store import queries
+from late_exporter.store import exports, queries
+from late_exporter.store.checks import FeedCounts, count_wrong_minutes
 from late_exporter.store.creation import create_database
 from late_exporter.store.lockfile import StateLock
-from late_exporter.store.queries import MINUTE, connect_readonly, store_errors
+from late_exporter.store.queries import connect_readonly, store_errors
 from late_exporter.store.schema import MIGRATIONS, migrate
-from late_exporter.store.snapshot import StateSnapshot
+from late_exporter.store.snapshot import SqliteSnapshot
 
-FORMAT = "late-exporter state"
 SCOPE_TABLES = ("observation", "logs_per_minute", "pending")
 """Tables with a foreign key ``scope``."""
 
@@ -71,14 +71,9 @@ def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
             " FROM observation WHERE scope = ?1",
             (scope_id,),
         ).fetchone()
-        if stored != log_count:
-            yield f"{name}: the log count is {log_count:,}, but {stored:,} logs are stored"
-        if wrong_minutes := _wrong_minutes(connection, scope_id):
-            yield f"{name}: the log counts of {wrong_minutes:,} minutes do not agree with the times of the logs"
-        if deleted != deleted_count:
-            yield f"{name}: {deleted_count:,} logs are marked as deleted, but {deleted:,} per minute"
-        if uncounted:
-            yield f"{name}: {uncounted:,} pending logs are not stored as counted"
+        wrong_minutes = _wrong_minutes(connection, scope_id)
+        counts = FeedCounts(name, log_count, stored, deleted_count, deleted, uncounted, wrong_minutes)
+        yield from counts.inconsistencies()
     scope_ids = {scope_id for scope_id, *_ in scopes}
     for table in SCOPE_TABLES:
         rows = connection.execute(f"SELECT DISTINCT scope FROM {table}")  # noqa: S608 - a constant
@@ -91,17 +86,11 @@ def _wrong_minutes(connection: sqlite3.Connection, scope_id: int) -> int:
     counted = Counter(
         dict(connection.execute("SELECT minute, logs FROM logs_per_minute WHERE scope = ? AND logs", (scope_id,)))
     )
-    stored = Counter[int]()
-    ambiguous = 0
     rows = connection.execute(
         "SELECT min(created), max(created) FROM observation WHERE scope = ? AND created IS NOT NULL GROUP BY key",
         (scope_id,),
     )
-    for first, last in rows:
-        stored[first // MINUTE] += 1
-        ambiguous += first // MINUTE != last // MINUTE  # Each status has its own time: either minute may count it.
-    wrong = sum(counted[minute] != stored[minute] for minute in counted.keys() | stored.keys())
-    return wrong if wrong > 2 * ambiguous else 0
+    return count_wrong_minutes(counted, rows)
 
 
 def _undecodable_series(connection: sqlite3.Connection) -> Iterator[str]:
@@ -117,14 +106,13 @@ def export_state(path: Path) -> Iterator[str]:
     """Return the state as lines of JSON, one per row, from one consistent snapshot."""
     with _read_transaction(path) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        yield json.dumps({"format": FORMAT, "schema": version})
+        yield exports.head(version)
         for table in _tables(connection):
             cursor = connection.execute(f"SELECT * FROM {table}")  # noqa: S608 - a name of the schema
             names = [column[0] for column in cursor.description]
             for row in cursor:
-                values = [value.decode() if isinstance(value, bytes) else value for value in row]
-                yield json.dumps({"table": table, **dict(zip(names, values, strict=True))}, ensure_ascii=False)
-        yield json.dumps({"end": True})
+                yield exports.line(table, names, row)
+        yield exports.END
 
 
 def import_state(path: Path, lines: Iterable[str]) -> int:
@@ -139,46 +127,21 @@ def import_state(path: Path, lines: Iterable[str]) -> int:
 
 
 def _fill(lines: Iterator[str], connection: sqlite3.Connection) -> int:
-    head = _row(next(lines, ""), 1)
-    version = head.get("schema")
-    if head.get("format") != FORMAT or not isinstance(version, int) or not 1 <= version <= len(MIGRATIONS):
-        raise StoreError(f"line 1: not an export of this or an earlier version of late-exporter: {head}")
+    version = exports.read_version(lines, len(MIGRATIONS))
     connection.execute("BEGIN")
     migrate(connection, 0, version)
     columns = {table: _columns(connection, table) for table in _tables(connection)}
-    rows, is_complete = 0, False
-    for number, line in enumerate(lines, 2):
-        row = _row(line, number)
-        if is_complete or row.get("end") is True:
-            is_complete = True
-            continue
-        _insert(connection, columns, row, number)
+    rows = 0
+    for table, row in exports.read_rows(lines, {table: kinds.keys() for table, kinds in columns.items()}):
+        _insert(connection, table, columns[table], row)
         rows += 1
-    if not is_complete:
-        raise StoreError(f"the export is truncated after {rows:,} rows")
     connection.execute("COMMIT")
     return rows
 
 
-def _row(line: str, number: int) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        row = None
-    if not isinstance(row, dict):
-        raise StoreError(f"line {number}: not a JSON object")
-    return row
-
-
-def _insert(
-    connection: sqlite3.Connection, columns: dict[str, dict[str, str]], row: dict[str, Any], number: int
-) -> None:
-    table = row.pop("table", None)
-    if table not in columns or row.keys() != columns[table].keys():
-        raise StoreError(f"line {number}: not a row of a state")
+def _insert(connection: sqlite3.Connection, table: str, kinds: dict[str, str], row: dict[str, Any]) -> None:
     values = [
-        value.encode() if isinstance(value, str) and columns[table][name] == "BLOB" else value
-        for name, value in row.items()
+        value.encode() if isinstance(value, str) and kinds[name] == "BLOB" else value for name, value in row.items()
     ]
     names, placeholders = ", ".join(row), ", ".join("?" * len(values))
     connection.execute(f"INSERT INTO {table} ({names}) VALUES ({placeholders})", values)  # noqa: S608 - names of the schema
@@ -259,7 +222,7 @@ def _require_workspace(connection: sqlite3.Connection, name: str) -> None:
 
 
 def _require_state(path: Path) -> None:
-    StateSnapshot(path).close()
+    SqliteSnapshot(path).close()
 
 
 def _require_absent(path: Path) -> None:
@@ -298,3 +261,43 @@ def _read_transaction(path: Path) -> Iterator[sqlite3.Connection]:
     with store_errors(path), closing(connect_readonly(path)) as connection:
         connection.execute("BEGIN")
         yield connection
+
+
+class SqliteAdmin(NamedTuple):
+    """The operations of this module on the state in a file."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def is_in_use(self) -> bool:
+        """Return whether another process has the state open; raise StoreError if the state cannot be written."""
+        try:
+            with StateLock(self.path) as lock:
+                lock.remove_new_file()
+        except StoreInUse:
+            return True
+        return False
+
+    def backup(self, target: Path) -> int:
+        return backup(self.path, target)
+
+    def compact(self) -> tuple[int, int]:
+        return compact(self.path)
+
+    def check(self) -> Iterator[str]:
+        return check(self.path)
+
+    def export_state(self) -> Iterator[str]:
+        return export_state(self.path)
+
+    def import_state(self, lines: Iterable[str]) -> int:
+        return import_state(self.path, lines)
+
+    def rename_workspace(self, old: str, new: str) -> int:
+        return rename_workspace(self.path, old, new)
+
+    def drop_workspace(self, name: str) -> int:
+        return drop_workspace(self.path, name)

@@ -6,15 +6,14 @@ it is matched to a stored log of the same time, which gets the new key. Pages wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from sqlite3 import Connection
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from late_exporter.model import PENDING, LogEntry
+from late_exporter.model import MINUTE_MS, PENDING, Feed, LogEntry
 from late_exporter.store.matching import (
     StoredLogs,
-    interim_key,
     match_logs,
     matched_statuses,
     split_logs,
@@ -22,32 +21,24 @@ from late_exporter.store.matching import (
     undecided_times,
 )
 from late_exporter.store.ordinals import number_entries, unnumbered_keys
-from late_exporter.store.queries import MINUTE, stored_statuses
 
-# Only a log that was matched by its status fingerprint keeps the fingerprint. The newest logs are matched first.
-FINGERPRINTS_AGREE = (
-    "SELECT EXISTS (SELECT 1 FROM observation WHERE scope = ? AND status_fingerprint IS NOT NULL"
-    " AND status <> 'pending' AND (instr(key, '=') OR instr(key, '+')) ORDER BY key DESC)"
-)
-HAS_KEY = "SELECT EXISTS (SELECT 1 FROM observation WHERE scope = ? AND key = ?)"
+
+class FeedRows(Protocol):
+    """Read access to the observations of one feed."""
+
+    def stored_statuses(self, keys: Sequence[str]) -> Mapping[str, AbstractSet[str]]:
+        """Return the counted statuses of logs by key; keys that are not stored are missing."""
+
+    def rows_at(self, prefixes: AbstractSet[str]) -> Iterable[tuple[str, str, str | None]]:
+        """Return key, status and status fingerprint of the observations whose keys begin with the prefix of a time."""
+
+    def fingerprints_agree(self) -> bool:
+        """Return whether a log was matched by its status fingerprint: only such a log keeps the fingerprint."""
 
 
 def match_columns(entry: LogEntry) -> tuple[str | None, str | None]:
     """Return the columns ``fingerprint`` and ``status_fingerprint``; both are empty if the key has the fingerprint."""
     return (entry.fingerprint, entry.status_fingerprint) if entry.fingerprint else (None, None)
-
-
-def assign_interim_keys(connection: Connection, scope_id: int) -> None:
-    connection.create_function("interim_key", 3, interim_key, deterministic=True)
-    connection.execute(
-        "UPDATE pending SET key = (SELECT interim_key(o.key, o.created, o.fingerprint) FROM observation o"
-        " WHERE o.scope = pending.scope AND o.key = pending.key LIMIT 1) WHERE scope = ?",
-        (scope_id,),
-    )
-    connection.execute(
-        "UPDATE observation SET key = interim_key(key, created, fingerprint), fingerprint = NULL WHERE scope = ?",
-        (scope_id,),
-    )
 
 
 class IdentifiedPage(NamedTuple):
@@ -65,30 +56,25 @@ class IdentifiedPage(NamedTuple):
 
 
 def identify(
-    connection: Connection, scope_id: int, entries: Sequence[LogEntry], uncommitted: Mapping[str, AbstractSet[str]]
+    rows: FeedRows, entries: Sequence[LogEntry], uncommitted: Mapping[str, AbstractSet[str]]
 ) -> IdentifiedPage:
     """Find the stored logs of a page, and number the logs that are alike.
 
     Args:
-        connection: Connection to the state.
-        scope_id: Feed of a workspace.
+        rows: Observations of the feed.
         entries: Logs of the page.
         uncommitted: Statuses by key of logs that were read but are not committed yet.
     """
-    statuses = stored_statuses(connection, scope_id, [entry.key for entry in entries])
+    statuses = rows.stored_statuses([entry.key for entry in entries])
     unnumbered = unnumbered_keys(entries, statuses)
     new_keys = {entry.key for entry in entries if entry.status not in statuses.get(entry.key, ())}
     stored_logs: dict[str, dict[str, str | None]] = {key: dict.fromkeys(names) for key, names in statuses.items()}
     if not unnumbered and not new_keys:
         known = {key: frozenset(names) for key, names in statuses.items()}
         return IdentifiedPage(tuple(entries), known, stored_logs)
-    for prefix in {prefix for key in new_keys | unnumbered if (prefix := time_prefix(key))}:
-        rows = connection.execute(
-            "SELECT key, status, status_fingerprint FROM observation WHERE scope = ? AND key >= ? AND key < ?",
-            (scope_id, prefix, f"{prefix}~"),
-        )
-        for key, status, status_fingerprint in rows:
-            stored_logs.setdefault(key, {})[status] = status_fingerprint
+    prefixes = {prefix for key in new_keys | unnumbered if (prefix := time_prefix(key))}
+    for key, status, status_fingerprint in rows.rows_at(prefixes) if prefixes else ():
+        stored_logs.setdefault(key, {})[status] = status_fingerprint
     if unnumbered:
         alike = {key: set(names) for key, names in stored_logs.items()}
         for key, names in uncommitted.items():
@@ -100,8 +86,7 @@ def identify(
 
 
 def find_matches(
-    connection: Connection,
-    scope_id: int,
+    rows: FeedRows,
     page: IdentifiedPage,
     *,
     has_pending: bool,
@@ -110,8 +95,7 @@ def find_matches(
     """Return the entries that are stored under a former key, by that key.
 
     Args:
-        connection: Connection to the state.
-        scope_id: Feed of a workspace.
+        rows: Observations of the feed.
         page: Logs of the page.
         has_pending: Whether logs can change their status.
         partial_times: Creation times of which the page may lack logs.
@@ -119,14 +103,42 @@ def find_matches(
     has_former = any(entry.former and entry.former.key in page.stored_logs for entry in page.entries)
     if len(page.stored_logs) == len(page.statuses) and not has_former:
         return {}
-    (agree,) = connection.execute(FINGERPRINTS_AGREE, (scope_id,)).fetchone()
     return match_logs(
         page.entries,
         page.stored_logs,
         has_pending=has_pending,
-        fingerprints_agree=bool(agree),
+        fingerprints_agree=rows.fingerprints_agree(),
         partial_times=_time_prefixes(partial_times),
     )
+
+
+def recognise(
+    rows: FeedRows,
+    entries: Sequence[LogEntry],
+    *,
+    feed: Feed,
+    uncommitted: Mapping[str, AbstractSet[str]],
+    partial_times: AbstractSet[int],
+) -> tuple[IdentifiedPage, Mapping[str, LogEntry], frozenset[int]]:
+    """Return a page, its entries that are stored under a former key, by that key, and its undecided times.
+
+    Args:
+        rows: Observations of the feed.
+        entries: Logs of the page.
+        feed: Feed that the page was read from.
+        uncommitted: Statuses by key of logs that were read but are not committed yet.
+        partial_times: Creation times of which the page may lack logs.
+    """
+    page, has_pending = identify(rows, entries, uncommitted), feed.has_pending
+    matches = (
+        {}  # No switch leads back to it.
+        if feed.generation == "late"
+        else find_matches(rows, page, has_pending=has_pending, partial_times=partial_times)
+    )
+    undecided_times = find_undecided_times(
+        page, matches, uncommitted, has_pending=has_pending, partial_times=partial_times
+    )
+    return page, matches, undecided_times
 
 
 def find_undecided_times(
@@ -155,60 +167,83 @@ def _time_prefixes(times: AbstractSet[int]) -> frozenset[str]:
     return frozenset(f"{created:013d}-" for created in times)
 
 
-def apply_matches(
-    connection: Connection, scope_id: int, page: IdentifiedPage, matches: Mapping[str, LogEntry], *, has_pending: bool
-) -> None:
-    """Give the stored logs that ``find_matches`` returned their new keys."""
-    execute = connection.execute
+class Rename(NamedTuple):
+    """A stored observation that gets another key or status.
+
+    It keeps its status fingerprint only if that is ``status_fingerprint``, or if this is None.
+    """
+
+    key: str
+    status: str
+    new_key: str
+    new_status: str
+    status_fingerprint: str | None
+
+
+class RekeyPlan(NamedTuple):
+    """The changes that give stored logs their new keys.
+
+    Args:
+        renames: Observations to rename, in this order.
+        new_pending: Logs that become pending, before those that are pending are renamed.
+        pending_renames: New key by key of logs that may be pending.
+        log_counts: Changes of the number of logs, each with the creation time of the log.
+    """
+
+    renames: list[Rename]
+    new_pending: list[LogEntry]
+    pending_renames: dict[str, str]
+    log_counts: list[tuple[int, int | None]]
+
+    @property
+    def log_count(self) -> int:
+        """Change of the number of logs of the feed."""
+        return sum(change for change, _ in self.log_counts)
+
+    @property
+    def minutes(self) -> Counter[int]:
+        """Change of the number of logs by minute."""
+        changes = Counter[int]()
+        for change, created in self.log_counts:
+            if created is not None:
+                changes[created // MINUTE_MS] += change
+        return changes
+
+
+def plan_changes(page: IdentifiedPage, matches: Mapping[str, LogEntry], *, has_pending: bool) -> RekeyPlan:
+    """Return the changes that give the stored logs that ``find_matches`` returned their new keys."""
+    plan = RekeyPlan([], [], {}, [])
+    statuses = {key: set(names) for key, names in page.stored_logs.items()}
     for (key, status), entry in split_logs(page.entries, page.stored_logs, matches).items():
-        _split_log(connection, scope_id, key, status, entry)
+        # A status of a stored log becomes a log of its own.
+        plan.renames.append(Rename(key, status, entry.key, status, None))
+        statuses[key].discard(status)
+        statuses.setdefault(entry.key, set()).add(status)
+        plan.log_counts.append((1, entry.created))
+        if status == PENDING:
+            plan.new_pending.append(entry)
     for key, entry in matches.items():
-        (has_new_key,) = execute(HAS_KEY, (scope_id, entry.key)).fetchone()
-        rows = execute("SELECT status FROM observation WHERE scope = ? AND key = ?", (scope_id, key)).fetchall()
-        names = matched_statuses(entry, key, [status for (status,) in rows], has_pending=has_pending)
+        target = statuses.setdefault(entry.key, set())
+        has_new_key = bool(target)
+        names = matched_statuses(entry, key, sorted(statuses[key]), has_pending=has_pending)
         for former_status, status in names.items():
-            # If both keys are stored in the same status, the former row stays.
-            execute(
-                "UPDATE OR IGNORE observation SET key = ?1, status = ?2, status_fingerprint ="
-                " CASE WHEN status_fingerprint = ?5 THEN status_fingerprint END"
-                " WHERE scope = ?3 AND key = ?4 AND status = ?6",
-                (entry.key, status, scope_id, key, entry.status_fingerprint, former_status),
-            )
-        execute("UPDATE OR REPLACE pending SET key = ? WHERE scope = ? AND key = ?", (entry.key, scope_id, key))
-        (has_former_key,) = execute(HAS_KEY, (scope_id, key)).fetchone()
-        if has_new_key and not has_former_key:
+            if status in target and (entry.key, status) != (key, former_status):
+                continue  # If both keys are stored in the same status, the former row stays.
+            plan.renames.append(Rename(key, former_status, entry.key, status, entry.status_fingerprint))
+            statuses[key].discard(former_status)
+            target.add(status)
+        plan.pending_renames[key] = entry.key
+        if has_new_key and not statuses[key]:
             # Logs that differ in their status only have become one.
-            execute("UPDATE scope SET logs = logs - 1 WHERE id = ?", (scope_id,))
-            minute = None if entry.created is None else entry.created // MINUTE
-            execute("UPDATE logs_per_minute SET logs = logs - 1 WHERE scope = ? AND minute = ?", (scope_id, minute))
+            plan.log_counts.append((-1, entry.created))
+    return plan
 
 
-def _split_log(connection: Connection, scope_id: int, key: str, status: str, entry: LogEntry) -> None:
-    """Make a status of a stored log a log of its own."""
-    execute = connection.execute
-    execute(
-        "UPDATE observation SET key = ? WHERE scope = ? AND key = ? AND status = ?", (entry.key, scope_id, key, status)
-    )
-    execute("UPDATE scope SET logs = logs + 1 WHERE id = ?", (scope_id,))
-    if entry.created is not None:
-        execute(
-            "UPDATE logs_per_minute SET logs = logs + 1 WHERE scope = ? AND minute = ?",
-            (scope_id, entry.created // MINUTE),
-        )
-    if status == PENDING:
-        execute(
-            "INSERT OR IGNORE INTO pending VALUES (?, ?, ?, ?, ?, ?)",
-            (scope_id, entry.key, entry.created or 0, entry.platform, entry.action, entry.post_id),
-        )
-
-
-def preview(
-    connection: Connection, scope_id: int, entries: Sequence[LogEntry], *, has_pending: bool
-) -> tuple[IdentifiedPage, frozenset[str]]:
+def preview(rows: FeedRows, entries: Sequence[LogEntry], *, has_pending: bool) -> tuple[IdentifiedPage, frozenset[str]]:
     """Return a page as if the logs were re-keyed, and the former keys, without changing the state."""
-    page = identify(connection, scope_id, entries, {})
-    matches = find_matches(connection, scope_id, page, has_pending=has_pending)
-    former_statuses = stored_statuses(connection, scope_id, list(matches))
+    page = identify(rows, entries, {})
+    matches = find_matches(rows, page, has_pending=has_pending)
+    former_statuses = rows.stored_statuses(list(matches))
     statuses = {key: set(names) for key, names in page.statuses.items()}
     for key, entry in matches.items():
         names = matched_statuses(entry, key, former_statuses[key], has_pending=has_pending)

@@ -12,6 +12,7 @@ from late_exporter.series import Series, SeriesValue
 from late_exporter.store import queries, rekey, series_rows
 from late_exporter.store.lockfile import require_database, wal_size
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
+from late_exporter.store.sqlite_rows import SqliteRows
 
 
 class RecordedStatus(NamedTuple):
@@ -36,7 +37,7 @@ class LookupResult(NamedTuple):
     entries: tuple[LogEntry, ...]
 
 
-class StateSnapshot:
+class SqliteSnapshot:
     """A snapshot of a SQLite state, as of the time at which it was opened.
 
     Neither takes the lock nor changes the file, so an exporter may have the state open.
@@ -49,9 +50,10 @@ class StateSnapshot:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.name = str(path)
         self.schema_version = len(MIGRATIONS)
         if not path.exists():
-            raise StoreError(f"{path}: there is no state")
+            raise StoreError(f"{path}: there is no state; start the exporter first, or name its state with --state.url")
         require_database(path, writable=False)
         with queries.store_errors(self._path):
             self._connection = queries.connect_readonly(path)
@@ -129,8 +131,8 @@ class StateSnapshot:
     def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
         """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet."""
         with queries.store_errors(self._path):
-            scope_id = self._scope_ids[scope]
-            page, former_keys = rekey.preview(self._connection, scope_id, entries, has_pending=has_pending)
+            rows = SqliteRows(self._connection, self._scope_ids[scope])
+            page, former_keys = rekey.preview(rows, entries, has_pending=has_pending)
         return LookupResult(page.statuses, former_keys, page.entries)
 
     def accounting(self, scope: Scope) -> FeedAccounting:

@@ -30,6 +30,7 @@ from late_exporter.model import (
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import deletions, queries, rekey, series_rows
+from late_exporter.store.batches import select_new
 from late_exporter.store.creation import create_database, create_schema
 from late_exporter.store.lockfile import StateLock, file_identity, wal_size
 from late_exporter.store.pruning import expired_logs
@@ -37,6 +38,7 @@ from late_exporter.store.queries import MINUTE
 from late_exporter.store.restored import mark_restored
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 from late_exporter.store.series_rows import SeriesCursor
+from late_exporter.store.sqlite_rows import SqliteRows
 
 EXPIRY_SLACK_MINUTES = 2
 """Minutes by which the API may delete a log before or after the end of its retention."""
@@ -162,22 +164,14 @@ class SqliteStore:
     ) -> KnownLogs:
         with queries.store_errors(self._name):
             scope_id, pending_logs = self._scope_id(scope), None
-            page = rekey.identify(self._connection, scope_id, entries, uncommitted)
-            has_pending = feed.has_pending
-            matches = (
-                {}  # No switch leads back to it.
-                if feed.generation == "late"
-                else rekey.find_matches(
-                    self._connection, scope_id, page, has_pending=has_pending, partial_times=partial_times
-                )
-            )
-            undecided_times = rekey.find_undecided_times(
-                page, matches, uncommitted, has_pending=has_pending, partial_times=partial_times
+            rows = SqliteRows(self._connection, scope_id)
+            page, matches, undecided_times = rekey.recognise(
+                rows, entries, feed=feed, uncommitted=uncommitted, partial_times=partial_times
             )
             if matches and not undecided_times:
                 with self._transaction():
-                    rekey.apply_matches(self._connection, scope_id, page, matches, has_pending=has_pending)
-                page = rekey.identify(self._connection, scope_id, entries, uncommitted)
+                    rows.apply(rekey.plan_changes(page, matches, has_pending=feed.has_pending))
+                page = rekey.identify(rows, entries, uncommitted)
                 pending_logs = queries.pending_logs(self._connection, scope_id)
             expiry = since // MINUTE
             stored_count, expiring_count, deleted_count = deletions.log_counts(
@@ -205,7 +199,7 @@ class SqliteStore:
         with queries.store_errors(self._name):
             scope_id = self._scope_id(scope)
             with self._transaction():
-                rekey.assign_interim_keys(self._connection, scope_id)
+                SqliteRows(self._connection, scope_id).assign_interim_keys()
                 deletions.reset_marks(self._connection, scope_id)
                 # No page shows the outcome of a log that is older than what is counted.
                 self._connection.execute(
@@ -272,17 +266,7 @@ class SqliteStore:
         """
         keys = [observation.entry.key for observation in observations]
         statuses = queries.stored_statuses(self._connection, scope_id, keys)
-        new: list[Observation] = []
-        first: dict[str, Observation] = {}
-        for observation in observations:
-            entry = observation.entry
-            stored = statuses.setdefault(entry.key, set())
-            if entry.status in stored:
-                continue
-            if not stored:
-                first[entry.key] = observation
-            stored.add(entry.status)
-            new.append(observation)
+        new, first = select_new(observations, statuses)
         self._connection.executemany(
             "INSERT INTO observation VALUES (?, ?, ?, ?, ?, ?)",
             # In the order of the table: a list is read from new to old, which would split every page of the B-tree.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -22,13 +23,14 @@ from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.negotiation import accepts_gzip
 from late_exporter.format import plural
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
-from late_exporter.status import FeedHealth, WorkspaceHealth
+from late_exporter.status import FeedHealth, StatusDocument, WorkspaceHealth
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.landing import (
     STYLE,
     FeedStatus,
     feed_status,
     problem_text,
+    progress_text,
     render_page,
     single_line,
 )
@@ -36,6 +38,8 @@ from late_exporter.web.landing import (
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 TEXT_HEADERS: Headers = (("content-type", "text/plain; charset=utf-8"),)
+JSON_TYPE = "application/json"
+JSON_HEADERS: Headers = (("content-type", JSON_TYPE),)
 READ_METHODS = ("GET", "HEAD")
 LIFECYCLE_METHODS = ("POST", "PUT")
 WEBHOOK_METHODS = ("POST",)
@@ -63,15 +67,17 @@ PAGE_HEADERS: Headers = (
 
 
 class HealthSource(msgspec.Struct, frozen=True, kw_only=True):
-    """Callbacks that report the health of the exporter.
+    """Callbacks that report the health and the configuration of the exporter.
 
     Args:
         workspaces: Returns what the status page shows. Other tasks run between two workspaces.
         unsynced_feeds: Returns the feeds that are not ready, each with the name of its workspace.
+        configuration: Returns the configuration in force as YAML, without secrets.
     """
 
     workspaces: Callable[[], Iterable[WorkspaceHealth]]
     unsynced_feeds: Callable[[], Iterable[tuple[str, FeedHealth]]] = tuple
+    configuration: Callable[[], str] = str
 
 
 class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,12 +118,15 @@ def create_app(
     """
     page_lock = asyncio.Lock()  # one page at a time takes time from scrapes, however many are requested
 
-    async def landing_page(_: Message) -> Reply:
+    async def landing_page(scope: Message) -> Reply:
         async with page_lock:
             workspaces: list[WorkspaceHealth] = []
             for workspace in health.workspaces():
                 workspaces.append(workspace)
                 await asyncio.sleep(0)
+            if _header(scope, b"accept") == JSON_TYPE:
+                document = StatusDocument(version=version, now=clock(), workspaces=tuple(workspaces))
+                return Reply(body=await asyncio.to_thread(encode_status, document), headers=JSON_HEADERS)
             html = await asyncio.to_thread(
                 render_page,
                 workspaces,
@@ -130,6 +139,7 @@ def create_app(
 
     routes: dict[str, Route] = {
         "/": (READ_METHODS, landing_page),
+        "/config": _read_route(lambda _: Reply(body=health.configuration().encode())),
         "/-/healthy": _read_route(lambda _: text_reply("late-exporter is healthy")),
         "/-/ready": _read_route(lambda _: _readiness(health.unsynced_feeds())),
         "/-/reload": _lifecycle_route(lifecycle, _reload),
@@ -245,6 +255,11 @@ async def _metrics(exposition: Exposition, scope: Message) -> Reply:
     return Reply(body=metrics.body, headers=headers, on_sent=partial(exposition.mark_served, metrics.version))
 
 
+def encode_status(document: StatusDocument) -> bytes:
+    """Return the document as JSON; names of the API may contain what UTF-8 cannot encode."""
+    return json.dumps(msgspec.to_builtins(document)).encode()
+
+
 def _readiness(unsynced_feeds: Iterable[tuple[str, FeedHealth]]) -> Reply:
     reasons = [
         f"{single_line(workspace)}/{single_line(feed.name)}: {_unready_reason(feed)}"
@@ -262,6 +277,8 @@ def _unready_reason(feed: FeedHealth) -> str:
         case FeedStatus.WAITING:
             return "waiting for the first poll"
         case _:
+            if feed.progress is not None:
+                return f"first sync in progress, {progress_text(feed.progress)}"
             return f"first sync in progress, {plural(feed.logs, 'log')} read"
 
 

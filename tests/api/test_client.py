@@ -166,8 +166,8 @@ async def test_any_header(text: str) -> None:
 
 NETWORK = [
     (httpx.ConnectError("[Errno -2] Name or service not known"), "connect",
-     "no connection: [Errno -2] Name or service not known"),
-    (httpx.ConnectError(""), "connect", "no connection: ConnectError"),
+     "no connection to getlate.dev: [Errno -2] Name or service not known"),
+    (httpx.ConnectError(""), "connect", "no connection to getlate.dev: ConnectError"),
     (httpx.ConnectTimeout("slow"), "timeout", "no response within 30 s"),
     (httpx.ReadTimeout("slow"), "timeout", "no response within 30 s"),
     (httpx.WriteTimeout("slow"), "timeout", "no response within 30 s"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.exporter import Exporter
+from late_exporter.app.exporter import MAX_PROGRESS_LINES, Exporter
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.errors import ApiUnavailable, Forbidden
 from late_exporter.metrics.labels import OTHER
 from late_exporter.protocols import ApiResponse, Client
+from late_exporter.status import SyncProgress
 from late_exporter.store import Store, open_store
 from tests.support.client import Handler, QueryParams
 from tests.support.loggers import NullLogger
@@ -287,3 +289,35 @@ async def test_no_secret_of_a_webhook_is_served(tmp_path: Path) -> None:
         text = f"{body} {exporter.health()}"
     assert "orders" in text
     assert not any(secret in text for secret in SECRETS)
+
+
+async def test_recent_attempts(tmp_path: Path) -> None:
+    """The page has the attempts of the last hour, by the creation of the logs, and the configuration has no key."""
+    harness = ExporterOfStatus(tmp_path, "acme")
+    async with harness.opened() as exporter:
+        assert await exporter.catch_up()
+        (health,) = exporter.health()
+        assert exporter.sync_progress() is None
+        assert "api_key_file" in exporter.configuration()
+        assert "0" * 64 not in exporter.configuration()
+    (platform,) = health.platforms
+    assert ("instagram", 1, 0) == (platform.name, platform.final, platform.recent.final)
+    assert health.recent_since == pytest.approx(time.time() - 3600, abs=60)
+
+
+async def test_progress_of_several_feeds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """First syncs have a line each; those of many workspaces have one together."""
+    names = [f"w{number}" for number in range(MAX_PROGRESS_LINES + 1)]
+    harness = ExporterOfStatus(tmp_path, *names)
+    async with harness.opened() as exporter:
+        progress = SyncProgress(log_count=10, expected_count=30, elapsed=20.0, seconds_left=40.0)
+        for pollers in exporter.workspaces.values():
+            for poller in pollers.pollers:
+                poller.measure = lambda: progress  # type: ignore[method-assign]
+        total = exporter.sync_progress()
+        assert total is not None
+        assert (10 * len(names), 30 * len(names), 40.0) == (total.log_count, total.expected_count, total.seconds_left)
+        with caplog.at_level("INFO"):
+            exporter.report_progress()
+    (record,) = [record for record in caplog.records if "in progress" in str(record.msg)]
+    assert "syncs in progress" in str(record.msg)

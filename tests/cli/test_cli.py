@@ -135,12 +135,12 @@ WRONG = [
     (["--poll.intervall", "5s"], 'unknown flag "--poll.intervall"; did you mean --poll.interval?'),
     (["--verbose", "run"], 'unknown flag "--verbose"'),
     (["-v"], 'unknown flag "-v"; did you mean --log.level debug?'),
-    (["-V"], 'unknown flag "-V"; did you mean --version?'),
-    (["logs", "-f"], 'unknown flag "-f"; did you mean --follow?'),
-    (["help"], 'unknown command "help"; did you mean --help?'),
-    (["version"], 'unknown command "version"; did you mean --version?'),
+    (["help", "lgos"], f'unknown command "lgos"; commands are {NAMES}'),
+    (["help", "logs", "post"], 'unexpected argument "post"'),
+    (["version", "2"], 'unexpected argument "2"'),
+    (["check", "--user", "nobody-of-this-name"], '--user "nobody-of-this-name": no such user on this machine'),
     (["simulate", "--web.listen-address", ":1"], SIMULATE_ADDRESS),
-    (["state"], "ACTION is missing; must be one of info, backup, check, export, import, compact, rename, drop"),
+    (["state"], "ACTION is missing; must be one of info, backup, check, export, import, copy, compact, rename, drop"),
     (["completion"], "SHELL is missing; must be one of bash, zsh, fish"),
     (["--"], 'unknown flag "--"'),
     (["--poll.interval"], "--poll.interval: needs a value: --poll.interval DURATION"),
@@ -196,7 +196,7 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
     run = ProgramRun("--config.file", "late.yaml", "--zzz", "1s", "--poll.interval", "5\n", "away", "--log.level=")
 
-    duration = "not a duration; write it like 500ms, 30s or 1h30m"
+    duration = "not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w"
     assert [
         'unknown flag "--zzz"',
         f'unknown command "away"; commands are {NAMES}',
@@ -226,7 +226,7 @@ def test_help_fits(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "metrics"])
 def test_help_names_every_option(command: str) -> None:
     """Help lists every option of the command, and none of other commands."""
-    words = ProgramRun(command, "-h").out.replace(",\n", ", ").split()
+    words = ProgramRun(command, "--help-all").out.replace(",\n", ", ").split()
 
     for option in OPTIONS:
         assert (command in option.commands) == (option.variable in words)
@@ -244,6 +244,38 @@ def test_help_has_every_example(monkeypatch: pytest.MonkeyPatch, command: str, c
     assert [] == [line for line, _ in COMMANDS[command].examples if f"\n  late-exporter {line}\n" not in shell]
 
 
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "metrics"])
+def test_short_help_names_every_flag(command: str) -> None:
+    """Help names every flag of the command, also those that it does not explain, and is at most 100 lines long."""
+    out = ProgramRun(command, "-h").out
+    words = out.replace(",\n", ", ").replace(",", " ").split()
+
+    assert {option.flag for option in OPTIONS if command in option.commands and option.flag} <= set(words)
+    assert len(out.splitlines()) <= 100
+
+
+def test_help_explains_eight_options() -> None:
+    """Of the many options, the help of the program explains those that most users need."""
+    out = ProgramRun("--help").out
+    explained = [line.split()[0] for line in out.splitlines() if line.startswith("  --") and ", --help" not in line]
+
+    assert [
+        "--once", "--config.file", "--api.key-file", "--poll.interval", "--poll.lookback", "--state.url",
+        "--web.listen-address", "--web.config.file", "--log.level",
+    ] == explained  # fmt: skip
+    assert "\nFurther options, which --help-all explains:\n  api\n      LATE_API_KEY, --api.base-url" in out
+
+
+@pytest.mark.parametrize("argv", [["help"], ["help", "run"], ["help", "logs"], ["help", "help"]], ids=str)
+def test_help_is_a_command(argv: list[str]) -> None:
+    """The words after help choose the command whose help is printed."""
+    assert ProgramRun(*argv).out == ProgramRun(*argv[1:], "--help").out != ""
+
+
+def test_follow_has_a_short_flag() -> None:
+    assert ["logs"] == [name for name, _ in ProgramRun("logs", "-f").calls]
+
+
 def test_help_is_grouped() -> None:
     """Options are grouped by section, with help, default and variable."""
     assert (
@@ -251,7 +283,7 @@ def test_help_is_grouped() -> None:
         "  --poll.interval DURATION\n"
         "      Time between two polls, with jitter.\n"
         "      default 30s, LATE_EXPORTER_POLL__INTERVAL\n"
-    ) in ProgramRun("--help").out
+    ) in ProgramRun("--help-all").out
 
 
 def test_help_of_the_program_names_the_commands() -> None:
@@ -275,7 +307,7 @@ def test_help_breaks_no_list() -> None:
     """A default that does not fit beside its variable has its own line."""
     assert (
         "      default 0.1,0.25,0.5,1,2.5,5,10,30,60,120,300,600\n      LATE_EXPORTER_METRICS__DURATION_BUCKETS\n"
-    ) in ProgramRun("--help").out
+    ) in ProgramRun("--help-all").out
 
 
 def test_help_needs_no_right_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +317,18 @@ def test_help_needs_no_right_configuration(monkeypatch: pytest.MonkeyPatch) -> N
     assert 0 == ProgramRun("run", "--what", "--help").code
 
 
-@pytest.mark.parametrize("argv", [["--version"], ["run", "--version"], ["--version", "--help"]], ids=str)
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--version"],
+        ["run", "--version"],
+        ["--version", "--help"],
+        ["-V"],
+        ["version"],
+        ["version", "--help-all", "-V"],
+    ],
+    ids=str,
+)
 def test_version(argv: list[str]) -> None:
     """The version is printed as by Prometheus: with revision, Python and platform, everything a report needs."""
     lines = ProgramRun(*argv).out.splitlines()

@@ -51,6 +51,9 @@ print("heavy:", *sorted({HEAVY!r} & sys.modules.keys()), file=sys.stderr)
     ("arguments", "allowed"),
     [
         (["--version"], set()),
+        (["-V"], set()),
+        (["version"], set()),
+        (["help", "logs"], CLICK),
         (["--help"], CLICK),
         (["logs", "--help"], CLICK),
         (["completion", "bash"], CLICK),

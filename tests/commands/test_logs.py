@@ -51,7 +51,10 @@ class LogsHarness:
     def pager(self, *, following: bool = False) -> LogPager:
         """Return a pager with the filters of the API."""
         query = self.log_filter.query(self.feed, following=following)
-        return LogPager(self.api.client, self.feed, query, self.log_filter.since, clock=self.clock.time)
+        log_filter = self.log_filter
+        return LogPager(
+            self.api.client, self.feed, query, log_filter.since, clock=self.clock.time, until=log_filter.until
+        )
 
     async def show(self, limit: int = 0) -> tuple[int, bool]:
         """Print the newest logs."""
@@ -645,3 +648,16 @@ async def test_the_status_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     await harness.follow(*[lambda: harness.world.publish(60)] * 6)
 
     assert harness.world.ids[::-1] == harness.ids
+
+
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+async def test_until(generation: str) -> None:
+    """Logs after a time are left out; the API is not asked for them if it can filter by time."""
+    harness = LogsHarness(generation=generation)
+    for number in range(500):
+        harness.world.insert(harness.clock.now - 60 * number, precise=False)
+    until = int((harness.clock.now - 60 * 399) * 1000)
+    harness.log_filter = LogFilter(since=7 * DAY, until=until)
+    assert (101, False) == await harness.show()
+    assert harness.api.requests
+    assert len(harness.api.requests) < (4 if generation == "zernio" else 8)

@@ -15,7 +15,7 @@ from late_exporter.simulator import INCIDENTS
 
 KEY = "sk_" + "0123456789abcdef" * 4
 WITH_KEY = {"LATE_API_KEY": KEY}
-DURATION = "not a duration; write it like 500ms, 30s or 1h30m"
+DURATION = "not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w"
 TCP_ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077"
 ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077 or unix:/run/late.sock"
 URL = "must be a URL like https://zernio.com/api"
@@ -24,9 +24,13 @@ NO_KEY = (
     "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
     "--api.key-file, or list workspaces in --config.file; the demo command needs no key"
 )
-STATE = "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
+STATE = (
+    "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, sqlite:// for memory, or"
+    " postgresql://user@host/database"
+)
+PASSWORD = "must not contain a password; name a file that holds it with --state.password-file or PGPASSFILE"
 WEBHOOK = "must be a path like /webhook, of letters, digits and - . _ ~ between slashes"
-NO_WEBHOOK = "must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit, nor a parent of one"
+NO_WEBHOOK = "must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit, nor a parent of one"
 A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
 NOT_A_LIST = "late.yaml:1: workspaces: must be a list of name, api_key_file and optionally api_base_url and profile_id"
@@ -489,6 +493,11 @@ WRONG = [
     ("api.key-file", "", '"": must be the path of a file'),
     ("api.key-file", "/dev/null", '"/dev/null": the file is empty'),
     ("state.url", "postgres://me:secret@db/late", f'"postgres://***@db/late": {STATE}'),
+    ("state.url", "postgresql://", f'"postgresql://": {STATE}'),
+    ("state.url", "postgresql://me:secret@db/late", f'"postgresql://***@db/late": {PASSWORD}'),
+    ("state.url", "postgresql://db/late?password=secret", f'"postgresql://db/late?***": {PASSWORD}'),
+    ("state.password-file", "/nowhere/password", '"/nowhere/password": No such file or directory'),
+    ("state.password-file", "/dev/null", '"/dev/null": the file must contain one password'),
     ("state.url", "sqlite:///", f'"sqlite:///": {STATE}'),
     ("state.url", "sqlite://late.db", f'"sqlite://late.db": {STATE}'),
     ("api.base-url", "https://a?b@c", f'"https://***": {USER}'),
@@ -507,8 +516,12 @@ WRONG = [
     ),
     ("web.unauthenticated-paths", "/-/ready,/-/ready", '"/-/ready,/-/ready": /-/ready is given twice'),
     ("web.telemetry-path", "metrics", '"metrics": must begin with / and contain only letters, digits and - . _ ~ /'),
-    ("web.telemetry-path", "/", '"/": must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit'),
-    ("web.telemetry-path", "/-/ready", '"/-/ready": must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit'),
+    ("web.telemetry-path", "/", '"/": must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit'),
+    (
+        "web.telemetry-path",
+        "/-/ready",
+        '"/-/ready": must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit',
+    ),
     ("webhook.path", "webhook", f'"webhook": {WEBHOOK}'),
     ("webhook.path", "/", f'"/": {WEBHOOK}'),
     ("webhook.path", "/a/", f'"/a/": {WEBHOOK}'),

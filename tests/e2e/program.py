@@ -170,17 +170,21 @@ class ExporterProcess:
         *arguments: str,
         env: Mapping[str, str] | None = None,
         interval: str = "100ms",
-        state: Path | None = None,
+        state: Path | str | None = None,
         file_limit: int | None = None,
     ) -> Self:
-        """Return a process of ``run`` that reads an API, on a free port, with its state in the folder by default."""
+        """Return a process of ``run`` that reads an API, on a free port, with its state in the folder by default.
+
+        The state is a path or, as text, a URL.
+        """
+        path = state or folder / "state.db"
         return cls(
             folder,
             "run",
             f"--api.base-url={api}",
             f"--poll.interval={interval}",
             "--web.listen-address=127.0.0.1:0",
-            f"--state.url=sqlite:///{state or folder / 'state.db'}",
+            f"--state.url={path}" if isinstance(path, str) else f"--state.url=sqlite:///{path}",
             *arguments,
             env={"LATE_API_KEY": KEY} if env is None else env,
             file_limit=file_limit,

@@ -83,10 +83,11 @@ def example(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable
             _count(tmp_path, env)
         if command == "state":
             _prepare_state(tmp_path, words, env)
-        if command == "healthcheck":
+        if command in ("healthcheck", "status", "accounts"):
             listening = ("--web.listen-address=unix:late.sock", "--web.listen-address=127.0.0.1:0")
             exporter = exit_stack.enter_context(ExporterProcess(tmp_path, "run", *listening, env=env))
             env["LATE_EXPORTER_WEB__LISTEN_ADDRESS"] = exporter.url.removeprefix("http://")
+            wait_until(lambda: exporter.stderr.count("first sync complete") == 2)
         return exit_stack.enter_context(ExporterProcess(tmp_path, *words, env=env))
 
     return start
@@ -161,6 +162,9 @@ def test_examples_that_simulate(example: Callable[[str], ExporterProcess], line:
 
     path = "/v1/posts/logs" if "--generation late" in line else "/v1/logs"
     assert 200 == http_get(f"{url}/api{path}", {"Authorization": f"Bearer {KEY}"}).status
+    assert f"export LATE_EXPORTER_API__BASE_URL={url}/api\n" in program.stdout
+    (key,) = [line.partition("=")[2] for line in program.stdout.splitlines() if "LATE_API_KEY=" in line]
+    assert 200 == http_get(f"{url}/api{path}", {"Authorization": f"Bearer {key}"}).status
     assert 0 == program.stop()
 
 

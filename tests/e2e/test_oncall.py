@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -269,15 +270,38 @@ def test_a_terminal(late: LateServer, tmp_path: Path) -> None:
     assert "tiktok" not in "".join(lines)
 
 
-def run_in_terminal(folder: Path, env: dict[str, str]) -> str:
-    """Return the output of a command in a terminal."""
+def test_progress_in_a_terminal(late: LateServer, tmp_path: Path) -> None:
+    """A run that polls once shows how far it is; the metrics on standard output stay clean."""
+    late.world.publish(50, over=60)
+    released = threading.Event()
+
+    def wait(exchange: HttpExchange) -> None:
+        assert released.wait(DEFAULT_TIMEOUT)
+        late.respond(exchange)
+
+    late.fault = wait
+    env = {"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    arguments = ("run", "--once", "--state.url", "sqlite://")
+    output = run_in_terminal(
+        tmp_path, env, *arguments, on_output=lambda text: released.set() if "reading logs" in text else None
+    )
+    assert "reading logs 0 logs read" in output
+    assert output.endswith("\r\x1b[K")
+
+
+def run_in_terminal(
+    folder: Path, env: dict[str, str], *arguments: str, on_output: Callable[[str], object] = str
+) -> str:
+    """Return what a command shows in a terminal, by default on standard output; call back with all output so far."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "late_exporter", "post", "p1"]
-    with start_process(command, stdout=theirs, env={"PATH": os.environ["PATH"], **env}, cwd=folder) as process:
+    command = [sys.executable, "-m", "late_exporter", *(arguments or ("post", "p1"))]
+    streams = {"stderr": theirs, "stdout": subprocess.DEVNULL} if arguments else {"stdout": theirs}
+    with start_process(command, **streams, env={"PATH": os.environ["PATH"], **env}, cwd=folder) as process:
         os.close(theirs)
         output = b""
         while piece := _piece(ours):
             output += piece
+            on_output(output.decode(errors="replace"))
         process.wait(DEFAULT_TIMEOUT)
     os.close(ours)
     assert 0 == process.returncode

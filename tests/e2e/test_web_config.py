@@ -158,6 +158,7 @@ def test_access_control(start_exporter: Run, file: Path) -> None:
     assert 401 == program.get("/metrics", Authorization=basic("wrong")).status
     assert 401 == program.get("/metrics", Authorization=basic(user="mallory")).status
     assert 401 == program.get("/").status
+    assert 401 == program.get("/config").status
     assert 401 == program.get("/-/ready/").status
     assert 200 == program.get("/-/healthy").status
     assert 200 == program.get("/metrics", Authorization=basic()).status

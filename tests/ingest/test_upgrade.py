@@ -14,7 +14,7 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.model import Feed, LogEntry, Scope
 from late_exporter.store import open_store
-from late_exporter.store.snapshot import StateSnapshot
+from late_exporter.store.snapshot import SqliteSnapshot
 from tests.ingest.test_exactness import NEVER
 from tests.support.clock import HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
@@ -168,7 +168,7 @@ def test_an_audit_recognizes_logs_of_an_earlier_version(path: Path) -> None:
     late = FakeLateApi(create_world(), generation="zernio")
     open_store(f"sqlite:///{path}").close()  # brings the schema up to date
     before = stored_statuses(path)
-    with StateSnapshot(path) as snapshot:
+    with SqliteSnapshot(path) as snapshot:
         for name in FEEDS:
             entries = list_entries(late, ZERNIO[name])
             result = snapshot.lookup(Scope("default", name), entries, has_pending=ZERNIO[name].has_pending)
@@ -258,7 +258,7 @@ def settling(tmp_path: Path) -> Iterator[ExporterHarness]:
 def test_keys_that_included_the_request_body(settling: ExporterHarness, tmp_path: Path) -> None:
     """All stored logs get new keys, also alike ones that were stored as one log, and nothing counts again."""
     before = settling.scrape()
-    with StateSnapshot(tmp_path / "late.db") as snapshot:
+    with SqliteSnapshot(tmp_path / "late.db") as snapshot:
         entries = list_entries(settling.api, ZERNIO["publishing"])
         result = snapshot.lookup(Scope("default", "publishing"), entries, has_pending=True)
         assert [] == [entry for entry in result.entries if entry.status not in result.statuses.get(entry.key, ())]

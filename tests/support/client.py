@@ -56,6 +56,9 @@ class FakeClient:
         wait_seconds, self.wait_seconds = self.wait_seconds, 0.0
         return records, wait_seconds
 
+    def quota_wait(self, requests: int = 1) -> float:
+        return 60.0 * (requests - 1) / self.rate_limit
+
     async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
         self.requests.append(ClientRequest(path, params))
         code = "error"

@@ -45,6 +45,7 @@ class ExporterHarness:
 
     Args:
         apis: API of each workspace; a single one is that of ``default``.
+        path: Path of the state, or its URL; None for memory.
         skew: Seconds by which the exporter's clock is ahead of the API's; may change.
     """
 
@@ -60,7 +61,7 @@ class ExporterHarness:
     def __init__(
         self,
         apis: FakeLateApi | Mapping[str, FakeLateApi],
-        path: Path | None = None,
+        path: Path | str | None = None,
         *,
         feeds: Sequence[str] = ("publishing",),
         config: PollConfig | None = None,
@@ -73,7 +74,7 @@ class ExporterHarness:
         self.apis = {"default": apis} if isinstance(apis, FakeLateApi) else apis
         self.clock = next(iter(self.apis.values())).world.clock
         self.commit_log: list[tuple[Scope, LogStatus]] = []
-        self._url = f"sqlite:///{path}" if path else "sqlite://"
+        self._url = path if isinstance(path, str) else f"sqlite:///{path}" if path else "sqlite://"
         self.skew = skew
         self._config = PipelineConfig(
             feeds=tuple(feeds), poll=config or PollConfig(), max_label_values=max_values, has_webhooks=webhooks

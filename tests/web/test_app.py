@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from late_exporter.exposition.exposition import EncodedBody, Exposition
-from late_exporter.status import FeedHealth, WorkspaceHealth
+from late_exporter.status import FeedHealth, StatusDocument, SyncProgress, WorkspaceHealth
 from late_exporter.web.app import MAX_LOOP_SAMPLES, MAX_REASONS, HealthSource, create_app
 from late_exporter.web.asgi import App
 from late_exporter.web.landing import load_template
@@ -65,6 +65,7 @@ def application(
         metrics or RecordingExposition(),
         HealthSource(
             workspaces=lambda: [workspace],
+            configuration=lambda: "poll:\n  interval: 30s\n",
             unsynced_feeds=lambda: ((workspace.name, feed) for feed in workspace.feeds if not feed.is_synced),
         ),
         telemetry_path=telemetry_path,
@@ -349,3 +350,35 @@ class LargeExposition(RecordingExposition):
         """Record the thread."""
         self.threads.append(threading.current_thread())
         return super().get_body(accept, accept_encoding)
+
+
+async def test_configuration() -> None:
+    """The configuration is plain text that no browser takes for something else."""
+    response = await call(application(), "/config")
+    assert (200, "poll:\n  interval: 30s\n") == (response.status, response.text)
+    assert "text/plain; charset=utf-8" == response.headers["content-type"]
+    assert 405 == (await call(application(), "/config", "POST")).status
+
+
+async def test_readiness_tells_the_progress() -> None:
+    """A first sync says how far it is, and for what it waits."""
+    progress = SyncProgress(log_count=2059, expected_count=33_772, seconds_left=250.0, quota_wait=23.0)
+    response = await call(application(FeedHealth(name="f", logs=2059, progress=progress)), "/-/ready")
+    reason = "first sync in progress, 2,059 of about 33,772 logs read, waiting 23 s for the quota, about 4 min left"
+    assert f"acme/f: {reason}\n" == response.text
+
+
+async def test_the_page_as_json() -> None:
+    """Programs get the status as JSON if they ask for nothing else, also with names that UTF-8 cannot encode."""
+    feed = FeedHealth(name="f\ud800", progress=SyncProgress(log_count=1))
+    response = await call(application(feed), headers=[(b"accept", b"application/json")])
+    assert "application/json" == response.headers["content-type"]
+    document = msgspec.json.decode(response.body.replace(b"\\ud800", b"?"), type=StatusDocument)
+    assert ("1.2.3", 0.0, "f?", 1) == (
+        document.version,
+        document.now,
+        document.workspaces[0].feeds[0].name,
+        document.workspaces[0].feeds[0].progress and document.workspaces[0].feeds[0].progress.log_count,
+    )
+    html = await call(application(feed), headers=[(b"accept", b"text/html,application/json;q=0.9")])
+    assert html.text.startswith("<!doctype html>")

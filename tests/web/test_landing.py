@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from deploy.prometheus import thresholds
+from late_exporter.ingest.recent_attempts import FAILING_ATTEMPTS, FAILING_SHARE
 from late_exporter.status import (
     AccountHealth,
     AccountStatus,
@@ -13,11 +15,26 @@ from late_exporter.status import (
     PlatformHealth,
     PollHealth,
     Quota,
+    RecentCounts,
     StatusFeedHealth,
+    SyncProgress,
     WorkspaceHealth,
     WorkspaceStatus,
 )
-from late_exporter.web.landing import STYLE, FeedStatus, feed_status, problem_text, render_page, single_line, summarize
+from late_exporter.web.landing import (
+    FAILED_SHARE,
+    FAILURES_IN_A_ROW,
+    STUCK_SECONDS,
+    STYLE,
+    FeedStatus,
+    feed_status,
+    problem_text,
+    publishing_verdict,
+    render_page,
+    single_line,
+    summarize,
+    verdicts_of,
+)
 
 NOW = 1_763_993_002.0  # 2025-11-24 14:03:22 UTC
 HOSTILE = "<script>alert('1')</script> & \"🔥\" \u202e\ud800"
@@ -140,7 +157,7 @@ def test_summary(tone: str, sentence: str, statuses: list[FeedStatus]) -> None:
 def test_summary_is_title_and_heading() -> None:
     """The summary is the title of the page and stands as text beside its icon."""
     html = render(workspace("acme", feed(), feed("connections", outcome="unavailable")))
-    assert "<title>1 of 2 feeds has a problem - late-exporter</title>" in html
+    assert "<title>1 of 2 feeds has a problem: the API did not return a usable response - late-exporter</title>" in html
     assert '<div class="verdict bad"><svg aria-hidden="true"><use href="#bad"/></svg><div><p>1 of 2 feeds' in html
 
 
@@ -275,19 +292,30 @@ def test_hostile_text_is_escaped() -> None:
 
 
 def test_platforms() -> None:
-    """A row shows the published, failed and pending logs of a platform and the time of its last log."""
-    html = render(workspace(platforms=(platform("tiktok", 1234, 66, pending=7, last_log=NOW - 3_700),)))
-    assert [["tiktok", "1,234", "66", "5.1%", "", "7", "1 h ago"]] == rows(html)
-    assert '<rect width="5.1%" height="4" rx="2"/>' in html
-    assert "counted since 2025-11-23" in PageParser(html).text
+    """A row shows the attempts and failures of the last hour and of all time, pending logs, and the last log."""
+    recent = RecentCounts(failed=19, final=22)
+    row = platform("tiktok", 1234, 66, pending=7, last_log=NOW - 3_700, recent=recent, oldest_pending=NOW - 60)
+    html = render(workspace(platforms=(row,), recent_since=NOW - 3600))
+    assert [["tiktok", "22", "19 (86%)", "1,300", "66 5.1%", "7", "1 h ago"]] == rows(html)
+    text = PageParser(html).text
+    assert "Since 2025-11-23" in text
+    assert "Last hour" in text
     assert ["2025-11-23 14:03:22 UTC", "2025-11-24 13:01:42 UTC"] == PageParser(html).titles()
 
 
 def test_platform_without_a_failure() -> None:
-    """Without failures there is no bar, and without a log time there is a dash."""
+    """Without failures there is no share, and without a log time there is a dash."""
     html = render(workspace(platforms=(platform("tiktok", 5),)))
-    assert [["tiktok", "5", "0", "0%", "", "0", "&ndash;"]] == rows(html)
-    assert "<rect" not in html
+    assert [["tiktok", "0", "0", "5", "0", "0", "&ndash;"]] == rows(html)
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"), [("Last hour", 3600), ("Last hour", 3545), ("Last 12 min", 725), ("Last 1 min", 5)]
+)
+def test_recent_time(name: str, seconds: float) -> None:
+    """After a restart the recent time is called by its length until it is an hour."""
+    html = render(workspace(platforms=(platform(published=1),), recent_since=NOW - seconds))
+    assert f">{name}\n" in html
 
 
 @pytest.mark.parametrize(
@@ -297,12 +325,79 @@ def test_platform_without_a_failure() -> None:
         ("50.0%", {"published": 1, "failed": 2, "final": 4}),
         ("0.1%", {"published": 1999, "failed": 1}),
         ("&lt;0.1%", {"published": 2000, "failed": 1}),
-        ("0%", {"published": 0}),
+        ("0", {"published": 0}),
     ],
 )
 def test_failed_share(share: str, values: dict[str, Any]) -> None:
     """The share is failed logs by all logs with a final status; it is not rounded to zero if any log failed."""
-    assert share == rows(render(workspace(platforms=(platform(**values),))))[0][3]
+    assert share == rows(render(workspace(platforms=(platform(**values),))))[0][4].rpartition(" ")[2]
+
+
+@pytest.mark.parametrize(
+    ("tone", "sentence", "values"),
+    [
+        ("ok", "Publishing works: none of 30 attempts failed", {"recent": RecentCounts(0, 30)}),
+        ("ok", "Publishing works: 4 of 30 attempts failed", {"recent": RecentCounts(4, 30)}),
+        ("ok", "Publishing works: 2 of 2 attempts failed", {"recent": RecentCounts(2, 2)}),
+        ("warn", "tiktok: 3 of 3 attempts failed in the last hour", {"recent": RecentCounts(3, 3)}),
+        ("warn", "tiktok: 5 of 30 attempts failed in the last hour", {"recent": RecentCounts(5, 30)}),
+        ("bad", "tiktok: 19 of 22 attempts failed in the last hour", {"recent": RecentCounts(19, 22, is_failing=True)}),
+        ("warn", "tiktok: a post has been pending for 3 h", {"oldest_pending": NOW - 3 * 3600}),
+    ],
+)
+def test_publishing_verdict(tone: str, sentence: str, values: dict[str, Any]) -> None:
+    """Failures of the last hour and stuck posts have a verdict of their own, however many logs are older."""
+    verdict = publishing_verdict([workspace(platforms=(platform("tiktok", 90_000, **values),))], NOW)
+    assert (tone, sentence) == verdict
+
+
+def test_no_verdict_about_publishing() -> None:
+    """While nothing was published, and nothing is wrong, there is nothing to say about it."""
+    young = platform("tiktok", 90_000, oldest_pending=NOW - 3599)
+    assert publishing_verdict([workspace(platforms=(young,)), workspace()], NOW) is None
+    assert 1 == render(workspace(platforms=(young,))).count('<div class="verdict')
+
+
+def test_the_worst_verdict_comes_first() -> None:
+    """An outage is above the good news about polling, also in the title, and names its workspace."""
+    outage = platform("instagram", 5, recent=RecentCounts(19, 22, is_failing=True), oldest_pending=NOW - 7200)
+    status = WorkspaceStatus(is_active=False)
+    html = render(workspace("a"), workspace("brand", platforms=(platform("x", 1), outage), status=status))
+    sentence = "brand, instagram: 19 of 22 attempts failed in the last hour, and 2 more problems"
+    assert f"<title>{sentence} - late-exporter</title>" in html
+    verdicts = re.findall(r'<div class="verdict (\w+)">.*?<p>(.*?)</p>', html, re.DOTALL)
+    assert [("bad", sentence), ("ok", "Both feeds are polled and up to date")] == verdicts
+    assert "instagram" == rows(html)[0][0]
+
+
+def test_a_failing_feed_is_above_good_news_about_publishing() -> None:
+    healthy = platform("x", 1, recent=RecentCounts(0, 30))
+    html = render(workspace("a", feed(outcome="unauthorized"), platforms=(healthy,)))
+    assert ["bad", "ok"] == re.findall(r'<div class="verdict (\w+)">', html)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "outcomes"),
+    [
+        ("Both feeds have a problem: the API rejected the key", ("unauthorized", "unauthorized")),
+        ("Both feeds have a problem", ("unauthorized", "unavailable")),
+        ("Both feeds have a problem", ("strange", "strange")),
+        ("1 of 2 feeds has a problem: the API rate limit was reached", ("rate_limited", "success")),
+    ],
+)
+def test_the_verdict_names_the_reason(sentence: str, outcomes: tuple[str, ...]) -> None:
+    """If all failing feeds fail for one reason, the verdict says it."""
+    (verdict,) = verdicts_of([workspace("a", *(feed(outcome=outcome) for outcome in outcomes))], NOW)
+    assert ("bad", sentence) == verdict
+
+
+def test_thresholds_are_those_of_the_alerts() -> None:
+    """The page calls the same things trouble as the alerts."""
+    share = thresholds.FAST_BURN * thresholds.ERROR_BUDGET
+    assert (thresholds.POST_STUCK_SECONDS, thresholds.CONSECUTIVE_FAILURES) == (STUCK_SECONDS, FAILURES_IN_A_ROW)
+    assert share == pytest.approx(FAILED_SHARE)
+    assert thresholds.PLATFORM_FAILED_SHARE == FAILING_SHARE
+    assert thresholds.PLATFORM_FINAL_LOGS == FAILING_ATTEMPTS
 
 
 def test_worst_platform_comes_first() -> None:
@@ -321,7 +416,7 @@ def test_worst_platform_comes_first() -> None:
 def test_counted_since_first_platform() -> None:
     """The table shows the earliest time since which one of its platforms is counted."""
     platforms = (platform("tiktok", 1), platform("reddit", 1, counted_since=NOW - 5 * 86_400))
-    assert "counted since 2025-11-19" in PageParser(render(workspace(platforms=platforms))).text
+    assert "Since 2025-11-19" in PageParser(render(workspace(platforms=platforms))).text
 
 
 def test_many_platforms() -> None:
@@ -371,7 +466,8 @@ def test_table_names_its_columns() -> None:
     elements = PageParser(render(workspace("a"), workspace("b", platforms=(platform(failed=1),)))).elements
     labels = [attributes["aria-labelledby"] for tag, attributes in elements if tag == "table"]
     assert labels == [attributes["id"] for tag, attributes in elements if tag == "h3" and "id" in attributes]
-    assert ["col"] * 6 + ["row"] == [attributes["scope"] for tag, attributes in elements if tag == "th"]
+    groups = ["colgroup", "colgroup", "col"]
+    assert groups + ["col"] * 7 + ["row"] == [attributes["scope"] for tag, attributes in elements if tag == "th"]
 
 
 def poll(ago: float, outcome: str = "success", **values: Any) -> PollHealth:
@@ -403,6 +499,35 @@ def test_polls_that_failed() -> None:
     assert "<script>" not in html
 
 
+PROGRESS = SyncProgress(log_count=2059, expected_count=33_772, elapsed=60.0, seconds_left=250.0, quota_wait=23.0)
+
+
+def test_first_sync() -> None:
+    """A first sync is a bar with total, time left and quota waits, and no list of facts that are not known yet."""
+    html = render(workspace("acme", feed(is_synced=False, outcome=None, logs=2059, progress=PROGRESS)))
+    text = " ".join(PageParser(html).text.split())
+    assert "2,059 of about 33,772 logs read waiting 23 s for the quota, about 4 min left" in text
+    assert '<rect width="6.1%" height="6" rx="3"/>' in html
+    assert "never" not in html
+    assert "<dl>" not in html
+
+
+def test_first_sync_after_a_poll() -> None:
+    """Once a poll of a first sync has ended, it is shown, but neither gaps nor coverage."""
+    html = render(workspace("acme", feed(is_synced=False, last_poll=NOW - 60, gaps=1, progress=PROGRESS)))
+    assert "1 min ago" == fact(html, "Last poll")
+    assert "missing" == fact(html, "Gaps to read") == fact(html, "Coverage since")
+
+
+def test_catch_up() -> None:
+    """A catch-up has a bar above the facts; as long as its end cannot be estimated, it says so."""
+    progress = SyncProgress(log_count=10)
+    html = render(workspace("acme", feed(gaps=1, last_poll=NOW, progress=progress)))
+    assert "10 logs read time left not known yet" in " ".join(PageParser(html).text.split())
+    assert "1" == fact(html, "Gaps to read")
+    assert 'height="6"' not in html
+
+
 def test_no_poll_yet() -> None:
     """Before the first poll there is no list of polls."""
     assert "<details" not in render(workspace())
@@ -421,7 +546,7 @@ def test_index_links_to_cards() -> None:
     """From five workspaces on an index links to every card, and the link of a card does not depend on the order."""
     many = [workspace(f"w-{number}") for number in range(5)]
     html = render(*many[:4], workspace("w-4", feed(outcome="unavailable")))
-    assert ["#w4", "#w0", "#w1", "#w2", "#w3"] == PageParser(html).links()[3:]
+    assert ["#w4", "#w0", "#w1", "#w2", "#w3"] == PageParser(html).links()[4:]
     assert {f"w{number}" for number in range(5)} <= {
         attributes.get("id") for _, attributes in PageParser(html).elements
     }
@@ -436,8 +561,8 @@ def test_workspace_without_feeds() -> None:
 
 def test_links() -> None:
     """Links are relative, so that they work behind a proxy prefix; the documentation link is optional."""
-    assert ["./metrics", "./-/healthy", "./-/ready"] == PageParser(render()).links()
-    assert ["./my%20path", "./-/healthy", "./-/ready", "https://example.org/?a&b"] == PageParser(
+    assert ["./metrics", "./config", "./-/healthy", "./-/ready"] == PageParser(render()).links()
+    assert ["./my%20path", "./config", "./-/healthy", "./-/ready", "https://example.org/?a&b"] == PageParser(
         render(telemetry_path="/my path", documentation="https://example.org/?a&b")
     ).links()
 
@@ -453,7 +578,7 @@ def test_page_is_self_contained() -> None:
 
 
 def test_sizes() -> None:
-    """The page is small: below 24 kB for one workspace with 13 platforms, below 340 kB for thirty."""
+    """The page is small: below 24 kB for one workspace with 13 platforms, below 360 kB for thirty."""
     platforms = [platform("googlebusiness", 12_345, 678, pending=9, last_log=NOW - 99)] * 13
     full = workspace(
         "acme",
@@ -464,7 +589,7 @@ def test_sizes() -> None:
         failing_accounts=(account("u" * 128, 10, on="p" * 128),) * 500,
     )
     assert len(render(full).encode()) < 24_000
-    assert len(render(*[full] * 30).encode()) < 340_000
+    assert len(render(*[full] * 30).encode()) < 360_000
     assert len(render(*[workspace()] * 30).encode()) < 50_000
 
 
@@ -482,8 +607,9 @@ def test_contrast(scheme: int) -> None:
     root = re.findall(r":root\{([^}]*)\}", STYLE)[scheme]
     shades = {name: luminance(colour) for name, colour in re.findall(r"--([\w-]+):#(\w+)", root)}
     pairs = [(text, ground) for text in ("text", "soft", "link") for ground in ("page", "card")]
-    pairs += [(tone, f"{tone}-tint") for tone in ("ok", "busy", "bad", "idle")]
-    pairs += [("text", f"{tone}-tint") for tone in ("ok", "busy", "bad", "idle")]
+    pairs += [(tone, f"{tone}-tint") for tone in ("ok", "busy", "warn", "bad", "idle")]
+    pairs += [(tone, "card") for tone in ("warn", "bad")]
+    pairs += [("text", f"{tone}-tint") for tone in ("ok", "busy", "warn", "bad", "idle")]
     ratios = {(a, b): (max(shades[a], shades[b]) + 0.05) / (min(shades[a], shades[b]) + 0.05) for a, b in pairs}
     assert {} == {pair: ratio for pair, ratio in ratios.items() if ratio < 4.5}
 

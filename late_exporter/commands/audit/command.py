@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 
@@ -10,28 +11,44 @@ from late_exporter.commands._runner import ConnectWorkspaces, selected_workspace
 from late_exporter.commands.audit.report import AuditReport, render_json, render_text
 from late_exporter.commands.audit.run import AuditRunner
 from late_exporter.commands.feed_choice import recorded_feed
+from late_exporter.commands.progress import ProgressBar
 from late_exporter.config.settings import CommandContext
+from late_exporter.format import plural
 from late_exporter.model import Scope
 from late_exporter.store import open_snapshot
 
 
 async def audit_feeds(context: CommandContext, connect: ConnectWorkspaces) -> Sequence[AuditReport]:
+    """Return the report of each feed; meanwhile a terminal shows the progress."""
     settings = context.settings
     names = selected_workspaces(context)
-    async with connect as connections:
-        return [
-            await AuditRunner(
-                Scope(name, feed),
-                partial(recorded_feed, feed, *connections[name]),
-                client=connections[name].client,
-                open_snapshot=partial(open_snapshot, settings.state.url),
+    progress = ProgressBar(sys.stderr)
+    reports = []
+    async with connect as connections, progress.live():
+        for scope in [Scope(name, feed) for name in names for feed in settings.poll.feeds]:
+            connection = connections[scope.workspace]
+            runner = AuditRunner(
+                scope,
+                partial(recorded_feed, scope.feed, *connection),
+                client=connection.client,
+                open_snapshot=partial(open_snapshot, settings.state.url, settings.state.password_path),
                 interval=settings.longest_poll_interval,
                 wait=context.flags.wait,
-                logger=log.get_logger("late_exporter").bind(workspace=name, feed=feed),
-            ).run(context.flags.since)
-            for name in names
-            for feed in settings.poll.feeds
-        ]
+                logger=log.get_logger("late_exporter").bind(workspace=scope.workspace, feed=scope.feed),
+            )
+            progress.start(f"{scope.workspace} {scope.feed}", connection.client)
+            runner.on_page = partial(_show_page, progress)
+            try:
+                reports.append(await runner.run(context.flags.since))
+            finally:
+                progress.clear()
+    return reports
+
+
+def _show_page(progress: ProgressBar, read_count: int, total: int, request_count: int) -> None:
+    # The list is read twice if logs differ, and pages overlap.
+    total = max(total, read_count)
+    progress.update(read_count, total, f"{read_count:,} of {plural(total, 'log')}, {plural(request_count, 'request')}")
 
 
 def print_reports(reports: Sequence[AuditReport], format_name: str) -> int:

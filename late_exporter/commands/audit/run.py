@@ -38,7 +38,11 @@ class Timing(NamedTuple):
 
 
 class AuditRunner:
-    """Audits one feed of one workspace; ``wait`` is the number of seconds that the exporter has to count a suspect."""
+    """Audits one feed of one workspace; ``wait`` is the number of seconds that the exporter has to count a suspect.
+
+    Attributes:
+        on_page: Called after each request with the logs read, the logs of the list (0 if unknown) and the requests.
+    """
 
     def __init__(
         self,
@@ -60,8 +64,9 @@ class AuditRunner:
         self._wait = wait
         self._logger = logger
         self._timing = timing
-        self._request_count = 0
+        self._request_count = self._read_count = self._list_total = 0
         self._clock_offset = 0.0
+        self.on_page: Callable[[int, int, int], object] = lambda *_: None
 
     async def run(self, since: float | None = None) -> AuditReport:
         """Compare the logs of the last so many seconds, or all that were counted; raise StoreError or ConfigError."""
@@ -136,6 +141,9 @@ class AuditRunner:
         response = await fetch_page(self._client, feed, skip=step.skip, created_before=step.created_before)
         if response.date is not None:
             self._clock_offset = response.date - self._timing.clock()
+        self._read_count += len(response.page.entries)
+        self._list_total = max(self._list_total, response.page.total or 0)  # Pages by time have the total of a part.
+        self.on_page(self._read_count, self._list_total, self._request_count)
         return FetchedPage.identified(response.page, self._state.known_logs(response.page.entries, feed))
 
     async def _wait_for_exporter(self, audit: Audit, feed: Feed) -> bool:

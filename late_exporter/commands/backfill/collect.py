@@ -9,7 +9,7 @@ import msgspec
 
 from late_exporter.api.pages import fetch_page
 from late_exporter.commands.backfill.history import FeedHistory, RecordedLogs, SeriesHistory, frozen_limiter
-from late_exporter.commands.backfill.progress import ProgressBar
+from late_exporter.commands.progress import ProgressBar
 from late_exporter.errors import ApiError, BadRequest, LateError, Unauthorized
 from late_exporter.exposition.family import Family
 from late_exporter.format import iso_time, plural
@@ -77,7 +77,7 @@ async def collect_history(
     # Older logs were never counted, or are pruned.
     lower = max(period.since, coverage.retention_floor) if coverage else period.since
     reader = _PageReader(client, feed, progress, sleep)
-    progress.start(_name(scope))
+    progress.start(_name(scope), client)
 
     def visit(page: FetchedPage) -> bool:
         history.add_page(page.entries)
@@ -85,8 +85,9 @@ async def collect_history(
 
     steps = scan_list(visit, ListScan(MAX_SKIP if feed.supports_time_filter else None))
     step: FetchPage | None = next(steps)
-    while step is not None:
-        step = await fetch_next(steps, step, reader.fetch)
+    async with progress.live():
+        while step is not None:
+            step = await fetch_next(steps, step, reader.fetch)
     summary = f"{plural(history.log_count, 'log')} until {iso_time(until)}"
     progress.finish(f"{summary}, {plural(reader.request_count, 'request')}")
     return list(history.series(values, published_at=max(until, coverage.published_at if coverage else 0)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import sys
 import time
@@ -14,15 +15,15 @@ from typing import IO
 from late_exporter.commands._runner import ConnectWorkspaces, selected_workspaces, warn, write_stdout
 from late_exporter.commands.backfill.collect import HEAD_BLOCK, Period, collect_history
 from late_exporter.commands.backfill.history import SeriesHistory
-from late_exporter.commands.backfill.openmetrics import SampleGrid, write_openmetrics
-from late_exporter.commands.backfill.progress import ProgressBar
+from late_exporter.commands.backfill.openmetrics import SampleGrid, estimate_size, write_openmetrics
 from late_exporter.commands.feed_choice import recorded_feed, require_retained
+from late_exporter.commands.progress import ProgressBar
 from late_exporter.commands.textfile import atomic_write
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.exposition.family import Family
-from late_exporter.format import plural
+from late_exporter.format import human_size, plural
 from late_exporter.metrics.catalogue import build_catalogue
 from late_exporter.model import DAY_MS, Coverage, Feed, Scope
 from late_exporter.store import open_snapshot
@@ -45,8 +46,10 @@ def write_backfill(context: CommandContext, connect: ConnectWorkspaces) -> int:
     def write() -> int:
         with _interruptible(), _output_file(flags.output or "") as file:
             since, histories = asyncio.run(_collect(context, connect, families, now, progress))
-            progress.start(flags.output or "")
             grid, total = SampleGrid(since, int(flags.step * 1000)), len(histories)
+            progress.clear()
+            require_space(flags.output or "", estimate_size(histories, grid, target_labels), total)
+            progress.start(flags.output or "")
 
             def on_progress(count: int) -> None:
                 progress.update(count, total, f"{count:,} of {total:,} series")
@@ -57,9 +60,31 @@ def write_backfill(context: CommandContext, connect: ConnectWorkspaces) -> int:
 
     try:
         return write_stdout(write)
+    except KeyboardInterrupt:
+        progress.clear()
+        warn("interrupted; nothing was written")
+        raise
     except BaseException:
         progress.clear()
         raise
+
+
+def require_space(output: str, size: int, series_count: int) -> None:
+    """Say how large the output will be; raise LateError if there is not enough space for it."""
+    text = f"about {human_size(size)} in {series_count:,} series"
+    if output == STANDARD_OUTPUT:
+        warn(text)
+        return
+    try:
+        free = shutil.disk_usage(Path(output).absolute().parent).free
+    except OSError as exc:
+        raise LateError(f"{output}: cannot be written: {exc.strerror}") from exc
+    if free < size:
+        raise LateError(
+            f"{output}: {text} would be written, but only {human_size(free)} are free; choose another folder, a longer "
+            "--step or a shorter --since"
+        )
+    warn(f"{output}: {text} will be written, {human_size(free)} are free")
 
 
 def _families(context: CommandContext) -> Mapping[str, Family]:
@@ -97,7 +122,7 @@ async def _collect(
     scopes = [Scope(name, feed) for name in selected_workspaces(context) for feed in settings.poll.feeds]
     histories: list[SeriesHistory] = []
     async with connect as connections:
-        with open_snapshot(settings.state.url) as snapshot:
+        with open_snapshot(settings.state.url, settings.state.password_path) as snapshot:
             recorded_scopes = snapshot.scopes
             coverages = {
                 scope: snapshot.feed_state(scope).coverage if scope in recorded_scopes else None for scope in scopes
@@ -115,7 +140,7 @@ async def _collect(
                 scope,
                 feed,
                 client=connections[scope.workspace].client,
-                snapshot=open_snapshot(settings.state.url),
+                snapshot=open_snapshot(settings.state.url, settings.state.password_path),
                 families=families,
                 period=period,
                 progress=progress,

@@ -14,6 +14,7 @@ from late_exporter.exposition.text import FamilyFormatter
 
 # Milliseconds between two samples of an unchanged series; Prometheus considers a series gone after five minutes.
 MAX_SAMPLE_GAP = 240_000
+TIMESTAMP_BYTES = 11
 DENSE_WINDOW = 3_600_000  # milliseconds around a change in which a series has a sample at every step
 
 
@@ -50,6 +51,38 @@ def samples(history: SeriesHistory, timestamps: range) -> Iterator[tuple[int, Sa
         if is_due or any(abs(delta.at - timestamp) <= DENSE_WINDOW for delta in neighbours):
             yield timestamp, value
             last_timestamp = timestamp
+
+
+def estimate_size(histories: Iterable[SeriesHistory], grid: SampleGrid, target_labels: Mapping[str, str]) -> int:
+    """Return about how many bytes ``write_openmetrics`` writes, in a fraction of its time."""
+    formatters: dict[str, FamilyFormatter] = {}
+    size = 0
+    for history in histories:
+        family = history.family
+        formatter = formatters.get(family.name)
+        if formatter is None:
+            labelled_family = msgspec.structs.replace(family, labels=(*family.labels, *target_labels))
+            formatter = formatters[family.name] = FamilyFormatter(labelled_family)
+        value = history.base
+        if value is None and history.deltas:
+            value = apply_delta(family, None, history.deltas[0].amount)
+        if value is not None:
+            lines = formatter.text_lines((*history.labels, *target_labels.values()), value)
+            size += _count_samples(history, grid) * sum(len(line) + TIMESTAMP_BYTES for line in lines)
+    return size
+
+
+def _count_samples(history: SeriesHistory, grid: SampleGrid) -> int:
+    """Return about how many samples a series has."""
+    times = [delta.at for delta in history.deltas]
+    start = grid.since if history.base is not None else times[0]
+    dense_end = start
+    dense_time = 0
+    for time in times:
+        dense_time += max(0, min(time + DENSE_WINDOW, history.until) - max(time - DENSE_WINDOW, dense_end))
+        dense_end = max(dense_end, time + DENSE_WINDOW)
+    sparse_step = max(MAX_SAMPLE_GAP // grid.step, 1) * grid.step
+    return dense_time // grid.step + max(history.until - start - dense_time, 0) // sparse_step + 1
 
 
 def write_openmetrics(

@@ -42,7 +42,7 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
     secure = settings.web_config.ssl_context is not None
     summary = plural(len(settings.workspaces), "workspace")
     findings = [Finding(Level.OK, "configuration", summary), *check_same_logs(settings.workspaces_with_same_logs)]
-    recorded = await asyncio.to_thread(recorded_feeds, settings.state.url)
+    recorded = await asyncio.to_thread(recorded_feeds, settings.state.url, settings.state.password_path)
     async with connect as connections:
         for workspace in settings.workspaces:
             findings += check_key_file(workspace.name, workspace.key_file)
@@ -66,7 +66,7 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
                 quota_share=settings.api.quota_share,
                 status=status_config(settings, workspace, count_key_users(settings)),
             )
-    findings.append(await asyncio.to_thread(check_state, settings.state.url))
+    findings.append(await asyncio.to_thread(check_state, settings.state.url, settings.state.password_path))
     findings += check_web(settings.web.config_file, settings.web_config)
     findings += await asyncio.to_thread(lambda: list(check_addresses(settings.web.listen_address, secure=secure)))
     webhook_addresses = settings.webhook.listen_address

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -53,23 +54,23 @@ class GenerationCheck(NamedTuple):
     feeds: Sequence[Feed]
 
 
-def recorded_feeds(url: str) -> Mapping[Scope, RecordedFeed]:
+def recorded_feeds(url: str, password_file: Path | None = None) -> Mapping[Scope, RecordedFeed]:
     """Return the feeds of a state that have counted logs."""
     try:
-        with open_snapshot(url) as snapshot:
+        with open_snapshot(url, password_file) as snapshot:
             states = {scope: snapshot.feed_state(scope) for scope in snapshot.scopes}
     except LateError:
         return {}  # check_state reports what is wrong with the state
     return {
-        scope: RecordedFeed(state.coverage, _log_loader(url, scope))
+        scope: RecordedFeed(state.coverage, _log_loader(url, password_file, scope))
         for scope, state in states.items()
         if state.coverage is not None and state.log_count
     }
 
 
-def _log_loader(url: str, scope: Scope) -> LoadLogs:
+def _log_loader(url: str, password_file: Path | None, scope: Scope) -> LoadLogs:
     def read(until: int, limit: int) -> Sequence[StoredLog]:
-        with open_snapshot(url) as snapshot:
+        with open_snapshot(url, password_file) as snapshot:
             return snapshot.newest_logs(scope, until=until, limit=limit)
 
     async def load(*, until: int, limit: int) -> Sequence[StoredLog]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from late_exporter.commands.check.finding import Finding, Level
 from late_exporter.commands.healthcheck import HEALTHY_STATUSES, check_health
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
-from late_exporter.errors import LateError, StoreError, StoreOutdated
+from late_exporter.errors import LateError, StoreError, StoreMissing, StoreOutdated
 from late_exporter.format import plural
-from late_exporter.store import is_in_use, open_snapshot
+from late_exporter.store import is_in_use, is_postgres, open_snapshot
 from late_exporter.web.server import bind_socket
 
 KEY_PAGE = "https://zernio.com/dashboard/api-keys"
@@ -56,8 +58,10 @@ def check_same_logs(pairs: Iterable[tuple[str, str]]) -> Iterator[Finding]:
         )
 
 
-def check_state(url: str) -> Finding:
+def check_state(url: str, password_file: Path | None = None) -> Finding:
     """Check that the state can be used, without creating or changing it."""
+    if is_postgres(url):
+        return _check_open_state(url, password_file)
     _, _, name = url.partition("://")
     if not name:
         return Finding(
@@ -67,12 +71,33 @@ def check_state(url: str) -> Finding:
             hint="set --state.url to a file, otherwise every restart counts all logs again that Zernio still keeps",
         )
     path = Path(name.removeprefix("/"))
-    if not path.exists():
+    if not _exists(path):
         return _check_new_state(path)
+    finding = _check_open_state(url, None)
+    return finding if finding.level is not Level.OK else _check_writable(path) or finding
+
+
+def _check_writable(path: Path) -> Finding | None:
+    """Return what is wrong if this user cannot write to a state."""
+    for place, reason in ((path.parent, _write_error(path.parent)), (path, _open_error(path))):
+        if reason:
+            return Finding(
+                Level.ERROR,
+                "state",
+                f"{path}: the user {_user_name()} cannot write to {place}: {reason}",
+                hint="give the exporter's user write access to the file and its folder",
+            )
+    return None
+
+
+def _check_open_state(url: str, password_file: Path | None) -> Finding:
     try:
-        location = f"{path}, in use by an exporter" if is_in_use(url) else str(path)
-        with open_snapshot(url) as snapshot:
+        is_used = is_in_use(url, password_file)
+        with open_snapshot(url, password_file) as snapshot:
+            location = f"{snapshot.name}, in use by an exporter" if is_used else snapshot.name
             log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
+    except StoreMissing as exc:
+        return Finding(Level.OK, "state", f"{exc}; it will be created")
     except StoreOutdated as exc:
         return Finding(Level.WARNING, "state", str(exc))
     except StoreError as exc:
@@ -80,16 +105,49 @@ def check_state(url: str) -> Finding:
     return Finding(Level.OK, "state", f"{location}: {plural(log_count, 'log')}")
 
 
+def _open_error(path: Path) -> str:
+    try:
+        with path.open("rb+"):
+            return ""
+    except OSError as exc:
+        return exc.strerror or type(exc).__name__
+
+
 def _check_new_state(path: Path) -> Finding:
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if os.access(folder, os.W_OK | os.X_OK):
-        return Finding(Level.OK, "state", f"{path}: will be created")
+    folder = next(parent for parent in path.absolute().parents if _exists(parent))
+    reason, user = _write_error(folder), _user_name()
+    if not reason:
+        return Finding(Level.OK, "state", f"{path}: will be created by the user {user}")
     return Finding(
         Level.ERROR,
         "state",
-        f"{path}: cannot be created, {folder} is not writable",
+        f"{path}: cannot be created, the user {user} cannot write to {folder}: {reason}",
         hint="give the exporter's user write access, or choose another --state.url",
     )
+
+
+def _exists(path: Path) -> bool:
+    """Return whether a path exists, as far as this user may see."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _write_error(folder: Path) -> str:
+    """Return why this process cannot create a file in a folder; empty if it can."""
+    try:
+        with TemporaryFile(dir=folder):
+            return ""
+    except OSError as exc:
+        return exc.strerror or type(exc).__name__
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def check_web(path: str | None, config: WebConfig) -> Iterator[Finding]:

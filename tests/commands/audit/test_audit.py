@@ -56,11 +56,18 @@ def exporter(world: World, path: Path) -> Iterator[ExporterHarness]:
 class AuditHarness:
     """The command beside an exporter, with a callback that runs whenever the command waits."""
 
-    def __init__(self, exporter: ExporterHarness, path: Path, on_wait: Callable[[], object] = list) -> None:
+    def __init__(
+        self,
+        exporter: ExporterHarness,
+        path: Path,
+        on_wait: Callable[[], object] = list,
+        on_page: Callable[[int, int, int], object] = lambda *_: None,
+    ) -> None:
         self.clock = exporter.clock
         self.api = exporter.api
         self.path = path
         self.on_wait = on_wait
+        self.on_page = on_page
         self.pauses: list[float] = []
 
     async def sleep(self, seconds: float) -> None:
@@ -82,6 +89,7 @@ class AuditHarness:
             logger=NullLogger(),
             timing=Timing(self.clock.time, self.clock.monotonic, self.sleep),
         )
+        runner.on_page = self.on_page
         return drive(runner.run(since))
 
 
@@ -451,3 +459,13 @@ def test_json_lists_all_differences() -> None:
     assert {"workspace", "feed", "error", "since", "until", "polled", "reconciled", "logs", "requests", "seconds"} <= {
         *bad
     }
+
+
+def test_progress(exporter: ExporterHarness, world: World, path: Path) -> None:
+    """After each request the command knows how much of the list it has read, also if it pages by time."""
+    world.publish(250, over=DAY)
+    exporter.poll()
+    pages: list[tuple[int, int, int]] = []
+    AuditHarness(exporter, path, on_page=lambda *page: pages.append(page)).run()
+    assert [(100, 500, 1), (200, 500, 2)] == pages[:2]
+    assert pages[-1][0] >= 500

@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self, TypeAlias
 
 import msgspec
@@ -12,9 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from late_exporter.commands.backfill.collect import Period, collect_history
+from late_exporter.commands.backfill.command import require_space
 from late_exporter.commands.backfill.history import Delta, SampleValue, SeriesHistory, apply_delta
-from late_exporter.commands.backfill.openmetrics import MAX_SAMPLE_GAP, SampleGrid, samples, write_openmetrics
-from late_exporter.commands.backfill.progress import ProgressBar
+from late_exporter.commands.backfill.openmetrics import (
+    MAX_SAMPLE_GAP,
+    SampleGrid,
+    estimate_size,
+    samples,
+    write_openmetrics,
+)
+from late_exporter.commands.progress import ProgressBar
 from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
 from late_exporter.exposition.family import Family
 from late_exporter.feeds import GENERATIONS
@@ -671,35 +679,39 @@ def test_times_may_have_fractions() -> None:
     assert b'{platform="tiktok",workspace="default"} 1.0 1.500\n' in file.getvalue()
 
 
-class TtyStream(io.StringIO):
-    """A stream that is a terminal."""
+@pytest.mark.parametrize(("free", "is_enough"), [(2_000, True), (1_999, False)])
+def test_the_free_space_is_checked(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    free: int,
+    *,
+    is_enough: bool,
+) -> None:
+    """The size is said before anything is written, and if there is no space for it, nothing is."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=free))
+    output = str(tmp_path / "late.om")
+    if is_enough:
+        require_space(output, 2_000, 12)
+        assert f"{output}: about 2.0 kB in 12 series will be written, 2.0 kB are free" in capsys.readouterr().err
+    else:
+        with pytest.raises(LateError, match=r"about 2\.0 kB in 12 series would be written, but only 2\.0 kB are free"):
+            require_space(output, 2_000, 12)
+    require_space("-", 10**15, 1)
+    assert "late-exporter: about 1000.0 TB in 1 series\n" == capsys.readouterr().err
 
-    def isatty(self) -> bool:
-        """Return True."""
-        return True
 
-
-def test_progress_is_a_bar_or_a_line() -> None:
-    """A terminal shows a bar with the time left, anything else a line per feed."""
-    clock = VirtualClock()
-    terminal, pipe = TtyStream(), io.StringIO()
-    for stream in (terminal, pipe):
-        progress = ProgressBar(stream, clock.monotonic)
-        progress.start("acme publishing")
-        progress.update(0, 0, "no logs")
-        clock.advance(100)
-        progress.update(25, 100, "25 of 100 logs")
-        clock.advance(3 * HOUR)
-        progress.update(50, 100, "50 of 100 logs")
-        progress.finish("50 logs")
-        progress.clear()
-
-    pieces = [piece.removeprefix("\x1b[K") for piece in terminal.getvalue().split("\r")]
-    assert "acme publishing [######                  ] 25 of 100 logs, 5 min left" == pieces[2]
-    assert "acme publishing [############            ] 50 of 100 logs, 3 h 1 min left" == pieces[3]
-    assert "acme publishing: 50 logs\n" == pieces[4]
-    assert "" == pieces[5]
-    assert "acme publishing: 50 logs\n" == pipe.getvalue()
+@pytest.mark.parametrize("step", [15_000, STEP, 240_000])
+@pytest.mark.parametrize("base", [None, 5])
+def test_the_size_is_known_before(step: int, base: int | None) -> None:
+    """The estimate is close to what is written, whether series change often, seldom or never."""
+    day = 86_400_000
+    moves = (*range(day // 2, day // 2 + 3_600_000, 60_000), day, 2 * day)
+    histories = [series(*moves, until=4 * day, base=base), series(day // 3, until=4 * day, base=base)]
+    grid, labels = SampleGrid(0, step), {"job": "late", "instance": "localhost:10077"}
+    file = io.BytesIO()
+    write_openmetrics(file, histories, CATALOGUE, grid, labels)
+    assert estimate_size(histories, grid, labels) == pytest.approx(len(file.getvalue()), rel=0.05)
 
 
 @pytest.mark.exhaustive

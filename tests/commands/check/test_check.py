@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import pwd
 import re
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +18,7 @@ import pytest
 
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.quota import RateLimiter
+from late_exporter.commands.check import local
 from late_exporter.commands.check.api import check_api, check_quota
 from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.commands.check.generation import RecordedFeed, check_generation, recorded_feeds
@@ -25,8 +31,10 @@ from late_exporter.commands.check.local import (
     check_state,
     check_web,
 )
+from late_exporter.commands.check.user import become
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import RequestRate, WebConfig
+from late_exporter.errors import ConfigError
 from late_exporter.feeds import FEEDS
 from late_exporter.format import iso_time
 from late_exporter.model import Batch, Coverage, LogEntry, Observation, Scope, StoredLog
@@ -389,7 +397,9 @@ def test_a_restricted_key_is_recommended() -> None:
 def test_a_usable_state_is_ok(tmp_path: Path) -> None:
     """A state may exist, be in use, or be created; the check changes nothing."""
     url = f"sqlite:///{tmp_path}/state.db"
-    assert (Level.OK, f"{tmp_path}/state.db: will be created") == level_and_message(check_state(url))
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    message = f"{tmp_path}/state.db: will be created by the user {user}"
+    assert (Level.OK, message) == level_and_message(check_state(url))
     assert [] == list(tmp_path.iterdir())
     store = open_store(url)
     entry = LogEntry(key="log1", status="success", created=1)
@@ -422,6 +432,44 @@ async def test_counted_feeds_are_read_from_the_state(tmp_path: Path) -> None:
     logs = await feeds[Scope("acme", "publishing")].load_logs(until=3, limit=2)
     assert [StoredLog(f"log{at}", at, "f", {"success": ""}) for at in (3, 2)] == logs
     store.close()
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_writing_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, exists: bool) -> None:
+    """Permissions say that root may write anywhere; a file that cannot be created all the same is an error."""
+    if exists:
+        open_store(f"sqlite:///{tmp_path}/state.db").close()
+
+    def fail(**_options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(local, "TemporaryFile", fail)
+    finding = check_state(f"sqlite:///{tmp_path}/state.db")
+    assert Level.ERROR == finding.level
+    assert f"cannot write to {tmp_path}: Read-only file system" in finding.message
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_check_as_another_user(tmp_path: Path) -> None:
+    """As root, the check can be made with the rights of the user that will run the exporter."""
+    tmp_path.chmod(0o755)
+    program = f"""
+import os
+from pathlib import Path
+from late_exporter.commands.check.local import check_state
+from late_exporter.commands.check.user import become
+become("nobody")
+print(os.geteuid(), len(os.getgroups()), check_state("sqlite:///{tmp_path}/state.db").message)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, cwd="/")
+    uid = pwd.getpwnam("nobody").pw_uid
+    assert done.stdout.startswith(f"{uid} 1 {tmp_path}/state.db: cannot be created, the user nobody cannot write to ")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may become any user")
+def test_only_root_can_become_another_user() -> None:
+    with pytest.raises(ConfigError, match="only root can check as another user"):
+        become("root")
 
 
 def test_a_foreign_file_is_an_error(tmp_path: Path) -> None:

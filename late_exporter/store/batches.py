@@ -1,0 +1,57 @@
+"""What a batch changes, given what is stored; the same for every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from late_exporter.metrics.aggregation import apply_increments
+from late_exporter.model import Batch, Observation
+from late_exporter.series import Increment, Series, SeriesValue
+
+
+def select_new(
+    observations: Iterable[Observation], statuses: dict[str, set[str]]
+) -> tuple[list[Observation], dict[str, Observation]]:
+    """Return the observations that are new, and by key those of them that are the first of their logs.
+
+    Args:
+        observations: Observations of a batch.
+        statuses: Stored statuses by key; those of the new observations are added.
+    """
+    new: list[Observation] = []
+    first: dict[str, Observation] = {}
+    for observation in observations:
+        entry = observation.entry
+        stored = statuses.setdefault(entry.key, set())
+        if entry.status in stored:
+            continue
+        if not stored:
+            first[entry.key] = observation
+        stored.add(entry.status)
+        new.append(observation)
+    return new, first
+
+
+def group_by_series(groups: Iterable[Sequence[Increment]]) -> dict[Series, list[Increment]]:
+    """Return increments by their series; each group is of one series."""
+    by_series: dict[Series, list[Increment]] = {}
+    for group in groups:
+        by_series.setdefault((group[0].family, group[0].labels), []).extend(group)
+    return by_series
+
+
+def apply_batch(
+    increments: Mapping[Series, Sequence[Increment]],
+    batch: Batch,
+    stored_value: Callable[[Series], SeriesValue | None],
+) -> dict[Series, SeriesValue]:
+    """Return the values of series after a batch; a function returns the stored ones."""
+    values: dict[Series, SeriesValue] = {}
+    for series, changes in increments.items():
+        stored = stored_value(series)
+        values[series] = SeriesValue(
+            apply_increments(changes, stored.value if stored else None),
+            stored.created if stored else batch.committed_at,
+            stored.is_served if stored else series not in batch.zero_series,
+        )
+    return values

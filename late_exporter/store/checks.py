@@ -1,0 +1,59 @@
+"""Consistency of the counts in a state; the same for every backend."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from late_exporter.model import MINUTE_MS
+
+
+class FeedCounts(NamedTuple):
+    """Counts of one feed that must agree.
+
+    Args:
+        name: Workspace and feed.
+        log_count: Number of logs, as it is kept.
+        stored: Number of logs that are stored.
+        marked_count: Number of logs marked as deleted, as it is kept.
+        marked: Sum of those marks per minute.
+        uncounted: Pending logs that are not stored.
+        wrong_minutes: Minutes whose number of logs is not that of the logs stored.
+    """
+
+    name: str
+    log_count: int
+    stored: int
+    marked_count: int
+    marked: int
+    uncounted: int
+    wrong_minutes: int
+
+    def inconsistencies(self) -> Iterator[str]:
+        if self.stored != self.log_count:
+            yield f"{self.name}: the log count is {self.log_count:,}, but {self.stored:,} logs are stored"
+        if self.wrong_minutes:
+            yield (
+                f"{self.name}: the log counts of {self.wrong_minutes:,} minutes do not agree with the times of the logs"
+            )
+        if self.marked != self.marked_count:
+            yield f"{self.name}: {self.marked_count:,} logs are marked as deleted, but {self.marked:,} per minute"
+        if self.uncounted:
+            yield f"{self.name}: {self.uncounted:,} pending logs are not stored as counted"
+
+
+def count_wrong_minutes(counted: Counter[int], times: Iterable[tuple[int, int]]) -> int:
+    """Return for how many minutes another number of logs is stored than is counted.
+
+    Args:
+        counted: Number of logs by minute, as it is kept.
+        times: First and last creation time of each log, of which each status has one.
+    """
+    stored = Counter[int]()
+    ambiguous = 0
+    for first, last in times:
+        stored[first // MINUTE_MS] += 1
+        ambiguous += first // MINUTE_MS != last // MINUTE_MS  # Either minute may count it.
+    wrong = sum(counted[minute] != stored[minute] for minute in counted.keys() | stored.keys())
+    return wrong if wrong > 2 * ambiguous else 0

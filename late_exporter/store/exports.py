@@ -1,0 +1,87 @@
+"""The format of an exported state: lines of JSON, the same for every backend.
+
+The rows are those of the tables of the SQLite state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from late_exporter.errors import StoreError
+
+FORMAT = "late-exporter state"
+
+END = json.dumps({"end": True})
+
+
+def head(version: int) -> str:
+    """Return the first line, with the schema version of the rows."""
+    return json.dumps({"format": FORMAT, "schema": version})
+
+
+def line(table: str, columns: Iterable[str], row: Sequence[Any]) -> str:
+    values = [value.decode() if isinstance(value, bytes) else value for value in row]
+    return json.dumps({"table": table, **dict(zip(columns, values, strict=True))}, ensure_ascii=False)
+
+
+def read_version(lines: Iterator[str], newest: int) -> int:
+    """Read the first line and return the schema version of the rows; raise StoreError if it is not supported."""
+    row = _parse(next(lines, ""), 1)
+    version = row.get("schema")
+    if row.get("format") != FORMAT or not isinstance(version, int) or not 1 <= version <= newest:
+        raise StoreError(f"line 1: not an export of this or an earlier version of late-exporter: {row}")
+    return version
+
+
+def read_rows(lines: Iterator[str], columns: Mapping[str, AbstractSet[str]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the table and the columns of each row; raise StoreError if a line is not a row, or the end is missing."""
+    count, is_complete = 0, False
+    for number, text in enumerate(lines, 2):
+        row = _parse(text, number)
+        if is_complete or row.get("end") is True:
+            is_complete = True
+            continue
+        table = row.pop("table", None)
+        if table not in columns or row.keys() != columns[table]:
+            raise StoreError(f"line {number}: not a row of a state")
+        count += 1
+        yield table, row
+    if not is_complete:
+        raise StoreError(f"the export is truncated after {count:,} rows")
+
+
+class Digest:
+    """A digest of rows that does not depend on their order, nor on that of their columns."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+        self.row_count = 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Digest) and (self._sum, self.row_count) == (other._sum, other.row_count)
+
+    __hash__ = None  # type: ignore[assignment] # it changes
+
+    def observe(self, lines: Iterable[str]) -> Iterator[str]:
+        """Pass lines of an export on, and add its rows to the digest."""
+        for text in lines:
+            row = json.loads(text)
+            if "table" in row:
+                canonical = json.dumps(row, sort_keys=True).encode()
+                self._sum += int.from_bytes(hashlib.blake2b(canonical, digest_size=16).digest())
+                self.row_count += 1
+            yield text
+
+
+def _parse(text: str, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise StoreError(f"line {number}: not a JSON object")
+    return row

@@ -1,0 +1,304 @@
+"""Administrative operations on a state in PostgreSQL: check, export, import, rename and drop."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from late_exporter.errors import StoreError, StoreInUse
+from late_exporter.metrics.aggregation import decode_value
+from late_exporter.series import Labels
+from late_exporter.store import exports
+from late_exporter.store.checks import FeedCounts, count_wrong_minutes
+from late_exporter.store.postgres import queries
+from late_exporter.store.postgres.database import LONG_DEADLINE_SECONDS, Database, DeadlineConnection
+from late_exporter.store.postgres.days import Partitions, observation_day
+from late_exporter.store.postgres.schema import migrate
+from late_exporter.store.postgres.snapshot import PostgresSnapshot
+from late_exporter.store.schema import MIGRATIONS as EXPORT_MIGRATIONS
+
+SCOPE_TABLES = ("late_observation", "late_minute", "late_pending")
+"""Tables with a foreign key ``scope``."""
+
+ROWS_PER_COPY = 5000
+
+# The columns of an export are those of the SQLite state, whatever the backend.
+EXPORTS: Mapping[str, str] = {
+    "scope": (
+        "SELECT id, workspace, feed, coverage, logs, observations, pruned, progress, revision AS commits,"
+        " restored::integer AS restored, deleted FROM late_scope ORDER BY id"
+    ),
+    "observation": (
+        "SELECT scope, key, status, created, fingerprint, status_fingerprint FROM late_observation"
+        " ORDER BY scope, key, status"
+    ),
+    "logs_per_minute": "SELECT scope, minute, logs, deleted FROM late_minute ORDER BY scope, minute",
+    "pending": "SELECT scope, key, created, platform, action, post_id FROM late_pending ORDER BY scope, key",
+    "series": (
+        "SELECT family, labels, value, created, served::integer AS served FROM late_series ORDER BY family, labels"
+    ),
+}
+
+TARGETS = {
+    "scope": "late_scope",
+    "observation": "late_observation",
+    "logs_per_minute": "late_minute",
+    "pending": "late_pending",
+    "series": "late_series",
+}
+
+BYTES = {
+    "scope": ("coverage", "progress"),
+    "observation": ("key", "status"),
+    "logs_per_minute": (),
+    "pending": ("key", "platform", "action", "post_id"),
+    "series": ("value",),
+}
+"""Columns that PostgreSQL has as bytes."""
+
+COLUMNS: Mapping[str, Sequence[str]] = {
+    "scope": (
+        *("id", "workspace", "feed", "coverage", "logs", "observations", "pruned", "progress", "commits", "restored"),
+        "deleted",
+    ),
+    "observation": ("scope", "key", "status", "created", "fingerprint", "status_fingerprint"),
+    "logs_per_minute": ("scope", "minute", "logs", "deleted"),
+    "pending": ("scope", "key", "created", "platform", "action", "post_id"),
+    "series": ("family", "labels", "value", "created", "served"),
+}
+
+COUNTS = """
+    SELECT count(DISTINCT key),
+        (SELECT coalesce(sum(deleted), 0)::bigint FROM late_minute WHERE scope = %(scope)s),
+        (SELECT count(*) FROM late_pending p LEFT JOIN (
+            SELECT DISTINCT key FROM late_observation WHERE scope = %(scope)s AND status = 'pending'::bytea
+        ) o ON o.key = p.key WHERE p.scope = %(scope)s AND o.key IS NULL)
+    FROM late_observation WHERE scope = %(scope)s
+"""
+
+USERS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'late-exporter'"
+)
+
+
+class PostgresAdmin:
+    """Administrative operations on the state in a database.
+
+    An exporter that is running is refused, and one that starts meanwhile is fenced off.
+    """
+
+    def __init__(self, url: str, password_file: Path | None = None) -> None:
+        self._url, self._password_file = url, password_file
+        self.name = self._connect().name
+
+    def _connect(self) -> Database:
+        return Database(self._url, self._password_file, application_name="late-exporter command")
+
+    def _snapshot(self) -> PostgresSnapshot:
+        return PostgresSnapshot(self._url, self._password_file)
+
+    def is_in_use(self) -> bool:
+        """Return whether an exporter is connected; behind pgbouncer it may not be known."""
+        with self._connect() as database:
+            return bool(database.run(lambda connection: queries.one(connection, USERS)[0]))
+
+    def backup(self, target: Path) -> int:
+        raise StoreError(f"{self.name}: back up with pg_dump or as the server is, or use state export; not to {target}")
+
+    def compact(self) -> tuple[int, int]:
+        raise StoreError(f"{self.name}: PostgreSQL reuses free space by itself (autovacuum)")
+
+    def check(self) -> Iterator[str]:
+        """Check the state for inconsistencies; yield one message per problem."""
+        with self._snapshot() as snapshot:
+            scopes = list(snapshot.rows("SELECT id, workspace, feed, logs, deleted FROM late_scope ORDER BY id"))
+            for scope_id, workspace, feed, log_count, deleted_count in scopes:
+                ((stored, deleted, uncounted),) = snapshot.rows(COUNTS, {"scope": scope_id})
+                counts = FeedCounts(
+                    f"{workspace}/{feed}",
+                    log_count,
+                    stored,
+                    deleted_count,
+                    deleted,
+                    uncounted,
+                    self._wrong_minutes(snapshot, scope_id),
+                )
+                yield from counts.inconsistencies()
+            known = {scope_id for scope_id, *_ in scopes}
+            for table in SCOPE_TABLES:
+                if {scope_id for (scope_id,) in snapshot.rows(f"SELECT DISTINCT scope FROM {table}")} - known:  # noqa: S608 - a constant
+                    yield f"{table}: rows belong to no workspace"
+            for family, labels, value in snapshot.rows("SELECT family, labels, value FROM late_series"):
+                try:
+                    msgspec.json.decode(labels, type=Labels)
+                    decode_value(value)
+                except msgspec.MsgspecError as exc:
+                    yield f"{family} {labels}: the value cannot be decoded: {exc}"
+
+    @staticmethod
+    def _wrong_minutes(snapshot: PostgresSnapshot, scope_id: int) -> int:
+        minutes = snapshot.rows("SELECT minute, logs FROM late_minute WHERE scope = %s AND logs <> 0", (scope_id,))
+        counted = Counter(dict(minutes))
+        times = (
+            "SELECT min(created), max(created) FROM late_observation WHERE scope = %s AND created IS NOT NULL"
+            " GROUP BY key"
+        )
+        rows = snapshot.rows(times, (scope_id,))
+        return count_wrong_minutes(counted, ((first, last) for first, last in rows))
+
+    def export_state(self) -> Iterator[str]:
+        """Return the state as lines of JSON, one per row, from one consistent snapshot."""
+        with self._snapshot() as snapshot:
+            yield exports.head(len(EXPORT_MIGRATIONS))
+            for table, query in EXPORTS.items():
+                for row in snapshot.rows(query):
+                    yield exports.line(table, COLUMNS[table], row)
+            yield exports.END
+
+    def import_state(self, lines: Iterable[str]) -> int:
+        """Create a state from an export of this version; return the number of rows.
+
+        Raises:
+            StoreError: There is a state, or the lines are not a complete export; then nothing was changed.
+        """
+        with self._changing(may_be_new=True) as connection:
+            (has_rows,) = queries.one(
+                connection, "SELECT EXISTS (SELECT FROM late_scope) OR EXISTS (SELECT FROM late_series)"
+            )
+            if has_rows:
+                raise StoreError(f"{self.name}: there is a state already; it was not changed")
+            count = _Import(connection).run(iter(lines))
+            connection.execute(
+                "SELECT setval(pg_get_serial_sequence('late_scope', 'id'), greatest(1, max(id))) FROM late_scope"
+            )
+        return count
+
+    def rename_workspace(self, old: str, new: str) -> int:
+        """Rename a workspace; return the number of its series.
+
+        Raises:
+            StoreError: The workspace does not exist, the new name is in use, or an exporter uses the state.
+        """
+        with self._changing() as connection:
+            _require_workspace(connection, old)
+            if connection.execute("SELECT 1 FROM late_scope WHERE workspace = %s", (new,)).fetchone():
+                raise StoreError(f"{self.name}: there is a workspace {new} already")
+            connection.execute("UPDATE late_scope SET workspace = %s WHERE workspace = %s", (new, old))
+            series = connection.execute(
+                "SELECT id, family, labels FROM late_series WHERE workspace = %s", (old,)
+            ).fetchall()
+            for identity, family, labels in series:
+                renamed = queries.encode_labels((new, *msgspec.json.decode(labels, type=Labels)[1:]))
+                connection.execute(
+                    "UPDATE late_series SET workspace = %s, id = %s, labels = %s WHERE workspace = %s AND id = %s",
+                    (new, queries.series_id(family, renamed), renamed, old, identity),
+                )
+        return len(series)
+
+    def drop_workspace(self, name: str) -> int:
+        """Delete a workspace with all its counters; return the number of its logs.
+
+        Raises:
+            StoreError: The workspace does not exist, or an exporter uses the state.
+        """
+        with self._changing() as connection:
+            _require_workspace(connection, name)
+            scopes = connection.execute("SELECT id, logs FROM late_scope WHERE workspace = %s", (name,)).fetchall()
+            for table in SCOPE_TABLES:
+                connection.execute(f"DELETE FROM {table} WHERE scope = ANY(%s)", ([scope for scope, _ in scopes],))  # noqa: S608 - a constant
+            connection.execute("DELETE FROM late_scope WHERE workspace = %s", (name,))
+            connection.execute("DELETE FROM late_series WHERE workspace = %s", (name,))
+        return sum(log_count for _, log_count in scopes)
+
+    @contextmanager
+    def _changing(self, *, may_be_new: bool = False) -> Iterator[DeadlineConnection]:
+        """Yield a connection within a transaction that no exporter can interrupt."""
+        if not may_be_new:
+            self._snapshot().close()  # There must be a state.
+        deadline = time.monotonic() + LONG_DEADLINE_SECONDS
+        with self._connect() as database, database.store_errors(), database.connected(deadline) as connection:
+            migrate(database, connection)
+            if queries.one(connection, USERS)[0]:
+                raise StoreInUse(f"{self.name} is in use by an exporter")
+            with connection.transaction():
+                connection.execute("UPDATE late_scope SET token = %s", (secrets.randbits(62),))
+                yield connection
+
+
+def _require_workspace(connection: DeadlineConnection, name: str) -> None:
+    names = [row[0] for row in connection.execute("SELECT DISTINCT workspace FROM late_scope ORDER BY workspace")]
+    if name not in names:
+        raise StoreError(f"there is no workspace {name} in the state; there are {', '.join(names) or 'none'}")
+
+
+class _Import:
+    """Copies the rows of an export into empty tables."""
+
+    def __init__(self, connection: DeadlineConnection) -> None:
+        self._connection = connection
+        self._partitions = Partitions()
+        self._partitions.load(connection)
+        self._token = secrets.randbits(62)
+        self._days: dict[str, int] = {}
+
+    def run(self, lines: Iterator[str]) -> int:
+        """Copy all rows and return their number."""
+        if (version := exports.read_version(lines, len(EXPORT_MIGRATIONS))) != len(EXPORT_MIGRATIONS):
+            raise StoreError(f"line 1: an export of an earlier version (schema {version}); import it into SQLite first")
+        total, current = 0, ""
+        rows: list[dict[str, Any]] = []
+        for table, row in exports.read_rows(lines, {table: {*names} for table, names in COLUMNS.items()}):
+            if rows and (table != current or len(rows) == ROWS_PER_COPY):
+                self._copy(current, rows)
+                rows = []
+            current = table
+            rows.append(row)
+            total += 1
+        self._copy(current, rows)
+        return total
+
+    def _copy(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
+        if not rows:
+            return
+        if table == "observation":
+            days = [observation_day(row["key"], row["created"]) for row in rows]
+            self._partitions.create(self._connection, days)
+        target = TARGETS[table]
+        converted = [self._convert(table, row) for row in rows]
+        names = ", ".join(converted[0])
+        with self._connection.cursor() as cursor, cursor.copy(f"COPY {target} ({names}) FROM STDIN") as copy:
+            for row in converted:
+                copy.write_row(tuple(row.values()))
+
+    def _convert(self, table: str, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the columns of a row in PostgreSQL."""
+        values = {
+            name: queries.encode(value) if name in BYTES[table] and value is not None else value
+            for name, value in row.items()
+        }
+        if table == "scope":
+            values |= {"token": self._token, "restored": bool(row["restored"]), "revision": values.pop("commits")}
+        elif table == "observation":
+            values["day"] = self._day(row)
+        elif table == "series":
+            labels = msgspec.json.decode(row["labels"], type=Labels)
+            values |= {
+                "workspace": labels[0] if labels else "",
+                "id": queries.series_id(row["family"], row["labels"]),
+                "served": bool(row["served"]),
+            }
+        return values
+
+    def _day(self, row: dict[str, Any]) -> int:
+        """Return the day of an observation: all statuses of a log, which follow each other, are in one partition."""
+        name = f"{row['scope']}/{row['key']}"
+        if name not in self._days:
+            self._days = {name: self._partitions.place(observation_day(row["key"], row["created"]))}
+        return self._days[name]

@@ -1,0 +1,239 @@
+"""The connection to a PostgreSQL database: reconnected when it is lost, with a deadline for every operation."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict
+
+from late_exporter.errors import ConfigError, StoreError
+
+T = TypeVar("T")
+
+DEADLINE_SECONDS = 5.0
+"""Longest time of a commit or a lookup, which take milliseconds; a process that is stopped waits for it."""
+
+LONG_DEADLINE_SECONDS = 600.0
+"""Longest time of an operation that reads or writes all logs."""
+
+DEFAULTS: dict[str, Any] = {
+    "client_encoding": "UTF8",
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 5000,
+}
+"""Connection parameters that the URL may override."""
+
+# Set for each transaction: behind pgbouncer in transaction mode a session has no settings. A commit that is not durable
+# must not be shown, so that an asynchronous commit is not accepted, while a stricter setting of the database is kept.
+SETTINGS = (
+    "SELECT set_config('lock_timeout', '3s', true), set_config('idle_in_transaction_session_timeout', '60s', true),"
+    " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
+    " ELSE current_setting('synchronous_commit') END, true)"
+)
+
+NO_RIGHT = "the user needs the right to create tables in the schema; make it the owner of the database"
+
+REMEDIES: Mapping[str, str] = {
+    "25006": "the server is read-only, as a standby or during a failover; name the primary in --state.url, or several"
+    " hosts with target_session_attrs=read-write",
+    "28P01": "check the user in --state.url and the password in --state.password-file or PGPASSFILE",
+    "3D000": "create the database, with encoding UTF8",
+    "3F000": NO_RIGHT,
+    "42501": NO_RIGHT,
+    "53100": "free some space; nothing is lost meanwhile",
+    "53300": "raise max_connections, or put pgbouncer in front; late-exporter uses one connection",
+}
+"""What to do about an error, by SQLSTATE."""
+
+CONNECTION_ERRORS: Mapping[str, str] = {
+    "password authentication failed": "28P01",
+    "no password supplied": "28P01",
+    'database ".*" does not exist': "3D000",
+    "too many (clients|connections)": "53300",
+    "remaining connection slots": "53300",
+}
+"""SQLSTATE by a pattern of the message: libpq reports none for an error while it connects."""
+
+
+class DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection whose operations fail at a deadline; libpq itself waits for as long as the network hangs."""
+
+    deadline = float("inf")
+
+    def wait(self, gen: PQGen[T], *args: Any, **keywords: Any) -> T:
+        return super().wait(_until(gen, self.deadline), *args, **keywords)
+
+
+def _until(gen: PQGen[T], deadline: float) -> Generator[Any, Any, T]:
+    """Pass a generator of psycopg on; raise OperationalError after the deadline."""
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            if time.monotonic() > deadline:
+                raise psycopg.OperationalError("no answer in time")
+            wanted = gen.send(ready)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+class Database:
+    """One PostgreSQL database.
+
+    Args:
+        url: URL of the database, which may have a password.
+        password_file: File with the password, read at each connection, so that it may change.
+        application_name: Name of the sessions, by which an exporter is recognised.
+
+    Raises:
+        ConfigError: libpq does not understand the URL.
+    """
+
+    def __init__(self, url: str, password_file: Path | None = None, *, application_name: str = "late-exporter") -> None:
+        self.name = database_name(url)
+        self._password_file = password_file
+        try:
+            self._parameters: dict[str, Any] = {
+                **DEFAULTS,
+                **conninfo_to_dict(url),
+                "application_name": application_name,
+            }
+        except psycopg.Error as exc:
+            raise ConfigError(f"--state.url {self.name!r}: {_first_line(exc)}") from None
+        self._connection: DeadlineConnection | None = None
+        self._is_closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._is_closed = True
+        self.disconnect()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None
+
+    def disconnect(self) -> None:
+        """Close the connection; the next operation opens another one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @contextmanager
+    def connected(self, deadline: float) -> Iterator[DeadlineConnection]:
+        """Yield the connection, which is closed after any error that may leave a transaction open.
+
+        Args:
+            deadline: Monotonic time at which an operation fails.
+
+        Raises:
+            psycopg.Error: The server cannot be reached, or an operation failed.
+        """
+        connection = self.connect()
+        connection.deadline = deadline
+        try:
+            yield connection
+        except BaseException as exc:
+            self._recover(connection)
+            if isinstance(exc, psycopg.Error) and time.monotonic() > deadline:
+                raise psycopg.OperationalError("no answer in time") from exc
+            raise
+
+    def run(self, work: Callable[[DeadlineConnection], T], seconds: float | None = None) -> T:
+        """Return the result of an operation that may be repeated; repeat it if the connection was lost meanwhile.
+
+        Args:
+            work: The operation.
+            seconds: Time after which it fails; DEADLINE_SECONDS by default.
+
+        Raises:
+            StoreError: The state cannot be read or written.
+        """
+        deadline = time.monotonic() + (seconds or DEADLINE_SECONDS)
+        with self.store_errors():
+            if self.is_connected:  # The server may have closed the connection since it was last used.
+                try:
+                    with self.connected(deadline) as connection:
+                        return work(connection)
+                except psycopg.OperationalError:
+                    if self.is_connected or time.monotonic() > deadline:
+                        raise
+            with self.connected(deadline) as connection:
+                return work(connection)
+
+    @contextmanager
+    def store_errors(self) -> Iterator[None]:
+        """Raise the errors of reading and writing a state as StoreError, which names the database and a remedy."""
+        try:
+            yield
+        except psycopg.Error as exc:
+            remedy = REMEDIES.get(_sqlstate(exc), "")
+            raise StoreError(f"{self.name}: {_first_line(exc)}{'; ' if remedy else ''}{remedy}") from exc
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as exc:
+            raise StoreError(f"{self.name}: {exc}") from exc
+
+    def connect(self) -> DeadlineConnection:
+        """Return the connection, another one if it was closed; raise psycopg.Error if the server cannot be reached."""
+        if self._is_closed:
+            raise StoreError(f"{self.name}: the state is closed")
+        if self._connection is None or self._connection.closed:
+            parameters = dict(self._parameters)
+            if self._password_file is not None:
+                parameters["password"] = self._read_password(self._password_file)
+            # No prepared statements: another server connection of pgbouncer does not have them.
+            self._connection = DeadlineConnection.connect(
+                "",
+                autocommit=True,
+                prepare_threshold=None,
+                **parameters,
+            )
+        return self._connection
+
+    def _read_password(self, path: Path) -> str:
+        try:
+            return path.read_text("utf-8").strip("\r\n")
+        except (OSError, UnicodeDecodeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
+            raise StoreError(f"--state.password-file {path}: cannot be read: {reason}") from exc
+
+    def _recover(self, connection: DeadlineConnection) -> None:
+        status = psycopg.pq.TransactionStatus
+        if not connection.broken and connection.info.transaction_status == status.INERROR:
+            with suppress(psycopg.Error):
+                connection.execute("ROLLBACK")
+        if connection.broken or connection.closed or connection.info.transaction_status != status.IDLE:
+            self.disconnect()
+
+
+def database_name(url: str) -> str:
+    """Return a URL without its password and parameters, for messages."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    user = user.partition(":")[0]
+    return f"{parts.scheme}://{user}{'@' if user else ''}{host}{parts.path}"
+
+
+def _sqlstate(exc: psycopg.Error) -> str:
+    found = (state for pattern, state in CONNECTION_ERRORS.items() if re.search(pattern, str(exc)))
+    return exc.sqlstate or next(found, "")
+
+
+def _first_line(exc: BaseException) -> str:
+    return str(exc).strip().partition("\n")[0] or type(exc).__name__

@@ -1,0 +1,141 @@
+"""The partitions of the observations: one per day, and one for the rest.
+
+A log whose key and creation time agree on a day is in the partition of that day, if there is one. All others have the
+day 0: those without a time, or with a key that has none or another one. A log is thus looked up in the partition of the
+day in its key, and in the rest; all its statuses are in the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+import psycopg
+
+from late_exporter.model import DAY_MS, MINUTE_MS
+from late_exporter.store.postgres.database import SETTINGS, DeadlineConnection
+from late_exporter.store.postgres.schema import LOCK
+
+REST = 0
+"""Day of the observations that are in no partition of a day."""
+
+MAX_PARTITIONS = 400
+"""Partitions at most; odd times of the API must not create any number of them."""
+
+EXPIRED_SHARE = 0.75
+"""Share of the logs of a partition that have to be expired before it is dropped, and the others are moved."""
+
+ID_LENGTH, TIME_LENGTH = 24, 13
+
+PARTITIONS = (
+    "SELECT substr(c.relname, 18)::integer FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+    " WHERE i.inhparent = 'late_observation'::regclass AND c.relname ~ '^late_observation_[0-9]+$' ORDER BY 1"
+)
+
+EXPIRED = """
+    SELECT count(*) FILTER (WHERE s.prune_before >= %(end)s), count(*)
+    FROM {partition} o JOIN late_scope s ON s.id = o.scope
+"""
+
+# In one statement, so that every part of it sees the same rows.
+FORGET = """
+    WITH gone AS (
+        SELECT o.scope, o.key, count(*) AS observations, min(o.created) / %(minute)s AS minute
+        FROM {partition} o GROUP BY o.scope, o.key
+    ), counted AS (
+        SELECT scope, minute, count(*) AS logs FROM gone GROUP BY scope, minute
+    ), emptied AS (
+        DELETE FROM late_minute m USING counted c
+        WHERE m.scope = c.scope AND m.minute = c.minute AND m.logs <= c.logs RETURNING m.scope, m.deleted
+    ), lowered AS (
+        UPDATE late_minute m SET logs = m.logs - c.logs FROM counted c
+        WHERE m.scope = c.scope AND m.minute = c.minute AND m.logs > c.logs
+    ), settled AS (
+        DELETE FROM late_pending p USING gone g WHERE p.scope = g.scope AND p.key = g.key
+    )
+    UPDATE late_scope s SET logs = s.logs - t.logs, pruned = s.pruned + t.observations, deleted = s.deleted
+        - (SELECT coalesce(sum(e.deleted), 0) FROM emptied e WHERE e.scope = s.id)
+    FROM (SELECT scope, count(*) AS logs, sum(observations) AS observations FROM gone GROUP BY scope) t
+    WHERE s.id = t.scope
+"""
+
+
+def key_day(key: str) -> int:
+    """Return the day in a key since 1970, or REST if the key has no time."""
+    try:
+        if key[TIME_LENGTH : TIME_LENGTH + 1] == "-" and key[:TIME_LENGTH].isdecimal():
+            return int(key[:TIME_LENGTH]) // DAY_MS
+        if len(key) == ID_LENGTH and key.isascii():
+            return int(key[:8], 16) * 1000 // DAY_MS
+    except ValueError:
+        pass
+    return REST
+
+
+def observation_day(key: str, created: int | None) -> int:
+    """Return the day of an observation, or REST if its key and its creation time disagree."""
+    day = key_day(key)
+    return day if created is not None and created // DAY_MS == day else REST
+
+
+def lookup_days(keys: Iterable[str]) -> list[int]:
+    """Return the days of the partitions in which keys can be."""
+    return sorted({REST, *map(key_day, keys)})
+
+
+class Partitions:
+    """The days that have a partition."""
+
+    def __init__(self) -> None:
+        self._days: set[int] = set()
+
+    def load(self, connection: DeadlineConnection) -> None:
+        self._days = {day for (day,) in connection.execute(PARTITIONS)}
+
+    def place(self, day: int) -> int:
+        """Return the day, or REST if it has no partition."""
+        return day if day in self._days else REST
+
+    def create(self, connection: DeadlineConnection, days: Iterable[int]) -> None:
+        """Create missing partitions; if that fails, their observations are in the rest."""
+        missing = sorted({*days} - self._days - {REST})[: max(0, MAX_PARTITIONS - len(self._days))]
+        for day in missing:
+            with suppress(psycopg.errors.LockNotAvailable):
+                self._create(connection, day)
+                self._days.add(day)
+
+    @staticmethod
+    def _create(connection: DeadlineConnection, day: int) -> None:
+        # Another process may do the same, and the session may not know of its table yet.
+        with suppress(psycopg.errors.DuplicateTable), connection.transaction():
+            connection.execute(SETTINGS)
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+            connection.execute(
+                f"CREATE TABLE IF NOT EXISTS late_observation_{day} PARTITION OF late_observation FOR VALUES IN ({day})"
+            )
+
+    def drop_expired(self, connection: DeadlineConnection) -> None:
+        """Drop the partitions of which most logs have expired; those of workspaces that still need them are moved.
+
+        Raises:
+            psycopg.Error: The partition is in use by a long transaction, for example; nothing of it was changed.
+        """
+        row = connection.execute("SELECT coalesce(max(prune_before), 0) FROM late_scope").fetchone()
+        newest = row[0] if row else 0
+        for day in sorted(self._days):
+            end, partition = (day + 1) * DAY_MS, f"late_observation_{day}"
+            if end > newest:
+                break
+            expired, rows = connection.execute(EXPIRED.format(partition=partition), {"end": end}).fetchone() or (0, 0)
+            if expired < rows * EXPIRED_SHARE:
+                continue
+            with connection.transaction():
+                connection.execute(SETTINGS)
+                connection.execute(
+                    f"UPDATE late_observation o SET day = {REST} FROM late_scope s WHERE o.day = {day}"  # noqa: S608 - numbers
+                    " AND s.id = o.scope AND coalesce(s.prune_before, 0) < %(end)s",
+                    {"end": end},
+                )
+                connection.execute(FORGET.format(partition=partition), {"minute": MINUTE_MS})
+                connection.execute(f"DROP TABLE {partition}")
+            self._days.discard(day)

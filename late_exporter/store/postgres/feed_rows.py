@@ -1,0 +1,96 @@
+"""What this process knows of the stored feeds, and the transactions whose outcome it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from late_exporter.model import Batch, CommitResult
+from late_exporter.series import Increment
+from late_exporter.store.postgres.database import DeadlineConnection
+
+
+class UnconfirmedWrite(msgspec.Struct, frozen=True):
+    """A transaction that ended without an answer: the connection was lost.
+
+    Args:
+        number: Random number by which the state shows whether the transaction is durable.
+        revision: Revision of the feed after it.
+        increments: All increments of its batch.
+        result: Result of the commit, with those of earlier ones that were not returned; None if it was no commit.
+    """
+
+    number: int
+    revision: int
+    increments: Sequence[Increment] = ()
+    result: CommitResult | None = None
+
+
+class FeedRow(msgspec.Struct):
+    """One feed in the state, as this process left it.
+
+    Args:
+        revision: Number of its last transaction, which the next one requires.
+        log_count: Number of stored logs.
+        unconfirmed: Transactions of which it is unknown whether they are durable.
+        durable: A durable transaction whose result was not returned yet.
+    """
+
+    scope_id: int
+    revision: int
+    log_count: int = 0
+    unconfirmed: list[UnconfirmedWrite] = msgspec.field(default_factory=list)
+    durable: UnconfirmedWrite | None = None
+
+    def settle(self, number: int | None, revision: int) -> None:
+        """Take note of the last transaction in the state: its number, and the revision that it left."""
+        for write in self.unconfirmed:
+            if write.number == number and write.revision == revision:
+                self.confirm(write)
+                break
+
+    def confirm(self, write: UnconfirmedWrite) -> None:
+        """Take note that a transaction is durable."""
+        self.durable, self.revision = write, write.revision
+        self.unconfirmed = []
+
+
+class FeedWrite(NamedTuple):
+    """What a transaction writes to one feed.
+
+    Args:
+        increments: All increments of the batch.
+        result: Result of the commit if it is durable; None if it is no commit.
+        send: Function that sends the statements, and returns what their answers can be read from.
+    """
+
+    row: FeedRow
+    increments: Sequence[Increment]
+    result: CommitResult | None
+    send: Callable[[DeadlineConnection], Any]
+
+
+def without_applied(batch: Batch, earlier: UnconfirmedWrite | None) -> Batch:
+    """Return a batch without the increments of an earlier one that was reported as failed but is durable.
+
+    The recorder puts what it could not save at the beginning of the next batch.
+    """
+    increments = list(batch.increments)
+    for applied in earlier.increments if earlier else ():
+        if not increments or increments[0] != applied:
+            break
+        del increments[0]
+    return msgspec.structs.replace(batch, increments=increments)
+
+
+def merge(earlier: UnconfirmedWrite | None, result: CommitResult) -> CommitResult:
+    """Return a result with that of an earlier commit which was reported as failed but is durable."""
+    if earlier is None or earlier.result is None:
+        return result
+    return msgspec.structs.replace(
+        result,
+        observations=[*earlier.result.observations, *result.observations],
+        series_values={**earlier.result.series_values, **result.series_values},
+    )

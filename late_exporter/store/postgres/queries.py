@@ -1,0 +1,228 @@
+"""Queries shared by the store and the snapshot."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple
+
+import msgspec
+
+from late_exporter.metrics.aggregation import decode_value
+from late_exporter.model import DAY_MS, MINUTE_MS, Coverage, FeedAccounting, FeedState, PendingLog, StoredLog
+from late_exporter.series import Labels, Series, SeriesValue
+from late_exporter.store.postgres.database import DeadlineConnection
+from late_exporter.store.postgres.days import REST, lookup_days
+from late_exporter.store.series_rows import SeriesCursor
+
+STATUSES = "SELECT key, status, day FROM late_observation WHERE scope = %s AND day = ANY(%s) AND key = ANY(%b::bytea[])"
+
+ROWS_AT = (
+    "SELECT o.key, o.status, o.status_fingerprint FROM unnest(%b::bytea[]) AS p(prefix) JOIN late_observation o"
+    " ON o.scope = %s AND o.day = ANY(%s) AND o.key >= p.prefix AND o.key < p.prefix || '~'::bytea"
+)
+
+# Only a log that was matched by its status fingerprint keeps the fingerprint.
+FINGERPRINTS_AGREE = (
+    "SELECT EXISTS (SELECT FROM late_observation WHERE scope = %s AND status_fingerprint IS NOT NULL"
+    " AND status <> 'pending'::bytea AND (position('='::bytea IN key) > 0 OR position('+'::bytea IN key) > 0))"
+)
+
+PENDING_LOGS = "SELECT key, created, platform, action, post_id FROM late_pending WHERE scope = %s ORDER BY created, key"
+
+FEED_STATES = "SELECT id, coverage, logs, progress, restored FROM late_scope WHERE id = ANY(%s::integer[])"
+
+PENDING_OF_FEEDS = (
+    "SELECT scope, key, created, platform, action, post_id FROM late_pending WHERE scope = ANY(%s::integer[])"
+    " ORDER BY created, key"
+)
+
+LOG_COUNTS = """
+    SELECT s.logs - s.deleted - e.listed,
+        (SELECT coalesce(sum(logs - deleted), 0)::bigint FROM late_minute
+         WHERE scope = %(scope)s AND minute BETWEEN %(earliest)s AND %(latest)s),
+        s.deleted - e.deleted
+    FROM late_scope s, (
+        SELECT coalesce(sum(logs - deleted), 0)::bigint AS listed, coalesce(sum(deleted), 0)::bigint AS deleted
+        FROM late_minute WHERE scope = %(scope)s AND minute < %(earliest)s
+    ) e WHERE s.id = %(scope)s
+"""
+
+NEWEST_LOGS = """
+    SELECT key, created, fingerprint, status, status_fingerprint FROM late_observation
+    WHERE scope = %(scope)s AND key IN (
+        SELECT key FROM late_observation
+        WHERE scope = %(scope)s AND created <= %(until)s AND status <> 'rejected'::bytea
+        GROUP BY key ORDER BY max(created) DESC LIMIT %(limit)s
+    ) ORDER BY created DESC, key
+"""
+
+COUNT_LOGS = """
+    SELECT
+        (SELECT coalesce(sum(logs - deleted), 0)::bigint FROM late_minute
+         WHERE scope = %(scope)s AND minute >= %(first_minute)s AND minute < %(end_minute)s)
+        + (SELECT count(DISTINCT key) FROM late_observation WHERE scope = %(scope)s AND day = ANY(%(days)s)
+           AND (key >= %(first)s AND key < %(first_full)s OR key >= %(last_full)s AND key < %(end)s))
+        - (SELECT coalesce(sum(deleted), 0)::bigint FROM late_minute
+           WHERE scope = %(scope)s AND minute = %(end_minute)s AND %(is_cut)s)
+"""
+
+SIZE = """
+    SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM (
+        SELECT inhrelid AS oid FROM pg_inherits WHERE inhparent = 'late_observation'::regclass
+        UNION ALL SELECT unnest(ARRAY['late_scope', 'late_minute', 'late_pending', 'late_series']::regclass[])
+    ) AS tables
+"""
+
+SERIES_PAGE = (
+    "SELECT workspace, id, family, labels, value, created, served FROM late_series WHERE (workspace, id) > (%s, %s)"
+    " ORDER BY workspace, id LIMIT %s"
+)
+
+
+def encode(text: str) -> bytes:
+    return text.encode("utf-8")
+
+
+class PostgresRows(NamedTuple):
+    """The observations of one feed."""
+
+    connection: DeadlineConnection
+    scope_id: int
+
+    def stored_statuses(self, keys: Sequence[str]) -> Mapping[str, AbstractSet[str]]:
+        return decode_statuses(self.connection.execute(STATUSES, statuses_parameters(self.scope_id, keys)))
+
+    def rows_at(self, prefixes: AbstractSet[str]) -> Iterator[tuple[str, str, str | None]]:
+        parameters = ([encode(prefix) for prefix in prefixes], self.scope_id, lookup_days(prefixes))
+        for key, status, status_fingerprint in self.connection.execute(ROWS_AT, parameters):
+            yield key.decode(), status.decode(), status_fingerprint
+
+    def fingerprints_agree(self) -> bool:
+        (agree,) = one(self.connection, FINGERPRINTS_AGREE, (self.scope_id,))
+        return bool(agree)
+
+
+def one(connection: DeadlineConnection, query: str, parameters: Any = ()) -> tuple[Any, ...]:
+    """Return the only row of a query."""
+    (row,) = connection.execute(query, parameters).fetchall()
+    return row
+
+
+def statuses_parameters(scope_id: int, keys: Iterable[str]) -> tuple[int, list[int], list[bytes]]:
+    unique = set(keys)
+    return scope_id, lookup_days(unique), [encode(key) for key in unique]
+
+
+def decode_statuses(rows: Iterable[tuple[Any, ...]]) -> dict[str, set[str]]:
+    statuses: dict[str, set[str]] = {}
+    for key, status, _ in rows:
+        statuses.setdefault(key.decode(), set()).add(status.decode())
+    return statuses
+
+
+def feed_states(connection: DeadlineConnection, scope_ids: Sequence[int]) -> dict[int, FeedState]:
+    """Return the states of feeds by their ids, in one round trip."""
+    with connection.pipeline():
+        rows = connection.execute(FEED_STATES, (scope_ids,))
+        pending_rows = connection.execute(PENDING_OF_FEEDS, (scope_ids,))
+    pending: dict[int, list[tuple[Any, ...]]] = {}
+    for scope_id, *row in pending_rows:
+        pending.setdefault(scope_id, []).append(tuple(row))
+    return {
+        scope_id: FeedState(
+            coverage=msgspec.json.decode(coverage, type=Coverage) if coverage else None,
+            pending_logs=decode_pending(pending.get(scope_id, ())),
+            log_count=log_count,
+            progress=progress or b"",
+            is_restored=is_restored,
+        )
+        for scope_id, coverage, log_count, progress, is_restored in rows
+    }
+
+
+def feed_state(connection: DeadlineConnection, scope_id: int) -> FeedState:
+    return feed_states(connection, [scope_id])[scope_id]
+
+
+def decode_pending(rows: Iterable[tuple[Any, ...]]) -> dict[str, PendingLog]:
+    """Return pending logs by key, oldest first."""
+    return {
+        key.decode(): PendingLog(
+            key.decode(), created, platform.decode(), action.decode(), None if post_id is None else post_id.decode()
+        )
+        for key, created, platform, action, post_id in rows
+    }
+
+
+def count_logs(connection: DeadlineConnection, scope_id: int, first: int, last: int) -> int:
+    """Return the number of logs created from ``first`` to ``last``, in milliseconds, that are not marked as deleted.
+
+    Keys must begin with the creation time. The marks of an incomplete last minute are taken to be within the range,
+    those of an incomplete first one to be outside.
+    """
+    end = last + 1
+    first_minute, end_minute = -(-first // MINUTE_MS), end // MINUTE_MS
+    first_full, last_full = first_minute * MINUTE_MS, end_minute * MINUTE_MS
+    if first_minute > end_minute:  # within a minute
+        first_full, last_full, first_minute, end_minute = end, end, 0, 0
+    days = {REST, first // DAY_MS, min(first_full, end) // DAY_MS, last_full // DAY_MS, last // DAY_MS}
+    parameters = {
+        "scope": scope_id,
+        "first_minute": first_minute,
+        "end_minute": end_minute,
+        "days": sorted(days),
+        "is_cut": last_full < end,
+    }
+    times = {"first": first, "first_full": first_full, "last_full": last_full, "end": end}
+    keys = {name: encode(f"{at:013d}") for name, at in times.items()}
+    (count,) = one(connection, COUNT_LOGS, parameters | keys)
+    return int(count)
+
+
+def newest_logs(connection: DeadlineConnection, scope_id: int | None, *, until: int, limit: int) -> list[StoredLog]:
+    logs: dict[str, StoredLog] = {}
+    parameters = {"scope": scope_id, "until": until, "limit": limit}
+    for key, created, fingerprint, status, status_fingerprint in connection.execute(NEWEST_LOGS, parameters):
+        name = key.decode()
+        statuses = logs[name].statuses if name in logs else {}
+        logs[name] = StoredLog(name, created, fingerprint, {**statuses, status.decode(): status_fingerprint})
+    return list(logs.values())
+
+
+def accounting(connection: DeadlineConnection, scope_id: int) -> FeedAccounting:
+    total, pruned = one(connection, "SELECT observations, pruned FROM late_scope WHERE id = %s", (scope_id,))
+    (stored,) = one(connection, "SELECT count(*) FROM late_observation WHERE scope = %s", (scope_id,))
+    return FeedAccounting(
+        observation_count=total, stored_count=stored, pruned_count=pruned, series_values=load_series(connection)
+    )
+
+
+def series_id(family: str, labels: str) -> bytes:
+    """Return the id of a series; its labels can be too long for an index."""
+    return hashlib.blake2b(f"{family}\0{labels}".encode(), digest_size=16).digest()
+
+
+def encode_labels(labels: Labels) -> str:
+    return msgspec.json.encode(labels).decode()
+
+
+def load_series(connection: DeadlineConnection) -> Mapping[Series, SeriesValue]:
+    values, _ = load_series_page(connection, ("", ""), None)
+    return values
+
+
+def load_series_page(
+    connection: DeadlineConnection, after: SeriesCursor, limit: int | None
+) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+    """Return the values of the next series and the cursor after them, workspace and id in hexadecimal."""
+    values: dict[Series, SeriesValue] = {}
+    rows = connection.execute(SERIES_PAGE, (after[0], bytes.fromhex(after[1]), limit))
+    for workspace, identity, family, labels, value, created, served in rows:
+        # Most label values are those of many series.
+        series = (sys.intern(family), tuple(map(sys.intern, msgspec.json.decode(labels, type=Labels))))
+        values[series] = SeriesValue(decode_value(value), created, served)
+        after = workspace, identity.hex()
+    return values, after

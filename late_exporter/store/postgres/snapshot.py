@@ -1,0 +1,135 @@
+"""Read-only view of a state in PostgreSQL that an exporter may be using."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, Self
+
+from late_exporter.errors import StoreMissing, StoreOutdated
+from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, StoredLog
+from late_exporter.series import Series, SeriesValue
+from late_exporter.store import rekey
+from late_exporter.store.postgres import queries
+from late_exporter.store.postgres.database import LONG_DEADLINE_SECONDS, Database, DeadlineConnection
+from late_exporter.store.postgres.queries import PostgresRows
+from late_exporter.store.postgres.schema import MIGRATIONS, stored_version
+from late_exporter.store.snapshot import LookupResult, RecordedStatus
+
+ROWS_PER_FETCH = 5000
+
+
+class PostgresSnapshot:
+    """A snapshot of a state, as of the time at which it was opened: one transaction, which writes nothing.
+
+    Args:
+        url: URL of the database.
+        password_file: File with the password.
+
+    Raises:
+        StoreOutdated: The state has the schema of an earlier version.
+        StoreMissing: There is no state.
+        StoreError: It was written by a newer version, or it cannot be read.
+    """
+
+    def __init__(self, url: str, password_file: Path | None = None) -> None:
+        self._database = Database(url, password_file, application_name="late-exporter command")
+        self.name = self._database.name
+        self.schema_version = len(MIGRATIONS)
+        self._cursor_numbers = count()
+        try:
+            with self._database.store_errors():
+                self._connection = self._database.connect()
+                self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        with self._reading() as connection:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            version = stored_version(self._database, connection)
+            if version is None:
+                raise StoreMissing(f"{self.name}: there is no state")
+            if version < len(MIGRATIONS):
+                raise StoreOutdated(f"{self.name} was written by an earlier version; start this one to migrate it")
+            rows = connection.execute("SELECT id, workspace, feed FROM late_scope ORDER BY workspace, feed")
+            self._scope_ids = {Scope(workspace, feed): number for number, workspace, feed in rows}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._database.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[DeadlineConnection]:
+        """Yield the connection; another one would see another state, so it is not replaced if it is lost."""
+        with self._database.store_errors():
+            self._connection.deadline = time.monotonic() + LONG_DEADLINE_SECONDS
+            yield self._connection
+
+    @property
+    def size(self) -> int:
+        """The size in bytes of the tables and their indexes."""
+        with self._reading() as connection:
+            (size,) = queries.one(connection, queries.SIZE)
+        return int(size)
+
+    @property
+    def scopes(self) -> Sequence[Scope]:
+        return list(self._scope_ids)
+
+    def series_values(self) -> Mapping[Series, SeriesValue]:
+        with self._reading() as connection:
+            return queries.load_series(connection)
+
+    def feed_state(self, scope: Scope) -> FeedState:
+        """Return the state of a feed; raise KeyError if it is not in the state."""
+        with self._reading() as connection:
+            return queries.feed_state(connection, self._scope_ids[scope])
+
+    def created_range(self, scope: Scope) -> tuple[int, int] | None:
+        """Return the creation times of the oldest and the newest stored log; None if no stored log has a time."""
+        with self._reading() as connection:
+            oldest, newest = queries.one(
+                connection,
+                "SELECT min(created), max(created) FROM late_observation WHERE scope = %s",
+                (self._scope_ids.get(scope),),
+            )
+        return None if oldest is None else (oldest, newest)
+
+    def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
+        query = "SELECT key, status, created FROM late_observation WHERE scope = %s ORDER BY key, status"
+        for key, status, created in self.rows(query, (self._scope_ids.get(scope),)):
+            yield RecordedStatus(key.decode(), status.decode(), created)
+
+    def rows(self, query: str, parameters: Any = ()) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query, of which a part is in memory at a time."""
+        with self._reading() as connection, connection.cursor(name=f"rows{next(self._cursor_numbers)}") as cursor:
+            cursor.itersize = ROWS_PER_FETCH
+            cursor.execute(query, parameters)
+            yield from cursor
+
+    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
+        """Return the newest stored logs of a feed until a creation time, newest first, except rejected ones."""
+        with self._reading() as connection:
+            return queries.newest_logs(connection, self._scope_ids.get(scope), until=until, limit=limit)
+
+    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
+        """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet."""
+        with self._reading() as connection:
+            rows = PostgresRows(connection, self._scope_ids[scope])
+            page, former_keys = rekey.preview(rows, entries, has_pending=has_pending)
+        return LookupResult(page.statuses, former_keys, page.entries)
+
+    def accounting(self, scope: Scope) -> FeedAccounting:
+        """Return the redundant counts of a feed; raise KeyError if it is not in the state."""
+        with self._reading() as connection:
+            return queries.accounting(connection, self._scope_ids[scope])

@@ -1,0 +1,141 @@
+"""The statements of a commit. All are sent at once, so none depends on the answer to another."""
+
+from __future__ import annotations
+
+# The constraint ``late_fence`` or a division by zero fails the whole transaction if another process has taken the feed
+# over, if the feed is not as this process left it, or if it was dropped.
+FENCE = """
+    WITH fenced AS (
+        UPDATE late_scope SET
+            revision = CASE WHEN token = %(token)s AND revision = %(revision)s THEN revision + 1 ELSE -1 END,
+            last_write = %(number)s
+        WHERE id = %(scope)s RETURNING id
+    ) SELECT 1 / count(*) FROM fenced
+"""
+
+UPDATE_SCOPE = """
+    UPDATE late_scope SET
+        logs = logs + %(logs)s, observations = observations + %(observations)s,
+        coverage = coalesce(%(coverage)s, coverage), progress = coalesce(%(progress)s, progress),
+        prune_before = greatest(prune_before, %(prune_before)s), restored = restored AND NOT %(caught_up)s
+    WHERE id = %(scope)s
+"""
+
+INSERT_OBSERVATIONS = """
+    INSERT INTO late_observation (scope, day, key, status, created, fingerprint, status_fingerprint)
+    SELECT %s::integer, * FROM unnest(
+        %b::integer[], %b::bytea[], %b::bytea[], %b::bigint[], %b::text[], %b::text[]
+    )
+"""
+
+COUNT_MINUTES = """
+    INSERT INTO late_minute (scope, minute, logs) SELECT %s::integer, * FROM unnest(%b::bigint[], %b::integer[])
+    ON CONFLICT (scope, minute) DO UPDATE SET logs = late_minute.logs + excluded.logs
+"""
+
+ADD_PENDING = """
+    INSERT INTO late_pending (scope, key, created, platform, action, post_id)
+    SELECT %s::integer, * FROM unnest(%b::bytea[], %b::bigint[], %b::bytea[], %b::bytea[], %b::bytea[])
+    ON CONFLICT DO NOTHING
+"""
+
+DELETE_PENDING = "DELETE FROM late_pending WHERE scope = %s AND key = ANY(%b::bytea[])"
+
+EXPIRE_PENDING = "DELETE FROM late_pending WHERE scope = %s AND created < %s AND created <> 0"
+
+MARK_DELETED = """
+    WITH listed AS (
+        SELECT m.minute, m.logs - coalesce(c.logs, 0) AS mark, m.deleted
+        FROM late_minute m LEFT JOIN unnest(%(minutes)b::bigint[], %(counts)b::integer[]) AS c(minute, logs)
+            ON c.minute = m.minute
+        WHERE m.scope = %(scope)s AND m.minute BETWEEN %(first)s AND %(last)s
+    ), changed AS (
+        UPDATE late_minute m SET deleted = listed.mark FROM listed
+        WHERE m.scope = %(scope)s AND m.minute = listed.minute AND listed.mark <> listed.deleted
+        RETURNING listed.mark - listed.deleted AS change
+    )
+    UPDATE late_scope SET deleted = deleted + (SELECT sum(change) FROM changed)
+    WHERE id = %(scope)s AND EXISTS (SELECT FROM changed)
+"""
+
+READ_SERIES = (
+    "SELECT id, value, created, served FROM late_series WHERE workspace = ANY(%b::text[]) AND id = ANY(%b::bytea[])"
+)
+
+WRITE_SERIES = """
+    INSERT INTO late_series (workspace, id, family, labels, value, created, served)
+    SELECT * FROM unnest(
+        %b::text[], %b::bytea[], %b::text[], %b::text[], %b::bytea[], %b::double precision[], %b::boolean[]
+    ) ON CONFLICT (workspace, id) DO UPDATE SET value = excluded.value
+"""
+
+MARK_SERVED = """
+    WITH owned AS (
+        SELECT w.workspace, w.id, NOT EXISTS (
+            SELECT FROM late_scope c WHERE c.workspace = w.workspace AND c.token <> %(token)s
+        ) AS is_owned FROM unnest(%(workspaces)b::text[], %(ids)b::bytea[]) AS w(workspace, id)
+    )
+    UPDATE late_series s SET served = s.served OR o.is_owned FROM owned o
+    WHERE s.workspace = o.workspace AND s.id = o.id RETURNING s.id, o.is_owned
+"""
+
+# Only the rest: partitions of days are dropped as a whole. In one statement, so that its parts see the same rows; an
+# array rather than a join, because the plan of a join depends on statistics that a new table does not have.
+PRUNE_REST = """
+    WITH gone AS (
+        SELECT key, max(created) AS created FROM late_observation
+        WHERE scope = %(scope)s AND day = 0 AND created < %(before)s
+        GROUP BY key ORDER BY max(created) LIMIT %(limit)s
+    ), rows AS (
+        DELETE FROM late_observation
+        WHERE scope = %(scope)s AND day = 0 AND key = ANY(ARRAY(SELECT key FROM gone)) RETURNING 1
+    ), counted AS (
+        SELECT floor(created / 60000.0)::bigint AS minute, count(*) AS logs FROM gone GROUP BY 1
+    ), emptied AS (
+        DELETE FROM late_minute m USING counted c
+        WHERE m.scope = %(scope)s AND m.minute = c.minute AND m.logs <= c.logs RETURNING m.deleted
+    ), lowered AS (
+        UPDATE late_minute m SET logs = m.logs - c.logs FROM counted c
+        WHERE m.scope = %(scope)s AND m.minute = c.minute AND m.logs > c.logs
+    )
+    UPDATE late_scope SET
+        logs = logs - (SELECT count(*) FROM gone), pruned = pruned + (SELECT count(*) FROM rows),
+        deleted = deleted - (SELECT coalesce(sum(deleted), 0) FROM emptied)
+    WHERE id = %(scope)s AND EXISTS (SELECT FROM gone)
+"""
+
+# The time of a key is written as f"{created:013d}", whose sign is one of the 13 characters.
+INTERIM_KEY = """
+    convert_to(
+        CASE WHEN created < 0 THEN '-' || lpad(abs(created)::text, greatest(12, length(abs(created)::text)), '0')
+        ELSE lpad(coalesce(created, 0)::text, greatest(13, length(coalesce(created, 0)::text)), '0') END
+        || '-' || coalesce(fingerprint, '') || '@', 'UTF8'
+    ) || key
+"""
+
+RENAME_PENDING_TO_INTERIM = f"""
+    UPDATE late_pending p SET key = o.interim FROM (
+        SELECT DISTINCT ON (key) key, {INTERIM_KEY} AS interim FROM late_observation
+        WHERE scope = %(scope)s AND status = 'pending'::bytea ORDER BY key
+    ) o WHERE p.scope = %(scope)s AND p.key = o.key
+"""  # noqa: S608 - a constant
+
+RENAME_TO_INTERIM = f"""
+    UPDATE late_observation SET key = {INTERIM_KEY}, fingerprint = NULL WHERE scope = %(scope)s
+"""  # noqa: S608 - a constant
+
+RENAME_OBSERVATION = """
+    UPDATE late_observation SET key = %(new_key)s, status = %(new_status)s,
+        day = CASE WHEN day = %(new_day)s THEN day ELSE 0 END,
+        status_fingerprint = CASE WHEN %(status_fingerprint)s::text IS NULL
+            OR status_fingerprint = %(status_fingerprint)s::text THEN status_fingerprint END
+    WHERE scope = %(scope)s AND day = ANY(%(days)s) AND key = %(key)s AND status = %(status)s
+"""
+
+# Another row with the new key gives way, as the renamed one knows the newer key.
+REPLACE_PENDING = """
+    DELETE FROM late_pending t WHERE t.scope = %(scope)s AND t.key = %(new_key)s AND t.key <> %(key)s
+        AND EXISTS (SELECT FROM late_pending f WHERE f.scope = %(scope)s AND f.key = %(key)s)
+"""
+
+RENAME_PENDING = "UPDATE late_pending SET key = %(new_key)s WHERE scope = %(scope)s AND key = %(key)s"

@@ -1,0 +1,409 @@
+"""A store in a PostgreSQL database."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+
+from late_exporter.errors import StoreError, StoreFenced, StoreRegressed
+from late_exporter.model import (
+    DAY_MS,
+    MINUTE_MS,
+    Batch,
+    CommitResult,
+    Coverage,
+    Feed,
+    FeedAccounting,
+    FeedCommit,
+    FeedState,
+    KnownLogs,
+    LogEntry,
+    Scope,
+    StoredLog,
+)
+from late_exporter.series import Series, SeriesValue
+from late_exporter.store import rekey
+from late_exporter.store.postgres import database, queries, statements, transactions
+from late_exporter.store.postgres.database import (
+    LONG_DEADLINE_SECONDS,
+    SETTINGS,
+    Database,
+    DeadlineConnection,
+)
+from late_exporter.store.postgres.days import Partitions
+from late_exporter.store.postgres.feed_rows import FeedRow, FeedWrite, UnconfirmedWrite, merge, without_applied
+from late_exporter.store.postgres.queries import PostgresRows
+from late_exporter.store.postgres.restored import mark_restored
+from late_exporter.store.postgres.schema import migrate
+from late_exporter.store.series_rows import SeriesCursor
+from late_exporter.store.sqlite import EXPIRY_SLACK_MINUTES, NOTHING
+
+ATTEMPTS = 2
+"""Times that a transaction is sent, if the connection is lost."""
+
+ROWS_PER_SECOND = 1000.0
+"""Rows for which a commit has another second."""
+
+SIZE_INTERVAL = 60.0
+"""Seconds for which the size of the database is not asked again."""
+
+CLAIM = """
+    WITH locked AS (SELECT id FROM late_scope ORDER BY id FOR UPDATE)
+    UPDATE late_scope s SET token = %s FROM locked WHERE s.id = locked.id
+    RETURNING s.id, s.workspace, s.feed, s.revision, s.logs
+"""
+
+ADD_SCOPE = (
+    "INSERT INTO late_scope (workspace, feed, token) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+    " RETURNING id, revision, logs"
+)
+READ_SCOPE = "SELECT id, revision, logs FROM late_scope WHERE workspace = %s AND feed = %s"
+READ_FENCE = "SELECT token, revision, last_write FROM late_scope WHERE id = %s FOR UPDATE"
+
+FENCED = "another late-exporter has taken this state over, so nothing was counted; stop one of the two"
+DROPPED = "the workspace was dropped from the state; restart late-exporter to begin it again"
+LOST = (
+    "the server has lost commits that it had acknowledged, as after a failover to a standby that was behind;"
+    " late-exporter ends, and reads the lost logs again when it is started"
+)
+
+
+class PostgresStore:
+    """A store in a PostgreSQL database.
+
+    A start draws a fencing token into every feed of the state. Each transaction requires it, and the revision that the
+    previous transaction of this process has left: a process that was replaced can change nothing.
+
+    Args:
+        url: URL of the database.
+        password_file: File with the password.
+
+    Raises:
+        ConfigError: The URL is not usable.
+        StoreError: The server cannot be reached or refuses what is needed, or a newer version wrote the state.
+    """
+
+    def __init__(self, url: str, password_file: Path | None = None) -> None:
+        self._database = Database(url, password_file)
+        self._token = secrets.randbits(62)
+        self._rows: dict[Scope, FeedRow] = {}
+        self._log_counts = Counter[str]()
+        self._partitions = Partitions()
+        self._pruned_day = 0
+        self._size: tuple[float, int] | None = None
+        try:
+            self._open()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _open(self) -> None:
+        deadline = time.monotonic() + LONG_DEADLINE_SECONDS
+        with self._database.store_errors(), self._database.connected(deadline) as connection:
+            migrate(self._database, connection)
+            for scope_id, workspace, feed, revision, log_count in connection.execute(CLAIM, (self._token,)):
+                self._rows[Scope(workspace, feed)] = FeedRow(scope_id, revision, log_count)
+                self._log_counts[workspace] += log_count
+            self._partitions.load(connection)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def series_values(self) -> Mapping[Series, SeriesValue]:
+        return self._database.run(queries.load_series, LONG_DEADLINE_SECONDS)
+
+    def series_page(self, after: SeriesCursor, *, limit: int) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+        return self._database.run(lambda connection: queries.load_series_page(connection, after, limit))
+
+    def feed_state(self, scope: Scope) -> FeedState:
+        return self.feed_states([scope])[scope]
+
+    def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
+        ids = {scope: self._row(scope).scope_id for scope in scopes}
+        states = self._database.run(lambda connection: queries.feed_states(connection, list(ids.values())))
+        return {scope: states[scope_id] for scope, scope_id in ids.items()}
+
+    def _row(self, scope: Scope) -> FeedRow:
+        if scope not in self._rows:
+
+            def add(connection: DeadlineConnection) -> FeedRow:
+                names = (scope.workspace, scope.feed)
+                row = connection.execute(ADD_SCOPE, (*names, self._token)).fetchone()
+                return FeedRow(*(row or queries.one(connection, READ_SCOPE, names)))
+
+            self._rows[scope] = self._database.run(add)
+            self._log_counts[scope.workspace] += self._rows[scope].log_count
+        return self._rows[scope]
+
+    def lookup(
+        self,
+        scope: Scope,
+        entries: Sequence[LogEntry],
+        *,
+        feed: Feed,
+        since: int,
+        uncommitted: Mapping[str, AbstractSet[str]] = NOTHING,
+        partial_times: AbstractSet[int] = frozenset(),
+    ) -> KnownLogs:
+        row, pending_logs = self._row(scope), None
+
+        def identify(connection: DeadlineConnection) -> rekey.IdentifiedPage:
+            return rekey.identify(PostgresRows(connection, row.scope_id), entries, uncommitted)
+
+        page, matches, undecided_times = self._database.run(
+            lambda connection: rekey.recognise(
+                PostgresRows(connection, row.scope_id),
+                entries,
+                feed=feed,
+                uncommitted=uncommitted,
+                partial_times=partial_times,
+            )
+        )
+        if matches and not undecided_times:
+            plan = rekey.plan_changes(page, matches, has_pending=feed.has_pending)
+            self._settle(row)
+            self._write_feed(row, lambda connection: transactions.apply_plan(connection, row.scope_id, plan), 0.0)
+            self._set_log_count(scope, row, row.log_count + plan.log_count)
+            page = self._database.run(identify)
+            pending_logs = self.feed_state(scope).pending_logs
+        expiry = since // MINUTE_MS
+        bounds = {"earliest": expiry - EXPIRY_SLACK_MINUTES, "latest": expiry + EXPIRY_SLACK_MINUTES}
+        counts = self._database.run(
+            lambda connection: queries.one(connection, queries.LOG_COUNTS, {"scope": row.scope_id, **bounds})
+        )
+        return KnownLogs(
+            page.statuses,
+            stored_count=counts[0],
+            expiring_count=counts[1],
+            deleted_count=counts[2],
+            pending_logs=pending_logs,
+            entries=page.entries,
+            undecided_times=undecided_times,
+        )
+
+    def count_logs(self, scope: Scope, first: int, last: int) -> int:
+        row = self._row(scope)
+        return self._database.run(lambda connection: queries.count_logs(connection, row.scope_id, first, last))
+
+    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
+        row = self._row(scope)
+        return self._database.run(
+            lambda connection: queries.newest_logs(connection, row.scope_id, until=until, limit=limit),
+            LONG_DEADLINE_SECONDS,
+        )
+
+    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
+        row = self._row(scope)
+        self._settle(row)
+        current = self.feed_state(scope).coverage
+        if current is not None and current.generation == coverage.generation:
+            row.durable = None  # An earlier attempt of which no answer came is durable.
+            return
+        self._write_feed(
+            row,
+            lambda connection: transactions.begin_rekey(connection, row.scope_id, coverage),
+            LONG_DEADLINE_SECONDS,
+        )
+
+    def accounting(self, scope: Scope) -> FeedAccounting:
+        row = self._row(scope)
+        return self._database.run(
+            lambda connection: queries.accounting(connection, row.scope_id), LONG_DEADLINE_SECONDS
+        )
+
+    def commit(self, scope: Scope, batch: Batch) -> CommitResult:
+        (result,) = self.commit_all([FeedCommit(scope, batch)])
+        if isinstance(result, StoreError):
+            raise result
+        return result
+
+    def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+        try:
+            rows = [self._row(commit.scope) for commit in commits]
+            return self._commit_group(commits, rows)
+        except StoreError as exc:
+            # One batch may be at fault, unless the server does not answer: then each would wait for it.
+            if len(commits) == 1 or not self._database.is_connected:
+                return [exc] * len(commits)
+        return [result for commit in commits for result in self.commit_all([commit])]
+
+    def _commit_group(self, commits: Sequence[FeedCommit], rows: Sequence[FeedRow]) -> Sequence[CommitResult]:
+        """Commit batches of several feeds in one transaction; raise StoreError if it was rolled back."""
+        for row in rows:
+            self._settle(row)
+        earlier = [row.durable for row in rows]
+        requests = [
+            transactions.FeedBatch(row.scope_id, without_applied(commit.batch, applied))
+            for row, commit, applied in zip(rows, commits, earlier, strict=True)
+        ]
+        prepared = self._database.run(lambda connection: transactions.prepare(connection, requests))
+        days = [day for each in prepared for day in each.days.values()]
+        self._database.run(lambda connection: self._partitions.create(connection, days))
+        results = [merge(applied, each.result) for applied, each in zip(earlier, prepared, strict=True)]
+        parts = [
+            FeedWrite(row, commit.batch.increments, result, partial(self._send_batch, row, each))
+            for row, commit, result, each in zip(rows, commits, results, prepared, strict=True)
+        ]
+        row_count = sum(len(each.new) for each in prepared)
+        answers = self._write(parts, database.DEADLINE_SECONDS + row_count / ROWS_PER_SECOND)
+        for number, (commit, row, answer) in enumerate(zip(commits, rows, answers, strict=True)):
+            if answer is None or earlier[number] is not None:
+                state = self.feed_state(commit.scope)
+                log_count, pending_logs = state.log_count, state.pending_logs
+            else:
+                log_count, pending_logs = answer.log_count, answer.pending_logs
+            results[number] = msgspec.structs.replace(results[number], log_count=log_count, pending_logs=pending_logs)
+            row.durable = None
+            self._set_log_count(commit.scope, row, log_count)
+        self._drop_expired(max((commit.batch.prune_before or 0 for commit in commits), default=0))
+        return results
+
+    def _send_batch(
+        self, row: FeedRow, prepared: transactions.PreparedBatch, connection: DeadlineConnection
+    ) -> transactions.WrittenBatch:
+        return transactions.write(connection, row.scope_id, prepared, self._partitions.place)
+
+    def _write_feed(self, row: FeedRow, send: Callable[[DeadlineConnection], None], seconds: float) -> None:
+        """Write to one feed in a transaction that is no commit of a batch; raise StoreError as ``_write``."""
+        self._write([FeedWrite(row, (), None, send)], seconds)
+        row.durable = None
+
+    def _write(self, parts: Sequence[FeedWrite], seconds: float = 0.0) -> Sequence[Any]:
+        """Write to feeds in one transaction and one round trip; return the answer for each, None if it was lost.
+
+        If the connection is lost, the transaction is sent again: the fence fails it if the first one is durable.
+
+        Raises:
+            StoreError: Nothing was written, or it is not known; then the rows remember the transaction.
+        """
+        deadline = time.monotonic() + max(seconds, database.DEADLINE_SECONDS)
+        writes = [
+            UnconfirmedWrite(secrets.randbits(62), part.row.revision + 1, part.increments, part.result)
+            for part in parts
+        ]
+        with self._database.store_errors():
+            for attempt in range(ATTEMPTS):
+                try:
+                    answers = self._send(parts, writes, deadline)
+                except (psycopg.errors.CheckViolation, psycopg.errors.DivisionByZero) as exc:
+                    for part in parts:
+                        self._settle(part.row, is_rejected=True)
+                    if any(part.row.durable is not write for part, write in zip(parts, writes, strict=True)):
+                        self._forget(parts, writes)
+                        raise StoreError(f"{self._database.name}: {exc}") from exc
+                    break
+                except psycopg.Error as exc:
+                    is_rolled_back = self._database.is_connected
+                    if is_rolled_back and not attempt:
+                        self._forget(parts, writes)
+                    is_lost = isinstance(exc, psycopg.OperationalError) and not is_rolled_back
+                    if not is_lost or attempt == ATTEMPTS - 1 or time.monotonic() > deadline:
+                        raise
+                else:
+                    for part, write in zip(parts, writes, strict=True):
+                        part.row.confirm(write)
+                    return answers
+        return [None] * len(parts)
+
+    @staticmethod
+    def _forget(parts: Sequence[FeedWrite], writes: Sequence[UnconfirmedWrite]) -> None:
+        """Forget writes that the server has rolled back."""
+        for part, write in zip(parts, writes, strict=True):
+            part.row.unconfirmed = [each for each in part.row.unconfirmed if each is not write]
+
+    def _send(self, parts: Sequence[FeedWrite], writes: Sequence[UnconfirmedWrite], deadline: float) -> Sequence[Any]:
+        answers = []
+        with self._database.connected(deadline) as connection:
+            for part, write in zip(parts, writes, strict=True):
+                if not any(each is write for each in part.row.unconfirmed):
+                    part.row.unconfirmed.append(write)
+            with connection.pipeline():
+                connection.execute("BEGIN")
+                connection.execute(SETTINGS)
+                for part, write in zip(parts, writes, strict=True):
+                    fence = {
+                        "scope": part.row.scope_id,
+                        "token": self._token,
+                        "revision": write.revision - 1,
+                        "number": write.number,
+                    }
+                    connection.execute(statements.FENCE, fence)
+                    answers.append(part.send(connection))
+                connection.execute("COMMIT")
+        return answers
+
+    def _settle(self, row: FeedRow, *, is_rejected: bool = False) -> None:
+        """Find out which transactions without an answer are durable.
+
+        Args:
+            row: The feed.
+            is_rejected: Whether a transaction was rejected by the fence, so that there must be a reason.
+
+        Raises:
+            StoreFenced: Another process has taken the state over.
+            StoreRegressed: The server has lost commits.
+            StoreError: The feed was dropped, or the state cannot be read.
+        """
+        if not row.unconfirmed and not is_rejected:
+            return
+        found = self._database.run(lambda connection: connection.execute(READ_FENCE, (row.scope_id,)).fetchone())
+        if found is None:
+            raise StoreError(f"{self._database.name}: {DROPPED}")
+        token, revision, number = found
+        if token != self._token:
+            raise StoreFenced(f"{self._database.name}: {FENCED}")
+        row.settle(number, revision)
+        if revision != row.revision:
+            self._database.run(lambda connection: mark_restored(connection, self._token))
+            raise StoreRegressed(f"{self._database.name}: {LOST}")
+
+    def _set_log_count(self, scope: Scope, row: FeedRow, log_count: int) -> None:
+        self._log_counts[scope.workspace] += log_count - row.log_count
+        row.log_count = log_count
+
+    def _drop_expired(self, prune_before: int) -> None:
+        """Drop partitions of expired days, once for each day; if that fails, the next day tries again."""
+        if prune_before // DAY_MS <= self._pruned_day:
+            return
+        self._pruned_day = prune_before // DAY_MS
+        with suppress(StoreError):  # The batch is committed, and must not be committed again.
+            self._database.run(self._partitions.drop_expired, LONG_DEADLINE_SECONDS)
+            log_counts = dict(
+                self._database.run(lambda connection: connection.execute("SELECT id, logs FROM late_scope").fetchall())
+            )
+            for scope, row in self._rows.items():
+                self._set_log_count(scope, row, log_counts.get(row.scope_id, 0))
+
+    def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
+        by_id = {transactions.series_key(each): each for each in series}
+        if not by_id:
+            return []
+        parameters = {
+            "workspaces": [workspace for workspace, _ in by_id],
+            "ids": [identity for _, identity in by_id],
+            "token": self._token,
+        }
+        rows = self._database.run(lambda connection: connection.execute(statements.MARK_SERVED, parameters).fetchall())
+        marked = {identity for identity, _ in rows}
+        if not all(is_owned for _, is_owned in rows):
+            raise StoreFenced(f"{self._database.name}: {FENCED}")
+        return [each for (_, identity), each in by_id.items() if identity in marked]
+
+    def size(self, workspace: str) -> tuple[int, int]:
+        log_count, total = self._log_counts[workspace], self._log_counts.total()
+        now = time.monotonic()
+        if self._size is None or now > self._size[0] + SIZE_INTERVAL:
+            (size,) = self._database.run(lambda connection: queries.one(connection, queries.SIZE))
+            self._size = now, size
+        size = self._size[1]
+        return log_count, size * log_count // total if total else size

@@ -1,0 +1,276 @@
+"""The content of a transaction: one round trip to read what the batch depends on, and one to write it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+import psycopg
+
+from late_exporter.metrics.aggregation import decode_value, encode_value
+from late_exporter.metrics.counting import effective_increments
+from late_exporter.model import MINUTE_MS, PENDING, Batch, CommitResult, Coverage, Observation, PendingLog
+from late_exporter.series import Series, SeriesValue
+from late_exporter.store.batches import apply_batch, group_by_series, select_new
+from late_exporter.store.postgres import statements
+from late_exporter.store.postgres.database import DeadlineConnection
+from late_exporter.store.postgres.days import key_day, lookup_days, observation_day
+from late_exporter.store.postgres.queries import (
+    PENDING_LOGS,
+    STATUSES,
+    decode_pending,
+    decode_statuses,
+    encode,
+    encode_labels,
+    series_id,
+    statuses_parameters,
+)
+from late_exporter.store.pruning import MAX_LOGS
+from late_exporter.store.rekey import RekeyPlan, match_columns
+
+Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
+
+
+class PreparedBatch(NamedTuple):
+    """A batch, and what it changes.
+
+    Args:
+        new: Observations that are new.
+        first: Those of them that are the first of their logs, by key.
+        days: Day of the partition of each new observation by key.
+        pending: New observations of logs that become pending.
+    """
+
+    batch: Batch
+    new: Sequence[Observation]
+    first: Mapping[str, Observation]
+    days: Mapping[str, int]
+    pending: Sequence[Observation]
+    series_values: Mapping[Series, SeriesValue]
+
+    @property
+    def result(self) -> CommitResult:
+        """The result of the commit, but for what the server knows after it."""
+        return CommitResult(observations=self.new, series_values=self.series_values, pending_logs=None, log_count=0)
+
+
+class WrittenBatch(NamedTuple):
+    """The answers to the statements of a commit, which can be read once it is durable."""
+
+    log_count_row: Cursor
+    pending_changes: Sequence[Cursor]
+    pending_rows: Cursor | None
+
+    @property
+    def log_count(self) -> int:
+        row = self.log_count_row.fetchone()
+        return int(row[0]) if row else 0
+
+    @property
+    def pending_logs(self) -> Mapping[str, PendingLog] | None:
+        """Pending logs of the feed by key; None if unchanged."""
+        if self.pending_rows is None or not any(cursor.rowcount for cursor in self.pending_changes):
+            return None
+        return decode_pending(self.pending_rows)
+
+
+class FeedBatch(NamedTuple):
+    """A batch, and the id of its feed."""
+
+    scope_id: int
+    batch: Batch
+
+
+def prepare(connection: DeadlineConnection, requests: Sequence[FeedBatch]) -> list[PreparedBatch]:
+    """Read what is stored of some batches of different feeds, and return what each changes, one after the other."""
+    # Logs of one kind share their increments.
+    kinds = {id(each.increments): each.increments for _, batch in requests for each in batch.observations}
+    groups = [*(batch.increments for _, batch in requests), *kinds.values()]
+    ids = {series: series_key(series) for series in {(each.family, each.labels) for group in groups for each in group}}
+    names = sorted({workspace for workspace, _ in ids.values()})
+    with connection.pipeline():
+        status_rows = [
+            connection.execute(STATUSES, statuses_parameters(scope_id, [each.entry.key for each in batch.observations]))
+            for scope_id, batch in requests
+        ]
+        series_rows = connection.execute(statements.READ_SERIES, (names, [identity for _, identity in ids.values()]))
+    stored = {
+        identity: SeriesValue(decode_value(value), created, served) for identity, value, created, served in series_rows
+    }
+    prepared: list[PreparedBatch] = []
+
+    def stored_value(series: Series) -> SeriesValue | None:
+        return stored.get(ids[series][1])
+
+    for (_, batch), rows in zip(requests, status_rows, strict=True):
+        prepared.append(_prepare_batch(batch, rows.fetchall(), stored_value))
+        # Feeds of one workspace share some series.
+        stored.update({ids[series][1]: value for series, value in prepared[-1].series_values.items()})
+    return prepared
+
+
+def _prepare_batch(
+    batch: Batch, rows: Sequence[tuple[Any, ...]], stored_value: Callable[[Series], SeriesValue | None]
+) -> PreparedBatch:
+    days = {key.decode(): day for key, _, day in rows}
+    statuses = decode_statuses(rows)
+    new, first = select_new(batch.observations, statuses)
+    for observation in new:
+        entry = observation.entry
+        days.setdefault(entry.key, observation_day(entry.key, entry.created))
+    increments = group_by_series(effective_increments(batch, new, first))
+    return PreparedBatch(
+        batch=batch,
+        new=new,
+        first=first,
+        days={observation.entry.key: days[observation.entry.key] for observation in new},
+        # A log that has another status is final: an outdated response must not make it pending again.
+        pending=[each for each in new if each.entry.status == PENDING and statuses[each.entry.key] == {PENDING}],
+        series_values=apply_batch(increments, batch, stored_value),
+    )
+
+
+def write(
+    connection: DeadlineConnection, scope_id: int, prepared: PreparedBatch, place: Callable[[int], int]
+) -> WrittenBatch:
+    """Send the statements of a commit, within a pipeline and a transaction.
+
+    Args:
+        connection: Connection to the database.
+        scope_id: Id of the feed.
+        prepared: What the batch changes.
+        place: Function that returns the day of the partition for a day.
+    """
+    batch, execute = prepared.batch, connection.execute
+    execute(statements.UPDATE_SCOPE, _scope_changes(scope_id, prepared))
+    if prepared.new:
+        rows = sorted(
+            (place(prepared.days[e.key]), encode(e.key), encode(e.status), e.created, *match_columns(e))
+            for e in (observation.entry for observation in prepared.new)
+        )
+        execute(statements.INSERT_OBSERVATIONS, (scope_id, *_columns(rows, 6)))
+    times = [observation.entry.created for observation in prepared.first.values()]
+    minutes = Counter(created // MINUTE_MS for created in times if created is not None)
+    if minutes:
+        execute(statements.COUNT_MINUTES, (scope_id, *_columns(sorted(minutes.items()), 2)))
+    for listed in batch.listed_minutes:
+        execute(
+            statements.MARK_DELETED,
+            {
+                "scope": scope_id,
+                "first": listed.first,
+                "last": listed.last,
+                "minutes": list(listed.counts),
+                "counts": list(listed.counts.values()),
+            },
+        )
+    changes = _update_pending(connection, scope_id, prepared)
+    if prepared.series_values:
+        execute(statements.WRITE_SERIES, _series_columns(prepared.series_values))
+    if batch.prune_before is not None:
+        before = batch.prune_before // MINUTE_MS * MINUTE_MS
+        execute(statements.PRUNE_REST, {"scope": scope_id, "before": before, "limit": MAX_LOGS})
+        changes.append(execute(statements.EXPIRE_PENDING, (scope_id, before)))
+    pending_rows = execute(PENDING_LOGS, (scope_id,)) if changes else None
+    return WrittenBatch(execute("SELECT logs FROM late_scope WHERE id = %s", (scope_id,)), changes, pending_rows)
+
+
+def _scope_changes(scope_id: int, prepared: PreparedBatch) -> dict[str, Any]:
+    batch = prepared.batch
+    return {
+        "scope": scope_id,
+        "logs": len(prepared.first),
+        "observations": len(prepared.new),
+        "coverage": msgspec.json.encode(batch.coverage) if batch.coverage else None,
+        "progress": batch.progress,
+        "prune_before": None if batch.prune_before is None else batch.prune_before // MINUTE_MS * MINUTE_MS,
+        "caught_up": batch.coverage is not None and batch.coverage.is_caught_up,
+    }
+
+
+def _update_pending(connection: DeadlineConnection, scope_id: int, prepared: PreparedBatch) -> list[Cursor]:
+    changes = []
+    if prepared.pending:
+        rows = [
+            (encode(e.key), e.created or 0, encode(e.platform), encode(e.action), _encode_optional(e.post_id))
+            for e in (observation.entry for observation in prepared.pending)
+        ]
+        changes.append(connection.execute(statements.ADD_PENDING, (scope_id, *_columns(rows, 5))))
+    final = [encode(each.entry.key) for each in prepared.new if each.entry.status != PENDING]
+    final += map(encode, prepared.batch.deleted_keys)
+    if final:
+        changes.append(connection.execute(statements.DELETE_PENDING, (scope_id, final)))
+    return changes
+
+
+def apply_plan(connection: DeadlineConnection, scope_id: int, plan: RekeyPlan) -> None:
+    """Send the statements that give stored logs their new keys, within a pipeline and a transaction."""
+    execute = connection.execute
+    for rename in plan.renames:
+        execute(
+            statements.RENAME_OBSERVATION,
+            {
+                "scope": scope_id,
+                "days": lookup_days([rename.key]),
+                "key": encode(rename.key),
+                "status": encode(rename.status),
+                "new_key": encode(rename.new_key),
+                "new_status": encode(rename.new_status),
+                "new_day": key_day(rename.new_key),
+                "status_fingerprint": rename.status_fingerprint,
+            },
+        )
+    rows = [
+        (encode(e.key), e.created or 0, encode(e.platform), encode(e.action), _encode_optional(e.post_id))
+        for e in plan.new_pending
+    ]
+    if rows:
+        execute(statements.ADD_PENDING, (scope_id, *_columns(rows, 5)))
+    for key, new_key in plan.pending_renames.items():
+        keys = {"scope": scope_id, "key": encode(key), "new_key": encode(new_key)}
+        execute(statements.REPLACE_PENDING, keys)
+        execute(statements.RENAME_PENDING, keys)
+    execute("UPDATE late_scope SET logs = logs + %s WHERE id = %s", (plan.log_count, scope_id))
+    for minute, change in plan.minutes.items():
+        execute("UPDATE late_minute SET logs = logs + %s WHERE scope = %s AND minute = %s", (change, scope_id, minute))
+
+
+def begin_rekey(connection: DeadlineConnection, scope_id: int, coverage: Coverage) -> None:
+    """Send the statements that give all logs of a feed interim keys, within a pipeline and a transaction."""
+    scope, execute = {"scope": scope_id}, connection.execute
+    execute(statements.RENAME_PENDING_TO_INTERIM, scope)
+    execute(statements.RENAME_TO_INTERIM, scope)
+    execute("UPDATE late_minute SET deleted = 0 WHERE scope = %(scope)s AND deleted <> 0", scope)
+    # No page shows the outcome of a log that is older than what is counted.
+    execute(
+        "DELETE FROM late_pending WHERE scope = %s AND created BETWEEN 1 AND %s",
+        (scope_id, coverage.retention_floor - 1),
+    )
+    execute("UPDATE late_scope SET coverage = %s, deleted = 0 WHERE id = %s", (msgspec.json.encode(coverage), scope_id))
+
+
+def series_key(series: Series) -> tuple[str, bytes]:
+    """Return the workspace and the id of a series, which identify its row."""
+    family, labels = series
+    return labels[0] if labels else "", series_id(family, encode_labels(labels))
+
+
+def _series_columns(values: Mapping[Series, SeriesValue]) -> list[list[Any]]:
+    rows = [
+        (*series_key(series), family, encode_labels(labels), encode_value(each.value), each.created, each.is_served)
+        for series, each in values.items()
+        for family, labels in (series,)
+    ]
+    # In the order of the index, so that two processes never wait for each other.
+    return _columns(sorted(rows, key=lambda row: row[:2]), 7)
+
+
+def _columns(rows: Any, count: int) -> list[list[Any]]:
+    """Return the columns of rows, for ``unnest``."""
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(count)]
+
+
+def _encode_optional(text: str | None) -> bytes | None:
+    return None if text is None else encode(text)

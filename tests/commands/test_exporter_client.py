@@ -1,0 +1,214 @@
+"""The commands that read from the exporter on this machine: status and accounts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from late_exporter.cli import main
+from late_exporter.commands.accounts import Account, parse_accounts
+from late_exporter.errors import LateError
+from late_exporter.status import (
+    AccountHealth,
+    AccountStatus,
+    FeedHealth,
+    PlatformHealth,
+    Quota,
+    RecentCounts,
+    StatusDocument,
+    StatusFeedHealth,
+    SyncProgress,
+    WorkspaceHealth,
+    WorkspaceStatus,
+)
+from tests.e2e.late import HttpExchange, LateServer, respond_with
+
+NOW = 1_763_993_002.0
+HOSTILE = "evil \x1b[31m[bold]name[/bold]\n"
+
+ACCOUNTS = """\
+# HELP late_account_info Names.
+# TYPE late_account_info gauge
+late_account_info{workspace="a",platform="x",account_id="1",username="@one"} 1
+late_account_info{workspace="a",platform="tiktok",account_id="2",username="unknown"} 1
+late_account_info{workspace="b",platform="x",account_id="3",username="@\\u001b[31m"} 1
+# TYPE late_account_logs_total counter
+late_account_logs_total{workspace="a",platform="x",account_id="1",status="success"} 1200
+late_account_logs_total{workspace="a",platform="x",account_id="1",status="failed"} 7
+late_account_logs_total{workspace="a",platform="x",account_id="1",status="pending"} 3
+# TYPE late_account_consecutive_failures gauge
+late_account_consecutive_failures{workspace="a",platform="x",account_id="1"} 5
+late_account_consecutive_failures{workspace="a",platform="tiktok",account_id="2"} 0
+# TYPE late_account_last_success_timestamp_seconds gauge
+late_account_last_success_timestamp_seconds{workspace="a",platform="x",account_id="1"} 1763992902
+# TYPE late_account_needs_reconnect gauge
+late_account_needs_reconnect{workspace="b",platform="x",account_id="3"} 1
+# TYPE late_account_cooldown_until_timestamp_seconds gauge
+late_account_cooldown_until_timestamp_seconds{workspace="a",platform="tiktok",account_id="2"} 1763993602
+# TYPE late_up gauge
+late_up{workspace="a",feed="publishing"} 1
+"""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LateServer]:
+    """Return a server in the place of the exporter, at the first listen address."""
+    with LateServer() as late:
+        address = late.url.removeprefix("http://").partition("/")[0]
+        monkeypatch.setenv("LATE_EXPORTER_WEB__LISTEN_ADDRESS", address)
+        monkeypatch.delenv("LATE_API_KEY", raising=False)
+        monkeypatch.setattr("time.time", lambda: NOW)
+        yield late
+
+
+def document() -> StatusDocument:
+    """Return the status of a workspace in trouble, and of one in its first sync."""
+    troubled = WorkspaceHealth(
+        name="acme",
+        base_url="https://zernio.com/api",
+        generation="zernio",
+        feeds=(
+            FeedHealth(name="publishing", is_synced=True, outcome="unauthorized", error=HOSTILE, last_poll=NOW - 5),
+        ),
+        quota=Quota(600, 60, NOW),
+        platforms=(
+            PlatformHealth(
+                name="instagram",
+                counted_since=NOW - 86_400,
+                failed=650,
+                final=5600,
+                pending=2,
+                oldest_pending=NOW - 7200,
+                recent=RecentCounts(19, 22, is_failing=True),
+            ),
+        ),
+        failing_accounts=tuple(
+            AccountHealth(platform="x", account_id=f"{number}", username="", consecutive_failures=9)
+            for number in range(7)
+        ),
+        status=WorkspaceStatus(
+            feeds=(StatusFeedHealth(name="posts", is_up=False, error="500: oops"),),
+            disconnected_accounts=(AccountStatus(platform="tiktok", account_id="2", username=HOSTILE),),
+        ),
+        recent_since=NOW - 3600,
+    )
+    progress = SyncProgress(log_count=10, expected_count=50, seconds_left=70.0)
+    syncing = WorkspaceHealth(
+        name="brand", base_url="https://zernio.com/api", feeds=(FeedHealth(name="publishing", progress=progress),)
+    )
+    return StatusDocument(version="1.2.3", now=NOW, workspaces=(troubled, syncing))
+
+
+def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """The terminal shows what the page shows: verdicts, feeds, platforms, accounts, progress."""
+    server.fault = respond_with(200, json.dumps(msgspec.to_builtins(document())))
+    assert 0 == main(["status"])
+    assert ["application/json"] == [request.headers["Accept"] for request in server.requests]
+    out = capsys.readouterr().out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "FAILING 1 of 2 feeds has a problem: the API rejected the key" == lines[0]
+    assert "FAILING acme, instagram: 19 of 22 attempts failed in the last hour, and 3 more problems" == lines[1]
+    assert "acme (https://zernio.com/api, generation zernio, 60 of 600 requests left)" in lines
+    assert "instagram 22 19 (86.4%) 5,600 650 (11.6%) 2 (2 h) -" in lines
+    assert "publishing First sync - - - - 0 0 10 of about 50 logs read, about 1 min left" in lines
+    assert any(line.startswith("7 accounts failed the last publish: 0 (x), 1 (x)") for line in lines)
+    assert "Status feed posts: 500: oops" in lines
+    assert "\x1b" not in out
+    assert "[bold]name[/bold]" in out
+    assert not [line for line in out.splitlines() if line.endswith(" ")]
+
+
+def test_status_as_json(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.fault = respond_with(200, json.dumps(msgspec.to_builtins(document())))
+    assert 0 == main(["status", "--format", "json"])
+    assert document() == msgspec.json.decode(capsys.readouterr().out, type=StatusDocument)
+
+
+def test_accounts(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Accounts in trouble come first, by how bad it is."""
+    server.fault = respond_with(200, ACCOUNTS)
+    assert 0 == main(["accounts"])
+    assert ["/metrics"] == [request.path for request in server.requests]
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines()]
+    assert [["reconnect", "b", "x"], ["cooldown", "a", "tiktok"], ["failing", "a", "x"]] == [
+        row[:3] for row in rows[1:]
+    ]
+    assert ["failing", "a", "x", "@one", "1", "1,200", "7", "5", "1", "min", "ago", "-"] == rows[3]
+    assert out.splitlines()[2].endswith("rate limited for 10 min")
+    assert "\x1b" not in out
+
+
+def test_accounts_as_csv_and_json(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Programs get every field, and spreadsheets no formula."""
+    server.fault = respond_with(200, ACCOUNTS)
+    assert 0 == main(["accounts", "--format", "csv", "--platform", "TikTok"])
+    heading, row = capsys.readouterr().out.splitlines()
+    assert list(Account.__struct_fields__) == heading.split(",")
+    assert row.startswith("a,tiktok,2,,cooldown,0,0,0,,,2025-11-24T14:13:22Z,")
+    assert 0 == main(["accounts", "--format", "json", "--platform", "x"])
+    names = [json.loads(line)["username"] for line in capsys.readouterr().out.splitlines()]
+    assert 2 == len(names)
+    assert 0 == main(["accounts", "--platform", "myspace"])
+    assert ("", "late-exporter: no account matches\n") == capsys.readouterr()
+
+
+def test_states() -> None:
+    """The worst of what is known about an account is its state."""
+    (first, second, third) = sorted(parse_accounts(ACCOUNTS, NOW), key=lambda account: account.account_id)
+    assert ("failing", 1200, 7, 5) == (first.state, first.published, first.failed, first.failed_in_a_row)
+    assert ("cooldown", "") == (second.state, second.username)
+    assert "reconnect" == third.state
+    later = {account.account_id: account.state for account in parse_accounts(ACCOUNTS, NOW + 3600)}
+    assert {"1": "failing", "2": "ok", "3": "reconnect"} == later
+    with pytest.raises(LateError, match="not that of a late-exporter"):
+        parse_accounts('late_account_info{workspace="a"} 1\n', NOW)
+
+
+@pytest.mark.parametrize("command", ["status", "accounts"])
+def test_password(server: LateServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """A password is sent if it is given; without it, the message says what to do, and no message contains it."""
+    (tmp_path / "password").write_text("hunter2hunter2\n")
+
+    def respond(exchange: HttpExchange) -> None:
+        is_known = exchange.headers.get("Authorization") == "Basic YWxpY2U6aHVudGVyMmh1bnRlcjI="
+        text = ACCOUNTS if command == "accounts" else json.dumps(msgspec.to_builtins(document()))
+        respond_with(200 if is_known else 401, text)(exchange)
+
+    server.fault = respond
+    assert 1 == main([command])
+    assert "requires a password; give --user and --password-file\n" in capsys.readouterr().err
+    arguments = [command, "--password-file", str(tmp_path / "password"), "--user"]
+    assert 0 == main([*arguments, "alice"])
+    capsys.readouterr()
+    assert 1 == main([*arguments, "mallory"])
+    assert capsys.readouterr().err.endswith("requires a password; the password is wrong\n")
+    assert 2 == main([command, "--user", "alice"])
+    assert "--user and --password-file: give both or none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "body"),
+    [
+        ("not that of a late-exporter of this version", 200, "<html>"),
+        ("/ answers 404; is it late-exporter?", 404, ""),
+        ("/ answers 302; is it late-exporter?", 302, ""),
+    ],
+)
+def test_something_else_answers(
+    server: LateServer, capsys: pytest.CaptureFixture[str], message: str, status: int, body: str
+) -> None:
+    server.fault = respond_with(status, body)
+    assert 1 == main(["status"])
+    assert message in capsys.readouterr().err
+
+
+def test_no_exporter(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message names the address, and what to do."""
+    server.stop()
+    assert 1 == main(["status"])
+    assert capsys.readouterr().err.endswith("start the exporter, or give its --web.listen-address\n")

@@ -1,0 +1,130 @@
+"""Progress of commands that take long: a bar on a terminal, otherwise a line per finished step."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+
+import pytest
+
+from late_exporter.commands import progress as progress_module
+from late_exporter.commands.progress import ProgressBar
+from tests.support.client import FakeClient
+from tests.support.clock import HOUR, VirtualClock
+
+
+class TtyStream(io.StringIO):
+    """A stream that is a terminal."""
+
+    drawn = threading.Event()
+
+    def isatty(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Report that something was written."""
+        self.drawn.set()
+        return super().write(text)
+
+    @property
+    def pieces(self) -> list[str]:
+        """What a user saw, one after another."""
+        return [piece.removeprefix("\x1b[K") for piece in self.getvalue().split("\r")][1:]
+
+
+class QuotaClient(FakeClient):
+    """A client that allows a request every two seconds, the next one after a wait."""
+
+    wait = 0.0
+
+    def quota_wait(self, requests: int = 1) -> float:
+        return self.wait + 2.0 * (requests - 1)
+
+
+def test_progress_is_a_bar_or_a_line() -> None:
+    """A terminal shows a bar with the time left, anything else a line per step."""
+    clock = VirtualClock()
+    terminal, pipe = TtyStream(), io.StringIO()
+    for stream in (terminal, pipe):
+        progress = ProgressBar(stream, clock.monotonic)
+        progress.start("acme publishing")
+        progress.update(0, 0, "no logs")
+        clock.advance(100)
+        progress.update(25, 100, "25 of 100 logs")
+        clock.advance(3 * HOUR)
+        progress.update(50, 100, "50 of 100 logs")
+        progress.finish("50 logs")
+        progress.clear()
+    assert [
+        "acme publishing no logs, 0 s",
+        "acme publishing [######                  ] 25 of 100 logs, 5 min left",
+        "acme publishing [############            ] 50 of 100 logs, 3 h 1 min left",
+        "acme publishing: 50 logs\n",
+        "",
+    ] == terminal.pieces
+    assert "acme publishing: 50 logs\n" == pipe.getvalue()
+
+
+def test_the_time_left_knows_the_quota() -> None:
+    """After a burst of quick requests, the rest takes as long as the quota says, not as the burst did."""
+    clock, terminal, client = VirtualClock(), TtyStream(), QuotaClient()
+    progress = ProgressBar(terminal, clock.monotonic)
+    progress.start("audit", client)
+    clock.advance(3)
+    progress.update(2900, 9760, "2,900 logs")
+    assert terminal.pieces[-1].endswith("2,900 logs, 2 min 18 s left"), "70 requests, one every two seconds"
+    client.wait = 59.4
+    progress.draw()
+    assert terminal.pieces[-1].endswith("2,900 logs, waiting 59 s for the quota, 3 min 17 s left")
+    client.wait = 0.4
+    progress.draw()
+    assert "waiting" not in terminal.pieces[-1]
+
+
+async def test_a_wait_is_shown_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar is drawn again although no request ends, and no longer after the work has ended."""
+    monkeypatch.setattr(progress_module, "REFRESH_SECONDS", 0.0)
+    terminal, client = TtyStream(), QuotaClient()
+    progress = ProgressBar(terminal)
+    progress.start("audit", client)
+    async with progress.live():
+        client.wait = 30.0
+        for _ in range(100):
+            await asyncio.sleep(0)
+    assert "waiting 30 s for the quota" in terminal.getvalue()
+    count = len(terminal.pieces)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert count == len(terminal.pieces)
+
+
+def test_a_call_without_progress_shows_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a call blocks, the terminal shows that it works, and for how long; nothing is left of that afterwards."""
+    monkeypatch.setattr(progress_module, "REFRESH_SECONDS", 0.001)
+    terminal = TtyStream()
+    progress = ProgressBar(terminal)
+    with progress.ticking("state export"):
+        progress.note("2,000 rows")
+        terminal.drawn.clear()
+        assert terminal.drawn.wait(30)
+    assert "state export 2,000 rows, 0 s" in terminal.pieces
+    assert "" == terminal.pieces[-1]
+    with progress.ticking("state import"):
+        progress.note("2,000 rows", 50, 100)
+        progress.draw()
+    assert "state import [############            ] 2,000 rows, 0 s left" in terminal.pieces
+    pipe = io.StringIO()
+    with ProgressBar(pipe).ticking("state export"):
+        pass
+    assert "" == pipe.getvalue()
+
+
+def test_a_bar_with_its_own_estimate() -> None:
+    terminal = TtyStream()
+    progress = ProgressBar(terminal)
+    progress.show("reading logs", None, "100 logs read")
+    progress.show("reading logs", 0.5, "200 logs read, about 3 min left")
+    bar = "reading logs [############            ] 200 logs read, about 3 min left"
+    assert ["reading logs 100 logs read", bar] == terminal.pieces

@@ -1,0 +1,68 @@
+"""The configuration in force, as the exporter shows it at /config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from late_exporter.config import sources
+from late_exporter.config.dump import MASK, format_duration, format_settings
+
+KEY = "sk_" + "ab" * 32
+
+
+def load_yaml(path: Path, text: str, environ: Mapping[str, str]) -> object:
+    """Return the settings of a configuration file, without the path of the file."""
+    path.write_text(text)
+    settings = sources.load("run", {"config.file": [str(path)]}, environ=environ)
+    return settings[1:]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        ["poll: {interval: 90s, lookback: 36h, feeds: publishing}", "status: {feeds: none}"],
+        ["api: {base-url: 'http://localhost:8080/api', profile-id: 'p:1#x', quota-share: 0.25}"],
+        ["web: {listen-address: ':1,unix:/run/late exporter.sock', enable-lifecycle: true}"],
+        ["webhook: {path: /hook, secret-file: SECRET, poll-interval: 5m}", "log: {format: json}"],
+        ["metrics: {duration-buckets: '0.1,1e3', max-accounts: 0}", "state: {url: 'sqlite:////var/lib/a b.db'}"],
+        ["workspaces:", "- {name: a, api_key_file: KEY}", "- {name: b, api_key_file: KEY2, profile_id: '0'}"],
+    ],
+)
+def test_the_text_is_a_configuration_file(lines: Sequence[str], tmp_path: Path) -> None:
+    """What is shown can be used as a configuration file, and means the same; the key itself is masked."""
+    text = "\n".join(lines)
+    for name, key in (("KEY2", "cd" * 32), ("KEY", "ab" * 32), ("SECRET", "s3cr3t-of-webhooks")):
+        (tmp_path / name).write_text(key)
+        text = text.replace(f": {name}", f": {tmp_path / name}")
+    environ = {} if "workspaces" in text else {"LATE_API_KEY": KEY}
+    path = tmp_path / "late.yml"
+    path.write_text(text)
+    shown = format_settings(sources.load("run", {"config.file": [str(path)]}, environ=environ))
+    assert "ab" * 8 not in shown
+    assert "s3cr3t" not in shown
+    assert bool(environ) == (f"  key: {MASK}\n" in shown)
+    expected = load_yaml(path, text, environ)
+    assert expected == load_yaml(path, shown.replace(f"  key: {MASK}\n", ""), environ)
+    assert yaml.safe_load(shown)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0s", 0.0), ("100ms", 0.1), ("1m30s", 90.0), ("7d", 604_800.0), ("1d1h1m1s1ms", 90_061.001), ("2m", 120.0)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert text == format_duration(seconds)
+
+
+def test_passwords_in_urls_are_masked() -> None:
+    """The URL of a database may have a user and a password."""
+    settings = sources.load("run", {}, environ={"LATE_API_KEY": KEY})
+    settings = settings._replace(state=settings.state._replace(url="postgresql://late:hunter2@db/late"))
+    shown = format_settings(settings)
+    assert "hunter2" not in shown
+    assert "postgresql://***@db/late" in shown

@@ -1,0 +1,231 @@
+"""The program with its state in PostgreSQL: kills, restarts of the server, a second exporter, and the commands."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from late_exporter.store import open_admin, open_snapshot
+from tests.e2e.late import KEY, LateServer
+from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.e2e.traffic import CounterWatch, Traffic, expected_counts, exposed_counts, in_thread
+from tests.support.postgres import PASSWORD, Cluster, LaggingStandby, find_programs, running_cluster
+from tests.support.samples import Samples
+
+pytestmark = pytest.mark.e2e
+
+SEED = 20261126
+KILLS = 8
+RESTARTS = 3
+
+
+def without_password(url: str) -> str:
+    return url.replace(f":{PASSWORD}@", "@")
+
+
+@pytest.fixture
+def own_cluster(postgres: Cluster) -> Iterator[Cluster]:
+    """Start a server that the test may stop."""
+    del postgres  # It skips the test if PostgreSQL is missing.
+    programs = find_programs()
+    assert programs is not None
+    with running_cluster(programs) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def start(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callable[..., ExporterProcess]:
+    """Return a function that makes a process of the exporter with a state at a URL; it is killed after the test."""
+
+    def start(url: str, *arguments: str, name: str = "first") -> ExporterProcess:
+        folder = tmp_path / name
+        folder.mkdir()
+        password = folder / "password"
+        password.write_text(PASSWORD)
+        program = ExporterProcess.for_api(
+            folder,
+            late.url,
+            f"--state.password-file={password}",
+            *arguments,
+            state=without_password(url),
+        )
+        exit_stack.callback(program.kill)
+        return program
+
+    return start
+
+
+def test_killed_again_and_again(late: LateServer, postgres: Cluster, start: Callable[..., ExporterProcess]) -> None:
+    """After kills at random times every log was counted exactly once, and no counter has fallen."""
+    late.world.publish(1500, over=86_400)
+    url = postgres.create_schema()
+    program, watch, random = start(url), CounterWatch(), Random(SEED)
+    with in_thread(lambda stop: watch.run(program, stop)), in_thread(Traffic(late, SEED).run):
+        for number in range(KILLS):
+            program.start()
+            if number % 3:
+                assert program.url
+            threading.Event().wait(random.uniform(0, 0.8))
+            program.kill()
+        program.start().wait_ready()
+    wait_equal(expected_counts(late.world), lambda: exposed_counts(program.scrape()), timeout=60)
+    assert 0 == program.stop()
+    assert [] == watch.falls
+    assert [] == list(open_admin(url).check())
+
+
+def test_restarts_of_the_server_under_load(
+    late: LateServer, own_cluster: Cluster, start: Callable[..., ExporterProcess]
+) -> None:
+    """The server stops, crashes and is out of reach for a while: the exporter goes on, and every sum is exact."""
+    late.world.publish(500, over=86_400)
+    url = own_cluster.create_database()
+    program, watch = start(url), CounterWatch()
+    program.start().wait_ready()
+    with in_thread(lambda stop: watch.run(program, stop)), in_thread(Traffic(late, SEED).run):
+        for number in range(RESTARTS):
+            wait_until(lambda: program.scrape().sum("late_up") == 2)
+            own_cluster.stop(signal.SIGQUIT if number % 2 else signal.SIGINT)
+            wait_until(lambda: program.scrape().sum("late_up") == 0)
+            own_cluster.start()
+    wait_equal(expected_counts(late.world), lambda: exposed_counts(program.scrape()), timeout=60)
+    assert program.scrape().sum("late_exporter_polls_total", outcome="store_error") > 0
+    assert 0 == program.stop()
+    assert [] == watch.falls
+    assert [] == list(open_admin(url).check())
+
+
+def test_a_second_exporter_takes_over(
+    late: LateServer, postgres: Cluster, start: Callable[..., ExporterProcess]
+) -> None:
+    """The first one counts nothing any more and says why; its start was the last that counts."""
+    late.world.publish(50, over=86_400)
+    url = postgres.create_schema()
+    first, second = start(url), start(url, name="second")
+    first.start().wait_ready()
+    second.start().wait_ready()
+    with late.lock:
+        late.world.publish(7, over=5)
+    wait_equal(57.0, lambda: second.scrape().sum("late_publishing_logs_total"))
+    wait_until(lambda: first.scrape().sum("late_up") == 0)
+    assert 50 == first.scrape().sum("late_publishing_logs_total")
+    assert "another late-exporter has taken this state over" in first.stderr
+    assert 0 == first.stop()
+    assert 0 == second.stop()
+    assert PASSWORD not in first.stderr + second.stderr
+    with open_snapshot(url) as snapshot:
+        assert 57 == sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
+
+
+def test_a_failover_that_lost_commits(
+    late: LateServer, postgres: Cluster, start: Callable[..., ExporterProcess]
+) -> None:
+    """The process ends with an error; the next one counts what was lost again, and hides the series until then."""
+    late.world.publish(100, over=86_400)
+    url = postgres.create_schema()
+    program = start(url)
+    program.start().wait_ready()
+    standby = LaggingStandby(url)
+    with late.lock:
+        late.world.publish(30, over=5)
+    wait_equal(130.0, lambda: program.scrape().sum("late_publishing_logs_total"))
+    before = program.scrape().counters
+    standby.promote()
+    with late.lock:
+        late.world.publish(4, over=1)
+    assert 1 == program.wait_exit()
+    assert "the server has lost commits that it had acknowledged" in program.stderr
+
+    shown: list[Samples] = []
+    program.start()
+    with in_thread(lambda stop: collect_scrapes(program, shown, stop)):
+        program.wait_ready()
+        wait_equal(134.0, lambda: program.scrape().sum("late_publishing_logs_total"))
+    shown.append(program.scrape())
+    assert 0 == program.stop()
+    families = ("late_publishing_", "late_connection_", "late_account_")
+    logs = {series: value for series, value in before.items() if series[0].startswith(families)}
+    falls = [series for samples in shown for series, value in logs.items() if samples.get(series, value) < value]
+    assert [] == falls
+    assert logs.keys() <= shown[-1].keys()
+
+
+def collect_scrapes(program: ExporterProcess, scrapes: list[Samples], stop: threading.Event) -> None:
+    """Scrape all the time, also while the process starts."""
+    while not stop.wait(0.02):
+        with suppress(OSError, http.client.HTTPException, RuntimeError):
+            scrapes.append(program.scrape())
+
+
+def test_a_stop_while_the_server_hangs(
+    late: LateServer, own_cluster: Cluster, start: Callable[..., ExporterProcess]
+) -> None:
+    """A process whose server does not answer shows that, and ends when it is told to."""
+    late.world.publish(50, over=86_400)
+    program = start(own_cluster.create_database())
+    program.start().wait_ready()
+    own_cluster.signal(signal.SIGSTOP)
+    try:
+        wait_until(lambda: program.scrape().sum("late_up") == 0, timeout=60)
+        assert 0 == program.stop()
+    finally:
+        own_cluster.signal(signal.SIGCONT)
+
+
+def test_commands(late: LateServer, postgres: Cluster, start: Callable[..., ExporterProcess], tmp_path: Path) -> None:
+    """The commands that read or move a state work with PostgreSQL, and never show the password."""
+    late.world.publish(120, over=86_400)
+    url = postgres.create_database()
+    assert "there is no state; it will be created" in run_command(
+        tmp_path, url, "check", f"--api.base-url={late.url}", "--web.listen-address=127.0.0.1:0"
+    )
+    program = start(url)
+    program.start().wait_ready()
+    in_use = json.loads(run_command(tmp_path, url, "state", "info", "--format=json"))
+    assert in_use["in_use"]
+    assert 120 == sum(feed["logs"] for feed in in_use["workspaces"][0]["feeds"])
+    assert "120" in run_command(tmp_path, url, "audit", f"--api.base-url={late.url}")
+    assert 0 == program.stop()
+
+    samples = tmp_path / "late.prom"
+    run_command(tmp_path, url, "textfile", str(samples), f"--api.base-url={late.url}")
+    assert 120 == Samples.parse(samples.read_text()).sum("late_publishing_logs_total")
+    history = run_command(tmp_path, url, "backfill", f"--api.base-url={late.url}", "--output=-")
+    assert "late_publishing_logs_total" in history
+    assert "no problems found" in run_command(tmp_path, url, "state", "check")
+    copies = [f"sqlite:///{tmp_path}/copy.db", without_password(postgres.create_database())]
+    for source, target in itertools.pairwise([without_password(url), *copies]):
+        assert "rows copied from" in run_command(tmp_path, url, "state", "copy", source, target)
+        assert "no problems found" in run_command(tmp_path, target, "state", "check")
+    for target in copies:
+        words = run_command(tmp_path, url, "state", "copy", without_password(url), target, exit_code=1)
+        assert "already" in words
+    assert "pg_dump" in run_command(tmp_path, url, "state", "backup", "copy.db", exit_code=1)
+    assert "renamed default to agency" in run_command(tmp_path, url, "state", "rename", "default", "agency", "--yes")
+    assert "deleted agency, with" in run_command(tmp_path, url, "state", "drop", "agency", "--yes")
+
+
+def run_command(folder: Path, url: str, *arguments: str, exit_code: int = 0) -> str:
+    """Run a command with the state at a URL; return what it has written, without the password."""
+    password = folder / "password-of-commands"
+    password.write_text(PASSWORD)
+    state = [f"--state.url={without_password(url)}", f"--state.password-file={password}"]
+    command = [sys.executable, "-m", "late_exporter", *arguments, *state]
+    environ = {**os.environ, "LATE_API_KEY": KEY}
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=120)
+    output = done.stdout + done.stderr
+    assert exit_code == done.returncode, output
+    assert PASSWORD not in output
+    return output if exit_code else done.stdout

@@ -1,0 +1,101 @@
+"""Attempts of the last hour, which the status page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from late_exporter.ingest.recent_attempts import HOUR, MAX_PLATFORMS, SLOT_SECONDS, RecentAttempts
+from late_exporter.ingest.steps import FetchedPage
+from late_exporter.model import Coverage, KnownLogs, ListPosition, LogEntry, LogPage
+from late_exporter.status import RecentCounts
+
+NOW = 1_800_000_000.0 + 42.0
+COVERAGE = Coverage(0, 0, caught_up_at=int((NOW - 60) * 1000), newest=ListPosition(int((NOW - 90) * 1000), "k"))
+
+
+def log(age: float = 0.0, status: str = "success", action: str = "publish", platform: str = "x") -> LogEntry:
+    """Return a log of an age in seconds."""
+    return LogEntry(
+        key=f"{age}{status}", status=status, created=int((NOW - age) * 1000), platform=platform, action=action
+    )
+
+
+def counted(*entries: LogEntry) -> RecentAttempts:
+    """Return the attempts after some logs were counted."""
+    attempts = RecentAttempts(None)
+    attempts.add(entries, NOW)
+    return attempts
+
+
+def page(entries: Iterable[LogEntry], *, has_more: bool = True) -> FetchedPage:
+    """Return a page of which every log is recorded as successful."""
+    logs = tuple(entries)
+    return FetchedPage(
+        LogPage(logs, has_more=has_more), KnownLogs({entry.key: frozenset(["success"]) for entry in logs})
+    )
+
+
+def test_only_final_attempts_of_the_last_hour_count() -> None:
+    """Pending logs, other actions and older logs are left out, whenever they are recorded."""
+    attempts = counted(
+        log(10), log(10, "failed"), log(3500, "skipped"), log(20, action="retry"), log(7300, "failed"),
+        log(10, "pending"), log(10, "failed", "media_upload"), log(-100, "failed"),
+    )  # fmt: skip
+    assert RecentCounts(failed=2, final=5) == attempts.counts("x", NOW)
+    assert RecentCounts() == attempts.counts("y", NOW)
+
+
+def test_counts_leave_the_window() -> None:
+    """An attempt is gone when it is more than an hour old, give or take one slot, without any further log."""
+    attempts = counted(log(0, "failed"), log(1800))
+    assert RecentCounts(1, 2) == attempts.counts("x", NOW + HOUR - 1800 - 1)
+    assert RecentCounts(1, 1) == attempts.counts("x", NOW + HOUR - 1800 + SLOT_SECONDS)
+    assert RecentCounts() == attempts.counts("x", NOW + HOUR + SLOT_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("is_failing", "failed", "succeeded", "age"),
+    [(True, 11, 9, 0), (False, 10, 10, 0), (False, 10, 9, 0), (True, 11, 9, 1500), (True, 11, 9, 2400)],
+)
+def test_a_platform_fails(failed: int, succeeded: int, age: float, *, is_failing: bool) -> None:
+    """A platform fails if more than half of at least 20 attempts of half an hour failed, or else of an hour."""
+    attempts = counted(*[log(age, "failed")] * failed, *[log(age)] * succeeded)
+    assert is_failing == attempts.counts("x", NOW).is_failing
+
+
+def test_a_platform_that_works_again() -> None:
+    """Failures of the hour do not count once the last half hour has enough attempts to judge by."""
+    attempts = counted(*[log(2400, "failed")] * 90, *[log()] * 19)
+    assert attempts.counts("x", NOW).is_failing
+    attempts.add([log()], NOW)
+    assert not attempts.counts("x", NOW).is_failing
+
+
+def test_platforms_are_bounded() -> None:
+    """However many platforms the API names, only some of them are kept."""
+    attempts = counted(*(log(platform=f"p{number}") for number in range(2 * MAX_PLATFORMS)))
+    names = [f"p{number}" for number in range(2 * MAX_PLATFORMS)]
+    assert MAX_PLATFORMS == sum(attempts.counts(name, NOW).final for name in names)
+    attempts.add([log(-2 * HOUR, platform="late")], NOW + 2 * HOUR)
+    assert 1 == attempts.counts("late", NOW + 2 * HOUR).final
+
+
+def test_known_since() -> None:
+    """A first sync knows the whole hour; later on a process knows what came after the last poll of the one before."""
+    assert NOW - HOUR == RecentAttempts(None).known_since(NOW)
+    assert NOW - 60 == pytest.approx(RecentAttempts(COVERAGE).known_since(NOW))
+    assert NOW + HOUR == RecentAttempts(COVERAGE).known_since(NOW + 2 * HOUR)
+
+
+def test_the_first_page_extends_what_is_known() -> None:
+    """After a restart, the logs of the first page count although an earlier process has recorded them, once."""
+    attempts = RecentAttempts(COVERAGE)
+    for _ in range(2):
+        attempts.add_counted(page([log(10), log(1700), log(1800, "failed")]), NOW)
+    assert RecentCounts(failed=0, final=2) == attempts.counts("x", NOW)
+    assert NOW - 1800 == pytest.approx(attempts.known_since(NOW))
+    whole_list = RecentAttempts(COVERAGE)
+    whole_list.add_counted(page([log(10)], has_more=False), NOW)
+    assert NOW - HOUR == whole_list.known_since(NOW)
