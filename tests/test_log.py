@@ -24,6 +24,7 @@ def restored_logging() -> Iterator[None]:
     root, access = logging.getLogger(), logging.getLogger("uvicorn.access")
     handlers, level, disabled = root.handlers, root.level, access.disabled
     yield
+    log.configure()  # without secrets
     root.handlers, access.disabled = handlers, disabled
     root.setLevel(level)
 
@@ -255,3 +256,21 @@ def test_configure_twice_writes_once() -> None:
 
     assert 1 == len(log_output(lambda logger: logger.info("x")).splitlines())
     assert others == len(logging.getLogger().handlers)
+
+
+def test_many_secrets() -> None:
+    """Each of many secrets is redacted, also if it is cut off; a text without any is not compared with them."""
+    keys = [f"whsec-{number % 10}-abcdef{number:06}" for number in range(5000)]
+    log.configure(secrets=[*keys, "pass"])
+    for key in keys[::500]:
+        assert "a [redacted] b [redacted]" == log.redact(f"a {key} b {key[:17]}")
+    assert "the [redacted]" == log.redact("the pass")
+    assert ["pass"] == log._secrets.candidates("poll finished whsec-1-abc of workspace w1 after 5 s")  # noqa: SLF001 - the cost
+
+
+@given(texts=st.lists(st.text("ab[]", max_size=14)), secrets=st.lists(st.text("ab", min_size=1, max_size=16)))
+def test_redaction_finds_every_secret(texts: list[str], secrets: list[str]) -> None:
+    """No secret is left in a text, wherever it begins."""
+    log.configure(secrets=secrets)
+    redacted = log.redact("-".join([*texts, *secrets]))
+    assert not any(secret in redacted.replace("[redacted]", "|") for secret in secrets)

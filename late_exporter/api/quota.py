@@ -33,6 +33,10 @@ MAX_NAP = 1.0
 
 MIN_NAP = 0.001
 
+MAX_SLOTS = 64
+"""Requests to one API that are in flight at a time; more responses at once would wait for the processor until they time
+out. At 0.5 s a response it is 128 requests per second."""
+
 RESET_TOLERANCE = 2.0
 """Seconds by which a reset may be past, as it and the clock of the API are rounded to seconds."""
 
@@ -190,12 +194,14 @@ class RateLimiter:
 
     Args:
         quota_share: Share of the limit, from 0 to 1.
+        slots: Limits the requests in flight of all keys; each key waits for one slot at a time, in order of arrival.
     """
 
     def __init__(
         self,
         quota_share: float,
         *,
+        slots: asyncio.Semaphore | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -204,6 +210,7 @@ class RateLimiter:
         self.wait_seconds = 0.0
         self._monotonic = monotonic
         self._sleep = sleep
+        self._slots = slots or asyncio.Semaphore(MAX_SLOTS)
         self._lock = asyncio.Lock()
         self._own = OwnUse()
         self._customer = CustomerUse()
@@ -235,10 +242,15 @@ class RateLimiter:
         Call ``release`` when the request has ended.
         """
         async with self._lock:
-            while (delay := self._delay()) > 0:
-                nap = min(max(delay, MIN_NAP), MAX_NAP)
-                self.wait_seconds += nap
-                await self._sleep(nap)
+            await self._wait_for_quota()
+            while self._slots.locked():
+                await self._slots.acquire()
+                if self._delay() <= 0:
+                    break
+                self._slots.release()  # Others have used the quota meanwhile; the slot is not to wait for it.
+                await self._wait_for_quota()
+            else:
+                await self._slots.acquire()
             now = self._monotonic()
             self._pace.count()
             self._own.start()
@@ -246,8 +258,15 @@ class RateLimiter:
                 self._probed_at = now
             return now
 
+    async def _wait_for_quota(self) -> None:
+        while (delay := self._delay()) > 0:
+            nap = min(max(delay, MIN_NAP), MAX_NAP)
+            self.wait_seconds += nap
+            await self._sleep(nap)
+
     def release(self) -> None:
         """Report that a request has ended, with or without a response."""
+        self._slots.release()
         self._own.finish(self._monotonic())
 
     def update(self, quota: Quota, until_reset: float | None, *, sent_at: float | None = None) -> None:

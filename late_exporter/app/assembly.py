@@ -14,8 +14,10 @@ from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.ingest.background_audit import AUDIT_GAUGES, BackgroundAuditor, last_audit
 from late_exporter.ingest.fetcher import Fetcher
+from late_exporter.ingest.poll_limiter import PollLimiter
 from late_exporter.ingest.poller import Poller
-from late_exporter.ingest.recorder import FeedRecorder, StoreThread
+from late_exporter.ingest.read_buffer import ReadBuffer
+from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import CHECK_TIMES, PollReporter, last_scan
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
@@ -29,6 +31,7 @@ from late_exporter.model import FeedState, Scope
 from late_exporter.protocols import Client, Logger
 from late_exporter.series import Increment, Series, SeriesValue
 from late_exporter.store import FIRST_SERIES
+from late_exporter.store.thread import StoreThread
 
 SERIES_PER_PAGE = 1000
 """Series that are loaded at a time, in some milliseconds; other tasks run in between."""
@@ -113,6 +116,8 @@ class Pipeline:
         self.pollers: dict[str, dict[str, Poller]] = {}
         self.status_pollers: dict[str, StatusPoller] = {}
         self.poll_config = config.poll
+        self._read_buffer = ReadBuffer()
+        self._poll_limiter = PollLimiter(self._runtime.monotonic)
 
     async def add_workspaces(self, connections: Mapping[str, ApiConnection]) -> None:
         """Load the state of some workspaces and create their pollers.
@@ -122,9 +127,9 @@ class Pipeline:
         """
         if not connections:
             return
-        store, offload = self._store_thread
+        store, offload = self._store_thread.store, self._store_thread.offload
         scopes = [Scope(workspace, feed) for workspace in sorted(connections) for feed in self._feeds]
-        states: dict[Scope, FeedState] = {scope: await offload(store.feed_state, scope) for scope in scopes}
+        states: Mapping[Scope, FeedState] = await offload(store.feed_states, scopes)
         for workspace in connections:
             self.registry.add_workspace(workspace, frozenset(self._feeds))
         try:
@@ -158,12 +163,13 @@ class Pipeline:
         """
         served_zeros = self.registry.served_zeros()
         if served_zeros:
-            store, offload = self._store_thread
+            store, offload = self._store_thread.store, self._store_thread.offload
             self.registry.end_zeros(await offload(store.mark_served, served_zeros))
 
     def remove_workspace(self, workspace: str) -> None:
         """Remove the pollers and series of a workspace; its state stays in the store."""
-        del self.pollers[workspace]
+        for poller in self.pollers.pop(workspace).values():
+            poller.discard_unsaved()
         self.status_pollers.pop(workspace, None)
         self._remove_series(workspace)
 
@@ -175,7 +181,7 @@ class Pipeline:
         They are loaded in pages, because all values at once take several times the memory of what is kept of them. A
         scrape meanwhile may miss series of these workspaces, but shows none with a wrong value.
         """
-        store, offload = self._store_thread
+        store, offload = self._store_thread.store, self._store_thread.offload
         check_results: dict[Series, SeriesValue] = {}
         cursor, is_complete = FIRST_SERIES, False
         while not is_complete:
@@ -241,6 +247,7 @@ class Pipeline:
             client=client,
             config=self.poll_config,
             runtime=runtime,
+            read_buffer=self._read_buffer,
             last_scan_at=last_scan(series_values, scope),
         )
         return Poller(
@@ -257,6 +264,7 @@ class Pipeline:
             ),
             client=client,
             runtime=runtime,
+            limiter=self._poll_limiter,
             webhook_stats=webhook_stats,
             wait_published=self._wait_published,
         )

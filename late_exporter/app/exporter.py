@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import platform
 import time
 from collections import Counter
@@ -23,7 +24,6 @@ from late_exporter.config.types import SecretFile
 from late_exporter.errors import LateError, StoreError
 from late_exporter.exposition.publisher import Publisher
 from late_exporter.ingest.poller import Poller
-from late_exporter.ingest.recorder import StoreThread
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats
@@ -33,6 +33,10 @@ from late_exporter.model import Scope
 from late_exporter.protocols import Client, Logger, Offload
 from late_exporter.status import FeedHealth, PlatformHealth, SyncProgress, WorkspaceHealth, WorkspaceStatus
 from late_exporter.store import Store
+from late_exporter.store.thread import StoreThread
+
+MAX_UNSPREAD_WORKSPACES = 10
+"""Workspaces up to which polls at the same time take too little time to be spread over the interval."""
 
 SAME_LOGS = "the workspace has the same key as another one, and counts the same logs; give each a profile_id"
 
@@ -207,6 +211,8 @@ class Exporter:
             self._use_settings(previous)
             self._pipeline.poll_config = _poll_config(previous)
             raise
+        if self.workspaces.keys() - names:
+            gc.unfreeze()  # Their pollers are reference cycles, see CollectionLimiter.
         for name in self.workspaces.keys() - names:
             await self.workspaces.pop(name).stop()
             self._pipeline.remove_workspace(name)
@@ -333,6 +339,7 @@ def _poll_config(settings: Settings) -> PollConfig:
         audit_interval=poll.audit_interval,
         webhook_interval=settings.webhook.poll_interval or 0.0,
         webhook_share=settings.api.quota_share / 2,
+        is_spread=len(settings.workspaces) > MAX_UNSPREAD_WORKSPACES,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from late_exporter import log
@@ -14,7 +14,7 @@ from late_exporter.commands.backfill.command import write_backfill
 from late_exporter.commands.check.command import check_all
 from late_exporter.commands.logs import show_logs
 from late_exporter.commands.post import show_post
-from late_exporter.commands.run import Connector, http_client, run_until_stopped
+from late_exporter.commands.run import Connector, open_clients, run_until_stopped
 from late_exporter.config.settings import CommandContext, Settings
 
 
@@ -46,8 +46,8 @@ def backfill(context: CommandContext) -> int:
 @asynccontextmanager
 async def connect_workspaces(settings: Settings) -> AsyncIterator[Mapping[str, WorkspaceConnection]]:
     """Connect all workspaces for a command that prints its result and ends."""
-    async with http_client(settings) as http:
-        connector = Connector(http, lambda _: QuietLogger())
+    async with AsyncExitStack() as stack:
+        connector = Connector(await open_clients(settings, stack), lambda _: QuietLogger())
         connections = {}
         for workspace in settings.workspaces:
             client, generation = connector.connect(settings, workspace)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import platform
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,7 +25,8 @@ from late_exporter import __revision__, __url__, __version__, log
 from late_exporter.api.body import MAX_LARGE_BODIES
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.api.quota import RateLimiter
+from late_exporter.api.quota import MAX_SLOTS, RateLimiter
+from late_exporter.app.collection import CollectionLimiter
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController
 from late_exporter.commands._runner import write_stdout
@@ -45,9 +48,12 @@ from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.server import DESCRIPTOR_SHARE, bind_socket, serve, systemd_sockets
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+WORKSPACES_PER_CLIENT = 32
 SWITCH_SECONDS = 0.0005  # after which a thread that computes lets the event loop run; 5 ms would delay scrapes
 
 Stop: TypeAlias = Callable[[], None]  # callback that stops the command
+
+_collection_limiter = CollectionLimiter()
 
 
 def run(context: CommandContext) -> int:
@@ -68,6 +74,8 @@ async def run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]],
     """Run until the work ends, calls its argument, or a signal arrives; a second signal kills the process."""
     # Imported objects stay: the garbage collector need not scan them again and again.
     gc.freeze()
+    if _collection_limiter not in gc.callbacks:
+        gc.callbacks.append(_collection_limiter)
     sys.setswitchinterval(SWITCH_SECONDS)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(DaemonThreadExecutor())
@@ -161,9 +169,7 @@ async def _open(
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
     store = await offload(open_store, settings.state.url, settings.state.password_path)
     stack.push_async_callback(offload, store.close)
-    # In a thread, because it loads the certificates of all authorities.
-    http = await stack.enter_async_context(await asyncio.to_thread(http_client, settings))
-    connector = Connector(http, lambda workspace: _logger().bind(workspace=workspace))
+    connector = Connector(await open_clients(settings, stack), lambda workspace: _logger().bind(workspace=workspace))
     exporter = Exporter(settings, store, offload, connector.connect, collect_process_metrics=collect_process_metrics)
     await exporter.restore()
     return exporter
@@ -223,10 +229,18 @@ def _bind(addresses: Iterable[Address | UnixPath], stack: AsyncExitStack) -> Ite
 
 
 class Connector:
-    """Connects workspaces to their APIs; those with the same key share its quota, and all of them the memory."""
+    """Connects workspaces to their APIs.
 
-    def __init__(self, http: httpx.AsyncClient, create_logger: Callable[[str], Logger]) -> None:
-        self._http = http
+    Those with the same key share its quota, those with the same API its connections, and all of them the memory.
+
+    Args:
+        clients: HTTP clients, over which the workspaces are spread.
+        create_logger: Returns the logger of a workspace.
+    """
+
+    def __init__(self, clients: Sequence[httpx.AsyncClient], create_logger: Callable[[str], Logger]) -> None:
+        self._clients = cycle(clients)
+        self._slots: dict[str, asyncio.Semaphore] = {}
         self._create_logger = create_logger
         self._rate_limiters: dict[str, RateLimiter] = {}
         self._large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
@@ -238,10 +252,11 @@ class Connector:
             logger=self._create_logger(workspace.name),
         )
         key = workspace.key.get_secret_value() if workspace.key else ""
-        rate_limiter = self._rate_limiters.setdefault(key, RateLimiter(settings.api.quota_share))
+        slots = self._slots.setdefault(workspace.base_url, asyncio.Semaphore(MAX_SLOTS))
+        rate_limiter = self._rate_limiters.setdefault(key, RateLimiter(settings.api.quota_share, slots=slots))
         rate_limiter.quota_share = settings.api.quota_share
         client = LateClient(
-            self._http,
+            next(self._clients),
             base_url=workspace.base_url,
             key=ApiKey(key, workspace.key_file, on_change=log.add_secret),
             rate_limiter=rate_limiter,
@@ -252,21 +267,33 @@ class Connector:
         return client, generation
 
 
-def http_client(settings: Settings) -> httpx.AsyncClient:
-    """Return the client of the API; raise ConfigError if variables of proxies or certificates are not usable."""
+async def open_clients(settings: Settings, stack: AsyncExitStack) -> Sequence[httpx.AsyncClient]:
+    """Open the clients of the API; raise ConfigError if variables of proxies or certificates are not usable."""
+    # In a thread, because it loads the certificates of all authorities.
+    clients = await asyncio.to_thread(_create_clients, settings)
+    return [await stack.enter_async_context(client) for client in clients]
+
+
+def _create_clients(settings: Settings) -> Sequence[httpx.AsyncClient]:
+    """Return several clients for many workspaces: for each request httpcore looks at all connections of a client."""
     check_proxies()
+    count = math.ceil(len(settings.workspaces) / WORKSPACES_PER_CLIENT)
     verify, interval = certificate_context(), settings.longest_poll_interval
+    if verify is True and count > 1:
+        verify = httpx.create_ssl_context()  # takes 20 ms and a megabyte
+    create_client = partial(
+        httpx.AsyncClient,
+        verify=verify,
+        follow_redirects=False,
+        timeout=settings.api.timeout,
+        # Keep connections open between two polls.
+        limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api.timeout),
+        headers={"User-Agent": f"late-exporter/{__version__}"},
+        # Plain http is for this machine only: a proxy would take the key to another one, unencrypted.
+        mounts={"http://": None},
+    )
     try:
-        return httpx.AsyncClient(
-            verify=verify,
-            follow_redirects=False,
-            timeout=settings.api.timeout,
-            # Keep connections open between two polls.
-            limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api.timeout),
-            headers={"User-Agent": f"late-exporter/{__version__}"},
-            # Plain http is for this machine only: a proxy would take the key to another one, unencrypted.
-            mounts={"http://": None},
-        )
+        return [create_client() for _ in range(count)]
     except (ValueError, httpx.InvalidURL):
         raise ConfigError("HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY: is not usable") from None
 

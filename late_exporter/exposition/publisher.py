@@ -19,7 +19,7 @@ MAX_LOOP_LINES = 2000
 REFRESH_SECONDS = 10.0
 """Interval at which the process metrics are collected, whatever else changes."""
 
-MIN_PAUSE_SECONDS = 0.02
+MIN_PAUSE_SECONDS = 0.1
 MAX_PAUSE_SECONDS = 1.0
 """Minimum and maximum pause between two publications."""
 

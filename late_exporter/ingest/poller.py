@@ -8,6 +8,7 @@ import msgspec
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, StoreError
+from late_exporter.ingest.poll_limiter import PollLimiter
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import PollReporter
 from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule, Runtime
@@ -30,6 +31,7 @@ class Poller:
         *,
         client: Client,
         runtime: Runtime,
+        limiter: PollLimiter,
         webhook_stats: WebhookStats | None = None,
         wait_published: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -40,7 +42,9 @@ class Poller:
         self._runtime = runtime
         self._webhook_stats = webhook_stats
         self._wait_published = wait_published
+        self._limiter = limiter
         self._was_throttled = False
+        self._started_at = 0.0
         self._meter = SyncMeter(lambda: sync.reading_state, runtime)
 
     @property
@@ -82,13 +86,13 @@ class Poller:
         await self.start()
         by_webhook = False
         while True:
-            start, key_reload_count = self._runtime.monotonic(), self._client.key_reload_count
+            key_reload_count = self._client.key_reload_count
             result = await self.poll(by_webhook=by_webhook)
             if not by_webhook:
                 await self.audit(result)
                 await self.examine_generation(result)
             if not by_webhook or result.error is not None or result.is_partial:
-                elapsed = self._runtime.monotonic() - start
+                elapsed = self._runtime.monotonic() - self._started_at
                 self._schedule.plan_next(result, elapsed, failure_count=self._reporter.failure_count)
             self._reporter.set_next_poll(self._schedule.next_poll_time)
             by_webhook = await self._schedule.wait(result, self._client, key_reload_count)
@@ -127,6 +131,10 @@ class Poller:
         if await self._sync.commit(increments, is_last=True) is not None:
             self.recorder.defer(increments)
 
+    def discard_unsaved(self) -> None:
+        """Drop logs that a cancelled poll has read but not committed."""
+        self._sync.discard_unsaved()
+
     async def start(self) -> None:
         """Create the exporter's own counters of the feed at 0."""
         self._sync.discard_unsaved()
@@ -144,18 +152,19 @@ class Poller:
 
         ``deadline`` is that of ``FeedSync.poll``.
         """
-        start, started_at = self._runtime.monotonic(), self._runtime.clock()
         recorder = self.recorder
         request_count, recorded_count = self._sync.request_count, recorder.recorded_count
-        self._schedule.start_poll()
-        self._meter.start_poll()
-        allowance = self._schedule.reserve_requests(self._client.rate_limit) if by_webhook else None
-        result = await self._sync.poll(self._schedule.interval, request_allowance=allowance, deadline=deadline)
-        if by_webhook:
-            self._schedule.charge_requests(self._sync.request_count - request_count - 1)
-        result = await self._save(result)
+        async with self._limiter.slot():
+            self._started_at, started_at = self._runtime.monotonic(), self._runtime.clock()
+            self._schedule.start_poll()
+            self._meter.start_poll()
+            allowance = self._schedule.reserve_requests(self._client.rate_limit) if by_webhook else None
+            result = await self._sync.poll(self._schedule.interval, request_allowance=allowance, deadline=deadline)
+            if by_webhook:
+                self._schedule.charge_requests(self._sync.request_count - request_count - 1)
+            result = await self._save(result)
         self._schedule.finish_poll(has_new_logs=result.error is not None or recorder.recorded_count > recorded_count)
-        duration = self._runtime.monotonic() - start
+        duration = self._runtime.monotonic() - self._started_at
         self._reporter.update_gauges(result, duration, quota=self._client.quota)
         self._reporter.update_generation(self._sync.api_generation)
         self._reporter.update_retention()

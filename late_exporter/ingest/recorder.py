@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -18,6 +18,7 @@ from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
     Batch,
+    CommitResult,
     Coverage,
     Feed,
     FeedAccounting,
@@ -29,9 +30,8 @@ from late_exporter.model import (
     Scope,
     StoredLog,
 )
-from late_exporter.protocols import Offload
 from late_exporter.series import IncCounter, Increment
-from late_exporter.store import Store
+from late_exporter.store.thread import StoreThread
 
 UncommittedLogs: TypeAlias = Mapping[str, AbstractSet[str]]
 """Statuses by key of logs that were read but are not committed yet."""
@@ -42,13 +42,6 @@ RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
 
 PUBLISHING_LOGS = "late_publishing_logs_total"
-
-
-class StoreThread(NamedTuple):
-    """The store, and the function that runs a call in its thread; the store is used in no other way."""
-
-    store: Store
-    offload: Offload
 
 
 class PendingBatch(msgspec.Struct):
@@ -106,7 +99,8 @@ class FeedRecorder:
         self._scope = Scope(workspace, feed.name)
         self.feed = feed
         self._state = state
-        self._store, self._offload = store_thread
+        self._store_thread = store_thread
+        self._store, self._offload = store_thread.store, store_thread.offload
         self._label_limiter = label_limiter
         self.backlog = backlog
         self._clock = clock
@@ -225,7 +219,7 @@ class FeedRecorder:
         backlog, self.backlog[:] = list(self.backlog), []
         try:
             batch = await self._build_batch(pending, now, [*backlog, *increments])
-            committed: CommittedBatch = await self._offload(self._commit_batch, batch)
+            committed = await self._store_thread.commit(self._scope, batch, self._describe)
         except BaseException:
             self.backlog[:0] = backlog
             self._builder.forget_kinds()
@@ -241,8 +235,8 @@ class FeedRecorder:
         self.backlog += [*increments, *provisional]
         self._publisher.add_unsaved(provisional)
 
-    def _commit_batch(self, batch: Batch) -> CommittedBatch:
-        result = self._store.commit(self._scope, batch)
+    def _describe(self, batch: Batch, result: CommitResult) -> CommittedBatch:
+        """Return what is shown of a commit, in the thread of the store."""
         exemplars = select_exemplars(result.observations, batch.now) if self.is_synced else ()
         try:
             size = self._store.size(self._scope.workspace)

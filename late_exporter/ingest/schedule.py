@@ -32,6 +32,8 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
         audit_interval: Time between two audits; 0 disables them.
         webhook_interval: Time between two polls while webhooks arrive; 0 keeps ``interval``.
         webhook_share: Share of the key's rate limit that polls triggered by webhooks may use.
+        is_spread: Whether the second poll comes after a random part of the interval, so that the polls of many feeds
+            that have started together are spread over it.
         max_skip: Rows to skip before pages are requested by time, if the list can be filtered by time.
     """
 
@@ -42,6 +44,7 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
     audit_interval: float = 0.0
     webhook_interval: float = 0.0
     webhook_share: float = 0.25
+    is_spread: bool = False
     max_skip: int = MAX_SKIP
 
 
@@ -78,6 +81,7 @@ class PollSchedule:
         self._debouncer = Debouncer()
         self._wake_event = asyncio.Event()
         self._next_poll_at = 0.0
+        self._has_succeeded = False
 
     def reconfigure(self, config: PollConfig) -> None:
         """Use other intervals from the next poll on."""
@@ -154,6 +158,9 @@ class PollSchedule:
             backoff = interval * 2.0 ** min(failure_count - 1, 20)
             return min(backoff, max(interval, MAX_BACKOFF)) * jitter
         interval = self.interval
+        is_first, self._has_succeeded = not self._has_succeeded, True
+        if is_first and self._config.is_spread:
+            return max(interval * self._runtime.random(), interval * JITTER)
         return max(interval * jitter - elapsed, interval * JITTER)
 
     def _webhook_limit(self, rate_limit: int) -> int:

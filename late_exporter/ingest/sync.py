@@ -11,6 +11,7 @@ from late_exporter.ingest.audit import grace_period
 from late_exporter.ingest.background_audit import BackgroundAuditor
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.progress import Progress, ProgressSaver, ScanSchedule, decode_progress, encode_progress
+from late_exporter.ingest.read_buffer import ReadBuffer
 from late_exporter.ingest.reader_state import PendingScan, PollContext, ReaderState, ReconcileScan
 from late_exporter.ingest.recorder import FeedRecorder, PendingBatch
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
@@ -21,7 +22,7 @@ from late_exporter.protocols import Client
 from late_exporter.series import Increment
 
 COMMIT_SIZE = 2000
-"""Logs that a catch-up commits in one transaction."""
+"""Logs that a catch-up commits in one transaction, unless many feeds catch up."""
 
 MIN_CATCH_UP_SECONDS = 5.0
 """A catch-up is interrupted to read the newest logs after this time, or after a poll interval if that is longer."""
@@ -41,6 +42,7 @@ class FeedSync:
     """Synchronisation of one feed of one workspace.
 
     Args:
+        read_buffer: Shared by all feeds.
         last_scan_at: Unix time in seconds at which the last completed reconciliation scan started; 0 if there is none.
 
     Attributes:
@@ -56,6 +58,7 @@ class FeedSync:
         client: Client,
         config: PollConfig,
         runtime: Runtime,
+        read_buffer: ReadBuffer | None = None,
         last_scan_at: float = 0.0,
     ) -> None:
         self.recorder = recorder
@@ -75,6 +78,7 @@ class FeedSync:
             auditor.resume(progress.audit)
         self._progress_saver = ProgressSaver(recorder.progress, runtime)
         self._batch = PendingBatch()
+        self._read_buffer = read_buffer or ReadBuffer()
         self._list_total = 0
         self.completed_scan: ReconcileScan | None = None
 
@@ -140,7 +144,13 @@ class FeedSync:
         if self._batch.pages:
             self._state.late_window.discard()
             self._state.scan_stretch = None
-        self._batch = PendingBatch()
+        self._take_batch()
+
+    def _take_batch(self) -> PendingBatch:
+        """Return the logs that were read and not committed, and start a new batch."""
+        batch, self._batch = self._batch, PendingBatch()
+        self._read_buffer.update(self, 0)
+        return batch
 
     async def poll(
         self, interval: float, *, request_allowance: int | None = None, deadline: float | None = None
@@ -171,7 +181,7 @@ class FeedSync:
 
         ``is_last`` also saves how far a scan, a pass over the pending logs and an audit have come.
         """
-        batch, self._batch = self._batch, PendingBatch()
+        batch = self._take_batch()
         batch.progress = self._progress_saver.select(self._encode_progress(), is_last=is_last)
         try:
             await self.recorder.commit(batch, self._fetcher.now(), increments)
@@ -347,7 +357,8 @@ class FeedSync:
         batch.deleted_keys += step.deleted_keys
         if step.listed_minutes is not None:
             batch.listed_minutes.append(step.listed_minutes)
-        if batch.log_count >= COMMIT_SIZE:
+        self._read_buffer.update(self, batch.log_count)
+        if batch.log_count >= COMMIT_SIZE or (batch.pages and self._read_buffer.is_full):
             await self._commit_read()
 
     async def _commit_read(self) -> None:

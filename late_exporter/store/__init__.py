@@ -19,6 +19,7 @@ from late_exporter.model import (
     Coverage,
     Feed,
     FeedAccounting,
+    FeedCommit,
     FeedState,
     KnownLogs,
     LogEntry,
@@ -65,6 +66,9 @@ class Store(Protocol):
 
     def feed_state(self, scope: Scope) -> FeedState:
         """Return the state of one feed."""
+
+    def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
+        """Return the state of each of some feeds."""
 
     def lookup(
         self,
@@ -114,6 +118,12 @@ class Store(Protocol):
 
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         """Store a batch durably; apply the increments of observations that are new."""
+
+    def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+        """Store batches of several feeds durably, together if possible; return the result or the error of each.
+
+        Each batch is stored as a whole or not at all, whatever happens to the others. One with a result is durable.
+        """
 
     def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
         """Store durably that the initial zeros of series were served; return those of the series that are stored."""

@@ -90,12 +90,12 @@ def newest_logs(connection: Connection, scope_id: int | None, *, until: int, lim
     return list(logs.values())
 
 
-def accounting(connection: Connection, scope_id: int) -> FeedAccounting:
+def accounting(connection: Connection, scope_id: int, workspace: str) -> FeedAccounting:
     total, pruned = connection.execute("SELECT observations, pruned FROM scope WHERE id = ?", (scope_id,)).fetchone()
     (stored,) = connection.execute("SELECT count(*) FROM observation WHERE scope = ?", (scope_id,)).fetchone()
     return FeedAccounting(
         observation_count=total,
         stored_count=stored,
         pruned_count=pruned,
-        series_values=series_rows.load_all(connection),
+        series_values=series_rows.load_workspace(connection, workspace),
     )

@@ -138,4 +138,4 @@ class SqliteSnapshot:
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; raise KeyError if it is not in the state."""
         with queries.store_errors(self._path):
-            return queries.accounting(self._connection, self._scope_ids[scope])
+            return queries.accounting(self._connection, self._scope_ids[scope], scope.workspace)

@@ -21,6 +21,7 @@ from late_exporter.model import (
     Coverage,
     Feed,
     FeedAccounting,
+    FeedCommit,
     FeedState,
     KnownLogs,
     LogEntry,
@@ -141,8 +142,16 @@ class SqliteStore:
             return series_rows.load_page(self._connection, after, limit)
 
     def feed_state(self, scope: Scope) -> FeedState:
+        return self.feed_states([scope])[scope]
+
+    def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
         with queries.store_errors(self._name):
-            return queries.feed_state(self._connection, self._scope_id(scope))
+            with self._transaction():
+                self._connection.executemany(
+                    "INSERT OR IGNORE INTO scope (workspace, feed) VALUES (?, ?)",
+                    [(scope.workspace, scope.feed) for scope in scopes],
+                )
+            return {scope: queries.feed_state(self._connection, self._scope_id(scope)) for scope in scopes}
 
     def _scope_id(self, scope: Scope) -> int:
         if scope not in self._scope_ids:
@@ -213,34 +222,78 @@ class SqliteStore:
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         with queries.store_errors(self._name):
-            return queries.accounting(self._connection, self._scope_id(scope))
+            return queries.accounting(self._connection, self._scope_id(scope), scope.workspace)
 
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
+        (result,) = self.commit_all([FeedCommit(scope, batch)])
+        if isinstance(result, StoreError):
+            raise result
+        return result
+
+    def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+        try:
+            with queries.store_errors(self._name):
+                return self._commit_group(commits)
+        except StoreError as exc:
+            if len(commits) == 1:
+                return [exc]
+        # The transaction was rolled back. One batch may be at fault, and the others must not wait for it to go away.
+        return [result for commit in commits for result in self.commit_all([commit])]
+
+    def _commit_group(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+        """Commit batches in one transaction; raise an error if it was rolled back."""
         self._require_same_file()
-        with queries.store_errors(self._name):
-            scope_id = self._scope_id(scope)
-            with self._transaction():
-                count_before = self._log_count(scope_id)
-                new, first = self._insert(scope_id, batch.observations)
-                increments = effective_increments(batch, new, first)
-                series_values = series_rows.apply(self._connection, increments, batch)
-                self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
-                deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes)
-                pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
-                if batch.prune_before is not None:
-                    minutes = expired_logs(self._connection, scope_id, batch.prune_before, self._walk_cursors)
-                    pending_changed |= bool(minutes) and self._delete_logs(scope_id, minutes)
-                # Read before COMMIT: a failure after it would have the batch committed twice.
+        scope_ids = [self._scope_id(commit.scope) for commit in commits]
+        total_logs, results = self._total_log_count(), list[CommitResult | StoreError]()
+        with self._transaction():
+            for scope_id, commit in zip(scope_ids, commits, strict=True):
                 log_count = self._log_count(scope_id)
-                pending_logs = queries.pending_logs(self._connection, scope_id) if pending_changed else None
-            if self._total_logs is not None:
-                self._total_logs += log_count - count_before
+                result = self._commit_or_undo(scope_id, commit.batch)
+                if isinstance(result, CommitResult):
+                    total_logs += result.log_count - log_count
+                results.append(result)
+        self._total_logs = total_logs
+        if any(isinstance(result, CommitResult) for result in results):  # otherwise the state has no such number
             self._commit_number += 1
             if self._lock:
                 self._lock.record_commit(self._commit_number)
-            return CommitResult(
-                observations=new, series_values=series_values, pending_logs=pending_logs, log_count=log_count
-            )
+        return results
+
+    def _commit_or_undo(self, scope_id: int, batch: Batch) -> CommitResult | StoreError:
+        """Store a batch within a transaction; undo it and return the error if that fails.
+
+        Raises:
+            StoreError: SQLite has rolled back the whole transaction.
+        """
+        self._connection.execute("SAVEPOINT batch")
+        try:
+            with queries.store_errors(self._name):
+                result: CommitResult | StoreError = self._apply_batch(scope_id, batch)
+        except StoreError as exc:
+            if not self._connection.in_transaction:
+                raise
+            self._connection.execute("ROLLBACK TO batch")
+            result = exc
+        self._connection.execute("RELEASE batch")
+        return result
+
+    def _apply_batch(self, scope_id: int, batch: Batch) -> CommitResult:
+        new, first = self._insert(scope_id, batch.observations)
+        increments = effective_increments(batch, new, first)
+        series_values = series_rows.apply(self._connection, increments, batch)
+        self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
+        deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes)
+        pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
+        if batch.prune_before is not None:
+            minutes = expired_logs(self._connection, scope_id, batch.prune_before, self._walk_cursors)
+            pending_changed |= bool(minutes) and self._delete_logs(scope_id, minutes)
+        # Read before COMMIT: a failure after it would have the batch committed twice.
+        return CommitResult(
+            observations=new,
+            series_values=series_values,
+            pending_logs=queries.pending_logs(self._connection, scope_id) if pending_changed else None,
+            log_count=self._log_count(scope_id),
+        )
 
     def _log_count(self, scope_id: int) -> int:
         log_count: int

@@ -459,3 +459,56 @@ def test_the_margin_of_the_first_samples_decreases() -> None:
 def test_nothing_is_known_at_first() -> None:
     """Without samples no use is assumed."""
     assert (0, 0.0) == (CustomerUse().highest, CustomerUse().estimate(0.0))
+
+
+# Requests in flight of all keys.
+
+
+async def test_slots_are_given_in_turn() -> None:
+    """Each key waits for one slot at a time, in order of arrival: one with many requests lets the others go first."""
+    slots, order = asyncio.Semaphore(1), list[str]()
+    busy, small = (RateLimiter(1.0, monotonic=lambda: 5.0, slots=slots) for _ in range(2))
+    await busy.acquire()
+
+    async def request(name: str, limiter: RateLimiter) -> None:
+        await limiter.acquire()
+        order.append(name)
+        limiter.release()
+
+    tasks = [asyncio.ensure_future(request("busy", busy)) for _ in range(4)]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.ensure_future(request("small", small)))
+    await asyncio.sleep(0)
+    assert [] == order
+    busy.release()
+    await asyncio.gather(*tasks)
+    assert ["busy", "small", "busy", "busy", "busy"] == order
+
+
+async def test_a_slot_does_not_wait_for_the_quota() -> None:
+    """A key that must wait when its slot is free lets others have the slot, and waits for its quota first."""
+    clock = LoopClock(elapsed=0.0)
+    slots = asyncio.Semaphore(1)
+    paused = RateLimiter(1.0, monotonic=clock.monotonic, sleep=clock.sleep, slots=slots)
+    other = RateLimiter(1.0, monotonic=clock.monotonic, sleep=clock.sleep, slots=slots)
+    await other.acquire()
+    waiting = asyncio.ensure_future(paused.acquire())
+    await asyncio.sleep(0)
+    until = paused.pause(50.0)
+    other.release()
+    assert until <= await waiting
+    assert slots.locked()
+    paused.release()
+    assert not slots.locked()
+
+
+async def test_a_cancelled_wait_takes_no_slot() -> None:
+    """A request that is cancelled while it waits leaves the slot to the next one."""
+    slots = asyncio.Semaphore(1)
+    limiters = [RateLimiter(1.0, monotonic=lambda: 5.0, slots=slots) for _ in range(3)]
+    await limiters[0].acquire()
+    cancelled, waiting = (asyncio.ensure_future(limiter.acquire()) for limiter in limiters[1:])
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    limiters[0].release()
+    assert 5.0 == await waiting

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -9,10 +9,10 @@ import pytest
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
 from late_exporter.errors import StoreError
-from late_exporter.ingest.recorder import StoreThread
 from late_exporter.model import FeedState, Scope
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import SeriesCursor, open_store
+from late_exporter.store.thread import StoreThread
 from tests.support.client import FakeClient
 from tests.support.clock import HOUR, VirtualClock
 from tests.support.exporter import ExporterHarness
@@ -41,9 +41,9 @@ def test_families_that_cannot_have_values_are_hidden(config: PipelineConfig, hid
 class BrokenStore(StoreProxy):
     """A store whose feed states cannot be read."""
 
-    def feed_state(self, scope: Scope) -> FeedState:
+    def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
         """Fail."""
-        raise StoreError(f"cannot read {scope.feed}")
+        raise StoreError(f"cannot read {scopes[0].feed}")
 
 
 def test_a_workspace_is_not_added_if_its_state_cannot_be_read() -> None:

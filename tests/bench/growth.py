@@ -1,24 +1,18 @@
-"""Growth of the cost with logs kept, series and workspaces: make bench ARGS=--growth."""
+"""Growth of the cost with logs kept and series: make bench ARGS=--growth."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from http import HTTPStatus
-from http.client import HTTPConnection
-from pathlib import Path
 
 from tests.bench.measures import PollCost, poll_and_request_counts, print_progress, time_first_scrape
-from tests.bench.naming import KEY
 from tests.bench.processes import ApiProcess, MeasuredProcess, ProcessLauncher
-from tests.bench.report import BenchReport, Goal, Measurement
-from tests.bench.scraping import Scraper
+from tests.bench.report import BenchReport, Measurement
 from tests.bench.states import create_state_with_ids, create_state_with_series
 
 __all__ = ["QUICK_GROWTH", "GrowthBench", "GrowthSizes"]
 
 BASE_LOGS = 100
-READY_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
@@ -28,21 +22,15 @@ class GrowthSizes:
     Args:
         logs: Numbers of logs that the state keeps.
         samples: Numbers of samples.
-        workspaces: Numbers of workspaces.
         window_seconds: Duration of a measurement.
-        workspace_interval: Poll interval of many workspaces in seconds.
     """
 
     logs: tuple[int, ...] = (10_000, 100_000, 1_000_000, 5_000_000)
     samples: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
-    workspaces: tuple[int, ...] = (1, 10, 100, 1_000)
     window_seconds: float = 10.0
-    workspace_interval: int = 15
 
 
-QUICK_GROWTH = GrowthSizes(
-    logs=(1_000, 20_000), samples=(1_000, 20_000), workspaces=(1, 20), window_seconds=4.0, workspace_interval=2
-)
+QUICK_GROWTH = GrowthSizes(logs=(1_000, 20_000), samples=(1_000, 20_000), window_seconds=4.0)
 
 
 class GrowthBench:
@@ -65,7 +53,6 @@ class GrowthBench:
             api.wait_serving()
             self.measure_logs(api)
             self.measure_samples(api)
-            self.measure_workspaces(api)
 
     def measure_logs(self, api: ApiProcess) -> None:
         """Measure steady polls with many logs in the state."""
@@ -107,48 +94,6 @@ class GrowthBench:
                 Measurement(f"{samples:,} samples: RSS", memory, "MB"),
             )
 
-    def measure_workspaces(self, api: ApiProcess) -> None:
-        """Measure start and steady polls of many workspaces."""
-        ten = 0.0
-        for workspaces in self._sizes.workspaces:
-            print_progress(f"{workspaces:,} workspaces")
-            config = self._write_config(api, workspaces)
-            state = self._launcher.folder / f"workspaces{workspaces}.db"
-            interval = f"{self._sizes.workspace_interval}s"
-            with self._launcher.exporter(api, 0, state, f"--config.file={config}", interval=interval) as exporter:
-                exporter.wait_serving()
-                ready = _seconds_until_ready(exporter)
-                time.sleep(self._sizes.workspace_interval)
-                window = max(self._sizes.window_seconds, 2.0 * self._sizes.workspace_interval)
-                cost = self._measure_polls(exporter, window).cpu_seconds * 1000
-                scraper = Scraper(exporter.port)
-                latencies = scraper.measure(100, pause=0.02)
-                scraper.close()
-                memory = exporter.memory_mb()
-                exporter.stop()
-            ten = cost if workspaces <= 10 else ten
-            goal = Goal("<= 1.3x that of 10", cost <= 1.3 * ten) if workspaces > 10 else None
-            self._report.add(
-                f"(k) {workspaces:,} workspaces, {interval} interval",
-                Measurement("ready after", ready, "s"),
-                Measurement("CPU of a poll", cost, "ms", ten, goal),
-                Measurement("p99 of a scrape", latencies.p99, "ms"),
-                Measurement("RSS", memory, "MB"),
-            )
-
-    def _write_config(self, api: ApiProcess, workspaces: int) -> Path:
-        """Write a configuration of workspaces with different keys."""
-        folder = self._launcher.folder / f"keys{workspaces}"
-        folder.mkdir()
-        rows = []
-        for number in range(workspaces):
-            key = folder / str(number)
-            key.write_text(f"{KEY[:-6]}{number:06}", "ascii")
-            rows.append(f"  - {{name: w{number}, api_key_file: {key}, api_base_url: {api.url(BASE_LOGS)}}}")
-        config = folder / "config.yml"
-        config.write_text("\n".join(["workspaces:", *rows, ""]), "ascii")
-        return config
-
     def _measure_polls(self, exporter: MeasuredProcess, window_seconds: float | None = None) -> PollCost:
         polls_before, requests_before = poll_and_request_counts(exporter)
         before = exporter.cpu_seconds()
@@ -156,17 +101,3 @@ class GrowthBench:
         cpu = exporter.cpu_seconds() - before
         polls, requests = poll_and_request_counts(exporter)
         return PollCost(cpu / (polls - polls_before), (requests - requests_before) / (polls - polls_before))
-
-
-def _seconds_until_ready(exporter: MeasuredProcess) -> float:
-    """Return the time from the start of a process until all first syncs are complete."""
-    while time.perf_counter() - exporter.started < READY_SECONDS:
-        exporter.check_running()
-        connection = HTTPConnection("127.0.0.1", exporter.port, timeout=60)
-        connection.request("GET", "/-/ready")
-        status = connection.getresponse().status
-        connection.close()
-        if status == HTTPStatus.OK:
-            break
-        time.sleep(0.1)
-    return time.perf_counter() - exporter.started

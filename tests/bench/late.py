@@ -35,10 +35,10 @@ _random = random.Random(1)
 _platforms = tuple(PLATFORMS.values())
 
 
-def make_row(number: int, created_at: float) -> LogRow:
-    """Return a final publishing log like those of the simulated world."""
+def make_row(number: int, created_at: float, accounts: int = ACCOUNTS) -> LogRow:
+    """Return a final publishing log like those of the simulated world, of one of a number of accounts."""
     draw = _random.random()
-    account_number = number * 7919 % ACCOUNTS
+    account_number = number * 7919 % accounts
     platform = _platforms[account_number % len(_platforms)]
     action = "retry" if draw > 0.97 else "media_upload" if draw > 0.9 else "publish"
     content = f"Fresh from the oven, number {number}: " + "the best bread is the one that is shared. " * 3

@@ -17,7 +17,7 @@ from typing import Any, Self
 from tests.bench.naming import KEY
 from tests.e2e.program import with_default_signals
 
-__all__ = ["ApiProcess", "MeasuredProcess", "ProcessLauncher"]
+__all__ = ["ApiProcess", "LeanApiProcess", "MeasuredProcess", "ProcessLauncher"]
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 120.0
@@ -142,6 +142,14 @@ class ApiProcess(MeasuredProcess):
         self._wait(lambda: self.send_command()["waiting"] > 0, "a request", pause=0.02)
 
 
+class LeanApiProcess(MeasuredProcess):
+    """Process of tests.bench.lean."""
+
+    def url(self, logs: int) -> str:
+        """Return the base URL of the lists of a size."""
+        return f"http://127.0.0.1:{self.port}/{logs}/api"
+
+
 class ProcessLauncher:
     """Launcher of the processes of a bench.
 
@@ -175,9 +183,16 @@ class ProcessLauncher:
         api: ApiProcess = self._start(ApiProcess, arguments, port)
         return api
 
+    def lean_api(self, *sizes: int) -> LeanApiProcess:
+        """Start an API for many workspaces, with lists of these sizes."""
+        port = _free_port()
+        arguments = ["-m", "tests.bench.lean", str(port), *map(str, sizes)]
+        api: LeanApiProcess = self._start(LeanApiProcess, arguments, port)
+        return api
+
     def exporter(
         self,
-        api: ApiProcess,
+        api: ApiProcess | LeanApiProcess,
         logs: int,
         state: Path,
         *options: str,
@@ -196,7 +211,7 @@ class ProcessLauncher:
             "run",
             f"--api.base-url={api.url(logs)}",
             "--api.quota-share=1",
-            "--poll.feeds=publishing",
+            *([] if any(option.startswith("--poll.feeds=") for option in options) else ["--poll.feeds=publishing"]),
             "--status.feeds=none",
             f"--poll.interval={interval}",
             f"--state.url=sqlite:///{state}",

@@ -22,6 +22,7 @@ from tests.bench.processes import ProcessLauncher
 from tests.bench.ratios import RatioBench
 from tests.bench.report import BenchReport
 from tests.bench.stalls import StallBench
+from tests.bench.workspaces import LARGE, QUICK_WORKSPACES, WorkspaceBench, WorkspaceSizes
 
 
 def main() -> int:
@@ -38,11 +39,13 @@ def main() -> int:
         launcher = ProcessLauncher(Path(folder))
         if arguments.growth:
             GrowthBench(launcher, QUICK_GROWTH if arguments.quick else GrowthSizes(), report).run()
+            WorkspaceBench(launcher, QUICK_WORKSPACES if arguments.quick else WorkspaceSizes(), report).run()
         elif arguments.quick:
             RatioBench(launcher, report).run()
         else:
             for bench in (Bench, HourBench, StallBench):
                 bench(launcher, BenchSizes(), report).run()
+            WorkspaceBench(launcher, WorkspaceSizes(counts=(10, LARGE)), report).run()
     load_after, seconds = os.getloadavg()[0], time.monotonic() - started
     report.header_lines = [
         f"late-exporter and a minimal script, both under CPython {platform.python_version()}",

@@ -29,11 +29,11 @@ from late_exporter.errors import ApiError, LateError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
 from late_exporter.feeds.status import STATUS_FEEDS
-from late_exporter.ingest.recorder import StoreThread
 from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace
 from late_exporter.log import escape
 from late_exporter.store import open_store
+from late_exporter.store.thread import StoreThread
 from tests.support.clock import VirtualClock
 from tests.support.late_api import zernio_row
 from tests.support.loggers import NullLogger

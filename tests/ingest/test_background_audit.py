@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from late_exporter.ingest.background_audit import BackgroundAuditor
 from late_exporter.ingest.reader_state import ReconcileScan
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.steps import FetchedPage, FetchPage
-from late_exporter.model import Batch, CommitResult, Coverage, FeedAccounting, KnownLogs, LogEntry, LogPage, Scope
+from late_exporter.model import CommitResult, Coverage, FeedAccounting, FeedCommit, KnownLogs, LogEntry, LogPage, Scope
 from late_exporter.series import SetCurrent
 from tests.support.clock import DAY, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
@@ -125,17 +125,22 @@ def test_an_interval_of_zero_disables_audits(late: FakeLateApi, path: Path) -> N
 
 def test_a_log_that_is_never_counted(exporter: ExporterHarness, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that the store swallows is missing until it is counted."""
-    honest = exporter.store.commit
+    honest = exporter.store.commit_all
     lost = world.insert(world.clock.now - 2 * DAY)
 
-    def commit(scope: Scope, batch: Batch) -> CommitResult:
-        kept = [observation for observation in batch.observations if observation.entry.key != lost]
-        return honest(scope, msgspec.structs.replace(batch, observations=kept))
+    def commit_all(commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+        kept = [[each for each in batch.observations if each.entry.key != lost] for _, batch in commits]
+        return honest(
+            [
+                FeedCommit(scope, msgspec.structs.replace(batch, observations=observations))
+                for (scope, batch), observations in zip(commits, kept, strict=True)
+            ]
+        )
 
-    monkeypatch.setattr(exporter.store, "commit", commit)
+    monkeypatch.setattr(exporter.store, "commit_all", commit_all)
     run_polls(exporter, polls=60)
     assert {MISSING: 1, EXTRA: 0} == audit_results(exporter)
-    monkeypatch.setattr(exporter.store, "commit", honest)
+    monkeypatch.setattr(exporter.store, "commit_all", honest)
     exporter.settle()
     world.clock.advance(DAY)
     run_polls(exporter, polls=60)

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing, suppress
 from typing import Any
 
 import pytest
 
-from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, Unauthorized
+from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.ingest import sync
 from late_exporter.ingest.observations import LOGS_PER_SLICE, ReadLogs
 from late_exporter.ingest.recorder import PendingBatch
@@ -16,7 +16,7 @@ from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.turns import REQUEST_KINDS
 from late_exporter.ingest.webhooks import WebhookReceiver, sign
-from late_exporter.model import Batch, CommitResult, Coverage, ListPosition, LogEntry, Scope
+from late_exporter.model import CommitResult, Coverage, FeedCommit, ListPosition, LogEntry, Scope
 from late_exporter.protocols import ApiResponse
 from late_exporter.series import Histogram, IncCounter
 from late_exporter.status import FeedHealth, PollHealth, Quota
@@ -311,6 +311,19 @@ async def test_interval(harness: PollerHarness) -> None:
     assert [16.0] == await harness.run(1), "two requests"
     harness.client.handler = slow(500.0)
     assert [3.0] == await harness.run(1)
+
+
+@pytest.mark.parametrize(("chance", "pauses"), [(0.0, [3.0, 27.0]), (0.4, [12.0, 29.4]), (1.0, [30.0, 33.0])])
+async def test_polls_that_start_together_are_spread(
+    harness: PollerHarness, chance: float, pauses: Sequence[float]
+) -> None:
+    """The second poll comes after any part of the interval, those after failures and later ones as usual."""
+    harness.random_value = chance
+    await harness.start(PollConfig(is_spread=True))
+    harness.fail_requests(ApiUnavailable("down"))
+    assert pytest.approx([30.0 * (0.9 + 0.2 * chance)]) == await harness.run(1)
+    harness.restore_api()
+    assert pytest.approx(pauses) == await harness.run(2)
 
 
 @pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.9), (0.5, 1.0), (1.0, 1.1)])
@@ -756,12 +769,12 @@ async def test_a_bug_ends_the_loop(harness: PollerHarness) -> None:
 async def test_a_bug_in_the_store_ends_the_loop(harness: PollerHarness) -> None:
     """An unexpected exception of a commit is raised, and the backlog is kept."""
 
-    def broken(scope: Scope, batch: Batch) -> CommitResult:
-        assert ("acme", 1.0) <= (scope.workspace, batch.committed_at)
+    def broken(commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+        assert ["acme"] == [commit.scope.workspace for commit in commits]
         raise ZeroDivisionError
 
     harness.recorder.defer([IncCounter(THROTTLED, ("acme",))])
-    harness.store.commit = broken  # type: ignore[method-assign]
+    harness.store.commit_all = broken  # type: ignore[method-assign]
     with pytest.raises(ZeroDivisionError):
         await harness.poller.run()
     assert [IncCounter(THROTTLED, ("acme",))] == harness.recorder.backlog

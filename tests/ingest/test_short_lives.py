@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
 import pytest
 
+from late_exporter.errors import StoreError
 from late_exporter.ingest.audit import Audit, Difference, ListScan
 from late_exporter.ingest.progress import MAX_BYTES, AuditProgress, Progress, decode_progress, encode_progress
 from late_exporter.ingest.reader_state import PageCursor, PendingScan, ReconcileScan
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.model import Batch, CommitResult, Coverage, LogEntry, Scope
+from late_exporter.model import CommitResult, Coverage, FeedCommit, LogEntry
 from late_exporter.store.sqlite import SqliteStore
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
@@ -156,13 +157,19 @@ def test_an_audit_takes_several_runs(start: Start, generation: str, monkeypatch:
     job.run(every=MINUTE)
     synced_at = job.gauge(LAST_AUDIT)
     job.world.insert(job.world.clock.now - 2 * DAY, platform="tiktok")
-    honest = SqliteStore.commit
+    honest = SqliteStore.commit_all
 
-    def commit(store: SqliteStore, scope: Scope, batch: Batch) -> CommitResult:
-        kept = [observation for observation in batch.observations if observation.entry.platform != "tiktok"]
-        return honest(store, scope, msgspec.structs.replace(batch, observations=kept))
+    def commit_all(store: SqliteStore, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+        kept = [[each for each in batch.observations if each.entry.platform != "tiktok"] for _, batch in commits]
+        return honest(
+            store,
+            [
+                FeedCommit(scope, msgspec.structs.replace(batch, observations=observations))
+                for (scope, batch), observations in zip(commits, kept, strict=True)
+            ],
+        )
 
-    monkeypatch.setattr(SqliteStore, "commit", commit)
+    monkeypatch.setattr(SqliteStore, "commit_all", commit_all)
     runs = 0
     while synced_at == job.gauge(LAST_AUDIT):
         job.run(every=6 * MINUTE)

@@ -24,7 +24,7 @@ from late_exporter.ingest.audit import (
     grace_period,
 )
 from late_exporter.ingest.poller import Poller
-from late_exporter.ingest.recorder import FeedRecorder, StoreThread
+from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace
 from late_exporter.ingest.steps import FetchedPage, FetchPage
@@ -33,6 +33,7 @@ from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Feed, Scope
 from late_exporter.protocols import Logger
 from late_exporter.store import open_store
+from late_exporter.store.thread import StoreThread
 from tests.support.late_api import FakeLateApi
 from tests.support.loggers import NullLogger
 from tests.support.samples import Samples

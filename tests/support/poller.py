@@ -14,12 +14,13 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.poller import Poller
-from late_exporter.ingest.recorder import FeedRecorder, StoreThread
+from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig, Runtime
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.protocols import ApiResponse
 from late_exporter.series import Histogram
 from late_exporter.store import Store
+from late_exporter.store.thread import StoreThread
 from tests.support.client import FakeClient, QueryParams
 from tests.support.clock import LoopClock, SleepingClock, VirtualClock
 from tests.support.exposition import FakeExposition

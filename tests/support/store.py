@@ -13,6 +13,7 @@ from late_exporter.model import (
     Coverage,
     Feed,
     FeedAccounting,
+    FeedCommit,
     FeedState,
     KnownLogs,
     LogEntry,
@@ -33,6 +34,7 @@ class StoreProxy:
     Args:
         failures: Commits that fail, by number counted from the next one: ``before`` or ``after`` they are durable.
         failing: Names of methods that fail.
+        group_sizes: Number of batches of each call of ``commit_all``.
     """
 
     store: Store
@@ -40,6 +42,7 @@ class StoreProxy:
     failures: dict[int, str] = field(default_factory=dict)
     failing: set[str] = field(default_factory=set)
     batches: list[Batch] = field(default_factory=list)
+    group_sizes: list[int] = field(default_factory=list)
 
     def _check(self, method: str) -> None:
         if method in self.failing:
@@ -54,6 +57,9 @@ class StoreProxy:
 
     def feed_state(self, scope: Scope) -> FeedState:
         return self.store.feed_state(scope)
+
+    def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
+        return self.store.feed_states(scopes)
 
     def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int, **options: Any) -> KnownLogs:
         self._check("lookup")
@@ -76,18 +82,36 @@ class StoreProxy:
         return self.store.accounting(scope)
 
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
-        """Commit; may fail before or after the batch is durable."""
-        self._check("commit")
-        failure = self.failures.pop(0, None)
-        self.failures = {number - 1: moment for number, moment in self.failures.items()}
-        if failure == "before":
-            raise StoreError("the state: database or disk is full")
-        self.batches.append(batch)
-        result = self.store.commit(scope, batch)
-        self.counted += [(scope, (each.entry.key, each.entry.status)) for each in result.observations]
-        if failure == "after":
-            raise StoreError("the state: disk I/O error")
+        (result,) = self.commit_all([FeedCommit(scope, batch)])
+        if isinstance(result, StoreError):
+            raise result
         return result
+
+    def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+        """Commit; each may fail before or after its batch is durable."""
+        self.group_sizes.append(len(commits))
+        failures = [self._next_failure() for _ in commits]
+        durable = [commit for commit, failure in zip(commits, failures, strict=True) if failure in ("", "after")]
+        results = iter(self.store.commit_all(durable))
+        return [
+            self._record(commit, next(results), failure) if failure in ("", "after") else StoreError(failure)
+            for commit, failure in zip(commits, failures, strict=True)
+        ]
+
+    def _next_failure(self) -> str:
+        """Return the error of the next commit if it fails before it is durable; ``after`` if it fails later."""
+        if "commit" in self.failing:
+            return "commit: disk I/O error"
+        failure = self.failures.pop(0, "")
+        self.failures = {number - 1: moment for number, moment in self.failures.items()}
+        return "the state: database or disk is full" if failure == "before" else failure
+
+    def _record(self, commit: FeedCommit, result: CommitResult | StoreError, failure: str) -> CommitResult | StoreError:
+        if isinstance(result, StoreError):
+            return result
+        self.batches.append(commit.batch)
+        self.counted += [(commit.scope, (each.entry.key, each.entry.status)) for each in result.observations]
+        return StoreError("the state: disk I/O error") if failure == "after" else result
 
     def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
         self._check("mark_served")

@@ -1,0 +1,88 @@
+"""The thread of the store, in which commits that wait for each other are made together."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+from late_exporter.model import Batch, CommitResult, FeedCommit, Scope
+from late_exporter.protocols import Offload
+from late_exporter.store import Store
+
+MAX_GROUP_COMMITS = 100
+MAX_GROUP_OBSERVATIONS = 2000
+"""Commits and observations that one transaction has at most, so that look-ups need not wait long for it."""
+
+ResultT = TypeVar("ResultT")
+
+
+class _WaitingCommit(Generic[ResultT]):
+    """A commit, and its outcome once it is made."""
+
+    def __init__(self, commit: FeedCommit, finish: Callable[[Batch, CommitResult], ResultT]) -> None:
+        self.commit = commit
+        self.finish = finish
+        self.result: CommitResult | BaseException | None = None
+
+
+class StoreThread:
+    """Access to the store, which is used in no other way: calls run one after the other in its thread.
+
+    Feeds that wait while a transaction is written are committed together in the next one, with one fsync, so that the
+    time to commit does not grow with the number of feeds. A batch has a result only after the transaction that contains
+    it.
+
+    Args:
+        store: The store.
+        offload: Runs a call in the thread of the store.
+    """
+
+    def __init__(self, store: Store, offload: Offload) -> None:
+        self.store = store
+        self.offload = offload
+        self._waiting: deque[_WaitingCommit[Any]] = deque()
+
+    async def commit(self, scope: Scope, batch: Batch, finish: Callable[[Batch, CommitResult], ResultT]) -> ResultT:
+        """Store a batch durably, and return what ``finish`` makes of the result, in the thread of the store.
+
+        Raises:
+            StoreError: Nothing of the batch was stored.
+        """
+        waiting = _WaitingCommit(FeedCommit(scope, batch), finish)
+        self._waiting.append(waiting)
+        try:
+            result: ResultT = await self.offload(self._complete, waiting)
+        except BaseException:
+            if waiting.result is None:  # The call was not made: a later one must not commit what counts as failed.
+                with suppress(ValueError):
+                    self._waiting.remove(waiting)
+            raise
+        return result
+
+    def _complete(self, waiting: _WaitingCommit[ResultT]) -> ResultT:
+        """Commit until a waiting commit is made; most calls find that one before them has made it."""
+        while waiting.result is None:
+            self._commit_group(self._next_group())
+        if isinstance(waiting.result, BaseException):
+            raise waiting.result
+        return waiting.finish(waiting.commit.batch, waiting.result)
+
+    def _commit_group(self, group: Sequence[_WaitingCommit[Any]]) -> None:
+        try:
+            results: Sequence[CommitResult | BaseException] = self.store.commit_all([each.commit for each in group])
+        except BaseException as exc:  # noqa: BLE001 - raised again to each feed of the group
+            results = [exc] * len(group)
+        for waiting, result in zip(group, results, strict=True):
+            waiting.result = result
+
+    def _next_group(self) -> list[_WaitingCommit[Any]]:
+        group = [self._waiting.popleft()]
+        count = len(group[0].commit.batch.observations)
+        while self._waiting and len(group) < MAX_GROUP_COMMITS:
+            count += len(self._waiting[0].commit.batch.observations)
+            if count > MAX_GROUP_OBSERVATIONS:
+                break
+            group.append(self._waiting.popleft())
+        return group

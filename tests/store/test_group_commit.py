@@ -1,0 +1,308 @@
+"""Commits of several feeds in one transaction.
+
+Invariant: a batch is reported as committed if and only if it is durable, and it counts once, whatever happens to the
+other batches of its group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from late_exporter.commands.run import create_offload
+from late_exporter.errors import StoreError
+from late_exporter.model import Batch, CommitResult, FeedCommit, LogEntry, Observation, Scope
+from late_exporter.series import IncCounter
+from late_exporter.store import Store, open_store
+from late_exporter.store.lockfile import StateLock
+from late_exporter.store.thread import MAX_GROUP_COMMITS, MAX_GROUP_OBSERVATIONS, StoreThread
+
+LOGS = "late_publishing_logs_total"
+FEEDS = 12
+ROOT = Path(__file__).parents[2]
+
+
+def scope(number: int) -> Scope:
+    """Return the publishing feed of a workspace."""
+    return Scope(f"w{number}", "publishing")
+
+
+def feed_commit(number: int, *keys: str) -> FeedCommit:
+    """Return a commit of logs of a workspace, with a counter of them."""
+    increment = IncCounter(LOGS, (f"w{number}", "tiktok", "publish", "success"))
+    observations = [
+        Observation(LogEntry(key=key, status="success", created=60_000, platform="tiktok"), (increment,))
+        for key in keys
+    ]
+    return FeedCommit(scope(number), Batch(committed_at=60.0, observations=observations))
+
+
+def counted(store: Store, number: int) -> tuple[object, int]:
+    """Return the counter and the number of stored logs of a workspace."""
+    value = store.series_values().get((LOGS, (f"w{number}", "tiktok", "publish", "success")))
+    return value.value if value else 0, store.feed_state(scope(number)).log_count
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a state."""
+    return tmp_path / "late.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    """Open an empty state."""
+    with closing(open_store(f"sqlite:///{path}")) as opened:
+        opened.feed_states([scope(number) for number in range(FEEDS)])
+        yield opened
+
+
+def execute(store: Store, sql: str) -> None:
+    """Execute a statement in the state."""
+    store._connection.execute(sql)  # type: ignore[attr-defined] # noqa: SLF001 - to break it
+
+
+def test_a_group_is_one_transaction_with_the_results_of_single_commits(store: Store) -> None:
+    """Each feed gets what it would get alone, also if two batches have the same log, and there is one COMMIT."""
+    statements: list[str] = []
+    store._connection.set_trace_callback(statements.append)  # type: ignore[attr-defined] # noqa: SLF001
+    commits = [feed_commit(0, "a", "b"), feed_commit(1, "a"), feed_commit(0, "b", "c")]
+    results = store.commit_all(commits)
+    assert ["COMMIT"] == [each for each in statements if each == "COMMIT"]
+    with closing(open_store("sqlite://")) as other:
+        assert [other.commit(*each) for each in commits] == results
+    assert [(3, 3), (1, 1)] == [counted(store, number) for number in (0, 1)]
+    assert (3, 4) == (store.size("w0")[0], store.size("w0")[0] + store.size("w1")[0])
+
+
+@pytest.mark.parametrize("conflict", ["ABORT", "FAIL", "ROLLBACK"])
+def test_an_error_of_one_batch_costs_the_others_nothing(store: Store, conflict: str) -> None:
+    """A batch that cannot be stored leaves no trace; SQLite may undo the statement or the whole transaction."""
+    execute(
+        store,
+        f"CREATE TRIGGER broken BEFORE INSERT ON observation WHEN NEW.key = 'worse'"
+        f" BEGIN SELECT RAISE({conflict}, 'the disk is full'); END",
+    )
+    commits = [feed_commit(number, f"good{number}", *(["worse"] if number == 2 else [])) for number in range(5)]
+    for round_number in range(2):
+        results = store.commit_all(commits)
+        assert [2] == [number for number, result in enumerate(results) if isinstance(result, StoreError)]
+        assert str(results[2]).endswith("the disk is full")
+        assert [1, 1, 0, 1, 1] == [counted(store, number)[1] for number in range(5)], round_number
+        assert [1, 1, 0, 1, 1] == [counted(store, number)[0] for number in range(5)], round_number
+    results = store.commit_all([feed_commit(2, "a"), feed_commit(2, "b", "worse"), feed_commit(2, "c")])
+    assert [False, True, False] == [isinstance(result, StoreError) for result in results]
+    assert (2, 2) == counted(store, 2), "the values of the failed batch are forgotten"
+    execute(store, "DROP TRIGGER broken")
+    assert 2 == len(result_of(store.commit_all(commits)[2]).observations)
+    assert (4, 4) == counted(store, 2)
+
+
+def result_of(result: CommitResult | StoreError) -> CommitResult:
+    """Return a result, which must not be an error."""
+    assert isinstance(result, CommitResult), result
+    return result
+
+
+@pytest.mark.parametrize("failures", [1, 3, 100])
+def test_a_commit_that_fails_is_reported_to_each_feed(store: Store, failures: int) -> None:
+    """A COMMIT that fails is tried for each feed alone; those that fail again have stored nothing, the others once."""
+    connection = store._connection  # type: ignore[attr-defined] # noqa: SLF001
+    remaining = failures
+
+    class Failing:
+        def execute(self, sql: str, *args: Any) -> Any:
+            nonlocal remaining
+            if sql == "COMMIT" and remaining:
+                remaining -= 1
+                connection.execute("ROLLBACK")
+                raise StoreError("disk I/O error")
+            return connection.execute(sql, *args)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(connection, name)
+
+    store._connection = Failing()  # type: ignore[attr-defined] # noqa: SLF001
+    results = store.commit_all([feed_commit(number, "a", "b") for number in range(5)])
+    store._connection = connection  # type: ignore[attr-defined] # noqa: SLF001
+    failed = [isinstance(result, StoreError) for result in results]
+    assert min(failures - 1, 5) == sum(failed)
+    assert [(0, 0) if each else (2, 2) for each in failed] == [counted(store, number) for number in range(5)]
+    assert sum(2 for each in failed if not each) == sum(store.size(f"w{number}")[0] for number in range(5))
+
+
+def test_a_group_of_which_nothing_was_stored_has_no_number(store: Store, path: Path) -> None:
+    """A number that is recorded beside the state but not in it would make the state look like an older copy."""
+    execute(store, "CREATE TRIGGER broken BEFORE INSERT ON observation BEGIN SELECT RAISE(ABORT, 'broken'); END")
+    assert all(isinstance(each, StoreError) for each in store.commit_all([feed_commit(0, "a"), feed_commit(1, "b")]))
+    store.close()
+    with StateLock(path) as lock:
+        assert 0 == lock.last_commit
+    with closing(open_store(f"sqlite:///{path}")) as again:
+        assert not again.feed_state(scope(0)).is_restored
+
+
+class SlowStore:
+    """A store of which the first commit waits until it may go on."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.started, self.may_go_on = threading.Event(), threading.Event()
+        self.groups: list[int] = []
+        self.error: BaseException | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+        """Commit; raise the error if there is one."""
+        self.groups.append(len(commits))
+        self.started.set()
+        self.may_go_on.wait()
+        if self.error is not None and len(self.groups) > 1:
+            raise self.error
+        return self._store.commit_all(commits)
+
+
+class Committer:
+    """Feeds that commit at the same time, while the first commit of the store is in progress."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = SlowStore(store)
+        self.executor = ThreadPoolExecutor(1)
+        self.thread = StoreThread(self.store, create_offload(self.executor))
+        self.tasks: list[asyncio.Task[int]] = []
+
+    async def start(self, commits: Sequence[FeedCommit]) -> None:
+        """Start commits, the first of which is in progress and the others wait."""
+        for number, each in enumerate(commits):
+            self.tasks.append(asyncio.ensure_future(self.thread.commit(*each, count_observations)))
+            await asyncio.sleep(0)
+            if not number:
+                await asyncio.to_thread(self.store.started.wait)
+
+    async def finish(self) -> list[int | BaseException]:
+        """Let the commits go on, and return their results."""
+        self.store.may_go_on.set()
+        results = await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.executor.shutdown()
+        return results
+
+
+def count_observations(_: Batch, result: CommitResult) -> int:
+    """Return the number of new observations."""
+    return len(result.observations)
+
+
+async def test_feeds_that_wait_are_committed_together(store: Store) -> None:
+    """The commits that arrive during one are made by the next one; each feed learns its own result."""
+    committer = Committer(store)
+    await committer.start([feed_commit(number, *map(str, range(number))) for number in range(FEEDS)])
+    assert [*range(FEEDS)] == await committer.finish()
+    assert [1, FEEDS - 1] == committer.store.groups
+    assert list(range(FEEDS)) == [counted(store, number)[1] for number in range(FEEDS)]
+
+
+async def test_a_group_is_bounded(store: Store) -> None:
+    """A group has a maximum number of feeds and of observations, but at least one feed."""
+    committer = Committer(store)
+    large = [str(number) for number in range(MAX_GROUP_OBSERVATIONS)]
+    commits = [feed_commit(0), *(feed_commit(1, *large[:-1]), feed_commit(2, "a"), feed_commit(3, *large))]
+    await committer.start([*commits, *(feed_commit(4, str(number)) for number in range(2 * MAX_GROUP_COMMITS))])
+    await committer.finish()
+    assert [1, 2, 1, MAX_GROUP_COMMITS, MAX_GROUP_COMMITS] == committer.store.groups
+
+
+async def test_a_cancelled_commit_is_made_all_the_same(store: Store) -> None:
+    """A feed that is cancelled while its commit waits is not left in doubt: it ends after the commit is made."""
+    committer = Committer(store)
+    await committer.start([feed_commit(number, "a") for number in range(4)])
+    committer.tasks[2].cancel()
+    await asyncio.sleep(0)
+    assert not committer.tasks[2].done()
+    await committer.finish()
+    assert [(1, 1)] * 4 == [counted(store, number) for number in range(4)]
+
+
+async def test_an_unexpected_error_reaches_every_feed_of_the_group(store: Store) -> None:
+    """No feed waits for ever, and the next commits go on."""
+    committer = Committer(store)
+    committer.store.error = ZeroDivisionError()
+    await committer.start([feed_commit(number, "a") for number in range(3)])
+    first, *others = await committer.finish()
+    assert first == 1
+    assert [ZeroDivisionError] * 2 == [type(each) for each in others]
+
+
+async def test_a_commit_whose_call_was_not_made_is_not_made_later(store: Store) -> None:
+    """What a feed was told to have failed must not be committed with another feed: it commits its increments again."""
+    is_broken = True
+
+    async def offload(call: Callable[..., Any], *args: Any) -> Any:
+        if is_broken:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        return call(*args)
+
+    thread = StoreThread(store, offload)
+    with pytest.raises(RuntimeError):
+        await thread.commit(*feed_commit(0, "a"), count_observations)
+    is_broken = False
+    assert 1 == await thread.commit(*feed_commit(1, "b"), count_observations)
+    assert [(0, 0), (1, 1)] == [counted(store, number) for number in (0, 1)]
+
+
+PROGRAM = """
+import asyncio, sys
+from concurrent.futures import ThreadPoolExecutor
+from late_exporter.commands.run import create_offload
+from late_exporter.store import open_store
+from late_exporter.store.thread import StoreThread
+from tests.store.test_group_commit import FEEDS, count_observations, feed_commit
+
+async def run(thread, number, first):
+    for log in range(first, sys.maxsize):
+        await thread.commit(*feed_commit(number, str(log)), count_observations)
+        print(number, log, flush=True)
+
+async def main(url, *first):
+    store = open_store(url)
+    thread = StoreThread(store, create_offload(ThreadPoolExecutor(1)))
+    await asyncio.gather(*(run(thread, number, int(each)) for number, each in enumerate(first)))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_kills(path: Path, tmp_path: Path) -> None:
+    """A process is killed again and again while feeds commit: what was reported is stored, and counted once."""
+    random_source = random.Random(7)
+    stored = [0] * FEEDS
+    for _ in range(4):
+        arguments = [sys.executable, "-c", PROGRAM, f"sqlite:///{path}", *map(str, stored)]
+        environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=tmp_path, env=environment, text=True) as process:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(random_source.randrange(FEEDS, 300))]
+            process.kill()
+            lines += process.stdout.readlines()
+        reported = Counter(int(line.split()[0]) for line in lines if re.fullmatch(r"\d+ \d+\n", line))
+        with closing(open_store(f"sqlite:///{path}")) as store:
+            counts = [counted(store, number) for number in range(FEEDS)]
+            for number, (counter, log_count) in enumerate(counts):
+                assert counter == log_count, "each log counts once"
+                assert 0 <= log_count - stored[number] - reported[number] <= 1, "only the last one is in doubt"
+            assert not store.feed_state(scope(0)).is_restored
+        stored = [log_count for _, log_count in counts]
