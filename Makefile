@@ -110,6 +110,7 @@ soak: dev tools ## Count under faults, kills and reloads for SOAK (default 10m).
 generate: dev ## Update generated files: tables in docs, rules, dashboards, manifests.
 	$(PY) .ci/generate.py
 	$(PY) -m deploy.prometheus
+	$(PY) -m deploy.alertmanager
 	$(PY) -m grafana.source
 	$(PY) -m grafana.source.mixin
 	$(PY) -m deploy.kubernetes
@@ -140,6 +141,7 @@ tools: venv
 drift: dev
 	$(PY) .ci/generate.py --check
 	$(PY) -m deploy.prometheus --check
+	$(PY) -m deploy.alertmanager --check
 	$(PY) -m grafana.source --check
 	$(PY) -m grafana.source.mixin --check
 	$(PY) -m deploy.kubernetes --check

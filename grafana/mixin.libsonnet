@@ -22,6 +22,7 @@ local objectives = import 'objectives.libsonnet';
     matchers: if config.selector == '' then '' else config.selector + ', ',
     braces: if config.selector == '' then '' else '{%s}' % config.selector,
     cluster: if config.clusterLabel == '' then '' else config.clusterLabel + ', ',
+    clusterName: if config.clusterLabel == '' then 'cluster' else config.clusterLabel,
     exporters: exporters,
   },
   local isAlert(rule) = std.objectHas(rule, 'alert'),

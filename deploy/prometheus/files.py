@@ -79,7 +79,9 @@ def _rule_mapping(rule: RecordingRule | AlertingRule, speedup: int, label: str) 
         "labels": {"severity": rule.severity, **ALERT_LABELS, **rule.labels},
         "annotations": {
             "summary": rule.summary,
+            "title": rule.title,
             "description": rule.description,
+            "command": rule.command,
             "runbook_url": f"{RUNBOOKS_URL}/{rule.name}.md",
             "dashboard_url": rule.dashboard_url,
         },

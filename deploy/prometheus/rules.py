@@ -7,6 +7,8 @@ kept. The instance label is dropped so that series continue when an exporter mov
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -41,6 +43,7 @@ from deploy.prometheus.thresholds import (
     PERIOD,
     PLATFORM_FAILED_SHARE,
     PLATFORM_FINAL_LOGS,
+    PLATFORM_RECOVERED_SHARE,
     POST_STUCK_FACTOR,
     POST_STUCK_SECONDS,
     POSTS_OVERDUE_SECONDS,
@@ -51,6 +54,7 @@ from deploy.prometheus.thresholds import (
     RESTART_GRACE,
     RESTARTS,
     SCAN_AGE_SECONDS,
+    SHARE_GRACE,
     SILENCE_EXPECTED_LOGS,
     SILENCE_WINDOW,
     SLOW_BURN,
@@ -107,20 +111,20 @@ Severity: TypeAlias = Literal["critical", "warning"]
 
 @dataclass(frozen=True, kw_only=True)
 class BurnRate:
-    """A burn-rate alert: it fires if the rate exceeds ``factor`` in both windows for ``for_``."""
+    """Windows of a burn-rate alert: it fires if the rate exceeds ``factor`` in both."""
 
-    severity: Severity
     factor: float
     long_window: str
     short_window: str
-    for_: str
 
 
-BURN_RATES = (
-    BurnRate(severity="critical", factor=FAST_BURN, long_window="1h", short_window="5m", for_="2m"),
-    BurnRate(severity="critical", factor=SLOW_BURN, long_window="6h", short_window="30m", for_="15m"),
-    BurnRate(severity="warning", factor=TICKET_BURN, long_window="1d", short_window="2h", for_="1h"),
-    BurnRate(severity="warning", factor=LONG_TICKET_BURN, long_window="3d", short_window="6h", for_="3h"),
+FAST_BURN_RATES = (
+    BurnRate(factor=FAST_BURN, long_window="1h", short_window="5m"),
+    BurnRate(factor=SLOW_BURN, long_window="6h", short_window="30m"),
+)
+SLOW_BURN_RATES = (
+    BurnRate(factor=TICKET_BURN, long_window="1d", short_window="2h"),
+    BurnRate(factor=LONG_TICKET_BURN, long_window="3d", short_window="6h"),
 )
 
 
@@ -134,7 +138,13 @@ class RecordingRule:
 
 @dataclass(frozen=True, kw_only=True)
 class AlertingRule:
-    """An alerting rule; its runbook has the same name. ``condition`` describes ``expr`` in the table of alerts."""
+    """An alerting rule; its runbook has the same name.
+
+    Args:
+        condition: Description of ``expr`` in the table of alerts.
+        title: Short text with platform and number for the title of a message. It also fits once the alert is resolved.
+        command: Command line of the program to start with, also in the runbook.
+    """
 
     name: str
     severity: Severity
@@ -142,7 +152,9 @@ class AlertingRule:
     expr: str
     for_: str
     summary: str
+    title: str
     description: str
+    command: str
     dashboard_url: str
     keep_firing_for: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
@@ -406,69 +418,252 @@ _WORKSPACE = "Workspace {{ $labels.workspace }}"
 _ACCOUNT = "{{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }})"
 _ON_PLATFORM = f"{_ACCOUNT} on {{{{ $labels.platform }}}}"
 _FEED = "{{ $labels.feed }} feed"
+_NAME = "{{ with $labels.username }}{{ . }}{{ else }}account {{ $labels.account_id }}{{ end }}"
+_ON = "{{ $labels.platform }}: "
+_COUNT = '{{ $value | printf "%.0f" }}'
+_SHARE = "{{ $value | humanizePercentage }}"
+_DURATION = "{{ $value | humanizeDuration }}"
+
+# Commands are pasted into shells, so names from the API are only filled in if they are plain words.
+_WORKSPACE_FLAG = " --workspace {{ $labels.workspace }}"
+_PLATFORM_FLAG = '{{ if match "^[a-z0-9_-]+$" $labels.platform }} --platform {{ $labels.platform }}{{ end }}'
+_ACCOUNT_FLAG = '{{ if match "^[A-Za-z0-9_-]+$" $labels.account_id }} --account {{ $labels.account_id }}{{ end }}'
+_CHECK = "late-exporter check"
 
 
-def _burn_rate_alert(burn_rate: BurnRate) -> AlertingRule:
-    fast = burn_rate.severity == "critical"
-    rate = "workspace:late_publishing_error_budget:burnrate"
-    logs = "workspace:late_publishing_{}_logs:increase" + burn_rate.long_window
-    expr = f"""\
-{rate}{burn_rate.long_window} > {burn_rate.factor}
-and
-{rate}{burn_rate.short_window} > {burn_rate.factor}
-and
-{logs.format("final")} >= {BUDGET_FINAL_LOGS}
-and
-{logs.format("failed")} >= {BUDGET_FAILED_LOGS}
+def _query(expr: str, *labels: str) -> str:
+    """Return a template pipeline that queries an expression, with the labels of the alert for each %q in it."""
+    arguments = "".join(f" $labels.{label}" for label in labels)
+    return f"query (printf {json.dumps(expr)}{arguments})"
+
+
+def _number(expr: str, *labels: str) -> str:
+    """Return a template of the rounded value of an expression."""
+    return f'{{{{ with {_query(expr, *labels)} }}}}{{{{ . | first | value | printf "%.0f" }}}}{{{{ end }}}}'
+
+
+def _top_label(label: str, before: str, expr: str, *labels: str) -> str:
+    """Return a template of a label of the largest series of an expression, if there is one."""
+    query = _query(f"topk(1, {expr} > 0)", *labels)
+    return f'{{{{ with {query} }}}}{before}{{{{ . | first | label "{label}" }}}}{{{{ end }}}}'
+
+
+_OF_WORKSPACE = "{cluster=%q, job=%q, workspace=%q}"
+_OF_PLATFORM = "{cluster=%q, job=%q, workspace=%q, platform=%q}"
+_WORKSPACE_LABELS = ("cluster", "job", "workspace")
+_PLATFORM_LABELS = ("cluster", "job", "workspace", "platform")
+
+PLATFORM_ALERT = "LatePlatformFailing"
+
+
+def _reported_platforms(window: str) -> str:
+    """Return an expression for the platforms that LatePlatformFailing reported in a window."""
+    return f'last_over_time(ALERTS{{alertname="{PLATFORM_ALERT}", alertstate="firing"}}[{window}])'
+
+
+def _unreported_counts(window: str) -> tuple[RecordingRule, ...]:
+    """Return the rules that count logs of the platforms that LatePlatformFailing did not report in a window."""
+    return tuple(
+        RecordingRule(
+            f"workspace:late_publishing_unreported_{kind}_logs:increase{window}",
+            f"""\
+sum without (platform) (
+    platform:late_publishing_{kind}_logs:increase{window}
+  unless on ({PLATFORM})
+    {_reported_platforms(window)}
+)
+""",
+        )
+        for kind in ("final", "failed")
+    )
+
+
+def _burn(window: str, prefix: str) -> str:
+    """Return the burn rate in a window, of all platforms or of the unreported ones.
+
+    The latter is the former times the ratio of their failed shares, because the objective is in the former only.
+    """
+    burn = f"workspace:late_publishing_error_budget:burnrate{window}"
+    if not prefix:
+        return burn
+    final, failed = (f"workspace:late_publishing_{prefix}{kind}_logs:increase{window}" for kind in ("final", "failed"))
+    return f"{burn} * {failed} / ({final} > 0) / (1 - workspace:late_publishing_success:ratio_increase{window})"
+
+
+def _exceeds_burn_rate(burn_rate: BurnRate, prefix: str) -> str:
+    """Return a condition over the series of a workspace; ``prefix`` selects all platforms or the unreported ones."""
+    final, failed = (f"workspace:late_publishing_{prefix}{kind}_logs:increase" for kind in ("final", "failed"))
+    return f"""\
+    {_burn(burn_rate.long_window, prefix)} > {burn_rate.factor}
+  and
+    {_burn(burn_rate.short_window, prefix)} > {burn_rate.factor}
+  and
+    {final}{burn_rate.long_window} >= {BUDGET_FINAL_LOGS}
+  and
+    {failed}{burn_rate.long_window} >= {BUDGET_FAILED_LOGS}
 """
+
+
+def _burns(burn_rates: Sequence[BurnRate], prefix: str = "") -> str:
+    return "or\n".join(_exceeds_burn_rate(burn_rate, prefix) for burn_rate in burn_rates)
+
+
+def _burn_rate_alert(
+    name: str,
+    severity: Severity,
+    burn_rates: Sequence[BurnRate],
+    for_: str,
+    *,
+    window: str,
+    since: str,
+    extra: str = "",
+) -> AlertingRule:
+    """Return an alert on the error budget, whose value is the share of failed attempts in ``window``.
+
+    It counts the platforms that LatePlatformFailing did not report in each window.
+    """
+    final, failed = (
+        f"workspace:late_publishing_unreported_{kind}_logs:increase{window}" for kind in ("final", "failed")
+    )
+    failed_by_platform = (
+        f"(platform:late_publishing_failed_logs:increase{window}{_OF_WORKSPACE}"
+        f" unless on (cluster, {PLATFORM}) {_reported_platforms(window)})"
+    )
+    share = f"100 * {failed}{_OF_WORKSPACE} / {final}{_OF_WORKSPACE}"
+    percent = f"{_number(share, *_WORKSPACE_LABELS, *_WORKSPACE_LABELS)} %"
+    attempts = _number(f"{final}{_OF_WORKSPACE}", *_WORKSPACE_LABELS)
+    worst = _top_label("platform", ", most on ", failed_by_platform, *_WORKSPACE_LABELS)
+    days = int(PERIOD[:-1]) / min(each.factor for each in burn_rates)
     return AlertingRule(
-        name=f"LateErrorBudgetBurning{'Fast' if fast else 'Slowly'}",
-        severity=burn_rate.severity,
-        condition=(
-            f"the error budget burns at more than {burn_rate.factor:g}x the allowed rate over {burn_rate.long_window}"
-            f" and {burn_rate.short_window}"
-        ),
-        expr=f"{expr}unless\n{CATCHING_UP}\n" if fast else expr,
-        for_=burn_rate.for_,
-        labels={"window": burn_rate.long_window},
+        name=name,
+        severity=severity,
+        condition="the error budget burns at more than "
+        + ", or ".join(
+            f"{each.factor:g}x the allowed rate over {each.long_window} and {each.short_window}" for each in burn_rates
+        )
+        + f", on platforms that {PLATFORM_ALERT} has not reported within these times",
+        expr=f"""\
+({failed} / ({final} > 0))
+and
+(
+{_burns(burn_rates, "unreported_")})
+{extra}""",
+        for_=for_,
+        keep_firing_for=SHARE_GRACE,
         summary="Too many publish attempts fail for the success objective.",
+        title=f"{percent} of {attempts} attempts failed in {window}{worst}",
         description=(
-            f"{_WORKSPACE}: over {burn_rate.long_window} the error budget burned {{{{ $value | humanize }}}} times as"
-            f" fast as {OBJECTIVE} success over {PERIOD} allows, and it still does (threshold: {burn_rate.factor:g})."
+            f"{_WORKSPACE}: {percent} of {attempts} publish attempts failed in the last {since}{worst}. At this rate,"
+            f" the error budget of {PERIOD[:-1]} days for {OBJECTIVE} success is used up in less than {days:g} days."
         ),
+        command=f"late-exporter logs{_WORKSPACE_FLAG} --status failed --since {window}",
         dashboard_url=OVERVIEW_DASHBOARD,
     )
 
 
-BUDGET_GROUP = RuleGroup(name="late-budget", rules=tuple(_burn_rate_alert(burn) for burn in BURN_RATES))
+_SHARE_30M = "(1 - platform:late_publishing_success:ratio_increase30m)"
 
+
+def _failed_attempts(window: str) -> str:
+    """Return a template like ``66 % of 121`` of the failed attempts of a platform."""
+    percent = f"100 * (1 - platform:late_publishing_success:ratio_increase{window}{_OF_PLATFORM})"
+    final = f"platform:late_publishing_final_logs:increase{window}{_OF_PLATFORM}"
+    return f"{_number(percent, *_PLATFORM_LABELS)} % of {_number(final, *_PLATFORM_LABELS)}"
+
+
+_FAILURES = (
+    "sum by (category, status_code) ("
+    'increase(late_publishing_failures_total{cluster=%q, job=%q, workspace=%q, platform=%q, action=~"publish|retry"}'
+    "[30m]))"
+)
+_TOP_FAILURE = (
+    f"{{{{ with {_query(f'topk(1, {_FAILURES} > 0)', *_PLATFORM_LABELS)} }}}}, most of them with"
+    ' {{ . | first | label "category" }} ({{ . | first | label "status_code" }}){{ end }}'
+)
+
+PLATFORM_FAILING = AlertingRule(
+    name=PLATFORM_ALERT,
+    severity="critical",
+    condition=(
+        f"more than {_percent(PLATFORM_FAILED_SHARE)} of at least {PLATFORM_FINAL_LOGS} attempts on a platform failed"
+        " within 30m and it has not recovered, or as many failed within 5m and cause most of a fast burn of the error"
+        " budget"
+    ),
+    expr=f"""\
+{_SHARE_30M}
+and
+(
+    {_SHARE_30M} > {PLATFORM_FAILED_SHARE}
+  and
+    platform:late_publishing_final_logs:increase30m >= {PLATFORM_FINAL_LOGS}
+  unless
+    platform:late_publishing_success:ratio_increase5m > {PLATFORM_RECOVERED_SHARE}
+or
+    1 - platform:late_publishing_success:ratio_increase5m > {PLATFORM_FAILED_SHARE}
+  and
+    platform:late_publishing_failed_logs:increase1h
+    > on ({WORKSPACE}) group_left ()
+    (0.5 * workspace:late_publishing_failed_logs:increase1h)
+  and on ({WORKSPACE})
+(
+{_burns(FAST_BURN_RATES)})
+)
+unless on ({WORKSPACE})
+{CATCHING_UP}
+""",
+    for_="2m",
+    keep_firing_for=SHARE_GRACE,
+    summary="Most publish attempts on a platform fail.",
+    title=(
+        f"{_ON}{{{{ if gt $value {PLATFORM_FAILED_SHARE} }}}}{_failed_attempts('30m')} attempts failed in 30m"
+        f"{{{{ else }}}}{_failed_attempts('5m')} attempts failed in 5m{{{{ end }}}}"
+    ),
+    description=(
+        f"{_WORKSPACE}: {_failed_attempts('30m')} publish attempts on {{{{ $labels.platform }}}} failed in the last 30"
+        f" minutes{{{{ if le $value {PLATFORM_FAILED_SHARE} }}}}, {_failed_attempts('5m')} in the last 5 minutes"
+        f"{{{{ end }}}}{_TOP_FAILURE}."
+    ),
+    command=f"late-exporter logs{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --status failed --since 30m",
+    dashboard_url=PLATFORM_DASHBOARD,
+)
+
+BUDGET_GROUP = RuleGroup(
+    # Prometheus evaluates the rules of a group in this order, so the burn rates know the platforms that are reported.
+    name="late-budget",
+    rules=(
+        PLATFORM_FAILING,
+        *(
+            record
+            for window in dict.fromkeys(
+                window
+                for each in (*FAST_BURN_RATES, *SLOW_BURN_RATES)
+                for window in (each.long_window, each.short_window)
+            )
+            for record in _unreported_counts(window)
+        ),
+        _burn_rate_alert(
+            "LateErrorBudgetBurningFast",
+            "critical",
+            FAST_BURN_RATES,
+            "5m",  # longer than LatePlatformFailing takes, which reports the cause
+            window="1h",
+            since="hour",
+            extra=f"unless\n{CATCHING_UP}\n",
+        ),
+        _burn_rate_alert(
+            "LateErrorBudgetBurningSlowly", "warning", SLOW_BURN_RATES, "1h", window="1d", since="24 hours"
+        ),
+    ),
+)
+
+_EXPECTED = "workspace:late_publishing_final_logs:expected"
+_EXPECTED_1H = _number(f"{_EXPECTED}1h{_OF_WORKSPACE}", *_WORKSPACE_LABELS)
+_EXPECTED_6H = _number(f"{_EXPECTED}{SILENCE_WINDOW}{_OF_WORKSPACE}", *_WORKSPACE_LABELS)
 _PUBLISHING_IS_POLLED = f'time() - max by ({WORKSPACE}) ({LAST_POLL}{{feed="publishing"}}) < {DATA_AGE_WARNING_SECONDS}'
 
 PUBLISHING_GROUP = RuleGroup(
     name="late-publishing-alerts",
     rules=(
-        AlertingRule(
-            name="LatePlatformFailing",
-            severity="critical",
-            condition=(
-                f"more than {_percent(PLATFORM_FAILED_SHARE)} of at least {PLATFORM_FINAL_LOGS} attempts on a platform"
-                " failed within 30m"
-            ),
-            expr=f"""\
-1 - platform:late_publishing_success:ratio_increase30m > {PLATFORM_FAILED_SHARE}
-and
-platform:late_publishing_final_logs:increase30m >= {PLATFORM_FINAL_LOGS}
-unless on (job, workspace)
-{CATCHING_UP}
-""",
-            for_="5m",
-            summary="Most publish attempts on a platform fail.",
-            description=(
-                f"{_WORKSPACE}: {{{{ $value | humanizePercentage }}}} of the publish attempts on"
-                " {{ $labels.platform }} failed in the last 30 minutes."
-            ),
-            dashboard_url=PLATFORM_DASHBOARD,
-        ),
         AlertingRule(
             name="LatePublishingQuiet",
             severity="warning",
@@ -486,10 +681,12 @@ and
             for_="30m",
             labels={"window": "1h"},
             summary="Far fewer posts are published than at this hour on other days.",
+            title=f"{_COUNT} attempts in 1h, {_EXPECTED_1H} expected",
             description=(
                 f"{_WORKSPACE}: {{{{ $value | humanize }}}} publish attempts ended in the last hour, less than"
                 f" {100 * QUIET_SHARE:g} % of the same hour a week ago and of its average over the last three days."
             ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG} --since 6h",
             dashboard_url=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
@@ -509,10 +706,12 @@ and
             for_="30m",
             labels={"window": SILENCE_WINDOW},
             summary="Far fewer posts are published than at this hour on other days.",
+            title=f"no attempts in {SILENCE_WINDOW}, {_EXPECTED_6H} expected",
             description=(
                 f"{_WORKSPACE}: no publish attempt ended in the last {SILENCE_WINDOW[:-1]} hours, unlike in the same"
                 " hours a week ago and on the last three days."
             ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG} --since 1d",
             dashboard_url=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
@@ -541,11 +740,13 @@ unless
 """,
             for_="30m",
             summary="Publishing logs are read, but none of them is a publish attempt.",
+            title=f"{_COUNT} publishing logs in {SILENCE_WINDOW}, none of them an attempt",
             description=(
                 f"{_WORKSPACE}: {{{{ $value | humanize }}}} publishing logs were counted in the last"
                 f" {SILENCE_WINDOW[:-1]} hours, none of them as a publish attempt that succeeded or failed. Alerts on"
                 " failures cannot fire."
             ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG} --since {SILENCE_WINDOW} --format json",
             dashboard_url=PLATFORM_DASHBOARD_OF_WORKSPACE,
         ),
         AlertingRule(
@@ -570,11 +771,13 @@ unless on (job, workspace)
 """,
             for_="15m",
             summary="Publishing takes far longer than usual.",
+            title=f"{_ON}publishing took {_DURATION} (95th percentile)",
             description=(
                 f"{_WORKSPACE}: the 95th percentile of the publishing duration on {{{{ $labels.platform }}}} was"
                 " {{ $value | humanizeDuration }} in the last hour, more than"
                 f" {SLOW_FACTOR} times its weekly median."
             ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --since 1h",
             dashboard_url=PLATFORM_DASHBOARD,
         ),
         AlertingRule(
@@ -594,12 +797,15 @@ and
 unless on (job, workspace)
 {RECENT_CATCH_UP}
 """,
-            for_="15m",
+            for_="5m",
+            keep_firing_for=SHARE_GRACE,
             summary="A platform's rate limit delays posts.",
+            title=f"{_ON}{_COUNT} rate-limit pauses in 1h",
             description=(
-                f"{_WORKSPACE}: {{{{ $labels.platform }}}} paused posts {{{{ $value | humanize }}}} times in the last"
+                f"{_WORKSPACE}: {{{{ $labels.platform }}}} paused posts {_COUNT} times in the last"
                 f" hour, more than once per {1 / PAUSES_PER_LOG:g} publish attempts."
             ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --action rate_limit_pause --since 1h",
             dashboard_url=PLATFORM_DASHBOARD,
         ),
         AlertingRule(
@@ -617,10 +823,12 @@ time() - {OLDEST_PENDING} > {PENDING_SECONDS}
             for_="15m",
             keep_firing_for=RESTART_GRACE,
             summary="Posts stay pending.",
+            title=f"{_ON}{_COUNT} more pending logs than usual",
             description=(
                 f"{_WORKSPACE}: {{{{ $value | humanize }}}} more logs on {{{{ $labels.platform }}}} are pending than"
                 f" usual, the oldest for more than {PENDING_SECONDS // HOUR} hour."
             ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --status pending --since 7d",
             dashboard_url=PLATFORM_DASHBOARD,
         ),
         AlertingRule(
@@ -644,15 +852,20 @@ and on ({WORKSPACE})
             for_="15m",  # long enough to settle what ended during an outage of the exporter
             keep_firing_for=RESTART_GRACE,
             summary="A post has been pending for far longer than publishing takes.",
+            title=f"{_ON}post pending for {_DURATION}",
             description=(
                 f"{_WORKSPACE}: the oldest pending log on {{{{ $labels.platform }}}} was created"
                 " {{ $value | humanizeDuration }} ago. Hardly any post there takes that long."
             ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --status pending --since 7d",
             dashboard_url=PLATFORM_DASHBOARD,
         ),
     ),
 )
 
+
+RECONNECT_ALERTS = "LateAccountNeedsReconnect|LateAccountDisconnected"
+"""Regular expression for the alerts that report why all posts to an account fail."""
 
 NEEDS_RECONNECT = f"max by ({ACCOUNT}) (late_account_needs_reconnect) == 1"
 
@@ -680,10 +893,15 @@ def _token_expiry_alert(severity: Severity, seconds: int, for_: str) -> Alerting
         for_=for_,
         keep_firing_for=RESTART_GRACE,
         summary="The access token of an account is about to expire.",
+        title=(
+            f"{_ON}token of {_NAME}"
+            f" {{{{ if gt $value 0.0 }}}}expires in {_DURATION}{{{{ else }}}}has expired{{{{ end }}}}"
+        ),
         description=(
             f"{_WORKSPACE}: the token of {_ON_PLATFORM}"
             " {{ if gt $value 0.0 }}expires in {{ $value | humanizeDuration }}{{ else }}has expired{{ end }}."
         ),
+        command=f"late-exporter logs{_WORKSPACE_FLAG} --feed connections{_ACCOUNT_FLAG} --since 7d",
         dashboard_url=ACCOUNT_DASHBOARD,
     )
 
@@ -696,13 +914,18 @@ _CONNECT_FAILURES = (
 def _new_account_failures(window: str) -> str:
     """Return an expression for accounts with new failures.
 
-    Skips windows with a counter reset, because their failures may be old ones counted again.
+    Skips windows with a counter reset, because their failures may be old ones counted again, and windows in which
+    another alert reported the cause.
     """
     failures = f'late_account_logs_total{{status="failed"}}[{window}]'
     return f"""\
     sum by ({ACCOUNT}) (increase({failures})) > 0
   unless
-    sum by ({ACCOUNT}) (resets({failures})) > 0"""
+    sum by ({ACCOUNT}) (resets({failures})) > 0
+  unless on ({PLATFORM})
+    {_reported_platforms(window)}
+  unless on ({ACCOUNT})
+    last_over_time(ALERTS{{alertname=~"{RECONNECT_ALERTS}", alertstate="firing"}}[{window}])"""
 
 
 ACCOUNTS_GROUP = RuleGroup(
@@ -724,9 +947,11 @@ and
             for_="30m",  # long enough for LatePlatformFailing or LateAccountDisconnected to inhibit it
             keep_firing_for=RESTART_GRACE,
             summary="Publishing to an account keeps failing.",
+            title=f"{_ON}last {_COUNT} attempts of {_NAME} failed",
             description=(
                 f"{_WORKSPACE}: the last {{{{ $value | humanize }}}} publish attempts of {_ON_PLATFORM} all failed."
             ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG}{_ACCOUNT_FLAG} --status failed --since 3d",
             dashboard_url=ACCOUNT_DASHBOARD,
         ),
         AlertingRule(
@@ -746,10 +971,12 @@ unless
             for_="15m",
             keep_firing_for=RESTART_GRACE,
             summary="An account in use was disconnected.",
+            title=f"{_ON}{_NAME} disconnected",
             description=(
                 f"{_WORKSPACE}: {_ON_PLATFORM} is disconnected but had posts published in the last"
                 f" {ACCOUNT_ACTIVE_SECONDS // DAY} days."
             ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG} --feed connections{_ACCOUNT_FLAG} --since 7d",
             dashboard_url=ACCOUNT_DASHBOARD,
         ),
         AlertingRule(
@@ -760,7 +987,9 @@ unless
             for_="15m",
             keep_firing_for=RESTART_GRACE,
             summary="An account must be connected again.",
+            title=f"{_ON}connection of {_NAME} lost",
             description=f"{_WORKSPACE}: the API says that {_ON_PLATFORM} must be connected again. Its posts will fail.",
+            command=f"late-exporter logs{_WORKSPACE_FLAG} --feed connections{_ACCOUNT_FLAG} --since 7d",
             dashboard_url=ACCOUNT_DASHBOARD,
         ),
         AlertingRule(
@@ -772,10 +1001,12 @@ unless
             ),
             for_="30m",
             summary="An account is rate limited, so its posts wait or fail.",
+            title=f"{_ON}{_NAME} rate limited for another {_DURATION}",
             description=(
                 f"{_WORKSPACE}: {_ON_PLATFORM} has been rate limited for 30 minutes, and will be for another"
                 " {{ $value | humanizeDuration }}."
             ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG}{_ACCOUNT_FLAG} --since 1d",
             dashboard_url=ACCOUNT_DASHBOARD,
         ),
         _token_expiry_alert("warning", TOKEN_LEFT_WARNING_SECONDS, "1h"),
@@ -800,9 +1031,13 @@ sum by (job, workspace) (resets(late_connection_events_total[6h])) > 0
 """,
             for_="15m",
             summary="Most attempts to connect accounts fail.",
+            title=f"{_ON}{_COUNT} attempts to connect accounts failed in 6h",
             description=(
                 f"{_WORKSPACE}: {{{{ $value | humanize }}}} attempts to connect an account on"
                 " {{ $labels.platform }} failed in the last 6 hours, more than half of all attempts."
+            ),
+            command=(
+                f"late-exporter logs{_WORKSPACE_FLAG} --feed connections{_PLATFORM_FLAG} --status failed --since 6h"
             ),
             dashboard_url=_dashboard_url("late-accounts", "job", "workspace", "platform"),
         ),
@@ -811,7 +1046,14 @@ sum by (job, workspace) (resets(late_connection_events_total[6h])) > 0
 
 
 def _posts_overdue_alert(
-    status: str, severity: Severity, seconds: int, condition: str, description: str, *, extra: str = "", for_: str
+    status: Literal["scheduled", "publishing"],
+    severity: Severity,
+    seconds: int,
+    condition: str,
+    description: str,
+    *,
+    extra: str = "",
+    for_: str,
 ) -> AlertingRule:
     """Return an alert on the earliest post in a status.
 
@@ -835,7 +1077,11 @@ unless
         keep_firing_for=RESTART_GRACE,
         labels={"status": status},
         summary="Posts are not published at the time for which they are scheduled.",
+        title=f"post due {_DURATION} ago {'not started' if status == 'scheduled' else 'not finished'}",
         description=f"{_WORKSPACE}: {description}",
+        command=(
+            f"late-exporter logs{_WORKSPACE_FLAG}{' --status pending' if status == 'publishing' else ''} --since 1d"
+        ),
         dashboard_url=OVERVIEW_DASHBOARD,
     )
 
@@ -878,7 +1124,9 @@ STATUS_GROUP = RuleGroup(
             for_="5m",
             keep_firing_for=RESTART_GRACE,
             summary="The plan of a workspace is suspended, so nothing is published.",
+            title="plan suspended",
             description=f"{_WORKSPACE}: the API says that its plan is suspended or has no access.",
+            command=_CHECK,
             dashboard_url=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
@@ -889,10 +1137,12 @@ STATUS_GROUP = RuleGroup(
             for_="15m",
             keep_firing_for=RESTART_GRACE,
             summary="A spending limit is almost reached.",
+            title=f"{_SHARE} of the spending limit for {{{{ $labels.kind }}}} used",
             description=(
                 f"{_WORKSPACE}: {{{{ $value | humanizePercentage }}}} of the spending limit for {{{{ $labels.kind }}}}"
                 " is used in this billing period."
             ),
+            command=_CHECK,
             dashboard_url=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
@@ -903,7 +1153,9 @@ STATUS_GROUP = RuleGroup(
             for_="15m",
             keep_firing_for=RESTART_GRACE,
             summary="A webhook is switched off, so nothing is delivered to it.",
+            title="webhook {{ $labels.webhook }} switched off",
             description=f"{_WORKSPACE}: the webhook {{{{ $labels.webhook }}}} is switched off.",
+            command=f"late-exporter logs{_WORKSPACE_FLAG} --feed webhooks --status failed --since 7d",
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -918,7 +1170,9 @@ max by ({FEED}) (late_exporter_status_feed_disabled) == 1
             for_="3h",
             keep_firing_for=RESTART_GRACE,
             summary="A status feed is no longer refreshed, so its metrics are missing.",
+            title="status feed {{ $labels.feed }} not refreshed for 3h",
             description=f"{_WORKSPACE}: refreshes of the status feed {{{{ $labels.feed }}}} have failed for 3 hours.",
+            command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,
         ),
     ),
@@ -941,7 +1195,9 @@ _TIME_TO_EXPIRY = f"{_LAST_GAPLESS_POLL} + max by ({FEED}) (last_over_time({RETE
 """Seconds until the API deletes the first log that has not been read."""
 
 
-def _coverage_risk_alert(severity: Severity, *, condition: str, expr: str, description: str) -> AlertingRule:
+def _coverage_risk_alert(
+    severity: Severity, *, condition: str, expr: str, title: str, description: str
+) -> AlertingRule:
     return AlertingRule(
         name="LateCoverageAtRisk",
         severity=severity,
@@ -949,7 +1205,9 @@ def _coverage_risk_alert(severity: Severity, *, condition: str, expr: str, descr
         expr=expr,
         for_="15m",
         summary="Logs may expire before they are counted.",
+        title=title,
         description=f"{_WORKSPACE}: {description}",
+        command=_CHECK,
         dashboard_url=EXPORTER_DASHBOARD,
     )
 
@@ -966,6 +1224,7 @@ COVERAGE_RISK_ALERTS = (
 and
 {EXPECTED_FEEDS}
 """,
+        title=f"unread logs of the {_FEED} expire{{{{ if gt $value 0.0 }}}} in {_DURATION}{{{{ end }}}}",
         description=(
             f"the API {{{{ if gt $value 0.0 }}}}deletes the first unread logs of the {_FEED} in"
             " {{ $value | humanizeDuration }}{{ else }}has begun to delete unread logs of the"
@@ -985,6 +1244,7 @@ and
 unless
 {_TIME_TO_EXPIRY} < {COVERAGE_LEFT_CRITICAL_SECONDS}
 """,
+        title=f"{_FEED} not read without a gap for {_DURATION}",
         description=f"the {_FEED} was last read without a gap {{{{ $value | humanizeDuration }}}} ago.",
     ),
 )
@@ -1000,7 +1260,9 @@ EXPORTER_GROUP = RuleGroup(
             expr=f"(\n{EXPORTER_TARGETS}) == 0\n",
             for_="5m",
             summary="Prometheus cannot scrape an exporter.",
+            title="no scrape of {{ $labels.instance }} for 5m",
             description="Job {{ $labels.job }}: {{ $labels.instance }} has not answered for 5 minutes.",
+            command="late-exporter healthcheck",
             dashboard_url=TARGET_DASHBOARD,
         ),
         AlertingRule(
@@ -1010,10 +1272,12 @@ EXPORTER_GROUP = RuleGroup(
             expr=f"absent(\n{EXPORTER_TARGETS})\n",
             for_="10m",
             summary="Prometheus has no exporter target.",
+            title="no exporter to scrape",
             description=(
                 f"No target has a job that matches {EXPORTER_JOBS}, and none was scraped as an exporter in the last"
                 " 7 days."
             ),
+            command="late-exporter healthcheck",
             dashboard_url=_dashboard_url("late-exporter"),
         ),
         AlertingRule(
@@ -1027,9 +1291,11 @@ last_over_time({SCRAPED_EXPORTERS}[1h])
 """,
             for_="0m",
             summary="An exporter keeps restarting.",
+            title=f"{{{{ $labels.instance }}}} restarted {_COUNT} times in 1h",
             description=(
                 "Job {{ $labels.job }}: {{ $labels.instance }} restarted {{ $value | humanize }} times in an hour."
             ),
+            command=_CHECK,
             dashboard_url=TARGET_DASHBOARD,
         ),
         AlertingRule(
@@ -1039,10 +1305,12 @@ last_over_time({SCRAPED_EXPORTERS}[1h])
             expr="late_exporter_config_last_reload_successful == 0",
             for_="5m",
             summary="An exporter runs with an outdated configuration.",
+            title="reload of {{ $labels.instance }} failed",
             description=(
                 "Job {{ $labels.job }}: {{ $labels.instance }} could not reload its configuration;"
                 " it may fail to restart."
             ),
+            command=_CHECK,
             dashboard_url=TARGET_DASHBOARD,
         ),
         AlertingRule(
@@ -1060,9 +1328,11 @@ time() - (
 """,
             for_="10m",
             summary="A feed is no longer polled, so its metrics are frozen.",
+            title=f"{_FEED} not polled for {_DURATION}",
             description=(
                 f"{_WORKSPACE}: the last successful poll of the {_FEED} was {{{{ $value | humanizeDuration }}}} ago."
             ),
+            command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -1076,7 +1346,9 @@ max by ({FEED}) (late_up) == 0
 """,
             for_="5m",
             summary="The API rejects the key.",
+            title=f"API key rejected for the {_FEED}",
             description=f"{_WORKSPACE}: polls of the {_FEED} fail with 401 or 403.",
+            command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -1087,10 +1359,12 @@ max by ({FEED}) (late_up) == 0
             for_="10m",
             keep_firing_for=RESTART_GRACE,
             summary="The API has logs that are not read.",
+            title="logs of generation {{ $labels.generation }} not read",
             description=(
                 f"{_WORKSPACE}: the logs of generation {{{{ $labels.generation }}}} of the API are newer than those of"
                 " the generation in use, and are not counted."
             ),
+            command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -1104,10 +1378,12 @@ max by ({FEED}) (late_up) == 0
 """,
             for_="5m",
             summary="Counting has stopped, because the other API generation returns other logs.",
+            title=f"{_FEED} not counted after a switch of the API generation",
             description=(
                 f"{_WORKSPACE}: after a switch of the API generation, too few stored logs of the {_FEED} were"
                 " recognised. None is counted, because many would count twice."
             ),
+            command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -1124,10 +1400,12 @@ avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
 """,
             for_="15m",
             summary="The rate limit of an API key is almost used up.",
+            title=f"{_SHARE} of the API quota left",
             description=(
                 f"{_WORKSPACE}: on average, {{{{ $value | humanizePercentage }}}} of the requests per minute were left"
                 " over the last 15 minutes."
             ),
+            command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -1138,7 +1416,9 @@ avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
             for_="1h",
             keep_firing_for=RESTART_GRACE,
             summary="Catching up after an outage takes too long.",
+            title=f"gap in the {_FEED} for 1h",
             description=f"{_WORKSPACE}: a gap in the {_FEED} has been open for an hour.",
+            command="late-exporter state info",
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         *COVERAGE_RISK_ALERTS,
@@ -1153,9 +1433,11 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
 """,
             for_="15m",
             summary="Logs expired before they were counted.",
+            title=f"logs of the {_FEED} expired before they were counted",
             description=(
                 f"{_WORKSPACE}: counts of the {_FEED} are complete only since {{{{ $value | humanizeTimestamp }}}}."
             ),
+            command="late-exporter state info",
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -1165,10 +1447,12 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
             expr=_increase_after_sync("late_exporter_entries_rejected_total", f"{FEED}, reason", FEED),
             for_="5m",
             summary="Logs cannot be counted because they have no usable id.",
+            title=f"{_COUNT} logs of the {_FEED} rejected in 1h",
             description=(
                 f"{_WORKSPACE}: {{{{ $value | humanize }}}} logs of the {_FEED} were rejected in the last hour"
                 " ({{ $labels.reason }})."
             ),
+            command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -1178,11 +1462,13 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
             expr=_increase_after_sync("late_exporter_api_schema_drift_total", f"{FEED}, field, kind", FEED),
             for_="5m",
             summary="The API returns logs that differ from its documentation.",
+            title=f"{{{{ $labels.field }}}} not as documented in {_COUNT} logs of the {_FEED}",
             description=(
                 f"{_WORKSPACE}: in {{{{ $value | humanize }}}} logs of the {_FEED} in the last hour,"
                 ' {{ $labels.field }} {{ if eq $labels.kind "value" }}had an unknown value'
                 "{{ else }}was not as documented{{ end }} ({{ $labels.kind }})."
             ),
+            command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -1192,10 +1478,12 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
             expr=f"sum by ({FEED}, request) (increase(late_exporter_failed_requests_total[2h])) > 0",
             for_="3h",
             summary="Some requests to the API keep failing beside the polls.",
+            title=f"{{{{ $labels.request }}}} requests for the {_FEED} failed {_COUNT} times in 2h",
             description=(
                 f"{_WORKSPACE}: requests of the kind {{{{ $labels.request }}}} for the {_FEED} failed"
                 " {{ $value | humanize }} times in the last 2 hours. New logs are counted."
             ),
+            command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -1205,10 +1493,12 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
             expr=_increase_after_sync("late_exporter_unreadable_rows_total", FEED, FEED),
             for_="5m",
             summary="Logs are not counted because the API cannot deliver them.",
+            title=f"{_COUNT} rows of the {_FEED} skipped in 1h",
             description=(
                 f"{_WORKSPACE}: {{{{ $value | humanize }}}} rows of the {_FEED} were skipped in the last hour, because"
                 " every request that includes them fails."
             ),
+            command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -1218,10 +1508,12 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
             expr=_increase_after_sync("late_exporter_reconciled_logs_total", FEED, FEED),
             for_="5m",
             summary="The reconciliation scan found logs that polls had missed.",
+            title=f"polls missed {_COUNT} logs of the {_FEED} in 1h",
             description=(
                 f"{_WORKSPACE}: only the reconciliation scan found {{{{ $value | humanize }}}} logs of the {_FEED} in"
                 " the last hour. They have been counted."
             ),
+            command=f"late-exporter audit{_WORKSPACE_FLAG}",
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -1234,9 +1526,11 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
             ),
             for_="1h",
             summary="Reconciliation scans do not complete, so logs that polls miss are not counted.",
+            title=f"no scan of the {_FEED} completed for {_DURATION}",
             description=(
                 f"{_WORKSPACE}: the last completed scan of the {_FEED} started {{{{ $value | humanizeDuration }}}} ago."
             ),
+            command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -1252,10 +1546,12 @@ max by ({FEED}) (late_exporter_audit_extra_logs)
             for_="0m",
             keep_firing_for=RESTART_GRACE,
             summary="An audit found wrong counters.",
+            title=f"audit found {_COUNT} wrong logs in the {_FEED}",
             description=(
                 f"{_WORKSPACE}: the last audit of the {_FEED} found {{{{ $value | humanize }}}} logs that were not"
                 " counted or were counted twice."
             ),
+            command=f"late-exporter audit{_WORKSPACE_FLAG} --wait 20m",
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -1267,9 +1563,11 @@ max by ({FEED}) (late_exporter_audit_extra_logs)
             ),
             for_="6h",
             summary="Audits do not complete, so the counters are not verified.",
+            title=f"no audit of the {_FEED} completed for {_DURATION}",
             description=(
                 f"{_WORKSPACE}: the last audit of the {_FEED} completed {{{{ $value | humanizeDuration }}}} ago."
             ),
+            command=f"late-exporter audit{_WORKSPACE_FLAG}",
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -1283,10 +1581,12 @@ sum by (job, workspace) (
 """,
             for_=WEBHOOK_REJECTION_WINDOW,
             summary="Webhooks have an invalid signature.",
+            title=f"{_COUNT} webhooks with an invalid signature in {WEBHOOK_REJECTION_WINDOW}",
             description=(
                 f"{_WORKSPACE}: {{{{ $value | humanize }}}} webhooks in the last {WEBHOOK_REJECTION_WINDOW} were not"
                 " signed with the secret in --webhook.secret-file. Polling continues."
             ),
+            command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
@@ -1298,10 +1598,12 @@ sum by (job, workspace) (
             ),
             for_="5m",
             summary="A label has too many values; new ones are counted as other.",
+            title="too many values of the label {{ $labels.label }}",
             description=(
                 f"{_WORKSPACE}: values of the label {{{{ $labels.label }}}} of {{{{ $labels.family }}}} were counted as"
                 " other {{ $value | humanize }} times in the last hour."
             ),
+            command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,
         ),
     ),

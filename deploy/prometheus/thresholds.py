@@ -30,6 +30,8 @@ CATCH_UP_RATIO = 0.2
 
 PLATFORM_FAILED_SHARE = 0.5
 PLATFORM_FINAL_LOGS = 20
+PLATFORM_RECOVERED_SHARE = 0.75
+"""Share of successful attempts in 5 minutes from which a platform is no longer failing."""
 
 QUIET_SHARE = 0.1
 QUIET_EXPECTED_LOGS = 30
@@ -88,6 +90,9 @@ DATA_AGE_CRITICAL_SECONDS = 10 * MINUTE
 RESTARTS = 4
 RESTART_GRACE = "10m"
 """``keep_firing_for`` of alerts based on gauges, so that a restart of the exporter does not resolve them."""
+
+SHARE_GRACE = "10m"
+"""``keep_firing_for`` of alerts on shares, so that they do not resolve and fire again while a share varies."""
 
 QUOTA_LEFT_WARNING = 0.2
 """Share of the requests per minute left for an API key."""

@@ -7,65 +7,111 @@ function(c) {
       "name": "late-budget",
       "rules": [
         {
-          "alert": "LateErrorBudgetBurningFast",
-          "expr": "workspace:late_publishing_error_budget:burnrate1h > " + num(c.thresholds.fastBurn) + "\nand\nworkspace:late_publishing_error_budget:burnrate5m > " + num(c.thresholds.fastBurn) + "\nand\nworkspace:late_publishing_final_logs:increase1h >= " + num(c.thresholds.budgetFinalLogs) + "\nand\nworkspace:late_publishing_failed_logs:increase1h >= " + num(c.thresholds.budgetFailedLogs) + "\nunless\nworkspace:late_exporter_late_logs:ratio_increase30m > " + num(c.thresholds.catchUpRatio) + "\n",
+          "alert": "LatePlatformFailing",
+          "expr": "(1 - platform:late_publishing_success:ratio_increase30m)\nand\n(\n    (1 - platform:late_publishing_success:ratio_increase30m) > " + num(c.thresholds.platformFailedShare) + "\n  and\n    platform:late_publishing_final_logs:increase30m >= " + num(c.thresholds.platformFinalLogs) + "\n  unless\n    platform:late_publishing_success:ratio_increase5m > " + num(c.thresholds.platformRecoveredShare) + "\nor\n    1 - platform:late_publishing_success:ratio_increase5m > " + num(c.thresholds.platformFailedShare) + "\n  and\n    platform:late_publishing_failed_logs:increase1h\n    > on (" + c.cluster + "job, workspace) group_left ()\n    (0.5 * workspace:late_publishing_failed_logs:increase1h)\n  and on (" + c.cluster + "job, workspace)\n(\n    workspace:late_publishing_error_budget:burnrate1h > " + num(c.thresholds.fastBurn) + "\n  and\n    workspace:late_publishing_error_budget:burnrate5m > " + num(c.thresholds.fastBurn) + "\n  and\n    workspace:late_publishing_final_logs:increase1h >= " + num(c.thresholds.budgetFinalLogs) + "\n  and\n    workspace:late_publishing_failed_logs:increase1h >= " + num(c.thresholds.budgetFailedLogs) + "\nor\n    workspace:late_publishing_error_budget:burnrate6h > " + num(c.thresholds.slowBurn) + "\n  and\n    workspace:late_publishing_error_budget:burnrate30m > " + num(c.thresholds.slowBurn) + "\n  and\n    workspace:late_publishing_final_logs:increase6h >= " + num(c.thresholds.budgetFinalLogs) + "\n  and\n    workspace:late_publishing_failed_logs:increase6h >= " + num(c.thresholds.budgetFailedLogs) + "\n)\n)\nunless on (" + c.cluster + "job, workspace)\nworkspace:late_exporter_late_logs:ratio_increase30m > " + num(c.thresholds.catchUpRatio) + "\n",
           "for": "2m",
+          "keep_firing_for": "10m",
           "labels": {
             "severity": "critical",
             "exporter": "late",
-            "window": "1h",
           },
           "annotations": {
-            "summary": "Too many publish attempts fail for the success objective.",
-            "description": "Workspace {{ $labels.workspace }}: over 1h the error budget burned {{ $value | humanize }} times as fast as " + num((c.objective * 100)) + " % success over 30d allows, and it still does (threshold: " + num(c.thresholds.fastBurn) + ").",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateErrorBudgetBurningFast.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "summary": "Most publish attempts on a platform fail.",
+            "title": "{{ $labels.platform }}: {{ if gt $value " + num(c.thresholds.platformFailedShare) + " }}{{ with query (printf \"100 * (1 - platform:late_publishing_success:ratio_increase30m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q})\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} % of {{ with query (printf \"platform:late_publishing_final_logs:increase30m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} attempts failed in 30m{{ else }}{{ with query (printf \"100 * (1 - platform:late_publishing_success:ratio_increase5m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q})\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} % of {{ with query (printf \"platform:late_publishing_final_logs:increase5m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} attempts failed in 5m{{ end }}",
+            "description": "Workspace {{ $labels.workspace }}: {{ with query (printf \"100 * (1 - platform:late_publishing_success:ratio_increase30m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q})\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} % of {{ with query (printf \"platform:late_publishing_final_logs:increase30m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} publish attempts on {{ $labels.platform }} failed in the last 30 minutes{{ if le $value " + num(c.thresholds.platformFailedShare) + " }}, {{ with query (printf \"100 * (1 - platform:late_publishing_success:ratio_increase5m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q})\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} % of {{ with query (printf \"platform:late_publishing_final_logs:increase5m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} in the last 5 minutes{{ end }}{{ with query (printf \"topk(1, sum by (category, status_code) (increase(late_publishing_failures_total{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q, action=~\\\"publish|retry\\\"}[30m])) > 0)\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}, most of them with {{ . | first | label \"category\" }} ({{ . | first | label \"status_code\" }}){{ end }}.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }} --status failed --since 30m",
+            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePlatformFailing.md",
+            "dashboard_url": "http://localhost:3000/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
           },
+        },
+        {
+          "record": "workspace:late_publishing_unreported_final_logs:increase1h",
+          "expr": "sum without (platform) (\n    platform:late_publishing_final_logs:increase1h\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[1h])\n)\n",
+        },
+        {
+          "record": "workspace:late_publishing_unreported_failed_logs:increase1h",
+          "expr": "sum without (platform) (\n    platform:late_publishing_failed_logs:increase1h\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[1h])\n)\n",
+        },
+        {
+          "record": "workspace:late_publishing_unreported_final_logs:increase5m",
+          "expr": "sum without (platform) (\n    platform:late_publishing_final_logs:increase5m\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[5m])\n)\n",
+        },
+        {
+          "record": "workspace:late_publishing_unreported_failed_logs:increase5m",
+          "expr": "sum without (platform) (\n    platform:late_publishing_failed_logs:increase5m\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[5m])\n)\n",
+        },
+        {
+          "record": "workspace:late_publishing_unreported_final_logs:increase6h",
+          "expr": "sum without (platform) (\n    platform:late_publishing_final_logs:increase6h\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[6h])\n)\n",
+        },
+        {
+          "record": "workspace:late_publishing_unreported_failed_logs:increase6h",
+          "expr": "sum without (platform) (\n    platform:late_publishing_failed_logs:increase6h\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[6h])\n)\n",
+        },
+        {
+          "record": "workspace:late_publishing_unreported_final_logs:increase30m",
+          "expr": "sum without (platform) (\n    platform:late_publishing_final_logs:increase30m\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[30m])\n)\n",
+        },
+        {
+          "record": "workspace:late_publishing_unreported_failed_logs:increase30m",
+          "expr": "sum without (platform) (\n    platform:late_publishing_failed_logs:increase30m\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[30m])\n)\n",
+        },
+        {
+          "record": "workspace:late_publishing_unreported_final_logs:increase1d",
+          "expr": "sum without (platform) (\n    platform:late_publishing_final_logs:increase1d\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[1d])\n)\n",
+        },
+        {
+          "record": "workspace:late_publishing_unreported_failed_logs:increase1d",
+          "expr": "sum without (platform) (\n    platform:late_publishing_failed_logs:increase1d\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[1d])\n)\n",
+        },
+        {
+          "record": "workspace:late_publishing_unreported_final_logs:increase2h",
+          "expr": "sum without (platform) (\n    platform:late_publishing_final_logs:increase2h\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[2h])\n)\n",
+        },
+        {
+          "record": "workspace:late_publishing_unreported_failed_logs:increase2h",
+          "expr": "sum without (platform) (\n    platform:late_publishing_failed_logs:increase2h\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[2h])\n)\n",
+        },
+        {
+          "record": "workspace:late_publishing_unreported_final_logs:increase3d",
+          "expr": "sum without (platform) (\n    platform:late_publishing_final_logs:increase3d\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[3d])\n)\n",
+        },
+        {
+          "record": "workspace:late_publishing_unreported_failed_logs:increase3d",
+          "expr": "sum without (platform) (\n    platform:late_publishing_failed_logs:increase3d\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[3d])\n)\n",
         },
         {
           "alert": "LateErrorBudgetBurningFast",
-          "expr": "workspace:late_publishing_error_budget:burnrate6h > " + num(c.thresholds.slowBurn) + "\nand\nworkspace:late_publishing_error_budget:burnrate30m > " + num(c.thresholds.slowBurn) + "\nand\nworkspace:late_publishing_final_logs:increase6h >= " + num(c.thresholds.budgetFinalLogs) + "\nand\nworkspace:late_publishing_failed_logs:increase6h >= " + num(c.thresholds.budgetFailedLogs) + "\nunless\nworkspace:late_exporter_late_logs:ratio_increase30m > " + num(c.thresholds.catchUpRatio) + "\n",
-          "for": "15m",
+          "expr": "(workspace:late_publishing_unreported_failed_logs:increase1h / (workspace:late_publishing_unreported_final_logs:increase1h > 0))\nand\n(\n    workspace:late_publishing_error_budget:burnrate1h * workspace:late_publishing_unreported_failed_logs:increase1h / (workspace:late_publishing_unreported_final_logs:increase1h > 0) / (1 - workspace:late_publishing_success:ratio_increase1h) > " + num(c.thresholds.fastBurn) + "\n  and\n    workspace:late_publishing_error_budget:burnrate5m * workspace:late_publishing_unreported_failed_logs:increase5m / (workspace:late_publishing_unreported_final_logs:increase5m > 0) / (1 - workspace:late_publishing_success:ratio_increase5m) > " + num(c.thresholds.fastBurn) + "\n  and\n    workspace:late_publishing_unreported_final_logs:increase1h >= " + num(c.thresholds.budgetFinalLogs) + "\n  and\n    workspace:late_publishing_unreported_failed_logs:increase1h >= " + num(c.thresholds.budgetFailedLogs) + "\nor\n    workspace:late_publishing_error_budget:burnrate6h * workspace:late_publishing_unreported_failed_logs:increase6h / (workspace:late_publishing_unreported_final_logs:increase6h > 0) / (1 - workspace:late_publishing_success:ratio_increase6h) > " + num(c.thresholds.slowBurn) + "\n  and\n    workspace:late_publishing_error_budget:burnrate30m * workspace:late_publishing_unreported_failed_logs:increase30m / (workspace:late_publishing_unreported_final_logs:increase30m > 0) / (1 - workspace:late_publishing_success:ratio_increase30m) > " + num(c.thresholds.slowBurn) + "\n  and\n    workspace:late_publishing_unreported_final_logs:increase6h >= " + num(c.thresholds.budgetFinalLogs) + "\n  and\n    workspace:late_publishing_unreported_failed_logs:increase6h >= " + num(c.thresholds.budgetFailedLogs) + "\n)\nunless\nworkspace:late_exporter_late_logs:ratio_increase30m > " + num(c.thresholds.catchUpRatio) + "\n",
+          "for": "5m",
+          "keep_firing_for": "10m",
           "labels": {
             "severity": "critical",
             "exporter": "late",
-            "window": "6h",
           },
           "annotations": {
             "summary": "Too many publish attempts fail for the success objective.",
-            "description": "Workspace {{ $labels.workspace }}: over 6h the error budget burned {{ $value | humanize }} times as fast as " + num((c.objective * 100)) + " % success over 30d allows, and it still does (threshold: " + num(c.thresholds.slowBurn) + ").",
+            "title": "{{ with query (printf \"100 * workspace:late_publishing_unreported_failed_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q} / workspace:late_publishing_unreported_final_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} % of {{ with query (printf \"workspace:late_publishing_unreported_final_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} attempts failed in 1h{{ with query (printf \"topk(1, (platform:late_publishing_failed_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q} unless on (cluster, job, workspace, platform) last_over_time(ALERTS{alertname=\\\"LatePlatformFailing\\\", alertstate=\\\"firing\\\"}[1h])) > 0)\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}, most on {{ . | first | label \"platform\" }}{{ end }}",
+            "description": "Workspace {{ $labels.workspace }}: {{ with query (printf \"100 * workspace:late_publishing_unreported_failed_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q} / workspace:late_publishing_unreported_final_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} % of {{ with query (printf \"workspace:late_publishing_unreported_final_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} publish attempts failed in the last hour{{ with query (printf \"topk(1, (platform:late_publishing_failed_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q} unless on (cluster, job, workspace, platform) last_over_time(ALERTS{alertname=\\\"LatePlatformFailing\\\", alertstate=\\\"firing\\\"}[1h])) > 0)\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}, most on {{ . | first | label \"platform\" }}{{ end }}. At this rate, the error budget of 30 days for " + num((c.objective * 100)) + " % success is used up in less than " + num((30 / c.thresholds.slowBurn)) + " days.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }} --status failed --since 1h",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateErrorBudgetBurningFast.md",
             "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
           "alert": "LateErrorBudgetBurningSlowly",
-          "expr": "workspace:late_publishing_error_budget:burnrate1d > " + num(c.thresholds.ticketBurn) + "\nand\nworkspace:late_publishing_error_budget:burnrate2h > " + num(c.thresholds.ticketBurn) + "\nand\nworkspace:late_publishing_final_logs:increase1d >= " + num(c.thresholds.budgetFinalLogs) + "\nand\nworkspace:late_publishing_failed_logs:increase1d >= " + num(c.thresholds.budgetFailedLogs) + "\n",
+          "expr": "(workspace:late_publishing_unreported_failed_logs:increase1d / (workspace:late_publishing_unreported_final_logs:increase1d > 0))\nand\n(\n    workspace:late_publishing_error_budget:burnrate1d * workspace:late_publishing_unreported_failed_logs:increase1d / (workspace:late_publishing_unreported_final_logs:increase1d > 0) / (1 - workspace:late_publishing_success:ratio_increase1d) > " + num(c.thresholds.ticketBurn) + "\n  and\n    workspace:late_publishing_error_budget:burnrate2h * workspace:late_publishing_unreported_failed_logs:increase2h / (workspace:late_publishing_unreported_final_logs:increase2h > 0) / (1 - workspace:late_publishing_success:ratio_increase2h) > " + num(c.thresholds.ticketBurn) + "\n  and\n    workspace:late_publishing_unreported_final_logs:increase1d >= " + num(c.thresholds.budgetFinalLogs) + "\n  and\n    workspace:late_publishing_unreported_failed_logs:increase1d >= " + num(c.thresholds.budgetFailedLogs) + "\nor\n    workspace:late_publishing_error_budget:burnrate3d * workspace:late_publishing_unreported_failed_logs:increase3d / (workspace:late_publishing_unreported_final_logs:increase3d > 0) / (1 - workspace:late_publishing_success:ratio_increase3d) > " + num(c.thresholds.longTicketBurn) + "\n  and\n    workspace:late_publishing_error_budget:burnrate6h * workspace:late_publishing_unreported_failed_logs:increase6h / (workspace:late_publishing_unreported_final_logs:increase6h > 0) / (1 - workspace:late_publishing_success:ratio_increase6h) > " + num(c.thresholds.longTicketBurn) + "\n  and\n    workspace:late_publishing_unreported_final_logs:increase3d >= " + num(c.thresholds.budgetFinalLogs) + "\n  and\n    workspace:late_publishing_unreported_failed_logs:increase3d >= " + num(c.thresholds.budgetFailedLogs) + "\n)\n",
           "for": "1h",
+          "keep_firing_for": "10m",
           "labels": {
             "severity": "warning",
             "exporter": "late",
-            "window": "1d",
           },
           "annotations": {
             "summary": "Too many publish attempts fail for the success objective.",
-            "description": "Workspace {{ $labels.workspace }}: over 1d the error budget burned {{ $value | humanize }} times as fast as " + num((c.objective * 100)) + " % success over 30d allows, and it still does (threshold: " + num(c.thresholds.ticketBurn) + ").",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateErrorBudgetBurningSlowly.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
-          },
-        },
-        {
-          "alert": "LateErrorBudgetBurningSlowly",
-          "expr": "workspace:late_publishing_error_budget:burnrate3d > " + num(c.thresholds.longTicketBurn) + "\nand\nworkspace:late_publishing_error_budget:burnrate6h > " + num(c.thresholds.longTicketBurn) + "\nand\nworkspace:late_publishing_final_logs:increase3d >= " + num(c.thresholds.budgetFinalLogs) + "\nand\nworkspace:late_publishing_failed_logs:increase3d >= " + num(c.thresholds.budgetFailedLogs) + "\n",
-          "for": "3h",
-          "labels": {
-            "severity": "warning",
-            "exporter": "late",
-            "window": "3d",
-          },
-          "annotations": {
-            "summary": "Too many publish attempts fail for the success objective.",
-            "description": "Workspace {{ $labels.workspace }}: over 3d the error budget burned {{ $value | humanize }} times as fast as " + num((c.objective * 100)) + " % success over 30d allows, and it still does (threshold: " + num(c.thresholds.longTicketBurn) + ").",
+            "title": "{{ with query (printf \"100 * workspace:late_publishing_unreported_failed_logs:increase1d{" + c.clusterName + "=%q, job=%q, workspace=%q} / workspace:late_publishing_unreported_final_logs:increase1d{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} % of {{ with query (printf \"workspace:late_publishing_unreported_final_logs:increase1d{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} attempts failed in 1d{{ with query (printf \"topk(1, (platform:late_publishing_failed_logs:increase1d{" + c.clusterName + "=%q, job=%q, workspace=%q} unless on (cluster, job, workspace, platform) last_over_time(ALERTS{alertname=\\\"LatePlatformFailing\\\", alertstate=\\\"firing\\\"}[1d])) > 0)\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}, most on {{ . | first | label \"platform\" }}{{ end }}",
+            "description": "Workspace {{ $labels.workspace }}: {{ with query (printf \"100 * workspace:late_publishing_unreported_failed_logs:increase1d{" + c.clusterName + "=%q, job=%q, workspace=%q} / workspace:late_publishing_unreported_final_logs:increase1d{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} % of {{ with query (printf \"workspace:late_publishing_unreported_final_logs:increase1d{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} publish attempts failed in the last 24 hours{{ with query (printf \"topk(1, (platform:late_publishing_failed_logs:increase1d{" + c.clusterName + "=%q, job=%q, workspace=%q} unless on (cluster, job, workspace, platform) last_over_time(ALERTS{alertname=\\\"LatePlatformFailing\\\", alertstate=\\\"firing\\\"}[1d])) > 0)\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}, most on {{ . | first | label \"platform\" }}{{ end }}. At this rate, the error budget of 30 days for " + num((c.objective * 100)) + " % success is used up in less than " + num((30 / c.thresholds.longTicketBurn)) + " days.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }} --status failed --since 1d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateErrorBudgetBurningSlowly.md",
             "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -75,21 +121,6 @@ function(c) {
     {
       "name": "late-publishing-alerts",
       "rules": [
-        {
-          "alert": "LatePlatformFailing",
-          "expr": "1 - platform:late_publishing_success:ratio_increase30m > " + num(c.thresholds.platformFailedShare) + "\nand\nplatform:late_publishing_final_logs:increase30m >= " + num(c.thresholds.platformFinalLogs) + "\nunless on (" + c.cluster + "job, workspace)\nworkspace:late_exporter_late_logs:ratio_increase30m > " + num(c.thresholds.catchUpRatio) + "\n",
-          "for": "5m",
-          "labels": {
-            "severity": "critical",
-            "exporter": "late",
-          },
-          "annotations": {
-            "summary": "Most publish attempts on a platform fail.",
-            "description": "Workspace {{ $labels.workspace }}: {{ $value | humanizePercentage }} of the publish attempts on {{ $labels.platform }} failed in the last 30 minutes.",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePlatformFailing.md",
-            "dashboard_url": "http://localhost:3000/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
-          },
-        },
         {
           "alert": "LatePublishingQuiet",
           "expr": "workspace:late_publishing_final_logs:increase1h < " + num(c.thresholds.quietShare) + " * workspace:late_publishing_final_logs:expected1h\nand\nworkspace:late_publishing_final_logs:expected1h >= " + num(c.thresholds.quietExpectedLogs) + "\nand\ntime() - max by (" + c.cluster + "job, workspace) (late_exporter_last_successful_poll_timestamp_seconds{" + c.matchers + "feed=\"publishing\"}) < " + num(c.thresholds.dataAgeWarningSeconds) + "\n",
@@ -101,7 +132,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Far fewer posts are published than at this hour on other days.",
+            "title": "{{ $value | printf \"%.0f\" }} attempts in 1h, {{ with query (printf \"workspace:late_publishing_final_logs:expected1h{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} expected",
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} publish attempts ended in the last hour, less than " + num((c.thresholds.quietShare * 100)) + " % of the same hour a week ago and of its average over the last three days.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }} --since 6h",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePublishingQuiet.md",
             "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -117,7 +150,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Far fewer posts are published than at this hour on other days.",
+            "title": "no attempts in 6h, {{ with query (printf \"workspace:late_publishing_final_logs:expected6h{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} expected",
             "description": "Workspace {{ $labels.workspace }}: no publish attempt ended in the last 6 hours, unlike in the same hours a week ago and on the last three days.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }} --since 1d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePublishingQuiet.md",
             "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -132,7 +167,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Publishing logs are read, but none of them is a publish attempt.",
+            "title": "{{ $value | printf \"%.0f\" }} publishing logs in 6h, none of them an attempt",
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} publishing logs were counted in the last 6 hours, none of them as a publish attempt that succeeded or failed. Alerts on failures cannot fire.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }} --since 6h --format json",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateNoAttempts.md",
             "dashboard_url": "http://localhost:3000/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -147,7 +184,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Publishing takes far longer than usual.",
+            "title": "{{ $labels.platform }}: publishing took {{ $value | humanizeDuration }} (95th percentile)",
             "description": "Workspace {{ $labels.workspace }}: the 95th percentile of the publishing duration on {{ $labels.platform }} was {{ $value | humanizeDuration }} in the last hour, more than " + num(c.thresholds.slowFactor) + " times its weekly median.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }} --since 1h",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePublishingSlow.md",
             "dashboard_url": "http://localhost:3000/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
           },
@@ -155,14 +194,17 @@ function(c) {
         {
           "alert": "LateRateLimited",
           "expr": "sum by (" + c.cluster + "job, workspace, platform) (increase(late_publishing_rate_limit_pauses_total" + c.braces + "[1h])) >= " + num(c.thresholds.minPauses) + "\nand\n(\n    sum by (" + c.cluster + "job, workspace, platform) (increase(late_publishing_rate_limit_pauses_total" + c.braces + "[1h]))\n  /\n    platform:late_publishing_final_logs:increase1h\n) > " + num(c.thresholds.pausesPerLog) + "\nunless on (" + c.cluster + "job, workspace)\nworkspace:late_exporter_late_logs:ratio_increase1h > " + num(c.thresholds.catchUpRatio) + "\n",
-          "for": "15m",
+          "for": "5m",
+          "keep_firing_for": "10m",
           "labels": {
             "severity": "warning",
             "exporter": "late",
           },
           "annotations": {
             "summary": "A platform's rate limit delays posts.",
-            "description": "Workspace {{ $labels.workspace }}: {{ $labels.platform }} paused posts {{ $value | humanize }} times in the last hour, more than once per " + num((1 / c.thresholds.pausesPerLog)) + " publish attempts.",
+            "title": "{{ $labels.platform }}: {{ $value | printf \"%.0f\" }} rate-limit pauses in 1h",
+            "description": "Workspace {{ $labels.workspace }}: {{ $labels.platform }} paused posts {{ $value | printf \"%.0f\" }} times in the last hour, more than once per " + num((1 / c.thresholds.pausesPerLog)) + " publish attempts.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }} --action rate_limit_pause --since 1h",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateRateLimited.md",
             "dashboard_url": "http://localhost:3000/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
           },
@@ -178,7 +220,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Posts stay pending.",
+            "title": "{{ $labels.platform }}: {{ $value | printf \"%.0f\" }} more pending logs than usual",
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} more logs on {{ $labels.platform }} are pending than usual, the oldest for more than " + num(std.floor(c.thresholds.pendingSeconds / 3600)) + " hour.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }} --status pending --since 7d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePendingStuck.md",
             "dashboard_url": "http://localhost:3000/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
           },
@@ -194,7 +238,9 @@ function(c) {
           },
           "annotations": {
             "summary": "A post has been pending for far longer than publishing takes.",
+            "title": "{{ $labels.platform }}: post pending for {{ $value | humanizeDuration }}",
             "description": "Workspace {{ $labels.workspace }}: the oldest pending log on {{ $labels.platform }} was created {{ $value | humanizeDuration }} ago. Hardly any post there takes that long.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }} --status pending --since 7d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePostStuck.md",
             "dashboard_url": "http://localhost:3000/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
           },
@@ -216,7 +262,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Posts are not published at the time for which they are scheduled.",
+            "title": "post due {{ $value | humanizeDuration }} ago not started",
             "description": "Workspace {{ $labels.workspace }}: the earliest scheduled post was due {{ $value | humanizeDuration }} ago and has not been started.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }} --since 1d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePostsOverdue.md",
             "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -233,7 +281,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Posts are not published at the time for which they are scheduled.",
+            "title": "post due {{ $value | humanizeDuration }} ago not started",
             "description": "Workspace {{ $labels.workspace }}: the earliest scheduled post was due {{ $value | humanizeDuration }} ago, and no publish attempt ended in the last hour.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }} --since 1d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePostsOverdue.md",
             "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -250,7 +300,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Posts are not published at the time for which they are scheduled.",
+            "title": "post due {{ $value | humanizeDuration }} ago not finished",
             "description": "Workspace {{ $labels.workspace }}: the earliest post that is being published was due {{ $value | humanizeDuration }} ago and has not ended.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }} --status pending --since 1d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePostsOverdue.md",
             "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -266,7 +318,9 @@ function(c) {
           },
           "annotations": {
             "summary": "The plan of a workspace is suspended, so nothing is published.",
+            "title": "plan suspended",
             "description": "Workspace {{ $labels.workspace }}: the API says that its plan is suspended or has no access.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateWorkspaceSuspended.md",
             "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -282,7 +336,9 @@ function(c) {
           },
           "annotations": {
             "summary": "A spending limit is almost reached.",
+            "title": "{{ $value | humanizePercentage }} of the spending limit for {{ $labels.kind }} used",
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanizePercentage }} of the spending limit for {{ $labels.kind }} is used in this billing period.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateSpendCapNear.md",
             "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -298,7 +354,9 @@ function(c) {
           },
           "annotations": {
             "summary": "A webhook is switched off, so nothing is delivered to it.",
+            "title": "webhook {{ $labels.webhook }} switched off",
             "description": "Workspace {{ $labels.workspace }}: the webhook {{ $labels.webhook }} is switched off.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }} --feed webhooks --status failed --since 7d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateWebhookDisabled.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -314,7 +372,9 @@ function(c) {
           },
           "annotations": {
             "summary": "A status feed is no longer refreshed, so its metrics are missing.",
+            "title": "status feed {{ $labels.feed }} not refreshed for 3h",
             "description": "Workspace {{ $labels.workspace }}: refreshes of the status feed {{ $labels.feed }} have failed for 3 hours.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateStatusFeedFailing.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -326,7 +386,7 @@ function(c) {
       "rules": [
         {
           "alert": "LateAccountFailing",
-          "expr": "(\n  max by (" + c.cluster + "job, workspace, platform, account_id) (late_account_consecutive_failures" + c.braces + ") >= " + num(c.thresholds.consecutiveFailures) + "\n  and\n  (\n      sum by (" + c.cluster + "job, workspace, platform, account_id) (increase(late_account_logs_total{" + c.matchers + "status=\"failed\"}[3d])) > 0\n    unless\n      sum by (" + c.cluster + "job, workspace, platform, account_id) (resets(late_account_logs_total{" + c.matchers + "status=\"failed\"}[3d])) > 0\n    or\n      sum by (" + c.cluster + "job, workspace, platform, account_id) (increase(late_account_logs_total{" + c.matchers + "status=\"failed\"}[3h])) > 0\n    unless\n      sum by (" + c.cluster + "job, workspace, platform, account_id) (resets(late_account_logs_total{" + c.matchers + "status=\"failed\"}[3h])) > 0\n  )\n)\n* on (" + c.cluster + "job, workspace, platform, account_id) group_left (username)\ntopk by (" + c.cluster + "job, workspace, platform, account_id) (1, max by (" + c.cluster + "job, workspace, platform, account_id, username) (late_account_info" + c.braces + "))\n",
+          "expr": "(\n  max by (" + c.cluster + "job, workspace, platform, account_id) (late_account_consecutive_failures" + c.braces + ") >= " + num(c.thresholds.consecutiveFailures) + "\n  and\n  (\n      sum by (" + c.cluster + "job, workspace, platform, account_id) (increase(late_account_logs_total{" + c.matchers + "status=\"failed\"}[3d])) > 0\n    unless\n      sum by (" + c.cluster + "job, workspace, platform, account_id) (resets(late_account_logs_total{" + c.matchers + "status=\"failed\"}[3d])) > 0\n    unless on (" + c.cluster + "job, workspace, platform)\n      last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[3d])\n    unless on (" + c.cluster + "job, workspace, platform, account_id)\n      last_over_time(ALERTS{alertname=~\"LateAccountNeedsReconnect|LateAccountDisconnected\", alertstate=\"firing\"}[3d])\n    or\n      sum by (" + c.cluster + "job, workspace, platform, account_id) (increase(late_account_logs_total{" + c.matchers + "status=\"failed\"}[3h])) > 0\n    unless\n      sum by (" + c.cluster + "job, workspace, platform, account_id) (resets(late_account_logs_total{" + c.matchers + "status=\"failed\"}[3h])) > 0\n    unless on (" + c.cluster + "job, workspace, platform)\n      last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[3h])\n    unless on (" + c.cluster + "job, workspace, platform, account_id)\n      last_over_time(ALERTS{alertname=~\"LateAccountNeedsReconnect|LateAccountDisconnected\", alertstate=\"firing\"}[3h])\n  )\n)\n* on (" + c.cluster + "job, workspace, platform, account_id) group_left (username)\ntopk by (" + c.cluster + "job, workspace, platform, account_id) (1, max by (" + c.cluster + "job, workspace, platform, account_id, username) (late_account_info" + c.braces + "))\n",
           "for": "30m",
           "keep_firing_for": "10m",
           "labels": {
@@ -335,7 +395,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Publishing to an account keeps failing.",
+            "title": "{{ $labels.platform }}: last {{ $value | printf \"%.0f\" }} attempts of {{ with $labels.username }}{{ . }}{{ else }}account {{ $labels.account_id }}{{ end }} failed",
             "description": "Workspace {{ $labels.workspace }}: the last {{ $value | humanize }} publish attempts of {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }} all failed.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[A-Za-z0-9_-]+$\" $labels.account_id }} --account {{ $labels.account_id }}{{ end }} --status failed --since 3d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateAccountFailing.md",
             "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
           },
@@ -351,7 +413,9 @@ function(c) {
           },
           "annotations": {
             "summary": "An account in use was disconnected.",
+            "title": "{{ $labels.platform }}: {{ with $labels.username }}{{ . }}{{ else }}account {{ $labels.account_id }}{{ end }} disconnected",
             "description": "Workspace {{ $labels.workspace }}: {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }} is disconnected but had posts published in the last " + num(std.floor(c.thresholds.accountActiveSeconds / 86400)) + " days.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }} --feed connections{{ if match \"^[A-Za-z0-9_-]+$\" $labels.account_id }} --account {{ $labels.account_id }}{{ end }} --since 7d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateAccountDisconnected.md",
             "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
           },
@@ -367,7 +431,9 @@ function(c) {
           },
           "annotations": {
             "summary": "An account must be connected again.",
+            "title": "{{ $labels.platform }}: connection of {{ with $labels.username }}{{ . }}{{ else }}account {{ $labels.account_id }}{{ end }} lost",
             "description": "Workspace {{ $labels.workspace }}: the API says that {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }} must be connected again. Its posts will fail.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }} --feed connections{{ if match \"^[A-Za-z0-9_-]+$\" $labels.account_id }} --account {{ $labels.account_id }}{{ end }} --since 7d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateAccountNeedsReconnect.md",
             "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
           },
@@ -382,7 +448,9 @@ function(c) {
           },
           "annotations": {
             "summary": "An account is rate limited, so its posts wait or fail.",
+            "title": "{{ $labels.platform }}: {{ with $labels.username }}{{ . }}{{ else }}account {{ $labels.account_id }}{{ end }} rate limited for another {{ $value | humanizeDuration }}",
             "description": "Workspace {{ $labels.workspace }}: {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }} has been rate limited for 30 minutes, and will be for another {{ $value | humanizeDuration }}.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[A-Za-z0-9_-]+$\" $labels.account_id }} --account {{ $labels.account_id }}{{ end }} --since 1d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateAccountCoolingDown.md",
             "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
           },
@@ -398,7 +466,9 @@ function(c) {
           },
           "annotations": {
             "summary": "The access token of an account is about to expire.",
+            "title": "{{ $labels.platform }}: token of {{ with $labels.username }}{{ . }}{{ else }}account {{ $labels.account_id }}{{ end }} {{ if gt $value 0.0 }}expires in {{ $value | humanizeDuration }}{{ else }}has expired{{ end }}",
             "description": "Workspace {{ $labels.workspace }}: the token of {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }} {{ if gt $value 0.0 }}expires in {{ $value | humanizeDuration }}{{ else }}has expired{{ end }}.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }} --feed connections{{ if match \"^[A-Za-z0-9_-]+$\" $labels.account_id }} --account {{ $labels.account_id }}{{ end }} --since 7d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateTokenExpiring.md",
             "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
           },
@@ -414,7 +484,9 @@ function(c) {
           },
           "annotations": {
             "summary": "The access token of an account is about to expire.",
+            "title": "{{ $labels.platform }}: token of {{ with $labels.username }}{{ . }}{{ else }}account {{ $labels.account_id }}{{ end }} {{ if gt $value 0.0 }}expires in {{ $value | humanizeDuration }}{{ else }}has expired{{ end }}",
             "description": "Workspace {{ $labels.workspace }}: the token of {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }} {{ if gt $value 0.0 }}expires in {{ $value | humanizeDuration }}{{ else }}has expired{{ end }}.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }} --feed connections{{ if match \"^[A-Za-z0-9_-]+$\" $labels.account_id }} --account {{ $labels.account_id }}{{ end }} --since 7d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateTokenExpiring.md",
             "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
           },
@@ -429,7 +501,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Most attempts to connect accounts fail.",
+            "title": "{{ $labels.platform }}: {{ $value | printf \"%.0f\" }} attempts to connect accounts failed in 6h",
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} attempts to connect an account on {{ $labels.platform }} failed in the last 6 hours, more than half of all attempts.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }} --feed connections{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }} --status failed --since 6h",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateConnectFailing.md",
             "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
           },
@@ -449,7 +523,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Prometheus cannot scrape an exporter.",
+            "title": "no scrape of {{ $labels.instance }} for 5m",
             "description": "Job {{ $labels.job }}: {{ $labels.instance }} has not answered for 5 minutes.",
+            "command": "late-exporter healthcheck",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateExporterDown.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-instance={{ $labels.instance | urlquery }}",
           },
@@ -464,7 +540,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Prometheus has no exporter target.",
+            "title": "no exporter to scrape",
             "description": "No target has a job that matches late|late-.*, and none was scraped as an exporter in the last 7 days.",
+            "command": "late-exporter healthcheck",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateExporterAbsent.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter",
           },
@@ -479,7 +557,9 @@ function(c) {
           },
           "annotations": {
             "summary": "An exporter keeps restarting.",
+            "title": "{{ $labels.instance }} restarted {{ $value | printf \"%.0f\" }} times in 1h",
             "description": "Job {{ $labels.job }}: {{ $labels.instance }} restarted {{ $value | humanize }} times in an hour.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateExporterRestarting.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-instance={{ $labels.instance | urlquery }}",
           },
@@ -494,7 +574,9 @@ function(c) {
           },
           "annotations": {
             "summary": "An exporter runs with an outdated configuration.",
+            "title": "reload of {{ $labels.instance }} failed",
             "description": "Job {{ $labels.job }}: {{ $labels.instance }} could not reload its configuration; it may fail to restart.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateReloadFailed.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-instance={{ $labels.instance | urlquery }}",
           },
@@ -509,7 +591,9 @@ function(c) {
           },
           "annotations": {
             "summary": "A feed is no longer polled, so its metrics are frozen.",
+            "title": "{{ $labels.feed }} feed not polled for {{ $value | humanizeDuration }}",
             "description": "Workspace {{ $labels.workspace }}: the last successful poll of the {{ $labels.feed }} feed was {{ $value | humanizeDuration }} ago.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePollStale.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -524,7 +608,9 @@ function(c) {
           },
           "annotations": {
             "summary": "The API rejects the key.",
+            "title": "API key rejected for the {{ $labels.feed }} feed",
             "description": "Workspace {{ $labels.workspace }}: polls of the {{ $labels.feed }} feed fail with 401 or 403.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateKeyRefused.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -540,7 +626,9 @@ function(c) {
           },
           "annotations": {
             "summary": "The API has logs that are not read.",
+            "title": "logs of generation {{ $labels.generation }} not read",
             "description": "Workspace {{ $labels.workspace }}: the logs of generation {{ $labels.generation }} of the API are newer than those of the generation in use, and are not counted.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateGenerationUnread.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -555,7 +643,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Counting has stopped, because the other API generation returns other logs.",
+            "title": "{{ $labels.feed }} feed not counted after a switch of the API generation",
             "description": "Workspace {{ $labels.workspace }}: after a switch of the API generation, too few stored logs of the {{ $labels.feed }} feed were recognised. None is counted, because many would count twice.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateGenerationMismatch.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -570,7 +660,9 @@ function(c) {
           },
           "annotations": {
             "summary": "The rate limit of an API key is almost used up.",
+            "title": "{{ $value | humanizePercentage }} of the API quota left",
             "description": "Workspace {{ $labels.workspace }}: on average, {{ $value | humanizePercentage }} of the requests per minute were left over the last 15 minutes.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateQuotaLow.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -586,7 +678,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Catching up after an outage takes too long.",
+            "title": "gap in the {{ $labels.feed }} feed for 1h",
             "description": "Workspace {{ $labels.workspace }}: a gap in the {{ $labels.feed }} feed has been open for an hour.",
+            "command": "late-exporter state info",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateCatchUpStuck.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -601,7 +695,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Logs may expire before they are counted.",
+            "title": "unread logs of the {{ $labels.feed }} feed expire{{ if gt $value 0.0 }} in {{ $value | humanizeDuration }}{{ end }}",
             "description": "Workspace {{ $labels.workspace }}: the API {{ if gt $value 0.0 }}deletes the first unread logs of the {{ $labels.feed }} feed in {{ $value | humanizeDuration }}{{ else }}has begun to delete unread logs of the {{ $labels.feed }} feed{{ end }}.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateCoverageAtRisk.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -616,7 +712,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Logs may expire before they are counted.",
+            "title": "{{ $labels.feed }} feed not read without a gap for {{ $value | humanizeDuration }}",
             "description": "Workspace {{ $labels.workspace }}: the {{ $labels.feed }} feed was last read without a gap {{ $value | humanizeDuration }} ago.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateCoverageAtRisk.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -631,7 +729,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Logs expired before they were counted.",
+            "title": "logs of the {{ $labels.feed }} feed expired before they were counted",
             "description": "Workspace {{ $labels.workspace }}: counts of the {{ $labels.feed }} feed are complete only since {{ $value | humanizeTimestamp }}.",
+            "command": "late-exporter state info",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateCoverageLost.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -646,7 +746,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Logs cannot be counted because they have no usable id.",
+            "title": "{{ $value | printf \"%.0f\" }} logs of the {{ $labels.feed }} feed rejected in 1h",
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} logs of the {{ $labels.feed }} feed were rejected in the last hour ({{ $labels.reason }}).",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateLogsRejected.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -661,7 +763,9 @@ function(c) {
           },
           "annotations": {
             "summary": "The API returns logs that differ from its documentation.",
+            "title": "{{ $labels.field }} not as documented in {{ $value | printf \"%.0f\" }} logs of the {{ $labels.feed }} feed",
             "description": "Workspace {{ $labels.workspace }}: in {{ $value | humanize }} logs of the {{ $labels.feed }} feed in the last hour, {{ $labels.field }} {{ if eq $labels.kind \"value\" }}had an unknown value{{ else }}was not as documented{{ end }} ({{ $labels.kind }}).",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateApiDrift.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -676,7 +780,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Some requests to the API keep failing beside the polls.",
+            "title": "{{ $labels.request }} requests for the {{ $labels.feed }} feed failed {{ $value | printf \"%.0f\" }} times in 2h",
             "description": "Workspace {{ $labels.workspace }}: requests of the kind {{ $labels.request }} for the {{ $labels.feed }} feed failed {{ $value | humanize }} times in the last 2 hours. New logs are counted.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateRequestsFailing.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -691,7 +797,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Logs are not counted because the API cannot deliver them.",
+            "title": "{{ $value | printf \"%.0f\" }} rows of the {{ $labels.feed }} feed skipped in 1h",
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} rows of the {{ $labels.feed }} feed were skipped in the last hour, because every request that includes them fails.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateRowsUnreadable.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -706,7 +814,9 @@ function(c) {
           },
           "annotations": {
             "summary": "The reconciliation scan found logs that polls had missed.",
+            "title": "polls missed {{ $value | printf \"%.0f\" }} logs of the {{ $labels.feed }} feed in 1h",
             "description": "Workspace {{ $labels.workspace }}: only the reconciliation scan found {{ $value | humanize }} logs of the {{ $labels.feed }} feed in the last hour. They have been counted.",
+            "command": "late-exporter audit --workspace {{ $labels.workspace }}",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateLogsReconciled.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -721,7 +831,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Reconciliation scans do not complete, so logs that polls miss are not counted.",
+            "title": "no scan of the {{ $labels.feed }} feed completed for {{ $value | humanizeDuration }}",
             "description": "Workspace {{ $labels.workspace }}: the last completed scan of the {{ $labels.feed }} feed started {{ $value | humanizeDuration }} ago.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateReconcileOverdue.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -737,7 +849,9 @@ function(c) {
           },
           "annotations": {
             "summary": "An audit found wrong counters.",
+            "title": "audit found {{ $value | printf \"%.0f\" }} wrong logs in the {{ $labels.feed }} feed",
             "description": "Workspace {{ $labels.workspace }}: the last audit of the {{ $labels.feed }} feed found {{ $value | humanize }} logs that were not counted or were counted twice.",
+            "command": "late-exporter audit --workspace {{ $labels.workspace }} --wait 20m",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateAuditFailed.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -752,7 +866,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Audits do not complete, so the counters are not verified.",
+            "title": "no audit of the {{ $labels.feed }} feed completed for {{ $value | humanizeDuration }}",
             "description": "Workspace {{ $labels.workspace }}: the last audit of the {{ $labels.feed }} feed completed {{ $value | humanizeDuration }} ago.",
+            "command": "late-exporter audit --workspace {{ $labels.workspace }}",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateAuditOverdue.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -767,7 +883,9 @@ function(c) {
           },
           "annotations": {
             "summary": "Webhooks have an invalid signature.",
+            "title": "{{ $value | printf \"%.0f\" }} webhooks with an invalid signature in 15m",
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} webhooks in the last 15m were not signed with the secret in --webhook.secret-file. Polling continues.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateWebhooksRefused.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -782,7 +900,9 @@ function(c) {
           },
           "annotations": {
             "summary": "A label has too many values; new ones are counted as other.",
+            "title": "too many values of the label {{ $labels.label }}",
             "description": "Workspace {{ $labels.workspace }}: values of the label {{ $labels.label }} of {{ $labels.family }} were counted as other {{ $value | humanize }} times in the last hour.",
+            "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateLabelOverflow.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },

@@ -11,6 +11,7 @@
     "catchUpRatio": 0.2,
     "platformFailedShare": 0.5,
     "platformFinalLogs": 20,
+    "platformRecoveredShare": 0.75,
     "quietShare": 0.1,
     "quietExpectedLogs": 30,
     "silenceExpectedLogs": 10,

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from deploy.prometheus.expressions import add_selector, keep_label
+from deploy.prometheus.expressions import CLUSTER_LABEL, add_selector, keep_label
 from deploy.prometheus.symbols import Symbol, has_formula, marker, replace_thresholds, split_template
 
 __all__ = ["main", "rule_template"]
@@ -61,7 +61,16 @@ def rule_template(rule: dict[str, Any], rules: Any) -> dict[str, Any]:
     expr = add_selector(expr, marker("c.matchers"), marker("c.braces")).replace(
         f"{marker('c.matchers')}{marker('c.exporters')}", marker("c.exporters")
     )
-    return {**rule, "expr": keep_label(expr, marker("c.cluster"))}
+    template = {**rule, "expr": keep_label(expr, marker("c.cluster"))}
+    if "annotations" in rule:
+        template["annotations"] = {name: _name_cluster(text) for name, text in rule["annotations"].items()}
+    return template
+
+
+def _name_cluster(text: str) -> str:
+    """Return a text of an alert whose queries match the label of the cluster by the name it has."""
+    name = marker("c.clusterName")
+    return text.replace(f"{CLUSTER_LABEL}=%q", f"{name}=%q").replace(f"$labels.{CLUSTER_LABEL}", f"$labels.{name}")
 
 
 def _dashboard_changes() -> dict[str, Any]:

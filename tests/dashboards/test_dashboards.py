@@ -134,7 +134,8 @@ def test_thresholds_match_the_alerts() -> None:
     exprs: dict[str, str] = {}
     for group in alerts["groups"]:
         for rule in group["rules"]:
-            exprs[rule["alert"]] = exprs.get(rule["alert"], "") + rule["expr"]
+            if "alert" in rule:
+                exprs[rule["alert"]] = exprs.get(rule["alert"], "") + rule["expr"]
     for alert, number in (
         ("LateErrorBudgetBurningFast", thresholds.FAST_BURN),
         ("LateErrorBudgetBurningFast", thresholds.SLOW_BURN),

@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.systemd]
 
 FOLDER = ROOT / "deploy" / "systemd"
 SERVICE = FOLDER / "late-exporter.service"
+COMMAND = FOLDER / "late-exporter.sh"
 MAX_EXPOSURE = 1.5
 URL = "http://127.0.0.1:10077"
 API = "http://127.0.0.1:10078/api"
@@ -45,8 +46,9 @@ def install(root: Path, image: str) -> None:
     units, etc, local = (root / name for name in ("etc/systemd/system", "etc/late-exporter", "usr/local/bin"))
     for folder in (units, etc, local, root / "opt"):
         folder.mkdir(parents=True)
-    for unit in FOLDER.iterdir():
+    for unit in (SERVICE, SERVICE.with_suffix(".socket")):
         shutil.copy(unit, units)
+    shutil.copy(COMMAND, local / "late-exporter")
     key = etc / "late-api-key"
     key.touch(0o600)
     key.write_text(f"{KEY}\n")
@@ -119,6 +121,26 @@ def test_reload_keeps_the_process(machine: SystemdMachine, sandbox: Sandbox) -> 
     machine.run("systemctl", "reload", "late-exporter.service")
     wait_until(lambda: scrape_when_ready(machine, sandbox)[reload_time] > before[reload_time])
     assert pid == machine.unit_property("late-exporter", "MainPID")
+
+
+def test_commands_have_the_key_and_the_state_of_the_service(machine: SystemdMachine, sandbox: Sandbox) -> None:
+    """An administrator's commands read the API with the key of the service, and its state, also while it is stopped."""
+    machine.run("systemctl", "start", "late-exporter.service")
+    scrape_when_ready(machine, sandbox)
+    command = ("env", "PATH=/usr/local/bin:/usr/bin:/bin", "late-exporter")
+    assert "success" in machine.run(*command, "logs", "--workspace", "default", "--limit", "5", "--since", "1h")
+    assert ", in use by an exporter" in machine.run(*command, "state", "info")
+    machine.run("systemctl", "stop", "late-exporter.service")
+
+    info = machine.run(*command, "state", "info")
+    assert "/late-exporter.db" in info
+    assert "not in use" in info
+    machine.run(*command, "state", "backup", "backup.db")
+    assert machine.run("ls", "/var/lib/late-exporter/backup.db")
+    assert "unknown flag" in machine.run(*command, "logs", "--nonsense", check=False)
+    machine.run("systemctl", "start", "late-exporter.service")
+    scrape_when_ready(machine, sandbox)
+    machine.run("systemctl", "stop", "late-exporter.service")
 
 
 def test_socket_queues_scrapes_during_restart(machine: SystemdMachine, sandbox: Sandbox) -> None:

@@ -13,7 +13,7 @@ __all__ = ["run_alertmanager"]
 
 
 @contextmanager
-def run_alertmanager(binary: str, folder: Path, config: str) -> Iterator[str]:
+def run_alertmanager(binary: str, folder: Path, config: str, *arguments: str) -> Iterator[str]:
     """Run an Alertmanager without peers on a free port and yield its URL."""
     file, log = folder / "alertmanager.yml", folder / "alertmanager.log"
     file.write_text(config)
@@ -23,6 +23,7 @@ def run_alertmanager(binary: str, folder: Path, config: str) -> Iterator[str]:
         f"--storage.path={folder / 'alertmanager'}",
         "--web.listen-address=127.0.0.1:0",
         "--cluster.listen-address=",
+        *arguments,
     ]
     # If it was unpacked rather than installed, it finds its own templates only from the folder above usr/bin.
     working_directory = Path(binary).resolve().parents[2]

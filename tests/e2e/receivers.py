@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Mapping
 from email import message_from_bytes
+from email.header import decode_header, make_header
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import BaseServer, StreamRequestHandler, ThreadingTCPServer
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 __all__ = ["AlertReceivers", "Notification"]
+
+
+Labels: TypeAlias = tuple[tuple[str, str], ...]
+
+SERVICES = ("pagerduty", "opsgenie", "msteams")
 
 
 class Notification(NamedTuple):
@@ -76,11 +83,17 @@ class MailServer(ThreadingTCPServer):
 
 
 class AlertReceivers:
-    """Servers on the loopback interface: Slack at ``/slack``, a webhook at all other paths, and a mail server."""
+    """Servers on the loopback interface: Slack at ``/slack``, other services, webhooks, and a mail server.
+
+    PagerDuty, Opsgenie and Microsoft Teams are at ``/pagerduty``, ``/opsgenie/...`` and ``/msteams``; all other paths
+    are webhooks.
+    """
 
     def __init__(self) -> None:
         self.notifications: list[Notification] = []
         self.slack_messages: list[Mapping[str, Any]] = []
+        self.service_messages: dict[str, list[Mapping[str, Any]]] = {}
+        self.groups: list[Mapping[str, Any]] = []
         self.mails: list[Message] = []
         self._web = WebhookServer(("127.0.0.1", 0), WebhookHandler)
         self._mail = MailServer(("127.0.0.1", 0), MailHandler)
@@ -115,21 +128,40 @@ class AlertReceivers:
         if path == "slack":
             self.slack_messages.append(document)
             return
+        if (service := path.partition("/")[0]) in SERVICES:
+            self.service_messages.setdefault(service, []).append(document)
+            return
+        self.groups.append(document)
         for alert in document["alerts"]:
             self.notifications.append(Notification(path, alert["status"], alert["labels"], alert["annotations"]))
 
     def slack_attachments(self, title: str) -> list[Mapping[str, Any]]:
-        """Return the Slack messages with a title."""
-        return [part for message in self.slack_messages for part in message["attachments"] if part["title"] == title]
+        """Return the Slack messages whose title matches a regular expression."""
+        parts = [part for message in self.slack_messages for part in message["attachments"]]
+        return [part for part in parts if re.fullmatch(title, part["title"])]
 
     def mails_to(self, address: str, subject: str) -> list[str]:
-        """Return the texts of the mails with a recipient and a subject."""
-        return [_plain_text(mail) for mail in self.mails if (mail["To"], mail["Subject"]) == (address, subject)]
+        """Return the texts of the mails with a recipient and a subject that matches a regular expression."""
+        mails = [mail for mail in self.mails if mail["To"] == address]
+        return [
+            _plain_text(mail)
+            for mail in mails
+            if re.fullmatch(subject, str(make_header(decode_header(mail["Subject"]))))
+        ]
 
     @property
     def mail_texts(self) -> list[str]:
         """Return the texts of all mails."""
         return [_plain_text(mail) for mail in self.mails]
+
+    def firing_by_group(self) -> Mapping[tuple[str, Labels], set[Labels]]:
+        """Return what the last webhook of each receiver and group says is firing."""
+        return {
+            (document["receiver"], _pairs(document["groupLabels"])): {
+                _pairs(alert["labels"]) for alert in document["alerts"] if alert["status"] == "firing"
+            }
+            for document in tuple(self.groups)
+        }
 
     def find_notifications(self, name: str, status: str, **labels: str) -> list[Notification]:
         """Return the notifications of an alert in a status, with at least these labels."""
@@ -141,8 +173,16 @@ class AlertReceivers:
         ]
 
 
+def _subject(mail: Message) -> str:
+    return str(make_header(decode_header(mail["Subject"])))
+
+
 def _plain_text(mail: Message) -> str:
     (part,) = (part for part in mail.walk() if part.get_content_type() == "text/plain")
     content = part.get_payload(decode=True)
     assert isinstance(content, bytes)
     return content.decode().replace("\r\n", "\n")
+
+
+def _pairs(labels: Mapping[str, str]) -> Labels:
+    return tuple(sorted(labels.items()))

@@ -34,6 +34,8 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
     # Source alert and its labels, target alert and its labels, expected state of the target.
     ("LateExporterAbsent", {}, "LatePollStale", FEED, SUPPRESSED),
     ("LateExporterAbsent", {}, "LateCoverageAtRisk", FEED, ACTIVE),
+    ("LateExporterAbsent", {"cluster": "east"}, "LatePollStale", {**FEED, "cluster": "west"}, ACTIVE),
+    ("LateKeyRefused", {**FEED, "cluster": "east"}, "LatePollStale", {**FEED, "cluster": "west"}, ACTIVE),
     ("LateExporterDown", {"job": "late", "instance": "a"}, "LatePollStale", FEED, SUPPRESSED),
     ("LateExporterDown", {"job": "late-two", "instance": "a"}, "LatePollStale", FEED, ACTIVE),
     ("LateExporterDown", {"job": "late", "instance": "a"}, "LateCoverageAtRisk", FEED, ACTIVE),
@@ -91,6 +93,12 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
     ("LatePlatformFailing", PLATFORM, "LateAccountFailing", {**ACCOUNT, "workspace": "agency"}, ACTIVE),
     ("LatePlatformFailing", PLATFORM, "LateAccountDisconnected", ACCOUNT, ACTIVE),
     ("LatePlatformFailing", PLATFORM, "LateErrorBudgetBurningFast", WORKSPACE, ACTIVE),
+    ("LatePlatformFailing", PLATFORM, "LateRateLimited", PLATFORM, ACTIVE),
+    ("LatePlatformFailing", PLATFORM, "LatePublishingSlow", PLATFORM, SUPPRESSED),
+    ("LateRateLimited", PLATFORM, "LatePublishingSlow", PLATFORM, SUPPRESSED),
+    ("LateRateLimited", PLATFORM, "LatePublishingSlow", {**PLATFORM, "platform": "threads"}, ACTIVE),
+    ("LateRateLimited", PLATFORM, "LateAccountCoolingDown", ACCOUNT, SUPPRESSED),
+    ("LateRateLimited", PLATFORM, "LatePlatformFailing", PLATFORM, ACTIVE),
     ("LateAccountDisconnected", ACCOUNT, "LateAccountFailing", ACCOUNT, SUPPRESSED),
     ("LateAccountDisconnected", ACCOUNT, "LateAccountFailing", {**ACCOUNT, "account_id": "acc2"}, ACTIVE),
     ("LateErrorBudgetBurningFast", WORKSPACE, "LateErrorBudgetBurningSlowly", WORKSPACE, SUPPRESSED),
@@ -98,53 +106,100 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
     ("LateTokenExpiring", URGENT, "LateTokenExpiring", {**ACCOUNT, "account_id": "b"}, ACTIVE),
 ]
 
+ALERT_LABELS = {"alertname": "LateTokenExpiring", "username": "A+B & co"}
+ANNOTATIONS = {
+    "title": "tiktok: token of <!channel> expires in 2d",
+    "description": "The token of <!channel> & co expires.",
+    "command": "late-exporter logs --workspace acme",
+    "dashboard_url": "http://g/d/one",
+}
+OTHER_ANNOTATIONS = {
+    "title": "tiktok: token of Bakery expires in 3d",
+    "description": "The token of [Bakery](http://x) expires.",
+    "command": "late-exporter logs --workspace acme --account 2",
+    "dashboard_url": "http://g/d/two",
+}
 MESSAGE: Mapping[str, Any] = {
     "receiver": "critical",
     "status": "firing",
     "alerts": [
-        {
-            "status": "firing",
-            "labels": {},
-            "annotations": {"description": "The token of <!channel> & co expires.", "dashboard_url": "http://g/d/one"},
-            "startsAt": "2026-11-24T16:00:00Z",
-        },
+        {"status": "firing", "labels": ALERT_LABELS, "annotations": ANNOTATIONS, "startsAt": "2026-11-24T16:00:00Z"},
         {
             "status": "resolved",
-            "labels": {},
-            "annotations": {"description": "The token of Bakery expires.", "dashboard_url": "http://g/d/two"},
+            "labels": {"alertname": "LateTokenExpiring"},
+            "annotations": OTHER_ANNOTATIONS,
             "startsAt": "2026-11-24T15:00:00Z",
             "endsAt": "2026-11-24T15:30:00Z",
         },
     ],
     "groupLabels": {"alertname": "LateTokenExpiring"},
-    "commonLabels": {"workspace": "acme", "platform": "tiktok", "severity": "critical"},
+    "commonLabels": {
+        "cluster": "east",
+        "job": "late-two",
+        "workspace": "default",
+        "platform": "tiktok",
+        "severity": "critical",
+    },
     "commonAnnotations": {"summary": "A token expires.", "runbook_url": "http://r/LateTokenExpiring.md"},
     "externalURL": "http://am:9093",
 }
+RESOLVED = {**MESSAGE, "status": "resolved", "alerts": MESSAGE["alerts"][1:]}
+SEVERAL = {**MESSAGE, "alerts": [MESSAGE["alerts"][0]] * 3}
+DOWN = {
+    **MESSAGE,
+    "alerts": [{**MESSAGE["alerts"][0], "annotations": {**ANNOTATIONS, "title": "no scrape of host:1 for 5m"}}],
+    "commonLabels": {"job": "late", "instance": "host:1", "severity": "warning"},
+}
 
-SLACK = """\
+SILENCE = "http://am:9093/#/silences/new?filter=%7Balertname%3D%22LateTokenExpiring%22"
+
+SLACK = f"""\
 A token expires.
 
-• The token of &lt;!channel&gt; &amp; co expires. (since 2026-11-24 16:00 UTC, <http://g/d/one|dashboard>)
-• The token of Bakery expires. (resolved at 2026-11-24 15:30 UTC, <http://g/d/two|dashboard>)
+• The token of &lt;!channel&gt; &amp; co expires.
+Since 2026-11-24 16:00 UTC · <http://g/d/one|Dashboard> · <{SILENCE}%2Cusername%3D%22A%2BB%20%26%20co%22%7D|Silence>
+`late-exporter logs --workspace acme`
 
-<http://r/LateTokenExpiring.md|What to do>, or run: `late-exporter logs --status failed --since 1h`"""
+• Last report: The token of [Bakery](http://x) expires.
+Resolved at 15:30 UTC, firing since 2026-11-24 15:00 UTC · <http://g/d/two|Dashboard> · <{SILENCE}%7D|Silence>
 
-EMAIL = """\
+<http://r/LateTokenExpiring.md|What to do>"""
+
+TEXT = f"""\
 A token expires.
 
 - The token of <!channel> & co expires.
-  since 2026-11-24 16:00 UTC
-  http://g/d/one
+  Since 2026-11-24 16:00 UTC
+  Run: late-exporter logs --workspace acme
+  Dashboard: http://g/d/one
+  Silence: {SILENCE}%2Cusername%3D%22A%2BB%20%26%20co%22%7D
 
-- The token of Bakery expires.
-  resolved at 2026-11-24 15:30 UTC
-  http://g/d/two
+- Last report: The token of [Bakery](http://x) expires.
+  Resolved at 15:30 UTC, firing since 2026-11-24 15:00 UTC
+  Dashboard: http://g/d/two
+  Silence: {SILENCE}%7D
 
-What to do: http://r/LateTokenExpiring.md
-Run: late-exporter logs --status failed --since 1h
-Silence it: http://am:9093
-"""
+What to do: http://r/LateTokenExpiring.md"""
+
+RESOLVED_TEXT = f"""\
+
+- Last report: The token of [Bakery](http://x) expires.
+  Resolved at 15:30 UTC, firing since 2026-11-24 15:00 UTC
+  Dashboard: http://g/d/two
+  Silence: {SILENCE}%7D
+
+What to do: http://r/LateTokenExpiring.md"""
+
+TEAMS = f"""\
+A token expires.
+
+- The token of !channel & co expires. Since 2026-11-24 16:00 UTC. Run: `late-exporter logs --workspace acme` \
+[Dashboard](http://g/d/one), [Silence]({SILENCE}%2Cusername%3D%22A%2BB%20%26%20co%22%7D)
+
+- Last report: The token of Bakery(http://x) expires. Resolved at 15:30 UTC, firing since 2026-11-24 15:00 UTC. \
+[Dashboard](http://g/d/two), [Silence]({SILENCE}%7D)
+
+[What to do](http://r/LateTokenExpiring.md)"""
 
 
 def _run(*command: str) -> str:
@@ -158,13 +213,22 @@ def test_secrets_are_read_from_files() -> None:
     text = CONFIG.read_text("utf-8")
     assert "slack_api_url_file:" in text
     assert "smtp_auth_password_file:" in text
-    assert not re.findall(r"(?:api_url|password|secret|token):", text)
+    assert not re.findall(r"(?:api_url|password|secret|token|key|webhook_url|[^_]url):", text)
+
+
+def test_alerts_of_two_exporters_are_told_apart() -> None:
+    """Messages and inhibitions are about one exporter, by cluster and job, whatever its workspace is called."""
+    config = yaml.safe_load(CONFIG.read_text("utf-8"))
+    assert {"cluster", "job", "instance", "workspace"} < set(config["route"]["group_by"])
+    for rule in config["inhibit_rules"]:
+        assert "cluster" in rule["equal"], rule
+        assert "job" in rule["equal"] or "LateExporterAbsent" in rule["source_matchers"][0]
 
 
 def test_inhibitions_name_existing_alerts() -> None:
     """Every alert named in an inhibition rule exists."""
     groups = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
-    alert_names = {rule["alert"] for group in groups for rule in group["rules"]}
+    alert_names = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
     inhibited_names = set(re.findall(r"\bLate\w+", CONFIG.read_text("utf-8")))
     assert "LateExporterDown" in inhibited_names
     assert set() == inhibited_names - alert_names
@@ -198,26 +262,30 @@ def test_alerts_are_routed_by_severity_and_workspace(
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(
-    ("template", "status", "text"),
+    ("template", "message", "text"),
     [
-        ("title", "firing", "CRITICAL [acme] LateTokenExpiring (1 firing, 1 resolved)"),
-        ("title", "resolved", "Resolved [acme] LateTokenExpiring (1 firing, 1 resolved)"),
-        ("color", "firing", "danger"),
-        ("color", "resolved", "good"),
-        ("link", "firing", "http://g/d/one"),
-        ("slack", "firing", SLACK),
-        ("email", "firing", EMAIL),
+        ("title", MESSAGE, "CRITICAL tiktok: token of !channel expires in 2d [east/late-two/default]"),
+        ("title", SEVERAL, "CRITICAL tiktok: token of !channel expires in 2d (1 of 3 alerts) [east/late-two/default]"),
+        ("title", RESOLVED, "Resolved tiktok: token of Bakery expires in 3d [east/late-two/default]"),
+        ("title", DOWN, "Warning no scrape of host:1 for 5m [late]"),
+        ("color", MESSAGE, "danger"),
+        ("color", RESOLVED, "good"),
+        ("dashboard", MESSAGE, "http://g/d/one"),
+        ("dashboard", RESOLVED, "http://g/d/two"),
+        ("slack", MESSAGE, SLACK),
+        ("text", MESSAGE, TEXT),
+        ("text", RESOLVED, RESOLVED_TEXT),
+        ("teams", MESSAGE, TEAMS),
     ],
 )
 def test_message_templates(
-    template: str, status: str, text: str, tmp_path: Path, require_tool: Callable[[str], str]
+    template: str, message: Mapping[str, Any], text: str, tmp_path: Path, require_tool: Callable[[str], str]
 ) -> None:
     """Messages are readable as plain text, and account names are not interpreted as markup."""
     data = tmp_path / "data.json"
-    data.write_text(json.dumps({**MESSAGE, "status": status}))
+    data.write_text(json.dumps(message))
     command = ("template", "render", "--template.glob=templates/*.tmpl", f"--template.data={data}")
-    message = _run(require_tool("amtool"), *command, f'--template.text={{{{ template "late.{template}" . }}}}')
-    assert text == message
+    assert text == _run(require_tool("amtool"), *command, f'--template.text={{{{ template "late.{template}" . }}}}')
 
 
 @pytest.fixture(scope="module")

@@ -204,8 +204,12 @@ def test_selector_is_in_every_expression(
 
 @pytest.mark.parametrize("label", ["region", ""])
 def test_label_of_the_cluster(label: str, evaluate_mixin: EvaluateMixin) -> None:
-    """Aggregations keep the configured label of the cluster, or none."""
+    """Aggregations keep the configured label of the cluster, or none; texts of alerts query it by the same name."""
     mixin = evaluate_mixin(clusterLabel=label)
+    texts = " ".join(text for alert in rules_of(mixin["alerts"]) for text in alert.get("annotations", {}).values())
+    assert f"{{{label or 'cluster'}=%q, " in texts
+    assert f"$labels.{label or 'cluster'} " in texts
+    assert not label or "cluster=%q" not in texts
     for rule in rules_of(mixin["rules"]) + rules_of(mixin["alerts"]):
         labels = {*named_labels(rule["expr"])}
         assert "cluster" not in labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -24,6 +25,8 @@ from deploy.prometheus.thresholds import (
     POSTS_OVERDUE_SECONDS,
 )
 from deploy.prometheus.timescale import LONG_NUMBER, scale_duration, scale_expr
+from late_exporter.cli.parser import parse
+from late_exporter.config.commands import COMMANDS
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.reporter import POLL_OUTCOMES
@@ -51,8 +54,16 @@ RECORDS: Mapping[str, str] = {rule["record"]: rule["expr"] for rule in RULES if 
 ALERTS = tuple(rule for rule in RULES if "alert" in rule)
 NAMES = sorted({alert["alert"] for alert in ALERTS})
 
-TARGET_METRICS = {"up": set[str](), "process_start_time_seconds": set[str]()}
-"""Metrics that every target has."""
+EXAMPLE_LABELS = {"workspace": "default", "platform": "instagram", "account_id": "64e1f0a9e2b5af0012ab34ef"}
+MAX_TITLE = 70
+"""Number of characters of a title, without what is filled in."""
+
+TARGET_METRICS = {
+    "up": set[str](),
+    "process_start_time_seconds": set[str](),
+    "ALERTS": {"alertname", "alertstate", "workspace", "platform", "account_id"},
+}
+"""Metrics that every target has, and the alerts that fire."""
 
 LEVEL_LABELS = {
     "slo": set[str](),
@@ -155,7 +166,55 @@ def test_alert_has_severity_and_annotations(alert: Row) -> None:
     assert re.fullmatch(r"[A-Z][^{}]+\.", notes["summary"])
     assert notes["description"].endswith(".")
     assert "$labels." in notes["description"] or alert["expr"].startswith("absent(")
-    assert {"summary", "description", "runbook_url", "dashboard_url"} == notes.keys()
+    assert {"summary", "title", "description", "command", "runbook_url", "dashboard_url"} == notes.keys()
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
+def test_title_fits_on_a_phone_and_names_the_platform(alert: Row) -> None:
+    """A title is a phrase without a full stop that begins with the platform, if the alert has one."""
+    title = alert["annotations"]["title"]
+    assert not title.endswith(".")
+    has_platform = "platform" in alert["annotations"]["dashboard_url"]
+    assert title.startswith("{{ $labels.platform }}: ") == (has_platform and alert["alert"] != "LateNoAttempts")
+    assert len(re.sub(r"\{\{.*?\}\}", "", title)) < MAX_TITLE
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
+def test_command_is_valid_and_in_the_runbook(alert: Row) -> None:
+    """The command of an alert is one of its runbook, is accepted by the program, and names the workspace."""
+    template = alert["annotations"]["command"]
+    command = _fill_in(template, EXAMPLE_LABELS)
+    assert f"\n{command}\n" in (RUNBOOKS / f"{alert['alert']}.md").read_text("utf-8")
+    program, *arguments = shlex.split(command)
+    assert "late-exporter" == program
+    args = parse(arguments)
+    args.check()
+    assert args.command in COMMANDS
+    is_query = arguments[0] in {"logs", "audit"}
+    assert ("--workspace default" in command) == is_query
+    if is_query and "platform" in alert["annotations"]["dashboard_url"] and alert["alert"] != "LateNoAttempts":
+        assert "--platform instagram" in command or "--account 64e1f0a9e2b5af0012ab34ef" in command
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
+def test_command_contains_no_strange_text(alert: Row) -> None:
+    """Names from the API that are more than a word are left out of a command, which people paste into a shell."""
+    strange = {**EXAMPLE_LABELS, "platform": "x; reboot", "account_id": "$(reboot)"}
+    command = _fill_in(alert["annotations"]["command"], strange)
+    assert "reboot" not in command
+    assert command.startswith("late-exporter ")
+
+
+def _fill_in(template: str, labels: Mapping[str, str]) -> str:
+    """Return a command template with its labels, and without the parts whose condition is false."""
+
+    def choose(part: re.Match[str]) -> str:
+        return part["text"] if re.search(part["pattern"], labels[part["label"]]) else ""
+
+    condition = r'\{\{ if match "(?P<pattern>[^"]*)" \$labels\.(?P<label>\w+) \}\}(?P<text>.*?)\{\{ end \}\}'
+    command = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda found: labels[found[1]], re.sub(condition, choose, template))
+    assert "{{" not in command
+    return command
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)

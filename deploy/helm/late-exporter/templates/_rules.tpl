@@ -38,10 +38,6 @@ replaced by any other. Arguments: the context and the path.
 {{- $job := printf "job=~\"%s\"" (include "late-exporter.jobs" $context) -}}
 {{- $exporters := without (list $matchers (contains "job" $matchers | ternary "" $job)) "" | join ", " -}}
 {{- $cluster := empty $values.clusterLabel | ternary "" (printf "%s, " $values.clusterLabel) -}}
-{{- $budget := round (subf 1 (default $defaults.objective $values.objective)) 10 | toString -}}
-{{- if $values.objectives -}}
-{{- $budget = printf "on (%sjob, workspace) workspace:late_publishing_error_budget:ratio" $cluster -}}
-{{- end -}}
 {{- $numbers := dict
     "objective" (default $defaults.objective $values.objective)
     "thresholds" (mergeOverwrite $defaults.thresholds $values.thresholds)
@@ -49,7 +45,7 @@ replaced by any other. Arguments: the context and the path.
     "braces" (empty $matchers | ternary "" (printf "{%s}" $matchers) | include "late-exporter.escaped")
     "exporters" (include "late-exporter.escaped" $exporters)
     "cluster" $cluster
-    "budget" $budget
+    "clusterName" (default "cluster" $values.clusterLabel)
     "Template" $context.Template
 -}}
 {{- range (regexFindAll "⟦[^⟧]*⟧" $text -1 | uniq) -}}
@@ -123,10 +119,6 @@ Arguments: the values of the rules, the rule, and the defaults.
 {{- $labels := pick . "workspace" "platform" -}}
 {{- $rules = append $rules (dict "record" $rule.record "expr" (printf "vector(%v)" .objective) "labels" $labels) -}}
 {{- end -}}
-{{- else if eq "workspace:late_publishing_final_logs:increase6h" $rule.record -}}
-{{- $allowed := include "late-exporter.allowed" (list $values "workspace" "6h" $defaults) -}}
-{{- $expr := printf "%s\n/\n(%s > 0)\n" $allowed $rule.record -}}
-{{- $rules = append $rules (dict "record" "workspace:late_publishing_error_budget:ratio" "expr" $expr) -}}
 {{- else if contains ":late_publishing_error_budget:burnrate" $rule.record -}}
 {{- $window := splitList "burnrate" $rule.record | last -}}
 {{- $allowed := include "late-exporter.allowed" (list $values $level $window $defaults) -}}

@@ -1,0 +1,1 @@
+"""Generated Kubernetes and Helm files; ``python -m deploy.kubernetes`` writes them."""

@@ -1,0 +1,194 @@
+"""Deliver evaluated alerts to a real Alertmanager with the shipped configuration, and record its messages."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.request import Request, urlopen
+
+import yaml
+
+from tests.e2e.alertmanager import run_alertmanager
+from tests.e2e.program import DEFAULT_TIMEOUT, http_get, wait_until
+from tests.e2e.receivers import AlertReceivers
+from tests.e2e.replay.evaluation import FiringAlert
+from tests.e2e.replay.recording import MINUTE, START
+
+__all__ = ["EXTERNAL_URL", "Message", "deliver", "post_alerts", "shipped_config"]
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+EXTERNAL_URL = "https://alertmanager.example"
+FAR_FUTURE = "2100-01-01T00:00:00Z"
+WAITS = {"group_wait": "1s", "group_interval": "50ms"}
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Message(NamedTuple):
+    """A message in Slack, with the minute after the start of the incident."""
+
+    minute: int
+    channel: str
+    title: str
+    text: str
+
+
+class Change(NamedTuple):
+    """A change of an alert: the minute since which it fires, and that in which it was resolved."""
+
+    alert: FiringAlert
+    since: int
+    resolved: int | None
+
+
+def shipped_config(receivers: AlertReceivers, folder: Path) -> dict[str, Any]:
+    """Return the shipped configuration with local receivers and existing secret files.
+
+    Every receiver also gets a webhook of its name.
+    """
+    config: dict[str, Any] = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text("utf-8"))
+    secrets = folder / "secrets"
+    secrets.mkdir(exist_ok=True)
+    for name in ("slack", "msteams", "webhook"):
+        (secrets / f"{name}.url").write_text(f"{receivers.url}/{name}")
+    for name in ("pagerduty.key", "opsgenie.key", "smtp.password"):
+        (secrets / name).write_text("secret")
+    text = json.dumps(config).replace("/etc/alertmanager/secrets", str(secrets))
+    config = json.loads(text)
+    config["global"] |= {
+        "pagerduty_url": f"{receivers.url}/pagerduty",
+        "opsgenie_api_url": f"{receivers.url}/opsgenie/",
+        "smtp_smarthost": receivers.smarthost,
+        "smtp_require_tls": False,
+    }
+    config["templates"] = [f"{DEPLOY / 'alertmanager'}/{name}" for name in config["templates"]]
+    for receiver in config["receivers"]:
+        own = receiver.get("webhook_configs", [])
+        receiver["webhook_configs"] = [*own, {"url": f"{receivers.url}/{receiver['name']}"}]
+    return config
+
+
+def deliver(alerts: Sequence[FiringAlert], binary: str, folder: Path) -> Sequence[Message]:
+    """Return the Slack messages for alerts in virtual time.
+
+    Each minute whose alerts differ from the one before is delivered, and the messages about it are awaited. A real
+    Alertmanager collects the changes of five minutes in one message, so it sends as many messages at most.
+    """
+    with AlertReceivers() as receivers:
+        config = shipped_config(receivers, folder)
+        for route in (config["route"], *config["route"]["routes"]):
+            route |= {name: wait for name, wait in WAITS.items() if name in route}
+        options = (f"--web.external-url={EXTERNAL_URL}", "--web.route-prefix=/")
+        with run_alertmanager(binary, folder, yaml.safe_dump(config), *options) as url:
+            delivery = _Delivery(url, receivers, _inhibiting_alerts(config))
+            for minute, changes in _changes(alerts):
+                delivery.send(minute, changes)
+            return delivery.messages
+
+
+class _Delivery:
+    """Sends alerts to Alertmanager, and waits until nothing more is to be said about them."""
+
+    def __init__(self, url: str, receivers: AlertReceivers, inhibiting_names: frozenset[str]) -> None:
+        self.messages: list[Message] = []
+        self._url = url
+        self._receivers = receivers
+        self._inhibiting_names = inhibiting_names
+        self._read_count = 0
+        self._firing: set[Labels] = set()
+
+    def send(self, minute: int, changes: Sequence[Change]) -> None:
+        """Send the changes of a minute; alerts that inhibit others begin before these and end after them."""
+        for part in _ordered(changes, self._inhibiting_names):
+            for change in part:
+                update = self._firing.discard if change.resolved is not None else self._firing.add
+                update(_pairs(change.alert.labels))
+            post_alerts(self._url, [_document(change) for change in part])
+            wait_until(self._is_settled, describe=self._describe)
+            self._read(minute)
+
+    def _is_settled(self) -> bool:
+        """Return whether Alertmanager knows all alerts, and has said of each group what fires and is not inhibited."""
+        active: dict[tuple[str, Labels], set[Labels]] = {}
+        muted: set[Labels] = set()
+        for group in json.loads(http_get(f"{self._url}/api/v2/alerts/groups").body):
+            key = (group["receiver"]["name"], _pairs(group["labels"]))
+            for alert in group["alerts"]:
+                if alert["status"]["state"] == "active":
+                    active.setdefault(key, set()).add(_pairs(alert["labels"]))
+                else:
+                    muted.add(_pairs(alert["labels"]))
+        said = self._receivers.firing_by_group()
+        return muted.union(*active.values()) == self._firing and all(
+            active.get(key, set()) == said.get(key, set()) - muted for key in active.keys() | said.keys()
+        )
+
+    def _describe(self) -> Any:
+        return http_get(f"{self._url}/api/v2/alerts/groups").body, self._receivers.firing_by_group()
+
+    def _read(self, minute: int) -> None:
+        for message in self._receivers.slack_messages[self._read_count :]:
+            (attachment,) = message["attachments"]
+            self.messages.append(Message(minute, message["channel"], attachment["title"], attachment["text"]))
+        self._read_count = len(self._receivers.slack_messages)
+
+
+def _inhibiting_alerts(config: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of alerts that inhibit others."""
+    return frozenset(
+        re.findall(r"\bLate\w+", json.dumps([rule["source_matchers"] for rule in config["inhibit_rules"]]))
+    )
+
+
+def _ordered(changes: Sequence[Change], inhibiting_names: Collection[str]) -> Iterator[Sequence[Change]]:
+    """Yield the changes in the order in which no alert is without the one that inhibits it."""
+    inhibiting = [change for change in changes if change.alert.labels["alertname"] in inhibiting_names]
+    first = [change for change in inhibiting if change.resolved is None]
+    last = [change for change in inhibiting if change.resolved is not None]
+    yield from filter(None, (first, [change for change in changes if change not in inhibiting], last))
+
+
+def _changes(alerts: Sequence[FiringAlert]) -> Iterator[tuple[int, Sequence[Change]]]:
+    """Yield the minutes in which alerts begin or end, with these alerts."""
+    firing: dict[Labels, Change] = {}
+    last = max(alert.minute for alert in alerts)
+    for minute in range(min(alert.minute for alert in alerts), last + 2):
+        current = {_pairs(alert.labels): alert for alert in alerts if alert.minute == minute}
+        new = [Change(alert, minute, None) for labels, alert in current.items() if labels not in firing]
+        ended = [change._replace(resolved=minute) for labels, change in firing.items() if labels not in current]
+        firing = {
+            labels: firing[labels]._replace(alert=alert) if labels in firing else Change(alert, minute, None)
+            for labels, alert in current.items()
+        }
+        if new or ended:
+            # Prometheus repeats what still fires.
+            yield minute, [*firing.values(), *ended]
+
+
+def _document(change: Change) -> Mapping[str, Any]:
+    return {
+        "labels": change.alert.labels,
+        "annotations": change.alert.annotations,
+        "startsAt": _iso_time(change.since),
+        "endsAt": FAR_FUTURE if change.resolved is None else _iso_time(change.resolved),
+    }
+
+
+def _iso_time(minute: int) -> str:
+    return datetime.fromtimestamp(START + minute * MINUTE, UTC).isoformat()
+
+
+def _pairs(labels: Mapping[str, str]) -> Labels:
+    return tuple(sorted(labels.items()))
+
+
+def post_alerts(url: str, alerts: Sequence[Mapping[str, Any]]) -> None:
+    """Send alerts to the Alertmanager at a URL."""
+    body = json.dumps(alerts).encode()
+    request = Request(f"{url}/api/v2/alerts", body, {"Content-Type": "application/json"})  # noqa: S310 - a local URL
+    with urlopen(request, timeout=DEFAULT_TIMEOUT) as answer:  # noqa: S310 - a local URL
+        assert 200 == answer.status

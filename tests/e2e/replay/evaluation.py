@@ -1,0 +1,119 @@
+"""Evaluate the shipped rules over recorded series with promtool, minute by minute."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from deploy.prometheus.files import render
+from tests.e2e.replay.recording import LEAD_MINUTES, TOTAL_MINUTES, SampleRow
+from tests.rules.promql import selectors
+
+__all__ = ["FiringAlert", "evaluate"]
+
+TARGET_LABELS = {"job": "late", "instance": "exporter.example:10077"}
+FAILED_CHECK = re.compile(r"alertname: (\w+), time: (\S+?),.*?got:\[(.*?)\n {12}\]", re.DOTALL)
+ALERT = re.compile(r"Labels:\{(.*)\}\n\s+Annotations:\{(.*)\}")
+PAIR = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*")')
+SHORTER_HISTORY = ("[7d:1h]", "[7d:5m]")
+"""Let medians of the past week be medians of the past hours, with twelve times as many values in an hour."""
+
+
+class FiringAlert(NamedTuple):
+    """An alert that fires in a minute after the start of the incident, with rendered annotations."""
+
+    minute: int
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+
+
+def evaluate(rows: Sequence[SampleRow], folder: Path, promtool: str) -> Sequence[FiringAlert]:
+    """Return the alerts that fire in each minute, from half an hour before the incident.
+
+    Promtool prints the alerts that a unit test does not expect, so the unit test expects none.
+    """
+    documents = {name: yaml.safe_load(text.replace(*SHORTER_HISTORY)) for name, text in render().items()}
+    rules = [rule for document in documents.values() for group in document["groups"] for rule in group["rules"]]
+    needed_names = _needed_series(rules)
+    for name, document in documents.items():
+        for group in document["groups"]:
+            group["rules"] = [rule for rule in group["rules"] if rule.get("record") in {None, *needed_names}]
+        (folder / name).write_text(yaml.safe_dump(document), "utf-8")
+    test = {
+        "rule_files": [*documents],
+        "evaluation_interval": "1m",
+        "group_eval_order": [group["name"] for document in documents.values() for group in document["groups"]],
+        "tests": [_unit_test([row for row in rows if row.name in needed_names], sorted(_alert_names(rules)))],
+    }
+    (folder / "replay.yml").write_text(json.dumps(test), "utf-8")
+    process = subprocess.run(
+        [promtool, "test", "rules", "replay.yml"], cwd=folder, check=False, capture_output=True, text=True
+    )
+    output = process.stdout + process.stderr
+    assert "FAILED:" in output, output
+    return sorted(_parse_alerts(output), key=lambda alert: (alert.minute, *alert.labels.items()))
+
+
+def _alert_names(rules: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {rule["alert"] for rule in rules if "alert" in rule}
+
+
+def _needed_series(rules: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the names of all series from which alerts and their annotations follow."""
+    records = {rule["record"]: rule["expr"] for rule in rules if "record" in rule}
+    names = {name for rule in rules if "alert" in rule for name in re.findall(r"[\w:]+", str(rule["annotations"]))}
+    open_exprs = [rule["expr"] for rule in rules if "alert" in rule]
+    open_exprs += [records[name] for name in names if name in records]
+    while open_exprs:
+        found = {selector.name for selector in selectors(open_exprs.pop())} - names
+        open_exprs += [records[name] for name in found if name in records]
+        names |= found
+    return names
+
+
+def _unit_test(rows: Sequence[SampleRow], alert_names: Sequence[str]) -> Mapping[str, Any]:
+    up_series = {"series": _series("up", {}), "values": f"1x{TOTAL_MINUTES}"}
+    return {
+        "interval": "1m",
+        "input_series": [
+            up_series,
+            *({"series": _series(row.name, dict(row.labels)), "values": _values(row)} for row in rows),
+        ],
+        "alert_rule_test": [
+            {"eval_time": f"{minute}m", "alertname": name}
+            for minute in range(LEAD_MINUTES - 30, TOTAL_MINUTES)
+            for name in alert_names
+        ],
+    }
+
+
+def _series(name: str, labels: Mapping[str, str]) -> str:
+    return (
+        f"{name}{{{', '.join(f'{label}={json.dumps(value)}' for label, value in {**TARGET_LABELS, **labels}.items())}}}"
+    )
+
+
+def _values(row: SampleRow) -> str:
+    return " ".join("_" if value is None else f"{value!r}" for value in row.values)
+
+
+def _parse_alerts(output: str) -> Iterator[FiringAlert]:
+    for _, time, alerts in FAILED_CHECK.findall(output):
+        for labels, texts in ALERT.findall(alerts):
+            yield FiringAlert(_minutes(time) - LEAD_MINUTES, _parse_pairs(labels), _parse_pairs(texts))
+
+
+def _minutes(duration: str) -> int:
+    return sum(
+        int(number) * {"d": 1440, "h": 60, "m": 1}[unit] for number, unit in re.findall(r"(\d+)([dhm])", duration)
+    )
+
+
+def _parse_pairs(text: str) -> Mapping[str, str]:
+    return {name: json.loads(value) for name, value in PAIR.findall(text)}

@@ -1,0 +1,135 @@
+"""Run the exporter against the simulated API in virtual time, and record what Prometheus would scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeAlias
+from urllib.parse import urlencode
+
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource
+from late_exporter.feeds import FEEDS
+from late_exporter.ingest.recorder import StoreThread
+from late_exporter.ingest.schedule import Runtime
+from late_exporter.ingest.status_poller import StatusConfig, StatusPace
+from late_exporter.protocols import ApiResponse
+from late_exporter.simulator import ZERNIO_RETENTION, SimulatedApi, SimulatedWorld
+from late_exporter.simulator.accounts import ACCOUNTS
+from late_exporter.store import Store, open_store
+from tests.e2e.late import KEY
+from tests.support.client import FakeClient, QueryParams
+from tests.support.clock import VirtualClock
+from tests.support.loggers import NullLogger
+from tests.support.samples import Samples
+from tests.support.steps import drive, offload_in_steps
+
+__all__ = ["INCIDENT_MINUTES", "LEAD_MINUTES", "START", "TOTAL_MINUTES", "SampleRow", "record_incident"]
+
+MINUTE, HOUR = 60.0, 3600.0
+LEAD_MINUTES = 150
+INCIDENT_MINUTES = 60
+TOTAL_MINUTES = LEAD_MINUTES + INCIDENT_MINUTES + 120
+START = datetime(2026, 3, 17, 9, 0, tzinfo=UTC).timestamp()
+"""Unix time at which the incident starts, a Tuesday morning."""
+
+PLATFORMS = frozenset({"instagram", "twitter", "youtube", "tiktok"})
+LOGS_PER_DAY = 3000
+SEED = 7
+STATUS_INTERVALS = {"posts": 60.0, "accounts": 300.0, "cooldowns": 60.0, "webhooks": 300.0, "billing": 3600.0}
+WORKSPACE = "default"
+
+Labels: TypeAlias = tuple[tuple[str, str], ...]
+
+
+class SampleRow(NamedTuple):
+    """A series with one value per minute, None before it existed. Times are relative to the first minute."""
+
+    name: str
+    labels: Labels
+    values: list[float | None]
+
+
+class RecordedExporter:
+    """An exporter of a simulated world without processes and network; its clock advances by a minute per scrape."""
+
+    def __init__(self, store: Store) -> None:
+        self.clock = VirtualClock(START - LEAD_MINUTES * MINUTE)
+        accounts = [account for account in ACCOUNTS if account.platform.name in PLATFORMS]
+        self.world = SimulatedWorld(
+            SEED,
+            self.clock.now,
+            logs_per_day=LOGS_PER_DAY,
+            history=2 * HOUR,
+            accounts=accounts,
+            retention=ZERNIO_RETENTION,
+            with_activity=True,
+        )
+        self._api = SimulatedApi(self.world, clock=self.clock.time, rate_limit=10**6, generation="zernio")
+        self._pipeline = Pipeline(
+            PipelineConfig(feeds=tuple(FEEDS)),
+            store_thread=StoreThread(store, offload_in_steps),
+            create_logger=lambda _: NullLogger(),
+            runtime=Runtime(
+                clock=self.clock.time, monotonic=self.clock.monotonic, sleep=self.clock.sleep, random=lambda: 0.5
+            ),
+        )
+        connection = ApiConnection(
+            FakeClient(self._respond, rate_limit=600),
+            ApiGeneration("zernio", logger=NullLogger(), monotonic=self.clock.monotonic),
+            status=StatusSource(StatusConfig(intervals=STATUS_INTERVALS), StatusPace()),
+        )
+        drive(self._pipeline.add_workspaces({WORKSPACE: connection}))
+        self._pollers = tuple(self._pipeline.pollers[WORKSPACE].values())
+        for poller in self._pollers:
+            drive(poller.start())
+
+    def scrape(self) -> Samples:
+        """Poll every feed, refresh the status feeds that are due, and return what a scrape gets a minute later."""
+        for poller in self._pollers:
+            result = drive(poller.poll())
+            assert "success" == result.outcome, result.error
+        drive(self._pipeline.status_pollers[WORKSPACE].refresh())
+        exposition = self._pipeline.exposition
+        exposition.publish()
+        body = exposition.get_body(None, None)
+        exposition.mark_served(body.version)
+        drive(self._pipeline.mark_served())
+        self.clock.advance(MINUTE)
+        return Samples.parse(body.body.decode())
+
+    def _respond(self, path: str, params: QueryParams) -> ApiResponse:
+        response = self._api.handle("GET", path, urlencode(params), {"authorization": f"Bearer {KEY}"})
+        assert 200 == response.status, (path, response.body)
+        return ApiResponse(response.body, self.clock.now)
+
+
+def record_incident(name: str) -> Sequence[SampleRow]:
+    """Return the series of a simulated incident of an hour, with the hours before and after it."""
+    store = open_store("sqlite://")
+    try:
+        return _record(RecordedExporter(store), name)
+    finally:
+        store.close()
+
+
+def _record(exporter: RecordedExporter, incident: str) -> Sequence[SampleRow]:
+    start = exporter.clock.now
+    rows: dict[tuple[str, Labels], list[float | None]] = {}
+    for minute in range(TOTAL_MINUTES):
+        if minute == LEAD_MINUTES:
+            exporter.world.start_incident(incident, duration=INCIDENT_MINUTES * MINUTE)
+        for series, value in _relative_times(exporter.scrape(), start).items():
+            rows.setdefault(series, [None] * minute).append(value)
+        for values in rows.values():
+            if len(values) == minute:
+                values.append(None)
+    return [SampleRow(name, labels, values) for (name, labels), values in rows.items()]
+
+
+def _relative_times(samples: Samples, start: float) -> Mapping[tuple[str, Labels], float]:
+    """Return samples whose Unix times are seconds since the start, where the clock of promtool begins."""
+    return {
+        series: value - start if series[0].endswith("_timestamp_seconds") and value > start - 1e9 else value
+        for series, value in samples.items()
+    }

@@ -1,0 +1,91 @@
+"""Replay simulated incidents: the log lists of the API become the messages that people read.
+
+The exporter, the rules, the Alertmanager configuration and the templates are as shipped. Time is virtual, so nothing
+depends on how long a step takes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.replay.delivery import Message, deliver
+from tests.e2e.replay.evaluation import evaluate
+from tests.e2e.replay.recording import INCIDENT_MINUTES, record_incident
+
+pytestmark = pytest.mark.e2e
+
+GOLDEN = Path(__file__).parent / "messages"
+INCIDENTS = ("platform-outage", "rate-limit-storm", "revoked-token", "slow-video")
+MAX_MINUTES = 15
+"""Time within which a failing platform pages, and is reported as recovered."""
+
+
+def _render(messages: Sequence[Message]) -> str:
+    return "\n".join(
+        f"## {message.minute} minutes after the start, in {message.channel}\n\n"
+        f"{message.title}\n\n{message.text.strip()}\n"
+        for message in messages
+    )
+
+
+@pytest.fixture(scope="module", params=INCIDENTS)
+def incident(request: pytest.FixtureRequest) -> str:
+    """Return the name of an incident."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def messages(
+    incident: str, require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Sequence[Message]:
+    """Return the messages about an incident."""
+    folder = tmp_path_factory.mktemp(incident)
+    alerts = evaluate(record_incident(incident), folder, require_tool("promtool"))
+    return deliver(alerts, require_tool("prometheus-alertmanager"), folder)
+
+
+def test_messages_equal_the_golden_ones(incident: str, messages: Sequence[Message]) -> None:
+    """The messages are those that a person has read; with UPDATE_GOLDEN=1 they are written instead."""
+    file = GOLDEN / f"{incident}.md"
+    if os.environ.get("UPDATE_GOLDEN") == "1":
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(_render(messages), "utf-8")
+    assert file.read_text("utf-8") == _render(messages)
+
+
+def test_one_page_for_an_incident(incident: str, messages: Sequence[Message]) -> None:
+    """A failing platform pages once, soon, with its name, and is resolved once; nothing else pages."""
+    pages = [message for message in messages if message.channel == "#late-critical"]
+    platform = {"platform-outage": "instagram", "rate-limit-storm": "twitter"}.get(incident)
+    if platform is None:
+        assert [] == pages
+        return
+    firing, resolved = pages
+    assert firing.title.startswith(f"CRITICAL {platform}: ")
+    assert 0 < firing.minute <= MAX_MINUTES
+    assert resolved.title.startswith(f"Resolved {platform}: ")
+    assert INCIDENT_MINUTES < resolved.minute <= INCIDENT_MINUTES + MAX_MINUTES
+
+
+def test_a_resolved_alert_does_not_return(messages: Sequence[Message]) -> None:
+    """No alert flaps: each is reported as firing once and as resolved once, in this order."""
+    problems = [message.title.split(":")[0] + message.text.rpartition("/")[2] for message in messages]
+    firing = [problem.partition(" ")[2] for problem in problems if not problem.startswith("Resolved")]
+    resolved = [problem.partition(" ")[2] for problem in problems if problem.startswith("Resolved")]
+    assert sorted(firing) == sorted(resolved)
+    assert len(firing) == len(set(firing)) > 0
+
+
+def test_a_rate_limit_is_named_from_the_first_message(incident: str, messages: Sequence[Message]) -> None:
+    """The first message about a rate-limit storm names its cause, and its own alert is not held back by the effect."""
+    if incident != "rate-limit-storm":
+        return
+    first, second, *_ = messages
+    assert "platform_rate_limit (429)" in first.text
+    assert "rate-limit pauses" in second.title
+    assert second.minute < INCIDENT_MINUTES
