@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from sqlite3 import Connection
 from typing import TypeAlias
 
 import msgspec
 
-from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value
+from late_exporter.metrics.aggregation import decode_value, encode_value
 from late_exporter.model import Batch
 from late_exporter.series import Increment, Labels, Series, SeriesValue
+from late_exporter.store.batches import apply_batch, group_by_series
 
 SeriesCursor: TypeAlias = tuple[str, str]
 """Family and labels of the last series of a page, as they are stored."""
@@ -54,34 +55,37 @@ def apply(
     connection: Connection, increments: Iterable[Sequence[Increment]], batch: Batch
 ) -> Mapping[Series, SeriesValue]:
     """Apply the increments of a batch that count, in groups of one series; return the new values of the series."""
-    by_series: dict[Series, list[Increment]] = {}
-    for group in increments:
-        by_series.setdefault((group[0].family, group[0].labels), []).extend(group)
+    by_series = group_by_series(increments)
     series_values: dict[Series, SeriesValue] = {}
-    keys = {series: _encode_key(series) for series in by_series}
-    stored = _look_up(connection, list(keys.values()))
-    rows = []
-    for series, changes in by_series.items():
-        current = stored.get(keys[series])
-        value = apply_increments(changes, current.value if current else None)
-        created = current.created if current else batch.committed_at
-        is_served = current.is_served if current else series not in batch.zero_series
-        series_values[series] = SeriesValue(value, created, is_served)
-        rows.append((*keys[series], encode_value(value), created, is_served))
-    connection.executemany(UPSERT, rows)
+    for part in _parts(list(by_series)):  # All series at once would need more memory.
+        keys = {series: _encode_key(series) for series in part}
+        stored = _look_up(connection, keys)
+        values = apply_batch({series: by_series.pop(series) for series in part}, batch, stored.get)
+        connection.executemany(
+            UPSERT,
+            [
+                (*keys[series], encode_value(current.value), current.created, current.is_served)
+                for series, current in values.items()
+            ],
+        )
+        series_values |= values
     return series_values
 
 
-def _look_up(connection: Connection, keys: Sequence[SeriesCursor]) -> dict[SeriesCursor, SeriesValue]:
-    """Return the stored values of series by their keys."""
-    values: dict[SeriesCursor, SeriesValue] = {}
-    for start in range(0, len(keys), LOOKUP_SERIES):
-        chunk = keys[start : start + LOOKUP_SERIES]
-        padding = [(None, None)] * (LOOKUP_SERIES - len(chunk))
-        rows = connection.execute(LOOKUP, [*chain.from_iterable((*chunk, *padding))])
-        for family, labels, value, created, served in rows:
-            values[family, labels] = SeriesValue(decode_value(value), created, bool(served))
-    return values
+def _parts(series: Sequence[Series]) -> Iterator[Sequence[Series]]:
+    return (series[start : start + LOOKUP_SERIES] for start in range(0, len(series), LOOKUP_SERIES))
+
+
+def _look_up(connection: Connection, keys: Mapping[Series, SeriesCursor]) -> dict[Series, SeriesValue]:
+    """Return the stored values of at most LOOKUP_SERIES series, given their keys."""
+    padding = [(None, None)] * (LOOKUP_SERIES - len(keys))
+    rows = connection.execute(LOOKUP, [*chain.from_iterable((*keys.values(), *padding))])
+    stored = {(family, labels): (value, created, served) for family, labels, value, created, served in rows}
+    return {
+        series: SeriesValue(decode_value(stored[key][0]), stored[key][1], bool(stored[key][2]))
+        for series, key in keys.items()
+        if key in stored
+    }
 
 
 def mark_served(connection: Connection, series: Iterable[Series]) -> Sequence[Series]:

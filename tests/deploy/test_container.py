@@ -116,7 +116,7 @@ def test_restricted_container_runs(container_engine: ContainerEngine, tmp_path: 
     assert "" == container_engine.podman("healthcheck", "run", "exporter")
     assert_restricted(container_engine, "exporter")
     before = scrape(container_engine)
-    assert before.sum("late_publishing_logs_total") > 100
+    assert before.sum("late_publishing_logs_total") > 10  # at night, the simulated hour has fewer than a hundred
     assert 1 == before.sum("late_exporter_build_info", revision=revision())
 
     container_engine.podman("stop", "--time=20", "exporter")

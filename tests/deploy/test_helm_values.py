@@ -188,7 +188,7 @@ def helm_error(helm: str, *settings: str) -> str:
         ((SECRET_SETTING, "apiKey.value=sk_1"), "additional properties 'value' not allowed"),
         ((SECRET_SETTING, "config.pol.interval=1m"), "additional properties 'pol' not allowed"),
         ((SECRET_SETTING, "config.poll.intervall=1m"), "additional properties 'intervall' not allowed"),
-        ((SECRET_SETTING, "config.state.url=sqlite://"), "additional properties 'state' not allowed"),
+        ((SECRET_SETTING, "config.state.url=sqlite://"), "additional properties 'url' not allowed"),
         ((SECRET_SETTING, "replicas=2"), "at '/replicas': value must be 1"),
         ((SECRET_SETTING, "serviceMonitor.intervall=1m"), "additional properties 'intervall' not allowed"),
         ((SECRET_SETTING, "serviceMonitor.defaults.intervall=1m"), "additional properties 'intervall' not allowed"),

@@ -87,7 +87,7 @@ def test_service_restarts_and_stops(machine: SystemdMachine, sandbox: Sandbox) -
     assert "" == machine.run("systemd-analyze", "verify", "--man=no", "late-exporter.service", "late-exporter.socket")
     assert "" == machine.run("systemctl", "start", "late-exporter.service")
     before = scrape_when_ready(machine, sandbox)
-    assert before.sum(LOGS) > 100
+    assert before.sum(LOGS) > 10  # at night, the simulated hour has fewer than a hundred
     assert before["process_start_time_seconds", ()] > 1e9
     assert_restricted(machine)
 

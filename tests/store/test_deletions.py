@@ -10,8 +10,7 @@ import pytest
 
 from late_exporter.feeds import FEEDS
 from late_exporter.model import MINUTE_MS, Batch, Coverage, ListedMinutes, LogEntry, Observation, Scope
-from late_exporter.store import Store, open_store
-from late_exporter.store.admin import check
+from late_exporter.store import Store, is_postgres, open_admin, open_store
 
 SCOPE = Scope("acme", "publishing")
 DAY = 86_400_000
@@ -19,16 +18,19 @@ START = 29_926_000
 """A minute since the Unix epoch."""
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return the path of a state."""
-    return tmp_path / "late.db"
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.e2e)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of an empty state of each backend."""
+    if request.param == "postgres":
+        created: str = request.getfixturevalue("postgres").create_schema()
+        return created
+    return f"sqlite:///{tmp_path / 'late.db'}"
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[Store]:
+def store(url: str) -> Iterator[Store]:
     """Return a store with three logs in each of ten minutes, at 0, 20 and 40 seconds."""
-    with closing(open_store(f"sqlite:///{path}")) as store:
+    with closing(open_store(url)) as store:
         times = [(START + minute) * MINUTE_MS + second * 1000 for minute in range(10) for second in (0, 20, 40)]
         commit(store, times)
         yield store
@@ -135,23 +137,27 @@ def test_a_marked_log_stays_known(store: Store) -> None:
     assert {again[0].key} == store.lookup(SCOPE, again, feed=FEEDS["publishing"], since=0).statuses.keys()
 
 
-def test_pruned_logs_take_their_marks_along(store: Store, path: Path) -> None:
-    """After marked logs were pruned, the numbers of logs and marks still agree."""
+def test_pruned_logs_take_their_marks_along(store: Store, url: str) -> None:
+    """After marked logs were pruned, at once or with their day, the numbers of logs and marks still agree."""
     commit(store, listed=[listed_minutes(0, 9, m1=1, m8=1)])
     store.commit(SCOPE, Batch(committed_at=0.0, prune_before=(START + 5) * MINUTE_MS))
-    assert [] == list(check(path))
-    assert (1, 14) == counts(store)
+    assert [] == list(open_admin(url).check())
+    assert counts(store) == ((2, 28) if is_postgres(url) else (1, 14))
+    store.commit(SCOPE, Batch(committed_at=0.0, prune_before=START * MINUTE_MS + DAY))
+    assert (0, 0) == counts(store)
+    assert [] == list(open_admin(url).check())
 
 
-def test_a_switch_of_the_generation_removes_all_marks(store: Store, path: Path) -> None:
+def test_a_switch_of_the_generation_removes_all_marks(store: Store, url: str) -> None:
     """The list of another generation may show other logs."""
     commit(store, listed=[listed_minutes(0, 9)])
-    store.begin_rekey(SCOPE, Coverage(retention_floor=0, complete_since=0))
+    store.begin_rekey(SCOPE, Coverage(retention_floor=0, complete_since=0, generation="zernio"))
     assert (30, 0) == counts(store)
-    assert [] == list(check(path))
+    assert [] == list(open_admin(url).check())
 
 
-def test_marks_that_do_not_add_up_are_found(store: Store, path: Path) -> None:
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_marks_that_do_not_add_up_are_found(store: Store, url: str) -> None:
     """The check of a state names a number of marks that its minutes contradict."""
     store._connection.execute("UPDATE logs_per_minute SET deleted = 1 WHERE minute = ?", (START,))  # type: ignore[attr-defined] # noqa: SLF001 - damages the state
-    assert ["acme/publishing: 0 logs are marked as deleted, but 1 per minute"] == list(check(path))
+    assert ["acme/publishing: 0 logs are marked as deleted, but 1 per minute"] == list(open_admin(url).check())

@@ -76,10 +76,9 @@ SIZE = """
     ) AS tables
 """
 
-SERIES_PAGE = (
-    "SELECT workspace, id, family, labels, value, created, served FROM late_series WHERE (workspace, id) > (%s, %s)"
-    " ORDER BY workspace, id LIMIT %s"
-)
+SERIES = "SELECT workspace, id, family, labels, value, created, served FROM late_series WHERE "
+SERIES_PAGE = SERIES + "(workspace, id) > (%s, %s) ORDER BY workspace, id LIMIT %s"
+SERIES_OF_WORKSPACE = SERIES + "workspace = %s"
 
 
 def encode(text: str) -> bytes:
@@ -192,11 +191,15 @@ def newest_logs(connection: DeadlineConnection, scope_id: int | None, *, until: 
     return list(logs.values())
 
 
-def accounting(connection: DeadlineConnection, scope_id: int) -> FeedAccounting:
+def accounting(connection: DeadlineConnection, scope_id: int, workspace: str) -> FeedAccounting:
     total, pruned = one(connection, "SELECT observations, pruned FROM late_scope WHERE id = %s", (scope_id,))
     (stored,) = one(connection, "SELECT count(*) FROM late_observation WHERE scope = %s", (scope_id,))
+    rows = connection.execute(SERIES_OF_WORKSPACE, (workspace,))
     return FeedAccounting(
-        observation_count=total, stored_count=stored, pruned_count=pruned, series_values=load_series(connection)
+        observation_count=total,
+        stored_count=stored,
+        pruned_count=pruned,
+        series_values={series: value for _, series, value in map(_decode_series, rows)},
     )
 
 
@@ -220,9 +223,14 @@ def load_series_page(
     """Return the values of the next series and the cursor after them, workspace and id in hexadecimal."""
     values: dict[Series, SeriesValue] = {}
     rows = connection.execute(SERIES_PAGE, (after[0], bytes.fromhex(after[1]), limit))
-    for workspace, identity, family, labels, value, created, served in rows:
-        # Most label values are those of many series.
-        series = (sys.intern(family), tuple(map(sys.intern, msgspec.json.decode(labels, type=Labels))))
-        values[series] = SeriesValue(decode_value(value), created, served)
-        after = workspace, identity.hex()
+    for cursor, series, value in map(_decode_series, rows):
+        values[series] = value
+        after = cursor
     return values, after
+
+
+def _decode_series(row: tuple[Any, ...]) -> tuple[SeriesCursor, Series, SeriesValue]:
+    workspace, identity, family, labels, value, created, served = row
+    # Most label values are those of many series.
+    series = (sys.intern(family), tuple(map(sys.intern, msgspec.json.decode(labels, type=Labels))))
+    return (workspace, identity.hex()), series, SeriesValue(decode_value(value), created, served)

@@ -132,4 +132,4 @@ class PostgresSnapshot:
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; raise KeyError if it is not in the state."""
         with self._reading() as connection:
-            return queries.accounting(connection, self._scope_ids[scope])
+            return queries.accounting(connection, self._scope_ids[scope], scope.workspace)

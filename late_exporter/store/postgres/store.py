@@ -218,7 +218,7 @@ class PostgresStore:
     def accounting(self, scope: Scope) -> FeedAccounting:
         row = self._row(scope)
         return self._database.run(
-            lambda connection: queries.accounting(connection, row.scope_id), LONG_DEADLINE_SECONDS
+            lambda connection: queries.accounting(connection, row.scope_id, scope.workspace), LONG_DEADLINE_SECONDS
         )
 
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
