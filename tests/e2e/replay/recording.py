@@ -10,13 +10,13 @@ from urllib.parse import urlencode
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.recorder import StoreThread
 from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace
 from late_exporter.protocols import ApiResponse
 from late_exporter.simulator import ZERNIO_RETENTION, SimulatedApi, SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS
 from late_exporter.store import Store, open_store
+from late_exporter.store.thread import StoreThread
 from tests.e2e.late import KEY
 from tests.support.client import FakeClient, QueryParams
 from tests.support.clock import VirtualClock
