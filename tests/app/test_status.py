@@ -13,6 +13,7 @@ from late_exporter.app.exporter import MAX_PROGRESS_LINES, Exporter
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.errors import ApiUnavailable, Forbidden
+from late_exporter.format import iso_time
 from late_exporter.metrics.labels import OTHER
 from late_exporter.protocols import ApiResponse, Client
 from late_exporter.status import SyncProgress
@@ -27,14 +28,20 @@ UP = "late_exporter_status_feed_up"
 DISABLED = "late_exporter_status_feed_disabled"
 OVERFLOW = "late_exporter_label_overflow_total"
 PATIENCE = 30.0
+HOUR = 3600.0
 FEEDS = {"posts", "accounts", "cooldowns", "webhooks", "billing"}
 
 
 class LogApi(StatusApi):
-    """Client of an API with one publishing log, and with status endpoints."""
+    """Client of an API with one publishing log, and with status endpoints.
+
+    Attributes:
+        created: Creation time of the log, in Unix seconds.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.created = time.time() - 2 * HOUR
         assert self.handler is not None
         self._handle_status: Handler = self.handler
         self.handler = self._handle
@@ -54,7 +61,7 @@ class LogApi(StatusApi):
                 "status": "success",
                 "accountId": "acc1",
                 "accountUsername": "name-in-logs",
-                "createdAt": "2026-11-25T11:00:00Z",
+                "createdAt": iso_time(self.created * 1000),
             }
         ]
         skip = int(params.get("skip", 0))
@@ -291,9 +298,11 @@ async def test_no_secret_of_a_webhook_is_served(tmp_path: Path) -> None:
     assert not any(secret in text for secret in SECRETS)
 
 
-async def test_recent_attempts(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("age", "recent_count"), [(HOUR / 2, 1), (2 * HOUR, 0), (-HOUR / 2, 1)])
+async def test_recent_attempts(tmp_path: Path, age: float, recent_count: int) -> None:
     """The page has the attempts of the last hour, by the creation of the logs, and the configuration has no key."""
     harness = ExporterOfStatus(tmp_path, "acme")
+    harness.apis["acme"].created = time.time() - age
     async with harness.opened() as exporter:
         assert await exporter.catch_up()
         (health,) = exporter.health()
@@ -301,8 +310,8 @@ async def test_recent_attempts(tmp_path: Path) -> None:
         assert "api_key_file" in exporter.configuration()
         assert "0" * 64 not in exporter.configuration()
     (platform,) = health.platforms
-    assert ("instagram", 1, 0) == (platform.name, platform.final, platform.recent.final)
-    assert health.recent_since == pytest.approx(time.time() - 3600, abs=60)
+    assert ("instagram", 1, recent_count) == (platform.name, platform.final, platform.recent.final)
+    assert health.recent_since == pytest.approx(time.time() - HOUR, abs=60)
 
 
 async def test_progress_of_several_feeds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
