@@ -20,6 +20,7 @@ from packaging.version import Version
 
 from deploy.prometheus.rules import RECORDING_GROUPS
 from late_exporter import __url__, __version__
+from late_exporter.app.workspace_info import WORKSPACE_INFO
 from late_exporter.cli.parser import parse
 from late_exporter.config import sources
 from late_exporter.config import web_file as webconfig
@@ -143,7 +144,7 @@ def test_names_exist(path: Path) -> None:
     targets = set(re.findall(r"\bmake ([a-z-]+)", spans(text)))
     recorded = {rule.name.split(":")[1] for group in RECORDING_GROUPS for rule in group.rules}
     samples = {f"{name}{end}" for name in CATALOGUE for end in ("", "_bucket", "_sum", "_count")}
-    assert set() == metrics - samples - recorded - {*TABLES, "late_observation_rest"}
+    assert set() == metrics - samples - recorded - {*TABLES, "late_observation_rest", WORKSPACE_INFO}
     assert set() == flags - {option.flag for option in OPTIONS}
     assert set() == variables - {name for option in OPTIONS for name in (option.variable, option.alias)}
     assert set() == targets - _targets()

@@ -49,6 +49,7 @@ REFINEMENTS: Mapping[str, Schema] = {
                 "key": FILE_NAME,
                 "apiBaseUrl": {"type": "string", "pattern": "^https?://"},
                 "profileId": {"type": "string", "minLength": 1},
+                "labels": {"type": "object", "additionalProperties": {"type": "string", "minLength": 1}},
             },
             "required": ["name", "key"],
         },

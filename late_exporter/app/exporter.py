@@ -18,6 +18,7 @@ from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import ApiKey
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource, create_exposition
+from late_exporter.app.workspace_info import collect_workspace_info
 from late_exporter.config.dump import format_settings
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.types import SecretFile
@@ -92,7 +93,10 @@ class Exporter:
         self._connect = connect
         config = _pipeline_config(settings)
         self.exposition = create_exposition(config)
-        self.publisher = Publisher(self.exposition, collect_process_metrics)
+        self.publisher = Publisher(
+            self.exposition,
+            lambda: [*collect_process_metrics(), *collect_workspace_info(self._settings.workspaces)],
+        )
         self._pipeline = Pipeline(
             config,
             store_thread=StoreThread(store, offload),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from late_exporter.config.yaml_file import YamlFile
 
-WORKSPACES = "must be a list of name, api_key_file and optionally api_base_url and profile_id"
+WORKSPACES = "must be a list of name, api_key_file and optionally api_base_url, profile_id and labels"
 
 _BY_NAME = {option.name: option for option in OPTIONS}
 _BY_VARIABLE = {name: option for option in OPTIONS for name in (option.variable, option.alias) if name}

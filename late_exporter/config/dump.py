@@ -46,6 +46,8 @@ def _workspace_lines(settings: Settings) -> Iterator[str]:
             yield f"  api_base_url: {_quote(row.api_base_url)}"
         if row.profile_id is not None:
             yield f"  profile_id: {_quote(row.profile_id)}"
+        if row.labels:
+            yield f"  labels: {json.dumps(dict(row.labels), ensure_ascii=False)}"
 
 
 def _format(option: Option, value: object) -> str:

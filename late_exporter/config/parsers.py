@@ -31,7 +31,8 @@ class Parser:
 
     def __call__(self, value: object) -> Any:
         if not isinstance(value, self._kind):
-            raise ValueError("must be one value")  # noqa: TRY004 - pydantic expects a ValueError
+            expected = "a mapping" if self._kind is dict else "one value"
+            raise ValueError(f"must be {expected}")  # noqa: TRY004 - pydantic expects a ValueError
         result = self._parse(value)
         if result is None:
             raise ValueError(self._message)

@@ -45,6 +45,7 @@ from late_exporter.config.types import (
     TcpAddress,
     TelemetryPath,
     WebhookPath,
+    WorkspaceLabels,
     WorkspaceName,
 )
 
@@ -407,12 +408,13 @@ class WorkspaceSettings(NamedTuple):
     api_key_file: KeyFile
     api_base_url: BaseUrl | None = None
     profile_id: ProfileId | None = None
+    labels: WorkspaceLabels | None = None
 
 
 class Workspace(NamedTuple):
     """One API key, the API it belongs to, and the profile if it is limited to one.
 
-    ``key_file`` is read again when the key changes.
+    ``key_file`` is read again when the key changes. ``labels`` are those of ``late_workspace_info``.
     """
 
     name: str
@@ -420,6 +422,7 @@ class Workspace(NamedTuple):
     key: Secret | None = None
     key_file: "Path | None" = None
     profile_id: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class Settings(NamedTuple):
@@ -449,6 +452,7 @@ class Settings(NamedTuple):
                     row.api_key_file.key,
                     row.api_key_file.path,
                     row.profile_id,
+                    row.labels or (),
                 )
                 for row in self.workspace_list
             )

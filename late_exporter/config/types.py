@@ -28,6 +28,9 @@ MAX_SOCKET_PATH = 107
 MAX_SHOWN = 100
 EMPTY_VALUES = ("", "~", "null")
 NOT_A_URL = "must be a URL like https://zernio.com/api"
+TARGET_LABELS = ("workspace", "job", "instance")
+"""Labels that every series has already."""
+
 INVALID_NAME = "must be 1 to 64 letters, digits, or _ . -"
 OLD_RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 1200}
 """Requests per minute of the plans of former times, whose names are still accepted."""
@@ -99,6 +102,16 @@ def _positive(high: float, message: str) -> Parser:
 
 def _matching(pattern: str, message: str) -> Parser:
     return Parser(lambda text: text if re.fullmatch(pattern, text) and text.isprintable() else None, message)
+
+
+def _workspace_labels(labels: dict[str, object]) -> tuple[tuple[str, str], ...]:
+    for name, value in labels.items():
+        if not re.fullmatch(r"(?!__)[A-Za-z_][A-Za-z0-9_]{0,63}", name) or name in TARGET_LABELS:
+            names = ", ".join(TARGET_LABELS)
+            raise ValueError(f"{quote(name).strip()}: must be 1 to 64 letters, digits or _, and not {names}")
+        if not isinstance(value, str) or not (0 < len(value) <= MAX_SHOWN and value.isprintable()):
+            raise ValueError(f"the value of {name} must be 1 to {MAX_SHOWN} printable characters")
+    return tuple((name, str(value)) for name, value in labels.items())
 
 
 def _timestamp(text: str) -> float:
@@ -333,6 +346,7 @@ KeyFile: TypeAlias = Annotated[SecretFile, Parser(_key_file)]
 ProfileId: TypeAlias = Annotated[
     str, _matching(r"[!-~]{1,200}", "must be 1 to 200 visible ASCII characters, no whitespace")
 ]
+WorkspaceLabels: TypeAlias = Annotated[tuple[tuple[str, str], ...], Parser(_workspace_labels, kind=dict)]
 WorkspaceName: TypeAlias = Annotated[str, _matching(_NAME, INVALID_NAME)]
 StateUrl: TypeAlias = Annotated[str, Parser(parse_state_url)]
 PasswordFile: TypeAlias = Annotated[SecretFile, Parser(_password_file)]

@@ -31,6 +31,7 @@ def load_yaml(path: Path, text: str, environ: Mapping[str, str]) -> object:
         ["webhook: {path: /hook, secret-file: SECRET, poll-interval: 5m}", "log: {format: json}"],
         ["metrics: {duration-buckets: '0.1,1e3', max-accounts: 0}", "state: {url: 'sqlite:////var/lib/a b.db'}"],
         ["workspaces:", "- {name: a, api_key_file: KEY}", "- {name: b, api_key_file: KEY2, profile_id: '0'}"],
+        ["workspaces:", "- {name: a, api_key_file: KEY, labels: {team: 'Jörg: 1', tier: 2}}"],
     ],
 )
 def test_the_text_is_a_configuration_file(lines: Sequence[str], tmp_path: Path) -> None:

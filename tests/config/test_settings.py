@@ -33,7 +33,11 @@ WEBHOOK = "must be a path like /webhook, of letters, digits and - . _ ~ between 
 NO_WEBHOOK = "must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit, nor a parent of one"
 A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
-NOT_A_LIST = "late.yaml:1: workspaces: must be a list of name, api_key_file and optionally api_base_url and profile_id"
+NOT_A_LIST = (
+    "late.yaml:1: workspaces: must be a list of name, api_key_file and optionally api_base_url, profile_id and labels"
+)
+
+NOT_A_LABEL = "must be 1 to 64 letters, digits or _, and not workspace, job, instance"
 
 visible = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
 keys = st.text(visible, min_size=16, max_size=80)
@@ -887,8 +891,22 @@ def test_workspaces(file: Path) -> None:
                 'late.yaml:1: workspaces: "a" and "b" have the same API key and profile_id; give each its own one',
             ],
         ),
+        (
+            "workspaces:\n- {name: a, api_key_file: key, labels: [team]}",
+            ['late.yaml:2: workspaces[0].labels "team": must be a mapping'],
+        ),
+        (
+            "workspaces:\n- {name: a, api_key_file: key, labels: {job: x}}",
+            [
+                f'late.yaml:2: workspaces[0].labels: "job": {NOT_A_LABEL}',
+            ],
+        ),
+        (
+            "workspaces:\n- {name: a, api_key_file: key, labels: {team: {x: y}}}",
+            ["late.yaml:2: workspaces[0].labels: the value of team must be 1 to 100 printable characters"],
+        ),
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_wrong_workspaces(file: Path, text: str, messages: list[str]) -> None:
     """Mistakes in workspaces are reported with the index of the workspace."""

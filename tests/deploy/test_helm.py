@@ -104,9 +104,9 @@ def test_program_reads_workspaces_and_options(helm: str, tmp_path: Path) -> None
     resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["workspaces"]))
     settings = load_settings(resources, tmp_path, {"late-api-keys": {"brand": "sk_1", "agency": "sk_2"}})
     assert [
-        ("brand", "https://zernio.com/api", "6507a1b2c3d4e5f6a7b8c9d0"),
-        ("agency", "https://late.example.com/api", None),
-    ] == [(each.name, each.base_url, each.profile_id) for each in settings.workspaces]
+        ("brand", "https://zernio.com/api", "6507a1b2c3d4e5f6a7b8c9d0", (("team", "social"),)),
+        ("agency", "https://late.example.com/api", None, ()),
+    ] == [(each.name, each.base_url, each.profile_id, each.labels) for each in settings.workspaces]
     assert (60.0, ("publishing",), 2_000_000) == (
         settings.poll.interval,
         settings.poll.feeds,

@@ -106,6 +106,7 @@ imagePullSecrets:
 {{- $row := dict "name" .name "api_key_file" (printf "/etc/late-exporter/keys/%s" .key) -}}
 {{- with .apiBaseUrl -}}{{- $_ := set $row "api_base_url" . -}}{{- end -}}
 {{- with .profileId -}}{{- $_ := set $row "profile_id" . -}}{{- end -}}
+{{- with .labels -}}{{- $_ := set $row "labels" . -}}{{- end -}}
 {{- $rows = append $rows $row -}}
 {{- end -}}
 {{- $_ := set $config "workspaces" $rows -}}
