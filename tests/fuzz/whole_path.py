@@ -156,11 +156,12 @@ class WholePath:
         """Read the status feeds from the same body."""
         await self._pipeline.status_pollers["default"].refresh()
 
-    def scrape(self) -> Samples:
+    async def scrape(self) -> Samples:
         """Publish the metrics; return the samples."""
         exposition = self._pipeline.exposition
         exposition.publish()
-        exposition.mark_served(exposition.get_body(None, None).version)  # New series leave their initial 0.
+        exposition.mark_served(exposition.get_body(None, None).version)
+        await self._pipeline.mark_served()  # New series leave their initial 0.
         exposition.publish()
         text = exposition.get_body(None, None).body.decode()
         assert KEY not in text
@@ -235,8 +236,8 @@ def follow(rows: Rows, page: bytes, *, has_good_rows: bool = True) -> None:
 
     Args:
         rows: Rows of the list.
-        page: Any bytes, or a page with all good rows.
-        has_good_rows: Whether good rows of the page are as they should be, if there are any.
+        page: Any bytes, for example a page with all good rows.
+        has_good_rows: Whether the good rows are as they should be, if the page has them.
     """
 
     async def run() -> None:
@@ -246,16 +247,16 @@ def follow(rows: Rows, page: bytes, *, has_good_rows: bool = True) -> None:
             path.body = page
             outcome = await path.poll()
             await path.refresh_status()
-            samples = path.scrape()
+            samples = await path.scrape()
             path.check_metrics()
-            if has_good_rows and page.startswith(b'{"logs":[') and is_json(page):
+            if has_good_rows and is_json(page) and all(row.encode() in page for row in rows.good):
                 assert "success" == outcome
                 assert len(rows.good) == counted_neighbours(samples, rows.feed)
             assert outcome in ("success", "bad_payload")
             await path.run_commands()
             path.body = page_of(rows.good).encode()
             assert "success" == await path.poll()
-            samples = path.scrape()
+            samples = await path.scrape()
             assert not has_good_rows or len(rows.good) == counted_neighbours(samples, rows.feed)
         finally:
             await path.close()
