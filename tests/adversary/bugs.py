@@ -120,7 +120,7 @@ def _prune_visible_logs(patch: pytest.MonkeyPatch) -> None:
 MISSED = frozenset({"missed", "missed by poll", "history"})
 
 BUGS: Mapping[str, Bug] = {
-    "a page that starts too low is accepted": Bug("polls", MISSED, _accept_any_page),
+    "a page that starts too low is accepted": Bug("late", MISSED, _accept_any_page),
     "a gap is forgotten": Bug("polls", MISSED, _forget_gaps),
     "a catch-up stops at any known log": Bug("polls", MISSED, _stop_at_any_known_log),
     "pending logs are not looked up": Bug("polls", frozenset({"pending at rest", "requests"}), _look_up_no_pending_log),
