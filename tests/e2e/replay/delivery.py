@@ -84,7 +84,7 @@ def deliver(alerts: Sequence[FiringAlert], binary: str, folder: Path) -> Sequenc
             route |= {name: wait for name, wait in WAITS.items() if name in route}
         options = (f"--web.external-url={EXTERNAL_URL}", "--web.route-prefix=/")
         with run_alertmanager(binary, folder, yaml.safe_dump(config), *options) as url:
-            delivery = _Delivery(url, receivers, _inhibiting_alerts(config))
+            delivery = _Delivery(url, receivers, config)
             for minute, changes in _changes(alerts):
                 delivery.send(minute, changes)
             return delivery.messages
@@ -93,11 +93,12 @@ def deliver(alerts: Sequence[FiringAlert], binary: str, folder: Path) -> Sequenc
 class _Delivery:
     """Sends alerts to Alertmanager, and waits until nothing more is to be said about them."""
 
-    def __init__(self, url: str, receivers: AlertReceivers, inhibiting_names: frozenset[str]) -> None:
+    def __init__(self, url: str, receivers: AlertReceivers, config: Mapping[str, Any]) -> None:
         self.messages: list[Message] = []
         self._url = url
         self._receivers = receivers
-        self._inhibiting_names = inhibiting_names
+        self._inhibiting_names = _inhibiting_alerts(config)
+        self._slack_counts = {each["name"]: len(each.get("slack_configs", [])) for each in config["receivers"]}
         self._read_count = 0
         self._firing: set[Labels] = set()
 
@@ -112,7 +113,10 @@ class _Delivery:
             self._read(minute)
 
     def _is_settled(self) -> bool:
-        """Return whether Alertmanager knows all alerts, and has said of each group what fires and is not inhibited."""
+        """Return whether Alertmanager knows all alerts, and has said of each group what fires and is not inhibited.
+
+        It sends the messages of a receiver at the same time, so those to Slack may come after the webhook.
+        """
         active: dict[tuple[str, Labels], set[Labels]] = {}
         muted: set[Labels] = set()
         for group in json.loads(http_get(f"{self._url}/api/v2/alerts/groups").body):
@@ -122,10 +126,15 @@ class _Delivery:
                     active.setdefault(key, set()).add(_pairs(alert["labels"]))
                 else:
                     muted.add(_pairs(alert["labels"]))
+        if len(self._receivers.slack_messages) < self._expected_slack_count():
+            return False
         said = self._receivers.firing_by_group()
         return muted.union(*active.values()) == self._firing and all(
             active.get(key, set()) == said.get(key, set()) - muted for key in active.keys() | said.keys()
         )
+
+    def _expected_slack_count(self) -> int:
+        return sum(self._slack_counts[document["receiver"]] for document in tuple(self._receivers.groups))
 
     def _describe(self) -> Any:
         return http_get(f"{self._url}/api/v2/alerts/groups").body, self._receivers.firing_by_group()
