@@ -55,8 +55,10 @@ ANYWHERE = {
 
 
 @pytest.fixture
-def example(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[[str], ExporterProcess]:
-    """Start an example in a folder with the files that it names, with a running exporter if it needs one."""
+def example(
+    request: pytest.FixtureRequest, exit_stack: ExitStack, tmp_path: Path, late: LateServer
+) -> Callable[[str], ExporterProcess]:
+    """Start an example in a folder with the files that it names, with a running exporter or server if it needs one."""
     (tmp_path / "late.key").write_text(KEY)
     (tmp_path / "webhook.secret").write_text("c0ffee" * 8)
     users = f"{{alice: $2y$10${'a' * 21}O{'a' * 31}}}"
@@ -69,6 +71,9 @@ def example(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable
         words = [
             word.rpartition("/")[2] if word.startswith("/") and "." in word else word for word in shlex.split(line)
         ]
+        if any(word.startswith("postgresql://") for word in words):
+            url = _postgres_url(request, tmp_path)
+            words = [url if word.startswith("postgresql://") else word for word in words]
         command = words[0] if words else "run"
         env = {**ANYWHERE, "LATE_EXPORTER_API__BASE_URL": late.url}
         if "--workspace" in words or "drop" in words:
@@ -93,6 +98,14 @@ def example(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable
     return start
 
 
+def _postgres_url(request: pytest.FixtureRequest, folder: Path) -> str:
+    """Return the URL of an empty database, and write the password file of the examples."""
+    from tests.support.postgres import PASSWORD, without_password  # noqa: PLC0415 - most examples do not need psycopg
+
+    (folder / "late.password").write_text(PASSWORD)
+    return without_password(request.getfixturevalue("postgres").create_database())
+
+
 def _count(folder: Path, env: Mapping[str, str]) -> None:
     """Create a state by polling once."""
     with ExporterProcess(folder, "run", "--once", env=env) as program:
@@ -105,6 +118,9 @@ def _prepare_state(folder: Path, words: list[str], env: dict[str, str]) -> None:
         with ExporterProcess(folder, "state", "export", words[2], env=env) as program:
             assert 0 == program.wait_exit(), program.stderr
         env["LATE_EXPORTER_STATE__URL"] = "sqlite:///other.db"
+    if words[1] == "copy":
+        (folder / "data").mkdir()
+        shutil.copy(folder / "state.db", folder / "data" / "late-exporter.db")
     if words[1] != "backup":
         shutil.copy(folder / "state.db", folder / "late-backup.db")
 

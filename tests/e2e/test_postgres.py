@@ -21,7 +21,14 @@ from late_exporter.store import open_admin, open_snapshot
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.e2e.traffic import CounterWatch, Traffic, expected_counts, exposed_counts, in_thread
-from tests.support.postgres import PASSWORD, Cluster, LaggingStandby, find_programs, running_cluster
+from tests.support.postgres import (
+    PASSWORD,
+    Cluster,
+    LaggingStandby,
+    find_programs,
+    running_cluster,
+    without_password,
+)
 from tests.support.samples import Samples
 
 pytestmark = pytest.mark.e2e
@@ -29,10 +36,6 @@ pytestmark = pytest.mark.e2e
 SEED = 20261126
 KILLS = 8
 RESTARTS = 3
-
-
-def without_password(url: str) -> str:
-    return url.replace(f":{PASSWORD}@", "@")
 
 
 @pytest.fixture

@@ -215,6 +215,10 @@ def _listens(port: int) -> bool:
     return False
 
 
+def without_password(url: str) -> str:
+    return url.replace(f":{PASSWORD}@", "@")
+
+
 def unprivileged() -> dict[str, Any]:
     """Return the arguments of a process that does not run as root, which PostgreSQL refuses."""
     if os.getuid() != 0:
