@@ -17,10 +17,11 @@ from late_exporter.ingest.moments import find_partial_times, ignores_time_filter
 from late_exporter.ingest.paging import time_above, time_below
 from late_exporter.ingest.parts import read_all, read_in_parts
 from late_exporter.ingest.recognition import recognise_logs, require_recognition, skip_counted
-from late_exporter.ingest.recorder import EMPTY, FeedRecorder, UncommittedLogs
+from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, Feed, KnownLogs, LogEntry, LogPage
 from late_exporter.protocols import Client, Logger
+from late_exporter.store.batches import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 MAX_DATE_REPEATS = 2
 """Repetitions of a request because of its date; of three dates two agree, unless two of them are wrong."""
@@ -117,7 +118,7 @@ class Fetcher:
         self._logger.warning("API generation changed", before=coverage.generation, now=feed.generation, **details)
         return coverage
 
-    async def fetch_page(self, step: FetchPage, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage:
+    async def fetch_page(self, step: FetchPage, uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS) -> FetchedPage:
         """Fetch a page of the list.
 
         Args:
@@ -179,7 +180,7 @@ class Fetcher:
         page = LogPage(entries, partial_page.total, partial_page.has_more, without_ids=number_entries is not None)
         return PageResponse(page, b"", None), partial_page.has_unreadable
 
-    async def fetch_time(self, step: FetchTime, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage:
+    async def fetch_time(self, step: FetchTime, uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS) -> FetchedPage:
         """Fetch all logs that were created at a time, as one page; raises as ``fetch_page`` does."""
         entries = await self._read_time(step.created)
         page = LogPage(entries, has_more=False, without_ids=self.feed.number_entries is not None)
@@ -198,7 +199,9 @@ class Fetcher:
         entries = tuple(entry for entry in rows if entry.created == created)
         return tuple(self.feed.number_entries(entries)) if self.feed.number_entries is not None else entries
 
-    async def fetch_post(self, step: FetchPost, uncommitted: UncommittedLogs = EMPTY) -> FetchedPage | None:
+    async def fetch_post(
+        self, step: FetchPost, uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS
+    ) -> FetchedPage | None:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch_page`` does."""
         self.request_count += 1
         response = await fetch_post(self._client, self.feed, step.post_id)

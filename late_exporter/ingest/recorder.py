@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
-from types import MappingProxyType
-from typing import TypeAlias
 
 import msgspec
 
@@ -31,12 +29,8 @@ from late_exporter.model import (
     StoredLog,
 )
 from late_exporter.series import IncCounter, Increment
+from late_exporter.store.batches import NO_UNCOMMITTED_LOGS, UncommittedLogs
 from late_exporter.store.thread import StoreThread
-
-UncommittedLogs: TypeAlias = Mapping[str, AbstractSet[str]]
-"""Statuses by key of logs that were read but are not committed yet."""
-
-EMPTY: UncommittedLogs = MappingProxyType({})
 
 RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
@@ -155,7 +149,7 @@ class FeedRecorder:
         entries: Sequence[LogEntry],
         *,
         since: int,
-        uncommitted: UncommittedLogs = EMPTY,
+        uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
         partial_times: AbstractSet[int] = frozenset(),
     ) -> KnownLogs:
         """Return the known logs of a page; raise StoreError if the lookup fails.

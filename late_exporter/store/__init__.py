@@ -14,7 +14,6 @@ from typing import Any, Protocol, Self
 
 from late_exporter.errors import ConfigError, StoreError
 from late_exporter.model import (
-    Batch,
     CommitResult,
     Coverage,
     Feed,
@@ -28,6 +27,7 @@ from late_exporter.model import (
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store.admin import SqliteAdmin
+from late_exporter.store.batches import UncommittedLogs
 from late_exporter.store.series_rows import FIRST_SERIES, SeriesCursor
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, SqliteSnapshot
 from late_exporter.store.sqlite import SqliteStore
@@ -77,7 +77,7 @@ class Store(Protocol):
         *,
         feed: Feed,
         since: int,
-        uncommitted: Mapping[str, AbstractSet[str]] = ...,
+        uncommitted: UncommittedLogs = ...,
         partial_times: AbstractSet[int] = ...,
     ) -> KnownLogs:
         """Return the counted statuses of the logs of a page, and re-key those that are stored under a former key.
@@ -115,9 +115,6 @@ class Store(Protocol):
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; reads all of its observations."""
-
-    def commit(self, scope: Scope, batch: Batch) -> CommitResult:
-        """Store a batch durably; apply the increments of observations that are new."""
 
     def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
         """Store batches of several feeds durably, together if possible; return the result or the error of each.

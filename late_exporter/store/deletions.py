@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from sqlite3 import Connection
 
-from late_exporter.model import ListedMinutes
-from late_exporter.store.queries import MINUTE
+from late_exporter.model import MINUTE_MS, ListedMinutes
 
 
 def mark_deleted(connection: Connection, scope_id: int, ranges: Iterable[ListedMinutes]) -> None:
@@ -56,20 +55,20 @@ def count_logs(connection: Connection, scope_id: int, first: int, last: int) -> 
     those of an incomplete first one to be outside.
     """
     end = last + 1
-    first_minute, end_minute = -(-first // MINUTE), end // MINUTE
+    first_minute, end_minute = -(-first // MINUTE_MS), end // MINUTE_MS
     if first_minute > end_minute:
         return _count_keys(connection, scope_id, first, end)
     (count,) = connection.execute(
         "SELECT coalesce(sum(logs - deleted), 0) FROM logs_per_minute WHERE scope = ? AND minute >= ? AND minute < ?",
         (scope_id, first_minute, end_minute),
     ).fetchone()
-    count += _count_keys(connection, scope_id, first, first_minute * MINUTE)
-    if end_minute * MINUTE < end:
+    count += _count_keys(connection, scope_id, first, first_minute * MINUTE_MS)
+    if end_minute * MINUTE_MS < end:
         (deleted,) = connection.execute(
             "SELECT coalesce(sum(deleted), 0) FROM logs_per_minute WHERE scope = ? AND minute = ?",
             (scope_id, end_minute),
         ).fetchone()
-        count += _count_keys(connection, scope_id, end_minute * MINUTE, end) - deleted
+        count += _count_keys(connection, scope_id, end_minute * MINUTE_MS, end) - deleted
     return int(count)
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from late_exporter.model import PENDING, FormerLog, LogEntry
+from late_exporter.store.batches import UncommittedLogs
 
 KEY_PATTERN = re.compile(r"(\d{13}-)([0-9a-f]{12})?([@#=+])(.*)", re.DOTALL)
 """Creation time, fingerprint if known, form and rest of a key that sorts by time.
@@ -174,7 +175,7 @@ def undecided_times(
     *,
     has_pending: bool,
     partial_times: AbstractSet[str],
-    uncommitted: Mapping[str, AbstractSet[str]],
+    uncommitted: UncommittedLogs,
 ) -> set[str]:
     """Return the prefixes of the partial times at which a new log would match if the page had all logs of the time.
 

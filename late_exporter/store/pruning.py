@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlite3 import Connection
 
-from late_exporter.store.queries import MINUTE
+from late_exporter.model import MINUTE_MS
 
 MAX_LOGS = 10_000
 """Logs that one commit deletes at most."""
@@ -25,7 +25,7 @@ def expired_logs(connection: Connection, scope_id: int, before: int, cursors: di
         before: Time in milliseconds.
         cursors: Place of the walk by feed; updated.
     """
-    minute = before // MINUTE
+    minute = before // MINUTE_MS
     (expired_count,) = connection.execute(
         "SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = ? AND minute < ?", (scope_id, minute)
     ).fetchone()
@@ -50,5 +50,6 @@ def _expired_logs(
         "SELECT key, created FROM observation WHERE scope = ? AND key > ? ORDER BY key LIMIT ?",
         (scope_id, after, row_count),
     ).fetchall()
-    minutes = {key: created // MINUTE for key, created in rows if created is not None and created < minute * MINUTE}
+    end = minute * MINUTE_MS
+    minutes = {key: created // MINUTE_MS for key, created in rows if created is not None and created < end}
     return minutes, rows[-1][0] if len(rows) == row_count else ""

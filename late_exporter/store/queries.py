@@ -12,11 +12,8 @@ from urllib.parse import quote
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.model import MINUTE_MS, Coverage, FeedAccounting, FeedState, PendingLog, StoredLog
+from late_exporter.model import Coverage, FeedAccounting, FeedState, PendingLog, StoredLog
 from late_exporter.store import series_rows
-
-MINUTE = MINUTE_MS
-"""Resolution of the log counts in milliseconds."""
 
 LOOKUP_KEYS = 100
 

@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
 
 from late_exporter.model import MINUTE_MS, PENDING, Feed, LogEntry
+from late_exporter.store.batches import UncommittedLogs
 from late_exporter.store.matching import (
     StoredLogs,
     match_logs,
@@ -55,9 +56,7 @@ class IdentifiedPage(NamedTuple):
     stored_logs: StoredLogs
 
 
-def identify(
-    rows: FeedRows, entries: Sequence[LogEntry], uncommitted: Mapping[str, AbstractSet[str]]
-) -> IdentifiedPage:
+def identify(rows: FeedRows, entries: Sequence[LogEntry], uncommitted: UncommittedLogs) -> IdentifiedPage:
     """Find the stored logs of a page, and number the logs that are alike.
 
     Args:
@@ -117,7 +116,7 @@ def recognise(
     entries: Sequence[LogEntry],
     *,
     feed: Feed,
-    uncommitted: Mapping[str, AbstractSet[str]],
+    uncommitted: UncommittedLogs,
     partial_times: AbstractSet[int],
 ) -> tuple[IdentifiedPage, Mapping[str, LogEntry], frozenset[int]]:
     """Return a page, its entries that are stored under a former key, by that key, and its undecided times.
@@ -144,7 +143,7 @@ def recognise(
 def find_undecided_times(
     page: IdentifiedPage,
     matches: Mapping[str, LogEntry],
-    uncommitted: Mapping[str, AbstractSet[str]],
+    uncommitted: UncommittedLogs,
     *,
     has_pending: bool,
     partial_times: AbstractSet[int],

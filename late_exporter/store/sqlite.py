@@ -8,13 +8,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 
 import msgspec
 
 from late_exporter.errors import StoreError
 from late_exporter.metrics.counting import effective_increments
 from late_exporter.model import (
+    MINUTE_MS,
     PENDING,
     Batch,
     CommitResult,
@@ -31,22 +31,16 @@ from late_exporter.model import (
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import deletions, queries, rekey, series_rows
-from late_exporter.store.batches import select_new
+from late_exporter.store.batches import EXPIRY_SLACK_MINUTES, NO_UNCOMMITTED_LOGS, UncommittedLogs, select_new
 from late_exporter.store.creation import create_database, create_schema
 from late_exporter.store.lockfile import StateLock, file_identity, wal_size
 from late_exporter.store.pruning import expired_logs
-from late_exporter.store.queries import MINUTE
 from late_exporter.store.restored import mark_restored
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 from late_exporter.store.series_rows import SeriesCursor
 from late_exporter.store.sqlite_rows import SqliteRows
 
-EXPIRY_SLACK_MINUTES = 2
-"""Minutes by which the API may delete a log before or after the end of its retention."""
-
 HAS_PENDING = "SELECT EXISTS (SELECT 1 FROM pending WHERE scope = ?)"
-
-NOTHING: Mapping[str, AbstractSet[str]] = MappingProxyType({})
 
 
 class SqliteStore:
@@ -168,7 +162,7 @@ class SqliteStore:
         *,
         feed: Feed,
         since: int,
-        uncommitted: Mapping[str, AbstractSet[str]] = NOTHING,
+        uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
         partial_times: AbstractSet[int] = frozenset(),
     ) -> KnownLogs:
         with queries.store_errors(self._name):
@@ -182,7 +176,7 @@ class SqliteStore:
                     rows.apply(rekey.plan_changes(page, matches, has_pending=feed.has_pending))
                 page = rekey.identify(rows, entries, uncommitted)
                 pending_logs = queries.pending_logs(self._connection, scope_id)
-            expiry = since // MINUTE
+            expiry = since // MINUTE_MS
             stored_count, expiring_count, deleted_count = deletions.log_counts(
                 self._connection, scope_id, expiry - EXPIRY_SLACK_MINUTES, expiry + EXPIRY_SLACK_MINUTES
             )
@@ -223,12 +217,6 @@ class SqliteStore:
     def accounting(self, scope: Scope) -> FeedAccounting:
         with queries.store_errors(self._name):
             return queries.accounting(self._connection, self._scope_id(scope), scope.workspace)
-
-    def commit(self, scope: Scope, batch: Batch) -> CommitResult:
-        (result,) = self.commit_all([FeedCommit(scope, batch)])
-        if isinstance(result, StoreError):
-            raise result
-        return result
 
     def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
         try:
@@ -333,7 +321,7 @@ class SqliteStore:
         self, scope_id: int, batch: Batch, first: Collection[Observation], *, observation_count: int
     ) -> None:
         times = [observation.entry.created for observation in first]
-        minutes = Counter(created // MINUTE for created in times if created is not None)
+        minutes = Counter(created // MINUTE_MS for created in times if created is not None)
         self._connection.executemany(
             "INSERT INTO logs_per_minute (scope, minute, logs) VALUES (?, ?, ?)"
             " ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",

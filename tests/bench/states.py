@@ -12,6 +12,7 @@ from late_exporter.model import Batch, Coverage, Scope
 from late_exporter.series import AttemptOutcome, IncCounter, Increment, ObserveHistogram, SetLatest
 from late_exporter.store.sqlite import SqliteStore
 from tests.bench.naming import ACTIONS, STATUSES, account_id, platform_name
+from tests.support.store import commit_batch
 
 __all__ = ["create_expiring_state", "create_state_with_ids", "create_state_with_series"]
 
@@ -35,7 +36,7 @@ def create_state_with_series(path: Path, samples: int) -> None:
     store = SqliteStore(path)
     increments = [*_platform_increments(platforms, now), *_account_increments(accounts, now)]
     coverage = Coverage(retention_floor=horizon, complete_since=horizon, is_synced=True)
-    store.commit(SCOPE, Batch(committed_at=now, increments=increments, coverage=coverage))
+    commit_batch(store, SCOPE, Batch(committed_at=now, increments=increments, coverage=coverage))
     store.close()
 
 

@@ -20,6 +20,7 @@ from late_exporter.model import Batch, Coverage, Gap, ListPosition, LogEntry, Ob
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_snapshot, open_store
 from late_exporter.store.schema import MIGRATIONS
+from tests.support.store import commit_batch
 
 LOGS = "late_publishing_logs_total"
 
@@ -54,7 +55,7 @@ def fill(store: Store, workspace: str, count: int) -> None:
         is_synced=workspace == "acme",
         gaps=() if workspace == "acme" else (gap,),
     )
-    store.commit(Scope(workspace, "publishing"), Batch(committed_at=7.0, observations=logs, coverage=coverage))
+    commit_batch(store, Scope(workspace, "publishing"), Batch(committed_at=7.0, observations=logs, coverage=coverage))
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +136,7 @@ def test_info_of_an_unread_feed(tmp_path: Path) -> None:
     """A feed without coverage, and a lock file that is not writable, are not errors."""
     path = tmp_path / "state.db"
     with closing(open_store(f"sqlite:///{path}")) as store:
-        store.commit(Scope("acme", "publishing"), Batch(committed_at=7.0))
+        commit_batch(store, Scope("acme", "publishing"), Batch(committed_at=7.0))
     (tmp_path / "state.db.lock").unlink()
     (tmp_path / "state.db.lock").mkdir()
     code, out, _ = state(path, "info")

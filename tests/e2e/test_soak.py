@@ -28,6 +28,7 @@ from tests.soak.checks import (
     slope,
 )
 from tests.soak.world import SoakWorld
+from tests.support.store import commit_batch
 
 pytestmark = pytest.mark.e2e
 
@@ -123,7 +124,7 @@ def test_wrong_states_are_reported(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'state.db'}"
     with closing(open_store(url)) as store:
         observations = [Observation(LogEntry(key=log_id, status=status), ()) for log_id, status in statuses]
-        store.commit(Scope("acme", "publishing"), Batch(committed_at=1.0, observations=observations))
+        commit_batch(store, Scope("acme", "publishing"), Batch(committed_at=1.0, observations=observations))
     with open_snapshot(url) as snapshot:
         check = check_state(world, snapshot, "acme")
     assert {

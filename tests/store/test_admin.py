@@ -23,6 +23,7 @@ from late_exporter.store.admin import (
     rename_workspace,
 )
 from late_exporter.store.schema import MIGRATIONS
+from tests.support.store import commit_batch
 
 LOGS = "late_publishing_logs_total"
 OWN = "late_exporter_polls_total"
@@ -43,8 +44,10 @@ def fill(store: Store, workspace: str, first: int = 0, count: int = 100) -> None
     logs = [*observations(workspace, first, count), *observations(workspace, first + count, 3, "pending")]
     coverage = Coverage(retention_floor=0, complete_since=1, is_synced=True)
     own = [IncCounter(OWN, (workspace, "publishing", "success"))]
-    store.commit(
-        Scope(workspace, "publishing"), Batch(committed_at=7.0, observations=logs, coverage=coverage, increments=own)
+    commit_batch(
+        store,
+        Scope(workspace, "publishing"),
+        Batch(committed_at=7.0, observations=logs, coverage=coverage, increments=own),
     )
 
 
@@ -136,7 +139,9 @@ def test_check_finds_nothing_in_a_consistent_state(store: Store, path: Path) -> 
     """A state is consistent while it is open, after pruning, and after a pending log became final."""
     assert [] == list(check(path))
     settled = observations("acme", 100, 1, "failed")
-    store.commit(Scope("acme", "publishing"), Batch(committed_at=8.0, observations=settled, prune_before=50 * 60_000))
+    commit_batch(
+        store, Scope("acme", "publishing"), Batch(committed_at=8.0, observations=settled, prune_before=50 * 60_000)
+    )
     assert [] == list(check(path))
 
 

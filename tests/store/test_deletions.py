@@ -11,6 +11,7 @@ import pytest
 from late_exporter.feeds import FEEDS
 from late_exporter.model import MINUTE_MS, Batch, Coverage, ListedMinutes, LogEntry, Observation, Scope
 from late_exporter.store import Store, is_postgres, open_admin, open_store
+from tests.support.store import commit_batch
 
 SCOPE = Scope("acme", "publishing")
 DAY = 86_400_000
@@ -46,7 +47,7 @@ def commit(
 ) -> None:
     """Commit logs and listed minutes."""
     observations = [Observation(entry(created, status), ()) for created in times]
-    store.commit(SCOPE, Batch(committed_at=0.0, observations=observations, listed_minutes=listed))
+    commit_batch(store, SCOPE, Batch(committed_at=0.0, observations=observations, listed_minutes=listed))
 
 
 def counts(store: Store) -> tuple[int, int]:
@@ -140,10 +141,10 @@ def test_a_marked_log_stays_known(store: Store) -> None:
 def test_pruned_logs_take_their_marks_along(store: Store, url: str) -> None:
     """After marked logs were pruned, at once or with their day, the numbers of logs and marks still agree."""
     commit(store, listed=[listed_minutes(0, 9, m1=1, m8=1)])
-    store.commit(SCOPE, Batch(committed_at=0.0, prune_before=(START + 5) * MINUTE_MS))
+    commit_batch(store, SCOPE, Batch(committed_at=0.0, prune_before=(START + 5) * MINUTE_MS))
     assert [] == list(open_admin(url).check())
     assert counts(store) == ((2, 28) if is_postgres(url) else (1, 14))
-    store.commit(SCOPE, Batch(committed_at=0.0, prune_before=START * MINUTE_MS + DAY))
+    commit_batch(store, SCOPE, Batch(committed_at=0.0, prune_before=START * MINUTE_MS + DAY))
     assert (0, 0) == counts(store)
     assert [] == list(open_admin(url).check())
 

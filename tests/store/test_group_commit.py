@@ -29,6 +29,7 @@ from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_store
 from late_exporter.store.lockfile import StateLock
 from late_exporter.store.thread import MAX_GROUP_COMMITS, MAX_GROUP_OBSERVATIONS, StoreThread
+from tests.support.store import commit_batch
 
 LOGS = "late_publishing_logs_total"
 FEEDS = 12
@@ -83,7 +84,7 @@ def test_a_group_is_one_transaction_with_the_results_of_single_commits(store: St
     results = store.commit_all(commits)
     assert ["COMMIT"] == [each for each in statements if each == "COMMIT"]
     with closing(open_store("sqlite://")) as other:
-        assert [other.commit(*each) for each in commits] == results
+        assert [commit_batch(other, *each) for each in commits] == results
     assert [(3, 3), (1, 1)] == [counted(store, number) for number in (0, 1)]
     assert (3, 4) == (store.size("w0")[0], store.size("w0")[0] + store.size("w1")[0])
 

@@ -16,13 +16,14 @@ from late_exporter.model import Batch, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, is_in_use, open_store
 from late_exporter.store.lockfile import StateLock
+from tests.support.store import commit_batch
 
 SCOPE = Scope("acme", "publishing")
 LOGS = ("late_publishing_logs_total", ("acme",))
 
 HOLDER = """
 import sys
-from late_exporter.model import Batch, LogEntry, Observation, Scope
+from late_exporter.model import Batch, FeedCommit, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
 from late_exporter.store import open_store
 
@@ -30,7 +31,8 @@ store = open_store(f"sqlite:///{sys.argv[1]}")
 for key in sys.stdin:
     entry = LogEntry(key=key.strip(), status="success")
     observation = Observation(entry, (IncCounter("late_publishing_logs_total", ("acme",)),))
-    store.commit(Scope("acme", "publishing"), Batch(committed_at=1.0, observations=[observation]))
+    batch = Batch(committed_at=1.0, observations=[observation])
+    assert store.commit_all([FeedCommit(Scope("acme", "publishing"), batch)])[0].observations
     print("committed", flush=True)
 """
 """Program that opens a state and commits a log for each line of its standard input."""
@@ -49,7 +51,7 @@ def open_path(path: Path) -> Store:
 def commit(store: Store, key: str) -> None:
     """Count a log."""
     observation = Observation(LogEntry(key=key, status="success"), (IncCounter(*LOGS),))
-    store.commit(SCOPE, Batch(committed_at=1.0, observations=[observation]))
+    commit_batch(store, SCOPE, Batch(committed_at=1.0, observations=[observation]))
 
 
 class Holder:

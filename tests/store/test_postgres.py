@@ -23,6 +23,7 @@ from late_exporter.store.postgres.schema import MIGRATIONS
 from late_exporter.store.postgres.store import PostgresStore
 from tests.support.postgres import PASSWORD, USER, Cluster, LaggingStandby, running_bouncer
 from tests.support.proxy import Proxy
+from tests.support.store import commit_batch
 
 pytestmark = pytest.mark.e2e
 
@@ -62,7 +63,7 @@ def commit(store: Store, *observations: Observation, scope: Scope = SCOPE, prune
         prune_before=prune_before,
         coverage=Coverage(retention_floor=0, complete_since=1, is_synced=True),
     )
-    return len(store.commit(scope, batch).observations)
+    return len(commit_batch(store, scope, batch).observations)
 
 
 def commit_all(store: Store, commits: Sequence[FeedCommit]) -> list[int | StoreError]:
@@ -301,9 +302,10 @@ def test_a_commit_whose_outcome_stays_unknown(proxied: tuple[Proxy, Store], lost
     batch = Batch(committed_at=1.0, observations=[observation(NOW + 1)], increments=[backlog])
     for _ in range(2):
         with pytest.raises(StoreError):
-            store.commit(SCOPE, batch)
+            commit_batch(store, SCOPE, batch)
     proxy.heal()
-    result = store.commit(
+    result = commit_batch(
+        store,
         SCOPE,
         Batch(committed_at=1.0, observations=[observation(NOW + 1), observation(NOW + 2)], increments=[backlog] * 2),
     )

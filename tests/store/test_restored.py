@@ -12,6 +12,7 @@ from late_exporter.model import Batch, Coverage, Gap, ListPosition, LogEntry, Ob
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_store
 from late_exporter.store.admin import backup, drop_workspace, export_state, import_state, rename_workspace
+from tests.support.store import commit_batch
 
 PUBLISHING, CONNECTIONS = Scope("acme", "publishing"), Scope("acme", "connections")
 LOGS = ("late_publishing_logs_total", ("acme", "tiktok", "publish", "success"))
@@ -34,7 +35,8 @@ def open_path(path: Path) -> Store:
 def commit(store: Store, key: str, scope: Scope = PUBLISHING, coverage: Coverage | None = READ) -> None:
     """Count a log and a poll."""
     log = Observation(LogEntry(key=key, status="success"), (IncCounter(*LOGS),))
-    store.commit(
+    commit_batch(
+        store,
         scope,
         Batch(
             committed_at=1.0,

@@ -11,6 +11,7 @@ from late_exporter.errors import ConfigError, StoreError
 from late_exporter.model import Batch, Coverage, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_snapshot, open_store, queries
+from tests.support.store import commit_batch
 
 PUBLISHING, CONNECTIONS = Scope("acme", "publishing"), Scope("acme", "connections")
 LOGS = "late_publishing_logs_total"
@@ -33,8 +34,10 @@ def store(path: Path) -> Iterator[Store]:
     """Open a state with two logs."""
     store = open_store(f"sqlite:///{path}")
     coverage = Coverage(retention_floor=0, complete_since=1, is_synced=True)
-    store.commit(
-        PUBLISHING, Batch(committed_at=7.0, observations=[observation(1), observation(2, "pending")], coverage=coverage)
+    commit_batch(
+        store,
+        PUBLISHING,
+        Batch(committed_at=7.0, observations=[observation(1), observation(2, "pending")], coverage=coverage),
     )
     yield store
     store.close()
@@ -54,7 +57,7 @@ def test_reads_a_state_in_use(store: Store, path: Path) -> None:
 def test_lookups_share_one_statement(store: Store, path: Path, number: int) -> None:
     """SQLite caches compiled statements, so one per number of keys would use much memory."""
     statements: set[str] = set()
-    store.commit(PUBLISHING, Batch(committed_at=8.0, observations=[observation(at) for at in range(3, 400)]))
+    commit_batch(store, PUBLISHING, Batch(committed_at=8.0, observations=[observation(at) for at in range(3, 400)]))
 
     class Recorder(sqlite3.Connection):
         def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
@@ -70,7 +73,7 @@ def test_lookups_share_one_statement(store: Store, path: Path, number: int) -> N
 def test_lookup_matches_logs_that_are_not_rekeyed(store: Store, path: Path) -> None:
     """After a switch of the generation logs are found by their new keys, and the state is not changed."""
     old = LogEntry(key="log3", status="pending", created=3, fingerprint="a" * 12)
-    store.commit(PUBLISHING, Batch(committed_at=8.0, observations=[Observation(old, ())]))
+    commit_batch(store, PUBLISHING, Batch(committed_at=8.0, observations=[Observation(old, ())]))
     store.begin_rekey(PUBLISHING, Coverage(retention_floor=0, complete_since=1, is_synced=True, generation="zernio"))
     stored, new = (
         LogEntry(key=f"000000000000{at}-{'a' * 12}=b.0", status="success", created=at, fingerprint="a" * 12)
@@ -90,7 +93,7 @@ def test_reads_are_of_one_transaction(store: Store, path: Path) -> None:
     """Later commits are not visible and are not blocked."""
     with open_snapshot(f"sqlite:///{path}") as records:
         before = records.series_values()
-        store.commit(PUBLISHING, Batch(committed_at=8.0, observations=[observation(2), observation(3)]))
+        commit_batch(store, PUBLISHING, Batch(committed_at=8.0, observations=[observation(2), observation(3)]))
         assert 2 == len(list(records.recorded_statuses(PUBLISHING)))
         assert before == records.series_values() != store.series_values()
     with open_snapshot(f"sqlite:///{path}") as records:

@@ -46,6 +46,7 @@ from late_exporter.series import (
 )
 from late_exporter.store import Store, open_store
 from late_exporter.store.schema import MIGRATIONS, migrate
+from tests.support.store import commit_batch
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -90,7 +91,7 @@ def observation(key: str, status: str = "success", created: int | None = NOW, **
 
 def commit(store: Store, *observations: Observation, scope: Scope = SCOPE, **rest: Any) -> CommitResult:
     """Commit observations."""
-    return store.commit(scope, Batch(committed_at=rest.pop("at", AT), observations=observations, **rest))
+    return commit_batch(store, scope, Batch(committed_at=rest.pop("at", AT), observations=observations, **rest))
 
 
 def counter_value(store: Store, status: str = "success", workspace: str = "acme") -> object:
@@ -456,10 +457,12 @@ def test_prune_is_incremental(store: Store) -> None:
     draw = random.Random(2)
     due = [f"{draw.getrandbits(96):024x}" for _ in range(21_000)]
     recent = [f"{draw.getrandbits(96):024x}" for _ in range(500)]
-    store.commit(
-        SCOPE, Batch(committed_at=AT, observations=[Observation(entry(key, created=NOW - HOUR), ()) for key in due])
+    commit_batch(
+        store,
+        SCOPE,
+        Batch(committed_at=AT, observations=[Observation(entry(key, created=NOW - HOUR), ()) for key in due]),
     )
-    store.commit(SCOPE, Batch(committed_at=AT, observations=[Observation(entry(key), ()) for key in recent]))
+    commit_batch(store, SCOPE, Batch(committed_at=AT, observations=[Observation(entry(key), ()) for key in recent]))
     log_counts = [commit(store, prune_before=NOW).log_count for _ in range(6)]
 
     assert 10_000 < log_counts[0] < 12_500
@@ -472,7 +475,7 @@ def test_prune_reaches_all_keys(store: Store) -> None:
     """Expired logs are deleted behind any number of logs that stay."""
     recent = [Observation(entry(f"a{number}"), ()) for number in range(2_500)]
     due = [Observation(entry(f"b{number}", created=NOW - HOUR), ()) for number in range(50)]
-    store.commit(SCOPE, Batch(committed_at=AT, observations=[*recent, *due]))
+    commit_batch(store, SCOPE, Batch(committed_at=AT, observations=[*recent, *due]))
     log_counts = [commit(store, prune_before=NOW).log_count for _ in range(12)]
 
     assert log_counts[0] <= 2_550
@@ -967,7 +970,7 @@ def test_failed_commit_changes_nothing(path: Path, event: str) -> None:
         )
         for _ in range(2):
             with pytest.raises(StoreError) as caught:
-                store.commit(SCOPE, batch)
+                commit_batch(store, SCOPE, batch)
             assert f"{path}: no luck" == str(caught.value)
             after = (
                 store.series_values(),
@@ -978,7 +981,7 @@ def test_failed_commit_changes_nothing(path: Path, event: str) -> None:
             assert before == after
 
         execute(path, "DROP TRIGGER fault")
-        result = store.commit(SCOPE, batch)
+        result = commit_batch(store, SCOPE, batch)
         assert (3, {"c"}, 3) == (len(result.observations), set(result.pending_logs or ()), result.log_count)
         assert 1 == store.series_values()["polls", ("acme",)].value
 
@@ -1006,9 +1009,9 @@ def test_full_disk(path: Path, room: int) -> None:
         with full_disk(path, room=room):
             for _ in range(3):
                 with pytest.raises(StoreError, match=f"^{path}: (disk I/O error|database or disk is full)$"):
-                    store.commit(SCOPE, batch)
+                    commit_batch(store, SCOPE, batch)
                 assert (1, 1) == (counter_value(store), lookup(store).stored_count)
-        assert 2000 == len(store.commit(SCOPE, batch).observations)
+        assert 2000 == len(commit_batch(store, SCOPE, batch).observations)
     with closing(open_file(path)) as store:
         assert (2001, 2001) == (counter_value(store), store.feed_state(SCOPE).log_count)
 
@@ -1033,13 +1036,14 @@ def test_killed_process_loses_no_commit(path: Path) -> None:
     """A killed process leaves what it committed, counted once, and no lock."""
     program = f"""
 import os
-from late_exporter.model import Batch, LogEntry, Scope, Observation
+from late_exporter.model import Batch, FeedCommit, LogEntry, Scope, Observation
 from late_exporter.series import IncCounter
 from late_exporter.store import open_store
 store = open_store("sqlite:///{path}")
 new = [Observation(LogEntry(key=str(n), status="success"), (IncCounter("seen", ("acme",)),)) for n in range(100)]
 for number in range(0, 100, 10):
-    store.commit(Scope("acme", "publishing"), Batch(committed_at=1.0, observations=new[number:number + 10]))
+    batch = Batch(committed_at=1.0, observations=new[number:number + 10])
+    assert store.commit_all([FeedCommit(Scope("acme", "publishing"), batch)])[0].observations
 os._exit(9)
 """
     assert 9 == subprocess.run([sys.executable, "-c", program], check=False).returncode

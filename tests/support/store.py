@@ -27,6 +27,14 @@ LogStatus: TypeAlias = tuple[str, str]
 """Key and status of a log: an observation."""
 
 
+def commit_batch(store: Store, scope: Scope, batch: Batch) -> CommitResult:
+    """Store a batch of one feed and return the result; raise its error."""
+    (result,) = store.commit_all([FeedCommit(scope, batch)])
+    if isinstance(result, StoreError):
+        raise result
+    return result
+
+
 @dataclass
 class StoreProxy:
     """A store that records what was committed.
@@ -80,12 +88,6 @@ class StoreProxy:
     def accounting(self, scope: Scope) -> FeedAccounting:
         self._check("accounting")
         return self.store.accounting(scope)
-
-    def commit(self, scope: Scope, batch: Batch) -> CommitResult:
-        (result,) = self.commit_all([FeedCommit(scope, batch)])
-        if isinstance(result, StoreError):
-            raise result
-        return result
 
     def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
         """Commit; each may fail before or after its batch is durable."""

@@ -19,7 +19,6 @@ from late_exporter.errors import StoreError, StoreFenced, StoreRegressed
 from late_exporter.model import (
     DAY_MS,
     MINUTE_MS,
-    Batch,
     CommitResult,
     Coverage,
     Feed,
@@ -33,6 +32,7 @@ from late_exporter.model import (
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import rekey
+from late_exporter.store.batches import EXPIRY_SLACK_MINUTES, NO_UNCOMMITTED_LOGS, UncommittedLogs
 from late_exporter.store.postgres import database, queries, statements, transactions
 from late_exporter.store.postgres.database import (
     LONG_DEADLINE_SECONDS,
@@ -46,7 +46,6 @@ from late_exporter.store.postgres.queries import PostgresRows
 from late_exporter.store.postgres.restored import mark_restored
 from late_exporter.store.postgres.schema import migrate
 from late_exporter.store.series_rows import SeriesCursor
-from late_exporter.store.sqlite import EXPIRY_SLACK_MINUTES, NOTHING
 
 ATTEMPTS = 2
 """Times that a transaction is sent, if the connection is lost."""
@@ -152,7 +151,7 @@ class PostgresStore:
         *,
         feed: Feed,
         since: int,
-        uncommitted: Mapping[str, AbstractSet[str]] = NOTHING,
+        uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
         partial_times: AbstractSet[int] = frozenset(),
     ) -> KnownLogs:
         row, pending_logs = self._row(scope), None
@@ -220,12 +219,6 @@ class PostgresStore:
         return self._database.run(
             lambda connection: queries.accounting(connection, row.scope_id, scope.workspace), LONG_DEADLINE_SECONDS
         )
-
-    def commit(self, scope: Scope, batch: Batch) -> CommitResult:
-        (result,) = self.commit_all([FeedCommit(scope, batch)])
-        if isinstance(result, StoreError):
-            raise result
-        return result
 
     def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
         try:

@@ -46,6 +46,7 @@ from late_exporter.web.server import bind_socket
 from tests.e2e.late import LateServer, respond_with
 from tests.support.client import FakeClient
 from tests.support.clock import DAY, VirtualClock
+from tests.support.store import commit_batch
 from tests.support.world import World
 
 KEY = "sk_" + "0" * 64
@@ -404,7 +405,9 @@ def test_a_usable_state_is_ok(tmp_path: Path) -> None:
     store = open_store(url)
     entry = LogEntry(key="log1", status="success", created=1)
     increment = IncCounter("late_publishing_logs_total", ("acme", "tiktok", "publish", "success"))
-    store.commit(Scope("acme", "publishing"), Batch(committed_at=1.0, observations=[Observation(entry, (increment,))]))
+    commit_batch(
+        store, Scope("acme", "publishing"), Batch(committed_at=1.0, observations=[Observation(entry, (increment,))])
+    )
     assert (Level.OK, f"{tmp_path}/state.db, in use by an exporter: 1 log") == level_and_message(check_state(url))
     store.close()
     assert (Level.OK, f"{tmp_path}/state.db: 1 log") == level_and_message(check_state(url))
@@ -424,7 +427,7 @@ async def test_counted_feeds_are_read_from_the_state(tmp_path: Path) -> None:
         coverage = Coverage(retention_floor=0, complete_since=0, generation=generation)
         entries = [LogEntry(key=f"log{at}", status="success", created=at, fingerprint="f") for at in range(number)]
         batch = Batch(committed_at=1.0, coverage=coverage, observations=[Observation(entry, ()) for entry in entries])
-        store.commit(Scope(workspace, feed), batch)
+        commit_batch(store, Scope(workspace, feed), batch)
     feeds = recorded_feeds(url)
     assert {Scope("acme", "connections"): "zernio", Scope("acme", "publishing"): "late"} == {
         scope: feed.coverage.generation for scope, feed in feeds.items()
