@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from tests.e2e.program import ExporterProcess, http_get, wait_equal, wait_until
 
 pytestmark = pytest.mark.e2e
 
-CHROMIUM = shutil.which("chromium")
 LOGS = "late_publishing_logs_total"
 
 
@@ -195,9 +193,11 @@ def test_output_into_a_closed_pipe(tmp_path: Path) -> None:
     assert (0, "", "") == (result.returncode, result.stdout, result.stderr)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_landing_page_in_a_browser(
-    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path
+    late: LateServer,
+    start_exporter: Callable[..., ExporterProcess],
+    require_tool: Callable[[str], str],
+    tmp_path: Path,
 ) -> None:
     """A browser renders the status page without an error, also of its content security policy."""
     late.world.publish(40, over=60)
@@ -205,7 +205,7 @@ def test_landing_page_in_a_browser(
     wait_equal(40.0, lambda: program.scrape().sum(LOGS))
     picture = tmp_path / "page.png"
     command = [
-        CHROMIUM or "",
+        require_tool("chromium"),
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
