@@ -18,9 +18,6 @@ __all__ = ["AlertReceivers", "Notification"]
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 
-SERVICES = ("pagerduty", "opsgenie", "msteams")
-
-
 class Notification(NamedTuple):
     """Alert in a webhook of Alertmanager; ``receiver`` is the path of the webhook."""
 
@@ -83,16 +80,14 @@ class MailServer(ThreadingTCPServer):
 
 
 class AlertReceivers:
-    """Servers on the loopback interface: Slack at ``/slack``, other services, webhooks, and a mail server.
+    """Servers on the loopback interface: services such as Slack, webhooks, and a mail server.
 
-    PagerDuty, Opsgenie and Microsoft Teams are at ``/pagerduty``, ``/opsgenie/...`` and ``/msteams``; all other paths
-    are webhooks.
+    Services are at ``/services/NAME``; all other paths are webhooks, whose names may be those of services.
     """
 
     def __init__(self) -> None:
         self.notifications: list[Notification] = []
-        self.slack_messages: list[Mapping[str, Any]] = []
-        self.service_messages: dict[str, list[Mapping[str, Any]]] = {}
+        self.service_messages: dict[str, list[Mapping[str, Any]]] = {"slack": []}
         self.groups: list[Mapping[str, Any]] = []
         self.mails: list[Message] = []
         self._web = WebhookServer(("127.0.0.1", 0), WebhookHandler)
@@ -125,15 +120,17 @@ class AlertReceivers:
 
     def record(self, path: str, document: Mapping[str, Any]) -> None:
         """Record a posted document."""
-        if path == "slack":
-            self.slack_messages.append(document)
-            return
-        if (service := path.partition("/")[0]) in SERVICES:
-            self.service_messages.setdefault(service, []).append(document)
+        if path.startswith("services/"):
+            self.service_messages.setdefault(path.split("/")[1], []).append(document)
             return
         self.groups.append(document)
         for alert in document["alerts"]:
             self.notifications.append(Notification(path, alert["status"], alert["labels"], alert["annotations"]))
+
+    @property
+    def slack_messages(self) -> list[Mapping[str, Any]]:
+        """Return the messages to Slack."""
+        return self.service_messages["slack"]
 
     def slack_attachments(self, title: str) -> list[Mapping[str, Any]]:
         """Return the Slack messages whose title matches a regular expression."""

@@ -53,15 +53,16 @@ def shipped_config(receivers: AlertReceivers, folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text("utf-8"))
     secrets = folder / "secrets"
     secrets.mkdir(exist_ok=True)
-    for name in ("slack", "msteams", "webhook"):
-        (secrets / f"{name}.url").write_text(f"{receivers.url}/{name}")
+    for name in ("slack", "msteams"):
+        (secrets / f"{name}.url").write_text(f"{receivers.url}/services/{name}")
+    (secrets / "webhook.url").write_text(f"{receivers.url}/webhook")
     for name in ("pagerduty.key", "opsgenie.key", "smtp.password"):
         (secrets / name).write_text("secret")
     text = json.dumps(config).replace("/etc/alertmanager/secrets", str(secrets))
     config = json.loads(text)
     config["global"] |= {
-        "pagerduty_url": f"{receivers.url}/pagerduty",
-        "opsgenie_api_url": f"{receivers.url}/opsgenie/",
+        "pagerduty_url": f"{receivers.url}/services/pagerduty",
+        "opsgenie_api_url": f"{receivers.url}/services/opsgenie/",
         "smtp_smarthost": receivers.smarthost,
         "smtp_require_tls": False,
     }
