@@ -120,9 +120,10 @@ class ExporterHarness:
         workspace = next(iter(self.apis))
         return {log_status for scope, log_status in self.commit_log if scope.workspace == workspace}
 
-    def restart(self, downtime: float = 0.0) -> None:
-        """Stop the exporter and start it again."""
+    def restart(self, downtime: float = 0.0, **changes: Any) -> None:
+        """Stop the exporter and start it again, with changes of its configuration."""
         self.close()
+        self._config = msgspec.structs.replace(self._config, **changes)
         self.clock.advance(downtime)
         self._start()
 
