@@ -53,7 +53,8 @@ class AuthMiddleware:
         if config.headers:
             send = _with_headers(config.headers, send)
         status, retry_after = self._limit(config.rate)
-        needs_password = bool(config.users) and not self._needs_no_password(scope["path"])
+        has_users = bool(config.users or config.user_workspaces)
+        needs_password = has_users and not self._needs_no_password(scope["path"])
         if status == HTTPStatus.OK and needs_password:
             status, retry_after = await self._authenticate(config, scope)
         if status == HTTPStatus.OK:
@@ -91,7 +92,7 @@ class AuthMiddleware:
         client = scope.get("client")
         peer = str(client[0]) if client else ""
         status, retry_after = HTTPStatus.UNAUTHORIZED, 0.0
-        if name:
+        if name and config.users:
             status, retry_after = await self._passwords.authenticate(config.users, name, password, peer)
         if authorization and status != HTTPStatus.OK:
             self._log_rejection(peer, status)

@@ -239,6 +239,13 @@ async def test_a_path_without_a_password_shows_nothing(path: str) -> None:
     assert not any(name in response.text for name in NAMES)
 
 
+@pytest.mark.parametrize("path", PATHS[:3])
+async def test_bound_users_without_passwords(path: str) -> None:
+    """If there are no passwords although users are bound, nobody gets in."""
+    harness = AccessHarness(users={})
+    assert [401, 401] == [(await harness.request(user, path)).status for user in (None, "customer-a")]
+
+
 async def test_without_bound_users() -> None:
     """If no user is bound, paths without a password and users show everything."""
     harness = AccessHarness(bound={}, unauthenticated_paths=["/metrics"])
