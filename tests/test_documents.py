@@ -197,7 +197,10 @@ def test_workspaces_of_users_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "late.yml").write_text("\n".join(["workspaces:", *rows, users, buckets]))
     monkeypatch.delenv("LATE_API_KEY", raising=False)
     loaded = sources.load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
-    assert {"customer-a": {"brand-a"}, "customer-b": {"brand-b", "brand-b-archive"}} == loaded.web_config.user_workspaces
+    assert {
+        "customer-a": {"brand-a"},
+        "customer-b": {"brand-b", "brand-b-archive"},
+    } == loaded.web_config.user_workspaces
     assert 2 == len(loaded.metrics.buckets)
 
 

@@ -7,7 +7,6 @@ all three. Durations are in seconds.
 
 # Annotations are evaluated: they are read as data.
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import reduce
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, get_args
@@ -502,7 +501,9 @@ class Settings(NamedTuple):
     @property
     def web_config(self) -> "WebConfig":
         """Content of the file of ``--web.config.file``, or its defaults, with the workspaces of users."""
-        from late_exporter.config.web import WebConfig  # noqa: PLC0415 - not needed by the health check and by --help
+        from dataclasses import replace  # noqa: PLC0415 - not needed by the health check and by --help
+
+        from late_exporter.config.web import WebConfig  # noqa: PLC0415 - as above
 
         config = self.loaded_web_config or WebConfig()
         bound = {user: frozenset(workspaces) for user, workspaces in self.web.user_workspaces}

@@ -79,11 +79,14 @@ class AuthMiddleware:
 
     def _with_workspaces(self, config: WebConfig, scope: Message, *, is_authenticated: bool) -> Message:
         """Limit a request to the workspaces of its user, or to none if it has no user although some are bound."""
-        is_open = self._is_public is not None and self._is_public(scope["path"])
-        if not config.user_workspaces or (is_open and not is_authenticated):
+        if not config.user_workspaces:
             return scope
-        user, _ = _credentials(_authorization(scope)) if is_authenticated else ("", b"")
-        allowed = config.user_workspaces.get(user) if is_authenticated else frozenset()
+        allowed: frozenset[str] | None = frozenset()
+        if is_authenticated:
+            user, _ = _credentials(_authorization(scope))
+            allowed = config.user_workspaces.get(user)
+        elif self._is_public is not None and self._is_public(scope["path"]):
+            allowed = None
         return scope if allowed is None else {**scope, ALLOWED_WORKSPACES: allowed}
 
     async def _authenticate(self, config: WebConfig, scope: Message) -> tuple[HTTPStatus, float]:
