@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from late_exporter.errors import REQUEST_FAILURES, BadPayload
+from late_exporter.errors import REQUEST_FAILURES, BadPayload, BadRequest, FilterIgnored
 from late_exporter.ingest.reader_state import PollContext
 from late_exporter.ingest.seeking import MAX_PAGE_FAILURES, StepsTo, report_failure, splits_time
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchTime, Record
@@ -40,7 +40,8 @@ def read_dense_time(
 ) -> StepsTo[tuple[LogEntry, ...]]:
     """Fetch all logs of the ``dense_time`` of a page, which must be recorded before.
 
-    If that fails after ``failure_count`` attempts that failed, and these are too many, it is reported, not raised.
+    If that fails after ``failure_count`` attempts that failed, and these are too many, it is reported, not raised. A
+    rejected or ignored filter by time is reported at once, because further attempts would not change it.
 
     Returns:
         The new observations; none if there is no such time.
@@ -57,7 +58,7 @@ def read_dense_time(
     try:
         dense = yield FetchTime(created)
     except REQUEST_FAILURES as exc:
-        if failure_count + 1 < MAX_PAGE_FAILURES:
+        if failure_count + 1 < MAX_PAGE_FAILURES and not isinstance(exc, BadRequest | FilterIgnored):
             raise
         yield from report_failure(context, _dense_request(created), exc)
         return ()
