@@ -1250,6 +1250,8 @@ unless
 )
 
 
+TOTAL_SHARDS = "late_exporter_total_shards"
+
 EXPORTER_GROUP = RuleGroup(
     name="late-exporter",
     rules=(
@@ -1297,6 +1299,49 @@ last_over_time({SCRAPED_EXPORTERS}[1h])
             ),
             command=_CHECK,
             dashboard_url=TARGET_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LateShardMissing",
+            severity="critical",
+            condition="fewer shards are scraped than there are",
+            expr=f"""\
+max by (job) ({TOTAL_SHARDS})
+-
+count by (job) (count by (job, shard) ({TOTAL_SHARDS}))
+> 0
+""",
+            for_="10m",
+            summary="The workspaces of a shard are not measured.",
+            title=f"{_COUNT} {{{{ if eq $value 1.0 }}}}shard{{{{ else }}}}shards{{{{ end }}}} missing for 10m",
+            description=(
+                "Job {{ $labels.job }}: {{ $value | humanize }} of the shards that the others know"
+                " {{ if eq $value 1.0 }}is{{ else }}are{{ end }} not scraped."
+            ),
+            command="late-exporter healthcheck",
+            dashboard_url=_dashboard_url("late-exporter", "job"),
+        ),
+        AlertingRule(
+            name="LateShardConflict",
+            severity="warning",
+            condition="two processes are the same shard, or do not agree on the number of shards",
+            expr=f"""\
+count by (job) ({TOTAL_SHARDS})
+and
+(
+    max by (job) (count by (job, shard) ({TOTAL_SHARDS})) > 1
+  or
+    max by (job) ({TOTAL_SHARDS}) > min by (job) ({TOTAL_SHARDS})
+)
+""",
+            for_="10m",
+            summary="Some workspaces are counted twice, or not at all.",
+            title=f"conflict among {_COUNT} shards",
+            description=(
+                "Job {{ $labels.job }}: two of {{ $value | humanize }} processes are the same shard, or they do not"
+                " agree on the number of shards."
+            ),
+            command=_CHECK,
+            dashboard_url=_dashboard_url("late-exporter", "job"),
         ),
         AlertingRule(
             name="LateReloadFailed",
