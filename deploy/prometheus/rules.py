@@ -2,7 +2,8 @@
 
 Thresholds are in thresholds.py. A recorded ``workspace`` series keeps the labels job and workspace, a ``platform``
 series also platform, and a ``feed`` series also feed. The label of the cluster is added in files.py wherever job is
-kept. The instance label is dropped so that series continue when an exporter moves to another host.
+kept. The instance label is dropped so that series continue when an exporter moves to another host. A rule that
+joins a family that has a workspace with one of the process has to expect a constant instance of the former.
 """
 
 from __future__ import annotations
@@ -359,11 +360,22 @@ LAST_GAPLESS_POLL = RecordingRule(
     f"max by ({FEED}) ({LAST_POLL}) unless feed:late_exporter_open_gap:bool == 1",
 )
 
+
+def _under_constant_instance(expr: str) -> str:
+    """Return a series of a job with the instance that scrapes may give to all families with a workspace.
+
+    With it these families can be joined to the processes of their job, because they no longer name one of them.
+    """
+    return f'label_replace({expr}, "instance", "late-exporter", "", "")'
+
+
 EXPECTED_FEEDS = f"""\
 max by ({FEED}) (
     present_over_time(late_up[1h])
   or
-    present_over_time(late_up[7d]) unless on (job, instance) up == 1
+    present_over_time(late_up[7d])
+    unless on (job, instance) up == 1
+    unless on (job, instance) {_under_constant_instance("min by (job) (up) == 1")}
 )"""
 """Feeds of running exporters, and of exporters that are down. Excludes feeds removed from the configuration."""
 
@@ -1366,7 +1378,12 @@ and
 time() - {LAST_POLL} > {DATA_AGE_CRITICAL_SECONDS}
 or
 time() - (
-    late_up * 0 + on (job, instance) group_left () process_start_time_seconds
+    late_up * 0
+    + on (job, instance) group_left () (
+        process_start_time_seconds
+      or
+        {_under_constant_instance("max by (job) (process_start_time_seconds)")}
+    )
   unless
     {LAST_POLL}
 ) > {DATA_AGE_CRITICAL_SECONDS}
