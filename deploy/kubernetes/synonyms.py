@@ -31,6 +31,7 @@ SYNONYMS: tuple[tuple[str, str], ...] = (
     ("extraObjects", "extraManifests"),
     ("image.pullSecrets", "imagePullSecrets"),
     ("customLabels", "commonLabels"),
+    ("replicaCount", "replicas"),
     ("deploymentAnnotations", "annotations"),
     ("labels", "podLabels"),
     ("pod.labels", "podLabels"),
@@ -54,20 +55,16 @@ SYNONYMS: tuple[tuple[str, str], ...] = (
 )
 """Path of a synonym, and path of the value that it stands for. Lists are joined, and maps merged."""
 
-ONE = {"const": 1}
 DISABLED = {"type": "object", "properties": {"enabled": {"const": False}}}
-ONE_POD = "must be 1: two pods would each count every log"
 NO_API = "no effect: the exporter does not use the API of Kubernetes"
 FIXED_PORT = "no effect: the port of the container is fixed, and called `metrics`"
 
 UNUSED_VALUES: Mapping[str, tuple[Mapping[str, Any], str]] = {
-    "replicas": (ONE, ONE_POD),
-    "replicaCount": (ONE, ONE_POD),
     "kind": (
         {"enum": ["StatefulSet", "Deployment"]},
-        "no effect: it is a StatefulSet, which never runs two pods at once",
+        "no effect: it is a Deployment if `state.url` is set, and a StatefulSet otherwise",
     ),
-    "strategy": ({"type": "object"}, "no effect: the old pod stops before the new one starts"),
+    "strategy": ({"type": "object"}, "no effect: it follows from `state.url` and `replicas`"),
     "restartPolicy": ({"const": "Always"}, "must be `Always`"),
     "command": ({"type": "array", "maxItems": 0}, "must be empty: the image has a command"),
     "rbac": ({"type": "object"}, NO_API),

@@ -65,6 +65,10 @@ REFINEMENTS: Mapping[str, Schema] = {
     "image.repository": {"type": "string", "minLength": 1},
     "image.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
+    "state.url": {"type": "string", "pattern": "^(postgresql://([^@:/]*@)?[^@/]+/.+)?$"},
+    "state.key": FILE_NAME,
+    "replicas": {"type": "integer", "minimum": 1, "maximum": 1},  # until several can share a state
+    "shards": {"type": "integer", "minimum": 1, "maximum": 1000},
     "persistence.size": {"type": "string", "pattern": "^[0-9.]+([kMGTPE]i?)?$"},
     "persistence.accessModes": {
         "type": "array",

@@ -2,7 +2,8 @@
 
 Thresholds are in thresholds.py. A recorded ``workspace`` series keeps the labels job and workspace, a ``platform``
 series also platform, and a ``feed`` series also feed. The label of the cluster is added in files.py wherever job is
-kept. The instance label is dropped so that series continue when an exporter moves to another host.
+kept. The instance label is dropped so that series continue when an exporter moves to another host. A rule that
+joins a family that has a workspace with one of the process has to expect a constant instance of the former.
 """
 
 from __future__ import annotations
@@ -359,11 +360,22 @@ LAST_GAPLESS_POLL = RecordingRule(
     f"max by ({FEED}) ({LAST_POLL}) unless feed:late_exporter_open_gap:bool == 1",
 )
 
+
+def _under_constant_instance(expr: str) -> str:
+    """Return a series of a job with the instance that scrapes may give to all families with a workspace.
+
+    With it these families can be joined to the processes of their job, because they no longer name one of them.
+    """
+    return f'label_replace({expr}, "instance", "late-exporter", "", "")'
+
+
 EXPECTED_FEEDS = f"""\
 max by ({FEED}) (
     present_over_time(late_up[1h])
   or
-    present_over_time(late_up[7d]) unless on (job, instance) up == 1
+    present_over_time(late_up[7d])
+    unless on (job, instance) up == 1
+    unless on (job, instance) {_under_constant_instance("min by (job) (up) == 1")}
 )"""
 """Feeds of running exporters, and of exporters that are down. Excludes feeds removed from the configuration."""
 
@@ -1250,6 +1262,8 @@ unless
 )
 
 
+TOTAL_SHARDS = "late_exporter_total_shards"
+
 EXPORTER_GROUP = RuleGroup(
     name="late-exporter",
     rules=(
@@ -1299,6 +1313,49 @@ last_over_time({SCRAPED_EXPORTERS}[1h])
             dashboard_url=TARGET_DASHBOARD,
         ),
         AlertingRule(
+            name="LateShardMissing",
+            severity="critical",
+            condition="fewer shards are scraped than there are",
+            expr=f"""\
+max by (job) ({TOTAL_SHARDS})
+-
+count by (job) (count by (job, shard) ({TOTAL_SHARDS}))
+> 0
+""",
+            for_="10m",
+            summary="The workspaces of a shard are not measured.",
+            title=f"{_COUNT} {{{{ if eq $value 1.0 }}}}shard{{{{ else }}}}shards{{{{ end }}}} missing for 10m",
+            description=(
+                "Job {{ $labels.job }}: {{ $value | humanize }} of the shards that the others know"
+                " {{ if eq $value 1.0 }}is{{ else }}are{{ end }} not scraped."
+            ),
+            command="late-exporter healthcheck",
+            dashboard_url=_dashboard_url("late-exporter", "job"),
+        ),
+        AlertingRule(
+            name="LateShardConflict",
+            severity="warning",
+            condition="two processes are the same shard, or do not agree on the number of shards",
+            expr=f"""\
+count by (job) ({TOTAL_SHARDS})
+and
+(
+    max by (job) (count by (job, shard) ({TOTAL_SHARDS})) > 1
+  or
+    max by (job) ({TOTAL_SHARDS}) > min by (job) ({TOTAL_SHARDS})
+)
+""",
+            for_="10m",
+            summary="Some workspaces are counted twice, or not at all.",
+            title=f"conflict among {_COUNT} shards",
+            description=(
+                "Job {{ $labels.job }}: two of {{ $value | humanize }} processes are the same shard, or they do not"
+                " agree on the number of shards."
+            ),
+            command=_CHECK,
+            dashboard_url=_dashboard_url("late-exporter", "job"),
+        ),
+        AlertingRule(
             name="LateReloadFailed",
             severity="warning",
             condition="the last reload of the configuration failed",
@@ -1321,7 +1378,12 @@ last_over_time({SCRAPED_EXPORTERS}[1h])
 time() - {LAST_POLL} > {DATA_AGE_CRITICAL_SECONDS}
 or
 time() - (
-    late_up * 0 + on (job, instance) group_left () process_start_time_seconds
+    late_up * 0
+    + on (job, instance) group_left () (
+        process_start_time_seconds
+      or
+        {_under_constant_instance("max by (job) (process_start_time_seconds)")}
+    )
   unless
     {LAST_POLL}
 ) > {DATA_AGE_CRITICAL_SECONDS}

@@ -565,6 +565,40 @@ function(c) {
           },
         },
         {
+          "alert": "LateShardMissing",
+          "expr": "max by (" + c.cluster + "job) (late_exporter_total_shards" + c.braces + ")\n-\ncount by (" + c.cluster + "job) (count by (" + c.cluster + "job, shard) (late_exporter_total_shards" + c.braces + "))\n> 0\n",
+          "for": "10m",
+          "labels": {
+            "severity": "critical",
+            "exporter": "late",
+          },
+          "annotations": {
+            "summary": "The workspaces of a shard are not measured.",
+            "title": "{{ $value | printf \"%.0f\" }} {{ if eq $value 1.0 }}shard{{ else }}shards{{ end }} missing for 10m",
+            "description": "Job {{ $labels.job }}: {{ $value | humanize }} of the shards that the others know {{ if eq $value 1.0 }}is{{ else }}are{{ end }} not scraped.",
+            "command": "late-exporter healthcheck",
+            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateShardMissing.md",
+            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}",
+          },
+        },
+        {
+          "alert": "LateShardConflict",
+          "expr": "count by (" + c.cluster + "job) (late_exporter_total_shards" + c.braces + ")\nand\n(\n    max by (" + c.cluster + "job) (count by (" + c.cluster + "job, shard) (late_exporter_total_shards" + c.braces + ")) > 1\n  or\n    max by (" + c.cluster + "job) (late_exporter_total_shards" + c.braces + ") > min by (" + c.cluster + "job) (late_exporter_total_shards" + c.braces + ")\n)\n",
+          "for": "10m",
+          "labels": {
+            "severity": "warning",
+            "exporter": "late",
+          },
+          "annotations": {
+            "summary": "Some workspaces are counted twice, or not at all.",
+            "title": "conflict among {{ $value | printf \"%.0f\" }} shards",
+            "description": "Job {{ $labels.job }}: two of {{ $value | humanize }} processes are the same shard, or they do not agree on the number of shards.",
+            "command": "late-exporter check",
+            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateShardConflict.md",
+            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}",
+          },
+        },
+        {
           "alert": "LateReloadFailed",
           "expr": "late_exporter_config_last_reload_successful" + c.braces + " == 0",
           "for": "5m",
@@ -583,7 +617,7 @@ function(c) {
         },
         {
           "alert": "LatePollStale",
-          "expr": "time() - late_exporter_last_successful_poll_timestamp_seconds" + c.braces + " > " + num(c.thresholds.dataAgeCriticalSeconds) + "\nor\ntime() - (\n    late_up" + c.braces + " * 0 + on (" + c.cluster + "job, instance) group_left () process_start_time_seconds" + c.braces + "\n  unless\n    late_exporter_last_successful_poll_timestamp_seconds" + c.braces + "\n) > " + num(c.thresholds.dataAgeCriticalSeconds) + "\n",
+          "expr": "time() - late_exporter_last_successful_poll_timestamp_seconds" + c.braces + " > " + num(c.thresholds.dataAgeCriticalSeconds) + "\nor\ntime() - (\n    late_up" + c.braces + " * 0\n    + on (" + c.cluster + "job, instance) group_left () (\n        process_start_time_seconds" + c.braces + "\n      or\n        label_replace(max by (" + c.cluster + "job) (process_start_time_seconds" + c.braces + "), \"instance\", \"late-exporter\", \"\", \"\")\n    )\n  unless\n    late_exporter_last_successful_poll_timestamp_seconds" + c.braces + "\n) > " + num(c.thresholds.dataAgeCriticalSeconds) + "\n",
           "for": "10m",
           "labels": {
             "severity": "critical",
@@ -687,7 +721,7 @@ function(c) {
         },
         {
           "alert": "LateCoverageAtRisk",
-          "expr": "max by (" + c.cluster + "job, workspace, feed) (last_over_time(feed:late_exporter_last_gapless_poll:timestamp_seconds[7d])) + max by (" + c.cluster + "job, workspace, feed) (last_over_time(feed:late_exporter_retention:seconds[7d])) - time() < " + num(c.thresholds.coverageLeftCriticalSeconds) + "\nand\nmax by (" + c.cluster + "job, workspace, feed) (\n    present_over_time(late_up" + c.braces + "[1h])\n  or\n    present_over_time(late_up" + c.braces + "[7d]) unless on (" + c.cluster + "job, instance) up" + c.braces + " == 1\n)\n",
+          "expr": "max by (" + c.cluster + "job, workspace, feed) (last_over_time(feed:late_exporter_last_gapless_poll:timestamp_seconds[7d])) + max by (" + c.cluster + "job, workspace, feed) (last_over_time(feed:late_exporter_retention:seconds[7d])) - time() < " + num(c.thresholds.coverageLeftCriticalSeconds) + "\nand\nmax by (" + c.cluster + "job, workspace, feed) (\n    present_over_time(late_up" + c.braces + "[1h])\n  or\n    present_over_time(late_up" + c.braces + "[7d])\n    unless on (" + c.cluster + "job, instance) up" + c.braces + " == 1\n    unless on (" + c.cluster + "job, instance) label_replace(min by (" + c.cluster + "job) (up" + c.braces + ") == 1, \"instance\", \"late-exporter\", \"\", \"\")\n)\n",
           "for": "15m",
           "labels": {
             "severity": "critical",
@@ -704,7 +738,7 @@ function(c) {
         },
         {
           "alert": "LateCoverageAtRisk",
-          "expr": "time() - max by (" + c.cluster + "job, workspace, feed) (last_over_time(feed:late_exporter_last_gapless_poll:timestamp_seconds[7d])) > " + num(c.thresholds.coverageAgeWarningSeconds) + "\nand\nmax by (" + c.cluster + "job, workspace, feed) (\n    present_over_time(late_up" + c.braces + "[1h])\n  or\n    present_over_time(late_up" + c.braces + "[7d]) unless on (" + c.cluster + "job, instance) up" + c.braces + " == 1\n)\nunless\nmax by (" + c.cluster + "job, workspace, feed) (last_over_time(feed:late_exporter_last_gapless_poll:timestamp_seconds[7d])) + max by (" + c.cluster + "job, workspace, feed) (last_over_time(feed:late_exporter_retention:seconds[7d])) - time() < " + num(c.thresholds.coverageLeftCriticalSeconds) + "\n",
+          "expr": "time() - max by (" + c.cluster + "job, workspace, feed) (last_over_time(feed:late_exporter_last_gapless_poll:timestamp_seconds[7d])) > " + num(c.thresholds.coverageAgeWarningSeconds) + "\nand\nmax by (" + c.cluster + "job, workspace, feed) (\n    present_over_time(late_up" + c.braces + "[1h])\n  or\n    present_over_time(late_up" + c.braces + "[7d])\n    unless on (" + c.cluster + "job, instance) up" + c.braces + " == 1\n    unless on (" + c.cluster + "job, instance) label_replace(min by (" + c.cluster + "job) (up" + c.braces + ") == 1, \"instance\", \"late-exporter\", \"\", \"\")\n)\nunless\nmax by (" + c.cluster + "job, workspace, feed) (last_over_time(feed:late_exporter_last_gapless_poll:timestamp_seconds[7d])) + max by (" + c.cluster + "job, workspace, feed) (last_over_time(feed:late_exporter_retention:seconds[7d])) - time() < " + num(c.thresholds.coverageLeftCriticalSeconds) + "\n",
           "for": "15m",
           "labels": {
             "severity": "warning",

@@ -10,7 +10,7 @@ from grafana_foundation_sdk.models import dashboard
 
 from grafana.source.palette import BAD, NEUTRAL, WARNING
 from grafana.source.panels import DATASOURCE
-from grafana.source.queries import TARGET, firing_alerts, selector
+from grafana.source.queries import TARGET, WORKSPACE_TARGET, firing_alerts, selector
 
 __all__ = [
     "ACCOUNTS",
@@ -106,12 +106,12 @@ def dashboard_url(uid: str, **variables: str) -> str:
 
 
 def _template_variables(page: DashboardSpec) -> Iterator[builders.DatasourceVariable | builders.QueryVariable]:
-    workspace = f'{TARGET}, workspace=~"$workspace"'
+    workspace = f'{WORKSPACE_TARGET}, workspace=~"$workspace"'
     families = "late_publishing_logs_total|late_connection_events_total"
     yield builders.DatasourceVariable("datasource").label("Data source").type("prometheus")
     yield _query_variable("job", "Job", "label_values(late_exporter_build_info, job)")
     yield _query_variable("instance", "Instance", 'label_values(late_exporter_build_info{job=~"$job"}, instance)')
-    yield _query_variable("workspace", "Workspace", f"label_values(late_up{{{TARGET}}}, workspace)")
+    yield _query_variable("workspace", "Workspace", f"label_values(late_up{{{WORKSPACE_TARGET}}}, workspace)")
     platform = _query_variable(
         "platform", "Platform", f'label_values({{__name__=~"{families}", {workspace}}}, platform)'
     )

@@ -25,6 +25,7 @@ __all__ = [
     "RUNBOOK_LINK",
     "SUCCESSFUL_ATTEMPTS",
     "TARGET",
+    "WORKSPACE_TARGET",
     "Query",
     "age",
     "failing_accounts",
@@ -47,6 +48,9 @@ __all__ = [
 
 RATE = "$__rate_interval"
 TARGET = 'job=~"$job", instance=~"$instance"'
+WORKSPACE_TARGET = 'job=~"$job", instance=~"$instance|late-exporter"'
+"""Matchers of families with a workspace, to which scrapes may give a constant instance."""
+
 VARIABLE_MATCHERS = {"workspace": "$workspace", "platform": "$platform"}
 """Matchers for the dashboard variables, applied if a family has the label."""
 
@@ -76,7 +80,8 @@ def selector(name: str, **labels: str) -> str:
     matchers = {
         label: f"~{variable}" for label, variable in VARIABLE_MATCHERS.items() if label in known_labels
     } | labels
-    return f"{name}{{{', '.join([TARGET, *(_matcher(label, value) for label, value in matchers.items())])}}}"
+    target = WORKSPACE_TARGET if "workspace" in known_labels else TARGET
+    return f"{name}{{{', '.join([target, *(_matcher(label, value) for label, value in matchers.items())])}}}"
 
 
 def process_metric(name: str) -> str:

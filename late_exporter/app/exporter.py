@@ -41,6 +41,8 @@ MAX_UNSPREAD_WORKSPACES = 10
 
 SAME_LOGS = "the workspace has the same key as another one, and counts the same logs; give each a profile_id"
 
+NO_WORKSPACE = "no workspace belongs to this shard; it serves nothing until one is added"
+
 PROGRESS_INTERVAL = 10.0
 """Seconds between two log lines about a first sync or a catch-up."""
 
@@ -119,10 +121,24 @@ class Exporter:
     async def restore(self) -> None:
         """Load the state of all workspaces and publish it."""
         self.registry.set_gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
+        self._announce_shard()
         await self._add_workspaces(self._settings.workspaces)
         for first, second in self._settings.workspaces_with_same_logs:
             log.get_logger("late_exporter").warning(SAME_LOGS, workspace=second, other=first)
         await self.publisher.publish()
+
+    def _announce_shard(self) -> None:
+        """Set the metric of the shard, and log which share of the workspaces it has."""
+        shard, total = self._settings.sharding
+        if total == 1:
+            return
+        self.registry.set_gauge("late_exporter_total_shards", (str(shard),), total)
+        logger = log.get_logger("late_exporter").bind(shard=shard, total_shards=total)
+        if not self._settings.workspaces:
+            logger.warning(NO_WORKSPACE)
+        else:
+            counts = len(self._settings.workspaces), len(self._settings.all_workspaces)
+            logger.info("sharded", workspaces=counts[0], all_workspaces=counts[1])
 
     def sync_progress(self) -> SyncProgress | None:
         """Return the progress of all first syncs and catch-ups together; None if nothing is left to read."""
@@ -306,8 +322,8 @@ class Exporter:
 
 
 def count_key_users(settings: Settings) -> Counter[str]:
-    """Return the number of workspaces of each key."""
-    return Counter(map(_key, settings.workspaces))
+    """Return the number of workspaces of each key, also in other shards."""
+    return Counter(map(_key, settings.all_workspaces))
 
 
 def status_config(settings: Settings, workspace: Workspace, key_users: Mapping[str, int]) -> StatusConfig:

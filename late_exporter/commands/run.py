@@ -9,6 +9,7 @@ import platform
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -244,6 +245,8 @@ class Connector:
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._create_logger = create_logger
         self._rate_limiters: dict[str, RateLimiter] = {}
+        self._settings: Settings | None = None
+        self._key_shards: Counter[str] = Counter()
         self._large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
 
     def connect(self, settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
@@ -254,8 +257,9 @@ class Connector:
         )
         key = workspace.key.get_secret_value() if workspace.key else ""
         slots = self._slots.setdefault(workspace.base_url, asyncio.Semaphore(MAX_SLOTS))
-        rate_limiter = self._rate_limiters.setdefault(key, RateLimiter(settings.api.quota_share, slots=slots))
-        rate_limiter.quota_share = settings.api.quota_share
+        quota_share = self._quota_share(settings, key)
+        rate_limiter = self._rate_limiters.setdefault(key, RateLimiter(quota_share, slots=slots))
+        rate_limiter.quota_share = quota_share
         client = LateClient(
             next(self._clients),
             base_url=workspace.base_url,
@@ -266,6 +270,12 @@ class Connector:
         )
         client.large_bodies = self._large_bodies
         return client, generation
+
+    def _quota_share(self, settings: Settings, key: str) -> float:
+        """Return the share of the key's quota that this shard may use."""
+        if settings is not self._settings:
+            self._settings, self._key_shards = settings, settings.count_key_shards()
+        return settings.api.quota_share / max(1, self._key_shards[key])
 
 
 async def open_clients(settings: Settings, stack: AsyncExitStack) -> Sequence[httpx.AsyncClient]:

@@ -10,6 +10,7 @@ QUERY_COMMANDS = ("post", "logs", "audit", "backfill")  # commands that read fro
 STATE_COMMANDS = ("audit", "backfill")  # query commands that read the state
 API_COMMANDS = ("run", "check", "textfile", *QUERY_COMMANDS)  # commands that need an API key
 EXPORTER_COMMANDS = ("run", "check", "demo", "textfile")
+SHARDED_COMMANDS = ("run", "check", "textfile", *STATE_COMMANDS)  # commands that know the workspaces of one state
 SIMULATOR_COMMANDS = ("demo", "simulate")
 CLIENT_COMMANDS = ("status", "accounts")  # commands that read from the exporter on this machine
 SERVER_COMMANDS = ("run", "check", "demo", "healthcheck", *CLIENT_COMMANDS)
@@ -226,22 +227,32 @@ _COMMANDS = (
             ("state backup late-backup.db", "Copy the state while the exporter runs."),
             ("state check --state.url sqlite:///late-backup.db", "Check the copy."),
             ("state export late-state.jsonl", "Export the state, to import it on another machine."),
+            ("state export agency.jsonl --workspace agency", "Export one workspace, to move it to another state."),
             ("state rename default agency --yes", "Rename a workspace; the exporter must be stopped."),
         ),
         notes=(
             "It needs no API key.",
-            "info, backup, check and export work beside a running exporter; all others are refused while it runs.",
+            "info, backup, check and export of the whole state work beside a running exporter; all others are refused.",
             "Times are UTC. Exit 1 if a check finds a problem; exit 2 if --yes is missing.",
         ),
         actions=(
             Action("info", "Print the content of the state by workspace and feed."),
             Action("backup", "Copy the state to a file that does not exist yet.", ("FILE",)),
             Action("check", "Check the state for corruption and inconsistencies; exit 1 if any are found."),
-            Action("export", "Write the whole state as JSON lines, to a file or to standard output.", ("[FILE]",)),
-            Action("import", "Create a state from the output of export; - is standard input.", ("FILE",)),
+            Action(
+                "export",
+                "Write the state, or the workspace of --workspace, as JSON lines to a file or to standard output.",
+                ("[FILE]",),
+            ),
+            Action(
+                "import",
+                "Add the workspaces of an export to the state, or create it, and compare them; - is standard input.",
+                ("FILE",),
+            ),
             Action(
                 "copy",
-                "Copy a state to another database, from SQLite to PostgreSQL or back, and compare the copy with it.",
+                "Copy a state to another database, from SQLite to PostgreSQL or back, and compare the copy with it. "
+                "The target may have other workspaces.",
                 ("SOURCE", "TARGET"),
             ),
             Action(

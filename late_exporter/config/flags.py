@@ -29,8 +29,8 @@ class CommandFlags(NamedTuple):
     workspace: str | None = option(
         None,
         "NAME",
-        "Workspace to read, if several are configured. By default audit and backfill read all of them.",
-        QUERY_COMMANDS,
+        "Workspace to read, if there are several. By default audit, backfill and state export read all of them.",
+        (*QUERY_COMMANDS, "state"),
     )
     feed: FeedName = option(
         "publishing",

@@ -67,11 +67,12 @@ class ListParser:
         return core_schema.no_info_after_validator_function(self._check, values)
 
 
-def integer(low: int) -> Parser:
+def integer(low: int, high: int | None = None) -> Parser:
     """Return a parser of whole numbers."""
+    numbers = range(low, 10**18 if high is None else high + 1)
     return Parser(
-        lambda text: int(text) if re.fullmatch(r"[0-9]{1,18}", text) and int(text) >= low else None,
-        f"must be a whole number of at least {low}",
+        lambda text: int(text) if re.fullmatch(r"[0-9]{1,18}", text) and int(text) in numbers else None,
+        f"must be a whole number of at least {low}" + (f" and at most {high}" if high is not None else ""),
     )
 
 

@@ -6,6 +6,7 @@ all three. Durations are in seconds.
 """
 
 # Annotations are evaluated: they are read as data.
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from late_exporter.config.commands import (
     EXPORTER_COMMANDS,
     QUERY_COMMANDS,
     SERVER_COMMANDS,
+    SHARDED_COMMANDS,
     SIMULATOR_COMMANDS,
     STATE_COMMANDS,
 )
@@ -25,6 +27,7 @@ from late_exporter.config.flags import CommandFlags
 from late_exporter.config.named_lists import FamilyBuckets, FamilyName, UserWorkspaces
 from late_exporter.config.options import Option, option, options_of
 from late_exporter.config.parsers import duration, integer
+from late_exporter.config.sharding import shard_of
 from late_exporter.config.types import (
     BaseUrl,
     Bool,
@@ -250,6 +253,27 @@ class StateSettings(NamedTuple):
         return self.password_file.path if self.password_file is not None else None
 
 
+class ShardingSettings(NamedTuple):
+    """Section ``sharding``. The flags are those of kube-state-metrics; loading gives ``shard`` its default."""
+
+    shard: Annotated[int, integer(0)] | None = option(
+        None,
+        "NUMBER",
+        "Which shard this process is, from 0; by default the number at the end of $POD_NAME, or else of the host name, "
+        "as in a StatefulSet. Needs --total-shards.",
+        SHARDED_COMMANDS,
+        name="shard",
+    )
+    total_shards: Annotated[int, integer(1, 1000)] = option(
+        "1",
+        "NUMBER",
+        "Number of processes that share the workspaces, each with a state of its own. A workspace belongs to one of "
+        "them, by its name.",
+        SHARDED_COMMANDS,
+        name="total-shards",
+    )
+
+
 class WebSettings(NamedTuple):
     """Section ``web``."""
 
@@ -458,6 +482,7 @@ class Settings(NamedTuple):
     poll: PollSettings
     status: StatusSettings
     state: StateSettings
+    sharding: ShardingSettings
     web: WebSettings
     webhook: WebhookSettings
     metrics: MetricsSettings
@@ -468,6 +493,14 @@ class Settings(NamedTuple):
 
     @property
     def workspaces(self) -> tuple[Workspace, ...]:
+        """The workspaces of this shard, all of them by default."""
+        shard, total = self.sharding
+        if total == 1:
+            return self.all_workspaces
+        return tuple(workspace for workspace in self.all_workspaces if shard_of(workspace.name, total) == shard)
+
+    @property
+    def all_workspaces(self) -> tuple[Workspace, ...]:
         """The workspaces of the configuration file, or the one of the API key."""
         if self.workspace_list is not None:
             return tuple(
@@ -485,6 +518,16 @@ class Settings(NamedTuple):
         if file is not None:
             return (Workspace("default", self.api.base_url, file.key, file.path, self.api.profile_id),)
         return (Workspace("default", self.api.base_url, self.api.key, profile_id=self.api.profile_id),)
+
+    def count_key_shards(self) -> Counter[str]:
+        """Return the number of shards that use each key, among which its quota is divided."""
+        total = self.sharding.total_shards
+        keys = {
+            (workspace.key.get_secret_value(), shard_of(workspace.name, total))
+            for workspace in self.all_workspaces
+            if workspace.key is not None
+        }
+        return Counter(key for key, _ in keys)
 
     @property
     def workspaces_with_same_logs(self) -> Sequence[tuple[str, str]]:

@@ -21,7 +21,8 @@ from late_exporter.config.config_source import (
 from late_exporter.config.flags import COMMAND_FLAGS, CommandFlags
 from late_exporter.config.options import Location, suggest
 from late_exporter.config.parsers import distinct, split_items
-from late_exporter.config.settings import OPTIONS, Settings
+from late_exporter.config.settings import OPTIONS, Settings, ShardingSettings
+from late_exporter.config.sharding import POD_NAME, pod_name, pod_ordinal
 from late_exporter.config.types import (
     Address,
     UnixPath,
@@ -62,6 +63,9 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
     web_config, web_problems = _load_web_config(command, sources)
     problems += web_problems
     problems += _check_webhooks(settings, places) if settings else ()
+    if settings is not None:
+        settings = _with_shard(settings, environ)
+        problems += _check_shard(settings, places, environ)
     if settings is not None and not web_problems and command in SERVER_COMMANDS:
         problems += _check_webhook_auth(settings, web_config, places)
         problems += _check_user_workspaces(settings, web_config, places)
@@ -169,6 +173,27 @@ def _check_webhooks(settings: Settings, places: Mapping[Location, str]) -> Itera
     if interval is not None and interval < settings.poll.interval:
         place = f"{places['webhook', 'poll_interval']}{quote(f'{interval:g}s')}"
         yield f"{place}: must be at least --poll.interval, {settings.poll.interval:g}s"
+
+
+def _with_shard(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """Return the settings with the shard that the name of the pod gives, if it is not set."""
+    shard, total = settings.sharding
+    if shard is None and total > 1:
+        shard = pod_ordinal(pod_name(environ))
+    return settings._replace(sharding=ShardingSettings(shard, total))
+
+
+def _check_shard(settings: Settings, places: Mapping[Location, str], environ: Mapping[str, str]) -> Iterator[str]:
+    shard, total = settings.sharding
+    name = f"{POD_NAME if environ.get(POD_NAME) else 'host name'}{quote(pod_name(environ))}"
+    place = f"{places['sharding', 'shard']}{quote(str(shard))}" if ("sharding", "shard") in places else name
+    if shard is not None and ("sharding", "total_shards") not in places:
+        yield f"{place}: needs --total-shards, the number of shards"
+    elif shard is None and total > 1:
+        total_place = f"{places['sharding', 'total_shards']}{quote(str(total))}"
+        yield f"{total_place}: needs --shard, because the {name} does not end with a number, as in late-exporter-0"
+    elif shard is not None and shard >= total:
+        yield f"{place}: must be less than --total-shards, {total}, because shards are numbered from 0"
 
 
 def _check_webhook_auth(

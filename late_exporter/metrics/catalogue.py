@@ -122,6 +122,8 @@ _FAMILIES = (
             help="1 if the last configuration reload succeeded, 0 otherwise."),
     _family("late_exporter_config_last_reload_success_timestamp_seconds", "gauge", "", workspace=False,
             help="Time at which the current configuration was loaded, in Unix seconds."),
+    _family("late_exporter_total_shards", "gauge", "shard", workspace=False,
+            help="Number of shards that this process knows, labelled with the one that it is; absent without shards."),
     _family("late_exporter_polls_total", "counter", "feed outcome",
             help="Polls of a feed, by outcome."),
     _family("late_exporter_last_poll_duration_seconds", "gauge", "feed",

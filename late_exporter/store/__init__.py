@@ -28,6 +28,7 @@ from late_exporter.model import (
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store.admin import SqliteAdmin
 from late_exporter.store.batches import UncommittedLogs
+from late_exporter.store.exports import Digest
 from late_exporter.store.series_rows import FIRST_SERIES, SeriesCursor
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, SqliteSnapshot
 from late_exporter.store.sqlite import SqliteStore
@@ -202,11 +203,11 @@ class StateAdmin(Protocol):
     def check(self) -> Iterator[str]:
         """Check the state for corruption and inconsistencies; yield one message per problem."""
 
-    def export_state(self) -> Iterator[str]:
-        """Return the state as lines of JSON, one per row, from one consistent snapshot."""
+    def export_state(self, workspaces: AbstractSet[str] | None = None) -> Iterator[str]:
+        """Return the state, or some of its workspaces, as lines of JSON, one per row, from one consistent snapshot."""
 
-    def import_state(self, lines: Iterable[str]) -> int:
-        """Create a state from an export; return the number of rows."""
+    def import_state(self, lines: Iterable[str]) -> Digest:
+        """Add the workspaces of an export to a state, or create it; return the digest of the rows."""
 
     def rename_workspace(self, old: str, new: str) -> int:
         """Rename a workspace; return the number of its series."""

@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from late_exporter.metrics.aggregation import decode_value
 from late_exporter.store import exports, queries
 from late_exporter.store.checks import FeedCounts, count_wrong_minutes
 from late_exporter.store.creation import create_database
+from late_exporter.store.exports import Digest
 from late_exporter.store.lockfile import StateLock
 from late_exporter.store.queries import connect_readonly, store_errors
 from late_exporter.store.schema import MIGRATIONS, migrate
@@ -30,6 +32,15 @@ from late_exporter.store.snapshot import SqliteSnapshot
 
 SCOPE_TABLES = ("observation", "logs_per_minute", "pending")
 """Tables with a foreign key ``scope``."""
+
+SCOPE_CONDITION = "scope IN (SELECT id FROM scope WHERE workspace IN (SELECT value FROM json_each(?1)))"
+WORKSPACE_CONDITIONS = {
+    "scope": "workspace IN (SELECT value FROM json_each(?1))",
+    "series": "json_extract(labels, '$[0]') IN (SELECT value FROM json_each(?1))",
+}
+"""Conditions for the rows of some workspaces, given as a JSON array; those of all other tables have a scope."""
+
+WORKSPACE_NAMES = "SELECT workspace FROM scope UNION SELECT json_extract(labels, '$[0]') FROM series"
 
 
 def backup(path: Path, target: Path) -> int:
@@ -102,41 +113,73 @@ def _undecodable_series(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"{family} {labels}: the value cannot be decoded: {exc}"
 
 
-def export_state(path: Path) -> Iterator[str]:
-    """Return the state as lines of JSON, one per row, from one consistent snapshot."""
+def export_state(path: Path, workspaces: AbstractSet[str] | None = None) -> Iterator[str]:
+    """Return the state, or some of its workspaces, as lines of JSON, one per row, from one consistent snapshot."""
+    names = None if workspaces is None else json.dumps(sorted(workspaces))
     with _read_transaction(path) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         yield exports.head(version)
         for table in _tables(connection):
-            cursor = connection.execute(f"SELECT * FROM {table}")  # noqa: S608 - a name of the schema
-            names = [column[0] for column in cursor.description]
+            condition = WORKSPACE_CONDITIONS.get(table, SCOPE_CONDITION)
+            cursor = connection.execute(f"SELECT * FROM {table} WHERE ?1 IS NULL OR {condition}", (names,))  # noqa: S608 - names of the schema
+            columns = [column[0] for column in cursor.description]
             for row in cursor:
-                yield exports.line(table, names, row)
+                yield exports.line(table, columns, row)
         yield exports.END
 
 
-def import_state(path: Path, lines: Iterable[str]) -> int:
-    """Create a state from an export of this or an earlier schema version; return the number of rows.
+def import_state(path: Path, lines: Iterable[str]) -> Digest:
+    """Add the workspaces of an export to a state, or create it; return the digest of the rows.
+
+    A new state takes exports of earlier schema versions, too.
 
     Raises:
-        StoreError: The state exists, or the lines are not a complete export; then no state is created.
+        StoreError: The state has one of the workspaces, or the lines are not a complete export. Nothing was imported.
     """
+    if path.exists():
+        with _exclusive_transaction(path) as connection:
+            existing = {name for (name,) in connection.execute(WORKSPACE_NAMES)}
+            (last_scope,) = connection.execute("SELECT coalesce(max(id), 0) FROM scope").fetchone()
+            version = exports.read_version(rows := iter(lines), len(MIGRATIONS))
+            if version != len(MIGRATIONS):
+                raise StoreError(
+                    f"line 1: an export of an earlier version (schema {version}); import it into a new state"
+                )
+            return _insert_rows(connection, rows, version, existing=existing, last_scope=last_scope)
     _require_absent(path)
     with StateLock(path) as lock:
         return create_database(lock.path, partial(_fill, iter(lines)))
 
 
-def _fill(lines: Iterator[str], connection: sqlite3.Connection) -> int:
+def _fill(lines: Iterator[str], connection: sqlite3.Connection) -> Digest:
     version = exports.read_version(lines, len(MIGRATIONS))
     connection.execute("BEGIN")
     migrate(connection, 0, version)
-    columns = {table: _columns(connection, table) for table in _tables(connection)}
-    rows = 0
-    for table, row in exports.read_rows(lines, {table: kinds.keys() for table, kinds in columns.items()}):
-        _insert(connection, table, columns[table], row)
-        rows += 1
+    digest = _insert_rows(connection, lines, version)
     connection.execute("COMMIT")
-    return rows
+    return digest
+
+
+def _insert_rows(
+    connection: sqlite3.Connection,
+    lines: Iterator[str],
+    version: int,
+    *,
+    existing: AbstractSet[str] = frozenset(),
+    last_scope: int = 0,
+) -> Digest:
+    """Insert rows under ids of scopes above the last one."""
+    digest = Digest(version)
+    columns = {table: _columns(connection, table) for table in _tables(connection)}
+    for table, row in exports.read_rows(lines, {table: kinds.keys() for table, kinds in columns.items()}):
+        digest.add(table, row)
+        if table in WORKSPACE_CONDITIONS:
+            exports.require_new(row.get("workspace") or exports.workspace_of(row["labels"]), existing)
+        number = "id" if table == "scope" else "scope"
+        if number in row:
+            row[number] += last_scope
+        _insert(connection, table, columns[table], row)
+    return digest
 
 
 def _insert(connection: sqlite3.Connection, table: str, kinds: dict[str, str], row: dict[str, Any]) -> None:
@@ -290,10 +333,10 @@ class SqliteAdmin(NamedTuple):
     def check(self) -> Iterator[str]:
         return check(self.path)
 
-    def export_state(self) -> Iterator[str]:
-        return export_state(self.path)
+    def export_state(self, workspaces: AbstractSet[str] | None = None) -> Iterator[str]:
+        return export_state(self.path, workspaces)
 
-    def import_state(self, lines: Iterable[str]) -> int:
+    def import_state(self, lines: Iterable[str]) -> Digest:
         return import_state(self.path, lines)
 
     def rename_workspace(self, old: str, new: str) -> int:

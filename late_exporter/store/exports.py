@@ -46,7 +46,7 @@ def read_rows(lines: Iterator[str], columns: Mapping[str, AbstractSet[str]]) -> 
             is_complete = True
             continue
         table = row.pop("table", None)
-        if table not in columns or row.keys() != columns[table]:
+        if table not in columns or row.keys() != columns[table] or not _is_usable(row):
             raise StoreError(f"line {number}: not a row of a state")
         count += 1
         yield table, row
@@ -54,27 +54,75 @@ def read_rows(lines: Iterator[str], columns: Mapping[str, AbstractSet[str]]) -> 
         raise StoreError(f"the export is truncated after {count:,} rows")
 
 
-class Digest:
-    """A digest of rows that does not depend on their order, nor on that of their columns."""
+def _is_usable(row: Mapping[str, Any]) -> bool:
+    """Return whether ids are numbers, and labels can be decoded."""
+    try:
+        labels = json.loads(row.get("labels", "[]"))
+    except (TypeError, ValueError):
+        return False
+    return isinstance(labels, list) and all(isinstance(row.get(name, 0), int) for name in ("id", "scope"))
 
-    def __init__(self) -> None:
-        self._sum = 0
+
+class Digest:
+    """A digest of rows that depends neither on their order, nor on that of their columns, nor on the ids of scopes.
+
+    Args:
+        schema: Schema version of the rows.
+
+    Attributes:
+        workspaces: Names of the workspaces of the rows.
+        row_count: Number of rows.
+    """
+
+    def __init__(self, schema: int) -> None:
+        self.schema = schema
+        self.workspaces: set[str] = set()
         self.row_count = 0
+        self._sum = 0
+        self._scopes: dict[int, Sequence[str]] = {}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Digest) and (self._sum, self.row_count) == (other._sum, other.row_count)
 
     __hash__ = None  # type: ignore[assignment] # it changes
 
-    def observe(self, lines: Iterable[str]) -> Iterator[str]:
-        """Pass lines of an export on, and add its rows to the digest."""
-        for text in lines:
-            row = json.loads(text)
-            if "table" in row:
-                canonical = json.dumps(row, sort_keys=True).encode()
-                self._sum += int.from_bytes(hashlib.blake2b(canonical, digest_size=16).digest())
-                self.row_count += 1
-            yield text
+    def add(self, table: str, row: Mapping[str, Any]) -> None:
+        """Add a row; that of a scope comes before those that refer to it."""
+        if table == "scope":
+            self._scopes[row["id"]] = row["workspace"], row["feed"]
+            self.workspaces.add(row["workspace"])
+            row = {**row, "id": None}
+        elif "scope" in row:
+            row = {**row, "scope": self._scopes.get(row["scope"])}
+        else:
+            self.workspaces.add(workspace_of(row["labels"]))
+        canonical = json.dumps([table, row], sort_keys=True).encode()
+        self._sum += int.from_bytes(hashlib.blake2b(canonical, digest_size=16).digest())
+        self.row_count += 1
+
+
+def read_digest(lines: Iterable[str]) -> Digest:
+    """Return the digest of an export of this version."""
+    rows = map(json.loads, lines)
+    digest = Digest(next(rows)["schema"])
+    for row in rows:
+        if "table" in row:
+            digest.add(row.pop("table"), row)
+    return digest
+
+
+def workspace_of(labels: str) -> str:
+    """Return the workspace of a series from its encoded labels; empty if it has none."""
+    values = json.loads(labels)
+    return str(values[0]) if values else ""
+
+
+def require_new(workspace: str, existing: AbstractSet[str]) -> None:
+    """Raise StoreError if a workspace to import exists already."""
+    if workspace in existing:
+        raise StoreError(
+            f"there is a workspace {workspace} already, and nothing was imported; rename or drop it before"
+        )
 
 
 def _parse(text: str, number: int) -> dict[str, Any]:

@@ -203,13 +203,36 @@ def test_an_imported_state_equals_the_exported_one(
         rows = len(lines.read_text().splitlines()) - 2
         assert CommandResult(0, f"{lines}: {rows} rows exported from {path}\n", "") == (code, out, "")
         assert 0o600 == lines.stat().st_mode & 0o777
-        assert CommandResult(0, f"{imported}: {rows} rows imported\n", "") == state(imported, "import", str(lines))
+        assert CommandResult(0, f"{imported}: {rows} rows imported and compared\n", "") == state(
+            imported, "import", str(lines)
+        )
     else:
         code, out, _ = state(path, "export")
         monkeypatch.setattr("sys.stdin", io.StringIO(out))
         assert (0, 0) == (code, state(imported, "import", "-").code)
     assert content(path) == content(imported)
     assert (0o600, 0o700) == (imported.stat().st_mode & 0o777, imported.parent.stat().st_mode & 0o777)
+
+
+def test_a_workspace_moves_to_another_state(path: Path, tmp_path: Path) -> None:
+    """One workspace is exported from a state, imported into another one that exists, and dropped."""
+    lines, other = tmp_path / "beta.jsonl", tmp_path / "other.db"
+    with closing(open_store(f"sqlite:///{other}")) as store:
+        fill(store, "gamma", 2)
+    before = content(path)
+    assert 0 == state(path, "export", str(lines), "--workspace", "beta").code
+    rows = len(lines.read_text().splitlines()) - 2
+    expected = CommandResult(0, f"{other}: {rows} rows imported and compared\n", "")
+    assert expected == state(other, "import", str(lines))
+    assert before == content(path)
+    assert 0 == state(path, "drop", "beta", "--yes").code
+    with open_snapshot(f"sqlite:///{other}") as there, open_snapshot(f"sqlite:///{path}") as here:
+        assert ["beta", "gamma"] == [scope.workspace for scope in there.scopes]
+        assert ["acme"] == [scope.workspace for scope in here.scopes]
+    with closing(open_store(f"sqlite:///{other}")):
+        expected = CommandResult(1, "", f"late-exporter: error: {other}: in use by an exporter; stop it first\n")
+        assert expected == state(other, "import", str(lines))
+        assert expected == state(other, "export", "--workspace", "beta")
 
 
 def test_an_export_into_a_closed_pipe_fails(path: Path) -> None:
@@ -230,7 +253,7 @@ def test_an_import_never_replaces_a_state(path: Path, tmp_path: Path) -> None:
     lines = tmp_path / "state.jsonl"
     state(path, "export", str(lines))
     for target, source, words in (
-        (path, lines, f"{path}: the file exists already and was not changed"),
+        (path, lines, "there is a workspace acme already, and nothing was imported; rename or drop it before"),
         (tmp_path / "new.db", tmp_path / "none", f"{tmp_path / 'none'}: cannot be read: No such file or directory"),
         (tmp_path / "new.db", path, "codec can't decode"),
         (tmp_path / "new.db", Path(__file__), "line 1: not a JSON object"),
@@ -331,6 +354,8 @@ def test_a_state_in_use_is_not_changed(store: Store, tmp_path: Path, args: list[
         (["check", "--format", "json"], 2, "--format: json is supported by state info only, not by state check"),
         (["info", "--yes"], 2, "--yes: supported by state rename and state drop only, not by state info"),
         (["rename", "acme", "Große Firma", "--yes"], 2, 'NEW "Große Firma": must be 1 to 64 letters, digits, or _ . -'),
+        (["info", "--workspace", "acme"], 2, "--workspace: supported by state export only, not by state info"),
+        (["export", "--workspace", "acne"], 1, "there is no workspace acne in the state; choose from acme, beta"),
         (["rename", "acne", "new"], 1, "there is no workspace acne in the state; choose from acme, beta"),
         (["rename", "acme", "beta", "--yes"], 1, "{path}: the workspace beta already exists"),
         (["drop", "acne", "--yes"], 1, "there is no workspace acne in the state; choose from acme, beta"),

@@ -41,8 +41,9 @@ METRICS_WITHOUT_PANEL = {
     "late_exporter_api_quota_reset_timestamp_seconds",
     "late_activity_logs_total",
     "late_activity_duration_seconds",
+    "late_exporter_total_shards",
 }
-"""The quota resets every minute, and the other feeds are optional."""
+"""The quota resets every minute, the other feeds are optional, and shards are for an alert."""
 
 ignore_sdk_deprecation = pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
 """The SDK warns on import that the classic format, which all Grafana versions read, is deprecated."""

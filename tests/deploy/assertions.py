@@ -21,6 +21,7 @@ from tests.deploy.manifests import (
     container_spec,
     field_paths,
     find_resource,
+    find_workload,
     load_settings,
     parse_documents,
     pod_spec,
@@ -125,7 +126,8 @@ def assert_restricted(resources: Sequence[Manifest]) -> None:
     assert [] == profile_violations(spec)
     assert spec["securityContext"]["runAsUser"] > 0
     assert container_spec(resources)["securityContext"]["readOnlyRootFilesystem"] is True
-    assert {"/tmp", "/var/lib/late-exporter"} == {  # noqa: S108 - a mount path
+    state = {"/var/lib/late-exporter"} if find_workload(resources)["kind"] == "StatefulSet" else set[str]()
+    assert {"/tmp", *state} == {  # noqa: S108 - a mount path
         mount["mountPath"] for mount in container_spec(resources)["volumeMounts"] if not mount.get("readOnly")
     }
     assert (False, False) == (spec["automountServiceAccountToken"], spec["enableServiceLinks"])
@@ -138,15 +140,17 @@ def assert_restricted(resources: Sequence[Manifest]) -> None:
 
 
 def assert_one_writer(resources: Sequence[Manifest]) -> None:
-    """Assert that there is one pod, which stops before its replacement starts, and keeps its volume."""
-    spec = find_resource(resources, "StatefulSet")["spec"]
-    (claim,) = spec["volumeClaimTemplates"]
-    assert (1, "RollingUpdate", "Parallel") == (
-        spec["replicas"],
-        spec["updateStrategy"]["type"],
-        spec["podManagementPolicy"],
-    )
+    """Assert that each state has one pod that stops before its replacement starts, unless replicas share the state."""
+    workload = find_workload(resources)
+    spec = workload["spec"]
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > 5
+    if workload["kind"] == "Deployment":
+        assert (spec["strategy"]["type"] == "Recreate") == (spec["replicas"] == 1)
+        return
+    (claim,) = spec["volumeClaimTemplates"]
+    environment = {row["name"]: row.get("value", "") for row in container_spec(resources)["env"]}
+    assert environment.get("LATE_EXPORTER_SHARDING__TOTAL_SHARDS", "1") == str(spec["replicas"])
+    assert ("RollingUpdate", "Parallel") == (spec["updateStrategy"]["type"], spec["podManagementPolicy"])
     assert claim["spec"]["accessModes"] in (["ReadWriteOnce"], ["ReadWriteOncePod"])
 
 
@@ -160,10 +164,11 @@ def assert_probes(resources: Sequence[Manifest], scheme: str | None = None) -> N
 
 def assert_selectors(resources: Sequence[Manifest]) -> None:
     """Assert that all selectors match the exporter's pod and use an existing port."""
-    spec = find_resource(resources, "StatefulSet")["spec"]
+    workload = find_workload(resources)
+    spec = workload["spec"]
     labels = spec["template"]["metadata"]["labels"]
     services = {resource["metadata"]["name"]: resource for resource in resources if resource["kind"] == "Service"}
-    service = services[spec["serviceName"]]
+    service = services[spec.get("serviceName", workload["metadata"]["name"])]
     policies = [resource for resource in resources if resource["kind"] == "NetworkPolicy"]
     scrapes = MONITORS | OTHER_MONITORS
     monitors = [resource for resource in resources if resource["kind"] in scrapes]
@@ -202,6 +207,12 @@ def assert_scrape_config(monitor: Manifest, labels: Manifest) -> None:
     replacements = [rule["replacement"] for rule in relabelings if rule.get("targetLabel") == "job"]
     (job,) = replacements or [labels[monitor["spec"]["jobLabel"]]]
     assert re.fullmatch("late|late-.*", job)
+    (first, *_) = scrape["metricRelabelings"]
+    assert ("workspace", "instance", "late-exporter") == (
+        *first["sourceLabels"],
+        first["targetLabel"],
+        first["replacement"],
+    )
     metric_labels = {label for family in CATALOGUE.values() for label in family.labels}
     assert set() == metric_labels & OPERATOR_LABELS
 

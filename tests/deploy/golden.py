@@ -1,4 +1,4 @@
-"""Golden files of the chart rendered with the values in ci/; ``python -m tests.deploy.golden`` updates them."""
+"""Golden files of the chart rendered with typical values; ``python -m tests.deploy.golden`` updates them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import sys
 from deploy.kubernetes.files import CHART, ROOT
 from tests.deploy.manifests import abridge, helm_template
 
-__all__ = ["FOLDER", "VALUES_FILES", "render"]
+__all__ = ["FOLDER", "INSTALLED_FILES", "VALUES_FILES", "render"]
 
 FOLDER = ROOT / "tests/golden/helm"
-VALUES_FILES = {path.name.removesuffix("-values.yaml"): path for path in sorted((CHART / "ci").glob("*.yaml"))}
+INSTALLED_FILES = {path.name.removesuffix("-values.yaml"): path for path in sorted((CHART / "ci").glob("*.yaml"))}
+"""Values with which .ci/kind installs the chart."""
+
+DATABASE = ROOT / "tests/deploy/database"
+VALUES_FILES = INSTALLED_FILES | {path.name.removesuffix("-values.yaml"): path for path in DATABASE.glob("*.yaml")}
+"""These, and values that need a database, which is not in that cluster."""
 
 
 def render(helm: str, name: str) -> str:

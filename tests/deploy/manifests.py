@@ -24,6 +24,7 @@ __all__ = [
     "container_spec",
     "field_paths",
     "find_resource",
+    "find_workload",
     "helm_template",
     "install_commands",
     "kustomize",
@@ -98,9 +99,15 @@ def find_resource(resources: Sequence[Manifest], kind: str, name: str | None = N
     return resource
 
 
+def find_workload(resources: Sequence[Manifest]) -> Manifest:
+    """Return the StatefulSet or the Deployment."""
+    (workload,) = (resource for resource in resources if resource["kind"] in ("StatefulSet", "Deployment"))
+    return workload
+
+
 def pod_spec(resources: Sequence[Manifest]) -> dict[str, Any]:
-    """Return the pod spec of the StatefulSet."""
-    spec: dict[str, Any] = find_resource(resources, "StatefulSet")["spec"]["template"]["spec"]
+    """Return the pod spec of the StatefulSet or the Deployment."""
+    spec: dict[str, Any] = find_workload(resources)["spec"]["template"]["spec"]
     return spec
 
 
@@ -117,7 +124,7 @@ def volumes_by_path(resources: Sequence[Manifest]) -> dict[str, dict[str, Any]]:
         volume["name"]: {key: volume[key] for key in volume if key != "name"}
         for volume in pod_spec(resources)["volumes"]
     }
-    claims = find_resource(resources, "StatefulSet")["spec"].get("volumeClaimTemplates", ())
+    claims = find_workload(resources)["spec"].get("volumeClaimTemplates", ())
     sources |= {claim["metadata"]["name"]: {} for claim in claims}
     mounts = container_spec(resources)["volumeMounts"]
     assert sources.keys() == {mount["name"] for mount in mounts}
@@ -152,6 +159,9 @@ def load_settings(resources: Sequence[Manifest], root: Path, secrets: Mapping[st
             (folder / name).write_text(_rebase_paths(root, text, paths), "utf-8")
     spec = container_spec(resources)
     environ = {row["name"]: _rebase_paths(root, row["value"], paths) for row in spec["env"] if "value" in row}
+    fields = {row["name"]: row["valueFrom"].get("fieldRef", {}) for row in spec["env"] if "valueFrom" in row}
+    first_pod = f"{find_workload(resources)['metadata']['name']}-0"
+    environ |= {name: first_pod for name, field in fields.items() if field.get("fieldPath") == "metadata.name"}
     arguments = parse(spec.get("args", ["run"]))
     return sources.load(arguments.command, arguments.flags, environ)
 

@@ -56,12 +56,17 @@ def test_file_matches_the_schema() -> None:
 
 
 @pytest.mark.parametrize(
-    ("profiles", "exporters"), [([], {"exporter"}), (["--profile", "demo"], {"demo", "simulator"})]
+    ("profiles", "exporters"),
+    [
+        ([], {"exporter"}),
+        (["--profile", "demo"], {"demo", "simulator"}),
+        (["--profile", "postgres"], {"exporter-postgres", "postgres"}),
+    ],
 )
 def test_profile_selects_the_services(
     profiles: list[str], exporters: set[str], require_tool: Callable[[str], str]
 ) -> None:
-    """Without a profile the exporter starts, with demo the simulator and the demo; the other services always do."""
+    """Without a profile the exporter starts, with one the exporter of the profile; the other services always do."""
     services = run(require_tool("docker-compose"), "-f", FILE, *profiles, "config", "--services").split()
     assert {"prometheus", "alertmanager", "grafana"} | exporters == set(services)
 
@@ -69,7 +74,7 @@ def test_profile_selects_the_services(
 def test_services_are_restricted() -> None:
     """Every service is pinned, restarted, health-checked and limited, and can write to its volumes only."""
     for name, service in load_compose_file()["services"].items():
-        assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]), name
+        assert re.search(r":v?\d+\.\d+(\.\d+)?$", service["image"]), name
         assert ("unless-stopped", True, ["ALL"]) == tuple(
             service[key] for key in ("restart", "read_only", "cap_drop")
         ), name
@@ -90,7 +95,7 @@ def test_ports_and_networks_are_isolated() -> None:
     assert {"3000", "9090", "9093", "10077"} == {port.rpartition(":")[2] for port in ports}
     assert [] == [port for port in ports if not port.startswith("127.0.0.1:")]
     internal = {name for name, network in document["networks"].items() if network and network["internal"]}
-    assert {"alerts", "scrape"} == internal
+    assert {"alerts", "database", "scrape"} == internal
     services_by_network = {
         name: {
             service
@@ -99,8 +104,9 @@ def test_ports_and_networks_are_isolated() -> None:
         }
         for name in document["networks"]
     }
-    assert {"exporter", "simulator", "prometheus"} == services_by_network["scrape"]
-    assert {"exporter", "simulator"} == services_by_network["late"]
+    assert {"exporter", "exporter-postgres", "simulator", "prometheus"} == services_by_network["scrape"]
+    assert {"exporter", "exporter-postgres", "simulator"} == services_by_network["late"]
+    assert {"exporter-postgres", "postgres"} == services_by_network["database"]
 
 
 def test_api_key_is_read_from_a_file() -> None:
@@ -108,6 +114,9 @@ def test_api_key_is_read_from_a_file() -> None:
     services = load_compose_file()["services"]
     assert ["late-api-key"] == services["exporter"]["secrets"]
     assert {"LATE_API_KEY_FILE": "/run/secrets/late-api-key"} == services["exporter"]["environment"]
+    password = "/run/secrets/late-database-password"
+    assert password == services["exporter-postgres"]["environment"]["LATE_EXPORTER_STATE__PASSWORD_FILE"]
+    assert password == services["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"]
     keys = set(re.findall(r"sk_\w+", FILE.read_text("utf-8")))
     assert {f"sk_{'0' * 64}"} == keys == {services["demo"]["environment"]["LATE_API_KEY"]}
 

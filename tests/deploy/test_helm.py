@@ -32,12 +32,13 @@ from tests.deploy.assertions import (
     assert_web_config,
     certificates,
 )
-from tests.deploy.golden import FOLDER, VALUES_FILES, render
+from tests.deploy.golden import FOLDER, INSTALLED_FILES, VALUES_FILES, render
 from tests.deploy.helm import SECRET_SETTING, render_release
 from tests.deploy.manifests import (
     VERSIONS,
     container_spec,
     find_resource,
+    find_workload,
     helm_template,
     install_commands,
     load_settings,
@@ -96,6 +97,41 @@ def test_program_finds_the_api_key(helm: str, tmp_path: Path) -> None:
     settings = load_settings(render_release(helm, "apiKey.key=token"), tmp_path, {"late-api-key": {"token": "sk_1"}})
     assert [tmp_path / "etc/late-exporter/keys/token"] == [each.key_file for each in settings.workspaces]
     assert settings.state.url.startswith(f"sqlite:///{tmp_path}/var/lib/late-exporter/")
+
+
+@pytest.mark.e2e
+def test_shards_have_a_volume_each(helm: str, tmp_path: Path) -> None:
+    """Each pod of the StatefulSet is the shard with its number, and has some of the workspaces."""
+    resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["shards"]))
+    settings = load_settings(resources, tmp_path, {"late-api-keys": dict.fromkeys(("brand", "agency", "shop"), "sk_1")})
+    assert ((0, 3), 3) == (settings.sharding, len(settings.all_workspaces))
+    assert settings.state.url.startswith(f"sqlite:///{tmp_path}/var/lib/late-exporter/")
+    assert 1 == find_resource(resources, "PodDisruptionBudget")["spec"]["maxUnavailable"]
+    (spread,) = pod_spec(resources)["topologySpreadConstraints"]
+    assert find_workload(resources)["spec"]["selector"] == spread["labelSelector"]
+
+
+@pytest.mark.e2e
+def test_several_pods_can_be_spread_otherwise(helm: str) -> None:
+    """The values replace the disruption budget and the spread of several pods."""
+    zone = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    values = {"topologySpreadConstraints": [zone], "podDisruptionBudget": {"minAvailable": 1}}
+    resources = render_release(helm, "shards=2", values=values)
+    assert [zone] == pod_spec(resources)["topologySpreadConstraints"]
+    assert "maxUnavailable" not in find_resource(resources, "PodDisruptionBudget")["spec"]
+    assert [] == [each for each in render_release(helm) if each["kind"] == "PodDisruptionBudget"]
+
+
+@pytest.mark.e2e
+def test_program_finds_the_database(helm: str, tmp_path: Path) -> None:
+    """The program has the URL and the password of PostgreSQL, and may connect to the ports of all hosts."""
+    resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["postgres"]))
+    secrets = {"late-api-key": {"api-key": "sk_1"}, "late-database": {"password": "secret"}}
+    settings = load_settings(resources, tmp_path, secrets)
+    assert settings.state.url.startswith("postgresql://late@db1.example:5433,db2.example/late?target_session_attrs=")
+    assert tmp_path / "etc/late-exporter/state/password" == settings.state.password_path
+    ports = [{"port": 5433}, {"port": 5432}]
+    assert {"ports": ports} in find_resource(resources, "NetworkPolicy")["spec"]["egress"]
 
 
 @pytest.mark.e2e
@@ -213,7 +249,10 @@ def test_monitors_reach_the_exporter(helm: str, kind: str) -> None:
         scrape["interval"],
         scrape.get("scrapeTimeout", scrape.get("timeout")),
     )
-    assert [drop] in [value for name, value in scrape.items() if name.startswith("metricRelabel")]
+    (rules,) = (value for name, value in scrape.items() if name.startswith("metricRelabel"))
+    instances = [rule["targetLabel"] for rule in rules if "targetLabel" in rule]
+    assert drop == rules[-1]
+    assert (["instance"] if kind != "PodMonitoring" else []) == instances
     jobs = [rule["replacement"] for name in scrape if name.startswith("relabel") for rule in scrape[name]]
     assert ["late-late-exporter"] == (jobs or [monitor["metadata"]["name"]])
 
@@ -423,7 +462,7 @@ def settings_default(command: str, name: str) -> str | None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", VALUES_FILES)
+@pytest.mark.parametrize("name", INSTALLED_FILES)
 def test_cluster_of_kind_has_what_values_refer_to(helm: str, name: str) -> None:
     """Every Secret, ConfigMap and priority class that the values files refer to is made by .ci/kind."""
     made = parse_documents((ROOT / "tests/deploy/kind/prerequisites.yaml").read_text("utf-8"))
@@ -431,7 +470,7 @@ def test_cluster_of_kind_has_what_values_refer_to(helm: str, name: str) -> None:
     names = {each["metadata"]["name"] for each in made} | set(
         re.findall(r"create (?:secret generic|configmap) (\S+)", script)
     )
-    resources = parse_documents(helm_template(helm, "--values", VALUES_FILES[name]))
+    resources = parse_documents(helm_template(helm, "--values", INSTALLED_FILES[name]))
     spec = pod_spec(resources)
     own = {each["metadata"]["name"] for each in resources}
     used = {spec.get("priorityClassName")} | {

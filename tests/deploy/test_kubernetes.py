@@ -33,6 +33,7 @@ from tests.deploy.manifests import (
     Manifest,
     container_spec,
     find_resource,
+    find_workload,
     install_commands,
     kustomize,
     load_settings,
@@ -56,6 +57,7 @@ ASSEMBLIES: Mapping[str, Sequence[str]] = {
     "secured-pod": ("pod-monitor", "web-config"),
     "webhook": ("network-policy", "webhook"),
     "open-webhook": ("service-monitor", "webhook"),
+    "postgres": ("pod-monitor", "webhook", "postgres"),
 }
 KEYS = {"late-api-key": {"api-key": "sk_single\n", "brand": "sk_brand\n", "agency": "sk_agency\n"}}
 
@@ -136,7 +138,7 @@ def test_assemblies_are_restricted(manifests: str) -> None:
     assert_known_fields(resources)
     for resource in resources:
         if resource["kind"] in MONITORS:
-            labels = find_resource(resources, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
+            labels = find_workload(resources)["spec"]["template"]["metadata"]["labels"]
             assert_scrape_config(resource, labels)
 
 
@@ -182,6 +184,15 @@ def test_program_finds_the_api_key(build: Build, tmp_path: Path) -> None:
         (workspace.name, workspace.key_file) for workspace in settings.workspaces
     ]
     assert settings.state.url.startswith(f"sqlite:///{tmp_path}/pod/var/lib/late-exporter/")
+
+
+@pytest.mark.e2e
+def test_program_finds_the_database(build: Build, tmp_path: Path) -> None:
+    """With the component for PostgreSQL the program has the URL and the password, and no volume."""
+    secrets = {**KEYS, "late-exporter-database": {"password": "secret\n"}}
+    settings = load_settings(parse_documents(build("postgres")), tmp_path / "pod", secrets)
+    assert "postgresql://late@postgres/late" == settings.state.url
+    assert tmp_path / "pod/etc/late-exporter/state/password" == settings.state.password_path
 
 
 @pytest.mark.e2e

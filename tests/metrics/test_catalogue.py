@@ -47,6 +47,7 @@ late_up                                              gauge     workspace feed
 late_exporter_build_info                             gauge     version revision python_version
 late_exporter_config_last_reload_successful          gauge
 late_exporter_config_last_reload_success_timestamp_seconds  gauge
+late_exporter_total_shards                           gauge     shard
 late_exporter_polls_total                            counter   workspace feed outcome
 late_exporter_last_poll_duration_seconds             gauge     workspace feed
 late_exporter_last_successful_poll_timestamp_seconds gauge     workspace feed
@@ -92,6 +93,7 @@ FIRST_LABELS = {
     "late_exporter_build_info": ("version",),
     "late_exporter_config_last_reload_successful": (),
     "late_exporter_config_last_reload_success_timestamp_seconds": (),
+    "late_exporter_total_shards": ("shard",),
 }
 """First labels of the families without a workspace."""
 

@@ -38,6 +38,8 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
     ("LateKeyRefused", {**FEED, "cluster": "east"}, "LatePollStale", {**FEED, "cluster": "west"}, ACTIVE),
     ("LateExporterDown", {"job": "late", "instance": "a"}, "LatePollStale", FEED, SUPPRESSED),
     ("LateExporterDown", {"job": "late-two", "instance": "a"}, "LatePollStale", FEED, ACTIVE),
+    ("LateExporterDown", {"job": "late", "instance": "a"}, "LateShardMissing", {"job": "late"}, SUPPRESSED),
+    ("LateExporterDown", {"job": "late", "instance": "a"}, "LateShardConflict", {"job": "late"}, ACTIVE),
     ("LateExporterDown", {"job": "late", "instance": "a"}, "LateCoverageAtRisk", FEED, ACTIVE),
     ("LateKeyRefused", FEED, "LatePollStale", FEED, SUPPRESSED),
     ("LateKeyRefused", FEED, "LatePollStale", {**FEED, "feed": "connections"}, ACTIVE),

@@ -22,6 +22,7 @@ from late_exporter.store.admin import (
     import_state,
     rename_workspace,
 )
+from late_exporter.store.exports import read_digest
 from late_exporter.store.schema import MIGRATIONS
 from tests.support.store import commit_batch
 
@@ -204,7 +205,7 @@ def test_import_restores_an_export(store: Store, path: Path, tmp_path: Path) -> 
     lines = list(export_state(path))
     assert {"format": "late-exporter state", "schema": len(MIGRATIONS)} == json.loads(lines[0])
     other = tmp_path / "elsewhere" / "other.db"
-    assert len(lines) - 2 == import_state(other, lines)
+    assert len(lines) - 2 == import_state(other, lines).row_count
     assert content(path) == content(other)
     assert [] == list(check(other))
     with closing(open_store(f"sqlite:///{other}")) as copied_store:
@@ -225,6 +226,14 @@ def test_import_restores_an_export(store: Store, path: Path, tmp_path: Path) -> 
         ("{head}\n{row}", "truncated after 1 rows"),
         ('{head}\n{"table": "sqlite_schema"}\n{end}', "line 2: not a row"),
         ('{head}\n{"table": "scope", "id": 1}\n{end}', "line 2: not a row"),
+        (
+            '{head}\n{"table": "logs_per_minute", "scope": "1", "minute": 1, "logs": 1, "deleted": 0}\n{end}',
+            "line 2: not",
+        ),
+        (
+            '{head}\n{"table": "series", "family": "", "labels": "acme", "value": "", "created": 1, "served": 1}',
+            "line 2: not",
+        ),
         ("{head}\n{row}\n{row}\n{end}", "UNIQUE"),
     ],
 )
@@ -237,9 +246,48 @@ def test_import_rejects_invalid_exports(store: Store, path: Path, text: str, rea
     with pytest.raises(StoreError, match=reason):
         import_state(other, text.splitlines())
     assert not other.exists()
-    with pytest.raises(StoreError, match="the file exists already"):
-        import_state(path, lines)
+    with closing(open_store(f"sqlite:///{other}")) as other_store:
+        fill(other_store, "gamma")
+    before = content(other)
+    with pytest.raises(StoreError, match=reason):
+        import_state(other, text.splitlines())
+    assert before == content(other)
     assert store.series_values()
+
+
+def test_a_workspace_moves_to_another_state(store: Store, path: Path, tmp_path: Path) -> None:
+    """A workspace that is imported beside others keeps everything, and what happens later is counted there."""
+    other = tmp_path / "other.db"
+    with closing(open_store(f"sqlite:///{other}")) as other_store:
+        fill(other_store, "gamma")
+        fill(other_store, "gamma", first=50)
+        values = dict(other_store.series_values())
+    digest = import_state(other, export_state(path, {"beta"}))
+    assert {"beta"} == digest.workspaces
+    assert digest == read_digest(export_state(path, {"beta"})) == read_digest(export_state(other, {"beta"}))
+    assert digest != read_digest(export_state(path, {"acme"}))
+    assert [] == list(check(other))
+    values |= {series: value for series, value in store.series_values().items() if series[1][0] == "beta"}
+    scope = Scope("beta", "publishing")
+    with closing(open_store(f"sqlite:///{other}")) as other_store:
+        assert values == other_store.series_values()
+        assert store.feed_state(scope) == other_store.feed_state(scope)
+        for state in (store, other_store):
+            fill(state, "beta", first=30)
+        assert store.feed_state(scope) == other_store.feed_state(scope)
+    with pytest.raises(StoreError, match="there is a workspace beta already, and nothing was imported"):
+        import_state(other, export_state(path))
+    with open_snapshot(f"sqlite:///{other}") as records:
+        assert ["beta", "gamma"] == [scope.workspace for scope in records.scopes]
+
+
+def test_an_export_of_an_earlier_version_needs_a_state_of_its_own(path: Path, store: Store) -> None:
+    """Rows of an earlier schema cannot be added to those of this one."""
+    store.close()
+    lines = ['{"format": "late-exporter state", "schema": 6}', '{"end": true}']
+    with pytest.raises(StoreError, match=r"line 1: an export of an earlier version \(schema 6\); import it"):
+        import_state(path, lines)
+    assert 0 == import_state(path.with_name("new.db"), lines).row_count
 
 
 def test_rename_moves_all_counters(store: Store, path: Path) -> None:
@@ -289,6 +337,7 @@ def test_changes_require_exclusive_access(store: Store, path: Path) -> None:
         lambda: rename_workspace(path, "acme", "other"),
         lambda: drop_workspace(path, "acme"),
         lambda: compact(path),
+        lambda: import_state(path, []),
     ):
         with pytest.raises(StoreInUse):
             change()

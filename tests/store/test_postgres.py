@@ -16,7 +16,7 @@ from late_exporter.feeds import FEEDS
 from late_exporter.model import DAY_MS, Batch, Coverage, FeedCommit, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_admin, open_snapshot, open_store
-from late_exporter.store.exports import Digest
+from late_exporter.store.exports import read_digest
 from late_exporter.store.postgres import days
 from late_exporter.store.postgres.database import SETTINGS
 from late_exporter.store.postgres.schema import MIGRATIONS
@@ -426,11 +426,8 @@ def test_a_copy_of_a_state_is_equal(url: str, tmp_path: Path, source: str) -> No
     with closing(open_store(urls[0])) as store:
         fill(store)
         values, state = store.series_values(), store.feed_state(SCOPE)
-    digests = Digest(), Digest()
-    rows = open_admin(urls[1]).import_state(digests[0].observe(open_admin(urls[0]).export_state()))
-    assert rows == digests[0].row_count
-    list(digests[1].observe(open_admin(urls[1]).export_state()))
-    assert digests[0] == digests[1]
+    digest = open_admin(urls[1]).import_state(open_admin(urls[0]).export_state())
+    assert digest == read_digest(open_admin(urls[1]).export_state())
     assert [] == list(open_admin(urls[1]).check())
     with closing(open_store(urls[1])) as store:
         assert values == store.series_values()
@@ -438,8 +435,37 @@ def test_a_copy_of_a_state_is_equal(url: str, tmp_path: Path, source: str) -> No
         fill(store)
         assert counts(store)[0] == 20
         assert 1 == commit(store, observation(NOW - 1))
-    with pytest.raises(StoreError, match=r"there is a state already|the file exists already"):
+    with pytest.raises(StoreError, match="there is a workspace acme already, and nothing was imported"):
         open_admin(urls[1]).import_state(open_admin(urls[0]).export_state())
+
+
+@pytest.mark.parametrize("source", ["sqlite", "postgres"])
+def test_a_workspace_moves_to_another_state(url: str, tmp_path: Path, source: str) -> None:
+    """A workspace that is imported beside others keeps everything, and the others do not change."""
+    urls = [url, f"sqlite:///{tmp_path}/state.db"]
+    if source == "sqlite":
+        urls.reverse()
+    with closing(open_store(urls[0])) as store:
+        fill(store)
+        values, state = dict(store.series_values()), store.feed_state(SCOPE)
+    present = Scope("present", SCOPE.feed)
+    with closing(open_store(urls[1])) as store:
+        commit(store, observation(NOW, 1, workspace="present"), scope=present)
+        values |= store.series_values()
+        present_state = store.feed_state(present)
+    here, there = map(open_admin, urls)
+    digest = there.import_state(here.export_state({"acme"}))
+    assert ({"acme"}, digest) == (digest.workspaces, read_digest(there.export_state({"acme"})))
+    assert [] == list(there.check())
+    with closing(open_store(urls[1])) as store:
+        assert {
+            series: value for series, value in values.items() if series[1][0] != "umbrella"
+        } == store.series_values()
+        assert (state, present_state) == (store.feed_state(SCOPE), store.feed_state(present))
+        assert 1 == commit(store, observation(NOW - 1), observation(NOW))
+    there.import_state(here.export_state({"umbrella"}))
+    with open_snapshot(urls[1]) as snapshot:
+        assert [SCOPE, present, OTHER] == snapshot.scopes
 
 
 def test_rename_and_drop(url: str) -> None:

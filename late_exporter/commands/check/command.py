@@ -20,6 +20,7 @@ from late_exporter.commands.check.local import (
     check_key_file,
     check_key_rights,
     check_same_logs,
+    check_shard,
     check_state,
     check_web,
 )
@@ -43,6 +44,8 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
     secure = settings.web_config.ssl_context is not None
     summary = plural(len(settings.workspaces), "workspace")
     findings = [Finding(Level.OK, "configuration", summary), *check_same_logs(settings.workspaces_with_same_logs)]
+    findings += check_shard(settings.sharding, len(settings.workspaces), len(settings.all_workspaces))
+    key_shards = settings.count_key_shards()
     recorded = await asyncio.to_thread(recorded_feeds, settings.state.url, settings.state.password_path)
     async with connect as connections:
         for workspace in settings.workspaces:
@@ -64,7 +67,7 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
                 client,
                 generation.feeds,
                 interval=settings.poll.interval,
-                quota_share=settings.api.quota_share,
+                quota_share=settings.api.quota_share / max(1, key_shards[key]),
                 status=status_config(settings, workspace, count_key_users(settings)),
             )
     findings.append(await asyncio.to_thread(check_state, settings.state.url, settings.state.password_path))

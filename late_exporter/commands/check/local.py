@@ -12,6 +12,7 @@ from tempfile import TemporaryFile
 
 from late_exporter.commands.check.finding import Finding, Level
 from late_exporter.commands.healthcheck import HEALTHY_STATUSES, check_health
+from late_exporter.config.settings import ShardingSettings
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError, StoreError, StoreMissing, StoreOutdated
@@ -56,6 +57,16 @@ def check_same_logs(pairs: Iterable[tuple[str, str]]) -> Iterator[Finding]:
             hint="give each workspace a profile_id, or a key of its own",
             workspace=second,
         )
+
+
+def check_shard(sharding: ShardingSettings, workspace_count: int, total_count: int) -> Iterator[Finding]:
+    """Report which share of all workspaces the shard has, if there are shards."""
+    shard, total = sharding
+    if total > 1:
+        level = Level.OK if workspace_count else Level.WARNING
+        message = f"shard {shard} of {total} has {workspace_count} of {plural(total_count, 'workspace')}"
+        hint = "" if workspace_count else "it serves nothing; fewer shards are enough"
+        yield Finding(level, "shard", message, hint=hint)
 
 
 def check_state(url: str, password_file: Path | None = None) -> Finding:

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from late_exporter.metrics.aggregation import decode_value
 from late_exporter.series import Labels
 from late_exporter.store import exports
 from late_exporter.store.checks import FeedCounts, count_wrong_minutes
+from late_exporter.store.exports import Digest
 from late_exporter.store.postgres import queries
 from late_exporter.store.postgres.database import LONG_DEADLINE_SECONDS, Database, DeadlineConnection
 from late_exporter.store.postgres.days import Partitions, observation_day
@@ -33,17 +35,23 @@ ROWS_PER_COPY = 5000
 EXPORTS: Mapping[str, str] = {
     "scope": (
         "SELECT id, workspace, feed, coverage, logs, observations, pruned, progress, revision AS commits,"
-        " restored::integer AS restored, deleted FROM late_scope ORDER BY id"
+        " restored::integer AS restored, deleted FROM late_scope"
     ),
-    "observation": (
-        "SELECT scope, key, status, created, fingerprint, status_fingerprint FROM late_observation"
-        " ORDER BY scope, key, status"
-    ),
-    "logs_per_minute": "SELECT scope, minute, logs, deleted FROM late_minute ORDER BY scope, minute",
-    "pending": "SELECT scope, key, created, platform, action, post_id FROM late_pending ORDER BY scope, key",
-    "series": (
-        "SELECT family, labels, value, created, served::integer AS served FROM late_series ORDER BY family, labels"
-    ),
+    "observation": "SELECT scope, key, status, created, fingerprint, status_fingerprint FROM late_observation",
+    "logs_per_minute": "SELECT scope, minute, logs, deleted FROM late_minute",
+    "pending": "SELECT scope, key, created, platform, action, post_id FROM late_pending",
+    "series": "SELECT family, labels, value, created, served::integer AS served FROM late_series",
+}
+
+OF_WORKSPACES = "WHERE %(workspaces)s::text[] IS NULL OR workspace = ANY(%(workspaces)s)"
+OF_SCOPES = f"WHERE %(workspaces)s::text[] IS NULL OR scope IN (SELECT id FROM late_scope {OF_WORKSPACES})"  # noqa: S608 - a constant
+
+CONDITIONS = {
+    "scope": f"{OF_WORKSPACES} ORDER BY id",
+    "observation": f"{OF_SCOPES} ORDER BY scope, key, status",
+    "logs_per_minute": f"{OF_SCOPES} ORDER BY scope, minute",
+    "pending": f"{OF_SCOPES} ORDER BY scope, key",
+    "series": f"{OF_WORKSPACES} ORDER BY family, labels",
 }
 
 TARGETS = {
@@ -82,6 +90,8 @@ COUNTS = """
         ) o ON o.key = p.key WHERE p.scope = %(scope)s AND o.key IS NULL)
     FROM late_observation WHERE scope = %(scope)s
 """
+
+WORKSPACE_NAMES = "SELECT workspace FROM late_scope UNION SELECT workspace FROM late_series"
 
 USERS = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'late-exporter'"
@@ -153,32 +163,32 @@ class PostgresAdmin:
         rows = snapshot.rows(times, (scope_id,))
         return count_wrong_minutes(counted, ((first, last) for first, last in rows))
 
-    def export_state(self) -> Iterator[str]:
-        """Return the state as lines of JSON, one per row, from one consistent snapshot."""
+    def export_state(self, workspaces: AbstractSet[str] | None = None) -> Iterator[str]:
+        """Return the state, or some of its workspaces, as lines of JSON, one per row, from one consistent snapshot."""
+        names = None if workspaces is None else sorted(workspaces)
         with self._snapshot() as snapshot:
             yield exports.head(len(EXPORT_MIGRATIONS))
             for table, query in EXPORTS.items():
-                for row in snapshot.rows(query):
+                for row in snapshot.rows(f"{query} {CONDITIONS[table]}", {"workspaces": names}):
                     yield exports.line(table, COLUMNS[table], row)
             yield exports.END
 
-    def import_state(self, lines: Iterable[str]) -> int:
-        """Create a state from an export of this version; return the number of rows.
+    def import_state(self, lines: Iterable[str]) -> Digest:
+        """Add the workspaces of an export of this version, and create the state if there is none.
+
+        Returns:
+            The digest of the rows.
 
         Raises:
-            StoreError: There is a state, or the lines are not a complete export; then nothing was changed.
+            StoreError: The state has one of the workspaces, or the lines are not a complete export; then nothing was
+                changed.
         """
         with self._changing(may_be_new=True) as connection:
-            (has_rows,) = queries.one(
-                connection, "SELECT EXISTS (SELECT FROM late_scope) OR EXISTS (SELECT FROM late_series)"
-            )
-            if has_rows:
-                raise StoreError(f"{self.name}: there is a state already; it was not changed")
-            count = _Import(connection).run(iter(lines))
+            digest = _Import(connection).run(iter(lines))
             connection.execute(
                 "SELECT setval(pg_get_serial_sequence('late_scope', 'id'), greatest(1, max(id))) FROM late_scope"
             )
-        return count
+        return digest
 
     def rename_workspace(self, old: str, new: str) -> int:
         """Rename a workspace; return the number of its series.
@@ -239,7 +249,7 @@ def _require_workspace(connection: DeadlineConnection, name: str) -> None:
 
 
 class _Import:
-    """Copies the rows of an export into empty tables."""
+    """Copies the rows of an export, under ids of scopes above the last one."""
 
     def __init__(self, connection: DeadlineConnection) -> None:
         self._connection = connection
@@ -247,12 +257,14 @@ class _Import:
         self._partitions.load(connection)
         self._token = secrets.randbits(62)
         self._days: dict[str, int] = {}
+        self._existing = {name for (name,) in connection.execute(WORKSPACE_NAMES)}
+        (self._last_scope,) = queries.one(connection, "SELECT coalesce(max(id), 0) FROM late_scope")
 
-    def run(self, lines: Iterator[str]) -> int:
-        """Copy all rows and return their number."""
+    def run(self, lines: Iterator[str]) -> Digest:
+        """Copy all rows and return their digest."""
         if (version := exports.read_version(lines, len(EXPORT_MIGRATIONS))) != len(EXPORT_MIGRATIONS):
             raise StoreError(f"line 1: an export of an earlier version (schema {version}); import it into SQLite first")
-        total, current = 0, ""
+        digest, current = Digest(version), ""
         rows: list[dict[str, Any]] = []
         for table, row in exports.read_rows(lines, {table: {*names} for table, names in COLUMNS.items()}):
             if rows and (table != current or len(rows) == ROWS_PER_COPY):
@@ -260,9 +272,9 @@ class _Import:
                 rows = []
             current = table
             rows.append(row)
-            total += 1
+            digest.add(table, row)
         self._copy(current, rows)
-        return total
+        return digest
 
     def _copy(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         if not rows:
@@ -283,14 +295,19 @@ class _Import:
             name: queries.encode(value) if name in BYTES[table] and value is not None else value
             for name, value in row.items()
         }
+        if "scope" in row:
+            values["scope"] += self._last_scope
         if table == "scope":
+            exports.require_new(row["workspace"], self._existing)
             values |= {"token": self._token, "restored": bool(row["restored"]), "revision": values.pop("commits")}
+            values["id"] += self._last_scope
         elif table == "observation":
             values["day"] = self._day(row)
         elif table == "series":
-            labels = msgspec.json.decode(row["labels"], type=Labels)
+            workspace = exports.workspace_of(row["labels"])
+            exports.require_new(workspace, self._existing)
             values |= {
-                "workspace": labels[0] if labels else "",
+                "workspace": workspace,
                 "id": queries.series_id(row["family"], row["labels"]),
                 "served": bool(row["served"]),
             }

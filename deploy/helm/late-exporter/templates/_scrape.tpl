@@ -26,10 +26,15 @@ basicAuth:
   {{- with $monitor.relabelings }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- with $monitor.metricRelabelings }}
 {{ index $names 1 }}:
+  # The series of a workspace continue if another pod shows them.
+  - sourceLabels: [workspace]
+    regex: .+
+    targetLabel: instance
+    replacement: late-exporter
+  {{- with $monitor.metricRelabelings }}
   {{- toYaml . | nindent 2 }}
-{{- end }}
+  {{- end }}
 {{- end -}}
 
 {{/* The selector of a monitor, with the namespace if the monitor is in another one. Arguments as above, without names. */}}

@@ -1,0 +1,254 @@
+{{/* Template of the pod: metadata and spec. */}}
+{{- define "late-exporter.pod" -}}
+{{- $config := include "late-exporter.config" . }}
+{{- $web := .Values.webConfig }}
+{{- $disk := .Values.persistence }}
+{{- $database := .Values.state }}
+metadata:
+  labels:
+    {{- toYaml (mergeOverwrite (deepCopy .Values.podLabels) (include "late-exporter.labels" . | fromYaml)) | nindent 4 }}
+  annotations:
+    kubectl.kubernetes.io/default-container: late-exporter
+    {{- with $config }}
+    # Restart the pod if the file changes.
+    checksum/config: {{ sha256sum . }}
+    {{- end }}
+    {{- with .Values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "late-exporter.serviceAccount" . }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false # service variables could start with LATE_EXPORTER_
+  terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
+  {{- with include "late-exporter.imagePullSecrets" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- with .Values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with .Values.runtimeClassName }}
+  runtimeClassName: {{ . }}
+  {{- end }}
+  {{- if .Values.hostNetwork }}
+  hostNetwork: true
+  {{- end }}
+  {{- with .Values.hostAliases }}
+  hostAliases:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.dnsPolicy }}
+  dnsPolicy: {{ . }}
+  {{- end }}
+  {{- with .Values.dnsConfig }}
+  dnsConfig:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  securityContext:
+    {{- toYaml .Values.podSecurityContext | nindent 4 }}
+  {{- with .Values.initContainers }}
+  initContainers:
+    {{- tpl (kindIs "string" . | ternary . (toYaml .)) $ | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: late-exporter
+      image: {{ include "late-exporter.image" . }}
+      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      args:
+        {{- include "late-exporter.args" . | nindent 8 }}
+      env:
+        {{- if $database.url }}
+        - name: LATE_EXPORTER_STATE__URL
+          value: {{ $database.url | quote }}
+        {{- if $database.existingSecret }}
+        - name: LATE_EXPORTER_STATE__PASSWORD_FILE
+          value: /etc/late-exporter/state/{{ $database.key }}
+        {{- end }}
+        {{- else }}
+        - name: STATE_DIRECTORY
+          value: /var/lib/late-exporter
+        {{- end }}
+        {{- if gt (int .Values.shards) 1 }}
+        # The shard is the number at the end of the pod's name.
+        - name: POD_NAME
+          valueFrom:
+            fieldRef:
+              fieldPath: metadata.name
+        - name: LATE_EXPORTER_SHARDING__TOTAL_SHARDS
+          value: {{ .Values.shards | toString | quote }}
+        {{- end }}
+        {{- if not .Values.workspaces }}
+        - name: LATE_API_KEY_FILE
+          value: /etc/late-exporter/keys/{{ .Values.apiKey.key }}
+        {{- end }}
+        {{- if $config }}
+        - name: LATE_EXPORTER_CONFIG__FILE
+          value: /etc/late-exporter/config/late.yml
+        {{- end }}
+        {{- if $web.existingSecret }}
+        - name: LATE_EXPORTER_WEB__CONFIG_FILE
+          value: /etc/late-exporter/web/{{ $web.key }}
+        {{- if not (dig "web" "unauthenticated_paths" "" .Values.config) }}
+        - name: LATE_EXPORTER_WEB__UNAUTHENTICATED_PATHS
+          value: /-/healthy
+        {{- end }}
+        {{- end }}
+        {{- if .Values.webhook.enabled }}
+        - name: LATE_EXPORTER_WEBHOOK__PATH
+          value: {{ .Values.webhook.path }}
+        - name: LATE_EXPORTER_WEBHOOK__SECRET_FILE
+          value: /etc/late-exporter/webhook/{{ .Values.webhook.key }}
+        - name: LATE_EXPORTER_WEBHOOK__LISTEN_ADDRESS
+          value: ":10079"
+        {{- end }}
+        {{- with .Values.extraEnv }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- with .Values.extraEnvFrom }}
+      envFrom:
+        {{- range . }}
+        - {{ kindIs "string" . | ternary (dict "secretRef" (dict "name" .)) . | toJson }}
+        {{- end }}
+      {{- end }}
+      ports:
+        - name: metrics
+          containerPort: 10077
+        {{- if .Values.webhook.enabled }}
+        - name: webhooks
+          containerPort: 10079
+        {{- end }}
+      securityContext:
+        {{- toYaml .Values.securityContext | nindent 8 }}
+      resources:
+        {{- toYaml .Values.resources | nindent 8 }}
+      startupProbe:
+        {{- include "late-exporter.probe" (list . .Values.startupProbe) | nindent 8 }}
+      livenessProbe:
+        {{- include "late-exporter.probe" (list . .Values.livenessProbe) | nindent 8 }}
+      # Not /-/ready: the Service must route scrapes also during the first sync and while the API key is rejected.
+      readinessProbe:
+        {{- include "late-exporter.probe" (list . .Values.readinessProbe) | nindent 8 }}
+      volumeMounts:
+        {{- if $database.existingSecret }}
+        - name: database
+          mountPath: /etc/late-exporter/state
+          readOnly: true
+        {{- end }}
+        {{- if not $database.url }}
+        - name: state
+          mountPath: /var/lib/late-exporter
+        {{- end }}
+        # Mounted as a folder, not with subPath, so that a changed key is picked up without a restart.
+        - name: keys
+          mountPath: /etc/late-exporter/keys
+          readOnly: true
+        {{- if $config }}
+        - name: config
+          mountPath: /etc/late-exporter/config
+          readOnly: true
+        {{- end }}
+        {{- if $web.existingSecret }}
+        - name: web
+          mountPath: /etc/late-exporter/web
+          readOnly: true
+        {{- end }}
+        {{- if .Values.webhook.enabled }}
+        - name: webhook
+          mountPath: /etc/late-exporter/webhook
+          readOnly: true
+        {{- end }}
+        - name: tmp
+          mountPath: /tmp
+        {{- range concat (default list .Values.extraSecretMounts) (default list .Values.extraConfigmapMounts) }}
+        - {{ pick . "name" "mountPath" "subPath" "readOnly" | toJson }}
+        {{- end }}
+        {{- with .Values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    {{- with .Values.extraContainers }}
+    {{- tpl (kindIs "string" . | ternary . (toYaml .)) $ | nindent 4 }}
+    {{- end }}
+  volumes:
+    - name: keys
+      secret:
+        secretName: {{ include "late-exporter.secret" . }}
+        defaultMode: 0440
+    {{- if $config }}
+    - name: config
+      configMap:
+        name: {{ include "late-exporter.fullname" . }}
+    {{- end }}
+    {{- if $web.existingSecret }}
+    - name: web
+      projected:
+        defaultMode: 0440
+        sources:
+          - secret:
+              name: {{ $web.existingSecret }}
+          {{- with $web.certificateSecret }}
+          - secret:
+              name: {{ . }}
+          {{- end }}
+    {{- end }}
+    {{- if .Values.webhook.enabled }}
+    - name: webhook
+      secret:
+        secretName: {{ include "late-exporter.webhookSecret" . }}
+        defaultMode: 0440
+    {{- end }}
+    # SQLite writes temporary files here.
+    - name: tmp
+      emptyDir:
+        sizeLimit: 64Mi
+    {{- if $database.existingSecret }}
+    - name: database
+      secret:
+        secretName: {{ $database.existingSecret }}
+        defaultMode: 0440
+    {{- end }}
+    {{- if $database.url }}
+    {{- else if not $disk.enabled }}
+    - name: state
+      emptyDir:
+        sizeLimit: {{ $disk.size }}
+    {{- else if $disk.existingClaim }}
+    - name: state
+      persistentVolumeClaim:
+        claimName: {{ $disk.existingClaim }}
+    {{- end }}
+    {{- range .Values.extraSecretMounts }}
+    - name: {{ .name }}
+      secret: {{ pick . "secretName" "defaultMode" | toJson }}
+    {{- end }}
+    {{- range .Values.extraConfigmapMounts }}
+    - name: {{ .name }}
+      configMap: {{ merge (dict "name" .configMap) (pick . "defaultMode") | toJson }}
+    {{- end }}
+    {{- with .Values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with .Values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if .Values.topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- toYaml .Values.topologySpreadConstraints | nindent 4 }}
+  {{- else if gt (include "late-exporter.podCount" . | int) 1 }}
+  topologySpreadConstraints:
+    - maxSkew: 1
+      topologyKey: kubernetes.io/hostname
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "late-exporter.selector" . | nindent 10 }}
+  {{- end }}
+{{- end -}}

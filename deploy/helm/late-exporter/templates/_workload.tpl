@@ -1,0 +1,38 @@
+{{/* Reject values that contradict each other. */}}
+{{- define "late-exporter.checkValues" -}}
+{{- with .Values -}}
+{{- $shards := gt (int .shards) 1 -}}
+{{- if and .webConfig.certificateSecret (not .webConfig.existingSecret) -}}
+{{- fail "webConfig.certificateSecret is of no use without webConfig.existingSecret, the Secret with the file that names the certificate" -}}
+{{- end -}}
+{{- if and .state.existingSecret (not .state.url) -}}
+{{- fail "state.existingSecret is of no use without state.url, the URL of a PostgreSQL database" -}}
+{{- end -}}
+{{- if and $shards .state.url -}}
+{{- fail "shards have a state of their own each: leave state.url empty, or set shards to 1" -}}
+{{- end -}}
+{{- if and $shards .persistence.existingClaim -}}
+{{- fail "persistence.existingClaim is one volume, but each shard needs its own: leave it empty" -}}
+{{- end -}}
+{{- if and $shards .webhook.enabled -}}
+{{- fail "webhook.enabled: a Service sends a webhook to any pod, but only one of the shards has its workspace; set shards to 1" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "late-exporter.kind" -}}
+{{- ternary "deployment" "statefulset" (not (empty .Values.state.url)) -}}
+{{- end -}}
+
+{{- define "late-exporter.podCount" -}}
+{{- .Values.shards -}}
+{{- end -}}
+
+{{/* Ports of the hosts in the URL of the state. */}}
+{{- define "late-exporter.databasePorts" -}}
+{{- $ports := list -}}
+{{- range regexReplaceAll "^postgresql://([^@/]*@)?([^/?]*).*$" .Values.state.url "${2}" | splitList "," -}}
+{{- $ports = append $ports (regexFind ":[0-9]+$" . | trimPrefix ":" | default "5432" | int) -}}
+{{- end -}}
+{{- uniq $ports | toYaml -}}
+{{- end -}}

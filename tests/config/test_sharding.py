@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from late_exporter.config.settings import Settings
+from late_exporter.config.sharding import pod_ordinal, shard_of
+from late_exporter.config.sources import load
+from late_exporter.errors import ConfigError
+
+NAMES = [f"brand-{number}" for number in range(3000)]
+
+
+def load_shard(folder: Path, environ: dict[str, str] | None = None, command: str = "run", **flags: str) -> Settings:
+    """Return settings with ten workspaces, of which the last two have the same key."""
+    for number in range(10):
+        (folder / f"key-{number}").write_text("sk_" + f"{min(number, 8):064x}")
+    rows = [f"- {{name: brand-{number}, api_key_file: key-{number}, profile_id: p{number}}}" for number in range(10)]
+    (folder / "late.yml").write_text("\n".join(["workspaces:", *rows]))
+    given = {name.replace("_", "-"): [text] for name, text in flags.items()}
+    return load(command, {"config.file": [str(folder / "late.yml")], **given}, environ or {})
+
+
+def test_every_workspace_belongs_to_one_shard() -> None:
+    """The shards are of about the same size."""
+    for total in (2, 3, 7):
+        sizes = Counter(shard_of(name, total) for name in NAMES)
+        assert sizes.keys() == {*range(total)}
+        assert all(0.85 < size * total / len(NAMES) < 1.15 for size in sizes.values())
+
+
+def test_the_assignment_never_changes() -> None:
+    """A released assignment is part of every state: another one would move workspaces away from their counters."""
+    assert [1, 2, 2, 2, 0, 1] == [shard_of(name, 3) for name in NAMES[:6]]
+
+
+@pytest.mark.parametrize("total", range(1, 6))
+def test_a_further_shard_moves_only_its_own_workspaces(total: int) -> None:
+    """No workspace moves between the shards that were there before."""
+    moved = [name for name in NAMES if shard_of(name, total) != shard_of(name, total + 1)]
+    assert {total} == {shard_of(name, total + 1) for name in moved}
+    assert 0.85 < len(moved) * (total + 1) / len(NAMES) < 1.15
+
+
+def test_shards_share_the_workspaces(tmp_path: Path) -> None:
+    """Each workspace is in exactly one shard; without shards all of them are in one process."""
+    settings = [load_shard(tmp_path, shard=str(shard), total_shards="3") for shard in range(3)]
+    names = sorted(workspace.name for shard in settings for workspace in shard.workspaces)
+    everything = load_shard(tmp_path)
+    assert names == sorted(workspace.name for workspace in everything.workspaces)
+    assert [everything.workspaces] * 3 == [shard.all_workspaces for shard in settings]
+
+
+def test_commands_that_need_no_state_read_every_workspace(tmp_path: Path) -> None:
+    """The logs of a workspace of another shard can be printed, but not audited."""
+    environ = {"LATE_EXPORTER_SHARDING__SHARD": "0", "LATE_EXPORTER_SHARDING__TOTAL_SHARDS": "3"}
+    counts = [len(load_shard(tmp_path, environ, command).workspaces) for command in ("logs", "audit", "run")]
+    assert 10 == counts[0] > counts[1] == counts[2]
+
+
+def test_shards_share_the_quota_of_a_key(tmp_path: Path) -> None:
+    """The quota of a key is divided among the shards that use it."""
+    both = load_shard(tmp_path)
+    assert {1} == {*both.count_key_shards().values()}
+    shards = {shard_of(name, 5) for name in ("brand-8", "brand-9")}
+    assert 2 == len(shards)
+    divided = load_shard(tmp_path, shard="0", total_shards="5").count_key_shards()
+    assert [2, *[1] * 8] == sorted(divided.values(), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "ordinal"),
+    [
+        ("late-exporter-0", 0),
+        ("late-exporter-12.late-exporter.monitoring.svc", 12),
+        ("3", 3),
+        ("late-exporter", None),
+        ("late-exporter-7d9f8b6c5-x2x4", None),
+        ("late-exporter-01", None),
+        ("late2", None),
+        ("", None),
+    ],
+)
+def test_ordinal_of_a_pod(name: str, ordinal: int | None) -> None:
+    """Pods of a StatefulSet end with their number, those of a Deployment usually do not."""
+    assert ordinal == pod_ordinal(name)
+
+
+def test_the_name_of_the_pod_gives_the_shard(tmp_path: Path) -> None:
+    """The flag wins over the name."""
+    environ = {"POD_NAME": "late-exporter-2"}
+    assert (2, 3) == load_shard(tmp_path, environ, total_shards="3").sharding
+    assert (0, 3) == load_shard(tmp_path, environ, total_shards="3", shard="0").sharding
+    assert (None, 1) == load_shard(tmp_path, environ).sharding
+    assert (None, 1) == load_shard(tmp_path, environ, total_shards="1").sharding
+    assert (0, 1) == load_shard(tmp_path, environ, total_shards="1", shard="0").sharding
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "problem"),
+    [
+        ({"shard": "0"}, "", '--shard "0": needs --total-shards, the number of shards'),
+        ({"shard": "1"}, "late-1", '--shard "1": needs --total-shards, the number of shards'),
+        (
+            {"shard": "3", "total_shards": "3"},
+            "",
+            '--shard "3": must be less than --total-shards, 3, because shards are numbered from 0',
+        ),
+        (
+            {"total_shards": "2"},
+            "late-exporter-2",
+            'POD_NAME "late-exporter-2": must be less than --total-shards, 2, because shards are numbered from 0',
+        ),
+        (
+            {"total_shards": "2"},
+            "x",
+            (
+                '--total-shards "2": needs --shard, because the POD_NAME "x" does not end with a number, as in '
+                "late-exporter-0"
+            ),
+        ),
+        ({"total_shards": "0"}, "", '--total-shards "0": must be a whole number of at least 1 and at most 1000'),
+        ({"total_shards": "1001"}, "", '--total-shards "1001": must be a whole number of at least 1 and at most 1000'),
+        ({"shard": "-1", "total_shards": "2"}, "", '--shard "-1": must be a whole number of at least 0'),
+    ],
+    ids=str,
+)
+def test_wrong_shards(tmp_path: Path, flags: dict[str, str], name: str, problem: str) -> None:
+    """A mistake names the option or the variable, and the remedy."""
+    with pytest.raises(ConfigError) as caught:
+        load_shard(tmp_path, {"POD_NAME": name} if name else {}, **flags)
+    assert [problem] == list(caught.value.problems)
