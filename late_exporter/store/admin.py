@@ -28,7 +28,7 @@ from late_exporter.store.queries import connect_readonly, store_errors
 from late_exporter.store.schema import MIGRATIONS, migrate
 from late_exporter.store.snapshot import SqliteSnapshot
 
-SCOPE_TABLES = ("observation", "logs_per_minute", "pending")
+SCOPE_TABLES = ("observation", "logs_per_minute", "pending", "event")
 """Tables with a foreign key ``scope``."""
 
 

@@ -24,7 +24,7 @@ from late_exporter.store.postgres.schema import migrate
 from late_exporter.store.postgres.snapshot import PostgresSnapshot
 from late_exporter.store.schema import MIGRATIONS as EXPORT_MIGRATIONS
 
-SCOPE_TABLES = ("late_observation", "late_minute", "late_pending")
+SCOPE_TABLES = ("late_observation", "late_minute", "late_pending", "late_event")
 """Tables with a foreign key ``scope``."""
 
 ROWS_PER_COPY = 5000
@@ -44,6 +44,7 @@ EXPORTS: Mapping[str, str] = {
     "series": (
         "SELECT family, labels, value, created, served::integer AS served FROM late_series ORDER BY family, labels"
     ),
+    "event": "SELECT id, scope, queued, body FROM late_event ORDER BY id",
 }
 
 TARGETS = {
@@ -52,6 +53,7 @@ TARGETS = {
     "logs_per_minute": "late_minute",
     "pending": "late_pending",
     "series": "late_series",
+    "event": "late_event",
 }
 
 BYTES = {
@@ -60,6 +62,7 @@ BYTES = {
     "logs_per_minute": (),
     "pending": ("key", "platform", "action", "post_id"),
     "series": ("value",),
+    "event": ("body",),
 }
 """Columns that PostgreSQL has as bytes."""
 
@@ -72,6 +75,7 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "logs_per_minute": ("scope", "minute", "logs", "deleted"),
     "pending": ("scope", "key", "created", "platform", "action", "post_id"),
     "series": ("family", "labels", "value", "created", "served"),
+    "event": ("id", "scope", "queued", "body"),
 }
 
 COUNTS = """
@@ -175,9 +179,10 @@ class PostgresAdmin:
             if has_rows:
                 raise StoreError(f"{self.name}: there is a state already; it was not changed")
             count = _Import(connection).run(iter(lines))
-            connection.execute(
-                "SELECT setval(pg_get_serial_sequence('late_scope', 'id'), greatest(1, max(id))) FROM late_scope"
-            )
+            for table in ("late_scope", "late_event"):
+                connection.execute(
+                    f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), greatest(1, max(id))) FROM {table}"  # noqa: S608 - a constant
+                )
         return count
 
     def rename_workspace(self, old: str, new: str) -> int:
