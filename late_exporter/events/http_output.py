@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 import httpx
+import msgspec
 
 from late_exporter.errors import DeliveryError, EventsRejected
 from late_exporter.format import mask_addresses
@@ -65,7 +66,11 @@ class HttpOutput:
         """Do nothing: the client reconnects by itself."""
 
     async def deliver(self, events: Sequence[QueuedEvent]) -> int:
-        status, retry_after, body = await self._post(self._format.encode(events))
+        try:
+            content = self._format.encode(events)
+        except msgspec.MsgspecError as exc:  # A newer version has queued it.
+            raise EventsRejected(f"{self.name}: {exc}", reason="unreadable") from None
+        status, retry_after, body = await self._post(content)
         if HTTPStatus(200) <= status < HTTPStatus.MULTIPLE_CHOICES:
             return min(self._format.rejected_count(body), len(events))
         message = mask_addresses(body.decode("utf-8", "replace")[:MAX_MESSAGE].strip())

@@ -219,6 +219,15 @@ def test_a_receiver_that_cannot_be_reached(error: Exception) -> None:
     assert str(caught.value).startswith("loki:http://receiver:3100: ")
 
 
+@pytest.mark.parametrize("kind", ["loki", "otlp"])
+def test_an_event_that_cannot_be_read(kind: str) -> None:
+    """An event of another version is rejected alone, and nothing is sent with it."""
+    receiver = accepting()
+    with pytest.raises(EventsRejected) as caught:
+        receiver.deliver([event(1), QueuedEvent(2, "acme", 0, b'{"id":"2"}')], kind)
+    assert ("unreadable", []) == (caught.value.reason, receiver.requests)
+
+
 def test_a_response_without_end_is_not_read() -> None:
     """Of a long response only the beginning is read, and less is shown."""
     with pytest.raises(DeliveryError) as caught:
