@@ -14,7 +14,7 @@ FAILED_POSTS = (
     " {{.category}} {{.status_code}} {{.error_code}} {{.error}}`"
 )
 
-# Collapsed, so that nobody without Loki sees an error: its panels load when the row is opened.
+# Collapsed, so that there is no error without Loki: its panels load when the row is opened.
 FAILED_POSTS_ROW = PanelRow(
     700,
     "Failed posts (needs Loki)",
