@@ -78,13 +78,13 @@ def count(dashboard: dict[str, Any]) -> int:
 
 
 def queries(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield title and expression of all queries of panels and annotations, with all values of every variable."""
+    """Yield title and expression of all queries of Prometheus, with all values of every variable."""
     for annotation in dashboard.get("annotations", {}).get("list", ()):
         if "expr" in annotation:
             yield annotation["name"], fill_in(annotation["expr"])
     for panel in panels(dashboard):
         for target in panel.get("targets", ()):
-            if "expr" in target:
+            if "expr" in target and panel.get("type") != "logs":
                 yield panel.get("title", ""), fill_in(target["expr"])
 
 

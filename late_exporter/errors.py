@@ -16,6 +16,8 @@ LateError
 │   ├── StoreFenced      another process has taken it over
 │   ├── StoreMissing     there is none yet; starting the exporter creates it
 │   └── StoreOutdated    an earlier version wrote it; starting the exporter migrates it
+├── DeliveryError        events were not delivered; the next delivery tries again
+│   └── EventsRejected   the receiver will never accept them
 ├── StoreRegressed       the state has lost commits: the process has to be started again
 └── ConfigError          the user has to change something; the command ends with exit code 2
 """
@@ -164,6 +166,25 @@ class StoreOutdated(StoreError):
 
 class StoreRegressed(LateError):
     """The state has lost commits of this process, whose coverage and counters are ahead of it."""
+
+
+class DeliveryError(LateError):
+    """Events could not be delivered.
+
+    Args:
+        message: Error message.
+        reason: Label value that counts the failure.
+        retry_after: Seconds for which the receiver asks to wait; 0 if it does not.
+    """
+
+    def __init__(self, message: str, *, reason: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class EventsRejected(DeliveryError):
+    """The receiver does not accept one of the events, or so many at once, and never will."""
 
 
 class ConfigError(LateError):

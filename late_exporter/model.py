@@ -59,6 +59,24 @@ class FormerLog(msgspec.Struct, frozen=True, gc=False):
     status: str
 
 
+class LogDetail(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The fields of a log that only its event shows; a missing one is empty.
+
+    Args:
+        error: Error message.
+        url: Address of the published post.
+        caption: Beginning of the post's text; always empty unless captions are to be shown.
+    """
+
+    log_id: str = ""
+    post_id: str = ""
+    account_id: str = ""
+    username: str = ""
+    error: str = ""
+    url: str = ""
+    caption: str = ""
+
+
 class LogKind(msgspec.Struct, frozen=True, gc=False):
     """The fields of a log that decide which series it changes; logs of one kind have the same increments.
 
@@ -99,6 +117,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         status_fingerprint: Digest of the fields that both API generations report for the current status.
         deviations: Differences from the documented schema.
         former: Identity of the log in earlier versions of the exporter; None if it is the same.
+        detail: What the log's event shows besides; None if the log has no event.
     """
 
     key: str
@@ -122,6 +141,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status_fingerprint: str = ""
     deviations: tuple[Deviation, ...] = ()
     former: FormerLog | None = None
+    detail: LogDetail | None = None
 
     @property
     def kind(self) -> LogKind:
@@ -314,10 +334,36 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     """A log in a status, and the increments to apply if the store does not have that status yet.
 
     Logs of one kind share the tuple of increments, see ``Increment``.
+
+    Args:
+        event: Log event as JSON, which the store puts into its outbox if the observation is new; None if it has none.
     """
 
     entry: LogEntry
     increments: tuple[Increment, ...]
+    event: bytes | None = None
+
+
+class QueuedEvent(NamedTuple):
+    """A log event in the outbox.
+
+    Args:
+        number: Number in the outbox; events were queued in the order of their numbers.
+        queued_at: Time at which it was queued.
+        body: The event as JSON.
+    """
+
+    number: int
+    workspace: str
+    queued_at: int
+    body: bytes
+
+
+class Backlog(NamedTuple):
+    """The number of events of a workspace in the outbox, and the time at which the oldest of them was queued."""
+
+    event_count: int
+    oldest: int
 
 
 class ListedMinutes(msgspec.Struct, frozen=True, gc=False):

@@ -31,6 +31,7 @@ from deploy.prometheus.thresholds import (
     DATA_AGE_WARNING_SECONDS,
     DAY,
     ERROR_BUDGET,
+    EVENT_DELAY_SECONDS,
     FAST_BURN,
     HOUR,
     LATE_LOG_LAG,
@@ -1647,6 +1648,41 @@ sum by (job, workspace) (
             description=(
                 f"{_WORKSPACE}: {{{{ $value | humanize }}}} webhooks in the last {WEBHOOK_REJECTION_WINDOW} were not"
                 " signed with the secret in --webhook.secret-file. Polling continues."
+            ),
+            command=_CHECK,
+            dashboard_url=EXPORTER_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LateEventsDelayed",
+            severity="warning",
+            condition=f"log events have been waiting for their delivery for {EVENT_DELAY_SECONDS // MINUTE}m",
+            expr=f"""\
+time() - min by (job, workspace) (late_exporter_events_oldest_pending_timestamp_seconds) > {EVENT_DELAY_SECONDS}
+""",
+            for_="5m",
+            keep_firing_for=RESTART_GRACE,
+            summary="Log events cannot be delivered.",
+            title=f"log events not delivered for {_DURATION}",
+            description=(
+                f"{_WORKSPACE}: the oldest log event has been waiting for its delivery for"
+                " {{ $value | humanizeDuration }}. Metrics are not affected."
+            ),
+            command=_CHECK,
+            dashboard_url=EXPORTER_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LateEventsDropped",
+            severity="warning",
+            condition="log events were dropped within 1h",
+            expr="""\
+sum by (job, workspace, reason) (increase(late_exporter_events_dropped_total[1h])) > 0
+""",
+            for_="0m",
+            summary="Log events were dropped.",
+            title=f"{_COUNT} log events dropped in 1h",
+            description=(
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} log events of the last hour will never be delivered"
+                " ({{ $labels.reason }}). Metrics are not affected."
             ),
             command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,

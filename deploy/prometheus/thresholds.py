@@ -107,6 +107,9 @@ AUDIT_AGE_SECONDS = 3 * DAY
 WEBHOOK_REJECTION_WINDOW = "15m"
 """Duration that separates a wrong secret from a single forged request."""
 
+EVENT_DELAY_SECONDS = 15 * MINUTE
+"""Time for which a log event has waited for its delivery."""
+
 COVERAGE_LEFT_CRITICAL_SECONDS = 2 * DAY
 """Time until the API deletes logs that have not been read."""
 

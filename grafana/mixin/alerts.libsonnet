@@ -925,6 +925,41 @@ function(c) {
           },
         },
         {
+          "alert": "LateEventsDelayed",
+          "expr": "time() - min by (" + c.cluster + "job, workspace) (late_exporter_events_oldest_pending_timestamp_seconds" + c.braces + ") > " + num(c.thresholds.eventDelaySeconds) + "\n",
+          "for": "5m",
+          "keep_firing_for": "10m",
+          "labels": {
+            "severity": "warning",
+            "exporter": "late",
+          },
+          "annotations": {
+            "summary": "Log events cannot be delivered.",
+            "title": "log events not delivered for {{ $value | humanizeDuration }}",
+            "description": "Workspace {{ $labels.workspace }}: the oldest log event has been waiting for its delivery for {{ $value | humanizeDuration }}. Metrics are not affected.",
+            "command": "late-exporter check",
+            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateEventsDelayed.md",
+            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+          },
+        },
+        {
+          "alert": "LateEventsDropped",
+          "expr": "sum by (" + c.cluster + "job, workspace, reason) (increase(late_exporter_events_dropped_total" + c.braces + "[1h])) > 0\n",
+          "for": "0m",
+          "labels": {
+            "severity": "warning",
+            "exporter": "late",
+          },
+          "annotations": {
+            "summary": "Log events were dropped.",
+            "title": "{{ $value | printf \"%.0f\" }} log events dropped in 1h",
+            "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} log events of the last hour will never be delivered ({{ $labels.reason }}). Metrics are not affected.",
+            "command": "late-exporter check",
+            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateEventsDropped.md",
+            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+          },
+        },
+        {
           "alert": "LateLabelOverflow",
           "expr": "sum by (" + c.cluster + "job, workspace, family, label) (increase(late_exporter_label_overflow_total" + c.braces + "[1h])) > 0\nunless\nsum by (" + c.cluster + "job, workspace, family, label) (resets(late_exporter_label_overflow_total" + c.braces + "[1h])) > 0\nand on (" + c.cluster + "job, workspace)\nlast_over_time(late_exporter_coverage_start_timestamp_seconds" + c.braces + "[1d] offset 1h)\n",
           "for": "5m",

@@ -41,6 +41,7 @@
     "quotaLeftWarning": 0.2,
     "scanAgeSeconds": 86400,
     "auditAgeSeconds": 259200,
+    "eventDelaySeconds": 900,
     "coverageLeftCriticalSeconds": 172800,
     "coverageAgeWarningSeconds": 432000,
     "coverageStepSeconds": 600,

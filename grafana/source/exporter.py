@@ -10,6 +10,7 @@ from grafana.source.palette import (
     BAD,
     FEED_QUANTILES,
     FEEDS,
+    GOOD,
     MUTED,
     OUTCOMES,
     QUANTILES,
@@ -54,6 +55,7 @@ UNREADABLE_ROWS = selector("late_exporter_unreadable_rows_total")
 LAG = "late_exporter_log_lag_seconds"
 WEBHOOK_LAG = "late_exporter_webhook_lag_seconds"
 NO_WEBHOOKS = "No webhooks"
+NO_EVENTS = "No events: --events.output is not set"
 REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
 LAST_REFRESH = selector("late_exporter_status_feed_last_refresh_timestamp_seconds")
 
@@ -676,6 +678,47 @@ WEBHOOK_ROW = PanelRow(
     collapsed=True,
 )
 
+EVENTS_ROW = PanelRow(
+    600,
+    "Log events",
+    (
+        panels.line_chart(
+            PanelFrame(601, "Events that wait", "Log events that wait for their delivery.", 6, 8),
+            Query(f"sum by (workspace) ({selector('late_exporter_events_pending')})", "{{workspace}}"),
+            unit="short",
+            stepped=True,
+            no_value=NO_EVENTS,
+        ),
+        panels.line_chart(
+            PanelFrame(602, "Oldest event", "How long the oldest log event has been waiting for its delivery.", 6, 8),
+            Query(
+                age(f"min by (workspace) ({selector('late_exporter_events_oldest_pending_timestamp_seconds')})"),
+                "{{workspace}}",
+            ),
+            unit="s",
+            no_value="None waits",
+        ),
+        panels.bar_chart(
+            PanelFrame(603, "Delivered and dropped", "Log events per minute. Dropped ones are lost.", 6, 8),
+            Query(
+                per_minute_nonzero(selector("late_exporter_events_delivered_total"), "workspace"),
+                "delivered: {{workspace}}",
+            ),
+            Query(per_minute_nonzero(selector("late_exporter_events_dropped_total"), "reason"), "dropped: {{reason}}"),
+            unit=PER_MINUTE,
+            colors={"/^delivered/": GOOD, "/^dropped/": BAD},
+            no_value="None",
+        ),
+        panels.bar_chart(
+            PanelFrame(604, "Failed deliveries", "Failed attempts to deliver log events per minute, by reason.", 6, 8),
+            Query(per_minute_nonzero(selector("late_exporter_event_delivery_failures_total"), "reason"), "{{reason}}"),
+            unit=PER_MINUTE,
+            no_value="None failed",
+        ),
+    ),
+    collapsed=True,
+)
+
 PROCESS_ROW = PanelRow(
     500,
     "Process",
@@ -737,6 +780,7 @@ DASHBOARD = DashboardSpec(
         FAILURE_ROW,
         AUDIT_ROW,
         WEBHOOK_ROW,
+        EVENTS_ROW,
         PROCESS_ROW,
     ),
     show_platform_variable=False,

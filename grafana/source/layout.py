@@ -53,6 +53,7 @@ class DashboardSpec:
         rows: Panels in display order.
         show_platform_variable: Whether the platform variable is visible; a hidden one keeps its value for links.
         has_account_variable: Whether accounts can be selected.
+        has_logs: Whether there are panels with lines from Loki, so that its data source can be selected.
     """
 
     uid: str
@@ -61,6 +62,7 @@ class DashboardSpec:
     rows: Sequence[PanelRow]
     show_platform_variable: bool = True
     has_account_variable: bool = False
+    has_logs: bool = False
 
 
 def build_dashboard(page: DashboardSpec) -> dashboard.Dashboard:
@@ -119,6 +121,8 @@ def _template_variables(page: DashboardSpec) -> Iterator[builders.DatasourceVari
     if page.has_account_variable:
         account = _query_variable("account_id", "Account", f"query_result({selector('late_account_info')})")
         yield account.regex('/account_id="(?<value>[^"]+)".*username="(?<text>[^"]+)"/')
+    if page.has_logs:
+        yield builders.DatasourceVariable("loki").label("Loki").type("loki")
 
 
 def _query_variable(name: str, label: str, query: str) -> builders.QueryVariable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.common import BigValueTextMode
 
 from grafana.source import mappings, panels, thresholds
+from grafana.source.failed_posts import FAILED_POSTS_ROW
 from grafana.source.layout import ACCOUNTS, EXPORTER, OVERVIEW, PLATFORM, DashboardSpec, PanelRow, dashboard_url
 from grafana.source.palette import BAD, CATEGORIES, GOOD, MUTED, PLATFORMS, POSTS, STATUSES, WARNING
 from grafana.source.panels import PER_MINUTE, Column, PanelFrame
@@ -506,5 +507,6 @@ DASHBOARD = DashboardSpec(
     uid=OVERVIEW,
     title="Late / Overview",
     description="Whether publishing through Zernio works, and if not, since when, where and why.",
-    rows=(STATUS_ROW, WORKSPACE_ROW, TIMELINE_ROW, RED_METHOD_ROW, FAILURE_ROW, TABLE_ROW),
+    rows=(STATUS_ROW, WORKSPACE_ROW, TIMELINE_ROW, RED_METHOD_ROW, FAILURE_ROW, TABLE_ROW, FAILED_POSTS_ROW),
+    has_logs=True,
 )

@@ -9,7 +9,17 @@ from typing import Any, Protocol, Self, TypeVar
 
 from grafana_foundation_sdk.builders import common as parts
 from grafana_foundation_sdk.builders import dashboard as builders
-from grafana_foundation_sdk.builders import heatmap, prometheus, stat, statetimeline, table, text, timeseries
+from grafana_foundation_sdk.builders import (
+    heatmap,
+    logs,
+    loki,
+    prometheus,
+    stat,
+    statetimeline,
+    table,
+    text,
+    timeseries,
+)
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models import heatmap as heatmaps
@@ -35,6 +45,7 @@ __all__ = [
     "bar_chart",
     "heatmap_panel",
     "line_chart",
+    "logs_panel",
     "stat_panel",
     "state_timeline",
     "table_panel",
@@ -42,6 +53,8 @@ __all__ = [
 ]
 
 DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
+
+LOKI = common.DataSourceRef(type_val="loki", uid="${loki}")
 
 MIN_INTERVAL = "30s"
 """Interval of polls and scrapes; ``$__rate_interval`` is at least four times as long."""
@@ -62,6 +75,9 @@ PER_MINUTE = "suffix: /min"
 DAYS = "suffix: days"
 COUNT = "locale"
 """Unit that shows all digits."""
+
+LINK_OF_VALUE = "${__value.raw}"
+"""Link to the URL that a value is."""
 
 TRANSPARENT = "transparent"
 NO_DATA = "No data"
@@ -330,6 +346,26 @@ def table_panel(
         titles = (sort,) if isinstance(sort, str) else sort
         panel.sort_by([parts.TableSortByFieldState().display_name(title).desc(desc=descending) for title in titles])
     return panel.build()
+
+
+def logs_panel(frame: PanelFrame, expr: str, *, link_field: str, link_title: str, no_value: str) -> dashboard.Panel:
+    """Return a panel with lines from Loki, newest first.
+
+    Args:
+        frame: Id, texts and size.
+        expr: LogQL query.
+        link_field: Field of a line whose value is a URL, to which the details of the line link.
+        link_title: Text of the link.
+        no_value: Text without data.
+    """
+    panel = logs.Panel().id(frame.id).title(frame.title).description(frame.description).datasource(LOKI)
+    panel.grid_pos(dashboard.GridPos(w=frame.w, h=frame.h)).no_value(no_value)
+    panel.with_target(loki.Dataquery().ref_id("A").datasource(LOKI).expr(expr).query_type("range").max_lines(200))
+    panel.with_transformation(_transformation("extractFields", {"source": "labels", "format": "json"}))
+    link = {"title": link_title, "url": LINK_OF_VALUE, "targetBlank": True}
+    panel.override_by_name(link_field, [dashboard.DynamicConfigValue("links", [link])])
+    panel.show_time(show_time=True).wrap_log_message(wrap_log_message=True).enable_log_details(enable_log_details=True)
+    return panel.sort_order(common.LogsSortOrder.DESCENDING).build()
 
 
 def text_panel(frame: PanelFrame, content: str) -> dashboard.Panel:

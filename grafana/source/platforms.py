@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from grafana.source import panels, thresholds
+from grafana.source.failed_posts import FAILED_POSTS_ROW
 from grafana.source.layout import ACCOUNTS, PLATFORM, DashboardSpec, PanelRow, dashboard_url
 from grafana.source.palette import ACTIONS, BAD, CATEGORIES, GOOD, MUTED, QUANTILES, STATUS_CODES, STATUSES
 from grafana.source.panels import PER_MINUTE, Column, PanelFrame
@@ -336,5 +337,6 @@ DASHBOARD = DashboardSpec(
     uid=PLATFORM,
     title="Late / Platform",
     description="All publishing metrics of the selected platforms. Select one for details.",
-    rows=(STATUS_ROW, THROUGHPUT_ROW, FAILURE_ROW, DURATION_ROW, RETRY_ROW, ACCOUNTS_ROW),
+    rows=(STATUS_ROW, THROUGHPUT_ROW, FAILURE_ROW, DURATION_ROW, RETRY_ROW, ACCOUNTS_ROW, FAILED_POSTS_ROW),
+    has_logs=True,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.ingest.background_audit import AUDIT_GAUGES, BackgroundAuditor, last_audit
+from late_exporter.ingest.details import DetailReader, EventSelection
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poll_limiter import PollLimiter
 from late_exporter.ingest.poller import Poller
@@ -51,6 +52,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
         max_accounts: Maximum number of accounts per workspace; 0 hides all families with accounts.
         has_webhooks: Whether webhooks are received; if not, their families are hidden.
         created_timestamps: Whether OpenMetrics has ``_created`` samples.
+        events: Observations that become events; None if none do, which hides their families.
     """
 
     feeds: tuple[str, ...]
@@ -61,6 +63,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_accounts: int = 500
     has_webhooks: bool = False
     created_timestamps: bool = False
+    events: EventSelection | None = None
 
     @property
     def visible_families(self) -> dict[str, Family]:
@@ -69,6 +72,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
             for name, family in self.families.items()
             if (self.max_accounts or "account_id" not in family.labels)
             and (self.has_webhooks or not name.startswith("late_exporter_webhook"))
+            and (self.events is not None or not name.startswith("late_exporter_event"))
         }
 
 
@@ -106,6 +110,7 @@ class Pipeline:
         wait_published: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._feeds = config.feeds
+        self._events = config.events
         self._store_thread = store_thread
         self._runtime = runtime or Runtime()
         self._create_logger = create_logger
@@ -167,6 +172,11 @@ class Pipeline:
         if served_zeros:
             store, offload = self._store_thread.store, self._store_thread.offload
             self.registry.end_zeros(await offload(store.mark_served, served_zeros))
+
+    def count(self, workspace: str, increments: Sequence[Increment]) -> None:
+        """Save increments with the next commit of a workspace, if it is still there."""
+        for poller in list(self.pollers.get(workspace, {}).values())[:1]:
+            poller.recorder.defer(increments)
 
     def remove_workspace(self, workspace: str) -> None:
         """Remove the pollers and series of a workspace; its state stays in the store."""
@@ -232,6 +242,7 @@ class Pipeline:
             recorder=recorder,
             logger=logger,
             api_clock=ApiClock(runtime.clock, runtime.monotonic),
+            details=DetailReader(self._events) if self._events is not None else None,
         )
         auditor = BackgroundAuditor(
             scope,

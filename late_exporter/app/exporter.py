@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import platform
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,11 @@ from late_exporter.config.dump import format_settings
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.types import SecretFile
 from late_exporter.errors import LateError, StoreError
+from late_exporter.events.deliverer import EventDeliverer
+from late_exporter.events.output import Output
+from late_exporter.events.report import DeliveryReport
 from late_exporter.exposition.publisher import Publisher
+from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
@@ -90,6 +95,7 @@ class Exporter:
         connect: Callable[[Settings, Workspace], tuple[Client, ApiGeneration]],
         *,
         collect_process_metrics: Callable[[], Iterable[Metric]],
+        output: Output | None = None,
     ) -> None:
         self._use_settings(settings)
         self._connect = connect
@@ -99,13 +105,15 @@ class Exporter:
             self.exposition,
             lambda: [*collect_process_metrics(), *collect_workspace_info(self._settings.workspaces)],
         )
+        store_thread = StoreThread(store, offload)
         self._pipeline = Pipeline(
             config,
-            store_thread=StoreThread(store, offload),
+            store_thread=store_thread,
             create_logger=_create_logger,
             exposition=self.exposition,
             wait_published=self.publisher.wait_published,
         )
+        self.deliverer = self._create_deliverer(output, store_thread) if output is not None else None
         self.workspaces: dict[str, WorkspacePollers] = {}
         self.webhook_receiver = _create_receiver(settings)
         self._request_budgets: dict[str, RequestBudget] = {}
@@ -117,6 +125,20 @@ class Exporter:
     @property
     def registry(self) -> SeriesRegistry:
         return self._pipeline.registry
+
+    def _create_deliverer(self, output: Output, store_thread: StoreThread) -> EventDeliverer:
+        deliverer = EventDeliverer(
+            store_thread.store.outbox,
+            output,
+            offload=store_thread.offload,
+            report=DeliveryReport(self.registry, lambda: self._pipeline.pollers, self._pipeline.count),
+            logger=log.get_logger("late_exporter"),
+            max_pending=self._settings.events.max_pending,
+            monotonic=time.monotonic,
+            random=random.random,
+        )
+        store_thread.on_events = deliverer.wake
+        return deliverer
 
     async def restore(self) -> None:
         """Load the state of all workspaces and publish it."""
@@ -347,7 +369,15 @@ def _pipeline_config(settings: Settings) -> PipelineConfig:
         max_accounts=metrics.max_accounts,
         has_webhooks=settings.webhook.path is not None,
         created_timestamps=metrics.created_timestamps,
+        events=_event_selection(settings),
     )
+
+
+def _event_selection(settings: Settings) -> EventSelection | None:
+    events = settings.events
+    if events.output is None:
+        return None
+    return EventSelection(all_statuses=events.include == "all", captions=events.captions)
 
 
 def _poll_config(settings: Settings) -> PollConfig:

@@ -59,7 +59,9 @@ class LifecycleController:
             log.get_logger("late_exporter").info("reloaded", workspaces=len(settings.workspaces))
 
     async def on_sighup(self) -> None:
-        """Reload; a failure is only logged."""
+        """Reload, and open the file of events again; a failure is only logged."""
+        if self._exporter.deliverer is not None:
+            self._exporter.deliverer.output.reopen()
         with suppress(LateError):
             await self.reload()
 

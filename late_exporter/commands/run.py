@@ -31,9 +31,11 @@ from late_exporter.app.collection import CollectionLimiter
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController
 from late_exporter.commands._runner import write_stdout
+from late_exporter.commands.event_output import open_output
 from late_exporter.commands.progress import REFRESH_SECONDS, ProgressBar
 from late_exporter.commands.textfile import require_textfile, write_textfile
 from late_exporter.config.environment import certificate_context, check_proxies
+from late_exporter.config.events import EventTarget
 from late_exporter.config.settings import CommandContext, Settings, Workspace
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfigWatcher
@@ -60,6 +62,8 @@ _collection_limiter = CollectionLimiter()
 def run(context: CommandContext) -> int:
     """Poll and serve until stopped, or poll once and print the metrics."""
     if context.flags.once:
+        if context.settings.events.output == EventTarget("stdout"):
+            raise ConfigError("--events.output stdout: --once prints the metrics there; write the events to a file")
         export = partial(_export_once, context.settings, _print)
         return write_stdout(lambda: asyncio.run(run_until_stopped(export)), broken_pipe_code=1)
     return asyncio.run(run_until_stopped(partial(serve_exporter, context.settings, context.reload_settings)))
@@ -127,6 +131,8 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         group.create_task(exporter.publisher.run())
         group.create_task(exporter.mark_each_scrape())
         group.create_task(exporter.log_progress())
+        if exporter.deliverer is not None:
+            group.create_task(exporter.deliverer.run())
         exporter.start(group)
         lifecycle = Lifecycle(reload=controller.reload, quit=controller.quit)
         receiver = exporter.webhook_receiver
@@ -172,7 +178,10 @@ async def _open(
     store = await offload(open_store, settings.state.url, settings.state.password_path)
     stack.push_async_callback(offload, store.close)
     connector = Connector(await open_clients(settings, stack), lambda workspace: _logger().bind(workspace=workspace))
-    exporter = Exporter(settings, store, offload, connector.connect, collect_process_metrics=collect_process_metrics)
+    output = await open_output(settings.events, stack)
+    exporter = Exporter(
+        settings, store, offload, connector.connect, collect_process_metrics=collect_process_metrics, output=output
+    )
     await exporter.restore()
     return exporter
 
@@ -184,6 +193,8 @@ async def _export_once(settings: Settings, write: Callable[[bytes], None], _: St
         tasks = [asyncio.ensure_future(exporter.publisher.run()), asyncio.ensure_future(_show_progress(exporter))]
         try:
             succeeded = await exporter.catch_up()
+            if exporter.deliverer is not None:
+                await exporter.deliverer.deliver()
         finally:
             for task in tasks:
                 task.cancel()

@@ -23,6 +23,7 @@ from late_exporter.config.commands import (
     SIMULATOR_COMMANDS,
     STATE_COMMANDS,
 )
+from late_exporter.config.events import EventOutput, HeadersFile
 from late_exporter.config.flags import CommandFlags
 from late_exporter.config.named_lists import FamilyBuckets, FamilyName, UserWorkspaces
 from late_exporter.config.options import Option, option, options_of
@@ -398,6 +399,32 @@ class MetricsSettings(NamedTuple):
     created_timestamps: Bool = option("false", "", "Add a _created series to counters and histograms in OpenMetrics.")
 
 
+class EventSettings(NamedTuple):
+    """Section ``events``."""
+
+    output: EventOutput | None = option(
+        None,
+        "OUTPUT",
+        "Where to write a JSON line about each new failed log: stdout, file:PATH, loki:URL or otlp:URL. By default "
+        "nowhere.",
+    )
+    include: Literal["failed", "all"] = option(
+        "failed", "LOGS", "Logs to write events about: failed, or all in each status they are seen in."
+    )
+    captions: Bool = option("false", "", "Add the beginning of the post's text to events.")
+    headers_file: HeadersFile | None = option(
+        None,
+        "FILE",
+        "File with HTTP headers for loki and otlp, one per line, for example Authorization: Bearer TOKEN or "
+        "X-Scope-OrgID: acme. It is read again at each request.",
+    )
+    max_pending: Annotated[int, integer(1)] = option(
+        "100000",
+        "NUMBER",
+        "Maximum number of events that wait while the output cannot be written; the oldest of more are dropped.",
+    )
+
+
 class LogSettings(NamedTuple):
     """Section ``log``."""
 
@@ -486,6 +513,7 @@ class Settings(NamedTuple):
     web: WebSettings
     webhook: WebhookSettings
     metrics: MetricsSettings
+    events: EventSettings
     log: LogSettings
     simulate: SimulateSettings
     workspace_list: tuple[WorkspaceSettings, ...] | None = None

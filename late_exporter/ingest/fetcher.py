@@ -12,6 +12,7 @@ from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import NEWER_ONLY, STRICT, ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import REQUEST_FAILURES, ApiError, GenerationMismatch, ResponseTooLarge, UnreadableTime
+from late_exporter.ingest.details import DetailReader
 from late_exporter.ingest.failures import FailureReporter
 from late_exporter.ingest.moments import find_partial_times, ignores_time_filter
 from late_exporter.ingest.paging import time_above, time_below
@@ -42,6 +43,7 @@ class Fetcher:
         recorder: FeedRecorder,
         logger: Logger,
         api_clock: ApiClock,
+        details: DetailReader | None = None,
     ) -> None:
         self.feed = feed
         self.request_count = 0
@@ -51,6 +53,7 @@ class Fetcher:
         self._recorder = recorder
         self._logger = logger
         self._api_clock = api_clock
+        self._details = details
         self._reported: set[tuple[str, str, str]] = set()
 
     def reconfigure(self, client: Client, generation: ApiGeneration) -> None:
@@ -207,7 +210,8 @@ class Fetcher:
         response = await fetch_post(self._client, self.feed, step.post_id)
         if response is None:
             return None
-        return await self._look_up(response._replace(body=b""), uncommitted, find_partial_times(step, response.page))
+        response = self._without_body(response)
+        return await self._look_up(response, uncommitted, find_partial_times(step, response.page))
 
     async def _receive(self, request: Callable[[], Awaitable[PageResponse]]) -> PageResponse:
         self.request_count += 1
@@ -218,7 +222,13 @@ class Fetcher:
             self.request_count += 1
             response = await request()
         require_ids(self.feed, response)
-        return response._replace(body=b"")  # It may be large, and is not needed while the store is.
+        return self._without_body(response)
+
+    def _without_body(self, response: PageResponse) -> PageResponse:
+        """Return a response without its body, which may be large and is not needed while the store is."""
+        if self._details is not None:
+            response = self._details.add(self.feed, response)
+        return response._replace(body=b"")
 
     async def _look_up(
         self, response: PageResponse, uncommitted: UncommittedLogs, partial_times: AbstractSet[int] = frozenset()

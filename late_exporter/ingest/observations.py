@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from late_exporter.feeds.log_events import encode_event
 from late_exporter.ingest.feed_publisher import LAG
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import count_logs
@@ -87,7 +88,12 @@ class ObservationBuilder:
                     increments = self._kinds.get(kind)
                     if increments is None:
                         increments = self._kinds[kind] = known_kinds.get(kind) or self._project(*kind)
-                    observations.append(_observation(entry, increments, now))
+                    observation = _observation(entry, increments, now)
+                    # What the first sync reads is history.
+                    if entry.detail is not None and is_synced:
+                        event = encode_event(self._scope, entry, entry.detail)
+                        observation = msgspec.structs.replace(observation, event=event)
+                    observations.append(observation)
             try:
                 await asyncio.sleep(0)
             except asyncio.CancelledError:

@@ -277,6 +277,8 @@ class FeedRecorder:
         self.recorded_count += len(result.observations)
         if self.recent_attempts is not None:
             self.recent_attempts.add((observation.entry for observation in result.observations), self._clock())
+        if any(observation.event is not None for observation in result.observations):
+            self._store_thread.on_events()
         self._label_limiter.restore(result.series_values)
         self._publisher.update(committed, is_live=was_synced)
         self._update_gauges()

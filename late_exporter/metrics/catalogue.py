@@ -208,6 +208,18 @@ _FAMILIES = (
             help="Time from the timestamp of a webhook until it was received, in seconds, excluding late retries."),
     _family("late_exporter_webhook_last_received_timestamp_seconds", "gauge", "",
             help="Time at which the last webhook with a valid signature was received, in Unix seconds."),
+    _family("late_exporter_events_delivered_total", "counter", "",
+            help="Log events delivered to the output."),
+    _family("late_exporter_events_dropped_total", "counter", "reason",
+            help="Log events that were not delivered and never will be, by reason: too many were waiting, or the "
+                 "receiver rejected them."),
+    _family("late_exporter_event_delivery_failures_total", "counter", "reason",
+            help="Failed attempts to deliver log events, by reason; the events are delivered later."),
+    _family("late_exporter_events_pending", "gauge", "",
+            help="Log events that wait for their delivery."),
+    _family("late_exporter_events_oldest_pending_timestamp_seconds", "gauge", "",
+            help="Time since which the oldest log event has been waiting for its delivery, in Unix seconds; absent if "
+                 "none is."),
 )  # fmt: skip
 
 CATALOGUE: Mapping[str, Family] = MappingProxyType({family.name: family for family in _FAMILIES})

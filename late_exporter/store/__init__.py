@@ -29,6 +29,7 @@ from late_exporter.series import Series, SeriesValue
 from late_exporter.store.admin import SqliteAdmin
 from late_exporter.store.batches import UncommittedLogs
 from late_exporter.store.exports import Digest
+from late_exporter.store.outbox import Outbox
 from late_exporter.store.series_rows import FIRST_SERIES, SeriesCursor
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, SqliteSnapshot
 from late_exporter.store.sqlite import SqliteStore
@@ -36,6 +37,7 @@ from late_exporter.store.sqlite import SqliteStore
 __all__ = [
     "FIRST_SERIES",
     "LookupResult",
+    "Outbox",
     "RecordedStatus",
     "SeriesCursor",
     "StateAdmin",
@@ -55,6 +57,10 @@ class Store(Protocol):
 
     If a method raises StoreError, the state is unchanged. A store must be used by one thread at a time.
     """
+
+    @property
+    def outbox(self) -> Outbox:
+        """Log events that are not delivered yet, of the workspaces of this process."""
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
         """Return the value of every series of every workspace."""

@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing, contextmanager
 from functools import partial
@@ -30,7 +30,7 @@ from late_exporter.store.queries import connect_readonly, store_errors
 from late_exporter.store.schema import MIGRATIONS, migrate
 from late_exporter.store.snapshot import SqliteSnapshot
 
-SCOPE_TABLES = ("observation", "logs_per_minute", "pending")
+SCOPE_TABLES = ("observation", "logs_per_minute", "pending", "event")
 """Tables with a foreign key ``scope``."""
 
 SCOPE_CONDITION = "scope IN (SELECT id FROM scope WHERE workspace IN (SELECT value FROM json_each(?1)))"
@@ -139,13 +139,13 @@ def import_state(path: Path, lines: Iterable[str]) -> Digest:
     if path.exists():
         with _exclusive_transaction(path) as connection:
             existing = {name for (name,) in connection.execute(WORKSPACE_NAMES)}
-            (last_scope,) = connection.execute("SELECT coalesce(max(id), 0) FROM scope").fetchone()
+            last_ids = {table: _last_id(connection, table) for table in ("scope", "event")}
             version = exports.read_version(rows := iter(lines), len(MIGRATIONS))
             if version != len(MIGRATIONS):
                 raise StoreError(
                     f"line 1: an export of an earlier version (schema {version}); import it into a new state"
                 )
-            return _insert_rows(connection, rows, version, existing=existing, last_scope=last_scope)
+            return _insert_rows(connection, rows, version, existing=existing, last_ids=last_ids)
     _require_absent(path)
     with StateLock(path) as lock:
         return create_database(lock.path, partial(_fill, iter(lines)))
@@ -155,7 +155,7 @@ def _fill(lines: Iterator[str], connection: sqlite3.Connection) -> Digest:
     version = exports.read_version(lines, len(MIGRATIONS))
     connection.execute("BEGIN")
     migrate(connection, 0, version)
-    digest = _insert_rows(connection, lines, version)
+    digest = _insert_rows(connection, lines, version, existing=frozenset(), last_ids={})
     connection.execute("COMMIT")
     return digest
 
@@ -165,21 +165,26 @@ def _insert_rows(
     lines: Iterator[str],
     version: int,
     *,
-    existing: AbstractSet[str] = frozenset(),
-    last_scope: int = 0,
+    existing: AbstractSet[str],
+    last_ids: Mapping[str, int],
 ) -> Digest:
-    """Insert rows under ids of scopes above the last one."""
+    """Insert rows under ids of scopes and events above the last ones."""
     digest = Digest(version)
     columns = {table: _columns(connection, table) for table in _tables(connection)}
     for table, row in exports.read_rows(lines, {table: kinds.keys() for table, kinds in columns.items()}):
         digest.add(table, row)
         if table in WORKSPACE_CONDITIONS:
             exports.require_new(row.get("workspace") or exports.workspace_of(row["labels"]), existing)
-        number = "id" if table == "scope" else "scope"
-        if number in row:
-            row[number] += last_scope
+        for column, referenced in (("id", table), ("scope", "scope")):
+            if column in row:
+                row[column] += last_ids.get(referenced, 0)
         _insert(connection, table, columns[table], row)
     return digest
+
+
+def _last_id(connection: sqlite3.Connection, table: str) -> int:
+    (last_id,) = connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()  # noqa: S608 - names of the schema
+    return int(last_id)
 
 
 def _insert(connection: sqlite3.Connection, table: str, kinds: dict[str, str], row: dict[str, Any]) -> None:

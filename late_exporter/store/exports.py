@@ -64,7 +64,7 @@ def _is_usable(row: Mapping[str, Any]) -> bool:
 
 
 class Digest:
-    """A digest of rows that depends neither on their order, nor on that of their columns, nor on the ids of scopes.
+    """A digest of rows that depends neither on their order, nor on that of their columns, nor on ids.
 
     Args:
         schema: Schema version of the rows.
@@ -93,7 +93,7 @@ class Digest:
             self.workspaces.add(row["workspace"])
             row = {**row, "id": None}
         elif "scope" in row:
-            row = {**row, "scope": self._scopes.get(row["scope"])}
+            row = {**row, "scope": self._scopes.get(row["scope"]), "id": None}
         else:
             self.workspaces.add(workspace_of(row["labels"]))
         canonical = json.dumps([table, row], sort_keys=True).encode()

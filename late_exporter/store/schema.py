@@ -99,6 +99,15 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE logs_per_minute ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE scope ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0
     """,
+    # Log events that are not delivered yet.
+    """
+    CREATE TABLE event (
+        id INTEGER PRIMARY KEY,
+        scope INTEGER NOT NULL,
+        queued INTEGER NOT NULL,
+        body BLOB NOT NULL
+    )
+    """,
 )
 """The statements of each schema version; released ones never change."""
 

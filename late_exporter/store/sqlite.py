@@ -34,6 +34,7 @@ from late_exporter.store import deletions, queries, rekey, series_rows
 from late_exporter.store.batches import EXPIRY_SLACK_MINUTES, NO_UNCOMMITTED_LOGS, UncommittedLogs, select_new
 from late_exporter.store.creation import create_database, create_schema
 from late_exporter.store.lockfile import StateLock, file_identity, wal_size
+from late_exporter.store.outbox import SqliteOutbox, queue_events
 from late_exporter.store.pruning import expired_logs
 from late_exporter.store.restored import mark_restored
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
@@ -84,6 +85,7 @@ class SqliteStore:
                     with self._transaction():
                         mark_restored(self._connection, self._commit_number)
             self._identity = file_identity(self._path) if self._path else None
+            self.outbox = SqliteOutbox(self._connection, self._name)
         except BaseException:
             self._connection.close()
             raise
@@ -271,6 +273,7 @@ class SqliteStore:
         series_values = series_rows.apply(self._connection, increments, batch)
         self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
         deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes)
+        queue_events(self._connection, scope_id, new, batch.committed_at)
         pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
         if batch.prune_before is not None:
             minutes = expired_logs(self._connection, scope_id, batch.prune_before, self._walk_cursors)

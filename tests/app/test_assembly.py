@@ -9,6 +9,7 @@ import pytest
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
 from late_exporter.errors import StoreError
+from late_exporter.ingest.details import EventSelection
 from late_exporter.model import FeedState, Scope
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import SeriesCursor, open_store
@@ -22,17 +23,20 @@ from tests.support.steps import drive, offload_in_steps
 from tests.support.store import StoreProxy
 from tests.support.world import World
 
+EVENTS = EventSelection()
+
 
 @pytest.mark.parametrize(
     ("config", "hidden"),
     [
-        (PipelineConfig(feeds=()), {"late_exporter_webhook_lag_seconds"}),
-        (PipelineConfig(feeds=(), has_webhooks=True), set()),
+        (PipelineConfig(feeds=(), events=EVENTS), {"late_exporter_webhook_lag_seconds"}),
+        (PipelineConfig(feeds=(), has_webhooks=True), {"late_exporter_events_pending"}),
+        (PipelineConfig(feeds=(), has_webhooks=True, events=EVENTS), set()),
         (PipelineConfig(feeds=(), has_webhooks=True, max_accounts=0), {"late_account_info", "late_account_logs_total"}),
     ],
 )
 def test_families_that_cannot_have_values_are_hidden(config: PipelineConfig, hidden: set[str]) -> None:
-    """Families of webhooks are hidden without webhooks, families of accounts with a limit of 0."""
+    """Families of webhooks and of events are hidden without these, families of accounts with a limit of 0."""
     assert hidden <= config.families.keys() - config.visible_families.keys()
     assert "late_publishing_logs_total" in config.visible_families
     assert bool(hidden) == (len(config.visible_families) < len(config.families))

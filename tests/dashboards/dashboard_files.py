@@ -85,8 +85,10 @@ class DashboardFile:
 
     @property
     def queries(self) -> Iterator[tuple[str, Json]]:
-        """Yield each query with the title of its panel."""
+        """Yield each query of Prometheus with the title of its panel."""
         for panel in self.panels:
+            if panel["type"] == "logs":
+                continue
             for target in panel.get("targets", []):
                 yield panel["title"], target
 
@@ -105,8 +107,9 @@ class DashboardFile:
 
     @property
     def links(self) -> Iterator[str]:
-        """Yield the URLs of all links."""
-        return (match[1] for match in re.finditer(r'"url": "([^"]+)"', json.dumps(self.document)) if match[1])
+        """Yield the URLs of all links, but for those that are the value itself."""
+        urls = (match[1] for match in re.finditer(r'"url": "([^"]+)"', json.dumps(self.document)) if match[1])
+        return (url for url in urls if url != "${__value.raw}")
 
 
 def load_dashboards() -> list[DashboardFile]:

@@ -38,14 +38,20 @@ ALERT_MATCHERS = {
 
 
 def datasource_variable(dashboard: DashboardFile) -> Iterator[str]:
-    """Require that the data source variable is the first and only one, and that everything uses it."""
+    """Require that the data source variable is the first, and that everything but logs uses it; these use Loki's."""
     first, *others = dashboard.document["templating"]["list"]
     if (first["name"], first["type"], first["label"]) != ("datasource", "datasource", "Data source"):
         yield "the first variable is not the data source"
-    if any(variable["type"] == "datasource" for variable in others):
-        yield "there are several data source variables"
+    logs = [panel for panel in dashboard.panels if panel["type"] == "logs"]
+    loki = [variable for variable in others if variable["type"] == "datasource"]
+    if [("loki", "loki")] * bool(logs) != [(variable["name"], variable["query"]) for variable in loki]:
+        yield "there are other data source variables"
+    others = [variable for variable in others if variable not in loki]
+    for use in (*logs, *(target for panel in logs for target in panel["targets"])):
+        if use["datasource"] != {"type": "loki", "uid": "${loki}"}:
+            yield f"{_name(use)} does not use the variable of Loki"
     uses = [
-        *dashboard.panels,
+        *(panel for panel in dashboard.panels if panel not in logs),
         *(target for _, target in dashboard.queries),
         *dashboard.document["annotations"]["list"],
         *others,
@@ -141,6 +147,8 @@ def fold(dashboard: DashboardFile) -> Iterator[str]:
     visible = [panel for panel in dashboard.document["panels"] if panel["type"] != "row"]
     if len(visible) > MAX_VISIBLE_PANELS:
         yield f"{len(visible)} panels are visible at first"
+    if any(panel["type"] == "logs" for panel in visible):
+        yield "logs are visible at first, which fails without Loki"
 
 
 def descriptions(dashboard: DashboardFile) -> Iterator[str]:
@@ -149,7 +157,7 @@ def descriptions(dashboard: DashboardFile) -> Iterator[str]:
         defaults = panel.get("fieldConfig", {}).get("defaults", {})
         if not panel.get("title") or not re.fullmatch(r"[A-Z0-9].*[.?]", panel.get("description", "")):
             yield f"{panel['title']}: no title or description"
-        if panel["type"] not in {"text", "heatmap"} and not defaults.get("unit"):
+        if panel["type"] not in {"text", "heatmap", "logs"} and not defaults.get("unit"):
             yield f"{panel['title']}: no unit"
         if panel["type"] not in {"text", "heatmap"} and not defaults.get("noValue"):
             yield f"{panel['title']}: no text for missing data"
@@ -178,7 +186,7 @@ def legends(dashboard: DashboardFile) -> Iterator[str]:
 def instant_queries(dashboard: DashboardFile) -> Iterator[str]:
     """Require instant queries in stat and table panels, and range queries in all others."""
     for panel in dashboard.panels:
-        for target in panel.get("targets", []):
+        for target in panel.get("targets", []) if panel["type"] != "logs" else ():
             instant = bool(target.get("instant"))
             if instant != (panel["type"] in {"stat", "table"}) or instant == bool(target.get("range")):
                 yield f"{panel['title']}: instant is {instant}"
@@ -188,7 +196,9 @@ def intervals(dashboard: DashboardFile) -> Iterator[str]:
     """Require query intervals of at least the scrape interval, so that every rate has two samples."""
     for panel in dashboard.panels:
         intervals = [panel.get("interval"), *(target.get("interval") for target in panel.get("targets", []))]
-        if panel["type"] != "text" and any(interval is None or _seconds(interval) < 30 for interval in intervals):
+        if panel["type"] not in {"text", "logs"} and any(
+            interval is None or _seconds(interval) < 30 for interval in intervals
+        ):
             yield f"{panel['title']}: {intervals}"
 
 

@@ -23,6 +23,7 @@ from late_exporter.ingest.audit import (
     fetch_next,
     grace_period,
 )
+from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
@@ -57,6 +58,9 @@ class ExporterHarness:
     switch_policy = "strict"
     """What to count if the counted logs are not recognised in the list of another API generation."""
 
+    events: EventSelection | None = None
+    """Observations that become events."""
+
     logger: Logger = NullLogger()
     """Logger of the pollers."""
 
@@ -79,7 +83,11 @@ class ExporterHarness:
         self._url = path if isinstance(path, str) else f"sqlite:///{path}" if path else "sqlite://"
         self.skew = skew
         self._config = PipelineConfig(
-            feeds=tuple(feeds), poll=config or PollConfig(), max_label_values=max_values, has_webhooks=webhooks
+            feeds=tuple(feeds),
+            poll=config or PollConfig(),
+            max_label_values=max_values,
+            has_webhooks=webhooks,
+            events=self.events,
         )
         self._start()
 

@@ -137,7 +137,7 @@ class Cluster:
         return rows
 
 
-TABLES = ("late_scope", "late_observation", "late_minute", "late_pending", "late_series")
+TABLES = ("late_scope", "late_observation", "late_minute", "late_pending", "late_series", "late_event")
 
 
 class LaggingStandby:

@@ -21,7 +21,7 @@ from late_exporter.model import (
     StoredLog,
 )
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import SeriesCursor, Store
+from late_exporter.store import Outbox, SeriesCursor, Store
 
 LogStatus: TypeAlias = tuple[str, str]
 """Key and status of a log: an observation."""
@@ -55,6 +55,10 @@ class StoreProxy:
     def _check(self, method: str) -> None:
         if method in self.failing:
             raise StoreError(f"{method}: disk I/O error")
+
+    @property
+    def outbox(self) -> Outbox:
+        return self.store.outbox
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
         return self.store.series_values()

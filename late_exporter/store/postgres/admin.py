@@ -26,7 +26,7 @@ from late_exporter.store.postgres.schema import migrate
 from late_exporter.store.postgres.snapshot import PostgresSnapshot
 from late_exporter.store.schema import MIGRATIONS as EXPORT_MIGRATIONS
 
-SCOPE_TABLES = ("late_observation", "late_minute", "late_pending")
+SCOPE_TABLES = ("late_observation", "late_minute", "late_pending", "late_event")
 """Tables with a foreign key ``scope``."""
 
 ROWS_PER_COPY = 5000
@@ -41,6 +41,7 @@ EXPORTS: Mapping[str, str] = {
     "logs_per_minute": "SELECT scope, minute, logs, deleted FROM late_minute",
     "pending": "SELECT scope, key, created, platform, action, post_id FROM late_pending",
     "series": "SELECT family, labels, value, created, served::integer AS served FROM late_series",
+    "event": "SELECT id, scope, queued, body FROM late_event",
 }
 
 OF_WORKSPACES = "WHERE %(workspaces)s::text[] IS NULL OR workspace = ANY(%(workspaces)s)"
@@ -52,6 +53,7 @@ CONDITIONS = {
     "logs_per_minute": f"{OF_SCOPES} ORDER BY scope, minute",
     "pending": f"{OF_SCOPES} ORDER BY scope, key",
     "series": f"{OF_WORKSPACES} ORDER BY family, labels",
+    "event": f"{OF_SCOPES} ORDER BY id",
 }
 
 TARGETS = {
@@ -60,6 +62,7 @@ TARGETS = {
     "logs_per_minute": "late_minute",
     "pending": "late_pending",
     "series": "late_series",
+    "event": "late_event",
 }
 
 BYTES = {
@@ -68,6 +71,7 @@ BYTES = {
     "logs_per_minute": (),
     "pending": ("key", "platform", "action", "post_id"),
     "series": ("value",),
+    "event": ("body",),
 }
 """Columns that PostgreSQL has as bytes."""
 
@@ -80,6 +84,7 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "logs_per_minute": ("scope", "minute", "logs", "deleted"),
     "pending": ("scope", "key", "created", "platform", "action", "post_id"),
     "series": ("family", "labels", "value", "created", "served"),
+    "event": ("id", "scope", "queued", "body"),
 }
 
 COUNTS = """
@@ -185,9 +190,10 @@ class PostgresAdmin:
         """
         with self._changing(may_be_new=True) as connection:
             digest = _Import(connection).run(iter(lines))
-            connection.execute(
-                "SELECT setval(pg_get_serial_sequence('late_scope', 'id'), greatest(1, max(id))) FROM late_scope"
-            )
+            for table in ("late_scope", "late_event"):
+                connection.execute(
+                    f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), greatest(1, max(id))) FROM {table}"  # noqa: S608 - a constant
+                )
         return digest
 
     def rename_workspace(self, old: str, new: str) -> int:
@@ -249,7 +255,7 @@ def _require_workspace(connection: DeadlineConnection, name: str) -> None:
 
 
 class _Import:
-    """Copies the rows of an export, under ids of scopes above the last one."""
+    """Copies the rows of an export, under ids of scopes and events above the last ones."""
 
     def __init__(self, connection: DeadlineConnection) -> None:
         self._connection = connection
@@ -259,6 +265,7 @@ class _Import:
         self._days: dict[str, int] = {}
         self._existing = {name for (name,) in connection.execute(WORKSPACE_NAMES)}
         (self._last_scope,) = queries.one(connection, "SELECT coalesce(max(id), 0) FROM late_scope")
+        (self._last_event,) = queries.one(connection, "SELECT coalesce(max(id), 0) FROM late_event")
 
     def run(self, lines: Iterator[str]) -> Digest:
         """Copy all rows and return their digest."""
@@ -301,6 +308,8 @@ class _Import:
             exports.require_new(row["workspace"], self._existing)
             values |= {"token": self._token, "restored": bool(row["restored"]), "revision": values.pop("commits")}
             values["id"] += self._last_scope
+        elif table == "event":
+            values["id"] += self._last_event
         elif table == "observation":
             values["day"] = self._day(row)
         elif table == "series":

@@ -72,7 +72,9 @@ COUNT_LOGS = """
 SIZE = """
     SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM (
         SELECT inhrelid AS oid FROM pg_inherits WHERE inhparent = 'late_observation'::regclass
-        UNION ALL SELECT unnest(ARRAY['late_scope', 'late_minute', 'late_pending', 'late_series']::regclass[])
+        UNION ALL SELECT unnest(
+            ARRAY['late_scope', 'late_minute', 'late_pending', 'late_series', 'late_event']::regclass[]
+        )
     ) AS tables
 """
 

@@ -33,6 +33,8 @@ COUNT_MINUTES = """
     ON CONFLICT (scope, minute) DO UPDATE SET logs = late_minute.logs + excluded.logs
 """
 
+QUEUE_EVENTS = "INSERT INTO late_event (scope, queued, body) SELECT %s::integer, %s::bigint, * FROM unnest(%b::bytea[])"
+
 ADD_PENDING = """
     INSERT INTO late_pending (scope, key, created, platform, action, post_id)
     SELECT %s::integer, * FROM unnest(%b::bytea[], %b::bigint[], %b::bytea[], %b::bytea[], %b::bytea[])

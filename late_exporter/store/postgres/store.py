@@ -42,6 +42,7 @@ from late_exporter.store.postgres.database import (
 )
 from late_exporter.store.postgres.days import Partitions
 from late_exporter.store.postgres.feed_rows import FeedRow, FeedWrite, UnconfirmedWrite, merge, without_applied
+from late_exporter.store.postgres.outbox import PostgresOutbox
 from late_exporter.store.postgres.queries import PostgresRows
 from late_exporter.store.postgres.restored import mark_restored
 from late_exporter.store.postgres.schema import migrate
@@ -95,6 +96,7 @@ class PostgresStore:
     def __init__(self, url: str, password_file: Path | None = None) -> None:
         self._database = Database(url, password_file)
         self._token = secrets.randbits(62)
+        self.outbox = PostgresOutbox(self._database, self._token)
         self._rows: dict[Scope, FeedRow] = {}
         self._log_counts = Counter[str]()
         self._partitions = Partitions()

@@ -151,6 +151,8 @@ def write(
             for e in (observation.entry for observation in prepared.new)
         )
         execute(statements.INSERT_OBSERVATIONS, (scope_id, *_columns(rows, 6)))
+    if events := [observation.event for observation in prepared.new if observation.event is not None]:
+        execute(statements.QUEUE_EVENTS, (scope_id, int(batch.committed_at * 1000), events))
     times = [observation.entry.created for observation in prepared.first.values()]
     minutes = Counter(created // MINUTE_MS for created in times if created is not None)
     if minutes:

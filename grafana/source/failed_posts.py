@@ -1,0 +1,38 @@
+"""The row with the log lines of failed posts, for those who deliver log events to Loki."""
+
+from __future__ import annotations
+
+from grafana.source import panels
+from grafana.source.layout import PanelRow
+from grafana.source.panels import PanelFrame
+
+__all__ = ["FAILED_POSTS_ROW"]
+
+FAILED_POSTS = (
+    '{job="late-exporter", status="failed", workspace=~"$workspace", platform=~"$platform"} | json'
+    ' | feed="publishing" | line_format `{{.platform}} {{.action}} of post {{.post_id}} by {{.username}}:'
+    " {{.category}} {{.status_code}} {{.error_code}} {{.error}}`"
+)
+
+# Collapsed, so that there is no error without Loki: its panels load when the row is opened.
+FAILED_POSTS_ROW = PanelRow(
+    700,
+    "Failed posts (needs Loki)",
+    (
+        panels.logs_panel(
+            PanelFrame(
+                701,
+                "Failed posts",
+                "The failed logs themselves, newest first, if the exporter delivers log events to Loki"
+                " (--events.output). Click a line for all of its fields, and for the link to the post if it has one.",
+                24,
+                12,
+            ),
+            FAILED_POSTS,
+            link_field="url",
+            link_title="Open the post",
+            no_value="No failures, or no log events in Loki",
+        ),
+    ),
+    collapsed=True,
+)

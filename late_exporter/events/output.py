@@ -1,0 +1,31 @@
+"""What the deliverer needs of an output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from late_exporter.model import QueuedEvent
+
+MAX_BATCH_EVENTS = 500
+MAX_BATCH_BYTES = 2**20
+"""Events and bytes of their JSON that are delivered at once, but always one event at least."""
+
+
+class Output(Protocol):
+    """Where log events are delivered to."""
+
+    @property
+    def name(self) -> str:
+        """The output in messages, without secrets."""
+
+    async def deliver(self, events: Sequence[QueuedEvent]) -> int:
+        """Deliver events durably; return how many of them the receiver has rejected for good.
+
+        Raises:
+            EventsRejected: One of them, or their number, will never be accepted.
+            DeliveryError: They may not have been delivered.
+        """
+
+    def reopen(self) -> None:
+        """Open the file again before the next delivery, if there is one."""

@@ -1,0 +1,61 @@
+"""The metrics about the delivery of events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from late_exporter.metrics.registry import SeriesRegistry
+from late_exporter.model import Backlog
+from late_exporter.series import IncCounter
+
+DELIVERED = "late_exporter_events_delivered_total"
+DROPPED = "late_exporter_events_dropped_total"
+FAILURES = "late_exporter_event_delivery_failures_total"
+PENDING = "late_exporter_events_pending"
+OLDEST = "late_exporter_events_oldest_pending_timestamp_seconds"
+
+OVERFLOW = "overflow"
+"""Reason for which the oldest of too many events are dropped."""
+
+
+class DeliveryReport:
+    """Counts events by workspace, and shows how many wait.
+
+    Args:
+        registry: Registry of the series.
+        workspaces: Returns the names of the workspaces.
+        count: Saves increments with the next commit of a workspace, which shows them.
+    """
+
+    def __init__(
+        self,
+        registry: SeriesRegistry,
+        workspaces: Callable[[], Iterable[str]],
+        count: Callable[[str, Sequence[IncCounter]], None],
+    ) -> None:
+        self._registry = registry
+        self._workspaces = workspaces
+        self._count = count
+
+    def count_delivered(self, counts: Mapping[str, int]) -> None:
+        for workspace, count in counts.items():
+            self._count(workspace, [IncCounter(DELIVERED, (workspace,), amount=count)])
+
+    def count_dropped(self, counts: Mapping[str, int], reason: str) -> None:
+        for workspace, count in counts.items():
+            self._count(workspace, [IncCounter(DROPPED, (workspace, reason), amount=count)])
+
+    def count_failure(self, workspaces: Iterable[str], reason: str) -> None:
+        """Count a failed delivery for each workspace that waits for it."""
+        for workspace in workspaces:
+            self._count(workspace, [IncCounter(FAILURES, (workspace, reason))])
+
+    def show_backlogs(self, backlogs: Mapping[str, Backlog]) -> None:
+        """Show the events that wait, none for the workspaces that are not given."""
+        for workspace in self._workspaces():
+            backlog = backlogs.get(workspace)
+            self._registry.set_gauge(PENDING, (workspace,), backlog.event_count if backlog else 0)
+            if backlog:
+                self._registry.set_gauge(OLDEST, (workspace,), backlog.oldest / 1000)
+            else:
+                self._registry.remove_gauge(OLDEST, (workspace,))

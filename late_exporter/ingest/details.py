@@ -1,0 +1,66 @@
+"""Read the details of the logs whose events are to be delivered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from late_exporter.api.pages import PageResponse
+from late_exporter.errors import BadPayload
+from late_exporter.feeds.decoder import raw_rows
+from late_exporter.feeds.log_events import outcome, read_detail
+from late_exporter.model import FAILED, Feed, LogEntry, LogPage
+
+
+class EventSelection(msgspec.Struct, frozen=True, kw_only=True):
+    """The observations that become events, and what these show.
+
+    Args:
+        all_statuses: Whether all observations do, rather than failures only.
+        captions: Whether events have the beginning of the post's text.
+    """
+
+    all_statuses: bool = False
+    captions: bool = False
+
+    def includes(self, entry: LogEntry) -> bool:
+        if entry.rejection_reason or entry.is_own:
+            return False
+        return self.all_statuses or outcome(entry) == FAILED
+
+
+class DetailReader:
+    """Adds details to the logs of a feed that become events, as long as the page still has its response."""
+
+    def __init__(self, selection: EventSelection) -> None:
+        self._selection = selection
+        # The first page comes again and again while nothing is new, and then it is the same object.
+        self._last: tuple[LogPage, LogPage] | None = None
+
+    def add(self, feed: Feed, response: PageResponse) -> PageResponse:
+        """Return a response whose selected logs have details."""
+        page = response.page
+        if self._last is None or self._last[0] is not page:
+            if not any(map(self._selection.includes, page.entries)):
+                return response
+            self._last = (page, self._with_details(feed, response))
+        return response._replace(page=self._last[1])
+
+    def _with_details(self, feed: Feed, response: PageResponse) -> LogPage:
+        entries = response.page.entries
+        try:
+            rows = raw_rows(response.body)
+        except BadPayload:  # The logs are counted all the same, and their events have what is counted.
+            rows = [{}] * len(entries)
+        pairs = zip(entries, rows, strict=True)
+        return msgspec.structs.replace(
+            response.page, entries=tuple(self._with_detail(feed, entry, row) for entry, row in pairs)
+        )
+
+    def _with_detail(self, feed: Feed, entry: LogEntry, row: Any) -> LogEntry:
+        if not self._selection.includes(entry):
+            return entry
+        return msgspec.structs.replace(
+            entry, detail=read_detail(feed.view(row, entry), captions=self._selection.captions)
+        )

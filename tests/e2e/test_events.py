@@ -1,0 +1,196 @@
+"""Log events reach their output exactly once, through kills and faults."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections import Counter
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from late_exporter.store import open_store
+from tests.e2e.late import LateServer
+from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.e2e.traffic import Traffic, in_thread
+from tests.support.event_receiver import ACCEPT, EventReceiver, Reply
+from tests.support.postgres import PASSWORD, without_password
+
+pytestmark = pytest.mark.e2e
+
+KILLS = 5
+SEED = 20261127
+
+FAULTS = (
+    *(ACCEPT,) * 9,
+    Reply(503),
+    Reply(429, headers={"Retry-After": "0"}),
+    Reply(0, is_stored=True),  # the response is lost
+    Reply(500, is_stored=True),
+    Reply(0),
+)
+
+
+def expected_ids(late: LateServer) -> set[str]:
+    """Return the ids of the events of all logs that were ever failed; none was before the first sync."""
+    with late.lock:
+        failed = {
+            f"default/publishing/{log_id}/{status}" for log_id, status in late.world.history if status == "failed"
+        }
+        connections = {
+            f"default/connections/{log_id}/connect_failed"
+            for log_id, row in late.world.connection_history.items()
+            if row["eventType"] == "connect_failed"
+        }
+    return failed | connections
+
+
+def start_synced(folder: Path, late: LateServer, *arguments: str, state: str | None = None) -> ExporterProcess:
+    """Start an exporter, and wait until what it finds first is history."""
+    late.world.publish(300, over=86_400)
+    return ExporterProcess.for_api(folder, late.url, *arguments, state=state).start().wait_ready()
+
+
+def kill_repeatedly(program: ExporterProcess, late: LateServer, between: object = None) -> None:
+    """Kill the exporter at random times while logs appear, and start it again."""
+    random = Random(SEED)
+    with in_thread(Traffic(late, SEED).run):
+        for number in range(KILLS):
+            threading.Event().wait(random.uniform(0.1, 0.9))
+            if callable(between):
+                between(number)
+            program.kill()
+            program.start()
+            assert program.url
+    # The traffic has settled its last pending logs.
+
+
+def queued_count(state: Path) -> int:
+    """Return the number of events in the outbox of a state that no exporter uses."""
+    store = open_store(f"sqlite:///{state}")
+    try:
+        return len(store.outbox.read(10_000))
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("kind", ["loki", "otlp"])
+def test_kills_and_faults_neither_lose_nor_double_an_event(
+    kind: str, late: LateServer, tmp_path: Path, exit_stack: ExitStack
+) -> None:
+    """A receiver that fails, loses responses and an exporter that is killed: each failure arrives, once by its id."""
+    random = Random(SEED)
+    receiver = exit_stack.enter_context(EventReceiver(lambda _: random.choice(FAULTS)))
+    program = start_synced(tmp_path, late, f"--events.output={kind}:{receiver.url}")
+    exit_stack.callback(program.kill)
+    kill_repeatedly(program, late)
+    wait_equal(expected_ids(late), lambda: receiver.ids)
+    assert [] == receiver.duplicates
+    paths = {path for path, _ in receiver.requests}
+    assert {{"loki": "/loki/api/v1/push", "otlp": "/v1/logs"}[kind]} == paths
+    wait_equal(0.0, lambda: program.scrape().sum("late_exporter_events_pending"))
+    assert 0 == program.stop()
+    assert 0 == queued_count(tmp_path / "state.db")
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+def test_each_line_is_in_a_file_exactly_once(
+    backend: str, late: LateServer, tmp_path: Path, exit_stack: ExitStack, request: pytest.FixtureRequest
+) -> None:
+    """Through kills and rotations each failure is one line in one of the files."""
+    path, numbers, state = tmp_path / "events.jsonl", count(1), None
+    (tmp_path / "password").write_text(PASSWORD)
+    arguments = [f"--events.output=file:{path}", f"--state.password-file={tmp_path / 'password'}"]
+    if backend == "postgres":
+        state = without_password(request.getfixturevalue("postgres").create_schema())
+    program = start_synced(tmp_path, late, *arguments, state=state)
+    exit_stack.callback(program.kill)
+
+    def rotate(number: int) -> None:
+        if path.exists() and number % 2:
+            path.rename(path.with_name(f"{path.name}.{next(numbers)}"))
+        if number % 4 == 1:
+            program.send_signal(signal.SIGHUP)
+
+    def lines() -> list[str]:
+        return [line for file in tmp_path.glob("events.jsonl*") for line in file.read_text("utf-8").splitlines()]
+
+    kill_repeatedly(program, late, rotate)
+    wait_equal(expected_ids(late), lambda: {json.loads(line)["id"] for line in lines()})
+    assert 0 == program.stop()
+    assert {1} == set(Counter(json.loads(line)["id"] for line in lines()).values())
+    assert next(numbers) > 2
+
+
+def test_standard_output(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
+    """Events are the only content of standard output, with error messages and without captions."""
+    program = start_synced(tmp_path, late, "--events.output=stdout")
+    exit_stack.callback(program.kill)
+    with late.lock:
+        late.world.publish(3, over=5, status="failed", response={"errorMessage": "too large"})
+    wait_equal(3, lambda: len(program.stdout.splitlines()))
+    events = [json.loads(line) for line in program.stdout.splitlines()]
+    assert expected_ids(late) == {event["id"] for event in events}
+    assert [("too large", None)] * 3 == [(event["error"], event.get("caption")) for event in events]
+    wait_equal(3.0, lambda: program.scrape().sum("late_exporter_events_delivered_total"))
+    assert 0 == program.stop()
+
+
+def test_run_once_delivers(late: LateServer, tmp_path: Path) -> None:
+    """A run for a cron job delivers what it finds; it cannot do so on standard output, where the metrics are."""
+    path = tmp_path / "events.jsonl"
+    arguments = ("--once", f"--events.output=file:{path}", "--events.include=all", "--events.captions")
+    late.world.publish(10, over=60)
+    for _ in range(2):
+        program = ExporterProcess.for_api(tmp_path, late.url, *arguments)
+        assert 0 == program.start().wait_exit(), program.stderr
+        with late.lock:
+            late.world.publish(2)
+    (first, second) = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert first["id"] != second["id"]
+    assert "Frische Brezeln 🥨" == first["caption"]
+    wrong = ExporterProcess.for_api(tmp_path, late.url, "--once", "--events.output=stdout")
+    assert 2 == wrong.start().wait_exit()
+    assert "--events.output stdout: --once prints the metrics there; write the events to a file" in wrong.stderr
+
+
+def test_secrets_of_a_receiver_are_not_written(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
+    """Headers are sent to the receiver, and are in no log, page or metric, even if it repeats them."""
+    secret = "Basic bGF0ZTpzZWNyZXQxMjM0"
+    receiver = exit_stack.enter_context(EventReceiver(lambda _: Reply(401, body=f"not allowed: {secret}".encode())))
+    (tmp_path / "headers").write_text(f"# credentials\nAuthorization: {secret}\nX-Scope-OrgID: acme\n")
+    program = start_synced(
+        tmp_path, late, f"--events.output=loki:{receiver.url}", f"--events.headers-file={tmp_path / 'headers'}"
+    )
+    exit_stack.callback(program.kill)
+    with late.lock:
+        late.world.publish(status="failed")
+    wait_equal(1, lambda: min(1, len(receiver.requests)))
+    assert (secret, "acme") == tuple(receiver.requests[0][1][name] for name in ("Authorization", "X-Scope-OrgID"))
+    failures = {"reason": "unauthorized"}
+    wait_until(lambda: program.scrape().sum("late_exporter_event_delivery_failures_total", **failures))
+    pages = [program.get(path).text for path in ("/", "/config", "/metrics")]
+    assert [] == [text for text in (program.stderr, *pages) if "bGF0ZTpz" in text]
+    assert "events cannot be delivered" in program.stderr
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("file:/nowhere/events.jsonl", "--events.output file:/nowhere/events.jsonl: No such file or directory"),
+        ("file:state.db", "--events.output file:state.db: is not a file of events; name another one"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_an_error_at_the_start(
+    output: str, message: str, late: LateServer, tmp_path: Path
+) -> None:
+    """The message names the option and the file, and nothing is changed."""
+    program = ExporterProcess.for_api(tmp_path, late.url, f"--events.output={output}")
+    (tmp_path / "state.db").touch()
+    assert 2 == program.start().wait_exit()
+    assert message in program.stderr
+    assert "Traceback" not in program.stderr

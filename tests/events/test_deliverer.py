@@ -1,0 +1,275 @@
+"""Delivery of events from the outbox, with an output that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from typing import Any
+
+import pytest
+
+from late_exporter.errors import DeliveryError, StoreError
+from late_exporter.events import deliverer as module
+from late_exporter.events.deliverer import IDLE_SECONDS, MAX_BACKOFF, EventDeliverer
+from late_exporter.events.output import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
+from late_exporter.events.report import DELIVERED, DROPPED, FAILURES, OLDEST, PENDING, DeliveryReport
+from late_exporter.exposition.exposition import Exposition
+from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.registry import SeriesRegistry
+from late_exporter.model import Batch, LogEntry, Observation, QueuedEvent, Scope
+from late_exporter.series import IncCounter
+from late_exporter.store import open_store
+from tests.support.clock import VirtualClock
+from tests.support.loggers import RecordingLogger
+from tests.support.outputs import FakeOutput
+from tests.support.samples import Samples
+from tests.support.steps import drive, offload_in_steps
+from tests.support.store import StoreProxy, commit_batch
+
+UNAVAILABLE = DeliveryError("fake: HTTP 503", reason="server_error")
+
+
+class Harness:
+    """A deliverer with a store in memory, a fake output and a fake clock."""
+
+    def __init__(self, *, max_pending: int = 100_000, rejects: Callable[[QueuedEvent], bool] = lambda _: False) -> None:
+        self.store = StoreProxy(open_store("sqlite://"))
+        self.clock = VirtualClock()
+        self.output = FakeOutput(rejects)
+        self.logger = RecordingLogger()
+        self.counts = Counter[tuple[str, ...]]()
+        self.failing: set[str] = set()
+        self.exposition = Exposition(CATALOGUE, created=False)
+        registry = SeriesRegistry(CATALOGUE, self.exposition)
+        for workspace in ("acme", "umbrella"):
+            registry.add_workspace(workspace, frozenset())
+        self.deliverer = EventDeliverer(
+            self.store.outbox,
+            self.output,
+            offload=self.offload,
+            report=DeliveryReport(registry, lambda: ("acme", "umbrella"), self._count),
+            logger=self.logger,
+            max_pending=max_pending,
+            monotonic=self.clock.monotonic,
+            random=lambda: 1.0,
+        )
+
+    async def offload(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Run a call of the store, or fail it."""
+        if call.__name__ in self.failing:
+            raise StoreError("disk I/O error")
+        return await offload_in_steps(call, *args)
+
+    def _count(self, workspace: str, increments: Sequence[IncCounter]) -> None:
+        assert {workspace} == {each.labels[0] for each in increments}
+        self.counts.update({(each.family, *each.labels): each.amount for each in increments})
+
+    def queue(self, *bodies: bytes, workspace: str = "acme") -> None:
+        """Queue events, whose bodies are all different."""
+        observations = [Observation(LogEntry(key=f"{body!r}", status="failed"), (), body) for body in bodies]
+        commit_batch(
+            self.store, Scope(workspace, "publishing"), Batch(committed_at=self.clock.now, observations=observations)
+        )
+
+    def deliver(self) -> float:
+        """Deliver what is queued, and return the seconds until the next attempt, which pass."""
+        delay = drive(self.deliverer.deliver())
+        self.clock.advance(delay)
+        return delay
+
+    def gauge(self, family: str, workspace: str = "acme") -> float | None:
+        """Return a gauge as it is scraped; None if there is none."""
+        self.exposition.publish()
+        samples = Samples.parse(self.exposition.get_body(None, None).body.decode())
+        return samples.get((family, (("workspace", workspace),)))
+
+    @property
+    def left(self) -> list[bytes]:
+        """Bodies of the events that are still queued."""
+        return [event.body for event in self.store.outbox.read(10**6)]
+
+
+@pytest.fixture
+def harness() -> Iterator[Harness]:
+    """Return a deliverer with an empty outbox."""
+    created = Harness()
+    with closing(created.store):
+        yield created
+
+
+def bodies(count: int, start: int = 0) -> list[bytes]:
+    """Return different events."""
+    return [b"%05d" % number for number in range(start, start + count)]
+
+
+def test_events_are_delivered_in_order_and_deleted(harness: Harness) -> None:
+    """Everything that is queued is delivered, in batches, and counted by workspace."""
+    harness.queue(*bodies(MAX_BATCH_EVENTS + 10))
+    harness.queue(b"other", workspace="umbrella")
+    assert IDLE_SECONDS == harness.deliver()
+    assert [MAX_BATCH_EVENTS, 11] == list(map(len, harness.output.batches))
+    assert [*bodies(MAX_BATCH_EVENTS + 10), b"other"] == harness.output.bodies
+    assert [] == harness.left
+    assert {(DELIVERED, "acme"): MAX_BATCH_EVENTS + 10, (DELIVERED, "umbrella"): 1} == harness.counts
+    assert (0, None) == (harness.gauge(PENDING), harness.gauge(OLDEST))
+    assert [] == harness.logger.above_debug
+
+
+def test_a_batch_is_bounded_in_bytes(harness: Harness) -> None:
+    """Large events are delivered in smaller batches, and one that is larger than a batch alone."""
+    large = [bytes([letter]) * (MAX_BATCH_BYTES // 2) for letter in b"abc"]
+    harness.queue(*large, b"d" * (MAX_BATCH_BYTES + 1), b"e")
+    harness.deliver()
+    assert [2, 1, 1, 1] == list(map(len, harness.output.batches))
+    assert [] == harness.left
+
+
+def test_failures_are_retried_with_backoff(harness: Harness) -> None:
+    """The pause doubles up to a minute, and starts again after a success; nothing is lost."""
+    harness.queue(b"a")
+    harness.output.failures = [UNAVAILABLE] * 8
+    assert [1, 2, 4, 8, 16, 32, 60, 60] == [harness.deliver() for _ in range(8)]
+    assert IDLE_SECONDS == harness.deliver()
+    assert [b"a"] == harness.output.bodies
+    assert 8 == harness.counts[FAILURES, "acme", "server_error"]
+    assert [("warning", "events cannot be delivered"), ("info", "events are delivered again")] == (
+        harness.logger.above_debug
+    )
+    harness.queue(b"b")
+    harness.output.failures = [UNAVAILABLE]
+    assert 1 == harness.deliver()
+
+
+@pytest.mark.parametrize(("retry_after", "delay"), [(0.5, 1), (30, 30), (10**9, 600)])
+def test_a_receiver_can_ask_to_wait(harness: Harness, retry_after: float, delay: float) -> None:
+    """``Retry-After`` is respected, within bounds."""
+    harness.queue(b"a")
+    harness.output.failures = [DeliveryError("fake: HTTP 429", reason="rate_limited", retry_after=retry_after)]
+    assert delay == harness.deliver()
+
+
+def test_a_backlog_is_shown(harness: Harness) -> None:
+    """While the output fails, the number of events and the age of the oldest can be seen."""
+    started_at = harness.clock.now
+    harness.queue(b"a")
+    harness.output.failures = [UNAVAILABLE] * 5
+    harness.deliver()
+    harness.queue(b"b")
+    harness.deliver()
+    assert 2 == harness.gauge(PENDING)
+    assert pytest.approx(started_at, abs=0.001) == harness.gauge(OLDEST)
+    assert (0, None) == (harness.gauge(PENDING, "umbrella"), harness.gauge(OLDEST, "umbrella"))
+
+
+def test_the_oldest_of_too_many_events_are_dropped() -> None:
+    """The outbox is bounded while the output fails; what is dropped is counted and logged."""
+    harness = Harness(max_pending=3)
+    harness.output.failures = [UNAVAILABLE] * 10
+    for number in range(10):
+        harness.queue(b"%d" % number, workspace="acme" if number < 5 else "umbrella")
+        harness.deliver()
+    harness.deliver()
+    assert [b"7", b"8", b"9"] == harness.output.bodies
+    assert (5, 2) == tuple(harness.counts[DROPPED, workspace, "overflow"] for workspace in ("acme", "umbrella"))
+    assert ("warning", "events dropped") in harness.logger.above_debug
+    harness.store.close()
+
+
+@pytest.mark.parametrize("number", [0, 7, 100, 499])
+def test_only_the_rejected_event_is_dropped(number: int) -> None:
+    """A batch that is rejected is divided until one event is left; all others are delivered once, in order."""
+    events = bodies(500)
+    harness = Harness(rejects=lambda event: event.body == events[number])
+    harness.queue(*events)
+    assert IDLE_SECONDS == harness.deliver()
+    assert [each for each in events if each != events[number]] == harness.output.bodies
+    assert {(DELIVERED, "acme"): 499, (DROPPED, "acme", "too_old"): 1} == harness.counts
+    assert harness.output.attempt_count < 40
+    assert [] == harness.left
+    harness.store.close()
+
+
+def test_events_that_the_receiver_reports_as_rejected(harness: Harness) -> None:
+    """A partial success is final: what was rejected counts as dropped and is not sent again."""
+    harness.queue(*bodies(5))
+    harness.output.rejected_count = 2
+    harness.deliver()
+    assert {(DELIVERED, "acme"): 3, (DROPPED, "acme", "rejected"): 2} == harness.counts
+    assert (1, []) == (harness.output.attempt_count, harness.left)
+
+
+def test_a_failed_acknowledgement_repeats_nothing(harness: Harness) -> None:
+    """If the store fails after the delivery, the events are deleted later and not delivered again."""
+    harness.queue(b"a", b"b")
+    harness.failing = {"delete"}
+    assert 1 == harness.deliver()
+    harness.queue(b"c")
+    assert 2 == harness.deliver()
+    harness.failing = set()
+    harness.deliver()
+    assert [[b"a", b"b"], [b"c"]] == harness.output.batches
+    assert [] == harness.left
+
+
+@pytest.mark.parametrize("method", ["read", "delete_oldest", "backlogs"])
+def test_a_store_that_fails_is_tried_again(harness: Harness, method: str) -> None:
+    """An outbox that cannot be read delays the delivery only."""
+    harness.queue(b"a")
+    harness.failing = {method}
+    assert 1 == harness.deliver()
+    harness.failing = set()
+    harness.deliver()
+    assert [b"a"] == harness.output.bodies
+
+
+def test_jitter(harness: Harness) -> None:
+    """Pauses are at least half as long as without jitter, so that many processes do not retry together."""
+    harness.deliverer._random = lambda: 0.0  # noqa: SLF001 - the only random number
+    harness.queue(b"a")
+    harness.output.failures = [UNAVAILABLE] * 9
+    delays = [harness.deliver() for _ in range(9)]
+    assert (0.5, MAX_BACKOFF / 2) == (delays[0], delays[-1])
+
+
+class SlowOutput(FakeOutput):
+    """An output whose deliveries wait for a test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started, self.released = asyncio.Event(), asyncio.Event()
+
+    async def deliver(self, events: Sequence[QueuedEvent]) -> int:
+        self.started.set()
+        await self.released.wait()
+        return await super().deliver(events)
+
+
+async def _stop_while_delivering(harness: Harness, *, is_slow: bool) -> None:
+    output = SlowOutput()
+    harness.deliverer.output = harness.output = output
+
+    async def offload(call: Callable[..., Any], *args: Any) -> Any:
+        return call(*args)
+
+    harness.deliverer._offload = offload  # noqa: SLF001 - an event loop runs
+    task = asyncio.ensure_future(harness.deliverer.run())
+    await output.started.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    if not is_slow:
+        output.released.set()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize(("is_slow", "left"), [(False, []), (True, [b"a"])])
+def test_a_delivery_in_progress_is_completed_at_the_end(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, *, is_slow: bool, left: list[bytes]
+) -> None:
+    """A stopped process acknowledges what is being delivered, unless the output takes too long."""
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.05 if is_slow else 60.0)
+    harness.queue(b"a")
+    asyncio.run(_stop_while_delivering(harness, is_slow=is_slow))
+    assert left == harness.left

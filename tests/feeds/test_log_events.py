@@ -1,0 +1,151 @@
+"""Log events: what a line says about a log."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from late_exporter.feeds import GENERATIONS
+from late_exporter.feeds.decoder import raw_rows
+from late_exporter.feeds.log_events import encode_event, outcome, read_detail
+from late_exporter.model import LogDetail, LogEntry, Scope
+
+FAILED_ROW: dict[str, Any] = {
+    "_id": "64a0000000000000000000aa",
+    "postId": {"_id": "post1", "content": "Frische\nBrezeln 🥨"},
+    "platform": "instagram",
+    "accountId": "acc1",
+    "accountUsername": "@baeckerei",
+    "action": "publish",
+    "status": "failed",
+    "statusCode": 400,
+    "response": {"errorCode": "MEDIA_TOO_LARGE", "errorMessage": 'The video has 2\u2028 "GB"\n'},
+    "durationMs": 1250,
+    "attemptNumber": 2,
+    "createdAt": "2026-11-20T08:00:00.123Z",
+}
+
+
+def event_of(row: dict[str, Any], feed: str = "publishing", generation: str = "late", *, captions: bool = False) -> Any:
+    """Return the event of a row, which must be one line of JSON."""
+    body = json.dumps({"logs": [row]}).encode()
+    definition = GENERATIONS[generation][feed]
+    (entry,) = definition.parse(body).entries
+    view = definition.view(raw_rows(body)[0], entry)
+    line = encode_event(Scope("acme", feed), entry, read_detail(view, captions=captions))
+    assert 1 == len(line.decode().splitlines())
+    assert line.startswith(b'{"id":"')
+    return json.loads(line)
+
+
+def test_a_failed_attempt() -> None:
+    """An event has what identifies the log, what failed and why, and no caption."""
+    assert {
+        "id": "acme/publishing/64a0000000000000000000aa/failed",
+        "time": "2026-11-20T08:00:00.123Z",
+        "workspace": "acme",
+        "feed": "publishing",
+        "platform": "instagram",
+        "action": "publish",
+        "status": "failed",
+        "category": "user_content",
+        "status_code": 400,
+        "error_code": "MEDIA_TOO_LARGE",
+        "error": 'The video has 2� "GB"\n',
+        "log_id": "64a0000000000000000000aa",
+        "post_id": "post1",
+        "account_id": "acc1",
+        "username": "@baeckerei",
+        "attempt": 2,
+        "duration_seconds": 1.25,
+    } == event_of(FAILED_ROW)
+
+
+def test_captions_are_an_option() -> None:
+    """The beginning of the post's text is there if it is wanted."""
+    assert "Frische\nBrezeln 🥨" == event_of(FAILED_ROW, captions=True)["caption"]
+
+
+def test_fields_without_a_value_are_left_out() -> None:
+    """A log with little in it has a short event; one without a time has none."""
+    assert {
+        "id": "acme/publishing/64a0000000000000000000aa/unknown",
+        "workspace": "acme",
+        "feed": "publishing",
+        "platform": "unknown",
+        "action": "unknown",
+        "status": "unknown",
+        "log_id": "64a0000000000000000000aa",
+    } == event_of({"_id": FAILED_ROW["_id"]})
+
+
+def test_keys_are_masked() -> None:
+    """An API that repeats the key in a message does not get it into an event."""
+    key = "sk_" + "0123456789abcdef" * 4
+    row = {**FAILED_ROW, "response": {"errorMessage": f"invalid key {key}"}}
+    assert "invalid key ***" == event_of(row)["error"]
+
+
+def test_a_failed_connection() -> None:
+    """The name of a connection event says whether it failed."""
+    row = {
+        "_id": "64a0000000000000000000ab",
+        "platform": "tiktok",
+        "accountId": "acc2",
+        "eventType": "connect_failed",
+        "connectionMethod": "oauth",
+        "error": {"code": "access_denied", "message": "The user said no"},
+        "createdAt": "2026-11-20T08:00:00Z",
+    }
+    event = event_of(row, "connections")
+    assert ("connect_failed", "failed", "access_denied", "The user said no", "oauth") == tuple(
+        event[name] for name in ("action", "status", "error_code", "error", "method")
+    )
+    assert "acme/connections/64a0000000000000000000ab/connect_failed" == event["id"]
+
+
+def test_a_log_of_generation_zernio() -> None:
+    """A log without an id is identified by its key; what is in its texts is found."""
+    row = {
+        "action": "post.failed",
+        "platform": "instagram",
+        "account_id": "acc1",
+        "status": "failed",
+        "status_code": 503,
+        "error_code": "platform_error",
+        "error_message": "Try again",
+        "metadata": json.dumps({"postId": "post9", "accountUsername": "@baeckerei", "attemptNumber": 3}),
+        "created_at": "2026-11-20T08:00:00Z",
+    }
+    event = event_of(row, generation="zernio")
+    assert ("platform_error", "Try again", "post9", "@baeckerei", 3) == tuple(
+        event[name] for name in ("category", "error", "post_id", "username", "attempt")
+    )
+    assert event["id"].startswith("acme/publishing/1795")
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("failed", "failed"),
+        ("success", "success"),
+        ("pending", "pending"),
+        ("reconnect_failed", "failed"),
+        ("connect_success", "success"),
+        ("disconnect", "disconnect"),
+    ],
+)
+def test_outcomes(status: str, expected: str) -> None:
+    """Connections succeed and fail like attempts to publish."""
+    assert expected == outcome(LogEntry(key="a", status=status))
+
+
+def test_a_detail_without_values_adds_nothing() -> None:
+    """An event can be written without details."""
+    event = msgspec.json.decode(
+        encode_event(Scope("acme", "publishing"), LogEntry(key="a", status="failed"), LogDetail())
+    )
+    assert {"id", "workspace", "feed", "platform", "action", "status", "category"} == event.keys()

@@ -1,0 +1,157 @@
+"""Log events are queued exactly once, with the counters."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from late_exporter.ingest.details import EventSelection
+from tests.ingest.conftest import OpenExporter
+from tests.support.clock import VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi
+from tests.support.world import World
+
+FAILED_LOG: dict[str, Any] = {"status": "failed", "response": {"errorCode": "MEDIA", "errorMessage": "too large"}}
+FEEDS = ("publishing", "connections")
+
+
+class EventExporter(ExporterHarness):
+    """An exporter with events about failures."""
+
+    events = EventSelection()
+
+
+class AllExporter(ExporterHarness):
+    """An exporter with events about all logs."""
+
+    events = EventSelection(all_statuses=True)
+
+
+OpenEvents: TypeAlias = Callable[..., ExporterHarness]
+
+
+@pytest.fixture
+def open_events() -> Iterator[OpenEvents]:
+    """Return a function that opens an exporter with events; all are closed after the test."""
+    with ExitStack() as stack:
+        yield lambda world, kind=EventExporter, **options: stack.enter_context(
+            closing(kind(FakeLateApi(world), **options))
+        )
+
+
+def queued_ids(exporter: ExporterHarness) -> Counter[str]:
+    """Return how often each event is queued, by key and status."""
+    events = [json.loads(each.body) for each in exporter.store.outbox.read(10_000)]
+    return Counter(event["id"].partition("/publishing/")[2] for event in events)
+
+
+def failed(*log_ids: str) -> Counter[str]:
+    """Return one event per failed log."""
+    return Counter(f"{log_id}/failed" for log_id in log_ids)
+
+
+def test_history_has_no_events(world: World, open_events: OpenEvents) -> None:
+    """What the first sync reads is not queued; what fails afterwards is, with its message."""
+    world.publish(250, over=3600, **FAILED_LOG)
+    exporter = open_events(world)
+    exporter.poll()
+    assert not queued_ids(exporter)
+    (log_id,) = world.publish(over=5, **FAILED_LOG)
+    world.publish(over=5)
+    exporter.poll_repeatedly(3)
+    assert failed(log_id) == queued_ids(exporter)
+    assert "too large" == json.loads(exporter.store.outbox.read(1)[0].body)["error"]
+
+
+def test_a_pending_log_that_fails_has_one_event(world: World, open_events: OpenEvents) -> None:
+    """The status in which a log fails makes its event, however late it is known."""
+    exporter = open_events(world)
+    exporter.poll()
+    (log_id,) = world.publish(status="pending")
+    exporter.poll_repeatedly(2)
+    assert not queued_ids(exporter)
+    world.change(log_id, **FAILED_LOG)
+    exporter.poll_repeatedly(3)
+    assert failed(log_id) == queued_ids(exporter)
+
+
+def test_all_observations(world: World, open_events: OpenEvents) -> None:
+    """With all statuses a log has an event for each status that it was seen in."""
+    exporter = open_events(world, AllExporter)
+    exporter.poll()
+    (log_id,) = world.publish(status="pending")
+    exporter.poll_repeatedly(1)
+    world.change(log_id, "success")
+    exporter.poll_repeatedly(2)
+    assert Counter((f"{log_id}/pending", f"{log_id}/success")) == queued_ids(exporter)
+
+
+def test_logs_found_late_have_events(world: World, open_events: OpenEvents) -> None:
+    """A log that appears below others is queued when it is found, also by a scan."""
+    exporter = open_events(world)
+    world.publish(300, over=3600)
+    exporter.poll()
+    late = [world.insert(world.clock.now - age, **FAILED_LOG) for age in (30.0, 600.0, 3000.0)]
+    exporter.settle()
+    assert failed(*late) == queued_ids(exporter)
+
+
+def test_failed_connections(world: World, open_events: OpenEvents) -> None:
+    """A connection event that says that it failed is a failure."""
+    exporter = open_events(world, feeds=FEEDS)
+    for feed in FEEDS:
+        exporter.poll(feed=feed)
+    world.clock.advance(5)
+    for event in ("connect_success", "connect_failed", "disconnect"):
+        world.add_connection(event, error={"code": "denied", "message": "no"})
+    exporter.poll(feed="connections")
+    (queued,) = exporter.store.outbox.read(10)
+    assert ("connect_failed", "no") == tuple(json.loads(queued.body)[name] for name in ("action", "error"))
+
+
+def test_without_events_nothing_is_read_or_queued(world: World, open_exporter: OpenExporter) -> None:
+    """By default no log has details, and the outbox stays empty."""
+    exporter = open_exporter(FakeLateApi(world))
+    exporter.poll()
+    world.publish(over=5, **FAILED_LOG)
+    exporter.poll_repeatedly(2)
+    assert not exporter.store.outbox.read(10)
+    assert {None} == {each.entry.detail for batch in exporter.store.batches for each in batch.observations}
+
+
+def test_a_page_that_is_not_new_is_not_read_again(world: World, open_events: OpenEvents) -> None:
+    """While nothing changes, known failures cost nothing but are known."""
+    exporter = open_events(world)
+    world.publish(5, over=60, **FAILED_LOG)
+    results = [exporter.poll(), *exporter.poll_repeatedly(5)]
+    assert {"success"} == {result.outcome for result in results}
+    assert not queued_ids(exporter)
+
+
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_a_kill_at_every_step_neither_loses_nor_doubles_an_event(generation: str, tmp_path: Path) -> None:
+    """The event of a log is queued if and only if it is counted, wherever the process is killed."""
+    for steps in range(0, 200, 7):
+        world = World(VirtualClock(), distinct_times=True)
+        api = FakeLateApi(world, generation=generation)
+        exporter = EventExporter(api, tmp_path / f"{steps}.db", generation=generation)
+        world.publish(3, over=60)
+        exporter.poll()
+        world.clock.advance(30)
+        world.publish(130, over=25, kinds=({}, FAILED_LOG))
+        was_killed = exporter.kill(steps)
+        exporter.poll_repeatedly(4)
+        events = queued_ids(exporter)
+        assert (65, {1}) == (len(events), set(events.values())), steps
+        exporter.close()
+        if not was_killed:
+            break
+    else:
+        pytest.fail("the poll takes more steps than were tried")

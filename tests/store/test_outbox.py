@@ -1,0 +1,190 @@
+"""The outbox of log events, on both backends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from late_exporter.errors import StoreError
+from late_exporter.model import Backlog, Batch, FeedCommit, LogEntry, Observation, Scope
+from late_exporter.store import Store, is_postgres, open_admin, open_store
+from tests.support.store import commit_batch
+
+SCOPE = Scope("acme", "publishing")
+OTHER = Scope("umbrella", "connections")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.e2e)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of an empty state of each backend."""
+    if request.param == "postgres":
+        created: str = request.getfixturevalue("postgres").create_schema()
+        return created
+    return f"sqlite:///{tmp_path / 'late.db'}"
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    """Return a store with an empty state."""
+    with closing(open_store(url)) as store:
+        yield store
+
+
+def batch(*keys: str, at: float = 1.0, has_events: bool = True) -> Batch:
+    """Return a batch of logs, by default with events."""
+    observations = [
+        Observation(
+            LogEntry(key=key, status="failed", created=60_000),
+            (),
+            f'{{"id":"{key}"}}'.encode() if has_events else None,
+        )
+        for key in keys
+    ]
+    return Batch(committed_at=at, observations=observations)
+
+
+def queued(store: Store, limit: int = 100) -> list[tuple[str, int, bytes]]:
+    """Return the workspace, time and body of the oldest events."""
+    return [(each.workspace, each.queued_at, each.body) for each in store.outbox.read(limit)]
+
+
+def numbers(store: Store) -> Sequence[int]:
+    """Return the numbers of all events."""
+    return [each.number for each in store.outbox.read(1000)]
+
+
+def test_events_are_queued_once_with_their_observations(store: Store) -> None:
+    """A new observation queues its event; one that is stored already, or has no event, queues none."""
+    commit_batch(store, SCOPE, batch("a", "b", "a", at=2.0))
+    commit_batch(store, SCOPE, batch("b", "c", at=3.5))
+    commit_batch(store, OTHER, batch("d", has_events=False))
+    assert [("acme", 2000, b'{"id":"a"}'), ("acme", 2000, b'{"id":"b"}'), ("acme", 3500, b'{"id":"c"}')] == queued(
+        store
+    )
+    assert 4 == sum(store.feed_state(scope).log_count for scope in (SCOPE, OTHER))
+
+
+def test_events_of_several_feeds_are_read_in_their_order(store: Store) -> None:
+    """The oldest events come first, whatever their workspace; their times are those of the commits."""
+    store.commit_all([FeedCommit(SCOPE, batch("a")), FeedCommit(OTHER, batch("b"))])
+    commit_batch(store, SCOPE, batch("c"))
+    assert ["acme", "umbrella", "acme"] == [workspace for workspace, _, _ in queued(store)]
+    assert [b'{"id":"a"}', b'{"id":"b"}'] == [body for _, _, body in queued(store, limit=2)]
+
+
+def test_delivered_events_are_deleted(store: Store) -> None:
+    """Deleting events leaves the others; doing it again changes nothing, and numbers are not used for other events."""
+    commit_batch(store, SCOPE, batch("a", "b", "c"))
+    first, second, _ = numbers(store)
+    for _ in range(2):
+        store.outbox.delete([first, second])
+        assert [b'{"id":"c"}'] == [body for _, _, body in queued(store)]
+    commit_batch(store, SCOPE, batch("d"))
+    store.outbox.delete([first, second])
+    assert 2 == len(numbers(store))
+
+
+def test_the_oldest_events_beyond_a_limit_are_dropped(store: Store) -> None:
+    """The newest events stay, and those dropped are counted by workspace."""
+    commit_batch(store, SCOPE, batch("a", "b"))
+    commit_batch(store, OTHER, batch("c", "d"))
+    assert {} == store.outbox.delete_oldest(4)
+    assert {"acme": 2, "umbrella": 1} == store.outbox.delete_oldest(1)
+    assert [("umbrella", 1000, b'{"id":"d"}')] == queued(store)
+    assert {} == store.outbox.delete_oldest(1)
+
+
+def test_backlogs(store: Store) -> None:
+    """A backlog is the number of events of a workspace, and when the oldest of them was queued."""
+    assert {} == store.outbox.backlogs()
+    commit_batch(store, SCOPE, batch("a", at=5.0))
+    commit_batch(store, SCOPE, batch("b", at=3.0))
+    commit_batch(store, OTHER, batch("c", at=7.0))
+    assert {"acme": Backlog(2, 3000), "umbrella": Backlog(1, 7000)} == store.outbox.backlogs()
+
+
+def test_events_survive_a_restart(url: str) -> None:
+    """What was queued is there after the process has ended, also after the state was moved to a new one."""
+    with closing(open_store(url)) as store:
+        commit_batch(store, SCOPE, batch("a", "b"))
+    with closing(open_store(url)) as store:
+        assert [b'{"id":"a"}', b'{"id":"b"}'] == [body for _, _, body in queued(store)]
+
+
+def test_an_exported_state_has_its_events(store: Store, url: str, tmp_path: Path) -> None:
+    """Events move with the state from any backend to the other, and a later one gets a number of its own."""
+    commit_batch(store, SCOPE, batch("a", "b"))
+    target = f"sqlite:///{tmp_path / 'copy.db'}"
+    open_admin(target).import_state(open_admin(url).export_state())
+    with closing(open_store(target)) as copy:
+        assert queued(store) == queued(copy)
+        commit_batch(copy, SCOPE, batch("c"))
+        assert 3 == len(set(numbers(copy)))
+
+
+@pytest.mark.e2e
+def test_an_imported_state_has_its_events(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Numbers go on behind those of the imported events."""
+    source = f"sqlite:///{tmp_path / 'late.db'}"
+    with closing(open_store(source)) as store:
+        commit_batch(store, SCOPE, batch("a", "b"))
+        lines = list(open_admin(source).export_state())
+    target: str = request.getfixturevalue("postgres").create_schema()
+    open_admin(target).import_state(lines)
+    with closing(open_store(target)) as copy:
+        commit_batch(copy, SCOPE, batch("c"))
+        assert [f'{{"id":"{key}"}}'.encode() for key in "abc"] == [body for _, _, body in queued(copy)]
+
+
+def test_a_dropped_workspace_has_no_events(url: str) -> None:
+    """Dropping a workspace deletes its events, and the state is consistent."""
+    with closing(open_store(url)) as store:
+        commit_batch(store, SCOPE, batch("a"))
+        commit_batch(store, OTHER, batch("b"))
+    open_admin(url).drop_workspace("acme")
+    assert [] == list(open_admin(url).check())
+    with closing(open_store(url)) as store:
+        assert ["umbrella"] == [workspace for workspace, _, _ in queued(store)]
+
+
+def test_an_event_is_queued_if_and_only_if_its_batch_is_committed(store: Store, url: str) -> None:
+    """A batch that cannot be stored queues no event; the next attempt does."""
+    if is_postgres(url):
+        pytest.skip("a trigger of SQLite breaks the batch")
+    connection = store._connection  # type: ignore[attr-defined] # noqa: SLF001 - to break it
+    connection.execute(
+        "CREATE TRIGGER broken BEFORE UPDATE ON scope WHEN NEW.observations > 1 BEGIN SELECT RAISE(ABORT, 'full'); END"
+    )
+    with pytest.raises(StoreError, match="full"):
+        commit_batch(store, SCOPE, batch("a", "b"))
+    assert [] == queued(store)
+    connection.execute("DROP TRIGGER broken")
+    commit_batch(store, SCOPE, batch("a", "b"))
+    assert 2 == len(queued(store))
+
+
+def test_without_events_a_commit_has_no_further_statement(store: Store, url: str) -> None:
+    """The table of events is not read or written by a commit without events."""
+    if is_postgres(url):
+        pytest.skip("the statements of SQLite are traced")
+    statements: list[str] = []
+    store._connection.set_trace_callback(statements.append)  # type: ignore[attr-defined] # noqa: SLF001
+    commit_batch(store, SCOPE, batch("a", "b", has_events=False))
+    assert [] == [each for each in statements if "event" in each]
+    commit_batch(store, SCOPE, batch("c"))
+    assert 1 == len([each for each in statements if "INTO event" in each])
+
+
+@pytest.mark.e2e
+def test_a_process_that_was_replaced_delivers_nothing(request: pytest.FixtureRequest) -> None:
+    """In PostgreSQL only the process that has claimed a feed reads its events."""
+    url: str = request.getfixturevalue("postgres").create_schema()
+    with closing(open_store(url)) as first:
+        commit_batch(first, SCOPE, batch("a"))
+        with closing(open_store(url)) as second:
+            assert [] == queued(first)
+            assert ({}, {}) == (first.outbox.backlogs(), first.outbox.delete_oldest(0))
+            assert [b'{"id":"a"}'] == [body for _, _, body in queued(second)]
