@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import IO
 
@@ -28,6 +28,14 @@ class SampleGrid(msgspec.Struct, frozen=True):
         return range(-(-self.since // self.step) * self.step, end + 1, self.step)
 
 
+class History(msgspec.Struct, frozen=True):
+    """Sorted series, the times of their samples, and the labels that Prometheus adds to them."""
+
+    series: Sequence[SeriesHistory]
+    grid: SampleGrid
+    target_labels: Mapping[str, str]
+
+
 def samples(history: SeriesHistory, timestamps: range) -> Iterator[tuple[int, SampleValue]]:
     """Yield the samples of a series.
 
@@ -51,6 +59,12 @@ def samples(history: SeriesHistory, timestamps: range) -> Iterator[tuple[int, Sa
         if is_due or any(abs(delta.at - timestamp) <= DENSE_WINDOW for delta in neighbours):
             yield timestamp, value
             last_timestamp = timestamp
+
+
+def sort_histories(histories: Iterable[SeriesHistory], families: Mapping[str, Family]) -> list[SeriesHistory]:
+    """Return histories in the order of ``families``, then by their labels."""
+    order = {name: index for index, name in enumerate(families)}
+    return sorted(histories, key=lambda history: (order[history.family.name], history.labels))
 
 
 def estimate_size(histories: Iterable[SeriesHistory], grid: SampleGrid, target_labels: Mapping[str, str]) -> int:
@@ -88,17 +102,14 @@ def _count_samples(history: SeriesHistory, grid: SampleGrid) -> int:
 def write_openmetrics(
     file: IO[bytes],
     histories: Iterable[SeriesHistory],
-    families: Mapping[str, Family],
     grid: SampleGrid,
     target_labels: Mapping[str, str],
     *,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> int:
-    """Write series in the order of ``families``, with target labels in every sample; return the number of samples."""
-    order = {name: index for index, name in enumerate(families)}
-    sorted_histories = sorted(histories, key=lambda history: (order[history.family.name], history.labels))
+    """Write sorted series with target labels in every sample; return the number of samples."""
     sample_count = series_count = 0
-    for family, group in groupby(sorted_histories, key=lambda history: history.family):
+    for family, group in groupby(histories, key=lambda history: history.family):
         formatter = FamilyFormatter(msgspec.structs.replace(family, labels=(*family.labels, *target_labels)))
         file.write(formatter.header()[1])
         for history in group:
