@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import os
 import platform
 import signal
 import socket
@@ -30,6 +31,7 @@ from late_exporter.app.collection import CollectionLimiter
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController
 from late_exporter.commands._runner import write_stdout
+from late_exporter.commands.otlp import create_pusher, open_otlp
 from late_exporter.commands.progress import REFRESH_SECONDS, ProgressBar
 from late_exporter.commands.textfile import require_textfile, write_textfile
 from late_exporter.config.environment import certificate_context, check_proxies
@@ -116,7 +118,18 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
         webhook_sockets = [stack.enter_context(bound) for bound in _bind(settings.webhook.listen_address, stack)]
-        exporter = await _open(settings, stack, process_collector())
+        collectors = [process_collector()]
+        otlp = await asyncio.to_thread(open_otlp, os.environ)
+        exporter = await _open(
+            settings,
+            stack,
+            lambda: [metric for collect in collectors for metric in collect()],
+            keep_created=otlp is not None,
+        )
+        pusher = None if otlp is None else create_pusher(otlp, exporter.exposition, _logger())
+        if pusher is not None:
+            collectors.append(pusher.collect)
+            stack.push_async_callback(pusher.close)
         _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watcher = WebConfigWatcher(settings.web_config, _logger())
@@ -126,6 +139,8 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         group.create_task(exporter.publisher.run())
         group.create_task(exporter.mark_each_scrape())
         group.create_task(exporter.log_progress())
+        if pusher is not None:
+            group.create_task(pusher.run())
         exporter.start(group)
         lifecycle = Lifecycle(reload=controller.reload, quit=controller.quit)
         receiver = exporter.webhook_receiver
@@ -164,13 +179,19 @@ def _needs_no_password(receiver: WebhookReceiver, path: str, *, require_auth: bo
 
 
 async def _open(
-    settings: Settings, stack: AsyncExitStack, collect_process_metrics: Callable[[], Iterable[Metric]]
+    settings: Settings,
+    stack: AsyncExitStack,
+    collect_process_metrics: Callable[[], Iterable[Metric]],
+    *,
+    keep_created: bool = False,
 ) -> Exporter:
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
     store = await offload(open_store, settings.state.url, settings.state.password_path)
     stack.push_async_callback(offload, store.close)
     connector = Connector(await open_clients(settings, stack), lambda workspace: _logger().bind(workspace=workspace))
     exporter = Exporter(settings, store, offload, connector.connect, collect_process_metrics=collect_process_metrics)
+    if keep_created:
+        exporter.exposition.keep_created()
     await exporter.restore()
     return exporter
 

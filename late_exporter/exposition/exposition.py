@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from prometheus_client.core import Metric
@@ -17,7 +17,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
-from late_exporter.exposition.blocks import FamilyBlocks, SectionPair
+from late_exporter.exposition.blocks import FamilyBlocks, FamilyCopy, SectionPair
 from late_exporter.exposition.changes import ChangeQueue, InitialZeros
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.gzip import BodySection, Segment, compress, decompress, gzip_member, join_segments
@@ -34,12 +34,23 @@ class EncodedBody(msgspec.Struct, frozen=True):
     version: int
 
 
+class SeriesCopy(NamedTuple):
+    """All series at a moment. ``version`` is that of the changes in them, for ``Exposition.mark_served``."""
+
+    version: int
+    families: Sequence[FamilyCopy]
+    process_metrics: Sequence[Metric]
+
+
 class Exposition:
     """Current values of the visible series, and the bodies rendered from them.
 
     A change of a series is only noted, in constant time. ``take_changes`` ends a batch of changes, which are published
     together: what is set between two calls is never scraped in part. ``apply_changes`` and ``render`` may run in
     another thread than all other methods.
+
+    Attributes:
+        served_count: Number of bodies that were sent.
 
     Args:
         families: Metric families, in the order of the output.
@@ -54,11 +65,14 @@ class Exposition:
         created: bool = False,
         compress_lines: Callable[[bytes], Segment] = compress,
     ) -> None:
-        self._created = created
+        self._keeps_created = created
         self._compress = compress_lines
-        self._families = {name: FamilyBlocks(family, compress_lines) for name, family in families.items()}
+        self._families = {
+            name: FamilyBlocks(family, compress_lines, shows_created=created) for name, family in families.items()
+        }
         self._workspace_families = [name for name, family in families.items() if family.labels[:1] == ("workspace",)]
         self._process_metrics: SectionPair | None = None
+        self._collected_metrics: Sequence[Metric] = ()
         self._end = join_segments([compress_lines(b"# EOF\n")])
         self._on_change: Callable[[], None] = lambda: None
         self._on_served: Callable[[], None] = lambda: None
@@ -66,6 +80,7 @@ class Exposition:
         self._zeros = InitialZeros()
         self._render_lock = threading.Lock()
         self._snapshot = _Snapshot(0, (), None, self._end)
+        self.served_count = 0
 
     @property
     def sample_count(self) -> int:
@@ -85,6 +100,10 @@ class Exposition:
         """Call ``callback`` whenever a body was sent and ``served_zeros`` is not empty."""
         self._on_served = callback
 
+    def keep_created(self) -> None:
+        """Keep the creation times of the series that are set from now on, for ``copy_series``."""
+        self._keeps_created = True
+
     def put(
         self,
         family: str,
@@ -101,7 +120,7 @@ class Exposition:
         """
         if start_at_zero:
             self._zeros.add((family, labels), self._changes.batch + 1)
-        self._change(self._families[family].put, labels, value, created if self._created else None, start_at_zero)
+        self._change(self._families[family].put, labels, value, created if self._keeps_created else None, start_at_zero)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attach an exemplar to a counter or to the bucket of ``value``, unless a newer one is attached."""
@@ -121,6 +140,7 @@ class Exposition:
     def set_process_metrics(self, metrics: Iterable[Metric]) -> None:
         """Replace the metrics of prometheus_client collectors, which come last in the output."""
         collector = _CollectedMetrics(metrics)
+        self._collected_metrics = collector.collect()
         text = generate_latest(collector)
         openmetrics: bytes = generate_openmetrics(collector)  # type: ignore[no-untyped-call]
         segments = self._compress(text), self._compress(openmetrics.removesuffix(b"# EOF\n"))
@@ -157,8 +177,15 @@ class Exposition:
         encoding = "gzip" if accepts_gzip(accept_encoding) else None
         return EncodedBody(content_type, encoding, snapshot.body(content_type, encoding), snapshot.version)
 
+    def copy_series(self) -> SeriesCopy:
+        """Return all series as of the last changes that were applied; may run in any thread."""
+        with self._render_lock:
+            families = [family.copy() for family in self._families.values()]
+            return SeriesCopy(self._changes.applied_batch, families, self._collected_metrics)
+
     def mark_served(self, version: int) -> None:
         """Record that the body of a version was sent, with the series that it showed as 0."""
+        self.served_count += 1
         self._zeros.mark_served(version)
         if self._zeros.served():
             self._on_served()
