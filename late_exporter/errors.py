@@ -122,6 +122,10 @@ class BadPayload(ApiError):
     outcome = "bad_payload"
 
 
+class FilterIgnored(BadPayload):
+    """The API ignores a filter by time, so its answer says nothing about the logs of a time."""
+
+
 class ResponseTooLarge(BadPayload):
     """The response takes more memory than the exporter spends on one; a part of it may take less."""
 
