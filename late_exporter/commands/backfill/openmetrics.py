@@ -24,8 +24,14 @@ class SampleGrid(msgspec.Struct, frozen=True):
     since: int
     step: int
 
+    @property
+    def sparse_step(self) -> int:
+        """Time between two samples of an unchanged series."""
+        return max(MAX_SAMPLE_GAP // self.step, 1) * self.step
+
     def timestamps(self, end: int) -> range:
-        return range(-(-self.since // self.step) * self.step, end + 1, self.step)
+        """Return the times until ``end``; they do not depend on when a command runs, so that it can be repeated."""
+        return range(-(-self.since // self.sparse_step) * self.sparse_step, end + 1, self.step)
 
 
 class History(msgspec.Struct, frozen=True):
@@ -95,8 +101,7 @@ def _count_samples(history: SeriesHistory, grid: SampleGrid) -> int:
     for time in times:
         dense_time += max(0, min(time + DENSE_WINDOW, history.until) - max(time - DENSE_WINDOW, dense_end))
         dense_end = max(dense_end, time + DENSE_WINDOW)
-    sparse_step = max(MAX_SAMPLE_GAP // grid.step, 1) * grid.step
-    return dense_time // grid.step + max(history.until - start - dense_time, 0) // sparse_step + 1
+    return dense_time // grid.step + max(history.until - start - dense_time, 0) // grid.sparse_step + 1
 
 
 def write_openmetrics(

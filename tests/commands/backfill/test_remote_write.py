@@ -89,7 +89,7 @@ def test_the_message_is_that_of_the_protocol() -> None:
     names = (("__name__", PAUSES.name), ("platform", "x"), ("workspace", "default"))
     sample = field(2, b"")  # value and timestamp are 0, which is left out
     assert field(1, b"".join(label(*pair) for pair in names) + sample) == bytes(snappy.decompress_raw(request.body))
-    (request,) = encode_requests([counter("x", until=MINUTE, base=2.5)], SampleGrid(MINUTE, MINUTE), {})
+    (request,) = encode_requests([counter("x", until=MINUTE, base=2.5)], SampleGrid(0, MINUTE), {})
     assert bytes(snappy.decompress_raw(request.body)).endswith(
         field(2, b"\x09" + struct.pack("<d", 2.5) + b"\x10\xe0\xd4\x03")
     )
@@ -121,6 +121,20 @@ def test_the_samples_are_those_of_the_file(moves: list[int], step: int) -> None:
 def _labels(head: str) -> tuple[tuple[str, str], ...]:
     name, _, rest = head.partition("{")
     return tuple(sorted([("__name__", name), *re.findall(r'(\w+)="([^"]*)"', rest)]))
+
+
+@pytest.mark.parametrize("step", [7_000, MINUTE, 240_000])
+def test_a_later_run_sends_no_other_samples(step: int) -> None:
+    """History that begins some minutes later, because the command runs again, has samples at the same times."""
+    series = [counter("x", 5 * 60 * MINUTE)]
+    first, second = (
+        decoded([request.body for request in encode_requests(series, SampleGrid(since, step), {})])
+        for since in (MINUTE, 3 * MINUTE + 1)
+    )
+    assert first.keys() == second.keys()
+    (earlier,), (later,) = first.values(), second.values()
+    assert set(later) <= set(earlier)
+    assert len(earlier) - len(later) <= 1
 
 
 def test_labels_without_value_and_surrogates() -> None:
