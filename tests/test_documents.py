@@ -166,7 +166,7 @@ def test_readme_leads_to_every_page() -> None:
 
 def test_configuration_file_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The configuration file in docs/configuration.md is valid."""
-    (text,) = (block for block in blocks(document("docs/configuration.md"), "yaml") if "workspaces" in block)
+    (text,) = (block for block in blocks(document("docs/configuration.md"), "yaml") if "\nworkspaces:" in block)
     for name in ("brand", "agency"):
         (tmp_path / f"{name}.key").write_text(f"sk_{name}")
     (tmp_path / "late.yml").write_text(text)
@@ -183,6 +183,28 @@ def test_workspaces_of_profiles_load(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("LATE_API_KEY", raising=False)
     loaded = sources.load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
     assert 2 == len({workspace.profile_id for workspace in loaded.workspaces} - {None})
+
+
+def test_workspaces_of_users_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workspaces of users in docs/configuration.md and the buckets in docs/metrics.md are valid."""
+    documents = (document("docs/configuration.md"), document("docs/metrics.md"))
+    texts = [text for page in documents for text in blocks(page, "yaml")]
+    (users,) = (text for text in texts if "user_workspaces" in text)
+    (buckets,) = (text for text in texts if "buckets" in text)
+    names = ("brand-a", "brand-b", "brand-b-archive")
+    for name in names:
+        (tmp_path / f"{name}.key").write_text(f"sk_{name}")
+    bcrypt_hash = "$2y$10$" + "a" * 21 + "." + "a" * 31
+    (tmp_path / "web.yml").write_text(f"basic_auth_users: {{customer-a: {bcrypt_hash}, customer-b: {bcrypt_hash}}}")
+    rows = [f"- {{name: {name}, api_key_file: {name}.key}}" for name in names]
+    (tmp_path / "late.yml").write_text("\n".join(["workspaces:", *rows, users, buckets]))
+    monkeypatch.delenv("LATE_API_KEY", raising=False)
+    loaded = sources.load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
+    assert {
+        "customer-a": {"brand-a"},
+        "customer-b": {"brand-b", "brand-b-archive"},
+    } == loaded.web_config.user_workspaces
+    assert 2 == len(loaded.metrics.buckets)
 
 
 def _write_web_configuration(folder: Path) -> Path:

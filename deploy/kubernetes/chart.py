@@ -93,5 +93,5 @@ def options_schema() -> dict[str, Any]:
 
 
 def _option_schema(option: Option) -> dict[str, Any]:
-    kinds = ["string", "number", "boolean", *(["array"] if option.many else [])]
+    kinds = ["string", "number", "boolean", *(["array"] * option.many), *(["object"] * option.is_mapping)]
     return {"description": option.help, "type": kinds}

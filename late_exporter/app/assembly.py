@@ -46,6 +46,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Configuration of the pipeline.
 
     Args:
+        disabled_families: Names of families that are counted but not exposed.
         max_label_values: Maximum number of values per label beyond the known ones.
         max_accounts: Maximum number of accounts per workspace; 0 hides all families with accounts.
         has_webhooks: Whether webhooks are received; if not, their families are hidden.
@@ -55,6 +56,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     feeds: tuple[str, ...]
     poll: PollConfig = PollConfig()
     families: Mapping[str, Family] = CATALOGUE
+    disabled_families: frozenset[str] = frozenset()
     max_label_values: int = 50
     max_accounts: int = 500
     has_webhooks: bool = False
@@ -287,7 +289,8 @@ class Pipeline:
 
 
 def create_exposition(config: PipelineConfig) -> Exposition:
-    return Exposition(config.visible_families, created=config.created_timestamps)
+    families = {name: each for name, each in config.visible_families.items() if name not in config.disabled_families}
+    return Exposition(families, created=config.created_timestamps)
 
 
 def _synced_feeds(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:

@@ -325,7 +325,8 @@ def _pipeline_config(settings: Settings) -> PipelineConfig:
     return PipelineConfig(
         feeds=tuple(settings.poll.feeds),
         poll=_poll_config(settings),
-        families=build_catalogue(metrics.duration_buckets),
+        families=build_catalogue(metrics.duration_buckets, metrics.buckets),
+        disabled_families=frozenset(metrics.disable),
         max_label_values=metrics.max_label_values,
         max_accounts=metrics.max_accounts,
         has_webhooks=settings.webhook.path is not None,

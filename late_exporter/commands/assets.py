@@ -27,7 +27,7 @@ def write_assets(folder: str | Path, completions: Mapping[str, str]) -> list[Pat
     Raises:
         LateError: A file or a folder cannot be written, or this installation lacks the assets.
     """
-    files = dict(_find_assets())
+    files = dict(find_assets())
     if not files:
         raise LateError("this installation has no assets; install late-exporter from its wheel or its source")
     files |= {f"completions/{COMPLETION_NAMES[shell]}": f"{text}\n".encode() for shell, text in completions.items()}
@@ -43,7 +43,7 @@ def _write(path: Path, content: bytes) -> Path:
     return path
 
 
-def _find_assets() -> Iterator[tuple[str, bytes]]:
+def find_assets() -> Iterator[tuple[str, bytes]]:
     """Yield name and content of the assets, in the installed package or else in the source tree."""
     package = resources.files("late_exporter")
     installed = package / "assets"

@@ -150,6 +150,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
                 workspaces=exporter.health,
                 unsynced_feeds=exporter.unsynced_feeds,
                 configuration=exporter.configuration,
+                names=lambda: exporter.workspaces,
             ),
             telemetry_path=settings.web.telemetry_path,
             version=__version__,

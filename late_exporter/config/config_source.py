@@ -164,11 +164,23 @@ def _read_option(file: YamlFile, path: Path, source: ConfigSource, keys: tuple[s
     elif isinstance(value, str):
         text = _relative_to(path, value) if option.metavar == "FILE" else value
         source.put(option, text, file.place(keys, option.name))
-    elif option.many and isinstance(value, list) and all(isinstance(item, str) for item in value):
+    elif _is_list_or_mapping(option, value):
         source.put(option, value, file.place(keys, option.name))
     else:
         kinds = "one value or a list of values" if option.many else "one value"
+        kinds = "a mapping of names to lists of values" if option.is_mapping else kinds
         file.reject(keys, f"must be {kinds}", name=option.name)
+
+
+def _is_list_or_mapping(option: Option, value: object) -> bool:
+    """Return whether a value of the file that is not a text has the form that the option takes."""
+    if isinstance(value, dict):
+        return option.is_mapping and all(map(_is_list_of_texts, value.values()))
+    return option.many and _is_list_of_texts(value)
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
 def _read_workspaces(file: YamlFile, path: Path, source: ConfigSource) -> None:

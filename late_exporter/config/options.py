@@ -29,6 +29,7 @@ class Option(NamedTuple):
         command_choices: Allowed values that depend on the command.
         choices: Allowed values, from the Literal type of the field.
         many: Whether it may be repeated, or hold a comma-separated list.
+        is_mapping: Whether it may be a mapping of names to lists in the configuration file.
         secret: Whether it can be set by an environment variable only.
         is_main: Whether --help explains it; the others are named there, and explained by --help-all.
     """
@@ -46,6 +47,7 @@ class Option(NamedTuple):
     command_choices: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     choices: tuple[str, ...] = ()
     many: bool = False
+    is_mapping: bool = False
     secret: bool = False
     is_main: bool = False
 
@@ -107,13 +109,14 @@ def _literals(annotation: object) -> Iterator[str]:
             yield from _literals(argument)
 
 
-def suggest(name: str, candidates: Iterable[str], prefix: str = "") -> str:
-    """Return "; did you mean ...?" for the closest candidate, or nothing.
+def suggest(name: str, candidates: Iterable[str], prefix: str = "", limit: int = 1) -> str:
+    """Return "; did you mean ...?" for the closest candidates, or nothing.
 
-    ``prefix`` is common to all of them and ignored, since it would make every candidate look close.
+    ``prefix`` is common to all of them and ignored, since it would make every candidate look close. ``limit`` is the
+    maximum number of candidates to name.
     """
     import difflib  # noqa: PLC0415 - for messages only
 
     names = {candidate.removeprefix(prefix): candidate for candidate in candidates}
-    matches = difflib.get_close_matches(name.removeprefix(prefix), sorted(names), n=1)
-    return f"; did you mean {names[matches[0]]}?" if matches else ""
+    matches = difflib.get_close_matches(name.removeprefix(prefix), sorted(names), n=limit)
+    return f"; did you mean {' or '.join(names[match] for match in matches)}?" if matches else ""

@@ -22,6 +22,7 @@ from late_exporter.config.commands import (
     STATE_COMMANDS,
 )
 from late_exporter.config.flags import CommandFlags
+from late_exporter.config.named_lists import FamilyBuckets, FamilyName, UserWorkspaces
 from late_exporter.config.options import Option, option, options_of
 from late_exporter.config.parsers import duration, integer
 from late_exporter.config.types import (
@@ -279,6 +280,16 @@ class WebSettings(NamedTuple):
         SERVER_COMMANDS,
         many=True,
     )
+    user_workspaces: UserWorkspaces = option(
+        None,
+        "USER=WORKSPACE",
+        "User of basic_auth_users who may see one workspace only, or several, as in customer-a=brand-a,brand-b; may be "
+        "repeated.",
+        ("run", "check"),
+        reload="live",
+        many=True,
+        is_mapping=True,
+    )
     enable_lifecycle: Bool = option(
         "false", "", "Enable POST /-/reload and POST /-/quit. SIGHUP reloads in either case."
     )
@@ -335,6 +346,20 @@ class MetricsSettings(NamedTuple):
         "LIST",
         "Upper bounds of the buckets of duration histograms, in seconds.",
         (*EXPORTER_COMMANDS, "backfill"),
+        many=True,
+    )
+    buckets: FamilyBuckets = option(
+        None,
+        "FAMILY=LIST",
+        "Upper bounds of the buckets of one histogram, as in late_publishing_attempts=1,2,3; may be repeated.",
+        (*EXPORTER_COMMANDS, "backfill"),
+        many=True,
+        is_mapping=True,
+    )
+    disable: CommaSeparated[FamilyName] = option(
+        None,
+        "FAMILY",
+        "Metric that is not exposed, for example late_account_logs_total; may be repeated. It is counted all the same.",
         many=True,
     )
     max_label_values: Annotated[int, integer(1)] = option(
@@ -475,10 +500,14 @@ class Settings(NamedTuple):
 
     @property
     def web_config(self) -> "WebConfig":
-        """Content of the file of ``--web.config.file``, or its defaults."""
-        from late_exporter.config.web import WebConfig  # noqa: PLC0415 - not needed by the health check and by --help
+        """Content of the file of ``--web.config.file``, or its defaults, with the workspaces of users."""
+        from dataclasses import replace  # noqa: PLC0415 - not needed by the health check and by --help
 
-        return self.loaded_web_config or WebConfig()
+        from late_exporter.config.web import WebConfig  # noqa: PLC0415 - as above
+
+        config = self.loaded_web_config or WebConfig()
+        bound = {user: frozenset(workspaces) for user, workspaces in self.web.user_workspaces}
+        return replace(config, user_workspaces=bound) if bound else config
 
     @property
     def longest_poll_interval(self) -> float:

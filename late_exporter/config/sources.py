@@ -19,7 +19,7 @@ from late_exporter.config.config_source import (
     read_sources,
 )
 from late_exporter.config.flags import COMMAND_FLAGS, CommandFlags
-from late_exporter.config.options import Location
+from late_exporter.config.options import Location, suggest
 from late_exporter.config.parsers import distinct, split_items
 from late_exporter.config.settings import OPTIONS, Settings
 from late_exporter.config.types import (
@@ -64,6 +64,7 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
     problems += _check_webhooks(settings, places) if settings else ()
     if settings is not None and not web_problems and command in SERVER_COMMANDS:
         problems += _check_webhook_auth(settings, web_config, places)
+        problems += _check_user_workspaces(settings, web_config, places)
     if settings is None or problems:
         raise ConfigError(*_mask_keys(environ, problems))
     return settings._replace(loaded_web_config=web_config)
@@ -175,6 +176,26 @@ def _check_webhook_auth(
 ) -> Iterator[str]:
     if settings.webhook.require_auth and (web_config is None or not web_config.users):
         yield f"{places['webhook', 'require_auth']}: needs basic_auth_users in the file of --web.config.file"
+
+
+def _check_user_workspaces(
+    settings: Settings, web_config: WebConfig | None, places: Mapping[Location, str]
+) -> Iterator[str]:
+    bound, existing = settings.web.user_workspaces, [workspace.name for workspace in settings.workspaces]
+    users = web_config.users if web_config is not None else {}
+    if not bound:
+        return
+    place = places["web", "user_workspaces"]
+    for user, workspaces in bound:
+        if user not in users:
+            yield f"{place}: {user} is not in basic_auth_users of the file of --web.config.file{suggest(user, users)}"
+        for name in workspaces:
+            if name not in existing:
+                yield f"{place}: there is no workspace {name}{suggest(name, existing)}"
+    for path in settings.web.unauthenticated_paths:
+        if path not in ("/-/healthy", "/-/ready"):
+            path_place = f"{places['web', 'unauthenticated_paths']}{quote(path)}"
+            yield f"{path_place}: must need a password, because --web.user-workspaces limits what users may see"
 
 
 def _mask_keys(environ: Mapping[str, str], problems: Sequence[str]) -> list[str]:

@@ -38,7 +38,7 @@ OLD_RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 120
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
 # Patterns are compiled when they are first used: a command needs few of them, and compiling takes long.
-_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _NAME = r"[A-Za-z0-9_.-]{1,64}"
 _HOST_AND_PORT = r"(?:\[(?P<six>[^\[\]\s]+)\]|(?P<host>[A-Za-z0-9._-]*))(?::(?P<port>[0-9]{1,5}))?"
 
@@ -99,7 +99,7 @@ class SecretFile(NamedTuple):
 
 def _positive(high: float, message: str) -> Parser:
     return Parser(
-        lambda text: float(text) if re.fullmatch(_NUMBER, text) and 0.0 < float(text) <= high else None, message
+        lambda text: float(text) if re.fullmatch(NUMBER, text) and 0.0 < float(text) <= high else None, message
     )
 
 

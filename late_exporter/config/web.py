@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,6 +30,7 @@ class WebConfig:
         ssl_context: Context of TLS connections; None for plain HTTP.
         allowed_sans: Names of which a client certificate must contain one; empty to accept any certificate.
         users: The bcrypt hash of each user's password; empty to disable authentication.
+        user_workspaces: Workspaces that a user may see; those of other users are not limited.
         files: Files that the configuration was read from, with the stamp of each at that time.
         warnings: Options that have no effect, or a surprising one.
     """
@@ -38,13 +39,18 @@ class WebConfig:
     allowed_sans: frozenset[str] = frozenset()
     headers: tuple[tuple[str, str], ...] = ()
     users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    user_workspaces: Mapping[str, frozenset[str]] = field(default_factory=dict)
     rate: RequestRate | None = None
     files: Mapping[Path, FileStamp] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
 class WebConfigWatcher:
-    """Current web configuration: its file and certificates are read again when they change."""
+    """Current web configuration: its file and certificates are read again when they change.
+
+    Which workspaces a user may see is in another file, which is read at a reload only. Until then new users are not
+    accepted if any user is bound to workspaces: they would see all of them.
+    """
 
     def __init__(self, config: WebConfig, log: Logger) -> None:
         self._log = log
@@ -66,12 +72,26 @@ class WebConfigWatcher:
 
         files: dict[Path, FileStamp] = {}
         try:
-            self.replace(load(next(iter(self._files)), files))
+            self.replace(self._with_known_users(load(next(iter(self._files)), files)))
         except ConfigError as exc:
             self._files = files  # a missing file may appear later
             self._log.warning("web configuration not changed", error="; ".join(exc.problems))
         else:
             self._log.info("web configuration changed")
+
+    def _with_known_users(self, config: WebConfig) -> WebConfig:
+        """Return a configuration with the users' workspaces; raise ConfigError if one of these users is missing."""
+        bound = self._config.user_workspaces
+        if not bound:
+            return config
+        if missing := sorted(bound.keys() - config.users.keys()):
+            reason = "is bound to workspaces, but not in basic_auth_users any more; remove it there first, and reload"
+            raise ConfigError(*(f"{user}: {reason}" for user in missing))
+        new_users = sorted(config.users.keys() - self._config.users.keys())
+        if new_users:
+            self._log.warning("new users are not accepted before a reload", users=", ".join(new_users))
+        users = {user: password_hash for user, password_hash in config.users.items() if user not in new_users}
+        return replace(config, users=users, user_workspaces=bound)
 
 
 def stamp_of(file: Path) -> FileStamp:

@@ -16,7 +16,11 @@ Keys: TypeAlias = tuple[int | str, ...]
 
 
 class YamlFile:
-    """A parsed YAML file; ``normalize`` maps spellings of a key that mean the same to one of them."""
+    """A parsed YAML file; ``normalize`` maps spellings of a key that mean the same to one of them.
+
+    Keys below those of a section, as in ``web: {user_workspaces: {customer-a: [brand-a]}}``, are names that stay as
+    they are.
+    """
 
     def __init__(self, path: str, content: bytes, normalize: Callable[[str], str] = str) -> None:
         self._path = path
@@ -94,7 +98,7 @@ class YamlFile:
             if not isinstance(key, yaml.ScalarNode):
                 self._problems.append((_line(key), f"{self._path}:{_line(key)}: a key must be one word"))
                 continue
-            name = self._normalize(key.value)
+            name = key.value if _are_names(keys) else self._normalize(key.value)
             if name in lines:
                 place = f"{self._path}:{_line(key)}: {_name((*keys, key.value))}"
                 self._problems.append((_line(key), f"{place}: given twice, first in line {lines[name]}"))
@@ -102,6 +106,11 @@ class YamlFile:
             lines[name] = _line(key)
             mapping[name] = self._convert(value, (*keys, name), by_node)
         return mapping
+
+
+def _are_names(parents: Keys) -> bool:
+    """Return whether the keys of a mapping are names, given the keys that lead to it."""
+    return len(parents) > 1 and isinstance(parents[1], str)
 
 
 def _line(node: yaml.Node) -> int:

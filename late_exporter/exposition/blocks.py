@@ -5,11 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import accumulate, repeat
 from typing import NamedTuple, TypeAlias
 
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.gzip import BodySection, Segment, compress, join_segments
+from late_exporter.exposition.gzip import Segment, compress, join_segments
+from late_exporter.exposition.sections import FamilySection, RenderedBlock, SegmentPair, WorkspaceRange
 from late_exporter.exposition.text import ExemplarsByLine, FamilyFormatter, PackedValue, format_exemplar
 from late_exporter.series import Exemplar, Histogram, Labels
 
@@ -22,16 +23,10 @@ OWN_BLOCK_LINES = 128
 MAX_EXEMPLARS = 2048
 """Maximum number of series per family with exemplars; beyond it the least recently updated series loses its own."""
 
-SegmentPair: TypeAlias = tuple[Segment, Segment]
-"""The same lines as text and as OpenMetrics; both are one object if they do not differ."""
-
-SectionPair: TypeAlias = tuple[BodySection, BodySection]
-"""All lines of a family as text and as OpenMetrics."""
-
 _SeriesRow: TypeAlias = tuple[Labels, PackedValue, float | None, ExemplarsByLine | None]
 """Labels, value, creation time and exemplars of a series."""
 
-_EMPTY = compress(b"")
+_EMPTY = RenderedBlock((compress(b""), compress(b"")))
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +35,7 @@ class _Block:
 
     labels: list[Labels]
     values: list[PackedValue]
-    pair: SegmentPair = (_EMPTY, _EMPTY)
+    rendered: RenderedBlock = _EMPTY
 
     def insert(self, index: int, labels: Labels, value: PackedValue) -> None:
         self.labels.insert(index, labels)
@@ -89,12 +84,14 @@ class FamilyBlocks:
         self._exemplars: dict[Labels, ExemplarsByLine] = {}
         text, openmetrics = self._formatter.header()
         self._header = compress_lines(text), compress_lines(openmetrics)
+        self._header_sections = join_segments(self._header[:1]), join_segments(self._header[1:])
         self.lines_per_series = self._formatter.line_count
         self._capacity = max((BLOCK_LINES if family.feeds else OWN_BLOCK_LINES) // self.lines_per_series, 2)
         self.series_count = 0
         self._blocks: list[_Block] = []
         self._changed_blocks: dict[_Block, None] = {}
-        self._sections: SectionPair | None = None
+        self._section: FamilySection | None = None
+        self._has_workspaces = family.labels[:1] == ("workspace",)
         self._zeros: set[Labels] = set()
 
     @property
@@ -103,9 +100,9 @@ class FamilyBlocks:
         return sum(len(block.labels) for block in self._changed_blocks) * self.lines_per_series
 
     @property
-    def sections(self) -> SectionPair | None:
+    def section(self) -> FamilySection | None:
         """The published lines; None if there are none."""
-        return self._sections
+        return self._section
 
     def put(self, labels: Labels, value: float | Histogram, created: float | None, start_at_zero: bool) -> None:  # noqa: FBT001 - called by position
         """Set a series; a new one shows 0 first if ``start_at_zero`` is true."""
@@ -185,30 +182,49 @@ class FamilyBlocks:
             return False
         changed_blocks, self._changed_blocks = self._changed_blocks, {}
         for block in changed_blocks:
-            block.pair = self._render(block)
-        pairs = (self._header, *(block.pair for block in self._blocks))
-        texts, openmetrics = zip(*pairs, strict=True)
-        self._sections = (join_segments(texts), join_segments(openmetrics)) if self._blocks else None
+            block.rendered = self._render(block)
+        self._section = self._join() if self._blocks else None
         return True
 
-    def _render(self, block: _Block) -> SegmentPair:
+    def _join(self) -> FamilySection:
+        blocks = [block.rendered for block in self._blocks]
+        texts, openmetrics = zip(self._header, *(block.pair for block in blocks), strict=True)
+        whole = join_segments(texts), join_segments(openmetrics)
+        return FamilySection(self._family.name, self._header_sections, blocks, whole)
+
+    def _render(self, block: _Block) -> RenderedBlock:
+        if not self._has_workspaces or not block.labels:
+            return RenderedBlock(self._compress_pair(*self._lines(block, 0, len(block.labels))))
+        ends = list(_range_ends(block.labels))
+        ranges = [self._lines(block, start, end) for start, end in zip((0, *ends), ends, strict=False)]
+        text_ends = accumulate(len(text) for text, _ in ranges)
+        openmetrics_ends = accumulate(len(openmetrics) for _, openmetrics in ranges)
+        workspaces = [block.labels[end - 1][0] for end in ends]
+        text, openmetrics = (b"".join(texts) for texts in zip(*ranges, strict=True))
+        pair = self._compress_pair(text, openmetrics)
+        return RenderedBlock(pair, tuple(map(WorkspaceRange, workspaces, text_ends, openmetrics_ends)))
+
+    def _compress_pair(self, text: bytes, openmetrics: bytes) -> SegmentPair:
+        segment = self._compress(text)
+        return segment, segment if openmetrics == text else self._compress(openmetrics)
+
+    def _lines(self, block: _Block, start: int, end: int) -> tuple[bytes, bytes]:
+        """Return the lines of some series of a block as text and as OpenMetrics."""
         text: list[str] = []
         openmetrics: list[str] = []
-        for labels, value, created, exemplars in self._rows(block):
+        for labels, value, created, exemplars in self._rows(block.labels[start:end], block.values[start:end]):
             lines = self._formatter.text_lines(labels, value)
             text += lines
             openmetrics += self._formatter.openmetrics_lines(lines, labels, created, exemplars or {})
-        text_segment = self._compress("".join(text).encode(errors="replace"))
-        if openmetrics == text:
-            return text_segment, text_segment
-        return text_segment, self._compress("".join(openmetrics).encode(errors="replace"))
+        text_bytes = "".join(text).encode(errors="replace")
+        return text_bytes, text_bytes if openmetrics == text else "".join(openmetrics).encode(errors="replace")
 
-    def _rows(self, block: _Block) -> Iterator[_SeriesRow]:
+    def _rows(self, labels_list: list[Labels], values: list[PackedValue]) -> Iterator[_SeriesRow]:
         created_times = self._created if self._shows_created else {}
         if not self._zeros and not self._exemplars and not created_times:
-            yield from zip(block.labels, block.values, repeat(None), repeat(None))
+            yield from zip(labels_list, values, repeat(None), repeat(None))
             return
-        for labels, value in zip(block.labels, block.values, strict=True):
+        for labels, value in zip(labels_list, values, strict=True):
             created = created_times.get(labels)
             if labels in self._zeros:
                 yield labels, self._formatter.zero, created, None
@@ -251,3 +267,15 @@ class FamilyBlocks:
 
 def _first_labels(block: _Block) -> Labels:
     return block.labels[0]
+
+
+def _range_ends(labels: list[Labels]) -> Iterator[int]:
+    """Yield the index at which the series of each workspace end in sorted labels."""
+    end = 0
+    while end < len(labels):
+        end = bisect_right(labels, labels[end][0], lo=end, key=_workspace)
+        yield end
+
+
+def _workspace(labels: Labels) -> str:
+    return labels[0]

@@ -8,20 +8,21 @@ The design, and from which size on it pays, is in docs/decisions/0004-cached-exp
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 from prometheus_client.core import Metric
-from prometheus_client.exposition import generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
-from prometheus_client.registry import Collector
 
-from late_exporter.exposition.blocks import FamilyBlocks, FamilyCopy, SectionPair
+from late_exporter.exposition.blocks import FamilyBlocks, FamilyCopy
 from late_exporter.exposition.changes import ChangeQueue, InitialZeros
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.gzip import BodySection, Segment, compress, decompress, gzip_member, join_segments
-from late_exporter.exposition.negotiation import OPENMETRICS, accepts_gzip, select_content_type
+from late_exporter.exposition.gzip import Segment, compress, join_segments
+from late_exporter.exposition.negotiation import accepts_gzip, select_content_type
+from late_exporter.exposition.process_metrics import ProcessMetrics
+from late_exporter.exposition.snapshot import Snapshot
+from late_exporter.exposition.workspace_lines import WorkspaceLines
 from late_exporter.series import Exemplar, Histogram, Labels, Series
 
 
@@ -53,9 +54,10 @@ class Exposition:
         served_count: Number of bodies that were sent.
 
     Args:
-        families: Metric families, in the order of the output.
+        families: Metric families, in the order of the output. Changes of series of other families are ignored.
         created: Whether OpenMetrics carries ``_created`` samples of counters and histograms.
         compress_lines: Compresses the lines of a block.
+        monotonic: Returns the seconds of a clock that never goes back.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Exposition:
         *,
         created: bool = False,
         compress_lines: Callable[[bytes], Segment] = compress,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keeps_created = created
         self._compress = compress_lines
@@ -71,15 +74,16 @@ class Exposition:
             name: FamilyBlocks(family, compress_lines, shows_created=created) for name, family in families.items()
         }
         self._workspace_families = [name for name, family in families.items() if family.labels[:1] == ("workspace",)]
-        self._process_metrics: SectionPair | None = None
+        self._process_metrics: ProcessMetrics | None = None
         self._collected_metrics: Sequence[Metric] = ()
         self._end = join_segments([compress_lines(b"# EOF\n")])
+        self._workspace_lines = WorkspaceLines(compress_lines)
         self._on_change: Callable[[], None] = lambda: None
         self._on_served: Callable[[], None] = lambda: None
         self._changes = ChangeQueue()
-        self._zeros = InitialZeros()
+        self._zeros = InitialZeros(monotonic)
         self._render_lock = threading.Lock()
-        self._snapshot = _Snapshot(0, (), None, self._end)
+        self._snapshot = Snapshot(0, (), None, self._end, self._workspace_lines)
         self.served_count = 0
 
     @property
@@ -91,6 +95,10 @@ class Exposition:
     def version(self) -> int:
         """Version of the published bodies: the number of the last batch of changes in them."""
         return self._snapshot.version
+
+    def shows(self, family: str) -> bool:
+        """Return whether the bodies contain a family."""
+        return family in self._families
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after every change."""
@@ -118,33 +126,34 @@ class Exposition:
         ``created`` is the Unix time at which the series was created; None keeps the time that is already set. With
         ``start_at_zero`` a new series shows 0 until ``end_zeros``.
         """
+        if family not in self._families:
+            return
         if start_at_zero:
             self._zeros.add((family, labels), self._changes.batch + 1)
         self._change(self._families[family].put, labels, value, created if self._keeps_created else None, start_at_zero)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attach an exemplar to a counter or to the bucket of ``value``, unless a newer one is attached."""
-        self._change(self._families[family].add_exemplar, labels, value, exemplar)
+        if family in self._families:
+            self._change(self._families[family].add_exemplar, labels, value, exemplar)
 
     def remove(self, family: str, labels: Labels) -> None:
         """Remove a series, if it exists."""
         self._zeros.discard((family, labels))
-        self._change(self._families[family].remove, labels)
+        if family in self._families:
+            self._change(self._families[family].remove, labels)
 
     def remove_workspace(self, workspace: str) -> None:
         """Remove all series of a workspace."""
         for name in self._workspace_families:
             self._change(self._families[name].remove_workspace, workspace)
         self._zeros.discard_workspace(self._workspace_families, workspace)
+        self._workspace_lines.discard(workspace)
 
     def set_process_metrics(self, metrics: Iterable[Metric]) -> None:
         """Replace the metrics of prometheus_client collectors, which come last in the output."""
-        collector = _CollectedMetrics(metrics)
-        self._collected_metrics = collector.collect()
-        text = generate_latest(collector)
-        openmetrics: bytes = generate_openmetrics(collector)  # type: ignore[no-untyped-call]
-        segments = self._compress(text), self._compress(openmetrics.removesuffix(b"# EOF\n"))
-        self._process_metrics = join_segments(segments[:1]), join_segments(segments[1:])
+        self._collected_metrics = list(metrics)
+        self._process_metrics = ProcessMetrics(self._collected_metrics, self._compress)
 
     def take_changes(self) -> int:
         """Hand over the changes made so far for the next publication; return their number."""
@@ -163,19 +172,26 @@ class Exposition:
             version, process_metrics = self._changes.applied_batch, self._process_metrics
             changed = [family.publish() for family in self._families.values()]
             if any(changed) or process_metrics is not self._snapshot.process_metrics:
-                pairs = tuple(family.sections for family in self._families.values() if family.sections)
-                self._snapshot = _Snapshot(version, pairs, process_metrics, self._end)
+                sections = tuple(family.section for family in self._families.values() if family.section)
+                self._snapshot = Snapshot(version, sections, process_metrics, self._end, self._workspace_lines)
 
     def publish(self) -> None:
         """Publish the changes made so far."""
         self.take_changes()
         self.render()
 
-    def get_body(self, accept: str | None, accept_encoding: str | None) -> EncodedBody:
-        """Return the published body for the headers ``Accept`` and ``Accept-Encoding``."""
+    def get_body(
+        self, accept: str | None, accept_encoding: str | None, workspaces: Sequence[str] | None = None
+    ) -> EncodedBody:
+        """Return the published body for the headers ``Accept`` and ``Accept-Encoding``.
+
+        ``workspaces`` limits it to the series of some workspaces, whose names are sorted; without a limit it also has
+        the series that belong to no workspace.
+        """
         content_type, snapshot = select_content_type(accept), self._snapshot
         encoding = "gzip" if accepts_gzip(accept_encoding) else None
-        return EncodedBody(content_type, encoding, snapshot.body(content_type, encoding), snapshot.version)
+        names = None if workspaces is None else tuple(workspaces)
+        return EncodedBody(content_type, encoding, snapshot.body(content_type, encoding, names), snapshot.version)
 
     def copy_series(self) -> SeriesCopy:
         """Return all series as of the last changes that were applied; may run in any thread."""
@@ -183,10 +199,18 @@ class Exposition:
             families = [family.copy() for family in self._families.values()]
             return SeriesCopy(self._changes.applied_batch, families, self._collected_metrics)
 
-    def mark_served(self, version: int) -> None:
-        """Record that the body of a version was sent, with the series that it showed as 0."""
+    def has_body(self, accept: str | None, accept_encoding: str | None, workspaces: Sequence[str]) -> bool:
+        """Return whether the body of some workspaces is ready, so that ``get_body`` takes no time."""
+        encoding = "gzip" if accepts_gzip(accept_encoding) else None
+        return self._snapshot.has_body(select_content_type(accept), encoding, tuple(workspaces))
+
+    def mark_served(self, version: int, workspaces: Sequence[str] | None = None) -> None:
+        """Record that the body of a version was sent, with the series that it showed as 0.
+
+        ``workspaces`` are those of a limited body. If both kinds of bodies are scraped, a series shows 0 in both.
+        """
         self.served_count += 1
-        self._zeros.mark_served(version)
+        self._zeros.mark_served(version, workspaces)
         if self._zeros.served():
             self._on_served()
 
@@ -207,38 +231,3 @@ class Exposition:
     def _change(self, apply: Callable[..., object], *args: Any) -> None:
         self._changes.add(apply, *args)
         self._on_change()
-
-
-class _Snapshot:
-    """Bodies of one publication: sections of gzip members, which are joined on first use."""
-
-    def __init__(
-        self, version: int, pairs: Sequence[SectionPair], process_metrics: SectionPair | None, end: BodySection
-    ) -> None:
-        self.version = version
-        self.process_metrics = process_metrics
-        self._pairs = (*pairs, process_metrics) if process_metrics else pairs
-        self._end = end
-        self._bodies: dict[tuple[str, str | None], bytes] = {}
-
-    def body(self, content_type: str, encoding: str | None) -> bytes:
-        key = content_type, encoding
-        if key not in self._bodies:
-            pieces = gzip_member(self._sections(content_type))
-            self._bodies[key] = decompress(pieces) if encoding is None else b"".join(pieces)
-        return self._bodies[key]
-
-    def _sections(self, content_type: str) -> list[BodySection]:
-        if content_type == OPENMETRICS:
-            return [*(openmetrics for _, openmetrics in self._pairs), self._end]
-        return [text for text, _ in self._pairs]
-
-
-class _CollectedMetrics(Collector):
-    """Metrics that have been collected already, in the form that prometheus_client renders."""
-
-    def __init__(self, metrics: Iterable[Metric]) -> None:
-        self._metrics = list(metrics)
-
-    def collect(self) -> list[Metric]:
-        return self._metrics

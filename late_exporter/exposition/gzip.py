@@ -57,6 +57,12 @@ def decompress(pieces: Sequence[bytes]) -> bytes:
     return zlib.decompress(b"".join(pieces), GZIP_FORMAT)
 
 
+def inflate_segment(segment: Segment) -> bytes:
+    """Return the text of a segment."""
+    text: bytes = zlib.decompressobj(RAW_DEFLATE).decompress(segment.deflated)
+    return text
+
+
 def join_segments(segments: Sequence[Segment]) -> BodySection:
     """Return the section that has the text of the segments."""
     crc = size = 0

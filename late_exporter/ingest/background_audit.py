@@ -104,10 +104,15 @@ class BackgroundAuditor:
         self._run = None
 
     def is_due(self, now: float, interval: float) -> bool:
-        if interval <= 0 or not self._is_scan_complete:
-            return False
+        return self._is_scan_complete and self._is_wanted(now, interval)
+
+    def awaits_scan(self, now: float, interval: float) -> bool:
+        """Return whether an audit cannot begin or continue before a scan of the whole list."""
+        return not self._is_scan_complete and self._is_wanted(now, interval)
+
+    def _is_wanted(self, now: float, interval: float) -> bool:
         # An audit after now was completed while the clock was ahead.
-        return self._run is not None or not 0 <= now - self._last_audit_at < interval
+        return interval > 0 and (self._run is not None or not 0 <= now - self._last_audit_at < interval)
 
     def report_scan(self, scan: ReconcileScan) -> None:
         """Accept a scan of the whole list that was completed and committed."""

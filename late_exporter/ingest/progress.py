@@ -87,8 +87,35 @@ class ProgressSaver:
         self._saved, self._saved_at = saved, self._runtime.monotonic()
 
 
+SCAN_DEPTH = 24
+"""Intervals between two scans that the most frequent scan reads: 4 hours at the default interval."""
+
+DEPTH_GROWTH = 4
+"""Every scan in so many is so many times deeper: the older a log is, the less often it is read again."""
+
+
+def scan_depth(last: float, now: float, interval: float, retention: int) -> int | None:
+    """Return the age in milliseconds down to which a scan reads the list; None for all of it.
+
+    Args:
+        last: Unix time in seconds at which the last completed scan started; 0 if none has completed.
+        now: Present Unix time in seconds.
+        interval: Seconds between two scans.
+        retention: Milliseconds for which the API keeps a log.
+    """
+    # A multiple of a period that has passed since the last scan needs no memory of the scans before, which a process
+    # that runs for a single poll does not have.
+    period, depth = interval, interval * SCAN_DEPTH
+    while depth * 1000 < retention:
+        period *= DEPTH_GROWTH
+        if last // period == now // period:
+            return int(depth * 1000)
+        depth *= DEPTH_GROWTH
+    return None
+
+
 class ScanSchedule:
-    """Time of the next reconciliation scan of the whole list, also over restarts.
+    """Time and depth of the next reconciliation scan, also over restarts.
 
     Args:
         last_scan_at: Unix time in seconds at which the last completed scan started; 0 if none has completed.
@@ -97,6 +124,7 @@ class ScanSchedule:
 
     def __init__(self, runtime: Runtime, *, last_scan_at: float, unfinished: ReconcileScan | None) -> None:
         self._runtime = runtime
+        self._completed_at = last_scan_at
         self.unfinished = unfinished
         age = runtime.clock() - last_scan_at
         # A time in the future was set by a wrong clock.
@@ -105,15 +133,29 @@ class ScanSchedule:
     def is_due(self, interval: float) -> bool:
         return self.unfinished is not None or self._runtime.monotonic() - self.started_at >= interval
 
-    def postpone(self) -> None:
-        """Count the interval from now, because the first sync reads the whole list."""
-        self.started_at = self._runtime.monotonic()
+    def postpone(self, now: int) -> None:
+        """Count the interval from ``now``, because the first sync reads the whole list."""
+        self.started_at, self._completed_at = self._runtime.monotonic(), now / 1000
 
-    def start(self, now: int) -> ReconcileScan:
-        """Return the unfinished scan, or a new one at ``now``, in milliseconds of the API's clock."""
-        scan, self.unfinished = self.unfinished or ReconcileScan(started_at=now), None
+    def start(self, now: int, interval: float, retention: int, *, is_whole: bool) -> ReconcileScan:
+        """Return the unfinished scan, or a new one.
+
+        Args:
+            now: Time of the API in milliseconds.
+            interval: Seconds between two scans.
+            retention: Milliseconds for which the API keeps a log.
+            is_whole: Whether a new scan reads the whole list in any case.
+        """
+        scan, self.unfinished = self.unfinished, None
+        if scan is None:
+            depth = None if is_whole else scan_depth(self._completed_at, now / 1000, interval, retention)
+            scan = ReconcileScan(started_at=now, depth=depth)
         self.started_at = self._runtime.monotonic() - (now - scan.started_at) / 1000
         return scan
+
+    def complete(self, scan: ReconcileScan) -> None:
+        """Note that a scan was completed and committed."""
+        self._completed_at = scan.started_at / 1000
 
     def discard(self) -> None:
         """Forget the unfinished scan, whose positions are those of another list."""

@@ -123,9 +123,10 @@ class ReconcileScan(msgspec.Struct):
         lower: Stop at logs older than this time; None scans to the end of the list.
         caught_up_at: Time at which the high-water mark had last been reached before the scan; later arrivals are
             normal, not missed.
-        started_at: API time in milliseconds at which a scan of the whole list started; 0 if the scan is limited, or if
-            some of what it found could not be saved.
+        started_at: API time in milliseconds at which a scheduled scan started; 0 for another one, or if some of what
+            it found could not be saved.
         comparison: Time windows that are compared in place of reading the list; None if it is read.
+        depth: Age in milliseconds down to which a scheduled scan reads; None for the whole list.
     """
 
     target_count: int | None = None
@@ -135,11 +136,16 @@ class ReconcileScan(msgspec.Struct):
     cursor: PageCursor = PageCursor()
     comparison: WindowComparison | None = None
     is_complete: bool = False
+    depth: int | None = None
 
     @property
     def is_regular(self) -> bool:
-        """True for a scheduled scan of the whole list, False for one that looks for logs known to be missing."""
+        """True for a scheduled scan, False for one that looks for logs known to be missing."""
         return self.target_count is None and self.lower is None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.is_regular and self.depth is None
 
 
 class PendingScan(msgspec.Struct):

@@ -21,6 +21,7 @@ from late_exporter.ingest.seeking import (
     makes_no_progress,
     report_failure,
     seek,
+    timestamps,
 )
 from late_exporter.ingest.steps import FetchedPage, ReaderSteps, Record
 from late_exporter.ingest.stretch import Stretch
@@ -60,20 +61,16 @@ def reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> Re
 
     A page that cannot be read is tried again in later polls. If it cannot be read in parts either, the scan ends.
     """
-    state = context.state
-    missing_count = _missing_count(context, head)
-    if state.scan is None and missing_count:
-        state.scan = ReconcileScan(target_count=missing_count)
-    scan = state.scan
+    state, scan = context.state, _choose_scan(context, head)
     if scan is None:
         return
-    if is_last_page(head):
+    if is_last_page(head) or _is_below_scan(head, scan):
         scan.is_complete = True
-        return
-    if not state.queue.is_due(SCAN):
         return
     regular_pages, urgent_pages = context.page_budget
     pages = regular_pages if scan.is_regular else urgent_pages
+    if not pages or not state.queue.is_due(SCAN):
+        return
     try:
         yield from _start_scan(context, scan, coverage, head)
         if scan.comparison is None:
@@ -91,14 +88,26 @@ def reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> Re
             state.scan = None
 
 
-def _missing_count(context: PollContext, head: FetchedPage) -> int:
+def _choose_scan(context: PollContext, head: FetchedPage) -> ReconcileScan | None:
+    """Return the scan in progress, or one for logs that are missing; if any are, it reads the whole list."""
+    state, surplus = context.state, _surplus(context, head)
+    if surplus is not None:
+        missing_count = state.surplus_detector.missing_count(context.now, *surplus)
+        if state.scan is None and missing_count:
+            state.scan = ReconcileScan(target_count=missing_count)
+    if state.scan is not None and (surplus is None or surplus[0] > 0):
+        state.scan.depth = None
+    return state.scan
+
+
+def _surplus(context: PollContext, head: FetchedPage) -> tuple[int, int] | None:
+    """Return the lowest and the highest possible number of logs that the API has and the store never had."""
     coverage, known_logs = context.coverage, head.known_logs
     if head.total is None or coverage is None or coverage.gaps or not coverage.is_synced:
-        return 0
+        return None
     # Marks of deleted logs would raise the difference long after the deletion.
     lowest = head.total - known_logs.stored_count - known_logs.deleted_count - context.new_count
-    highest = lowest + known_logs.expiring_count
-    return context.state.surplus_detector.missing_count(context.now, lowest, highest)
+    return lowest, lowest + known_logs.expiring_count
 
 
 def _start_scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
@@ -108,8 +117,10 @@ def _start_scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, h
         return
     if not scan.caught_up_at and context.coverage:
         scan.caught_up_at = context.coverage.caught_up_at
-    if scan.is_regular and context.page_budget[0]:
+    if scan.is_regular:
         undated_count = yield from count_undated(context, head)
+        if undated_count is not None:
+            scan.depth = None
         is_recent = state.last_full_scan > context.now - FULL_SCAN_INTERVAL
         if is_recent and undated_count is not None and undated_count <= state.undated_count:
             lower, growth = coverage.retention_floor, SCAN_GROWTH
@@ -122,8 +133,16 @@ def _start_scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, h
     yield from start_reading(context, head, coverage.retention_floor)
 
 
+def _is_below_scan(head: FetchedPage, scan: ReconcileScan) -> bool:
+    """Return whether the first page reaches as far down as a scan; a single row with a wrong time does not."""
+    times = sorted(timestamps(head.entries))
+    return scan.depth is not None and bool(times) and times[len(times) // 2] < scan.started_at - scan.depth
+
+
 def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_budget: int) -> ReaderSteps:
     lower = coverage.retention_floor if scan.lower is None else scan.lower
+    if scan.depth is not None:
+        lower = max(lower, scan.started_at - scan.depth)
     stretch = context.state.scan_stretch or Stretch(-1)
     context.state.scan_stretch = stretch
     for _ in range(page_budget):

@@ -201,7 +201,9 @@ class FeedSync:
             if scan is not None and not is_saved:
                 scan.started_at = 0
         if completed is not None and completed.started_at:
-            self._auditor.report_scan(completed)
+            self._scans.complete(completed)
+            if completed.is_whole:
+                self._auditor.report_scan(completed)
 
     async def audit(self, interval: float, *, deadline: float | None = None) -> None:
         """Audit some pages if an audit is due; the rest of an audit follows after later polls.
@@ -265,10 +267,15 @@ class FeedSync:
     def _start_scan_if_due(self) -> None:
         state = self._state
         if not self.recorder.is_synced:
-            self._scans.postpone()
+            self._scans.postpone(self._fetcher.now())
         elif state.scan is None and not state.is_first_poll and self._scans.is_due(self._config.reconcile_interval):
             # The first poll scans for logs that arrived while no process was polling.
-            state.scan = self._scans.start(self._fetcher.now())
+            state.scan = self._scans.start(
+                self._fetcher.now(),
+                self._config.reconcile_interval,
+                self._fetcher.feed.retention,
+                is_whole=self._auditor.awaits_scan(self._runtime.clock(), self._config.audit_interval),
+            )
 
     @property
     def _is_audit_due(self) -> bool:

@@ -88,7 +88,7 @@ class SeriesRegistry:
 
     Args:
         families: Catalogue of the metric families.
-        exposition: Receives the visible series.
+        exposition: Receives the visible series. It may lack families: their series are counted, but not shown.
     """
 
     def __init__(self, families: Mapping[str, Family], exposition: Exposition) -> None:
@@ -268,10 +268,11 @@ class SeriesRegistry:
     def _starts_at_zero(self, series: Series) -> bool:
         """Return whether a series still shows 0, or starts at it if it is new; the state knows which are new.
 
-        Series start at zero after the first sync of the feeds that they are about.
+        Series start at zero after the first sync of the feeds that they are about. Those that are not exposed do not:
+        once they are, they have their full values, as history has.
         """
         family, labels, owner = self._families[series[0]], series[1], self._owner(series)
-        if family.kind == "gauge" or series in owner.hidden_values:
+        if family.kind == "gauge" or series in owner.hidden_values or not self._exposition.shows(family.name):
             return False
         if series in owner.own_counters:  # it may not be in the state yet
             return self._exposition.shows_zero(*series)

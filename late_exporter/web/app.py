@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
@@ -19,11 +19,18 @@ from typing import TypeAlias
 import msgspec
 
 from late_exporter.errors import LateError
-from late_exporter.exposition.exposition import Exposition
+from late_exporter.exposition.exposition import EncodedBody, Exposition
 from late_exporter.exposition.negotiation import accepts_gzip
 from late_exporter.format import plural
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
 from late_exporter.status import FeedHealth, StatusDocument, WorkspaceHealth
+from late_exporter.web.access import (
+    AccessError,
+    allowed_workspaces,
+    require_unbound,
+    require_workspace,
+    select_workspaces,
+)
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.landing import (
     STYLE,
@@ -73,11 +80,13 @@ class HealthSource(msgspec.Struct, frozen=True, kw_only=True):
         workspaces: Returns what the status page shows. Other tasks run between two workspaces.
         unsynced_feeds: Returns the feeds that are not ready, each with the name of its workspace.
         configuration: Returns the configuration in force as YAML, without secrets.
+        names: Returns the names of the workspaces.
     """
 
     workspaces: Callable[[], Iterable[WorkspaceHealth]]
     unsynced_feeds: Callable[[], Iterable[tuple[str, FeedHealth]]] = tuple
     configuration: Callable[[], str] = str
+    names: Callable[[], Collection[str]] = tuple
 
 
 class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,12 +126,22 @@ def create_app(
     ``lifecycle`` the life cycle API rejects all requests, and without ``webhooks`` there is no path for them.
     """
     page_lock = asyncio.Lock()  # one page at a time takes time from scrapes, however many are requested
+    workspaces_lock = asyncio.Lock()  # bodies of workspaces are made one at a time, see Snapshot
+
+    async def metrics(scope: Message) -> Reply:
+        workspaces = select_workspaces(scope, health.names())
+        if workspaces is None:
+            return await _metrics(exposition, scope)
+        async with workspaces_lock:
+            return await _workspace_metrics(exposition, scope, workspaces)
 
     async def landing_page(scope: Message) -> Reply:
         async with page_lock:
             workspaces: list[WorkspaceHealth] = []
+            allowed = allowed_workspaces(scope)
             for workspace in health.workspaces():
-                workspaces.append(workspace)
+                if allowed is None or workspace.name in allowed:
+                    workspaces.append(workspace)
                 await asyncio.sleep(0)
             if _header(scope, b"accept") == JSON_TYPE:
                 document = StatusDocument(version=version, now=clock(), workspaces=tuple(workspaces))
@@ -134,17 +153,18 @@ def create_app(
                 version=version,
                 telemetry_path=telemetry_path,
                 documentation=documentation,
+                is_bound=allowed is not None,
             )
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
 
     routes: dict[str, Route] = {
         "/": (READ_METHODS, landing_page),
-        "/config": _read_route(lambda _: Reply(body=health.configuration().encode())),
+        "/config": _read_route(partial(_configuration, health)),
         "/-/healthy": _read_route(lambda _: text_reply("late-exporter is healthy")),
-        "/-/ready": _read_route(lambda _: _readiness(health.unsynced_feeds())),
+        "/-/ready": _read_route(partial(_readiness, health)),
         "/-/reload": _lifecycle_route(lifecycle, _reload),
         "/-/quit": _lifecycle_route(lifecycle, _quit),
-        telemetry_path: (READ_METHODS, partial(_metrics, exposition)),
+        telemetry_path: (READ_METHODS, metrics),
     }
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
@@ -176,12 +196,19 @@ async def _dispatch(routes: Mapping[str, Route], scope: Message) -> Reply:
     methods, handle = routes[scope["path"]]
     if scope["method"] not in methods:
         return _method_not_allowed(methods)
-    return await handle(scope)
+    try:
+        return await handle(scope)
+    except AccessError as exc:
+        return text_reply(str(exc), exc.status)
 
 
 async def _receive_webhook(webhooks: WebhookReceiver, scope: Message, receive: Receive) -> Reply:
     if scope["method"] not in WEBHOOK_METHODS:
         return _method_not_allowed(WEBHOOK_METHODS)
+    try:
+        require_workspace(scope, webhooks.workspace_of(scope["path"]))
+    except AccessError as exc:
+        return text_reply(str(exc), exc.status)
     body = await _read_body(receive, MAX_PAYLOAD_BYTES)
     if body is None:
         return text_reply("incomplete body", HTTPStatus.BAD_REQUEST)
@@ -226,6 +253,7 @@ def _lifecycle_route(lifecycle: Lifecycle | None, command: Callable[[Lifecycle],
         # Browsers send these with a POST: a web page must not control the exporter of someone who looks at it.
         if any(name.lower() in BROWSER_HEADERS for name, _ in scope["headers"]):
             return text_reply("requests from web pages are not allowed", 403)
+        require_unbound(scope)
         return await command(lifecycle)
 
     return LIFECYCLE_METHODS, handle
@@ -243,16 +271,34 @@ async def _quit(lifecycle: Lifecycle) -> Reply:
     return Reply(body=b"stopping\n", on_sent=lifecycle.quit)
 
 
+def _configuration(health: HealthSource, scope: Message) -> Reply:
+    require_unbound(scope)
+    return Reply(body=health.configuration().encode())
+
+
 async def _metrics(exposition: Exposition, scope: Message) -> Reply:
     accept, encoding = _header(scope, b"accept"), _header(scope, b"accept-encoding")
     if exposition.sample_count > MAX_LOOP_SAMPLES and not accepts_gzip(encoding):
         metrics = await asyncio.to_thread(exposition.get_body, accept, encoding)
     else:
         metrics = exposition.get_body(accept, encoding)
+    return _metrics_reply(metrics, partial(exposition.mark_served, metrics.version))
+
+
+async def _workspace_metrics(exposition: Exposition, scope: Message, workspaces: Sequence[str]) -> Reply:
+    accept, encoding = _header(scope, b"accept"), _header(scope, b"accept-encoding")
+    if exposition.has_body(accept, encoding, workspaces):
+        metrics = exposition.get_body(accept, encoding, workspaces)
+    else:
+        metrics = await asyncio.to_thread(exposition.get_body, accept, encoding, workspaces)
+    return _metrics_reply(metrics, partial(exposition.mark_served, metrics.version, workspaces))
+
+
+def _metrics_reply(metrics: EncodedBody, on_sent: Callable[[], object]) -> Reply:
     headers: Headers = (("content-type", metrics.content_type), ("vary", "Accept, Accept-Encoding"))
     if metrics.content_encoding is not None:
         headers += (("content-encoding", metrics.content_encoding),)
-    return Reply(body=metrics.body, headers=headers, on_sent=partial(exposition.mark_served, metrics.version))
+    return Reply(body=metrics.body, headers=headers, on_sent=on_sent)
 
 
 def encode_status(document: StatusDocument) -> bytes:
@@ -260,10 +306,17 @@ def encode_status(document: StatusDocument) -> bytes:
     return json.dumps(msgspec.to_builtins(document)).encode()
 
 
-def _readiness(unsynced_feeds: Iterable[tuple[str, FeedHealth]]) -> Reply:
+def _readiness(health: HealthSource, scope: Message) -> Reply:
+    allowed = allowed_workspaces(scope)
+    unsynced_feeds = health.unsynced_feeds()
+    if allowed is not None and not allowed:  # a probe without a password, while users are bound to workspaces
+        is_ready = next(iter(unsynced_feeds), None) is None
+        return text_reply("late-exporter is ready") if is_ready else text_reply("first sync is not complete", 503)
     reasons = [
         f"{single_line(workspace)}/{single_line(feed.name)}: {_unready_reason(feed)}"
-        for workspace, feed in islice(unsynced_feeds, MAX_REASONS + 1)
+        for workspace, feed in islice(
+            (each for each in unsynced_feeds if allowed is None or each[0] in allowed), MAX_REASONS + 1
+        )
     ]
     if len(reasons) > MAX_REASONS:
         reasons[MAX_REASONS] = "and others"

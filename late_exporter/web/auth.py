@@ -11,6 +11,7 @@ from http import HTTPStatus
 
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.protocols import Logger
+from late_exporter.web.access import ALLOWED_WORKSPACES
 from late_exporter.web.app import Reply, send_reply, text_reply
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.passwords import PasswordVerifier
@@ -52,9 +53,12 @@ class AuthMiddleware:
         if config.headers:
             send = _with_headers(config.headers, send)
         status, retry_after = self._limit(config.rate)
-        if status == HTTPStatus.OK and config.users and not self._needs_no_password(scope["path"]):
+        has_users = bool(config.users or config.user_workspaces)
+        needs_password = has_users and not self._needs_no_password(scope["path"])
+        if status == HTTPStatus.OK and needs_password:
             status, retry_after = await self._authenticate(config, scope)
         if status == HTTPStatus.OK:
+            scope = self._with_workspaces(config, scope, is_authenticated=needs_password)
             await self._app(scope, receive, send)
         else:
             await send_reply(_rejection(status, retry_after), send, head=scope["method"] == "HEAD")
@@ -73,13 +77,25 @@ class AuthMiddleware:
     def _needs_no_password(self, path: str) -> bool:
         return path in self._unauthenticated_paths or (self._is_public is not None and self._is_public(path))
 
+    def _with_workspaces(self, config: WebConfig, scope: Message, *, is_authenticated: bool) -> Message:
+        """Limit a request to the workspaces of its user, or to none if it has no user although some are bound."""
+        if not config.user_workspaces:
+            return scope
+        allowed: frozenset[str] | None = frozenset()
+        if is_authenticated:
+            user, _ = _credentials(_authorization(scope))
+            allowed = config.user_workspaces.get(user)
+        elif self._is_public is not None and self._is_public(scope["path"]):
+            allowed = None
+        return scope if allowed is None else {**scope, ALLOWED_WORKSPACES: allowed}
+
     async def _authenticate(self, config: WebConfig, scope: Message) -> tuple[HTTPStatus, float]:
-        authorization = next((value for name, value in scope["headers"] if name.lower() == b"authorization"), b"")
-        name, password = _credentials(authorization.decode("latin-1"))
+        authorization = _authorization(scope)
+        name, password = _credentials(authorization)
         client = scope.get("client")
         peer = str(client[0]) if client else ""
         status, retry_after = HTTPStatus.UNAUTHORIZED, 0.0
-        if name:
+        if name and config.users:
             status, retry_after = await self._passwords.authenticate(config.users, name, password, peer)
         if authorization and status != HTTPStatus.OK:
             self._log_rejection(peer, status)
@@ -90,6 +106,11 @@ class AuthMiddleware:
         if dropped is not None:
             more = {"dropped_lines": dropped} if dropped else {}
             self._log.warning("request rejected", peer=peer, status=int(status), **more)
+
+
+def _authorization(scope: Message) -> str:
+    value: bytes = next((value for name, value in scope["headers"] if name.lower() == b"authorization"), b"")
+    return value.decode("latin-1")
 
 
 def _credentials(authorization: str) -> tuple[str, bytes]:

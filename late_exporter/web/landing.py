@@ -237,12 +237,20 @@ def _account_name(account: AccountStatus) -> str:
 
 
 def render_page(
-    workspaces: Sequence[WorkspaceHealth], *, now: float, version: str, telemetry_path: str, documentation: str
+    workspaces: Sequence[WorkspaceHealth],
+    *,
+    now: float,
+    version: str,
+    telemetry_path: str,
+    documentation: str,
+    is_bound: bool = False,
 ) -> str:
     """Render the page.
 
-    The current time ``now`` is in Unix seconds. The page links to the URL ``documentation``, if there is one.
+    The current time ``now`` is in Unix seconds. The page links to the URL ``documentation``, if there is one, and to
+    the configuration unless its reader is bound to workspaces and may not see it.
     """
+    paths = (telemetry_path, *(() if is_bound else ("/config",)), "/-/healthy", "/-/ready")
     rows = [(number, workspace, _worst_status(workspace)) for number, workspace in enumerate(workspaces)]
     return load_template().render(
         workspaces=sorted(rows, key=lambda row: SEVERITY[row[2]]),
@@ -250,7 +258,7 @@ def render_page(
         totals=_totals(workspaces, now),
         now=now,
         version=version,
-        telemetry_path=telemetry_path,
+        paths=paths,
         documentation=documentation,
     )
 

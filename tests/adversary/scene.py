@@ -18,6 +18,7 @@ from tests.support.events import KINDS
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import ListQuirks
 from tests.support.oracle import created_at
+from tests.support.scans import whole_scan_interval
 from tests.support.steps import drive, drive_together
 from tests.support.world import RETENTION, World
 
@@ -56,6 +57,7 @@ class Scene:
     Attributes:
         setup: How they are made.
         totals: Counts what happens.
+        scan_interval: Seconds between two scans of the whole list.
     """
 
     def __init__(self, setup: Setup, path: Path, totals: Totals) -> None:
@@ -70,6 +72,7 @@ class Scene:
             quirks=ListQuirks(max_page_size=setup.page_size, time_filter=setup.time_filter),
             generation=setup.generation,
         )
+        self.scan_interval = whole_scan_interval(setup.reconcile_interval)
         config = PollConfig(
             reconcile_interval=setup.reconcile_interval, audit_interval=setup.audit_interval, max_skip=setup.max_skip
         )

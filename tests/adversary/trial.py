@@ -174,7 +174,7 @@ class Trial:
             self._restart(step.seconds)
             self._scene.catch_up()
             self._observer.compare()
-        is_long = (step.count - 2) * step.seconds >= 2 * self._scene.setup.reconcile_interval
+        is_long = (step.count - 2) * step.seconds >= 2 * self._scene.scan_interval
         if is_long and not self._api.failures and self._api.quirks.transform is None:
             self._observer.require(due & self._scene.lasting, "short lives")
 
@@ -240,12 +240,12 @@ class Trial:
         return True
 
     def _rest(self, _step: Rest) -> None:
-        """Let two reconciliation scans complete; everything must be counted then."""
+        """Let two scans of the whole list complete; everything must be counted then."""
         self._api.heal()
         self._late_rows.forget()
         due = self._scene.lasting
         for _ in range(2):
-            self._world.clock.advance(self._scene.setup.reconcile_interval + 1)
+            self._world.clock.advance(self._scene.scan_interval + 1)
             self._scan()
         self._doubtful_ids.clear()
         self._observer.require(due & self._scene.lasting, "missed")
@@ -253,7 +253,7 @@ class Trial:
         latency, self._api.latency = self._api.latency, 0.0
         if latency:
             # While an API is slow, the next scan may be due before the pending logs are looked up.
-            self._world.clock.advance(self._scene.setup.reconcile_interval + 1)
+            self._world.clock.advance(self._scene.scan_interval + 1)
             self._scan()
             self._observer.compare()
         self._observer.check_rest(is_steady=self._is_steady)

@@ -298,10 +298,10 @@ async def test_options_that_need_a_restart(harness: ReloadHarness, text: str, op
 
 
 def test_live_options_are_those_that_a_reload_applies() -> None:
-    """A reload applies the sections of API, polls, status feeds, webhooks, logs, and the web configuration file."""
+    """A reload applies the sections of API, polls, status feeds, webhooks, logs, the web file and users' workspaces."""
     live = [option for option in OPTIONS if option.reload == "live"]
     assert {"api", "poll", "status", "webhook", "log", "web"} == {option.section for option in live}
-    assert ["web.config.file"] == [option.name for option in live if option.section == "web"]
+    assert ["web.config.file", "web.user-workspaces"] == [option.name for option in live if option.section == "web"]
 
 
 async def test_unreadable_state(harness: ReloadHarness, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import pty
 import ssl
@@ -901,3 +902,43 @@ def test_expired_certificates_are_served(file: Path) -> None:
     (file.parent / "server.crt").write_bytes(certificate.cert_chain_pems[0].bytes())
     (file.parent / "server.key").write_bytes(certificate.private_key_pem.bytes())
     assert load_text(file, TLS).ssl_context is not None
+
+
+def bound_watcher(file: Path, logger: RecordingLogger) -> WebConfigWatcher:
+    """Return a watcher of a file with two users, of whom one is bound to a workspace."""
+    config = load_text(file, f"basic_auth_users: {{ops: {BCRYPT_HASH}, alice: {BCRYPT_HASH}}}")
+    bound = dataclasses.replace(config, user_workspaces={"alice": frozenset({"brand-a"})})
+    return WebConfigWatcher(bound, logger)
+
+
+def test_watcher_keeps_workspaces_of_users(file: Path) -> None:
+    """A change of the file changes passwords, but not what users may see."""
+    logger = RecordingLogger()
+    watcher = bound_watcher(file, logger)
+    other_hash = BCRYPT_HASH.replace("2y", "2b")
+    rewrite(file, f"basic_auth_users: {{alice: {other_hash}}}".encode())
+    assert {"alice": other_hash.encode()} == watcher.current().users
+    assert {"alice": frozenset({"brand-a"})} == watcher.current().user_workspaces
+
+
+def test_watcher_does_not_accept_new_users_while_others_are_bound(file: Path) -> None:
+    """A new user, who may be meant to be bound, is accepted by a reload only."""
+    logger = RecordingLogger()
+    watcher = bound_watcher(file, logger)
+    text = f"basic_auth_users: {{ops: {BCRYPT_HASH}, alice: {BCRYPT_HASH}, bob: {BCRYPT_HASH}}}"
+    rewrite(file, text.encode())
+    assert {"ops", "alice"} == watcher.current().users.keys()
+    assert ["new users are not accepted before a reload", "web configuration changed"] == events(logger)
+    config = dataclasses.replace(load_text(file, text), user_workspaces={"alice": frozenset({"brand-a"})})
+    watcher.replace(config)
+    assert {"ops", "alice", "bob"} == watcher.current().users.keys()
+
+
+@pytest.mark.parametrize("text", ["", f"basic_auth_users: {{ops: {BCRYPT_HASH}}}"])
+def test_watcher_keeps_bound_users(file: Path, text: str) -> None:
+    """A file without a bound user, or without any, changes nothing: it would open what is limited."""
+    logger = RecordingLogger()
+    watcher = bound_watcher(file, logger)
+    rewrite(file, text.encode())
+    assert {"ops", "alice"} == watcher.current().users.keys()
+    assert ["web configuration not changed"] == events(logger)

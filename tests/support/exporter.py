@@ -37,6 +37,7 @@ from late_exporter.store.thread import StoreThread
 from tests.support.late_api import FakeLateApi
 from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
+from tests.support.scans import whole_scan_interval
 from tests.support.steps import Killed, drive, offload_in_steps
 from tests.support.store import LogStatus, StoreProxy
 
@@ -120,9 +121,10 @@ class ExporterHarness:
         workspace = next(iter(self.apis))
         return {log_status for scope, log_status in self.commit_log if scope.workspace == workspace}
 
-    def restart(self, downtime: float = 0.0) -> None:
-        """Stop the exporter and start it again."""
+    def restart(self, downtime: float = 0.0, **changes: Any) -> None:
+        """Stop the exporter and start it again, with changes of its configuration."""
         self.close()
+        self._config = msgspec.structs.replace(self._config, **changes)
         self.clock.advance(downtime)
         self._start()
 
@@ -205,13 +207,13 @@ class ExporterHarness:
         return results
 
     def settle(self, scope: Scope | None = None) -> None:
-        """Poll until two reconciliation scans are complete, in a world that does not change any more."""
+        """Poll until two scans of the whole list are complete, in a world that does not change any more."""
         scope = scope or next(iter(self.pollers))
         api = self.apis[scope.workspace]
         api.clear_events()
         rows = max(len(archive.rows) for archive in (api.world.archives.publishing, api.world.archives.connections))
         for _ in range(2):
-            self.clock.advance(self._config.poll.reconcile_interval + 1)
+            self.clock.advance(whole_scan_interval(self._config.poll.reconcile_interval) + 1)
             for _ in range(5 + (rows // api.quirks.max_page_size + 1) * 5 // 4):
                 self.clock.advance(1.0)
                 result = self.poll(scope.workspace, scope.feed)

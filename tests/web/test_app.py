@@ -32,13 +32,18 @@ class RecordingExposition(Exposition):
         self.scrape_headers: list[tuple[str | None, str | None]] = []
         self.served_versions: list[int] = []
 
-    def get_body(self, accept: str | None, accept_encoding: str | None) -> EncodedBody:
+    def get_body(
+        self,
+        accept: str | None,
+        accept_encoding: str | None,
+        workspaces: Sequence[str] | None = None,  # noqa: ARG002 - as in Exposition
+    ) -> EncodedBody:
         """Record the headers."""
         self.scrape_headers.append((accept, accept_encoding))
         version = len(self.scrape_headers)
         return EncodedBody("text/plain; version=0.0.4; charset=utf-8", self.encoding, b"late_up 1\n", version)
 
-    def mark_served(self, version: int) -> None:
+    def mark_served(self, version: int, workspaces: Sequence[str] | None = None) -> None:  # noqa: ARG002 - as above
         """Record the version."""
         self.served_versions.append(version)
 
@@ -346,7 +351,12 @@ class LargeExposition(RecordingExposition):
         """Return more samples than are inflated on the event loop."""
         return MAX_LOOP_SAMPLES + 1
 
-    def get_body(self, accept: str | None, accept_encoding: str | None) -> EncodedBody:
+    def get_body(
+        self,
+        accept: str | None,
+        accept_encoding: str | None,
+        workspaces: Sequence[str] | None = None,  # noqa: ARG002 - as above
+    ) -> EncodedBody:
         """Record the thread."""
         self.threads.append(threading.current_thread())
         return super().get_body(accept, accept_encoding)

@@ -108,7 +108,7 @@ def require_space(output: str, size: int, series_count: int) -> None:
 
 
 def _families(context: CommandContext) -> Mapping[str, Family]:
-    families = build_catalogue(context.settings.metrics.duration_buckets)
+    families = build_catalogue(context.settings.metrics.duration_buckets, context.settings.metrics.buckets)
     if context.settings.metrics.max_accounts:
         return families
     return {name: family for name, family in families.items() if "account_id" not in family.labels}

@@ -161,6 +161,11 @@ def check_web(path: str | None, config: WebConfig) -> Iterator[Finding]:
         yield Finding(Level.WARNING, "web", warning)
     if config.users and config.ssl_context is None:
         yield Finding(Level.WARNING, "web", f"{path}: passwords are sent unencrypted", hint="add tls_server_config")
+    if config.user_workspaces:
+        unlimited = ", ".join(sorted(config.users.keys() - config.user_workspaces.keys())) or "no user"
+        yield Finding(Level.OK, "users", f"{unlimited} may see every workspace")
+    for user, workspaces in sorted(config.user_workspaces.items()):
+        yield Finding(Level.OK, "users", f"{user} may see {', '.join(sorted(workspaces))} only")
 
 
 def check_addresses(

@@ -502,6 +502,16 @@ def test_unencrypted_passwords_are_a_warning() -> None:
     assert "unencrypted" in findings[2].message
 
 
+def test_what_users_may_see() -> None:
+    """Users who may see every workspace are named, and what each of the others may see."""
+    config = WebConfig(
+        users=dict.fromkeys(("ops", "a", "b"), b""),
+        user_workspaces={"a": frozenset({"y", "x"}), "b": frozenset({"z"})},
+    )
+    findings = [finding.message for finding in check_web("web.yml", config) if finding.subject == "users"]
+    assert ["ops may see every workspace", "a may see x, y only", "b may see z only"] == findings
+
+
 def test_an_address_in_use_is_an_error(tmp_path: Path) -> None:
     """A free address is free again afterwards."""
     path = UnixPath(tmp_path / "socket")

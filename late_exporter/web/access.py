@@ -1,0 +1,67 @@
+"""Which workspaces a request may see, by its user, and which it asks for, by its query."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from http import HTTPStatus
+from urllib.parse import parse_qs
+
+from late_exporter.config.options import suggest
+from late_exporter.config.types import quote
+from late_exporter.errors import LateError
+from late_exporter.web.asgi import Message
+
+ALLOWED_WORKSPACES = "late_exporter.workspaces"
+"""Key of an ASGI scope with the names of the workspaces that a request may see; without it, that is all of them."""
+
+NOT_ALLOWED = "not allowed for a user who is bound to workspaces"
+
+
+class AccessError(LateError):
+    """A request for what its user may not see, or for what does not exist, with the status of the response."""
+
+    def __init__(self, status: HTTPStatus, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def allowed_workspaces(scope: Message) -> Collection[str] | None:
+    """Return the workspaces that a request may see, or None if it may see everything."""
+    allowed: Collection[str] | None = scope.get(ALLOWED_WORKSPACES)
+    return allowed
+
+
+def require_unbound(scope: Message) -> None:
+    """Raise AccessError if the user of a request is bound to workspaces."""
+    if allowed_workspaces(scope) is not None:
+        raise AccessError(HTTPStatus.FORBIDDEN, NOT_ALLOWED)
+
+
+def require_workspace(scope: Message, workspace: str) -> None:
+    """Raise AccessError if a request may not see a workspace, which need not exist."""
+    allowed = allowed_workspaces(scope)
+    if allowed is not None and workspace not in allowed:
+        raise AccessError(HTTPStatus.FORBIDDEN, NOT_ALLOWED)
+
+
+def select_workspaces(scope: Message, existing: Collection[str]) -> Sequence[str] | None:
+    """Return the workspaces whose metrics a request is about, sorted, or None if it is about everything.
+
+    Args:
+        scope: Request; its query may name workspaces with ``workspace``.
+        existing: Names of all workspaces.
+
+    Raises:
+        AccessError: The user may not see one of them, or one does not exist. Users who are bound to workspaces do not
+            learn whether another one exists.
+    """
+    query = scope.get("query_string", b"").decode("latin-1")
+    names = parse_qs(query, keep_blank_values=True).get("workspace")
+    allowed = allowed_workspaces(scope)
+    if names is None:
+        return None if allowed is None else sorted(allowed)
+    for name in names:
+        require_workspace(scope, name)
+        if name not in existing:
+            raise AccessError(HTTPStatus.NOT_FOUND, f"unknown workspace{quote(name)}{suggest(name, existing)}")
+    return sorted(set(names))

@@ -1,0 +1,120 @@
+"""Families that are switched off and on, and histograms whose buckets change, across restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
+from tests.support.clock import VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi
+from tests.support.samples import Samples
+from tests.support.world import World
+
+LOGS = "late_publishing_logs_total"
+DURATION = "late_publishing_duration_seconds"
+ACCOUNT = "late_account_logs_total"
+NO_FAMILIES: frozenset[str] = frozenset()
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a key with some logs."""
+    world = World(VirtualClock())
+    world.publish(3)
+    return world
+
+
+@pytest.fixture
+def exporter(world: World, tmp_path: Path) -> Iterator[ExporterHarness]:
+    """Return an exporter that has exposed its history."""
+    with closing(ExporterHarness(FakeLateApi(world), tmp_path / "state.db")) as exporter:
+        exporter.poll()
+        exporter.scrape_once()
+        world.clock.advance(30)
+        yield exporter
+
+
+def test_a_disabled_family_is_counted(exporter: ExporterHarness, world: World) -> None:
+    """A family that was disabled for a while has its true totals when it is exposed again, and never falls."""
+    before = exporter.scrape()
+    exporter.restart(disabled_families=frozenset({LOGS, DURATION, ACCOUNT}))
+    world.publish(4, platform="tiktok", status="failed", statusCode=None)
+    world.clock.advance(30)
+    exporter.poll()
+    disabled = exporter.scrape()
+    assert not [name for name, _ in disabled if name.startswith((LOGS, DURATION, ACCOUNT))]
+    assert 4 == disabled.sum("late_publishing_failures_total")
+
+    exporter.restart(disabled_families=NO_FAMILIES)
+    enabled = exporter.scrape_once()
+    assert before.sum(LOGS) + 4 == enabled.sum(LOGS)
+    assert before.sum(f"{DURATION}_count") + 4 == enabled.sum(f"{DURATION}_count")
+    assert all(enabled[series] >= value for series, value in before.counters.items())
+
+
+def test_the_status_page_does_not_depend_on_disabled_families(exporter: ExporterHarness) -> None:
+    """What the status page shows is known, whatever is exposed."""
+    expected = exporter.registry.platform_health("default")
+    exporter.restart(disabled_families=frozenset(CATALOGUE))
+    assert expected == exporter.registry.platform_health("default")
+    assert expected
+    assert {} == exporter.scrape()
+
+
+def test_a_series_that_begins_while_its_family_is_disabled_has_no_initial_zero(
+    exporter: ExporterHarness, world: World
+) -> None:
+    """What was counted while a family was disabled is history, not an increase at the time it is exposed again."""
+    exporter.restart(disabled_families=frozenset({LOGS}))
+    world.publish(4, platform="tiktok")
+    exporter.poll()
+    exporter.restart(disabled_families=NO_FAMILIES)
+    assert 4 == exporter.scrape_once().sum(LOGS, platform="tiktok")
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [(1.0,), (0.5, 1.0, 2.0, 4.0), (100.0, 200.0), (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)],
+)
+def test_other_buckets_lose_nothing(exporter: ExporterHarness, world: World, bounds: tuple[float, ...]) -> None:
+    """After a change of buckets the histogram is valid, has the same count and sum, and goes on from there."""
+    before = exporter.scrape()
+    exporter.restart(families=build_catalogue(buckets=[(DURATION, bounds)]))
+    changed = exporter.scrape()
+    for sample in (f"{DURATION}_count", f"{DURATION}_sum"):
+        assert before.family(sample) == changed.family(sample)
+    assert_valid(changed, bounds)
+    kept = {series for series in before if series[0].startswith(DURATION) and series in changed}
+    assert kept
+    assert all(before[series] == changed[series] for series in kept)
+
+    world.publish(5)
+    world.clock.advance(30)
+    exporter.poll()
+    later = exporter.scrape()
+    assert before.sum(f"{DURATION}_count") + 5 == later.sum(f"{DURATION}_count")
+    assert_valid(later, bounds)
+    exporter.restart(families=CATALOGUE)
+    assert later.sum(f"{DURATION}_count") == exporter.scrape().sum(f"{DURATION}_count")
+    assert_valid(exporter.scrape(), CATALOGUE[DURATION].buckets)
+
+
+def assert_valid(samples: Samples, bounds: tuple[float, ...]) -> None:
+    """Assert that the histograms have the bounds, never fall from bucket to bucket, and end with their count."""
+    histograms: dict[tuple[tuple[str, str], ...], dict[float, float]] = {}
+    for (name, labels), value in samples.items():
+        if name == f"{DURATION}_bucket":
+            rest = tuple(pair for pair in labels if pair[0] != "le")
+            histograms.setdefault(rest, {})[float(dict(labels)["le"])] = value
+    assert histograms
+    for labels, buckets in histograms.items():
+        assert [*bounds, float("inf")] == sorted(buckets)
+        counts = [buckets[bound] for bound in sorted(buckets)]
+        assert all(low <= high for low, high in pairwise(counts))
+        assert counts[-1] == samples[f"{DURATION}_count", labels]

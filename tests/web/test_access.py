@@ -1,0 +1,305 @@
+"""What users who are bound to workspaces see, on every path."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import pytest
+
+from late_exporter.config.web import WebConfig
+from late_exporter.exposition.exposition import Exposition
+from late_exporter.exposition.family import Family
+from late_exporter.exposition.negotiation import OPENMETRICS
+from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats, sign
+from late_exporter.status import FeedHealth, WorkspaceHealth
+from late_exporter.web.app import HealthSource, Lifecycle, create_app
+from late_exporter.web.asgi import Message
+from late_exporter.web.auth import AuthMiddleware
+from late_exporter.web.passwords import PasswordVerifier
+from tests.support.loggers import RecordingLogger
+
+HASH = b"$2y$10$" + b"a" * 53
+USERS = dict.fromkeys(("ops", "customer-a", "customer-ab"), HASH)
+BOUND = {"customer-a": frozenset({"brand-a"}), "customer-ab": frozenset({"brand-a", "brand-b"})}
+NAMES = ("brand-a", "brand-b", "brand-c")
+SECRET = "s3cr3t"
+PATHS = ("/", "/metrics", "/config", "/-/healthy", "/-/ready", "/-/reload", "/-/quit", "/hook/brand-a", "/nowhere")
+
+
+class Response(msgspec.Struct):
+    """Response to a request."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+
+def build_exposition() -> Exposition:
+    """Return an exposition with a series of each workspace and one without."""
+    up, build = Family("up", "gauge", "Up.", ("workspace",)), Family("build_info", "gauge", "Build.", ("version",))
+    exposition = Exposition({"up": up, "build_info": build})
+    for name in NAMES:
+        exposition.put("up", (name,), 1)
+    exposition.put("build_info", ("1",), 1)
+    exposition.publish()
+    return exposition
+
+
+class AccessHarness:
+    """The application behind its middleware."""
+
+    def __init__(
+        self,
+        *,
+        users: Mapping[str, bytes] = USERS,
+        bound: Mapping[str, frozenset[str]] = BOUND,
+        unauthenticated_paths: Sequence[str] = (),
+        require_auth: bool = False,
+        is_synced: bool = True,
+    ) -> None:
+        self.calls: list[str] = []
+        self.exposition = build_exposition()
+        feed = FeedHealth(name="publishing", is_synced=is_synced, outcome="success")
+        workspaces = [WorkspaceHealth(name=name, base_url="https://zernio.com/api", feeds=(feed,)) for name in NAMES]
+        receiver = WebhookReceiver("/hook", secret=lambda: SECRET, window=60.0)
+        receiver.stats_by_workspace = {name: WebhookStats(name, RequestBudget()) for name in NAMES}
+        health = HealthSource(
+            workspaces=lambda: workspaces,
+            configuration=lambda: f"workspaces: {NAMES}",
+            unsynced_feeds=lambda: ((name, feed) for name in NAMES if not is_synced),
+            names=lambda: NAMES,
+        )
+
+        async def reload() -> None:
+            self.calls.append("reload")
+
+        lifecycle = Lifecycle(reload=reload, quit=lambda: self.calls.append("quit"))
+        app = create_app(self.exposition, health, version="1", lifecycle=lifecycle, webhooks=receiver)
+        self.app = AuthMiddleware(
+            app,
+            lambda: WebConfig(users=users, user_workspaces=bound),
+            passwords=PasswordVerifier(check_password=lambda password, _: password == b"right"),
+            log=RecordingLogger(),
+            unauthenticated_paths=unauthenticated_paths,
+            is_public=None if require_auth else receiver.handles,
+        )
+
+    async def request(
+        self,
+        user: str | None,
+        path: str = "/metrics",
+        query: str = "",
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> Response:
+        """Send a request, with a password if there is a user."""
+        sent: list[Message] = []
+        fields = dict(headers or {})
+        if user is not None:
+            fields["authorization"] = "Basic " + base64.b64encode(f"{user}:right".encode()).decode()
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "query_string": query.encode(),
+            "headers": [(name.encode(), value.encode()) for name, value in fields.items()],
+            "client": ("192.0.2.1", 1),
+        }
+        await self.app(scope, receive, send)
+        content = b"".join(message.get("body", b"") for message in sent)
+        response_headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return Response(sent[0]["status"], response_headers, content.decode("utf-8", "replace"))
+
+
+@pytest.mark.parametrize(
+    ("user", "query", "seen"),
+    [
+        ("ops", "", NAMES),
+        ("ops", "workspace=brand-b", ["brand-b"]),
+        ("ops", "workspace=brand-c&workspace=brand-a&workspace=brand-c", ["brand-a", "brand-c"]),
+        ("ops", "job=late", NAMES),
+        ("customer-a", "", ["brand-a"]),
+        ("customer-a", "workspace=brand-a", ["brand-a"]),
+        ("customer-a", "workspace=brand%2Da", ["brand-a"]),
+        ("customer-ab", "", ["brand-a", "brand-b"]),
+        ("customer-ab", "workspace=brand-b", ["brand-b"]),
+    ],
+)
+async def test_metrics(user: str, query: str, seen: Sequence[str]) -> None:
+    """The metrics are those of the workspaces that are asked for, or else of those that the user may see."""
+    response = await AccessHarness().request(user, query=query)
+    assert HTTPStatus.OK == response.status
+    lines = [line for line in response.text.splitlines() if line.startswith("up{")]
+    assert [f'up{{workspace="{name}"}} 1.0' for name in seen] == lines
+    assert ("build_info" in response.text) == (user == "ops" and len(lines) == len(NAMES))
+
+
+@pytest.mark.parametrize("query", ["workspace=brand-b", "workspace=nowhere", "workspace=brand-a&workspace=brand-b"])
+@pytest.mark.parametrize("path", ["/metrics"])
+async def test_another_workspace(path: str, query: str) -> None:
+    """A bound user gets the same response for the name of another workspace, whether or not it exists."""
+    response = await AccessHarness().request("customer-a", path, query)
+    assert (403, "not allowed for a user who is bound to workspaces\n") == (response.status, response.text)
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("workspace=brand-d", 'unknown workspace "brand-d"; did you mean brand-c?\n'),
+        ("workspace=brand-a&workspace=elsewhere", 'unknown workspace "elsewhere"\n'),
+        ("workspace=", 'unknown workspace ""\n'),
+        ("workspace=%0A%3Cb%3E%FF", 'unknown workspace "\\n<b>\N{REPLACEMENT CHARACTER}"\n'),
+    ],
+)
+async def test_unknown_workspace(query: str, text: str) -> None:
+    """An unknown workspace is not found, and the response says what was asked for."""
+    response = await AccessHarness().request("ops", query=query)
+    assert (404, text) == (response.status, response.text)
+    assert "text/plain; charset=utf-8" == response.headers["content-type"]
+
+
+@pytest.mark.parametrize("accept", ["text/plain", OPENMETRICS])
+async def test_formats_and_head(accept: str) -> None:
+    """Formats are negotiated as for the whole, and HEAD has the headers of GET."""
+    harness = AccessHarness()
+    headers = {"accept": accept, "accept-encoding": "gzip"}
+    get = await harness.request("customer-a", headers=headers)
+    head = await harness.request("customer-a", headers=headers, method="HEAD")
+    assert get.headers["content-type"].startswith(accept)
+    assert ("gzip", "Accept, Accept-Encoding") == (get.headers["content-encoding"], get.headers["vary"])
+    assert (get.status, get.headers, "") == (head.status, head.headers, head.text)
+    plain = await harness.request("customer-a", headers={"accept": accept})
+    assert (accept == OPENMETRICS) == plain.text.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+async def test_status_page(accept: str) -> None:
+    """The status page of a bound user shows their workspaces and no others, and does not link to the configuration."""
+    harness = AccessHarness()
+    bound = await harness.request("customer-a", "/", headers={"accept": accept})
+    everything = await harness.request("ops", "/", headers={"accept": accept})
+    assert [True, False, False] == [name in bound.text for name in NAMES]
+    assert all(name in everything.text for name in NAMES)
+    assert "/config" not in bound.text
+    assert (accept == "text/html") == ("/config" in everything.text)
+
+
+@pytest.mark.parametrize(("path", "method"), [("/config", "GET"), ("/-/reload", "POST"), ("/-/quit", "POST")])
+async def test_paths_of_operators(path: str, method: str) -> None:
+    """A bound user neither sees the configuration nor reloads or stops the exporter."""
+    harness = AccessHarness()
+    assert HTTPStatus.FORBIDDEN == (await harness.request("customer-ab", path, method=method)).status
+    assert [] == harness.calls
+    assert HTTPStatus.OK == (await harness.request("ops", path, method=method)).status
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("query", ["", "workspace=brand-b", "workspace=brand-zzz"])
+async def test_no_path_names_another_workspace(path: str, method: str, query: str) -> None:
+    """Whatever a bound user requests, no response contains the name of another workspace."""
+    for is_synced in (True, False):
+        response = await AccessHarness(is_synced=is_synced).request("customer-a", path, query, method=method)
+        text = f"{response.text} {response.headers}"
+        assert not any(name in text for name in ("brand-b", "brand-c", "brand-zzz"))
+
+
+async def test_readiness() -> None:
+    """A bound user sees which of their own feeds are not ready; a probe without a password sees no names."""
+    harness = AccessHarness(is_synced=False, unauthenticated_paths=["/-/ready", "/-/healthy"])
+    bound, probe = await harness.request("customer-a", "/-/ready"), await harness.request(None, "/-/ready")
+    assert (503, "first sync is not complete\n") == (probe.status, probe.text)
+    assert (503, probe.text) == (bound.status, bound.text)
+    bound = await AccessHarness(is_synced=False).request("customer-a", "/-/ready")
+    assert (503, True) == (bound.status, bound.text.startswith("brand-a/publishing: "))
+    ready = AccessHarness(unauthenticated_paths=["/-/ready"])
+    assert (200, "late-exporter is ready\n") == (
+        (await ready.request(None, "/-/ready")).status,
+        (await ready.request("customer-a", "/-/ready")).text,
+    )
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/", "/config"])
+async def test_a_path_without_a_password_shows_nothing(path: str) -> None:
+    """Even if such a path were configured without a password, it would show no workspace."""
+    response = await AccessHarness(unauthenticated_paths=[path]).request(None, path)
+    assert not any(name in response.text for name in NAMES)
+
+
+@pytest.mark.parametrize("path", PATHS[:3])
+async def test_bound_users_without_passwords(path: str) -> None:
+    """If there are no passwords although users are bound, nobody gets in."""
+    harness = AccessHarness(users={})
+    assert [401, 401] == [(await harness.request(user, path)).status for user in (None, "customer-a")]
+
+
+async def test_without_bound_users() -> None:
+    """If no user is bound, paths without a password and users show everything."""
+    harness = AccessHarness(bound={}, unauthenticated_paths=["/metrics"])
+    assert (await harness.request(None)).text == (await harness.request("customer-a")).text
+    assert "build_info" in (await harness.request("customer-a")).text
+    assert 'workspace="brand-b"' in (await harness.request(None, query="workspace=brand-b")).text
+
+
+async def test_a_wrong_password_is_no_user() -> None:
+    """The name of a bound user is worth nothing without the password."""
+    harness = AccessHarness()
+    headers = {"authorization": "Basic " + base64.b64encode(b"ops:wrong").decode()}
+    assert HTTPStatus.UNAUTHORIZED == (await harness.request(None, headers=headers)).status
+    assert HTTPStatus.UNAUTHORIZED == (await harness.request(None)).status
+
+
+@pytest.mark.parametrize(
+    ("user", "path", "status"),
+    [
+        ("customer-a", "/hook/brand-a", 204),
+        ("customer-a", "/hook/brand-b", 403),
+        ("customer-a", "/hook/nowhere", 403),
+        ("customer-a", "/hook", 403),
+        ("ops", "/hook/brand-b", 204),
+        ("ops", "/hook", 204),
+        ("ops", "/hook/nowhere", 404),
+    ],
+)
+async def test_webhooks_with_a_password(user: str, path: str, status: int) -> None:
+    """If webhooks need a password, a bound user sends those of their own workspaces only."""
+    body = b'{"event": "post.published"}'
+    headers = {"x-zernio-signature": sign(body, SECRET)}
+    response = await AccessHarness(require_auth=True).request(user, path, method="POST", headers=headers, body=body)
+    assert status == response.status
+
+
+async def test_webhooks_without_a_password() -> None:
+    """Webhooks that are only signed do not depend on users."""
+    body = b'{"event": "post.published"}'
+    headers = {"x-zernio-signature": sign(body, SECRET)}
+    assert 204 == (await AccessHarness().request(None, "/hook", method="POST", headers=headers, body=body)).status
+
+
+async def test_a_scrape_serves_the_zeros_of_its_workspaces() -> None:
+    """The first value of a new series is shown after a scrape of its workspace, and not after one of another."""
+    harness = AccessHarness()
+    exposition = Exposition({"posts_total": Family("posts_total", "counter", "Posts.", ("workspace",))})
+    app = create_app(exposition, HealthSource(workspaces=list, names=lambda: NAMES), version="1")
+    exposition.put("posts_total", ("brand-a",), 3, start_at_zero=True)
+    exposition.publish()
+    harness.app = AuthMiddleware(app, WebConfig, passwords=PasswordVerifier(), log=RecordingLogger())
+    await harness.request(None, query="workspace=brand-b")
+    assert [] == exposition.served_zeros()
+    await harness.request(None, query="workspace=brand-a", method="HEAD")
+    assert [] == exposition.served_zeros()
+    await harness.request(None, query="workspace=brand-a")
+    assert [("posts_total", ("brand-a",))] == exposition.served_zeros()
