@@ -29,6 +29,7 @@ from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.settings import OPTIONS
 from late_exporter.config.sources import parse_flags
 from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.otlp.pusher import EXPORTS
 from tests.support.documents import DOCUMENTS, ROOT, blocks, commands, document, inline_commands, spans
 from tests.support.postgres import TABLES
 
@@ -97,8 +98,10 @@ def _pins(name: str) -> dict[str, Version]:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_commands_of_the_program_are_valid(path: Path) -> None:
+def test_commands_of_the_program_are_valid(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command line of the exporter in a document is one that the program accepts."""
+    (tmp_path / "grafana-cloud.token").write_text("token")
+    monkeypatch.chdir(tmp_path)
     for command in (*commands(path), *inline_commands(path)):
         if command.is_program and len(command.words) > 1:
             _parse(command.words[1:])
@@ -144,8 +147,8 @@ def test_names_exist(path: Path) -> None:
     targets = set(re.findall(r"\bmake ([a-z-]+)", spans(text)))
     recorded = {rule.name.split(":")[1] for group in RECORDING_GROUPS for rule in group.rules}
     samples = {f"{name}{end}" for name in CATALOGUE for end in ("", "_bucket", "_sum", "_count")}
-    assert set() == metrics - samples - recorded - {*TABLES, "late_observation_rest", WORKSPACE_INFO}
-    assert set() == flags - {option.flag for option in OPTIONS}
+    assert set() == metrics - samples - recorded - {*TABLES, "late_observation_rest", WORKSPACE_INFO, EXPORTS}
+    assert set() == flags - {option.flag for option in OPTIONS} - {"--web.enable-remote-write-receiver"}
     assert set() == variables - {name for option in OPTIONS for name in (option.variable, option.alias)}
     assert set() == targets - _targets()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import os
 import platform
 import signal
 import socket
@@ -32,6 +33,7 @@ from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController
 from late_exporter.commands._runner import write_stdout
 from late_exporter.commands.event_output import open_output
+from late_exporter.commands.otlp import create_pusher, open_otlp
 from late_exporter.commands.progress import REFRESH_SECONDS, ProgressBar
 from late_exporter.commands.textfile import require_textfile, write_textfile
 from late_exporter.config.environment import certificate_context, check_proxies
@@ -121,7 +123,18 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
         webhook_sockets = [stack.enter_context(bound) for bound in _bind(settings.webhook.listen_address, stack)]
-        exporter = await _open(settings, stack, process_collector())
+        collectors = [process_collector()]
+        otlp = await asyncio.to_thread(open_otlp, os.environ)
+        exporter = await _open(
+            settings,
+            stack,
+            lambda: [metric for collect in collectors for metric in collect()],
+            keep_created=otlp is not None,
+        )
+        pusher = None if otlp is None else create_pusher(otlp, exporter.exposition, _logger())
+        if pusher is not None:
+            collectors.append(pusher.collect)
+            stack.push_async_callback(pusher.close)
         _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watcher = WebConfigWatcher(settings.web_config, _logger())
@@ -133,6 +146,8 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         group.create_task(exporter.log_progress())
         if exporter.deliverer is not None:
             group.create_task(exporter.deliverer.run())
+        if pusher is not None:
+            group.create_task(pusher.run())
         exporter.start(group)
         lifecycle = Lifecycle(reload=controller.reload, quit=controller.quit)
         receiver = exporter.webhook_receiver
@@ -172,7 +187,11 @@ def _needs_no_password(receiver: WebhookReceiver, path: str, *, require_auth: bo
 
 
 async def _open(
-    settings: Settings, stack: AsyncExitStack, collect_process_metrics: Callable[[], Iterable[Metric]]
+    settings: Settings,
+    stack: AsyncExitStack,
+    collect_process_metrics: Callable[[], Iterable[Metric]],
+    *,
+    keep_created: bool = False,
 ) -> Exporter:
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
     store = await offload(open_store, settings.state.url, settings.state.password_path)
@@ -182,6 +201,8 @@ async def _open(
     exporter = Exporter(
         settings, store, offload, connector.connect, collect_process_metrics=collect_process_metrics, output=output
     )
+    if keep_created:
+        exporter.exposition.keep_created()
     await exporter.restore()
     return exporter
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, repeat
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.gzip import Segment, compress, join_segments
@@ -55,10 +55,28 @@ class _Block:
         self.values += upper.values
 
 
-class FamilyBlocks:
-    """Series of a family in sorted blocks."""
+class FamilyCopy(NamedTuple):
+    """Series of a family at a moment, column by column."""
 
-    def __init__(self, family: Family, compress_lines: Callable[[bytes], Segment]) -> None:
+    family: Family
+    labels: Sequence[Labels]
+    values: Sequence[PackedValue]
+    zeros: frozenset[Labels]
+    created: Mapping[Labels, float]
+
+    def rows(self) -> Iterator[tuple[Labels, float | Histogram, float | None]]:
+        """Yield labels, value as it is shown, and creation time in Unix seconds if it is known."""
+        formatter = FamilyFormatter(self.family)
+        for labels, packed in zip(self.labels, self.values, strict=True):
+            value = formatter.zero if labels in self.zeros else packed
+            yield labels, formatter.unpack(value), self.created.get(labels)
+
+
+class FamilyBlocks:
+    """Series of a family in sorted blocks; ``shows_created`` is whether OpenMetrics has their creation times."""
+
+    def __init__(self, family: Family, compress_lines: Callable[[bytes], Segment], *, shows_created: bool) -> None:
+        self._shows_created = shows_created
         self._family = family
         self._formatter = FamilyFormatter(family)
         self._compress = compress_lines
@@ -110,6 +128,12 @@ class FamilyBlocks:
             upper = block.split()
             self._blocks.insert(block_index + 1, upper)
             self._changed_blocks[upper] = None
+
+    def copy(self) -> FamilyCopy:
+        """Return the series as of the last changes that were applied."""
+        labels = [each for block in self._blocks for each in block.labels]
+        values = [each for block in self._blocks for each in block.values]
+        return FamilyCopy(self._family, labels, values, frozenset(self._zeros), self._created.copy())
 
     def remove(self, labels: Labels) -> None:
         self._zeros.discard(labels)
@@ -196,11 +220,12 @@ class FamilyBlocks:
         return text_bytes, text_bytes if openmetrics == text else "".join(openmetrics).encode(errors="replace")
 
     def _rows(self, labels_list: list[Labels], values: list[PackedValue]) -> Iterator[_SeriesRow]:
-        if not self._zeros and not self._exemplars and not self._created:
+        created_times = self._created if self._shows_created else {}
+        if not self._zeros and not self._exemplars and not created_times:
             yield from zip(labels_list, values, repeat(None), repeat(None))
             return
         for labels, value in zip(labels_list, values, strict=True):
-            created = self._created.get(labels)
+            created = created_times.get(labels)
             if labels in self._zeros:
                 yield labels, self._formatter.zero, created, None
             else:

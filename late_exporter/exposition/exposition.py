@@ -10,12 +10,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from prometheus_client.core import Metric
 
-from late_exporter.exposition.blocks import FamilyBlocks
+from late_exporter.exposition.blocks import FamilyBlocks, FamilyCopy
 from late_exporter.exposition.changes import ChangeQueue, InitialZeros
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.gzip import Segment, compress, join_segments
@@ -35,12 +35,23 @@ class EncodedBody(msgspec.Struct, frozen=True):
     version: int
 
 
+class SeriesCopy(NamedTuple):
+    """All series at a moment. ``version`` is that of the changes in them, for ``Exposition.mark_served``."""
+
+    version: int
+    families: Sequence[FamilyCopy]
+    process_metrics: Sequence[Metric]
+
+
 class Exposition:
     """Current values of the visible series, and the bodies rendered from them.
 
     A change of a series is only noted, in constant time. ``take_changes`` ends a batch of changes, which are published
     together: what is set between two calls is never scraped in part. ``apply_changes`` and ``render`` may run in
     another thread than all other methods.
+
+    Attributes:
+        served_count: Number of bodies that were sent.
 
     Args:
         families: Metric families, in the order of the output. Changes of series of other families are ignored.
@@ -57,11 +68,14 @@ class Exposition:
         compress_lines: Callable[[bytes], Segment] = compress,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._created = created
+        self._keeps_created = created
         self._compress = compress_lines
-        self._families = {name: FamilyBlocks(family, compress_lines) for name, family in families.items()}
+        self._families = {
+            name: FamilyBlocks(family, compress_lines, shows_created=created) for name, family in families.items()
+        }
         self._workspace_families = [name for name, family in families.items() if family.labels[:1] == ("workspace",)]
         self._process_metrics: ProcessMetrics | None = None
+        self._collected_metrics: Sequence[Metric] = ()
         self._end = join_segments([compress_lines(b"# EOF\n")])
         self._workspace_lines = WorkspaceLines(compress_lines)
         self._on_change: Callable[[], None] = lambda: None
@@ -70,6 +84,7 @@ class Exposition:
         self._zeros = InitialZeros(monotonic)
         self._render_lock = threading.Lock()
         self._snapshot = Snapshot(0, (), None, self._end, self._workspace_lines)
+        self.served_count = 0
 
     @property
     def sample_count(self) -> int:
@@ -93,6 +108,10 @@ class Exposition:
         """Call ``callback`` whenever a body was sent and ``served_zeros`` is not empty."""
         self._on_served = callback
 
+    def keep_created(self) -> None:
+        """Keep the creation times of the series that are set from now on, for ``copy_series``."""
+        self._keeps_created = True
+
     def put(
         self,
         family: str,
@@ -111,7 +130,7 @@ class Exposition:
             return
         if start_at_zero:
             self._zeros.add((family, labels), self._changes.batch + 1)
-        self._change(self._families[family].put, labels, value, created if self._created else None, start_at_zero)
+        self._change(self._families[family].put, labels, value, created if self._keeps_created else None, start_at_zero)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attach an exemplar to a counter or to the bucket of ``value``, unless a newer one is attached."""
@@ -133,7 +152,8 @@ class Exposition:
 
     def set_process_metrics(self, metrics: Iterable[Metric]) -> None:
         """Replace the metrics of prometheus_client collectors, which come last in the output."""
-        self._process_metrics = ProcessMetrics(metrics, self._compress)
+        self._collected_metrics = list(metrics)
+        self._process_metrics = ProcessMetrics(self._collected_metrics, self._compress)
 
     def take_changes(self) -> int:
         """Hand over the changes made so far for the next publication; return their number."""
@@ -173,6 +193,12 @@ class Exposition:
         names = None if workspaces is None else tuple(workspaces)
         return EncodedBody(content_type, encoding, snapshot.body(content_type, encoding, names), snapshot.version)
 
+    def copy_series(self) -> SeriesCopy:
+        """Return all series as of the last changes that were applied; may run in any thread."""
+        with self._render_lock:
+            families = [family.copy() for family in self._families.values()]
+            return SeriesCopy(self._changes.applied_batch, families, self._collected_metrics)
+
     def has_body(self, accept: str | None, accept_encoding: str | None, workspaces: Sequence[str]) -> bool:
         """Return whether the body of some workspaces is ready, so that ``get_body`` takes no time."""
         encoding = "gzip" if accepts_gzip(accept_encoding) else None
@@ -183,6 +209,7 @@ class Exposition:
 
         ``workspaces`` are those of a limited body. If both kinds of bodies are scraped, a series shows 0 in both.
         """
+        self.served_count += 1
         self._zeros.mark_served(version, workspaces)
         if self._zeros.served():
             self._on_served()

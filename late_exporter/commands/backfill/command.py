@@ -7,15 +7,23 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from late_exporter.commands._runner import ConnectWorkspaces, selected_workspaces, warn, write_stdout
 from late_exporter.commands.backfill.collect import HEAD_BLOCK, Period, collect_history
 from late_exporter.commands.backfill.history import SeriesHistory
-from late_exporter.commands.backfill.openmetrics import SampleGrid, estimate_size, write_openmetrics
+from late_exporter.commands.backfill.openmetrics import (
+    History,
+    SampleGrid,
+    estimate_size,
+    sort_histories,
+    write_openmetrics,
+)
+from late_exporter.commands.backfill.remote_write import SEND_AGAIN, find_problems, send_history
 from late_exporter.commands.feed_choice import recorded_feed, require_retained
 from late_exporter.commands.progress import ProgressBar
 from late_exporter.commands.textfile import atomic_write
@@ -33,7 +41,7 @@ STANDARD_OUTPUT = "-"
 
 
 def write_backfill(context: CommandContext, connect: ConnectWorkspaces) -> int:
-    """Write the history to a file, which does not exist if the command fails, and return the exit code."""
+    """Write the history to a file, which does not exist if the command fails, or send it; return the exit code."""
     now, flags = int(time.time() * 1000), context.flags
     families, target_labels = _families(context), dict(flags.label)
     problems = [*_problems(context, families, now)]
@@ -43,30 +51,42 @@ def write_backfill(context: CommandContext, connect: ConnectWorkspaces) -> int:
         warn("no --label job=...: Prometheus adds a job to everything it scrapes, so these will be separate series")
     progress = ProgressBar(sys.stderr)
 
-    def write() -> int:
-        with _interruptible(), _output_file(flags.output or "") as file:
-            since, histories = asyncio.run(_collect(context, connect, families, now, progress))
-            grid, total = SampleGrid(since, int(flags.step * 1000)), len(histories)
-            progress.clear()
-            require_space(flags.output or "", estimate_size(histories, grid, target_labels), total)
-            progress.start(flags.output or "")
-
-            def on_progress(count: int) -> None:
-                progress.update(count, total, f"{count:,} of {total:,} series")
-
-            sample_count = write_openmetrics(file, histories, families, grid, target_labels, on_progress=on_progress)
-        progress.finish(f"{plural(sample_count, 'sample')} of {total:,} series")
-        return 0
+    def collect() -> History:
+        since, histories = asyncio.run(_collect(context, connect, families, now, progress))
+        progress.clear()
+        grid = SampleGrid(since, int(flags.step * 1000))
+        return History(sort_histories(histories, families), grid, target_labels)
 
     try:
-        return write_stdout(write)
+        with _interruptible():
+            if flags.remote_write is not None:
+                send_history(flags, collect(), now=now, progress=progress)
+                return 0
+            return write_stdout(partial(_write_file, flags.output or "", collect, progress))
     except KeyboardInterrupt:
         progress.clear()
-        warn("interrupted; nothing was written")
+        warn("interrupted; " + ("nothing was written" if flags.remote_write is None else SEND_AGAIN))
         raise
     except BaseException:
         progress.clear()
         raise
+
+
+def _write_file(output: str, collect: Callable[[], History], progress: ProgressBar) -> int:
+    with _output_file(output) as file:
+        history = collect()
+        total = len(history.series)
+        require_space(output, estimate_size(history.series, history.grid, history.target_labels), total)
+        progress.start(output)
+
+        def on_progress(count: int) -> None:
+            progress.update(count, total, f"{count:,} of {total:,} series")
+
+        sample_count = write_openmetrics(
+            file, history.series, history.grid, history.target_labels, on_progress=on_progress
+        )
+    progress.finish(f"{plural(sample_count, 'sample')} of {total:,} series")
+    return 0
 
 
 def require_space(output: str, size: int, series_count: int) -> None:
@@ -96,10 +116,13 @@ def _families(context: CommandContext) -> Mapping[str, Family]:
 
 def _problems(context: CommandContext, families: Mapping[str, Family], now: int) -> Iterator[str]:
     flags = context.flags
-    if flags.output is None:
-        yield "--output: required: a file, or - for standard output"
-    elif flags.output != STANDARD_OUTPUT and Path(flags.output).exists():
+    if flags.output is None and flags.remote_write is None:
+        yield "--output: required: a file, or - for standard output; or --remote-write: the URL of a server"
+    if flags.output is not None and flags.remote_write is not None:
+        yield "--output: excludes --remote-write"
+    if flags.output not in (None, STANDARD_OUTPUT) and Path(flags.output or "").exists():
         yield f"--output{quote(flags.output)}: already exists; remove it, or choose another name"
+    yield from find_problems(flags)
     if flags.until is not None and flags.until * 1000 > now - HEAD_BLOCK:
         yield "--until: must be at least 3h ago, because Prometheus keeps newer samples in its head block"
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import IO
 
@@ -24,8 +24,22 @@ class SampleGrid(msgspec.Struct, frozen=True):
     since: int
     step: int
 
+    @property
+    def sparse_step(self) -> int:
+        """Time between two samples of an unchanged series."""
+        return max(MAX_SAMPLE_GAP // self.step, 1) * self.step
+
     def timestamps(self, end: int) -> range:
-        return range(-(-self.since // self.step) * self.step, end + 1, self.step)
+        """Return the times until ``end``; they do not depend on when a command runs, so that it can be repeated."""
+        return range(-(-self.since // self.sparse_step) * self.sparse_step, end + 1, self.step)
+
+
+class History(msgspec.Struct, frozen=True):
+    """Sorted series, the times of their samples, and the labels that Prometheus adds to them."""
+
+    series: Sequence[SeriesHistory]
+    grid: SampleGrid
+    target_labels: Mapping[str, str]
 
 
 def samples(history: SeriesHistory, timestamps: range) -> Iterator[tuple[int, SampleValue]]:
@@ -51,6 +65,12 @@ def samples(history: SeriesHistory, timestamps: range) -> Iterator[tuple[int, Sa
         if is_due or any(abs(delta.at - timestamp) <= DENSE_WINDOW for delta in neighbours):
             yield timestamp, value
             last_timestamp = timestamp
+
+
+def sort_histories(histories: Iterable[SeriesHistory], families: Mapping[str, Family]) -> list[SeriesHistory]:
+    """Return histories in the order of ``families``, then by their labels."""
+    order = {name: index for index, name in enumerate(families)}
+    return sorted(histories, key=lambda history: (order[history.family.name], history.labels))
 
 
 def estimate_size(histories: Iterable[SeriesHistory], grid: SampleGrid, target_labels: Mapping[str, str]) -> int:
@@ -81,24 +101,20 @@ def _count_samples(history: SeriesHistory, grid: SampleGrid) -> int:
     for time in times:
         dense_time += max(0, min(time + DENSE_WINDOW, history.until) - max(time - DENSE_WINDOW, dense_end))
         dense_end = max(dense_end, time + DENSE_WINDOW)
-    sparse_step = max(MAX_SAMPLE_GAP // grid.step, 1) * grid.step
-    return dense_time // grid.step + max(history.until - start - dense_time, 0) // sparse_step + 1
+    return dense_time // grid.step + max(history.until - start - dense_time, 0) // grid.sparse_step + 1
 
 
 def write_openmetrics(
     file: IO[bytes],
     histories: Iterable[SeriesHistory],
-    families: Mapping[str, Family],
     grid: SampleGrid,
     target_labels: Mapping[str, str],
     *,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> int:
-    """Write series in the order of ``families``, with target labels in every sample; return the number of samples."""
-    order = {name: index for index, name in enumerate(families)}
-    sorted_histories = sorted(histories, key=lambda history: (order[history.family.name], history.labels))
+    """Write sorted series with target labels in every sample; return the number of samples."""
     sample_count = series_count = 0
-    for family, group in groupby(sorted_histories, key=lambda history: history.family):
+    for family, group in groupby(histories, key=lambda history: history.family):
         formatter = FamilyFormatter(msgspec.structs.replace(family, labels=(*family.labels, *target_labels)))
         file.write(formatter.header()[1])
         for history in group:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ from late_exporter.commands.check.local import (
     check_state,
     check_web,
 )
+from late_exporter.commands.check.otlp import check_otlp
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.format import plural
 from late_exporter.log import escape, redact
@@ -71,6 +73,7 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
                 status=status_config(settings, workspace, count_key_users(settings)),
             )
     findings.append(await asyncio.to_thread(check_state, settings.state.url, settings.state.password_path))
+    findings += await asyncio.to_thread(lambda: list(check_otlp(os.environ)))
     findings += check_web(settings.web.config_file, settings.web_config)
     findings += await asyncio.to_thread(
         lambda: list(check_families(settings.metrics.disable, settings.metrics.buckets))

@@ -20,6 +20,7 @@ from late_exporter.commands.backfill.openmetrics import (
     SampleGrid,
     estimate_size,
     samples,
+    sort_histories,
     write_openmetrics,
 )
 from late_exporter.commands.progress import ProgressBar
@@ -649,8 +650,7 @@ def test_the_file_is_openmetrics() -> None:
     file = io.BytesIO()
     count = write_openmetrics(
         file,
-        [observed, series(STEP, until=5 * STEP)],
-        CATALOGUE,
+        sort_histories([series(STEP, until=5 * STEP), observed], CATALOGUE),
         SampleGrid(0, STEP),
         {"job": 'la"te', "instance": "here"},
     )
@@ -675,7 +675,7 @@ def test_the_file_is_openmetrics() -> None:
 def test_times_may_have_fractions() -> None:
     """A step of fractions of a second gives times with a fraction."""
     file = io.BytesIO()
-    write_openmetrics(file, [series(500, until=1500)], CATALOGUE, SampleGrid(0, 1500), {})
+    write_openmetrics(file, [series(500, until=1500)], SampleGrid(0, 1500), {})
     assert b'{platform="tiktok",workspace="default"} 1.0 1.500\n' in file.getvalue()
 
 
@@ -710,7 +710,7 @@ def test_the_size_is_known_before(step: int, base: int | None) -> None:
     histories = [series(*moves, until=4 * day, base=base), series(day // 3, until=4 * day, base=base)]
     grid, labels = SampleGrid(0, step), {"job": "late", "instance": "localhost:10077"}
     file = io.BytesIO()
-    write_openmetrics(file, histories, CATALOGUE, grid, labels)
+    write_openmetrics(file, histories, grid, labels)
     assert estimate_size(histories, grid, labels) == pytest.approx(len(file.getvalue()), rel=0.05)
 
 

@@ -1,0 +1,34 @@
+"""Check the push of metrics by OTLP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from late_exporter.commands.check.finding import Finding, Level
+from late_exporter.commands.otlp import open_otlp
+from late_exporter.config.types import mask_url
+from late_exporter.errors import ConfigError
+from late_exporter.log import redact
+
+SUBJECT = "otlp"
+
+
+def check_otlp(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Check that the endpoint of the environment accepts requests, if there is one."""
+    try:
+        connection = open_otlp(environ)
+    except ConfigError as exc:
+        yield from (Finding(Level.ERROR, SUBJECT, problem) for problem in exc.problems)
+        return
+    if connection is None:
+        return
+    endpoint = mask_url(connection.config.endpoint)
+    reason = connection.client.try_endpoint()
+    connection.client.close()
+    if reason:
+        hint = f"check {connection.config.variable} and the headers"
+        yield Finding(Level.ERROR, SUBJECT, f"{endpoint}: {redact(reason)}", hint=hint)
+    else:
+        yield Finding(Level.OK, SUBJECT, f"{endpoint}: accepts metrics")
+    if connection.config.secrets and not connection.config.is_private:
+        yield Finding(Level.WARNING, SUBJECT, f"{endpoint}: headers are sent unencrypted", hint="use https://")

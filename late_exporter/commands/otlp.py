@@ -1,0 +1,53 @@
+"""Open the push of metrics by OTLP, if the environment switches it on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from late_exporter import __version__, log
+from late_exporter.config.otlp import MISSING_PACKAGES, OtlpConfig, read_otlp
+from late_exporter.config.types import mask_url
+from late_exporter.errors import ConfigError
+from late_exporter.exposition.exposition import Exposition
+from late_exporter.otlp.pusher import OtlpPusher
+from late_exporter.protocols import Logger
+
+if TYPE_CHECKING:
+    from late_exporter.otlp.client import OtlpClient
+
+PACKAGES = ("opentelemetry", "google", "requests")
+
+
+class OtlpConnection(NamedTuple):
+    """An endpoint and its configuration."""
+
+    config: OtlpConfig
+    client: OtlpClient
+
+
+def open_otlp(environ: Mapping[str, str]) -> OtlpConnection | None:
+    """Return the endpoint of the environment, None if there is none.
+
+    Raises:
+        ConfigError: A variable is wrong, or the packages are missing.
+    """
+    config = read_otlp(environ)
+    if config is None:
+        return None
+    for secret in config.secrets:
+        log.add_secret(secret)
+    try:
+        from late_exporter.otlp.client import OtlpClient  # noqa: PLC0415 - needs optional packages
+
+        return OtlpConnection(config, OtlpClient(__version__))
+    except ImportError as exc:
+        if (exc.name or "").partition(".")[0] not in PACKAGES:
+            raise
+        raise ConfigError(f"{config.variable}: {MISSING_PACKAGES}") from exc
+
+
+def create_pusher(connection: OtlpConnection, exposition: Exposition, logger: Logger) -> OtlpPusher:
+    config, client = connection
+    logger.info("pushing metrics by otlp", endpoint=mask_url(config.endpoint), seconds=config.interval)
+    return OtlpPusher(exposition, client, interval=config.interval, logger=logger)

@@ -1,0 +1,1 @@
+"""Push the metrics by OTLP. Only ``client`` and ``conversion`` import OpenTelemetry, which is an optional package."""

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+
+from late_exporter.config.otlp import OtlpConfig, read_otlp
+from late_exporter.errors import ConfigError
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
+URL = "https://otlp.example:4318"
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {ENDPOINT: ""},
+        {ENDPOINT: URL, "OTEL_SDK_DISABLED": "True"},
+        {ENDPOINT: URL, "OTEL_METRICS_EXPORTER": "none"},
+        {HEADERS: "nonsense", "OTEL_METRIC_EXPORT_INTERVAL": "nonsense"},
+    ],
+)
+def test_off(environ: dict[str, str]) -> None:
+    """Nothing is pushed without an endpoint, or if OpenTelemetry's variables say so."""
+    assert read_otlp(environ) is None
+
+
+def test_on() -> None:
+    """The endpoint switches it on; that of the metrics takes precedence, and an empty variable counts as unset."""
+    assert OtlpConfig(ENDPOINT, URL, 60.0) == read_otlp({ENDPOINT: URL, "OTEL_METRIC_EXPORT_INTERVAL": ""})
+    metrics = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+    environ = {ENDPOINT: URL, metrics: "http://localhost:4318/v1/metrics", "OTEL_METRIC_EXPORT_INTERVAL": "1500"}
+    config = read_otlp({**environ, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
+    assert OtlpConfig(metrics, "http://localhost:4318/v1/metrics", 1.5) == config
+    assert config.is_private
+
+
+def test_secrets() -> None:
+    """The values of headers are secrets, also decoded and without the scheme; short ones are not."""
+    headers = "Authorization=Basic%20MTIzNDU2Om9wZW4=,x-tenant=acme, api-key = 0123456789"
+    config = read_otlp({ENDPOINT: "http://otlp.example", HEADERS: headers})
+    assert config is not None
+    assert {"Basic%20MTIzNDU2Om9wZW4=", "Basic MTIzNDU2Om9wZW4=", "MTIzNDU2Om9wZW4=", "0123456789"} == {*config.secrets}
+    assert not config.is_private
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({ENDPOINT: "otlp.example:4318"}, f"{ENDPOINT}: must be a URL like http://localhost:4318"),
+        ({ENDPOINT: "https://[broken"}, f"{ENDPOINT}: must be a URL like http://localhost:4318"),
+        (
+            {ENDPOINT: "https://me:secret@otlp.example"},
+            f'{ENDPOINT} "https://***@otlp.example": must not contain a user or password; use {HEADERS}',
+        ),
+        (
+            {ENDPOINT: URL, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            "OTEL_EXPORTER_OTLP_PROTOCOL: must be http/protobuf; other protocols are not supported",
+        ),
+        (
+            {ENDPOINT: URL, "OTEL_METRIC_EXPORT_INTERVAL": "60s"},
+            "OTEL_METRIC_EXPORT_INTERVAL: must be a number of milliseconds, at least 1",
+        ),
+        (
+            {ENDPOINT: URL, "OTEL_METRIC_EXPORT_INTERVAL": "0"},
+            "OTEL_METRIC_EXPORT_INTERVAL: must be a number of milliseconds, at least 1",
+        ),
+        (
+            {ENDPOINT: URL, HEADERS: "a=b,secret"},
+            f"{HEADERS}: must be a list like api-key=secret,other=value (its value is not shown)",
+        ),
+    ],
+)
+def test_wrong_variables(environ: dict[str, str], expected: str) -> None:
+    """A wrong variable is one error, which shows no secret."""
+    with pytest.raises(ConfigError) as caught:
+        read_otlp(environ)
+    assert [expected] == list(caught.value.problems)
