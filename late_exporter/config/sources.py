@@ -61,7 +61,7 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
     problems += _check_keys(command, places, is_broken=any(source.is_broken for source in sources))
     web_config, web_problems = _load_web_config(command, sources)
     problems += web_problems
-    problems += _check_webhooks(settings, places) if settings else ()
+    problems += [*_check_webhooks(settings, places), *_check_replicas(settings, places)] if settings else ()
     if settings is not None and not web_problems and command in SERVER_COMMANDS:
         problems += _check_webhook_auth(settings, web_config, places)
     if settings is None or problems:
@@ -168,6 +168,12 @@ def _check_webhooks(settings: Settings, places: Mapping[Location, str]) -> Itera
     if interval is not None and interval < settings.poll.interval:
         place = f"{places['webhook', 'poll_interval']}{quote(f'{interval:g}s')}"
         yield f"{place}: must be at least --poll.interval, {settings.poll.interval:g}s"
+
+
+def _check_replicas(settings: Settings, places: Mapping[Location, str]) -> Iterator[str]:
+    if settings.state.replicas and not settings.state.url.startswith("postgresql://"):
+        url = "--state.url postgresql://user@host/database"
+        yield f"{places['state', 'replicas']}{quote('true')}: replicas share a state in PostgreSQL; name its database with {url}"
 
 
 def _check_webhook_auth(

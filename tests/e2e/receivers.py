@@ -18,6 +18,7 @@ __all__ = ["AlertReceivers", "Notification"]
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 
+
 class Notification(NamedTuple):
     """Alert in a webhook of Alertmanager; ``receiver`` is the path of the webhook."""
 

@@ -19,6 +19,9 @@ from late_exporter.errors import ConfigError, StoreError
 
 T = TypeVar("T")
 
+EXPORTER_NAME, REPLICA_NAME = "late-exporter", "late-exporter replica"
+"""Names of the sessions of an exporter, and of one that shares the state with others."""
+
 DEADLINE_SECONDS = 5.0
 """Longest time of a commit or a lookup, which take milliseconds; a process that is stopped waits for it."""
 
@@ -102,7 +105,7 @@ class Database:
         ConfigError: libpq does not understand the URL.
     """
 
-    def __init__(self, url: str, password_file: Path | None = None, *, application_name: str = "late-exporter") -> None:
+    def __init__(self, url: str, password_file: Path | None = None, *, application_name: str = EXPORTER_NAME) -> None:
         self.name = database_name(url)
         self._password_file = password_file
         try:
