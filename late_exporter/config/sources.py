@@ -172,8 +172,8 @@ def _check_webhooks(settings: Settings, places: Mapping[Location, str]) -> Itera
 
 def _check_replicas(settings: Settings, places: Mapping[Location, str]) -> Iterator[str]:
     if settings.state.replicas and not settings.state.url.startswith("postgresql://"):
-        url = "--state.url postgresql://user@host/database"
-        yield f"{places['state', 'replicas']}{quote('true')}: replicas share a state in PostgreSQL; name its database with {url}"
+        remedy = "name its database with --state.url postgresql://user@host/database"
+        yield f"{places['state', 'replicas']}{quote('true')}: replicas share a state in PostgreSQL; {remedy}"
 
 
 def _check_webhook_auth(
