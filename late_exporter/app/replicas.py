@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import NamedTuple
@@ -147,7 +147,7 @@ class Replica:
             await self._sleep(max(0.0, started_at + interval - self._clock()))
 
     async def _beat(self, started_at: float) -> None:
-        """Beat and look at the others; prolong the trust if nothing is shown that this replica does not own."""
+        """Beat; prolong the trust if nothing is shown that this replica does not own; look after the others."""
         offload, membership = self._offload_membership, self._membership
         member_id = self._member_id
         view: ClusterView | None = None if member_id is None else await offload(membership.beat, member_id)
@@ -158,24 +158,32 @@ class Replica:
             view = await offload(membership.beat, member_id)
             if view is None:
                 raise StoreError("this replica was removed while it registered")
-        members, owners = list(view.members), dict(view.owners)
-        others = [member for member in members if member.member_id != member_id]
-        if dead := self._watch.dead_members(others, self._clock()):
-            removed = await offload(membership.remove, dead)
-            members = [member for member in members if member.member_id not in removed]
-            owners = {name: None if owner in removed else owner for name, owner in owners.items()}
-            self._logger.warning("replicas removed, because their beat has stopped", names=[each.name for each in dead])
-        if missing := self._exporter.sharing_groups().keys() - owners.keys():
-            await offload(membership.add_workspaces, sorted(missing))
-            owners |= dict.fromkeys(missing)
-        mine = {name for name, owner in owners.items() if owner == member_id}
+        mine = {name for name, owner in view.owners.items() if owner == member_id}
         self._lose(self._held - mine)
-        if stray := mine - self._held:  # A claim whose answer was lost.
-            await offload(membership.release, member_id, stray)
-            owners |= dict.fromkeys(stray)
-        self._view = ClusterView(members, owners)
+        self._view = view
         if self._shown <= self._held:
             self._trust.renew(started_at)
+        await self._remove_dead(member_id)
+        if missing := self._exporter.sharing_groups().keys() - view.owners.keys():
+            await offload(membership.add_workspaces, sorted(missing))
+            self._free(missing)
+        if stray := mine - self._held:  # A claim whose answer was lost.
+            await offload(membership.release, member_id, stray)
+            self._free(stray)
+
+    async def _remove_dead(self, member_id: int) -> None:
+        """Remove the members whose beat has stopped, so that their workspaces are free."""
+        others = [member for member in self._view.members if member.member_id != member_id]
+        if dead := self._watch.dead_members(others, self._clock()):
+            removed = await self._offload_membership(self._membership.remove, dead)
+            members = [member for member in self._view.members if member.member_id not in removed]
+            self._view = self._view._replace(members=members)
+            self._free(name for name, owner in self._view.owners.items() if owner in removed)
+            self._logger.warning("replicas removed, because their beat has stopped", names=[each.name for each in dead])
+
+    def _free(self, names: Iterable[str]) -> None:
+        """Take note that workspaces are free."""
+        self._view = self._view._replace(owners={**self._view.owners, **dict.fromkeys(names)})
 
     def _lose(self, names: AbstractSet[str]) -> None:
         if names:
@@ -212,7 +220,7 @@ class Replica:
             await self._offload_membership(self._membership.release, self._member_id, released)
             self._held -= released
             self._leaving -= released
-            self._view = self._view._replace(owners={**self._view.owners, **dict.fromkeys(released)})
+            self._free(released)
         self._count("late_exporter_cluster_handovers_total", len(released), "released")
         self._logger.info("workspaces released", **_described(released))
 

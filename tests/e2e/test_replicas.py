@@ -23,6 +23,7 @@ from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
 from tests.e2e.traffic import LOGS, expected_counts, in_thread
 from tests.support.postgres import PASSWORD, Cluster, free_port, without_password
+from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.e2e
 
@@ -37,16 +38,20 @@ Totals: TypeAlias = Counter[tuple[str, ...]]
 
 
 class Replicas:
-    """Three processes of the exporter on one state, and the API of each workspace."""
+    """Three processes of the exporter on one state, each over a network of its own, and the API of each workspace."""
 
-    def __init__(self, folder: Path, url: str, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, url: str, database_port: int, stack: ExitStack) -> None:
         self.url = url
         self.apis = {
             name: stack.enter_context(LateServer(key=f"sk_{number:064x}")) for number, name in enumerate(WORKSPACES)
         }
-        self.processes = [self._create(folder / name, free_port(), stack) for name in "abc"]
+        self.networks = [stack.enter_context(Proxy(database_port)) for _ in range(3)]
+        self.processes = [
+            self._create(folder / name, url.replace(f":{database_port}/", f":{network.port}/"), stack)
+            for name, network in zip("abc", self.networks, strict=True)
+        ]
 
-    def _create(self, folder: Path, port: int, stack: ExitStack) -> ExporterProcess:
+    def _create(self, folder: Path, url: str, stack: ExitStack) -> ExporterProcess:
         folder.mkdir()
         (folder / "password").write_text(PASSWORD)
         rows = []
@@ -60,8 +65,8 @@ class Replicas:
             "--config.file=late.yml",
             "--poll.interval=1s",
             "--status.feeds=none",
-            f"--web.listen-address=127.0.0.1:{port}",
-            f"--state.url={without_password(self.url)}",
+            f"--web.listen-address=127.0.0.1:{free_port()}",
+            f"--state.url={without_password(url)}",
             "--state.password-file=password",
             "--state.replicas",
             f"--state.lease-duration={LEASE:g}s",
@@ -145,7 +150,7 @@ def _settle(api: LateServer, log_id: str) -> None:
 @pytest.fixture
 def replicas(tmp_path: Path, postgres: Cluster, exit_stack: ExitStack) -> Replicas:
     """Return three replicas that are not started yet, whose workspaces have a few logs."""
-    new_replicas = Replicas(tmp_path, postgres.create_schema(), exit_stack)
+    new_replicas = Replicas(tmp_path, postgres.create_schema(), postgres.port, exit_stack)
     for number, api in enumerate(new_replicas.apis.values()):
         api.world.publish(5 + number, over=3600)
     return new_replicas
@@ -179,11 +184,12 @@ def prometheus(tmp_path: Path, require_tool: Callable[[str], str], replicas: Rep
 
 
 class Faults:
-    """Kills, pauses, stops and reloads replicas, of which one is always left alone."""
+    """Kills, pauses, stops, reloads and cuts off replicas, of which one is always left alone."""
 
-    def __init__(self, processes: list[ExporterProcess]) -> None:
-        self._processes = processes
+    def __init__(self, replicas: Replicas) -> None:
+        self._processes, self._networks = replicas.processes, replicas.networks
         self._draw = Random(SEED)
+        self._kinds = itertools.cycle(("stop", "hole", "kill", "hup", "term"))
         self._ends: dict[int, tuple[float, Callable[[], object]]] = {}
         self.counts = Counter[str]()
 
@@ -206,9 +212,9 @@ class Faults:
 
     def _cause_fault(self, number: int) -> None:
         process, draw = self._processes[number], self._draw
-        fault = draw.choice(("kill", "stop", "stop", "term", "hup"))
+        fault = next(self._kinds)
         self.counts[fault] += 1
-        seconds = draw.uniform(1, 2 * LEASE)
+        seconds = draw.uniform(1, LEASE)
         if fault == "kill":
             process.kill()
         elif fault == "term":
@@ -216,6 +222,10 @@ class Faults:
         elif fault == "hup":
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGHUP)
+            return
+        elif fault == "hole":
+            self._networks[number].hang()
+            self._ends[number] = time.monotonic() + LEASE + seconds, self._networks[number].heal
             return
         else:
             process.send_signal(signal.SIGSTOP)
@@ -231,9 +241,9 @@ def test_every_log_counts_once_whatever_happens_to_replicas(replicas: Replicas, 
     truth = replicas.truth()
     wait_equal(truth, lambda: scraped(prometheus))
     with in_thread(replicas.write_logs):
-        faults = Faults(replicas.processes)
+        faults = Faults(replicas)
         faults.run(FAULT_SECONDS)
-    assert {"kill", "stop", "term", "hup"} == faults.counts.keys()
+    assert {"kill", "stop", "term", "hup", "hole"} == faults.counts.keys()
     wait_equal(replicas.truth(), replicas.stored)
     wait_equal(replicas.truth(), lambda: scraped(prometheus))
     increases, resets = measure(prometheus)
