@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random
@@ -40,10 +40,12 @@ Totals: TypeAlias = Counter[tuple[str, ...]]
 class Replicas:
     """Three processes of the exporter on one state, each over a network of its own, and the API of each workspace."""
 
-    def __init__(self, folder: Path, url: str, database_port: int, stack: ExitStack) -> None:
+    def __init__(
+        self, folder: Path, url: str, database_port: int, stack: ExitStack, names: Sequence[str] = WORKSPACES
+    ) -> None:
         self.url = url
         self.apis = {
-            name: stack.enter_context(LateServer(key=f"sk_{number:064x}")) for number, name in enumerate(WORKSPACES)
+            name: stack.enter_context(LateServer(key=f"sk_{number:064x}")) for number, name in enumerate(names)
         }
         self.networks = [stack.enter_context(Proxy(database_port)) for _ in range(3)]
         self.processes = [
@@ -64,6 +66,7 @@ class Replicas:
             "run",
             "--config.file=late.yml",
             "--poll.interval=1s",
+            "--poll.feeds=publishing",
             "--status.feeds=none",
             f"--web.listen-address=127.0.0.1:{free_port()}",
             f"--state.url={without_password(url)}",
@@ -95,7 +98,7 @@ class Replicas:
                 for process in self.processes
             )
         )
-        wait_equal(set(WORKSPACES), lambda: self.owners().keys())
+        wait_equal(self.apis.keys(), lambda: self.owners().keys())
         for process in self.processes:
             process.wait_ready()
 
@@ -224,8 +227,9 @@ class Faults:
                 process.send_signal(signal.SIGHUP)
             return
         elif fault == "hole":
-            self._networks[number].hang()
-            self._ends[number] = time.monotonic() + LEASE + seconds, self._networks[number].heal
+            network = self._networks[number]
+            network.hang()
+            self._ends[number] = time.monotonic() + LEASE + seconds, draw.choice((network.heal, network.resume))
             return
         else:
             process.send_signal(signal.SIGSTOP)
@@ -281,8 +285,7 @@ def measure(prometheus: PrometheusApi) -> tuple[Totals, int]:
 def test_a_paused_replica_shows_nothing_that_is_not_its_own(replicas: Replicas) -> None:
     """When it continues, others have taken its workspaces over: it shows none with the total of before, and rejoins."""
     replicas.start()
-    owners = wait_until(lambda: owners if "w00" in (owners := replicas.owners()) else None)
-    paused = replicas.processes[owners["w00"]]
+    paused = replicas.processes[wait_until(lambda: replicas.owners().get("w00", -1) + 1) - 1]
     others = [process for process in replicas.processes if process is not paused]
     paused.send_signal(signal.SIGSTOP)
     wait_equal(set(WORKSPACES), lambda: {name for each in others for name in shown(each)})
@@ -293,6 +296,36 @@ def test_a_paused_replica_shows_nothing_that_is_not_its_own(replicas: Replicas) 
     assert paused.scrape().sum(LOGS, workspace="w00") in (0, 14)
     replicas.wait_owned()
     wait_equal(replicas.truth(), replicas.stored)
+
+
+@pytest.mark.parametrize("held", [b"WITH fenced", b"INSERT INTO late_observation"], ids=["before", "after"])
+def test_a_transaction_that_is_late(tmp_path: Path, postgres: Cluster, exit_stack: ExitStack, held: bytes) -> None:
+    """A commit that the network holds back, before or after the fence, changes nothing once another replica counts.
+
+    One that has passed the fence holds a lock, and must not keep the others from taking over.
+    """
+    replicas = Replicas(tmp_path, postgres.create_schema(), postgres.port, exit_stack, ["w00"])
+    api = replicas.apis["w00"]
+    api.world.publish(5, over=3600)
+    replicas.start()
+    owner = wait_until(lambda: replicas.owners().get("w00", -1) + 1) - 1
+    network = replicas.networks[owner]
+    others = [process for number, process in enumerate(replicas.processes) if number != owner]
+    with api.lock:
+        network.hang_at(held)
+        (log_id,) = api.world.publish()
+    wait_until(lambda: network.is_hanging)
+    with api.lock:
+        api.world.delete(log_id)  # so that the late transaction has a key that is not stored yet
+        api.world.publish(4, over=1)
+    wait_equal(9.0, lambda: sum(each.scrape().sum(LOGS, workspace="w00") for each in others))
+    network.resume()
+    replicas.wait_owned()
+    with api.lock:
+        api.world.publish(2, over=1)
+    wait_equal(replicas.truth(), replicas.stored)
+    assert 11 == replicas.truth().total()
+    assert [] == list(open_admin(replicas.url).check())
 
 
 def shown(process: ExporterProcess) -> set[str]:

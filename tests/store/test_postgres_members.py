@@ -15,7 +15,8 @@ from late_exporter.model import DAY_MS, Batch, Coverage, LogEntry, Observation, 
 from late_exporter.series import IncCounter
 from late_exporter.store import SharedStore, open_admin, open_membership, open_shared_store, open_store
 from late_exporter.store.membership import Member, Membership
-from late_exporter.store.postgres.database import SETTINGS
+from late_exporter.store.postgres.database import REPLICA_NAME
+from tests.e2e.program import wait_until
 from tests.support.postgres import Cluster, LaggingStandby
 from tests.support.proxy import Proxy
 from tests.support.store import commit_batch
@@ -189,15 +190,42 @@ def test_series_of_some_workspaces(open_replica: Callable[..., SharedStore]) -> 
     assert {} == end
 
 
-def test_a_paused_member_blocks_nobody(postgres: Cluster, url: str, membership: Membership) -> None:
-    """A claim skips a workspace that someone has locked."""
+def test_a_replica_that_is_cut_off_blocks_nobody(
+    url: str,
+    membership: Membership,
+    open_replica: Callable[..., SharedStore],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A claim leaves out what an incomplete transaction has locked, and ends that if it has waited for too long."""
+    store = open_replica(1, "w0", "w1")
+    commit(store, "w0", NOW)
+    membership.leave(1)
+    membership.join(2, "b")
+    with ExitStack() as stack:
+        cut_off = stack.enter_context(closing(psycopg.connect(url, application_name=REPLICA_NAME)))
+        cut_off.execute("UPDATE late_scope SET logs = 99 WHERE workspace = 'w0'")
+        assert {"w1", "w2"} == claimed_names(membership, 2, "w0", "w1", "w2")
+        assert set() == claimed_names(membership, 2, "w0"), "it may be about to be complete"
+        monkeypatch.setattr("late_exporter.store.postgres.members.STUCK_SECONDS", 0.0)
+        assert set() == claimed_names(membership, 2, "w0")
+        wait_until(lambda: claimed_names(membership, 2, "w0"))
+        with pytest.raises(psycopg.OperationalError):
+            cut_off.commit()
+    assert 1 == store.size("w0")[0]
+
+
+def claimed_names(membership: Membership, member_id: int, *names: str) -> set[str]:
+    return {feed.scope.workspace for feed in membership.claim(member_id, names, FEEDS)}
+
+
+def test_a_member_that_is_locked_is_removed_later(url: str, membership: Membership) -> None:
+    """A member whose own transaction is incomplete does not keep others from beating."""
     membership.join(1, "a")
-    with psycopg.connect(url) as other:
-        other.execute("SELECT FROM late_workspace WHERE workspace = 'w0' FOR UPDATE")
-        assert {"w1"} == {feed.scope.workspace for feed in membership.claim(1, ["w0", "w1"], FEEDS)}
-    other.close()
-    assert SETTINGS, "which limit the time for which a lock is waited for"
-    del postgres
+    membership.join(2, "b")
+    with closing(psycopg.connect(url)) as other:
+        other.execute("UPDATE late_member SET beat = beat + 1 WHERE id = 1")
+        assert set() == membership.remove([Member(1, "a", 0)])
+    assert {1} == membership.remove([Member(1, "a", 0)])
 
 
 @pytest.mark.parametrize("lost", ["request", "answer"])

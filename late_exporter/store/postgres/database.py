@@ -40,8 +40,11 @@ DEFAULTS: dict[str, Any] = {
 
 # Set for each transaction: behind pgbouncer in transaction mode a session has no settings. A commit that is not durable
 # must not be shown, so that an asynchronous commit is not accepted, while a stricter setting of the database is kept.
+# The server has to notice that this machine is gone, because it keeps locks of an incomplete transaction until then.
 SETTINGS = (
     "SELECT set_config('lock_timeout', '3s', true), set_config('idle_in_transaction_session_timeout', '60s', true),"
+    " set_config('tcp_keepalives_idle', '5', true), set_config('tcp_keepalives_interval', '3', true),"
+    " set_config('tcp_keepalives_count', '3', true),"
     " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
     " ELSE current_setting('synchronous_commit') END, true)"
 )

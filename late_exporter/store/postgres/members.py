@@ -17,12 +17,34 @@ from late_exporter.store.postgres.database import REPLICA_NAME, SETTINGS, Databa
 DEADLINE_SECONDS = 3.0
 """Longest time of an operation; a process that is stopped waits for it."""
 
+STUCK_SECONDS = 5.0
+"""Time after which a transaction that waits for its client is taken to be cut off."""
+
+LOCK_TIMEOUT = "SET LOCAL lock_timeout = '1s'"
+
+# A workspace is left out while a transaction of its previous owner is incomplete, so that others need not wait for it.
 CLAIM_WORKSPACES = """
     WITH free AS (
         SELECT workspace FROM late_workspace WHERE owner IS NULL AND workspace = ANY(%(workspaces)s::text[])
         ORDER BY workspace FOR UPDATE SKIP LOCKED
+    ), locked AS (
+        SELECT id, workspace FROM late_scope WHERE workspace IN (SELECT workspace FROM free)
+        ORDER BY id FOR UPDATE SKIP LOCKED
+    ), available AS (
+        SELECT f.workspace FROM free f
+        WHERE (SELECT count(*) FROM late_scope s WHERE s.workspace = f.workspace)
+            = (SELECT count(*) FROM locked l WHERE l.workspace = f.workspace)
     )
-    UPDATE late_workspace w SET owner = %(member)s, token = %(token)s FROM free WHERE w.workspace = free.workspace
+    UPDATE late_workspace w SET owner = %(member)s, token = %(token)s
+    FROM available a WHERE w.workspace = a.workspace
+"""
+
+# A replica sends each transaction at once. One that the server has waited for that long was cut off in between, and
+# would hold its locks until the server finds its connection dead, which takes hours by default.
+END_STUCK = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user AND application_name = %s
+        AND state <> 'idle' AND wait_event = 'ClientRead' AND xact_start < clock_timestamp() - make_interval(secs => %s)
 """
 
 # A feed that is not in the state yet is added, so that each row has the token of the claim from the beginning.
@@ -33,16 +55,17 @@ ADD_FEEDS = """
 """
 
 CLAIM_FEEDS = """
-    WITH locked AS (
-        SELECT s.id FROM late_scope s JOIN late_workspace w ON w.workspace = s.workspace
-        WHERE w.owner = %(member)s AND w.token = %(token)s ORDER BY s.id FOR UPDATE OF s
-    )
-    UPDATE late_scope s SET token = %(token)s FROM locked WHERE s.id = locked.id
+    UPDATE late_scope s SET token = w.token FROM late_workspace w
+    WHERE w.workspace = s.workspace AND w.owner = %(member)s AND w.token = %(token)s
     RETURNING s.workspace, s.feed, s.token, s.id, s.revision, s.logs
 """
 
 ADD_WORKSPACES = (
     "INSERT INTO late_workspace (workspace) SELECT * FROM unnest(%s::text[]) ORDER BY 1 ON CONFLICT DO NOTHING"
+)
+REMOVE = (
+    "DELETE FROM late_member WHERE id IN"
+    " (SELECT id FROM late_member WHERE id = %s AND beat = %s FOR UPDATE SKIP LOCKED) RETURNING id"
 )
 RELEASE = "UPDATE late_workspace SET owner = NULL WHERE owner = %s AND workspace = ANY(%s::text[])"
 SESSIONS = (
@@ -72,6 +95,7 @@ class PostgresMembership:
             with connection.pipeline():
                 connection.execute("BEGIN")
                 connection.execute(SETTINGS)
+                connection.execute(LOCK_TIMEOUT)
                 beaten = connection.execute("UPDATE late_member SET beat = beat + 1 WHERE id = %s", (member_id,))
                 members = connection.execute("SELECT id, name, beat FROM late_member ORDER BY id")
                 owners = connection.execute("SELECT workspace, owner FROM late_workspace ORDER BY workspace")
@@ -87,20 +111,25 @@ class PostgresMembership:
 
     def remove(self, members: Iterable[Member]) -> AbstractSet[int]:
         rows = list(members)
-        statement = "DELETE FROM late_member WHERE id = %s AND beat = %s RETURNING id"
-        removed = self._write(*((statement, (member.member_id, member.beat)) for member in rows))
+        removed = self._write(*((REMOVE, (member.member_id, member.beat)) for member in rows))
+        if len(removed) < len(rows):
+            self._end_stuck_sessions()
         return frozenset(row[0] for row in removed)
 
     def claim(self, member_id: int, workspaces: Iterable[str], feeds: Iterable[str]) -> Sequence[ClaimedFeed]:
+        names = list(workspaces)
         # The same token if the transaction is repeated, which then finds what the first one has claimed.
         parameters = {
             "member": member_id,
-            "workspaces": list(workspaces),
+            "workspaces": names,
             "feeds": list(feeds),
             "token": secrets.randbits(62),
         }
         rows = self._write(*((statement, parameters) for statement in (CLAIM_WORKSPACES, ADD_FEEDS, CLAIM_FEEDS)))
-        return [ClaimedFeed(Scope(workspace, feed), *row) for workspace, feed, *row in rows]
+        claimed_feeds = [ClaimedFeed(Scope(workspace, feed), *row) for workspace, feed, *row in rows]
+        if len({scope.workspace for scope, *_ in claimed_feeds}) < len(names):
+            self._end_stuck_sessions()
+        return claimed_feeds
 
     def release(self, member_id: int, workspaces: Iterable[str]) -> None:
         self._write((RELEASE, (member_id, list(workspaces))))
@@ -111,6 +140,9 @@ class PostgresMembership:
     def close(self) -> None:
         self._database.close()
 
+    def _end_stuck_sessions(self) -> None:
+        self._write((END_STUCK, (REPLICA_NAME, STUCK_SECONDS)))
+
     def _write(self, *statements: tuple[str, Any]) -> list[tuple[Any, ...]]:
         """Execute statements in one transaction and one round trip; return the rows of all of them."""
 
@@ -118,6 +150,7 @@ class PostgresMembership:
             with connection.pipeline():
                 connection.execute("BEGIN")
                 connection.execute(SETTINGS)
+                connection.execute(LOCK_TIMEOUT)
                 cursors = [connection.execute(statement, parameters) for statement, parameters in statements]
                 connection.execute("COMMIT")
             return [row for cursor in cursors if cursor.description for row in cursor]
