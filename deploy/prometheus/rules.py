@@ -33,6 +33,7 @@ from deploy.prometheus.thresholds import (
     FAST_BURN,
     HOUR,
     LATE_LOG_LAG,
+    LEASE_AGE_SECONDS,
     LONG_TICKET_BURN,
     MIN_PAUSES,
     MINUTE,
@@ -89,6 +90,20 @@ or
   up and on (job, instance) last_over_time({SCRAPED_EXPORTERS}[7d])
 """
 """Whether the last scrape succeeded, of every target that is an exporter by the name of its job or by its metrics."""
+
+SHARED_INSTANCE = "late-exporter"
+"""The label ``instance`` of the series of workspaces if several replicas show them, by relabeling."""
+
+
+def _of_targets(expr: str) -> str:
+    """Return an expression with one value per target, and one that matches the series that replicas show in turn."""
+    return f"""\
+(
+      {expr}
+    or
+      label_replace(max by (job) ({expr}), "instance", "{SHARED_INSTANCE}", "", "")
+  )"""
+
 
 WINDOWS = ("5m", "30m", "1h", "2h", "6h")
 """Windows computed from the raw counters."""
@@ -363,7 +378,7 @@ EXPECTED_FEEDS = f"""\
 max by ({FEED}) (
     present_over_time(late_up[1h])
   or
-    present_over_time(late_up[7d]) unless on (job, instance) up == 1
+    present_over_time(late_up[7d]) unless on (job, instance) {_of_targets("up == 1")}
 )"""
 """Feeds of running exporters, and of exporters that are down. Excludes feeds removed from the configuration."""
 
@@ -1314,6 +1329,22 @@ last_over_time({SCRAPED_EXPORTERS}[1h])
             dashboard_url=TARGET_DASHBOARD,
         ),
         AlertingRule(
+            name="LateWorkspacesUnowned",
+            severity="critical",
+            condition="no replica polls some workspaces, or any, for 5m",
+            expr=f"""\
+min by (job) (late_exporter_cluster_unowned_workspaces) > 0
+or
+min by (job) (late_exporter_cluster_lease_age_seconds) > {LEASE_AGE_SECONDS}
+""",
+            for_="5m",
+            summary="Workspaces are polled by no replica, so their metrics are missing.",
+            title="workspaces without a replica for 5m",
+            description="Job {{ $labels.job }}: no replica owns some workspaces, or none reaches the database.",
+            command=_CHECK,
+            dashboard_url=_dashboard_url("late-exporter", "job"),
+        ),
+        AlertingRule(
             name="LatePollStale",
             severity="critical",
             condition=f"no poll of a feed has succeeded for {DATA_AGE_CRITICAL_SECONDS // MINUTE}m",
@@ -1321,7 +1352,7 @@ last_over_time({SCRAPED_EXPORTERS}[1h])
 time() - {LAST_POLL} > {DATA_AGE_CRITICAL_SECONDS}
 or
 time() - (
-    late_up * 0 + on (job, instance) group_left () process_start_time_seconds
+    late_up * 0 + on (job, instance) group_left () {_of_targets("process_start_time_seconds")}
   unless
     {LAST_POLL}
 ) > {DATA_AGE_CRITICAL_SECONDS}
