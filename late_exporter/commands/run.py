@@ -30,6 +30,7 @@ from late_exporter.api.quota import MAX_SLOTS, RateLimiter
 from late_exporter.app.collection import CollectionLimiter
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController
+from late_exporter.app.replicas import Replica, ReplicaConfig, SharedState
 from late_exporter.commands._runner import write_stdout
 from late_exporter.commands.progress import REFRESH_SECONDS, ProgressBar
 from late_exporter.commands.textfile import require_textfile, write_textfile
@@ -40,7 +41,7 @@ from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.ingest.webhooks import WebhookReceiver
 from late_exporter.protocols import Logger, Offload
-from late_exporter.store import open_store
+from late_exporter.store import open_membership, open_shared_store, open_store
 from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
 from late_exporter.web.auth import AuthMiddleware
@@ -60,6 +61,8 @@ _collection_limiter = CollectionLimiter()
 def run(context: CommandContext) -> int:
     """Poll and serve until stopped, or poll once and print the metrics."""
     if context.flags.once:
+        if context.settings.state.replicas:
+            raise ConfigError("--once: drop it, or drop --state.replicas: replicas run all the time")
         export = partial(_export_once, context.settings, _print)
         return write_stdout(lambda: asyncio.run(run_until_stopped(export)), broken_pipe_code=1)
     return asyncio.run(run_until_stopped(partial(serve_exporter, context.settings, context.reload_settings)))
@@ -117,7 +120,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
         webhook_sockets = [stack.enter_context(bound) for bound in _bind(settings.webhook.listen_address, stack)]
-        exporter = await _open(settings, stack, process_collector())
+        exporter, replica = await _open(settings, stack, process_collector())
         _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watcher = WebConfigWatcher(settings.web_config, _logger())
@@ -128,6 +131,8 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         group.create_task(exporter.mark_each_scrape())
         group.create_task(exporter.log_progress())
         exporter.start(group)
+        if replica is not None:
+            group.create_task(replica.run())
         lifecycle = Lifecycle(reload=controller.reload, quit=controller.quit)
         receiver = exporter.webhook_receiver
         app = create_app(
@@ -136,6 +141,8 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
                 workspaces=exporter.health,
                 unsynced_feeds=exporter.unsynced_feeds,
                 configuration=exporter.configuration,
+                cluster=replica.health if replica else lambda: None,
+                unready_reason=replica.unready_reason if replica else str,
             ),
             telemetry_path=settings.web.telemetry_path,
             version=__version__,
@@ -166,20 +173,41 @@ def _needs_no_password(receiver: WebhookReceiver, path: str, *, require_auth: bo
 
 async def _open(
     settings: Settings, stack: AsyncExitStack, collect_process_metrics: Callable[[], Iterable[Metric]]
-) -> Exporter:
+) -> tuple[Exporter, Replica | None]:
+    """Return the exporter, with its workspaces restored, or without any and the replica that will claim some."""
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
-    store = await offload(open_store, settings.state.url, settings.state.password_path)
+    is_shared = settings.state.replicas
+    open_state = open_shared_store if is_shared else open_store
+    store = await offload(open_state, settings.state.url, settings.state.password_path)
     stack.push_async_callback(offload, store.close)
     connector = Connector(await open_clients(settings, stack), lambda workspace: _logger().bind(workspace=workspace))
-    exporter = Exporter(settings, store, offload, connector.connect, collect_process_metrics=collect_process_metrics)
+    exporter = Exporter(
+        settings,
+        store,
+        offload,
+        connector.connect,
+        collect_process_metrics=collect_process_metrics,
+        owned=frozenset() if is_shared else None,
+    )
     await exporter.restore()
-    return exporter
+    if not is_shared:
+        return exporter, None
+    membership = open_membership(settings.state.url, settings.state.password_path)
+    offload_membership = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="members")))
+    replica = Replica(
+        exporter,
+        SharedState(store, offload, membership, offload_membership),
+        ReplicaConfig(socket.gethostname(), settings.poll.feeds, settings.state.lease_duration),
+        logger=_logger(),
+    )
+    stack.push_async_callback(replica.close)
+    return exporter, replica
 
 
 async def _export_once(settings: Settings, write: Callable[[bytes], None], _: Stop) -> None:
     """Poll until every feed is caught up, and write the metrics, also if a poll fails, without those of the process."""
     async with AsyncExitStack() as stack:
-        exporter = await _open(settings, stack, list)
+        exporter = (await _open(settings, stack, list))[0]
         tasks = [asyncio.ensure_future(exporter.publisher.run()), asyncio.ensure_future(_show_progress(exporter))]
         try:
             succeeded = await exporter.catch_up()

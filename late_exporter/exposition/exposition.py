@@ -26,7 +26,10 @@ from late_exporter.series import Exemplar, Histogram, Labels, Series
 
 
 class EncodedBody(msgspec.Struct, frozen=True):
-    """Response to a scrape. ``version`` is that of the snapshot, for ``Exposition.mark_served``."""
+    """Response to a scrape.
+
+    ``version`` is that of the snapshot, for ``Exposition.mark_served``; 0 if the series of workspaces are left out.
+    """
 
     content_type: str
     content_encoding: str | None
@@ -45,6 +48,9 @@ class Exposition:
         families: Metric families, in the order of the output.
         created: Whether OpenMetrics carries ``_created`` samples of counters and histograms.
         compress_lines: Compresses the lines of a block.
+
+    Attributes:
+        shows_workspaces: Returns whether the series of workspaces may be shown now; may be replaced.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class Exposition:
         created: bool = False,
         compress_lines: Callable[[bytes], Segment] = compress,
     ) -> None:
+        self.shows_workspaces: Callable[[], bool] = lambda: True
         self._created = created
         self._compress = compress_lines
         self._families = {name: FamilyBlocks(family, compress_lines) for name, family in families.items()}
@@ -65,7 +72,7 @@ class Exposition:
         self._changes = ChangeQueue()
         self._zeros = InitialZeros()
         self._render_lock = threading.Lock()
-        self._snapshot = _Snapshot(0, (), None, self._end)
+        self._snapshot = _Snapshot(0, (), (), None, self._end)
 
     @property
     def sample_count(self) -> int:
@@ -143,8 +150,10 @@ class Exposition:
             version, process_metrics = self._changes.applied_batch, self._process_metrics
             changed = [family.publish() for family in self._families.values()]
             if any(changed) or process_metrics is not self._snapshot.process_metrics:
-                pairs = tuple(family.sections for family in self._families.values() if family.sections)
-                self._snapshot = _Snapshot(version, pairs, process_metrics, self._end)
+                sections = {name: family.sections for name, family in self._families.items() if family.sections}
+                own_pairs = [pair for name, pair in sections.items() if name not in self._workspace_families]
+                pairs = list(sections.values())
+                self._snapshot = _Snapshot(version, pairs, own_pairs, process_metrics, self._end)
 
     def publish(self) -> None:
         """Publish the changes made so far."""
@@ -155,7 +164,11 @@ class Exposition:
         """Return the published body for the headers ``Accept`` and ``Accept-Encoding``."""
         content_type, snapshot = select_content_type(accept), self._snapshot
         encoding = "gzip" if accepts_gzip(accept_encoding) else None
-        return EncodedBody(content_type, encoding, snapshot.body(content_type, encoding), snapshot.version)
+        if self.shows_workspaces():
+            body = snapshot.body(content_type, encoding)
+            if self.shows_workspaces():  # Making the body takes time.
+                return EncodedBody(content_type, encoding, body, snapshot.version)
+        return EncodedBody(content_type, encoding, snapshot.body_without_workspaces(content_type, encoding), 0)
 
     def mark_served(self, version: int) -> None:
         """Record that the body of a version was sent, with the series that it showed as 0."""
@@ -186,25 +199,36 @@ class _Snapshot:
     """Bodies of one publication: sections of gzip members, which are joined on first use."""
 
     def __init__(
-        self, version: int, pairs: Sequence[SectionPair], process_metrics: SectionPair | None, end: BodySection
+        self,
+        version: int,
+        pairs: Sequence[SectionPair],
+        own_pairs: Sequence[SectionPair],
+        process_metrics: SectionPair | None,
+        end: BodySection,
     ) -> None:
         self.version = version
         self.process_metrics = process_metrics
         self._pairs = (*pairs, process_metrics) if process_metrics else pairs
+        self._own_pairs = (*own_pairs, process_metrics) if process_metrics else own_pairs
         self._end = end
         self._bodies: dict[tuple[str, str | None], bytes] = {}
 
     def body(self, content_type: str, encoding: str | None) -> bytes:
         key = content_type, encoding
         if key not in self._bodies:
-            pieces = gzip_member(self._sections(content_type))
-            self._bodies[key] = decompress(pieces) if encoding is None else b"".join(pieces)
+            self._bodies[key] = self._join(self._pairs, *key)
         return self._bodies[key]
 
-    def _sections(self, content_type: str) -> list[BodySection]:
+    def body_without_workspaces(self, content_type: str, encoding: str | None) -> bytes:
+        return self._join(self._own_pairs, content_type, encoding)
+
+    def _join(self, pairs: Sequence[SectionPair], content_type: str, encoding: str | None) -> bytes:
         if content_type == OPENMETRICS:
-            return [*(openmetrics for _, openmetrics in self._pairs), self._end]
-        return [text for text, _ in self._pairs]
+            sections = [*(openmetrics for _, openmetrics in pairs), self._end]
+        else:
+            sections = [text for text, _ in pairs]
+        pieces = gzip_member(sections)
+        return decompress(pieces) if encoding is None else b"".join(pieces)
 
 
 class _CollectedMetrics(Collector):

@@ -23,7 +23,7 @@ from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.negotiation import accepts_gzip
 from late_exporter.format import plural
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
-from late_exporter.status import FeedHealth, StatusDocument, WorkspaceHealth
+from late_exporter.status import ClusterHealth, FeedHealth, StatusDocument, WorkspaceHealth
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.landing import (
     STYLE,
@@ -73,11 +73,15 @@ class HealthSource(msgspec.Struct, frozen=True, kw_only=True):
         workspaces: Returns what the status page shows. Other tasks run between two workspaces.
         unsynced_feeds: Returns the feeds that are not ready, each with the name of its workspace.
         configuration: Returns the configuration in force as YAML, without secrets.
+        cluster: Returns the replicas that share the state; None if it is not shared.
+        unready_reason: Returns why the process as a whole is not ready; empty if it is.
     """
 
     workspaces: Callable[[], Iterable[WorkspaceHealth]]
     unsynced_feeds: Callable[[], Iterable[tuple[str, FeedHealth]]] = tuple
     configuration: Callable[[], str] = str
+    cluster: Callable[[], ClusterHealth | None] = lambda: None
+    unready_reason: Callable[[], str] = str
 
 
 class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +145,7 @@ def create_app(
         "/": (READ_METHODS, landing_page),
         "/config": _read_route(lambda _: Reply(body=health.configuration().encode())),
         "/-/healthy": _read_route(lambda _: text_reply("late-exporter is healthy")),
-        "/-/ready": _read_route(lambda _: _readiness(health.unsynced_feeds())),
+        "/-/ready": _read_route(lambda _: _readiness(health.unready_reason(), health.unsynced_feeds())),
         "/-/reload": _lifecycle_route(lifecycle, _reload),
         "/-/quit": _lifecycle_route(lifecycle, _quit),
         telemetry_path: (READ_METHODS, partial(_metrics, exposition)),
@@ -260,7 +264,9 @@ def encode_status(document: StatusDocument) -> bytes:
     return json.dumps(msgspec.to_builtins(document)).encode()
 
 
-def _readiness(unsynced_feeds: Iterable[tuple[str, FeedHealth]]) -> Reply:
+def _readiness(unready_reason: str, unsynced_feeds: Iterable[tuple[str, FeedHealth]]) -> Reply:
+    if unready_reason:
+        return text_reply(unready_reason, 503)
     reasons = [
         f"{single_line(workspace)}/{single_line(feed.name)}: {_unready_reason(feed)}"
         for workspace, feed in islice(unsynced_feeds, MAX_REASONS + 1)
