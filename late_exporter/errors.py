@@ -122,8 +122,8 @@ class BadPayload(ApiError):
     outcome = "bad_payload"
 
 
-class FilterIgnored(BadPayload):
-    """The API ignores a filter by time, so its answer says nothing about the logs of a time."""
+class UnreadableTime(BadPayload):
+    """The logs of a time cannot be read as a whole, however often that is tried."""
 
 
 class ResponseTooLarge(BadPayload):

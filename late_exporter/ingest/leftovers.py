@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from late_exporter.errors import REQUEST_FAILURES, BadPayload, BadRequest, FilterIgnored
+from late_exporter.errors import REQUEST_FAILURES, BadRequest, UnreadableTime
 from late_exporter.ingest.reader_state import PollContext
 from late_exporter.ingest.seeking import MAX_PAGE_FAILURES, StepsTo, report_failure, splits_time
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchTime, Record
@@ -16,7 +16,7 @@ from late_exporter.model import PAGE_SIZE, Coverage, LogEntry
 
 UNDATED: RequestKey = ("scan", "undated")
 
-UNFILTERED = BadPayload("the API does not filter by time: alike logs on several pages may be counted as fewer")
+UNFILTERED = UnreadableTime("the API does not filter by time: alike logs on several pages may be counted as fewer")
 
 MAX_UNDATED = 1000
 """New logs without a time that are read at once."""
@@ -41,7 +41,7 @@ def read_dense_time(
     """Fetch all logs of the ``dense_time`` of a page, which must be recorded before.
 
     If that fails after ``failure_count`` attempts that failed, and these are too many, it is reported, not raised. A
-    rejected or ignored filter by time is reported at once, because further attempts would not change it.
+    rejected filter by time, for example, is reported at once, because further attempts would not change it.
 
     Returns:
         The new observations; none if there is no such time.
@@ -58,7 +58,7 @@ def read_dense_time(
     try:
         dense = yield FetchTime(created)
     except REQUEST_FAILURES as exc:
-        if failure_count + 1 < MAX_PAGE_FAILURES and not isinstance(exc, BadRequest | FilterIgnored):
+        if failure_count + 1 < MAX_PAGE_FAILURES and not isinstance(exc, BadRequest | UnreadableTime):
             raise
         yield from report_failure(context, _dense_request(created), exc)
         return ()

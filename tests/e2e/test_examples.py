@@ -121,6 +121,10 @@ def _prepare_state(folder: Path, words: list[str], env: dict[str, str]) -> None:
     if words[1] == "copy":
         (folder / "data").mkdir()
         shutil.copy(folder / "state.db", folder / "data" / "late-exporter.db")
+    if words[1] in ("export", "drop"):
+        for word in words:
+            if word.startswith("sqlite:///"):
+                shutil.copy(folder / "state.db", folder / word.removeprefix("sqlite:///"))
     if words[1] != "backup":
         shutil.copy(folder / "state.db", folder / "late-backup.db")
 
