@@ -202,6 +202,22 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     recent_since: float | None = None
 
 
+class MemberHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """A replica, and the workspaces that it owns; ``is_self`` for the one that says so."""
+
+    name: str
+    is_self: bool = False
+    workspaces: tuple[str, ...] = ()
+
+
+class ClusterHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """The replicas that share the state, as of the last beat of this one, ``lease_age`` seconds ago."""
+
+    members: tuple[MemberHealth, ...] = ()
+    unowned_workspaces: tuple[str, ...] = ()
+    lease_age: float = 0.0
+
+
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     """What the status page shows, as JSON, for ``late-exporter status``; ``now`` is the Unix time in seconds."""
 

@@ -67,7 +67,7 @@ REFINEMENTS: Mapping[str, Schema] = {
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     "state.url": {"type": "string", "pattern": "^(postgresql://([^@:/]*@)?[^@/]+/.+)?$"},
     "state.key": FILE_NAME,
-    "replicas": {"type": "integer", "minimum": 1, "maximum": 1},  # until several can share a state
+    "replicas": {"type": "integer", "minimum": 1},
     "shards": {"type": "integer", "minimum": 1, "maximum": 1000},
     "persistence.size": {"type": "string", "pattern": "^[0-9.]+([kMGTPE]i?)?$"},
     "persistence.accessModes": {

@@ -616,8 +616,25 @@ function(c) {
           },
         },
         {
+          "alert": "LateWorkspacesUnowned",
+          "expr": "min by (" + c.cluster + "job) (late_exporter_cluster_unowned_workspaces" + c.braces + ") > 0\nor\nmin by (" + c.cluster + "job) (late_exporter_cluster_lease_age_seconds" + c.braces + ") > " + num(c.thresholds.leaseAgeSeconds) + "\n",
+          "for": "5m",
+          "labels": {
+            "severity": "critical",
+            "exporter": "late",
+          },
+          "annotations": {
+            "summary": "Workspaces are polled by no replica, so their metrics are missing.",
+            "title": "workspaces without a replica for 5m",
+            "description": "Job {{ $labels.job }}: no replica owns some workspaces, or none reaches the database.",
+            "command": "late-exporter check",
+            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateWorkspacesUnowned.md",
+            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}",
+          },
+        },
+        {
           "alert": "LatePollStale",
-          "expr": "time() - late_exporter_last_successful_poll_timestamp_seconds" + c.braces + " > " + num(c.thresholds.dataAgeCriticalSeconds) + "\nor\ntime() - (\n    late_up" + c.braces + " * 0\n    + on (" + c.cluster + "job, instance) group_left () (\n        process_start_time_seconds" + c.braces + "\n      or\n        label_replace(max by (" + c.cluster + "job) (process_start_time_seconds" + c.braces + "), \"instance\", \"late-exporter\", \"\", \"\")\n    )\n  unless\n    late_exporter_last_successful_poll_timestamp_seconds" + c.braces + "\n) > " + num(c.thresholds.dataAgeCriticalSeconds) + "\n",
+          "expr": "time() - late_exporter_last_successful_poll_timestamp_seconds" + c.braces + " > " + num(c.thresholds.dataAgeCriticalSeconds) + "\nor\ntime() - (\n    late_up" + c.braces + " * 0 + on (" + c.cluster + "job, instance) group_left () (\n      process_start_time_seconds" + c.braces + "\n    or\n      label_replace(max by (" + c.cluster + "job) (process_start_time_seconds" + c.braces + "), \"instance\", \"late-exporter\", \"\", \"\")\n  )\n  unless\n    late_exporter_last_successful_poll_timestamp_seconds" + c.braces + "\n) > " + num(c.thresholds.dataAgeCriticalSeconds) + "\n",
           "for": "10m",
           "labels": {
             "severity": "critical",

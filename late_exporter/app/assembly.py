@@ -197,14 +197,15 @@ class Pipeline:
         check_results: dict[Series, SeriesValue] = {}
         cursor, is_complete = FIRST_SERIES, False
         while not is_complete:
-            page, cursor = await offload(store.series_page, cursor, limit=SERIES_PER_PAGE)
-            restored = {series: value for series, value in page.items() if series[1][0] in workspaces}
+            restored, cursor = await offload(
+                store.series_page, cursor, limit=SERIES_PER_PAGE, workspaces=sorted(workspaces)
+            )
             self._label_limiter.restore(restored)
             self.registry.restore(restored, synced_feeds)
             check_results |= {series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES}
             self.exposition.take_changes()
             await offload(self.exposition.apply_changes)
-            is_complete = not page
+            is_complete = not restored
         return check_results
 
     def _remove_series(self, workspace: str) -> None:

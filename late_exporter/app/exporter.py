@@ -8,7 +8,8 @@ import platform
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import msgspec
@@ -85,7 +86,11 @@ class WorkspacePollers:
 
 
 class Exporter:
-    """The pipeline of all configured workspaces, its publisher and its webhook receiver."""
+    """The pipeline of the configured workspaces, its publisher and its webhook receiver.
+
+    Args:
+        owned: Names of the workspaces to poll and show; None for all. Those that are not configured are ignored.
+    """
 
     def __init__(
         self,
@@ -96,14 +101,17 @@ class Exporter:
         *,
         collect_process_metrics: Callable[[], Iterable[Metric]],
         output: Output | None = None,
+        owned: AbstractSet[str] | None = None,
     ) -> None:
+        self._owned = owned
+        self._change_lock = asyncio.Lock()
         self._use_settings(settings)
         self._connect = connect
         config = _pipeline_config(settings)
         self.exposition = create_exposition(config)
         self.publisher = Publisher(
             self.exposition,
-            lambda: [*collect_process_metrics(), *collect_workspace_info(self._settings.workspaces)],
+            lambda: [*collect_process_metrics(), *collect_workspace_info(self._own_workspaces())],
         )
         store_thread = StoreThread(store, offload)
         self._pipeline = Pipeline(
@@ -144,7 +152,7 @@ class Exporter:
         """Load the state of all workspaces and publish it."""
         self.registry.set_gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
         self._announce_shard()
-        await self._add_workspaces(self._settings.workspaces)
+        await self._add_workspaces(self._own_workspaces())
         for first, second in self._settings.workspaces_with_same_logs:
             log.get_logger("late_exporter").warning(SAME_LOGS, workspace=second, other=first)
         await self.publisher.publish()
@@ -241,18 +249,33 @@ class Exporter:
         Raises:
             StoreError: The state of a new workspace cannot be read; nothing has changed.
         """
-        previous = self._settings
+        async with self._change_lock:
+            await self._apply(settings, self._owned)
+
+    async def own(self, names: AbstractSet[str]) -> None:
+        """Poll and show other workspaces, as ``reload`` does if they are added or removed.
+
+        Raises:
+            StoreError: The state of a new workspace cannot be read; nothing has changed.
+        """
+        async with self._change_lock:
+            await self._apply(self._settings, names)
+
+    async def _apply(self, settings: Settings, owned: AbstractSet[str] | None) -> None:
+        previous, previously_owned = self._settings, self._owned
         self._use_settings(settings)
+        self._owned = owned
         self._pipeline.poll_config = _poll_config(settings)
-        names = {workspace.name for workspace in settings.workspaces}
+        workspaces = self._own_workspaces()
+        names = {workspace.name for workspace in workspaces}
         try:
-            await self._add_workspaces(
-                [workspace for workspace in settings.workspaces if workspace.name not in self.workspaces]
-            )
+            await self._add_workspaces([workspace for workspace in workspaces if workspace.name not in self.workspaces])
         except LateError:
             self._use_settings(previous)
+            self._owned = previously_owned
             self._pipeline.poll_config = _poll_config(previous)
             raise
+        await asyncio.sleep(0)  # A process that is being stopped must not start tasks.
         if self.workspaces.keys() - names:
             gc.unfreeze()  # Their pollers are reference cycles, see CollectionLimiter.
         for name in self.workspaces.keys() - names:
@@ -263,15 +286,17 @@ class Exporter:
         webhook = settings.webhook
         if self.webhook_receiver is not None and webhook.secret_file is not None:
             self.webhook_receiver.reconfigure(_secret_reader(webhook.secret_file), webhook.replay_window)
+        if self.webhook_receiver is not None and owned is not None:
+            self.webhook_receiver.other_workspaces = {each.name for each in settings.workspaces} - names
         polling_changed = (previous.api, previous.poll) != (settings.api, settings.poll)
         polling_changed |= previous.webhook.poll_interval != webhook.poll_interval
-        for workspace in settings.workspaces:
+        for workspace in workspaces:
             pollers = self.workspaces[workspace.name]
             status_changed = pollers.status.config != self._status_source(workspace).config
             if not pollers.tasks or pollers.workspace != workspace or polling_changed or status_changed:
                 await pollers.stop()
                 self._restart(pollers, workspace)
-        self.workspaces = {workspace.name: self.workspaces[workspace.name] for workspace in settings.workspaces}
+        self.workspaces = {workspace.name: self.workspaces[workspace.name] for workspace in workspaces}
 
     def health(self) -> Iterator[WorkspaceHealth]:
         """Yield the health of each workspace; they may change in between."""
@@ -300,6 +325,18 @@ class Exporter:
             for poller in pollers.pollers:
                 if not poller.is_synced:
                     yield name, _redact(poller.health)
+
+    def names(self) -> Collection[str]:
+        """Return the names of the configured workspaces, also of those that other replicas own."""
+        return [each.name for each in self._settings.workspaces]
+
+    def sharing_groups(self) -> Mapping[str, str]:
+        """Return a group for each configured workspace: those with the same key share its quota, in one process."""
+        first_names: dict[str, str] = {}
+        return {each.name: first_names.setdefault(_key(each), each.name) for each in self._settings.workspaces}
+
+    def _own_workspaces(self) -> list[Workspace]:
+        return [each for each in self._settings.workspaces if self._owned is None or each.name in self._owned]
 
     def _restart(self, pollers: WorkspacePollers, workspace: Workspace) -> None:
         if pollers.tasks:

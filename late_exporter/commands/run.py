@@ -31,6 +31,7 @@ from late_exporter.api.quota import MAX_SLOTS, RateLimiter
 from late_exporter.app.collection import CollectionLimiter
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController
+from late_exporter.app.replicas import Replica, ReplicaConfig, SharedState
 from late_exporter.commands._runner import write_stdout
 from late_exporter.commands.event_output import open_output
 from late_exporter.commands.otlp import create_pusher, open_otlp
@@ -44,7 +45,7 @@ from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.ingest.webhooks import WebhookReceiver
 from late_exporter.protocols import Logger, Offload
-from late_exporter.store import open_store
+from late_exporter.store import open_membership, open_shared_store, open_store
 from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
 from late_exporter.web.auth import AuthMiddleware
@@ -66,6 +67,8 @@ def run(context: CommandContext) -> int:
     if context.flags.once:
         if context.settings.events.output == EventTarget("stdout"):
             raise ConfigError("--events.output stdout: --once prints the metrics there; write the events to a file")
+        if context.settings.state.replicas:
+            raise ConfigError("--once: drop it, or drop --state.replicas: replicas run all the time")
         export = partial(_export_once, context.settings, _print)
         return write_stdout(lambda: asyncio.run(run_until_stopped(export)), broken_pipe_code=1)
     return asyncio.run(run_until_stopped(partial(serve_exporter, context.settings, context.reload_settings)))
@@ -125,7 +128,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         webhook_sockets = [stack.enter_context(bound) for bound in _bind(settings.webhook.listen_address, stack)]
         collectors = [process_collector()]
         otlp = await asyncio.to_thread(open_otlp, os.environ)
-        exporter = await _open(
+        exporter, replica = await _open(
             settings,
             stack,
             lambda: [metric for collect in collectors for metric in collect()],
@@ -149,6 +152,8 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         if pusher is not None:
             group.create_task(pusher.run())
         exporter.start(group)
+        if replica is not None:
+            group.create_task(replica.run())
         lifecycle = Lifecycle(reload=controller.reload, quit=controller.quit)
         receiver = exporter.webhook_receiver
         app = create_app(
@@ -157,7 +162,9 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
                 workspaces=exporter.health,
                 unsynced_feeds=exporter.unsynced_feeds,
                 configuration=exporter.configuration,
-                names=lambda: exporter.workspaces,
+                names=exporter.names,
+                cluster=replica.health if replica else lambda: None,
+                unready_reason=replica.unready_reason if replica else str,
             ),
             telemetry_path=settings.web.telemetry_path,
             version=__version__,
@@ -192,25 +199,45 @@ async def _open(
     collect_process_metrics: Callable[[], Iterable[Metric]],
     *,
     keep_created: bool = False,
-) -> Exporter:
+) -> tuple[Exporter, Replica | None]:
+    """Return the exporter, with its workspaces restored, or without any and the replica that will claim some."""
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
-    store = await offload(open_store, settings.state.url, settings.state.password_path)
+    is_shared = settings.state.replicas
+    open_state = open_shared_store if is_shared else open_store
+    store = await offload(open_state, settings.state.url, settings.state.password_path)
     stack.push_async_callback(offload, store.close)
     connector = Connector(await open_clients(settings, stack), lambda workspace: _logger().bind(workspace=workspace))
     output = await open_output(settings.events, stack)
     exporter = Exporter(
-        settings, store, offload, connector.connect, collect_process_metrics=collect_process_metrics, output=output
+        settings,
+        store,
+        offload,
+        connector.connect,
+        collect_process_metrics=collect_process_metrics,
+        output=output,
+        owned=frozenset() if is_shared else None,
     )
     if keep_created:
         exporter.exposition.keep_created()
     await exporter.restore()
-    return exporter
+    if not is_shared:
+        return exporter, None
+    membership = open_membership(settings.state.url, settings.state.password_path)
+    offload_membership = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="members")))
+    replica = Replica(
+        exporter,
+        SharedState(store, offload, membership, offload_membership),
+        ReplicaConfig(socket.gethostname(), settings.poll.feeds, settings.state.lease_duration),
+        logger=_logger(),
+    )
+    stack.push_async_callback(replica.close)
+    return exporter, replica
 
 
 async def _export_once(settings: Settings, write: Callable[[bytes], None], _: Stop) -> None:
     """Poll until every feed is caught up, and write the metrics, also if a poll fails, without those of the process."""
     async with AsyncExitStack() as stack:
-        exporter = await _open(settings, stack, list)
+        exporter, _ = await _open(settings, stack, list)
         tasks = [asyncio.ensure_future(exporter.publisher.run()), asyncio.ensure_future(_show_progress(exporter))]
         try:
             succeeded = await exporter.catch_up()

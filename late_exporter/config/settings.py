@@ -249,6 +249,20 @@ class StateSettings(NamedTuple):
         (*EXPORTER_COMMANDS, *STATE_COMMANDS, "state"),
     )
 
+    replicas: Bool = option(
+        "false",
+        "",
+        "Share a state in PostgreSQL with other replicas: each polls and shows a part of the workspaces, and takes "
+        "over those of one that dies.",
+        ("run", "check"),
+    )
+    lease_duration: Annotated[float, duration("2s", "10m")] = option(
+        "30s",
+        "DURATION",
+        "Time after which a replica is taken for dead if nothing is seen of it, 2s to 10m; the same for all replicas.",
+        ("run", "check"),
+    )
+
     @property
     def password_path(self) -> "Path | None":
         return self.password_file.path if self.password_file is not None else None

@@ -62,7 +62,7 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
     problems += _check_keys(command, places, is_broken=any(source.is_broken for source in sources))
     web_config, web_problems = _load_web_config(command, sources)
     problems += web_problems
-    problems += _check_webhooks(settings, places) if settings else ()
+    problems += [*_check_webhooks(settings, places), *_check_replicas(settings, places)] if settings else ()
     if settings is not None:
         settings = _with_shard(settings, environ)
         problems += _check_shard(settings, places, environ)
@@ -194,6 +194,12 @@ def _check_shard(settings: Settings, places: Mapping[Location, str], environ: Ma
         yield f"{total_place}: needs --shard, because the {name} does not end with a number, as in late-exporter-0"
     elif shard is not None and shard >= total:
         yield f"{place}: must be less than --total-shards, {total}, because shards are numbered from 0"
+
+
+def _check_replicas(settings: Settings, places: Mapping[Location, str]) -> Iterator[str]:
+    if settings.state.replicas and not settings.state.url.startswith("postgresql://"):
+        remedy = "name its database with --state.url postgresql://user@host/database"
+        yield f"{places['state', 'replicas']}{quote('true')}: replicas share a state in PostgreSQL; {remedy}"
 
 
 def _check_webhook_auth(

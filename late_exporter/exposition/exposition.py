@@ -27,7 +27,10 @@ from late_exporter.series import Exemplar, Histogram, Labels, Series
 
 
 class EncodedBody(msgspec.Struct, frozen=True):
-    """Response to a scrape. ``version`` is that of the snapshot, for ``Exposition.mark_served``."""
+    """Response to a scrape.
+
+    ``version`` is that of the snapshot, for ``Exposition.mark_served``; 0 if the series of workspaces are left out.
+    """
 
     content_type: str
     content_encoding: str | None
@@ -52,6 +55,7 @@ class Exposition:
 
     Attributes:
         served_count: Number of bodies that were sent.
+        shows_workspaces: Returns whether the series of workspaces may be shown now; may be replaced.
 
     Args:
         families: Metric families, in the order of the output. Changes of series of other families are ignored.
@@ -69,6 +73,7 @@ class Exposition:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keeps_created = created
+        self.shows_workspaces: Callable[[], bool] = lambda: True
         self._compress = compress_lines
         self._families = {
             name: FamilyBlocks(family, compress_lines, shows_created=created) for name, family in families.items()
@@ -191,7 +196,13 @@ class Exposition:
         content_type, snapshot = select_content_type(accept), self._snapshot
         encoding = "gzip" if accepts_gzip(accept_encoding) else None
         names = None if workspaces is None else tuple(workspaces)
-        return EncodedBody(content_type, encoding, snapshot.body(content_type, encoding, names), snapshot.version)
+        if self.shows_workspaces():
+            body = snapshot.body(content_type, encoding, names)
+            if self.shows_workspaces():  # Making the body takes time.
+                return EncodedBody(content_type, encoding, body, snapshot.version)
+        if names is None:
+            return EncodedBody(content_type, encoding, snapshot.body_without_workspaces(content_type, encoding), 0)
+        return EncodedBody(content_type, encoding, snapshot.body(content_type, encoding, ()), 0)
 
     def copy_series(self) -> SeriesCopy:
         """Return all series as of the last changes that were applied; may run in any thread."""

@@ -21,8 +21,8 @@ class ProcessMetrics:
         self._compress = compress_lines
         self.sections = self._render(self._metrics)
 
-    def sections_of(self, workspaces: Sequence[str], encoding: int) -> list[BodySection]:
-        """Return the lines of the samples with a label ``workspace`` that is one of some workspaces."""
+    def sections_of(self, workspaces: Sequence[str | None], encoding: int) -> list[BodySection]:
+        """Return the lines of the samples with a label ``workspace`` that is one of some workspaces; None is no label."""
         metrics = [restricted for metric in self._metrics if (restricted := _restrict(metric, workspaces)).samples]
         return [self._render(metrics)[encoding]] if metrics else []
 
@@ -44,7 +44,7 @@ class _CollectedMetrics(Collector):
         return self._metrics
 
 
-def _restrict(metric: Metric, workspaces: Sequence[str]) -> Metric:
+def _restrict(metric: Metric, workspaces: Sequence[str | None]) -> Metric:
     """Return a metric with the samples of some workspaces, without empty labels: these are labels of other ones."""
     restricted = Metric(metric.name, metric.documentation, metric.type, metric.unit)
     restricted.samples = [

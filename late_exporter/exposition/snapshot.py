@@ -37,7 +37,7 @@ class Snapshot:
         self.version = version
         self.process_metrics = process_metrics
         self._families = families
-        self._end = end
+        self._ends: tuple[Sequence[BodySection], ...] = (), (end,)
         self._workspace_lines = workspace_lines
         self._whole_bodies: dict[_BodyKey, bytes] = {}
         self._workspace_bodies: dict[_BodyKey, bytes] = {}
@@ -54,13 +54,18 @@ class Snapshot:
         cached = bodies.get(key)
         if cached is not None:
             return cached
-        pieces = gzip_member(self._sections(content_type, workspaces))
-        body = decompress(pieces) if encoding is None else b"".join(pieces)
+        body = _join(self._sections(content_type, workspaces), encoding)
         if workspaces is None:
             self._whole_bodies[key] = body
         else:
             self._cache(key, body)
         return body
+
+    def body_without_workspaces(self, content_type: str, encoding: str | None) -> bytes:
+        """Return the body without the series of workspaces."""
+        number = int(content_type == OPENMETRICS)
+        sections = [family.whole[number] for family in self._families if not family.blocks[0].ranges]
+        return _join([*sections, *self._process_sections([None], number), *self._ends[number]], encoding)
 
     def _cache(self, key: _BodyKey, body: bytes) -> None:
         self._workspace_bodies[key] = body
@@ -71,10 +76,16 @@ class Snapshot:
 
     def _sections(self, content_type: str, workspaces: Sequence[str] | None) -> list[BodySection]:
         encoding = int(content_type == OPENMETRICS)
-        end = [self._end] if content_type == OPENMETRICS else []
         if workspaces is None:
             process_sections = [self.process_metrics.sections[encoding]] if self.process_metrics else []
-            return [*(family.whole[encoding] for family in self._families), *process_sections, *end]
+            return [*(family.whole[encoding] for family in self._families), *process_sections, *self._ends[encoding]]
         lines = join_lines(self._families, workspaces, self._workspace_lines, encoding)
-        process_sections = self.process_metrics.sections_of(workspaces, encoding) if self.process_metrics else []
-        return [*lines, *process_sections, *end]
+        return [*lines, *self._process_sections(workspaces, encoding), *self._ends[encoding]]
+
+    def _process_sections(self, workspaces: Sequence[str | None], encoding: int) -> list[BodySection]:
+        return self.process_metrics.sections_of(workspaces, encoding) if self.process_metrics else []
+
+
+def _join(sections: Sequence[BodySection], encoding: str | None) -> bytes:
+    pieces = gzip_member(sections)
+    return decompress(pieces) if encoding is None else b"".join(pieces)

@@ -12,6 +12,7 @@ import math
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from http import HTTPStatus
 from itertools import accumulate
@@ -260,7 +261,12 @@ class WebhookReceiver:
 
     Args:
         window: Seconds for which an event is remembered, so that another delivery of it is a replay.
+
+    Attributes:
+        other_workspaces: Workspaces that another replica polls. Their webhooks are accepted, and wake nothing here.
     """
+
+    other_workspaces: AbstractSet[str] = frozenset()
 
     def __init__(
         self, path: str, *, secret: Callable[[], str], window: float, clock: Callable[[], float] = time.time
@@ -296,7 +302,8 @@ class WebhookReceiver:
         for stats in recipients:
             stats.record(*verdict, now)
         # Only senders that know the secret learn which workspaces exist.
-        return HTTPStatus.NO_CONTENT if recipients else HTTPStatus.NOT_FOUND
+        is_elsewhere = name in self.other_workspaces or (not name and bool(self.other_workspaces))
+        return HTTPStatus.NO_CONTENT if recipients or is_elsewhere else HTTPStatus.NOT_FOUND
 
     def _verify(
         self, name: str, body: bytes, signatures: Iterable[bytes], now: float

@@ -6,7 +6,8 @@ The URL of a state is ``sqlite:///relative/path``, ``sqlite:////absolute/path``,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from importlib import import_module
 from pathlib import Path
@@ -29,6 +30,7 @@ from late_exporter.series import Series, SeriesValue
 from late_exporter.store.admin import SqliteAdmin
 from late_exporter.store.batches import UncommittedLogs
 from late_exporter.store.exports import Digest
+from late_exporter.store.membership import ClaimedFeed, Membership
 from late_exporter.store.outbox import Outbox
 from late_exporter.store.series_rows import FIRST_SERIES, SeriesCursor
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, SqliteSnapshot
@@ -40,12 +42,15 @@ __all__ = [
     "Outbox",
     "RecordedStatus",
     "SeriesCursor",
+    "SharedStore",
     "StateAdmin",
     "StateSnapshot",
     "Store",
     "is_in_use",
     "is_postgres",
     "open_admin",
+    "open_membership",
+    "open_shared_store",
     "open_snapshot",
     "open_store",
     "state_path",
@@ -65,8 +70,10 @@ class Store(Protocol):
     def series_values(self) -> Mapping[Series, SeriesValue]:
         """Return the value of every series of every workspace."""
 
-    def series_page(self, after: SeriesCursor, *, limit: int) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
-        """Return the values of the next series of all workspaces, and the cursor after them; none at the end.
+    def series_page(
+        self, after: SeriesCursor, *, limit: int, workspaces: Collection[str]
+    ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+        """Return the values of the next series of some workspaces, and the cursor after them; none at the end.
 
         ``after`` is FIRST_SERIES for the first page.
         """
@@ -137,6 +144,22 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close the state; the store cannot be used afterwards."""
+
+
+class SharedStore(Store, Protocol):
+    """The state as one of several replicas sees it, which can write to the workspaces that it has claimed only.
+
+    Attributes:
+        fenced_workspaces: Workspaces of commits that failed because another process owns them; the reader removes them.
+    """
+
+    fenced_workspaces: deque[str]
+
+    def adopt(self, feeds: Sequence[ClaimedFeed]) -> None:
+        """Use feeds that were claimed."""
+
+    def forget(self, workspaces: Collection[str]) -> None:
+        """Do not use the feeds of workspaces any more."""
 
 
 class StateSnapshot(Protocol):
@@ -235,6 +258,20 @@ def open_store(url: str, password_file: Path | None = None) -> Store:
     if is_postgres(url):
         return _import_postgres("store").PostgresStore(url, password_file)  # type: ignore[no-any-return]
     return SqliteStore(_parse_url(url))
+
+
+def open_shared_store(url: str, password_file: Path | None = None) -> SharedStore:
+    """Open the state in a database for one of several replicas, which owns no workspace at first.
+
+    Raises:
+        StoreError: The state cannot be used; the message names it and the reason.
+    """
+    return _import_postgres("shared").SharedPostgresStore(url, password_file)  # type: ignore[no-any-return]
+
+
+def open_membership(url: str, password_file: Path | None = None) -> Membership:
+    """Return the members that share the state in a database."""
+    return _import_postgres("members").PostgresMembership(url, password_file)  # type: ignore[no-any-return]
 
 
 def open_snapshot(url: str, password_file: Path | None = None) -> StateSnapshot:

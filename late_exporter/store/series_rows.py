@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from sqlite3 import Connection
 from typing import TypeAlias
@@ -42,16 +42,18 @@ MARK = "UPDATE series SET served = 1 WHERE family = ? AND labels = ?"
 
 
 def load_all(connection: Connection) -> Mapping[Series, SeriesValue]:
-    values, _ = load_page(connection, FIRST_SERIES, -1)
-    return values
+    return _decode(connection.execute(PAGE, (*FIRST_SERIES, -1)))
 
 
 def load_page(
-    connection: Connection, after: SeriesCursor, limit: int
+    connection: Connection, after: SeriesCursor, limit: int, workspaces: Collection[str]
 ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
-    """Return the values of the next series and the cursor after them; none at the end."""
-    rows: list[_SeriesRow] = connection.execute(PAGE, (*after, limit)).fetchall()
-    return _decode(rows), rows[-1][:2] if rows else after
+    """Return the values of the next series of some workspaces and the cursor after them; none at the end."""
+    while rows := connection.execute(PAGE, (*after, limit)).fetchall():
+        after = rows[-1][:2]
+        if values := {series: value for series, value in _decode(rows).items() if series[1][0] in workspaces}:
+            return values, after
+    return {}, after
 
 
 def load_workspace(connection: Connection, workspace: str) -> Mapping[Series, SeriesValue]:

@@ -133,9 +133,11 @@ class SqliteStore:
         with queries.store_errors(self._name):
             return series_rows.load_all(self._connection)
 
-    def series_page(self, after: SeriesCursor, *, limit: int) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+    def series_page(
+        self, after: SeriesCursor, *, limit: int, workspaces: Collection[str]
+    ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
         with queries.store_errors(self._name):
-            return series_rows.load_page(self._connection, after, limit)
+            return series_rows.load_page(self._connection, after, limit, workspaces)
 
     def feed_state(self, scope: Scope) -> FeedState:
         return self.feed_states([scope])[scope]

@@ -23,7 +23,7 @@ from late_exporter.exposition.exposition import EncodedBody, Exposition
 from late_exporter.exposition.negotiation import accepts_gzip
 from late_exporter.format import plural
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
-from late_exporter.status import FeedHealth, StatusDocument, WorkspaceHealth
+from late_exporter.status import ClusterHealth, FeedHealth, StatusDocument, WorkspaceHealth
 from late_exporter.web.access import (
     AccessError,
     allowed_workspaces,
@@ -81,12 +81,16 @@ class HealthSource(msgspec.Struct, frozen=True, kw_only=True):
         unsynced_feeds: Returns the feeds that are not ready, each with the name of its workspace.
         configuration: Returns the configuration in force as YAML, without secrets.
         names: Returns the names of the workspaces.
+        cluster: Returns the replicas that share the state; None if it is not shared.
+        unready_reason: Returns why the process as a whole is not ready; empty if it is.
     """
 
     workspaces: Callable[[], Iterable[WorkspaceHealth]]
     unsynced_feeds: Callable[[], Iterable[tuple[str, FeedHealth]]] = tuple
     configuration: Callable[[], str] = str
     names: Callable[[], Collection[str]] = tuple
+    cluster: Callable[[], ClusterHealth | None] = lambda: None
+    unready_reason: Callable[[], str] = str
 
 
 class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
@@ -307,6 +311,8 @@ def encode_status(document: StatusDocument) -> bytes:
 
 
 def _readiness(health: HealthSource, scope: Message) -> Reply:
+    if reason := health.unready_reason():
+        return text_reply(reason, 503)
     allowed = allowed_workspaces(scope)
     unsynced_feeds = health.unsynced_feeds()
     if allowed is not None and not allowed:  # a probe without a password, while users are bound to workspaces

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -89,9 +89,9 @@ def _lose_histograms(patch: pytest.MonkeyPatch) -> None:
     series_page = SqliteStore.series_page
 
     def series_page_without_histograms(
-        self: SqliteStore, after: SeriesCursor, *, limit: int
+        self: SqliteStore, after: SeriesCursor, *, limit: int, workspaces: Collection[str]
     ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
-        page, cursor = series_page(self, after, limit=limit)
+        page, cursor = series_page(self, after, limit=limit, workspaces=workspaces)
         return {series: value for series, value in page.items() if not isinstance(value.value, Histogram)}, cursor
 
     patch.setattr(SqliteStore, "series_page", series_page_without_histograms)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -86,9 +86,9 @@ def test_series_are_restored_in_pages(monkeypatch: pytest.MonkeyPatch, tmp_path:
     read_page = StoreProxy.series_page
 
     def count_series(
-        store: StoreProxy, after: SeriesCursor, *, limit: int
+        store: StoreProxy, after: SeriesCursor, *, limit: int, workspaces: Collection[str]
     ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
-        page, cursor = read_page(store, after, limit=limit)
+        page, cursor = read_page(store, after, limit=limit, workspaces=workspaces)
         sizes.append(len(page))
         return page, cursor
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -331,12 +331,14 @@ class ReadablePages:
         self._store = store
         self._count = count
 
-    def read(self, after: SeriesCursor, *, limit: int) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+    def read(
+        self, after: SeriesCursor, *, limit: int, workspaces: Collection[str]
+    ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
         """Return a page."""
         self._count -= 1
         if self._count < 0:
             raise StoreError("no luck")
-        return self._store.series_page(after, limit=limit)
+        return self._store.series_page(after, limit=limit, workspaces=workspaces)
 
 
 async def test_new_keys_are_redacted(harness: ReloadHarness, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,6 +28,7 @@ STATE = (
     "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, sqlite:// for memory, or"
     " postgresql://user@host/database"
 )
+NO_POSTGRES = "replicas share a state in PostgreSQL; name its database with --state.url postgresql://user@host/database"
 PASSWORD = "must not contain a password; name a file that holds it with --state.password-file or PGPASSFILE"
 WEBHOOK = "must be a path like /webhook, of letters, digits and - . _ ~ between slashes"
 NO_WEBHOOK = "must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit, nor a parent of one"
@@ -505,6 +506,8 @@ WRONG = [
     ("state.url", "postgresql://db/late?password=secret", f'"postgresql://db/late?***": {PASSWORD}'),
     ("state.password-file", "/nowhere/password", '"/nowhere/password": No such file or directory'),
     ("state.password-file", "/dev/null", '"/dev/null": the file must contain one password'),
+    ("state.replicas", "true", f'"true": {NO_POSTGRES}'),
+    ("state.lease-duration", "1s", '"1s": must be at least 2s and at most 10m'),
     ("state.url", "sqlite:///", f'"sqlite:///": {STATE}'),
     ("state.url", "sqlite://late.db", f'"sqlite://late.db": {STATE}'),
     ("api.base-url", "https://a?b@c", f'"https://***": {USER}'),

@@ -135,6 +135,18 @@ def test_program_finds_the_database(helm: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_replicas_share_the_database(helm: str, tmp_path: Path) -> None:
+    """Replicas know that they share the state, and one is replaced after the other."""
+    resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["replicas"]))
+    secrets = {"late-api-keys": dict.fromkeys(("brand", "agency"), "sk_1"), "late-database": {"secret": "password"}}
+    settings = load_settings(resources, tmp_path, secrets)
+    assert (True, 2) == (settings.state.replicas, len(settings.workspaces))
+    spec = find_workload(resources)["spec"]
+    assert (2, 1, 0) == (spec["replicas"], *spec["strategy"]["rollingUpdate"].values())
+    assert 1 == find_resource(resources, "PodDisruptionBudget")["spec"]["maxUnavailable"]
+
+
+@pytest.mark.e2e
 def test_program_reads_workspaces_and_options(helm: str, tmp_path: Path) -> None:
     """The program gets workspaces and options from the values."""
     resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["workspaces"]))

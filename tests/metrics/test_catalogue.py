@@ -48,6 +48,12 @@ late_exporter_build_info                             gauge     version revision 
 late_exporter_config_last_reload_successful          gauge
 late_exporter_config_last_reload_success_timestamp_seconds  gauge
 late_exporter_total_shards                           gauge     shard
+late_exporter_cluster_members                        gauge
+late_exporter_cluster_owned_workspaces               gauge
+late_exporter_cluster_unowned_workspaces             gauge
+late_exporter_cluster_handovers_total                counter   kind
+late_exporter_cluster_fenced_commits_total           counter
+late_exporter_cluster_lease_age_seconds              gauge
 late_exporter_polls_total                            counter   workspace feed outcome
 late_exporter_last_poll_duration_seconds             gauge     workspace feed
 late_exporter_last_successful_poll_timestamp_seconds gauge     workspace feed
@@ -99,6 +105,12 @@ FIRST_LABELS = {
     "late_exporter_config_last_reload_successful": (),
     "late_exporter_config_last_reload_success_timestamp_seconds": (),
     "late_exporter_total_shards": ("shard",),
+    "late_exporter_cluster_members": (),
+    "late_exporter_cluster_owned_workspaces": (),
+    "late_exporter_cluster_unowned_workspaces": (),
+    "late_exporter_cluster_handovers_total": ("kind",),
+    "late_exporter_cluster_fenced_commits_total": (),
+    "late_exporter_cluster_lease_age_seconds": (),
 }
 """First labels of the families without a workspace."""
 

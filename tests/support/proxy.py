@@ -33,6 +33,7 @@ class Proxy:
         self._lock = threading.Lock()
         self._lost, self._pattern, self._refuses_after_cut = "", b"", False
         self._is_refusing = False
+        self._held_pattern = b""
         self._flows = threading.Event()
         self._flows.set()
 
@@ -55,6 +56,18 @@ class Proxy:
     def hang(self) -> None:
         """Pass nothing on any more, but keep connections open and accept new ones."""
         self._flows.clear()
+
+    def hang_at(self, pattern: bytes) -> None:
+        """Hang before the next request that contains a pattern is passed on."""
+        self._held_pattern = pattern
+
+    @property
+    def is_hanging(self) -> bool:
+        return not self._flows.is_set()
+
+    def resume(self) -> None:
+        """Pass on what was held back by ``hang``, however late it is."""
+        self._flows.set()
 
     def heal(self) -> None:
         """Pass everything on again, on new connections."""
@@ -88,6 +101,9 @@ class Proxy:
         source, sink = (link.client, link.server) if is_request else (link.server, link.client)
         with suppress(OSError):
             while data := source.recv(1 << 16):
+                if is_request and self._held_pattern and self._held_pattern in data:
+                    self._held_pattern = b""
+                    self.hang()
                 self._flows.wait()
                 if is_request and self._pattern and self._pattern in data:
                     lost, self._pattern = self._lost, b""

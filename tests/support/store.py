@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -63,9 +63,11 @@ class StoreProxy:
     def series_values(self) -> Mapping[Series, SeriesValue]:
         return self.store.series_values()
 
-    def series_page(self, after: SeriesCursor, *, limit: int) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+    def series_page(
+        self, after: SeriesCursor, *, limit: int, workspaces: Collection[str]
+    ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
         self._check("series_page")
-        return self.store.series_page(after, limit=limit)
+        return self.store.series_page(after, limit=limit, workspaces=workspaces)
 
     def feed_state(self, scope: Scope) -> FeedState:
         return self.store.feed_state(scope)

@@ -20,7 +20,13 @@ from late_exporter.store import exports
 from late_exporter.store.checks import FeedCounts, count_wrong_minutes
 from late_exporter.store.exports import Digest
 from late_exporter.store.postgres import queries
-from late_exporter.store.postgres.database import LONG_DEADLINE_SECONDS, Database, DeadlineConnection
+from late_exporter.store.postgres.database import (
+    EXPORTER_NAME,
+    LONG_DEADLINE_SECONDS,
+    REPLICA_NAME,
+    Database,
+    DeadlineConnection,
+)
 from late_exporter.store.postgres.days import Partitions, observation_day
 from late_exporter.store.postgres.schema import migrate
 from late_exporter.store.postgres.snapshot import PostgresSnapshot
@@ -99,7 +105,8 @@ COUNTS = """
 WORKSPACE_NAMES = "SELECT workspace FROM late_scope UNION SELECT workspace FROM late_series"
 
 USERS = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'late-exporter'"
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"  # noqa: S608 - constants
+    f" AND application_name IN ('{EXPORTER_NAME}', '{REPLICA_NAME}')"
 )
 
 
@@ -207,6 +214,7 @@ class PostgresAdmin:
             if connection.execute("SELECT 1 FROM late_scope WHERE workspace = %s", (new,)).fetchone():
                 raise StoreError(f"{self.name}: there is a workspace {new} already")
             connection.execute("UPDATE late_scope SET workspace = %s WHERE workspace = %s", (new, old))
+            connection.execute("DELETE FROM late_workspace WHERE workspace = %s", (old,))
             series = connection.execute(
                 "SELECT id, family, labels FROM late_series WHERE workspace = %s", (old,)
             ).fetchall()
@@ -231,6 +239,7 @@ class PostgresAdmin:
                 connection.execute(f"DELETE FROM {table} WHERE scope = ANY(%s)", ([scope for scope, _ in scopes],))  # noqa: S608 - a constant
             connection.execute("DELETE FROM late_scope WHERE workspace = %s", (name,))
             connection.execute("DELETE FROM late_series WHERE workspace = %s", (name,))
+            connection.execute("DELETE FROM late_workspace WHERE workspace = %s", (name,))
         return sum(log_count for _, log_count in scopes)
 
     @contextmanager

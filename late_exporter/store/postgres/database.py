@@ -19,6 +19,9 @@ from late_exporter.errors import ConfigError, StoreError
 
 T = TypeVar("T")
 
+EXPORTER_NAME, REPLICA_NAME = "late-exporter", "late-exporter replica"
+"""Names of the sessions of an exporter, and of one that shares the state with others."""
+
 DEADLINE_SECONDS = 5.0
 """Longest time of a commit or a lookup, which take milliseconds; a process that is stopped waits for it."""
 
@@ -37,8 +40,11 @@ DEFAULTS: dict[str, Any] = {
 
 # Set for each transaction: behind pgbouncer in transaction mode a session has no settings. A commit that is not durable
 # must not be shown, so that an asynchronous commit is not accepted, while a stricter setting of the database is kept.
+# The server has to notice that this machine is gone, because it keeps locks of an incomplete transaction until then.
 SETTINGS = (
     "SELECT set_config('lock_timeout', '3s', true), set_config('idle_in_transaction_session_timeout', '60s', true),"
+    " set_config('tcp_keepalives_idle', '5', true), set_config('tcp_keepalives_interval', '3', true),"
+    " set_config('tcp_keepalives_count', '3', true),"
     " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
     " ELSE current_setting('synchronous_commit') END, true)"
 )
@@ -102,7 +108,7 @@ class Database:
         ConfigError: libpq does not understand the URL.
     """
 
-    def __init__(self, url: str, password_file: Path | None = None, *, application_name: str = "late-exporter") -> None:
+    def __init__(self, url: str, password_file: Path | None = None, *, application_name: str = EXPORTER_NAME) -> None:
         self.name = database_name(url)
         self._password_file = password_file
         try:

@@ -32,12 +32,14 @@ class FeedRow(msgspec.Struct):
     """One feed in the state, as this process left it.
 
     Args:
+        token: Fencing token, which every transaction requires.
         revision: Number of its last transaction, which the next one requires.
         log_count: Number of stored logs.
         unconfirmed: Transactions of which it is unknown whether they are durable.
         durable: A durable transaction whose result was not returned yet.
     """
 
+    token: int
     scope_id: int
     revision: int
     log_count: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
@@ -70,7 +70,8 @@ COUNT_LOGS = """
 """
 
 SIZE = """
-    SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM (
+    SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint,
+        (SELECT coalesce(sum(logs), 0)::bigint FROM late_scope) FROM (
         SELECT inhrelid AS oid FROM pg_inherits WHERE inhparent = 'late_observation'::regclass
         UNION ALL SELECT unnest(
             ARRAY['late_scope', 'late_minute', 'late_pending', 'late_series', 'late_event']::regclass[]
@@ -79,7 +80,8 @@ SIZE = """
 """
 
 SERIES = "SELECT workspace, id, family, labels, value, created, served FROM late_series WHERE "
-SERIES_PAGE = SERIES + "(workspace, id) > (%s, %s) ORDER BY workspace, id LIMIT %s"
+ALL_SERIES = SERIES + "true ORDER BY workspace, id"
+SERIES_PAGE = SERIES + "(workspace, id) > (%s, %s) AND workspace = ANY(%s::text[]) ORDER BY workspace, id LIMIT %s"
 SERIES_OF_WORKSPACE = SERIES + "workspace = %s"
 
 
@@ -215,16 +217,15 @@ def encode_labels(labels: Labels) -> str:
 
 
 def load_series(connection: DeadlineConnection) -> Mapping[Series, SeriesValue]:
-    values, _ = load_series_page(connection, ("", ""), None)
-    return values
+    return {series: value for _, series, value in map(_decode_series, connection.execute(ALL_SERIES))}
 
 
 def load_series_page(
-    connection: DeadlineConnection, after: SeriesCursor, limit: int | None
+    connection: DeadlineConnection, after: SeriesCursor, limit: int, workspaces: Collection[str]
 ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
     """Return the values of the next series and the cursor after them, workspace and id in hexadecimal."""
     values: dict[Series, SeriesValue] = {}
-    rows = connection.execute(SERIES_PAGE, (after[0], bytes.fromhex(after[1]), limit))
+    rows = connection.execute(SERIES_PAGE, (after[0], bytes.fromhex(after[1]), list(workspaces), limit))
     for cursor, series, value in map(_decode_series, rows):
         values[series] = value
         after = cursor

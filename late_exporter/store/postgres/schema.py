@@ -74,6 +74,20 @@ MIGRATIONS: tuple[str, ...] = (
         body bytea NOT NULL
     )
     """,
+    # Replicas that share the state, and which of them owns which workspace.
+    """
+    CREATE TABLE late_member (
+        id bigint PRIMARY KEY,
+        name text NOT NULL,
+        beat bigint NOT NULL DEFAULT 0
+    ) WITH (fillfactor = 20);
+    CREATE TABLE late_workspace (
+        workspace text COLLATE "C" PRIMARY KEY,
+        owner bigint REFERENCES late_member ON DELETE SET NULL,
+        token bigint
+    ) WITH (fillfactor = 70);
+    CREATE INDEX late_workspace_owner ON late_workspace (owner)
+    """,
 )
 """The statements of each schema version; released ones never change. Programs of older versions may be running."""
 

@@ -79,7 +79,7 @@ class PostgresSnapshot:
     def size(self) -> int:
         """The size in bytes of the tables and their indexes."""
         with self._reading() as connection:
-            (size,) = queries.one(connection, queries.SIZE)
+            size, _ = queries.one(connection, queries.SIZE)
         return int(size)
 
     @property

@@ -74,8 +74,9 @@ WRITE_SERIES = """
 MARK_SERVED = """
     WITH owned AS (
         SELECT w.workspace, w.id, NOT EXISTS (
-            SELECT FROM late_scope c WHERE c.workspace = w.workspace AND c.token <> %(token)s
-        ) AS is_owned FROM unnest(%(workspaces)b::text[], %(ids)b::bytea[]) AS w(workspace, id)
+            SELECT FROM late_scope c WHERE c.workspace = w.workspace AND c.token <> w.token
+        ) AS is_owned
+        FROM unnest(%(workspaces)b::text[], %(ids)b::bytea[], %(tokens)b::bigint[]) AS w(workspace, id, token)
     )
     UPDATE late_series s SET served = s.served OR o.is_owned FROM owned o
     WHERE s.workspace = o.workspace AND s.id = o.id RETURNING s.id, o.is_owned

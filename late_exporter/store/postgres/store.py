@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import partial
@@ -35,6 +35,7 @@ from late_exporter.store import rekey
 from late_exporter.store.batches import EXPIRY_SLACK_MINUTES, NO_UNCOMMITTED_LOGS, UncommittedLogs
 from late_exporter.store.postgres import database, queries, statements, transactions
 from late_exporter.store.postgres.database import (
+    EXPORTER_NAME,
     LONG_DEADLINE_SECONDS,
     SETTINGS,
     Database,
@@ -42,6 +43,7 @@ from late_exporter.store.postgres.database import (
 )
 from late_exporter.store.postgres.days import Partitions
 from late_exporter.store.postgres.feed_rows import FeedRow, FeedWrite, UnconfirmedWrite, merge, without_applied
+from late_exporter.store.postgres.members import require_no_replicas
 from late_exporter.store.postgres.outbox import PostgresOutbox
 from late_exporter.store.postgres.queries import PostgresRows
 from late_exporter.store.postgres.restored import mark_restored
@@ -93,15 +95,18 @@ class PostgresStore:
         StoreError: The server cannot be reached or refuses what is needed, or a newer version wrote the state.
     """
 
+    session_name = EXPORTER_NAME
+    fenced_message = FENCED
+
     def __init__(self, url: str, password_file: Path | None = None) -> None:
-        self._database = Database(url, password_file)
+        self._database = Database(url, password_file, application_name=self.session_name)
         self._token = secrets.randbits(62)
-        self.outbox = PostgresOutbox(self._database, self._token)
+        self.outbox = PostgresOutbox(self._database, self._used_tokens)
         self._rows: dict[Scope, FeedRow] = {}
         self._log_counts = Counter[str]()
         self._partitions = Partitions()
         self._pruned_day = 0
-        self._size: tuple[float, int] | None = None
+        self._size: tuple[float, int, int] | None = None
         try:
             self._open()
         except BaseException:
@@ -112,10 +117,17 @@ class PostgresStore:
         deadline = time.monotonic() + LONG_DEADLINE_SECONDS
         with self._database.store_errors(), self._database.connected(deadline) as connection:
             migrate(self._database, connection)
-            for scope_id, workspace, feed, revision, log_count in connection.execute(CLAIM, (self._token,)):
-                self._rows[Scope(workspace, feed)] = FeedRow(scope_id, revision, log_count)
-                self._log_counts[workspace] += log_count
+            self._claim_all(connection)
             self._partitions.load(connection)
+
+    def _claim_all(self, connection: DeadlineConnection) -> None:
+        require_no_replicas(self._database, connection)
+        for scope_id, workspace, feed, revision, log_count in connection.execute(CLAIM, (self._token,)):
+            self._add_row(Scope(workspace, feed), FeedRow(self._token, scope_id, revision, log_count))
+
+    def _add_row(self, scope: Scope, row: FeedRow) -> None:
+        self._rows[scope] = row
+        self._log_counts[scope.workspace] += row.log_count
 
     def close(self) -> None:
         self._database.close()
@@ -123,8 +135,10 @@ class PostgresStore:
     def series_values(self) -> Mapping[Series, SeriesValue]:
         return self._database.run(queries.load_series, LONG_DEADLINE_SECONDS)
 
-    def series_page(self, after: SeriesCursor, *, limit: int) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
-        return self._database.run(lambda connection: queries.load_series_page(connection, after, limit))
+    def series_page(
+        self, after: SeriesCursor, *, limit: int, workspaces: Collection[str]
+    ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+        return self._database.run(lambda connection: queries.load_series_page(connection, after, limit, workspaces))
 
     def feed_state(self, scope: Scope) -> FeedState:
         return self.feed_states([scope])[scope]
@@ -136,15 +150,18 @@ class PostgresStore:
 
     def _row(self, scope: Scope) -> FeedRow:
         if scope not in self._rows:
-
-            def add(connection: DeadlineConnection) -> FeedRow:
-                names = (scope.workspace, scope.feed)
-                row = connection.execute(ADD_SCOPE, (*names, self._token)).fetchone()
-                return FeedRow(*(row or queries.one(connection, READ_SCOPE, names)))
-
-            self._rows[scope] = self._database.run(add)
-            self._log_counts[scope.workspace] += self._rows[scope].log_count
+            self._add_row(scope, self._create_row(scope))
         return self._rows[scope]
+
+    def _create_row(self, scope: Scope) -> FeedRow:
+        """Add a feed to the state, unless it is there, and return its row."""
+
+        def add(connection: DeadlineConnection) -> FeedRow:
+            names = (scope.workspace, scope.feed)
+            row = connection.execute(ADD_SCOPE, (*names, self._token)).fetchone()
+            return FeedRow(self._token, *(row or queries.one(connection, READ_SCOPE, names)))
+
+        return self._database.run(add)
 
     def lookup(
         self,
@@ -295,6 +312,8 @@ class PostgresStore:
                         self._settle(part.row, is_rejected=True)
                     if any(part.row.durable is not write for part, write in zip(parts, writes, strict=True)):
                         self._forget(parts, writes)
+                        # Another process may have dropped the partition of an expired day.
+                        self._database.run(self._partitions.load)
                         raise StoreError(f"{self._database.name}: {exc}") from exc
                     break
                 except psycopg.Error as exc:
@@ -328,7 +347,7 @@ class PostgresStore:
                 for part, write in zip(parts, writes, strict=True):
                     fence = {
                         "scope": part.row.scope_id,
-                        "token": self._token,
+                        "token": part.row.token,
                         "revision": write.revision - 1,
                         "number": write.number,
                     }
@@ -355,11 +374,11 @@ class PostgresStore:
         if found is None:
             raise StoreError(f"{self._database.name}: {DROPPED}")
         token, revision, number = found
-        if token != self._token:
-            raise StoreFenced(f"{self._database.name}: {FENCED}")
+        if token != row.token:
+            raise StoreFenced(f"{self._database.name}: {self.fenced_message}")
         row.settle(number, revision)
         if revision != row.revision:
-            self._database.run(lambda connection: mark_restored(connection, self._token))
+            self._database.run(lambda connection: mark_restored(connection, self._used_tokens()))
             raise StoreRegressed(f"{self._database.name}: {LOST}")
 
     def _set_log_count(self, scope: Scope, row: FeedRow, log_count: int) -> None:
@@ -386,19 +405,27 @@ class PostgresStore:
         parameters = {
             "workspaces": [workspace for workspace, _ in by_id],
             "ids": [identity for _, identity in by_id],
-            "token": self._token,
+            "tokens": [self._token_of(workspace) for workspace, _ in by_id],
         }
         rows = self._database.run(lambda connection: connection.execute(statements.MARK_SERVED, parameters).fetchall())
         marked = {identity for identity, _ in rows}
         if not all(is_owned for _, is_owned in rows):
-            raise StoreFenced(f"{self._database.name}: {FENCED}")
+            raise StoreFenced(f"{self._database.name}: {self.fenced_message}")
         return [each for (_, identity), each in by_id.items() if identity in marked]
 
+    def _used_tokens(self) -> AbstractSet[int]:
+        """Return the fencing tokens of all feeds."""
+        return {row.token for row in self._rows.values()}
+
+    def _token_of(self, workspace: str) -> int:
+        """Return the fencing token of a workspace."""
+        del workspace
+        return self._token
+
     def size(self, workspace: str) -> tuple[int, int]:
-        log_count, total = self._log_counts[workspace], self._log_counts.total()
-        now = time.monotonic()
+        log_count, now = self._log_counts[workspace], time.monotonic()
         if self._size is None or now > self._size[0] + SIZE_INTERVAL:
-            (size,) = self._database.run(lambda connection: queries.one(connection, queries.SIZE))
-            self._size = now, size
-        size = self._size[1]
+            self._size = now, *self._database.run(lambda connection: queries.one(connection, queries.SIZE))
+        _, size, total = self._size
+        total = max(total, self._log_counts.total())
         return log_count, size * log_count // total if total else size

@@ -64,6 +64,10 @@ spec:
         - name: LATE_EXPORTER_STATE__PASSWORD_FILE
           value: /etc/late-exporter/state/{{ $database.key }}
         {{- end }}
+        {{- if gt (int .Values.replicas) 1 }}
+        - name: LATE_EXPORTER_STATE__REPLICAS
+          value: "true"
+        {{- end }}
         {{- else }}
         - name: STATE_DIRECTORY
           value: /var/lib/late-exporter

@@ -8,14 +8,17 @@
 {{- if and .state.existingSecret (not .state.url) -}}
 {{- fail "state.existingSecret is of no use without state.url, the URL of a PostgreSQL database" -}}
 {{- end -}}
+{{- if and (gt (int .replicas) 1) (not .state.url) -}}
+{{- fail "replicas share a state in PostgreSQL: set state.url, or set shards, which have a volume each" -}}
+{{- end -}}
 {{- if and $shards .state.url -}}
-{{- fail "shards have a state of their own each: leave state.url empty, or set shards to 1" -}}
+{{- fail "shards have a state of their own each: with state.url set replicas instead, or leave state.url empty" -}}
 {{- end -}}
 {{- if and $shards .persistence.existingClaim -}}
 {{- fail "persistence.existingClaim is one volume, but each shard needs its own: leave it empty" -}}
 {{- end -}}
 {{- if and $shards .webhook.enabled -}}
-{{- fail "webhook.enabled: a Service sends a webhook to any pod, but only one of the shards has its workspace; set shards to 1" -}}
+{{- fail "webhook.enabled: a Service sends a webhook to any pod, but only one of the shards has its workspace; set shards to 1, or use replicas with state.url" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -25,7 +28,7 @@
 {{- end -}}
 
 {{- define "late-exporter.podCount" -}}
-{{- .Values.shards -}}
+{{- max (int .Values.shards) (int .Values.replicas) -}}
 {{- end -}}
 
 {{/* Ports of the hosts in the URL of the state. */}}
