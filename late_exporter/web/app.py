@@ -129,7 +129,9 @@ def create_app(
                 workspaces.append(workspace)
                 await asyncio.sleep(0)
             if _header(scope, b"accept") == JSON_TYPE:
-                document = StatusDocument(version=version, now=clock(), workspaces=tuple(workspaces))
+                document = StatusDocument(
+                    version=version, now=clock(), workspaces=tuple(workspaces), cluster=health.cluster()
+                )
                 return Reply(body=await asyncio.to_thread(encode_status, document), headers=JSON_HEADERS)
             html = await asyncio.to_thread(
                 render_page,
@@ -138,6 +140,7 @@ def create_app(
                 version=version,
                 telemetry_path=telemetry_path,
                 documentation=documentation,
+                cluster=health.cluster(),
             )
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
 
