@@ -122,6 +122,10 @@ class BadPayload(ApiError):
     outcome = "bad_payload"
 
 
+class UnreadableTime(BadPayload):
+    """The logs of a time cannot be read as a whole, however often that is tried."""
+
+
 class ResponseTooLarge(BadPayload):
     """The response takes more memory than the exporter spends on one; a part of it may take less."""
 

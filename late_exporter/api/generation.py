@@ -59,12 +59,12 @@ class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
     newest: int | None = None
 
     def is_ahead_of(self, other: ListAnswer) -> bool:
-        """Return whether this list has logs that are newer than those of another usable list."""
+        """Return whether this list has logs that are newer than those of another usable list, or that has none."""
         if self.error is not None or other.error is not None or not self.has_logs:
             return False
-        if self.newest is None or other.newest is None:
-            return False
-        return self.newest > other.newest + NEWNESS_TOLERANCE
+        if self.newest is None:
+            return not other.has_logs
+        return other.newest is not None and self.newest > other.newest + NEWNESS_TOLERANCE
 
     def __str__(self) -> str:
         if self.error is not None:

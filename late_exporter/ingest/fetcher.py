@@ -11,7 +11,7 @@ import msgspec
 from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import NEWER_ONLY, STRICT, ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
-from late_exporter.errors import REQUEST_FAILURES, ApiError, BadPayload, GenerationMismatch, ResponseTooLarge
+from late_exporter.errors import REQUEST_FAILURES, ApiError, GenerationMismatch, ResponseTooLarge, UnreadableTime
 from late_exporter.ingest.failures import FailureReporter
 from late_exporter.ingest.moments import find_partial_times, ignores_time_filter
 from late_exporter.ingest.paging import time_above, time_below
@@ -192,7 +192,7 @@ class Fetcher:
         async def fetch_rows(offset: int, limit: int) -> PageResponse:
             response = await self._request(window, offset=offset, limit=limit)
             if ignores_time_filter(window, response.page):
-                raise BadPayload("the API ignores the time filter")
+                raise UnreadableTime("the API ignores the time filter")
             return response
 
         rows = await read_all(fetch_rows)

@@ -7,46 +7,67 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from late_exporter.errors import REQUEST_FAILURES, BadPayload
+from late_exporter.errors import REQUEST_FAILURES, BadRequest, UnreadableTime
 from late_exporter.ingest.reader_state import PollContext
-from late_exporter.ingest.seeking import StepsTo, report_failure, splits_time
+from late_exporter.ingest.seeking import MAX_PAGE_FAILURES, StepsTo, report_failure, splits_time
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchTime, Record
 from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import PAGE_SIZE, Coverage, LogEntry
 
 UNDATED: RequestKey = ("scan", "undated")
 
-UNFILTERED = BadPayload("the API does not filter by time: alike logs on several pages may be counted as fewer")
+UNFILTERED = UnreadableTime("the API does not filter by time: alike logs on several pages may be counted as fewer")
 
 MAX_UNDATED = 1000
 """New logs without a time that are read at once."""
 
 
-def read_dense_time(context: PollContext, page: FetchedPage) -> StepsTo[FetchedPage | None]:
-    """Fetch all logs of the last time of a page, if the next page cannot repeat all of them.
+def dense_time(context: PollContext, page: FetchedPage) -> int | None:
+    """Return the last time of a page if all its logs are to be fetched, because the next page cannot repeat them.
 
     Logs without ids that differ in nothing are told apart by their number, which is only right on a page that has all
-    logs of their time. The logs of the page must be recorded before.
-
-    Returns:
-        The logs; None if there are no others, or they cannot be read.
+    logs of their time.
     """
     created = page.entries[-1].created if page.entries else None
     if created is None or not page.without_ids or not splits_time(page) or not context.supports_time_filter:
         return None
-    request: RequestKey = ("window", ("all", created))
-    if created == context.state.dense_time or not context.state.queue.is_due(request):
-        return None
+    is_due = created != context.state.dense_time and context.state.queue.is_due(_dense_request(created))
+    return created if is_due else None
+
+
+def read_dense_time(
+    context: PollContext, page: FetchedPage, retention_floor: int, *, failure_count: int = MAX_PAGE_FAILURES
+) -> StepsTo[tuple[LogEntry, ...]]:
+    """Fetch all logs of the ``dense_time`` of a page, which must be recorded before.
+
+    If that fails after ``failure_count`` attempts that failed, and these are too many, it is reported, not raised. A
+    rejected filter by time, for example, is reported at once, because further attempts would not change it.
+
+    Returns:
+        The new observations; none if there is no such time.
+
+    Raises:
+        ApiError: The logs cannot be read.
+    """
+    created = dense_time(context, page)
+    if created is None:
+        return ()
     if context.max_skip is None:
-        yield from report_failure(context, request, UNFILTERED)
-        return None
+        yield from report_failure(context, _dense_request(created), UNFILTERED)
+        return ()
     try:
         dense = yield FetchTime(created)
     except REQUEST_FAILURES as exc:
-        yield from report_failure(context, request, exc)
-        return None
+        if failure_count + 1 < MAX_PAGE_FAILURES and not isinstance(exc, BadRequest | UnreadableTime):
+            raise
+        yield from report_failure(context, _dense_request(created), exc)
+        return ()
     context.state.dense_time = created
-    return dense
+    return () if dense is None else context.new_entries(dense, retention_floor)
+
+
+def _dense_request(created: int) -> RequestKey:
+    return "window", ("all", created)
 
 
 def read_undated(context: PollContext, coverage: Coverage, total: int | None) -> StepsTo[Sequence[LogEntry]]:
@@ -86,6 +107,6 @@ def start_reading(context: PollContext, head: FetchedPage, retention_floor: int)
 
 def record_dense_time(context: PollContext, page: FetchedPage, retention_floor: int) -> StepsTo[None]:
     """Record all logs of a time at which a page ends, if the next page cannot repeat all of them."""
-    dense = yield from read_dense_time(context, page)
-    if dense is not None:
-        yield Record(context.new_entries(dense, retention_floor))
+    entries = yield from read_dense_time(context, page, retention_floor)
+    if entries:
+        yield Record(entries)

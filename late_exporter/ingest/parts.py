@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from late_exporter.api.pages import PageResponse
-from late_exporter.errors import REQUEST_FAILURES, BadPayload
+from late_exporter.errors import REQUEST_FAILURES, BadPayload, UnreadableTime
 from late_exporter.model import PAGE_SIZE, LogEntry
 
 FetchRows: TypeAlias = Callable[[int, int], Awaitable[PageResponse]]
@@ -20,24 +20,32 @@ MAX_REQUESTS = 100
 """Requests for one page; with more, far too many of its rows are unreadable."""
 
 
+MAX_READINGS = 4
+"""Readings of a part of the list of which two have to agree; a log may be written in between."""
+
 MAX_ROWS = 5000
 """Rows of a part of the list that is read as a whole."""
 
 
 async def read_all(fetch_rows: FetchRows) -> tuple[LogEntry, ...]:
-    """Read all rows of a part of the list, twice if they are on several pages; ordinals are those within a page.
+    """Read all rows of a part of the list; ordinals are those within a page.
+
+    If they are on several pages, they are read until they are the same twice.
 
     Raises:
-        ApiError: A request failed, there are too many rows, or their order differs from one request to the next, so
-            that one may be on two pages and another on none.
+        UnreadableTime: Their order differs from one request to the next, so that one may be on two pages and another
+            on none.
+        ApiError: A request failed, or there are too many rows.
     """
-    first, page_count = await _read_once(fetch_rows)
-    if page_count == 1:
-        return first
-    second, _ = await _read_once(fetch_rows)
-    if [(entry.key, entry.status) for entry in first] != [(entry.key, entry.status) for entry in second]:
-        raise BadPayload("the API lists the logs of one time in another order each time")
-    return first
+    rows, page_count = await _read_once(fetch_rows)
+    for _ in range(MAX_READINGS - 1):
+        if page_count == 1:
+            return rows
+        previous = rows
+        rows, page_count = await _read_once(fetch_rows)
+        if [(entry.key, entry.status) for entry in previous] == [(entry.key, entry.status) for entry in rows]:
+            return rows
+    raise UnreadableTime("the API lists the logs of one time in another order each time")
 
 
 async def _read_once(fetch_rows: FetchRows) -> tuple[tuple[LogEntry, ...], int]:

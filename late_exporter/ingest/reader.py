@@ -16,7 +16,7 @@ from __future__ import annotations
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, BadPayload
-from late_exporter.ingest.leftovers import read_undated, record_dense_time
+from late_exporter.ingest.leftovers import dense_time, read_dense_time, read_undated
 from late_exporter.ingest.paging import PagePosition, time_above
 from late_exporter.ingest.pending import resolve_pending
 from late_exporter.ingest.reader_state import PageCursor, PollContext
@@ -31,6 +31,7 @@ from late_exporter.ingest.seeking import (
     is_connected,
     is_last_page,
     makes_no_progress,
+    newest,
     oldest,
     seek,
     timestamps,
@@ -48,6 +49,7 @@ def poll(context: PollContext) -> ReaderSteps:
     a later poll.
     """
     context.state.queue.start_poll(context.now)
+    context.state.dense_time = None  # What the last poll has read of it may not have been saved.
     start_scan_of_late_arrivals(context)
     head = yield from _fetch_head(context)
     coverage, cursor = yield from _record_head(context, head)
@@ -95,13 +97,14 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
         or (previous.newest and _crosses_retention(head, previous.retention_floor))
     ):
         coverage = _mark_caught_up(coverage, context, previous.caught_up_at, head)
+        yield Record(context.new_entries(head, previous.retention_floor), coverage, listed_minutes=listed)
     else:
         cursor = next_cursor
-        gap = Gap(oldest(head), lower, cursor.position.depth, previous.caught_up_at)
-        coverage = msgspec.structs.replace(coverage, gaps=(gap, *shifted_gaps))
-    yield Record(context.new_entries(head, previous.retention_floor), coverage, listed_minutes=listed)
-    if cursor is not None:
-        yield from record_dense_time(context, head, previous.retention_floor)
+        gap = Gap(newest(head), lower, 0, previous.caught_up_at)
+        rest = msgspec.structs.replace(gap, upper=oldest(head), depth=cursor.position.depth)
+        unread = msgspec.structs.replace(coverage, gaps=(gap, *shifted_gaps))
+        coverage = msgspec.structs.replace(coverage, gaps=(rest, *shifted_gaps))
+        yield from _record_gap_page(context, head, Record((), coverage, listed_minutes=listed), unread, gap)
     return coverage, cursor
 
 
@@ -116,13 +119,11 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
     cursor = start or _resume_gap(context, gap)
     upper, is_reached = gap.upper, start is not None
     while gap in coverage.gaps:
+        unread, unread_gap = coverage, gap
         try:
             page, position = yield from seek(context, cursor)
         except REQUEST_FAILURES:
-            # Stored, so that a row that cannot be read does not block a process that runs for a single poll either.
-            failed_gap = msgspec.structs.replace(gap, failure_count=gap.failure_count + 1)
-            gaps = tuple(failed_gap if other == gap else other for other in coverage.gaps)
-            yield Record((), msgspec.structs.replace(coverage, gaps=gaps))
+            yield Record((), _count_failure(coverage, gap))
             raise
         next_cursor = advance_cursor(context, position, page, cursor)
         no_progress = makes_no_progress(cursor, next_cursor)
@@ -152,14 +153,39 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
             gaps = tuple(rest if other == gap else other for other in coverage.gaps)
             coverage = msgspec.structs.replace(coverage, gaps=gaps)
             gap, cursor = rest, next_cursor
-        yield Record(
-            context.new_entries(page, coverage.retention_floor),
-            coverage,
-            listed_minutes=listed,
-            shrinks_gap=gap.upper.created < upper.created,
-        )
-        yield from record_dense_time(context, page, coverage.retention_floor)
+        record = Record((), coverage, listed_minutes=listed, shrinks_gap=gap.upper.created < upper.created)
+        yield from _record_gap_page(context, page, record, unread, unread_gap)
     return coverage
+
+
+def _record_gap_page(
+    context: PollContext, page: FetchedPage, record: Record, unread: Coverage, gap: Gap
+) -> StepsTo[None]:
+    """Record a page of a gap, and all logs of the time at which it ends if the next page cannot repeat them.
+
+    The ``unread`` coverage, in which the ``gap`` has the page, holds until then; ``record`` says what is true after.
+
+    Raises:
+        ApiError: The logs of that time cannot be read, so the page is to be read again.
+    """
+    entries = context.new_entries(page, unread.retention_floor)
+    if dense_time(context, page) is not None:
+        yield Record(entries, unread, listed_minutes=record.listed_minutes)
+        record = msgspec.structs.replace(record, listed_minutes=None)
+        try:
+            entries = yield from read_dense_time(context, page, unread.retention_floor, failure_count=gap.failure_count)
+        except REQUEST_FAILURES:
+            yield Record((), _count_failure(unread, gap))
+            raise
+    yield msgspec.structs.replace(record, entries=entries)
+
+
+def _count_failure(coverage: Coverage, gap: Gap) -> Coverage:
+    """Count a failed attempt in the coverage, so that a process that runs for a single poll also goes on at last."""
+    failed_gap = msgspec.structs.replace(gap, failure_count=gap.failure_count + 1)
+    return msgspec.structs.replace(
+        coverage, gaps=tuple(failed_gap if other == gap else other for other in coverage.gaps)
+    )
 
 
 def _resume_gap(context: PollContext, gap: Gap) -> PageCursor:

@@ -113,7 +113,10 @@ DIFFERENCES: Mapping[str, Difference] = {
 
 
 def _row_count(response: ApiResponse) -> int:
-    return len(msgspec.json.decode(response.body).get("logs") or ())
+    try:
+        return len(msgspec.json.decode(response.body).get("logs") or ())
+    except msgspec.DecodeError:  # A list that is gone may answer with a page of HTML.
+        return 0
 
 
 class HostileApi(FakeLateApi):

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as with_seed
 from hypothesis.strategies import SearchStrategy
 
+from tests.adversary.checks import Wrong
 from tests.adversary.program import Program
 from tests.adversary.scene import Totals
 from tests.adversary.trial import run_program
 
 
 def search(
-    programs: SearchStrategy[Program], totals: Totals, *, seed: int, max_examples: int, shrinks: bool = True
+    programs: SearchStrategy[Program],
+    totals: Totals,
+    *,
+    seed: int,
+    max_examples: int,
+    shrinks: bool = True,
+    end: float = math.inf,
 ) -> None:
-    """Run random programs, the same ones for the same seed.
+    """Run random programs, the same ones for the same seed, until ``end``, a monotonic time, unless one has failed.
 
     Raises:
         Wrong: A check does not hold; the notes of the error have the program, as short as possible if ``shrinks``.
     """
+    has_failed = False
 
     @with_seed(seed)
     @settings(
@@ -32,6 +43,13 @@ def search(
     )
     @given(programs)
     def run(program: Program) -> None:
-        run_program(program, totals)
+        nonlocal has_failed
+        if time.monotonic() >= end and not has_failed:
+            return
+        try:
+            run_program(program, totals)
+        except Wrong:
+            has_failed = True
+            raise
 
     run()

@@ -308,9 +308,10 @@ async def test_an_empty_list_is_examined_more_often() -> None:
     assert frozenset() == generation.unread
 
 
-async def test_a_list_that_becomes_empty_is_left_at_once() -> None:
-    """An empty page is not recorded if the logs are in the other list, because it would close every gap."""
-    api = FakeListApi(late=late_list(1), zernio=zernio_list(1))
+@pytest.mark.parametrize("age", [1, -7200])
+async def test_a_list_that_becomes_empty_is_left_at_once(age: int) -> None:
+    """An empty page is not recorded if logs are in the other list, even in the future: it would close every gap."""
+    api = FakeListApi(late=late_list(1), zernio=zernio_list(age))
     generation = api.generation()
     await api.resolve(generation)
     await generation.report_list(LATE, api, is_empty=False)

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from late_exporter.errors import ApiUnavailable
 from late_exporter.ingest.schedule import PollConfig
+from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
 from tests.ingest.conftest import OpenExporter
 from tests.ingest.test_exactness import NEVER
+from tests.support.client import QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks
@@ -143,6 +146,74 @@ def test_alike_logs_on_pages_of_any_size(page_size: int, above: int, world: Worl
     assert 57 + above == len(exporter.observations) == exporter.poller.recorder.log_count
     exporter.settle()
     assert 57 + above == len(exporter.observations)
+
+
+def publish_dense_time(world: World) -> int:
+    """Publish several pages of logs of one time, some of which are alike, among others; return how many all are."""
+    world.publish(20, over=DAY)
+    for number in range(250):
+        world.insert(world.clock.now - HOUR, requestId=f"r{number % 170}")
+    world.publish(130, over=MINUTE)
+    return 20 + 250 + 130
+
+
+class UnreliableTimes(FakeLateApi):
+    """An API that fails requests for the logs of a range of times, ``failure_count`` times."""
+
+    failure_count = 0
+
+    def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
+        if "from" in params and self.failure_count:
+            self.failure_count -= 1
+            raise ApiUnavailable("500: oops", status=500)
+        return super()._respond(path, params)
+
+
+@pytest.mark.parametrize("failure_count", [1, 2, 1000])
+@pytest.mark.parametrize("old_count", [0, 50])
+def test_a_time_that_cannot_be_read_as_a_whole(
+    old_count: int, failure_count: int, world: World, open_exporter: OpenExporter
+) -> None:
+    """It fails two polls, also those of processes that poll once, and is left to the next scan after that."""
+    api = UnreliableTimes(world, generation="zernio")
+    exporter = open_exporter(api, generation="zernio", config=PollConfig(reconcile_interval=NEVER))
+    if old_count:
+        world.publish(old_count, over=DAY)
+        exporter.poll()
+        world.clock.advance(DAY)
+    total = old_count + publish_dense_time(world)
+    api.failure_count = failure_count
+    for _ in range(min(2, failure_count)):
+        assert exporter.poll().error is not None
+        assert bool(old_count) is exporter.poller.recorder.is_synced
+        exporter.restart()
+    assert exporter.poll().error is None
+    assert exporter.poller.recorder.is_synced
+    if failure_count > 2:
+        assert total - 80 <= len(exporter.observations) < total
+        failed = exporter.scrape().family("late_exporter_failed_requests_total", feed="publishing")
+        assert failed["window",] >= 1
+        api.failure_count = 0
+        exporter.restart()
+        exporter.poll_repeatedly(10)
+    assert total == len(exporter.observations)
+
+
+def test_a_kill_at_any_step_of_a_first_sync_of_a_dense_time(world: World, tmp_path: Path) -> None:
+    """The first sync is complete only if all logs of a time that is on several pages are counted."""
+    total = publish_dense_time(world)
+    for steps in range(1, 1000):
+        api = FakeLateApi(world, generation="zernio")
+        config = PollConfig(reconcile_interval=NEVER)
+        exporter = ExporterHarness(api, tmp_path / f"{steps}.db", generation="zernio", config=config)
+        is_killed = exporter.kill(steps)
+        exporter.poll()
+        assert (total, True) == (len(exporter.observations), exporter.poller.recorder.is_synced), steps
+        exporter.close()
+        if not is_killed:
+            break
+    else:
+        pytest.fail("the poll does not end")
 
 
 @pytest.mark.parametrize(("page_size", "size"), [(10, 37), (100, 250)])
