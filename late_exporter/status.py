@@ -224,3 +224,4 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     now: float
     workspaces: tuple[WorkspaceHealth, ...]
+    cluster: ClusterHealth | None = None

@@ -93,28 +93,6 @@ or
 """
 """Whether the last scrape succeeded, of every target that is an exporter by the name of its job or by its metrics."""
 
-SHARED_INSTANCE = "late-exporter"
-"""The label ``instance`` of the series of workspaces if several replicas show them, by relabeling."""
-
-
-def _under_constant_instance(expr: str) -> str:
-    """Return a series of a job with the instance that scrapes may give to all families with a workspace.
-
-    With it these families can be joined to the processes of their job, because they no longer name one of them.
-    """
-    return f'label_replace({expr}, "instance", "{SHARED_INSTANCE}", "", "")'
-
-
-def _of_targets(expr: str) -> str:
-    """Return an expression with one value per target, and one that matches the series that replicas show in turn."""
-    return f"""\
-(
-      {expr}
-    or
-      {_under_constant_instance(f"max by (job) ({expr})")}
-  )"""
-
-
 WINDOWS = ("5m", "30m", "1h", "2h", "6h")
 """Windows computed from the raw counters."""
 
@@ -383,6 +361,14 @@ LAST_GAPLESS_POLL = RecordingRule(
     "feed:late_exporter_last_gapless_poll:timestamp_seconds",
     f"max by ({FEED}) ({LAST_POLL}) unless feed:late_exporter_open_gap:bool == 1",
 )
+
+
+def _under_constant_instance(expr: str) -> str:
+    """Return a series of a job with the instance that scrapes may give to all families with a workspace.
+
+    With it these families can be joined to the processes of their job, because they no longer name one of them.
+    """
+    return f'label_replace({expr}, "instance", "late-exporter", "", "")'
 
 
 EXPECTED_FEEDS = f"""\
@@ -1410,7 +1396,12 @@ min by (job) (late_exporter_cluster_lease_age_seconds) > {LEASE_AGE_SECONDS}
 time() - {LAST_POLL} > {DATA_AGE_CRITICAL_SECONDS}
 or
 time() - (
-    late_up * 0 + on (job, instance) group_left () {_of_targets("process_start_time_seconds")}
+    late_up * 0
+    + on (job, instance) group_left () (
+        process_start_time_seconds
+      or
+        {_under_constant_instance("max by (job) (process_start_time_seconds)")}
+    )
   unless
     {LAST_POLL}
 ) > {DATA_AGE_CRITICAL_SECONDS}

@@ -51,6 +51,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
         max_label_values: Maximum number of values per label beyond the known ones.
         max_accounts: Maximum number of accounts per workspace; 0 hides all families with accounts.
         has_webhooks: Whether webhooks are received; if not, their families are hidden.
+        has_replicas: Whether the state is shared by replicas; if not, their families are hidden.
         created_timestamps: Whether OpenMetrics has ``_created`` samples.
         events: Observations that become events; None if none do, which hides their families.
     """
@@ -62,6 +63,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_label_values: int = 50
     max_accounts: int = 500
     has_webhooks: bool = False
+    has_replicas: bool = False
     created_timestamps: bool = False
     events: EventSelection | None = None
 
@@ -72,6 +74,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
             for name, family in self.families.items()
             if (self.max_accounts or "account_id" not in family.labels)
             and (self.has_webhooks or not name.startswith("late_exporter_webhook"))
+            and (self.has_replicas or not name.startswith("late_exporter_cluster"))
             and (self.events is not None or not name.startswith("late_exporter_event"))
         }
 

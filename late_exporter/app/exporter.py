@@ -405,6 +405,7 @@ def _pipeline_config(settings: Settings) -> PipelineConfig:
         max_label_values=metrics.max_label_values,
         max_accounts=metrics.max_accounts,
         has_webhooks=settings.webhook.path is not None,
+        has_replicas=settings.state.replicas,
         created_timestamps=metrics.created_timestamps,
         events=_event_selection(settings),
     )

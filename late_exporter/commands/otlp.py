@@ -16,6 +16,11 @@ from late_exporter.protocols import Logger
 if TYPE_CHECKING:
     from late_exporter.otlp.client import OtlpClient
 
+NOT_WITH_REPLICAS = (
+    "replicas do not push metrics; unset the variable or set OTEL_METRICS_EXPORTER=none and scrape each replica, or "
+    "drop --state.replicas"
+)
+
 PACKAGES = ("opentelemetry", "google", "requests")
 
 
@@ -26,15 +31,20 @@ class OtlpConnection(NamedTuple):
     client: OtlpClient
 
 
-def open_otlp(environ: Mapping[str, str]) -> OtlpConnection | None:
+def open_otlp(environ: Mapping[str, str], *, has_replicas: bool) -> OtlpConnection | None:
     """Return the endpoint of the environment, None if there is none.
 
+    ``has_replicas`` is whether the state is shared by replicas. A receiver would keep the series of the previous owner
+    of a workspace beside those of the next one.
+
     Raises:
-        ConfigError: A variable is wrong, or the packages are missing.
+        ConfigError: A variable is wrong, the packages are missing, or there are replicas.
     """
     config = read_otlp(environ)
     if config is None:
         return None
+    if has_replicas:
+        raise ConfigError(f"{config.variable}: {NOT_WITH_REPLICAS}")
     for secret in config.secrets:
         log.add_secret(secret)
     try:

@@ -127,7 +127,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
         webhook_sockets = [stack.enter_context(bound) for bound in _bind(settings.webhook.listen_address, stack)]
         collectors = [process_collector()]
-        otlp = await asyncio.to_thread(open_otlp, os.environ)
+        otlp = await asyncio.to_thread(open_otlp, os.environ, has_replicas=settings.state.replicas)
         exporter, replica = await _open(
             settings,
             stack,
@@ -237,7 +237,7 @@ async def _open(
 async def _export_once(settings: Settings, write: Callable[[bytes], None], _: Stop) -> None:
     """Poll until every feed is caught up, and write the metrics, also if a poll fails, without those of the process."""
     async with AsyncExitStack() as stack:
-        exporter, _ = await _open(settings, stack, list)
+        exporter = (await _open(settings, stack, list))[0]
         tasks = [asyncio.ensure_future(exporter.publisher.run()), asyncio.ensure_future(_show_progress(exporter))]
         try:
             succeeded = await exporter.catch_up()

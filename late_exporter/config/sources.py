@@ -197,9 +197,13 @@ def _check_shard(settings: Settings, places: Mapping[Location, str], environ: Ma
 
 
 def _check_replicas(settings: Settings, places: Mapping[Location, str]) -> Iterator[str]:
-    if settings.state.replicas and not settings.state.url.startswith("postgresql://"):
+    place = f"{places['state', 'replicas']}{quote('true')}" if settings.state.replicas else ""
+    if place and not settings.state.url.startswith("postgresql://"):
         remedy = "name its database with --state.url postgresql://user@host/database"
-        yield f"{places['state', 'replicas']}{quote('true')}: replicas share a state in PostgreSQL; {remedy}"
+        yield f"{place}: replicas share a state in PostgreSQL; {remedy}"
+    if place and settings.sharding.total_shards > 1:
+        total_place = f"{places['sharding', 'total_shards']}{quote(str(settings.sharding.total_shards))}"
+        yield f"{place}: replicas share all workspaces, and shards have a state each; drop it, or drop {total_place}"
 
 
 def _check_webhook_auth(

@@ -22,7 +22,7 @@ class ProcessMetrics:
         self.sections = self._render(self._metrics)
 
     def sections_of(self, workspaces: Sequence[str | None], encoding: int) -> list[BodySection]:
-        """Return the lines of the samples with a label ``workspace`` that is one of some workspaces; None is no label."""
+        """Return the lines of the samples with a label ``workspace`` that is one of these; None is no label."""
         metrics = [restricted for metric in self._metrics if (restricted := _restrict(metric, workspaces)).samples]
         return [self._render(metrics)[encoding]] if metrics else []
 

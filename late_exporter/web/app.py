@@ -147,8 +147,9 @@ def create_app(
                 if allowed is None or workspace.name in allowed:
                     workspaces.append(workspace)
                 await asyncio.sleep(0)
+            cluster = health.cluster() if allowed is None else None  # It names all workspaces.
             if _header(scope, b"accept") == JSON_TYPE:
-                document = StatusDocument(version=version, now=clock(), workspaces=tuple(workspaces))
+                document = StatusDocument(version=version, now=clock(), workspaces=tuple(workspaces), cluster=cluster)
                 return Reply(body=await asyncio.to_thread(encode_status, document), headers=JSON_HEADERS)
             html = await asyncio.to_thread(
                 render_page,
@@ -158,6 +159,7 @@ def create_app(
                 telemetry_path=telemetry_path,
                 documentation=documentation,
                 is_bound=allowed is not None,
+                cluster=cluster,
             )
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
 

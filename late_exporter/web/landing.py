@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from late_exporter.format import human_duration, iso_time, plural
 from late_exporter.status import (
     AccountStatus,
+    ClusterHealth,
     FeedHealth,
     PlatformHealth,
     PollHealth,
@@ -30,6 +31,9 @@ REFRESH_SECONDS = 15
 MIN_QUOTA_WAIT = 1.0  # seconds from which a wait for the quota is shown
 MAX_ERROR_LENGTH = 300
 MAX_NAME_LENGTH = 40
+MAX_WORKSPACE_NAMES = 50
+"""Names of workspaces that are listed for each replica."""
+
 MAX_PLATFORMS = 20
 MAX_ACCOUNTS = 5
 
@@ -244,11 +248,12 @@ def render_page(
     telemetry_path: str,
     documentation: str,
     is_bound: bool = False,
+    cluster: ClusterHealth | None = None,
 ) -> str:
     """Render the page.
 
     The current time ``now`` is in Unix seconds. The page links to the URL ``documentation``, if there is one, and to
-    the configuration unless its reader is bound to workspaces and may not see it.
+    the configuration unless its reader is bound to workspaces and may not see it. It lists the replicas in ``cluster``.
     """
     paths = (telemetry_path, *(() if is_bound else ("/config",)), "/-/healthy", "/-/ready")
     rows = [(number, workspace, _worst_status(workspace)) for number, workspace in enumerate(workspaces)]
@@ -260,6 +265,7 @@ def render_page(
         version=version,
         paths=paths,
         documentation=documentation,
+        cluster=cluster,
     )
 
 
@@ -301,6 +307,7 @@ def load_template() -> Template:
         "low_quota": LOW_QUOTA,
         "max_accounts": MAX_ACCOUNTS,
         "max_platforms": MAX_PLATFORMS,
+        "max_workspace_names": MAX_WORKSPACE_NAMES,
         "min_quota_wait": MIN_QUOTA_WAIT,
         "min_indexed": MIN_INDEXED,
         "name_length": MAX_NAME_LENGTH,

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
@@ -23,20 +24,21 @@ from tests.support.steps import drive, offload_in_steps
 from tests.support.store import StoreProxy
 from tests.support.world import World
 
-EVENTS = EventSelection()
+EVERYTHING = PipelineConfig(feeds=(), has_webhooks=True, has_replicas=True, events=EventSelection())
 
 
 @pytest.mark.parametrize(
     ("config", "hidden"),
     [
-        (PipelineConfig(feeds=(), events=EVENTS), {"late_exporter_webhook_lag_seconds"}),
-        (PipelineConfig(feeds=(), has_webhooks=True), {"late_exporter_events_pending"}),
-        (PipelineConfig(feeds=(), has_webhooks=True, events=EVENTS), set()),
-        (PipelineConfig(feeds=(), has_webhooks=True, max_accounts=0), {"late_account_info", "late_account_logs_total"}),
+        (replace(EVERYTHING, has_webhooks=False), {"late_exporter_webhook_lag_seconds"}),
+        (replace(EVERYTHING, has_replicas=False), {"late_exporter_cluster_members"}),
+        (replace(EVERYTHING, events=None), {"late_exporter_events_pending"}),
+        (replace(EVERYTHING, max_accounts=0), {"late_account_info", "late_account_logs_total"}),
+        (EVERYTHING, set()),
     ],
 )
 def test_families_that_cannot_have_values_are_hidden(config: PipelineConfig, hidden: set[str]) -> None:
-    """Families of webhooks and of events are hidden without these, families of accounts with a limit of 0."""
+    """Families of webhooks, replicas and events are hidden without these, families of accounts with a limit of 0."""
     assert hidden <= config.families.keys() - config.visible_families.keys()
     assert "late_publishing_logs_total" in config.visible_families
     assert bool(hidden) == (len(config.visible_families) < len(config.families))

@@ -123,6 +123,19 @@ def test_the_name_of_the_pod_gives_the_shard(tmp_path: Path) -> None:
         ),
         ({"total_shards": "0"}, "", '--total-shards "0": must be a whole number of at least 1 and at most 1000'),
         ({"total_shards": "1001"}, "", '--total-shards "1001": must be a whole number of at least 1 and at most 1000'),
+        (
+            {
+                "shard": "1",
+                "total_shards": "2",
+                "state_url": "postgresql://late@db.example/late",
+                "state_replicas": "true",
+            },
+            "",
+            (
+                '--state.replicas "true": replicas share all workspaces, and shards have a state each; drop it, or '
+                'drop --total-shards "2"'
+            ),
+        ),
         ({"shard": "-1", "total_shards": "2"}, "", '--shard "-1": must be a whole number of at least 0'),
     ],
     ids=str,

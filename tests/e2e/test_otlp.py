@@ -215,3 +215,16 @@ def test_a_wrong_variable_is_an_error(start_exporter: Start, receiver: PushRecei
     exporter = start_exporter(env=environment(receiver, OTEL_EXPORTER_OTLP_PROTOCOL="grpc"))
     assert 2 == exporter.wait_exit()
     assert "error: OTEL_EXPORTER_OTLP_PROTOCOL: must be http/protobuf" in exporter.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_replicas_do_not_push(late: LateServer, receiver: PushReceiver, tmp_path: Path, command: str) -> None:
+    """An endpoint together with replicas is an error, which says what to do; nothing is sent."""
+    arguments = [command, f"--api.base-url={late.url}", "--web.listen-address=127.0.0.1:0", "--state.replicas"]
+    arguments.append("--state.url=postgresql://late@127.0.0.1:1/late")
+    with ExporterProcess(tmp_path, *arguments, env=environment(receiver)) as program:
+        assert (2 if command == "run" else 1) == program.wait_exit()
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT: replicas do not push metrics; unset the variable" in (
+        program.stderr + program.stdout
+    )
+    assert [] == receiver.pushes

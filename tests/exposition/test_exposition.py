@@ -957,3 +957,23 @@ def test_promtool_accepts_the_whole_catalogue(require_tool: Callable[[str], str]
     command = [require_tool("promtool"), "check", "metrics"]
     finished = subprocess.run(command, input=plain(exposition), capture_output=True, check=False)
     assert (0, b"") == (finished.returncode, finished.stdout + finished.stderr)
+
+
+@pytest.mark.parametrize("media", [None, OM])
+def test_series_of_workspaces_are_left_out(media: str | None) -> None:
+    """While they may not be shown, a body has the other series only, and no zero counts as served."""
+    own = Family("late_exporter_cluster_members", "gauge", "Help.")
+    exposition = Exposition(table(family("late_logs_total", "counter", "workspace"), own))
+    exposition.put("late_logs_total", ("acme",), 5, start_at_zero=True)
+    exposition.put(own.name, (), 3)
+    exposition.publish()
+    answers = iter((False, True, False))
+    for expected in ((), (), ("late_logs_total",)):
+        exposition.shows_workspaces = lambda: next(answers, True)
+        body = exposition.get_body(media, None)
+        text = body.body.decode()
+        assert "late_exporter_cluster_members 3.0" in text
+        assert bool(expected) == ("late_logs_total" in text)
+        assert media is None or text.endswith("# EOF\n")
+        exposition.mark_served(body.version)
+        assert bool(expected) == bool(exposition.served_zeros())

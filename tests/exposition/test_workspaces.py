@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import subprocess
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -143,6 +144,44 @@ def test_a_workspace_without_series() -> None:
     exposition = Exposition(FAMILIES)
     fill(exposition, ["a"])
     assert ("", "# EOF\n") == (body(exposition, "b"), body(exposition, "b", media=OPENMETRICS))
+
+
+@pytest.mark.parametrize("encoding", [None, "gzip"])
+@pytest.mark.parametrize("media", [TEXT, OPENMETRICS])
+def test_a_replica_without_a_lease_shows_no_workspaces(media: str, encoding: str | None) -> None:
+    """Bodies of workspaces are empty then, also if they are cached or the lease ends meanwhile; no zero is served."""
+    exposition = Exposition(FAMILIES)
+    exposition.put("posts_total", ("a", "p0"), 5, start_at_zero=True)
+    fill(exposition, ["a", "b"])
+    limited_body = exposition.get_body(media, encoding, ["a"])
+    assert (exposition.version, True) == (limited_body.version, exposition.has_body(media, encoding, ["a"]))
+    for answers in ([False], [True, False]):
+        exposition.shows_workspaces = partial(next, iter(answers))
+        empty = exposition.get_body(media, encoding, ["a"])
+        text = empty.body if encoding is None else gzip.decompress(empty.body)
+        assert (0, b"# EOF\n" if media == OPENMETRICS else b"") == (empty.version, text)
+        exposition.mark_served(empty.version, ["a"])
+        assert [] == exposition.served_zeros()
+    exposition.shows_workspaces = lambda: True
+    assert limited_body == exposition.get_body(media, encoding, ["a"])
+    exposition.mark_served(limited_body.version, ["a"])
+    assert [("posts_total", ("a", "p0"))] == exposition.served_zeros()
+
+
+def test_a_replica_without_a_lease_shows_its_own_series() -> None:
+    """Its body has neither the series of workspaces nor their labels, which other replicas show."""
+    exposition = Exposition(FAMILIES)
+    fill(exposition, ["a", "b"])
+    info = GaugeMetricFamily("late_workspace_info", "Labels.", labels=["workspace"])
+    info.add_metric(["a"], 1)
+    exposition.set_process_metrics([GaugeMetricFamily("process_threads", "Threads.", 3), info])
+    exposition.publish()
+    exposition.shows_workspaces = lambda: False
+    text = exposition.get_body(TEXT, None).body.decode()
+    assert "workspace" not in text
+    assert ['build_info{version="1"} 1', "process_threads 3.0"] == [
+        line for line in text.splitlines() if not line.startswith("#")
+    ]
 
 
 def test_nothing_is_compressed_for_an_unchanged_workspace() -> None:

@@ -329,6 +329,17 @@ async def test_an_unknown_workspace(web: WebHarness) -> None:
     assert ([], [{}, {}]) == (web.woken, web.pop_counts())
 
 
+async def test_a_workspace_of_another_replica(web: WebHarness) -> None:
+    """Its webhooks are accepted, so that the sender does not give up, and wake nothing here."""
+    web.webhooks.other_workspaces = {"other"}
+    assert 204 == await web.post(payload(), "/webhook/other")
+    assert 404 == await web.post(payload(), "/webhook/unknown")
+    web.webhooks.stats_by_workspace.clear()
+    assert 204 == await web.post(payload(), "/webhook")
+    status, _ = await web.send(payload(), "/webhook/other", signature="0" * 64)
+    assert 401 == status
+
+
 async def test_unknown_workspaces_do_not_displace_remembered_events(web: WebHarness) -> None:
     """A recorded webhook stays a replay, to however many paths of unknown workspaces it is sent."""
     assert 204 == await web.post(payload())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from late_exporter.errors import StoreError
 from late_exporter.model import Backlog, Batch, FeedCommit, LogEntry, Observation, Scope
-from late_exporter.store import Store, is_postgres, open_admin, open_store
+from late_exporter.store import Store, is_postgres, open_admin, open_membership, open_shared_store, open_store
 from tests.support.store import commit_batch
 
 SCOPE = Scope("acme", "publishing")
@@ -188,3 +188,27 @@ def test_a_process_that_was_replaced_delivers_nothing(request: pytest.FixtureReq
             assert [] == queued(first)
             assert ({}, {}) == (first.outbox.backlogs(), first.outbox.delete_oldest(0))
             assert [b'{"id":"a"}'] == [body for _, _, body in queued(second)]
+
+
+@pytest.mark.e2e
+def test_replicas_deliver_the_events_of_their_own_workspaces(request: pytest.FixtureRequest) -> None:
+    """A replica reads and drops the events of what it has claimed; those of a handover are the next owner's."""
+    url: str = request.getfixturevalue("postgres").create_schema()
+    with ExitStack() as stack:
+        stores = [stack.enter_context(closing(open_shared_store(url))) for _ in range(2)]
+        membership = stack.enter_context(closing(open_membership(url)))
+        membership.add_workspaces([SCOPE.workspace, OTHER.workspace])
+        for member_id, (store, scope) in enumerate(zip(stores, (SCOPE, OTHER), strict=True)):
+            membership.join(member_id, "replica")
+            store.adopt(membership.claim(member_id, [scope.workspace], [scope.feed]))
+            commit_batch(store, scope, batch("a", "b"))
+        first, second = stores
+        assert [["acme"] * 2, ["umbrella"] * 2] == [[name for name, _, _ in queued(store)] for store in stores]
+        assert {"umbrella": Backlog(2, 1000)} == second.outbox.backlogs()
+        assert {"umbrella": 1} == second.outbox.delete_oldest(1)
+        membership.release(0, [SCOPE.workspace])
+        second.adopt(membership.claim(1, [SCOPE.workspace], [SCOPE.feed]))
+        assert ([], {}) == (queued(first), first.outbox.delete_oldest(0))
+        assert ["acme", "acme", "umbrella"] == [name for name, _, _ in queued(second)]
+        second.forget([OTHER.workspace])
+        assert {"acme": Backlog(2, 1000)} == second.outbox.backlogs()

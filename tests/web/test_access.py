@@ -15,7 +15,7 @@ from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats, sign
-from late_exporter.status import FeedHealth, WorkspaceHealth
+from late_exporter.status import ClusterHealth, FeedHealth, MemberHealth, WorkspaceHealth
 from late_exporter.web.app import HealthSource, Lifecycle, create_app
 from late_exporter.web.asgi import Message
 from late_exporter.web.auth import AuthMiddleware
@@ -26,6 +26,7 @@ HASH = b"$2y$10$" + b"a" * 53
 USERS = dict.fromkeys(("ops", "customer-a", "customer-ab"), HASH)
 BOUND = {"customer-a": frozenset({"brand-a"}), "customer-ab": frozenset({"brand-a", "brand-b"})}
 NAMES = ("brand-a", "brand-b", "brand-c")
+CLUSTER = ClusterHealth(members=(MemberHealth(name="late-0", workspaces=NAMES),), unowned_workspaces=(), lease_age=1.0)
 SECRET = "s3cr3t"
 PATHS = ("/", "/metrics", "/config", "/-/healthy", "/-/ready", "/-/reload", "/-/quit", "/hook/brand-a", "/nowhere")
 
@@ -72,6 +73,7 @@ class AccessHarness:
             configuration=lambda: f"workspaces: {NAMES}",
             unsynced_feeds=lambda: ((name, feed) for name in NAMES if not is_synced),
             names=lambda: NAMES,
+            cluster=lambda: CLUSTER,
         )
 
         async def reload() -> None:
@@ -187,13 +189,14 @@ async def test_formats_and_head(accept: str) -> None:
 
 @pytest.mark.parametrize("accept", ["text/html", "application/json"])
 async def test_status_page(accept: str) -> None:
-    """The status page of a bound user shows their workspaces and no others, and does not link to the configuration."""
+    """The status page of a bound user shows their workspaces only, no replicas, and no link to the configuration."""
     harness = AccessHarness()
     bound = await harness.request("customer-a", "/", headers={"accept": accept})
     everything = await harness.request("ops", "/", headers={"accept": accept})
     assert [True, False, False] == [name in bound.text for name in NAMES]
     assert all(name in everything.text for name in NAMES)
     assert "/config" not in bound.text
+    assert [False, True] == ["late-0" in response.text for response in (bound, everything)]
     assert (accept == "text/html") == ("/config" in everything.text)
 
 

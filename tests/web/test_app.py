@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from late_exporter.exposition.exposition import EncodedBody, Exposition
-from late_exporter.status import FeedHealth, StatusDocument, SyncProgress, WorkspaceHealth
+from late_exporter.status import ClusterHealth, FeedHealth, MemberHealth, StatusDocument, SyncProgress, WorkspaceHealth
 from late_exporter.web.app import MAX_LOOP_SAMPLES, MAX_REASONS, HealthSource, create_app
 from late_exporter.web.asgi import App
 from late_exporter.web.landing import load_template
@@ -392,3 +392,28 @@ async def test_the_page_as_json() -> None:
     )
     html = await call(application(feed), headers=[(b"accept", b"text/html,application/json;q=0.9")])
     assert html.text.startswith("<!doctype html>")
+
+
+async def test_a_replica() -> None:
+    """A replica without a lease is not ready; page and JSON say who owns what, also if this one owns nothing."""
+    reasons = ["no lease"]
+    members = (MemberHealth(name="a", is_self=True), MemberHealth(name="b", workspaces=("acme",)))
+    cluster = ClusterHealth(members=members, unowned_workspaces=("beta",), lease_age=1.5)
+    app = create_app(
+        RecordingExposition(),
+        HealthSource(workspaces=tuple, cluster=lambda: cluster, unready_reason=lambda: reasons[-1]),
+        version="1.2.3",
+        clock=lambda: 0.0,
+    )
+    response = await call(app, "/-/ready")
+    assert (503, "no lease\n") == (response.status, response.text)
+    reasons.append("")
+    assert 200 == (await call(app, "/-/ready")).status
+    page = (await call(app, "/")).text
+    assert "<b><bdi>a</bdi></b> (this one) owns 0 workspaces" in page
+    assert "<b><bdi>b</bdi></b> owns 1 workspace: <bdi>acme</bdi>" in page
+    assert "1 workspace without a replica: <bdi>beta</bdi>" in page
+    document = msgspec.json.decode(
+        (await call(app, "/", headers=[(b"accept", b"application/json")])).body, type=StatusDocument
+    )
+    assert cluster == document.cluster

@@ -73,7 +73,7 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
                 status=status_config(settings, workspace, count_key_users(settings)),
             )
     findings.append(await asyncio.to_thread(check_state, settings.state.url, settings.state.password_path))
-    findings += await asyncio.to_thread(lambda: list(check_otlp(os.environ)))
+    findings += await asyncio.to_thread(lambda: list(check_otlp(os.environ, has_replicas=settings.state.replicas)))
     findings += check_web(settings.web.config_file, settings.web_config)
     findings += await asyncio.to_thread(
         lambda: list(check_families(settings.metrics.disable, settings.metrics.buckets))

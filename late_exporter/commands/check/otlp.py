@@ -13,10 +13,10 @@ from late_exporter.log import redact
 SUBJECT = "otlp"
 
 
-def check_otlp(environ: Mapping[str, str]) -> Iterator[Finding]:
+def check_otlp(environ: Mapping[str, str], *, has_replicas: bool) -> Iterator[Finding]:
     """Check that the endpoint of the environment accepts requests, if there is one."""
     try:
-        connection = open_otlp(environ)
+        connection = open_otlp(environ, has_replicas=has_replicas)
     except ConfigError as exc:
         yield from (Finding(Level.ERROR, SUBJECT, problem) for problem in exc.problems)
         return
