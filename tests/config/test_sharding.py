@@ -127,8 +127,8 @@ def test_the_name_of_the_pod_gives_the_shard(tmp_path: Path) -> None:
             {
                 "shard": "1",
                 "total_shards": "2",
-                "state_url": "postgresql://late@db.example/late",
-                "state_replicas": "true",
+                "state.url": "postgresql://late@db.example/late",
+                "state.replicas": "true",
             },
             "",
             (

@@ -179,7 +179,7 @@ def test_a_replica_without_a_lease_shows_its_own_series() -> None:
     exposition.shows_workspaces = lambda: False
     text = exposition.get_body(TEXT, None).body.decode()
     assert "workspace" not in text
-    assert ['build_info{version="1"} 1', "process_threads 3.0"] == [
+    assert ['build_info{version="1"} 1.0', "process_threads 3.0"] == [
         line for line in text.splitlines() if not line.startswith("#")
     ]
 
