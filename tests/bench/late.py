@@ -1,6 +1,6 @@
-"""Late API as a separate process, so that its CPU time is not measured: python -m tests.bench.late PORT RATE ROWS...
+"""Late API as a process, so that its CPU time is not measured: python -m tests.bench.late PORT RATE DAYS ROWS...
 
-``/ROWS/api`` serves a fixed list of that many logs of the last days, to RATE requests per minute and key. ``/_bench``
+``/ROWS/api`` serves a fixed list of that many logs of the last DAYS, to RATE requests per minute and key. ``/_bench``
 returns the number of requests.
 ``/_bench/hold`` makes all requests wait until ``/_bench/release``, so that a measurement has an exact start.
 ``/_bench/add`` inserts a new log before every first page, until ``/_bench/keep``.
@@ -76,7 +76,7 @@ def _outcome_fields(platform: SimulatedPlatform, status: str) -> LogRow:
 class BenchApi:
     """ASGI application of the API."""
 
-    def __init__(self, rate_limit: int, sizes: Sequence[int]) -> None:
+    def __init__(self, rate_limit: int, days: float, sizes: Sequence[int]) -> None:
         self._request_count = 0
         self._waiting_count = 0
         self._adds_logs = False
@@ -84,7 +84,7 @@ class BenchApi:
         self._is_open = asyncio.Event()
         self._is_open.set()
         now = time.time() - 60
-        rows = [make_row(n, now - (max(sizes) - n) * DAYS * 86400 / max(sizes)) for n in range(max(sizes))]
+        rows = [make_row(n, now - (max(sizes) - n) * days * 86400 / max(sizes)) for n in range(max(sizes))]
         self._log_sources = {str(size): StaticLogs(LogList(rows[len(rows) - size :])) for size in sizes}
         self._apps = {
             name: create_simulator(SimulatedApi(archives, clock=time.time, rate_limit=rate_limit))
@@ -125,7 +125,7 @@ def _parse_sizes(arguments: Sequence[str]) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    app = BenchApi(int(sys.argv[2]), [*_parse_sizes(sys.argv[3:])])
+    app = BenchApi(int(sys.argv[2]), float(sys.argv[3]), [*_parse_sizes(sys.argv[4:])])
     gc.freeze()
     uvicorn.run(
         app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", lifespan="off", date_header=False, ws="none"

@@ -14,6 +14,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
 
+from tests.bench.late import DAYS
 from tests.bench.naming import KEY
 from tests.e2e.program import with_default_signals
 
@@ -176,10 +177,10 @@ class ProcessLauncher:
         base = {"PATH": os.environ["PATH"], "PYTHONPATH": self._python_paths["pinned"]}
         return kind([sys.executable, *arguments], port, log, base | env)
 
-    def api(self, *sizes: int, rate_limit: int = UNLIMITED) -> ApiProcess:
-        """Start a Late API with lists of these sizes, which allows a number of requests per minute."""
+    def api(self, *sizes: int, rate_limit: int = UNLIMITED, days: float = DAYS) -> ApiProcess:
+        """Start a Late API with lists of these sizes and days, which allows a number of requests per minute."""
         port = _free_port()
-        arguments = ["-m", "tests.bench.late", str(port), str(rate_limit), *map(str, sizes)]
+        arguments = ["-m", "tests.bench.late", str(port), str(rate_limit), str(days), *map(str, sizes)]
         api: ApiProcess = self._start(ApiProcess, arguments, port)
         return api
 

@@ -23,7 +23,7 @@ class PushReceiver:
     """Server of pushed metrics on a free port of the loopback interface.
 
     Attributes:
-        pushes: Requests that were answered, oldest first.
+        pushes: Requests, oldest first.
         answer: Returns status, headers and text for a request.
     """
 
@@ -50,12 +50,12 @@ def _handler(receiver: PushReceiver) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             push = Push(self.path, self.headers, self.rfile.read(int(self.headers["Content-Length"])))
             status, headers, text = receiver.answer(push)
+            receiver.pushes.append(push)  # before the response, after which the test looks
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(text.encode()))}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(text.encode())
-            receiver.pushes.append(push)
 
         def log_message(self, *_: Any) -> None:
             """Write nothing."""
