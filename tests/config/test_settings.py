@@ -41,7 +41,8 @@ NOT_A_LIST = (
 NOT_A_LABEL = "must be 1 to 64 letters, digits or _, and not workspace, job, instance"
 
 visible = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
-keys = st.text(visible, min_size=16, max_size=80)
+# What ends with :// at the beginning of a URL is its scheme.
+keys = st.text(visible, min_size=16, max_size=80).filter(lambda key: "://" not in key)
 
 
 def load_flags(command: str = "run", **flags: str) -> Settings:
