@@ -25,6 +25,9 @@ from tests.support.world import RETENTION, World
 FEEDS = ("publishing", "connections")
 PUBLISHING = Scope("default", "publishing")
 
+MIN_LATENCY = 0.1
+"""Seconds of a request while a process catches up, which takes time until it has no more."""
+
 Rows: TypeAlias = dict[str, tuple[str, str]]
 """Feed and status of the rows of both lists, by id."""
 
@@ -122,9 +125,12 @@ class Scene:
     def catch_up(self) -> None:
         """Do what a process does that ends once nothing is left to read."""
         self.totals.polls += len(FEEDS)
+        latency = self.api.latency
+        self.api.latency = latency or MIN_LATENCY
         for poller in self.exporter.pollers.values():
             drive(poller.catch_up())
             drive(poller.save_requests())
+        self.api.latency = latency
 
     def reads_new_logs(self, feed: str) -> bool:
         """Return whether a feed is read from the list that has its logs; an empty one is left after ten minutes."""

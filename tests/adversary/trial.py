@@ -32,7 +32,7 @@ from tests.adversary.program import (
     Step,
     Switch,
 )
-from tests.adversary.scene import FEEDS, Scene, Totals
+from tests.adversary.scene import FEEDS, LogStatuses, Scene, Totals
 from tests.support.clock import MINUTE
 from tests.support.late_api import VANISHED, Document, zernio_row
 from tests.support.steps import Killed
@@ -73,9 +73,10 @@ class Trial:
         history = scene.lasting
         self._scene = scene
         self._world, self._api, self._exporter = scene.world, scene.api, scene.exporter
-        self._observer = Observer(scene, history=lambda: history & scene.lasting)
+        self._observer = Observer(scene, history=lambda: self._readable(history & scene.lasting))
         self._late_rows = LateRows(scene, self._observer)
         self._doubtful_ids: set[str] = set()
+        self._unreadable_ids: set[str] = set()
         self._is_steady = True
 
     def run(self, program: Program) -> None:
@@ -162,6 +163,10 @@ class Trial:
         is_regular = not has_trouble and not self._api.failures
         self._late_rows.check(results["publishing"], before, seconds=seconds, is_regular=is_regular)
 
+    def _readable(self, logs: LogStatuses) -> LogStatuses:
+        """Return logs without those that the API could not deliver when it was read, of which nothing can be known."""
+        return {log for log in logs if log[1] not in self._unreadable_ids}
+
     def _restart(self, downtime: float) -> None:
         self._scene.totals.restarts += 1
         self._exporter.restart(downtime)
@@ -190,6 +195,7 @@ class Trial:
             depth = 3 * self._scene.setup.page_size + step.number
             if depth < len(rows) and rows[depth]["createdAt"] is not None:
                 self._api.broken_row = rows[depth]
+                self._unreadable_ids.add(rows[depth]["_id"])
         posts = [post_id(row) for row in rows if row["status"] == "pending"]
         self._api.broken_post = (posts[step.number % len(posts)] or "") if posts else ""
         self._api.failures.add(step.failure)
