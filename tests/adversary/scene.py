@@ -75,7 +75,9 @@ class Scene:
             quirks=ListQuirks(max_page_size=setup.page_size, time_filter=setup.time_filter),
             generation=setup.generation,
         )
-        self.scan_interval = whole_scan_interval(setup.reconcile_interval)
+        # Counts of time windows are compared in the whole list each time.
+        can_count = setup.generation == "zernio" and setup.time_filter not in ("ignored", "rejected")
+        self.scan_interval = setup.reconcile_interval if can_count else whole_scan_interval(setup.reconcile_interval)
         config = PollConfig(
             reconcile_interval=setup.reconcile_interval, audit_interval=setup.audit_interval, max_skip=setup.max_skip
         )
