@@ -42,8 +42,14 @@ METRICS_WITHOUT_PANEL = {
     "late_activity_logs_total",
     "late_activity_duration_seconds",
     "late_exporter_total_shards",
+    "late_exporter_cluster_members",
+    "late_exporter_cluster_owned_workspaces",
+    "late_exporter_cluster_unowned_workspaces",
+    "late_exporter_cluster_handovers_total",
+    "late_exporter_cluster_fenced_commits_total",
+    "late_exporter_cluster_lease_age_seconds",
 }
-"""The quota resets every minute, the other feeds are optional, and shards are for an alert."""
+"""The quota resets every minute, the other feeds are optional, and processes are for alerts and the status page."""
 
 ignore_sdk_deprecation = pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
 """The SDK warns on import that the classic format, which all Grafana versions read, is deprecated."""
