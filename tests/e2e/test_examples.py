@@ -63,6 +63,7 @@ def example(
     (tmp_path / "late.key").write_text(KEY)
     (tmp_path / "grafana-cloud.token").write_text("open sesame")
     (tmp_path / "webhook.secret").write_text("c0ffee" * 8)
+    (tmp_path / "events.headers").write_text("Authorization: Bearer open-sesame\n")
     users = f"{{alice: $2y$10${'a' * 21}O{'a' * 31}}}"
     (tmp_path / "web.yml").write_text(f"basic_auth_users: {users}\n")
     (tmp_path / "late.yml").write_text("poll: {interval: 1m}\n")
@@ -70,9 +71,7 @@ def example(
 
     def start(line: str) -> ExporterProcess:
         # A path of the system is a file in the folder.
-        words = [
-            word.rpartition("/")[2] if word.startswith("/") and "." in word else word for word in shlex.split(line)
-        ]
+        words = [re.sub(r"^(file:)?/.*/([^/]*\.[^/]*)$", r"\1\2", word) for word in shlex.split(line)]
         if any(word.startswith("postgresql://") for word in words):
             url = _postgres_url(request, tmp_path)
             words = [url if word.startswith("postgresql://") else word for word in words]

@@ -8,7 +8,7 @@ import json
 import signal
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -32,6 +32,8 @@ WORKSPACES = [f"w{number:02}" for number in range(12)]
 LEASE = 3.0
 FAULT_SECONDS = 25.0
 SCRAPE_SECONDS = 1.0
+OBSERVATIONS = 30
+"""Consecutive scrapes, over several beats, after which a workspace is taken to stay with its owner."""
 
 Totals: TypeAlias = Counter[tuple[str, ...]]
 """Logs by workspace, platform, action and status."""
@@ -101,6 +103,17 @@ class Replicas:
         wait_equal(self.apis.keys(), lambda: self.owners().keys())
         for process in self.processes:
             process.wait_ready()
+
+    def wait_settled(self, workspace: str) -> int:
+        """Wait until a workspace stays where it is, and return the number of its owner."""
+        recent: deque[int | None] = deque(maxlen=OBSERVATIONS)
+
+        def is_settled() -> bool:
+            recent.append(self.owners().get(workspace))
+            return len(recent) == OBSERVATIONS and len(set(recent)) == 1 and recent[0] is not None
+
+        wait_until(is_settled)
+        return recent[0] or 0
 
     def truth(self) -> Totals:
         """Return the final logs of the APIs."""
@@ -308,7 +321,7 @@ def test_a_transaction_that_is_late(tmp_path: Path, postgres: Cluster, exit_stac
     api = replicas.apis["w00"]
     api.world.publish(5, over=3600)
     replicas.start()
-    owner = wait_until(lambda: replicas.owners().get("w00", -1) + 1) - 1
+    owner = replicas.wait_settled("w00")
     network = replicas.networks[owner]
     others = [process for number, process in enumerate(replicas.processes) if number != owner]
     with api.lock:
