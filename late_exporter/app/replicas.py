@@ -6,23 +6,36 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import NamedTuple
 
 from late_exporter.app.exporter import Exporter
 from late_exporter.errors import LateError, StoreError
+from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.protocols import Logger, Offload
-from late_exporter.series import SeriesValue
+from late_exporter.series import Series, SeriesValue
 from late_exporter.status import ClusterHealth, MemberHealth
 from late_exporter.store import SharedStore
-from late_exporter.store.membership import Assignment, ClusterView, Membership, MemberWatch, TrustWindow
+from late_exporter.store.membership import (
+    Assignment,
+    ClaimedFeed,
+    ClusterView,
+    Member,
+    Membership,
+    MemberWatch,
+    Moves,
+    TrustWindow,
+)
 
 BEATS_PER_LEASE = 10
 """Beats in a lease, so that some of them may fail."""
 
 MAX_LOGGED_NAMES = 10
+
+HANDOVERS = "late_exporter_cluster_handovers_total"
+FENCED_COMMITS: Series = ("late_exporter_cluster_fenced_commits_total", ())
 
 NO_LEASE = "this replica has no lease, because the database does not answer; it shows no workspaces"
 
@@ -55,6 +68,122 @@ class ReplicaConfig(NamedTuple):
     lease: float
 
 
+class ClusterReport:
+    """The metrics and log messages of a replica about the replicas.
+
+    Args:
+        registry: Registry of the exporter.
+    """
+
+    def __init__(self, registry: SeriesRegistry, logger: Logger) -> None:
+        self._registry = registry
+        self._logger = logger
+        self._counts = Counter[tuple[str, tuple[str, ...]]]({FENCED_COMMITS: 0})
+        self._counts.update({(HANDOVERS, (kind,)): 0 for kind in ("claimed", "released", "lost")})
+        self._created = time.time()
+        self.failure = ""
+
+    def count_fenced_commit(self) -> None:
+        self._counts[FENCED_COMMITS] += 1
+
+    def count_handover(self, kind: str, names: AbstractSet[str]) -> None:
+        """Count and log workspaces that were claimed, released or lost."""
+        self._counts[HANDOVERS, (kind,)] += len(names)
+        write = self._logger.warning if kind == "lost" else self._logger.info
+        write(f"workspaces {kind}", **_described(names))
+
+    def report_removed(self, members: Iterable[Member]) -> None:
+        names = [each.name for each in members]
+        self._logger.warning("replicas removed, because their beat has stopped", names=names)
+
+    def report_failure(self, exc: LateError) -> None:
+        """Log a failure, unless it is the same as the last one."""
+        if str(exc) != self.failure:
+            self.failure = str(exc)
+            self._logger.warning("beat failed", error=self.failure)
+
+    def report_recovery(self) -> None:
+        if self.failure:
+            self.failure = ""
+            self._logger.info("beat recovered")
+
+    def update(self, ownership: Ownership, configured: Iterable[str], lease_age: float) -> None:
+        """Set the gauges, and the counters to what was counted."""
+        for name, value in (
+            ("members", len(ownership.view.members)),
+            ("owned_workspaces", len(ownership.held)),
+            ("unowned_workspaces", len(ownership.unowned(configured))),
+            ("lease_age_seconds", lease_age),
+        ):
+            self._registry.set_gauge(f"late_exporter_cluster_{name}", (), value)
+        self._registry.update({series: SeriesValue(count, self._created) for series, count in self._counts.items()})
+
+
+class Ownership:
+    """Who owns which workspace, as far as a replica knows.
+
+    Attributes:
+        member_id: Id of this replica; None before it is a member.
+        view: The members and the owners as of the last beat, and what has changed since.
+        held: Workspaces that this replica owns.
+        leaving: Those of them that it is giving away.
+    """
+
+    def __init__(self) -> None:
+        self.member_id: int | None = None
+        self.view = ClusterView((), {})
+        self.held: set[str] = set()
+        self.leaving: set[str] = set()
+        self._assignment = Assignment()
+
+    def plan(self, groups: Mapping[str, str]) -> Moves:
+        """Return the next moves of this replica; none before it is a member."""
+        return Moves((), ()) if self.member_id is None else self._assignment.plan(self.view, self.member_id, groups)
+
+    def free(self, names: Iterable[str]) -> None:
+        """Take note that workspaces are free."""
+        self.view = self.view._replace(owners={**self.view.owners, **dict.fromkeys(names)})
+
+    def lose(self, names: AbstractSet[str]) -> None:
+        """Take note that this replica does not own workspaces any more."""
+        self.held -= names
+        self.leaving &= self.held
+
+    def take(self, names: AbstractSet[str], wanted: Iterable[str]) -> None:
+        """Take note which of the wanted workspaces were claimed; the others are someone else's as of the next beat."""
+        self.held |= names
+        owners = {**self.view.owners, **dict.fromkeys(names, self.member_id)}
+        for name in set(wanted) - names:
+            del owners[name]
+        self.view = self.view._replace(owners=owners)
+
+    def remove_members(self, member_ids: AbstractSet[int]) -> None:
+        """Take note that members were removed, so that their workspaces are free."""
+        members = [member for member in self.view.members if member.member_id not in member_ids]
+        self.view = self.view._replace(members=members)
+        self.free(name for name, owner in self.view.owners.items() if owner in member_ids)
+
+    def unowned(self, configured: Iterable[str]) -> Sequence[str]:
+        """Return the configured workspaces that nobody owns, sorted."""
+        owners = self.view.owners
+        return sorted(name for name in configured if name in owners and owners[name] is None)
+
+    def health(self, configured: Iterable[str], lease_age: float) -> ClusterHealth:
+        """Return the members, and who owns what."""
+        owned: dict[int | None, list[str]] = {}
+        for workspace, owner in self.view.owners.items():
+            owned.setdefault(owner, []).append(workspace)
+        members = tuple(
+            MemberHealth(
+                name=member.name,
+                is_self=member.member_id == self.member_id,
+                workspaces=tuple(sorted(owned.get(member.member_id, ()))),
+            )
+            for member in self.view.members
+        )
+        return ClusterHealth(members=members, unowned_workspaces=tuple(self.unowned(configured)), lease_age=lease_age)
+
+
 class Replica:
     """Member of the replicas that share a state.
 
@@ -76,25 +205,18 @@ class Replica:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._exporter = exporter
-        self._store, self._offload, self._membership, self._offload_membership = state
+        self._state = state
         self._config = config
-        self._logger, self._clock, self._sleep = logger, clock, sleep
+        self._clock, self._sleep = clock, sleep
         self._trust = TrustWindow(config.lease, clock)
         self._watch = MemberWatch(config.lease)
-        self._assignment = Assignment()
-        self._member_id: int | None = None
-        self._view = ClusterView((), {})
-        # The workspaces that this replica owns, those of them that it is giving away, those that the exporter polls,
-        # and all that may be in published bodies.
-        self._held: set[str] = set()
-        self._leaving: set[str] = set()
+        self._ownership = Ownership()
+        self._report = ClusterReport(exporter.registry, logger)
+        # The workspaces that the exporter polls, and all that may be in published bodies.
         self._served: AbstractSet[str] = frozenset()
         self._shown: AbstractSet[str] = frozenset()
-        self._counts = Counter[tuple[str, tuple[str, ...]]]()
         self._lock = asyncio.Lock()  # so that a view is never older than what is known to be owned
         self._beat_event = asyncio.Event()
-        self._failure = ""
-        self._created = time.time()
         exporter.exposition.shows_workspaces = self._trust.is_open
 
     async def run(self) -> None:
@@ -106,10 +228,11 @@ class Replica:
     async def close(self) -> None:
         """Leave, so that others own the workspaces at once; the pollers must be stopped and nothing be served."""
         self._trust.revoke()
-        if self._member_id is not None and not self._failure:
+        membership, member_id = self._state.membership, self._ownership.member_id
+        if member_id is not None and not self._report.failure:
             with suppress(StoreError):
-                await self._offload_membership(self._membership.leave, self._member_id)
-        await self._offload_membership(self._membership.close)
+                await self._state.offload_membership(membership.leave, member_id)
+        await self._state.offload_membership(membership.close)
 
     def unready_reason(self) -> str:
         """Return why this replica is not ready; nothing if it knows the members."""
@@ -117,20 +240,7 @@ class Replica:
 
     def health(self) -> ClusterHealth:
         """Return the members, and who owns what, as of the last beat."""
-        owned: dict[int | None, list[str]] = {}
-        for workspace, owner in self._view.owners.items():
-            owned.setdefault(owner, []).append(workspace)
-        groups = self._exporter.sharing_groups()
-        members = tuple(
-            MemberHealth(
-                name=member.name,
-                is_self=member.member_id == self._member_id,
-                workspaces=tuple(sorted(owned.get(member.member_id, ()))),
-            )
-            for member in self._view.members
-        )
-        unowned = tuple(sorted(name for name in owned.get(None, ()) if name in groups))
-        return ClusterHealth(members=members, unowned_workspaces=unowned, lease_age=self._trust.age)
+        return self._ownership.health(self._exporter.sharing_groups(), self._trust.age)
 
     async def _beat_repeatedly(self) -> None:
         interval = self._config.lease / BEATS_PER_LEASE
@@ -139,58 +249,50 @@ class Replica:
             try:
                 async with self._lock:
                     await self._beat(started_at)
-                self._report_recovery()
+                self._report.report_recovery()
             except StoreError as exc:
-                self._report_failure(exc)
-            self._update_metrics()
+                self._report.report_failure(exc)
+            self._report.update(self._ownership, self._exporter.sharing_groups(), self._trust.age)
             self._beat_event.set()
             await self._sleep(max(0.0, started_at + interval - self._clock()))
 
     async def _beat(self, started_at: float) -> None:
         """Beat; prolong the trust if nothing is shown that this replica does not own; look after the others."""
-        offload, membership = self._offload_membership, self._membership
-        member_id = self._member_id
+        offload, membership, ownership = self._state.offload_membership, self._state.membership, self._ownership
+        member_id = ownership.member_id
         view: ClusterView | None = None if member_id is None else await offload(membership.beat, member_id)
         if view is None or member_id is None:
-            self._lose(self._held)
-            self._member_id = member_id = secrets.randbits(62)
+            self._lose(ownership.held)
+            ownership.member_id = member_id = secrets.randbits(62)
             await offload(membership.join, member_id, self._config.name)
             view = await offload(membership.beat, member_id)
             if view is None:
                 raise StoreError("this replica was removed while it registered")
         mine = {name for name, owner in view.owners.items() if owner == member_id}
-        self._lose(self._held - mine)
-        self._view = view
-        if self._shown <= self._held:
+        self._lose(ownership.held - mine)
+        ownership.view = view
+        if self._shown <= ownership.held:
             self._trust.renew(started_at)
         await self._remove_dead(member_id)
         if missing := self._exporter.sharing_groups().keys() - view.owners.keys():
             await offload(membership.add_workspaces, sorted(missing))
-            self._free(missing)
-        if stray := mine - self._held:  # A claim whose answer was lost.
+            ownership.free(missing)
+        if stray := mine - ownership.held:  # A claim whose answer was lost.
             await offload(membership.release, member_id, stray)
-            self._free(stray)
+            ownership.free(stray)
 
     async def _remove_dead(self, member_id: int) -> None:
         """Remove the members whose beat has stopped, so that their workspaces are free."""
-        others = [member for member in self._view.members if member.member_id != member_id]
+        others = [member for member in self._ownership.view.members if member.member_id != member_id]
         if dead := self._watch.dead_members(others, self._clock()):
-            removed = await self._offload_membership(self._membership.remove, dead)
-            members = [member for member in self._view.members if member.member_id not in removed]
-            self._view = self._view._replace(members=members)
-            self._free(name for name, owner in self._view.owners.items() if owner in removed)
-            self._logger.warning("replicas removed, because their beat has stopped", names=[each.name for each in dead])
-
-    def _free(self, names: Iterable[str]) -> None:
-        """Take note that workspaces are free."""
-        self._view = self._view._replace(owners={**self._view.owners, **dict.fromkeys(names)})
+            removed = await self._state.offload_membership(self._state.membership.remove, dead)
+            self._ownership.remove_members(removed)
+            self._report.report_removed(dead)
 
     def _lose(self, names: AbstractSet[str]) -> None:
         if names:
-            self._count("late_exporter_cluster_handovers_total", len(names), "lost")
-            self._logger.warning("workspaces lost", **_described(names))
-            self._held -= set(names)
-            self._leaving &= self._held
+            self._report.count_handover("lost", names)
+            self._ownership.lose(set(names))
 
     async def _move_repeatedly(self) -> None:
         while True:
@@ -201,52 +303,41 @@ class Replica:
                 while await self._claim():
                     pass
             except LateError as exc:
-                self._report_failure(exc)
+                self._report.report_failure(exc)
 
     async def _give_away(self) -> None:
-        """Stop to poll and show what is lost, and a few of the workspaces that others should own; release these."""
-        while self._store.fenced_workspaces:  # Another process has taken them over: they have to be claimed again.
-            self._leaving.add(self._store.fenced_workspaces.popleft())
-            self._count("late_exporter_cluster_fenced_commits_total", 1)
-        if self._member_id is not None:
-            moves = self._assignment.plan(self._view, self._member_id, self._exporter.sharing_groups())
-            self._leaving.update(moves.releases)
-        self._leaving &= self._held
-        await self._serve(self._served & (self._held - self._leaving))
+        """Stop polling what is lost and a few of the workspaces that others should own; release the latter."""
+        ownership, fenced = self._ownership, self._state.store.fenced_workspaces
+        while fenced:  # Another process has taken them over: they have to be claimed again.
+            ownership.leaving.add(fenced.popleft())
+            self._report.count_fenced_commit()
+        ownership.leaving.update(ownership.plan(self._exporter.sharing_groups()).releases)
+        ownership.leaving &= ownership.held
+        await self._serve(self._served & (ownership.held - ownership.leaving))
         async with self._lock:
-            released = self._leaving & self._held
-            if not released or self._member_id is None:
+            released = ownership.leaving & ownership.held
+            if not released or ownership.member_id is None:
                 return
-            await self._offload_membership(self._membership.release, self._member_id, released)
-            self._held -= released
-            self._leaving -= released
-            self._free(released)
-        self._count("late_exporter_cluster_handovers_total", len(released), "released")
-        self._logger.info("workspaces released", **_described(released))
+            await self._state.offload_membership(self._state.membership.release, ownership.member_id, released)
+            ownership.lose(released)
+            ownership.free(released)
+        self._report.count_handover("released", released)
 
     async def _claim(self) -> bool:
         """Claim a few free workspaces that this replica should own, and serve them; return whether there were any."""
+        ownership, state = self._ownership, self._state
         async with self._lock:
-            if self._member_id is None:
-                return False
-            moves = self._assignment.plan(self._view, self._member_id, self._exporter.sharing_groups())
-            feeds = []
-            if moves.claims:
-                feeds = await self._offload_membership(
-                    self._membership.claim, self._member_id, moves.claims, self._config.feeds
-                )
+            claims = ownership.plan(self._exporter.sharing_groups()).claims
+            feeds: Sequence[ClaimedFeed] = ()
+            if claims and ownership.member_id is not None:
+                claim = state.membership.claim
+                feeds = await state.offload_membership(claim, ownership.member_id, claims, self._config.feeds)
             claimed = {feed.scope.workspace for feed in feeds}
-            self._held |= claimed
-            # Those that others have claimed meanwhile are theirs as of the next beat.
-            owners = {**self._view.owners, **dict.fromkeys(claimed, self._member_id)}
-            for name in set(moves.claims) - claimed:
-                del owners[name]
-            self._view = self._view._replace(owners=owners)
+            ownership.take(claimed, claims)
         if claimed:
-            await self._offload(self._store.adopt, feeds)
-            self._count("late_exporter_cluster_handovers_total", len(claimed), "claimed")
-            self._logger.info("workspaces claimed", **_described(claimed))
-        await self._serve(self._held - self._leaving)
+            await state.offload(state.store.adopt, feeds)
+            self._report.count_handover("claimed", claimed)
+        await self._serve(ownership.held - ownership.leaving)
         return bool(claimed)
 
     async def _serve(self, names: AbstractSet[str]) -> None:
@@ -259,35 +350,7 @@ class Replica:
         if removed:
             await self._exporter.publisher.wait_published()
             self._shown = names
-            await self._offload(self._store.forget, removed - self._held)
-
-    def _count(self, family: str, amount: int, *labels: str) -> None:
-        self._counts[family, labels] += amount
-
-    def _update_metrics(self) -> None:
-        registry, owners, groups = self._exporter.registry, self._view.owners, self._exporter.sharing_groups()
-        unowned = sum(name in owners and owners[name] is None for name in groups)
-        for name, value in (
-            ("members", len(self._view.members)),
-            ("owned_workspaces", len(self._held)),
-            ("unowned_workspaces", unowned),
-            ("lease_age_seconds", self._trust.age),
-        ):
-            registry.set_gauge(f"late_exporter_cluster_{name}", (), value)
-        self._count("late_exporter_cluster_fenced_commits_total", 0)
-        for kind in ("claimed", "released", "lost"):
-            self._count("late_exporter_cluster_handovers_total", 0, kind)
-        registry.update({series: SeriesValue(count, self._created) for series, count in self._counts.items()})
-
-    def _report_failure(self, exc: LateError) -> None:
-        if str(exc) != self._failure:
-            self._failure = str(exc)
-            self._logger.warning("beat failed", error=self._failure)
-
-    def _report_recovery(self) -> None:
-        if self._failure:
-            self._failure = ""
-            self._logger.info("beat recovered")
+            await self._state.offload(self._state.store.forget, removed - self._ownership.held)
 
 
 def _described(names: AbstractSet[str]) -> dict[str, object]:
