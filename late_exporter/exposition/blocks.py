@@ -83,16 +83,20 @@ class FamilyBlocks:
         self._created: dict[Labels, float] = {}
         self._exemplars: dict[Labels, ExemplarsByLine] = {}
         text, openmetrics = self._formatter.header()
-        self._header = compress_lines(text), compress_lines(openmetrics)
-        self._header_sections = join_segments(self._header[:1]), join_segments(self._header[1:])
+        segments = compress_lines(text), compress_lines(openmetrics)
+        self._header = segments, (join_segments(segments[:1]), join_segments(segments[1:]))
         self.lines_per_series = self._formatter.line_count
         self._capacity = max((BLOCK_LINES if family.feeds else OWN_BLOCK_LINES) // self.lines_per_series, 2)
         self.series_count = 0
         self._blocks: list[_Block] = []
         self._changed_blocks: dict[_Block, None] = {}
         self._section: FamilySection | None = None
-        self._has_workspaces = family.labels[:1] == ("workspace",)
         self._zeros: set[Labels] = set()
+
+    @property
+    def has_workspaces(self) -> bool:
+        """Whether the first label of the series is a workspace."""
+        return self._family.labels[:1] == ("workspace",)
 
     @property
     def changed_lines(self) -> int:
@@ -188,12 +192,12 @@ class FamilyBlocks:
 
     def _join(self) -> FamilySection:
         blocks = [block.rendered for block in self._blocks]
-        texts, openmetrics = zip(self._header, *(block.pair for block in blocks), strict=True)
-        whole = join_segments(texts), join_segments(openmetrics)
-        return FamilySection(self._family.name, self._header_sections, blocks, whole)
+        segments, sections = self._header
+        texts, openmetrics = zip(segments, *(block.pair for block in blocks), strict=True)
+        return FamilySection(self._family.name, sections, blocks, (join_segments(texts), join_segments(openmetrics)))
 
     def _render(self, block: _Block) -> RenderedBlock:
-        if not self._has_workspaces or not block.labels:
+        if not self.has_workspaces or not block.labels:
             return RenderedBlock(self._compress_pair(*self._lines(block, 0, len(block.labels))))
         ends = list(_range_ends(block.labels))
         ranges = [self._lines(block, start, end) for start, end in zip((0, *ends), ends, strict=False)]

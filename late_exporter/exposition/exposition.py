@@ -78,9 +78,7 @@ class Exposition:
         self._families = {
             name: FamilyBlocks(family, compress_lines, shows_created=created) for name, family in families.items()
         }
-        self._workspace_families = [name for name, family in families.items() if family.labels[:1] == ("workspace",)]
         self._process_metrics: ProcessMetrics | None = None
-        self._collected_metrics: Sequence[Metric] = ()
         self._end = join_segments([compress_lines(b"# EOF\n")])
         self._workspace_lines = WorkspaceLines(compress_lines)
         self._on_change: Callable[[], None] = lambda: None
@@ -150,15 +148,15 @@ class Exposition:
 
     def remove_workspace(self, workspace: str) -> None:
         """Remove all series of a workspace."""
-        for name in self._workspace_families:
-            self._change(self._families[name].remove_workspace, workspace)
-        self._zeros.discard_workspace(self._workspace_families, workspace)
+        families = {name: family for name, family in self._families.items() if family.has_workspaces}
+        for family in families.values():
+            self._change(family.remove_workspace, workspace)
+        self._zeros.discard_workspace(families, workspace)
         self._workspace_lines.discard(workspace)
 
     def set_process_metrics(self, metrics: Iterable[Metric]) -> None:
         """Replace the metrics of prometheus_client collectors, which come last in the output."""
-        self._collected_metrics = list(metrics)
-        self._process_metrics = ProcessMetrics(self._collected_metrics, self._compress)
+        self._process_metrics = ProcessMetrics(metrics, self._compress)
 
     def take_changes(self) -> int:
         """Hand over the changes made so far for the next publication; return their number."""
@@ -208,7 +206,8 @@ class Exposition:
         """Return all series as of the last changes that were applied; may run in any thread."""
         with self._render_lock:
             families = [family.copy() for family in self._families.values()]
-            return SeriesCopy(self._changes.applied_batch, families, self._collected_metrics)
+            metrics = self._process_metrics.metrics if self._process_metrics is not None else ()
+            return SeriesCopy(self._changes.applied_batch, families, metrics)
 
     def has_body(self, accept: str | None, accept_encoding: str | None, workspaces: Sequence[str]) -> bool:
         """Return whether the body of some workspaces is ready, so that ``get_body`` takes no time."""

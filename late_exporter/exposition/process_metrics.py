@@ -14,16 +14,16 @@ from late_exporter.exposition.sections import SectionPair
 
 
 class ProcessMetrics:
-    """Metrics that have been collected; ``sections`` are their lines."""
+    """Metrics that have been collected, as ``metrics`` and as ``sections`` of lines."""
 
     def __init__(self, metrics: Iterable[Metric], compress_lines: Callable[[bytes], Segment]) -> None:
-        self._metrics = list(metrics)
+        self.metrics = list(metrics)
         self._compress = compress_lines
-        self.sections = self._render(self._metrics)
+        self.sections = self._render(self.metrics)
 
     def sections_of(self, workspaces: Sequence[str | None], encoding: int) -> list[BodySection]:
         """Return the lines of the samples with a label ``workspace`` that is one of these; None is no label."""
-        metrics = [restricted for metric in self._metrics if (restricted := _restrict(metric, workspaces)).samples]
+        metrics = [restricted for metric in self.metrics if (restricted := _restrict(metric, workspaces)).samples]
         return [self._render(metrics)[encoding]] if metrics else []
 
     def _render(self, metrics: Sequence[Metric]) -> SectionPair:
