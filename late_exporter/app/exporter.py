@@ -7,10 +7,11 @@ import gc
 import platform
 import random
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 from prometheus_client import PlatformCollector, ProcessCollector
@@ -19,7 +20,8 @@ from prometheus_client.metrics_core import Metric
 from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import ApiKey
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource, create_exposition
+from late_exporter.app.assembly import ApiConnection, Pipeline, StatusSource, create_exposition
+from late_exporter.app.configs import count_key_users, key_of, pipeline_config, poll_config, status_config
 from late_exporter.app.workspace_info import collect_workspace_info
 from late_exporter.config.dump import format_settings
 from late_exporter.config.settings import Settings, Workspace
@@ -29,31 +31,19 @@ from late_exporter.events.deliverer import EventDeliverer
 from late_exporter.events.output import Output
 from late_exporter.events.report import DeliveryReport
 from late_exporter.exposition.publisher import Publisher
-from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.poller import Poller
-from late_exporter.ingest.schedule import PollConfig
-from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
+from late_exporter.ingest.status_poller import StatusPace, StatusPoller
 from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats
-from late_exporter.metrics.catalogue import build_catalogue
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Client, Logger, Offload
-from late_exporter.status import FeedHealth, PlatformHealth, SyncProgress, WorkspaceHealth, WorkspaceStatus
+from late_exporter.status import FeedHealth, PlatformHealth, WorkspaceHealth, WorkspaceStatus
 from late_exporter.store import Store
 from late_exporter.store.thread import StoreThread
-
-MAX_UNSPREAD_WORKSPACES = 10
-"""Workspaces up to which polls at the same time take too little time to be spread over the interval."""
 
 SAME_LOGS = "the workspace has the same key as another one, and counts the same logs; give each a profile_id"
 
 NO_WORKSPACE = "no workspace belongs to this shard; it serves nothing until one is added"
-
-PROGRESS_INTERVAL = 10.0
-"""Seconds between two log lines about a first sync or a catch-up."""
-
-MAX_PROGRESS_LINES = 10
-"""Feeds of which each gets a line; more of them get one line together."""
 
 
 @dataclass
@@ -85,6 +75,13 @@ class WorkspacePollers:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
+class KeyLimits(NamedTuple):
+    """Limits of the requests that all workspaces of a key share, of webhooks and of status feeds."""
+
+    webhooks: RequestBudget
+    status: StatusPace
+
+
 class Exporter:
     """The pipeline of the configured workspaces, its publisher and its webhook receiver.
 
@@ -107,7 +104,7 @@ class Exporter:
         self._change_lock = asyncio.Lock()
         self._use_settings(settings)
         self._connect = connect
-        config = _pipeline_config(settings)
+        config = pipeline_config(settings)
         self.exposition = create_exposition(config)
         self.publisher = Publisher(
             self.exposition,
@@ -124,8 +121,7 @@ class Exporter:
         self.deliverer = self._create_deliverer(output, store_thread) if output is not None else None
         self.workspaces: dict[str, WorkspacePollers] = {}
         self.webhook_receiver = _create_receiver(settings)
-        self._request_budgets: dict[str, RequestBudget] = {}
-        self._status_paces: dict[str, StatusPace] = {}
+        self._key_limits = defaultdict[str, KeyLimits](lambda: KeyLimits(RequestBudget(), StatusPace()))
         self._task_group: asyncio.TaskGroup | None = None
         self._served_event = asyncio.Event()
         self.exposition.on_served(self._served_event.set)
@@ -170,50 +166,10 @@ class Exporter:
             counts = len(self._settings.workspaces), len(self._settings.all_workspaces)
             logger.info("sharded", workspaces=counts[0], all_workspaces=counts[1])
 
-    def sync_progress(self) -> SyncProgress | None:
-        """Return the progress of all first syncs and catch-ups together; None if nothing is left to read."""
-        parts = [
-            progress
-            for workspace in self.workspaces.values()
-            for poller in workspace.pollers
-            if (progress := poller.measure()) is not None
-        ]
-        if not parts:
-            return None
-        expected = [part.expected_count for part in parts if part.expected_count is not None]
-        seconds_left = [part.seconds_left for part in parts if part.seconds_left is not None]
-        is_known = len(expected) == len(seconds_left) == len(parts)
-        return SyncProgress(
-            log_count=sum(part.log_count for part in parts),
-            expected_count=sum(expected) if is_known else None,
-            elapsed=max(part.elapsed for part in parts),
-            seconds_left=max(seconds_left) if is_known else None,
-            quota_wait=min(part.quota_wait for part in parts),
-        )
-
-    async def log_progress(self) -> None:
-        """Log every ten seconds how far first syncs and catch-ups have come, until cancelled."""
-        while True:
-            await asyncio.sleep(PROGRESS_INTERVAL)
-            self.report_progress()
-
-    def report_progress(self) -> None:
-        """Log how far first syncs and catch-ups have come, a line each or one for all."""
-        syncing = [
-            (poller, progress)
-            for workspace in self.workspaces.values()
-            for poller in workspace.pollers
-            if (progress := poller.measure()) is not None and progress.elapsed >= PROGRESS_INTERVAL / 2
-        ]
-        if len(syncing) <= MAX_PROGRESS_LINES:
-            for poller, progress in syncing:
-                poller.log_progress(progress)
-            return
-        counts = [progress.log_count for _, progress in syncing]
-        first_syncs = sum(not poller.is_synced for poller, _ in syncing)
-        log.get_logger("late_exporter").info(
-            "syncs in progress", first_syncs=first_syncs, catch_ups=len(syncing) - first_syncs, logs=sum(counts)
-        )
+    def pollers(self) -> Iterator[Poller]:
+        """Yield the poller of each feed of each workspace."""
+        for workspace in self.workspaces.values():
+            yield from workspace.pollers
 
     def start(self, group: asyncio.TaskGroup) -> None:
         self._task_group = group
@@ -265,7 +221,7 @@ class Exporter:
         previous, previously_owned = self._settings, self._owned
         self._use_settings(settings)
         self._owned = owned
-        self._pipeline.poll_config = _poll_config(settings)
+        self._pipeline.poll_config = poll_config(settings)
         workspaces = self._own_workspaces()
         names = {workspace.name for workspace in workspaces}
         try:
@@ -273,7 +229,7 @@ class Exporter:
         except LateError:
             self._use_settings(previous)
             self._owned = previously_owned
-            self._pipeline.poll_config = _poll_config(previous)
+            self._pipeline.poll_config = poll_config(previous)
             raise
         await asyncio.sleep(0)  # A process that is being stopped must not start tasks.
         if self.workspaces.keys() - names:
@@ -333,7 +289,7 @@ class Exporter:
     def sharing_groups(self) -> Mapping[str, str]:
         """Return a group for each configured workspace: those with the same key share its quota, in one process."""
         first_names: dict[str, str] = {}
-        return {each.name: first_names.setdefault(_key(each), each.name) for each in self._settings.workspaces}
+        return {each.name: first_names.setdefault(key_of(each), each.name) for each in self._settings.workspaces}
 
     def _own_workspaces(self) -> list[Workspace]:
         return [each for each in self._settings.workspaces if self._owned is None or each.name in self._owned]
@@ -369,67 +325,15 @@ class Exporter:
     def _create_webhook_stats(self, workspace: Workspace) -> WebhookStats | None:
         if self.webhook_receiver is None:
             return None
-        return WebhookStats(workspace.name, self._request_budgets.setdefault(_key(workspace), RequestBudget()))
+        return WebhookStats(workspace.name, self._key_limits[key_of(workspace)].webhooks)
 
     def _status_source(self, workspace: Workspace) -> StatusSource:
-        pace = self._status_paces.setdefault(_key(workspace), StatusPace())
-        return StatusSource(status_config(self._settings, workspace, self._key_users), pace)
+        config = status_config(self._settings, workspace, self._key_users)
+        return StatusSource(config, self._key_limits[key_of(workspace)].status)
 
     def _use_settings(self, settings: Settings) -> None:
         self._settings = settings
         self._key_users = count_key_users(settings)
-
-
-def count_key_users(settings: Settings) -> Counter[str]:
-    """Return the number of workspaces of each key, also in other shards."""
-    return Counter(map(_key, settings.all_workspaces))
-
-
-def status_config(settings: Settings, workspace: Workspace, key_users: Mapping[str, int]) -> StatusConfig:
-    """Return the configuration of the status feeds of a workspace, given the number of workspaces of each key."""
-    return StatusConfig(
-        intervals={name: settings.status.intervals[name] for name in settings.status.feeds},
-        max_accounts=settings.metrics.max_accounts,
-        key_users=key_users[_key(workspace)],
-        profile_id=workspace.profile_id or "",
-    )
-
-
-def _pipeline_config(settings: Settings) -> PipelineConfig:
-    metrics = settings.metrics
-    return PipelineConfig(
-        feeds=tuple(settings.poll.feeds),
-        poll=_poll_config(settings),
-        families=build_catalogue(metrics.duration_buckets, metrics.buckets),
-        disabled_families=frozenset(metrics.disable),
-        max_label_values=metrics.max_label_values,
-        max_accounts=metrics.max_accounts,
-        has_webhooks=settings.webhook.path is not None,
-        has_replicas=settings.state.replicas,
-        created_timestamps=metrics.created_timestamps,
-        events=_event_selection(settings),
-    )
-
-
-def _event_selection(settings: Settings) -> EventSelection | None:
-    events = settings.events
-    if events.output is None:
-        return None
-    return EventSelection(all_statuses=events.include == "all", captions=events.captions)
-
-
-def _poll_config(settings: Settings) -> PollConfig:
-    poll = settings.poll
-    return PollConfig(
-        interval=poll.interval,
-        lookback=poll.lookback,
-        reconcile_interval=poll.reconcile_interval,
-        late_window=poll.late_window,
-        audit_interval=poll.audit_interval,
-        webhook_interval=settings.webhook.poll_interval or 0.0,
-        webhook_share=settings.api.quota_share / 2,
-        is_spread=len(settings.workspaces) > MAX_UNSPREAD_WORKSPACES,
-    )
 
 
 def _create_logger(scope: Scope) -> Logger:
@@ -475,10 +379,6 @@ def _redact(health: FeedHealth) -> FeedHealth:
 def _redact_status(status: WorkspaceStatus) -> WorkspaceStatus:
     replace = msgspec.structs.replace
     return replace(status, feeds=tuple(replace(feed, error=log.redact(feed.error)) for feed in status.feeds))
-
-
-def _key(workspace: Workspace) -> str:
-    return workspace.key.get_secret_value() if workspace.key else ""
 
 
 def process_collector() -> Callable[[], list[Metric]]:

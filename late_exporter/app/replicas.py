@@ -164,7 +164,7 @@ class Ownership:
         self.free(name for name, owner in self.view.owners.items() if owner in member_ids)
 
     def unowned(self, configured: Iterable[str]) -> Sequence[str]:
-        """Return the configured workspaces that nobody owns, sorted."""
+        """Return the configured workspaces without an owner, sorted."""
         owners = self.view.owners
         return sorted(name for name in configured if name in owners and owners[name] is None)
 

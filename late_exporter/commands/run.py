@@ -32,6 +32,7 @@ from late_exporter.app.collection import CollectionLimiter
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController
 from late_exporter.app.replicas import Replica, ReplicaConfig, SharedState
+from late_exporter.app.sync_progress import log_progress, total_progress
 from late_exporter.commands._runner import write_stdout
 from late_exporter.commands.event_output import open_output
 from late_exporter.commands.otlp import create_pusher, open_otlp
@@ -146,7 +147,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(controller.on_sighup()))
         group.create_task(exporter.publisher.run())
         group.create_task(exporter.mark_each_scrape())
-        group.create_task(exporter.log_progress())
+        group.create_task(log_progress(exporter.pollers))
         if exporter.deliverer is not None:
             group.create_task(exporter.deliverer.run())
         if pusher is not None:
@@ -258,12 +259,12 @@ async def _export_once(settings: Settings, write: Callable[[bytes], None], _: St
 async def _show_progress(exporter: Exporter) -> None:
     """Show on a terminal how far the feeds are caught up, and log it otherwise, until cancelled."""
     if not sys.stderr.isatty():
-        await exporter.log_progress()
+        await log_progress(exporter.pollers)
     bar = ProgressBar(sys.stderr)
     try:
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
-            progress = exporter.sync_progress()
+            progress = total_progress(exporter.pollers())
             if progress is None:
                 bar.clear()
                 continue

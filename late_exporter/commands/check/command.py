@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from late_exporter.app.exporter import count_key_users, status_config
+from late_exporter.app.configs import count_key_users, status_config
 from late_exporter.commands._runner import ConnectWorkspaces
 from late_exporter.commands.check.api import check_api
 from late_exporter.commands.check.families import check_families

@@ -1,0 +1,75 @@
+"""The configurations of the parts of the exporter, from the settings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from late_exporter.app.assembly import PipelineConfig
+from late_exporter.config.settings import Settings, Workspace
+from late_exporter.ingest.details import EventSelection
+from late_exporter.ingest.schedule import PollConfig
+from late_exporter.ingest.status_poller import StatusConfig
+from late_exporter.metrics.catalogue import build_catalogue
+
+MAX_UNSPREAD_WORKSPACES = 10
+"""Workspaces up to which polls at the same time take too little time to be spread over the interval."""
+
+
+def count_key_users(settings: Settings) -> Counter[str]:
+    """Return the number of workspaces of each key, also in other shards."""
+    return Counter(map(key_of, settings.all_workspaces))
+
+
+def status_config(settings: Settings, workspace: Workspace, key_users: Mapping[str, int]) -> StatusConfig:
+    """Return the configuration of the status feeds of a workspace, given the number of workspaces of each key."""
+    return StatusConfig(
+        intervals={name: settings.status.intervals[name] for name in settings.status.feeds},
+        max_accounts=settings.metrics.max_accounts,
+        key_users=key_users[key_of(workspace)],
+        profile_id=workspace.profile_id or "",
+    )
+
+
+def pipeline_config(settings: Settings) -> PipelineConfig:
+    """Return the configuration of the pipeline."""
+    metrics = settings.metrics
+    return PipelineConfig(
+        feeds=tuple(settings.poll.feeds),
+        poll=poll_config(settings),
+        families=build_catalogue(metrics.duration_buckets, metrics.buckets),
+        disabled_families=frozenset(metrics.disable),
+        max_label_values=metrics.max_label_values,
+        max_accounts=metrics.max_accounts,
+        has_webhooks=settings.webhook.path is not None,
+        has_replicas=settings.state.replicas,
+        created_timestamps=metrics.created_timestamps,
+        events=_event_selection(settings),
+    )
+
+
+def _event_selection(settings: Settings) -> EventSelection | None:
+    events = settings.events
+    if events.output is None:
+        return None
+    return EventSelection(all_statuses=events.include == "all", captions=events.captions)
+
+
+def poll_config(settings: Settings) -> PollConfig:
+    """Return the configuration of the pollers."""
+    poll = settings.poll
+    return PollConfig(
+        interval=poll.interval,
+        lookback=poll.lookback,
+        reconcile_interval=poll.reconcile_interval,
+        late_window=poll.late_window,
+        audit_interval=poll.audit_interval,
+        webhook_interval=settings.webhook.poll_interval or 0.0,
+        webhook_share=settings.api.quota_share / 2,
+        is_spread=len(settings.workspaces) > MAX_UNSPREAD_WORKSPACES,
+    )
+
+
+def key_of(workspace: Workspace) -> str:
+    """Return the key of a workspace; empty if it has none."""
+    return workspace.key.get_secret_value() if workspace.key else ""
