@@ -132,12 +132,8 @@ class ReloadHarness:
         """Scrape until a condition holds."""
         async with asyncio.timeout(PATIENCE):
             while not holds(samples := await self.scrape()):
-                await self.wait()
+                await self.exporter.publisher.wait_published()
         return samples
-
-    async def wait(self) -> None:
-        """Wait a moment."""
-        await asyncio.sleep(0.005)
 
     async def wait_for_counts(self, **expected: float) -> Samples:
         """Scrape until every workspace has a number of logs."""

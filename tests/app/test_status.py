@@ -136,12 +136,8 @@ class ExporterOfStatus:
         """Scrape until a condition holds."""
         async with asyncio.timeout(PATIENCE):
             while not holds(samples := self.scrape()):
-                await self.wait()
+                await self.exporter.publisher.wait_published()
         return samples
-
-    async def wait(self) -> None:
-        """Wait a moment."""
-        await asyncio.sleep(0.005)
 
     async def wait_up(self, **expected: int) -> Samples:
         """Scrape until a number of status feeds have succeeded, and the requests of all are counted."""

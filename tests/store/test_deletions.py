@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -17,15 +16,6 @@ SCOPE = Scope("acme", "publishing")
 DAY = 86_400_000
 START = 29_926_000
 """A minute since the Unix epoch."""
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.e2e)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the URL of an empty state of each backend."""
-    if request.param == "postgres":
-        created: str = request.getfixturevalue("postgres").create_schema()
-        return created
-    return f"sqlite:///{tmp_path / 'late.db'}"
 
 
 @pytest.fixture

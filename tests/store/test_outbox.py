@@ -17,15 +17,6 @@ SCOPE = Scope("acme", "publishing")
 OTHER = Scope("umbrella", "connections")
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.e2e)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the URL of an empty state of each backend."""
-    if request.param == "postgres":
-        created: str = request.getfixturevalue("postgres").create_schema()
-        return created
-    return f"sqlite:///{tmp_path / 'late.db'}"
-
-
 @pytest.fixture
 def store(url: str) -> Iterator[Store]:
     """Return a store with an empty state."""

@@ -1,0 +1,16 @@
+"""A state of each backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.e2e)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of an empty state of each backend."""
+    if request.param == "postgres":
+        created: str = request.getfixturevalue("postgres").create_schema()
+        return created
+    return f"sqlite:///{tmp_path / 'late.db'}"
