@@ -12,7 +12,7 @@ import httpx
 from late_exporter import __version__, log
 from late_exporter.config.environment import certificate_context
 from late_exporter.config.events import read_headers
-from late_exporter.config.settings import EventSettings
+from late_exporter.config.serving import EventSettings
 from late_exporter.errors import ConfigError, DeliveryError
 from late_exporter.events.file_output import FileOutput, StdoutOutput
 from late_exporter.events.http_output import EventFormat, HttpOutput

@@ -11,7 +11,8 @@ from functools import partial
 
 from late_exporter import log
 from late_exporter.commands.run import Stop, run_until_stopped, serve_exporter, url_of
-from late_exporter.config.settings import CommandContext, Incident, SimulateSettings
+from late_exporter.config.serving import Incident, SimulateSettings
+from late_exporter.config.settings import CommandContext
 from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, SimulatedWorld, create_simulator
 from late_exporter.web.server import bind_socket, serve
 

@@ -21,7 +21,8 @@ from late_exporter.config.config_source import (
 from late_exporter.config.flags import COMMAND_FLAGS, CommandFlags
 from late_exporter.config.options import Location, suggest
 from late_exporter.config.parsers import distinct, split_items
-from late_exporter.config.settings import OPTIONS, Settings, ShardingSettings
+from late_exporter.config.sections import ShardingSettings
+from late_exporter.config.settings import OPTIONS, Settings
 from late_exporter.config.sharding import POD_NAME, pod_name, pod_ordinal
 from late_exporter.config.types import (
     Address,

@@ -6,7 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from late_exporter.config.options import Option
-from late_exporter.config.settings import OPTIONS, ConfigSettings, Settings, Workspace, restart_only_changes
+from late_exporter.config.sections import ConfigSettings
+from late_exporter.config.settings import OPTIONS, Settings, Workspace, restart_only_changes
 from late_exporter.config.sources import load
 from late_exporter.config.types import Address, Secret
 from late_exporter.errors import ConfigError

@@ -12,7 +12,7 @@ from tempfile import TemporaryFile
 
 from late_exporter.commands.check.finding import Finding, Level
 from late_exporter.commands.healthcheck import HEALTHY_STATUSES, check_health
-from late_exporter.config.settings import ShardingSettings
+from late_exporter.config.sections import ShardingSettings
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError, StoreError, StoreMissing, StoreOutdated
