@@ -16,7 +16,7 @@ from __future__ import annotations
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, BadPayload
-from late_exporter.ingest.leftovers import dense_time, read_dense_time, read_undated
+from late_exporter.ingest.leftovers import read_dense_time, read_undated
 from late_exporter.ingest.paging import PagePosition, time_above
 from late_exporter.ingest.pending import resolve_pending
 from late_exporter.ingest.reader_state import PageCursor, PollContext
@@ -31,7 +31,6 @@ from late_exporter.ingest.seeking import (
     is_connected,
     is_last_page,
     makes_no_progress,
-    newest,
     oldest,
     seek,
     timestamps,
@@ -97,14 +96,13 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
         or (previous.newest and _crosses_retention(head, previous.retention_floor))
     ):
         coverage = _mark_caught_up(coverage, context, previous.caught_up_at, head)
-        yield Record(context.new_entries(head, previous.retention_floor), coverage, listed_minutes=listed)
     else:
         cursor = next_cursor
-        gap = Gap(newest(head), lower, 0, previous.caught_up_at)
-        rest = msgspec.structs.replace(gap, upper=oldest(head), depth=cursor.position.depth)
-        unread = msgspec.structs.replace(coverage, gaps=(gap, *shifted_gaps))
-        coverage = msgspec.structs.replace(coverage, gaps=(rest, *shifted_gaps))
-        yield from _record_gap_page(context, head, Record((), coverage, listed_minutes=listed), unread, gap)
+        gap = Gap(oldest(head), lower, cursor.position.depth, previous.caught_up_at)
+        coverage = msgspec.structs.replace(coverage, gaps=(gap, *shifted_gaps))
+    yield Record(context.new_entries(head, previous.retention_floor), coverage, listed_minutes=listed)
+    if cursor is not None:
+        yield from _record_dense_time(context, head, coverage, coverage.gaps[0])
     return coverage, cursor
 
 
@@ -119,11 +117,11 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
     cursor = start or _resume_gap(context, gap)
     upper, is_reached = gap.upper, start is not None
     while gap in coverage.gaps:
-        unread, unread_gap = coverage, gap
+        failure_count = gap.failure_count
         try:
             page, position = yield from seek(context, cursor)
         except REQUEST_FAILURES:
-            yield Record((), _count_failure(coverage, gap))
+            yield Record((), _set_failure_count(coverage, gap, failure_count + 1))
             raise
         next_cursor = advance_cursor(context, position, page, cursor)
         no_progress = makes_no_progress(cursor, next_cursor)
@@ -150,39 +148,44 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
             # A page above the gap, at which seeking may begin, must not extend it upwards.
             rest_upper = oldest(page, gap.upper) if is_reached else gap.upper
             rest = Gap(rest_upper, gap.lower, next_cursor.position.depth, gap.last_complete_at)
+            if rest_upper.created >= gap.upper.created:  # It has not come below the place of the failures.
+                rest = msgspec.structs.replace(rest, failure_count=gap.failure_count)
             gaps = tuple(rest if other == gap else other for other in coverage.gaps)
             coverage = msgspec.structs.replace(coverage, gaps=gaps)
             gap, cursor = rest, next_cursor
-        record = Record((), coverage, listed_minutes=listed, shrinks_gap=gap.upper.created < upper.created)
-        yield from _record_gap_page(context, page, record, unread, unread_gap)
+        yield Record(
+            context.new_entries(page, coverage.retention_floor),
+            coverage,
+            listed_minutes=listed,
+            shrinks_gap=gap.upper.created < upper.created,
+        )
+        if gap in coverage.gaps:
+            yield from _record_dense_time(context, page, coverage, gap, failure_count)
     return coverage
 
 
-def _record_gap_page(
-    context: PollContext, page: FetchedPage, record: Record, unread: Coverage, gap: Gap
+def _record_dense_time(
+    context: PollContext, page: FetchedPage, coverage: Coverage, rest: Gap, failure_count: int = 0
 ) -> StepsTo[None]:
-    """Record a page of a gap, and all logs of the time at which it ends if the next page cannot repeat them.
+    """Record all logs of the time at which a page of a gap ends, if the next page cannot repeat them.
 
-    The ``unread`` coverage, in which the ``gap`` has the page, holds until then; ``record`` says what is true after.
+    If that fails, the next poll reads the ``rest`` of the gap from above that time again.
 
     Raises:
-        ApiError: The logs of that time cannot be read, so the page is to be read again.
+        ApiError: The logs cannot be read, and fewer than three attempts have failed.
     """
-    entries = context.new_entries(page, unread.retention_floor)
-    if dense_time(context, page) is not None:
-        yield Record(entries, unread, listed_minutes=record.listed_minutes)
-        record = msgspec.structs.replace(record, listed_minutes=None)
-        try:
-            entries = yield from read_dense_time(context, page, unread.retention_floor, failure_count=gap.failure_count)
-        except REQUEST_FAILURES:
-            yield Record((), _count_failure(unread, gap))
-            raise
-    yield msgspec.structs.replace(record, entries=entries)
+    try:
+        entries = yield from read_dense_time(context, page, coverage.retention_floor, failure_count=failure_count)
+    except REQUEST_FAILURES:
+        yield Record((), _set_failure_count(coverage, rest, failure_count + 1))
+        raise
+    if entries:
+        yield Record(entries)
 
 
-def _count_failure(coverage: Coverage, gap: Gap) -> Coverage:
-    """Count a failed attempt in the coverage, so that a process that runs for a single poll also goes on at last."""
-    failed_gap = msgspec.structs.replace(gap, failure_count=gap.failure_count + 1)
+def _set_failure_count(coverage: Coverage, gap: Gap, failure_count: int) -> Coverage:
+    """Store the failed attempts in the coverage, so that a process that runs for a single poll also goes on at last."""
+    failed_gap = msgspec.structs.replace(gap, failure_count=failure_count)
     return msgspec.structs.replace(
         coverage, gaps=tuple(failed_gap if other == gap else other for other in coverage.gaps)
     )

@@ -251,13 +251,7 @@ def timestamps(entries: Iterable[LogEntry]) -> list[int]:
 
 def oldest(page: FetchedPage, default: ListPosition | None = None) -> ListPosition:
     """Return the position of the last log of a page that has a time."""
-    return _first_position(reversed(page.entries)) or default or ListPosition(0, "")
-
-
-def newest(page: FetchedPage) -> ListPosition:
-    """Return the position of the first log of a page that has a time."""
-    return _first_position(page.entries) or ListPosition(0, "")
-
-
-def _first_position(entries: Iterable[LogEntry]) -> ListPosition | None:
-    return next((ListPosition(entry.created, entry.key) for entry in entries if entry.created is not None), None)
+    for entry in reversed(page.entries):
+        if entry.created is not None:
+            return ListPosition(entry.created, entry.key)
+    return default or ListPosition(0, "")

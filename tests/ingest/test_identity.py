@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from late_exporter.errors import ApiUnavailable
+from late_exporter.ingest import sync
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
@@ -148,13 +150,13 @@ def test_alike_logs_on_pages_of_any_size(page_size: int, above: int, world: Worl
     assert 57 + above == len(exporter.observations)
 
 
-def publish_dense_time(world: World) -> int:
-    """Publish several pages of logs of one time, some of which are alike, among others; return how many all are."""
-    world.publish(20, over=DAY)
-    for number in range(250):
-        world.insert(world.clock.now - HOUR, requestId=f"r{number % 170}")
-    world.publish(130, over=MINUTE)
-    return 20 + 250 + 130
+def publish_dense_time(world: World, old: int = 20, dense: int = 250, different: int = 170, new: int = 130) -> int:
+    """Publish logs of one time, some of which are alike, between older and newer ones; return how many all are."""
+    world.publish(old, over=DAY)
+    for number in range(dense):
+        world.insert(world.clock.now - HOUR, requestId=f"r{number % different}")
+    world.publish(new, over=MINUTE)
+    return old + dense + new
 
 
 class UnreliableTimes(FakeLateApi):
@@ -199,16 +201,23 @@ def test_a_time_that_cannot_be_read_as_a_whole(
     assert total == len(exporter.observations)
 
 
-@pytest.mark.exhaustive
-def test_a_kill_at_any_step_of_a_first_sync_of_a_dense_time(world: World, tmp_path: Path) -> None:
+def test_a_kill_at_any_step_of_a_first_sync_of_a_dense_time(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first sync is complete only if all logs of a time that is on several pages are counted."""
-    total = publish_dense_time(world)
-    for steps in range(1, 1000, 3):
-        api = FakeLateApi(world, generation="zernio")
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 1)  # so that each page is committed
+    total = publish_dense_time(world, old=2, dense=25, different=17, new=13)
+    for steps in range(1, 1000):
+        api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_page_size=10))
         config = PollConfig(reconcile_interval=NEVER)
         exporter = ExporterHarness(api, tmp_path / f"{steps}.db", generation="zernio", config=config)
         is_killed = exporter.kill(steps)
         exporter.poll()
+        history = takewhile(
+            lambda batch: batch.coverage is None or not batch.coverage.is_synced, exporter.store.batches
+        )
+        later = exporter.store.batches[len(list(history)) + 1 :]
+        assert 0 == sum(len(batch.observations) for batch in later), "history counts as an increase"
         assert (total, True) == (len(exporter.observations), exporter.poller.recorder.is_synced), steps
         exporter.close()
         if not is_killed:
