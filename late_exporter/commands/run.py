@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
 import os
 import platform
@@ -11,13 +10,13 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import httpx
 from prometheus_client.metrics_core import Metric
@@ -28,12 +27,12 @@ from late_exporter.api.body import MAX_LARGE_BODIES
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import MAX_SLOTS, RateLimiter
-from late_exporter.app.collection import CollectionLimiter
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController
 from late_exporter.app.replicas import Replica, ReplicaConfig, SharedState
 from late_exporter.app.sync_progress import log_progress, total_progress
 from late_exporter.commands._runner import write_stdout
+from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.event_output import open_output
 from late_exporter.commands.otlp import create_pusher, open_otlp
 from late_exporter.commands.progress import REFRESH_SECONDS, ProgressBar
@@ -47,20 +46,13 @@ from late_exporter.errors import ConfigError, LateError
 from late_exporter.ingest.webhooks import WebhookReceiver
 from late_exporter.protocols import Logger, Offload
 from late_exporter.store import open_membership, open_shared_store, open_store
-from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
 from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.landing import progress_text
 from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.server import DESCRIPTOR_SHARE, bind_socket, serve, systemd_sockets
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 WORKSPACES_PER_CLIENT = 32
-SWITCH_SECONDS = 0.0005  # after which a thread that computes lets the event loop run; 5 ms would delay scrapes
-
-Stop: TypeAlias = Callable[[], None]  # callback that stops the command
-
-_collection_limiter = CollectionLimiter()
 
 
 def run(context: CommandContext) -> int:
@@ -79,47 +71,6 @@ def textfile(context: CommandContext) -> int:
     path = Path(context.args[0])
     require_textfile(path)
     return asyncio.run(run_until_stopped(partial(_export_once, context.settings, partial(write_textfile, path))))
-
-
-async def run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]], *, quiet: bool = False) -> int:
-    """Run until the work ends, calls its argument, or a signal arrives; a second signal kills the process."""
-    # Imported objects stay: the garbage collector need not scan them again and again.
-    gc.freeze()
-    if _collection_limiter not in gc.callbacks:
-        gc.callbacks.append(_collection_limiter)
-    sys.setswitchinterval(SWITCH_SECONDS)
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(DaemonThreadExecutor())
-    stop_event = asyncio.Event()
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stop_event.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is something to reload
-    work_task = asyncio.ensure_future(work(stop_event.set))
-    stop_task = asyncio.ensure_future(stop_event.wait())
-    await asyncio.wait((work_task, stop_task), return_when=asyncio.FIRST_COMPLETED)
-    for number in STOP_SIGNALS:
-        loop.remove_signal_handler(number)
-    stop_task.cancel()
-    if not work_task.done():
-        if not quiet:
-            _logger().info("stopping")
-        work_task.cancel()
-    try:
-        await work_task
-    except asyncio.CancelledError:
-        return 0
-    except BaseExceptionGroup as group:
-        raise _single_error(group) or group from None
-    return 0
-
-
-def _single_error(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """Return the first LateError of a group, None if the group contains any other error."""
-    matching, rest = group.split(LateError)
-    if rest is not None or matching is None:
-        return None
-    first = matching.exceptions[0]
-    return _single_error(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 async def serve_exporter(settings: Settings, reload_settings: Callable[[], Settings], stop: Stop) -> None:

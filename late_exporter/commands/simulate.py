@@ -10,7 +10,8 @@ from contextlib import suppress
 from functools import partial
 
 from late_exporter import log
-from late_exporter.commands.run import Stop, run_until_stopped, serve_exporter, url_of
+from late_exporter.commands.event_loop import Stop, run_until_stopped
+from late_exporter.commands.run import serve_exporter, url_of
 from late_exporter.config.serving import Incident, SimulateSettings
 from late_exporter.config.settings import CommandContext
 from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, SimulatedWorld, create_simulator

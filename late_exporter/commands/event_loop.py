@@ -1,0 +1,63 @@
+"""The event loop of a command, which ends with the work, with a signal, or if the work says so."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+
+from late_exporter import log
+from late_exporter.app.collection import CollectionLimiter
+from late_exporter.errors import LateError
+from late_exporter.threads import DaemonThreadExecutor
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SWITCH_SECONDS = 0.0005  # after which a thread that computes lets the event loop run; 5 ms would delay scrapes
+
+Stop: TypeAlias = Callable[[], None]  # callback that stops the command
+
+_collection_limiter = CollectionLimiter()
+
+
+async def run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]], *, quiet: bool = False) -> int:
+    """Run until the work ends, calls its argument, or a signal arrives; a second signal kills the process."""
+    # Imported objects stay: the garbage collector need not scan them again and again.
+    gc.freeze()
+    if _collection_limiter not in gc.callbacks:
+        gc.callbacks.append(_collection_limiter)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(DaemonThreadExecutor())
+    stop_event = asyncio.Event()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop_event.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is something to reload
+    work_task = asyncio.ensure_future(work(stop_event.set))
+    stop_task = asyncio.ensure_future(stop_event.wait())
+    await asyncio.wait((work_task, stop_task), return_when=asyncio.FIRST_COMPLETED)
+    for number in STOP_SIGNALS:
+        loop.remove_signal_handler(number)
+    stop_task.cancel()
+    if not work_task.done():
+        if not quiet:
+            log.get_logger("late_exporter").info("stopping")
+        work_task.cancel()
+    try:
+        await work_task
+    except asyncio.CancelledError:
+        return 0
+    except BaseExceptionGroup as group:
+        raise _single_error(group) or group from None
+    return 0
+
+
+def _single_error(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """Return the first LateError of a group, None if the group contains any other error."""
+    matching, rest = group.split(LateError)
+    if rest is not None or matching is None:
+        return None
+    first = matching.exceptions[0]
+    return _single_error(first) if isinstance(first, BaseExceptionGroup) else first
