@@ -141,15 +141,22 @@ def check_state(world: SoakWorld, snapshot: StateSnapshot, workspace: str) -> St
     return StateCheck(counts, problems)
 
 
-def find_counter_resets(database: PrometheusApi, seconds: float) -> Iterator[str]:
-    """Yield the counters that Prometheus saw fall or vanish in the last seconds."""
+def find_counter_resets(database: PrometheusApi, seconds: float, selector: str = "") -> Iterator[str]:
+    """Yield the counters that Prometheus saw fall or vanish in the last seconds.
+
+    Args:
+        database: The Prometheus.
+        seconds: Time to look back.
+        selector: Labels of the counters, in braces; empty for all.
+    """
     metric_names = [name for name in database.call_api("label/__name__/values") if name.startswith("late_")]
     counters = [name for name in metric_names if name.endswith(COUNTER_SUFFIXES)]
     if LOGS_FAMILY not in counters:
         yield f"Prometheus has no {LOGS_FAMILY}"
     period = f"[{round(seconds)}s]"
     for name in counters:
-        for row in database.query(f"resets({name}{period}) > 0"):
+        family = f"{name}{selector}"
+        for row in database.query(f"resets({family}{period}) > 0"):
             yield f"{name}{row['metric']} fell {row['value'][1]} times"
-        for row in database.query(f"last_over_time({name}{period}) unless {name}"):
+        for row in database.query(f"last_over_time({family}{period}) unless {family}"):
             yield f"{name}{row['metric']} vanished"

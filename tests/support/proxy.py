@@ -90,7 +90,11 @@ class Proxy:
                 if self._is_refusing:
                     client.close()
                     continue
-                server = socket.create_connection(("127.0.0.1", self._target))
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:
+                    client.close()
+                    continue
                 with self._lock:
                     self._sockets += [client, server]
                 link = _Link(client, server)

@@ -1,0 +1,253 @@
+"""Replicas that are killed, paused, stopped, reloaded and cut off while a Prometheus scrapes them all the time."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from random import Random
+from typing import NamedTuple
+
+from late_exporter.store import open_admin
+from tests.e2e.program import ExporterProcess, wait_equal
+from tests.e2e.prometheus import PrometheusApi, ResultRow
+from tests.e2e.replicas import LEASE, LOGS_SELECTOR, Replicas, Totals, scraped, series_of
+from tests.e2e.traffic import LOGS, in_thread
+from tests.soak.checks import find_counter_resets
+from tests.support.postgres import PASSWORD
+from tests.support.proxy import Proxy
+
+FAULTS = ("pause", "cut off", "kill", "reload", "stop")
+
+CLAIMS = 'sum(increase(late_exporter_cluster_handovers_total{job="late", kind="claimed"}'
+
+MAX_REPORTED = 20
+"""Number of differences of a kind that are reported."""
+
+
+class Faults:
+    """Kills, pauses, stops, reloads and cuts off replicas, of which one is always left alone.
+
+    Args:
+        processes: The replicas.
+        networks: Network of each of them.
+        seed: Seed of the faults, but not of their times.
+
+    Attributes:
+        counts: Number of faults by kind.
+        problems: Processes that ended by themselves or logged what they must not.
+    """
+
+    def __init__(self, processes: Sequence[ExporterProcess], networks: Sequence[Proxy], seed: int) -> None:
+        self._processes, self._networks = processes, networks
+        self._draw = Random(seed)
+        self._kinds = itertools.cycle(FAULTS)
+        self._ends: dict[int, tuple[float, Callable[[], object]]] = {}
+        self.counts = Counter[str]()
+        self.problems: list[str] = []
+
+    def run(self, seconds: float) -> None:
+        """Cause faults for a time, then end all of them."""
+        end, pause = time.monotonic() + seconds, threading.Event()
+        while time.monotonic() < end:
+            self._end_faults(time.monotonic())
+            idle = [number for number in range(len(self._processes)) if number not in self._ends]
+            for number in idle:
+                self._require_running(self._processes[number])
+            if len(idle) > 1:
+                self._cause_fault(self._draw.choice(idle))
+            pause.wait(self._draw.uniform(0.3, 1.5))
+        self._end_faults(float("inf"))
+
+    def check_logs(self) -> None:
+        """Check the logs of the current processes; a restart overwrites them."""
+        for process in self._processes:
+            self._check_log(process)
+
+    def _end_faults(self, now: float) -> None:
+        for number, (until, finish) in list(self._ends.items()):
+            if now >= until:
+                finish()
+                del self._ends[number]
+
+    def _cause_fault(self, number: int) -> None:
+        process, network, draw = self._processes[number], self._networks[number], self._draw
+        kind, seconds = next(self._kinds), draw.uniform(1, LEASE)
+        if kind in ("reload", "stop") and not process.is_listening:
+            kind = "kill"  # It does not handle signals yet.
+        self.counts[kind] += 1
+        finish: Callable[[], object] = partial(self._restart, process)
+        if kind == "reload":
+            process.send_signal(signal.SIGHUP)
+            return
+        if kind == "kill":
+            process.kill()
+        elif kind == "stop":
+            if code := process.stop():
+                self.problems.append(f"SIGTERM: exit code {code}: {process.stderr[-2000:]}")
+        elif kind == "cut off":
+            network.hang()
+            seconds, finish = LEASE + seconds, draw.choice((network.heal, network.resume))
+        else:
+            process.send_signal(signal.SIGSTOP)
+            seconds, finish = LEASE + seconds, partial(process.send_signal, signal.SIGCONT)
+        self._ends[number] = time.monotonic() + seconds, finish
+
+    def _require_running(self, process: ExporterProcess) -> None:
+        if process.exit_code is not None:
+            self.problems.append(f"ended with exit code {process.exit_code}: {process.stderr[-2000:]}")
+            self._restart(process)
+
+    def _restart(self, process: ExporterProcess) -> None:
+        self._check_log(process)
+        process.start()
+
+    def _check_log(self, process: ExporterProcess) -> None:
+        if "Traceback" in process.stderr:
+            self.problems.append(f"traceback in the log: {process.stderr[-2000:]}")
+        if PASSWORD in process.stderr:
+            self.problems.append("the password of the database is in the log")
+
+
+class SeriesHistory(NamedTuple):
+    """The samples of a counter: Unix times of the first and the last one, their increase without extrapolation, falls."""
+
+    series: tuple[str, ...]
+    first_time: float
+    last_time: float
+    increase: int
+    resets: int
+
+
+class Handovers:
+    """A run of replicas under faults, compared with the truth at its end.
+
+    Args:
+        replicas: The replicas, which are not started yet.
+        networks: Network of each of them.
+        prometheus: A Prometheus that scrapes them.
+        seed: Seed of logs and faults, but not of their times.
+        print_line: Function that prints a line of the report.
+
+    Attributes:
+        faults: The faults.
+    """
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        networks: Sequence[Proxy],
+        prometheus: PrometheusApi,
+        seed: int,
+        print_line: Callable[[str], object],
+    ) -> None:
+        self._replicas = replicas
+        self._prometheus = prometheus
+        self._seed = seed
+        self._print = print_line
+        self.faults = Faults(replicas.processes, networks, seed)
+        self._started_at = time.monotonic()
+
+    def run(self, seconds: float) -> list[str]:
+        """Run for a time, and return the problems that were found."""
+        self._replicas.start()
+        before = self._replicas.truth()
+        wait_equal(before, lambda: scraped(self._prometheus))
+        with in_thread(self._print_progress), in_thread(partial(self._replicas.write_logs, seed=self._seed)):
+            self.faults.run(seconds)
+        self._print("no more faults; comparing")
+        return [*self._evaluate(before), *self.faults.problems]
+
+    def _print_progress(self, stop: threading.Event) -> None:
+        while not stop.wait(60):
+            minutes = (time.monotonic() - self._started_at) / 60
+            self._print(f"{minutes:5.1f} min  {self._replicas.log_count:,} logs  {self.faults.counts.total()} faults")
+
+    def _evaluate(self, before: Totals) -> Iterator[str]:
+        period = round(time.monotonic() - self._started_at) + 60
+        yield from compare(self._replicas, self._prometheus, before, period, self._print)
+        self.faults.check_logs()
+        self._print("faults: " + ", ".join(f"{name} {count}" for name, count in sorted(self.faults.counts.items())))
+        self._print(f"handovers: about {self._prometheus.value(f'{CLAIMS}[{period}s]))') or 0:,.0f} claims")
+
+
+def compare(
+    replicas: Replicas,
+    prometheus: PrometheusApi,
+    before: Totals,
+    period: int,
+    print_line: Callable[[str], object] = print,
+) -> Iterator[str]:
+    """Yield how the state and Prometheus differ from the logs of the APIs, and counters that have fallen.
+
+    Args:
+        replicas: The replicas.
+        prometheus: A Prometheus that scrapes them.
+        before: Logs that there were at its first scrape.
+        period: Seconds since that, or more.
+        print_line: Function that prints a line of the report.
+    """
+    truth = replicas.truth()
+    print_line(f"logs: {truth.total() - before.total():,} written in their final status, in {len(truth)} series")
+    for place, read in (("the state", replicas.stored), ("Prometheus", lambda: scraped(prometheus))):
+        totals = wait_for_totals(truth, read)
+        print_line(f"{place}: {totals.total() - before.total():,} counted")
+        yield from find_differences(place, truth, totals)
+    histories = read_histories(prometheus, period)
+    increases = Totals({each.series: each.increase for each in histories if each.increase})
+    print_line(f"samples: increases of {increases.total():,}, {sum(each.resets for each in histories)} resets")
+    yield from find_differences("samples", truth - before, increases)
+    measured = Totals({each.series: query_increase(prometheus, each) for each in histories if each.increase})
+    print_line(f"increase(): {measured.total():,}")
+    yield from find_differences("increase()", truth - before, measured)
+    yield from find_counter_resets(prometheus, period, '{job="late", workspace!=""}')
+    yield from open_admin(replicas.url).check()
+
+
+def wait_for_totals(truth: Totals, read: Callable[[], Totals]) -> Totals:
+    """Wait until a function returns the truth, and return its last result, also if that is something else."""
+    try:
+        wait_equal(truth, read)
+    except AssertionError:
+        return read()
+    return truth
+
+
+def find_differences(place: str, expected: Totals, actual: Totals) -> Iterator[str]:
+    """Yield the first series that do not have the expected number of logs."""
+    different = [series for series in sorted(expected | actual) if expected[series] != actual[series]]
+    for series in different[:MAX_REPORTED]:
+        yield f"{'/'.join(series)}: there are {expected[series]:,} logs, {place} has {actual[series]:,}"
+    if len(different) > MAX_REPORTED:
+        yield f"{place}: {len(different) - MAX_REPORTED} more series are different"
+
+
+def read_histories(prometheus: PrometheusApi, seconds: float) -> list[SeriesHistory]:
+    """Return the samples of all counters of final logs in the last seconds."""
+    return [_history_of(row) for row in prometheus.query(f"{LOGS_SELECTOR}[{seconds:.0f}s]")]
+
+
+def _history_of(row: ResultRow) -> SeriesHistory:
+    assert "late-exporter" == row["metric"]["instance"]
+    times = [float(at) for at, _ in row["values"]]
+    increase = resets = 0
+    for before, after in itertools.pairwise(float(value) for _, value in row["values"]):
+        resets += after < before
+        increase += int(after if after < before else after - before)
+    return SeriesHistory(series_of(row["metric"]), times[0], times[-1], increase, resets)
+
+
+def query_increase(prometheus: PrometheusApi, history: SeriesHistory) -> int:
+    """Return what ``increase()`` says of a counter between its first and its last sample.
+
+    Over that range, and a millisecond because Prometheus 3 excludes its start, it extrapolates nothing that matters.
+    """
+    workspace, platform, action, status = history.series
+    labels = f'job="late", workspace="{workspace}", platform="{platform}", action="{action}", status="{status}"'
+    milliseconds = round((history.last_time - history.first_time) * 1000) + 1
+    value = prometheus.value(f"increase({LOGS}{{{labels}}}[{milliseconds}ms] @ {history.last_time:.3f})")
+    return round(value or 0.0)
