@@ -145,9 +145,11 @@ class ExporterProcess:
 
     Attributes:
         module: Module that is run; a test may have another one for the next start.
+        wrapper: Command that runs the process, with its arguments.
     """
 
     module = "late_exporter"
+    wrapper: Sequence[str] = ()
 
     def __init__(
         self,
@@ -203,7 +205,7 @@ class ExporterProcess:
 
     def start(self) -> Self:
         """Start the process. It can be started again after it has ended."""
-        command = [sys.executable, "-m", self.module, *self.arguments]
+        command = [*self.wrapper, sys.executable, "-m", self.module, *self.arguments]
         if self._file_limit is not None:
             command = ["prlimit", f"--fsize={self._file_limit}:", *command]
         self._url = ""

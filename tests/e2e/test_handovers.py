@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.handovers import find_differences, query_increase, read_histories
+from tests.e2e.handovers import SeriesHistory, find_differences, query_increase, read_histories
 from tests.e2e.program import ROOT
 from tests.e2e.prometheus import PrometheusApi, ResultRow
 from tests.e2e.replicas import LOGS_SELECTOR, Totals
@@ -81,5 +81,5 @@ class FixedPrometheus(PrometheusApi):
 def test_a_reset_is_reported() -> None:
     """A counter that falls is a reset, and its new value is an increase, as for Prometheus."""
     (history,) = read_histories(FixedPrometheus((1.0, "5"), (2.0, "7"), (3.5, "3"), (4.0, "3")), 60)
-    assert (SERIES, 1.0, 4.0, 5, 1) == history
+    assert SeriesHistory(SERIES, first_time=1.0, last_time=4.0, increase=5, resets=1) == history
     assert 3001 == query_increase(FixedPrometheus(), history)

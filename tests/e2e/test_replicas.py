@@ -14,8 +14,17 @@ from late_exporter.store import open_admin, open_snapshot
 from tests.e2e.handovers import FAULTS, Handovers
 from tests.e2e.program import wait_equal, wait_until
 from tests.e2e.prometheus import run_prometheus
-from tests.e2e.replicas import WORKSPACES, Replicas, run_networks, scrape_config, shown
+from tests.e2e.replicas import (
+    WORKSPACES,
+    CreatePlaces,
+    Replicas,
+    isolated_places,
+    proxied_places,
+    scrape_config,
+    shown,
+)
 from tests.e2e.traffic import LOGS
+from tests.support.namespaces import missing_right
 from tests.support.postgres import Cluster
 from tests.support.proxy import Proxy
 
@@ -33,8 +42,8 @@ def create_replicas(tmp_path: Path, postgres: Cluster, exit_stack: ExitStack) ->
 
     def create(workspaces: Sequence[str] = WORKSPACES) -> tuple[Replicas, list[Proxy]]:
         url = postgres.create_schema()
-        networks, urls = run_networks(url, postgres.port, exit_stack)
-        return Replicas(tmp_path, url, urls, exit_stack, workspaces), networks
+        networks, places = proxied_places(url, postgres.port, exit_stack)
+        return Replicas(tmp_path, url, places, exit_stack, workspaces), networks
 
     return create
 
@@ -47,11 +56,23 @@ def replicas(create_replicas: CreateReplicas) -> Replicas:
     return new_replicas
 
 
+@pytest.mark.parametrize("places_of", [proxied_places, isolated_places])
 def test_every_log_counts_once_whatever_happens_to_replicas(
-    create_replicas: CreateReplicas, tmp_path: Path, require_tool: Callable[[str], str]
+    postgres: Cluster,
+    tmp_path: Path,
+    exit_stack: ExitStack,
+    require_tool: Callable[[str], str],
+    places_of: CreatePlaces,
 ) -> None:
-    """In the state and in Prometheus all totals are exact, and no counter is reset by any handover."""
-    replicas, networks = create_replicas()
+    """In the state and in Prometheus all totals are exact, and no counter is reset by any handover.
+
+    Replicas are cut off from the database alone, or from everything but the APIs, in network namespaces of their own.
+    """
+    if places_of is isolated_places and (reason := missing_right()):
+        pytest.skip(reason)
+    url = postgres.create_schema()
+    networks, places = places_of(url, postgres.port, exit_stack)
+    replicas = Replicas(tmp_path, url, places, exit_stack)
     replicas.publish_history()
     with run_prometheus(require_tool("prometheus"), tmp_path, scrape_config(replicas)) as prometheus:
         handovers = Handovers(replicas, networks, prometheus, SEED, print)
