@@ -68,6 +68,11 @@ class Cluster:
             "--no-sync",
         )
 
+    def copy(self, port: int) -> None:
+        """Become a copy of the cluster at a port, and a standby that streams from it."""
+        source = self.url("postgres", port=port)
+        self._run("pg_basebackup", f"--pgdata={self._data}", f"--dbname={source}", "--write-recovery-conf", "--no-sync")
+
     @property
     def _data(self) -> Path:
         return self._folder / "data"
@@ -137,7 +142,10 @@ class Cluster:
         return rows
 
 
-TABLES = ("late_scope", "late_observation", "late_minute", "late_pending", "late_series", "late_event")
+TABLES = (
+    *("late_scope", "late_observation", "late_minute", "late_pending", "late_series", "late_event"),
+    *("late_member", "late_workspace"),
+)
 
 
 class LaggingStandby:
@@ -161,14 +169,22 @@ class LaggingStandby:
 
 
 @contextmanager
-def running_cluster(programs: Path) -> Iterator[Cluster]:
-    """Start a cluster in a folder of its own; stop it and delete the folder at the end."""
+def running_cluster(programs: Path, primary_port: int | None = None) -> Iterator[Cluster]:
+    """Start a cluster in a folder of its own; stop it and delete the folder at the end.
+
+    Args:
+        programs: Folder with the programs of PostgreSQL.
+        primary_port: Port of a cluster of which this one is a standby; None if it is none.
+    """
     folder = Path(tempfile.mkdtemp(prefix="late-postgres-"))
     try:
         if user := unprivileged().get("user"):
             shutil.chown(folder, user)
         cluster = Cluster(programs, folder)
-        cluster.initialise()
+        if primary_port is None:
+            cluster.initialise()
+        else:
+            cluster.copy(primary_port)
         cluster.start()
         try:
             yield cluster
