@@ -40,7 +40,8 @@ def test_a_short_run(postgres: Cluster, require_tool: Callable[[str], str]) -> N
     assert 0 == result.returncode, result.stdout + result.stderr
     assert "every log was counted exactly once, and no counter fell" in result.stdout
     (count,) = re.findall(r"^logs: ([0-9,]+) written", result.stdout, re.MULTILINE)
-    assert f"the state: {count} counted\nPrometheus: {count} counted" in result.stdout
+    assert f"the state: {count} counted, after" in result.stdout
+    assert f"Prometheus: {count} counted, after" in result.stdout
     assert f"samples: increases of {count}, 0 resets\nincrease(): {count}\n" in result.stdout
 
 

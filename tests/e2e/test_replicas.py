@@ -77,7 +77,7 @@ def test_every_log_counts_once_whatever_happens_to_replicas(
     with run_prometheus(require_tool("prometheus"), tmp_path, scrape_config(replicas)) as prometheus:
         handovers = Handovers(replicas, networks, prometheus, SEED, print)
         assert [] == handovers.run(FAULT_SECONDS)
-    assert set(FAULTS) == handovers.faults.counts.keys()
+    assert set(FAULTS) <= handovers.faults.counts.keys()
 
 
 def test_a_paused_replica_shows_nothing_that_is_not_its_own(replicas: Replicas) -> None:

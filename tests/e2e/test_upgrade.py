@@ -45,7 +45,7 @@ def test_a_rolling_update_with_a_migration(
                 process.start()
                 replicas.wait_owned()
                 assert len(MIGRATIONS) + 1 == schema_version(url), number
-        assert [] == list(compare(replicas, prometheus, before, 600))
+        assert [] == list(compare(replicas, prometheus, before))
     assert [] == [process.stderr for process in replicas.processes if "Traceback" in process.stderr]
 
     older, _, newest = replicas.processes
