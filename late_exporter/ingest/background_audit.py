@@ -115,7 +115,7 @@ class BackgroundAuditor:
         return interval > 0 and (self._run is not None or not 0 <= now - self._last_audit_at < interval)
 
     def report_scan(self, scan: ReconcileScan) -> None:
-        """Accept a scan of the whole list that was completed and committed."""
+        """Accept a scan that was completed and committed; one that began while an audit waits reads the whole list."""
         # A scan that was in progress when the suspects were found may already have passed some of them.
         self._is_scan_complete = self._is_scan_complete or scan.started_at != self._ignored_scan
 
