@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -63,7 +64,9 @@ class BackgroundAuditor:
         feed: Feed,
         *,
         fetch_page: Callable[[FetchPage], Awaitable[FetchedPage]],
-        read_accounting: Callable[[], Awaitable[FeedAccounting]],
+        evaluate_accounting: Callable[
+            [Callable[[FeedAccounting], list[CounterMismatch]]], Awaitable[list[CounterMismatch]]
+        ],
         report_failure: Callable[[RequestKind, ApiError], None],
         logger: Logger,
         last_audit_at: float = 0.0,
@@ -71,7 +74,7 @@ class BackgroundAuditor:
         self._scope = scope
         self._feed = feed
         self._fetch_page = fetch_page
-        self._read_accounting = read_accounting
+        self._evaluate_accounting = evaluate_accounting
         self._report_failure = report_failure
         self._logger = logger
         self._last_audit_at = last_audit_at
@@ -158,7 +161,7 @@ class BackgroundAuditor:
             if isinstance(run.step, FetchPage):
                 run.step = await self._fetch_next(run, run.step, now)
             if run.step is None:
-                mismatches = check_counters(self._scope, self._feed, await self._read_accounting())
+                mismatches = await self._evaluate_accounting(partial(check_counters, self._scope, self._feed))
                 return self._finish(run.audit, mismatches, now)
             if isinstance(run.step, WaitForExporter):
                 self._is_scan_complete, self._ignored_scan = False, scan.started_at if scan else 0
