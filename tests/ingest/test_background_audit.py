@@ -124,6 +124,7 @@ def test_an_interval_of_zero_disables_audits(late: FakeLateApi, path: Path) -> N
         assert {} == audit_results(exporter)
 
 
+@pytest.mark.exhaustive
 def test_a_log_that_is_never_counted(exporter: ExporterHarness, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that the store swallows is missing until it is counted."""
     honest = exporter.store.commit_all
