@@ -252,7 +252,7 @@ class Pipeline:
             scope,
             recorder.feed,
             fetch_page=fetcher.fetch_page,
-            read_accounting=recorder.read_accounting,
+            evaluate_accounting=recorder.evaluate_accounting,
             report_failure=fetcher.failure_reporter.report_failure,
             logger=logger,
             last_audit_at=last_audit(series_values, scope),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -63,7 +64,9 @@ class BackgroundAuditor:
         feed: Feed,
         *,
         fetch_page: Callable[[FetchPage], Awaitable[FetchedPage]],
-        read_accounting: Callable[[], Awaitable[FeedAccounting]],
+        evaluate_accounting: Callable[
+            [Callable[[FeedAccounting], list[CounterMismatch]]], Awaitable[list[CounterMismatch]]
+        ],
         report_failure: Callable[[RequestKind, ApiError], None],
         logger: Logger,
         last_audit_at: float = 0.0,
@@ -71,7 +74,7 @@ class BackgroundAuditor:
         self._scope = scope
         self._feed = feed
         self._fetch_page = fetch_page
-        self._read_accounting = read_accounting
+        self._evaluate_accounting = evaluate_accounting
         self._report_failure = report_failure
         self._logger = logger
         self._last_audit_at = last_audit_at
@@ -115,7 +118,7 @@ class BackgroundAuditor:
         return interval > 0 and (self._run is not None or not 0 <= now - self._last_audit_at < interval)
 
     def report_scan(self, scan: ReconcileScan) -> None:
-        """Accept a scan of the whole list that was completed and committed."""
+        """Accept a scan that was completed and committed; one that began while an audit waits reads the whole list."""
         # A scan that was in progress when the suspects were found may already have passed some of them.
         self._is_scan_complete = self._is_scan_complete or scan.started_at != self._ignored_scan
 
@@ -158,7 +161,7 @@ class BackgroundAuditor:
             if isinstance(run.step, FetchPage):
                 run.step = await self._fetch_next(run, run.step, now)
             if run.step is None:
-                mismatches = check_counters(self._scope, self._feed, await self._read_accounting())
+                mismatches = await self._evaluate_accounting(partial(check_counters, self._scope, self._feed))
                 return self._finish(run.audit, mismatches, now)
             if isinstance(run.step, WaitForExporter):
                 self._is_scan_complete, self._ignored_scan = False, scan.started_at if scan else 0

@@ -143,10 +143,6 @@ class ReconcileScan(msgspec.Struct):
         """True for a scheduled scan, False for one that looks for logs known to be missing."""
         return self.target_count is None and self.lower is None
 
-    @property
-    def is_whole(self) -> bool:
-        return self.is_regular and self.depth is None
-
 
 class PendingScan(msgspec.Struct):
     """Scan of the list of pending logs, one page per poll.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
+from typing import TypeVar
 
 import msgspec
 
@@ -31,6 +32,8 @@ from late_exporter.model import (
 from late_exporter.series import IncCounter, Increment
 from late_exporter.store.batches import NO_UNCOMMITTED_LOGS, UncommittedLogs
 from late_exporter.store.thread import StoreThread
+
+ResultT = TypeVar("ResultT")
 
 RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
@@ -200,9 +203,17 @@ class FeedRecorder:
         self._store.begin_rekey(self._scope, coverage)
         return self._store.feed_state(self._scope)
 
-    async def read_accounting(self) -> FeedAccounting:
-        accounting: FeedAccounting = await self._offload(self._store.accounting, self._scope)
-        return accounting
+    async def evaluate_accounting(self, evaluate: Callable[[FeedAccounting], ResultT]) -> ResultT:
+        """Return the result of a function of the feed's accounting, computed in the store's thread.
+
+        The accounting has all series of the workspace, so that the function may take long.
+        """
+
+        def run() -> ResultT:
+            return evaluate(self._store.accounting(self._scope))
+
+        result: ResultT = await self._offload(run)
+        return result
 
     async def commit(self, pending: PendingBatch, now: int, increments: Sequence[Increment] = ()) -> None:
         """Commit logs and increments, and publish them; ``now`` is the API time in milliseconds.

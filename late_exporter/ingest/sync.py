@@ -202,8 +202,7 @@ class FeedSync:
                 scan.started_at = 0
         if completed is not None and completed.started_at:
             self._scans.complete(completed)
-            if completed.is_whole:
-                self._auditor.report_scan(completed)
+            self._auditor.report_scan(completed)
 
     async def audit(self, interval: float, *, deadline: float | None = None) -> None:
         """Audit some pages if an audit is due; the rest of an audit follows after later polls.

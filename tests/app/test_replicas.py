@@ -222,6 +222,7 @@ async def test_a_reload_adds_and_removes_workspaces(cluster: Cluster) -> None:
     assert 0 == replica.exporter.gauges["late_exporter_cluster_unowned_workspaces", ()]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(8))
 async def test_any_order_of_faults(cluster: Cluster, seed: int) -> None:
     """Whatever happens, no workspace is shown or written by two replicas; afterwards each is shown by one."""

@@ -38,7 +38,7 @@ DASHBOARDS = ("late-overview", "late-platform", "late-accounts", "late-exporter"
 VARIABLES = {"late-platform": {"platform": "instagram"}}
 """Variable values by dashboard; all others select everything."""
 
-BROWSER_TIMEOUT = 300
+BROWSER_TIMEOUT = 1200
 """Timeout of the browser in seconds; the browser ends with the program that drives it."""
 
 UNLIMITED_RETENTION = "--storage.tsdb.retention.time=100y"

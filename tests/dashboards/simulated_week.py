@@ -6,7 +6,7 @@ process metrics, the use of the key by others, and the metrics that Prometheus a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,14 +15,19 @@ from pathlib import Path
 from random import Random
 from urllib.parse import urlencode
 
+import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from late_exporter.errors import ApiUnavailable
+from late_exporter.errors import ApiUnavailable, DeliveryError
+from late_exporter.events.deliverer import EventDeliverer
+from late_exporter.events.report import DeliveryReport
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status import STATUS_FEEDS
+from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusConfig
+from late_exporter.model import QueuedEvent
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.simulator.world import ZERNIO_RETENTION
@@ -30,7 +35,8 @@ from late_exporter.status import Quota
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import KEY, FakeLateApi
-from tests.support.steps import drive
+from tests.support.outputs import FakeOutput
+from tests.support.steps import drive, offload_in_steps
 from tests.support.world import World
 
 __all__ = ["END", "WeekOfScrapes"]
@@ -73,6 +79,12 @@ API_OUTAGE = (END - 200 * MINUTE, END - 193 * MINUTE)
 
 SCHEMA_DRIFT = (END - 170 * MINUTE, END - 110 * MINUTE)
 """Period in which the API returns an undocumented field."""
+
+RECEIVER_OUTAGE = (END - 75 * MINUTE, END - 58 * MINUTE)
+"""Period in which the receiver of log events returns 503."""
+
+MAX_EVENT_AGE = 16 * MINUTE
+"""Age from which on the receiver rejects an event."""
 
 WEBHOOK_EVENTS = {"post.published": 60, "post.scheduled": 30, "post.failed": 5, "account.connected": 1}
 """Webhook events and their relative frequency."""
@@ -158,10 +170,45 @@ class ProcessMetrics:
             yield GaugeMetricFamily(name, name, value=value)
 
 
+class TroubledOutput(FakeOutput):
+    """A receiver of log events that fails for a while, and afterwards rejects those that are too old by then."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(self._is_too_old)
+        self._clock = clock
+
+    async def deliver(self, events: Sequence[QueuedEvent]) -> int:
+        if RECEIVER_OUTAGE[0] <= self._clock.now < RECEIVER_OUTAGE[1]:
+            raise DeliveryError("fake: HTTP 503", reason="server_error")
+        return await super().deliver(events)
+
+    def _is_too_old(self, event: QueuedEvent) -> bool:
+        created = datetime.fromisoformat(msgspec.json.decode(event.body)["time"]).timestamp()
+        return self._clock.now >= RECEIVER_OUTAGE[1] and self._clock.now - created > MAX_EVENT_AGE
+
+
 class WeekExporter(ExporterHarness):
-    """An exporter that reads every status feed."""
+    """An exporter that reads every status feed and delivers log events."""
 
     status_config = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, STATUS_INTERVALS[0][1]))
+    events = EventSelection()
+
+    def deliver_events(self) -> None:
+        drive(self._deliverer.deliver())
+
+    def _start(self) -> None:
+        super()._start()
+        pipeline, store = self.pipeline, self.store
+        self._deliverer = EventDeliverer(
+            store.outbox,
+            TroubledOutput(self.clock),
+            offload=offload_in_steps,
+            report=DeliveryReport(pipeline.registry, lambda: pipeline.pollers, pipeline.count),
+            logger=self.logger,
+            max_pending=1_000,
+            monotonic=self.clock.monotonic,
+            random=lambda: 0.5,
+        )
 
 
 class WeekOfScrapes:
@@ -205,6 +252,7 @@ class WeekOfScrapes:
             self._send_webhooks()
             for feed in FEEDS:
                 self._exporter.audit(feed)
+            self._exporter.deliver_events()
             if timestamp - last_refresh >= _interval_at(STATUS_INTERVALS, timestamp):
                 self._refresh_status()
                 last_refresh = timestamp

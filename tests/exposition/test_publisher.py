@@ -131,6 +131,7 @@ async def test_a_change_after_the_pause_is_published_at_once(harness: Harness) -
     assert [] == harness.clock.sleeps
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("series", "changes", "in_thread"),
     [

@@ -431,6 +431,7 @@ def scanned_keys(
     raise AssertionError(f"more than {requests} requests")
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(
     size=st.integers(0, 450),

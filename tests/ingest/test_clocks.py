@@ -207,6 +207,7 @@ def durable_state(number: int, error: float) -> tuple[int, Coverage | None, obje
         return len(late.requests), exporter.store.feed_state(SCOPE).coverage, counters
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("error", [400 * DAY, -400 * DAY])
 def test_one_wrong_date_changes_nothing_durable(error: float) -> None:
     """Whichever response has it: coverage, counters, lags and times are those of a run without it."""

@@ -751,6 +751,7 @@ def test_a_burst_of_more_than_a_page_starts_no_scan(world: World, exporter: Expo
     check(exporter, world, world.history)
 
 
+@pytest.mark.exhaustive
 def test_thousands_of_platforms_end_in_other_and_every_sum_is_exact(world: World, exporter: ExporterHarness) -> None:
     """Beyond the known platforms fifty get a label value, the others are counted as ``other``."""
     for number in range(5000):
@@ -862,6 +863,7 @@ def test_a_poll_that_could_not_be_saved_is_no_success(world: World, exporter: Ex
     )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("together", [1, 1000])
 def test_an_api_that_keeps_logs_longer_than_it_says_makes_none_count_twice(
     together: int, world: World, scanning_exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch

@@ -171,6 +171,7 @@ class UnreliableTimes(FakeLateApi):
         return super()._respond(path, params)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("failure_count", [1, 2, 1000])
 @pytest.mark.parametrize("old_count", [0, 50])
 def test_a_time_that_cannot_be_read_as_a_whole(
@@ -201,6 +202,7 @@ def test_a_time_that_cannot_be_read_as_a_whole(
     assert total == len(exporter.observations)
 
 
+@pytest.mark.exhaustive
 def test_a_kill_at_any_step_of_a_first_sync_of_a_dense_time(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +228,7 @@ def test_a_kill_at_any_step_of_a_first_sync_of_a_dense_time(
         pytest.fail("the poll does not end")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("page_size", "size"), [(10, 37), (100, 250)])
 @pytest.mark.parametrize("above", [0, 150])
 def test_an_alike_log_that_appears_after_the_others(

@@ -173,6 +173,7 @@ KINDS: tuple[dict[str, Any], ...] = (
 )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 @settings(max_examples=example_count(60, thorough=2000))
 @given(data=st.data())

@@ -58,7 +58,8 @@ def test_small_workspaces_are_synced_while_large_ones_still_read(start: Callable
     assert {"acme": False, "umbrella": False, "initech": True} == synced
 
 
-@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.exhaustive), 17])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("stride", [1, 17])
 def test_a_kill_at_any_step_loses_and_doubles_nothing(start: Callable[[], ExporterHarness], stride: int) -> None:
     """Workspaces that commit together are killed at any step; the next run counts every log once."""
     step, is_killed, groups = 0, True, 0

@@ -23,6 +23,8 @@ from tests.support.loggers import RecordingLogger
 from tests.support.oracle import created_at
 from tests.support.world import World
 
+pytestmark = pytest.mark.exhaustive
+
 Start: TypeAlias = Callable[..., ExporterHarness]
 
 NEVER = 10 * 365 * DAY
@@ -59,7 +61,6 @@ def check(exporter: ExporterHarness, world: World) -> None:
     assert len(exporter.commit_log) == len(set(exporter.commit_log)) == len(world.rows)
 
 
-@pytest.mark.exhaustive
 def test_a_first_sync_of_more_rows_than_the_api_skips(world: World, start: Start) -> None:
     """15,000 logs are counted although no request may skip more than 10,000, with a request per 98 of them."""
     exporter = start(world, max_skip=MAX_SKIP)
@@ -71,7 +72,6 @@ def test_a_first_sync_of_more_rows_than_the_api_skips(world: World, start: Start
     assert highest_skip(exporter) <= MAX_SKIP
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("time_filter", USABLE_FILTERS)
 @pytest.mark.parametrize("limit", [1, 60, 400])
 def test_any_limit_of_skip(limit: int, time_filter: str, world: World, start: Start) -> None:
@@ -169,7 +169,6 @@ def test_a_scan_that_is_rejected_blocks_no_poll(world: World, start: Start, monk
     assert synced_at == exporter.scrape().sum("late_exporter_reconcile_last_completed_timestamp_seconds")
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("time_filter", TIME_FILTERS)
 @pytest.mark.parametrize("alike", [{}, ALIKE], ids=["distinct", "alike"])
 @pytest.mark.parametrize("count", [3, 9, 90])
@@ -210,7 +209,6 @@ MOVES: dict[str, Callable[[World], object]] = {
 }
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("time_filter", SOME_FILTERS)
 @pytest.mark.parametrize("number", [1, 3, 8])
 @pytest.mark.parametrize("move", MOVES)
@@ -244,7 +242,6 @@ def test_a_list_whose_tail_expires_during_the_first_sync(world: World, start: St
     assert expected_counts(list(world.visible.values())) - exposed_counts(exporter) == Counter()
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("time_filter", SOME_FILTERS)
 def test_a_kill_at_every_step_of_a_bounded_catch_up(
     time_filter: str, start: Start, monkeypatch: pytest.MonkeyPatch
@@ -325,7 +322,6 @@ def test_a_gap_below_many_logs_of_its_second_is_found_by_bisection(world: World,
     assert 9 >= next(number for number, skip in enumerate(reads) if skip < depth < skip + 10)
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("time_filter", TIME_FILTERS)
 def test_logs_without_a_time_are_read_at_the_end(time_filter: str, world: World, start: Start) -> None:
     """Logs without a time, which no filter by time returns, are counted after the last bounded page."""

@@ -66,6 +66,7 @@ def test_a_log_that_a_scan_of_pending_logs_could_not_see_is_not_given_up(world: 
     assert 125 == listed_pending(world) == pending(exporter)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_log_that_became_pending_during_a_scan_is_not_judged_by_it(
     generation: str, world: World, start: Start

@@ -33,6 +33,7 @@ def counters(samples: Samples) -> Samples:
     )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_counters_are_hidden_until_they_have_caught_up(tmp_path: Path, generation: str) -> None:
     """Nothing that was served falls: not while the API fails, not after kills, and not once everything is read."""

@@ -46,6 +46,7 @@ def test_the_first_scan_reads_the_whole_list() -> None:
     assert scan_depth(0.0, 1_800_000_123.0, INTERVAL, RETENTION_MS) is None
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("age", "limit"), [(2 * HOUR, INTERVAL), (14 * HOUR, 4 * INTERVAL), (2 * DAY, 16 * INTERVAL), (6 * DAY, WHOLE)]
 )
@@ -66,6 +67,7 @@ def test_a_log_in_place_of_a_deleted_one(age: float, limit: float, world: World,
         assert world.clock.now - start <= limit + 15 * MINUTE
 
 
+@pytest.mark.exhaustive
 def test_requests_of_a_day(world: World, open_exporter: OpenExporter) -> None:
     """Scans of a day cost less than half a reading of the list per hour, in place of six."""
     exporter = open_exporter(FakeLateApi(world), config=PollConfig(reconcile_interval=INTERVAL, audit_interval=0))

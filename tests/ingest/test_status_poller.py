@@ -196,6 +196,7 @@ async def test_failing_feeds_take_no_more_requests(failure: LateError) -> None:
     assert 5 == len(harness.logs("status feed failed"))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("workspaces", [2, 10])
 async def test_workspaces_with_one_key_share_its_requests(workspaces: int) -> None:
     """Two requests per minute hold per key, not per workspace, and no series goes stale for it."""
@@ -212,6 +213,7 @@ async def test_workspaces_with_one_key_share_its_requests(workspaces: int) -> No
     assert 150 <= len(harness.times) - first_hour <= 240
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("rate_limit", "per_minute"), [(10, 1), (60, 3), (600, 30)])
 async def test_no_minute_takes_more_than_a_twentieth_of_the_limit(rate_limit: int, per_minute: int) -> None:
     """Whatever the intervals and the number of workspaces, a minute has few requests, and no series goes stale."""

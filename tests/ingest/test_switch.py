@@ -278,6 +278,7 @@ def test_a_switch_neither_loses_nor_doubles_a_log(world: World, start: Start) ->
     assert expected == exposed_counts(exporter)
 
 
+@pytest.mark.exhaustive
 def test_a_switch_in_the_middle_of_a_catch_up(world: World, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A gap left in one generation is read to its end in the other, after a crash at any step."""
     monkeypatch.setattr(sync, "COMMIT_SIZE", 15)
@@ -445,6 +446,7 @@ def test_a_single_run_reports_an_unread_generation(
     assert exposed_counts(exporter).total() == (0 if unread else 30)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("generation", ["auto", "late"])
 def test_a_running_exporter_examines_both_lists_every_hour(generation: str, world: World, start: Start) -> None:
     """At rest each poll after the first is one request, and two more every hour look for logs that are not read."""
@@ -638,5 +640,6 @@ SETTINGS = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-TestAnonymous, TestSwitching = WithoutIds.TestCase, Switching.TestCase
-TestAnonymous.settings = TestSwitching.settings = SETTINGS
+WithoutIds.TestCase.settings = Switching.TestCase.settings = SETTINGS
+TestAnonymous = pytest.mark.exhaustive(WithoutIds.TestCase)
+TestSwitching = pytest.mark.exhaustive(Switching.TestCase)

@@ -216,6 +216,7 @@ def test_suspended_workspace(workspace: Workspace) -> None:
     assert workspace.attempts() > attempts + 100
 
 
+@pytest.mark.exhaustive
 def test_account_in_cooldown(workspace: Workspace) -> None:
     """An account in cooldown shows its end; its posts fail without a log, and those of others are published."""
     workspace.world.start_incident("account-cooldown", platform="twitter", duration=3 * HOUR)

@@ -75,6 +75,7 @@ def test_time_does_not_run_back() -> None:
     assert world.now == NOON
 
 
+@pytest.mark.exhaustive
 def test_rate(week: SimulatedWorld) -> None:
     """The number of logs is about the requested one."""
     assert pytest.approx(7 * 5000, rel=0.05) == len(week.publishing)
@@ -289,6 +290,7 @@ def test_rate_limit_storm_pauses() -> None:
     assert durations[1] > 4 * durations[0]
 
 
+@pytest.mark.exhaustive
 def test_slow_video() -> None:
     """During slow videos uploads take at least ten times as long, and many are pending."""
     calm, slow = (SimulatedWorld(1, NOON, history=0, logs_per_day=20_000) for _ in range(2))

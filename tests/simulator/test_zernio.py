@@ -355,6 +355,7 @@ def test_both_generations_show_the_same(world: SimulatedWorld) -> None:
         assert pages[0]["pagination"] == pages[1]["pagination"]
 
 
+@pytest.mark.exhaustive
 def test_ninety_days_are_kept(world: SimulatedWorld) -> None:
     """Logs of more than seven days ago are shown, and deleted at the end of their retention."""
     assert NOW - 10 * DAY < creation_time(world.publishing.rows[-1]) < NOW - 9.9 * DAY
@@ -366,6 +367,7 @@ def test_ninety_days_are_kept(world: SimulatedWorld) -> None:
     )
 
 
+@pytest.mark.exhaustive
 def test_activity_changes_nothing(world: SimulatedWorld) -> None:
     """The logs of posts and connections are the same with and without activity."""
     late = SimulatedWorld(1, NOW, history=10 * DAY, logs_per_day=1000, retention=ZERNIO_RETENTION)

@@ -53,6 +53,7 @@ for number in itertools.count():
 """
 
 
+@pytest.mark.exhaustive
 def test_a_killed_creation_leaves_no_incomplete_state(tmp_path: Path) -> None:
     """A process that is killed at any step leaves a complete state or none, and the next one uses or creates it."""
     subprocess.run([sys.executable, "-c", KILL_EVERYWHERE, str(tmp_path)], check=True, timeout=60)

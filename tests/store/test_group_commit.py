@@ -287,6 +287,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.exhaustive
 def test_kills(path: Path, tmp_path: Path) -> None:
     """A process is killed again and again while feeds commit: what was reported is stored, and counted once."""
     random_source = random.Random(7)

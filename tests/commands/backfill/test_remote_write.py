@@ -95,6 +95,7 @@ def test_the_message_is_that_of_the_protocol() -> None:
     )
 
 
+@pytest.mark.exhaustive
 @settings(deadline=None, max_examples=30)
 @given(moves=st.lists(st.integers(0, DAY), max_size=5), step=st.sampled_from([7_000, MINUTE, 240_000]))
 def test_the_samples_are_those_of_the_file(moves: list[int], step: int) -> None:
