@@ -17,7 +17,7 @@ from late_exporter.model import CommitResult, FeedCommit
 from late_exporter.store import Store, open_membership, open_store
 from late_exporter.store.postgres import database
 from tests.bench.measures import poll_and_request_counts, print_progress
-from tests.bench.processes import ApiProcess, ProcessLauncher
+from tests.bench.processes import ApiProcess, MeasuredProcess, ProcessLauncher
 from tests.bench.report import BenchReport, Measurement
 from tests.bench.workload import FEED, Workload
 from tests.support.postgres import DURABLE_SETTINGS, PASSWORD, Cluster, find_programs, running_cluster, without_password
@@ -37,7 +37,9 @@ BEATS = 20
 DEADLINE_SECONDS = 120.0
 """Deadline of a commit, because the machine may be busy."""
 
-SETTLE_SECONDS = 3.0
+SETTLE_POLLS = 30
+"""Polls after a start that may have to do more than others."""
+
 DAY_SECONDS = 86_400
 LOG_STATEMENTS = "options=-c%20log_statement%3Dall%20-c%20log_min_messages%3Dlog"
 STATEMENT = re.compile(rb"LOG:  (?:statement|execute [^:]*):")
@@ -58,17 +60,17 @@ class DatabaseSizes:
         commits: Number of commits of each size.
         rounds: Number of times that all workspaces commit the logs of a poll.
         shared_workspaces: Numbers of workspaces that replicas share.
-        window_seconds: Duration of a measurement of polls.
+        polls: Number of polls of a measurement.
     """
 
     workspaces: int = 200
     commits: int = 300
     rounds: int = 250
     shared_workspaces: tuple[int, ...] = (1_000, 10_000, 100_000)
-    window_seconds: float = 10.0
+    polls: int = 100
 
 
-QUICK_DATABASE = DatabaseSizes(workspaces=20, commits=20, rounds=3, shared_workspaces=(100,), window_seconds=1.0)
+QUICK_DATABASE = DatabaseSizes(workspaces=20, commits=20, rounds=3, shared_workspaces=(100,), polls=5)
 
 
 class Usage(NamedTuple):
@@ -151,12 +153,10 @@ class DatabaseBench:
         with self._launcher.exporter(api, LIST_SIZE, state, *options, interval="100ms") as exporter:
             exporter.wait_serving()
             api.send_command(command)
-            time.sleep(SETTLE_SECONDS)
-            polls, _ = poll_and_request_counts(exporter)
+            first = _wait_for_polls(exporter, SETTLE_POLLS)
             before = [meter() for meter in (exporter.cpu_seconds, *meters)]
-            time.sleep(self._sizes.window_seconds)
+            polls = _wait_for_polls(exporter, first + self._sizes.polls) - first
             after = [meter() for meter in (exporter.cpu_seconds, *meters)]
-            polls = poll_and_request_counts(exporter)[0] - polls
             api.send_command("keep")
             exporter.stop()
         return [(end - start) / polls for start, end in zip(before, after, strict=True)]
@@ -263,6 +263,14 @@ def measure_postgres(launcher: ProcessLauncher, sizes: DatabaseSizes, report: Be
         raise SystemExit("postgresql is not installed; .ci/tools installs it")
     with running_cluster(programs, **DURABLE_SETTINGS) as cluster:
         DatabaseBench(launcher, cluster, sizes, report).run()
+
+
+def _wait_for_polls(exporter: MeasuredProcess, count: int) -> int:
+    """Wait until a process has polled that often, and return how often it has."""
+    while (polls := poll_and_request_counts(exporter)[0]) < count:
+        exporter.check_running()
+        time.sleep(0.5)
+    return polls
 
 
 def _groups(numbers: range, size: int) -> list[range]:
