@@ -291,7 +291,7 @@ class Soak:
 
     def _audit(self) -> None:
         with ExporterProcess(self._exporter.folder, "audit", CONFIG_FLAG, "--format=json") as audit:
-            code = audit.wait_exit(CATCH_UP_TIMEOUT)
+            code = audit.wait_exit(CATCH_UP_TIMEOUT + self._plan.seconds)  # as long as it took to write the logs
             if code not in (0, 1) or not audit.stdout:
                 self._problems.append(f"audit failed with exit code {code}: {audit.stderr[-500:]}")
                 return
