@@ -106,6 +106,10 @@ bench: dev ## Measure polls, scrapes, startup and memory.
 soak: dev tools ## Count under faults, kills and reloads for SOAK (default 10m).
 	@SOAK="$${SOAK:-10m}" exec $(PY) tests/soak/run.py $(ARGS)
 
+.PHONY: handovers
+handovers: dev tools ## Run replicas under faults for HANDOVERS (default 10m) and compare with Prometheus.
+	@HANDOVERS="$${HANDOVERS:-10m}" exec $(PY) -m tests.soak.handovers $(ARGS)
+
 .PHONY: generate
 generate: dev ## Update generated files: tables in docs, rules, dashboards, manifests.
 	$(PY) .ci/generate.py

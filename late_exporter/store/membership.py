@@ -62,7 +62,11 @@ class Membership(Protocol):
         """Register a member."""
 
     def beat(self, member_id: int) -> ClusterView | None:
-        """Increment the beat of a member; return the view after it, None if the member was removed."""
+        """Increment the beat of a member; return the view after it, None if the member was removed.
+
+        Raises:
+            StoreRegressed: The state has lost earlier beats; its feeds are marked as restored.
+        """
 
     def add_workspaces(self, workspaces: Iterable[str]) -> None:
         """Register workspaces, which are free, unless they are registered."""

@@ -261,7 +261,7 @@ def measure_postgres(launcher: ProcessLauncher, sizes: DatabaseSizes, report: Be
     programs = find_programs()
     if programs is None:
         raise SystemExit("postgresql is not installed; .ci/tools installs it")
-    with running_cluster(programs, **DURABLE_SETTINGS) as cluster:
+    with running_cluster(programs, DURABLE_SETTINGS) as cluster:
         DatabaseBench(launcher, cluster, sizes, report).run()
 
 

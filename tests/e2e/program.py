@@ -142,7 +142,14 @@ class ExporterProcess:
         arguments: Command line.
         env: Environment besides PATH and PYTHONPATH; nothing else is inherited.
         file_limit: Maximum size of its files, in bytes.
+
+    Attributes:
+        module: Module that is run; a test may have another one for the next start.
+        wrapper: Command that runs the process, with its arguments.
     """
+
+    module = "late_exporter"
+    wrapper: Sequence[str] = ()
 
     def __init__(
         self,
@@ -198,7 +205,7 @@ class ExporterProcess:
 
     def start(self) -> Self:
         """Start the process. It can be started again after it has ended."""
-        command = [sys.executable, "-m", "late_exporter", *self.arguments]
+        command = [*self.wrapper, sys.executable, "-m", self.module, *self.arguments]
         if self._file_limit is not None:
             command = ["prlimit", f"--fsize={self._file_limit}:", *command]
         self._url = ""
@@ -234,6 +241,11 @@ class ExporterProcess:
         if not self._url:
             self._url = wait_until(self._find_url, describe=lambda: self.stderr)
         return self._url
+
+    @property
+    def is_listening(self) -> bool:
+        """Return whether it runs and listens, so that it handles signals."""
+        return self.exit_code is None and LISTENING_PATTERN.search(self.stderr) is not None
 
     @property
     def exit_code(self) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import itertools
 import json
 import os
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
@@ -21,14 +20,7 @@ from late_exporter.store import open_admin, open_snapshot
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.e2e.traffic import CounterWatch, Traffic, expected_counts, exposed_counts, in_thread
-from tests.support.postgres import (
-    PASSWORD,
-    Cluster,
-    LaggingStandby,
-    find_programs,
-    running_cluster,
-    without_password,
-)
+from tests.support.postgres import PASSWORD, Cluster, find_programs, running_cluster, without_password
 from tests.support.samples import Samples
 
 pytestmark = pytest.mark.e2e
@@ -130,46 +122,6 @@ def test_a_second_exporter_takes_over(
     assert PASSWORD not in first.stderr + second.stderr
     with open_snapshot(url) as snapshot:
         assert 57 == sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
-
-
-def test_a_failover_that_lost_commits(
-    late: LateServer, postgres: Cluster, start: Callable[..., ExporterProcess]
-) -> None:
-    """The process ends with an error; the next one counts what was lost again, and hides the series until then."""
-    late.world.publish(100, over=86_400)
-    url = postgres.create_schema()
-    program = start(url)
-    program.start().wait_ready()
-    standby = LaggingStandby(url)
-    with late.lock:
-        late.world.publish(30, over=5)
-    wait_equal(130.0, lambda: program.scrape().sum("late_publishing_logs_total"))
-    before = program.scrape().counters
-    standby.promote()
-    with late.lock:
-        late.world.publish(4, over=1)
-    assert 1 == program.wait_exit()
-    assert "the server has lost commits that it had acknowledged" in program.stderr
-
-    shown: list[Samples] = []
-    program.start()
-    with in_thread(lambda stop: collect_scrapes(program, shown, stop)):
-        program.wait_ready()
-        wait_equal(134.0, lambda: program.scrape().sum("late_publishing_logs_total"))
-    shown.append(program.scrape())
-    assert 0 == program.stop()
-    families = ("late_publishing_", "late_connection_", "late_account_")
-    logs = {series: value for series, value in before.items() if series[0].startswith(families)}
-    falls = [series for samples in shown for series, value in logs.items() if samples.get(series, value) < value]
-    assert [] == falls
-    assert logs.keys() <= shown[-1].keys()
-
-
-def collect_scrapes(program: ExporterProcess, scrapes: list[Samples], stop: threading.Event) -> None:
-    """Scrape all the time, also while the process starts."""
-    while not stop.wait(0.02):
-        with suppress(OSError, http.client.HTTPException, RuntimeError):
-            scrapes.append(program.scrape())
 
 
 def test_a_stop_while_the_server_hangs(

@@ -21,18 +21,22 @@ DELETED_LOG = {"action": "cancelled", "status": "skipped"}
 """Labels of logs that will be deleted. They may be counted or not, depending on the time of the deletion."""
 
 Counts: TypeAlias = Counter[tuple[str, ...]]
+Series: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
+"""Name and labels."""
 
 
 class Traffic:
-    """Logs that are inserted, inserted late, changed and deleted, about 200 per second.
+    """Logs that are inserted, inserted late, changed and deleted, by default about 200 per second.
 
     Args:
         late: API that has the logs.
         seed: Seed of the logs, but not of their times.
+        pause: Seconds between two changes.
     """
 
-    def __init__(self, late: LateServer, seed: int) -> None:
+    def __init__(self, late: LateServer, seed: int, pause: float = 0.01) -> None:
         self._late = late
+        self._pause = pause
         self._world = late.world
         self._random = Random(seed)
         self._pending: dict[str, float] = {}
@@ -40,7 +44,7 @@ class Traffic:
 
     def run(self, stop: threading.Event) -> None:
         """Change logs until an event is set, then finish all pending ones."""
-        while not stop.wait(0.01):
+        while not stop.wait(self._pause):
             with self._late.lock:
                 self._change_something()
         with self._late.lock:
@@ -89,7 +93,7 @@ class CounterWatch:
     """Compares every scrape with the one before it."""
 
     def __init__(self) -> None:
-        self.falls: list[tuple[object, float, float | None]] = []
+        self.falls: list[tuple[Series, float, float | None]] = []
         self.scrapes = 0
         self._last = Samples()
 
@@ -110,6 +114,22 @@ class CounterWatch:
                 self.add_scrape(program.scrape())
             except (OSError, http.client.HTTPException, RuntimeError, AssertionError):
                 continue
+
+
+class LogCounterWatch(CounterWatch):
+    """Compares the counters of logs with their highest values of before; they may be hidden for a while."""
+
+    families = ("late_publishing_", "late_connection_", "late_account_")
+
+    def add_scrape(self, samples: Samples) -> None:
+        """Compare a scrape with those before it."""
+        self.scrapes += 1
+        for series, value in samples.counters.items():
+            if series[0].startswith(self.families):
+                before = self._last.get(series, value)
+                if value < before:
+                    self.falls.append((series, before, value))
+                self._last[series] = max(before, value)
 
 
 @contextmanager

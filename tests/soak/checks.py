@@ -19,6 +19,8 @@ __all__ = [
     "exposed_counts",
     "find_count_differences",
     "find_counter_resets",
+    "find_falls",
+    "find_missing",
     "slope",
 ]
 
@@ -147,13 +149,33 @@ def check_state(world: SoakWorld, snapshot: StateSnapshot, workspace: str) -> St
 
 def find_counter_resets(database: PrometheusApi, seconds: float) -> Iterator[str]:
     """Yield the counters that Prometheus saw fall or vanish in the last seconds."""
-    metric_names = [name for name in database.call_api("label/__name__/values") if name.startswith("late_")]
-    counters = [name for name in metric_names if name.endswith(COUNTER_SUFFIXES)]
-    if LOGS_FAMILY not in counters:
+    if LOGS_FAMILY not in _counters(database):
         yield f"Prometheus has no {LOGS_FAMILY}"
-    period = f"[{round(seconds)}s]"
-    for name in counters:
-        for row in database.query(f"resets({name}{period}) > 0"):
+    yield from find_falls(database, seconds)
+    yield from find_missing(database, seconds)
+
+
+def find_falls(database: PrometheusApi, seconds: float, selector: str = "") -> Iterator[str]:
+    """Yield the counters that fell in the last seconds.
+
+    Args:
+        database: The Prometheus.
+        seconds: Time to look back.
+        selector: Labels of the counters, in braces; empty for all.
+    """
+    for name in _counters(database):
+        for row in database.query(f"resets({name}{selector}[{round(seconds)}s]) > 0"):
             yield f"{name}{row['metric']} fell {row['value'][1]} times"
-        for row in database.query(f"last_over_time({name}{period}) unless {name}"):
+
+
+def find_missing(database: PrometheusApi, seconds: float, selector: str = "") -> Iterator[str]:
+    """Yield the counters of the last seconds that are missing now; arguments as above."""
+    for name in _counters(database):
+        family = f"{name}{selector}"
+        for row in database.query(f"last_over_time({family}[{round(seconds)}s]) unless {family}"):
             yield f"{name}{row['metric']} vanished"
+
+
+def _counters(database: PrometheusApi) -> list[str]:
+    names = database.call_api("label/__name__/values")
+    return [name for name in names if name.startswith("late_") and name.endswith(COUNTER_SUFFIXES)]

@@ -15,14 +15,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from late_exporter.config.parsers import duration
+from tests.soak.arguments import read_duration
 from tests.soak.soak import Soak, SoakPlan
-
-DEFAULT_DURATION = "10m"
 
 
 def main() -> int:
@@ -35,7 +31,7 @@ def main() -> int:
     if prometheus is None:
         parser.error("prometheus is not installed; make tools fetches it")
     seed = int(time.time()) if arguments.seed is None else arguments.seed
-    plan = SoakPlan(_parse_duration(parser, os.environ.get("SOAK") or DEFAULT_DURATION), arguments.rate, seed)
+    plan = SoakPlan(read_duration(parser, "SOAK"), arguments.rate, seed)
     signal.signal(signal.SIGTERM, _interrupt)
     _print(
         f"{plan.seconds:g} s at {plan.rate:g} logs/s, seed {seed}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
@@ -50,14 +46,6 @@ def main() -> int:
         _print(f"PROBLEM: {problem}")
     _print(f"{len(problems)} problems" if problems else "every log was counted exactly once, and no counter fell")
     return int(bool(problems))
-
-
-def _parse_duration(parser: argparse.ArgumentParser, text: str) -> float:
-    adapter: TypeAdapter[float] = TypeAdapter(Annotated[float, duration("5s", "30d")])
-    try:
-        return adapter.validate_python(text)
-    except ValidationError as exc:
-        parser.error(f"SOAK={text}: {exc.errors()[0]['ctx']['error']}")
 
 
 def _interrupt(*_: Any) -> None:

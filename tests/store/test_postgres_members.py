@@ -326,7 +326,7 @@ def test_a_state_of_a_single_exporter_is_shared_later(postgres: Cluster) -> None
 
 
 def test_a_server_that_lost_commits(open_replica: Callable[..., SharedStore], url: str) -> None:
-    """Every workspace of the replica is marked as restored, and no other one."""
+    """Every workspace is marked as restored, also those of other replicas, which may be dead."""
     first, other = open_replica(1, "w0", "w1"), open_replica(2, "w2")
     for store, name in ((first, "w0"), (first, "w1"), (other, "w2")):
         commit(store, name, NOW)
@@ -336,7 +336,35 @@ def test_a_server_that_lost_commits(open_replica: Callable[..., SharedStore], ur
     with pytest.raises(StoreRegressed):
         commit(first, "w0", NOW + 2)
     states = [(first, "w0"), (first, "w1"), (other, "w2")]
-    assert [True, True, False] == [store.feed_state(Scope(name, "publishing")).is_restored for store, name in states]
+    assert [True, True, True] == [store.feed_state(Scope(name, "publishing")).is_restored for store, name in states]
+
+
+def test_a_server_that_lost_beats(membership: Membership, open_replica: Callable[..., SharedStore], url: str) -> None:
+    """The next beat fails and marks every workspace as restored; nothing can be claimed before."""
+    store = open_replica(1, "w0")
+    for _ in range(3):
+        membership.beat(1)
+    standby = LaggingStandby(url)
+    membership.beat(1)
+    membership.beat(1)
+    standby.promote()
+    assert set() == claimed_names(membership, 1, "w1")
+    assert not store.feed_state(Scope("w0", "publishing")).is_restored
+    with pytest.raises(StoreRegressed, match="the server has lost commits that it had acknowledged"):
+        membership.beat(1)
+    assert store.feed_state(Scope("w0", "publishing")).is_restored
+
+
+def test_a_server_that_lost_a_claim(open_replica: Callable[..., SharedStore], url: str) -> None:
+    """The owner by that claim has lost commits, and is not told that another replica owns the workspace."""
+    first = open_replica(1, "w0")
+    commit(first, "w0", NOW)
+    standby = LaggingStandby(url)
+    with closing(open_store_of_all(url)) as second:
+        commit(second, "w0", NOW + 1)
+        standby.promote()
+        with pytest.raises(StoreRegressed):
+            commit(second, "w0", NOW + 2)
 
 
 def test_a_partition_that_another_replica_has_dropped(open_replica: Callable[..., SharedStore], url: str) -> None:

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,11 @@ class Cluster:
             "--no-locale",
             "--no-sync",
         )
+
+    def copy(self, port: int) -> None:
+        """Become a copy of the cluster at a port, and a standby that streams from it."""
+        source = self.url("postgres", port=port)
+        self._run("pg_basebackup", f"--pgdata={self._data}", f"--dbname={source}", "--write-recovery-conf", "--no-sync")
 
     @property
     def _data(self) -> Path:
@@ -168,7 +173,10 @@ def _cpu_seconds(pid: int, count: int) -> float:
     return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
-TABLES = ("late_scope", "late_observation", "late_minute", "late_pending", "late_series", "late_event")
+TABLES = (
+    *("late_scope", "late_observation", "late_minute", "late_pending", "late_series", "late_event"),
+    *("late_member", "late_workspace"),
+)
 
 
 class LaggingStandby:
@@ -192,15 +200,26 @@ class LaggingStandby:
 
 
 @contextmanager
-def running_cluster(programs: Path, **settings: str) -> Iterator[Cluster]:
-    """Start a cluster in a folder of its own; stop it and delete the folder at the end."""
+def running_cluster(
+    programs: Path, settings: Mapping[str, str] | None = None, *, primary_port: int | None = None
+) -> Iterator[Cluster]:
+    """Start a cluster in a folder of its own; stop it and delete the folder at the end.
+
+    Args:
+        programs: Folder with the programs of PostgreSQL.
+        settings: Settings of the server besides the usual ones.
+        primary_port: Port of a cluster of which this one is a standby; None if it is none.
+    """
     folder = Path(tempfile.mkdtemp(prefix="late-postgres-"))
     try:
         if user := unprivileged().get("user"):
             shutil.chown(folder, user)
         cluster = Cluster(programs, folder)
-        cluster.initialise()
-        cluster.start(**settings)
+        if primary_port is None:
+            cluster.initialise()
+        else:
+            cluster.copy(primary_port)
+        cluster.start(**(settings or {}))
         try:
             yield cluster
         finally:

@@ -23,11 +23,12 @@ class Proxy:
 
     Args:
         target: Port to which connections are passed on.
+        server: Socket that listens; one on a free port by default.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, server: socket.socket | None = None) -> None:
         self._target = target
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server = server or socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
@@ -90,7 +91,11 @@ class Proxy:
                 if self._is_refusing:
                     client.close()
                     continue
-                server = socket.create_connection(("127.0.0.1", self._target))
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:
+                    client.close()
+                    continue
                 with self._lock:
                     self._sockets += [client, server]
                 link = _Link(client, server)

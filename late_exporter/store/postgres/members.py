@@ -13,6 +13,7 @@ from late_exporter.model import Scope
 from late_exporter.store.membership import ClaimedFeed, ClusterView, Member
 from late_exporter.store.postgres import queries
 from late_exporter.store.postgres.database import REPLICA_NAME, SETTINGS, Database, DeadlineConnection
+from late_exporter.store.postgres.restored import end_regressed
 
 DEADLINE_SECONDS = 3.0
 """Longest time of an operation; a process that is stopped waits for it."""
@@ -23,9 +24,11 @@ STUCK_SECONDS = 5.0
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '1s'"
 
 # A workspace is left out while a transaction of its previous owner is incomplete, so that others need not wait for it.
+# Nothing is claimed from a state that has lost beats: the next beat marks it, so that no lower counters are shown.
 CLAIM_WORKSPACES = """
     WITH free AS (
         SELECT workspace FROM late_workspace WHERE owner IS NULL AND workspace = ANY(%(workspaces)s::text[])
+            AND NOT EXISTS (SELECT FROM late_member WHERE id = %(member)s AND beat < %(beat)s)
         ORDER BY workspace FOR UPDATE SKIP LOCKED
     ), locked AS (
         SELECT id, workspace FROM late_scope WHERE workspace IN (SELECT workspace FROM free)
@@ -84,6 +87,7 @@ class PostgresMembership:
 
     def __init__(self, url: str, password_file: Path | None = None) -> None:
         self._database = Database(url, password_file, application_name=REPLICA_NAME)
+        self._last_beats: dict[int, int] = {}
 
     def join(self, member_id: int, name: str) -> None:
         statement = "INSERT INTO late_member (id, name) VALUES (%s, %s) ON CONFLICT DO NOTHING"
@@ -104,7 +108,13 @@ class PostgresMembership:
                 return None
             return ClusterView([Member(*row) for row in members], dict(owners.fetchall()))
 
-        return self._database.run(beat, DEADLINE_SECONDS)
+        view = self._database.run(beat, DEADLINE_SECONDS)
+        if view is not None:
+            (own_beat,) = (member.beat for member in view.members if member.member_id == member_id)
+            if own_beat <= self._last_beats.get(member_id, 0):
+                end_regressed(self._database)
+            self._last_beats[member_id] = own_beat
+        return view
 
     def add_workspaces(self, workspaces: Iterable[str]) -> None:
         self._write((ADD_WORKSPACES, (list(workspaces),)))
@@ -124,6 +134,7 @@ class PostgresMembership:
             "workspaces": names,
             "feeds": list(feeds),
             "token": secrets.randbits(62),
+            "beat": self._last_beats.get(member_id, 0),
         }
         rows = self._write(*((statement, parameters) for statement in (CLAIM_WORKSPACES, ADD_FEEDS, CLAIM_FEEDS)))
         claimed_feeds = [ClaimedFeed(Scope(workspace, feed), *row) for workspace, feed, *row in rows]

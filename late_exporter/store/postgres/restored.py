@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import NoReturn
 
-from late_exporter.store.postgres.database import SETTINGS, DeadlineConnection
+from late_exporter.errors import StoreRegressed
+from late_exporter.store.postgres.database import LONG_DEADLINE_SECONDS, SETTINGS, Database, DeadlineConnection
 from late_exporter.store.restored import OWN_COUNTERS
 
-WORKSPACES = "SELECT workspace FROM late_scope WHERE token = ANY(%(tokens)s)"
+LOST = (
+    "the server has lost commits that it had acknowledged, as after a failover to a standby that was behind;"
+    " late-exporter ends, and reads the lost logs again when it is started"
+)
 
 
-def mark_restored(connection: DeadlineConnection, tokens: Iterable[int]) -> None:
-    """Mark the feeds with some fencing tokens as restored: their series stay hidden until their logs are read again.
+def end_regressed(database: Database) -> NoReturn:
+    """Mark the state as one that has lost commits, and raise StoreRegressed."""
+    database.run(mark_restored, LONG_DEADLINE_SECONDS)
+    raise StoreRegressed(f"{database.name}: {LOST}")
 
+
+def mark_restored(connection: DeadlineConnection) -> None:
+    """Mark every feed as restored: its series stay hidden until its logs are read again, by whoever owns it then.
+
+    All feeds, because those of a replica that is dead or paused have probably lost commits, too, and no one else knows.
     The exporter's own counters begin at 0 again, which Prometheus takes for a restart, because their last values are
     unknown. Other series have probably been served since, so that an initial zero would be a fall.
     """
-    parameters = {"tokens": list(tokens), "families": OWN_COUNTERS}
     with connection.transaction():
         connection.execute(SETTINGS)
-        connection.execute("UPDATE late_scope SET restored = true WHERE token = ANY(%(tokens)s)", parameters)
-        connection.execute(f"UPDATE late_series SET served = true WHERE workspace IN ({WORKSPACES})", parameters)  # noqa: S608 - a constant
-        connection.execute(
-            f"DELETE FROM late_series WHERE family = ANY(%(families)s) AND workspace IN ({WORKSPACES})",  # noqa: S608 - a constant
-            parameters,
-        )
+        connection.execute("UPDATE late_scope SET restored = true")
+        connection.execute("UPDATE late_series SET served = true WHERE NOT served")
+        connection.execute("DELETE FROM late_series WHERE family = ANY(%s)", (OWN_COUNTERS,))

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import psycopg
 
-from late_exporter.errors import StoreError, StoreFenced, StoreRegressed
+from late_exporter.errors import StoreError, StoreFenced
 from late_exporter.model import (
     DAY_MS,
     MINUTE_MS,
@@ -46,7 +46,7 @@ from late_exporter.store.postgres.feed_rows import FeedRow, FeedWrite, Unconfirm
 from late_exporter.store.postgres.members import require_no_replicas
 from late_exporter.store.postgres.outbox import PostgresOutbox
 from late_exporter.store.postgres.queries import PostgresRows
-from late_exporter.store.postgres.restored import mark_restored
+from late_exporter.store.postgres.restored import end_regressed
 from late_exporter.store.postgres.schema import migrate
 from late_exporter.store.series_rows import SeriesCursor
 
@@ -74,10 +74,6 @@ READ_FENCE = "SELECT token, revision, last_write FROM late_scope WHERE id = %s F
 
 FENCED = "another late-exporter has taken this state over, so nothing was counted; stop one of the two"
 DROPPED = "the workspace was dropped from the state; restart late-exporter to begin it again"
-LOST = (
-    "the server has lost commits that it had acknowledged, as after a failover to a standby that was behind;"
-    " late-exporter ends, and reads the lost logs again when it is started"
-)
 
 
 class PostgresStore:
@@ -374,12 +370,13 @@ class PostgresStore:
         if found is None:
             raise StoreError(f"{self._database.name}: {DROPPED}")
         token, revision, number = found
+        if revision < row.revision:  # Whatever the token is: the claim of this process may be lost, too.
+            end_regressed(self._database)
         if token != row.token:
             raise StoreFenced(f"{self._database.name}: {self.fenced_message}")
         row.settle(number, revision)
         if revision != row.revision:
-            self._database.run(lambda connection: mark_restored(connection, self._used_tokens()))
-            raise StoreRegressed(f"{self._database.name}: {LOST}")
+            end_regressed(self._database)
 
     def _set_log_count(self, scope: Scope, row: FeedRow, log_count: int) -> None:
         self._log_counts[scope.workspace] += log_count - row.log_count

@@ -1,0 +1,307 @@
+"""Several replicas as processes on one state, the APIs of their workspaces, and a Prometheus that scrapes them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from late_exporter.store import open_snapshot
+from tests.e2e.late import LateServer
+from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.e2e.prometheus import PrometheusApi
+from tests.e2e.traffic import LOGS, expected_counts
+from tests.support.namespaces import Namespace
+from tests.support.postgres import PASSWORD, free_port, without_password
+from tests.support.proxy import Proxy
+
+LEASE = 3.0
+SCRAPE_SECONDS = 1.0
+PLATFORMS = ("instagram", "tiktok", "mastodon")
+WORKSPACES = [f"w{number:02}" for number in range(12)]
+
+OBSERVATIONS = 30
+"""Consecutive scrapes, over several beats, after which a workspace is taken to stay with its owner."""
+
+HOST = "127.0.0.2"
+"""Address of the replicas. No connection on this machine begins there, so none takes the port of one that is down."""
+
+LOGS_SELECTOR = f'{LOGS}{{job="late", status!="pending"}}'
+
+Totals: TypeAlias = Counter[tuple[str, ...]]
+"""Logs by workspace, platform, action and status."""
+
+
+class Network(Protocol):
+    """A network between a replica and others, which can be cut."""
+
+    def hang(self) -> None:
+        """Pass nothing on any more."""
+
+    def resume(self) -> None:
+        """Pass on again, also what was held back."""
+
+    def heal(self) -> None:
+        """Pass on again, perhaps on new connections only."""
+
+
+class Place(NamedTuple):
+    """Where a replica runs.
+
+    Args:
+        state_url: URL of the state.
+        host: Address at which the replica listens.
+        wrapper: Command that runs it there, with its arguments.
+        forward: Function that returns the loopback port by which it reaches a port of this machine.
+    """
+
+    state_url: str
+    host: str = HOST
+    wrapper: Sequence[str] = ()
+    forward: Callable[[int], int] = int
+
+
+class Replicas:
+    """Several processes of the exporter on one state, and the API of each workspace.
+
+    Args:
+        folder: Folder in which each process has one of its own.
+        url: URL by which the tests read the state.
+        places: Where each process runs.
+        stack: Stack that ends the processes and the APIs.
+        workspaces: Names of the workspaces.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        places: Sequence[Place],
+        stack: ExitStack,
+        workspaces: Sequence[str] = WORKSPACES,
+    ) -> None:
+        # The machine of the tests may be busy.
+        self.url = f"{url}{'&' if '?' in url else '?'}connect_timeout=60"
+        self.apis = {
+            name: stack.enter_context(LateServer(key=f"sk_{number:064x}")) for number, name in enumerate(workspaces)
+        }
+        self.processes = [
+            self._create(folder / f"replica-{number}", place, stack) for number, place in enumerate(places, 1)
+        ]
+
+    def _create(self, folder: Path, place: Place, stack: ExitStack) -> ExporterProcess:
+        folder.mkdir()
+        (folder / "password").write_text(PASSWORD)
+        rows = []
+        for name, api in self.apis.items():
+            (folder / f"{name}.key").write_text(*api.keys)
+            url = f"http://127.0.0.1:{place.forward(api.port)}/api"
+            rows.append(f"  - {{name: {name}, api_key_file: {name}.key, api_base_url: '{url}'}}")
+        (folder / "late.yml").write_text("\n".join(["workspaces:", *rows]))
+        process = ExporterProcess(
+            folder,
+            "run",
+            "--config.file=late.yml",
+            "--poll.interval=1s",
+            "--poll.feeds=publishing",
+            "--status.feeds=none",
+            f"--web.listen-address={place.host}:{free_port()}",
+            f"--state.url={without_password(place.state_url)}",
+            "--state.password-file=password",
+            "--state.replicas",
+            f"--state.lease-duration={LEASE:g}s",
+        )
+        process.wrapper = place.wrapper
+        stack.callback(process.kill)
+        return process
+
+    def publish_history(self, platforms: Sequence[str] = PLATFORMS[:1]) -> None:
+        """Let each workspace have a few logs of some platforms, whose series begin at 0 from the start."""
+        for number, api in enumerate(self.apis.values()):
+            api.world.publish(5 + number, over=3600, kinds=[{"platform": platform} for platform in platforms])
+
+    def start(self) -> None:
+        for process in self.processes:
+            process.start()
+        self.wait_owned()
+
+    def owners(self) -> dict[str, int]:
+        """Return the number of the process that shows each workspace."""
+        return {name: number for number, process in enumerate(self.processes) for name in shown(process)}
+
+    def wait_owned(self) -> None:
+        """Wait until all replicas know each other, and all workspaces are shown and synced."""
+        wait_until(
+            lambda: all(
+                process.scrape().get(("late_exporter_cluster_members", ())) == len(self.processes)
+                for process in self.processes
+            )
+        )
+        wait_equal(self.apis.keys(), lambda: self.owners().keys())
+        for process in self.processes:
+            process.wait_ready()
+
+    def wait_settled(self, workspace: str) -> int:
+        """Wait until a workspace stays where it is, and return the number of its owner."""
+        recent: deque[int | None] = deque(maxlen=OBSERVATIONS)
+
+        def is_settled() -> bool:
+            recent.append(self.owners().get(workspace))
+            return len(recent) == OBSERVATIONS and len(set(recent)) == 1 and recent[0] is not None
+
+        wait_until(is_settled)
+        return recent[0] or 0
+
+    @property
+    def log_count(self) -> int:
+        """Return the number of logs that were ever written."""
+        return sum(len(api.world.insertion_order) for api in self.apis.values())
+
+    def truth(self) -> Totals:
+        """Return the final logs of the APIs."""
+        return Counter(
+            {
+                (name, *labels): count
+                for name, api in self.apis.items()
+                for labels, count in expected_counts(api.world).items()
+            }
+        )
+
+    def stored(self) -> Totals:
+        """Return the counters in the state."""
+        with open_snapshot(self.url) as snapshot:
+            values = snapshot.series_values()
+        return Counter(
+            {
+                labels: value.value
+                for (family, labels), value in values.items()
+                if family == LOGS and labels[-1] != "pending" and isinstance(value.value, int)
+            }
+        )
+
+    def write_logs(self, stop: threading.Event, seed: int) -> None:
+        """Write logs to all workspaces, of which some are pending for a while, until an event is set."""
+        draw, pending, apis = Random(seed), [], list(self.apis.values())
+        while not stop.wait(0.03):
+            api = draw.choice(apis)
+            fields: dict[str, Any] = {
+                "platform": draw.choice(PLATFORMS),
+                "status": draw.choice(("success", "failed", "pending")),
+                "action": draw.choice(("publish", "retry")),
+                "durationMs": draw.randrange(50, 9000),
+            }
+            with api.lock:
+                log_id = api.world.insert(time.time() - draw.choice((0, 0, 20)), **fields)
+            if fields["status"] == "pending":
+                pending.append((api, log_id))
+            if len(pending) > 20:
+                _settle(*pending.pop(0))
+        for each in pending:
+            _settle(*each)
+
+
+def shown(process: ExporterProcess) -> set[str]:
+    """Return the workspaces that a process shows, none if it does not answer."""
+    with suppress(OSError, http.client.HTTPException, RuntimeError):
+        return {dict(labels).get("workspace", "") for _, labels in process.scrape()} - {""}
+    return set()
+
+
+class Supervisor:
+    """Starts processes again that have ended with an error, as systemd does.
+
+    Attributes:
+        errors: Standard error of each process that has ended.
+    """
+
+    def __init__(self, processes: Sequence[ExporterProcess]) -> None:
+        self._processes = processes
+        self.errors: list[str] = []
+
+    def run(self, stop: threading.Event) -> None:
+        """Look after the processes until an event is set."""
+        while not stop.wait(0.2):
+            for process in self._processes:
+                if process.exit_code == 1:
+                    self.errors.append(process.stderr)
+                    process.start()
+
+
+def _settle(api: LateServer, log_id: str) -> None:
+    with api.lock:
+        api.world.change(log_id, "success", durationMs=700)
+
+
+CreatePlaces: TypeAlias = Callable[[str, int, ExitStack], tuple[Sequence[Network], Sequence[Place]]]
+"""Function that returns networks, and a place behind each."""
+
+
+def proxied_places(url: str, port: int, stack: ExitStack, count: int = 3) -> tuple[list[Proxy], list[Place]]:
+    """Return networks between replicas and the database, and a place for a replica behind each.
+
+    Args:
+        url: URL of the state.
+        port: Port of the database in it.
+        stack: Stack that ends the networks.
+        count: Number of replicas.
+    """
+    networks = [stack.enter_context(Proxy(port)) for _ in range(count)]
+    return networks, [Place(url.replace(f":{port}/", f":{network.port}/")) for network in networks]
+
+
+def isolated_places(url: str, port: int, stack: ExitStack, count: int = 3) -> tuple[list[Namespace], list[Place]]:
+    """Return network namespaces, and a place for a replica in each; arguments as above.
+
+    A link that is cut also keeps Prometheus from the replica, but not the replica from the APIs.
+    """
+    networks = [stack.enter_context(Namespace()) for _ in range(count)]
+    return networks, [_isolated_place(network, url, port, stack) for network in networks]
+
+
+def _isolated_place(network: Namespace, url: str, port: int, stack: ExitStack) -> Place:
+    database = stack.enter_context(Proxy(port, socket.create_server((network.host_address, 0))))
+
+    def forward(api_port: int) -> int:
+        return stack.enter_context(Proxy(api_port, network.listen())).port
+
+    state_url = url.replace(f"127.0.0.1:{port}/", f"{network.host_address}:{database.port}/")
+    return Place(state_url, network.address, network.command, forward)
+
+
+def scrape_config(replicas: Replicas) -> str:
+    """Return a configuration of Prometheus that scrapes all replicas, with the relabeling of the documentation."""
+    targets = [
+        argument.partition("=")[2] for each in replicas.processes for argument in each.arguments if "web." in argument
+    ]
+    relabeling = {
+        "source_labels": ["workspace"],
+        "regex": ".+",
+        "target_label": "instance",
+        "replacement": "late-exporter",
+    }
+    config = {
+        "global": {"scrape_interval": f"{SCRAPE_SECONDS:g}s", "scrape_timeout": f"{SCRAPE_SECONDS:g}s"},
+        "scrape_configs": [
+            {"job_name": "late", "static_configs": [{"targets": targets}], "metric_relabel_configs": [relabeling]}
+        ],
+    }
+    return json.dumps(config)
+
+
+def scraped(prometheus: PrometheusApi) -> Totals:
+    """Return the current values of the counters of final logs in Prometheus."""
+    rows = prometheus.query(LOGS_SELECTOR)
+    return Counter({series_of(row["metric"]): int(float(row["value"][1])) for row in rows if float(row["value"][1])})
+
+
+def series_of(metric: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the labels of a series of Prometheus by which totals are compared."""
+    return tuple(metric[name] for name in ("workspace", "platform", "action", "status"))

@@ -1,0 +1,186 @@
+"""Failovers of PostgreSQL to a standby by streaming replication, while logs are written all the time."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.handovers import compare
+from tests.e2e.late import LateServer
+from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.e2e.prometheus import PrometheusApi, run_prometheus
+from tests.e2e.replicas import PLATFORMS, Place, Replicas, Supervisor, Totals, scrape_config, scraped, shown
+from tests.e2e.traffic import (
+    DELETED_LOG,
+    CounterWatch,
+    LogCounterWatch,
+    Traffic,
+    expected_counts,
+    exposed_counts,
+    in_thread,
+)
+from tests.support.postgres import PASSWORD, Cluster, find_programs, without_password
+from tests.support.replication import ReplicatedCluster, running_pair
+
+pytestmark = pytest.mark.e2e
+
+SEED = 20261129
+PAUSE = 0.05
+LOST = "the server has lost commits that it had acknowledged"
+
+
+@pytest.fixture
+def pair(postgres: Cluster) -> Iterator[ReplicatedCluster]:
+    """Start a primary and a standby."""
+    del postgres  # It skips the test if PostgreSQL is missing.
+    programs = find_programs()
+    assert programs is not None
+    with running_pair(programs) as servers:
+        yield servers
+
+
+@pytest.fixture
+def program(late: LateServer, pair: ReplicatedCluster, tmp_path: Path, exit_stack: ExitStack) -> ExporterProcess:
+    """Return a process of the exporter that is not started yet, whose state follows a failover."""
+    late.world.publish(300, over=86_400)
+    password = tmp_path / "password"
+    password.write_text(PASSWORD)
+    url = pair.create_database()
+    process = ExporterProcess.for_api(
+        tmp_path, late.url, f"--state.password-file={password}", state=without_password(url)
+    )
+    exit_stack.callback(process.kill)
+    return process
+
+
+def count(program: ExporterProcess) -> int:
+    return exposed_counts(program.scrape()).total()
+
+
+def wait_counted(program: ExporterProcess, amount: int) -> None:
+    """Wait until a process has counted more logs."""
+    before = count(program)
+    wait_until(lambda: count(program) >= before + amount, describe=lambda: program.stderr)
+
+
+def test_a_synchronous_standby_is_promoted(late: LateServer, pair: ReplicatedCluster, program: ExporterProcess) -> None:
+    """Nothing is lost: the exporter goes on with the same process, every total is exact, and no counter has fallen."""
+    pair.make_synchronous()
+    program.start().wait_ready()
+    watch = CounterWatch()
+    with in_thread(partial(watch.run, program)), in_thread(Traffic(late, SEED, PAUSE).run):
+        wait_counted(program, 100)
+        pair.fail_over()
+        wait_counted(program, 100)
+    wait_equal(expected_counts(late.world), lambda: exposed_counts(program.scrape()))
+    assert 0 == program.stop()
+    assert [] == watch.falls
+
+
+def test_a_standby_that_lags_is_promoted(late: LateServer, pair: ReplicatedCluster, program: ExporterProcess) -> None:
+    """The process ends with an error; the next one counts what was lost again, and no counter of logs has fallen."""
+    program.start().wait_ready()
+    watch = LogCounterWatch()
+    with in_thread(partial(watch.run, program)), in_thread(Traffic(late, SEED, PAUSE).run):
+        wait_counted(program, 100)
+        pair.wait_replayed()
+        pair.lag()
+        wait_counted(program, 100)
+        pair.fail_over()
+        assert 1 == program.wait_exit()
+        assert LOST in program.stderr
+        program.start().wait_ready()
+        wait_counted(program, 100)
+    wait_equal(expected_counts(late.world), lambda: exposed_counts(program.scrape()))
+    assert 0 == program.stop()
+    # Logs that were pending or are deleted cannot be counted again.
+    lost = ({"status": "pending"}.items(), DELETED_LOG.items())
+    assert [] == [each for each in watch.falls if not any(labels <= set(each[0][1]) for labels in lost)]
+
+
+@pytest.fixture
+def replicas(tmp_path: Path, pair: ReplicatedCluster, exit_stack: ExitStack) -> Replicas:
+    """Return three replicas that are not started yet, whose state follows a failover."""
+    url = pair.create_database()
+    new_replicas = Replicas(tmp_path, url, [Place(url)] * 3, exit_stack)
+    new_replicas.publish_history(PLATFORMS)
+    return new_replicas
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path, require_tool: Callable[[str], str], replicas: Replicas) -> Iterator[PrometheusApi]:
+    """Run a Prometheus that scrapes all replicas."""
+    with run_prometheus(require_tool("prometheus"), tmp_path, scrape_config(replicas)) as api:
+        yield api
+
+
+def start(replicas: Replicas, prometheus: PrometheusApi) -> Totals:
+    """Start replicas, wait until Prometheus has all their logs, and return these."""
+    replicas.start()
+    before = replicas.truth()
+    wait_equal(before, lambda: scraped(prometheus))
+    return before
+
+
+def wait_stored(replicas: Replicas, amount: int) -> None:
+    """Wait until replicas have counted more logs."""
+    before = replicas.stored().total()
+    wait_until(
+        lambda: replicas.stored().total() >= before + amount,
+        describe=lambda: "\n".join(process.stderr for process in replicas.processes),
+    )
+
+
+def test_replicas_follow_a_synchronous_standby(
+    replicas: Replicas, prometheus: PrometheusApi, pair: ReplicatedCluster
+) -> None:
+    """Nothing is lost: all processes go on, and Prometheus has every log once."""
+    pair.make_synchronous()
+    before, supervisor = start(replicas, prometheus), Supervisor(replicas.processes)
+    with in_thread(supervisor.run), in_thread(partial(replicas.write_logs, seed=SEED)):
+        wait_stored(replicas, 100)
+        pair.fail_over()
+        wait_stored(replicas, 200)
+    assert [] == list(compare(replicas, prometheus, before))
+    assert [] == supervisor.errors
+
+
+@pytest.mark.parametrize("change", ["kill", "stop", "pause"])
+def test_replicas_follow_a_standby_that_lags(
+    replicas: Replicas, prometheus: PrometheusApi, pair: ReplicatedCluster, change: str
+) -> None:
+    """What was lost, also claims of workspaces, is counted again, and Prometheus has every log once."""
+    before, supervisor = start(replicas, prometheus), Supervisor(replicas.processes)
+    with in_thread(supervisor.run), in_thread(partial(replicas.write_logs, seed=SEED)):
+        wait_stored(replicas, 100)
+        pair.wait_replayed()
+        pair.lag()
+        wait_stored(replicas, 50)
+        bring_back = move_workspaces(replicas, change)
+        pair.fail_over()
+        bring_back()
+        wait_stored(replicas, 200)
+    # The counters of the exporter begin at 0, and logs that were pending cannot be counted again.
+    is_expected = re.compile(r"late_exporter_|.*'pending'").match
+    assert [] == list(compare(replicas, prometheus, before, is_expected=is_expected))
+    assert any(LOST in error for error in supervisor.errors)
+
+
+def move_workspaces(replicas: Replicas, change: str) -> Callable[[], object]:
+    """Let other replicas take the workspaces of one over; return a function that brings it back."""
+    first, *others = replicas.processes
+    if change == "kill":
+        first.kill()
+    elif change == "stop":
+        first.stop()
+    else:
+        first.send_signal(signal.SIGSTOP)
+    wait_until(lambda: replicas.apis.keys() == {name for each in others for name in shown(each)})
+    wait_stored(replicas, 50)
+    return partial(first.send_signal, signal.SIGCONT) if change == "pause" else first.start

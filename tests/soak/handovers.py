@@ -1,0 +1,81 @@
+"""Run replicas under faults for a long time: HANDOVERS=10m make handovers.
+
+Three replicas share a PostgreSQL; logs are written to twelve workspaces all the time; replicas are killed, paused for
+longer than their lease, stopped, reloaded and cut off from the database, and a Prometheus scrapes all of them. At the
+end the state, the samples in Prometheus and its ``increase()`` are compared with the logs that were written. Exit code
+0 if every total is exact and no counter fell, 1 with the problems otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.handovers import Handovers
+from tests.e2e.prometheus import run_prometheus
+from tests.e2e.replicas import LEASE, CreatePlaces, Replicas, isolated_places, proxied_places, scrape_config
+from tests.soak.arguments import read_duration
+from tests.support.namespaces import missing_right
+from tests.support.postgres import find_programs, running_cluster
+
+
+def main() -> int:
+    """Run replicas under faults, print a report, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, help="seed of the logs and faults, but not of their times; default: new")
+    parser.add_argument(
+        "--namespaces", action="store_true", help="run each replica in a network namespace of its own; needs root"
+    )
+    arguments = parser.parse_args()
+    if arguments.namespaces and (reason := missing_right()):
+        parser.error(f"--namespaces: {reason}")
+    places_of: CreatePlaces = isolated_places if arguments.namespaces else proxied_places
+    prometheus, postgres = shutil.which("prometheus"), find_programs()
+    if prometheus is None or postgres is None:
+        parser.error("prometheus or postgresql is not installed; make tools fetches them")
+    seconds = read_duration(parser, "HANDOVERS")
+    seed = int(time.time()) if arguments.seed is None else arguments.seed
+    signal.signal(signal.SIGTERM, _interrupt)
+    _print(f"{seconds:g} s, a lease of {LEASE:g} s, seed {seed}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
+    try:
+        problems = _run(prometheus, postgres, places_of, seconds, seed)
+    except KeyboardInterrupt:
+        _print("interrupted")
+        return 130
+    for problem in problems:
+        _print(f"PROBLEM: {problem}")
+    _print(f"{len(problems)} problems" if problems else "every log was counted exactly once, and no counter fell")
+    return int(bool(problems))
+
+
+def _run(prometheus: str, postgres: Path, places_of: CreatePlaces, seconds: float, seed: int) -> list[str]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="late-exporter-handovers-")))
+        cluster = stack.enter_context(running_cluster(postgres))
+        url = cluster.create_database()
+        networks, places = places_of(url, cluster.port, stack)
+        replicas = Replicas(folder, url, places, stack)
+        replicas.publish_history()
+        api = stack.enter_context(run_prometheus(prometheus, folder, scrape_config(replicas)))
+        return Handovers(replicas, networks, api, seed, _print).run(seconds)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
