@@ -32,6 +32,9 @@ from late_exporter.store.membership import (
 BEATS_PER_LEASE = 10
 """Beats in a lease, so that some of them may fail."""
 
+MAX_ADDED = 5_000
+"""Workspaces that a beat adds to the state at most; 100,000 at once take longer than the deadline of a beat."""
+
 MAX_LOGGED_NAMES = 10
 
 HANDOVERS = "late_exporter_cluster_handovers_total"
@@ -274,8 +277,8 @@ class Replica:
         if self._shown <= ownership.held:
             self._trust.renew(started_at)
         await self._remove_dead(member_id)
-        if missing := self._exporter.sharing_groups().keys() - view.owners.keys():
-            await offload(membership.add_workspaces, sorted(missing))
+        if missing := sorted(self._exporter.sharing_groups().keys() - view.owners.keys())[:MAX_ADDED]:
+            await offload(membership.add_workspaces, missing)
             ownership.free(missing)
         if stray := mine - ownership.held:  # A claim whose answer was lost.
             await offload(membership.release, member_id, stray)

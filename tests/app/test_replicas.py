@@ -140,6 +140,18 @@ async def test_a_new_replica_gets_its_share_bit_by_bit() -> None:
         await replica.kill()
 
 
+async def test_many_workspaces_are_added_bit_by_bit(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A beat adds some of the workspaces that are not in the state yet; with the next ones all of them are shown."""
+    monkeypatch.setattr(replicas, "MAX_ADDED", 5)
+    replica = cluster.add()
+    added = []
+    for _ in range(4):
+        await cluster.run(BEAT, step=BEAT)
+        added.append(len(cluster.membership.owners))
+    assert [10, 12, 12, 12] == added
+    assert set(NAMES) == replica.exporter.scrape()
+
+
 async def test_an_outage_of_the_database(cluster: Cluster) -> None:
     """Nobody shows anything once the trust has ended; afterwards each shows what it showed, and nothing has moved."""
     cluster.add("a")

@@ -215,7 +215,11 @@ class ProcessLauncher:
             *([] if any(option.startswith("--poll.feeds=") for option in options) else ["--poll.feeds=publishing"]),
             "--status.feeds=none",
             f"--poll.interval={interval}",
-            f"--state.url=sqlite:///{state}",
+            *(
+                []
+                if any(option.startswith("--state.url=") for option in options)
+                else [f"--state.url=sqlite:///{state}"]
+            ),
             f"--web.listen-address=127.0.0.1:{port}",
             "--metrics.max-label-values=1000000",
             "--metrics.max-accounts=1000000",

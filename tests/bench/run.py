@@ -1,7 +1,8 @@
 """Measure late-exporter side by side with a minimal script, in one run: make bench.
 
 Prints values, ratios and goals; a missed goal is no failure. --quick only measures some ratios, and fails if one falls
-below half of its value in docs/performance.md. --growth measures how cost grows instead. --json prints JSON.
+below half of its value in docs/performance.md. --growth measures how cost grows instead, --postgres what a state in
+PostgreSQL costs. --json prints JSON.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.bench.database import QUICK_DATABASE, DatabaseSizes, measure_postgres
 from tests.bench.documented import DOCUMENT, too_low_ratios
 from tests.bench.growth import QUICK_GROWTH, GrowthBench, GrowthSizes
 from tests.bench.hours import HourBench
@@ -30,6 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="compare some ratios with the documented ones")
     parser.add_argument("--growth", action="store_true", help="measure growth with logs, samples and workspaces")
+    parser.add_argument("--postgres", action="store_true", help="measure a state in PostgreSQL")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     started, load = time.monotonic(), os.getloadavg()[0]
@@ -40,6 +43,8 @@ def main() -> int:
         if arguments.growth:
             GrowthBench(launcher, QUICK_GROWTH if arguments.quick else GrowthSizes(), report).run()
             WorkspaceBench(launcher, QUICK_WORKSPACES if arguments.quick else WorkspaceSizes(), report).run()
+        elif arguments.postgres:
+            measure_postgres(launcher, QUICK_DATABASE if arguments.quick else DatabaseSizes(), report)
         elif arguments.quick:
             RatioBench(launcher, report).run()
         else:
@@ -52,7 +57,7 @@ def main() -> int:
         f"{os.cpu_count()} CPUs, load {load:.1f} before and {load_after:.1f} after; {seconds:.0f} s",
     ]
     sys.stdout.write(f"{report.json() if arguments.json else report.text()}\n")
-    if not arguments.quick or arguments.growth:
+    if not arguments.quick or arguments.growth or arguments.postgres:
         return 0
     problems = list(too_low_ratios(report, DOCUMENT.read_text("utf-8")))
     for problem in problems:

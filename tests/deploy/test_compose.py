@@ -6,10 +6,11 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import yaml
@@ -18,7 +19,8 @@ from late_exporter import __version__
 from tests.deploy.container_engine import BASE, CACHE, ROOT, ContainerEngine, run_engine
 from tests.deploy.namespaces import run
 from tests.e2e.late import KEY
-from tests.e2e.program import wait_until
+from tests.e2e.program import wait_equal, wait_until
+from tests.support.documents import blocks, document
 
 pytestmark = [pytest.mark.e2e, pytest.mark.compose]
 
@@ -39,7 +41,10 @@ USER 65534
 ENTRYPOINT ["/bin/{name}"]
 """
 DEMO = ("simulator", "demo", "prometheus", "alertmanager", "receiver")
-RECEIVER = Path(__file__).parent / "webhook_receiver.py"
+POSTGRES_BASE = "localhost/postgres-base:1"
+REPLICAS = ("api", "exporter-1", "exporter-2", "forwarder-1", "forwarder-2", "prometheus-ha")
+WORKSPACES = [f"w{number:02}" for number in range(16)]
+RECEIVER, FORWARDER = (Path(__file__).parent / name for name in ("webhook_receiver.py", "port_forwarder.py"))
 EXPORTER = "http://127.0.0.1:10077"
 PROMETHEUS = "http://127.0.0.1:9090"
 
@@ -58,17 +63,18 @@ def test_file_matches_the_schema() -> None:
 @pytest.mark.parametrize(
     ("profiles", "exporters"),
     [
-        ([], {"exporter"}),
-        (["--profile", "demo"], {"demo", "simulator"}),
-        (["--profile", "postgres"], {"exporter-postgres", "postgres"}),
+        ([], {"exporter", "prometheus"}),
+        (["--profile", "demo"], {"demo", "simulator", "prometheus"}),
+        (["--profile", "postgres"], {"exporter-postgres", "postgres", "prometheus"}),
+        (["--profile", "ha"], {"exporter-1", "exporter-2", "postgres", "prometheus-ha"}),
     ],
 )
 def test_profile_selects_the_services(
     profiles: list[str], exporters: set[str], require_tool: Callable[[str], str]
 ) -> None:
-    """Without a profile the exporter starts, with one the exporter of the profile; the other services always do."""
+    """Without a profile the exporter starts, with one those of the profile and a Prometheus; the others always do."""
     services = run(require_tool("docker-compose"), "-f", FILE, *profiles, "config", "--services").split()
-    assert {"prometheus", "alertmanager", "grafana"} | exporters == set(services)
+    assert {"alertmanager", "grafana"} | exporters == set(services)
 
 
 def test_services_are_restricted() -> None:
@@ -93,6 +99,7 @@ def test_ports_and_networks_are_isolated() -> None:
     document = load_compose_file()
     ports = [port for service in document["services"].values() for port in service.get("ports", [])]
     assert {"3000", "9090", "9093", "10077"} == {port.rpartition(":")[2] for port in ports}
+    assert {"3000", "9090", "9093", "10077", "10078"} == {port.split(":")[1] for port in ports}
     assert [] == [port for port in ports if not port.startswith("127.0.0.1:")]
     internal = {name for name, network in document["networks"].items() if network and network["internal"]}
     assert {"alerts", "database", "scrape"} == internal
@@ -104,9 +111,10 @@ def test_ports_and_networks_are_isolated() -> None:
         }
         for name in document["networks"]
     }
-    assert {"exporter", "exporter-postgres", "simulator", "prometheus"} == services_by_network["scrape"]
-    assert {"exporter", "exporter-postgres", "simulator"} == services_by_network["late"]
-    assert {"exporter-postgres", "postgres"} == services_by_network["database"]
+    replicas, prometheus = {"exporter-1", "exporter-2"}, {"prometheus", "prometheus-ha"}
+    assert replicas | prometheus | {"exporter", "exporter-postgres", "simulator"} == services_by_network["scrape"]
+    assert replicas | {"exporter", "exporter-postgres", "simulator"} == services_by_network["late"]
+    assert replicas | {"exporter-postgres", "postgres"} == services_by_network["database"]
 
 
 def test_api_key_is_read_from_a_file() -> None:
@@ -119,6 +127,38 @@ def test_api_key_is_read_from_a_file() -> None:
     assert password == services["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"]
     keys = set(re.findall(r"sk_\w+", FILE.read_text("utf-8")))
     assert {f"sk_{'0' * 64}"} == keys == {services["demo"]["environment"]["LATE_API_KEY"]}
+
+
+def test_replicas_share_one_state() -> None:
+    """Both have the state and the secrets of the profile for PostgreSQL, and differ in their names only."""
+    services = load_compose_file()["services"]
+    single, *replicas = (services[name] for name in ("exporter-postgres", "exporter-1", "exporter-2"))
+    for name, replica in zip(("exporter-1", "exporter-2"), replicas, strict=True):
+        assert single["environment"] | {"LATE_EXPORTER_STATE__REPLICAS": "true"} == replica["environment"]
+        assert (single["secrets"], single["depends_on"]) == (replica["secrets"], replica["depends_on"])
+        assert name == replica["hostname"]
+    first, second = ({key: replica[key] for key in replica.keys() - {"hostname", "ports"}} for replica in replicas)
+    assert first == second
+
+
+@pytest.mark.parametrize("profile", ["live", "demo", "postgres", "ha"])
+def test_prometheus_scrapes_the_exporters_of_the_profile(profile: str) -> None:
+    """The targets are the containers of the profile that listen for scrapes, by name or alias, and no others."""
+    document = load_compose_file()
+    services = {name: each for name, each in document["services"].items() if profile in each.get("profiles", [profile])}
+    (prometheus,) = (each for each in services.values() if each["image"].startswith("prom/prometheus:"))
+    (config,) = prometheus["configs"]
+    (row,) = yaml.safe_load((FOLDER / document["configs"][config["source"]]["file"]).read_text("utf-8"))
+    scraped = {
+        alias
+        for name, service in services.items()
+        if service is not prometheus and "scrape" in (networks := service.get("networks", []))
+        for alias in (networks["scrape"]["aliases"] if isinstance(networks, dict) else [name])
+    }
+    assert {f"{name}:10077" for name in scraped} == set(row["targets"])
+    assert len(row["targets"]) == (2 if profile == "ha" else 1)
+    settings = yaml.safe_load((FOLDER / "prometheus" / "prometheus.yml").read_text("utf-8"))
+    assert [{"files": [config["target"]]}] == settings["scrape_configs"][0]["file_sd_configs"]
 
 
 class ComposeStack:
@@ -165,6 +205,11 @@ class ComposeStack:
         """Return the response body of a published port."""
         return self.engine.sandbox.get(url)
 
+    def query(self, expression: str, label: str) -> dict[str, float]:
+        """Return the values of an expression in Prometheus by a label."""
+        response = json.loads(self.get(f"{PROMETHEUS}/api/v1/query?{urlencode({'query': expression})}"))
+        return {row["metric"].get(label, ""): float(row["value"][1]) for row in response["data"]["result"]}
+
 
 def stand_in(service: str, programs: Mapping[str, str], folder: Path) -> Path:
     """Create the build context of an image with Debian's programs; return its folder."""
@@ -189,6 +234,9 @@ def stack(
         for service, programs in STAND_INS.items():
             names_by_path = {require_tool(program): name for program, name in programs.items()}
             engine.build(f"docker.io/{services[service]['image']}", stand_in(service, names_by_path, folder))
+        engine.build_base_image(POSTGRES_BASE, "postgresql")
+        postgres = f"docker.io/library/{services['postgres']['image']}"
+        engine.build(postgres, Path(__file__).parent / "postgres", BASE=POSTGRES_BASE)
     with run_engine(network=True) as engine, ExitStack() as exit_stack:
         project = ComposeStack(engine, folder / "project", exit_stack)
         shorten_intervals(folder / "project" / "deploy", services["demo"]["image"])
@@ -249,3 +297,64 @@ def test_demo_delivers_an_alert(stack: ComposeStack) -> None:
     )
     assert "#late-critical" in messages[0]
     stack.compose("--profile=demo", "down", "--volumes", "--timeout=1")
+
+
+@pytest.fixture
+def replica_stack(stack: ComposeStack) -> Iterator[ComposeStack]:
+    """Configure several workspaces for the replicas, as documented, and an API; remove the containers at the end.
+
+    The exporter uses plain HTTP for loopback addresses only, so a port of each replica is forwarded to the API.
+    """
+    folder = stack.folder / "deploy/compose"
+    (text,) = (block for block in blocks(document("docs/install.md"), "yaml") if "exporter-2" in block)
+    services = yaml.safe_load(text)["services"]
+    image = load_compose_file()["services"]["demo"]["image"]
+    service = {"image": image, "healthcheck": {"disable": True}, "profiles": ["ha"]}
+    command = ["simulate", "--simulate.listen-address=0.0.0.0:10078", "--simulate.history=1h"]
+    services["api"] = service | {"command": command, "networks": ["late"]}
+    for number in (1, 2):
+        services[f"forwarder-{number}"] = service | {
+            "entrypoint": ["python", "/forwarder.py", "api", "10078"],
+            "volumes": [f"{FORWARDER}:/forwarder.py:ro"],
+            "network_mode": f"service:exporter-{number}",
+        }
+    (folder / "compose.override.yml").write_text(yaml.safe_dump({"services": services}))
+    workspaces = folder / "secrets" / "workspaces"
+    workspaces.mkdir()
+    for number, name in enumerate(WORKSPACES):
+        (workspaces / f"{name}.key").write_text(f"sk_{number:064x}")
+    rows = [{"name": name, "api_key_file": f"{name}.key"} for name in WORKSPACES]
+    sections = {"api": {"base_url": "http://127.0.0.1:10078/api"}, "state": {"lease_duration": "3s"}}
+    (workspaces / "late.yml").write_text(yaml.safe_dump({**sections, "workspaces": rows}))
+    (folder / "secrets" / "late-database-password").write_text("hunter2\n")
+    yield stack
+    stack.compose("--profile=ha", "--profile=postgres", "down", "--volumes", "--timeout=1")
+
+
+def test_replicas_are_scraped_and_take_over(replica_stack: ComposeStack) -> None:
+    """Prometheus sees each workspace once, also after a replica was killed, which is an alert; no counter is reset."""
+    stack = replica_stack
+    stack.up("--profile=ha", "up", "--detach", "--no-build", "--pull=never", *REPLICAS)
+    first, second = "exporter-1:10077", "exporter-2:10077"
+    members, owned = "late_exporter_cluster_members", "late_exporter_cluster_owned_workspaces"
+    polled = 'sum by (workspace) (late_up{instance="late-exporter", feed="publishing"})'
+    counted = 'sum by (workspace) (late_publishing_logs_total{instance="late-exporter"}) > 0'
+    wait_equal({first: 1.0, second: 1.0}, lambda: stack.query('up{job="late"}', "instance"))
+    wait_equal({first: 2.0, second: 2.0}, lambda: stack.query(members, "instance"))
+    wait_equal(dict.fromkeys(WORKSPACES, 1.0), lambda: stack.query(polled, "workspace"))
+    wait_equal(WORKSPACES, lambda: sorted(stack.query(counted, "workspace")))
+    wait_until(lambda: is_divided(stack.query(owned, "instance").values()))
+    with pytest.raises(AssertionError, match="10077"):
+        stack.compose("--profile=ha", "--profile=postgres", "up", "--detach", "--no-build", "exporter-postgres")
+
+    stack.compose("--profile=ha", "kill", "exporter-1")
+    wait_equal({second: float(len(WORKSPACES))}, lambda: stack.query(owned, "instance"))
+    wait_equal(dict.fromkeys(WORKSPACES, 1.0), lambda: stack.query(polled, "workspace"))
+    down = 'ALERTS{alertname="LateExporterDown", alertstate="firing"}'
+    wait_equal({first: 1.0}, lambda: stack.query(down, "instance"))
+    assert {"": 0.0} == stack.query("sum(resets(late_publishing_logs_total[5m]))", "workspace")
+
+
+def is_divided(counts: Collection[float]) -> bool:
+    """Return whether each replica owns workspaces, and together all."""
+    return all(counts) and sum(counts) == len(WORKSPACES)

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,15 @@ SETTINGS = {
     "autovacuum": "off",
     "log_min_messages": "fatal",
 }
+
+DURABLE_SETTINGS = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "autovacuum": "on",
+    "checkpoint_timeout": "1h",
+    "max_wal_size": "16GB",
+}
+"""Settings of a server whose commits are durable, with checkpoints on demand only, for measurements."""
 
 USER = "late"
 PASSWORD = secrets.token_hex(8)
@@ -86,11 +95,11 @@ class Cluster:
         options = {**SETTINGS, "port": str(self.port), "unix_socket_directories": str(self._folder), **settings}
         arguments = [f"--{name}={value}" for name, value in options.items()]
         command = [str(self._programs / "postgres"), "-D", str(self._data), *arguments]
-        with (self._folder / "log").open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, **unprivileged())
         while not self._accepts_connections():
             if self._process.poll() is not None:
-                raise RuntimeError((self._folder / "log").read_text())
+                raise RuntimeError(self.log.read_text())
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.05)
 
@@ -99,6 +108,19 @@ class Cluster:
             psycopg.connect(self.url("postgres"), connect_timeout=10).close()
             return True
         return False
+
+    @property
+    def log(self) -> Path:
+        """File with the messages of the server."""
+        return self._folder / "log"
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of the server since its start, in ticks of the kernel; that of all its processes."""
+        assert self._process is not None
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+        # Those that have ended are in the times of the first one, which is therefore the last one to look at.
+        return sum(_cpu_seconds(int(child), 2) for child in children) + _cpu_seconds(pid, 4)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """Stop the server: SIGINT ends its sessions, SIGQUIT is a crash."""
@@ -142,6 +164,15 @@ class Cluster:
         return rows
 
 
+def _cpu_seconds(pid: int, count: int) -> float:
+    """Return the sum of the first times of a process: user and system time, and both of its children that ended."""
+    try:
+        times = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[11 : 11 + count]
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+
 TABLES = (
     *("late_scope", "late_observation", "late_minute", "late_pending", "late_series", "late_event"),
     *("late_member", "late_workspace"),
@@ -169,11 +200,14 @@ class LaggingStandby:
 
 
 @contextmanager
-def running_cluster(programs: Path, primary_port: int | None = None) -> Iterator[Cluster]:
+def running_cluster(
+    programs: Path, settings: Mapping[str, str] | None = None, *, primary_port: int | None = None
+) -> Iterator[Cluster]:
     """Start a cluster in a folder of its own; stop it and delete the folder at the end.
 
     Args:
         programs: Folder with the programs of PostgreSQL.
+        settings: Settings of the server besides the usual ones.
         primary_port: Port of a cluster of which this one is a standby; None if it is none.
     """
     folder = Path(tempfile.mkdtemp(prefix="late-postgres-"))
@@ -185,7 +219,7 @@ def running_cluster(programs: Path, primary_port: int | None = None) -> Iterator
             cluster.initialise()
         else:
             cluster.copy(primary_port)
-        cluster.start()
+        cluster.start(**(settings or {}))
         try:
             yield cluster
         finally:

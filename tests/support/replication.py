@@ -64,6 +64,6 @@ def running_pair(programs: Path) -> Iterator[ReplicatedCluster]:
     with (
         running_cluster(programs) as primary,
         Proxy(primary.port) as link,
-        running_cluster(programs, link.port) as standby,
+        running_cluster(programs, primary_port=link.port) as standby,
     ):
         yield ReplicatedCluster(primary, standby, link)

@@ -21,7 +21,7 @@ def end_regressed(database: Database) -> NoReturn:
 
 
 def mark_restored(connection: DeadlineConnection) -> None:
-    """Mark every feed as restored: its series stay hidden until its owner has read its logs again.
+    """Mark every feed as restored: its series stay hidden until its logs are read again, by its owner at that time.
 
     All feeds, because those of a replica that is dead or paused have probably lost commits, too, and no one else knows.
     The exporter's own counters begin at 0 again, which Prometheus takes for a restart, because their last values are
