@@ -33,7 +33,7 @@ __all__ = [
     "with_default_signals",
 ]
 
-DEFAULT_TIMEOUT = 120.0
+DEFAULT_TIMEOUT = 300.0
 """Seconds after which a test fails. Long, so that tests do not fail on a busy machine."""
 
 ROOT = Path(__file__).resolve().parents[2]
