@@ -16,7 +16,7 @@ const HOUR = 3_600_000;
 const RANGE = 6 * HOUR;
 const VIEWPORT = { width: 1600, height: 1000 };
 const PNG_OPTIONS = { palette: true, quality: 90, effort: 10 };
-const TIMEOUT = 300_000;
+const TIMEOUT = 180_000;
 const LOADED = '[data-panel]:not([data-state=loading])';
 const BROWSER_FLAGS = ['--disable-gpu', '--disable-quic', '--disable-background-networking', '--disable-component-update'];
 

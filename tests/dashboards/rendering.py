@@ -23,7 +23,16 @@ from tests.e2e.program import wait_until
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
 from tests.support.clock import HOUR
 
-__all__ = ["DASHBOARDS", "PREVIEW", "ROOT", "THEMES", "FindTool", "draw_dashboards", "week_in_prometheus"]
+__all__ = [
+    "DASHBOARDS",
+    "PREVIEW",
+    "ROOT",
+    "THEMES",
+    "FindTool",
+    "cached_week",
+    "draw_dashboards",
+    "week_in_prometheus",
+]
 
 ROOT = Path(__file__).parents[2]
 PREVIEW = ROOT / "grafana" / "preview"
@@ -38,7 +47,7 @@ DASHBOARDS = ("late-overview", "late-platform", "late-accounts", "late-exporter"
 VARIABLES = {"late-platform": {"platform": "instagram"}}
 """Variable values by dashboard; all others select everything."""
 
-BROWSER_TIMEOUT = 1200
+BROWSER_TIMEOUT = 480
 """Timeout of the browser in seconds; the browser ends with the program that drives it."""
 
 UNLIMITED_RETENTION = "--storage.tsdb.retention.time=100y"
@@ -70,7 +79,7 @@ def week_in_prometheus(find: FindTool, folder: Path) -> Iterator[PrometheusApi]:
     """Start a Prometheus over a copy of the week; exemplars are scraped, because blocks do not store them."""
     for name in PROGRAMS:
         find(name)
-    week = _cached_week(find)
+    week = cached_week(find)
     shutil.copytree(week / "tsdb", folder / "tsdb")
     with (
         _serve_body((week / "last.om").read_bytes()) as target,
@@ -121,7 +130,7 @@ def draw_dashboards(
     return pages
 
 
-def _cached_week(find: FindTool) -> Path:
+def cached_week(find: FindTool) -> Path:
     """Return the folder with the week; rebuild it if its sources have changed."""
     folder = CACHE / _source_digest()
     if not folder.is_dir():

@@ -9,7 +9,7 @@ import pytest
 
 from grafana.source.palette import MUTED, STATUS_COLORS
 from tests.dashboards.dashboard_files import DashboardFile, Json, load_dashboards
-from tests.dashboards.rendering import DASHBOARDS, THEMES, draw_dashboards, week_in_prometheus
+from tests.dashboards.rendering import DASHBOARDS, THEMES, cached_week, draw_dashboards, week_in_prometheus
 
 pytestmark = pytest.mark.e2e
 
@@ -54,6 +54,11 @@ def dashboard(request: pytest.FixtureRequest) -> DashboardFile:
 def panels(dashboard: DashboardFile, pages: Mapping[str, Json]) -> Mapping[int, Json]:
     """Return the rendered panels by id."""
     return {int(panel["panel"]): panel for panel in pages[f"{dashboard.uid}-dark"]["panels"]}
+
+
+def test_the_week_is_simulated(require_tool: Callable[[str], str]) -> None:
+    """The week ends with a scrape; a test of its own, because it takes minutes, and so does drawing it."""
+    assert (cached_week(require_tool) / "last.om").read_text("utf-8").endswith("# EOF\n")
 
 
 def test_no_script_or_request_fails(dashboard: DashboardFile, pages: Mapping[str, Json]) -> None:
