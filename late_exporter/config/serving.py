@@ -1,7 +1,7 @@
 """The sections of options about what is served, pushed, logged and simulated; see ``late_exporter.config.settings``."""
 
 # Annotations are evaluated: they are read as data.
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias, get_args
+from typing import Annotated, Literal, NamedTuple, TypeAlias, get_args
 
 from late_exporter.config.commands import (
     ALL_COMMANDS,
@@ -25,9 +25,6 @@ from late_exporter.config.types import (
     TelemetryPath,
     WebhookPath,
 )
-
-if TYPE_CHECKING:
-    pass
 
 Incident: TypeAlias = Literal[
     "platform-outage",

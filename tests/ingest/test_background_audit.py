@@ -4,13 +4,14 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from late_exporter.errors import ApiUnavailable, BadPayload, StoreError
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.audit import CounterMismatch
+from late_exporter.ingest.audit import CounterMismatch, check_counters
 from late_exporter.ingest.background_audit import BackgroundAuditor
 from late_exporter.ingest.reader_state import ReconcileScan
 from late_exporter.ingest.schedule import PollConfig
@@ -21,6 +22,7 @@ from tests.support.clock import DAY, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
 from tests.support.loggers import RecordingLogger
+from tests.support.steps import offload_in_steps
 from tests.support.world import World
 
 SCOPE = Scope("default", "publishing")
@@ -88,6 +90,35 @@ def test_a_healthy_exporter(exporter: ExporterHarness, world: World) -> None:
     world.clock.advance(DAY)
     run_polls(exporter, polls=5)
     assert world.clock.now - 5 * MINUTE < exporter.scrape().sum(LAST)
+
+
+def test_counters_are_compared_in_the_thread_of_the_store(
+    late: FakeLateApi, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop does not wait for it: a workspace may have hundreds of thousands of series."""
+    thread_name, places = "event loop", list[str]()
+
+    async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+        def run() -> Any:
+            nonlocal thread_name
+            thread_name = "store"
+            try:
+                return call(*args, **keywords)
+            finally:
+                thread_name = "event loop"
+
+        return await offload_in_steps(run)
+
+    def check(*args: Any) -> list[CounterMismatch]:
+        places.append(thread_name)
+        return check_counters(*args)
+
+    monkeypatch.setattr("tests.support.exporter.offload_in_steps", offload)
+    monkeypatch.setattr("late_exporter.ingest.background_audit.check_counters", check)
+    with closing(ExporterHarness(late, path, config=AUDITED)) as exporter:
+        exporter.settle()
+        run_polls(exporter, polls=4)
+    assert ["store"] == places
 
 
 def test_page_budget(exporter: ExporterHarness, late: FakeLateApi) -> None:
