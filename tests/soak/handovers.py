@@ -11,18 +11,17 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tests.e2e.handovers import Handovers
 from tests.e2e.prometheus import run_prometheus
 from tests.e2e.replicas import LEASE, CreatePlaces, Replicas, isolated_places, proxied_places, scrape_config
-from tests.soak.arguments import read_duration
+from tests.soak.long_run import print_line, read_duration, report_problems
 from tests.support.namespaces import missing_right
 from tests.support.postgres import find_programs, running_cluster
 
@@ -43,17 +42,10 @@ def main() -> int:
         parser.error("prometheus or postgresql is not installed; make tools fetches them")
     seconds = read_duration(parser, "HANDOVERS")
     seed = int(time.time()) if arguments.seed is None else arguments.seed
-    signal.signal(signal.SIGTERM, _interrupt)
-    _print(f"{seconds:g} s, a lease of {LEASE:g} s, seed {seed}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
-    try:
-        problems = _run(prometheus, postgres, places_of, seconds, seed)
-    except KeyboardInterrupt:
-        _print("interrupted")
-        return 130
-    for problem in problems:
-        _print(f"PROBLEM: {problem}")
-    _print(f"{len(problems)} problems" if problems else "every log was counted exactly once, and no counter fell")
-    return int(bool(problems))
+    print_line(
+        f"{seconds:g} s, a lease of {LEASE:g} s, seed {seed}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
+    )
+    return report_problems(partial(_run, prometheus, postgres, places_of, seconds, seed))
 
 
 def _run(prometheus: str, postgres: Path, places_of: CreatePlaces, seconds: float, seed: int) -> list[str]:
@@ -65,16 +57,7 @@ def _run(prometheus: str, postgres: Path, places_of: CreatePlaces, seconds: floa
         replicas = Replicas(folder, url, places, stack)
         replicas.publish_history()
         api = stack.enter_context(run_prometheus(prometheus, folder, scrape_config(replicas)))
-        return Handovers(replicas, networks, api, seed, _print).run(seconds)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+        return Handovers(replicas, networks, api, seed, print_line).run(seconds)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from tests.soak.arguments import read_duration
+from tests.soak.long_run import print_line, read_duration, report_problems
 from tests.soak.soak import Soak, SoakPlan
 
 
@@ -32,29 +31,11 @@ def main() -> int:
         parser.error("prometheus is not installed; make tools fetches it")
     seed = int(time.time()) if arguments.seed is None else arguments.seed
     plan = SoakPlan(read_duration(parser, "SOAK"), arguments.rate, seed)
-    signal.signal(signal.SIGTERM, _interrupt)
-    _print(
+    print_line(
         f"{plan.seconds:g} s at {plan.rate:g} logs/s, seed {seed}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
     )
     with tempfile.TemporaryDirectory(prefix="late-exporter-soak-") as folder:
-        try:
-            problems = Soak(Path(folder), plan, _print).run(prometheus)
-        except KeyboardInterrupt:
-            _print("interrupted")
-            return 130
-    for problem in problems:
-        _print(f"PROBLEM: {problem}")
-    _print(f"{len(problems)} problems" if problems else "every log was counted exactly once, and no counter fell")
-    return int(bool(problems))
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+        return report_problems(partial(Soak(Path(folder), plan, print_line).run, prometheus))
 
 
 if __name__ == "__main__":
