@@ -30,12 +30,8 @@ COUNTER_SUFFIXES = ("_total", "_bucket", "_count", "_sum")
 MAX_GROWTH_RATIO, GROWTH_SLACK_KIB = 1.25, 16 * 1024
 """Allowed growth of memory from the first to the second half of a soak: a ratio, plus a number of KiB."""
 
-MIN_LEAK_WINDOW = 600.0
-"""Seconds of samples from which a leak can be told, after the same time for caches to fill.
-
-Every catch-up that is larger than those before needs more memory, which Python keeps for the next one: a process of
-25 minutes grew from 62 to 87 MiB in the first ten, and by 2 MiB while it counted the last 220,000 logs.
-"""
+MIN_LEAK_WINDOW = 120.0
+"""Seconds of samples from which a leak can be told, after the same time for caches to fill."""
 
 MAX_LEAK_SLOPE = 256.0
 """Allowed growth of a process with full caches, in KiB per minute."""
