@@ -63,6 +63,12 @@ class Harness:
         self.idle.set()
         await self.clock.sleep(seconds)
 
+    async def start(self) -> asyncio.Task[None]:
+        """Run the pusher; return its task when it waits for the first interval."""
+        task = asyncio.ensure_future(self.pusher.run())
+        await self.idle.wait()
+        return task
+
     async def push_until(self, moment: float) -> None:
         """Move to a time and wait until the push that is due then is complete."""
         self.idle.clear()
@@ -88,7 +94,7 @@ def harness() -> Harness:
 async def test_series_are_pushed_at_each_interval(harness: Harness) -> None:
     """The first push follows after an interval; each has the current values, and is made in another thread."""
     start = harness.clock.now
-    task = asyncio.ensure_future(harness.pusher.run())
+    task = await harness.start()
     for number in (1, 2, 3):
         harness.count(number)
         await harness.push_until(number * INTERVAL)
@@ -103,7 +109,7 @@ async def test_a_slow_push_delays_the_next_one_only(harness: Harness) -> None:
     """While the endpoint does not answer, the loop runs on and no other push begins; the next one follows at once."""
     release, start = threading.Event(), harness.clock.now
     harness.client.answer = lambda: "" if release.wait(60) else "never released"
-    task = asyncio.ensure_future(harness.pusher.run())
+    task = await harness.start()
     await harness.clock.reach(INTERVAL)
     await asyncio.to_thread(harness.client.started.wait, 60)
     await harness.clock.reach(5.5 * INTERVAL)
