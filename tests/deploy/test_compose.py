@@ -195,7 +195,7 @@ class ComposeStack:
     def up(self, *arguments: str) -> None:
         """Start services and wait until they are healthy."""
         self.compose(*arguments)
-        wait_until(lambda: self.health() <= {"healthy", ""}, timeout=60, describe=lambda: self.compose("ps", "--all"))
+        wait_until(lambda: self.health() <= {"healthy", ""}, describe=lambda: self.compose("ps", "--all"))
 
     def health(self) -> set[str]:
         """Return the health states of the running services."""
