@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from deploy.prometheus.expressions import keep_label
 from tests.rules.promql import named_labels
+from tests.rules.unit_tests import RULES, load_groups, load_unit_tests, run_unit_tests
 
 FOLDER = Path(__file__).parent
-RULES = FOLDER.parents[1] / "deploy" / "prometheus"
 CLUSTERS = ("east", "west")
 WITHOUT_CLUSTER = {"LateExporterAbsent"}
 """An alert on what is absent everywhere."""
@@ -29,15 +26,11 @@ UNIT_TESTS = ("accounts", "budget", "exporter", "publishing", "recording", "stat
 """Unit tests that take seconds; those over days and weeks use the same rules and take minutes."""
 
 
-class _StringLoader(yaml.SafeLoader):
-    """A loader that keeps scalars as strings, because 0x24 is a number in YAML and a series in promtool."""
-
-    yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # noqa: RUF012 - not a ClassVar there
-
-
 def test_every_list_of_labels_keeps_the_cluster() -> None:
     """Every aggregation and match of a rule by the job is also by the cluster."""
-    rules = [rule for file in RULES.glob("late-exporter.*.yml") for rule in _rules(file)]
+    rules = [
+        rule for file in RULES.glob("late-exporter.*.yml") for group in load_groups(file) for rule in group["rules"]
+    ]
     assert len(rules) > 100
     for rule in rules:
         names = named_labels(rule["expr"])
@@ -57,21 +50,10 @@ def test_label_is_added_to_lists_that_begin_with_the_job() -> None:
 @pytest.mark.parametrize("name", UNIT_TESTS)
 def test_alerts_of_two_clusters(name: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """If two clusters have the series of a unit test, each has the results of that test."""
-    # JSON has no aliases, by which several cases would be one object.
-    document = json.loads(json.dumps(_StringLoader((FOLDER / f"{name}.yml").read_text("utf-8")).get_single_data()))
-    document["rule_files"] = [str((FOLDER / file).resolve()) for file in document["rule_files"]]
+    document = load_unit_tests(FOLDER / f"{name}.yml")
     for test in document["tests"]:
         _double(test)
-    file = tmp_path / "clusters.yml"
-    file.write_text(yaml.safe_dump(document, width=10_000), "utf-8")
-    process = subprocess.run(
-        [require_tool("promtool"), "test", "rules", str(file)], check=False, capture_output=True, text=True
-    )
-    assert 0 == process.returncode, process.stdout + process.stderr
-
-
-def _rules(file: Path) -> list[Mapping[str, Any]]:
-    return [rule for group in yaml.safe_load(file.read_text("utf-8"))["groups"] for rule in group["rules"]]
+    run_unit_tests(require_tool("promtool"), document, tmp_path)
 
 
 def _double(test: dict[str, Any]) -> None:
@@ -101,7 +83,7 @@ def _samples(samples: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         # The objective is a constant, which no cluster has.
         for cluster in CLUSTERS if "{" in sample["labels"] else [""]:
             labels = _with_cluster(sample["labels"], cluster) if cluster else sample["labels"]
-            yield {"labels": labels, "value": float(sample["value"])}
+            yield {"labels": labels, "value": sample["value"]}
 
 
 def _with_cluster(series: str, cluster: str) -> str:
