@@ -82,6 +82,9 @@ _connection_values = ValueChecker(
 _activity_values = ValueChecker({"status": STATUSES.__contains__}).check
 
 _metadata_decoder = msgspec.json.Decoder(RowMetadata)
+_metadata_fields = tuple(
+    (field.name, field.encode_name, msgspec.json.Decoder(field.type)) for field in msgspec.structs.fields(RowMetadata)
+)
 _FIELD = re.compile(r'"(postId|accountUsername|attemptNumber|connectionMethod|tokenExpiresAt)"\s*:\s*("[^"\\]*"|\d+)')
 
 
@@ -94,9 +97,9 @@ def _parse_metadata(metadata: str | RowMetadata | None) -> RowMetadata:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         texts = dict(_FIELD.findall(metadata))
     values = {}
-    for field in msgspec.structs.fields(RowMetadata):
+    for name, encoded_name, decoder_of_field in _metadata_fields:
         try:
-            values[field.name] = msgspec.json.decode(texts[field.encode_name], type=field.type)
+            values[name] = decoder_of_field.decode(texts[encoded_name])
         except (KeyError, msgspec.DecodeError, ValueError):
             continue
     return RowMetadata(**values)
