@@ -1,7 +1,7 @@
 """Late API as a process, so that its CPU time is not measured: python -m tests.bench.late PORT RATE DAYS ROWS...
 
-``/ROWS/api`` serves a fixed list of that many logs of the last DAYS, to RATE requests per minute and key. ``/_bench``
-returns the number of requests.
+``/ROWS/api`` serves a fixed list of that many logs of the last DAYS, to RATE requests per minute and key, and
+``/ROWS-zernio/api`` the same in generation zernio. ``/_bench`` returns the number of requests.
 ``/_bench/hold`` makes all requests wait until ``/_bench/release``, so that a measurement has an exact start.
 ``/_bench/add`` inserts a new log before every first page, until ``/_bench/keep``.
 """
@@ -87,8 +87,11 @@ class BenchApi:
         rows = [make_row(n, now - (max(sizes) - n) * days * 86400 / max(sizes)) for n in range(max(sizes))]
         self._log_sources = {str(size): StaticLogs(LogList(rows[len(rows) - size :])) for size in sizes}
         self._apps = {
-            name: create_simulator(SimulatedApi(archives, clock=time.time, rate_limit=rate_limit))
+            f"{name}{suffix}": create_simulator(
+                SimulatedApi(archives, clock=time.time, rate_limit=rate_limit, generation=generation)
+            )
             for name, archives in self._log_sources.items()
+            for generation, suffix in (("late", ""), ("zernio", "-zernio"))
         }
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:

@@ -125,18 +125,20 @@ class Bench:
     def measure_catch_up(self) -> None:
         """Measure reading a whole list for the first time."""
         logs = self._sizes.large
-        exporter_times, script_times = [], []
+        exporter_times, zernio_times, script_times = [], [], []
         for turn in range(self._sizes.repeat_count):
             print_progress(f"catching up, {turn + 1} of {self._sizes.repeat_count}")
             exporter_times.append(self._time_first_sync(logs, self._state_path(f"large{turn}")))
+            zernio_times.append(self._time_first_sync(logs, self._state_path(f"zernio{turn}"), "zernio"))
             with self._launcher.script(self._api, logs) as script:
                 script_times.append(cpu_of_catch_up(self._api, script, "polled,"))
         exporter_rate, script_rate = (
             logs / median(used.wall_seconds for used in side) for side in (exporter_times, script_times)
         )
         state_bytes = self._state_path("large0").stat().st_size / logs
-        exporter_cpu, script_cpu = (
-            median(used.cpu_seconds for used in side) / logs * US_PER_SECOND for side in (exporter_times, script_times)
+        exporter_cpu, zernio_cpu, script_cpu = (
+            median(used.cpu_seconds for used in side) / logs * US_PER_SECOND
+            for side in (exporter_times, zernio_times, script_times)
         )
         self._report.add(
             f"(a) catch-up of {logs:,} logs",
@@ -151,12 +153,14 @@ class Bench:
             Measurement(
                 "CPU per log", exporter_cpu, "us", script_cpu, Goal(">= 0.59x", exporter_cpu <= 1.7 * script_cpu)
             ),
+            Measurement("CPU per log in generation zernio", zernio_cpu, "us", script_cpu),
             Measurement("state per log", state_bytes, "B", goal=Goal("<= 100 B", state_bytes <= 100)),
             Measurement("peak RSS", self._first_sync_mb, "MB"),
         )
 
-    def _time_first_sync(self, logs: int, state: Path) -> TimeUsed:
-        with self._launcher.exporter(self._api, logs, state) as exporter:
+    def _time_first_sync(self, logs: int, state: Path, generation: str = "late") -> TimeUsed:
+        url = f"--api.base-url={self._api.url(logs, generation)}"
+        with self._launcher.exporter(self._api, logs, state, url) as exporter:
             used = cpu_of_catch_up(self._api, exporter, "first sync complete")
             self._first_sync_mb = exporter.memory_mb("VmHWM")
             exporter.stop()

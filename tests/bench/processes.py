@@ -116,9 +116,10 @@ def _accepts(port: int) -> bool:
 class ApiProcess(MeasuredProcess):
     """Process of tests.bench.late."""
 
-    def url(self, logs: int) -> str:
+    def url(self, logs: int, generation: str = "late") -> str:
         """Return the base URL of the list of a size."""
-        return f"http://127.0.0.1:{self.port}/{logs}/api"
+        suffix = "" if generation == "late" else f"-{generation}"
+        return f"http://127.0.0.1:{self.port}/{logs}{suffix}/api"
 
     def send_command(self, command: str = "") -> dict[str, Any]:
         """Send a command, and return the numbers of requests and of waiting requests."""
@@ -206,31 +207,27 @@ class ProcessLauncher:
         With ``probe_file`` the longest callbacks of its event loop are measured, see tests.bench.probed.
         """
         port = _free_port()
-        arguments = [
-            "-m",
-            "tests.bench.probed" if probe_file else "late_exporter",
-            "run",
+        defaults = [
             f"--api.base-url={api.url(logs)}",
             "--api.quota-share=1",
-            *([] if any(option.startswith("--poll.feeds=") for option in options) else ["--poll.feeds=publishing"]),
+            "--poll.feeds=publishing",
             "--status.feeds=none",
             f"--poll.interval={interval}",
-            *(
-                []
-                if any(option.startswith("--state.url=") for option in options)
-                else [f"--state.url=sqlite:///{state}"]
-            ),
+            f"--state.url=sqlite:///{state}",
             f"--web.listen-address=127.0.0.1:{port}",
             "--metrics.max-label-values=1000000",
             "--metrics.max-accounts=1000000",
-            *options,
         ]
         env = {"LATE_API_KEY": KEY, "PYTHONPATH": self._python_paths["httptools" if httptools else "pinned"]}
         if probe_file:
             env["PROBE_FILE"] = str(probe_file)
-        if any(option.startswith("--config.file") for option in options):  # it has the keys
+        names = {option.partition("=")[0] for option in options}
+        if "--config.file" in names:  # It has the addresses and the keys.
             del env["LATE_API_KEY"]
-            arguments = [argument for argument in arguments if not argument.startswith("--api.base-url")]
+            names.add("--api.base-url")
+        program = "tests.bench.probed" if probe_file else "late_exporter"
+        arguments = [option for option in defaults if option.partition("=")[0] not in names]
+        arguments = ["-m", program, "run", *arguments, *options]
         process: MeasuredProcess = self._start(MeasuredProcess, arguments, port, **env)
         return process
 
