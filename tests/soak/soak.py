@@ -234,6 +234,7 @@ class Soak:
         counts = [f"{sum(exposed_counts(samples, name).values()):,}" for name in self._workspaces]
         return (
             f"{seconds:6.0f} s  {log_count:,} logs, {rate:.0f}/s  counted {' and '.join(counts)}"
+            f"  {len(samples):,} samples"
             f"  memory {self._exporter.memory_kib() / 1024:.0f} MiB  state {self._exporter.state_bytes() / 1e6:.1f} MB"
             f"  {self._event_counts.total()} events"
         )
