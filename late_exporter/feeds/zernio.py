@@ -105,7 +105,9 @@ def _parse_metadata(metadata: str | RowMetadata | None) -> RowMetadata:
     return RowMetadata(**values)
 
 
-def _entry(row: ZernioRow, action: str, status: str, *, generic_action: str | None, **fields: Any) -> LogEntry:
+def _entry(
+    row: ZernioRow, metadata: RowMetadata | None, action: str, status: str, *, generic_action: str | None, **fields: Any
+) -> LogEntry:
     created = decoder.parse_millis(row.created_at)
     fingerprint = decoder.account_fingerprint(row.platform, row.account_id, generic_action)
     key = row_key(row, created, fingerprint, generic_action)
@@ -117,16 +119,13 @@ def _entry(row: ZernioRow, action: str, status: str, *, generic_action: str | No
         platform=decoder.label_text(row.platform),
         action=action,
         duration=decoder.to_micros(row.duration_ms, 1000),
-        profile_id=_profile_id(row),
+        profile_id=_profile_id(row, metadata),
         **fields,
     )
 
 
-def _profile_id(row: ZernioRow) -> str | None:
+def _profile_id(row: ZernioRow, metadata: RowMetadata | None) -> str | None:
     """Return the profile of a log; the API does not document the name of the field."""
-    metadata = row.metadata
-    if isinstance(metadata, str):
-        metadata = _parse_metadata(metadata) if '"profileId"' in metadata else None
     candidates = (row.profile_id, row.camel_profile_id, metadata.profile_id if metadata else None)
     return next((decoder.label_text(name) for name in candidates if isinstance(name, str) and name), None)
 
@@ -150,6 +149,7 @@ def _publishing(row: ZernioRow) -> LogEntry:
             former = former_log(row, former_action, row_status, publishing.generic_action(former_action))
     return _entry(
         row,
+        metadata,
         action,
         status,
         generic_action=publishing.generic_action(action),
@@ -177,6 +177,7 @@ def _connection(row: ZernioRow) -> LogEntry:
             former = former_log(row, former_event, former_event, connections.generic_event(former_event))
     return _entry(
         row,
+        metadata,
         event,
         event,
         generic_action=connections.generic_event(event),
@@ -202,8 +203,10 @@ def _event(event: str, status: str | None, metadata: RowMetadata) -> str:
 def _activity(row: ZernioRow) -> LogEntry:
     status = decoder.label_text(row.status)
     action = decoder.label_text(row.action)
+    has_profile = not isinstance(row.metadata, str) or '"profileId"' in row.metadata
     return _entry(
         row,
+        _parse_metadata(row.metadata) if has_profile else None,
         action,
         status,
         generic_action=row.action,

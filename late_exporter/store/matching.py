@@ -24,6 +24,9 @@ The form is ``@`` for an id of generation ``late``, ``#`` for an id of ``zernio`
 and ``=`` for those of an earlier version, whose digest includes fields that may change.
 """
 
+TIME_LENGTH = 14
+"""Number of characters of the creation time at the start of a key, with the hyphen."""
+
 DIGEST = "+"
 FORMER_DIGEST = "="
 DIGEST_FORMS = (DIGEST, FORMER_DIGEST)

@@ -50,7 +50,9 @@ def number_entries(entries: Sequence[LogEntry], statuses: Statuses) -> tuple[Log
             groups.setdefault(_base(entry.key), []).append(index)
     numbered_entries = list(entries)
     for base, indexes in groups.items():
-        ordinals = _Group(logs.get(base, {})).assign([entries[index].status for index in indexes])
+        row_statuses = [entries[index].status for index in indexes]
+        is_alone = len(indexes) == 1 and base not in logs
+        ordinals = [0] if is_alone else _Group(logs.get(base, {})).assign(row_statuses)
         for index, ordinal in zip(indexes, ordinals, strict=True):
             key = f"{base}.{ordinal}"
             if key != entries[index].key:

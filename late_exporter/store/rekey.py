@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from late_exporter.model import MINUTE_MS, PENDING, Feed, LogEntry
 from late_exporter.store.batches import UncommittedLogs
 from late_exporter.store.matching import (
+    TIME_LENGTH,
     StoredLogs,
     match_logs,
     matched_statuses,
@@ -76,8 +77,10 @@ def identify(rows: FeedRows, entries: Sequence[LogEntry], uncommitted: Uncommitt
         stored_logs.setdefault(key, {})[status] = status_fingerprint
     if unnumbered:
         alike = {key: set(names) for key, names in stored_logs.items()}
+        # A catch-up has read thousands of other logs.
         for key, names in uncommitted.items():
-            alike.setdefault(key, set()).update(names)
+            if key[:TIME_LENGTH] in prefixes:
+                alike.setdefault(key, set()).update(names)
         entries = number_entries(entries, alike)
     page_keys = {entry.key for entry in entries}
     known = {key: frozenset(names) for key, names in stored_logs.items() if key in page_keys}

@@ -7,6 +7,8 @@ from collections.abc import Set as AbstractSet
 from sqlite3 import Connection
 from typing import NamedTuple
 
+import msgspec
+
 from late_exporter.store import queries
 from late_exporter.store.matching import interim_key
 from late_exporter.store.rekey import RekeyPlan
@@ -15,6 +17,12 @@ from late_exporter.store.rekey import RekeyPlan
 FINGERPRINTS_AGREE = (
     "SELECT EXISTS (SELECT 1 FROM observation WHERE scope = ? AND status_fingerprint IS NOT NULL"
     " AND status <> 'pending' AND (instr(key, '=') OR instr(key, '+')) ORDER BY key DESC)"
+)
+
+# CROSS JOIN keeps the order: a search in the table for each prefix.
+ROWS_AT = (
+    "SELECT o.key, o.status, o.status_fingerprint FROM json_each(?2) AS prefix CROSS JOIN observation o"
+    " WHERE o.scope = ?1 AND o.key >= prefix.value AND o.key < prefix.value || '~'"
 )
 
 
@@ -28,11 +36,7 @@ class SqliteRows(NamedTuple):
         return queries.stored_statuses(self.connection, self.scope_id, keys)
 
     def rows_at(self, prefixes: AbstractSet[str]) -> Iterator[tuple[str, str, str | None]]:
-        for prefix in prefixes:
-            yield from self.connection.execute(
-                "SELECT key, status, status_fingerprint FROM observation WHERE scope = ? AND key >= ? AND key < ?",
-                (self.scope_id, prefix, f"{prefix}~"),
-            )
+        yield from self.connection.execute(ROWS_AT, (self.scope_id, msgspec.json.encode(sorted(prefixes))))
 
     def fingerprints_agree(self) -> bool:
         (agree,) = self.connection.execute(FINGERPRINTS_AGREE, (self.scope_id,)).fetchone()
