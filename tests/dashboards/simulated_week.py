@@ -51,7 +51,7 @@ DETAILED_SECONDS = 7 * HOUR
 SCRAPE_INTERVALS = ((DETAILED_SECONDS, MINUTE), (26 * HOUR, 5 * MINUTE), (END - BEGIN, 15 * MINUTE))
 """Scrape interval by time until the end; the distant past needs less detail."""
 
-POLL_INTERVALS = ((DETAILED_SECONDS, 30.0), (END - BEGIN, 5 * MINUTE))
+POLL_INTERVALS = ((DETAILED_SECONDS, 30.0), (26 * HOUR, 5 * MINUTE), (END - BEGIN, 15 * MINUTE))
 """Poll interval by time until the end."""
 
 RATE_LIMIT = 600
