@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,7 +19,7 @@ from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_admin, open_snapshot, open_store
 from late_exporter.store.exports import read_digest
 from late_exporter.store.postgres import days
-from late_exporter.store.postgres.database import SETTINGS
+from late_exporter.store.postgres.database import SETTINGS, until_deadline
 from late_exporter.store.postgres.schema import MIGRATIONS
 from late_exporter.store.postgres.store import PostgresStore
 from tests.support.postgres import PASSWORD, USER, Cluster, LaggingStandby, running_bouncer
@@ -327,6 +328,26 @@ def test_a_hung_network(proxied: tuple[Proxy, Store], monkeypatch: pytest.Monkey
     proxy.heal()
     commit(store, observation(NOW + 1))
     assert 2 == counts(store)[0]
+
+
+def test_operations_end_at_the_deadline() -> None:
+    """A generator of psycopg that waits in its clean-up, too, is ended, so that it prints nothing when it is freed."""
+    steps: list[str] = []
+
+    def operation() -> Generator[Any, Any, None]:
+        try:
+            yield "read"
+        finally:
+            try:
+                yield "clean up"
+            finally:
+                steps.append("ended")
+
+    waiting = until_deadline(operation(), deadline=0.0)
+    assert "read" == next(waiting)
+    with pytest.raises(psycopg.OperationalError, match="no answer in time"):
+        waiting.send("ready")
+    assert ["ended"] == steps
 
 
 def test_a_restart_of_the_server(postgres: Cluster, url: str, store: Store) -> None:

@@ -22,6 +22,9 @@ T = TypeVar("T")
 EXPORTER_NAME, REPLICA_NAME = "late-exporter", "late-exporter replica"
 """Names of the sessions of an exporter, and of one that shares the state with others."""
 
+MAX_CLEANUP_STEPS = 10
+"""Steps after which a generator of psycopg is not asked any more to end."""
+
 DEADLINE_SECONDS = 5.0
 """Longest time of a commit or a lookup, which take milliseconds; a process that is stopped waits for it."""
 
@@ -79,21 +82,27 @@ class DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):
     deadline = float("inf")
 
     def wait(self, gen: PQGen[T], *args: Any, **keywords: Any) -> T:
-        return super().wait(_until(gen, self.deadline), *args, **keywords)
+        return super().wait(until_deadline(gen, self.deadline), *args, **keywords)
 
 
-def _until(gen: PQGen[T], deadline: float) -> Generator[Any, Any, T]:
+def until_deadline(gen: PQGen[T], deadline: float) -> Generator[Any, Any, T]:
     """Pass a generator of psycopg on; raise OperationalError after the deadline."""
     try:
         wanted = next(gen)
         while True:
             ready = yield wanted
             if time.monotonic() > deadline:
-                raise psycopg.OperationalError("no answer in time")
+                break
             wanted = gen.send(ready)
     except StopIteration as stop:
         result: T = stop.value
         return result
+    error = psycopg.OperationalError("no answer in time")
+    # The clean-up may wait as well, and a generator that is left there prints a traceback when it is freed.
+    with suppress(StopIteration):
+        for _ in range(MAX_CLEANUP_STEPS):
+            gen.throw(error)
+    raise error
 
 
 class Database:
