@@ -39,8 +39,9 @@ SCRAPE = "500ms"
 POLL = "200ms"
 LOGS_A_SECOND = 15
 DAY = 86_400
-DISCOVERY_FOR = "2m"
-"""Prometheus hands new targets to its scrapers every 5 s, whatever SPEED is, and later on a busy machine."""
+LONG_FORS = {"LateExporterAbsent": "2m", "LateErrorBudgetBurningFast": "15s"}
+"""Prometheus hands new targets to its scrapers every 5 s, whatever SPEED is, and on a busy machine evaluates rules
+seconds apart, so that alerts which exclude each other would fire at once."""
 
 PLATFORM = "twitter"
 TRAFFIC = "platform:late_publishing_final_logs:increase30m"
@@ -146,7 +147,7 @@ class AlertingStack:
         rules = render(SPEED)
         assert set(config["rule_files"]) == rules.keys()
         for name, text in rules.items():
-            (self._folder / name).write_text(_with_time_for_discovery(text), "utf-8")
+            (self._folder / name).write_text(_with_long_fors(text), "utf-8")
         return yaml.safe_dump(config)
 
 
@@ -161,12 +162,12 @@ def _simulator_options() -> tuple[str, ...]:
     )
 
 
-def _with_time_for_discovery(rules: str) -> str:
-    """Return the rules with a ``for`` of LateExporterAbsent in which Prometheus finds its targets."""
+def _with_long_fors(rules: str) -> str:
+    """Return the rules with LONG_FORS."""
     document = yaml.safe_load(rules)
     for rule in (rule for group in document["groups"] for rule in group["rules"]):
-        if rule.get("alert") == "LateExporterAbsent":
-            rule["for"] = DISCOVERY_FOR
+        if rule.get("alert") in LONG_FORS:
+            rule["for"] = LONG_FORS[rule["alert"]]
     return yaml.safe_dump(document)
 
 
