@@ -55,7 +55,8 @@ class SqliteOutbox:
     def delete(self, numbers: Sequence[int]) -> None:
         with store_errors(self._name):
             self._connection.execute(
-                "DELETE FROM event WHERE id IN (SELECT value FROM json_each(?))", (msgspec.json.encode(numbers),)
+                "DELETE FROM event WHERE id IN (SELECT value FROM json_each(?))",
+                (msgspec.json.encode(numbers).decode(),),
             )
 
     def delete_oldest(self, keep: int) -> Mapping[str, int]:

@@ -36,7 +36,7 @@ class SqliteRows(NamedTuple):
         return queries.stored_statuses(self.connection, self.scope_id, keys)
 
     def rows_at(self, prefixes: AbstractSet[str]) -> Iterator[tuple[str, str, str | None]]:
-        yield from self.connection.execute(ROWS_AT, (self.scope_id, msgspec.json.encode(sorted(prefixes))))
+        yield from self.connection.execute(ROWS_AT, (self.scope_id, msgspec.json.encode(sorted(prefixes)).decode()))
 
     def fingerprints_agree(self) -> bool:
         (agree,) = self.connection.execute(FINGERPRINTS_AGREE, (self.scope_id,)).fetchone()

@@ -23,7 +23,7 @@ EXPORTER_NAME, REPLICA_NAME = "late-exporter", "late-exporter replica"
 """Names of the sessions of an exporter, and of one that shares the state with others."""
 
 MAX_CLEANUP_STEPS = 10
-"""Steps after which a generator of psycopg is not asked any more to end."""
+"""Steps that the clean-up of a psycopg generator may take after the deadline."""
 
 DEADLINE_SECONDS = 5.0
 """Longest time of a commit or a lookup, which take milliseconds; a process that is stopped waits for it."""
