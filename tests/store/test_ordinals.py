@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from late_exporter.model import LogEntry
 from late_exporter.store.ordinals import number_entries, unnumbered_keys
+from late_exporter.store.rekey import identify
 
 BASE = "1730455200000-0123456789ab+ba9876543210"
 P, S, F = "pending", "success", "failed"
@@ -52,6 +55,26 @@ def numbered(page: list[LogEntry], *stored: set[str]) -> list[tuple[int, str]]:
 def test_numbers(page: list[str], stored: list[set[str]], expected: list[int]) -> None:
     """The same status is the same log, a final status settles a pending log, and what is left is new."""
     assert expected == [ordinal for ordinal, _ in numbered(entries(*page), *stored)]
+
+
+class MemoryRows(dict[str, set[str]]):
+    """Statuses of stored logs by key."""
+
+    def stored_statuses(self, keys: Sequence[str]) -> Mapping[str, AbstractSet[str]]:
+        return {key: self[key] for key in keys if key in self}
+
+    def rows_at(self, prefixes: AbstractSet[str]) -> Iterable[tuple[str, str, str | None]]:
+        return [(key, name, None) for key, names in self.items() if key[:14] in prefixes for name in names]
+
+    def fingerprints_agree(self) -> bool:
+        return False
+
+
+def test_logs_that_are_not_committed_keep_their_numbers() -> None:
+    """A page that repeats one of two alike logs gives it the number that it had beside the other one."""
+    page = identify(MemoryRows(), entries(F, S), {}).entries
+    (repeated,) = identify(MemoryRows(), entries(S), {entry.key: {entry.status} for entry in page}).entries
+    assert repeated in page
 
 
 STATUSES = st.sampled_from([P, S, F])
