@@ -13,6 +13,7 @@ from late_exporter.api.client import LateClient
 from late_exporter.api.quota import CustomerUse, RateLimiter
 from late_exporter.status import Quota
 from tests.support.clock import LoopClock
+from tests.support.profiles import example_count, exhaustive
 from tests.support.shared_quota import SharedQuota, WindowKind, run_for, send_forever
 
 Schedule = Callable[[int, float, float], Sequence[float]]
@@ -72,7 +73,7 @@ def beside_customers(test: Callable[..., None]) -> Callable[..., None]:
     """Run a test with customers that use two thirds of the limit in several ways, and with each kind of window."""
     for names, values in (
         ("kind", ["sliding", "fixed"]),
-        (("limit", "rate"), [(60, 40), (600, 400)]),
+        (("limit", "rate"), [(60, 40), *exhaustive((600, 400))]),
         ("schedule", [evenly, in_bursts, at_random]),
     ):
         test = pytest.mark.parametrize(names, values)(test)
@@ -100,7 +101,7 @@ def test_a_catch_up_refuses_no_call(limit: int, rate: int, schedule: Schedule, k
 
 
 @pytest.mark.parametrize("kind", ["sliding", "fixed"])
-@pytest.mark.parametrize(("limit", "rate"), [(60, 40), (600, 400), (600, 500)])
+@pytest.mark.parametrize(("limit", "rate"), [(60, 40), *exhaustive((600, 400), (600, 500))])
 def test_a_customer_that_begins_during_a_first_sync(limit: int, rate: int, kind: WindowKind) -> None:
     """An exporter that uses its whole share makes room for the customer in time."""
     quota, start = SharedQuota(limit, kind), 95.0
@@ -113,7 +114,7 @@ def test_a_customer_that_begins_during_a_first_sync(limit: int, rate: int, kind:
 
 
 @pytest.mark.parametrize("kind", ["sliding", "fixed"])
-@pytest.mark.parametrize("limit", [60, 600, 1200])
+@pytest.mark.parametrize("limit", [60, *exhaustive(600, 1200)])
 def test_an_idle_customer_costs_no_speed(limit: int, kind: WindowKind) -> None:
     """Without other users of the key the exporter uses its share in every minute, and begins with a burst."""
     quota = SharedQuota(limit, kind)
@@ -312,7 +313,7 @@ async def test_the_wait_is_known_before(harness: LimiterHarness, sent: int, requ
     pauses=st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.1, 3.3, 59.9, 60.0, 61.0]), min_size=1, max_size=60),
     duration=st.sampled_from([0.0, 0.1, 5.0]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=example_count(60, thorough=1000), deadline=None)
 async def test_the_share_holds_in_any_minute(
     share: float, limits: list[int], pauses: list[float], duration: float
 ) -> None:

@@ -35,7 +35,7 @@ from tests.support.late_api import (
     unavailable,
 )
 from tests.support.oracle import Oracle, created_at, expected_pending
-from tests.support.profiles import example_count, is_thorough
+from tests.support.profiles import example_count, is_thorough, spread
 from tests.support.samples import Samples
 from tests.support.store import LogStatus
 from tests.support.world import World
@@ -209,7 +209,7 @@ def test_kills_that_follow_each_other_leave_no_gap(
     assert 0 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
 
 
-@pytest.mark.parametrize("new", range(60, 130, 5))
+@pytest.mark.parametrize("new", spread(range(60, 130, 5)))
 def test_a_gap_is_found_again_above_logs_without_a_time(
     new: int, world: World, exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,8 +228,8 @@ def test_a_gap_is_found_again_above_logs_without_a_time(
     check(exporter, world, world.history)
 
 
-@pytest.mark.parametrize("deleted", range(2, 24, 3))
-@pytest.mark.parametrize("number", range(2, 7))
+@pytest.mark.parametrize("deleted", spread(range(2, 24, 3)))
+@pytest.mark.parametrize("number", spread(range(2, 7)))
 def test_a_list_that_moves_up_during_a_seek_hides_no_log(
     number: int, deleted: int, world: World, exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,7 +253,7 @@ def test_a_list_that_moves_up_during_a_seek_hides_no_log(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", spread(range(6)))
 def test_a_fault_at_every_request_costs_nothing(
     number: int, fault: Fault, world: World, exporter: ExporterHarness
 ) -> None:
@@ -270,7 +270,7 @@ def test_a_fault_at_every_request_costs_nothing(
     check(exporter, world, world.history)
 
 
-@pytest.mark.parametrize("deleted", [1, 2, 50, 98, 99, 120, 300])
+@pytest.mark.parametrize("deleted", spread([1, 2, 50, 98, 99, 120, 300]))
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_deletes_between_page_reads_pull_no_log_past_the_reader(
     number: int, deleted: int, world: World, exporter: ExporterHarness
@@ -295,7 +295,7 @@ def test_deletes_at_a_page_edge_hide_no_log(deleted: tuple[int, int], world: Wor
     check(exporter, world, set(world.history) - unread)
 
 
-@pytest.mark.parametrize("inserted", [1, 98, 99, 100, 250, 900])
+@pytest.mark.parametrize("inserted", spread([1, 98, 99, 100, 250, 900]))
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_inserts_between_page_reads_are_counted_by_the_next_poll(
     number: int, inserted: int, world: World, exporter: ExporterHarness

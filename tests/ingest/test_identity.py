@@ -20,6 +20,7 @@ from tests.support.client import QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks
+from tests.support.profiles import spread
 from tests.support.world import World
 
 LAG = "late_exporter_log_lag_seconds_count"
@@ -133,8 +134,8 @@ def test_alike_logs_on_different_pages(
     assert 50 + size == len(exporter.observations)
 
 
-@pytest.mark.parametrize("page_size", [5, 10, 25, 100])
-@pytest.mark.parametrize("above", [0, 3, 8, 12])
+@pytest.mark.parametrize("page_size", spread([5, 10, 25, 100]))
+@pytest.mark.parametrize("above", spread([0, 3, 8, 12]))
 def test_alike_logs_on_pages_of_any_size(page_size: int, above: int, world: World, exporter: ExporterHarness) -> None:
     """If a page has more logs of one time than the next one repeats, alike ones count, however short the pages are."""
     exporter.api.quirks = ListQuirks(max_page_size=page_size)

@@ -28,7 +28,7 @@ from tests.ingest.test_exactness import MEMORY, NEVER, START, Events, Exactness
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import TIME_FILTERS, VANISHED, Document, FakeLateApi, ListQuirks, unavailable, zernio_row
-from tests.support.profiles import example_count, is_thorough
+from tests.support.profiles import example_count, is_thorough, spread
 from tests.support.steps import Killed, drive
 from tests.support.store import LogStatus
 from tests.support.world import World
@@ -373,7 +373,7 @@ def test_a_list_that_vanishes_costs_no_log(
     assert step > 40
 
 
-@pytest.mark.parametrize("shape", ["404", "403", "empty", "new shape"])
+@pytest.mark.parametrize("shape", spread(["404", "403", "empty", "new shape"]))
 @pytest.mark.parametrize("gone", OLD_LISTS)
 @pytest.mark.parametrize("is_fresh", [True, False])
 def test_each_list_may_go_alone(shape: str, gone: str, *, is_fresh: bool, world: World, start: Start) -> None:

@@ -24,6 +24,7 @@ from late_exporter.errors import LateError
 from late_exporter.web import server
 from late_exporter.web.rate import LOG_RATE
 from late_exporter.web.server import bind_socket, serve, systemd_sockets
+from tests.support.profiles import spread
 
 Message = MutableMapping[str, Any]
 
@@ -920,7 +921,7 @@ async def test_immediate_shutdown() -> None:
     assert harness.serving.done()
 
 
-@pytest.mark.parametrize("turns", range(8))
+@pytest.mark.parametrize("turns", spread(range(8)))
 async def test_shutdown_closes_a_connection_that_was_just_accepted(turns: int) -> None:
     """At whatever step of the event loop the server is stopped, no accepted connection is left to the collector."""
     with warnings.catch_warnings(record=True) as recorded:
