@@ -15,7 +15,7 @@ from tests.support.profiles import example_count
 
 pytestmark = pytest.mark.exhaustive
 
-SEEDS, MAX_PROGRAMS = (1, 2, 3), 40
+SEEDS, MAX_PROGRAMS = (14, 3, 1, 2, 6, 8, 13), 12
 """Seeds, and programs of each, within which each bug is found."""
 
 

@@ -99,8 +99,9 @@ class ContainerEngine:
         if self.has_image(image):
             return
         archive = CACHE / "base.tar"
-        excludes = [f"--dpkgopt=path-exclude={path}" for path in EXCLUDED_PATHS]
-        options = ["--variant=minbase", f"--include={','.join([*PACKAGES, *packages])}", *excludes]
+        dpkg_options = ["force-unsafe-io", *(f"path-exclude={path}" for path in EXCLUDED_PATHS)]
+        options = ["--variant=minbase", f"--include={','.join([*PACKAGES, *packages])}"]
+        options += [f"--dpkgopt={option}" for option in dpkg_options]
         hook = f"--customize-hook={CUSTOMIZE_SCRIPT}"
         self.sandbox.run("mmdebstrap", "--quiet", "--mode=root", *options, hook, "trixie", archive)
         container = self.buildah("from", "scratch")
