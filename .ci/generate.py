@@ -32,7 +32,7 @@ def _tables() -> dict[str, dict[str, str]]:
         "alerts.md": {"alerts": alerts.replace("](deploy/", "](../deploy/")},
         "api-generations.md": {"actions": actions_markdown()},
         "commands.md": {"commands": _commands_markdown(), "flags": _flags_markdown()},
-        "configuration.md": {"options": _options_markdown()},
+        "configuration.md": {"options": _options_markdown(), "reloadable options": _reloadable_markdown()},
         "metrics.md": {"metrics": _output("late_exporter", "metrics", "--format", "markdown")},
         "webhooks.md": {"webhook events": _webhook_events_markdown()},
     }
@@ -47,6 +47,11 @@ def _options_markdown() -> str:
         variables = " or ".join(f"`{name}`" for name in (option.variable, option.alias) if name)
         rows.append(f"| {flag} | {variables} | {default} | {', '.join(option.commands)} | {_escape(option.help)} |")
     return "\n".join(rows)
+
+
+def _reloadable_markdown() -> str:
+    names = (f"`{option.flag or option.name}`" for option in OPTIONS if option.reload == "live")
+    return f"{', '.join(names)}."
 
 
 def _commands_markdown() -> str:

@@ -211,7 +211,7 @@ class MemberHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClusterHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """The replicas that share the state, as of the last beat of this one, ``lease_age`` seconds ago."""
+    """The replicas that share the state, as of the last heartbeat of this one, ``lease_age`` seconds ago."""
 
     members: tuple[MemberHealth, ...] = ()
     unowned_workspaces: tuple[str, ...] = ()

@@ -816,7 +816,7 @@ unless on (job, workspace)
             summary="A platform's rate limit delays posts.",
             title=f"{_ON}{_COUNT} rate-limit pauses in 1h",
             description=(
-                f"{_WORKSPACE}: {{{{ $labels.platform }}}} paused posts {_COUNT} times in the last"
+                f"{_WORKSPACE}: the rate limit of {{{{ $labels.platform }}}} paused posts {_COUNT} times in the last"
                 f" hour, more than once per {1 / PAUSES_PER_LOG:g} publish attempts."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --action rate_limit_pause --since 1h",
@@ -869,7 +869,7 @@ and on ({WORKSPACE})
             title=f"{_ON}post pending for {_DURATION}",
             description=(
                 f"{_WORKSPACE}: the oldest pending log on {{{{ $labels.platform }}}} was created"
-                " {{ $value | humanizeDuration }} ago. Hardly any post there takes that long."
+                " {{ $value | humanizeDuration }} ago. That is far longer than posts usually take there."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --status pending --since 7d",
             dashboard_url=PLATFORM_DASHBOARD,
@@ -1140,7 +1140,7 @@ STATUS_GROUP = RuleGroup(
             summary="The plan of a workspace is suspended, so nothing is published.",
             title="plan suspended",
             description=f"{_WORKSPACE}: the API says that its plan is suspended or has no access.",
-            command=_CHECK,
+            command="late-exporter status",
             dashboard_url=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
@@ -1325,7 +1325,7 @@ count by (job) (count by (job, shard) ({TOTAL_SHARDS}))
 > 0
 """,
             for_="10m",
-            summary="The workspaces of a shard are not measured.",
+            summary="A shard is not scraped, so the metrics of its workspaces are missing.",
             title=f"{_COUNT} {{{{ if eq $value 1.0 }}}}shard{{{{ else }}}}shards{{{{ end }}}} missing for 10m",
             description=(
                 "Job {{ $labels.job }}: {{ $value | humanize }} of the shards that the others know"
@@ -1384,7 +1384,7 @@ min by (job) (late_exporter_cluster_lease_age_seconds) > {LEASE_AGE_SECONDS}
             for_="5m",
             summary="Workspaces are polled by no replica, so their metrics are missing.",
             title="workspaces without a replica for 5m",
-            description="Job {{ $labels.job }}: no replica owns some workspaces, or none reaches the database.",
+            description="Job {{ $labels.job }}: some workspaces have no owner, or no replica can reach the database.",
             command=_CHECK,
             dashboard_url=_dashboard_url("late-exporter", "job"),
         ),
@@ -1557,7 +1557,7 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
             condition="requests of one kind have failed for 3h, although polls succeed",
             expr=f"sum by ({FEED}, request) (increase(late_exporter_failed_requests_total[2h])) > 0",
             for_="3h",
-            summary="Some requests to the API keep failing beside the polls.",
+            summary="Some API requests keep failing although polls succeed.",
             title=f"{{{{ $labels.request }}}} requests for the {_FEED} failed {_COUNT} times in 2h",
             description=(
                 f"{_WORKSPACE}: requests of the kind {{{{ $labels.request }}}} for the {_FEED} failed"

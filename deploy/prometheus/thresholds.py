@@ -88,7 +88,7 @@ DATA_AGE_CRITICAL_SECONDS = 10 * MINUTE
 """Time since the last successful poll of a feed."""
 
 LEASE_AGE_SECONDS = 2 * MINUTE
-"""Time since the last beat of a replica."""
+"""Time since the last heartbeat of a replica."""
 
 RESTARTS = 4
 RESTART_GRACE = "10m"

@@ -203,7 +203,7 @@ function(c) {
           "annotations": {
             "summary": "A platform's rate limit delays posts.",
             "title": "{{ $labels.platform }}: {{ $value | printf \"%.0f\" }} rate-limit pauses in 1h",
-            "description": "Workspace {{ $labels.workspace }}: {{ $labels.platform }} paused posts {{ $value | printf \"%.0f\" }} times in the last hour, more than once per " + num((1 / c.thresholds.pausesPerLog)) + " publish attempts.",
+            "description": "Workspace {{ $labels.workspace }}: the rate limit of {{ $labels.platform }} paused posts {{ $value | printf \"%.0f\" }} times in the last hour, more than once per " + num((1 / c.thresholds.pausesPerLog)) + " publish attempts.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }} --action rate_limit_pause --since 1h",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateRateLimited.md",
             "dashboard_url": "http://localhost:3000/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
@@ -239,7 +239,7 @@ function(c) {
           "annotations": {
             "summary": "A post has been pending for far longer than publishing takes.",
             "title": "{{ $labels.platform }}: post pending for {{ $value | humanizeDuration }}",
-            "description": "Workspace {{ $labels.workspace }}: the oldest pending log on {{ $labels.platform }} was created {{ $value | humanizeDuration }} ago. Hardly any post there takes that long.",
+            "description": "Workspace {{ $labels.workspace }}: the oldest pending log on {{ $labels.platform }} was created {{ $value | humanizeDuration }} ago. That is far longer than posts usually take there.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }} --status pending --since 7d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePostStuck.md",
             "dashboard_url": "http://localhost:3000/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
@@ -320,7 +320,7 @@ function(c) {
             "summary": "The plan of a workspace is suspended, so nothing is published.",
             "title": "plan suspended",
             "description": "Workspace {{ $labels.workspace }}: the API says that its plan is suspended or has no access.",
-            "command": "late-exporter check",
+            "command": "late-exporter status",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateWorkspaceSuspended.md",
             "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
@@ -573,7 +573,7 @@ function(c) {
             "exporter": "late",
           },
           "annotations": {
-            "summary": "The workspaces of a shard are not measured.",
+            "summary": "A shard is not scraped, so the metrics of its workspaces are missing.",
             "title": "{{ $value | printf \"%.0f\" }} {{ if eq $value 1.0 }}shard{{ else }}shards{{ end }} missing for 10m",
             "description": "Job {{ $labels.job }}: {{ $value | humanize }} of the shards that the others know {{ if eq $value 1.0 }}is{{ else }}are{{ end }} not scraped.",
             "command": "late-exporter healthcheck",
@@ -626,7 +626,7 @@ function(c) {
           "annotations": {
             "summary": "Workspaces are polled by no replica, so their metrics are missing.",
             "title": "workspaces without a replica for 5m",
-            "description": "Job {{ $labels.job }}: no replica owns some workspaces, or none reaches the database.",
+            "description": "Job {{ $labels.job }}: some workspaces have no owner, or no replica can reach the database.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateWorkspacesUnowned.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}",
@@ -830,7 +830,7 @@ function(c) {
             "exporter": "late",
           },
           "annotations": {
-            "summary": "Some requests to the API keep failing beside the polls.",
+            "summary": "Some API requests keep failing although polls succeed.",
             "title": "{{ $labels.request }} requests for the {{ $labels.feed }} feed failed {{ $value | printf \"%.0f\" }} times in 2h",
             "description": "Workspace {{ $labels.workspace }}: requests of the kind {{ $labels.request }} for the {{ $labels.feed }} feed failed {{ $value | humanize }} times in the last 2 hours. New logs are counted.",
             "command": "late-exporter check",

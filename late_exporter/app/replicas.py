@@ -1,4 +1,4 @@
-"""One of several replicas: beat, and poll and show the workspaces that this replica owns."""
+"""One of several replicas: send heartbeats, and poll and expose the workspaces that this replica owns."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from late_exporter.store.membership import (
     TrustWindow,
 )
 
-BEATS_PER_LEASE = 10
-"""Beats in a lease, so that some of them may fail."""
+HEARTBEATS_PER_LEASE = 10
+"""Heartbeats in a lease, so that some of them may fail."""
 
 MAX_ADDED = 5_000
-"""Workspaces that a beat adds to the state at most; 100,000 at once take longer than the deadline of a beat."""
+"""Workspaces that a heartbeat adds to the state at most; 100,000 at once take longer than its deadline."""
 
 MAX_LOGGED_NAMES = 10
 
@@ -63,7 +63,7 @@ class ReplicaConfig(NamedTuple):
     Args:
         name: Name of this replica, for people.
         feeds: Feeds of each workspace.
-        lease: Seconds after which others take a replica for dead whose beat has stopped.
+        lease: Seconds without a heartbeat after which others consider a replica dead.
     """
 
     name: str
@@ -97,18 +97,18 @@ class ClusterReport:
 
     def report_removed(self, members: Iterable[Member]) -> None:
         names = [each.name for each in members]
-        self._logger.warning("replicas removed, because their beat has stopped", names=names)
+        self._logger.warning("replicas removed, because their heartbeat has stopped", names=names)
 
     def report_failure(self, exc: LateError) -> None:
         """Log a failure, unless it is the same as the last one."""
         if str(exc) != self.failure:
             self.failure = str(exc)
-            self._logger.warning("beat failed", error=self.failure)
+            self._logger.warning("heartbeat failed", error=self.failure)
 
     def report_recovery(self) -> None:
         if self.failure:
             self.failure = ""
-            self._logger.info("beat recovered")
+            self._logger.info("heartbeat recovered")
 
     def update(self, ownership: Ownership, configured: Iterable[str], lease_age: float) -> None:
         """Set the gauges, and the counters to what was counted."""
@@ -127,7 +127,7 @@ class Ownership:
 
     Attributes:
         member_id: Id of this replica; None before it is a member.
-        view: The members and the owners as of the last beat, and what has changed since.
+        view: The members and the owners as of the last heartbeat, and what has changed since.
         held: Workspaces that this replica owns.
         leaving: Those of them that it is giving away.
     """
@@ -153,7 +153,7 @@ class Ownership:
         self.leaving &= self.held
 
     def take(self, names: AbstractSet[str], wanted: Iterable[str]) -> None:
-        """Take note which of the wanted workspaces were claimed; the others are someone else's as of the next beat."""
+        """Note which of the wanted workspaces were claimed; others may claim the rest after the next heartbeat."""
         self.held |= names
         owners = {**self.view.owners, **dict.fromkeys(names, self.member_id)}
         for name in set(wanted) - names:
@@ -190,7 +190,7 @@ class Ownership:
 class Replica:
     """Member of the replicas that share a state.
 
-    Beats and moves are two tasks, because a beat must not wait for a poller that is being stopped.
+    Heartbeats and moves are two tasks, because a heartbeat must not wait for a poller that is being stopped.
 
     Args:
         exporter: Exporter, which owns no workspace at first.
@@ -219,13 +219,13 @@ class Replica:
         self._served: AbstractSet[str] = frozenset()
         self._shown: AbstractSet[str] = frozenset()
         self._lock = asyncio.Lock()  # so that a view is never older than what is known to be owned
-        self._beat_event = asyncio.Event()
+        self._heartbeat_event = asyncio.Event()
         exporter.exposition.shows_workspaces = self._trust.is_open
 
     async def run(self) -> None:
         """Take part until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._beat_repeatedly())
+            group.create_task(self._send_heartbeats())
             group.create_task(self._move_repeatedly())
 
     async def close(self) -> None:
@@ -242,33 +242,33 @@ class Replica:
         return "" if self._trust.is_open() else NO_LEASE
 
     def health(self) -> ClusterHealth:
-        """Return the members, and who owns what, as of the last beat."""
+        """Return the members, and who owns what, as of the last heartbeat."""
         return self._ownership.health(self._exporter.sharing_groups(), self._trust.age)
 
-    async def _beat_repeatedly(self) -> None:
-        interval = self._config.lease / BEATS_PER_LEASE
+    async def _send_heartbeats(self) -> None:
+        interval = self._config.lease / HEARTBEATS_PER_LEASE
         while True:
             started_at = self._clock()
             try:
                 async with self._lock:
-                    await self._beat(started_at)
+                    await self._send_heartbeat(started_at)
                 self._report.report_recovery()
             except StoreError as exc:
                 self._report.report_failure(exc)
             self._report.update(self._ownership, self._exporter.sharing_groups(), self._trust.age)
-            self._beat_event.set()
+            self._heartbeat_event.set()
             await self._sleep(max(0.0, started_at + interval - self._clock()))
 
-    async def _beat(self, started_at: float) -> None:
-        """Beat; prolong the trust if nothing is shown that this replica does not own; look after the others."""
+    async def _send_heartbeat(self, started_at: float) -> None:
+        """Send a heartbeat, remove dead members, and prolong the trust if only owned workspaces are exposed."""
         offload, membership, ownership = self._state.offload_membership, self._state.membership, self._ownership
         member_id = ownership.member_id
-        view: ClusterView | None = None if member_id is None else await offload(membership.beat, member_id)
+        view: ClusterView | None = None if member_id is None else await offload(membership.send_heartbeat, member_id)
         if view is None or member_id is None:
             self._lose(ownership.held)
             ownership.member_id = member_id = secrets.randbits(62)
             await offload(membership.join, member_id, self._config.name)
-            view = await offload(membership.beat, member_id)
+            view = await offload(membership.send_heartbeat, member_id)
             if view is None:
                 raise StoreError("this replica was removed while it registered")
         mine = {name for name, owner in view.owners.items() if owner == member_id}
@@ -285,7 +285,7 @@ class Replica:
             ownership.free(stray)
 
     async def _remove_dead(self, member_id: int) -> None:
-        """Remove the members whose beat has stopped, so that their workspaces are free."""
+        """Remove the members whose heartbeat has stopped, so that their workspaces are free."""
         others = [member for member in self._ownership.view.members if member.member_id != member_id]
         if dead := self._watch.dead_members(others, self._clock()):
             removed = await self._state.offload_membership(self._state.membership.remove, dead)
@@ -299,8 +299,8 @@ class Replica:
 
     async def _move_repeatedly(self) -> None:
         while True:
-            await self._beat_event.wait()
-            self._beat_event.clear()
+            await self._heartbeat_event.wait()
+            self._heartbeat_event.clear()
             try:
                 await self._give_away()
                 while await self._claim():

@@ -213,13 +213,16 @@ _COMMANDS = (
             ),
         ),
         notes=(
-            "It needs the state of an exporter that is ready, and does not affect a running one. No log is in both.",
+            (
+                "It needs the state of an exporter that is ready, and does not affect a running one. No log is counted "
+                "both in the history and in the live counters."
+            ),
             (
                 "It costs one request of the key's quota per 98 logs. In generation zernio it goes back up to 90d, as "
                 "far as the exporter has counted (--poll.lookback)."
             ),
             "It ends an hour before the exporter first exposed its metrics, and 3h ago at the latest.",
-            "It is complete two hours after the first start; Zernio then deletes its oldest logs day by day.",
+            "Run it about two hours after the first start: earlier it is incomplete, later old logs are deleted.",
             "Give every label that Prometheus adds when it scrapes: job, instance, and those of its configuration.",
             "If Prometheus began to scrape later, give --until; samples after the first scrape would be duplicates.",
         ),

@@ -69,7 +69,10 @@ class CommandFlags(NamedTuple):
         (*LOGS, *AUDIT, *BACKFILL),
     )
     limit: Annotated[int, integer(0)] = option(
-        "100", "NUMBER", "Maximum number of logs, with --follow of those to start with; 0 for all.", LOGS
+        "100",
+        "NUMBER",
+        "Maximum number of logs to print, 0 for all; with --follow, of those printed at the start.",
+        LOGS,
     )
     follow: Bool = option(
         "false", "", "Print new logs as they appear, polling every --poll.interval; also -f. Ctrl-C exits with 0.", LOGS
@@ -155,7 +158,7 @@ class CommandFlags(NamedTuple):
     user: str | None = option(
         None,
         "NAME",
-        "User whose password the exporter requires; for check the user of this machine to check as, which needs root.",
+        "User name for the basic authentication of the exporter; check: local user to run the checks as (needs root).",
         (*CLIENT_COMMANDS, "check"),
     )
     password_file: str | None = option(None, "FILE", "File that holds the password of --user.", CLIENT_COMMANDS)

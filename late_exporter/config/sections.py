@@ -157,8 +157,8 @@ class StatusSettings(NamedTuple):
     feeds: StatusFeedNames = option(
         "posts,accounts,cooldowns,webhooks,billing",
         "LIST",
-        "Status feeds to read, or none. They report what no log does: overdue posts, the health of accounts, "
-        "cooldowns, webhooks that are switched off, and the plan.",
+        "Status feeds to read, or none. They report what does not appear in logs: overdue posts, the health of "
+        "accounts, cooldowns, webhooks that are switched off, and the plan.",
         reload="live",
         many=True,
     )
@@ -224,7 +224,7 @@ class StateSettings(NamedTuple):
     lease_duration: Annotated[float, duration("2s", "10m")] = option(
         "30s",
         "DURATION",
-        "Time after which a replica is taken for dead if nothing is seen of it, 2s to 10m; the same for all replicas.",
+        "Time without a heartbeat after which a replica is considered dead, 2s to 10m; the same for all replicas.",
         ("run", "check"),
     )
 
@@ -247,8 +247,8 @@ class ShardingSettings(NamedTuple):
     total_shards: Annotated[int, integer(1, 1000)] = option(
         "1",
         "NUMBER",
-        "Number of processes that share the workspaces, each with a state of its own. A workspace belongs to one of "
-        "them, by its name.",
+        "Number of processes that share the workspaces, each with a state of its own. Each workspace is "
+        "assigned to one of them by a hash of its name.",
         SHARDED_COMMANDS,
         name="total-shards",
     )

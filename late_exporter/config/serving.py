@@ -185,7 +185,7 @@ class EventSettings(NamedTuple):
     max_pending: Annotated[int, integer(1)] = option(
         "100000",
         "NUMBER",
-        "Maximum number of events that wait while the output cannot be written; the oldest of more are dropped.",
+        "Maximum number of undelivered events; beyond it, the oldest are dropped.",
     )
 
 

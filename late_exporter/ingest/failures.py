@@ -1,4 +1,4 @@
-"""Report requests that fail beside a poll, and rows that the API cannot deliver."""
+"""Report requests that fail without failing the poll, and rows that the API cannot deliver."""
 
 from __future__ import annotations
 

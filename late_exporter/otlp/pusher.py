@@ -1,4 +1,4 @@
-"""Push all series again and again, beside everything else."""
+"""Push all series periodically, in a thread of its own."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ ZERNIO_RETENTION = 90 * DAY
 
 
 class SimulatedWorld:
-    """Simulated customers of Late, with their posts and accounts, and the logs of these.
+    """Simulated customers of Zernio, with their posts and accounts, and the logs of these.
 
     The logs at a time depend on the seed and the started incidents, not on the number of calls of ``advance``.
     A history of more than two days has an outage two days and a revoked token one day before its end.

@@ -1,6 +1,6 @@
 """Which replicas live, which workspaces each of them owns, and until when it may show them.
 
-Replicas share one state. Each is a member with a beat, a counter that it increments all the time, and owns workspaces.
+Replicas share one state. Each is a member that owns workspaces, with a heartbeat, a counter that it keeps incrementing.
 This module decides and does nothing else. All times are of one machine's own clock, in seconds: those of two machines
 are never compared. Why that is enough is in docs/decisions/0008-replicas.md.
 """
@@ -30,16 +30,16 @@ class Member(NamedTuple):
 
     Args:
         name: Name of its machine, for people.
-        beat: Counter that it increments.
+        heartbeat: Counter that it increments.
     """
 
     member_id: int
     name: str
-    beat: int
+    heartbeat: int
 
 
 class ClusterView(NamedTuple):
-    """The members, and the id of the owner of each workspace, None if it is free; as of one beat."""
+    """The members, and the id of the owner of each workspace, None if it is free; as of one heartbeat."""
 
     members: Sequence[Member]
     owners: Mapping[str, int | None]
@@ -61,18 +61,18 @@ class Membership(Protocol):
     def join(self, member_id: int, name: str) -> None:
         """Register a member."""
 
-    def beat(self, member_id: int) -> ClusterView | None:
-        """Increment the beat of a member; return the view after it, None if the member was removed.
+    def send_heartbeat(self, member_id: int) -> ClusterView | None:
+        """Increment the heartbeat of a member; return the view after it, None if the member was removed.
 
         Raises:
-            StoreRegressed: The state has lost earlier beats; its feeds are marked as restored.
+            StoreRegressed: The state has lost earlier heartbeats; its feeds are marked as restored.
         """
 
     def add_workspaces(self, workspaces: Iterable[str]) -> None:
         """Register workspaces, which are free, unless they are registered."""
 
     def remove(self, members: Iterable[Member]) -> AbstractSet[int]:
-        """Remove those of some members whose beat is still the same; return their ids. Their workspaces become free."""
+        """Remove the given members whose heartbeat has not changed; free their workspaces; return their ids."""
 
     def claim(self, member_id: int, workspaces: Iterable[str], feeds: Iterable[str]) -> Sequence[ClaimedFeed]:
         """Make a member the owner of those of some workspaces that are free; return their feeds.
@@ -91,10 +91,10 @@ class Membership(Protocol):
 
 
 class MemberWatch:
-    """Finds members whose beat has stopped.
+    """Finds members whose heartbeat has stopped.
 
     Args:
-        lease: Seconds for which a beat has to be seen not to move.
+        lease: Seconds for which a heartbeat has to be seen not to move.
     """
 
     def __init__(self, lease: float) -> None:
@@ -103,7 +103,7 @@ class MemberWatch:
         self._looked_at = -math.inf
 
     def dead_members(self, members: Iterable[Member], now: float) -> list[Member]:
-        """Return the members whose beat has not moved for a lease, as of ``now``, a time after they were read.
+        """Return the members whose heartbeat has not moved for a lease, as of ``now``, a time after they were read.
 
         After a pause, this process cannot know whether others have paused, too, for example because the database was
         down: it starts its observation again.
@@ -113,8 +113,8 @@ class MemberWatch:
         self._looked_at = now
         seen = {}
         for member in members:
-            beat, since = self._seen.get(member.member_id, (None, now))
-            seen[member.member_id] = (member.beat, since if beat == member.beat else now)
+            heartbeat, since = self._seen.get(member.member_id, (None, now))
+            seen[member.member_id] = (member.heartbeat, since if heartbeat == member.heartbeat else now)
         self._seen = seen
         return [member for member in members if now - seen[member.member_id][1] >= self._lease]
 
@@ -122,7 +122,7 @@ class MemberWatch:
 class TrustWindow:
     """The time in which a replica may show the series of its workspaces.
 
-    It begins with a beat, and ends before anybody can have seen for a whole lease that no other beat has followed.
+    It begins with a heartbeat, and ends before another replica can have waited for the next one for a whole lease.
 
     Args:
         lease: Seconds of the lease.
@@ -135,9 +135,9 @@ class TrustWindow:
         self._renewed_at = -math.inf
         self._created_at = clock()
 
-    def renew(self, beat_started_at: float) -> None:
-        """Prolong the trust by a beat that has succeeded and was started at a time."""
-        self._renewed_at = max(self._renewed_at, beat_started_at)
+    def renew(self, heartbeat_started_at: float) -> None:
+        """Prolong the trust by a heartbeat that has succeeded and was started at a time."""
+        self._renewed_at = max(self._renewed_at, heartbeat_started_at)
 
     def revoke(self) -> None:
         self._renewed_at = -math.inf
@@ -147,7 +147,7 @@ class TrustWindow:
 
     @property
     def age(self) -> float:
-        """Seconds since the beat that prolonged the trust, or since the start if there was none."""
+        """Seconds since the heartbeat that prolonged the trust, or since the start if there was none."""
         return self._clock() - max(self._renewed_at, self._created_at)
 
 

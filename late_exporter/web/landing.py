@@ -203,7 +203,7 @@ def _is_stuck(platform: PlatformHealth, now: float) -> bool:
 
 
 class StatusNotice(NamedTuple):
-    """Something to attend to that a status feed reports: a sentence, and the names that it is about."""
+    """A problem that a status feed reports: a sentence, and the names that it is about."""
 
     text: str
     names: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""Replicas that beat, move workspaces and die, at a virtual time."""
+"""Replicas that heartbeat, move workspaces and die, at a virtual time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from late_exporter.store.membership import MAX_MOVES
 from tests.support.clock import SleepingClock
 from tests.support.membership import LEASE, MemoryMembership, SimulatedReplica
 
-BEAT = LEASE / replicas.BEATS_PER_LEASE
+HEARTBEAT = LEASE / replicas.HEARTBEATS_PER_LEASE
 NAMES = [f"w{number:02}" for number in range(12)]
 HANDOVERS = "late_exporter_cluster_handovers_total"
 
@@ -35,7 +35,7 @@ class Cluster:
         self.replicas.remove(replica)
         await (replica.stop() if is_clean else replica.kill())
 
-    async def run(self, seconds: float, step: float = BEAT / 2) -> None:
+    async def run(self, seconds: float, step: float = HEARTBEAT / 2) -> None:
         """Let time pass, and check all the time that no workspace is shown or written twice."""
         end = self.clock.elapsed + seconds
         while self.clock.elapsed < end:
@@ -67,7 +67,7 @@ async def cluster() -> AsyncIterator[Cluster]:
 async def test_replicas_share_the_workspaces(cluster: Cluster) -> None:
     """Soon after the start each workspace is shown by one of them, and each shows some."""
     first, second, third = (cluster.add(name) for name in "abc")
-    await cluster.run(4 * BEAT)
+    await cluster.run(4 * HEARTBEAT)
     assert set(NAMES) == cluster.shown().keys()
     assert all(each.exporter.scrape() for each in (first, second, third))
     assert 3 == first.exporter.gauges["late_exporter_cluster_members", ()]
@@ -83,30 +83,30 @@ async def test_replicas_share_the_workspaces(cluster: Cluster) -> None:
 async def test_a_dead_replica_is_replaced_after_a_lease(cluster: Cluster) -> None:
     """Its workspaces are shown by others soon after the lease, and not before its trust has ended."""
     first, _ = cluster.add(), cluster.add()
-    await cluster.run(4 * BEAT)
+    await cluster.run(4 * HEARTBEAT)
     orphans = first.exporter.scrape()
     assert orphans
     await cluster.remove(first, is_clean=False)
-    await cluster.run(LEASE - BEAT)
+    await cluster.run(LEASE - HEARTBEAT)
     assert cluster.shown().keys().isdisjoint(orphans)
-    await cluster.run(4 * BEAT)
+    await cluster.run(4 * HEARTBEAT)
     assert set(NAMES) == cluster.shown().keys()
 
 
 async def test_a_replica_that_is_stopped_is_replaced_at_once(cluster: Cluster) -> None:
-    """It leaves, so that others take over with their next beat."""
+    """It leaves, so that others take over with their next heartbeat."""
     first, _ = cluster.add(), cluster.add()
-    await cluster.run(4 * BEAT)
+    await cluster.run(4 * HEARTBEAT)
     await cluster.remove(first, is_clean=True)
     assert not first.exporter.scrape()
-    await cluster.run(2 * BEAT)
+    await cluster.run(2 * HEARTBEAT)
     assert set(NAMES) == cluster.shown().keys()
 
 
 async def test_a_paused_replica_shows_and_writes_nothing(cluster: Cluster) -> None:
     """One that was paused for longer than a lease shows nothing from its first instruction on, and joins again."""
     first, second = cluster.add(), cluster.add()
-    await cluster.run(4 * BEAT)
+    await cluster.run(4 * HEARTBEAT)
     before = set(first.exporter.scrape())
     first.pause()
     await cluster.run(2 * LEASE)
@@ -115,7 +115,7 @@ async def test_a_paused_replica_shows_and_writes_nothing(cluster: Cluster) -> No
     assert before == set(first.exporter.published), "it does not know yet"
     assert not first.exporter.scrape()
     assert not any(first.can_commit(name) for name in before)
-    await cluster.run(4 * BEAT)
+    await cluster.run(4 * HEARTBEAT)
     assert set(NAMES) == cluster.shown().keys()
     assert first.exporter.scrape()
     assert len(before) == first.exporter.gauges[HANDOVERS, ("lost",)]
@@ -123,15 +123,15 @@ async def test_a_paused_replica_shows_and_writes_nothing(cluster: Cluster) -> No
 
 
 async def test_a_new_replica_gets_its_share_bit_by_bit() -> None:
-    """Others give away a few workspaces with each beat, each of which is shown again with the next one."""
+    """Others give away a few workspaces with each heartbeat, each of which is shown again with the next one."""
     cluster = Cluster(f"w{number:03}" for number in range(12 * MAX_MOVES))
     cluster.add()
-    await cluster.run(4 * BEAT)
+    await cluster.run(4 * HEARTBEAT)
     assert len(cluster.groups) == len(cluster.shown())
     cluster.add()
     missing = []
     for _ in range(20):
-        await cluster.run(BEAT, step=BEAT)
+        await cluster.run(HEARTBEAT, step=HEARTBEAT)
         missing.append(len(cluster.groups) - len(cluster.shown()))
     assert max(missing) <= 2 * MAX_MOVES
     assert 0 == missing[-1]
@@ -141,12 +141,12 @@ async def test_a_new_replica_gets_its_share_bit_by_bit() -> None:
 
 
 async def test_many_workspaces_are_added_bit_by_bit(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A beat adds some of the workspaces that are not in the state yet; with the next ones all of them are shown."""
+    """A heartbeat adds some of the workspaces that are not in the state yet, and the next ones add the rest."""
     monkeypatch.setattr(replicas, "MAX_ADDED", 5)
     replica = cluster.add()
     added = []
     for _ in range(4):
-        await cluster.run(BEAT, step=BEAT)
+        await cluster.run(HEARTBEAT, step=HEARTBEAT)
         added.append(len(cluster.membership.owners))
     assert [10, 12, 12, 12] == added
     assert set(NAMES) == replica.exporter.scrape()
@@ -156,13 +156,13 @@ async def test_an_outage_of_the_database(cluster: Cluster) -> None:
     """Nobody shows anything once the trust has ended; afterwards each shows what it showed, and nothing has moved."""
     cluster.add("a")
     cluster.add("b")
-    await cluster.run(4 * BEAT)
+    await cluster.run(4 * HEARTBEAT)
     before = cluster.shown()
     cluster.membership.is_down = True
     await cluster.run(LEASE)
     assert not cluster.shown()
     assert replicas.NO_LEASE == cluster.replicas[0].replica.unready_reason()
-    assert cluster.replicas[0].exporter.gauges["late_exporter_cluster_lease_age_seconds", ()] > LEASE - BEAT
+    assert cluster.replicas[0].exporter.gauges["late_exporter_cluster_lease_age_seconds", ()] > LEASE - HEARTBEAT
     await cluster.run(4 * LEASE)
     cluster.membership.is_down = False
     await cluster.run(2 * LEASE)
@@ -176,22 +176,22 @@ async def test_a_replica_without_a_database_is_not_ready(cluster: Cluster) -> No
     """It shows nothing and says why, until the database answers."""
     cluster.membership.is_down = True
     replica = cluster.add()
-    await cluster.run(2 * BEAT)
+    await cluster.run(2 * HEARTBEAT)
     assert replicas.NO_LEASE == replica.replica.unready_reason()
     assert not cluster.shown()
     cluster.membership.is_down = False
-    await cluster.run(2 * BEAT)
+    await cluster.run(2 * HEARTBEAT)
     assert set(NAMES) == cluster.shown().keys()
 
 
 async def test_a_fenced_workspace_is_claimed_again(cluster: Cluster) -> None:
     """If another process has written to a workspace, its owner gets another token."""
     replica = cluster.add()
-    await cluster.run(2 * BEAT)
+    await cluster.run(2 * HEARTBEAT)
     cluster.membership.tokens["w03"] = -1
     assert not replica.can_commit("w03")
     replica.store.fenced_workspaces.append("w03")
-    await cluster.run(2 * BEAT)
+    await cluster.run(2 * HEARTBEAT)
     assert all(map(replica.can_commit, NAMES))
     assert set(NAMES) == cluster.shown().keys()
     assert 1 == replica.exporter.gauges["late_exporter_cluster_fenced_commits_total", ()]
@@ -200,12 +200,12 @@ async def test_a_fenced_workspace_is_claimed_again(cluster: Cluster) -> None:
 async def test_a_claim_whose_answer_is_lost(cluster: Cluster) -> None:
     """A workspace that the state says is owned, but that its owner does not know of, is claimed again."""
     replica = cluster.add()
-    await cluster.run(2 * BEAT)
+    await cluster.run(2 * HEARTBEAT)
     cluster.groups["w99"] = "w99"
     (member_id,) = cluster.membership.members
     cluster.membership.add_workspaces(["w99"])
     cluster.membership.claim(member_id, ["w99"], ["publishing"])
-    await cluster.run(3 * BEAT)
+    await cluster.run(3 * HEARTBEAT)
     assert {*NAMES, "w99"} == replica.exporter.scrape()
     assert replica.can_commit("w99")
 
@@ -213,10 +213,10 @@ async def test_a_claim_whose_answer_is_lost(cluster: Cluster) -> None:
 async def test_a_reload_adds_and_removes_workspaces(cluster: Cluster) -> None:
     """A workspace that is not configured any more is released, and a new one is claimed."""
     replica = cluster.add()
-    await cluster.run(2 * BEAT)
+    await cluster.run(2 * HEARTBEAT)
     del cluster.groups["w05"]
     cluster.groups["new"] = "new"
-    await cluster.run(2 * BEAT)
+    await cluster.run(2 * HEARTBEAT)
     assert {*NAMES, "new"} - {"w05"} == replica.exporter.scrape()
     assert cluster.membership.owners["w05"] is None
     assert 0 == replica.exporter.gauges["late_exporter_cluster_unowned_workspaces", ()]
@@ -243,7 +243,7 @@ async def test_any_order_of_faults(cluster: Cluster, seed: int) -> None:
                 cluster.add(str(next(names)))
             case "down" | "up" as state:
                 cluster.membership.is_down = state == "down"
-        await cluster.run(draw.choice((BEAT / 3, BEAT, 3 * BEAT, LEASE, 1.5 * LEASE)))
+        await cluster.run(draw.choice((HEARTBEAT / 3, HEARTBEAT, 3 * HEARTBEAT, LEASE, 1.5 * LEASE)))
     cluster.membership.is_down = False
     for replica in cluster.replicas:
         replica.resume()

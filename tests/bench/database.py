@@ -33,7 +33,7 @@ LOGS_PER_POLL = 2
 LOGS_PER_DAY = 5_000
 FIRST_LOGS = 100
 LIST_SIZE = 1_000
-BEATS = 20
+HEARTBEATS = 20
 DEADLINE_SECONDS = 120.0
 """Deadline of a commit, because the machine may be busy."""
 
@@ -119,7 +119,7 @@ class DatabaseBench:
             self.measure_groups(store, workload)
             self.measure_commits(store, workload)
             self.measure_checkpoint(store, workload)
-        self.measure_beats()
+        self.measure_heartbeats()
 
     def measure_polls(self) -> None:
         """Measure polls of a process, without and with a new log."""
@@ -212,10 +212,10 @@ class DatabaseBench:
         section = "(q) the first commit of each feed after a checkpoint"
         self._report.add(section, Measurement("WAL per feed", used.wal_bytes / self._sizes.workspaces / 1e3, "kB"))
 
-    def measure_beats(self) -> None:
-        """Measure beats of a replica, each of which reads the owners of all workspaces."""
+    def measure_heartbeats(self) -> None:
+        """Measure heartbeats of a replica, each of which reads the owners of all workspaces."""
         for count in self._sizes.shared_workspaces:
-            print_progress(f"beats with {count:,} workspaces")
+            print_progress(f"heartbeats with {count:,} workspaces")
             url = self._cluster.create_database()
             open_store(url).close()  # It creates the tables.
             with closing(open_membership(url)) as membership:
@@ -223,10 +223,10 @@ class DatabaseBench:
                 for numbers in _groups(range(count), MAX_ADDED):
                     membership.add_workspaces(f"workspace-{number:06}" for number in numbers)
                 started = self._usage()
-                for _ in range(BEATS):
-                    membership.beat(1)
+                for _ in range(HEARTBEATS):
+                    membership.send_heartbeat(1)
                 used = _difference(started, self._usage())
-            self._add_usage(f"(r) a beat of a replica, {count:,} workspaces", "per beat", used, BEATS)
+            self._add_usage(f"(r) a heartbeat of a replica, {count:,} workspaces", "per heartbeat", used, HEARTBEATS)
 
     def _use(self, store: Store, groups: Iterable[Sequence[FeedCommit]]) -> Usage:
         """Return what it takes to commit some groups, each in a transaction."""

@@ -29,7 +29,7 @@ PLATFORMS = ("instagram", "tiktok", "mastodon")
 WORKSPACES = [f"w{number:02}" for number in range(12)]
 
 OBSERVATIONS = 30
-"""Consecutive scrapes, over several beats, after which a workspace is taken to stay with its owner."""
+"""Consecutive scrapes, over several heartbeats, after which a workspace is taken to stay with its owner."""
 
 HOST = "127.0.0.2"
 """Address of the replicas. No connection on this machine begins there, so none takes the port of one that is down."""

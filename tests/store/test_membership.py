@@ -12,8 +12,8 @@ from tests.support.clock import VirtualClock
 LEASE = 30.0
 
 
-def members(**beats: int) -> list[Member]:
-    return [Member(ord(name), name, beat) for name, beat in beats.items()]
+def members(**heartbeats: int) -> list[Member]:
+    return [Member(ord(name), name, heartbeat) for name, heartbeat in heartbeats.items()]
 
 
 def watch(looks: dict[float, list[Member]]) -> list[list[str]]:
@@ -22,14 +22,14 @@ def watch(looks: dict[float, list[Member]]) -> list[list[str]]:
     return [[member.name for member in new_watch.dead_members(seen, now)] for now, seen in looks.items()]
 
 
-def test_a_member_whose_beat_stops_is_dead_after_a_lease() -> None:
-    """It is dead once its beat was seen not to move for a lease; others, whose beat moves, are not."""
+def test_a_member_whose_heartbeat_stops_is_dead_after_a_lease() -> None:
+    """It is dead once its heartbeat was seen not to move for a lease; others, whose heartbeat moves, are not."""
     looks = {now: members(a=3, b=int(now)) for now in (100.0, 110.0, 120.0, 129.0, 130.0)}
     assert [[], [], [], [], ["a"]] == watch(looks)
 
 
-def test_a_beat_that_moves_begins_another_lease() -> None:
-    """The lease begins when the last beat was first seen, whatever the number of the beat."""
+def test_a_heartbeat_that_moves_begins_another_lease() -> None:
+    """The lease begins when the last heartbeat was first seen, whatever the number of the heartbeat."""
     looks = {0.0: members(a=9), 14.0: members(a=9), 28.0: members(a=2), 42.0: members(a=2), 57.0: members(a=2)}
     assert [[], [], [], [], []] == watch(looks)
     assert ["a"] == watch({**looks, 58.0: members(a=2)})[-1]
@@ -49,7 +49,7 @@ def test_a_member_that_comes_back_is_not_dead() -> None:
 
 
 def test_trust_ends_before_the_lease() -> None:
-    """It ends a margin before a lease after the start of the last good beat, which is before anybody can take over."""
+    """It ends a margin before a lease after the start of the last good heartbeat, before anybody can take over."""
     clock = VirtualClock()
     trust = TrustWindow(LEASE, clock.monotonic)
     assert not trust.is_open()
@@ -62,7 +62,7 @@ def test_trust_ends_before_the_lease() -> None:
     clock.advance(0.1)
     assert not trust.is_open()
     trust.renew(1.0)
-    assert not trust.is_open(), "an older beat shortens nothing and prolongs nothing"
+    assert not trust.is_open(), "an older heartbeat shortens nothing and prolongs nothing"
     trust.renew(30.0)
     assert trust.is_open()
     trust.revoke()
@@ -70,7 +70,7 @@ def test_trust_ends_before_the_lease() -> None:
 
 
 def test_an_expired_answer_does_not_open_the_window() -> None:
-    """The answer to a beat that was sent before a pause comes too late."""
+    """The answer to a heartbeat that was sent before a pause comes too late."""
     clock = VirtualClock()
     trust = TrustWindow(LEASE, clock.monotonic)
     started_at = clock.monotonic()

@@ -76,35 +76,35 @@ def commit(store: SharedStore, workspace: str, *times: int, prune_before: int | 
 
 
 def owners(membership: Membership, member_id: int) -> dict[str, int | None]:
-    view = membership.beat(member_id)
+    view = membership.send_heartbeat(member_id)
     assert view is not None
     return dict(view.owners)
 
 
-def test_a_beat_moves_and_shows_everybody(membership: Membership) -> None:
-    """A member sees itself and the others, each with its beat; one that was removed is told so."""
+def test_a_heartbeat_moves_and_shows_everybody(membership: Membership) -> None:
+    """A member sees itself and the others, each with its heartbeat; one that was removed is told so."""
     membership.join(1, "a")
     membership.join(2, "b")
-    membership.beat(1)
-    view = membership.beat(1)
+    membership.send_heartbeat(1)
+    view = membership.send_heartbeat(1)
     assert view is not None
     assert [Member(1, "a", 2), Member(2, "b", 0)] == list(view.members)
     assert dict.fromkeys(NAMES) == view.owners
     membership.leave(1)
-    assert membership.beat(1) is None
+    assert membership.send_heartbeat(1) is None
 
 
-def test_only_a_member_whose_beat_stands_still_is_removed(membership: Membership) -> None:
-    """One that has beaten since it was seen stays; the workspaces of a removed one are free."""
+def test_only_a_member_whose_heartbeat_stands_still_is_removed(membership: Membership) -> None:
+    """One that has sent a heartbeat since it was seen stays; the workspaces of a removed one are free."""
     for member_id in (1, 2):
         membership.join(member_id, "a")
     membership.claim(1, NAMES[:2], FEEDS)
     membership.claim(2, NAMES[2:], FEEDS)
-    seen = membership.beat(2)
+    seen = membership.send_heartbeat(2)
     assert seen is not None
-    membership.beat(1)
+    membership.send_heartbeat(1)
     assert set() == membership.remove([member for member in seen.members if member.member_id == 1])
-    seen = membership.beat(2)
+    seen = membership.send_heartbeat(2)
     assert seen is not None
     assert {1} == membership.remove([member for member in seen.members if member.member_id == 1])
     assert {None: 2, 2: 4} == _counts(owners(membership, 2).values())
@@ -219,7 +219,7 @@ def claimed_names(membership: Membership, member_id: int, *names: str) -> set[st
 
 
 def test_a_member_that_is_locked_is_removed_later(url: str, membership: Membership) -> None:
-    """A member whose own transaction is incomplete does not keep others from beating."""
+    """A member whose own transaction is incomplete does not keep others from sending heartbeats."""
     membership.join(1, "a")
     membership.join(2, "b")
     with closing(psycopg.connect(url)) as other:
@@ -262,7 +262,7 @@ def test_concurrent_members_count_once(url: str) -> None:
                     with suppress(StoreError):
                         counted.append(commit(store, name, *draw.sample(times, 10)))
                 with suppress(StoreError):
-                    view = membership.beat(member_id)
+                    view = membership.send_heartbeat(member_id)
                     membership.remove(view.members if view and draw.random() < 0.3 else ())
                     membership.release(member_id, draw.sample(NAMES, 2))
 
@@ -283,7 +283,7 @@ def open_store_of_all(url: str) -> SharedStore:
     """Open a store that has claimed all workspaces, whoever owns them."""
     with closing(open_membership(url)) as membership:
         membership.join(99, "last")
-        view = membership.beat(99)
+        view = membership.send_heartbeat(99)
         assert view is not None
         membership.remove(member for member in view.members if member.member_id != 99)
         store = open_shared_store(url)
@@ -306,7 +306,7 @@ def test_an_exporter_without_replicas_is_refused(
     with closing(open_store(url)) as single:
         assert 1 == commit_batch(single, Scope("w0", "publishing"), Batch(committed_at=1.0, observations=())).log_count
     with closing(open_membership(url)) as reopened:
-        assert reopened.beat(1) is None
+        assert reopened.send_heartbeat(1) is None
 
 
 def test_a_state_of_a_single_exporter_is_shared_later(postgres: Cluster) -> None:
@@ -339,19 +339,21 @@ def test_a_server_that_lost_commits(open_replica: Callable[..., SharedStore], ur
     assert [True, True, True] == [store.feed_state(Scope(name, "publishing")).is_restored for store, name in states]
 
 
-def test_a_server_that_lost_beats(membership: Membership, open_replica: Callable[..., SharedStore], url: str) -> None:
-    """The next beat fails and marks every workspace as restored; nothing can be claimed before."""
+def test_a_server_that_lost_heartbeats(
+    membership: Membership, open_replica: Callable[..., SharedStore], url: str
+) -> None:
+    """The next heartbeat fails and marks every workspace as restored; nothing can be claimed before."""
     store = open_replica(1, "w0")
     for _ in range(3):
-        membership.beat(1)
+        membership.send_heartbeat(1)
     standby = LaggingStandby(url)
-    membership.beat(1)
-    membership.beat(1)
+    membership.send_heartbeat(1)
+    membership.send_heartbeat(1)
     standby.promote()
     assert set() == claimed_names(membership, 1, "w1")
     assert not store.feed_state(Scope("w0", "publishing")).is_restored
     with pytest.raises(StoreRegressed, match="the server has lost commits that it had acknowledged"):
-        membership.beat(1)
+        membership.send_heartbeat(1)
     assert store.feed_state(Scope("w0", "publishing")).is_restored
 
 

@@ -46,12 +46,12 @@ class MemoryMembership:
         self._check()
         self.members[member_id] = Member(member_id, name, 0)
 
-    def beat(self, member_id: int) -> ClusterView | None:
+    def send_heartbeat(self, member_id: int) -> ClusterView | None:
         self._check()
         if member_id not in self.members:
             return None
         member = self.members[member_id]
-        self.members[member_id] = member._replace(beat=member.beat + 1)
+        self.members[member_id] = member._replace(heartbeat=member.heartbeat + 1)
         return ClusterView(list(self.members.values()), dict(self.owners))
 
     def add_workspaces(self, workspaces: Iterable[str]) -> None:

@@ -24,11 +24,11 @@ STUCK_SECONDS = 5.0
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '1s'"
 
 # A workspace is left out while a transaction of its previous owner is incomplete, so that others need not wait for it.
-# Nothing is claimed from a state that has lost beats: the next beat marks it, so that no lower counters are shown.
+# Nothing is claimed from a state that has lost heartbeats: the next one marks it, so that no lower counters are shown.
 CLAIM_WORKSPACES = """
     WITH free AS (
         SELECT workspace FROM late_workspace WHERE owner IS NULL AND workspace = ANY(%(workspaces)s::text[])
-            AND NOT EXISTS (SELECT FROM late_member WHERE id = %(member)s AND beat < %(beat)s)
+            AND NOT EXISTS (SELECT FROM late_member WHERE id = %(member)s AND beat < %(heartbeat)s)
         ORDER BY workspace FOR UPDATE SKIP LOCKED
     ), locked AS (
         SELECT id, workspace FROM late_scope WHERE workspace IN (SELECT workspace FROM free)
@@ -78,7 +78,7 @@ SESSIONS = (
 
 
 class PostgresMembership:
-    """The members that share a state, over a connection of its own: a long operation must not delay a beat.
+    """The members that share a state, over a connection of its own: a long operation must not delay a heartbeat.
 
     Args:
         url: URL of the database.
@@ -87,33 +87,33 @@ class PostgresMembership:
 
     def __init__(self, url: str, password_file: Path | None = None) -> None:
         self._database = Database(url, password_file, application_name=REPLICA_NAME)
-        self._last_beats: dict[int, int] = {}
+        self._last_heartbeats: dict[int, int] = {}
 
     def join(self, member_id: int, name: str) -> None:
         statement = "INSERT INTO late_member (id, name) VALUES (%s, %s) ON CONFLICT DO NOTHING"
         self._write((statement, (member_id, name)))
 
-    def beat(self, member_id: int) -> ClusterView | None:
-        def beat(connection: DeadlineConnection) -> ClusterView | None:
+    def send_heartbeat(self, member_id: int) -> ClusterView | None:
+        def update(connection: DeadlineConnection) -> ClusterView | None:
             # One round trip: a member that is paused in between would hold locks.
             with connection.pipeline():
                 connection.execute("BEGIN")
                 connection.execute(SETTINGS)
                 connection.execute(LOCK_TIMEOUT)
-                beaten = connection.execute("UPDATE late_member SET beat = beat + 1 WHERE id = %s", (member_id,))
+                updated = connection.execute("UPDATE late_member SET beat = beat + 1 WHERE id = %s", (member_id,))
                 members = connection.execute("SELECT id, name, beat FROM late_member ORDER BY id")
                 owners = connection.execute("SELECT workspace, owner FROM late_workspace ORDER BY workspace")
                 connection.execute("COMMIT")
-            if not beaten.rowcount:
+            if not updated.rowcount:
                 return None
             return ClusterView([Member(*row) for row in members], dict(owners.fetchall()))
 
-        view = self._database.run(beat, DEADLINE_SECONDS)
+        view = self._database.run(update, DEADLINE_SECONDS)
         if view is not None:
-            (own_beat,) = (member.beat for member in view.members if member.member_id == member_id)
-            if own_beat <= self._last_beats.get(member_id, 0):
+            (own_heartbeat,) = (member.heartbeat for member in view.members if member.member_id == member_id)
+            if own_heartbeat <= self._last_heartbeats.get(member_id, 0):
                 end_regressed(self._database)
-            self._last_beats[member_id] = own_beat
+            self._last_heartbeats[member_id] = own_heartbeat
         return view
 
     def add_workspaces(self, workspaces: Iterable[str]) -> None:
@@ -121,7 +121,7 @@ class PostgresMembership:
 
     def remove(self, members: Iterable[Member]) -> AbstractSet[int]:
         rows = list(members)
-        removed = self._write(*((REMOVE, (member.member_id, member.beat)) for member in rows))
+        removed = self._write(*((REMOVE, (member.member_id, member.heartbeat)) for member in rows))
         if len(removed) < len(rows):
             self._end_stuck_sessions()
         return frozenset(row[0] for row in removed)
@@ -134,7 +134,7 @@ class PostgresMembership:
             "workspaces": names,
             "feeds": list(feeds),
             "token": secrets.randbits(62),
-            "beat": self._last_beats.get(member_id, 0),
+            "heartbeat": self._last_heartbeats.get(member_id, 0),
         }
         rows = self._write(*((statement, parameters) for statement in (CLAIM_WORKSPACES, ADD_FEEDS, CLAIM_FEEDS)))
         claimed_feeds = [ClaimedFeed(Scope(workspace, feed), *row) for workspace, feed, *row in rows]
