@@ -18,8 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from deploy.prometheus.rules import RECORDING_GROUPS
-from late_exporter import __url__, __version__
+from deploy.prometheus.rules import ALERT_GROUPS, RECORDING_GROUPS, RecordingRule
+from late_exporter import __url__, __version__, errors
 from late_exporter.app.workspace_info import WORKSPACE_INFO
 from late_exporter.cli.parser import parse
 from late_exporter.config import sources
@@ -28,6 +28,8 @@ from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.settings import OPTIONS
 from late_exporter.config.sources import parse_flags
+from late_exporter.ingest.turns import REQUEST_KINDS
+from late_exporter.ingest.webhooks import REJECTION_RESPONSES
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.otlp.pusher import EXPORTS
 from tests.support.documents import DOCUMENTS, ROOT, blocks, commands, document, inline_commands, spans
@@ -37,6 +39,10 @@ README = (ROOT / "README.md").read_text("utf-8")
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text("utf-8")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PROJECT = PYPROJECT["project"]
+RECORDED = [
+    rule.name for group in (*RECORDING_GROUPS, *ALERT_GROUPS) for rule in group.rules if isinstance(rule, RecordingRule)
+]
+"""Names of the series of all recording rules."""
 
 README_WORDS = 1200
 GLOSSARY_TERMS = 40
@@ -145,12 +151,36 @@ def test_names_exist(path: Path) -> None:
     flags = set(re.findall(rf"--(?:{SECTIONS})\.[a-z.-]*[a-z]", text))
     variables = set(re.findall(r"\bLATE_[A-Z_]+", text))
     targets = set(re.findall(r"\bmake ([a-z-]+)", spans(text)))
-    recorded = {rule.name.split(":")[1] for group in RECORDING_GROUPS for rule in group.rules}
+    recorded = {name.split(":")[1] for name in RECORDED}
     samples = {f"{name}{end}" for name in CATALOGUE for end in ("", "_bucket", "_sum", "_count")}
     assert set() == metrics - samples - recorded - {*TABLES, "late_observation_rest", WORKSPACE_INFO, EXPORTS}
     assert set() == flags - {option.flag for option in OPTIONS} - {"--web.enable-remote-write-receiver"}
     assert set() == variables - {name for option in OPTIONS for name in (option.variable, option.alias)}
     assert set() == targets - _targets()
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_every_recorded_series_is_described(name: str) -> None:
+    """The table of recorded series has the series of each rule, whatever its level, percentile and window."""
+    described = set(re.findall(r"`((?:LEVEL|[a-z]+):[^`]+)`", document("docs/alerts.md")))
+    level, metric, operation = name.split(":")
+    general = re.sub(r"^p\d+", "pNN", operation)
+    ends = (general, re.sub(r"\d+[mhd]$", "W", general))
+    assert described & {f"{scope}:{metric}:{end}" for scope in (level, "LEVEL") for end in ends}
+
+
+def test_every_closed_set_of_label_values_is_described() -> None:
+    """The table of label values has those that the program chooses itself."""
+    table = document("docs/metrics.md").partition("## Label values")[2].partition("\n## ")[0]
+    rows = {
+        (row[0], row[1]): set(re.findall(r"`(\w+)`", row[2]))
+        for row in re.findall(r"`(\w+)` \| `(\w+)` \| (.*) \|", table)
+    }
+    types = [each for each in vars(errors).values() if isinstance(each, type)]
+    outcomes = {"success", *(each.outcome for each in types if issubclass(each, errors.LateError))}
+    assert outcomes == rows["late_exporter_polls_total", "outcome"]
+    assert {*REQUEST_KINDS} == rows["late_exporter_failed_requests_total", "request"]
+    assert {*REJECTION_RESPONSES} == rows["late_exporter_webhooks_rejected_total", "reason"]
 
 
 def test_readme_is_short() -> None:
