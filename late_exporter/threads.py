@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ class DaemonThreadExecutor(ThreadPoolExecutor):
     """
 
     def submit(self, call: Callable[P, ResultT], /, *args: P.args, **keywords: P.kwargs) -> Future[ResultT]:
-        """Start a call; return the future of its result."""
+        """Start a call; return the future of its result, which is OSError if the system allows no more threads."""
         future = Future[ResultT]()
 
         def run() -> None:
@@ -29,5 +30,8 @@ class DaemonThreadExecutor(ThreadPoolExecutor):
             except BaseException as exc:  # noqa: BLE001 - raised again by the future's result()
                 future.set_exception(exc)
 
-        threading.Thread(target=run, daemon=True, name="daemon-call").start()
+        try:
+            threading.Thread(target=run, daemon=True, name="daemon-call").start()
+        except RuntimeError as exc:
+            future.set_exception(OSError(errno.EAGAIN, str(exc)))
         return future

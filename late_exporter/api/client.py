@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from functools import lru_cache, partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -167,7 +168,7 @@ class LateClient:
                 response, body = await self._fetch(path, params, key)
             code = str(response.status_code)
             return self._check_response(response, body, key, sent_at)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error) as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError, zlib.error) as exc:
             code, error = _translate_error(exc, self._timeout, self._base_url)
             raise error from exc
         except BadPayload:
@@ -232,7 +233,9 @@ def _translate_error(exc: Exception, timeout: float, base_url: str) -> tuple[str
     if isinstance(exc, TimeoutError | httpx.TimeoutException):
         return "timeout", ApiUnavailable(f"no response within {timeout:g} s")
     if isinstance(exc, httpx.ConnectError):
-        return "connect", ApiUnavailable(f"no connection to {httpx.URL(base_url).host}: {_describe_error(exc)}")
+        return "connect", ApiUnavailable(f"no connection to {urlsplit(base_url).hostname}: {_describe_error(exc)}")
+    if isinstance(exc, UnicodeError):  # httpx decodes host names, also that of a redirect which it does not follow
+        return "network", ApiUnavailable(f"a host name is invalid: {_describe_error(exc)}")
     if isinstance(exc, zlib.error):
         return "decoding", BadPayload(f"the response cannot be decompressed: {_describe_error(exc)}")
     return "network", ApiUnavailable(f"the connection failed: {_describe_error(exc)}")

@@ -10,8 +10,10 @@ from pathlib import Path
 import httpx
 
 from late_exporter import __version__, log
+from late_exporter.api.cookies import EmptyCookieJar
 from late_exporter.config.environment import certificate_context
 from late_exporter.config.events import read_headers
+from late_exporter.config.otlp import MIN_SECRET_LENGTH
 from late_exporter.config.serving import EventSettings
 from late_exporter.errors import ConfigError, DeliveryError
 from late_exporter.events.file_output import FileOutput, StdoutOutput
@@ -49,6 +51,7 @@ def _create_client() -> httpx.AsyncClient:
         verify=certificate_context(),
         follow_redirects=False,
         timeout=REQUEST_SECONDS,
+        cookies=EmptyCookieJar(),
         headers={"User-Agent": f"late-exporter/{__version__}"},
     )
 
@@ -61,7 +64,8 @@ def _header_reader(path: Path | None) -> Callable[[], Mapping[str, str]]:
             return {}
         headers = read_headers(str(path))
         for value in headers.values():
-            log.add_secret(value)
+            if len(value) >= MIN_SECRET_LENGTH:
+                log.add_secret(value)
         return headers
 
     return read

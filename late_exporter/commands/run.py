@@ -25,6 +25,7 @@ from structlog.stdlib import BoundLogger
 from late_exporter import __revision__, __url__, __version__, log
 from late_exporter.api.body import MAX_LARGE_BODIES
 from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.cookies import EmptyCookieJar
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import MAX_SLOTS, RateLimiter
 from late_exporter.app.exporter import Exporter, process_collector
@@ -299,7 +300,8 @@ async def open_clients(settings: Settings, stack: AsyncExitStack) -> Sequence[ht
 def _create_clients(settings: Settings) -> Sequence[httpx.AsyncClient]:
     """Return several clients for many workspaces: for each request httpcore looks at all connections of a client."""
     check_proxies()
-    count = math.ceil(len(settings.workspaces) / WORKSPACES_PER_CLIENT)
+    # A shard may begin without a workspace.
+    count = max(1, math.ceil(len(settings.workspaces) / WORKSPACES_PER_CLIENT))
     verify, interval = certificate_context(), settings.longest_poll_interval
     if verify is True and count > 1:
         verify = httpx.create_ssl_context()  # takes 20 ms and a megabyte
@@ -307,7 +309,8 @@ def _create_clients(settings: Settings) -> Sequence[httpx.AsyncClient]:
         httpx.AsyncClient,
         verify=verify,
         follow_redirects=False,
-        timeout=settings.api.timeout,
+        timeout=None,  # that of a request may change with a reload, and covers all of it
+        cookies=EmptyCookieJar(),
         # Keep connections open between two polls.
         limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api.timeout),
         headers={"User-Agent": f"late-exporter/{__version__}"},

@@ -36,6 +36,7 @@ from late_exporter.config.types import (
     KeyFile,
     ProfileId,
     Secret,
+    SecretFile,
     WorkspaceLabels,
     WorkspaceName,
 )
@@ -190,5 +191,13 @@ class CommandContext(NamedTuple):
 def restart_only_changes(old: Settings, new: Settings) -> list[str]:
     """Return the names of the changed options that cannot be applied without a restart."""
     return [
-        option.name for option in OPTIONS if option.reload == "restart" and old.value_of(option) != new.value_of(option)
+        option.name
+        for option in OPTIONS
+        if option.reload == "restart"
+        and _without_content(old.value_of(option)) != _without_content(new.value_of(option))
     ]
+
+
+def _without_content(value: object) -> object:
+    """Return a value as it is configured: of a file with a secret, which is read when it is needed, only its path."""
+    return value.path if isinstance(value, SecretFile) else value

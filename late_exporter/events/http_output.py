@@ -95,7 +95,7 @@ class HttpOutput:
                     if len(body) > MAX_RESPONSE_BYTES:
                         break
                 return response.status_code, _seconds(response.headers.get("Retry-After", "")), body
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
             raise DeliveryError(f"{self.name}: {str(exc) or type(exc).__name__}", reason="network") from None
 
 

@@ -174,13 +174,19 @@ class PasswordVerifier:
             attempt = max(self._queues[network], key=lambda each: self._repetitions.count(each.key))
             self._remove(network, attempt)
             self._limits.take(network)
-            is_correct = await asyncio.get_running_loop().run_in_executor(
-                DaemonThreadExecutor(), self._is_correct, attempt
-            )
-            if is_correct:
-                self._limits.reset(network)
-                _cache(self._correct_passwords, attempt.key, None, MAX_CACHED)
-            self._finish(attempt, HTTPStatus.OK if is_correct else HTTPStatus.UNAUTHORIZED)
+            self._finish(attempt, await self._check(attempt, network))
+
+    async def _check(self, attempt: _Attempt, network: str) -> HTTPStatus:
+        loop = asyncio.get_running_loop()
+        try:
+            is_correct = await loop.run_in_executor(DaemonThreadExecutor(), self._is_correct, attempt)
+        except OSError:  # no more threads
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        if not is_correct:
+            return HTTPStatus.UNAUTHORIZED
+        self._limits.reset(network)
+        _cache(self._correct_passwords, attempt.key, None, MAX_CACHED)
+        return HTTPStatus.OK
 
     def _is_correct(self, attempt: _Attempt) -> bool:
         """Check a password; a wrong one takes the time of the most expensive hash, also if there is no such user."""

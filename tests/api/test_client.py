@@ -291,9 +291,10 @@ async def test_redirects_are_not_followed(status: int, location: str, host: str)
     assert [BASE + PATH] == [str(request.url) for request in api.requests]
 
 
-async def test_invalid_redirect() -> None:
+@pytest.mark.parametrize("location", ["https://[::1", "https://xn--ls8h.example/"])
+async def test_invalid_redirect(location: str) -> None:
     """A redirect to an invalid address is an error like others."""
-    api = ClientHarness(respond_with(302, Location="https://[::1"))
+    api = ClientHarness(respond_with(302, Location=location))
     assert ApiUnavailable is type(await api.fail())
     assert 1 == len(api.requests)
 

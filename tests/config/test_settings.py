@@ -257,6 +257,21 @@ def test_changes_that_take_a_restart() -> None:
     assert [] == restart_only_changes(old, load_flags(poll__interval="1s", log__level="debug"))
 
 
+def test_another_database_password_takes_no_restart(file: Path) -> None:
+    """The password is read for each connection, so that a reload may find another one; another file takes a restart."""
+    path = file.with_name("password")
+    flags = {"state__url": "postgresql://db/late", "state__password_file": str(path)}
+    path.write_text("first")
+    old = load_flags(**flags)
+    path.write_text("second")
+    assert [] == restart_only_changes(old, load_flags(**flags))
+    other = file.with_name("other")
+    other.write_text("second")
+    assert ["state.password-file"] == restart_only_changes(
+        old, load_flags(**flags | {"state__password_file": str(other)})
+    )
+
+
 def test_bounds_of_durations_are_those_of_the_catalogue() -> None:
     """The default buckets of settings and catalogue are the same."""
     assert metrics.DURATION_BUCKETS == load_flags().metrics.duration_buckets

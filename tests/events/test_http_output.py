@@ -75,6 +75,14 @@ def accepting(status: int = 204, body: bytes = b"") -> Receiver:
     return Receiver(httpx.Response(status, content=body))
 
 
+def test_an_invalid_redirect_is_a_failure() -> None:
+    """A redirect to an address that cannot be decoded fails the delivery, which is repeated later."""
+    receiver = Receiver(httpx.Response(308, headers={"Location": "https://xn--ls8h.example/"}))
+    with pytest.raises(DeliveryError) as caught:
+        receiver.deliver([event(1)])
+    assert "network" == caught.value.reason
+
+
 def test_streams_of_loki() -> None:
     """A stream has few labels; its lines are the events in the order of their times, in nanoseconds."""
     receiver = accepting()

@@ -199,6 +199,18 @@ async def test_a_wrong_password_costs_the_same_for_every_name(harness: Harness, 
     assert 1 << 12 == harness.bcrypt.work
 
 
+async def test_no_thread_for_a_check(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the system allows no more threads, the attempt gets 503, and the next one is checked."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert 503 == await harness.status("alice", "wonderland")
+    assert 200 == await harness.status("alice", "wonderland")
+
+
 def test_hashes_of_no_user_are_hashes() -> None:
     """The work of bcrypt is done for the hashes that stand in for unknown users, too."""
     assert not bcrypt.checkpw(b"x", b"$2b$04$" + b"." * 53)

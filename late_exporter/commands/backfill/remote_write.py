@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import httpx
 
 from late_exporter import __version__, log
+from late_exporter.api.cookies import EmptyCookieJar
 from late_exporter.api.headers import MAX_WAIT, retry_delay
 from late_exporter.commands.backfill.openmetrics import History
 from late_exporter.commands.progress import ProgressBar
@@ -99,7 +100,7 @@ class RemoteWriteClient:
         try:
             with self._http.stream("POST", self._url, content=body) as response:
                 text = _read_text(response)
-        except httpx.HTTPError as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
             return f"no answer: {log.redact(str(exc))[:MAX_MESSAGE_LENGTH] or type(exc).__name__}", 0.0
         status = response.status_code
         if response.is_success:
@@ -172,6 +173,7 @@ def open_http_client(flags: CommandFlags) -> Iterator[httpx.Client]:
             auth=auth,
             headers=headers,
             timeout=TIMEOUT,
+            cookies=EmptyCookieJar(),
             verify=certificate_context(),
             follow_redirects=False,
             # As for the API: a proxy would take plain http to another machine.

@@ -220,6 +220,13 @@ def test_rejected_requests_are_not_repeated(status: int, expected: str) -> None:
     assert 1 == len(server.requests)
 
 
+def test_an_invalid_redirect_is_an_error() -> None:
+    """A redirect to an address that cannot be decoded ends the command with an error."""
+    server = Server(*[(308, {"Location": "https://xn--ls8h.example/"}, "")] * MAX_ATTEMPTS)
+    with pytest.raises(LateError, match="no answer: "):
+        server.client.send(b"body")
+
+
 def test_messages_of_the_server_are_cut_and_redacted() -> None:
     """Long texts and secrets do not get into the error."""
     log.add_secret("hunter2hunter2")
