@@ -25,7 +25,7 @@ from late_exporter.store import exports, queries
 from late_exporter.store.checks import FeedCounts, count_wrong_minutes
 from late_exporter.store.creation import create_database
 from late_exporter.store.exports import Digest
-from late_exporter.store.lockfile import StateLock
+from late_exporter.store.lockfile import StateLock, state_exists
 from late_exporter.store.queries import connect_readonly, store_errors
 from late_exporter.store.schema import MIGRATIONS, migrate
 from late_exporter.store.snapshot import SqliteSnapshot
@@ -136,7 +136,7 @@ def import_state(path: Path, lines: Iterable[str]) -> Digest:
     Raises:
         StoreError: The state has one of the workspaces, or the lines are not a complete export. Nothing was imported.
     """
-    if path.exists():
+    if state_exists(path):
         with _exclusive_transaction(path) as connection:
             existing = {name for (name,) in connection.execute(WORKSPACE_NAMES)}
             last_ids = {table: _last_id(connection, table) for table in ("scope", "event")}
@@ -243,7 +243,7 @@ def drop_workspace(path: Path, name: str) -> int:
 
 def compact(path: Path) -> tuple[int, int]:
     """Return free space to the file system; return the file size before and after, in bytes."""
-    before = path.stat().st_size if path.exists() else 0
+    before = path.stat().st_size if state_exists(path) else 0
     with _exclusive_connection(path) as connection:
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

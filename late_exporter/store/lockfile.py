@@ -160,6 +160,17 @@ def file_identity(path: Path) -> tuple[int, int]:
     return stat.st_dev, stat.st_ino
 
 
+def state_exists(path: Path) -> bool:
+    """Return whether the file exists; raise StoreError if this user may not know."""
+    try:
+        path.stat()  # exists() differs between Python versions
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as exc:
+        raise StoreError(f"{path}: the state cannot be read: {exc.strerror}") from exc
+    return True
+
+
 def require_database(path: Path, *, writable: bool = True) -> None:
     """Raise StoreError if the file exists but is not a SQLite database or cannot be accessed."""
     try:

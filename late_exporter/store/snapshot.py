@@ -10,7 +10,7 @@ from late_exporter.errors import StoreError, StoreOutdated
 from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, StoredLog
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import queries, rekey, series_rows
-from late_exporter.store.lockfile import require_database, wal_size
+from late_exporter.store.lockfile import require_database, state_exists, wal_size
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
 from late_exporter.store.sqlite_rows import SqliteRows
 
@@ -52,7 +52,7 @@ class SqliteSnapshot:
         self._path = path
         self.name = str(path)
         self.schema_version = len(MIGRATIONS)
-        if not path.exists():
+        if not state_exists(path):
             raise StoreError(f"{path}: there is no state; start the exporter first, or name its state with --state.url")
         require_database(path, writable=False)
         with queries.store_errors(self._path):

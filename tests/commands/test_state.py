@@ -247,6 +247,18 @@ def test_an_export_into_a_closed_pipe_fails(path: Path) -> None:
     assert (1, "") == (result.returncode, result.stderr)
 
 
+@pytest.mark.parametrize(
+    "args",
+    [("info",), ("check",), ("export",), ("backup", "copy.db"), ("compact",), ("drop", "acme"), ("import", "-")],
+    ids=" ".join,
+)
+def test_a_path_that_cannot_be_examined_is_an_error(tmp_path: Path, args: tuple[str, ...]) -> None:
+    """The error is one line, as for a folder that this user may not read."""
+    path = tmp_path / f"{'x' * 300}.db"
+    expected = f"late-exporter: error: {path}: the state cannot be read: File name too long\n"
+    assert CommandResult(1, "", expected) == state(path, *args)
+
+
 def test_an_import_never_replaces_a_state(path: Path, tmp_path: Path) -> None:
     """An input that is not a complete export creates no state."""
     before = content(path)

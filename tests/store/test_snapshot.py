@@ -100,6 +100,17 @@ def test_reads_are_of_one_transaction(store: Store, path: Path) -> None:
         assert 4 == len(list(records.recorded_statuses(PUBLISHING)))
 
 
+def test_a_path_that_cannot_be_examined_is_an_error(tmp_path: Path) -> None:
+    """The error names the path and the reason, as for a folder that this user may not read."""
+    path = tmp_path / f"{'x' * 300}.db"
+    with pytest.raises(StoreError) as caught:
+        open_snapshot(f"sqlite:///{path}")
+    assert f"{path}: the state cannot be read: File name too long" == str(caught.value)
+    for missing in (tmp_path / "missing/state.db", Path(__file__) / "state.db"):
+        with pytest.raises(StoreError, match="there is no state"):
+            open_snapshot(f"sqlite:///{missing}")
+
+
 def test_reading_does_not_write(path: Path) -> None:
     """A missing state is an error and is not created; an existing one cannot be changed."""
     with pytest.raises(StoreError, match="there is no state"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import sys
@@ -120,7 +121,7 @@ def _problems(context: CommandContext, families: Mapping[str, Family], now: int)
         yield "--output: required: a file, or - for standard output; or --remote-write: the URL of a server"
     if flags.output is not None and flags.remote_write is not None:
         yield "--output: excludes --remote-write"
-    if flags.output not in (None, STANDARD_OUTPUT) and Path(flags.output or "").exists():
+    if flags.output not in (None, STANDARD_OUTPUT) and os.path.lexists(flags.output or ""):
         yield f"--output{quote(flags.output)}: already exists; remove it, or choose another name"
     yield from find_problems(flags)
     if flags.until is not None and flags.until * 1000 > now - HEAD_BLOCK:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from late_exporter import cli
 from late_exporter.commands.backfill.collect import Period, collect_history
 from late_exporter.commands.backfill.command import require_space
 from late_exporter.commands.backfill.history import Delta, SampleValue, SeriesHistory, apply_delta
@@ -699,6 +700,16 @@ def test_the_free_space_is_checked(
             require_space(output, 2_000, 12)
     require_space("-", 10**15, 1)
     assert "late-exporter: about 1000.0 TB in 1 series\n" == capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_examined_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error is one line, as for a folder that this user may not read."""
+    monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
+    output = tmp_path / f"{'x' * 300}.om"
+    assert 1 == cli.main(["backfill", f"--output={output}", "--label=job=late"])
+    assert f"late-exporter: error: {output}: cannot be written: File name too long\n" == capsys.readouterr().err
 
 
 @pytest.mark.parametrize("step", [15_000, STEP, 240_000])
