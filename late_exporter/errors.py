@@ -15,6 +15,7 @@ LateError
 │   ├── StoreInUse       another process has it open
 │   ├── StoreFenced      another process has taken it over
 │   ├── StoreMissing     there is none yet; starting the exporter creates it
+│   ├── InvalidExport    the input of an import is not an export; nothing was imported
 │   └── StoreOutdated    an earlier version wrote it; starting the exporter migrates it
 ├── DeliveryError        events were not delivered; the next delivery tries again
 │   └── EventsRejected   the receiver will never accept them
@@ -158,6 +159,10 @@ class StoreFenced(StoreError):
 
 class StoreMissing(StoreError):
     """There is no state yet."""
+
+
+class InvalidExport(StoreError):
+    """The input of an import is not a complete export that the state can take; the message names the line."""
 
 
 class StoreOutdated(StoreError):

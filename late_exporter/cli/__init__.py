@@ -37,8 +37,10 @@ def _stop(*_: object) -> NoReturn:
 
 
 def _open_streams() -> None:
-    """Replace closed standard streams: a command that writes to standard output then fails with a clear error."""
+    """Replace closed standard streams: standard input is then empty, and writing to standard output is an error."""
     streams: dict[str, TextIO | None] = vars(sys)
+    if streams["stdin"] is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
     if streams["stdout"] is None:
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
     if streams["stderr"] is None:

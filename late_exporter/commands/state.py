@@ -16,7 +16,7 @@ from late_exporter.commands._runner import write_lines, write_stdout
 from late_exporter.commands.progress import ProgressBar
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import INVALID_NAME, is_workspace_name, parse_state_url, quote
-from late_exporter.errors import ConfigError, LateError, StoreError, StoreInUse
+from late_exporter.errors import ConfigError, InvalidExport, LateError, StoreError, StoreInUse
 from late_exporter.feeds import GENERATIONS
 from late_exporter.format import iso_time, plural
 from late_exporter.ingest.audit import check_counters
@@ -136,7 +136,7 @@ def _feed_details(feed: FeedSummary) -> Iterator[str]:
 def manage_state(context: CommandContext) -> int:
     """Run an action on the state, print the result, and return the exit code."""
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # an import names the line
     action, *rest = context.args
     if action == "export" and rest in ([], [STREAM]):
         # Half an export is useless, so that a closed pipe is a failure.
@@ -246,9 +246,9 @@ class StateCommand:
 
     def _import(self, source: str) -> int:
         if source == STREAM:
-            return self._load(self._admin, self._noted(self._stdin), "imported")
+            return self._load(self._admin, "standard input", self._noted(self._stdin), "imported")
         with _open_file(Path(source)) as lines:
-            return self._load(self._admin, self._noted(lines, Path(source).stat().st_size), "imported")
+            return self._load(self._admin, source, self._noted(lines, Path(source).stat().st_size), "imported")
 
     def _copy(self, source_url: str, target_url: str) -> int:
         """Copy a state to another backend, or into a state without its workspaces."""
@@ -257,12 +257,15 @@ class StateCommand:
             for name, url in (("SOURCE", source_url), ("TARGET", target_url))
         )
         self._require_unused(source)
-        return self._load(target, self._noted(source.export_state()), f"copied from {source.name}")
+        return self._load(target, source.name, self._noted(source.export_state()), f"copied from {source.name}")
 
-    def _load(self, admin: StateAdmin, lines: Iterable[str], verb: str) -> int:
-        """Import lines into a state, and compare it with them, row by row."""
-        with self._exclusive(admin):
-            expected = admin.import_state(lines)
+    def _load(self, admin: StateAdmin, source: str, lines: Iterable[str], verb: str) -> int:
+        """Import the lines of a source into a state, and compare it with them, row by row."""
+        try:
+            with self._exclusive(admin):
+                expected = admin.import_state(lines)
+        except InvalidExport as exc:
+            raise StoreError(f"{source}: {exc}") from exc
         problems = [*admin.check()]
         actual = read_digest(admin.export_state(expected.workspaces))
         # An export of an earlier version is migrated, so that its rows differ.
@@ -357,6 +360,6 @@ def _write_file(path: Path, lines: Iterable[str]) -> int:
 
 def _open_file(path: Path) -> IO[str]:
     try:
-        return path.open(encoding="utf-8")
+        return path.open(encoding="utf-8", errors="surrogateescape")  # an import names the line
     except OSError as exc:
         raise LateError(f"{path}: cannot be read: {exc.strerror}") from exc

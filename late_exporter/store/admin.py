@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from late_exporter.errors import StoreError, StoreInUse
+from late_exporter.errors import InvalidExport, StoreError, StoreInUse
 from late_exporter.metrics.aggregation import decode_value
 from late_exporter.store import exports, queries
 from late_exporter.store.checks import FeedCounts, count_wrong_minutes
@@ -134,7 +134,8 @@ def import_state(path: Path, lines: Iterable[str]) -> Digest:
     A new state takes exports of earlier schema versions, too.
 
     Raises:
-        StoreError: The state has one of the workspaces, or the lines are not a complete export. Nothing was imported.
+        StoreError: The state has one of the workspaces; nothing was imported.
+        InvalidExport: The lines are not a complete export; nothing was imported.
     """
     if state_exists(path):
         with _exclusive_transaction(path) as connection:
@@ -142,7 +143,7 @@ def import_state(path: Path, lines: Iterable[str]) -> Digest:
             last_ids = {table: _last_id(connection, table) for table in ("scope", "event")}
             version = exports.read_version(rows := iter(lines), len(MIGRATIONS))
             if version != len(MIGRATIONS):
-                raise StoreError(
+                raise InvalidExport(
                     f"line 1: an export of an earlier version (schema {version}); import it into a new state"
                 )
             return _insert_rows(connection, rows, version, existing=existing, last_ids=last_ids)
@@ -174,7 +175,8 @@ def _insert_rows(
     for table, row in exports.read_rows(lines, {table: kinds.keys() for table, kinds in columns.items()}):
         digest.add(table, row)
         if table in WORKSPACE_CONDITIONS:
-            exports.require_new(row.get("workspace") or exports.workspace_of(row["labels"]), existing)
+            workspace = row["workspace"] if table == "scope" else exports.workspace_of(row["labels"])
+            exports.require_new(workspace, existing)
         for column, referenced in (("id", table), ("scope", "scope")):
             if column in row:
                 row[column] += last_ids.get(referenced, 0)

@@ -11,11 +11,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from late_exporter.errors import StoreError
+import msgspec
+
+from late_exporter.errors import InvalidExport, StoreError
 
 FORMAT = "late-exporter state"
 
 END = json.dumps({"end": True})
+
+TEXT_COLUMNS = ("workspace", "feed", "family", "key", "status", "platform", "action", "value", "body")
+MAX_INTEGER = 2**62
+"""Bound of integers: ids are added to those of the state, and the sum must be less than 2**63."""
 
 
 def head(version: int) -> str:
@@ -29,16 +35,16 @@ def line(table: str, columns: Iterable[str], row: Sequence[Any]) -> str:
 
 
 def read_version(lines: Iterator[str], newest: int) -> int:
-    """Read the first line and return the schema version of the rows; raise StoreError if it is not supported."""
+    """Read the first line and return the schema version of the rows; raise InvalidExport if it is not supported."""
     row = _parse(next(lines, ""), 1)
     version = row.get("schema")
     if row.get("format") != FORMAT or not isinstance(version, int) or not 1 <= version <= newest:
-        raise StoreError(f"line 1: not an export of this or an earlier version of late-exporter: {row}")
+        raise InvalidExport(f"line 1: not an export of this or an earlier version of late-exporter: {row}")
     return version
 
 
 def read_rows(lines: Iterator[str], columns: Mapping[str, AbstractSet[str]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the table and the columns of each row; raise StoreError if a line is not a row, or the end is missing."""
+    """Yield the table and the columns of each row; raise InvalidExport if a line is no row, or the end is missing."""
     count, is_complete = 0, False
     for number, text in enumerate(lines, 2):
         row = _parse(text, number)
@@ -46,21 +52,33 @@ def read_rows(lines: Iterator[str], columns: Mapping[str, AbstractSet[str]]) -> 
             is_complete = True
             continue
         table = row.pop("table", None)
-        if table not in columns or row.keys() != columns[table] or not _is_usable(row):
-            raise StoreError(f"line {number}: not a row of a state")
+        if not isinstance(table, str) or table not in columns or row.keys() != columns[table] or not _is_usable(row):
+            raise InvalidExport(f"line {number}: not a row of a state")
         count += 1
         yield table, row
     if not is_complete:
-        raise StoreError(f"the export is truncated after {count:,} rows")
+        raise InvalidExport(f"the export is truncated after {count:,} rows")
 
 
 def _is_usable(row: Mapping[str, Any]) -> bool:
-    """Return whether ids are numbers, and labels can be decoded."""
+    """Return whether a state can store the values, names are texts, ids are numbers, and labels can be decoded."""
     try:
-        labels = json.loads(row.get("labels", "[]"))
+        msgspec.json.decode(row.get("labels", "[]"), type=list[str])
     except (TypeError, ValueError):
         return False
-    return isinstance(labels, list) and all(isinstance(row.get(name, 0), int) for name in ("id", "scope"))
+    return (
+        all(map(_is_storable, row.values()))
+        and all(isinstance(row.get(name, ""), str) for name in TEXT_COLUMNS)
+        and all(isinstance(row.get(name, 0), int) for name in ("id", "scope"))
+    )
+
+
+def _is_storable(value: object) -> bool:
+    if isinstance(value, int):
+        return abs(value) < MAX_INTEGER
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)  # UTF-8 has no surrogates
+    return value is None or isinstance(value, float)
 
 
 class Digest:
@@ -128,8 +146,8 @@ def require_new(workspace: str, existing: AbstractSet[str]) -> None:
 def _parse(text: str, number: int) -> dict[str, Any]:
     try:
         row = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
-        raise StoreError(f"line {number}: not a JSON object")
+        raise InvalidExport(f"line {number}: not a JSON object")
     return row

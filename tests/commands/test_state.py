@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -267,16 +268,33 @@ def test_an_import_never_replaces_a_state(path: Path, tmp_path: Path) -> None:
     for target, source, words in (
         (path, lines, "there is a workspace acme already, and nothing was imported; rename or drop it before"),
         (tmp_path / "new.db", tmp_path / "none", f"{tmp_path / 'none'}: cannot be read: No such file or directory"),
-        (tmp_path / "new.db", path, "codec can't decode"),
-        (tmp_path / "new.db", Path(__file__), "line 1: not a JSON object"),
+        (tmp_path / "new.db", path, f"error: {path}: line 1: not a JSON object"),
+        (tmp_path / "new.db", Path(__file__), f"error: {__file__}: line 1: not a JSON object"),
     ):
         result = state(target, "import", str(source))
         assert (1, "") == result[:2]
         assert words in result.err
     lines.write_text("".join(lines.read_text().splitlines(keepends=True)[:-1]))
-    assert "the export is truncated after" in state(tmp_path / "new.db", "import", str(lines)).err
+    assert f"error: {lines}: the export is truncated after" in state(tmp_path / "new.db", "import", str(lines)).err
     assert not (tmp_path / "new.db").exists()
     assert before == content(path)
+
+
+@pytest.mark.parametrize("redirection", ["<&-", "< state.db"])
+def test_an_import_of_an_unusable_standard_input(path: Path, redirection: str) -> None:
+    """The error is one line that names standard input."""
+    command = f"'{sys.executable}' -m late_exporter state import - --state.url=sqlite:///new.db {redirection}"
+    result = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        check=False,
+        cwd=path.parent,
+        env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])},
+        text=True,
+        timeout=60,
+    )
+    expected = "late-exporter: error: standard input: line 1: not a JSON object\n"
+    assert (1, expected) == (result.returncode, result.stderr)
 
 
 def test_an_export_never_replaces_a_file(path: Path, tmp_path: Path) -> None:

@@ -235,6 +235,8 @@ def test_import_restores_an_export(store: Store, path: Path, tmp_path: Path) -> 
             "line 2: not",
         ),
         ("{head}\n{row}\n{row}\n{end}", "UNIQUE"),
+        ('{head}\n{"table": ["scope"]}\n{end}', "line 2: not a row"),
+        ("{head}\n" + "[" * 100_000, "line 2: not a JSON object"),
     ],
 )
 def test_import_rejects_invalid_exports(store: Store, path: Path, text: str, reason: str) -> None:
@@ -251,6 +253,36 @@ def test_import_rejects_invalid_exports(store: Store, path: Path, text: str, rea
     before = content(other)
     with pytest.raises(StoreError, match=reason):
         import_state(other, text.splitlines())
+    assert before == content(other)
+    assert store.series_values()
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("scope", "workspace", None),
+        ("scope", "id", 2**63 - 1),
+        ("observation", "created", -(2**63) - 1),
+        ("observation", "created", [1]),
+        ("observation", "key", 1),
+        ("observation", "key", "\ud800"),
+        ("series", "labels", '["\\ud800"]'),
+        ("series", "labels", "[" * 100_000),
+    ],
+)
+def test_import_rejects_values_that_cannot_be_stored(
+    store: Store, path: Path, table: str, column: str, value: object
+) -> None:
+    """The error names the line, and a state with other workspaces is unchanged."""
+    other = path.with_name("other.db")
+    with closing(open_store(f"sqlite:///{other}")) as other_store:
+        fill(other_store, "gamma")
+    before = content(other)
+    rows = [json.loads(line) for line in export_state(path)]
+    number, row = next((number, row) for number, row in enumerate(rows, 1) if row.get("table") == table)
+    row[column] = value
+    with pytest.raises(StoreError, match=f"^line {number}: not a row of a state$"):
+        import_state(other, map(json.dumps, rows))
     assert before == content(other)
     assert store.series_values()
 

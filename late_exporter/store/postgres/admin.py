@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.errors import StoreError, StoreInUse
+from late_exporter.errors import InvalidExport, StoreError, StoreInUse
 from late_exporter.metrics.aggregation import decode_value
 from late_exporter.series import Labels
 from late_exporter.store import exports
@@ -192,8 +192,8 @@ class PostgresAdmin:
             The digest of the rows.
 
         Raises:
-            StoreError: The state has one of the workspaces, or the lines are not a complete export; then nothing was
-                changed.
+            StoreError: The state has one of the workspaces; nothing was changed.
+            InvalidExport: The lines are not a complete export; nothing was changed.
         """
         with self._changing(may_be_new=True) as connection:
             digest = _Import(connection).run(iter(lines))
@@ -279,7 +279,9 @@ class _Import:
     def run(self, lines: Iterator[str]) -> Digest:
         """Copy all rows and return their digest."""
         if (version := exports.read_version(lines, len(EXPORT_MIGRATIONS))) != len(EXPORT_MIGRATIONS):
-            raise StoreError(f"line 1: an export of an earlier version (schema {version}); import it into SQLite first")
+            raise InvalidExport(
+                f"line 1: an export of an earlier version (schema {version}); import it into SQLite first"
+            )
         digest, current = Digest(version), ""
         rows: list[dict[str, Any]] = []
         for table, row in exports.read_rows(lines, {table: {*names} for table, names in COLUMNS.items()}):
