@@ -261,6 +261,10 @@ async def show_logs(context: CommandContext, connect: ConnectWorkspaces) -> int:
     if flags.until is not None:
         if flags.follow:
             raise ConfigError("--until: not with --follow, which prints new logs")
+        if flags.until <= time.time() - log_filter.since:
+            raise ConfigError(
+                "--until: must be later than the start, which is --since, by default 1d, ago; give a longer --since"
+            )
         log_filter = msgspec.structs.replace(log_filter, until=int(flags.until * 1000))
     async with connect_workspace(context, connect) as (_, connection):
         feed = await current_feed(flags.feed, *connection)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from late_exporter import cli
 from late_exporter.commands.columns import CSV_COLUMNS
 from late_exporter.commands.logs import LogFilter, LogFollower, follow, log_formatter, print_newest
 from late_exporter.commands.pager import LogPager
@@ -648,6 +649,17 @@ async def test_the_status_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     await harness.follow(*[lambda: harness.world.publish(60)] * 6)
 
     assert harness.world.ids[::-1] == harness.ids
+
+
+@pytest.mark.parametrize("since", [(), ("--since=2d",)])
+def test_until_before_since_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], since: tuple[str, ...]
+) -> None:
+    """An empty range is a mistake, also if its start is the default; no request is made."""
+    monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
+    assert 2 == cli.main(["logs", "--until=2020-01-01T00:00:00Z", "--api.base-url=http://127.0.0.1:1", *since])
+    reason = "must be later than the start, which is --since, by default 1d, ago; give a longer --since"
+    assert f"late-exporter: error: --until: {reason}\n" == capsys.readouterr().err
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
