@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 from late_exporter.errors import StoreError
-from late_exporter.store.lockfile import FILE_MODE
 from late_exporter.store.queries import store_errors
 from late_exporter.store.schema import migrate
 
@@ -25,24 +25,24 @@ def create_schema(connection: sqlite3.Connection) -> None:
 
 
 def create_database(path: Path, fill: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
-    """Create a database under another name, fill it, and rename it; return the result of ``fill``.
+    """Create a database under a unique name, fill it, and rename it; return the result of ``fill``.
 
-    A process that dies meanwhile thus leaves no database that is empty or incomplete.
+    A process that dies meanwhile thus leaves no database that is empty or incomplete, but files named ``*.new``.
 
     Raises:
         StoreError: The database cannot be written; there is none.
     """
-    new = path.with_name(f"{path.name}.new")
     try:
-        for suffix in ("", "-journal", "-wal", "-shm"):  # remains of an earlier attempt
-            Path(f"{new}{suffix}").unlink(missing_ok=True)
-        new.touch(FILE_MODE, exist_ok=False)  # SQLite copies the mode to its other files.
+        fd, name = tempfile.mkstemp(".new", f"{path.name}.", path.parent)  # SQLite copies its mode to its other files.
+        os.close(fd)
+        new = Path(name)
         try:
             with store_errors(path), closing(sqlite3.connect(new, isolation_level=None)) as connection:
                 result = fill(connection)
             new.replace(path)
         except BaseException:
-            new.unlink(missing_ok=True)
+            for suffix in ("", "-journal", "-wal", "-shm"):
+                Path(f"{new}{suffix}").unlink(missing_ok=True)
             raise
         _sync_directory(path.parent)
     except OSError as exc:

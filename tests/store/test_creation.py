@@ -12,7 +12,7 @@ import pytest
 
 from late_exporter.errors import StoreError
 from late_exporter.store import open_store
-from late_exporter.store.creation import create_database
+from late_exporter.store.creation import create_database, create_schema
 
 KILL_EVERYWHERE = """
 import itertools, os, pathlib, signal, sqlite3, sys
@@ -66,7 +66,18 @@ def test_a_killed_creation_leaves_no_incomplete_state(tmp_path: Path) -> None:
                 assert [(0,)] == list(connection.execute("SELECT count(*) FROM observation"))
         with closing(open_store(f"sqlite:///{path}")) as store:
             assert {} == store.series_values()
-        assert {"state.db", "state.db.lock"} == {file.name for file in path.parent.iterdir()}
+        files = {file.name for file in path.parent.iterdir() if ".new" not in file.name}
+        assert {"state.db", "state.db.lock"} == files
+
+
+def test_files_of_others_are_not_removed(tmp_path: Path) -> None:
+    """The temporary file has a name of its own, whatever files there are."""
+    other = tmp_path / "state.db.new"
+    other.write_text("precious")
+    create_database(tmp_path / "state.db", create_schema)
+    assert "precious" == other.read_text()
+    assert {"state.db", "state.db.new"} == {file.name for file in tmp_path.iterdir()}
+    assert 0o600 == (tmp_path / "state.db").stat().st_mode & 0o777
 
 
 def test_a_failed_creation_leaves_nothing(tmp_path: Path) -> None:
