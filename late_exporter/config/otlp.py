@@ -59,7 +59,7 @@ def read_otlp(environ: Mapping[str, str]) -> OtlpConfig | None:
     problems = [*_problems(environ, variable, endpoint)]
     if problems:
         raise ConfigError(*problems)
-    milliseconds = int(environ.get(INTERVAL) or DEFAULT_INTERVAL_MS)
+    milliseconds = int(environ.get(INTERVAL, "").strip() or DEFAULT_INTERVAL_MS)
     _, headers = _first(environ, HEADERS)
     return OtlpConfig(variable, endpoint, milliseconds / 1000, tuple(_secrets(headers)))
 

@@ -27,7 +27,10 @@ def test_off(environ: dict[str, str]) -> None:
 
 def test_on() -> None:
     """The endpoint switches it on; that of the metrics takes precedence, and an empty variable counts as unset."""
-    assert OtlpConfig(ENDPOINT, URL, 60.0) == read_otlp({ENDPOINT: URL, "OTEL_METRIC_EXPORT_INTERVAL": ""})
+    for blank in ("", " "):
+        variables = ("OTEL_METRIC_EXPORT_INTERVAL", "OTEL_EXPORTER_OTLP_PROTOCOL", HEADERS, "OTEL_SDK_DISABLED")
+        environ = {ENDPOINT: f"{blank}{URL}", **dict.fromkeys(variables, blank)}
+        assert OtlpConfig(ENDPOINT, URL, 60.0) == read_otlp(environ)
     metrics = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
     environ = {ENDPOINT: URL, metrics: "http://localhost:4318/v1/metrics", "OTEL_METRIC_EXPORT_INTERVAL": "1500"}
     config = read_otlp({**environ, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
