@@ -6,14 +6,17 @@ flags. So it provides help and completion, and this module reads the arguments.
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.options import Option, suggest
 from late_exporter.config.settings import OPTIONS
 from late_exporter.config.types import quote
+from late_exporter.errors import ConfigError
 
 MAX_QUOTED = 24
 HELP_ALL = "--help-all"
@@ -120,11 +123,26 @@ class ParsedArgs:
 
 
 def parse(argv: Sequence[str]) -> ParsedArgs:
-    """Parse the arguments of the program; mistakes that depend on the command are left to ``check()``."""
+    """Parse the arguments of the program; mistakes that depend on the command are left to ``check()``.
+
+    Raises:
+        ConfigError: Arguments are not UTF-8.
+    """
+    if problems := [*_encoding_problems(argv)]:
+        raise ConfigError(*problems)
     args, tokens = ParsedArgs(), deque(argv)
     while tokens:
         args.consume(tokens)
     return args
+
+
+def _encoding_problems(argv: Sequence[str]) -> Iterator[str]:
+    """Yield an error for each argument with bytes that are not UTF-8, which Python passes on as surrogates."""
+    for number, (previous, token) in enumerate(pairwise(["", *argv]), 1):
+        if token.isascii() or not re.search("[\ud800-\udfff]", token):
+            continue
+        flags = [flag for flag in (token.partition("=")[0], previous) if flag in FLAGS and FLAGS[flag].metavar]
+        yield f"{flags[0] if flags else f'argument {number}'}: not UTF-8"
 
 
 def _hint(name: str, candidates: Iterable[str]) -> str:

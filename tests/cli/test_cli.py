@@ -177,6 +177,12 @@ WRONG = [
         ["--api.key", KEY],
         "--api.key: no such flag, because other users could read it; set LATE_API_KEY or --api.key-file",
     ),
+    (["logs", "--platform", "\udcff"], "--platform: not UTF-8"),
+    (["check", "--web.listen-address=unix:\udcff", "--format", "json"], "--web.listen-address: not UTF-8"),
+    (["check", "--user", "\udcff"], "--user: not UTF-8"),
+    (["logs", "--follow", "\udcff"], "argument 3: not UTF-8"),
+    (["\udcff"], "argument 1: not UTF-8"),
+    (["--\udcff=1", "logs"], "argument 1: not UTF-8"),
 ]
 
 
