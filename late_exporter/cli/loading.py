@@ -53,7 +53,8 @@ class SettingsProcess:
                 [sys.executable or "", "-P", "-m", "late_exporter.cli.loading", *argv],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                close_fds=False,  # a file may be /dev/stdin, or /dev/fd/63 as of a shell's <(command)
+                # A file may be /dev/stdin, or /dev/fd/63 as of a shell's <(command), except that of --web.config.file.
+                close_fds=False,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
             )
 

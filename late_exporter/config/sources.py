@@ -135,7 +135,7 @@ def _load_web_config(command: str, sources: Sequence[ConfigSource]) -> tuple[Web
     from late_exporter.config import web_file  # noqa: PLC0415 - as above
 
     try:
-        read_file(path, 0)
+        read_file(path, 0, must_be_regular=True)
         return web_file.load(Path(path)), ()
     except ConfigError as exc:
         return None, exc.problems

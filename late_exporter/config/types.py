@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias, TypeVar
@@ -298,13 +299,18 @@ def parse_state_url(text: str) -> str:
     return text
 
 
-def read_file(path: str, limit: int = MAX_FILE) -> bytes:
-    """Return the content of a file, cut one byte behind the limit; raise ValueError if it cannot be read."""
+def read_file(path: str, limit: int = MAX_FILE, *, must_be_regular: bool = False) -> bytes:
+    """Return the content of a file, cut one byte behind the limit; raise ValueError if it cannot be read.
+
+    ``must_be_regular`` also rejects pipes and devices, whose content is gone when they are read again.
+    """
     from pathlib import Path  # noqa: PLC0415 - as above
 
     if not path or "\0" in path:
         raise ValueError("must be the path of a file")
     try:
+        if must_be_regular and not stat.S_ISREG(Path(path).stat().st_mode):
+            raise ValueError("must be a regular file, because it is read again when it changes")
         with Path(path).open("rb") as file:
             return file.read(limit + 1)
     except OSError as exc:

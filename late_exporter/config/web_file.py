@@ -45,7 +45,7 @@ def load(path: Path, files: dict[Path, FileStamp] | None = None) -> WebConfig:
     files = {} if files is None else files
     files[path] = stamp_of(path)
     try:
-        file = YamlFile(str(path), read_file(str(path)))
+        file = YamlFile(str(path), read_file(str(path), must_be_regular=True))
     except ValueError as exc:
         raise ConfigError(f"{path}: {exc}") from None
     content = _validate(path, file)

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -89,15 +91,29 @@ def test_a_child_imports_nothing_from_the_working_directory(tmp_path: Path) -> N
     assert not trace.exists()
 
 
-def test_a_child_reads_the_files_that_the_shell_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file may be an open descriptor, as in ``--api.key-file <(command)``."""
-    monkeypatch.delenv("LATE_API_KEY")
+@contextmanager
+def pipe_of(text: str) -> Iterator[str]:
+    """Open a pipe that holds a text, as a shell does for ``<(command)``, and yield its path."""
     reader, writer = os.pipe()
-    os.write(writer, KEY.encode())
+    os.write(writer, text.encode())
     os.close(writer)
     os.set_inheritable(reader, True)  # noqa: FBT003 - positional only
     try:
-        _, settings = SettingsProcess([f"--api.key-file=/dev/fd/{reader}"]).result()
+        yield f"/dev/fd/{reader}"
     finally:
         os.close(reader)
+
+
+def test_a_child_reads_the_files_that_the_shell_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file may be an open descriptor, as in ``--api.key-file <(command)``."""
+    monkeypatch.delenv("LATE_API_KEY")
+    with pipe_of(KEY) as path:
+        _, settings = SettingsProcess([f"--api.key-file={path}"]).result()
     assert (KEY,) == settings.secrets
+
+
+def test_the_web_configuration_cannot_be_a_pipe() -> None:
+    """The web configuration is read several times, so a pipe is rejected instead of being served without its users."""
+    with pipe_of("rate_limit: {interval: 1s, burst: 5}") as path:
+        [problem] = problems_of(f"--web.config.file={path}")
+    assert f'--web.config.file "{path}": must be a regular file, because it is read again when it changes' == problem

@@ -589,8 +589,30 @@ def test_no_such_file(file: Path) -> None:
     """A missing file is reported with its path."""
     with pytest.raises(ConfigError, match=r"web\.yml: No such file or directory"):
         load(file)
-    with pytest.raises(ConfigError, match="Is a directory"):
-        load(file.parent)
+
+
+def test_only_regular_files(file: Path) -> None:
+    """Pipes, devices and folders are rejected: read again, a pipe would be a valid file without users and TLS."""
+    reader, writer = os.pipe()
+    os.close(writer)
+    os.mkfifo(file)
+    try:
+        for path in (file, file.parent, Path(f"/dev/fd/{reader}"), Path("/dev/null")):
+            with pytest.raises(ConfigError) as caught:
+                load(path)
+            assert [f"{path}: must be a regular file, because it is read again when it changes"] == list(
+                caught.value.problems
+            )
+    finally:
+        os.close(reader)
+
+
+def test_a_link_to_a_file(file: Path) -> None:
+    """Links are followed, as Kubernetes mounts files as links."""
+    load_text(file, f"basic_auth_users: {{alice: {BCRYPT_HASH}}}")
+    link = file.parent / "link.yml"
+    link.symlink_to(file)
+    assert {"alice"} == load(link).users.keys()
 
 
 @pytest.mark.parametrize(
