@@ -126,7 +126,10 @@ def _from_file(command: str, sources: Sequence[ConfigSource]) -> ConfigSource:
     from late_exporter.config.yaml_file import YamlFile  # noqa: PLC0415 - as above
 
     try:
-        file = YamlFile(path, read_file(path), lambda key: key.replace("-", "_"))
+        content = read_file(path)
+        if not content and Path(path).is_fifo():
+            raise ValueError("is empty, because a pipe can be read only once")  # noqa: TRY301 - as if unreadable
+        file = YamlFile(path, content, lambda key: key.replace("-", "_"))
     except ValueError as exc:
         source.is_broken = True
         source.problems.append(f"{place}{quote(path)}: {exc}")

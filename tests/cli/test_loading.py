@@ -117,3 +117,11 @@ def test_the_web_configuration_cannot_be_a_pipe() -> None:
     with pipe_of("rate_limit: {interval: 1s, burst: 5}") as path:
         [problem] = problems_of(f"--web.config.file={path}")
     assert f'--web.config.file "{path}": must be a regular file, because it is read again when it changes' == problem
+
+
+def test_a_configuration_that_was_read_from_a_pipe_cannot_be_reloaded() -> None:
+    """A pipe is a configuration once; later it is an error instead of the defaults."""
+    with pipe_of("poll: {interval: 7s}") as path:
+        assert 7.0 == SettingsProcess([f"--config.file={path}"]).result()[1].poll.interval
+        [problem] = problems_of(f"--config.file={path}")
+    assert f'--config.file "{path}": is empty, because a pipe can be read only once' == problem
