@@ -334,6 +334,19 @@ class _HttpConnection(H11Protocol):
                 return
             super().data_received(data[start : start + HEADER_CHUNK_BYTES])
 
+    def send_400_response(self, msg: str) -> None:
+        """Respond to an invalid request if it has no response yet, and close the connection.
+
+        If its body is invalid, the application has the request already. uvicorn would log a traceback when one of both
+        sends a second response.
+        """
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            with suppress(h11.LocalProtocolError):  # the response to a HEAD request ends before its body
+                super().send_400_response(msg)
+        self.transport.close()
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # what the application sends is discarded
+
     def resume_writing(self) -> None:
         self._resumptions += 1  # the client has read a part of a response, and the next part follows
         super().resume_writing()

@@ -69,7 +69,7 @@ def client_context(certificate: trustme.LeafCert | None = None, authority: trust
 
 
 class Application:
-    """Respond with the path, with a large body, or only when allowed; record the paths."""
+    """Respond with the path, with a large body, only when allowed, or fail; record the paths."""
 
     def __init__(self) -> None:
         self.requested_paths: list[str] = []
@@ -78,6 +78,8 @@ class Application:
     async def __call__(self, scope: Message, _: Callable[[], Awaitable[Message]], send: Any) -> None:
         """Answer."""
         self.requested_paths.append(scope["path"])
+        if scope["path"] == "/bug":
+            raise ZeroDivisionError
         if scope["path"] == "/slow":
             await self.released.wait()
         body = b"x" * LARGE if scope["path"] == "/large" else scope["path"].encode()
@@ -623,6 +625,47 @@ async def test_log_lines_of_strangers_are_limited(harness: ServerHarness, caplog
         client.send(b"\0\r\n\r\n")
         await client.read_to_end()
     assert ["Invalid HTTP request received."] * LOG_RATE.burst == caplog.messages
+
+
+@pytest.mark.parametrize("path", ["/", "/slow", "/large"])
+@pytest.mark.parametrize("moment", ["before", "during", "after"])
+async def test_an_invalid_body_is_no_bug(
+    harness: ServerHarness, caplog: pytest.LogCaptureFixture, path: str, moment: str
+) -> None:
+    """A request whose body is invalid is one line, whenever the body arrives: no traceback, which is not limited."""
+    client = await harness.connect()
+    client.send(b"GET %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % path.encode())
+    if moment == "during":
+        await wait_until(lambda: bool(harness.app.requested_paths))
+    elif moment == "after":
+        harness.app.released.set()
+        assert 200 == (await client.response())[0]
+    client.send(b"zz\r\n\r\n")
+    await client.read_to_end()
+    harness.app.released.set()
+    await harness.stop()
+    assert ["Invalid HTTP request received."] == caplog.messages
+
+
+async def test_an_invalid_body_of_a_head_request(harness: ServerHarness, caplog: pytest.LogCaptureFixture) -> None:
+    """The response to HEAD has no body, also if the request is invalid."""
+    client = await harness.connect()
+    client.send(b"HEAD /slow HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n")
+    received = await client.read_to_end()
+    assert (True, True) == (received.startswith(b"HTTP/1.1 400 "), received.endswith(b"\r\n\r\n"))
+    harness.app.released.set()
+    await harness.stop()
+    assert ["Invalid HTTP request received."] == caplog.messages
+
+
+async def test_bugs_are_logged_with_their_traceback(harness: ServerHarness, caplog: pytest.LogCaptureFixture) -> None:
+    """An error of the application is never dropped from the log."""
+    count = 2 * LOG_RATE.burst
+    for _ in range(count):
+        client = await harness.connect()
+        client.send(REQUEST % b"/bug")
+        assert (await client.read_to_end()).startswith(b"HTTP/1.1 500 ")
+    assert count == caplog.text.count("Traceback ")
 
 
 async def test_responses_end_with_tls(harness: ServerHarness) -> None:

@@ -19,7 +19,7 @@ from late_exporter.web import server
 
 ROOT = Path(__file__).resolve().parents[2]
 CONNECTION = server._HttpConnection  # noqa: SLF001 - what is tested
-REPLACED_METHODS = {"connection_made", "data_received", "resume_writing"}
+REPLACED_METHODS = {"connection_made", "data_received", "resume_writing", "send_400_response"}
 
 
 def test_replaced_methods() -> None:
