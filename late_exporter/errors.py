@@ -19,6 +19,7 @@ LateError
 │   └── StoreOutdated    an earlier version wrote it; starting the exporter migrates it
 ├── DeliveryError        events were not delivered; the next delivery tries again
 │   └── EventsRejected   the receiver will never accept them
+├── ExporterStopping     the process is being stopped: a reload ends without a result
 ├── StoreRegressed       the state has lost commits: the process has to be started again
 └── ConfigError          the user has to change something; the command ends with exit code 2
 """
@@ -171,6 +172,13 @@ class StoreOutdated(StoreError):
 
 class StoreRegressed(LateError):
     """The state has lost commits of this process, whose coverage and counters are ahead of it."""
+
+
+class ExporterStopping(LateError):
+    """The process is being stopped."""
+
+    def __init__(self) -> None:
+        super().__init__("the exporter is stopping")
 
 
 class DeliveryError(LateError):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from late_exporter import log
 from late_exporter.app.exporter import Exporter
 from late_exporter.config.settings import Settings, restart_only_changes
 from late_exporter.config.web import WebConfigWatcher
-from late_exporter.errors import ConfigError, LateError
+from late_exporter.errors import ConfigError, ExporterStopping, LateError
+
+T = TypeVar("T")
 
 
 class LifecycleController:
@@ -58,6 +61,29 @@ class LifecycleController:
             await self._exporter.publisher.wait_published()
             log.get_logger("late_exporter").info("reloaded", workspaces=len(settings.workspaces))
 
+    async def reload_in(self, group: asyncio.TaskGroup) -> None:
+        """Reload as a task of the group that runs the exporter, so that the task ends when the process is stopped.
+
+        Raises:
+            ExporterStopping: The process is being stopped.
+            LateError: As for ``reload``.
+        """
+        task = start_task(group, self._try_reload())
+        if task is not None:
+            await asyncio.wait([task])
+        if task is None or task.cancelled():
+            raise ExporterStopping
+        if (error := task.result()) is not None:
+            raise error
+
+    async def _try_reload(self) -> Exception | None:
+        """Reload and return the error, because an error of a task would stop the exporter."""
+        try:
+            await self.reload()
+        except Exception as exc:  # noqa: BLE001 - it is raised where the reload was requested
+            return exc
+        return None
+
     async def on_sighup(self) -> None:
         """Reload, and open the file of events again; a failure is only logged."""
         if self._exporter.deliverer is not None:
@@ -71,3 +97,12 @@ class LifecycleController:
             self._exporter.registry.set_gauge(
                 "late_exporter_config_last_reload_success_timestamp_seconds", (), time.time()
             )
+
+
+def start_task(group: asyncio.TaskGroup, work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
+    """Start a task of a group and return it, or None if the group is ending and accepts no more tasks."""
+    try:
+        return group.create_task(work)
+    except RuntimeError:
+        work.close()
+        return None

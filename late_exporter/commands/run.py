@@ -29,7 +29,7 @@ from late_exporter.api.cookies import EmptyCookieJar
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import MAX_SLOTS, RateLimiter
 from late_exporter.app.exporter import Exporter, process_collector
-from late_exporter.app.reload import LifecycleController
+from late_exporter.app.reload import LifecycleController, start_task
 from late_exporter.app.replicas import Replica, ReplicaConfig, SharedState
 from late_exporter.app.sync_progress import log_progress, total_progress
 from late_exporter.commands._runner import write_stdout
@@ -96,7 +96,8 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         watcher = WebConfigWatcher(settings.web_config, _logger())
         controller = LifecycleController(settings, reload_settings, exporter, watcher, stop)
         controller.record_result(succeeded=True)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(controller.on_sighup()))
+        reload_on_sighup = lambda: start_task(group, controller.on_sighup())  # noqa: E731
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_on_sighup)
         group.create_task(exporter.publisher.run())
         group.create_task(exporter.mark_each_scrape())
         group.create_task(log_progress(exporter.pollers))
@@ -107,7 +108,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         exporter.start(group)
         if replica is not None:
             group.create_task(replica.run())
-        lifecycle = Lifecycle(reload=controller.reload, quit=controller.quit)
+        lifecycle = Lifecycle(reload=partial(controller.reload_in, group), quit=controller.quit)
         receiver = exporter.webhook_receiver
         app = create_app(
             exporter.exposition,

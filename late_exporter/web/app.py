@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from late_exporter.errors import LateError
+from late_exporter.errors import ExporterStopping, LateError
 from late_exporter.exposition.exposition import EncodedBody, Exposition
 from late_exporter.exposition.negotiation import accepts_gzip
 from late_exporter.format import plural
@@ -268,6 +268,8 @@ def _lifecycle_route(lifecycle: Lifecycle | None, command: Callable[[Lifecycle],
 async def _reload(lifecycle: Lifecycle) -> Reply:
     try:
         await lifecycle.reload()
+    except ExporterStopping as exc:
+        return text_reply(str(exc), 503)
     except LateError as exc:
         return text_reply(f"reload failed, keeping the current configuration:\n{exc}", 500)
     return text_reply("reloaded")

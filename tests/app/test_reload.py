@@ -21,7 +21,7 @@ from late_exporter.commands.run import create_offload
 from late_exporter.config import sources
 from late_exporter.config.settings import OPTIONS, Settings, Workspace
 from late_exporter.config.web import WebConfigWatcher
-from late_exporter.errors import LateError, StoreError
+from late_exporter.errors import ExporterStopping, LateError, StoreError
 from late_exporter.ingest.webhooks import sign
 from late_exporter.series import Series, SeriesValue
 from late_exporter.simulator import SimulatedApi
@@ -273,6 +273,39 @@ async def test_sighup_with_an_invalid_configuration(harness: ReloadHarness) -> N
     await harness.control.on_sighup()
     await harness.wait_for_counts(acme=120)
     assert 0 == (await harness.scrape())[RELOADED, ()]
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 5])
+async def test_a_reload_ends_when_the_process_is_stopped(harness: ReloadHarness, turns: int) -> None:
+    """A reload that is requested before or after the process is stopped fails at once and starts nothing."""
+    harness.write("acme", "beta")
+
+    async def run() -> None:
+        async with group:
+            await asyncio.Event().wait()
+
+    group = asyncio.TaskGroup()
+    process = asyncio.ensure_future(run())
+    await asyncio.sleep(0)
+    reload = asyncio.ensure_future(harness.control.reload_in(group))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    process.cancel()
+    for late_reload in (reload, harness.control.reload_in(group)):
+        with pytest.raises(ExporterStopping, match="the exporter is stopping"):
+            await late_reload
+    assert ["acme"] == [name for name, pollers in harness.exporter.workspaces.items() if pollers.tasks]
+
+
+async def test_errors_of_a_requested_reload_stop_nothing(harness: ReloadHarness) -> None:
+    """An error of a reload reaches the one who requested it, and not the group that runs the exporter."""
+    harness.write("acme", text="poll: {interval: soon}")
+    async with asyncio.TaskGroup() as group:
+        with pytest.raises(LateError, match="not a duration"):
+            await harness.control.reload_in(group)
+        harness.write("acme", "beta")
+        await harness.control.reload_in(group)
+    await harness.wait_for_counts(acme=120, beta=30)
 
 
 @pytest.mark.parametrize(

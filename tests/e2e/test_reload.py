@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -163,6 +164,28 @@ def test_quit(setting: ReloadSetup) -> None:
     """A POST to /-/quit ends the program cleanly."""
     assert "stopping\n" == setting.post("/-/quit").text
     assert 0 == setting.program.wait_exit()
+
+
+@pytest.mark.parametrize("moment", ["settings are read", "tasks are started"])
+def test_a_reload_while_the_program_is_stopped(setting: ReloadSetup, moment: str) -> None:
+    """A reload that waits for its settings, or has them, is answered, and the program exits with 0 and no traceback."""
+    config, responses = setting.folder / "late.yml", list[HttpResponse]()
+    setting.write("acme", "beta")
+    text = config.read_bytes()
+    config.unlink()
+    os.mkfifo(config)
+    request = threading.Thread(target=lambda: responses.append(setting.post("/-/reload")))
+    request.start()
+    with config.open("wb") as writer:  # waits until the program reads the file
+        if moment == "tasks are started":
+            writer.write(text)
+            writer.close()
+        setting.program.send_signal(signal.SIGTERM)
+        request.join()
+    assert 0 == setting.program.wait_exit()
+    assert (503, "the exporter is stopping\n") == (responses[0].status, responses[0].text)
+    assert "Traceback" not in setting.program.stderr
+    assert "never awaited" not in setting.program.stderr
 
 
 def test_cross_site_requests_are_rejected(setting: ReloadSetup) -> None:

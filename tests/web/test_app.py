@@ -12,9 +12,10 @@ import jinja2
 import msgspec
 import pytest
 
+from late_exporter.errors import ExporterStopping
 from late_exporter.exposition.exposition import EncodedBody, Exposition
 from late_exporter.status import ClusterHealth, FeedHealth, MemberHealth, StatusDocument, SyncProgress, WorkspaceHealth
-from late_exporter.web.app import MAX_LOOP_SAMPLES, MAX_REASONS, HealthSource, create_app
+from late_exporter.web.app import MAX_LOOP_SAMPLES, MAX_REASONS, HealthSource, Lifecycle, create_app
 from late_exporter.web.asgi import App
 from late_exporter.web.landing import load_template
 
@@ -392,6 +393,22 @@ async def test_the_page_as_json() -> None:
     )
     html = await call(application(feed), headers=[(b"accept", b"text/html,application/json;q=0.9")])
     assert html.text.startswith("<!doctype html>")
+
+
+async def test_a_reload_while_the_exporter_is_stopped() -> None:
+    """A reload that the end of the process interrupts is no error of the configuration."""
+
+    async def reload() -> None:
+        raise ExporterStopping
+
+    app = create_app(
+        RecordingExposition(),
+        HealthSource(workspaces=tuple),
+        version="1",
+        lifecycle=Lifecycle(reload=reload, quit=lambda: None),
+    )
+    response = await call(app, "/-/reload", "POST")
+    assert (503, "the exporter is stopping\n") == (response.status, response.text)
 
 
 async def test_a_replica() -> None:
