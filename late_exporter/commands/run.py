@@ -96,8 +96,8 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         watcher = WebConfigWatcher(settings.web_config, _logger())
         controller = LifecycleController(settings, reload_settings, exporter, watcher, stop)
         controller.record_result(succeeded=True)
-        reload_on_sighup = lambda: start_task(group, controller.on_sighup())  # noqa: E731
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_on_sighup)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, lambda: start_task(group, controller.on_sighup()))
         group.create_task(exporter.publisher.run())
         group.create_task(exporter.mark_each_scrape())
         group.create_task(log_progress(exporter.pollers))
