@@ -6,7 +6,6 @@ flags. So it provides help and completion, and this module reads the arguments.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -15,7 +14,7 @@ from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.options import Option, suggest
 from late_exporter.config.settings import OPTIONS
-from late_exporter.config.types import quote
+from late_exporter.config.types import is_utf8, quote
 from late_exporter.errors import ConfigError
 
 MAX_QUOTED = 24
@@ -139,7 +138,7 @@ def parse(argv: Sequence[str]) -> ParsedArgs:
 def _encoding_problems(argv: Sequence[str]) -> Iterator[str]:
     """Yield an error for each argument with bytes that are not UTF-8, which Python passes on as surrogates."""
     for number, (previous, token) in enumerate(pairwise(["", *argv]), 1):
-        if token.isascii() or not re.search("[\ud800-\udfff]", token):
+        if is_utf8(token):
             continue
         flags = [flag for flag in (token.partition("=")[0], previous) if flag in FLAGS and FLAGS[flag].metavar]
         yield f"{flags[0] if flags else f'argument {number}'}: not UTF-8"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from late_exporter.config.commands import API_COMMANDS
 from late_exporter.config.options import PREFIX, Location, Option, suggest
 from late_exporter.config.settings import OPTIONS, WorkspaceSettings
-from late_exporter.config.types import EMPTY_VALUES, Secret, quote, read_file
+from late_exporter.config.types import EMPTY_VALUES, Secret, is_utf8, quote, read_file
 from late_exporter.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -107,7 +107,9 @@ def _from_environment(command: str, environ: Mapping[str, str]) -> ConfigSource:
     source = ConfigSource(command)
     for variable, text in sorted(environ.items()):
         option = _BY_VARIABLE.get(variable)
-        if option is not None and text:
+        if option is not None and not is_utf8(text):
+            source.problems.append(f"{variable}: not UTF-8")
+        elif option is not None and text:
             if variable == option.alias and environ.get(option.variable, text) != text:
                 source.problems.append(f"{option.variable} and {variable}: two keys are given; drop one of them")
             source.put(option, Secret(text) if option.secret else text, variable)

@@ -321,6 +321,11 @@ def is_workspace_name(text: str) -> bool:
     return re.fullmatch(_NAME, text) is not None
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether an argument or a variable was UTF-8; Python keeps other bytes as surrogates."""
+    return text.isascii() or not re.search("[\ud800-\udfff]", text)
+
+
 def quote(value: object, *, url: bool = False) -> str:
     """Return a value as messages quote it: keys masked, long texts cut, and nothing for other types than text."""
     import json  # noqa: PLC0415 - as above

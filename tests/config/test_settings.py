@@ -315,6 +315,12 @@ def test_the_process_has_an_environment(monkeypatch: pytest.MonkeyPatch) -> None
     assert 7 == load("run", {}).metrics.max_label_values
 
 
+def test_a_variable_that_is_not_utf_8() -> None:
+    """Its bytes are not in the error, which could then not be printed."""
+    environ = {**WITH_KEY, "LATE_EXPORTER_WEB__LISTEN_ADDRESS": "unix:\udcff"}
+    assert ["LATE_EXPORTER_WEB__LISTEN_ADDRESS: not UTF-8"] == problems(environ=environ)
+
+
 def test_an_empty_variable_is_not_set() -> None:
     """An empty variable, as in compose files, means the default."""
     assert (
