@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.cookies import EmptyCookieJar
 from late_exporter.api.quota import RateLimiter
 from late_exporter.config import web_file as webconfig
 from late_exporter.config.settings import OPTIONS
@@ -295,30 +296,34 @@ def test_any_bytes_at_any_request() -> None:
     for_a_while(_deeper)
 
 
-HEADERS = ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After", "Date", "Location"]
+HEADERS = [
+    *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After", "Date"),
+    *("Location", "Set-Cookie"),
+]
 header_values = (
     st.integers().map(str)
     | st.floats().map(str)
     | st.sampled_from(
-        ["1e308", "-1", "0x10", "1_0", "9" * 400, "Thu, 01 Jan 1970 00:00:00 GMT", "//\x7f", "http://[::"]
+        ["1e308", "-1", "0x10", "1_0", "9" * 400, "Thu, 01 Jan 1970 00:00:00 GMT", "//\x7f", "http://[::", "a=日本"]
     )
+    | st.from_regex(r"https://xn--[a-z0-9-]{0,8}\.example/", fullmatch=True)
     | st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=30)
 )
 
 
 @given(
     status=st.sampled_from([200, 204, 301, 302, 307, 401, 403, 404, 418, 429, 500, 503, 599]),
-    headers=st.dictionaries(st.sampled_from(HEADERS), header_values, max_size=6),
+    headers=st.dictionaries(st.sampled_from(HEADERS), header_values, max_size=7),
     encoding=st.none() | st.sampled_from(["gzip", "deflate", "gzip, gzip", "identity", "br", "zstd", "nonsense", ""]),
     body=st.binary(max_size=60) | nonsense.map(_encode),
 )
 @ROUND
 def _any_response(status: int, headers: Document, encoding: str | None, body: bytes) -> None:
-    fields = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
+    fields = {name.encode(): value.encode() for name, value in headers.items()}
     if encoding is not None:
         fields[b"Content-Encoding"] = encoding.encode()
     clock = VirtualClock()
-    http = httpx.AsyncClient(transport=httpx.MockTransport(_answering(status, fields, body)))
+    http = httpx.AsyncClient(transport=httpx.MockTransport(_answering(status, fields, body)), cookies=EmptyCookieJar())
     client = LateClient(
         http,
         base_url="https://getlate.dev/api",
