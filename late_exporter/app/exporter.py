@@ -287,9 +287,14 @@ class Exporter:
         return [each.name for each in self._settings.workspaces]
 
     def sharing_groups(self) -> Mapping[str, str]:
-        """Return a group for each configured workspace: those with the same key share its quota, in one process."""
+        """Return a group for each configured workspace: those with the same key share its quota, in one process.
+
+        A group has the name of its first workspace in alphabetical order, so that it does not depend on their order in
+        the files of the replicas.
+        """
+        workspaces = sorted(self._settings.workspaces, key=lambda each: each.name)
         first_names: dict[str, str] = {}
-        return {each.name: first_names.setdefault(key_of(each), each.name) for each in self._settings.workspaces}
+        return {each.name: first_names.setdefault(key_of(each), each.name) for each in workspaces}
 
     def _own_workspaces(self) -> list[Workspace]:
         return [each for each in self._settings.workspaces if self._owned is None or each.name in self._owned]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -157,6 +157,14 @@ async def harness(tmp_path: Path) -> AsyncIterator[ReloadHarness]:
     async with harness.running() as running:
         yield running
     await harness.http.aclose()
+
+
+@pytest.mark.parametrize("names", [("acme", "beta"), ("beta", "acme")])
+async def test_groups_do_not_depend_on_the_order_in_the_file(harness: ReloadHarness, names: Sequence[str]) -> None:
+    """Replicas whose files list workspaces of one key in another order agree on their owner."""
+    harness.write(*names, beta="acme")
+    await harness.control.reload()
+    assert {"acme": "acme", "beta": "acme"} == harness.exporter.sharing_groups()
 
 
 async def test_workspaces_can_be_added_and_removed(harness: ReloadHarness) -> None:

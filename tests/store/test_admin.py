@@ -266,6 +266,7 @@ def test_import_rejects_invalid_exports(store: Store, path: Path, text: str, rea
         ("observation", "created", [1]),
         ("observation", "key", 1),
         ("observation", "key", "\ud800"),
+        ("observation", "created", "abc"),
         ("series", "labels", '["\\ud800"]'),
         ("series", "labels", "[" * 100_000),
     ],

@@ -22,6 +22,7 @@ from late_exporter.store.postgres import days
 from late_exporter.store.postgres.database import SETTINGS, until_deadline
 from late_exporter.store.postgres.schema import MIGRATIONS
 from late_exporter.store.postgres.store import PostgresStore
+from tests.e2e.program import wait_until
 from tests.support.postgres import PASSWORD, USER, Cluster, LaggingStandby, running_bouncer
 from tests.support.proxy import Proxy
 from tests.support.store import commit_batch
@@ -328,6 +329,32 @@ def test_a_hung_network(proxied: tuple[Proxy, Store], monkeypatch: pytest.Monkey
     proxy.heal()
     commit(store, observation(NOW + 1))
     assert 2 == counts(store)[0]
+
+
+def test_calls_that_wait_for_a_hung_server_fail_with_it(
+    proxied: tuple[Proxy, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a connection that timed out, the next calls fail at once, so that a stop need not wait for each of them."""
+    monkeypatch.setattr("late_exporter.store.postgres.database.DEADLINE_SECONDS", 0.1)
+    proxy, store = proxied
+    commit(store, observation(NOW))
+    proxy.hang()
+    for error in ("no answer in time", "time", "the server does not answer", "the server does not answer"):
+        with pytest.raises(StoreError, match=error):
+            commit(store, observation(NOW + 1))
+    proxy.heal()
+    monkeypatch.undo()
+    wait_until(lambda: is_committed(store, observation(NOW + 1)))
+    assert 2 == counts(store)[0]
+
+
+def is_committed(store: Store, row: Observation) -> bool:
+    """Commit an observation; return whether that succeeded."""
+    try:
+        commit(store, row)
+    except StoreError:
+        return False
+    return True
 
 
 def test_operations_end_at_the_deadline() -> None:
@@ -691,6 +718,17 @@ def test_simultaneous_starts_create_one_state(url: str) -> None:
     assert 6 == len(stores)
     for store in stores:
         store.close()
+
+
+def test_simultaneous_starts_on_a_database_with_another_isolation(postgres: Cluster) -> None:
+    """The lock of the migration is of use whatever the default isolation of the user is."""
+    postgres.execute(
+        postgres.url("postgres"), "ALTER ROLE CURRENT_USER SET default_transaction_isolation = serializable"
+    )
+    try:
+        test_simultaneous_starts_create_one_state(postgres.create_schema())
+    finally:
+        postgres.execute(postgres.url("postgres"), "ALTER ROLE CURRENT_USER RESET default_transaction_isolation")
 
 
 def test_the_encoding_of_the_database(postgres: Cluster) -> None:

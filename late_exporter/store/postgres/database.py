@@ -31,6 +31,12 @@ DEADLINE_SECONDS = 5.0
 LONG_DEADLINE_SECONDS = 600.0
 """Longest time of an operation that reads or writes all logs."""
 
+PAUSE_SECONDS = 1.0
+"""Time after a connection that timed out in which calls fail at once: those that wait for it must not add up."""
+
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""Start of each transaction, whatever the default of the database is: a lock is of no use to an older snapshot."""
+
 DEFAULTS: dict[str, Any] = {
     "client_encoding": "UTF8",
     "connect_timeout": 3,
@@ -62,7 +68,8 @@ REMEDIES: Mapping[str, str] = {
     "3F000": NO_RIGHT,
     "42501": NO_RIGHT,
     "53100": "free some space; nothing is lost meanwhile",
-    "53300": "raise max_connections, or put pgbouncer in front; late-exporter uses one connection",
+    "53300": "raise max_connections or the limit of the user, or put pgbouncer in front; late-exporter uses one"
+    " connection, a replica two",
 }
 """What to do about an error, by SQLSTATE."""
 
@@ -129,6 +136,7 @@ class Database:
         except psycopg.Error as exc:
             raise ConfigError(f"--state.url {self.name!r}: {_first_line(exc)}") from None
         self._connection: DeadlineConnection | None = None
+        self._paused_until = 0.0
         self._is_closed = False
 
     def __enter__(self) -> Self:
@@ -212,14 +220,23 @@ class Database:
             parameters = dict(self._parameters)
             if self._password_file is not None:
                 parameters["password"] = self._read_password(self._password_file)
-            # No prepared statements: another server connection of pgbouncer does not have them.
-            self._connection = DeadlineConnection.connect(
-                "",
-                autocommit=True,
-                prepare_threshold=None,
-                **parameters,
-            )
+            self._connection = self._open(parameters)
         return self._connection
+
+    def _open(self, parameters: Mapping[str, Any]) -> DeadlineConnection:
+        start = time.monotonic()
+        if start < self._paused_until:
+            raise psycopg.OperationalError("the server does not answer")
+        try:
+            # No prepared statements: another server connection of pgbouncer does not have them.
+            connection = DeadlineConnection.connect("", autocommit=True, prepare_threshold=None, **parameters)
+        except psycopg.OperationalError:
+            end = time.monotonic()
+            if end - start > PAUSE_SECONDS:
+                self._paused_until = end + PAUSE_SECONDS
+            raise
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        return connection
 
     def _read_password(self, path: Path) -> str:
         try:

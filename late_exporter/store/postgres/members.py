@@ -12,7 +12,7 @@ from late_exporter.errors import StoreInUse
 from late_exporter.model import Scope
 from late_exporter.store.membership import ClaimedFeed, ClusterView, Member
 from late_exporter.store.postgres import queries
-from late_exporter.store.postgres.database import REPLICA_NAME, SETTINGS, Database, DeadlineConnection
+from late_exporter.store.postgres.database import BEGIN, REPLICA_NAME, SETTINGS, Database, DeadlineConnection
 from late_exporter.store.postgres.restored import end_regressed
 
 DEADLINE_SECONDS = 3.0
@@ -97,7 +97,7 @@ class PostgresMembership:
         def update(connection: DeadlineConnection) -> ClusterView | None:
             # One round trip: a member that is paused in between would hold locks.
             with connection.pipeline():
-                connection.execute("BEGIN")
+                connection.execute(BEGIN)
                 connection.execute(SETTINGS)
                 connection.execute(LOCK_TIMEOUT)
                 updated = connection.execute("UPDATE late_member SET beat = beat + 1 WHERE id = %s", (member_id,))
@@ -159,7 +159,7 @@ class PostgresMembership:
 
         def write(connection: DeadlineConnection) -> list[tuple[Any, ...]]:
             with connection.pipeline():
-                connection.execute("BEGIN")
+                connection.execute(BEGIN)
                 connection.execute(SETTINGS)
                 connection.execute(LOCK_TIMEOUT)
                 cursors = [connection.execute(statement, parameters) for statement, parameters in statements]

@@ -35,6 +35,7 @@ from late_exporter.store import rekey
 from late_exporter.store.batches import EXPIRY_SLACK_MINUTES, NO_UNCOMMITTED_LOGS, UncommittedLogs
 from late_exporter.store.postgres import database, queries, statements, transactions
 from late_exporter.store.postgres.database import (
+    BEGIN,
     EXPORTER_NAME,
     LONG_DEADLINE_SECONDS,
     SETTINGS,
@@ -338,7 +339,7 @@ class PostgresStore:
                 if not any(each is write for each in part.row.unconfirmed):
                     part.row.unconfirmed.append(write)
             with connection.pipeline():
-                connection.execute("BEGIN")
+                connection.execute(BEGIN)
                 connection.execute(SETTINGS)
                 for part, write in zip(parts, writes, strict=True):
                     fence = {
