@@ -636,7 +636,13 @@ def test_unusable_servers_are_named(postgres: Cluster, url: str) -> None:
         assert "wrong-password" not in str(caught.value)
         assert "secret" not in str(caught.value)
         assert str(caught.value).startswith("postgresql://")
-    postgres.execute(url, "DROP ROLE stranger")
+    with pytest.raises(StoreError, match="cannot be created in any schema of the search_path; the user needs"):
+        open_snapshot(stranger)
+    schema = url.rpartition("%3D")[2]
+    postgres.execute(url, f"GRANT USAGE ON SCHEMA {schema} TO stranger")
+    with pytest.raises(StoreError, match=f"cannot be created in the schema {schema}; the user needs the right"):
+        open_snapshot(stranger)
+    postgres.execute(url, f"REVOKE USAGE ON SCHEMA {schema} FROM stranger", "DROP ROLE stranger")
 
 
 def test_password_file(url: str, tmp_path: Path) -> None:

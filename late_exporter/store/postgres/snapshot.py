@@ -9,17 +9,22 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
-from late_exporter.errors import StoreMissing, StoreOutdated
+from late_exporter.errors import StoreError, StoreMissing, StoreOutdated
 from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, StoredLog
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import rekey
 from late_exporter.store.postgres import queries
-from late_exporter.store.postgres.database import LONG_DEADLINE_SECONDS, Database, DeadlineConnection
+from late_exporter.store.postgres.database import LONG_DEADLINE_SECONDS, NO_RIGHT, Database, DeadlineConnection
 from late_exporter.store.postgres.queries import PostgresRows
 from late_exporter.store.postgres.schema import MIGRATIONS, stored_version
 from late_exporter.store.snapshot import LookupResult, RecordedStatus
 
 ROWS_PER_FETCH = 5000
+
+RIGHTS = (
+    "SELECT current_schema(), has_schema_privilege(current_schema(), 'CREATE'),"
+    " pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean"
+)
 
 
 class PostgresSnapshot:
@@ -53,11 +58,21 @@ class PostgresSnapshot:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             version = stored_version(self._database, connection)
             if version is None:
-                raise StoreMissing(f"{self.name}: there is no state")
+                raise self._missing(connection)
             if version < len(MIGRATIONS):
                 raise StoreOutdated(f"{self.name} was written by an earlier version; start this one to migrate it")
             rows = connection.execute("SELECT id, workspace, feed FROM late_scope ORDER BY workspace, feed")
             self._scope_ids = {Scope(workspace, feed): number for number, workspace, feed in rows}
+
+    def _missing(self, connection: DeadlineConnection) -> StoreError:
+        """Return the error that there is no state, or that this user cannot create one."""
+        schema, may_create, is_read_only = queries.one(connection, RIGHTS)
+        if is_read_only:
+            return StoreError(f"{self.name}: there is no state, and the server is read-only")
+        if schema is None or not may_create:
+            place = f"the schema {schema}" if schema else "any schema of the search_path"
+            return StoreError(f"{self.name}: there is no state, and it cannot be created in {place}; {NO_RIGHT}")
+        return StoreMissing(f"{self.name}: there is no state")
 
     def __enter__(self) -> Self:
         return self
