@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
@@ -48,10 +48,13 @@ from late_exporter.ingest.webhooks import WebhookReceiver
 from late_exporter.protocols import Logger, Offload
 from late_exporter.store import open_membership, open_shared_store, open_store
 from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
+from late_exporter.web.asgi import by_path
 from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.landing import progress_text
+from late_exporter.web.metrics import create_metrics_app
 from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.server import DESCRIPTOR_SHARE, bind_socket, serve, systemd_sockets
+from late_exporter.web.thread import in_loop, run_in_thread
 
 WORKSPACES_PER_CLIENT = 32
 
@@ -111,12 +114,10 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         lifecycle = Lifecycle(reload=partial(controller.reload_in, group), quit=controller.quit)
         receiver = exporter.webhook_receiver
         app = create_app(
-            exporter.exposition,
             HealthSource(
                 workspaces=exporter.health,
                 unsynced_feeds=exporter.unsynced_feeds,
                 configuration=exporter.configuration,
-                names=exporter.names,
                 cluster=replica.health if replica else lambda: None,
                 unready_reason=replica.unready_reason if replica else str,
             ),
@@ -126,20 +127,33 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             lifecycle=lifecycle if settings.web.enable_lifecycle else None,
             webhooks=None if webhook_sockets else receiver,
         )
+        # A scrape only reads what is published, so it need not wait for the event loop of the exporter.
+        metrics_app = create_metrics_app(exporter.exposition, exporter.names, call_exporter=loop.call_soon_threadsafe)
         is_public = receiver.handles if receiver and not webhook_sockets and not settings.webhook.require_auth else None
         protect = partial(AuthMiddleware, config=watcher.current, passwords=PasswordVerifier(), log=_logger())
-        protected_app = protect(app, unauthenticated_paths=settings.web.unauthenticated_paths, is_public=is_public)
+        served_app = by_path(settings.web.telemetry_path, metrics_app, in_loop(app, loop))
+        protected_app = protect(
+            served_app, unauthenticated_paths=settings.web.unauthenticated_paths, is_public=is_public
+        )
         share = DESCRIPTOR_SHARE / 2 if webhook_sockets else DESCRIPTOR_SHARE
         serve_sockets = partial(serve, web_config=watcher.current, descriptor_share=share)
-        group.create_task(serve_sockets(protected_app, sockets))
+        servers = [partial(serve_sockets, protected_app, sockets)]
         if receiver and webhook_sockets:
             is_open = partial(_needs_no_password, receiver, require_auth=settings.webhook.require_auth)
-            group.create_task(serve_sockets(protect(create_webhook_app(receiver), is_public=is_open), webhook_sockets))
+            webhook_app = protect(in_loop(create_webhook_app(receiver), loop), is_public=is_open)
+            servers.append(partial(serve_sockets, webhook_app, webhook_sockets))
+        group.create_task(run_in_thread(partial(_serve_all, servers)))
         secure = settings.web_config.ssl_context is not None
         for bound in sockets:
             _logger().info("listening", address=url_of(bound, secure=secure))
         for bound in webhook_sockets:
             _logger().info("listening for webhooks", address=url_of(bound, secure=secure))
+
+
+async def _serve_all(servers: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for serve_sockets in servers:
+            group.create_task(serve_sockets())
 
 
 def _needs_no_password(receiver: WebhookReceiver, path: str, *, require_auth: bool) -> bool:

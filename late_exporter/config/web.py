@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,29 +51,37 @@ class WebConfigWatcher:
 
     Which workspaces a user may see is in another file, which is read at a reload only. Until then new users are not
     accepted if any user is bound to workspaces: they would see all of them.
+
+    Methods may be called from any thread.
     """
 
     def __init__(self, config: WebConfig, log: Logger) -> None:
         self._log = log
-        self.replace(config)
+        self._lock = threading.Lock()
+        self._use(config)
 
     def replace(self, config: WebConfig) -> None:
+        with self._lock:
+            self._use(config)
+
+    def current(self) -> WebConfig:
+        with self._lock:
+            if any(stamp_of(file) != stamp for file, stamp in self._files.items()):
+                self._reload()
+            return self._config
+
+    def _use(self, config: WebConfig) -> None:
         self._config = config
         self._files = config.files
         for warning in config.warnings:
             self._log.warning("questionable web configuration", remark=warning)
-
-    def current(self) -> WebConfig:
-        if any(stamp_of(file) != stamp for file, stamp in self._files.items()):
-            self._reload()
-        return self._config
 
     def _reload(self) -> None:
         from late_exporter.config.web_file import load  # noqa: PLC0415 - not needed without a file
 
         files: dict[Path, FileStamp] = {}
         try:
-            self.replace(self._with_known_users(load(next(iter(self._files)), files)))
+            self._use(self._with_known_users(load(next(iter(self._files)), files)))
         except ConfigError as exc:
             self._files = files  # a missing file may appear later
             self._log.warning("web configuration not changed", error="; ".join(exc.problems))

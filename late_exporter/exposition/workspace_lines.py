@@ -23,6 +23,8 @@ class WorkspaceLines:
 
     Most series of a large workspace are in blocks of their own, whose compressed lines are used as they are. From a
     block that it shares with its neighbours, its lines are cut out and compressed again; no line is rendered.
+
+    ``discard`` may run in another thread than ``sections``.
     """
 
     def __init__(self, compress_lines: Callable[[bytes], Segment]) -> None:
@@ -31,8 +33,7 @@ class WorkspaceLines:
 
     def sections(self, family: FamilySection, workspace: str) -> SectionPair | None:
         """Return the lines of a workspace without their header; None if there are none."""
-        lines = self._lines.setdefault(workspace, {})
-        self._lines.move_to_end(workspace)
+        lines = self._lines[workspace] = self._lines.pop(workspace, {})
         if len(self._lines) > MAX_WORKSPACES:
             self._lines.popitem(last=False)
         blocks = tuple(family.blocks_of(workspace))

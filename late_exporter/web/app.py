@@ -1,4 +1,4 @@
-"""ASGI application: status page, metrics, health, life cycle and webhooks.
+"""ASGI application of the status page, health, life cycle and webhooks.
 
 A request only reads memory. A webhook only wakes the pollers and counts.
 """
@@ -10,17 +10,14 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
-from typing import TypeAlias
 
 import msgspec
 
 from late_exporter.errors import ExporterStopping, LateError
-from late_exporter.exposition.exposition import EncodedBody, Exposition
-from late_exporter.exposition.negotiation import accepts_gzip
 from late_exporter.format import plural
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
 from late_exporter.status import ClusterHealth, FeedHealth, StatusDocument, WorkspaceHealth
@@ -29,7 +26,6 @@ from late_exporter.web.access import (
     allowed_workspaces,
     require_unbound,
     require_workspace,
-    select_workspaces,
 )
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.landing import (
@@ -41,25 +37,27 @@ from late_exporter.web.landing import (
     render_page,
     single_line,
 )
+from late_exporter.web.reply import (
+    READ_METHODS,
+    Headers,
+    Reply,
+    Route,
+    dispatch,
+    get_header,
+    method_not_allowed,
+    send_reply,
+    text_reply,
+)
 
-Headers: TypeAlias = tuple[tuple[str, str], ...]
-
-TEXT_HEADERS: Headers = (("content-type", "text/plain; charset=utf-8"),)
 JSON_TYPE = "application/json"
 JSON_HEADERS: Headers = (("content-type", JSON_TYPE),)
-READ_METHODS = ("GET", "HEAD")
 LIFECYCLE_METHODS = ("POST", "PUT")
 WEBHOOK_METHODS = ("POST",)
 BROWSER_HEADERS = (b"origin", b"referer", b"sec-fetch-site")
 SIGNATURE_HEADERS = (b"x-late-signature", b"x-zernio-signature")
-BODY_CHUNK_BYTES = 32 * 1024
-MAX_LOOP_SAMPLES = 10_000
-"""Samples up to which an uncompressed body is made on the event loop, in a few milliseconds."""
-
 MAX_REASONS = 50
 """Feeds that are not ready and are listed as such."""
 
-COMMON_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
 STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 CONTENT_SECURITY_POLICY = (
     f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; img-src data:; "
@@ -80,7 +78,6 @@ class HealthSource(msgspec.Struct, frozen=True, kw_only=True):
         workspaces: Returns what the status page shows. Other tasks run between two workspaces.
         unsynced_feeds: Returns the feeds that are not ready, each with the name of its workspace.
         configuration: Returns the configuration in force as YAML, without secrets.
-        names: Returns the names of the workspaces.
         cluster: Returns the replicas that share the state; None if it is not shared.
         unready_reason: Returns why the process as a whole is not ready; empty if it is.
     """
@@ -88,7 +85,6 @@ class HealthSource(msgspec.Struct, frozen=True, kw_only=True):
     workspaces: Callable[[], Iterable[WorkspaceHealth]]
     unsynced_feeds: Callable[[], Iterable[tuple[str, FeedHealth]]] = tuple
     configuration: Callable[[], str] = str
-    names: Callable[[], Collection[str]] = tuple
     cluster: Callable[[], ClusterHealth | None] = lambda: None
     unready_reason: Callable[[], str] = str
 
@@ -100,21 +96,7 @@ class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
     quit: Callable[[], None]
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """Response to a request; ``on_sent`` is called after its body has been sent."""
-
-    body: bytes
-    status: int = 200
-    headers: Headers = TEXT_HEADERS
-    on_sent: Callable[[], object] | None = None
-
-
-Route: TypeAlias = tuple[Sequence[str], Callable[[Message], Awaitable[Reply]]]
-"""Methods of a path, and its handler."""
-
-
 def create_app(
-    exposition: Exposition,
     health: HealthSource,
     *,
     version: str,
@@ -124,20 +106,12 @@ def create_app(
     lifecycle: Lifecycle | None = None,
     webhooks: WebhookReceiver | None = None,
 ) -> App:
-    """Create the application, which handles HTTP requests only: ``serve`` accepts no WebSockets.
+    """Create the application of all paths but that of the metrics, to which the status page links.
 
     ``clock`` returns the Unix time. The status page links to the URL ``documentation``, if there is one. Without
     ``lifecycle`` the life cycle API rejects all requests, and without ``webhooks`` there is no path for them.
     """
     page_lock = asyncio.Lock()  # one page at a time takes time from scrapes, however many are requested
-    workspaces_lock = asyncio.Lock()  # bodies of workspaces are made one at a time, see Snapshot
-
-    async def metrics(scope: Message) -> Reply:
-        workspaces = select_workspaces(scope, health.names())
-        if workspaces is None:
-            return await _metrics(exposition, scope)
-        async with workspaces_lock:
-            return await _workspace_metrics(exposition, scope, workspaces)
 
     async def landing_page(scope: Message) -> Reply:
         async with page_lock:
@@ -148,7 +122,7 @@ def create_app(
                     workspaces.append(workspace)
                 await asyncio.sleep(0)
             cluster = health.cluster() if allowed is None else None  # It names all workspaces.
-            if _header(scope, b"accept") == JSON_TYPE:
+            if get_header(scope, b"accept") == JSON_TYPE:
                 document = StatusDocument(version=version, now=clock(), workspaces=tuple(workspaces), cluster=cluster)
                 return Reply(body=await asyncio.to_thread(encode_status, document), headers=JSON_HEADERS)
             html = await asyncio.to_thread(
@@ -170,15 +144,15 @@ def create_app(
         "/-/ready": _read_route(partial(_readiness, health)),
         "/-/reload": _lifecycle_route(lifecycle, _reload),
         "/-/quit": _lifecycle_route(lifecycle, _quit),
-        telemetry_path: (READ_METHODS, metrics),
     }
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
+        route = routes.get(scope["path"])
         if webhooks is not None and webhooks.handles(scope["path"]):
             reply = await _receive_webhook(webhooks, scope, receive)
         else:
-            reply = await _dispatch(routes, scope)
-        await send_reply(reply, send, head=scope["method"] == "HEAD")
+            reply = await dispatch(route, scope) if route else text_reply("not found", 404)
+        await send_reply(reply, scope, send)
 
     return app
 
@@ -191,26 +165,14 @@ def create_webhook_app(webhooks: WebhookReceiver) -> App:
             reply = await _receive_webhook(webhooks, scope, receive)
         else:
             reply = text_reply("not found", 404)
-        await send_reply(reply, send, head=scope["method"] == "HEAD")
+        await send_reply(reply, scope, send)
 
     return app
 
 
-async def _dispatch(routes: Mapping[str, Route], scope: Message) -> Reply:
-    if scope["path"] not in routes:
-        return text_reply("not found", 404)
-    methods, handle = routes[scope["path"]]
-    if scope["method"] not in methods:
-        return _method_not_allowed(methods)
-    try:
-        return await handle(scope)
-    except AccessError as exc:
-        return text_reply(str(exc), exc.status)
-
-
 async def _receive_webhook(webhooks: WebhookReceiver, scope: Message, receive: Receive) -> Reply:
     if scope["method"] not in WEBHOOK_METHODS:
-        return _method_not_allowed(WEBHOOK_METHODS)
+        return method_not_allowed(WEBHOOK_METHODS)
     try:
         require_workspace(scope, webhooks.workspace_of(scope["path"]))
     except AccessError as exc:
@@ -239,10 +201,6 @@ async def _read_body(receive: Receive, limit: int) -> bytes | None:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     return bytes(body)
-
-
-def _method_not_allowed(methods: Sequence[str]) -> Reply:
-    return text_reply("method not allowed", 405, ("allow", ", ".join(methods)))
 
 
 def _read_route(respond: Callable[[Message], Reply]) -> Route:
@@ -284,31 +242,6 @@ def _configuration(health: HealthSource, scope: Message) -> Reply:
     return Reply(body=health.configuration().encode())
 
 
-async def _metrics(exposition: Exposition, scope: Message) -> Reply:
-    accept, encoding = _header(scope, b"accept"), _header(scope, b"accept-encoding")
-    if exposition.sample_count > MAX_LOOP_SAMPLES and not accepts_gzip(encoding):
-        metrics = await asyncio.to_thread(exposition.get_body, accept, encoding)
-    else:
-        metrics = exposition.get_body(accept, encoding)
-    return _metrics_reply(metrics, partial(exposition.mark_served, metrics.version))
-
-
-async def _workspace_metrics(exposition: Exposition, scope: Message, workspaces: Sequence[str]) -> Reply:
-    accept, encoding = _header(scope, b"accept"), _header(scope, b"accept-encoding")
-    if exposition.has_body(accept, encoding, workspaces):
-        metrics = exposition.get_body(accept, encoding, workspaces)
-    else:
-        metrics = await asyncio.to_thread(exposition.get_body, accept, encoding, workspaces)
-    return _metrics_reply(metrics, partial(exposition.mark_served, metrics.version, workspaces))
-
-
-def _metrics_reply(metrics: EncodedBody, on_sent: Callable[[], object]) -> Reply:
-    headers: Headers = (("content-type", metrics.content_type), ("vary", "Accept, Accept-Encoding"))
-    if metrics.content_encoding is not None:
-        headers += (("content-encoding", metrics.content_encoding),)
-    return Reply(body=metrics.body, headers=headers, on_sent=on_sent)
-
-
 def encode_status(document: StatusDocument) -> bytes:
     """Return the document as JSON; names of the API may contain what UTF-8 cannot encode."""
     return json.dumps(msgspec.to_builtins(document)).encode()
@@ -343,28 +276,3 @@ def _unready_reason(feed: FeedHealth) -> str:
             if feed.progress is not None:
                 return f"first sync in progress, {progress_text(feed.progress)}"
             return f"first sync in progress, {plural(feed.logs, 'log')} read"
-
-
-def text_reply(text: str, status: int = 200, *headers: tuple[str, str]) -> Reply:
-    return Reply(body=f"{text}\n".encode("utf-8", "replace"), status=status, headers=TEXT_HEADERS + headers)
-
-
-def _header(scope: Message, name: bytes) -> str | None:
-    values = [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
-    return ", ".join(values) if values else None
-
-
-async def send_reply(reply: Reply, send: Send, *, head: bool) -> None:
-    has_content = reply.status != HTTPStatus.NO_CONTENT
-    headers = COMMON_HEADERS
-    if has_content:
-        headers = (*reply.headers, *headers, ("content-length", str(len(reply.body))))
-    encoded_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
-    await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
-    # Each part waits until the client has read most of those before, so a slow client costs no copy of a large body.
-    body = b"" if head else reply.body
-    for start in range(0, max(len(body), 1), BODY_CHUNK_BYTES):
-        end = start + BODY_CHUNK_BYTES
-        await send({"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)})
-    if reply.on_sent is not None and not head:
-        reply.on_sent()

@@ -12,10 +12,10 @@ from http import HTTPStatus
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.protocols import Logger
 from late_exporter.web.access import ALLOWED_WORKSPACES
-from late_exporter.web.app import Reply, send_reply, text_reply
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.rate import LineLimiter, TokenBucket
+from late_exporter.web.reply import Reply, send_reply, text_reply
 
 CHALLENGE = 'Basic realm="late-exporter", charset="UTF-8"'
 
@@ -61,7 +61,7 @@ class AuthMiddleware:
             scope = self._with_workspaces(config, scope, is_authenticated=needs_password)
             await self._app(scope, receive, send)
         else:
-            await send_reply(_rejection(status, retry_after), send, head=scope["method"] == "HEAD")
+            await send_reply(_rejection(status, retry_after), scope, send)
 
     def _limit(self, rate: RequestRate | None) -> tuple[HTTPStatus, float]:
         if rate is None:

@@ -36,8 +36,9 @@ from late_exporter.ingest.schedule import PollConfig
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import KNOWN_VALUES, OTHER, UNKNOWN
 from late_exporter.web.app import HealthSource, create_app
-from late_exporter.web.asgi import Message
+from late_exporter.web.asgi import Message, by_path
 from late_exporter.web.auth import AuthMiddleware
+from late_exporter.web.metrics import create_metrics_app
 from late_exporter.web.passwords import PasswordVerifier
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
@@ -496,7 +497,8 @@ heads = st.lists(
 def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> None:
     exposition = Exposition(CATALOGUE)
     exposition.publish()
-    app = create_app(exposition, HealthSource(workspaces=tuple), version="1")
+    app = create_app(HealthSource(workspaces=tuple), version="1")
+    app = by_path("/metrics", create_metrics_app(exposition, tuple), app)
     users = {"a": b"$2b$04$" + b"." * 53}
     web = WebConfig(users=users)
     gate = AuthMiddleware(

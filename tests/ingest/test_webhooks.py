@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.webhooks import (
     CACHE_SIZE,
@@ -244,9 +243,7 @@ class WebHarness:
             stats.wake_callbacks = {feed: self._waker(f"{name}/{feed}") for feed in FEEDS}
             self.webhooks.stats_by_workspace[name] = stats
         health: list[WorkspaceHealth] = []
-        self.app = create_app(
-            Exposition({}), HealthSource(workspaces=lambda: health), version="1", webhooks=self.webhooks
-        )
+        self.app = create_app(HealthSource(workspaces=lambda: health), version="1", webhooks=self.webhooks)
 
     def _waker(self, who: str) -> Any:
         return lambda: self.woken.append(who)
@@ -521,7 +518,7 @@ async def test_disconnect(web: WebHarness) -> None:
 
 async def test_webhooks_disabled(web: WebHarness) -> None:
     """Without webhooks the path does not exist."""
-    web.app = create_app(Exposition({}), HealthSource(workspaces=list), version="1")
+    web.app = create_app(HealthSource(workspaces=list), version="1")
     assert 404 == await web.post(payload())
 
 

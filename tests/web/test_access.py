@@ -17,8 +17,9 @@ from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats, sign
 from late_exporter.status import ClusterHealth, FeedHealth, MemberHealth, WorkspaceHealth
 from late_exporter.web.app import HealthSource, Lifecycle, create_app
-from late_exporter.web.asgi import Message
+from late_exporter.web.asgi import Message, by_path
 from late_exporter.web.auth import AuthMiddleware
+from late_exporter.web.metrics import create_metrics_app
 from late_exporter.web.passwords import PasswordVerifier
 from tests.support.loggers import RecordingLogger
 
@@ -72,7 +73,6 @@ class AccessHarness:
             workspaces=lambda: workspaces,
             configuration=lambda: f"workspaces: {NAMES}",
             unsynced_feeds=lambda: ((name, feed) for name in NAMES if not is_synced),
-            names=lambda: NAMES,
             cluster=lambda: CLUSTER,
         )
 
@@ -80,7 +80,8 @@ class AccessHarness:
             self.calls.append("reload")
 
         lifecycle = Lifecycle(reload=reload, quit=lambda: self.calls.append("quit"))
-        app = create_app(self.exposition, health, version="1", lifecycle=lifecycle, webhooks=receiver)
+        app = create_app(health, version="1", lifecycle=lifecycle, webhooks=receiver)
+        app = by_path("/metrics", create_metrics_app(self.exposition, lambda: NAMES), app)
         self.app = AuthMiddleware(
             app,
             lambda: WebConfig(users=users, user_workspaces=bound),
@@ -296,7 +297,7 @@ async def test_a_scrape_serves_the_zeros_of_its_workspaces() -> None:
     """The first value of a new series is shown after a scrape of its workspace, and not after one of another."""
     harness = AccessHarness()
     exposition = Exposition({"posts_total": Family("posts_total", "counter", "Posts.", ("workspace",))})
-    app = create_app(exposition, HealthSource(workspaces=list, names=lambda: NAMES), version="1")
+    app = create_metrics_app(exposition, lambda: NAMES)
     exposition.put("posts_total", ("brand-a",), 3, start_at_zero=True)
     exposition.publish()
     harness.app = AuthMiddleware(app, WebConfig, passwords=PasswordVerifier(), log=RecordingLogger())

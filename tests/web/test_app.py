@@ -15,9 +15,10 @@ import pytest
 from late_exporter.errors import ExporterStopping
 from late_exporter.exposition.exposition import EncodedBody, Exposition
 from late_exporter.status import ClusterHealth, FeedHealth, MemberHealth, StatusDocument, SyncProgress, WorkspaceHealth
-from late_exporter.web.app import MAX_LOOP_SAMPLES, MAX_REASONS, HealthSource, Lifecycle, create_app
-from late_exporter.web.asgi import App
+from late_exporter.web.app import MAX_REASONS, HealthSource, Lifecycle, create_app
+from late_exporter.web.asgi import App, by_path
 from late_exporter.web.landing import load_template
+from late_exporter.web.metrics import MAX_LOOP_SAMPLES, create_metrics_app
 
 Message = MutableMapping[str, Any]
 
@@ -67,8 +68,7 @@ def application(
 ) -> App:
     """Create the application with one workspace of the given feeds, by default one synced feed."""
     workspace = WorkspaceHealth(name="acme", base_url="https://getlate.dev/api", feeds=feeds or (SYNCED,))
-    return create_app(
-        metrics or RecordingExposition(),
+    app = create_app(
         HealthSource(
             workspaces=lambda: [workspace],
             configuration=lambda: "poll:\n  interval: 30s\n",
@@ -78,6 +78,7 @@ def application(
         version="1.2.3",
         clock=lambda: 0.0,
     )
+    return by_path(telemetry_path, create_metrics_app(metrics or RecordingExposition(), tuple), app)
 
 
 async def call(
@@ -275,7 +276,6 @@ async def test_page_shows_current_health() -> None:
     """Every request renders the current health and time."""
     workspaces: list[WorkspaceHealth] = []
     app = create_app(
-        RecordingExposition(),
         HealthSource(workspaces=lambda: workspaces),
         version="1.2.3",
         clock=lambda: 1_763_993_002.0,
@@ -297,7 +297,7 @@ async def test_readiness_of_many_workspaces_is_short() -> None:
             yield f"w{number}", FeedHealth(name="publishing", is_synced=False)
 
     health = HealthSource(workspaces=tuple, unsynced_feeds=unsynced_feeds)
-    response = await call(create_app(RecordingExposition(), health, version="1.2.3"), "/-/ready")
+    response = await call(create_app(health, version="1.2.3"), "/-/ready")
     lines = response.text.splitlines()
     assert (503, MAX_REASONS + 1) == (response.status, len(lines))
     assert ("w0/publishing: waiting for the first poll", "and others") == (lines[0], lines[-1])
@@ -318,7 +318,7 @@ async def test_a_page_of_many_workspaces_lets_others_run() -> None:
             turns.append("other")
             await asyncio.sleep(0)
 
-    app = create_app(RecordingExposition(), HealthSource(workspaces=workspaces), version="1.2.3", clock=lambda: 0.0)
+    app = create_app(HealthSource(workspaces=workspaces), version="1.2.3", clock=lambda: 0.0)
     task = asyncio.ensure_future(other())
     page = await call(app)
     task.cancel()
@@ -332,7 +332,7 @@ async def test_a_page_of_many_workspaces_lets_others_run() -> None:
 async def test_large_uncompressed_bodies_are_made_in_a_thread() -> None:
     """Inflating a large body takes no time from the event loop; a compressed one is only joined."""
     exposition = LargeExposition()
-    app = create_app(exposition, HealthSource(workspaces=tuple), version="1.2.3")
+    app = create_metrics_app(exposition, tuple)
     await call(app, "/metrics")
     await call(app, "/metrics", headers=[(b"accept-encoding", b"gzip")])
     first, second = exposition.threads
@@ -402,7 +402,6 @@ async def test_a_reload_while_the_exporter_is_stopped() -> None:
         raise ExporterStopping
 
     app = create_app(
-        RecordingExposition(),
         HealthSource(workspaces=tuple),
         version="1",
         lifecycle=Lifecycle(reload=reload, quit=lambda: None),
@@ -417,7 +416,6 @@ async def test_a_replica() -> None:
     members = (MemberHealth(name="a", is_self=True), MemberHealth(name="b", workspaces=("acme",)))
     cluster = ClusterHealth(members=members, unowned_workspaces=("beta",), lease_age=1.5)
     app = create_app(
-        RecordingExposition(),
         HealthSource(workspaces=tuple, cluster=lambda: cluster, unready_reason=lambda: reasons[-1]),
         version="1.2.3",
         clock=lambda: 0.0,

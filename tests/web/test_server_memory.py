@@ -18,7 +18,7 @@ import trustme
 from late_exporter.config.tls import Tls, create_context
 from late_exporter.config.types import Address
 from late_exporter.config.web import WebConfig
-from late_exporter.web.app import Reply, send_reply
+from late_exporter.web.reply import Reply, send_reply
 from late_exporter.web.server import bind_socket, serve
 from tests.e2e.program import start_process
 from tests.support.crowd import ATTACKS, crowd
@@ -61,7 +61,7 @@ def main(folder: str) -> None:
 
     async def app(scope: Any, _: Callable[[], Awaitable[Any]], send: Any) -> None:
         body = PAGE if scope["path"] == "/large" else b"quick"
-        await send_reply(Reply(body=body, headers=()), send, head=False)
+        await send_reply(Reply(body=body, headers=()), scope, send)
 
     async def run() -> None:
         web = WebConfig()

@@ -1,0 +1,83 @@
+"""Routes and responses of the ASGI applications."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from typing import TypeAlias
+
+import msgspec
+
+from late_exporter.web.access import AccessError
+from late_exporter.web.asgi import Message, Send
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+TEXT_HEADERS: Headers = (("content-type", "text/plain; charset=utf-8"),)
+COMMON_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
+READ_METHODS = ("GET", "HEAD")
+
+PART_BYTES = 32 * 1024
+"""Size in which a response is sent if its connection copies what the client has not read yet."""
+
+COPIES_UNSENT = sys.version_info < (3, 12)
+"""Whether connections without TLS do so; those with TLS do."""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """Response to a request; ``on_sent`` is called after its body has been sent."""
+
+    body: bytes
+    status: int = 200
+    headers: Headers = TEXT_HEADERS
+    on_sent: Callable[[], object] | None = None
+
+
+Route: TypeAlias = tuple[Sequence[str], Callable[[Message], Awaitable[Reply]]]
+"""Methods of a path, and its handler."""
+
+
+async def dispatch(route: Route, scope: Message) -> Reply:
+    methods, handle = route
+    if scope["method"] not in methods:
+        return method_not_allowed(methods)
+    try:
+        return await handle(scope)
+    except AccessError as exc:
+        return text_reply(str(exc), exc.status)
+
+
+def method_not_allowed(methods: Sequence[str]) -> Reply:
+    return text_reply("method not allowed", 405, ("allow", ", ".join(methods)))
+
+
+def text_reply(text: str, status: int = 200, *headers: tuple[str, str]) -> Reply:
+    return Reply(body=f"{text}\n".encode("utf-8", "replace"), status=status, headers=TEXT_HEADERS + headers)
+
+
+def get_header(scope: Message, name: bytes) -> str | None:
+    values = [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
+    return ", ".join(values) if values else None
+
+
+async def send_reply(reply: Reply, scope: Message, send: Send) -> None:
+    has_content = reply.status != HTTPStatus.NO_CONTENT
+    headers = COMMON_HEADERS
+    if has_content:
+        headers = (*reply.headers, *headers, ("content-length", str(len(reply.body))))
+    encoded_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+    await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
+    is_head = scope["method"] == "HEAD"
+    body = b"" if is_head else reply.body
+    # Small parts, so that a slow client costs no copy of a large body. If nothing is copied, all is sent at once: each
+    # part may have to wait for threads that compute.
+    part_bytes = PART_BYTES if COPIES_UNSENT or scope.get("scheme") == "https" else len(body)
+    start = 0
+    while len(body) - start > PART_BYTES:
+        await send({"type": "http.response.body", "body": body[start : start + part_bytes], "more_body": True})
+        start += part_bytes
+    # Waits until the client has read most of the parts before.
+    await send({"type": "http.response.body", "body": body[start:], "more_body": False})
+    if reply.on_sent is not None and not is_head:
+        reply.on_sent()
