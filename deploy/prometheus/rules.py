@@ -1398,7 +1398,7 @@ or
 time() - (
     late_up * 0
     + on (job, instance) group_left () (
-        process_start_time_seconds
+        max by (job, instance) (process_start_time_seconds)
       or
         {_under_constant_instance("max by (job) (process_start_time_seconds)")}
     )

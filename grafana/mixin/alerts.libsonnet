@@ -634,7 +634,7 @@ function(c) {
         },
         {
           "alert": "LatePollStale",
-          "expr": "time() - late_exporter_last_successful_poll_timestamp_seconds" + c.braces + " > " + num(c.thresholds.dataAgeCriticalSeconds) + "\nor\ntime() - (\n    late_up" + c.braces + " * 0\n    + on (" + c.cluster + "job, instance) group_left () (\n        process_start_time_seconds" + c.braces + "\n      or\n        label_replace(max by (" + c.cluster + "job) (process_start_time_seconds" + c.braces + "), \"instance\", \"late-exporter\", \"\", \"\")\n    )\n  unless\n    late_exporter_last_successful_poll_timestamp_seconds" + c.braces + "\n) > " + num(c.thresholds.dataAgeCriticalSeconds) + "\n",
+          "expr": "time() - late_exporter_last_successful_poll_timestamp_seconds" + c.braces + " > " + num(c.thresholds.dataAgeCriticalSeconds) + "\nor\ntime() - (\n    late_up" + c.braces + " * 0\n    + on (" + c.cluster + "job, instance) group_left () (\n        max by (" + c.cluster + "job, instance) (process_start_time_seconds" + c.braces + ")\n      or\n        label_replace(max by (" + c.cluster + "job) (process_start_time_seconds" + c.braces + "), \"instance\", \"late-exporter\", \"\", \"\")\n    )\n  unless\n    late_exporter_last_successful_poll_timestamp_seconds" + c.braces + "\n) > " + num(c.thresholds.dataAgeCriticalSeconds) + "\n",
           "for": "10m",
           "labels": {
             "severity": "critical",
