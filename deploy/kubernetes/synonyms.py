@@ -60,6 +60,7 @@ NO_API = "no effect: the exporter does not use the API of Kubernetes"
 FIXED_PORT = "no effect: the port of the container is fixed, and called `metrics`"
 
 UNUSED_VALUES: Mapping[str, tuple[Mapping[str, Any], str]] = {
+    "enabled": ({"type": "boolean"}, "no effect: for the `condition` of a chart that depends on this one"),
     "kind": (
         {"enum": ["StatefulSet", "Deployment"]},
         "no effect: it is a Deployment if `state.url` is set, and a StatefulSet otherwise",
@@ -77,7 +78,10 @@ UNUSED_VALUES: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "service.targetPort": ({"type": ["integer", "string"]}, FIXED_PORT),
     "service.name": ({"type": "string"}, FIXED_PORT),
     "service.portName": ({"type": "string"}, FIXED_PORT),
-    "podDisruptionBudget.enabled": ({"type": "boolean"}, "no effect: set `minAvailable` or `maxUnavailable`"),
+    "podDisruptionBudget.enabled": (
+        {"type": "boolean"},
+        "if false, there is none; if true, set `minAvailable` or `maxUnavailable`",
+    ),
     "serviceMonitor.jobLabel": ({"type": "string"}, "no effect: set `job`"),
     "serviceMonitor.scheme": ({"type": "string"}, "no effect: `webConfig` decides it"),
     "podMonitoring.scheme": ({"type": "string"}, "no effect: `webConfig` decides it"),

@@ -123,6 +123,26 @@ def test_several_pods_can_be_spread_otherwise(helm: str) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("budget", "pods", "limits"),
+    [
+        ({}, 1, []),
+        ({}, 2, [{"maxUnavailable": 1}]),
+        ({"enabled": True}, 1, []),
+        ({"enabled": True}, 2, [{"maxUnavailable": 1}]),
+        ({"enabled": True, "minAvailable": 1}, 1, [{"minAvailable": 1}]),
+        ({"enabled": False}, 2, []),
+        ({"enabled": False, "minAvailable": 1}, 2, []),
+    ],
+)
+def test_disruption_budget(helm: str, budget: dict[str, Any], pods: int, limits: list[dict[str, int]]) -> None:
+    """There is a disruption budget if it is set, or if there are several pods, unless it is switched off."""
+    resources = render_release(helm, f"shards={pods}", values={"podDisruptionBudget": budget})
+    specs = [each["spec"] for each in resources if each["kind"] == "PodDisruptionBudget"]
+    assert limits == [{key: value for key, value in spec.items() if key != "selector"} for spec in specs]
+
+
+@pytest.mark.e2e
 def test_program_finds_the_database(helm: str, tmp_path: Path) -> None:
     """The program has the URL and the password of PostgreSQL, and may connect to the ports of all hosts."""
     resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["postgres"]))
@@ -443,6 +463,8 @@ def test_webhooks_have_a_port_of_their_own(helm: str, tmp_path: Path, name: str)
         ("a/b", ("image.registry=r.example:5000", "image.tag=v2"), "r.example:5000/a/b:v2"),
         ("a/b", ("global.imageRegistry=mirror.example",), "mirror.example/a/b:0.1.0"),
         ("quay.io/a/b", (), "quay.io/a/b:0.1.0"),
+        ("registry:5000/b", (), "registry:5000/b:0.1.0"),
+        ("localhost/b", (), "localhost/b:0.1.0"),
     ],
 )
 def test_image_names(helm: str, repository: str, settings: Sequence[str], image: str) -> None:
@@ -450,6 +472,21 @@ def test_image_names(helm: str, repository: str, settings: Sequence[str], image:
     resources = render_release(helm, f"image.repository={repository}", *settings)
     (test,) = find_resource(resources, "Pod")["spec"]["containers"]
     assert (image, image) == (container_spec(resources)["image"], test["image"])
+
+
+@pytest.mark.e2e
+def test_longest_names_are_valid(helm: str, tmp_path: Path) -> None:
+    """The longest names of a release and a chart make valid names and labels."""
+    settings = ["networkPolicy.enabled=true", "webhook.enabled=true", "webhook.existingSecret=late-webhook"]
+    settings += [f"nameOverride={'n' * 63}", "grafanaDashboards.enabled=true"]
+    flags = [f"--set={setting}" for setting in (SECRET_SETTING, *settings)]
+    text = helm_template(helm, *flags, name="r" * 53)
+    assert_valid(text, tmp_path)
+    resources = parse_documents(text)
+    assert_selectors(resources)
+    labels = [value for each in resources for value in each["metadata"]["labels"].values()]
+    assert 63 == max(len(value) for value in labels)
+    assert 63 > max(len(each["metadata"]["name"]) for each in resources)
 
 
 @pytest.mark.e2e

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -164,6 +165,39 @@ def test_values_of_other_charts_have_their_effect(familiar: tuple[str, str]) -> 
     roots: dict[str, Any] = {resource["kind"]: resource for resource in reversed(resources)}
     roots |= {"pod": pod_spec(resources), "own": container_spec(resources)}
     assert EFFECTS[name] == {path: value_at(roots, path) for path in EFFECTS[name]}
+
+
+@pytest.mark.e2e
+def test_numbers_in_maps_are_not_abbreviated(helm: str, tmp_path: Path) -> None:
+    """Flags and variables have the numbers and truth values of a values file as they are written there."""
+    file = tmp_path / "values.yaml"
+    file.write_text(
+        "extraArgs: {metrics.max-accounts: 2000000, api.quota-share: 0.25, log.level: debug}\n"
+        "extraEnv: {LATE_EXPORTER_METRICS__MAX_ACCOUNTS: 2000000, LATE_EXPORTER_METRICS__CREATED_TIMESTAMPS: true}\n",
+        "utf-8",
+    )
+    container = container_spec(parse_documents(helm_template(helm, f"--set={SECRET_SETTING}", "--values", file)))
+    flags = ["--api.quota-share=0.25", "--log.level=debug", "--metrics.max-accounts=2000000"]
+    assert ["run", *flags] == container["args"]
+    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert ("2000000", "true") == (
+        variables["LATE_EXPORTER_METRICS__MAX_ACCOUNTS"],
+        variables["LATE_EXPORTER_METRICS__CREATED_TIMESTAMPS"],
+    )
+
+
+@pytest.mark.e2e
+def test_chart_can_be_a_dependency(helm: str, tmp_path: Path) -> None:
+    """A chart that depends on this one can switch it on and off by a condition."""
+    dependency = {"name": "late-exporter", "version": __version__, "condition": "late-exporter.enabled"}
+    chart = {"apiVersion": "v2", "name": "umbrella", "version": "1.0.0", "dependencies": [dependency]}
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(chart), "utf-8")
+    shutil.copytree(CHART, tmp_path / "charts" / "late-exporter")
+    command = [helm, "template", "social", str(tmp_path), f"--set=late-exporter.{SECRET_SETTING}"]
+    for is_enabled in (True, False):
+        setting = f"--set=late-exporter.enabled={str(is_enabled).lower()}"
+        process = subprocess.run([*command, setting], check=True, capture_output=True, text=True, timeout=60)
+        assert is_enabled == ("name: social-late-exporter" in process.stdout)
 
 
 def value_at(value: Any, path: str) -> Any:

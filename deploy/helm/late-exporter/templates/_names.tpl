@@ -55,7 +55,7 @@ metadata:
 {{- $registry := default .Values.image.registry .Values.global.imageRegistry -}}
 {{- with .Values.image -}}
 {{- /* A repository may begin with its registry, as in charts without image.registry. */ -}}
-{{- $isFull := contains "." (splitList "/" .repository | first) -}}
+{{- $isFull := regexMatch "^(localhost|[^/]*[.:][^/]*)/" .repository -}}
 {{- $repository := ternary .repository (printf "%s/%s" $registry .repository) (or $isFull (empty $registry)) -}}
 {{- if .digest -}}
 {{ $repository }}@{{ .digest }}
@@ -145,7 +145,7 @@ httpGet:
 {{- $args := list "run" -}}
 {{- if kindIs "map" .Values.extraArgs -}}
 {{- range $name, $value := .Values.extraArgs -}}
-{{- $args = append $args (printf "--%s=%v" $name $value) -}}
+{{- $args = append $args (printf "--%s=%s" $name (include "late-exporter.text" $value)) -}}
 {{- end -}}
 {{- else -}}
 {{- $args = concat $args (default list .Values.extraArgs) -}}
@@ -155,6 +155,6 @@ httpGet:
 
 {{/* Labels of the pod of `helm test`, which no selector of the exporter matches. */}}
 {{- define "late-exporter.testLabels" -}}
-app.kubernetes.io/name: {{ include "late-exporter.name" . }}-test
+app.kubernetes.io/name: {{ include "late-exporter.name" . | trunc 58 }}-test
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}

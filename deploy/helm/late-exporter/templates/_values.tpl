@@ -40,7 +40,7 @@ Every template begins with it; after the first time there is nothing left to do.
 {{- $rows := list -}}
 {{- if kindIs "map" . -}}
 {{- range $name, $value := . -}}
-{{- $row := ternary $value (dict "value" (toString $value)) (kindIs "map" $value) -}}
+{{- $row := ternary $value (dict "value" (include "late-exporter.text" $value)) (kindIs "map" $value) -}}
 {{- $rows = append $rows (merge (dict "name" $name) $row) -}}
 {{- end -}}
 {{- end -}}
@@ -52,8 +52,13 @@ Every template begins with it; after the first time there is nothing left to do.
 {{- $rows := list -}}
 {{- if kindIs "map" . -}}
 {{- range $name, $value := . -}}
-{{- $rows = append $rows (dict "targetLabel" $name "replacement" (toString $value)) -}}
+{{- $rows = append $rows (dict "targetLabel" $name "replacement" (include "late-exporter.text" $value)) -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $rows -}}
+{{- end -}}
+
+{{/* A value as text. Helm reads numbers as floating-point ones, which would otherwise become 2e+06. */}}
+{{- define "late-exporter.text" -}}
+{{- kindIs "string" . | ternary . (toJson .) -}}
 {{- end -}}
