@@ -1376,8 +1376,11 @@ and
             name="LateWorkspacesUnowned",
             severity="critical",
             condition="no replica polls some workspaces, or any, for 5m",
+            # A replica that is cut off does not know the owners; one of another configuration not the workspace.
             expr=f"""\
-min by (job) (late_exporter_cluster_unowned_workspaces) > 0
+max by (job) (
+  late_exporter_cluster_unowned_workspaces and late_exporter_cluster_lease_age_seconds <= {LEASE_AGE_SECONDS}
+) > 0
 or
 min by (job) (late_exporter_cluster_lease_age_seconds) > {LEASE_AGE_SECONDS}
 """,
