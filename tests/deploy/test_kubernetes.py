@@ -196,6 +196,13 @@ def test_program_finds_the_database(build: Build, tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_network_policy_allows_the_database(build: Build) -> None:
+    """With the component for PostgreSQL, egress to the default port of the database is open."""
+    spec = find_resource(parse_documents(build("network-policy", "postgres")), "NetworkPolicy")["spec"]
+    assert {"ports": [{"port": 5432}]} == spec["egress"][-1]
+
+
+@pytest.mark.e2e
 def test_example_has_two_workspaces(build: Build, tmp_path: Path) -> None:
     """In the example the program finds two workspaces with separate keys; a changed file restarts the pod."""
     resources = parse_documents(build(of=EXAMPLE))
