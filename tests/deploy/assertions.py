@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ __all__ = [
     "assert_probes",
     "assert_restricted",
     "assert_rules",
+    "assert_same_in_every_pod",
     "assert_scrape_config",
     "assert_selectors",
     "assert_valid",
@@ -207,14 +208,31 @@ def assert_scrape_config(monitor: Manifest, labels: Manifest) -> None:
     replacements = [rule["replacement"] for rule in relabelings if rule.get("targetLabel") == "job"]
     (job,) = replacements or [labels[monitor["spec"]["jobLabel"]]]
     assert re.fullmatch("late|late-.*", job)
-    (first, *_) = scrape["metricRelabelings"]
-    assert ("workspace", "instance", "late-exporter") == (
-        *first["sourceLabels"],
-        first["targetLabel"],
-        first["replacement"],
-    )
+    assert_same_in_every_pod(scrape["metricRelabelings"])
     metric_labels = {label for family in CATALOGUE.values() for label in family.labels}
     assert set() == metric_labels & OPERATOR_LABELS
+
+
+def assert_same_in_every_pod(rules: Sequence[Manifest]) -> None:
+    """Assert that another pod shows the same series of a workspace, but other series of its process."""
+    pods = [
+        {"instance": f"10.0.0.{number}:10077", "pod": f"late-exporter-{number}", "namespace": "late"}
+        for number in (1, 2)
+    ]
+    first, second = (_relabel({**pod, "workspace": "acme"}, rules) for pod in pods)
+    assert {"instance": "late-exporter", "namespace": "late", "workspace": "acme"} == first == second
+    assert pods == [_relabel(pod, rules) for pod in pods]
+
+
+def _relabel(labels: Mapping[str, str], rules: Sequence[Manifest]) -> dict[str, str]:
+    """Return labels after the relabelings that replace a label by a constant."""
+    result = dict(labels)
+    for rule in rules:
+        if rule.get("action", "replace") == "replace" and "regex" in rule:
+            source = ";".join(result.get(label, "") for label in rule["sourceLabels"])
+            if re.fullmatch(rule["regex"], source):
+                result[rule["targetLabel"]] = rule["replacement"]
+    return {label: value for label, value in result.items() if value}
 
 
 def assert_rules(resources: Sequence[Manifest], promtool: str, folder: Path, kind: str = "PrometheusRule") -> None:

@@ -116,7 +116,7 @@ EFFECTS: Mapping[str, Mapping[str, object]] = {
         "ServiceMonitor.metadata.labels.release": "late",
         "ServiceMonitor.spec.endpoints.0.interval": "1m",
         "ServiceMonitor.spec.endpoints.0.relabelings.1.targetLabel": "node",
-        "ServiceMonitor.spec.endpoints.0.metricRelabelings.1": {
+        "ServiceMonitor.spec.endpoints.0.metricRelabelings.2": {
             "replacement": "production",
             "targetLabel": "environment",
         },
@@ -140,7 +140,7 @@ EFFECTS: Mapping[str, Mapping[str, object]] = {
         "ServiceMonitor.spec.targetLabels": ["team"],
         "ServiceMonitor.spec.endpoints.0.path": "/late/metrics",
         "ServiceMonitor.spec.endpoints.0.scrapeTimeout": "10s",
-        "ServiceMonitor.spec.endpoints.0.metricRelabelings.1.action": "drop",
+        "ServiceMonitor.spec.endpoints.0.metricRelabelings.2.action": "drop",
         "PrometheusRule.metadata.labels.release": "prometheus",
     },
     "redis": {
@@ -150,7 +150,7 @@ EFFECTS: Mapping[str, Mapping[str, object]] = {
         "own.env.3": {"name": "HTTPS_PROXY", "valueFrom": {"secretKeyRef": {"name": "proxy", "key": "url"}}},
         "Service.metadata.labels.team": "social",
         "ServiceMonitor.spec.endpoints.0.relabelings.1.targetLabel": "namespace",
-        "ServiceMonitor.spec.endpoints.0.metricRelabelings.1.targetLabel": "environment",
+        "ServiceMonitor.spec.endpoints.0.metricRelabelings.2.targetLabel": "environment",
         "PrometheusRule.metadata.namespace": "rules",
     },
 }

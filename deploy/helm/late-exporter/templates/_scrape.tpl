@@ -32,6 +32,10 @@ basicAuth:
     regex: .+
     targetLabel: instance
     replacement: late-exporter
+  - sourceLabels: [workspace]
+    regex: .+
+    targetLabel: pod
+    replacement: ""
   {{- with $monitor.metricRelabelings }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
