@@ -374,16 +374,7 @@ def test_empty_peer_list_denies_scrapes(helm: str) -> None:
 )
 def test_notes_mention_missing_steps(helm: str, settings: Sequence[str], present: str, absent: str) -> None:
     """The notes mention missing steps and risks."""
-    command = [
-        helm,
-        "install",
-        "late",
-        str(CHART),
-        "--dry-run=client",
-        *(f"--set={each}" for each in (SECRET_SETTING, *settings)),
-    ]
-    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-    notes = output.partition("NOTES:")[2]
+    notes = render_notes(helm, *settings)
     commands = [line.strip() for line in notes.splitlines() if line.startswith("  kubectl ")]
     target = "kubectl --namespace default {} statefulset/late-late-exporter{}"
     assert commands == [
@@ -392,6 +383,31 @@ def test_notes_mention_missing_steps(helm: str, settings: Sequence[str], present
     ]
     assert present in notes
     assert absent not in notes
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("settings", "page", "target"),
+    [
+        ((), "http://localhost:10077/", "or scrape late-late-exporter.default:10077\n"),
+        (("webConfig.existingSecret=web",), "https://localhost:10077/", "late-late-exporter.default:10077\n"),
+        (("webConfig.existingSecret=web", "webConfig.tls=false"), "http://localhost:10077/", "default:10077\n"),
+        (("shards=2",), "http://localhost:10077/", "or scrape port 10077 of every pod, not the Service,\n"),
+    ],
+)
+def test_notes_name_the_addresses(helm: str, settings: Sequence[str], page: str, target: str) -> None:
+    """The notes name the status page, and what to scrape: every pod if there are several."""
+    notes = render_notes(helm, *settings)
+    assert f" {page}," in notes
+    assert target in notes
+
+
+def render_notes(helm: str, *settings: str) -> str:
+    """Return what helm prints after an installation."""
+    flags = [f"--set={each}" for each in (SECRET_SETTING, *settings)]
+    command = [helm, "install", "late", str(CHART), "--dry-run=client", *flags]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    return output.partition("NOTES:")[2]
 
 
 @pytest.mark.e2e
