@@ -33,7 +33,17 @@ SETTINGS: dict[str, Any] = {
 @pytest.mark.parametrize("names", [[name] for name in SETTINGS] + [list(SETTINGS)], ids=lambda names: names[-1])
 def test_same_settings_give_the_same_rules(names: list[str], helm: str, evaluate_mixin: EvaluateMixin) -> None:
     """Each setting, and all of them together, give the same rules in the chart and in the mixin."""
-    settings = {name: SETTINGS[name] for name in names}
+    assert_same_rules({name: SETTINGS[name] for name in names}, helm, evaluate_mixin)
+
+
+@pytest.mark.parametrize("selector", ['namespace="jobs"', 'namespace="late", job=~"a|b"', 'job!="other"'])
+def test_only_a_selector_of_jobs_replaces_their_names(selector: str, helm: str, evaluate_mixin: EvaluateMixin) -> None:
+    """Targets are selected by the names of jobs as well, unless the selector does that itself."""
+    assert_same_rules({"selector": selector}, helm, evaluate_mixin)
+
+
+def assert_same_rules(settings: dict[str, Any], helm: str, evaluate_mixin: EvaluateMixin) -> None:
+    """Assert that settings give the same rules in the chart and in the mixin."""
     values = {f"prometheusRule.{name}": value for name, value in settings.items()}
     resources = render_release(helm, "prometheusRule.enabled=true", values=values)
     settings["thresholds"] = {**defaults()["thresholds"], **settings.get("thresholds", {})}  # Helm merges them itself

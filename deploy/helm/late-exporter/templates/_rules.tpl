@@ -36,7 +36,7 @@ replaced by any other. Arguments: the context and the path.
 {{- $defaults := $context.Files.Get "files/defaults.yaml" | fromYaml -}}
 {{- $matchers := trimAll "{}, " $values.selector -}}
 {{- $job := printf "job=~\"%s\"" (include "late-exporter.jobs" $context) -}}
-{{- $exporters := without (list $matchers (contains "job" $matchers | ternary "" $job)) "" | join ", " -}}
+{{- $exporters := without (list $matchers (regexMatch "(^|,) *job *[=!]" $matchers | ternary "" $job)) "" | join ", " -}}
 {{- $cluster := empty $values.clusterLabel | ternary "" (printf "%s, " $values.clusterLabel) -}}
 {{- $numbers := dict
     "objective" (default $defaults.objective $values.objective)
