@@ -129,6 +129,11 @@ def test_api_key_is_read_from_a_file() -> None:
     assert {f"sk_{'0' * 64}"} == keys == {services["demo"]["environment"]["LATE_API_KEY"]}
 
 
+def test_database_is_healthy_once_exporters_can_connect() -> None:
+    """The health check connects as the exporters do, by TCP."""
+    assert "--host=localhost" in load_compose_file()["services"]["postgres"]["healthcheck"]["test"]
+
+
 def test_replicas_share_one_state() -> None:
     """Both have the state and the secrets of the profile for PostgreSQL, and differ in their names only."""
     services = load_compose_file()["services"]
