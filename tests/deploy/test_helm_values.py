@@ -187,6 +187,16 @@ def test_numbers_in_maps_are_not_abbreviated(helm: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize("name", ["commonLabels", "config", "podLabels"])
+def test_section_can_be_empty(helm: str, name: str) -> None:
+    """A section of a values file may contain comments only."""
+    monitors = [f"{monitor}.enabled=true" for monitor in ("serviceMonitor", "podMonitoring")]
+    resources = render_release(helm, *monitors, "webConfig.existingSecret=late-web", f"{name}=null")
+    defaults = render_release(helm, *monitors, "webConfig.existingSecret=late-web")
+    assert defaults == resources
+
+
+@pytest.mark.e2e
 def test_chart_can_be_a_dependency(helm: str, tmp_path: Path) -> None:
     """A chart that depends on this one can switch it on and off by a condition."""
     dependency = {"name": "late-exporter", "version": __version__, "condition": "late-exporter.enabled"}

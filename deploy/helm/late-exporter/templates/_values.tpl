@@ -30,6 +30,10 @@ Every template begins with it; after the first time there is nothing left to do.
 {{- $_ := set $target (last $new) $value -}}
 {{- end -}}
 {{- end -}}
+{{- range list "commonLabels" "config" "podLabels" -}}
+{{- /* Null, if everything in a section of a values file is commented out. */ -}}
+{{- if not (get $values .) -}}{{- $_ := set $values . dict -}}{{- end -}}
+{{- end -}}
 {{- if kindIs "map" $values.extraEnv -}}
 {{- $_ := set $values "extraEnv" (include "late-exporter.variables" $values.extraEnv | fromYamlArray) -}}
 {{- end -}}
