@@ -66,7 +66,7 @@ PROGRAMS = {
         "make",
     ),
     *("mimirtool", "mkdir", "openssl", "pip", "prometheus", "promtool", "python3", "rm", "sed", "systemctl", "thanos"),
-    *("vmagent", "vmalert"),
+    *("chmod", "chown", "printf", "tee", "useradd", "vmagent", "vmalert"),
 }
 """The programs that shell blocks may use."""
 

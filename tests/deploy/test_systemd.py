@@ -15,6 +15,7 @@ from tests.deploy.namespaces import Sandbox, run
 from tests.deploy.systemd_machine import TOOLS, SystemdMachine, boot
 from tests.e2e.late import KEY
 from tests.e2e.program import wait_until
+from tests.support.documents import blocks, document
 from tests.support.samples import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.systemd]
@@ -146,6 +147,25 @@ def test_commands_have_the_key_and_the_state_of_the_service(machine: SystemdMach
     assert "unknown flag" in machine.run(*command, "logs", "--nonsense", check=False)
     machine.run("systemctl", "start", "late-exporter.service")
     scrape_when_ready(machine, sandbox)
+    machine.run("systemctl", "stop", "late-exporter.service")
+
+
+def test_several_workspaces(machine: SystemdMachine, sandbox: Sandbox) -> None:
+    """With the user that docs/install.md creates, service and commands read the key files of several workspaces."""
+    lines = ["workspaces:", *(f"  - {{name: {name}, api_key_file: {name}.key}}" for name in ("brand", "agency"))]
+    files = {"late.yml": "\n".join(lines), "brand.key": KEY, "agency.key": f"sk_{'1' * 64}", "late-api-key": ""}
+    for name, text in files.items():
+        path = f"/etc/late-exporter/{name}"
+        mode = "644" if name == "late.yml" else "600"
+        machine.run("sh", "-euc", f"umask 077; echo '{text}' >{path}; chmod {mode} {path}")
+    section = document("docs/install.md").partition("\n### Several workspaces\n")[2].partition("\n## ")[0]
+    (script,) = blocks(section, "sh")
+    machine.run("sh", "-euc", script.replace("sudo ", ""))
+    samples = scrape_when_ready(machine, sandbox)
+    assert samples.sum(LOGS, workspace="brand") > 10
+    assert samples.sum(LOGS, workspace="agency") > 10
+    command = ("env", "PATH=/usr/local/bin:/usr/bin:/bin", "late-exporter")
+    assert "success" in machine.run(*command, "logs", "--workspace", "brand", "--limit", "5", "--since", "1h")
     machine.run("systemctl", "stop", "late-exporter.service")
 
 
