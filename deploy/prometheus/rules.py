@@ -1285,7 +1285,8 @@ EXPORTER_GROUP = RuleGroup(
             name="LateExporterAbsent",
             severity="critical",
             condition="Prometheus has no exporter to scrape",
-            expr=f"absent(\n{EXPORTER_TARGETS})\n",
+            # An exporter that pushes its metrics has no target.
+            expr=f"absent(\n{EXPORTER_TARGETS}or\n  {SCRAPED_EXPORTERS}\n)\n",
             for_="10m",
             summary="Prometheus has no exporter target.",
             title="no exporter to scrape",

@@ -532,7 +532,7 @@ function(c) {
         },
         {
           "alert": "LateExporterAbsent",
-          "expr": "absent(\n  up{" + c.exporters + "}\nor\n  up" + c.braces + " and on (" + c.cluster + "job, instance) last_over_time(late_exporter_build_info" + c.braces + "[7d])\n)\n",
+          "expr": "absent(\n  up{" + c.exporters + "}\nor\n  up" + c.braces + " and on (" + c.cluster + "job, instance) last_over_time(late_exporter_build_info" + c.braces + "[7d])\nor\n  late_exporter_build_info" + c.braces + "\n)\n",
           "for": "10m",
           "labels": {
             "severity": "critical",
