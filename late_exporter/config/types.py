@@ -284,13 +284,13 @@ def _token_file(path: str) -> SecretFile:
 
 
 def parse_state_url(text: str) -> str:
-    if text.startswith("postgresql://") and re.fullmatch(r"postgresql://[!-~]+", text):
-        from urllib.parse import parse_qsl, urlsplit  # noqa: PLC0415 - as above
+    if re.fullmatch(r"postgresql://[!-~]+", text):
+        from urllib.parse import parse_qsl  # noqa: PLC0415 - as above
 
-        parts = urlsplit(text)
-        # A password that is not quoted may have a slash, with which the host seems to end.
-        user, _, _ = text.removeprefix("postgresql://").partition("?")[0].rpartition("@")
-        if ":" in user or "password" in dict(parse_qsl(parts.query, keep_blank_values=True)):
+        rest = text.removeprefix("postgresql://")
+        # A password that is not quoted may have a slash or a question mark, with which the host seems to end.
+        users = [rest.partition(sign)[0].rpartition("@")[0] for sign in "/?"]
+        if ":" in "".join(users) or "password" in dict(parse_qsl(rest.partition("?")[2], keep_blank_values=True)):
             raise ValueError(
                 "must not contain a password; name a file that holds it with --state.password-file or PGPASSFILE"
             )

@@ -402,9 +402,19 @@ def test_base_urls(text: str, url: str) -> None:
     assert url == load_flags(api__base_url=text).workspaces[0].base_url
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///late.db", "sqlite:////var/lib/late.db"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///late.db",
+        "sqlite:////var/lib/late.db",
+        "postgresql://late@[::1],[::1]:5433/late",
+        "postgresql://db:5432/late?user=me@project.example",
+        "postgresql://?service=late",
+    ],
+)
 def test_state_urls(url: str) -> None:
-    """The state URL is a file or memory."""
+    """The state URL is a file, memory, or a database that libpq finds."""
     assert url == load_flags(state__url=url).state.url
 
 
@@ -527,9 +537,9 @@ WRONG = [
     ("state.url", "postgresql://", f'"postgresql://": {STATE}'),
     ("state.url", "postgresql://me:secret@db/late", f'"postgresql://***@db/late": {PASSWORD}'),
     ("state.url", "postgresql://me:sec/ret@db/late", f'"postgresql://***@db/late": {PASSWORD}'),
+    ("state.url", "postgresql://me:sec?ret@db/late", f'"postgresql://***": {PASSWORD}'),
     ("state.url", "postgresql://db/late?password=secret", f'"postgresql://db/late?***": {PASSWORD}'),
     ("state.url", "postgresql://db/late?p%61ssword=secret", f'"postgresql://db/late?***": {PASSWORD}'),
-    ("state.url", "postgresql://me@[::1/late", '"postgresql://***@[::1/late": Invalid IPv6 URL'),
     ("state.password-file", "/nowhere/password", '"/nowhere/password": No such file or directory'),
     ("state.password-file", "/dev/null", '"/dev/null": the file must contain one password'),
     ("state.replicas", "true", f'"true": {NO_POSTGRES}'),

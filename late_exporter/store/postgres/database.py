@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 import psycopg
@@ -256,10 +255,9 @@ class Database:
 
 def database_name(url: str) -> str:
     """Return a URL without its password and parameters, for messages."""
-    parts = urlsplit(url)
-    user, _, host = parts.netloc.rpartition("@")
-    user = user.partition(":")[0]
-    return f"{parts.scheme}://{user}{'@' if user else ''}{host}{parts.path}"
+    scheme, slashes, rest = url.partition("?")[0].partition("://")
+    user, at, place = rest.rpartition("@")
+    return f"{scheme}{slashes}{user.partition(':')[0]}{at}{place}"
 
 
 def _sqlstate(exc: psycopg.Error) -> str:
