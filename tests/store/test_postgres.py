@@ -101,12 +101,13 @@ def test_logs_are_in_the_partition_of_their_day(postgres: Cluster, url: str, sto
     other_day = LogEntry(key=observation(NOW).entry.key.replace("a" * 12, "b" * 12), status="success", created=1)
     odd = [Observation(LogEntry(key=key, status="success", created=NOW), ()) for key in ("z", "6b06aebc" + "0" * 16)]
     with_id = LogEntry(key=f"{NOW // 1000:08x}{0:016x}", status="failed", created=NOW + 5)
+    before_1970 = LogEntry(key=f"-1234567{0:016x}", status="failed", created=-0x1234567 * 1000)
     dated = [observation(NOW - DAY_MS), observation(NOW), Observation(with_id, ())]
-    observations = [*dated, *odd, Observation(other_day, ())]
-    assert 6 == commit(store, *observations)
+    observations = [*dated, *odd, Observation(other_day, ()), Observation(before_1970, ())]
+    assert 7 == commit(store, *observations)
 
     rows = dict(postgres.execute(url, "SELECT day, count(*) FROM late_observation GROUP BY day"))
-    assert {0: 3, 20_399: 1, 20_400: 2} == rows
+    assert {0: 4, 20_399: 1, 20_400: 2} == rows
     assert [20_399, 20_400] == partitions(postgres, url)
     entries = [each.entry for each in observations]
     assert {each.key for each in entries} == set(
@@ -485,6 +486,17 @@ def test_a_copy_of_a_state_is_equal(url: str, tmp_path: Path, source: str) -> No
         assert 1 == commit(store, observation(NOW - 1))
     with pytest.raises(StoreError, match="there is a workspace acme already, and nothing was imported"):
         open_admin(urls[1]).import_state(open_admin(urls[0]).export_state())
+
+
+def test_an_import_is_exact_whatever_the_session_escapes(url: str) -> None:
+    """Bytes arrive as they are, also if strings of the session have backslash escapes."""
+    with closing(open_store(url)) as store:
+        fill(store)
+    lines = list(open_admin(url).export_state())
+    open_admin(url).drop_workspace("acme")
+    open_admin(url).drop_workspace("umbrella")
+    digest = open_admin(f"{url}%20-cstandard_conforming_strings%3Doff").import_state(lines)
+    assert digest == read_digest(open_admin(url).export_state())
 
 
 @pytest.mark.parametrize("source", ["sqlite", "postgres"])

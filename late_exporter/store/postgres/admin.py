@@ -263,6 +263,11 @@ def _require_workspace(connection: DeadlineConnection, name: str) -> None:
         raise StoreError(f"there is no workspace {name} in the state; there are {', '.join(names) or 'none'}")
 
 
+def _copied(value: object) -> object:
+    """Return a value for COPY; psycopg escapes bytes twice if the session has standard_conforming_strings off."""
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else value
+
+
 class _Import:
     """Copies the rows of an export, under ids of scopes and events above the last ones."""
 
@@ -305,7 +310,7 @@ class _Import:
         names = ", ".join(converted[0])
         with self._connection.cursor() as cursor, cursor.copy(f"COPY {target} ({names}) FROM STDIN") as copy:
             for row in converted:
-                copy.write_row(tuple(row.values()))
+                copy.write_row(tuple(map(_copied, row.values())))
 
     def _convert(self, table: str, row: dict[str, Any]) -> dict[str, Any]:
         """Return the columns of a row in PostgreSQL."""

@@ -66,7 +66,7 @@ def key_day(key: str) -> int:
         if key[TIME_LENGTH : TIME_LENGTH + 1] == "-" and key[:TIME_LENGTH].isdecimal():
             return int(key[:TIME_LENGTH]) // DAY_MS
         if len(key) == ID_LENGTH and key.isascii():
-            return int(key[:8], 16) * 1000 // DAY_MS
+            return max(REST, int(key[:8], 16) * 1000 // DAY_MS)  # an id may begin with a minus
     except ValueError:
         pass
     return REST
