@@ -221,8 +221,10 @@ _COMMANDS = (
                 "It costs one request of the key's quota per 98 logs. In generation zernio it goes back up to 90d, as "
                 "far as the exporter has counted (--poll.lookback)."
             ),
-            "It ends an hour before the exporter first exposed its metrics, and 3h ago at the latest.",
-            "Run it about two hours after the first start: earlier it is incomplete, later old logs are deleted.",
+            (
+                "It ends an hour before the exporter first exposed its metrics, and 3h ago at the latest. Run it about "
+                "two hours after the first start: earlier it is incomplete, later old logs are deleted."
+            ),
             "Give every label that Prometheus adds when it scrapes: job, instance, and those of its configuration.",
             "If Prometheus began to scrape later, give --until; samples after the first scrape would be duplicates.",
         ),

@@ -149,6 +149,7 @@ class MetricsSettings(NamedTuple):
         None,
         "FAMILY",
         "Metric that is not exposed, for example late_account_logs_total; may be repeated. It is counted all the same.",
+        (*EXPORTER_COMMANDS, "backfill"),
         many=True,
     )
     max_label_values: Annotated[int, integer(1)] = option(

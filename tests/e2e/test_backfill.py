@@ -247,7 +247,7 @@ def test_backfill_errors(
     missing = backfill("--workspace=acme", "--until=yesterday")
     assert 2 == missing.wait_exit()
     assert '--until "yesterday": not a time' in missing.stderr
-    missing = backfill("--workspace=acme")
+    missing = backfill("--workspace=acme", "--output=")
     assert 2 == missing.wait_exit()
     assert "--output: required" in missing.stderr
     assert '--workspace "acme": no such workspace; choose from default' in missing.stderr
@@ -264,6 +264,19 @@ def test_standard_output(
     assert "# EOF" == lines[-1]
     assert [] == [line for line in lines if not line.startswith(("# ", "late_"))]
     assert "no --label job=" in program.stderr
+
+
+def test_metrics_that_are_not_exposed_have_no_history(
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], backfill: Callable[..., ExporterProcess]
+) -> None:
+    """A metric that is disabled has no history, neither have accounts if there are none."""
+    late.world.insert(time.time() - DAY)
+    start_exporter().wait_ready()
+    hidden = ("--metrics.max-accounts=0", "--metrics.disable=late_publishing_attempts")
+    program = assert_done(backfill("--output", "-", "--step=4m", *hidden))
+    names = {line.split()[2] for line in program.stdout.splitlines() if line.startswith("# TYPE")}
+    assert {"late_publishing_logs", "late_publishing_duration_seconds"} <= names
+    assert not [name for name in names if name.startswith(("late_account", "late_publishing_attempts"))]
 
 
 def test_several_workspaces(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:

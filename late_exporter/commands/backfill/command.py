@@ -28,6 +28,7 @@ from late_exporter.commands.backfill.remote_write import SEND_AGAIN, find_proble
 from late_exporter.commands.feed_choice import recorded_feed, require_retained
 from late_exporter.commands.progress import ProgressBar
 from late_exporter.commands.textfile import atomic_write
+from late_exporter.config.serving import MetricsSettings
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError, LateError
@@ -44,7 +45,8 @@ STANDARD_OUTPUT = "-"
 def write_backfill(context: CommandContext, connect: ConnectWorkspaces) -> int:
     """Write the history to a file, which does not exist if the command fails, or send it; return the exit code."""
     now, flags = int(time.time() * 1000), context.flags
-    families, target_labels = _families(context), dict(flags.label)
+    metrics, target_labels = context.settings.metrics, dict(flags.label)
+    families = build_catalogue(metrics.duration_buckets, metrics.buckets)
     problems = [*_problems(context, families, now)]
     if problems:
         raise ConfigError(*problems)
@@ -108,16 +110,13 @@ def require_space(output: str, size: int, series_count: int) -> None:
     warn(f"{output}: {text} will be written, {human_size(free)} are free")
 
 
-def _families(context: CommandContext) -> Mapping[str, Family]:
-    families = build_catalogue(context.settings.metrics.duration_buckets, context.settings.metrics.buckets)
-    if context.settings.metrics.max_accounts:
-        return families
-    return {name: family for name, family in families.items() if "account_id" not in family.labels}
+def _is_exposed(family: Family, metrics: MetricsSettings) -> bool:
+    return family.name not in metrics.disable and bool(metrics.max_accounts or "account_id" not in family.labels)
 
 
 def _problems(context: CommandContext, families: Mapping[str, Family], now: int) -> Iterator[str]:
     flags = context.flags
-    if flags.output is None and flags.remote_write is None:
+    if not flags.output and flags.remote_write is None:
         yield "--output: required: a file, or - for standard output; or --remote-write: the URL of a server"
     if flags.output is not None and flags.remote_write is not None:
         yield "--output: excludes --remote-write"
@@ -160,7 +159,7 @@ async def _collect(
             until=None if flags.until is None else int(flags.until * 1000),
         )
         for scope, feed in feeds.items():
-            histories += await collect_history(
+            collected = await collect_history(
                 scope,
                 feed,
                 client=connections[scope.workspace].client,
@@ -169,6 +168,7 @@ async def _collect(
                 period=period,
                 progress=progress,
             )
+            histories += [history for history in collected if _is_exposed(history.family, settings.metrics)]
     if not histories:
         raise LateError("there is no history to write: no log was counted in that period")
     return period.since, histories
