@@ -20,6 +20,7 @@ FORMAT = "late-exporter state"
 END = json.dumps({"end": True})
 
 TEXT_COLUMNS = ("workspace", "feed", "family", "key", "status", "platform", "action", "value", "body")
+OPTIONAL_COLUMNS = ("coverage", "progress", "post_id", "fingerprint", "status_fingerprint")
 NUMBER_COLUMNS = ("created", "minute", "queued", "logs", "deleted")
 MAX_INTEGER = 2**62
 """Bound of integers: ids are added to those of the state, and the sum must be less than 2**63."""
@@ -70,7 +71,8 @@ def _is_usable(row: Mapping[str, Any]) -> bool:
     return (
         all(map(_is_storable, row.values()))
         and all(isinstance(row.get(name, ""), str) for name in TEXT_COLUMNS)
-        and all(isinstance(row.get(name, 0), int) for name in ("id", "scope"))
+        and all(isinstance(row.get(name), str | None) for name in OPTIONAL_COLUMNS)
+        and all(isinstance(row.get(name, 0), int) for name in ("id", "scope", "commits"))
         and all(isinstance(row.get(name), int | float | None) for name in NUMBER_COLUMNS)
     )
 

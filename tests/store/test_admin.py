@@ -262,6 +262,8 @@ def test_import_rejects_invalid_exports(store: Store, path: Path, text: str, rea
     [
         ("scope", "workspace", None),
         ("scope", "id", 2**63 - 1),
+        ("scope", "coverage", True),
+        ("scope", "commits", float("inf")),
         ("observation", "created", -(2**63) - 1),
         ("observation", "created", [1]),
         ("observation", "key", 1),
