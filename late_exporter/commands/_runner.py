@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import NamedTuple, TypeAlias
 
 from late_exporter.api.client import LateClient
@@ -49,6 +50,16 @@ def selected_workspaces(context: CommandContext) -> Sequence[str]:
     if selected_name not in names:
         raise ConfigError(f"--workspace{quote(selected_name)}: no such workspace; choose from {', '.join(names)}")
     return [selected_name]
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Handle SIGTERM like Ctrl-C: an incomplete result is no success, and no temporary file is left behind."""
+    previous_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
 def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> int:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from late_exporter import log
-from late_exporter.commands._runner import WorkspaceConnection, write_stdout
+from late_exporter.commands._runner import WorkspaceConnection, interruptible, write_stdout
 from late_exporter.commands.audit.command import audit_feeds, print_reports
 from late_exporter.commands.backfill.command import write_backfill
 from late_exporter.commands.check.command import check_all
@@ -19,11 +19,13 @@ from late_exporter.commands.run import Connector, open_clients
 from late_exporter.config.settings import CommandContext, Settings
 
 
+@interruptible()
 def check(context: CommandContext) -> int:
     checks = check_all(context, connect_workspaces(context.settings))
     return write_stdout(lambda: asyncio.run(checks), broken_pipe_code=1)
 
 
+@interruptible()
 def post(context: CommandContext) -> int:
     return write_stdout(lambda: asyncio.run(show_post(context, connect_workspaces(context.settings))))
 
@@ -32,9 +34,11 @@ def logs(context: CommandContext) -> int:
     work = show_logs(context, connect_workspaces(context.settings))
     if context.flags.follow:
         return write_stdout(lambda: asyncio.run(run_until_stopped(lambda _: work, quiet=True)))
-    return write_stdout(lambda: asyncio.run(work))
+    with interruptible():
+        return write_stdout(lambda: asyncio.run(work))
 
 
+@interruptible()
 def audit(context: CommandContext) -> int:
     reports = asyncio.run(audit_feeds(context, connect_workspaces(context.settings)))
     return print_reports(reports, context.flags.format)

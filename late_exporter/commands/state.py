@@ -12,7 +12,7 @@ from typing import IO
 
 import msgspec
 
-from late_exporter.commands._runner import write_lines, write_stdout
+from late_exporter.commands._runner import interruptible, write_lines, write_stdout
 from late_exporter.commands.progress import ProgressBar
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import INVALID_NAME, is_workspace_name, parse_state_url, quote
@@ -133,6 +133,7 @@ def _feed_details(feed: FeedSummary) -> Iterator[str]:
         yield f"{plural(feed.gaps, 'gap')} to read"
 
 
+@interruptible()
 def manage_state(context: CommandContext) -> int:
     """Run an action on the state, print the result, and return the exit code."""
     if isinstance(sys.stdin, io.TextIOWrapper):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.late import KEY, LateServer
-from tests.e2e.program import ExporterProcess, wait_equal
+from tests.e2e.late import KEY, LateServer, hang
+from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.support.clock import DAY
 
 pytestmark = pytest.mark.e2e
@@ -40,6 +40,20 @@ def delete_from_state(tmp_path: Path, log_id: str) -> None:
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
         assert 1 == connection.execute("DELETE FROM observation WHERE key = ?", (log_id,)).rowcount
         connection.commit()
+
+
+def test_a_signal_is_no_result(
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path, exit_stack: ExitStack
+) -> None:
+    """An audit that is terminated has not found that nothing differs."""
+    late.world.publish()
+    assert 0 == start_exporter().wait_ready().stop()
+    late.fault = hang(late)
+    before = len(late.requests)
+    options = (f"--api.base-url={late.url}", f"--state.url=sqlite:///{tmp_path / 'state.db'}")
+    program = exit_stack.enter_context(ExporterProcess(tmp_path, "audit", *options, env={"LATE_API_KEY": KEY}))
+    wait_until(lambda: len(late.requests) > before)
+    assert (1, "", "") == (program.stop(), program.stdout, program.stderr)
 
 
 def test_an_audit_beside_a_running_exporter(

@@ -48,6 +48,21 @@ def traffic(late: LateServer) -> Iterator[None]:
         publishing.join()
 
 
+def test_a_terminated_export_is_a_failure(
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path
+) -> None:
+    """An export whose reader is slow is terminated with exit code 1: half an export is no success."""
+    late.world.publish(2000, over=3600)
+    assert 0 == start_exporter().wait_ready().stop()
+    command = [sys.executable, "-m", "late_exporter", "state", "export", "--state.url=sqlite:///state.db"]
+    with subprocess.Popen(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as export:
+        assert export.stdout is not None
+        export.stdout.read(1)  # It has begun, and does not fit into the pipe.
+        export.terminate()
+        export.stdout.close()
+        assert 1 == export.wait(60)
+
+
 def test_a_backup_of_a_running_exporter(
     late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path, exit_stack: ExitStack
 ) -> None:

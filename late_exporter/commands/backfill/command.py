@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from late_exporter.commands._runner import ConnectWorkspaces, selected_workspaces, warn, write_stdout
+from late_exporter.commands._runner import (
+    ConnectWorkspaces,
+    interruptible,
+    selected_workspaces,
+    warn,
+    write_stdout,
+)
 from late_exporter.commands.backfill.collect import HEAD_BLOCK, Period, collect_history
 from late_exporter.commands.backfill.history import SeriesHistory
 from late_exporter.commands.backfill.openmetrics import (
@@ -61,7 +66,7 @@ def write_backfill(context: CommandContext, connect: ConnectWorkspaces) -> int:
         return History(sort_histories(histories, families), grid, target_labels)
 
     try:
-        with _interruptible():
+        with interruptible():
             if flags.remote_write is not None:
                 send_history(flags, collect(), now=now, progress=progress)
                 return 0
@@ -196,13 +201,3 @@ def _output_file(output: str) -> Iterator[IO[bytes]]:
         return
     with atomic_write(Path(output), 0o600) as file:  # it contains account ids
         yield file
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Handle SIGTERM like Ctrl-C, so that no temporary file is left behind."""
-    previous_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous_handler)
