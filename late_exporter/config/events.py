@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias
 
 from late_exporter.config.parsers import Parser
-from late_exporter.config.types import read_file
+from late_exporter.config.types import check_url, read_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,6 @@ EXAMPLE_URLS = {"loki": "http://loki:3100", "otlp": "http://collector:4318"}
 MAX_HEADERS = 16_384
 """Bytes of a file with headers at most."""
 
-_URL = r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?!0+(?:/|$))[0-9]{1,5})?(?:/[!-~]*)?"
 _HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
 
@@ -47,10 +46,7 @@ def _parse_target(text: str) -> EventTarget | None:
         return EventTarget("file", location)
     if kind not in ("loki", "otlp"):
         return None
-    if not {"@", "?", "#"}.isdisjoint(location):
-        raise ValueError("must not contain a user, password, query or fragment; see --events.headers-file")
-    if not re.fullmatch(_URL, location) or "\\" in location:
-        raise ValueError(f"must be {kind}: and a URL, like {kind}:{EXAMPLE_URLS[kind]}")
+    check_url(location, f"must be {kind}: and a URL, like {kind}:{EXAMPLE_URLS[kind]}", "see --events.headers-file")
     return EventTarget("loki" if kind == "loki" else "otlp", location.rstrip("/"))
 
 

@@ -206,18 +206,18 @@ def _webhook_path(text: str) -> str:
 
 
 def _base_url(text: str) -> str:
-    _check_url(text, NOT_A_URL, "give the key with LATE_API_KEY or --api.key-file")
+    check_url(text, NOT_A_URL, "give the key with LATE_API_KEY or --api.key-file")
     if not is_private_url(text):
         raise ValueError("must begin with https://; plain http is allowed for loopback addresses only")
     return text.rstrip("/")
 
 
 def _remote_write_url(text: str) -> str:
-    _check_url(text, "must be a URL like https://mimir.example/api/v1/push", "give them with the options of that name")
+    check_url(text, "must be a URL like https://mimir.example/api/v1/push", "give them with the options of that name")
     return text
 
 
-def _check_url(text: str, expected: str, remedy: str) -> None:
+def check_url(text: str, expected: str, remedy: str) -> None:
     """Raise ValueError if a text is no HTTP URL, or contains more than scheme, host, port and path."""
     if not re.fullmatch(r"https?://[!-~]+", text) or "\\" in text:
         raise ValueError(expected)
