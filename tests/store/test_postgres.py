@@ -15,7 +15,7 @@ import pytest
 from late_exporter.errors import StoreError, StoreFenced, StoreInUse, StoreRegressed
 from late_exporter.feeds import FEEDS
 from late_exporter.model import DAY_MS, Batch, Coverage, FeedCommit, LogEntry, Observation, Scope
-from late_exporter.series import IncCounter
+from late_exporter.series import IncCounter, ObserveHistogram
 from late_exporter.store import Store, open_admin, open_snapshot, open_store
 from late_exporter.store.exports import read_digest
 from late_exporter.store.postgres import days
@@ -317,6 +317,28 @@ def test_a_commit_whose_outcome_stays_unknown(proxied: tuple[Proxy, Store], lost
     assert (3, 3) == counts(store)
     assert 3 == result.log_count
     assert {} == result.pending_logs or result.pending_logs is None
+
+
+def test_a_feed_whose_outcome_was_unknown_shows_current_values(proxied: tuple[Proxy, Store]) -> None:
+    """A series that two feeds share does not fall when the second of them returns what was durable long before."""
+    proxy, store = proxied
+    assert isinstance(store, PostgresStore)
+    shared = ObserveHistogram(
+        "late_exporter_api_request_duration_seconds", ("acme", "/v1/logs"), micros=1000, bounds=(1.0,)
+    )
+    scopes = [Scope("acme", feed) for feed in ("publishing", "connections")]
+    for scope in scopes:
+        commit(store, scope=scope)
+    proxy.cut("answer", b"COMMIT", refuse=True)
+    batch = Batch(committed_at=1.0, increments=[shared])
+    assert all(isinstance(result, StoreError) for result in store.commit_all([FeedCommit(s, batch) for s in scopes]))
+    proxy.heal()
+    first = commit_batch(store, scopes[0], Batch(committed_at=1.0, increments=[shared, shared]))
+    second = commit_batch(store, scopes[1], Batch(committed_at=1.0, increments=[shared]))
+    series = (shared.family, shared.labels)
+    assert (
+        first.series_values[series].value == second.series_values[series].value == store.series_values()[series].value
+    )
 
 
 def test_a_hung_network(proxied: tuple[Proxy, Store], monkeypatch: pytest.MonkeyPatch) -> None:

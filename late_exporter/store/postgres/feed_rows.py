@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from late_exporter.model import Batch, CommitResult
-from late_exporter.series import Increment
+from late_exporter.series import Increment, Series
 from late_exporter.store.postgres.database import DeadlineConnection
 
 
@@ -45,6 +45,12 @@ class FeedRow(msgspec.Struct):
     log_count: int = 0
     unconfirmed: list[UnconfirmedWrite] = msgspec.field(default_factory=list)
     durable: UnconfirmedWrite | None = None
+
+    @property
+    def unshown_series(self) -> Collection[Series]:
+        """Series that the durable transaction has changed; other feeds may have changed them since."""
+        result = self.durable.result if self.durable is not None else None
+        return () if result is None else result.series_values.keys()
 
     def settle(self, number: int | None, revision: int) -> None:
         """Take note of the last transaction in the state: its number, and the revision that it left."""
@@ -88,11 +94,7 @@ def without_applied(batch: Batch, earlier: UnconfirmedWrite | None) -> Batch:
 
 
 def merge(earlier: UnconfirmedWrite | None, result: CommitResult) -> CommitResult:
-    """Return a result with that of an earlier commit which was reported as failed but is durable."""
+    """Return a result with the observations of an earlier commit which was reported as failed but is durable."""
     if earlier is None or earlier.result is None:
         return result
-    return msgspec.structs.replace(
-        result,
-        observations=[*earlier.result.observations, *result.observations],
-        series_values={**earlier.result.series_values, **result.series_values},
-    )
+    return msgspec.structs.replace(result, observations=[*earlier.result.observations, *result.observations])

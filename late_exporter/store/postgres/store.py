@@ -252,7 +252,7 @@ class PostgresStore:
             self._settle(row)
         earlier = [row.durable for row in rows]
         requests = [
-            transactions.FeedBatch(row.scope_id, without_applied(commit.batch, applied))
+            transactions.FeedBatch(row.scope_id, without_applied(commit.batch, applied), row.unshown_series)
             for row, commit, applied in zip(rows, commits, earlier, strict=True)
         ]
         prepared = self._database.run(lambda connection: transactions.prepare(connection, requests))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -77,23 +77,25 @@ class WrittenBatch(NamedTuple):
 
 
 class FeedBatch(NamedTuple):
-    """A batch, and the id of its feed."""
+    """A batch, the id of its feed, and series whose values the result has even if the batch changes none of them."""
 
     scope_id: int
     batch: Batch
+    series: Collection[Series] = ()
 
 
 def prepare(connection: DeadlineConnection, requests: Sequence[FeedBatch]) -> list[PreparedBatch]:
     """Read what is stored of some batches of different feeds, and return what each changes, one after the other."""
     # Logs of one kind share their increments.
-    kinds = {id(each.increments): each.increments for _, batch in requests for each in batch.observations}
-    groups = [*(batch.increments for _, batch in requests), *kinds.values()]
-    ids = {series: series_key(series) for series in {(each.family, each.labels) for group in groups for each in group}}
+    kinds = {id(each.increments): each.increments for _, batch, _ in requests for each in batch.observations}
+    groups = [*(batch.increments for _, batch, _ in requests), *kinds.values()]
+    all_series = {(each.family, each.labels) for group in groups for each in group}
+    ids = {series: series_key(series) for series in all_series.union(*(series for _, _, series in requests))}
     names = sorted({workspace for workspace, _ in ids.values()})
     with connection.pipeline():
         status_rows = [
             connection.execute(STATUSES, statuses_parameters(scope_id, [each.entry.key for each in batch.observations]))
-            for scope_id, batch in requests
+            for scope_id, batch, _ in requests
         ]
         series_rows = connection.execute(statements.READ_SERIES, (names, [identity for _, identity in ids.values()]))
     stored = {
@@ -104,8 +106,10 @@ def prepare(connection: DeadlineConnection, requests: Sequence[FeedBatch]) -> li
     def stored_value(series: Series) -> SeriesValue | None:
         return stored.get(ids[series][1])
 
-    for (_, batch), rows in zip(requests, status_rows, strict=True):
-        prepared.append(_prepare_batch(batch, rows.fetchall(), stored_value))
+    for (_, batch, series), rows in zip(requests, status_rows, strict=True):
+        changes = _prepare_batch(batch, rows.fetchall(), stored_value)
+        current = {each: value for each in series if (value := stored_value(each)) is not None}
+        prepared.append(changes._replace(series_values={**current, **changes.series_values}))
         # Feeds of one workspace share some series.
         stored.update({ids[series][1]: value for series, value in prepared[-1].series_values.items()})
     return prepared
