@@ -42,13 +42,13 @@ from late_exporter.config.environment import certificate_context, check_proxies
 from late_exporter.config.events import EventTarget
 from late_exporter.config.settings import CommandContext, Settings, Workspace
 from late_exporter.config.types import Address, UnixPath
-from late_exporter.config.web import WebConfigWatcher
+from late_exporter.config.web import WebConfig, WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.ingest.webhooks import WebhookReceiver
 from late_exporter.protocols import Logger, Offload
 from late_exporter.store import open_membership, open_shared_store, open_store
 from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
-from late_exporter.web.asgi import by_path
+from late_exporter.web.asgi import App, by_path
 from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.landing import progress_text
 from late_exporter.web.metrics import create_metrics_app
@@ -112,42 +112,56 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         if replica is not None:
             group.create_task(replica.run())
         lifecycle = Lifecycle(reload=partial(controller.reload_in, group), quit=controller.quit)
-        receiver = exporter.webhook_receiver
+        health = HealthSource(
+            workspaces=exporter.health,
+            unsynced_feeds=exporter.unsynced_feeds,
+            configuration=exporter.configuration,
+            cluster=replica.health if replica else lambda: None,
+            unready_reason=replica.unready_reason if replica else str,
+        )
         app = create_app(
-            HealthSource(
-                workspaces=exporter.health,
-                unsynced_feeds=exporter.unsynced_feeds,
-                configuration=exporter.configuration,
-                cluster=replica.health if replica else lambda: None,
-                unready_reason=replica.unready_reason if replica else str,
-            ),
+            health,
             telemetry_path=settings.web.telemetry_path,
             version=__version__,
             documentation=f"{__url__}#readme",
             lifecycle=lifecycle if settings.web.enable_lifecycle else None,
-            webhooks=None if webhook_sockets else receiver,
+            webhooks=None if webhook_sockets else exporter.webhook_receiver,
         )
-        # A scrape only reads what is published, so it need not wait for the event loop of the exporter.
-        metrics_app = create_metrics_app(exporter.exposition, exporter.names, call_exporter=loop.call_soon_threadsafe)
-        is_public = receiver.handles if receiver and not webhook_sockets and not settings.webhook.require_auth else None
-        protect = partial(AuthMiddleware, config=watcher.current, passwords=PasswordVerifier(), log=_logger())
-        served_app = by_path(settings.web.telemetry_path, metrics_app, in_loop(app, loop))
-        protected_app = protect(
-            served_app, unauthenticated_paths=settings.web.unauthenticated_paths, is_public=is_public
-        )
-        share = DESCRIPTOR_SHARE / 2 if webhook_sockets else DESCRIPTOR_SHARE
-        serve_sockets = partial(serve, web_config=watcher.current, descriptor_share=share)
-        servers = [partial(serve_sockets, protected_app, sockets)]
-        if receiver and webhook_sockets:
-            is_open = partial(_needs_no_password, receiver, require_auth=settings.webhook.require_auth)
-            webhook_app = protect(in_loop(create_webhook_app(receiver), loop), is_public=is_open)
-            servers.append(partial(serve_sockets, webhook_app, webhook_sockets))
-        group.create_task(run_in_thread(partial(_serve_all, servers)))
+        group.create_task(_serve(settings, exporter, app, watcher.current, sockets, webhook_sockets))
         secure = settings.web_config.ssl_context is not None
         for bound in sockets:
             _logger().info("listening", address=url_of(bound, secure=secure))
         for bound in webhook_sockets:
             _logger().info("listening for webhooks", address=url_of(bound, secure=secure))
+
+
+async def _serve(
+    settings: Settings,
+    exporter: Exporter,
+    app: App,
+    web_config: Callable[[], WebConfig],
+    sockets: Sequence[socket.socket],
+    webhook_sockets: Sequence[socket.socket],
+) -> None:
+    """Serve in a thread until cancelled: metrics from there, all else by applications on this event loop."""
+    loop, receiver = asyncio.get_running_loop(), exporter.webhook_receiver
+    # A scrape only reads what is published, so it need not wait for this event loop.
+    metrics_app = create_metrics_app(exporter.exposition, exporter.names, call_exporter=loop.call_soon_threadsafe)
+    protect = partial(AuthMiddleware, config=web_config, passwords=PasswordVerifier(), log=_logger())
+    is_public = receiver.handles if receiver and not webhook_sockets and not settings.webhook.require_auth else None
+    protected_app = protect(
+        by_path(settings.web.telemetry_path, metrics_app, in_loop(app, loop)),
+        unauthenticated_paths=settings.web.unauthenticated_paths,
+        is_public=is_public,
+    )
+    share = DESCRIPTOR_SHARE / 2 if webhook_sockets else DESCRIPTOR_SHARE
+    serve_sockets = partial(serve, web_config=web_config, descriptor_share=share)
+    servers = [partial(serve_sockets, protected_app, sockets)]
+    if receiver and webhook_sockets:
+        is_open = partial(_needs_no_password, receiver, require_auth=settings.webhook.require_auth)
+        webhook_app = protect(in_loop(create_webhook_app(receiver), loop), is_public=is_open)
+        servers.append(partial(serve_sockets, webhook_app, webhook_sockets))
+    await run_in_thread(partial(_serve_all, servers))
 
 
 async def _serve_all(servers: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
