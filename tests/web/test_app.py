@@ -329,6 +329,13 @@ async def test_a_page_of_many_workspaces_lets_others_run() -> None:
     assert turns[last:].count("other") > 1, "while it is rendered"
 
 
+async def test_a_scrape_is_recorded_on_the_event_loop_of_the_exporter() -> None:
+    """That a body was sent is passed on, because the exposition may only be changed there."""
+    exposition, calls = RecordingExposition(), list[tuple[Any, ...]]()
+    await call(create_metrics_app(exposition, tuple, call_exporter=lambda *args: calls.append(args)), "/metrics")
+    assert ([], [(exposition.mark_served, 1, None)]) == (exposition.served_versions, calls)
+
+
 async def test_large_uncompressed_bodies_are_made_in_a_thread() -> None:
     """Inflating a large body takes no time from the event loop; a compressed one is only joined."""
     exposition = LargeExposition()
