@@ -17,7 +17,7 @@ from late_exporter.protocols import Client
 PAGE_OVERLAP = 2  # rows that two pages share, so that a shift between the two requests is noticed
 STEP_BACK = 50  # rows to go back if two pages share none
 MAX_STEPS_BACK = 40
-MAX_EMPTY_PAGES = 3  # pages in a row without new logs after which a list is considered complete
+MAX_REPEATS = 3  # pages in a row without a log that the page before had not, after which a list is considered complete
 
 
 class LogPager:
@@ -62,7 +62,7 @@ class LogPager:
         """
         all_keys: set[str] = set()
         previous_keys: set[str] = set()
-        oldest = steps_back = empty_pages = 0
+        oldest = steps_back = repeat_count = 0
         position = self._start
         while True:
             try:
@@ -77,13 +77,17 @@ class LogPager:
             if position.is_ignored(times):
                 position, self._max_skip = position.in_whole_list, None
                 continue
-            if previous_keys and not position.is_top and not keys & previous_keys and steps_back < MAX_STEPS_BACK:
+            # The top of a list that is bounded by time has all logs of the time at which it starts.
+            is_connected = (
+                position.is_top or keys & previous_keys or (not position.skip and times and times[0] >= oldest)
+            )
+            if previous_keys and not is_connected and steps_back < MAX_STEPS_BACK:
                 position, steps_back = self._step_back(position, oldest), steps_back + 1
                 continue
             new_logs = {log.key: log for log in logs if log.key not in all_keys}
             yield [log for log in new_logs.values() if not self._is_too_old(log)]
-            empty_pages = 0 if new_logs else empty_pages + 1
-            if self._is_last_page(response.page, logs, position.skip) or empty_pages >= MAX_EMPTY_PAGES:
+            repeat_count = repeat_count + 1 if keys <= previous_keys else 0
+            if self._is_last_page(response.page, logs, position.skip) or repeat_count >= MAX_REPEATS:
                 return
             row_count = max(1, len(response.page.entries) - PAGE_OVERLAP)
             position = position.advance(times, row_count, self._max_skip)
@@ -93,7 +97,9 @@ class LogPager:
     def _step_back(self, position: PagePosition, oldest: int) -> PagePosition:
         if position.skip or position.before is None:
             return msgspec.structs.replace(position, skip=max(0, position.skip - STEP_BACK))
-        return position.raised(oldest)
+        raised = position.raised(oldest)
+        self._max_skip = None if raised.before is None else self._max_skip
+        return raised
 
     async def _fetch(self, position: PagePosition) -> PageResponse:
         if self._oldest is not None:

@@ -259,13 +259,15 @@ def _fetch_continuation(scan: ListScan) -> Generator[FetchPage, FetchedPage | No
             raise BadPayload("the API has no log list")
         if position.is_ignored(_timestamps(page.entries)):
             scan.position, scan.max_skip = position.in_whole_list, None
-        elif position.is_top or _overlaps(page.entries, scan):
+        elif position.is_top or _overlaps(page.entries, scan, is_top=position.skip == 0):
             return page
         elif position.skip:
             scan.position = msgspec.structs.replace(position, skip=max(0, position.skip - scan.step_back))
             scan.step_back *= 2
         else:
             scan.position = position.raised(min(scan.previous_times, default=0))
+            if scan.position.before is None:
+                scan.max_skip = None
 
 
 async def fetch_next(
@@ -288,15 +290,18 @@ async def fetch_next(
         return None
 
 
-def _overlaps(entries: Sequence[LogEntry], scan: ListScan) -> bool:
+def _overlaps(entries: Sequence[LogEntry], scan: ListScan, *, is_top: bool) -> bool:
     """Return whether there can be no row between the previous page of a scan and the next one.
 
-    Either they share one, or the list is sorted by time and the second page starts above the end of the first.
+    Either they share one, or the list is sorted by time and the second page starts above the end of the first. The top
+    of a list that is bounded by time has all logs of the time at which it starts.
     """
     if not scan.previous_keys.isdisjoint(entry.key for entry in entries):
         return True
     times, before = _timestamps(entries), scan.previous_times
-    return bool(times and before) and before[0] > before[-1] and times[0] > before[-1]
+    if not times or not before:
+        return False
+    return (before[0] > before[-1] and times[0] > before[-1]) or (is_top and times[0] >= before[-1])
 
 
 def leaves_scope(page: FetchedPage, lower: int) -> bool:

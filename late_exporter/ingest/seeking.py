@@ -87,7 +87,7 @@ def seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage,
             return page, position
         if not timestamps(page.entries) or is_below(page, cursor.created + (skip > 0)):
             if skip == 0:
-                position = position.raised(cursor.created)
+                position = _raise_bound(context, cursor, position)
                 high, low, step = None, None, PAGE_SIZE // 2
                 continue
             low, high = skip, high if high is not None and high < skip else None
@@ -104,6 +104,14 @@ def seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage,
             skip = max(0, skip - step)
         position = msgspec.structs.replace(position, skip=skip)
     return (yield from _fetch_at(context, cursor, PagePosition()))
+
+
+def _raise_bound(context: PollContext, cursor: PageCursor, position: PagePosition) -> PagePosition:
+    """Return the top of a longer list; if no bound leads to the cursor, no other page is requested by time."""
+    raised = position.raised(cursor.created)
+    if raised.before is None:
+        context.state.ignores_time_filter = True
+    return raised
 
 
 _UNREACHABLE = FetchedPage(LogPage(()), KnownLogs({}))

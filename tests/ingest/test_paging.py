@@ -55,6 +55,18 @@ def times_filtered(exporter: ExporterHarness) -> int:
     return sum("to" in request.params for request in exporter.api.requests)
 
 
+def audited_count(exporter: ExporterHarness, *, limit: int = 100) -> int:
+    """Return the number of logs that an audit compares without a difference in a limited number of requests."""
+    last_request = len(exporter.api.requests) + limit
+
+    def check_limit() -> None:
+        assert len(exporter.api.requests) < last_request
+
+    audit, mismatches = exporter.run_audit(between=check_limit)
+    assert ([], []) == (audit.differences, mismatches)
+    return len(audit.listed_keys or ())
+
+
 def check(exporter: ExporterHarness, world: World) -> None:
     """Assert that every log of the world counts exactly once."""
     assert expected_counts(world.rows) == exposed_counts(exporter)
@@ -116,9 +128,9 @@ def test_the_skip_threshold_adapts_to_a_lower_limit(world: World, start: Start) 
     assert 2 == len(rejections)  # the threshold, and the end of the list
 
 
-@pytest.mark.parametrize("time_filter", ["ignored", "rejected"])
+@pytest.mark.parametrize("time_filter", ["ignored", "rejected", "nothing"])
 def test_a_filter_that_does_not_work_is_noticed_once(time_filter: str, world: World, start: Start) -> None:
-    """If bounds are ignored or rejected, every log is still counted, after a few requests by time."""
+    """If bounds are ignored or rejected, or hide all logs, each still counts, after a few requests by time."""
     exporter = start(world, max_skip=40, time_filter=time_filter)
     world.publish(900, over=3 * DAY)
     exporter.poll()
@@ -127,7 +139,9 @@ def test_a_filter_that_does_not_work_is_noticed_once(time_filter: str, world: Wo
     world.publish(300)
     exporter.poll()
     check(exporter, world)
-    assert 1 <= count == times_filtered(exporter) <= 4
+    assert 1 <= count == times_filtered(exporter) <= 20
+    assert 1200 == audited_count(exporter)
+    assert times_filtered(exporter) <= 40
 
 
 @pytest.mark.parametrize("time_filter", ["ignored", "rejected"])
@@ -196,6 +210,19 @@ def test_logs_too_dense_for_a_bound_use_skip(world: World, start: Start) -> None
     world.publish(1000, over=5)
     exporter.poll()
     check(exporter, world)
+
+
+@pytest.mark.parametrize("time_filter", TIME_FILTERS)
+def test_more_logs_of_one_moment_than_may_be_skipped(time_filter: str, world: World, start: Start) -> None:
+    """If a bound leads to a page above the one that was read last, an audit goes on from there."""
+    exporter = start(world, max_skip=40, max_page_size=10, time_filter=time_filter)
+    for _ in range(2):
+        world.publish(30, over=HOUR)
+        world.publish(100, over=0)
+        world.clock.advance(HOUR)
+    exporter.poll()
+    check(exporter, world)
+    assert 260 == audited_count(exporter)
 
 
 MOVES: dict[str, Callable[[World], object]] = {

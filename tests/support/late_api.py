@@ -53,7 +53,8 @@ class ListQuirks:
         never_expires: Whether logs never expire and ``days`` is ignored.
         ignores_skip: Whether ``skip`` is ignored.
         ignores_status: Whether ``status`` is ignored.
-        time_filter: How ``from`` and ``to`` are read, one of TIME_FILTERS, or ``hours`` if they are truncated to hours.
+        time_filter: How ``from`` and ``to`` are read, one of TIME_FILTERS, or ``hours`` if they are truncated to hours,
+            or ``nothing`` if no log is before any time.
         max_skip: Largest ``skip`` that is accepted; None accepts any.
     """
 
@@ -192,6 +193,8 @@ class FakeLateApi(FakeClient):
             rows = [row for row in rows if query["status"] == row.get("status")]
         if self.quirks.time_filter == "ignored" or not query.keys() & {"from", "to"}:
             return rows
+        if self.quirks.time_filter == "nothing" and "to" in query:
+            return []
         unit = 1000 if "seconds" in self.quirks.time_filter else 1
         margin = 1 if "exclusive" in self.quirks.time_filter else 0
         first = _millis(str(query["from"])) // unit + margin if "from" in query else 0
