@@ -199,6 +199,7 @@ class ReaderState(msgspec.Struct):
         last_full_scan: API time in milliseconds at which the last scan that reads the whole list began; 0 if none has.
         undated_count: Number of logs without a time in the list at that time, as far as the API counts them.
         largest_total: Largest number of logs that the API has reported during the first sync.
+        vain_bound_count: Number of bounds in a row that did not lead to the page that continues at a cursor.
         head_failure_count: Number of attempts to read the first page that failed since it was last read whole.
         rejected_times: Times for which the API rejected the lookup of pending logs since it last accepted one.
         dense_time: Last time that was read as a whole; None if it is to be read again.
@@ -219,6 +220,7 @@ class ReaderState(msgspec.Struct):
     max_skip: int = MAX_SKIP
     max_whole_skip: int = MAX_WHOLE_SKIP
     ignores_time_filter: bool = False
+    vain_bound_count: int = 0
     head_failure_count: int = 0
     rejected_times: frozenset[int] = frozenset()
     dense_time: int | None = None

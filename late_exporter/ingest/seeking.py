@@ -31,6 +31,12 @@ MAX_REPEATS = 3
 MAX_SEEK_READS = 40
 """Maximum number of reads to find the page that continues the last one on a list that moves."""
 
+MAX_VAIN_BOUNDS = 2
+"""Consecutive bounds that lead to nothing, though raised again and again, after which pages are not requested by time.
+
+A list that was emptied meanwhile may cause one.
+"""
+
 MAX_PAGE_FAILURES = 3
 """Failed attempts to read a page after which it is read in parts."""
 
@@ -62,6 +68,18 @@ def seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage,
         BadRequest: The API rejects the page, and there is no other way to it.
         ApiError: The page cannot be read.
     """
+    page, position = yield from _find_page(context, cursor)
+    state = context.state
+    if position.before is not None:
+        state.vain_bound_count = 0
+    elif cursor.position.before is not None and position.is_top and timestamps(page.entries):
+        # No bound led to the cursor. One that hides everything would keep the reader at the top of the list.
+        state.vain_bound_count += 1
+        state.ignores_time_filter |= state.vain_bound_count >= MAX_VAIN_BOUNDS
+    return page, position
+
+
+def _find_page(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage, PagePosition]]:
     # Rows inserted or deleted since the last read move the page. Gallop in growing steps until it is bracketed, then
     # bisect; the list may move again meanwhile, so a bound that a later read contradicts is dropped. A page that starts
     # too high (``high``) only repeats rows; one that starts too low (``low``) would skip some, so a page without times
@@ -87,7 +105,7 @@ def seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage,
             return page, position
         if not timestamps(page.entries) or is_below(page, cursor.created + (skip > 0)):
             if skip == 0:
-                position = _raise_bound(context, cursor, position)
+                position = position.raised(cursor.created)
                 high, low, step = None, None, PAGE_SIZE // 2
                 continue
             low, high = skip, high if high is not None and high < skip else None
@@ -104,14 +122,6 @@ def seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage,
             skip = max(0, skip - step)
         position = msgspec.structs.replace(position, skip=skip)
     return (yield from _fetch_at(context, cursor, PagePosition()))
-
-
-def _raise_bound(context: PollContext, cursor: PageCursor, position: PagePosition) -> PagePosition:
-    """Return the top of a longer list; if no bound leads to the cursor, no other page is requested by time."""
-    raised = position.raised(cursor.created)
-    if raised.before is None:
-        context.state.ignores_time_filter = True
-    return raised
 
 
 _UNREACHABLE = FetchedPage(LogPage(()), KnownLogs({}))
