@@ -81,6 +81,13 @@ def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> in
             raise
         _discard_stdout()
         raise LateError(f"cannot write to standard output: {exc.strerror}") from exc
+    except (KeyboardInterrupt, LateError):
+        # If Python cannot write at its exit what is buffered, it replaces the exit code.
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _discard_stdout()
+        raise
     return exit_code
 
 

@@ -1,0 +1,42 @@
+"""Tests of what commands have in common."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import late_exporter
+
+PROGRAM = """
+import sys
+from late_exporter.commands._runner import write_stdout
+from late_exporter.errors import LateError
+
+def fail():
+    print("one line")
+    raise {error}
+
+try:
+    write_stdout(fail)
+except {error}:
+    sys.exit(1)
+"""
+
+
+def test_a_failed_command_keeps_its_exit_code_if_nobody_reads() -> None:
+    """Output that cannot be written at the exit of Python does not replace the exit code."""
+    root = Path(late_exporter.__file__).parents[1]
+    for error in ("KeyboardInterrupt", "LateError"):
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            command = [sys.executable, "-c", PROGRAM.format(error=error)]
+            # Without the environment, in which PYTHONUNBUFFERED may be set.
+            result = subprocess.run(
+                command, stdout=writer, stderr=subprocess.PIPE, check=False, cwd=root, env={}, timeout=60
+            )
+        finally:
+            os.close(writer)
+        assert (1, b"") == (result.returncode, result.stderr)
