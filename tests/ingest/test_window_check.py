@@ -91,8 +91,8 @@ def millis(text: str) -> int:
     ("interval", "polls"),
     [
         (1.0, 20),
-        pytest.param(10.0, 12, marks=pytest.mark.exhaustive),
-        pytest.param(30.0, 7, marks=pytest.mark.exhaustive),
+        pytest.param(10.0, 8, marks=pytest.mark.exhaustive),
+        pytest.param(30.0, 5, marks=pytest.mark.exhaustive),
     ],
 )
 @pytest.mark.parametrize("generation", ["late", "zernio"])
