@@ -177,6 +177,8 @@ def require_database(path: Path, *, writable: bool = True) -> None:
         if writable and path.exists() and not os.access(path, os.W_OK):
             raise StoreError(f"{path}: the state cannot be written: it is read-only")
         header = b""
+        if path.is_fifo():
+            raise StoreError(f"{path}: the state cannot be read: it is a pipe")
         if path.exists():
             with path.open("rb") as file:
                 header = file.read(16)

@@ -260,6 +260,15 @@ def test_a_path_that_cannot_be_examined_is_an_error(tmp_path: Path, args: tuple[
     assert CommandResult(1, "", expected) == state(path, *args)
 
 
+@pytest.mark.parametrize("args", [("info",), ("export",), ("backup", "copy.db"), ("compact",)], ids=" ".join)
+def test_a_pipe_is_no_state(tmp_path: Path, args: tuple[str, ...]) -> None:
+    """The command fails at once, instead of waiting for a writer."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    expected = f"late-exporter: error: {path}: the state cannot be read: it is a pipe\n"
+    assert CommandResult(1, "", expected) == state(path, *args)
+
+
 def test_an_import_never_replaces_a_state(path: Path, tmp_path: Path) -> None:
     """An input that is not a complete export creates no state."""
     before = content(path)
