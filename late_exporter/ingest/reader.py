@@ -38,7 +38,7 @@ from late_exporter.ingest.seeking import (
 from late_exporter.ingest.steps import FetchedPage, ReaderSteps, Record
 from late_exporter.ingest.stretch import Stretch
 from late_exporter.ingest.window_check import check_late_window
-from late_exporter.model import MINUTE_MS, PAGE_SIZE, Coverage, Gap, ListPosition
+from late_exporter.model import MINUTE_MS, Coverage, Gap, ListPosition
 
 
 def poll(context: PollContext) -> ReaderSteps:
@@ -134,7 +134,7 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
                 since=coverage.retention_floor,
             )
             context.cursor = next_cursor
-        if no_progress and len(cursor.page_keys) >= PAGE_SIZE:
+        if no_progress and len(cursor.page_keys) > PAGE_OVERLAP:
             raise BadPayload(f"the log list repeats the same page at skip={next_cursor.position.skip}")
         is_end = no_progress or ends_list(context, page, position)
         reaches_lower = _reaches_high_water_mark(page, gap.lower, strict=True)

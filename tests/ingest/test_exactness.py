@@ -419,9 +419,10 @@ def test_a_list_in_order_of_insertion_is_counted_at_once(world: World, exporter:
         check(exporter, world, world.history)
 
 
-def test_a_list_that_ignores_skip_fails_loudly(world: World, exporter: ExporterHarness) -> None:
+@pytest.mark.parametrize("cap", [100, 50])
+def test_a_list_that_ignores_skip_fails_loudly(cap: int, world: World, exporter: ExporterHarness) -> None:
     """If every page is the first one, the poll fails instead of treating the list as read."""
-    exporter.api.quirks = ListQuirks(ignores_skip=True)
+    exporter.api.quirks = ListQuirks(max_page_size=cap, ignores_skip=True)
     world.publish(350, over=DAY)
     assert "bad_payload" == exporter.poll().outcome
     assert len(exporter.api.requests) < 10
