@@ -298,6 +298,8 @@ def _overlaps(entries: Sequence[LogEntry], scan: ListScan, *, is_top: bool) -> b
     """
     if not scan.previous_keys.isdisjoint(entry.key for entry in entries):
         return True
+    if not entries and scan.repeat_count and len(scan.previous_keys) <= PAGE_OVERLAP:
+        return True  # The end of a list that always announces more.
     times, before = _timestamps(entries), scan.previous_times
     if not times or not before:
         return False

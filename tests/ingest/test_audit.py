@@ -32,7 +32,7 @@ from late_exporter.series import IncCounter, Series, SeriesValue
 from late_exporter.simulator.log_list import LogRow
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
+from tests.support.late_api import FakeLateApi, ListQuirks, announce_more, unavailable
 from tests.support.profiles import example_count, is_thorough
 from tests.support.world import World
 
@@ -98,6 +98,18 @@ def differences_of(audit: Audit) -> list[tuple[str, str, list[str]]]:
 
 
 # Audits of a world.
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100, 250])
+def test_a_list_that_always_announces_more(rows: int, world: World, late: FakeLateApi, path: Path) -> None:
+    """If every page says that more rows follow, an audit ends below the last one."""
+    late.quirks = ListQuirks(transform=announce_more)
+    world.publish(rows, over=DAY)
+    with closing(ExporterHarness(late, path)) as exporter:
+        exporter.poll()
+        late.before_request(10, lambda: pytest.fail("the audit does not end"))
+        audit, mismatches = exporter.run_audit(exporter_running=False)
+    assert ([], [], rows) == (audit.differences, mismatches, len(audit.listed_keys or ()))
 
 
 def test_a_healthy_state(exporter: ExporterHarness, world: World) -> None:

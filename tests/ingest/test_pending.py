@@ -13,7 +13,7 @@ from tests.ingest.conftest import OpenExporter
 from tests.ingest.test_exactness import NEVER
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import Document, FakeLateApi, ListQuirks
+from tests.support.late_api import FakeLateApi, ListQuirks, announce_more
 from tests.support.world import World
 
 GENERATIONS = ("late", "zernio")
@@ -40,11 +40,6 @@ def pending(exporter: ExporterHarness) -> float:
 def listed_pending(world: World) -> int:
     """Return the number of logs that are pending in the API."""
     return sum(row["status"] == "pending" for row in world.rows)
-
-
-def announce_more(document: Document) -> Document:
-    """Announce more rows on every page."""
-    return {**document, "pagination": {**document["pagination"], "hasMore": True}}
 
 
 def test_a_log_that_a_scan_of_pending_logs_could_not_see_is_not_given_up(world: World, start: Start) -> None:
