@@ -27,7 +27,7 @@ PAGE_OVERLAP = 2
 """Rows that two pages of a list at rest share; if they share none, rows may have moved past the second page."""
 
 MAX_REPEATS = 10
-"""Consecutive pages without new logs that are accepted, because logs may be inserted as fast as they are read."""
+"""Consecutive pages without new logs that are accepted, because the list may move as fast as it is read."""
 
 GRACE_POLLS = 3
 MIN_GRACE_SECONDS = 60.0
@@ -75,7 +75,8 @@ class ListScan(msgspec.Struct):
         step_back: Rows to go back if the next page does not share a row with it.
         tail_start: Time of the last log before the part of the list that has only logs without a time; None before
             that part.
-        repeat_count: Consecutive pages without new logs.
+        repeat_count: Consecutive pages without new logs, or that led neither further down nor to older logs.
+        reach: Largest depth, and smallest time in milliseconds, to which pages have led; None before the first one.
     """
 
     max_skip: int | None = None
@@ -85,18 +86,26 @@ class ListScan(msgspec.Struct):
     step_back: int = PAGE_SIZE // 2
     tail_start: int | None = None
     repeat_count: int = 0
+    reach: tuple[int, int] | None = None
 
     @property
     def is_end(self) -> bool:
         """Whether no log follows the page if it is the last one at its position."""
         return self.position.before is None or self.position.depth > MAX_WHOLE_SKIP
 
-    def advance(self, page: FetchedPage) -> None:
+    def advance(self, page: FetchedPage) -> bool:
+        """Move below a page; return False if only logs without a time can follow, and the API does not show them."""
         keys, times = frozenset(entry.key for entry in page.entries), tuple(_timestamps(page.entries))
-        self.repeat_count = self.repeat_count + 1 if keys <= self.previous_keys else 0
-        if self.repeat_count > MAX_REPEATS:
-            raise BadPayload(f"the log list repeats the same page at skip={self.position.skip}")
         row_count = max(1, len(page.entries) - PAGE_OVERLAP)
+        is_new = self._extend_reach(self.position.depth + row_count, min(times, default=0))
+        self.repeat_count = 0 if is_new and not keys <= self.previous_keys else self.repeat_count + 1
+        if self.repeat_count > MAX_REPEATS:
+            if self.tail_start is not None:
+                return False
+            if self.position.before is None:
+                raise BadPayload(f"the log list repeats the same page at skip={self.position.skip}")
+            # Whatever the API makes of the bound, it does not lead further.
+            self.position, self.max_skip, self.repeat_count = self.position.in_whole_list, None, 0
         if _is_last_page(page):
             # Only the whole list has logs without a time.
             self.tail_start, self.position = min(times, default=0), PagePosition(self.position.depth + row_count)
@@ -106,6 +115,16 @@ class ListScan(msgspec.Struct):
             max_skip = self.max_skip if self.tail_start is None else None
             self.position = self.position.advance(times, row_count, max_skip)
         self.previous_keys, self.previous_times, self.step_back = keys, times, PAGE_SIZE // 2
+        return True
+
+    def _extend_reach(self, depth: int, created: int) -> bool:
+        """Note how far a page has led; return whether that is further down, or to older logs, than all before."""
+        if self.reach is None or self.position.is_top:
+            self.reach = depth, created
+            return True
+        deepest, lowest = self.reach
+        self.reach = max(depth, deepest), min(created, lowest)
+        return depth > deepest or created < lowest
 
 
 class Audit(msgspec.Struct, kw_only=True):
@@ -237,9 +256,8 @@ def scan_list(visit: Callable[[FetchedPage], bool], scan: ListScan) -> ScanSteps
     """
     while True:
         page = yield from _fetch_continuation(scan)
-        if page is None or visit(page) or (_is_last_page(page) and scan.is_end):
+        if page is None or visit(page) or (_is_last_page(page) and scan.is_end) or not scan.advance(page):
             return
-        scan.advance(page)
 
 
 def _fetch_continuation(scan: ListScan) -> Generator[FetchPage, FetchedPage | None, FetchedPage | None]:

@@ -134,7 +134,7 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
                 since=coverage.retention_floor,
             )
             context.cursor = next_cursor
-        if no_progress and len(cursor.page_keys) > PAGE_OVERLAP:
+        if no_progress and len(cursor.page_keys) > PAGE_OVERLAP and cursor.tail_start is None:
             raise BadPayload(f"the log list repeats the same page at skip={next_cursor.position.skip}")
         is_end = no_progress or ends_list(context, page, position)
         reaches_lower = _reaches_high_water_mark(page, gap.lower, strict=True)

@@ -30,6 +30,8 @@ class PageCursor(msgspec.Struct, frozen=True):
         anchors: Keys of the logs by which a page that continues the last one is recognised.
         tail_start: Time of the last log if all logs with a time were read, so that only logs without one can follow.
         failure_count: Number of attempts to read the page that failed.
+        vain_count: Number of consecutive pages that led neither further down nor to older logs.
+        reach: Largest depth, and smallest time in milliseconds, to which pages have led; None before the first one.
     """
 
     position: PagePosition = PagePosition()
@@ -39,6 +41,8 @@ class PageCursor(msgspec.Struct, frozen=True):
     anchors: frozenset[str] = frozenset()
     tail_start: int | None = None
     failure_count: int = 0
+    vain_count: int = 0
+    reach: tuple[int, int] | None = None
 
 
 class WindowReading(msgspec.Struct):

@@ -28,6 +28,9 @@ PAGE_OVERLAP = 2
 MAX_REPEATS = 3
 """Consecutive pages that may contain the same logs at another place of the list."""
 
+MAX_VAIN_PAGES = 10
+"""Consecutive pages that may lead neither further down nor to older logs; a list may shrink while it is read."""
+
 MAX_SEEK_READS = 40
 """Maximum number of reads to find the page that continues the last one on a list that moves."""
 
@@ -88,6 +91,7 @@ def _find_page(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[Fetche
     position, step = cursor.position, PAGE_SIZE // 2
     high: int | None = None
     low: int | None = None
+    high_keys = frozenset[str]()
     for _ in range(MAX_SEEK_READS):
         page, actual = yield from _fetch_at(context, cursor, position)
         if actual.before != position.before:
@@ -109,10 +113,10 @@ def _find_page(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[Fetche
                 high, low, step = None, None, PAGE_SIZE // 2
                 continue
             low, high = skip, high if high is not None and high < skip else None
-        elif skip == high:
-            return page, position
+        elif skip == high or high_keys == (page_keys := frozenset(entry.key for entry in page.entries)):
+            return page, position  # There is nothing in between, or the API does not skip more rows.
         else:
-            high, low = skip, low if low is not None and low > skip else None
+            high, low, high_keys = skip, low if low is not None and low > skip else None, page_keys
         step *= 2
         if low is None:
             skip += step
@@ -216,11 +220,20 @@ def advance_cursor(
         if tail_start is not None and min(times, default=tail_start) < tail_start:
             tail_start = None
         next_position = position.advance(times, row_count, context.max_skip if tail_start is None else None)
-    if position.before is not None and repeat_count > MAX_REPEATS:
+    created = oldest(page).created
+    reach, vain_count = (next_position.depth, created), 0
+    if previous is not None and previous.reach is not None and not position.is_top:
+        deepest, lowest = previous.reach
+        if next_position.depth <= deepest and created >= lowest:
+            vain_count = previous.vain_count + 1
+        reach = max(next_position.depth, deepest), min(created, lowest)
+    if position.before is not None and max(repeat_count, vain_count) > MAX_REPEATS:
         # Whatever the API makes of the bound, it does not lead further.
         context.state.ignores_time_filter = True
-        next_position, repeat_count = next_position.in_whole_list, 0
-    return PageCursor(next_position, page_keys, oldest(page).created, repeat_count, anchors, tail_start)
+        next_position, repeat_count, vain_count = next_position.in_whole_list, 0, 0
+    return PageCursor(
+        next_position, page_keys, created, repeat_count, anchors, tail_start, vain_count=vain_count, reach=reach
+    )
 
 
 def _overlap(page: FetchedPage) -> tuple[int, int]:
@@ -237,10 +250,12 @@ def splits_time(page: FetchedPage) -> bool:
 
 
 def makes_no_progress(cursor: PageCursor, next_cursor: PageCursor) -> bool:
-    """Return whether pages repeat the same logs: the end of a list that claims to have more.
+    """Return whether pages repeat the same logs, or lead back up: the end of a list that claims to have more.
 
     A single repetition, or one further up, may also be a list that has moved by exactly one page.
     """
+    if next_cursor.vain_count > MAX_VAIN_PAGES:
+        return True
     if cursor.page_keys != next_cursor.page_keys or next_cursor.position.depth < cursor.position.depth:
         return False
     return next_cursor.position == cursor.position or next_cursor.repeat_count > MAX_REPEATS

@@ -67,6 +67,11 @@ def audited_count(exporter: ExporterHarness, *, limit: int = 100) -> int:
     return len(audit.listed_keys or ())
 
 
+def limit_requests(exporter: ExporterHarness, limit: int) -> None:
+    """Fail the test at the next request beyond a limit, until ``clear_events``."""
+    exporter.api.before_request(limit, lambda: pytest.fail(f"more than {limit} requests"))
+
+
 def check(exporter: ExporterHarness, world: World) -> None:
     """Assert that every log of the world counts exactly once."""
     assert expected_counts(world.rows) == exposed_counts(exporter)
@@ -156,6 +161,38 @@ def test_a_filter_that_hides_every_log_is_noticed_in_two_polls(world: World, sta
     assert 1 <= count == times_filtered(exporter) <= 20
     assert 1200 == audited_count(exporter)
     assert times_filtered(exporter) <= 40
+
+
+def test_a_filter_that_shows_only_its_first_page_is_noticed(world: World, start: Start) -> None:
+    """If skip is ignored within a bound, every log is still counted, by polls and by an audit."""
+    exporter = start(world, max_skip=40, time_filter="first page")
+    world.publish(900, over=3 * DAY)
+    exporter.poll()
+    check(exporter, world)
+    assert 900 == audited_count(exporter)
+
+
+@pytest.mark.parametrize("beyond_max_skip", ["empty", "largest"])
+def test_a_limit_of_skip_that_is_not_an_error(beyond_max_skip: str, world: World, start: Start) -> None:
+    """If the API does not show the end of the whole list, a first sync, a scan and an audit end there."""
+    exporter = start(world, reconcile=10 * MINUTE)
+    exporter.api.quirks = ListQuirks(max_skip=500, beyond_max_skip=beyond_max_skip)
+    world.publish(900, over=3 * DAY)
+    limit_requests(exporter, 80)
+    exporter.poll()
+    check(exporter, world)
+    world.insert(world.clock.now - 2 * DAY)
+    exporter.settle()
+    check(exporter, world)
+    assert 901 == audited_count(exporter)
+
+
+def test_pages_that_lead_back_up_are_an_error(world: World, start: Start) -> None:
+    """If skip is rounded down to whole pages, a poll fails after some requests."""
+    exporter = start(world, skip_unit=100)
+    world.publish(900, over=3 * DAY)
+    limit_requests(exporter, 60)
+    assert "bad_payload" == exporter.poll().outcome
 
 
 @pytest.mark.parametrize("time_filter", ["ignored", "rejected"])

@@ -54,8 +54,11 @@ class ListQuirks:
         ignores_skip: Whether ``skip`` is ignored.
         ignores_status: Whether ``status`` is ignored.
         time_filter: How ``from`` and ``to`` are read, one of TIME_FILTERS, or ``hours`` if they are truncated to hours,
-            or ``nothing`` if no log is before any time.
+            or ``nothing`` if no log is before any time, or ``first page`` if ``skip`` is ignored together with ``to``.
         max_skip: Largest ``skip`` that is accepted; None accepts any.
+        beyond_max_skip: Answer to a larger ``skip``: it is ``rejected``, or lowered to the ``largest``, or the page is
+            ``empty``.
+        skip_unit: Number of rows to whose multiples ``skip`` is rounded down.
     """
 
     max_page_size: int = 100
@@ -66,6 +69,8 @@ class ListQuirks:
     ignores_status: bool = False
     time_filter: str = "inclusive"
     max_skip: int | None = None
+    beyond_max_skip: str = "rejected"
+    skip_unit: int = 1
 
 
 class FakeLateApi(FakeClient):
@@ -178,14 +183,23 @@ class FakeLateApi(FakeClient):
         archive = self.world.archives.publishing if query["type"] == "publishing" else self.world.archives.connections
         if self.quirks.time_filter == "rejected" and query.keys() & {"from", "to"}:
             raise BadRequest("400: Invalid filter value")
-        if self.quirks.max_skip is not None and int(query["skip"]) > self.quirks.max_skip:
-            raise BadRequest(f"400: skip must be <= {self.quirks.max_skip}")
         rows = self._select(archive.rows, query)
         rows = list(self.quirks.order(rows)) if self.quirks.order else rows
-        skip = 0 if self.quirks.ignores_skip else int(query.get("skip", 0))
+        skip = self._effective_skip(query, len(rows))
         limit = min(int(query["limit"]), self.quirks.max_page_size)
         pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
         return {"logs": [zernio_row(row) for row in rows[skip : skip + limit]], "pagination": pagination}
+
+    def _effective_skip(self, query: QueryParams, row_count: int) -> int:
+        """Return the number of rows that a request skips."""
+        quirks, skip = self.quirks, int(query.get("skip", 0))
+        if quirks.ignores_skip or (quirks.time_filter == "first page" and "to" in query):
+            return 0
+        if quirks.max_skip is not None and skip > quirks.max_skip:
+            if quirks.beyond_max_skip == "rejected":
+                raise BadRequest(f"400: skip must be <= {quirks.max_skip}")
+            skip = row_count if quirks.beyond_max_skip == "empty" else quirks.max_skip
+        return skip - skip % quirks.skip_unit
 
     def _select(self, rows: Sequence[LogRow], query: QueryParams) -> Sequence[LogRow]:
         """Return the rows that the filters of a request select; a log without a time is between no times."""
