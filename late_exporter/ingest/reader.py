@@ -118,6 +118,7 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
     upper, is_reached = gap.upper, start is not None
     while gap in coverage.gaps:
         failure_count = gap.failure_count
+        cursor = msgspec.structs.replace(cursor, failure_count=failure_count)
         try:
             page, position = yield from seek(context, cursor)
         except REQUEST_FAILURES:
@@ -198,7 +199,7 @@ def _resume_gap(context: PollContext, gap: Gap) -> PageCursor:
     position = PagePosition(max(0, gap.depth - PAGE_OVERLAP))
     if context.max_skip is not None and position.skip > context.max_skip and gap.upper.created:
         position = PagePosition(0, time_above(gap.upper.created), position.skip)
-    return PageCursor(position, keys, gap.upper.created, anchors=anchors, failure_count=gap.failure_count)
+    return PageCursor(position, keys, gap.upper.created, anchors=anchors)
 
 
 def _note_list(context: PollContext, coverage: Coverage, page: FetchedPage, end: ListPosition | None) -> None:

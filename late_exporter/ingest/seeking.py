@@ -144,11 +144,31 @@ def _fetch_at(
                 context.state.max_whole_skip = min(context.state.max_whole_skip, max(0, position.skip - PAGE_SIZE))
                 return _UNREACHABLE, position
             position = _avoid_rejection(context, cursor, position, exc)
+        except REQUEST_FAILURES as exc:
+            if cursor.failure_count + 1 < MAX_PAGE_FAILURES:
+                raise
+            if position.before is not None:
+                return (yield from _fetch_without_bound(context, position, exc))
+            if cursor.tail_start is None:
+                raise
+            return _UNREACHABLE, position
         else:
             if not position.is_ignored(timestamps(page.entries)):
                 return page, position
             context.state.ignores_time_filter = True
             position = position.in_whole_list
+
+
+def _fetch_without_bound(
+    context: PollContext, position: PagePosition, error: ApiError
+) -> StepsTo[tuple[FetchedPage, PagePosition]]:
+    """Fetch a page that fails with a bound from the whole list; raise ``error`` if that fails, too."""
+    try:
+        page = yield from fetch_page(position.in_whole_list)
+    except REQUEST_FAILURES:
+        raise error from None
+    context.state.ignores_time_filter = True
+    return page, position.in_whole_list
 
 
 def fetch_readable(position: PagePosition, failure_count: int) -> StepsTo[FetchedPage]:

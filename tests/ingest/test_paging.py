@@ -187,6 +187,17 @@ def test_a_limit_of_skip_that_is_not_an_error(beyond_max_skip: str, world: World
     assert 901 == audited_count(exporter)
 
 
+@pytest.mark.parametrize("quirks", [{"time_filter": "fails"}, {"beyond_max_skip": "fails"}])
+def test_requests_that_always_fail_are_avoided(quirks: dict[str, Any], world: World, start: Start) -> None:
+    """If each request by time, or each that skips many rows, fails, the third poll of a first sync completes it."""
+    exporter = start(world)
+    exporter.api.quirks = ListQuirks(max_skip=500 if "beyond_max_skip" in quirks else None, **quirks)
+    world.publish(900, over=3 * DAY)
+    results = [exporter.poll(), *exporter.poll_repeatedly(2)]
+    assert ["unavailable", "unavailable", "success"] == [result.outcome for result in results]
+    check(exporter, world)
+
+
 def test_pages_that_lead_back_up_are_an_error(world: World, start: Start) -> None:
     """If skip is rounded down to whole pages, a poll fails after some requests."""
     exporter = start(world, skip_unit=100)

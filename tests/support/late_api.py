@@ -54,10 +54,11 @@ class ListQuirks:
         ignores_skip: Whether ``skip`` is ignored.
         ignores_status: Whether ``status`` is ignored.
         time_filter: How ``from`` and ``to`` are read, one of TIME_FILTERS, or ``hours`` if they are truncated to hours,
-            or ``nothing`` if no log is before any time, or ``first page`` if ``skip`` is ignored together with ``to``.
+            or ``nothing`` if no log is before any time, or ``first page`` if ``skip`` is ignored together with ``to``,
+            or ``fails``.
         max_skip: Largest ``skip`` that is accepted; None accepts any.
         beyond_max_skip: Answer to a larger ``skip``: it is ``rejected``, or lowered to the ``largest``, or the page is
-            ``empty``.
+            ``empty``, or the API ``fails``.
         skip_unit: Number of rows to whose multiples ``skip`` is rounded down.
     """
 
@@ -183,6 +184,8 @@ class FakeLateApi(FakeClient):
         archive = self.world.archives.publishing if query["type"] == "publishing" else self.world.archives.connections
         if self.quirks.time_filter == "rejected" and query.keys() & {"from", "to"}:
             raise BadRequest("400: Invalid filter value")
+        if self.quirks.time_filter == "fails" and query.keys() & {"from", "to"}:
+            raise ApiUnavailable("500: oops", status=500)
         rows = self._select(archive.rows, query)
         rows = list(self.quirks.order(rows)) if self.quirks.order else rows
         skip = self._effective_skip(query, len(rows))
@@ -198,6 +201,8 @@ class FakeLateApi(FakeClient):
         if quirks.max_skip is not None and skip > quirks.max_skip:
             if quirks.beyond_max_skip == "rejected":
                 raise BadRequest(f"400: skip must be <= {quirks.max_skip}")
+            if quirks.beyond_max_skip == "fails":
+                raise ApiUnavailable("500: oops", status=500)
             skip = row_count if quirks.beyond_max_skip == "empty" else quirks.max_skip
         return skip - skip % quirks.skip_unit
 
