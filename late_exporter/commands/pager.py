@@ -9,7 +9,7 @@ import msgspec
 
 from late_exporter.api.pages import PageResponse, fetch_page
 from late_exporter.commands.logview import log_views
-from late_exporter.errors import BadRequest
+from late_exporter.errors import BadPayload, BadRequest
 from late_exporter.ingest.paging import MAX_SKIP, PagePosition, time_above, time_below
 from late_exporter.model import PAGE_SIZE, Feed, LogPage, LogView
 from late_exporter.protocols import Client
@@ -17,7 +17,7 @@ from late_exporter.protocols import Client
 PAGE_OVERLAP = 2  # rows that two pages share, so that a shift between the two requests is noticed
 STEP_BACK = 50  # rows to go back if two pages share none
 MAX_STEPS_BACK = 40
-MAX_REPEATS = 3  # pages in a row without a log that the page before had not, after which a list is considered complete
+MAX_REPEATS = 3  # pages in a row without a log that the page before had not, after which none follows
 
 
 class LogPager:
@@ -77,18 +77,29 @@ class LogPager:
             if position.is_ignored(times):
                 position, self._max_skip = position.in_whole_list, None
                 continue
-            # The top of a list that is bounded by time has all logs of the time at which it starts.
+            # The top of a list that is bounded by time has all logs of the time at which it starts. An empty page may
+            # follow the last rows of a list that always announces more.
             is_connected = (
-                position.is_top or keys & previous_keys or (not position.skip and times and times[0] >= oldest)
+                position.is_top
+                or keys & previous_keys
+                or (not position.skip and times and times[0] >= oldest)
+                or (not keys and repeat_count and len(previous_keys) <= PAGE_OVERLAP)
             )
             if previous_keys and not is_connected and steps_back < MAX_STEPS_BACK:
                 position, steps_back = self._step_back(position, oldest), steps_back + 1
                 continue
             new_logs = {log.key: log for log in logs if log.key not in all_keys}
             yield [log for log in new_logs.values() if not self._is_too_old(log)]
-            repeat_count = repeat_count + 1 if keys <= previous_keys else 0
-            if self._is_last_page(response.page, logs, position.skip) or repeat_count >= MAX_REPEATS:
+            if self._is_last_page(response.page, logs, position.skip):
                 return
+            repeat_count = repeat_count + 1 if keys <= previous_keys else 0
+            if repeat_count >= MAX_REPEATS:
+                if len(response.page.entries) < PAGE_SIZE:
+                    return
+                if position.before is None:
+                    raise BadPayload(f"the log list repeats the same page at skip={position.skip}")
+                # Whatever the API makes of the bound, it does not lead further.
+                position, self._max_skip, repeat_count = position.in_whole_list, None, 0
             row_count = max(1, len(response.page.entries) - PAGE_OVERLAP)
             position = position.advance(times, row_count, self._max_skip)
             previous_keys, oldest = keys, min(times, default=0)
@@ -130,9 +141,9 @@ class LogPager:
 
     def _is_last_page(self, page: LogPage, logs: Sequence[LogView], skip: int) -> bool:
         dated_logs = [log for log in logs if log.created is not None]
-        if not page.entries or page.has_more is False or (dated_logs and all(map(self._is_too_old, dated_logs))):
+        if not page.entries or (dated_logs and all(map(self._is_too_old, dated_logs))):
             return True
-        if page.has_more is None:
-            row_count = len(page.entries)
-            return skip + row_count >= page.total if page.total is not None else row_count < PAGE_SIZE
-        return False
+        if page.has_more is True:
+            return False
+        row_count = len(page.entries)
+        return skip + row_count >= page.total if page.total is not None else row_count < PAGE_SIZE

@@ -15,12 +15,12 @@ from late_exporter.commands.columns import CSV_COLUMNS
 from late_exporter.commands.logs import LogFilter, LogFollower, follow, log_formatter, print_newest
 from late_exporter.commands.pager import LogPager
 from late_exporter.commands.terminal import Terminal
-from late_exporter.errors import ApiUnavailable, BadRequest, Unauthorized
+from late_exporter.errors import ApiUnavailable, BadPayload, BadRequest, Unauthorized
 from late_exporter.feeds import FEEDS, GENERATIONS
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
 from tests.support.clock import DAY, HOUR, VirtualClock
-from tests.support.late_api import TIME_FILTERS, FakeLateApi, ListQuirks
+from tests.support.late_api import TIME_FILTERS, Document, FakeLateApi, ListQuirks
 from tests.support.steps import drive
 from tests.support.world import World
 
@@ -346,6 +346,40 @@ def test_logs_out_of_reach_are_an_error() -> None:
         return len([logs async for logs in pager.pages()])
 
     with pytest.raises(BadRequest, match=r"400: skip must be <= 500; logs below the newest 5.. cannot be read"):
+        drive(read())
+
+
+@pytest.mark.parametrize("has_more", [True, False])
+@pytest.mark.parametrize("cap", [100, 50])
+def test_a_wrong_has_more_hides_no_log(cap: int, has_more: bool) -> None:  # noqa: FBT001 - a value of the API
+    """If every page announces more rows, or none does, all logs are shown with a few requests."""
+
+    def claim(document: Document) -> Document:
+        return {**document, "pagination": {**document["pagination"], "hasMore": has_more}}
+
+    world = World(VirtualClock())
+    world.publish(250, over=DAY)
+    api = FakeLateApi(world, quirks=ListQuirks(max_page_size=cap, transform=claim))
+    pager = LogPager(api, FEED, {"days": 2}, 2 * DAY, clock=world.clock.time)
+
+    async def read() -> int:
+        return sum([len(logs) async for logs in pager.pages()])
+
+    assert 250 == drive(read())
+    assert len(api.requests) <= 250 / (cap - 2) + 5
+
+
+def test_a_list_that_ignores_skip_is_an_error() -> None:
+    """If every page is the first one, the error says so."""
+    world = World(VirtualClock())
+    world.publish(250, over=DAY)
+    api = FakeLateApi(world, quirks=ListQuirks(ignores_skip=True))
+    pager = LogPager(api, FEED, {"days": 2}, 2 * DAY, clock=world.clock.time)
+
+    async def read() -> int:
+        return sum([len(logs) async for logs in pager.pages()])
+
+    with pytest.raises(BadPayload, match="the log list repeats the same page"):
         drive(read())
 
 
