@@ -167,7 +167,11 @@ def _fetch_without_bound(
         page = yield from fetch_page(position.in_whole_list)
     except REQUEST_FAILURES:
         raise error from None
-    context.state.ignores_time_filter = True
+    try:
+        yield from fetch_page(position)
+    except REQUEST_FAILURES:
+        # The API was not just down for all requests.
+        context.state.ignores_time_filter = True
     return page, position.in_whole_list
 
 

@@ -198,6 +198,20 @@ def test_requests_that_always_fail_are_avoided(quirks: dict[str, Any], world: Wo
     check(exporter, world)
 
 
+def test_an_outage_does_not_end_requests_by_time(world: World, start: Start) -> None:
+    """If the API is up again at the third attempt to read a page by time, the next ones are read by time, too."""
+    exporter = start(world, time_filter="fails")
+    world.publish(1500, over=3 * DAY)
+    exporter.poll()
+    exporter.poll_repeatedly(1)
+    count = times_filtered(exporter)
+    # The newest page, the one by time in three ways, and that from the whole list.
+    exporter.api.before_request(4, lambda: setattr(exporter.api, "quirks", ListQuirks()))
+    exporter.poll_repeatedly(1)
+    check(exporter, world)
+    assert times_filtered(exporter) - count >= 10
+
+
 def test_pages_that_lead_back_up_are_an_error(world: World, start: Start) -> None:
     """If skip is rounded down to whole pages, a poll fails after some requests."""
     exporter = start(world, skip_unit=100)
