@@ -224,6 +224,15 @@ class LogPage(msgspec.Struct, frozen=True, gc=False):
         """Whether the page is empty, or shorter than requested without an announcement of more."""
         return not self.entries or (len(self.entries) < PAGE_SIZE and self.has_more is not True)
 
+    def may_share_keys(self, skip: int) -> bool:
+        """Return whether a page elsewhere may have other logs with the same keys, as ordinals restart on each page.
+
+        Args:
+            skip: Rows above the page; below the end of the list, only a page that is repeated can follow.
+        """
+        is_one_time = len({entry.created for entry in self.entries}) == 1
+        return self.without_ids and is_one_time and skip + len(self.entries) <= (self.total or 0)
+
 
 class ListPosition(msgspec.Struct, frozen=True, gc=False):
     """Position of a log in a log list."""

@@ -92,7 +92,8 @@ class LogPager:
             yield [log for log in new_logs.values() if not self._is_too_old(log)]
             if self._is_last_page(response.page, logs, position.skip):
                 return
-            repeat_count = repeat_count + 1 if keys <= previous_keys else 0
+            is_repeated = keys <= previous_keys and not response.page.may_share_keys(position.skip)
+            repeat_count = repeat_count + 1 if is_repeated else 0
             if repeat_count >= MAX_REPEATS:
                 if len(response.page.entries) < PAGE_SIZE:
                     return

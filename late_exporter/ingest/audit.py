@@ -98,7 +98,8 @@ class ListScan(msgspec.Struct):
         keys, times = frozenset(entry.key for entry in page.entries), tuple(_timestamps(page.entries))
         row_count = max(1, len(page.entries) - PAGE_OVERLAP)
         is_new = self._extend_reach(self.position.depth + row_count, min(times, default=0))
-        self.repeat_count = 0 if is_new and not keys <= self.previous_keys else self.repeat_count + 1
+        is_repeated = keys <= self.previous_keys and not page.page.may_share_keys(self.position.skip)
+        self.repeat_count = 0 if is_new and not is_repeated else self.repeat_count + 1
         if self.repeat_count > MAX_REPEATS:
             if self.tail_start is not None:
                 return False

@@ -231,7 +231,8 @@ def advance_cursor(
         return PageCursor(position)
     ties, overlap = _overlap(page)
     page_keys = anchors = frozenset(entry.key for entry in entries)
-    repeat_count = previous.repeat_count + 1 if previous and page_keys == previous.page_keys else 0
+    is_repeated = previous and page_keys == previous.page_keys and not page.page.may_share_keys(position.skip)
+    repeat_count = previous.repeat_count + 1 if previous and is_repeated else 0
     if page.without_ids and overlap > ties:
         # The ordinals of the last rows restart if the next page begins among them, so their keys are no anchors.
         anchors = frozenset(entry.key for entry in entries[:-ties])

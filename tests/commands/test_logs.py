@@ -369,6 +369,20 @@ def test_a_wrong_has_more_hides_no_log(cap: int, has_more: bool) -> None:  # noq
     assert len(api.requests) <= 250 / (cap - 2) + 5
 
 
+def test_pages_of_alike_logs_end_no_list() -> None:
+    """Several pages with the same keys, as all their logs are alike, hide no log below them."""
+    world = World(VirtualClock())
+    world.publish(120, over=DAY, action="retry")
+    world.publish(600, over=0, requestId=None)
+    api = FakeLateApi(world, generation="zernio")
+    pager = LogPager(api, ZERNIO, {"days": 2}, 2 * DAY, clock=world.clock.time)
+
+    async def read() -> int:
+        return len([log async for logs in pager.pages() for log in logs if log.action == "retry"])
+
+    assert 120 == drive(read())
+
+
 def test_a_list_that_ignores_skip_is_an_error() -> None:
     """If every page is the first one, the error says so."""
     world = World(VirtualClock())

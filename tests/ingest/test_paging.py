@@ -279,6 +279,22 @@ def test_logs_of_one_moment_across_a_bound(
     check(exporter, world)
 
 
+@pytest.mark.parametrize("count", [400, 1200])
+def test_pages_of_alike_logs_end_no_read(count: int, world: World, start: Start) -> None:
+    """Several pages with the same keys, as all their logs are alike, hide no log below them."""
+    exporter = start(world, reconcile=10 * MINUTE)
+    world.publish(300, over=DAY)
+    world.publish(count, over=0, **ALIKE)
+    world.clock.advance(1)
+    world.publish(200, over=0.5)
+    assert "success" == exporter.poll().outcome
+    check(exporter, world)
+    world.insert(world.clock.now - DAY / 2)
+    exporter.settle()
+    check(exporter, world)
+    assert 501 + 100 == audited_count(exporter)
+
+
 def test_logs_too_dense_for_a_bound_use_skip(world: World, start: Start) -> None:
     """Hundreds of logs per second are read by skip within the bound."""
     exporter = start(world, max_skip=40, max_page_size=20)
