@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import msgspec
 
-from late_exporter.errors import REQUEST_FAILURES, BadPayload
+from late_exporter.errors import REQUEST_FAILURES
 from late_exporter.ingest.leftovers import read_dense_time, read_undated
 from late_exporter.ingest.paging import PagePosition, time_above
 from late_exporter.ingest.pending import resolve_pending
@@ -135,8 +135,6 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
                 since=coverage.retention_floor,
             )
             context.cursor = next_cursor
-        if no_progress and len(cursor.page_keys) > PAGE_OVERLAP and cursor.tail_start is None:
-            raise BadPayload(f"the log list repeats the same page at skip={next_cursor.position.skip}")
         is_end = no_progress or ends_list(context, page, position)
         reaches_lower = _reaches_high_water_mark(page, gap.lower, strict=True)
         _note_list(context, coverage, page, oldest(page, gap.upper) if is_end and not reaches_lower else None)

@@ -278,12 +278,18 @@ def makes_no_progress(cursor: PageCursor, next_cursor: PageCursor) -> bool:
     """Return whether pages repeat the same logs, or lead back up: the end of a list that claims to have more.
 
     A single repetition, or one further up, may also be a list that has moved by exactly one page.
+
+    Raises:
+        BadPayload: The pages have more than the last rows of the list, so that others are out of reach.
     """
-    if next_cursor.vain_count > MAX_VAIN_PAGES:
-        return True
-    if cursor.page_keys != next_cursor.page_keys or next_cursor.position.depth < cursor.position.depth:
-        return False
-    return next_cursor.position == cursor.position or next_cursor.repeat_count > MAX_REPEATS
+    if next_cursor.vain_count <= MAX_VAIN_PAGES:
+        if cursor.page_keys != next_cursor.page_keys or next_cursor.position.depth < cursor.position.depth:
+            return False
+        if next_cursor.position != cursor.position and next_cursor.repeat_count <= MAX_REPEATS:
+            return False
+    if len(cursor.page_keys) > PAGE_OVERLAP and cursor.tail_start is None:
+        raise BadPayload(f"the log list repeats the same page at skip={next_cursor.position.skip}")
+    return True
 
 
 def is_below(page: FetchedPage, limit: int) -> bool:

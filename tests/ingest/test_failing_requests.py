@@ -40,6 +40,8 @@ FAILURES = (
     Forbidden("403: the key may not use this path"),
 )
 
+LAST_RECONCILE = "late_exporter_reconcile_last_completed_timestamp_seconds"
+
 Start: TypeAlias = Callable[..., ExporterHarness]
 
 
@@ -218,6 +220,24 @@ def test_a_time_filter_that_is_always_refused_is_given_up(world: World, start: S
     assert {"success": 40} == outcomes(exporter, 40)
     assert {"window": 3} == failed_requests(exporter)
     assert 0 == pending(exporter)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_scan_of_a_list_that_ignores_skip_is_not_complete(generation: str, world: World, start: Start) -> None:
+    """If every page is the first one, scans fail and do not claim to have read the list, until it can be read."""
+    exporter = start(FaultyApi(world, generation=generation), reconcile=HOUR)
+    world.publish(350, over=DAY)
+    exporter.poll()
+    completed_at = exporter.scrape().sum(LAST_RECONCILE)
+    exporter.api.quirks = ListQuirks(ignores_skip=True)
+    world.clock.advance(DAY)
+    assert {"success": 20} == outcomes(exporter, 20)
+    assert failed_requests(exporter).get("scan", 0) > 0
+    assert completed_at == exporter.scrape().sum(LAST_RECONCILE)
+    exporter.api.quirks = ListQuirks()
+    world.clock.advance(DAY)
+    assert {"success": 20} == outcomes(exporter, 20)
+    assert exporter.scrape().sum(LAST_RECONCILE) > completed_at
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
