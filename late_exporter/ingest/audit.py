@@ -27,7 +27,7 @@ PAGE_OVERLAP = 2
 """Rows that two pages of a list at rest share; if they share none, rows may have moved past the second page."""
 
 MAX_REPEATS = 10
-"""Consecutive pages without new logs that are accepted, because the list may move as fast as it is read."""
+"""Pages without new logs, or found above their position, that are accepted: the list may move as fast as it is read."""
 
 GRACE_POLLS = 3
 MIN_GRACE_SECONDS = 60.0
@@ -75,7 +75,8 @@ class ListScan(msgspec.Struct):
         step_back: Rows to go back if the next page does not share a row with it.
         tail_start: Time of the last log before the part of the list that has only logs without a time; None before
             that part.
-        repeat_count: Consecutive pages without new logs, or that led neither further down nor to older logs.
+        has_gone_back: Whether the last page was found above its expected position.
+        repeat_count: Pages without new logs, or found above their position, since one led further than all before.
         reach: Largest depth, and smallest time in milliseconds, to which pages have led; None before the first one.
     """
 
@@ -85,6 +86,7 @@ class ListScan(msgspec.Struct):
     previous_times: tuple[int, ...] = ()
     step_back: int = PAGE_SIZE // 2
     tail_start: int | None = None
+    has_gone_back: bool = False
     repeat_count: int = 0
     reach: tuple[int, int] | None = None
 
@@ -99,7 +101,10 @@ class ListScan(msgspec.Struct):
         row_count = max(1, len(page.entries) - PAGE_OVERLAP)
         is_new = self._extend_reach(self.position.depth + row_count, min(times, default=0))
         is_repeated = keys <= self.previous_keys and not page.page.may_share_keys(self.position.skip)
-        self.repeat_count = 0 if is_new and not is_repeated else self.repeat_count + 1
+        if is_repeated or (self.has_gone_back and not is_new):
+            self.repeat_count += 1
+        elif is_new:
+            self.repeat_count = 0
         if self.repeat_count > MAX_REPEATS:
             if self.tail_start is not None:
                 return False
@@ -115,7 +120,8 @@ class ListScan(msgspec.Struct):
                 self.tail_start = None
             max_skip = self.max_skip if self.tail_start is None else None
             self.position = self.position.advance(times, row_count, max_skip)
-        self.previous_keys, self.previous_times, self.step_back = keys, times, PAGE_SIZE // 2
+        self.previous_keys, self.previous_times = keys, times
+        self.step_back, self.has_gone_back = PAGE_SIZE // 2, False
         return True
 
     def _extend_reach(self, depth: int, created: int) -> bool:
@@ -282,8 +288,9 @@ def _fetch_continuation(scan: ListScan) -> Generator[FetchPage, FetchedPage | No
             return page
         elif position.skip:
             scan.position = msgspec.structs.replace(position, skip=max(0, position.skip - scan.step_back))
-            scan.step_back *= 2
+            scan.step_back, scan.has_gone_back = scan.step_back * 2, True
         else:
+            scan.has_gone_back = True
             scan.position = position.raised(min(scan.previous_times, default=0))
             if scan.position.before is None:
                 scan.max_skip = None

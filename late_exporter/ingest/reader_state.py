@@ -30,7 +30,7 @@ class PageCursor(msgspec.Struct, frozen=True):
         anchors: Keys of the logs by which a page that continues the last one is recognised.
         tail_start: Time of the last log if all logs with a time were read, so that only logs without one can follow.
         failure_count: Number of attempts to read the page that failed.
-        vain_count: Number of consecutive pages that led neither further down nor to older logs.
+        vain_count: Number of pages found above their position since one led further than all before.
         reach: Largest depth, and smallest time in milliseconds, to which pages have led; None before the first one.
     """
 

@@ -29,7 +29,10 @@ MAX_REPEATS = 3
 """Consecutive pages that may contain the same logs at another place of the list."""
 
 MAX_VAIN_PAGES = 10
-"""Consecutive pages that may lead neither further down nor to older logs; a list may shrink while it is read."""
+"""Times that a page may be found above its position until one leads further down, or to older logs, than all before.
+
+A list may shrink while it is read.
+"""
 
 MAX_SEEK_READS = 40
 """Maximum number of reads to find the page that continues the last one on a list that moves."""
@@ -250,7 +253,9 @@ def advance_cursor(
     if previous is not None and previous.reach is not None and not position.is_top:
         deepest, lowest = previous.reach
         if next_position.depth <= deepest and created >= lowest:
-            vain_count = previous.vain_count + 1
+            expected = previous.position
+            is_back = position.skip < expected.skip or position.before != expected.before
+            vain_count = previous.vain_count + is_back
         reach = max(next_position.depth, deepest), min(created, lowest)
     if position.before is not None and max(repeat_count, vain_count) > MAX_REPEATS:
         # Whatever the API makes of the bound, it does not lead further.

@@ -478,6 +478,18 @@ def test_every_log_that_stays_is_compared(
     assert staying <= scanned_keys(rows, between, cap=cap)
 
 
+def test_a_list_that_shrinks_by_many_pages_is_read_on() -> None:
+    """A scan that has to go back far reads many known pages again until it is where it was."""
+    rows = [make_entry(number) for number in range(600, 0, -1)]
+    staying = {entry.key for entry in rows[300:]}
+
+    def between(number: int) -> None:
+        if number == 60:
+            del rows[:300]
+
+    assert staying <= scanned_keys(rows, between, cap=10)
+
+
 @pytest.mark.parametrize("rows", [0, 1, 2, 99, 100, 101, 196, 198, 199, 300])
 def test_lists_of_any_length(rows: int) -> None:
     """A list is read to its end, whatever its page size, at one request per 98 logs."""
