@@ -480,12 +480,12 @@ def test_every_log_that_stays_is_compared(
 
 def test_a_list_that_shrinks_by_many_pages_is_read_on() -> None:
     """A scan that has to go back far reads many known pages again until it is where it was."""
-    rows = [make_entry(number) for number in range(600, 0, -1)]
-    staying = {entry.key for entry in rows[300:]}
+    rows = [make_entry(number) for number in range(1000, 0, -1)]
+    staying = {entry.key for entry in rows[360:]}
 
     def between(number: int) -> None:
-        if number == 60:
-            del rows[:300]
+        if number == 100:
+            del rows[:360]
 
     assert staying <= scanned_keys(rows, between, cap=10)
 
