@@ -60,6 +60,13 @@ class Pagination(msgspec.Struct):
 
     total: int | None = None
     has_more: bool | None = msgspec.field(default=None, name="hasMore")
+    skip: Any = None
+
+    def announces_more(self, row_count: int) -> bool | None:
+        """Return whether rows follow a page; None if the API does not say so."""
+        if self.has_more is None and self.total is not None and isinstance(self.skip, int):
+            return self.skip + row_count < self.total or None  # A total that is too small must not end the list.
+        return self.has_more
 
 
 class LogListDecoder(Generic[RowT]):
@@ -135,9 +142,10 @@ class LogListDecoder(Generic[RowT]):
 
     def _page(self, entries: list[LogEntry], pagination: Pagination) -> LogPage:
         total = pagination.total if pagination.total is not None and pagination.total >= 0 else None
+        has_more = pagination.announces_more(len(entries))
         if self._number_entries is None:
-            return LogPage(tuple(entries), total, pagination.has_more)
-        return LogPage(tuple(self._number_entries(entries)), total, pagination.has_more, without_ids=True)
+            return LogPage(tuple(entries), total, has_more)
+        return LogPage(tuple(self._number_entries(entries)), total, has_more, without_ids=True)
 
     def _lenient_entry(self, row: object) -> LogEntry:
         if not isinstance(row, dict):
@@ -192,6 +200,7 @@ def _lenient_pagination(value: object) -> Pagination:
     return Pagination(
         total=total if isinstance(total, int) and not isinstance(total, bool) else None,
         has_more=more if isinstance(more, bool) else None,
+        skip=value.get("skip"),
     )
 
 

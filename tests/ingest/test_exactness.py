@@ -432,10 +432,13 @@ def test_a_list_that_ignores_skip_fails_loudly(cap: int, world: World, exporter:
     check(exporter, world, world.history)
 
 
+@pytest.mark.parametrize("changes", [{}, {"hasMore": "missing"}])
 @pytest.mark.parametrize("cap", [50, 10])
-def test_short_pages_do_not_end_the_list(cap: int, world: World, exporter: ExporterHarness) -> None:
-    """An API that returns shorter pages than requested is read as long as it reports more."""
-    exporter.api.quirks = ListQuirks(max_page_size=cap)
+def test_short_pages_do_not_end_the_list(
+    cap: int, changes: Mapping[str, Any], world: World, exporter: ExporterHarness
+) -> None:
+    """An API that returns shorter pages than requested is read as long as it reports more, or a larger total."""
+    exporter.api.quirks = ListQuirks(max_page_size=cap, transform=_paginated(**changes))
     world.publish(330, over=DAY)
     exporter.poll()
     check(exporter, world, world.history)
