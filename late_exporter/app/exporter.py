@@ -21,6 +21,7 @@ from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import ApiKey
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, Pipeline, StatusSource, create_exposition
+from late_exporter.app.collection import space_full_collections
 from late_exporter.app.configs import count_key_users, key_of, pipeline_config, poll_config, status_config
 from late_exporter.app.workspace_info import collect_workspace_info
 from late_exporter.config.dump import format_settings
@@ -326,6 +327,7 @@ class Exporter:
             self.workspaces[workspace.name] = WorkspacePollers(workspace, client, pollers, status_poller)
             if self.webhook_receiver is not None and webhook_stats is not None:
                 self.webhook_receiver.stats_by_workspace[workspace.name] = webhook_stats
+        space_full_collections(len(self.workspaces))
 
     def _create_webhook_stats(self, workspace: Workspace) -> WebhookStats | None:
         if self.webhook_receiver is None:

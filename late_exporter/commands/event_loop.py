@@ -17,12 +17,6 @@ from late_exporter.threads import DaemonThreadExecutor
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SWITCH_SECONDS = 0.0005  # after which a thread that computes lets the event loop run; 5 ms would delay scrapes
 
-FULL_COLLECTION_THRESHOLD = 50
-"""Garbage collections of the middle generation before one of all objects.
-
-With the 10 of Python, a thousand workspaces have one every 20 seconds, and a scrape waits for it for 50 ms.
-"""
-
 Stop: TypeAlias = Callable[[], None]  # callback that stops the command
 
 _collection_limiter = CollectionLimiter()
@@ -34,8 +28,6 @@ async def run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]],
     gc.freeze()
     if _collection_limiter not in gc.callbacks:
         gc.callbacks.append(_collection_limiter)
-    young, middle, _ = gc.get_threshold()
-    gc.set_threshold(young, middle, FULL_COLLECTION_THRESHOLD)
     sys.setswitchinterval(SWITCH_SECONDS)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(DaemonThreadExecutor())
