@@ -163,6 +163,23 @@ def test_a_filter_that_hides_every_log_is_noticed_in_two_polls(world: World, sta
     assert times_filtered(exporter) <= 40
 
 
+@pytest.mark.parametrize("number", range(2, 12))
+def test_an_emptied_list_does_not_end_requests_by_time(number: int, world: World, start: Start) -> None:
+    """If all logs are deleted during a first sync, and one is published at any time later, bounds are used on."""
+    exporter = start(world, max_skip=40)
+    world.publish(900, over=3 * DAY)
+    exporter.api.before_request(1, lambda: world.delete_top(900))
+    exporter.api.before_request(number, lambda: world.publish(1))
+    exporter.poll_repeatedly(2)
+    exporter.api.clear_events()
+    world.clock.advance(HOUR)
+    world.publish(400)
+    count = times_filtered(exporter)
+    exporter.poll()
+    assert expected_counts(world.rows) - exposed_counts(exporter) == Counter()
+    assert times_filtered(exporter) > count
+
+
 def test_a_filter_that_shows_only_its_first_page_is_noticed(world: World, start: Start) -> None:
     """If skip is ignored within a bound, every log is still counted, by polls and by an audit."""
     exporter = start(world, max_skip=40, time_filter="first page")
