@@ -35,8 +35,8 @@ from late_exporter.web.rate import LineLimiter
 from late_exporter.web.tls import TlsTransport
 
 BACKLOG = 128
-TICK_SECONDS = 1.0
-"""Interval at which the date of responses is renewed and slow clients are closed; each tick wakes an idle process."""
+CHECK_SECONDS = 1.0
+"""Interval at which slow clients are closed, while any connection is in use; a process at rest does not wake up."""
 
 SHUTDOWN_SECONDS = 2
 """Seconds that responses in progress get to finish at shutdown."""
@@ -202,6 +202,7 @@ class _Server:
         self._state = ServerState()
         self._max_descriptors = max_descriptors
         self._handshakes: dict[TlsTransport, None] = {}  # in the order in which they were opened
+        self._has_activity = asyncio.Event()
 
     @property
     def _connections(self) -> list[_HttpConnection]:
@@ -213,8 +214,12 @@ class _Server:
             for listener in listeners:
                 group.create_task(self._accept(listener))
             while True:
-                self._tick()
-                await asyncio.sleep(TICK_SECONDS)
+                await self._has_activity.wait()
+                self._has_activity.clear()
+                await asyncio.sleep(CHECK_SECONDS)
+                self._close_slow_clients()
+                if self._handshakes or any(connection.is_active for connection in self._connections):
+                    self._has_activity.set()
 
     async def shutdown(self) -> None:
         """Let responses in progress finish for a moment, and close all connections."""
@@ -233,10 +238,13 @@ class _Server:
             for connection in self._connections:
                 connection.transport.abort()
 
-    def _tick(self) -> None:
-        """Renew the date of responses, and close the connections of slow clients."""
-        date = formatdate(usegmt=True).encode()
-        self._state.default_headers = [(b"date", date)] if self._date_header else []
+    def _note_activity(self) -> None:
+        """Renew the date of responses, and start to look for slow clients."""
+        if self._date_header:
+            self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        self._has_activity.set()
+
+    def _close_slow_clients(self) -> None:
         for handshake in list(self._handshakes):
             if time.monotonic() - handshake.opened_at > CLIENT_TIMEOUT:
                 handshake.abort()
@@ -269,7 +277,9 @@ class _Server:
 
     async def _open(self, client: socket.socket) -> None:
         config = self._web_config()
-        create_connection = partial(_HttpConnection, config=self._config, server_state=self._state, app_state={})
+        create_connection = partial(
+            _HttpConnection, self._note_activity, config=self._config, server_state=self._state, app_state={}
+        )
 
         def connect(certificate: Mapping[str, Any]) -> _HttpConnection | None:
             return create_connection() if _is_allowed(certificate, config.allowed_sans) else None
@@ -277,6 +287,7 @@ class _Server:
         create_protocol: Callable[[], asyncio.Protocol] = create_connection
         if config.ssl_context is not None:
             create_protocol = partial(TlsTransport, config.ssl_context, connect, self._handshakes)
+        self._note_activity()
         try:
             await asyncio.get_running_loop().connect_accepted_socket(create_protocol, client)
         except OSError:  # the client has disconnected
@@ -284,10 +295,15 @@ class _Server:
 
 
 class _HttpConnection(H11Protocol):
-    """HTTP connection that knows for how long its client has kept it waiting."""
+    """HTTP connection that knows for how long its client has kept it waiting.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    Args:
+        note_activity: Called when it receives data.
+    """
+
+    def __init__(self, note_activity: Callable[[], None], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._note_activity = note_activity
         self._resumptions = 0
         self._step: object = None
         self._progress: object = None
@@ -304,9 +320,14 @@ class _HttpConnection(H11Protocol):
         return expects_data or self.transport.get_write_buffer_size() > 0
 
     @property
+    def is_active(self) -> bool:
+        """False if it is idle between two requests, which uvicorn limits."""
+        return self.waits_for_client or self.conn.our_state is not h11.IDLE
+
+    @property
     def close_order(self) -> tuple[bool, bool, float]:
         """Sort key: idle connections, those that wait for the client, those whose client waits; each oldest first."""
-        waits_for_server = not self.waits_for_client and self.conn.our_state is not h11.IDLE
+        waits_for_server = self.is_active and not self.waits_for_client
         return waits_for_server, self.waits_for_client, self._progress_at
 
     def is_overdue(self) -> bool:
@@ -328,6 +349,7 @@ class _HttpConnection(H11Protocol):
         self._progress = (self.waits_for_client, self.cycle, 0, 0)
 
     def data_received(self, data: bytes) -> None:
+        self._note_activity()
         # h11 limits the size of an incomplete head only, so a large head must not arrive in one piece.
         for start in range(0, len(data), HEADER_CHUNK_BYTES):
             if self.transport.is_closing():  # data may still arrive after the connection was closed

@@ -26,7 +26,7 @@ TIMEOUT_SECONDS = 120.0
 UNLIMITED = 1_000_000_000
 """Requests per minute, high enough that neither program is limited."""
 
-HIDDEN_MODULES = {"pinned": ("httptools", "rich"), "httptools": ("rich",)}
+HIDDEN_MODULES = {"pinned": ("httptools", "pygments", "rich"), "httptools": ("pygments", "rich")}
 """Optional modules that developers may have installed and users may not."""
 
 

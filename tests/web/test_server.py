@@ -983,19 +983,37 @@ async def test_shutdown_closes_a_connection_that_was_just_accepted(turns: int) -
     assert [] == [str(warning.message) for warning in recorded if warning.category is ResourceWarning]
 
 
-async def test_a_server_at_rest_wakes_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without requests, no timer of the server is shorter than a second, also while a connection is kept alive."""
-    loop, delays = asyncio.get_running_loop(), list[float]()
+@pytest.mark.parametrize("waits_for_request", [False, True])
+async def test_a_server_at_rest_does_not_wake(
+    harness: ServerHarness, monkeypatch: pytest.MonkeyPatch, *, waits_for_request: bool
+) -> None:
+    """A connection that is kept alive needs no timer but its own; a client that owes a request is looked at."""
+    loop, checks = asyncio.get_running_loop(), list[float]()
     call_later = loop.call_later
 
-    def count_and_hurry(delay: float, *args: Any, **keywords: Any) -> asyncio.TimerHandle:
-        delays.append(delay)
-        return call_later(0, *args, **keywords)
+    def hurry(delay: float, *args: Any, **keywords: Any) -> asyncio.TimerHandle:
+        if delay == server.CHECK_SECONDS:
+            checks.append(delay)
+            delay = 0
+        return call_later(delay, *args, **keywords)
 
-    async with running_server() as harness:
-        assert (200, b"/a") == await (await harness.connect()).get("/a")
-        monkeypatch.setattr(loop, "call_later", count_and_hurry)
-        while len(delays) < 10:  # noqa: ASYNC110 - there is no event to wait for
+    monkeypatch.setattr(loop, "call_later", hurry)
+    assert (200, b"/a") == await (await harness.connect()).get("/a")
+    if waits_for_request:
+        await harness.connect()
+    for _ in range(2):
+        checks.clear()
+        for _ in range(100):
             await asyncio.sleep(0)
-        monkeypatch.undo()
-    assert 1.0 == min(delays)
+    monkeypatch.undo()
+    assert waits_for_request is bool(checks)
+
+
+async def test_responses_have_the_current_date(harness: ServerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the first one after a rest."""
+    client = await harness.connect()
+    for date in ("Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 02 Jan 1970 00:00:00 GMT"):
+        monkeypatch.setattr(server, "formatdate", lambda *, usegmt, date=date: date if usegmt else "")
+        client.send(REQUEST % b"/a")
+        assert f"\r\ndate: {date}\r\n".encode() in await client.reader.readuntil(b"\r\n\r\n")
+        await client.reader.readexactly(2)
