@@ -22,7 +22,7 @@ from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, Feed, KnownLogs, LogEntry, LogPage
 from late_exporter.protocols import Client, Logger
-from late_exporter.store.batches import NO_UNCOMMITTED_LOGS, UncommittedLogs
+from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 MAX_DATE_REPEATS = 2
 """Repetitions of a request because of its date; of three dates two agree, unless two of them are wrong."""
@@ -126,7 +126,7 @@ class Fetcher:
 
         Args:
             step: Selects the page.
-            uncommitted: Statuses by key of logs that were read but are not committed yet.
+            uncommitted: Logs that were read but are not committed yet.
 
         Raises:
             ApiError: The request failed.
@@ -237,7 +237,7 @@ class Fetcher:
 
         Args:
             response: Page of logs.
-            uncommitted: Statuses by key of logs that were read but are not committed yet.
+            uncommitted: Logs that were read but are not committed yet.
             partial_times: Creation times of which the page may lack logs.
         """
         page, coverage = response.page, self._recorder.coverage

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -30,8 +29,8 @@ from late_exporter.model import (
     StoredLog,
 )
 from late_exporter.series import IncCounter, Increment
-from late_exporter.store.batches import NO_UNCOMMITTED_LOGS, UncommittedLogs
 from late_exporter.store.thread import StoreThread
+from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 ResultT = TypeVar("ResultT")
 
@@ -50,7 +49,7 @@ class PendingBatch(msgspec.Struct):
         deleted_keys: Keys of pending logs that the API no longer has.
         listed_minutes: Minutes that were read completely.
         progress: Work that a later run continues, encoded; None leaves what is stored.
-        statuses: Statuses of the entries by key.
+        uncommitted: Statuses of the logs.
     """
 
     pages: list[ReadLogs] = msgspec.field(default_factory=list)
@@ -58,7 +57,7 @@ class PendingBatch(msgspec.Struct):
     deleted_keys: list[str] = msgspec.field(default_factory=list)
     listed_minutes: list[ListedMinutes] = msgspec.field(default_factory=list)
     progress: bytes | None = None
-    statuses: dict[str, frozenset[str]] = msgspec.field(default_factory=dict)
+    uncommitted: UncommittedLogs = msgspec.field(default_factory=UncommittedLogs)
 
     @property
     def log_count(self) -> int:
@@ -68,9 +67,7 @@ class PendingBatch(msgspec.Struct):
         if not entries:
             return
         self.pages.append(ReadLogs(entries, by_reconciliation))
-        for entry in entries:
-            known, status = self.statuses.get(entry.key), _single_status(entry.status)
-            self.statuses[entry.key] = status if known is None else known | status
+        self.uncommitted.add(entries)
 
 
 class FeedRecorder:
@@ -160,7 +157,7 @@ class FeedRecorder:
         Args:
             entries: Logs of the page.
             since: Time in milliseconds from which on the API may still have logs.
-            uncommitted: Statuses by key of logs that were read but are not committed yet.
+            uncommitted: Logs that were read but are not committed yet.
             partial_times: Creation times of which the page may lack logs.
         """
         known_logs: KnownLogs = await self._offload(
@@ -300,9 +297,3 @@ class FeedRecorder:
         self._publisher.show_feed(self.complete_since)
         if self.feed.counter == PUBLISHING_LOGS:
             self._publisher.update_pending_gauges(self.pending_logs.values())
-
-
-@lru_cache(256)
-def _single_status(status: str) -> frozenset[str]:
-    """Return the set of a status, one for all logs that have it."""
-    return frozenset((status,))

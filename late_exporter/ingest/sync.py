@@ -21,8 +21,12 @@ from late_exporter.model import Coverage
 from late_exporter.protocols import Client
 from late_exporter.series import Increment
 
-COMMIT_SIZE = 2000
-"""Logs that a catch-up commits in one transaction, unless many feeds catch up."""
+COMMIT_SIZE = 5000
+COMMIT_SECONDS = 2.0
+"""Logs that a catch-up commits in one transaction, and time after which it commits fewer, because pages are slow.
+
+Many feeds that catch up at the same time commit earlier, see ``ReadBuffer``.
+"""
 
 MIN_CATCH_UP_SECONDS = 5.0
 """A catch-up is interrupted to read the newest logs after this time, or after a poll interval if that is longer."""
@@ -78,6 +82,7 @@ class FeedSync:
             auditor.resume(progress.audit)
         self._progress_saver = ProgressSaver(recorder.progress, runtime)
         self._batch = PendingBatch()
+        self._batch_started_at = 0.0
         self._read_buffer = read_buffer or ReadBuffer()
         self._list_total = 0
         self.completed_scan: ReconcileScan | None = None
@@ -331,15 +336,15 @@ class FeedSync:
                     context.uncommitted_keys.clear()
                 return await self._fetcher.count_window(step, first, last)
             case FetchPage():
-                page = await self._fetcher.fetch_page(step, self._batch.statuses)
+                page = await self._fetcher.fetch_page(step, self._batch.uncommitted)
                 context.now = self._fetcher.now()
                 if step.status is None and step.created_after is None and step.created_before is None:
                     self._note_list(step, page)
                 return page
             case FetchPost():
-                return await self._fetcher.fetch_post(step, self._batch.statuses)
+                return await self._fetcher.fetch_post(step, self._batch.uncommitted)
             case FetchTime():
-                return await self._fetcher.fetch_time(step, self._batch.statuses)
+                return await self._fetcher.fetch_time(step, self._batch.uncommitted)
             case ReportFailure():
                 self._fetcher.failure_reporter.report_failure(step.request, step.error)
                 return None
@@ -357,14 +362,17 @@ class FeedSync:
             recent_attempts.add_counted(page, self._runtime.clock())
 
     async def _record(self, step: Record) -> None:
-        batch = self._batch
+        batch, now = self._batch, self._runtime.monotonic()
+        if not batch.pages:
+            self._batch_started_at = now
         batch.add(step.entries, by_reconciliation=step.by_reconciliation)
         batch.coverage = step.coverage or batch.coverage
         batch.deleted_keys += step.deleted_keys
         if step.listed_minutes is not None:
             batch.listed_minutes.append(step.listed_minutes)
         self._read_buffer.update(self, batch.log_count)
-        if batch.log_count >= COMMIT_SIZE or (batch.pages and self._read_buffer.is_full):
+        is_due = self._read_buffer.is_full or now - self._batch_started_at >= COMMIT_SECONDS
+        if batch.log_count >= COMMIT_SIZE or (batch.pages and is_due):
             await self._commit_read()
 
     async def _commit_read(self) -> None:

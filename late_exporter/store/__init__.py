@@ -28,13 +28,13 @@ from late_exporter.model import (
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store.admin import SqliteAdmin
-from late_exporter.store.batches import UncommittedLogs
 from late_exporter.store.exports import Digest
 from late_exporter.store.membership import ClaimedFeed, Membership
 from late_exporter.store.outbox import Outbox
 from late_exporter.store.series_rows import FIRST_SERIES, SeriesCursor
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, SqliteSnapshot
 from late_exporter.store.sqlite import SqliteStore
+from late_exporter.store.uncommitted import UncommittedLogs
 
 __all__ = [
     "FIRST_SERIES",
@@ -101,7 +101,7 @@ class Store(Protocol):
             entries: Logs of the page.
             feed: Feed that the page was read from.
             since: Creation time of the oldest logs that the API may still return.
-            uncommitted: Statuses by key of logs that were read but are not committed yet.
+            uncommitted: Logs that were read but are not committed yet.
             partial_times: Creation times of which the page may lack logs. If some of them are undecided, nothing is
                 re-keyed.
         """

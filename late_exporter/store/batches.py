@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from types import MappingProxyType
-from typing import TypeAlias
 
 from late_exporter.metrics.aggregation import apply_increments
 from late_exporter.model import Batch, Observation
 from late_exporter.series import Increment, Series, SeriesValue
-
-UncommittedLogs: TypeAlias = Mapping[str, AbstractSet[str]]
-"""Statuses by key of logs that were read but are not committed yet."""
-
-NO_UNCOMMITTED_LOGS: UncommittedLogs = MappingProxyType({})
 
 EXPIRY_SLACK_MINUTES = 2
 """Minutes by which the API may delete a log before or after the end of its retention."""

@@ -190,5 +190,7 @@ def require_database(path: Path, *, writable: bool = True) -> None:
 
 def wal_size(path: Path) -> int:
     """Return the size in bytes of the write-ahead log of a database."""
-    wal = Path(f"{path}-wal")
-    return wal.stat().st_size if wal.exists() else 0
+    try:
+        return Path(f"{path}-wal").stat().st_size
+    except FileNotFoundError:
+        return 0

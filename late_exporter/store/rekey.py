@@ -12,9 +12,7 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
 
 from late_exporter.model import MINUTE_MS, PENDING, Feed, LogEntry
-from late_exporter.store.batches import UncommittedLogs
 from late_exporter.store.matching import (
-    TIME_LENGTH,
     StoredLogs,
     match_logs,
     matched_statuses,
@@ -23,6 +21,7 @@ from late_exporter.store.matching import (
     undecided_times,
 )
 from late_exporter.store.ordinals import number_entries, unnumbered_keys
+from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 
 class FeedRows(Protocol):
@@ -63,7 +62,7 @@ def identify(rows: FeedRows, entries: Sequence[LogEntry], uncommitted: Uncommitt
     Args:
         rows: Observations of the feed.
         entries: Logs of the page.
-        uncommitted: Statuses by key of logs that were read but are not committed yet.
+        uncommitted: Logs that were read but are not committed yet.
     """
     statuses = rows.stored_statuses([entry.key for entry in entries])
     unnumbered = unnumbered_keys(entries, statuses)
@@ -77,10 +76,8 @@ def identify(rows: FeedRows, entries: Sequence[LogEntry], uncommitted: Uncommitt
         stored_logs.setdefault(key, {})[status] = status_fingerprint
     if unnumbered:
         alike = {key: set(names) for key, names in stored_logs.items()}
-        # A catch-up has read thousands of other logs.
-        for key, names in uncommitted.items():
-            if key[:TIME_LENGTH] in prefixes:
-                alike.setdefault(key, set()).update(names)
+        for key, names in uncommitted.logs_at(prefixes):
+            alike.setdefault(key, set()).update(names)
         entries = number_entries(entries, alike)
     page_keys = {entry.key for entry in entries}
     known = {key: frozenset(names) for key, names in stored_logs.items() if key in page_keys}
@@ -128,7 +125,7 @@ def recognise(
         rows: Observations of the feed.
         entries: Logs of the page.
         feed: Feed that the page was read from.
-        uncommitted: Statuses by key of logs that were read but are not committed yet.
+        uncommitted: Logs that were read but are not committed yet.
         partial_times: Creation times of which the page may lack logs.
     """
     page, has_pending = identify(rows, entries, uncommitted), feed.has_pending
@@ -243,7 +240,7 @@ def plan_changes(page: IdentifiedPage, matches: Mapping[str, LogEntry], *, has_p
 
 def preview(rows: FeedRows, entries: Sequence[LogEntry], *, has_pending: bool) -> tuple[IdentifiedPage, frozenset[str]]:
     """Return a page as if the logs were re-keyed, and the former keys, without changing the state."""
-    page = identify(rows, entries, {})
+    page = identify(rows, entries, NO_UNCOMMITTED_LOGS)
     matches = find_matches(rows, page, has_pending=has_pending)
     former_statuses = rows.stored_statuses(list(matches))
     statuses = {key: set(names) for key, names in page.statuses.items()}

@@ -31,7 +31,7 @@ from late_exporter.model import (
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import deletions, queries, rekey, series_rows
-from late_exporter.store.batches import EXPIRY_SLACK_MINUTES, NO_UNCOMMITTED_LOGS, UncommittedLogs, select_new
+from late_exporter.store.batches import EXPIRY_SLACK_MINUTES, select_new
 from late_exporter.store.creation import create_database, create_schema
 from late_exporter.store.lockfile import StateLock, file_identity, wal_size
 from late_exporter.store.outbox import SqliteOutbox, queue_events
@@ -40,6 +40,7 @@ from late_exporter.store.restored import mark_restored
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 from late_exporter.store.series_rows import SeriesCursor
 from late_exporter.store.sqlite_rows import SqliteRows
+from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 HAS_PENDING = "SELECT EXISTS (SELECT 1 FROM pending WHERE scope = ?)"
 

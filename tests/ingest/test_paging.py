@@ -401,6 +401,25 @@ def test_a_kill_at_every_step_of_a_bounded_catch_up(
     assert step > 40
 
 
+@pytest.mark.parametrize(("latency", "page_count"), [(0.0, 10), (0.5, 4), (2.0, 1)])
+def test_a_slow_catch_up_commits_after_two_seconds(latency: float, page_count: int, world: World, start: Start) -> None:
+    """A crash loses only the pages of the last two seconds, however slow the API is."""
+    exporter = start(world)
+    world.publish(1000, over=DAY)
+    exporter.api.latency = latency
+    recorder, uncommitted_pages = exporter.poller.recorder, list[int]()
+
+    def note_uncommitted(pages_read: int) -> None:
+        # Two logs of each page are on the next one, too.
+        uncommitted_pages.append(pages_read - max(0, recorder.log_count - 2) // 98)
+
+    for number in range(11):
+        exporter.api.before_request(number, partial(note_uncommitted, number))
+    exporter.poll()
+    assert page_count == max(uncommitted_pages)
+    check(exporter, world)
+
+
 def test_a_gap_is_resumed_by_time(world: World, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a restart, a deep gap continues with one request, at the time at which it was left."""
     monkeypatch.setattr(sync, "COMMIT_SIZE", 100)

@@ -8,6 +8,7 @@ import pytest
 
 from late_exporter.model import LogEntry
 from late_exporter.store.matching import StoredLogs, interim_key, match_logs, time_prefix, undecided_times
+from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 TIME = f"{1_730_455_200_000:013d}-"
 FINGERPRINT, OTHER = "0123456789ab", "ba9876543210"
@@ -127,18 +128,26 @@ def test_logs_of_a_partial_time(
     times = {TIME}
     assert expected == match_logs([entry], logs, has_pending=True, partial_times=times)
     options: dict[str, Any] = {"has_pending": True, "partial_times": times}
-    assert ({TIME} if is_undecided else set()) == undecided_times([entry], logs, expected, **options, uncommitted={})
-    assert set() == undecided_times([entry], logs, expected, **options, uncommitted={entry.key: {entry.status}})
+    read_logs = UncommittedLogs()
+    read_logs.add([entry])
+    assert ({TIME} if is_undecided else set()) == undecided_times(
+        [entry], logs, expected, **options, uncommitted=NO_UNCOMMITTED_LOGS
+    )
+    assert set() == undecided_times([entry], logs, expected, **options, uncommitted=read_logs)
     own = msgspec.structs.replace(entry, is_own=True)
-    assert set() == undecided_times([own], logs, expected, **options, uncommitted={})
+    assert set() == undecided_times([own], logs, expected, **options, uncommitted=NO_UNCOMMITTED_LOGS)
 
 
 def test_final_logs_of_a_partial_time() -> None:
     """A fingerprint alone is no sure rule."""
     logs = {late_key("i1"): RECONNECTED}
     assert {} == match_logs([ONE], logs, has_pending=False, partial_times={TIME})
-    assert {TIME} == undecided_times([ONE], logs, {}, has_pending=False, partial_times={TIME}, uncommitted={})
-    assert set() == undecided_times([ONE], logs, {}, has_pending=False, partial_times=set(), uncommitted={})
+    assert {TIME} == undecided_times(
+        [ONE], logs, {}, has_pending=False, partial_times={TIME}, uncommitted=NO_UNCOMMITTED_LOGS
+    )
+    assert set() == undecided_times(
+        [ONE], logs, {}, has_pending=False, partial_times=set(), uncommitted=NO_UNCOMMITTED_LOGS
+    )
 
 
 def test_an_outcome_takes_a_pending_log_before_a_pending_log_with_other_details_does() -> None:

@@ -32,7 +32,7 @@ from late_exporter.model import (
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import rekey
-from late_exporter.store.batches import EXPIRY_SLACK_MINUTES, NO_UNCOMMITTED_LOGS, UncommittedLogs
+from late_exporter.store.batches import EXPIRY_SLACK_MINUTES
 from late_exporter.store.postgres import database, queries, statements, transactions
 from late_exporter.store.postgres.database import (
     BEGIN,
@@ -50,6 +50,7 @@ from late_exporter.store.postgres.queries import PostgresRows
 from late_exporter.store.postgres.restored import end_regressed
 from late_exporter.store.postgres.schema import migrate
 from late_exporter.store.series_rows import SeriesCursor
+from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 ATTEMPTS = 2
 """Times that a transaction is sent, if the connection is lost."""

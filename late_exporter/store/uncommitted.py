@@ -1,0 +1,45 @@
+"""Logs that were read but are not committed yet, which a look-up takes for counted ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
+
+from late_exporter.model import LogEntry
+
+TIME_LENGTH = 14
+"""Number of characters of the creation time at the start of a key without an id, with the hyphen."""
+
+
+class UncommittedLogs:
+    """Statuses of logs, by key and by the creation time in it: a catch-up has read thousands of other logs."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, frozenset[str]] = {}
+        self._keys_by_time: dict[str, list[str]] = {}
+
+    def add(self, entries: Iterable[LogEntry]) -> None:
+        for entry in entries:
+            known, status = self._statuses.get(entry.key), _single_status(entry.status)
+            if known is None:
+                self._keys_by_time.setdefault(entry.key[:TIME_LENGTH], []).append(entry.key)
+            self._statuses[entry.key] = status if known is None else known | status
+
+    def statuses_of(self, key: str) -> frozenset[str]:
+        return self._statuses.get(key, frozenset())
+
+    def logs_at(self, prefixes: AbstractSet[str]) -> Iterator[tuple[str, frozenset[str]]]:
+        """Yield key and statuses of the logs whose keys begin with the prefix of a time."""
+        for prefix in prefixes:
+            for key in self._keys_by_time.get(prefix, ()):
+                yield key, self._statuses[key]
+
+
+NO_UNCOMMITTED_LOGS = UncommittedLogs()
+
+
+@lru_cache(256)
+def _single_status(status: str) -> frozenset[str]:
+    """Return the set of a status, one for all logs that have it."""
+    return frozenset((status,))
