@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 
-MAX_SECONDS = 0.01
+MAX_SECONDS = 0.003
 """CPU time of a full collection from which on its objects are left out of the next ones."""
 
 OLDEST_GENERATION = 2

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench.late import DAYS
-from tests.bench.measures import BenchSizes, PollCost, poll_and_request_counts, print_progress
+from tests.bench.measures import BenchSizes, PollCost, poll_and_request_counts, print_progress, wait_for_poll
 from tests.bench.processes import ApiProcess, MeasuredProcess, ProcessLauncher
 from tests.bench.report import BenchReport, Goal, Measurement
 from tests.bench.scraping import Scraper
@@ -56,7 +56,7 @@ class HourBench:
         print_progress(f"an hour at {logs:,} logs")
         self._create_state(api)
         with self._launcher.exporter(api, logs, self._state, interval="24h") as exporter:
-            _wait_for_poll(exporter)
+            wait_for_poll(exporter)
             time.sleep(IDLE_SETTLE_SECONDS)
             idle_rate = _cpu_rate(exporter, self._sizes.idle_seconds)
             exporter.stop()
@@ -141,13 +141,6 @@ class HourBench:
             count = self._sizes.repeat_count + 1
             cpu, requests = script.cpu_seconds() - before, api.request_count - requests_before
         return PollCost(cpu / count, requests / count)
-
-
-def _wait_for_poll(exporter: MeasuredProcess) -> None:
-    exporter.wait_serving()
-    while not poll_and_request_counts(exporter)[0]:
-        exporter.check_running()
-        time.sleep(0.1)
 
 
 def _cpu_rate(process: MeasuredProcess, seconds: float, *, scrape_pause: float | None = None) -> float:

@@ -38,6 +38,7 @@ __all__ = [
     "print_progress",
     "scrape_idle",
     "time_first_scrape",
+    "wait_for_poll",
 ]
 
 PAGE_SIZE = 100
@@ -448,6 +449,14 @@ def poll_and_request_counts(exporter: MeasuredProcess) -> tuple[int, int]:
     body = scraper.scrape()
     scraper.close()
     return sum_family(body, POLLS_FAMILY), sum_family(body, REQUESTS_FAMILY)
+
+
+def wait_for_poll(exporter: MeasuredProcess) -> None:
+    """Wait until the first poll of an exporter is complete."""
+    exporter.wait_serving()
+    while not poll_and_request_counts(exporter)[0]:
+        exporter.check_running()
+        time.sleep(0.1)
 
 
 def scrape_idle(process: MeasuredProcess, scrapes: int, settle_seconds: float) -> tuple[Latencies, int]:

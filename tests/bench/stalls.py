@@ -7,11 +7,10 @@ import signal
 import time
 from pathlib import Path
 
-from tests.bench.measures import BenchSizes, print_progress
+from tests.bench.measures import BenchSizes, print_progress, wait_for_poll
 from tests.bench.naming import KEY
 from tests.bench.processes import ApiProcess, MeasuredProcess, ProcessLauncher
 from tests.bench.report import BenchReport, Goal, Measurement
-from tests.bench.scraping import Scraper
 from tests.bench.states import create_state_with_series
 
 __all__ = ["StallBench"]
@@ -74,9 +73,8 @@ class StallBench:
         key.write_text(KEY, "ascii")
         _write_config(config, key, api.url(0), "default")
         with self._start(api, 0, samples, f"--config.file={config}", interval="100ms") as exporter:
-            exporter.wait_serving()
-            Scraper(exporter.port).scrape()
-            self._record(exporter, f"start, {samples:,} samples")
+            wait_for_poll(exporter)  # With the first request, some modules of the client are imported.
+            self._record(exporter, f"start and first poll, {samples:,} samples")
             time.sleep(self._sizes.settle_seconds + self._sizes.window_seconds)
             self._record(exporter, f"polls and publications, {samples:,} samples")
             _write_config(config, key, api.url(0), "default", "other")
