@@ -287,7 +287,8 @@ def _exclusive_transaction(path: Path) -> Iterator[sqlite3.Connection]:
         try:
             yield connection
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # SQLite itself rolls back if the disk is full
+                connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
 

@@ -354,6 +354,19 @@ def test_drop_deletes_only_the_workspace(store: Store, path: Path) -> None:
     assert [] == list(check(path))
 
 
+def test_full_disk_is_named(store: Store, path: Path) -> None:
+    """The error names the full disk, also if SQLite itself has rolled back the change."""
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "CREATE TRIGGER full BEFORE DELETE ON scope BEGIN SELECT RAISE(ROLLBACK, 'disk is full'); END"
+        )
+    before = content(path)
+    with pytest.raises(StoreError, match=r"state\.db: disk is full$"):
+        drop_workspace(path, "acme")
+    assert before == content(path)
+
+
 def test_compact_returns_free_space(store: Store, path: Path) -> None:
     """The space of pruned logs is returned to the file system."""
     for turn in range(10):
