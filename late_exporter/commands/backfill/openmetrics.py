@@ -95,7 +95,7 @@ def estimate_size(histories: Iterable[SeriesHistory], grid: SampleGrid, target_l
 def _count_samples(history: SeriesHistory, grid: SampleGrid) -> int:
     """Return about how many samples a series has."""
     times = [delta.at for delta in history.deltas]
-    start = grid.since if history.base is not None else times[0]
+    start = grid.since if history.base is not None else max(grid.since, times[0])
     dense_end = start
     dense_time = 0
     for time in times:

@@ -712,14 +712,15 @@ def test_an_output_that_cannot_be_examined_is_an_error(
     assert f"late-exporter: error: {output}: cannot be written: File name too long\n" == capsys.readouterr().err
 
 
+@pytest.mark.parametrize("since", [0, 36 * 3_600_000])
 @pytest.mark.parametrize("step", [15_000, STEP, 240_000])
 @pytest.mark.parametrize("base", [None, 5])
-def test_the_size_is_known_before(step: int, base: int | None) -> None:
-    """The estimate is close to what is written, whether series change often, seldom or never."""
+def test_the_size_is_known_before(step: int, base: int | None, since: int) -> None:
+    """The estimate is close to what is written, whether series change often, seldom or before the start."""
     day = 86_400_000
     moves = (*range(day // 2, day // 2 + 3_600_000, 60_000), day, 2 * day)
     histories = [series(*moves, until=4 * day, base=base), series(day // 3, until=4 * day, base=base)]
-    grid, labels = SampleGrid(0, step), {"job": "late", "instance": "localhost:10077"}
+    grid, labels = SampleGrid(since, step), {"job": "late", "instance": "localhost:10077"}
     file = io.BytesIO()
     write_openmetrics(file, histories, grid, labels)
     assert estimate_size(histories, grid, labels) == pytest.approx(len(file.getvalue()), rel=0.05)
