@@ -62,7 +62,7 @@ CSV_COLUMNS: Sequence[Column] = (
     *map(_field, ("log_id", "post_id", "platform", "account_id", "username", "action", "method", "status")),
     Column("attempt", _attempt),
     _field("status_code"),
-    Column("duration_seconds", lambda log: "" if log.duration is None else f"{log.duration / 1_000_000:g}"),
+    Column("duration_seconds", lambda log: "" if log.duration is None else f"{log.duration / 1_000_000:.15g}"),
     *map(_field, ("error_code", "error", "url", "endpoint")),
 )
 """Columns of CSV output, the same for all feeds."""

@@ -264,16 +264,16 @@ async def test_the_table_has_post_and_error() -> None:
 
 
 async def test_csv_has_all_columns() -> None:
-    """CSV has a column for everything, and times to the millisecond."""
+    """CSV has a column for everything, and times and durations to the millisecond."""
     harness = LogsHarness(format_name="csv")
     log_id = harness.world.insert(
-        harness.clock.now - 1, postId="p1", response={"errorCode": "X", "platformPostUrl": "u"}
+        harness.clock.now - 1, postId="p1", durationMs=4_140_123, response={"errorCode": "X", "platformPostUrl": "u"}
     )
     await harness.show()
 
     assert [
         ",".join(column.title for column in CSV_COLUMNS),
-        f"2026-11-25T09:46:39.000Z,{log_id},p1,instagram,acc1,'@baeckerei,publish,,success,1,200,1.2,X,,u,",
+        f"2026-11-25T09:46:39.000Z,{log_id},p1,instagram,acc1,'@baeckerei,publish,,success,1,200,4140.123,X,,u,",
     ] == harness.lines
 
 
