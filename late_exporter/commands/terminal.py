@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,8 +38,11 @@ STATUS_COLOURS: Mapping[str, str] = MappingProxyType(
 TONE_COLOURS: Mapping[str, str] = MappingProxyType({"bad": RED, "warn": YELLOW, "busy": BLUE, "idle": DIM})
 """Colours of the tones of the status page, but that of what is well."""
 
-FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""First characters that make a spreadsheet read a cell as a formula, full-width forms included."""
+JOINERS = ("\u200c", "\u200d")
+"""Invisible characters that emoji and scripts need, and that control nothing."""
+
+FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20", *JOINERS)
+"""First characters that make a spreadsheet read a cell as a formula, full-width forms and invisible ones included."""
 
 
 class Terminal(NamedTuple):
@@ -209,14 +213,15 @@ def _serializable(value: object, depth: int = 0) -> Any:
 
 
 def clean(text: str) -> str:
-    """Return a text from the API as one printable line without secrets."""
-    return escape(redact(" ".join(text.split())))
+    """Return a text from the API as one printable line without secrets; joiners of emoji and scripts are kept."""
+    parts = re.split(f"([{''.join(JOINERS)}])", redact(" ".join(text.split())))
+    return "".join(part if part in JOINERS else escape(part) for part in parts)
 
 
 def _display_width(text: str) -> int:
     if text.isascii():
         return len(text)
-    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
+    return sum(0 if combining(char) or char in JOINERS else 2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def escape_formula(cell: str) -> str:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from late_exporter import log
 from late_exporter.commands.columns import detail, duration
 from late_exporter.commands.terminal import (
+    JOINERS,
     Column,
     CsvFormatter,
     JsonFormatter,
@@ -156,8 +157,16 @@ def test_no_text_controls_the_terminal(text: str) -> None:
     log = log_view(text, error=text, url=text, status_code=text, row={"text": text, text: [text]})
     lines = [*table(log), *CsvFormatter(COLUMNS).lines([log]), *JsonFormatter().lines([log]), clean(text)]
 
-    assert [] == [line for line in lines if not line.isprintable()]
+    assert [] == [line for line in lines if not line.translate(dict.fromkeys(map(ord, JOINERS))).isprintable()]
     assert 2 + 2 + 1 + 1 == len(lines)
+
+
+def test_joiners_are_kept() -> None:
+    """Emoji and words with joiners are printed as in the metrics, and the joiners take no width."""
+    name = "\u0645\u06cc\u200c\u062e\u0648 \U0001f468\u200d\U0001f4bb"
+
+    assert [f"{name}    -  failed  -", "012345678    -  failed  -"] == table(log_view(name), log_view("012345678"))[1:]
+    assert [name, "'\u200d=1+1"] == list(CsvFormatter(COLUMNS[:1]).lines(map(log_view, (name, "\u200d=1+1"))))[1:]
 
 
 @pytest.mark.parametrize("text", [KEY, f"key={KEY}&", f'"{KEY}"', KEY[:30], f"Bearer {KEY}"])

@@ -24,7 +24,7 @@ from late_exporter.commands.columns import CSV_COLUMNS, TABLE_COLUMNS
 from late_exporter.commands.logs import LogFilter, print_newest
 from late_exporter.commands.pager import LogPager
 from late_exporter.commands.post import fetch_history, render_json, render_text
-from late_exporter.commands.terminal import CsvFormatter, JsonFormatter, TableFormatter, Terminal
+from late_exporter.commands.terminal import JOINERS, CsvFormatter, JsonFormatter, TableFormatter, Terminal
 from late_exporter.errors import ApiError, LateError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
@@ -199,7 +199,7 @@ class WholePath:
         lines += map(escape, format_findings(findings))
         for line in lines:
             line.encode()
-            assert line.isprintable(), repr(line)
+            assert line.translate(dict.fromkeys(map(ord, JOINERS))).isprintable(), repr(line)
             assert KEY not in line
 
     async def close(self) -> None:
