@@ -301,6 +301,9 @@ def test_several_workspaces(late: LateServer, tmp_path: Path, exit_stack: ExitSt
     assert "agency" not in programs[-1].stdout
 
 
+@pytest.mark.parametrize(
+    ("output", "message"), [("late.om", "nothing was written"), ("-", "standard output is incomplete")]
+)
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted(
     late: LateServer,
@@ -308,15 +311,18 @@ def test_interrupted(
     backfill: Callable[..., ExporterProcess],
     tmp_path: Path,
     signal_number: signal.Signals,
+    output: str,
+    message: str,
 ) -> None:
-    """An interrupted command leaves no file and reports the failure."""
+    """An interrupted command leaves no file, and reports the failure and what was written."""
     late.world.insert(time.time() - DAY)
     assert 0 == start_exporter().wait_ready().stop()
     late.fault = hang(late)
     before = len(late.requests)
-    program = backfill("--output", "late.om")
+    program = backfill("--output", output)
     wait_until(lambda: len(late.requests) > before)
 
     assert 1 == program.stop(signal_number)
+    assert program.stderr.endswith(f"late-exporter: interrupted; {message}\n")
     assert [] == [file.name for file in tmp_path.iterdir() if ".om" in file.name]
     assert "Traceback" not in program.stderr

@@ -73,7 +73,8 @@ def write_backfill(context: CommandContext, connect: ConnectWorkspaces) -> int:
             return write_stdout(partial(_write_file, flags.output or "", collect, progress))
     except KeyboardInterrupt:
         progress.clear()
-        warn("interrupted; " + ("nothing was written" if flags.remote_write is None else SEND_AGAIN))
+        unfinished = "standard output is incomplete" if flags.output == STANDARD_OUTPUT else "nothing was written"
+        warn("interrupted; " + (unfinished if flags.remote_write is None else SEND_AGAIN))
         raise
     except BaseException:
         progress.clear()
