@@ -73,9 +73,11 @@ async def collect_history(
         until, values = period.end(scope, coverage), snapshot.series_values()
         recorded_logs = RecordedLogs(snapshot.recorded_statuses(scope), until=until, has_pending=feed.has_pending)
     limiter = frozen_limiter(families, values)
-    history = FeedHistory(scope, feed, families=families, limiter=limiter, recorded_logs=recorded_logs, until=until)
     # Older logs were never counted, or are pruned.
     lower = max(period.since, coverage.retention_floor) if coverage else period.since
+    history = FeedHistory(
+        scope, feed, families=families, limiter=limiter, recorded_logs=recorded_logs, since=lower, until=until
+    )
     reader = _PageReader(client, feed, progress, sleep)
     progress.start(_name(scope), client)
 

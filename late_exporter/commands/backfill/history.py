@@ -148,7 +148,11 @@ class RecordedLogs:
 
 
 class FeedHistory:
-    """History of a feed of a workspace until a time in milliseconds, built from the pages of the API."""
+    """History of a feed of a workspace until a time in milliseconds, built from the pages of the API.
+
+    Attributes:
+        log_count: Number of logs created from ``since`` to ``until``; the pages may have older ones.
+    """
 
     def __init__(
         self,
@@ -158,6 +162,7 @@ class FeedHistory:
         families: Mapping[str, Family],
         limiter: LabelLimiter,
         recorded_logs: RecordedLogs,
+        since: int,
         until: int,
     ) -> None:
         self._scope = scope
@@ -169,6 +174,7 @@ class FeedHistory:
         }
         self._limiter = limiter
         self._recorded_logs = recorded_logs
+        self._since = since
         self._until = until
         self._deltas: dict[Series, list[Delta]] = {}
         self._sums: dict[Series, SampleValue] = {}
@@ -193,7 +199,7 @@ class FeedHistory:
 
     def _add_log(self, entry: LogEntry, statuses: frozenset[str], created: int) -> None:
         is_later = self._recorded_logs.is_later(created, statuses)
-        self.log_count += not is_later
+        self.log_count += created >= self._since and not is_later
         for index, observation in enumerate(_observations(entry, statuses)):
             self._recorded_logs.unmatched_count -= is_later
             for increment in self._limiter.apply(project_log(self._feed, self._scope.workspace, observation)):

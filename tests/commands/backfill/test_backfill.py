@@ -65,6 +65,7 @@ class BackfillHarness:
         self.generation = "late"
         self._max_values = max_values
         self.pauses: list[float] = []
+        self.output = io.StringIO()
 
     def start(self) -> None:
         """Start the exporter, which counts all logs and is scraped for the first time."""
@@ -117,7 +118,7 @@ class BackfillHarness:
                 snapshot=open_snapshot(f"sqlite:///{self._path}"),
                 families=families,
                 period=period,
-                progress=ProgressBar(io.StringIO()),
+                progress=ProgressBar(self.output),
                 sleep=sleep,
             )
         )
@@ -506,7 +507,7 @@ def test_the_end_can_be_chosen(harness: BackfillHarness) -> None:
 
 
 def test_the_start_can_be_chosen(harness: BackfillHarness) -> None:
-    """Older logs are in the first value, and no more pages are read than necessary."""
+    """Older logs are in the first value and not reported, and no more pages are read than necessary."""
     harness.world.publish(1000, over=2 * DAY - HOUR)
     harness.start()
     harness.keep_polling(4 * HOUR)
@@ -516,6 +517,8 @@ def test_the_start_can_be_chosen(harness: BackfillHarness) -> None:
     assert 5 > len(harness.api.requests) - before
     assert series.base
     assert 900 < number_of(value_at(series)) <= harness.first.sum(LOGS)
+    count = sum(delta.at >= (harness.clock.now - 12 * HOUR) * 1000 for delta in series.deltas)
+    assert harness.output.getvalue().startswith(f"default publishing: {count} logs until ")
 
 
 @pytest.mark.parametrize("fault", [unavailable, rate_limited], ids=lambda fault: fault.__name__)
