@@ -93,7 +93,7 @@ class AuditRunner:
         return AuditReport(
             workspace=self._scope.workspace,
             feed=self._scope.feed,
-            since=max(audit.lower, audit.coverage.caught_up_at - feed.retention),
+            since=min(max(audit.lower, audit.coverage.caught_up_at - feed.retention), audit.cutoff),
             until=audit.cutoff,
             polled=audit.exporter_running,
             reconciled=has_reconciled,

@@ -21,7 +21,7 @@ from late_exporter.ingest.schedule import PollConfig
 from late_exporter.model import FeedAccounting, LogEntry, Scope
 from late_exporter.protocols import ApiResponse
 from late_exporter.store import open_snapshot
-from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
 from tests.support.loggers import NullLogger
@@ -191,6 +191,15 @@ def test_since_limits_the_audit(exporter: ExporterHarness, world: World, path: P
     assert 0 < expected < len(world.rows) / 2
     assert [] == report.differences
     assert report.since == pytest.approx((world.clock.now - 2 * DAY) * 1000, abs=2000)
+
+
+def test_since_may_be_later_than_the_last_poll(exporter: ExporterHarness, world: World, path: Path) -> None:
+    """Nothing is compared, and the report does not begin after its end."""
+    exporter.poll()
+    world.clock.advance(HOUR)
+    report = AuditHarness(exporter, path).run(since=MINUTE)
+    assert (0, True) == (report.logs, report.ok)
+    assert report.since == report.until
 
 
 def test_a_feed_without_a_complete_sync_cannot_be_audited(exporter: ExporterHarness, path: Path, world: World) -> None:
