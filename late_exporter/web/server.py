@@ -355,6 +355,12 @@ class _HttpConnection(H11Protocol):
             if self.transport.is_closing():  # data may still arrive after the connection was closed
                 return
             super().data_received(data[start : start + HEADER_CHUNK_BYTES])
+        # uvicorn stops the timer when data arrives, and starts it only after a response: not after the rest of a body
+        # whose response was sent before.
+        if self.conn.our_state is h11.IDLE and self.timeout_keep_alive_task is None and not self.transport.is_closing():
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def send_400_response(self, msg: str) -> None:
         """Respond to an invalid request if it has no response yet, and close the connection.

@@ -36,6 +36,8 @@ LARGE = 48 << 20
 
 LOOPBACK = Address("127.0.0.1", 0)
 REQUEST = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
+SIZED_POST = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
+CHUNKED_POST = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 CA, STRANGER = trustme.CA(), trustme.CA()
 SERVER, RENEWED = CA.issue_cert("localhost", "127.0.0.1"), CA.issue_cert("localhost", "127.0.0.1")
@@ -480,6 +482,21 @@ async def test_idle_connections_stay(harness: ServerHarness, monkeypatch: pytest
     assert (200, b"/a") == await idle.get("/a")
     await (await harness.connect(context)).wait_disconnected()
     assert (200, b"/b") == await idle.get("/b")
+
+
+@pytest.mark.parametrize(
+    "request_parts", [(REQUEST % b"/a",), (SIZED_POST, b"body"), (CHUNKED_POST, b"4\r\nbody\r\n0\r\n\r\n")]
+)
+async def test_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch, request_parts: tuple[bytes, ...]) -> None:
+    """Also if the end of the last request arrived after its response."""
+    monkeypatch.setattr(server, "KEEP_ALIVE", 0.5)
+    async with running_server() as harness:
+        client = await harness.connect()
+        client.send(request_parts[0])
+        assert (200, b"/a") == await client.response()
+        for part in request_parts[1:]:
+            client.send(part)
+        assert b"" == await client.read_to_end()
 
 
 async def test_clients_that_wait_are_kept(harness: ServerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
