@@ -32,7 +32,9 @@ MAX_RETRY_SECONDS = 300.0
 DISABLED_SECONDS = 3600.0
 """Seconds before a feed is tried again that failed, or that is switched off."""
 
-EXPIRY_CHECK_SECONDS = 30.0
+CHECK_SECONDS = 30.0
+"""Interval at which expired feeds are looked for, and a new key while no feed is due."""
+
 JITTER = 0.1
 
 
@@ -165,7 +167,10 @@ class StatusPoller:
         while self._states:
             self._retry_with_new_key()
             state = min(self._states.values(), key=lambda state: (state.due_at, state.request_count))
-            await self._sleep(state.due_at - self._runtime.monotonic())
+            delay = state.due_at - self._runtime.monotonic()
+            await self._sleep(min(delay, CHECK_SECONDS))
+            if delay > CHECK_SECONDS:
+                continue
             await self._wait_for_turn()
             await self._advance(state)
 
@@ -190,7 +195,7 @@ class StatusPoller:
                     state.expires_at = math.inf
                     state.health = msgspec.structs.replace(state.health, is_up=False)
                     self._publisher.clear(name)
-            await self._runtime.sleep(EXPIRY_CHECK_SECONDS)
+            await self._runtime.sleep(CHECK_SECONDS)
 
     def _new_state(self, feed: StatusFeed) -> _StatusFeedState:
         return _StatusFeedState(feed=feed, due_at=self._runtime.monotonic(), health=StatusFeedHealth(name=feed.name))

@@ -519,6 +519,18 @@ async def test_a_new_key_is_tried_at_once(harness: StatusHarness) -> None:
     assert set() == harness.disabled()
 
 
+async def test_a_new_key_is_tried_at_once_if_no_other_feed_is_due() -> None:
+    """A feed that is switched off waits for an hour, unless another key was read in the meantime."""
+    harness = StatusHarness(intervals={"billing": 3600.0})
+    harness.api.documents["/v1/billing"] = FORBIDDEN
+    async with harness.running():
+        await harness.clock.reach(1)
+        harness.api.documents["/v1/billing"] = BILLING
+        harness.api.key_reload_count += 1
+        await harness.clock.reach(MINUTE)
+    assert {"billing": 1} == harness.ups()
+
+
 async def test_other_settings() -> None:
     """A feed that is no longer configured leaves nothing behind; all others are read at once."""
     harness = StatusHarness(intervals={"posts": 300.0, "billing": 3600.0, "webhooks": 600.0})
