@@ -69,6 +69,12 @@ class WorkspacePollers:
             await poller.save_requests()
         return all(result.error is None for result in results)
 
+    async def save_deferred(self) -> None:
+        """Commit increments that wait for a poll, because no other poll follows."""
+        for poller in self.pollers:
+            if poller.recorder.backlog:  # All feeds share it.
+                await poller.save_requests()
+
     async def stop(self) -> None:
         """Stop polling, once commits in progress are complete."""
         for task in self.tasks:
@@ -182,6 +188,15 @@ class Exporter:
         results = await asyncio.gather(*(workspace.catch_up() for workspace in self.workspaces.values()))
         await self.publisher.wait_published()
         return all(results)
+
+    async def deliver_events(self) -> None:
+        """Deliver the log events that are queued, if they have an output, and save what was delivered."""
+        if self.deliverer is None:
+            return
+        await self.deliverer.deliver()
+        for workspace in self.workspaces.values():
+            await workspace.save_deferred()
+        await self.publisher.wait_published()
 
     async def mark_served(self) -> None:
         """Store which initial zeros a scrape has read, if any; if that fails, the next scrape repeats it."""

@@ -223,8 +223,7 @@ async def _export_once(settings: Settings, write: Callable[[bytes], None], _: St
         tasks = [asyncio.ensure_future(exporter.publisher.run()), asyncio.ensure_future(_show_progress(exporter))]
         try:
             succeeded = await exporter.catch_up()
-            if exporter.deliverer is not None:
-                await exporter.deliverer.deliver()
+            await exporter.deliver_events()
         finally:
             for task in tasks:
                 task.cancel()

@@ -145,14 +145,17 @@ def test_run_once_delivers(late: LateServer, tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     arguments = ("--once", f"--events.output=file:{path}", "--events.include=all", "--events.captions")
     late.world.publish(10, over=60)
-    for _ in range(2):
+    metrics = ""
+    for _ in range(3):
         program = ExporterProcess.for_api(tmp_path, late.url, *arguments)
         assert 0 == program.start().wait_exit(), program.stderr
+        metrics = program.stdout
         with late.lock:
             late.world.publish(2)
-    (first, second) = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    assert first["id"] != second["id"]
-    assert "Frische Brezeln 🥨" == first["caption"]
+    events = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert 4 == len({event["id"] for event in events})
+    assert {"Frische Brezeln 🥨"} == {event["caption"] for event in events}
+    assert 'late_exporter_events_delivered_total{workspace="default"} 4.0\n' in metrics
     wrong = ExporterProcess.for_api(tmp_path, late.url, "--once", "--events.output=stdout")
     assert 2 == wrong.start().wait_exit()
     assert "--events.output stdout: --once prints the metrics there; write the events to a file" in wrong.stderr
