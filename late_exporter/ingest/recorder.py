@@ -255,14 +255,15 @@ class FeedRecorder:
             coverage = msgspec.structs.replace(coverage, retention_floor=max(coverage.retention_floor, prune_before))
         # A log that was pruned, or is about to be, would be counted twice.
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
-        is_history = not self.is_synced and bool(pending.pages)
+        # A batch of the first sync may have logs and leave the coverage.
+        history_coverage = (pending.coverage or self.coverage) if pending.pages and not self.is_synced else None
         built = await self._builder.build(
             pending.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced
         )
         increments = [*increments, *built.zeros]
         series = {(increment.family, increment.labels) for increment in (*increments, *built.increments)}
         return Batch(
-            committed_at=(pending.coverage.complete_since / 1000 if is_history and pending.coverage else self._clock()),
+            committed_at=self._clock() if history_coverage is None else history_coverage.complete_since / 1000,
             now=now,
             observations=built.observations,
             increments=increments,

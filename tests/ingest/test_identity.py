@@ -12,6 +12,7 @@ import pytest
 from late_exporter.errors import ApiUnavailable
 from late_exporter.ingest import sync
 from late_exporter.ingest.schedule import PollConfig
+from late_exporter.model import Scope
 from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
 from tests.ingest.conftest import OpenExporter
@@ -24,6 +25,7 @@ from tests.support.profiles import spread
 from tests.support.world import World
 
 LAG = "late_exporter_log_lag_seconds_count"
+LOGS = "late_publishing_logs_total"
 
 
 @pytest.fixture
@@ -227,6 +229,21 @@ def test_a_kill_at_any_step_of_a_first_sync_of_a_dense_time(
             break
     else:
         pytest.fail("the poll does not end")
+
+
+def test_history_of_a_dense_time_is_created_when_the_record_starts(
+    world: World, exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the logs of the time are committed by themselves, and some series have no others."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 1)
+    for number in range(150):
+        world.insert(world.clock.now - HOUR, platform="reddit" if number < 20 else "tiktok", requestId=f"r{number}")
+    exporter.poll()
+    coverage = exporter.poller.recorder.coverage
+    assert coverage is not None
+    values = exporter.store.accounting(Scope("default", "publishing")).series_values
+    created = {labels[1]: value.created for (family, labels), value in values.items() if family == LOGS}
+    assert dict.fromkeys(("reddit", "tiktok"), coverage.complete_since / 1000) == created
 
 
 @pytest.mark.exhaustive
