@@ -8,6 +8,7 @@ import resource
 import socket
 import ssl
 import stat
+import struct
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager, suppress
@@ -497,6 +498,30 @@ async def test_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch, requ
         for part in request_parts[1:]:
             client.send(part)
         assert b"" == await client.read_to_end()
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+async def test_connections_that_clients_reset_are_freed(
+    harness: ServerHarness, *, is_complete: bool, secure: bool
+) -> None:
+    """Nothing refers to them until the end of the time for which idle connections are kept."""
+    harness.web, context = (tls_config(), client_context()) if secure else (WebConfig(), None)
+    client = await harness.connect(context)
+    client.send(REQUEST % b"/a" if is_complete else b"GET /a")
+    if is_complete:
+        assert (200, b"/a") == await client.response()
+    else:
+        await wait_until(lambda: any(each.conn.trailing_data[0] for each in http_connections()))
+    no_linger = struct.pack("ii", 1, 0)
+    client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
+    client.abort()
+    await wait_until(lambda: not http_connections())
+
+
+def http_connections() -> list[Any]:
+    """Return the connections that are in memory."""
+    gc.collect()
+    return [each for each in gc.get_objects() if isinstance(each, server._HttpConnection)]  # noqa: SLF001 - no other way
 
 
 async def test_clients_that_wait_are_kept(harness: ServerHarness, monkeypatch: pytest.MonkeyPatch) -> None:

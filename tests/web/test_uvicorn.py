@@ -19,7 +19,8 @@ from late_exporter.web import server
 
 ROOT = Path(__file__).resolve().parents[2]
 CONNECTION = server._HttpConnection  # noqa: SLF001 - what is tested
-REPLACED_METHODS = {"connection_made", "data_received", "resume_writing", "send_400_response"}
+REPLACED_METHODS = {"connection_lost", "connection_made", "data_received", "resume_writing", "send_400_response"}
+TIMER_METHODS = ("timeout_keep_alive_handler", "_unset_keepalive_if_required")
 
 
 def test_replaced_methods() -> None:
@@ -40,6 +41,8 @@ async def test_attributes() -> None:
     connection = H11Protocol(config=config, server_state=state, app_state={})
     assert h11.IDLE is connection.conn.their_state
     assert [None, None] == [getattr(connection, name) for name in ("cycle", "transport")]
+    assert (None, config.timeout_keep_alive) == (connection.timeout_keep_alive_task, connection.timeout_keep_alive)
+    assert [True, True] == [callable(getattr(connection, name)) for name in TIMER_METHODS]
 
 
 def test_upper_bound() -> None:
