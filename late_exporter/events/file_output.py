@@ -7,7 +7,6 @@ import os
 import select
 import stat
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from late_exporter.errors import DeliveryError
@@ -93,17 +92,23 @@ class FileOutput:
         if not stat.S_ISREG(found.st_mode):
             return
         for path in self._rotated():
-            with suppress(OSError):
+            try:
                 file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-                try:
-                    if os.pread(file, len(LINE_START), 0) == LINE_START:
-                        self._written |= _repair(file, bodies)
-                finally:
-                    os.close(file)
-        self._written |= _repair(self._file, bodies)
+            except OSError:
+                continue
+            try:
+                if os.pread(file, len(LINE_START), 0) == LINE_START:
+                    self._add_written(file, bodies)
+            finally:
+                os.close(file)
+        self._add_written(self._file, bodies)
+
+    def _add_written(self, file: int, bodies: Sequence[bytes]) -> None:
+        # The incomplete line of this file is no event that an older file has, even if it begins alike.
+        self._written |= _repair(file, [body for body in bodies if body not in self._written])
 
     def _rotated(self) -> Sequence[Path]:
-        """Return the newest files to which this one may have been moved by logrotate."""
+        """Return the newest files to which this one may have been moved by logrotate, oldest first."""
         found: list[tuple[float, Path]] = []
         with os.scandir(self._path.parent) as entries:
             for entry in entries:
@@ -111,7 +116,7 @@ class FileOutput:
                     status = entry.stat()
                     if status.st_size and not entry.name.endswith(COMPRESSED):
                         found.append((status.st_mtime, Path(entry.path)))
-        return [path for _, path in sorted(found, reverse=True)[:MAX_ROTATED]]
+        return [path for _, path in sorted(found)[-MAX_ROTATED:]]
 
     def _close(self) -> None:
         if self._file is not None:

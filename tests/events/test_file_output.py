@@ -75,6 +75,33 @@ def test_a_rotation_after_a_death(path: Path, rotated: str, written: int) -> Non
     assert sorted(lines(0, 1, 2).splitlines()) == sorted((moved.read_bytes() + path.read_bytes()).splitlines())
 
 
+def test_a_death_after_a_rotation_after_a_death(path: Path) -> None:
+    """An incomplete line is not completed to an event of the same beginning that is in a rotated file."""
+    path.with_name("events.jsonl.1").write_bytes(lines(1))
+    path.write_bytes(lines(2)[:10])
+    deliver(FileOutput(path), 1, 2)
+    assert (lines(1), lines(2)) == (path.with_name("events.jsonl.1").read_bytes(), path.read_bytes())
+
+
+def test_a_rotated_file_that_cannot_be_completed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk nothing is delivered, because the lines that are already there would be written again."""
+    moved, write = path.with_name("events.jsonl.1"), os.write
+    moved.write_bytes(lines(1, 2)[:-5])
+    failures = iter([OSError(28, "No space left on device")])
+
+    def write_later(file: int, data: bytes) -> int:
+        for failure in failures:
+            raise failure
+        return write(file, data)
+
+    monkeypatch.setattr(os, "write", write_later)
+    output = FileOutput(path)
+    with pytest.raises(DeliveryError, match="No space left"):
+        deliver(output, 1, 2)
+    deliver(output, 1, 2, 3)
+    assert (lines(1, 2), lines(3)) == (moved.read_bytes(), path.read_bytes())
+
+
 def test_an_incomplete_line_of_a_lost_event_is_removed(path: Path) -> None:
     """A beginning of an event that is not in the outbox any more cannot be completed."""
     path.write_bytes(lines(1) + lines(2)[:-5])
