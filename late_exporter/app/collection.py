@@ -7,10 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 MAX_SECONDS = 0.01
-"""CPU time of a full collection from which on its objects are left out of the next ones.
-
-With 3 ms a soak leaks twice as much: more of what failed requests leave behind is in use when objects are frozen.
-"""
+"""CPU time of a full collection from which on its objects are left out of the next ones."""
 
 OLDEST_GENERATION = 2
 
