@@ -439,6 +439,13 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     log_count: int
 
 
+class TimeRange(NamedTuple):
+    """Creation times in milliseconds, from ``first`` to before ``end``."""
+
+    first: int
+    end: int
+
+
 class KnownLogs(msgspec.Struct, frozen=True):
     """The counted statuses of the logs of a page, and the number of stored logs of the feed.
 
@@ -452,6 +459,8 @@ class KnownLogs(msgspec.Struct, frozen=True):
         pending_logs: Pending logs of the feed by key; None if the lookup did not change their keys.
         entries: Logs of the page with their final keys; None if they have them already.
         undecided_times: Partial creation times whose logs can only be recognised together.
+        empty_range: Creation times at which no log is stored, around the new logs at the end of the page; None if it
+            ends with a stored log.
     """
 
     statuses: Mapping[str, frozenset[str]]
@@ -462,6 +471,7 @@ class KnownLogs(msgspec.Struct, frozen=True):
     pending_logs: Mapping[str, PendingLog] | None = None
     entries: tuple[LogEntry, ...] | None = None
     undecided_times: frozenset[int] = frozenset()
+    empty_range: TimeRange | None = None
 
 
 class FeedState(msgspec.Struct, frozen=True):

@@ -145,7 +145,8 @@ class Fetcher:
             self._generation.report_answer(self.feed, None)
         if is_first_page or (is_list and page.total == 0):
             await self._generation.report_list(self.feed, self._client, is_empty=not page.entries)
-        fetched = await self._look_up(response, uncommitted, find_partial_times(step, page))
+        partial_times, is_head = find_partial_times(step, page), is_list and step.skip == 0
+        fetched = await self._look_up(response, uncommitted, partial_times, counts_logs=is_head)
         return msgspec.structs.replace(fetched, has_unreadable=has_unreadable) if has_unreadable else fetched
 
     async def count_window(self, step: FetchPage, first: int, last: int) -> FetchedPage:
@@ -231,7 +232,12 @@ class Fetcher:
         return response._replace(body=b"")
 
     async def _look_up(
-        self, response: PageResponse, uncommitted: UncommittedLogs, partial_times: AbstractSet[int] = frozenset()
+        self,
+        response: PageResponse,
+        uncommitted: UncommittedLogs,
+        partial_times: AbstractSet[int] = frozenset(),
+        *,
+        counts_logs: bool = False,
     ) -> FetchedPage:
         """Look up the logs of a page; if that needs all logs of a time, read these before.
 
@@ -239,13 +245,14 @@ class Fetcher:
             response: Page of logs.
             uncommitted: Logs that were read but are not committed yet.
             partial_times: Creation times of which the page may lack logs.
+            counts_logs: Whether the numbers of stored logs are needed.
         """
         page, coverage = response.page, self._recorder.coverage
         self._log_deviations(page)
         self._log_own_requests(page)
         floor = coverage.retention_floor if coverage else 0  # Older logs are not counted, so they would stay undecided.
         times = {created for created in partial_times if created >= floor}
-        since = self.now() - self.feed.retention
+        since = self.now() - self.feed.retention if counts_logs else None
         lookup = partial(self._recorder.lookup, since=since, uncommitted=uncommitted)
         known_logs = await lookup(page.entries, partial_times=times)
         undecided = known_logs.undecided_times

@@ -27,8 +27,10 @@ from late_exporter.model import (
     PendingLog,
     Scope,
     StoredLog,
+    TimeRange,
 )
 from late_exporter.series import IncCounter, Increment
+from late_exporter.store.rekey import number_new
 from late_exporter.store.thread import StoreThread
 from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
@@ -100,6 +102,8 @@ class FeedRecorder:
         self._clock = clock
         self._builder = ObservationBuilder(self._scope, feed, label_limiter)
         self._publisher = FeedPublisher(self._scope, registry, label_limiter)
+        # Until the next commit. The pages of a gap need no look-up then, which takes longer than all else.
+        self._empty_range: TimeRange | None = None
         self.recorded_count = 0
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == PUBLISHING_LOGS else None
         self._update_gauges()
@@ -148,7 +152,7 @@ class FeedRecorder:
         self,
         entries: Sequence[LogEntry],
         *,
-        since: int,
+        since: int | None,
         uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
         partial_times: AbstractSet[int] = frozenset(),
     ) -> KnownLogs:
@@ -156,10 +160,13 @@ class FeedRecorder:
 
         Args:
             entries: Logs of the page.
-            since: Time in milliseconds from which on the API may still have logs.
+            since: Time in milliseconds from which on the API may still have logs; None if their number is not needed.
             uncommitted: Logs that were read but are not committed yet.
             partial_times: Creation times of which the page may lack logs.
         """
+        if since is None and self._is_in_empty_range(entries):
+            has_ids = self.feed.number_entries is None
+            return KnownLogs({}, entries=tuple(entries) if has_ids else number_new(entries, uncommitted))
         known_logs: KnownLogs = await self._offload(
             self._store.lookup,
             self._scope,
@@ -171,7 +178,14 @@ class FeedRecorder:
         )
         if known_logs.pending_logs is not None:
             self._state = msgspec.structs.replace(self._state, pending_logs=known_logs.pending_logs)
+        self._empty_range = known_logs.empty_range or self._empty_range
         return known_logs
+
+    def _is_in_empty_range(self, entries: Sequence[LogEntry]) -> bool:
+        if self._empty_range is None:
+            return False
+        first, end = self._empty_range
+        return all(entry.created is not None and first <= entry.created < end for entry in entries)
 
     async def count_logs(self, first: int, last: int) -> int:
         """Return the number of stored logs of a time range that are not marked as deleted; raise StoreError."""
@@ -219,6 +233,7 @@ class FeedRecorder:
             StoreError: Nothing was recorded, neither logs nor increments.
         """
         backlog, self.backlog[:] = list(self.backlog), []
+        self._empty_range = None
         try:
             batch = await self._build_batch(pending, now, [*backlog, *increments])
             committed = await self._store_thread.commit(self._scope, batch, self._describe)

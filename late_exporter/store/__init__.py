@@ -90,7 +90,7 @@ class Store(Protocol):
         entries: Sequence[LogEntry],
         *,
         feed: Feed,
-        since: int,
+        since: int | None,
         uncommitted: UncommittedLogs = ...,
         partial_times: AbstractSet[int] = ...,
     ) -> KnownLogs:
@@ -100,7 +100,7 @@ class Store(Protocol):
             scope: Feed of a workspace.
             entries: Logs of the page.
             feed: Feed that the page was read from.
-            since: Creation time of the oldest logs that the API may still return.
+            since: Creation time of the oldest logs that the API may still return; None leaves the numbers of logs at 0.
             uncommitted: Logs that were read but are not committed yet.
             partial_times: Creation times of which the page may lack logs. If some of them are undecided, nothing is
                 re-keyed.

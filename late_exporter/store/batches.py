@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from late_exporter.metrics.aggregation import apply_increments
-from late_exporter.model import Batch, Observation
+from late_exporter.model import MINUTE_MS, Batch, Observation
 from late_exporter.series import Increment, Series, SeriesValue
 
 EXPIRY_SLACK_MINUTES = 2
 """Minutes by which the API may delete a log before or after the end of its retention."""
+
+
+def expiring_minutes(since: int) -> tuple[int, int]:
+    """Return the first and the last minute whose logs the API may have deleted, given the end of its retention."""
+    minute = since // MINUTE_MS
+    return minute - EXPIRY_SLACK_MINUTES, minute + EXPIRY_SLACK_MINUTES
 
 
 def select_new(

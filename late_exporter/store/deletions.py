@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from sqlite3 import Connection
 
 from late_exporter.model import MINUTE_MS, ListedMinutes
+from late_exporter.store.batches import expiring_minutes
 
 
 def mark_deleted(connection: Connection, scope_id: int, ranges: Iterable[ListedMinutes]) -> None:
@@ -35,8 +36,9 @@ def reset_marks(connection: Connection, scope_id: int) -> None:
     connection.execute("UPDATE scope SET deleted = 0 WHERE id = ?", (scope_id,))
 
 
-def log_counts(connection: Connection, scope_id: int, earliest: int, latest: int) -> tuple[int, int, int]:
-    """Return the number of unmarked logs from a minute on, of those of them until ``latest``, and of marked ones."""
+def log_counts(connection: Connection, scope_id: int, since: int) -> tuple[int, int, int]:
+    """Return the number of unmarked logs created since a time, of those of them that expire now, and of marked ones."""
+    earliest, latest = expiring_minutes(since)
     counts: tuple[int, int, int] = connection.execute(
         "SELECT scope.logs - scope.deleted - expired.listed,"
         " (SELECT coalesce(sum(logs - deleted), 0) FROM logs_per_minute WHERE scope = ?1 AND minute BETWEEN ?2 AND ?3),"

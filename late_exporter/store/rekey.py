@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
 
-from late_exporter.model import MINUTE_MS, PENDING, Feed, LogEntry
+from late_exporter.model import MINUTE_MS, PENDING, Feed, LogEntry, TimeRange
 from late_exporter.store.matching import (
     StoredLogs,
     match_logs,
@@ -22,6 +22,9 @@ from late_exporter.store.matching import (
 )
 from late_exporter.store.ordinals import number_entries, unnumbered_keys
 from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
+
+FIRST_MINUTE = -(2**40)
+"""A minute before every creation time."""
 
 
 class FeedRows(Protocol):
@@ -82,6 +85,36 @@ def identify(rows: FeedRows, entries: Sequence[LogEntry], uncommitted: Uncommitt
     page_keys = {entry.key for entry in entries}
     known = {key: frozenset(names) for key, names in stored_logs.items() if key in page_keys}
     return IdentifiedPage(tuple(entries), known, stored_logs)
+
+
+def number_new(entries: Sequence[LogEntry], uncommitted: UncommittedLogs) -> tuple[LogEntry, ...]:
+    """Return the entries of a page as ``identify`` numbers them if no log of their times is stored."""
+    prefixes = {prefix for entry in entries if (prefix := time_prefix(entry.key))}
+    return number_entries(entries, dict(uncommitted.logs_at(prefixes)))
+
+
+def new_since(page: IdentifiedPage) -> int | None:
+    """Return the minute from which on all logs of a page are new, down to its last one; None if that is known."""
+    minute = None
+    for entry in reversed(page.entries):
+        if entry.key in page.statuses:
+            break
+        if entry.created is not None:
+            minute = entry.created // MINUTE_MS
+    return minute
+
+
+def empty_range(minute: int, stored_minutes: Sequence[int]) -> TimeRange:
+    """Return the range of times up to a minute, or up to the one before if logs of it are stored, without stored logs.
+
+    Args:
+        minute: A minute.
+        stored_minutes: The last two minutes until then of which logs are stored, or as many as there are, latest first.
+    """
+    if minute in stored_minutes:
+        minute, stored_minutes = minute - 1, stored_minutes[1:]
+    first = stored_minutes[0] + 1 if stored_minutes else FIRST_MINUTE
+    return TimeRange(first * MINUTE_MS, (minute + 1) * MINUTE_MS)
 
 
 def find_matches(

@@ -28,10 +28,11 @@ from late_exporter.model import (
     Observation,
     Scope,
     StoredLog,
+    TimeRange,
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import deletions, queries, rekey, series_rows
-from late_exporter.store.batches import EXPIRY_SLACK_MINUTES, select_new
+from late_exporter.store.batches import select_new
 from late_exporter.store.creation import create_database, create_schema
 from late_exporter.store.lockfile import StateLock, file_identity, wal_size
 from late_exporter.store.outbox import SqliteOutbox, queue_events
@@ -43,6 +44,7 @@ from late_exporter.store.sqlite_rows import SqliteRows
 from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 HAS_PENDING = "SELECT EXISTS (SELECT 1 FROM pending WHERE scope = ?)"
+LAST_MINUTES = "SELECT minute FROM logs_per_minute WHERE scope = ? AND minute <= ? ORDER BY minute DESC LIMIT 2"
 
 
 class SqliteStore:
@@ -166,7 +168,7 @@ class SqliteStore:
         entries: Sequence[LogEntry],
         *,
         feed: Feed,
-        since: int,
+        since: int | None,
         uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
         partial_times: AbstractSet[int] = frozenset(),
     ) -> KnownLogs:
@@ -181,19 +183,22 @@ class SqliteStore:
                     rows.apply(rekey.plan_changes(page, matches, has_pending=feed.has_pending))
                 page = rekey.identify(rows, entries, uncommitted)
                 pending_logs = queries.pending_logs(self._connection, scope_id)
-            expiry = since // MINUTE_MS
-            stored_count, expiring_count, deleted_count = deletions.log_counts(
-                self._connection, scope_id, expiry - EXPIRY_SLACK_MINUTES, expiry + EXPIRY_SLACK_MINUTES
-            )
+            counts = (0, 0, 0) if since is None else deletions.log_counts(self._connection, scope_id, since)
             return KnownLogs(
                 page.statuses,
-                stored_count,
-                expiring_count,
-                deleted_count,
+                *counts,
                 pending_logs=pending_logs,
                 entries=page.entries,
                 undecided_times=undecided_times,
+                empty_range=self._empty_range(scope_id, page),
             )
+
+    def _empty_range(self, scope_id: int, page: rekey.IdentifiedPage) -> TimeRange | None:
+        minute = rekey.new_since(page)
+        if minute is None:
+            return None
+        rows = self._connection.execute(LAST_MINUTES, (scope_id, minute))
+        return rekey.empty_range(minute, [stored for (stored,) in rows])
 
     def count_logs(self, scope: Scope, first: int, last: int) -> int:
         with queries.store_errors(self._name):

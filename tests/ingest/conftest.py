@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
@@ -10,12 +10,34 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from late_exporter.ingest.recorder import FeedRecorder
+from late_exporter.model import KnownLogs, LogEntry
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi
+from tests.support.store import StoreProxy
 from tests.support.world import World
 
 OpenExporter: TypeAlias = Callable[..., ExporterHarness]
+
+
+@pytest.fixture(autouse=True)
+def check_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check in every test that a page which was not looked up would have had the same result."""
+    original = FeedRecorder.lookup
+
+    async def lookup(
+        recorder: FeedRecorder, entries: Sequence[LogEntry], *, since: int | None, **options: Any
+    ) -> KnownLogs:
+        is_looked_up = since is not None or not recorder._is_in_empty_range(entries)  # noqa: SLF001 - what is tested
+        known_logs = await original(recorder, entries, since=since, **options)
+        scope, proxy = recorder._scope, recorder._store  # noqa: SLF001 - of the same recorder
+        if not is_looked_up and isinstance(proxy, StoreProxy):
+            stored = proxy.store.lookup(scope, entries, feed=recorder.feed, since=None, **options)
+            assert (known_logs.statuses, known_logs.entries) == (stored.statuses, stored.entries)
+        return known_logs
+
+    monkeypatch.setattr(FeedRecorder, "lookup", lookup)
 
 
 @pytest.fixture

@@ -152,3 +152,42 @@ def test_marks_that_do_not_add_up_are_found(store: Store, url: str) -> None:
     """The check of a state names a number of marks that its minutes contradict."""
     store._connection.execute("UPDATE logs_per_minute SET deleted = 1 WHERE minute = ?", (START,))  # type: ignore[attr-defined] # noqa: SLF001 - damages the state
     assert ["acme/publishing: 0 logs are marked as deleted, but 1 per minute"] == list(open_admin(url).check())
+
+
+def empty_range(store: Store, *minutes: float) -> tuple[int, int] | None:
+    """Return the empty range of a page with logs at these minutes since the first log; None if it has no time."""
+    entries = [entry(int((START + minute) * MINUTE_MS)) for minute in minutes]
+    found = store.lookup(SCOPE, entries, feed=FEEDS["publishing"], since=None).empty_range
+    if found is None or found.first >= found.end:
+        return None
+    return max(found.first // MINUTE_MS - START, -100), found.end // MINUTE_MS - START
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ((20, 12), (10, 21)),
+        ((-3, -5), (-100, -2)),
+        ((12.5, 5.1), (10, 13)),  # the stored logs around 5.1 are outside
+        ((20, 9, 8.9, 8.8), None),  # logs of the minute before are stored, too
+        ((12, 5), None),  # the last one is stored
+        ((), None),
+    ],
+)
+def test_empty_ranges(page: Sequence[float], expected: tuple[int, int] | None, store: Store) -> None:
+    """A page that ends with new logs tells the times around them at which no log is stored."""
+    assert expected == empty_range(store, *page)
+
+
+def test_an_empty_range_ends_at_stored_logs(store: Store) -> None:
+    """What is stored later is in no range, also of other logs of the same minute."""
+    commit(store, [int((START + 15.5) * MINUTE_MS)])
+    assert (16, 21) == empty_range(store, 20, 12)
+    assert (10, 15) == empty_range(store, 15.7, 15.2, 12)
+    assert (10, 15) == empty_range(store, 20, 15.5, 15.2, 12)
+
+
+def test_logs_without_a_time_have_no_empty_range(store: Store) -> None:
+    """Nothing is known of the times around logs without one."""
+    entries = [LogEntry(key=key, status="success", created=None) for key in "xy"]
+    assert store.lookup(SCOPE, entries, feed=FEEDS["publishing"], since=None).empty_range is None

@@ -75,7 +75,9 @@ class StoreProxy:
     def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
         return self.store.feed_states(scopes)
 
-    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int, **options: Any) -> KnownLogs:
+    def lookup(
+        self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int | None, **options: Any
+    ) -> KnownLogs:
         self._check("lookup")
         return self.store.lookup(scope, entries, feed=feed, since=since, **options)
 

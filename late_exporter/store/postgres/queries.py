@@ -50,6 +50,8 @@ LOG_COUNTS = """
     ) e WHERE s.id = %(scope)s
 """
 
+LAST_MINUTES = "SELECT minute FROM late_minute WHERE scope = %s AND minute <= %s ORDER BY minute DESC LIMIT 2"
+
 NEWEST_LOGS = """
     SELECT key, created, fingerprint, status, status_fingerprint FROM late_observation
     WHERE scope = %(scope)s AND key IN (

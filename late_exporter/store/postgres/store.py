@@ -18,7 +18,6 @@ import psycopg
 from late_exporter.errors import StoreError, StoreFenced
 from late_exporter.model import (
     DAY_MS,
-    MINUTE_MS,
     CommitResult,
     Coverage,
     Feed,
@@ -29,10 +28,11 @@ from late_exporter.model import (
     LogEntry,
     Scope,
     StoredLog,
+    TimeRange,
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import rekey
-from late_exporter.store.batches import EXPIRY_SLACK_MINUTES
+from late_exporter.store.batches import expiring_minutes
 from late_exporter.store.postgres import database, queries, statements, transactions
 from late_exporter.store.postgres.database import (
     BEGIN,
@@ -167,7 +167,7 @@ class PostgresStore:
         entries: Sequence[LogEntry],
         *,
         feed: Feed,
-        since: int,
+        since: int | None,
         uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
         partial_times: AbstractSet[int] = frozenset(),
     ) -> KnownLogs:
@@ -192,20 +192,32 @@ class PostgresStore:
             self._set_log_count(scope, row, row.log_count + plan.log_count)
             page = self._database.run(identify)
             pending_logs = self.feed_state(scope).pending_logs
-        expiry = since // MINUTE_MS
-        bounds = {"earliest": expiry - EXPIRY_SLACK_MINUTES, "latest": expiry + EXPIRY_SLACK_MINUTES}
-        counts = self._database.run(
-            lambda connection: queries.one(connection, queries.LOG_COUNTS, {"scope": row.scope_id, **bounds})
-        )
+        counts = (0, 0, 0) if since is None else self._count_feed(row.scope_id, since)
         return KnownLogs(
             page.statuses,
-            stored_count=counts[0],
-            expiring_count=counts[1],
-            deleted_count=counts[2],
+            *counts,
             pending_logs=pending_logs,
             entries=page.entries,
             undecided_times=undecided_times,
+            empty_range=self._empty_range(row.scope_id, page),
         )
+
+    def _count_feed(self, scope_id: int, since: int) -> tuple[int, int, int]:
+        earliest, latest = expiring_minutes(since)
+        parameters = {"scope": scope_id, "earliest": earliest, "latest": latest}
+        stored, expiring, deleted = self._database.run(
+            lambda connection: queries.one(connection, queries.LOG_COUNTS, parameters)
+        )
+        return stored, expiring, deleted
+
+    def _empty_range(self, scope_id: int, page: rekey.IdentifiedPage) -> TimeRange | None:
+        minute = rekey.new_since(page)
+        if minute is None:
+            return None
+        rows = self._database.run(
+            lambda connection: connection.execute(queries.LAST_MINUTES, (scope_id, minute)).fetchall()
+        )
+        return rekey.empty_range(minute, [stored for (stored,) in rows])
 
     def count_logs(self, scope: Scope, first: int, last: int) -> int:
         row = self._row(scope)
