@@ -32,6 +32,7 @@ from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController, start_task
 from late_exporter.app.replicas import Replica, ReplicaConfig, SharedState
 from late_exporter.app.sync_progress import log_progress, total_progress
+from late_exporter.cancellation import PostponedCancellation
 from late_exporter.commands._runner import write_stdout
 from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.event_output import open_output
@@ -359,15 +360,10 @@ def create_offload(executor: Executor) -> Offload:
 
     async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         future = asyncio.get_running_loop().run_in_executor(executor, partial(call, *args, **keywords))
-        is_cancelled = False
+        cancellation = PostponedCancellation()
         while not future.done():
-            try:
-                await asyncio.wait((future,))
-            except asyncio.CancelledError:
-                is_cancelled = True
-        task = asyncio.current_task()
-        if is_cancelled and task is not None:
-            task.cancel()
+            await cancellation.wait(asyncio.wait((future,)))
+        cancellation.end()
         return future.result()
 
     return offload

@@ -69,6 +69,8 @@ class Publisher:
 
     async def publish(self) -> None:
         """Publish all changes made so far; those of one commit are in the same publication."""
+        while self._exposition.is_held:  # noqa: ASYNC110 - for some turns of the event loop
+            await asyncio.sleep(0)
         self._change_event.clear()
         waiters, self._waiters = self._waiters, []
         started = self._monotonic()

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from late_exporter.cancellation import PostponedCancellation
 from late_exporter.metrics.counting import lag_micros, observe_log
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
@@ -17,6 +18,9 @@ LAG = "late_exporter_log_lag_seconds"
 COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"
 PENDING_LOGS = "late_publishing_pending_logs"
 OLDEST_PENDING = "late_publishing_oldest_pending_timestamp_seconds"
+
+SERIES_PER_SLICE = 300
+"""Series that are set at a time, in about a millisecond."""
 
 
 class CommittedBatch(NamedTuple):
@@ -45,8 +49,21 @@ class FeedPublisher:
         self._pending_labels: set[tuple[str, str]] = set()
         self.last_lag: float | None = None
 
-    def update(self, committed: CommittedBatch, *, is_live: bool) -> None:
-        self._registry.update(committed.result.series_values)
+    async def update(self, committed: CommittedBatch, *, is_live: bool, is_shown: bool) -> None:
+        """Show a commit, completely even if the task is cancelled meanwhile.
+
+        Args:
+            committed: The commit.
+            is_live: Whether its logs are those of the present.
+            is_shown: Whether the families of the feed are visible from now on.
+        """
+        cancellation = PostponedCancellation()
+        self._registry.defer(committed.result.series_values)
+        if is_shown:
+            self._registry.defer_feed(self._workspace, self._feed)
+        while self._registry.set_deferred(SERIES_PER_SLICE):
+            await cancellation.pause()
+        cancellation.end()
         if is_live:
             for observation in committed.exemplars:
                 self._registry.add_exemplar(observation)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from late_exporter.cancellation import PostponedCancellation
 from late_exporter.feeds.log_events import encode_event
 from late_exporter.ingest.feed_publisher import LAG
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -80,7 +80,7 @@ class ObservationBuilder:
         self._label_limiter.start_batch()
         observations: list[Observation] = []
         known_kinds, self._kinds, self._increments, self._zeros = self._kinds, {}, {}, []
-        is_cancelled = False
+        cancellation = PostponedCancellation()
         for entries, by_reconciliation in _slices(pages):
             for entry in entries:
                 if entry.created is None or entry.created >= retention_floor:
@@ -94,13 +94,8 @@ class ObservationBuilder:
                         event = encode_event(self._scope, entry, entry.detail)
                         observation = msgspec.structs.replace(observation, event=event)
                     observations.append(observation)
-            try:
-                await asyncio.sleep(0)
-            except asyncio.CancelledError:
-                is_cancelled = True
-        task = asyncio.current_task() if is_cancelled else None
-        if task is not None:
-            task.cancel()  # now that nothing but the commit follows, which is awaited all the same
+            await cancellation.pause()
+        cancellation.end()  # Nothing but the commit follows, which is awaited all the same.
         distinct = {id(one): one for increments in self._kinds.values() for one in increments}
         return Observations(observations, self._zeros, distinct.values())
 

@@ -241,7 +241,7 @@ class FeedRecorder:
             self.backlog[:0] = backlog
             self._builder.forget_kinds()
             raise
-        self._apply(committed, batch.coverage)
+        await self._apply(committed, batch.coverage)
 
     def count(self, family: str, amount: int, *labels: str) -> None:
         """Increment one of the exporter's own counters of the feed with the next commit."""
@@ -290,7 +290,7 @@ class FeedRecorder:
             progress=pending.progress,
         )
 
-    def _apply(self, committed: CommittedBatch, coverage: Coverage | None) -> None:
+    async def _apply(self, committed: CommittedBatch, coverage: Coverage | None) -> None:
         was_synced, result = self.is_synced, committed.result
         self._state = FeedState(
             coverage=coverage or self.coverage,
@@ -304,11 +304,15 @@ class FeedRecorder:
         if any(observation.event is not None for observation in result.observations):
             self._store_thread.on_events()
         self._label_limiter.restore(result.series_values)
-        self._publisher.update(committed, is_live=was_synced)
+        await self._publisher.update(committed, is_live=was_synced, is_shown=self._is_shown)
         self._update_gauges()
 
+    @property
+    def _is_shown(self) -> bool:
+        return self.is_synced and not self._state.is_restored
+
     def _update_gauges(self) -> None:
-        if self.complete_since is None or self._state.is_restored:
+        if self.complete_since is None or not self._is_shown:
             return
         self._publisher.show_feed(self.complete_since)
         if self.feed.counter == PUBLISHING_LOGS:

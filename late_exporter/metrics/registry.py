@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -96,6 +97,7 @@ class SeriesRegistry:
         self._exposition = exposition
         self._workspaces: dict[str, _WorkspaceSeries] = {}
         self._without_workspace = _WorkspaceSeries()
+        self._deferred_values: dict[Series, SeriesValue] = {}
 
     def add_workspace(self, workspace: str, feeds: frozenset[str]) -> None:
         self._workspaces[workspace] = _WorkspaceSeries(feeds)
@@ -103,6 +105,10 @@ class SeriesRegistry:
     def remove_workspace(self, workspace: str) -> None:
         self._exposition.remove_workspace(workspace)
         del self._workspaces[workspace]
+        self._deferred_values = {
+            series: value for series, value in self._deferred_values.items() if series[1][:1] != (workspace,)
+        }
+        self.set_deferred()
 
     def restore(self, values: Mapping[Series, SeriesValue], synced_feeds: Mapping[str, Iterable[str]]) -> None:
         """Load some of the stored series, but for those of other workspaces and families.
@@ -119,7 +125,20 @@ class SeriesRegistry:
     def update(self, values: Mapping[Series, SeriesValue]) -> None:
         """Set the values that a transaction has committed."""
         for series, value in values.items():
+            self._deferred_values.pop(series, None)
             self._set(series, self._keep_maximum(series, value))
+
+    def defer(self, values: Mapping[Series, SeriesValue]) -> None:
+        """Take the values that a transaction has committed, for ``set_deferred``; nothing is published before."""
+        self._deferred_values |= values
+        self._exposition.hold(is_held=bool(self._deferred_values))
+
+    def set_deferred(self, limit: int | None = None) -> bool:
+        """Set the values that were deferred, or a number of them; return whether there are more."""
+        for series in list(islice(self._deferred_values, limit)):
+            self._set(series, self._keep_maximum(series, self._deferred_values.pop(series)))
+        self._exposition.hold(is_held=bool(self._deferred_values))
+        return bool(self._deferred_values)
 
     def zero_series(self, series: Iterable[Series]) -> frozenset[Series]:
         """Return those of some series that start at zero if a commit creates them."""
@@ -135,13 +154,17 @@ class SeriesRegistry:
 
     def show_feed(self, workspace: str, feed: str) -> None:
         """Make the families of a feed visible, because its first sync is complete."""
+        self.defer_feed(workspace, feed)
+        self.set_deferred()
+
+    def defer_feed(self, workspace: str, feed: str) -> None:
+        """Make the families of a feed visible with the next calls of ``set_deferred``."""
         owner = self._workspaces[workspace]
         if feed in owner.synced_feeds:
             return
         owner.synced_feeds.add(feed)
         hidden_values, owner.hidden_values = owner.hidden_values, {}
-        for series, value in hidden_values.items():
-            self._set(series, value)
+        self.defer(hidden_values | self._deferred_values)
 
     def add_unsaved(self, increments: Iterable[IncCounter]) -> None:
         """Add increments of the exporter's own counters that could not be saved yet; later values include them."""
@@ -149,7 +172,8 @@ class SeriesRegistry:
             series = (increment.family, increment.labels)
             value, created = self._owner(series).own_counters.get(series, (0, 0.0))
             is_served = not self._starts_at_zero(series)
-            self.update({series: SeriesValue(value + increment.amount, created, is_served)})
+            new_value = SeriesValue(value + increment.amount, created, is_served)
+            self._set(series, self._keep_maximum(series, new_value))
 
     def correct_times(self, workspace: str, now: float) -> Sequence[SetCurrent]:
         """Set the OWN_TIMES of a workspace that are ahead of ``now`` to it; return increments that do so in the state.

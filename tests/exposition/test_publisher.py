@@ -131,6 +131,20 @@ async def test_a_change_after_the_pause_is_published_at_once(harness: Harness) -
     assert [] == harness.clock.sleeps
 
 
+async def test_changes_that_belong_together_are_awaited(harness: Harness) -> None:
+    """A publication waits until no more changes follow that are published together with the last ones."""
+    harness.exposition.hold(is_held=True)
+    harness.exposition.put("up", ("w",), 1)
+    publication = asyncio.ensure_future(harness.publisher.publish())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert [] == harness.lines()
+    harness.exposition.put("up", ("x",), 1)
+    harness.exposition.hold(is_held=False)
+    await publication
+    assert ['up{workspace="w"} 1.0', 'up{workspace="x"} 1.0'] == harness.lines()[:2]
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("series", "changes", "in_thread"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, StoreError, Unauthorized
-from late_exporter.ingest import sync
+from late_exporter.ingest import feed_publisher, sync
 from late_exporter.ingest.observations import LOGS_PER_SLICE, ReadLogs
 from late_exporter.ingest.recorder import PendingBatch
 from late_exporter.ingest.reporter import POLL_OUTCOMES
@@ -24,6 +24,7 @@ from late_exporter.store import open_store
 from tests.support.client import Handler, QueryParams
 from tests.support.clock import DAY
 from tests.support.poller import LOGS, NOW, POLLS, PollerHarness, Stop, iso_time, publishing_row
+from tests.support.samples import Samples
 
 LIST = "/v1/posts/logs"
 POST = "/v1/posts/{postId}/logs"
@@ -245,8 +246,26 @@ async def test_one_exemplar_per_bucket(harness: PollerHarness) -> None:
     assert [log_id in exemplar for log_id, exemplar in zip(("399", "400"), exemplars, strict=True)]
 
 
-async def test_cancelled_at_any_step(harness: PollerHarness) -> None:
+async def test_a_commit_is_never_published_in_part(harness: PollerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tasks run while the series of a large commit are set, but no publication has a part of them."""
+    monkeypatch.setattr(feed_publisher, "SERIES_PER_SLICE", 1)
+    published, turns = set(), 0
+    for first in (0, 10):
+        harness.rows[:0] = [publishing_row(first + number, accountId=f"a{number}") for number in range(9, -1, -1)]
+        poll = asyncio.ensure_future(harness.poller.poll())
+        while not poll.done():
+            await asyncio.sleep(0)
+            harness.exposition.publish()
+            samples = Samples.parse(harness.exposition.get_body(None, None).body.decode())
+            published.add((samples.sum(LOGS), samples.sum("late_account_logs_total")))
+            turns += 1
+    assert {(0, 0), (10, 10), (20, 20)} == published
+    assert turns > 2 * 30, "each commit has changed more series"
+
+
+async def test_cancelled_at_any_step(harness: PollerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """At whatever step a poll is cancelled, what is committed is shown at once, and every log is counted once."""
+    monkeypatch.setattr(feed_publisher, "SERIES_PER_SLICE", 2)
 
     async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         calls.append(call.__name__)

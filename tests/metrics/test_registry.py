@@ -458,3 +458,48 @@ def test_a_first_sync_looks_only_at_its_workspace(
         registry.show_feed("w7", "publishing")
     assert ["w7", "w7"] == [labels[0] for _, labels in checked_series]
     assert {("w7", "success"), ("w7", "failed")} == {(labels[0], labels[3]) for _, labels in exposition.visible_values}
+
+
+def test_deferred_values_are_published_together(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+    """Nothing is published between the first and the last of the values that a transaction has committed."""
+    registry.show_feed("acme", "publishing")
+    registry.defer(series_values(SUCCESSES, FAILURES, value=3))
+    assert registry.set_deferred(1)
+    assert exposition.is_held
+    assert 0 == exposition.take_changes()
+    assert not registry.set_deferred(1)
+    assert not exposition.is_held
+    assert {SUCCESSES: 3, FAILURES: 3} == exposition.visible_values
+
+
+def test_newer_values_replace_deferred_ones(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+    """If another transaction is shown before the values of one are set, no counter falls."""
+    registry.show_feed("acme", "publishing")
+    registry.defer(series_values(SUCCESSES, FAILURES, SUCCESSFUL_POLLS, value=3))
+    assert registry.set_deferred(1)
+    registry.update(series_values(FAILURES, value=5))
+    registry.defer(series_values(SUCCESSES, value=4))
+    registry.add_unsaved([IncCounter(*SUCCESSFUL_POLLS)])
+    assert not registry.set_deferred()
+    assert {SUCCESSES: 4, FAILURES: 5, SUCCESSFUL_POLLS: 3} == exposition.visible_values
+    assert [5] == [value for series, value in exposition.all_values if series == FAILURES]
+    assert [1, 3] == [value for series, value in exposition.all_values if series == SUCCESSFUL_POLLS]
+
+
+def test_history_is_shown_before_newer_values(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+    """At the end of a first sync, hidden values do not replace those that are deferred."""
+    commit(registry, series_values(SUCCESSES, FAILURES, value=3))
+    registry.defer(series_values(SUCCESSES, value=4))
+    registry.defer_feed("acme", "publishing")
+    assert {} == exposition.visible_values
+    assert not registry.set_deferred()
+    assert {SUCCESSES: 4, FAILURES: 3} == exposition.visible_values
+
+
+def test_deferred_values_of_a_removed_workspace(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+    """A workspace that is removed does not appear again, and holds no publication."""
+    registry.add_workspace("bmce", BOTH)
+    registry.defer(series_values(SUCCESSFUL_POLLS, (POLLS, ("bmce", "publishing", "success"))))
+    registry.remove_workspace("acme")
+    assert not exposition.is_held
+    assert {(POLLS, ("bmce", "publishing", "success")): 1} == exposition.visible_values
