@@ -431,12 +431,14 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         observations: Observations that were inserted.
         pending_logs: Pending logs of the feed by key; None if unchanged.
+        keeps_logs: Whether no stored log of the feed has changed for sure, nor any of their numbers.
     """
 
     observations: Sequence[Observation]
     series_values: Mapping[Series, SeriesValue]
     pending_logs: Mapping[str, PendingLog] | None
     log_count: int
+    keeps_logs: bool = False
 
 
 class TimeRange(NamedTuple):

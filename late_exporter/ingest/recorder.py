@@ -15,6 +15,7 @@ from late_exporter.ingest.recent_attempts import RecentAttempts
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
+    MINUTE_MS,
     Batch,
     CommitResult,
     Coverage,
@@ -102,6 +103,8 @@ class FeedRecorder:
         self._clock = clock
         self._builder = ObservationBuilder(self._scope, feed, label_limiter)
         self._publisher = FeedPublisher(self._scope, registry, label_limiter)
+        # The last look-up of the first page and its result, until logs change: most polls read the same page again.
+        self._first_page: tuple[object, KnownLogs] | None = None
         # Until the next commit. The pages of a gap need no look-up then, which takes longer than all else.
         self._empty_range: TimeRange | None = None
         self.recorded_count = 0
@@ -167,6 +170,11 @@ class FeedRecorder:
         if since is None and self._is_in_empty_range(entries):
             has_ids = self.feed.number_entries is None
             return KnownLogs({}, entries=tuple(entries) if has_ids else number_new(entries, uncommitted))
+        # Numbers of logs by minute depend on the end of the retention.
+        is_first_page = since is not None and uncommitted.is_empty
+        question = (entries, since and since // MINUTE_MS, partial_times, self.feed) if is_first_page else None
+        if self._first_page is not None and self._first_page[0] == question:
+            return self._first_page[1]
         known_logs: KnownLogs = await self._offload(
             self._store.lookup,
             self._scope,
@@ -178,6 +186,9 @@ class FeedRecorder:
         )
         if known_logs.pending_logs is not None:
             self._state = msgspec.structs.replace(self._state, pending_logs=known_logs.pending_logs)
+            self._first_page = None
+        elif question is not None:
+            self._first_page = (question, known_logs)
         self._empty_range = known_logs.empty_range or self._empty_range
         return known_logs
 
@@ -205,6 +216,7 @@ class FeedRecorder:
         """
         if coverage is not None and coverage.generation != feed.generation:
             coverage = msgspec.structs.replace(coverage, generation=feed.generation)
+            self._first_page = None
             state: FeedState = await self._offload(self._begin_rekey, coverage)
             self._state = msgspec.structs.replace(self._state, coverage=state.coverage, pending_logs=state.pending_logs)
         self.feed = feed
@@ -234,6 +246,7 @@ class FeedRecorder:
         """
         backlog, self.backlog[:] = list(self.backlog), []
         self._empty_range = None
+        first_page, self._first_page = self._first_page, None
         try:
             batch = await self._build_batch(pending, now, [*backlog, *increments])
             committed = await self._store_thread.commit(self._scope, batch, self._describe)
@@ -241,6 +254,8 @@ class FeedRecorder:
             self.backlog[:0] = backlog
             self._builder.forget_kinds()
             raise
+        if committed.result.keeps_logs:
+            self._first_page = first_page
         await self._apply(committed, batch.coverage)
 
     def count(self, family: str, amount: int, *labels: str) -> None:

@@ -14,8 +14,9 @@ from late_exporter.model import MINUTE_MS, ListedMinutes
 from late_exporter.store.batches import expiring_minutes
 
 
-def mark_deleted(connection: Connection, scope_id: int, ranges: Iterable[ListedMinutes]) -> None:
-    """Mark the logs of fully read minutes that the API does not show."""
+def mark_deleted(connection: Connection, scope_id: int, ranges: Iterable[ListedMinutes]) -> bool:
+    """Mark the logs of fully read minutes that the API does not show; return whether a mark has changed."""
+    has_changed = False
     for listed in ranges:
         rows = connection.execute(
             "SELECT minute, logs, deleted FROM logs_per_minute WHERE scope = ? AND minute BETWEEN ? AND ?",
@@ -24,11 +25,13 @@ def mark_deleted(connection: Connection, scope_id: int, ranges: Iterable[ListedM
         marks = [(logs - listed.counts.get(minute, 0), minute, deleted) for minute, logs, deleted in rows]
         changes = [(count, scope_id, minute) for count, minute, deleted in marks if count != deleted]
         if changes:
+            has_changed = True
             connection.executemany("UPDATE logs_per_minute SET deleted = ? WHERE scope = ? AND minute = ?", changes)
             connection.execute(
                 "UPDATE scope SET deleted = deleted + ? WHERE id = ?",
                 (sum(count - deleted for count, _, deleted in marks), scope_id),
             )
+    return has_changed
 
 
 def reset_marks(connection: Connection, scope_id: int) -> None:

@@ -280,11 +280,12 @@ class SqliteStore:
         increments = effective_increments(batch, new, first)
         series_values = series_rows.apply(self._connection, increments, batch)
         self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
-        deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes)
+        has_changed = deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes) or bool(new)
         queue_events(self._connection, scope_id, new, batch.committed_at)
         pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
         if batch.prune_before is not None:
             minutes = expired_logs(self._connection, scope_id, batch.prune_before, self._walk_cursors)
+            has_changed |= bool(minutes)
             pending_changed |= bool(minutes) and self._delete_logs(scope_id, minutes)
         # Read before COMMIT: a failure after it would have the batch committed twice.
         return CommitResult(
@@ -292,6 +293,7 @@ class SqliteStore:
             series_values=series_values,
             pending_logs=queries.pending_logs(self._connection, scope_id) if pending_changed else None,
             log_count=self._log_count(scope_id),
+            keeps_logs=not has_changed,
         )
 
     def _log_count(self, scope_id: int) -> int:

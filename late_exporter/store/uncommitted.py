@@ -26,6 +26,10 @@ class UncommittedLogs:
                 self._keys_by_time.setdefault(entry.key[:TIME_LENGTH], []).append(entry.key)
             self._statuses[entry.key] = status if known is None else known | status
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._statuses
+
     def statuses_of(self, key: str) -> frozenset[str]:
         return self._statuses.get(key, frozenset())
 

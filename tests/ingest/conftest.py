@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 import pytest
 
 from late_exporter.ingest.recorder import FeedRecorder
@@ -23,21 +24,22 @@ OpenExporter: TypeAlias = Callable[..., ExporterHarness]
 
 @pytest.fixture(autouse=True)
 def check_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Check in every test that a page which was not looked up would have had the same result."""
+    """Check in every test that a page which was not looked up in the store would have had the same result."""
     original = FeedRecorder.lookup
 
-    async def lookup(
-        recorder: FeedRecorder, entries: Sequence[LogEntry], *, since: int | None, **options: Any
-    ) -> KnownLogs:
-        is_looked_up = since is not None or not recorder._is_in_empty_range(entries)  # noqa: SLF001 - what is tested
-        known_logs = await original(recorder, entries, since=since, **options)
-        scope, proxy = recorder._scope, recorder._store  # noqa: SLF001 - of the same recorder
-        if not is_looked_up and isinstance(proxy, StoreProxy):
-            stored = proxy.store.lookup(scope, entries, feed=recorder.feed, since=None, **options)
-            assert (known_logs.statuses, known_logs.entries) == (stored.statuses, stored.entries)
+    async def lookup(recorder: FeedRecorder, entries: Sequence[LogEntry], **options: Any) -> KnownLogs:
+        known_logs = await original(recorder, entries, **options)
+        scope, proxy = recorder._scope, recorder._store  # noqa: SLF001 - the store that may have been asked
+        if isinstance(proxy, StoreProxy) and "lookup" not in vars(proxy):  # No test makes it lie.
+            stored = proxy.store.lookup(scope, entries, feed=recorder.feed, **options)
+            assert _comparable(known_logs) == _comparable(stored)
         return known_logs
 
     monkeypatch.setattr(FeedRecorder, "lookup", lookup)
+
+
+def _comparable(known_logs: KnownLogs) -> KnownLogs:
+    return msgspec.structs.replace(known_logs, pending_logs=None, empty_range=None)
 
 
 @pytest.fixture

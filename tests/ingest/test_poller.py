@@ -246,6 +246,33 @@ async def test_one_exemplar_per_bucket(harness: PollerHarness) -> None:
     assert [log_id in exemplar for log_id, exemplar in zip(("399", "400"), exemplars, strict=True)]
 
 
+async def test_an_unchanged_page_is_not_looked_up(harness: PollerHarness) -> None:
+    """A poll at rest asks the store once a minute, because logs expire, and whenever logs have changed."""
+    look_ups: list[bool] = []
+
+    async def look_ups_of_poll() -> int:
+        look_ups.clear()
+        await harness.poller.poll()
+        return len(look_ups)
+
+    async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+        look_ups.extend([True] * (call.__name__ == "lookup"))
+        return call(*args, **keywords)
+
+    harness.offload = offload  # type: ignore[method-assign]
+    await harness.start(PollConfig(interval=10, late_window=0))
+    harness.rows = [publishing_row(number, age=1000 - number) for number in range(250, 0, -1)]
+    await harness.poller.poll()
+    polls = [await look_ups_of_poll() for _ in range(3)]
+    assert 0 == polls[-1]
+    harness.now += 60
+    assert [1, 0] == [await look_ups_of_poll() for _ in range(2)]
+    harness.rows.insert(0, publishing_row(300))
+    assert [1, 1, 0] == [await look_ups_of_poll() for _ in range(3)], "the page, and again now that it is recorded"
+    harness.store.failures = {0: "after"}
+    assert [0, 1, 0] == [await look_ups_of_poll() for _ in range(3)], "it is unknown what the failed commit has changed"
+
+
 async def test_a_commit_is_never_published_in_part(harness: PollerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other tasks run while the series of a large commit are set, but no publication has a part of them."""
     monkeypatch.setattr(feed_publisher, "SERIES_PER_SLICE", 1)
