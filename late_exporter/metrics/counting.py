@@ -40,10 +40,11 @@ def effective_increments(
     by_kind: dict[int, list[Observation]] = {}
     for observation in new:
         by_kind.setdefault(id(observation.increments), []).append(observation)
+    has_only_first = len(first) == len(new)
     by_increment: dict[int, tuple[Increment, list[LogEntry]]] = {}
     for observations in by_kind.values():
         logs = [observation.entry for observation in observations]
-        first_logs = [each.entry for each in observations if first.get(each.entry.key) is each]
+        first_logs = logs if has_only_first else [o.entry for o in observations if first.get(o.entry.key) is o]
         for increment in observations[0].increments:
             _, counted = by_increment.setdefault(id(increment), (increment, []))
             counted += first_logs if increment.once_per_log else logs

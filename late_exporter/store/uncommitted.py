@@ -22,7 +22,7 @@ class UncommittedLogs:
     def add(self, entries: Iterable[LogEntry]) -> None:
         for entry in entries:
             known, status = self._statuses.get(entry.key), _single_status(entry.status)
-            if known is None:
+            if known is None and entry.key[TIME_LENGTH - 1 : TIME_LENGTH] == "-":  # no id
                 self._keys_by_time.setdefault(entry.key[:TIME_LENGTH], []).append(entry.key)
             self._statuses[entry.key] = status if known is None else known | status
 
