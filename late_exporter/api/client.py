@@ -7,8 +7,9 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from functools import lru_cache, partial
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -22,6 +23,11 @@ from late_exporter.api.quota import RateLimiter
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
+
+# httpx imports these with the first client and its first request, while all other tasks wait.
+for _name in ("httpcore", "anyio.streams.tls", "anyio._backends._asyncio"):
+    with suppress(ImportError):
+        import_module(_name)
 
 CACHED_REQUESTS = 8
 """Requests that are kept to be sent again; a poll of a feed at rest sends the same one each time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
@@ -208,6 +209,8 @@ class Pipeline:
             check_results |= {series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES}
             self.exposition.take_changes()
             await offload(self.exposition.apply_changes)
+            if len(restored) == SERIES_PER_PAGE:
+                gc.freeze()  # A collection of hundreds of thousands of objects would hold the event loop for 10 ms.
             is_complete = not restored
         return check_results
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from late_exporter.api.generation import ApiGeneration
+from late_exporter.app import assembly
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
 from late_exporter.errors import StoreError
 from late_exporter.ingest.details import EventSelection
@@ -114,3 +116,18 @@ def test_series_are_restored_in_pages(monkeypatch: pytest.MonkeyPatch, tmp_path:
         }
     assert before == after
     assert (7, stored_count) == (max(sizes), sum(sizes))
+
+
+def test_restored_objects_are_left_out_of_collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The garbage collector does not look at a large state while it is loaded, which would hold the event loop."""
+    world = World(VirtualClock())
+    world.publish(20, over=HOUR)
+    with closing(ExporterHarness(FakeLateApi(world), tmp_path / "state.db")) as exporter:
+        exporter.poll()
+        freezes: list[None] = []
+        monkeypatch.setattr(gc, "freeze", lambda: freezes.append(None))
+        exporter.restart()
+        assert [] == freezes, "a small state is less than a page"
+        monkeypatch.setattr(assembly, "SERIES_PER_PAGE", 5)
+        exporter.restart()
+        assert len(freezes) > 2

@@ -27,6 +27,7 @@ class Node:
 @pytest.fixture
 def cpu_times() -> Iterator[list[float]]:
     """Return the CPU times that the limiter reads, of which the last one stays."""
+    gc.unfreeze()  # what other tests have frozen
     times = [0.0]
     limiter = CollectionLimiter(lambda: times.pop(0) if len(times) > 1 else times[0])
     gc.callbacks.append(limiter)
