@@ -23,6 +23,7 @@ from late_exporter.errors import (
     RateLimited,
     Unauthorized,
 )
+from late_exporter.feeds import GENERATIONS
 from late_exporter.format import plural
 from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.model import Deviation, Feed
@@ -98,7 +99,11 @@ async def _check_list(client: LateClient, feed: Feed) -> _ListResult:
     try:
         response = await fetch_page(client, feed)
     except ApiError as exc:
-        return _ListResult(api_failure(subject, exc), error=exc)
+        finding = api_failure(subject, exc)
+        if isinstance(exc, EndpointNotFound) and feed.name not in GENERATIONS["late"]:
+            hint = f"only API generation zernio has this list: remove {feed.name} from --poll.feeds, or {finding.hint}"
+            finding = msgspec.structs.replace(finding, hint=hint)
+        return _ListResult(finding, error=exc)
     page = response.page
     post_id = next((entry.post_id for entry in page.entries if entry.post_id), None)
     deviations = _distinct(deviation for entry in page.entries for deviation in entry.deviations)

@@ -371,6 +371,14 @@ async def test_a_failed_request_is_an_error_with_a_hint(world: World, status: in
         assert hint in findings[subject].message + findings[subject].hint
 
 
+async def test_a_feed_that_generation_late_lacks(world: World) -> None:
+    """The hint names the feed to remove."""
+    findings = await check_world(world, names=("publishing", "webhooks"))
+    assert Level.OK == findings["/v1/posts/logs"].level
+    hint = "only API generation zernio has this list: remove webhooks from --poll.feeds, or check --api.base-url"
+    assert hint == findings["/v1/logs?type=webhooks"].hint
+
+
 def test_key_files_must_be_private(tmp_path: Path) -> None:
     """A key that every user can read is a warning, and a missing one is an error."""
     path = tmp_path / "key"
