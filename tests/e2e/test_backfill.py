@@ -241,6 +241,11 @@ def test_backfill_errors(
     ):
         assert expected_message in there.stderr
     assert "mine" == (tmp_path / "late.om").read_text()
+    early = datetime.fromtimestamp(time.time() - 2 * DAY, UTC).isoformat()
+    there = backfill("--output=new.om", "--since=1d", f"--until={early}")
+    assert 2 == there.wait_exit()
+    assert "--until: too early: no sample is between the time that --since selects and this one" in there.stderr
+    assert not (tmp_path / "new.om").exists()
     nowhere = backfill("--output", "not/there.om", "--poll.feeds=publishing")
     assert 1 == nowhere.wait_exit()
     assert "not/there.om: cannot be written: No such file or directory" in nowhere.stderr

@@ -33,6 +33,7 @@ from late_exporter.commands.backfill.remote_write import SEND_AGAIN, find_proble
 from late_exporter.commands.feed_choice import recorded_feed, require_retained
 from late_exporter.commands.progress import ProgressBar
 from late_exporter.commands.textfile import atomic_write
+from late_exporter.config.flags import CommandFlags
 from late_exporter.config.serving import MetricsSettings
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import quote
@@ -129,8 +130,7 @@ def _problems(context: CommandContext, families: Mapping[str, Family], now: int)
     if flags.output not in (None, STANDARD_OUTPUT) and os.path.lexists(flags.output or ""):
         yield f"--output{quote(flags.output)}: already exists; remove it, or choose another name"
     yield from find_problems(flags)
-    if flags.until is not None and flags.until * 1000 > now - HEAD_BLOCK:
-        yield "--until: must be at least 3h ago, because Prometheus keeps newer samples in its head block"
+    yield from _period_problems(flags, now)
     try:
         selected_workspaces(context)
     except ConfigError as exc:
@@ -142,6 +142,15 @@ def _problems(context: CommandContext, families: Mapping[str, Family], now: int)
             yield f"--label{quote(name)}: the metrics already have a label of that name"
         elif label_names.count(name) > 1:
             yield f"--label{quote(name)}: given {label_names.count(name)} times"
+
+
+def _period_problems(flags: CommandFlags, now: int) -> Iterator[str]:
+    if flags.until is not None and flags.until * 1000 > now - HEAD_BLOCK:
+        yield "--until: must be at least 3h ago, because Prometheus keeps newer samples in its head block"
+    if flags.until is not None and flags.since is not None:
+        grid = SampleGrid(now - int(flags.since * 1000), int(flags.step * 1000))
+        if not grid.timestamps(int(flags.until * 1000)):
+            yield "--until: too early: no sample is between the time that --since selects and this one"
 
 
 async def _collect(
