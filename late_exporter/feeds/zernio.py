@@ -126,8 +126,10 @@ def _entry(
 
 def _profile_id(row: ZernioRow, metadata: RowMetadata | None) -> str | None:
     """Return the profile of a log; the API does not document the name of the field."""
-    candidates = (row.profile_id, row.camel_profile_id, metadata.profile_id if metadata else None)
-    return next((decoder.label_text(name) for name in candidates if isinstance(name, str) and name), None)
+    for profile_id in (row.profile_id, row.camel_profile_id, metadata.profile_id if metadata else None):
+        if isinstance(profile_id, str) and profile_id:
+            return decoder.label_text(profile_id)
+    return None
 
 
 def _publishing(row: ZernioRow) -> LogEntry:
