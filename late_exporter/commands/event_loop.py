@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 from late_exporter import log
 from late_exporter.app.collection import CollectionLimiter
+from late_exporter.concurrency import DaemonThreadExecutor
 from late_exporter.errors import LateError
-from late_exporter.threads import DaemonThreadExecutor
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SWITCH_SECONDS = 0.0005  # after which a thread that computes lets the event loop run; 5 ms would delay scrapes

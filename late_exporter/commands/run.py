@@ -32,13 +32,13 @@ from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController, start_task
 from late_exporter.app.replicas import Replica, ReplicaConfig, SharedState
 from late_exporter.app.sync_progress import log_progress, total_progress
-from late_exporter.cancellation import PostponedCancellation
 from late_exporter.commands._runner import write_stdout
 from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.event_output import open_output
 from late_exporter.commands.otlp import create_pusher, open_otlp
 from late_exporter.commands.progress import REFRESH_SECONDS, ProgressBar
 from late_exporter.commands.textfile import require_textfile, write_textfile
+from late_exporter.concurrency import PostponedCancellation
 from late_exporter.config.environment import certificate_context, check_proxies
 from late_exporter.config.events import EventTarget
 from late_exporter.config.settings import CommandContext, Settings, Workspace

@@ -24,10 +24,12 @@ class ChangeQueue:
     Attributes:
         batch: Number of the last batch that was taken.
         applied_batch: Number of the last batch that was applied.
+        is_held: Whether more changes follow that belong to the same batch as the last ones.
     """
 
     def __init__(self) -> None:
         self.batch = self.applied_batch = 0
+        self.is_held = False
         self._changes: list[_Change] = []
         self._taken_batches: deque[tuple[int, list[_Change]]] = deque()
 
@@ -35,7 +37,9 @@ class ChangeQueue:
         self._changes.append((apply, args))
 
     def take(self) -> int:
-        """End a batch; return its number of changes."""
+        """End a batch, unless it is held; return its number of changes."""
+        if self.is_held:
+            return 0
         changes, self._changes = self._changes, []
         self.batch += 1
         self._taken_batches.append((self.batch, changes))

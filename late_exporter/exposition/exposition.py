@@ -84,7 +84,6 @@ class Exposition:
         self._on_change: Callable[[], None] = lambda: None
         self._on_served: Callable[[], None] = lambda: None
         self._changes = ChangeQueue()
-        self._is_held = False
         self._zeros = InitialZeros(monotonic)
         self._render_lock = threading.Lock()
         self._snapshot = Snapshot(0, (), None, self._end, self._workspace_lines)
@@ -162,15 +161,15 @@ class Exposition:
     @property
     def is_held(self) -> bool:
         """Whether changes are being made that are published together."""
-        return self._is_held
+        return self._changes.is_held
 
     def hold(self, *, is_held: bool) -> None:
         """Set whether more changes follow that are published together with the last ones."""
-        self._is_held = is_held
+        self._changes.is_held = is_held
 
     def take_changes(self) -> int:
         """Hand over the changes made so far for the next publication, unless held; return their number."""
-        return 0 if self._is_held else self._changes.take()
+        return self._changes.take()
 
     def apply_changes(self) -> int:
         """Apply the changes that were taken to the blocks; return the number of lines that ``render`` has to render."""

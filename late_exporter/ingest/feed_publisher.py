@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from late_exporter.cancellation import PostponedCancellation
+from late_exporter.concurrency import PostponedCancellation
 from late_exporter.metrics.counting import lag_micros, observe_log
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry

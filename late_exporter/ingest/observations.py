@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from late_exporter.cancellation import PostponedCancellation
+from late_exporter.concurrency import PostponedCancellation
 from late_exporter.feeds.log_events import encode_event
 from late_exporter.ingest.feed_publisher import LAG
 from late_exporter.metrics.catalogue import CATALOGUE

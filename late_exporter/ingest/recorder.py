@@ -10,12 +10,12 @@ import msgspec
 
 from late_exporter.errors import StoreError
 from late_exporter.ingest.feed_publisher import CommittedBatch, FeedPublisher, last_lag, select_exemplars
+from late_exporter.ingest.lookups import Lookup, LookupCache
 from late_exporter.ingest.observations import ObservationBuilder, ReadLogs
 from late_exporter.ingest.recent_attempts import RecentAttempts
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
-    MINUTE_MS,
     Batch,
     CommitResult,
     Coverage,
@@ -28,10 +28,8 @@ from late_exporter.model import (
     PendingLog,
     Scope,
     StoredLog,
-    TimeRange,
 )
 from late_exporter.series import IncCounter, Increment
-from late_exporter.store.rekey import number_new
 from late_exporter.store.thread import StoreThread
 from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
@@ -103,10 +101,7 @@ class FeedRecorder:
         self._clock = clock
         self._builder = ObservationBuilder(self._scope, feed, label_limiter)
         self._publisher = FeedPublisher(self._scope, registry, label_limiter)
-        # The last look-up of the first page and its result, until logs change: most polls read the same page again.
-        self._first_page: tuple[object, KnownLogs] | None = None
-        # Until the next commit. The pages of a gap need no look-up then, which takes longer than all else.
-        self._empty_range: TimeRange | None = None
+        self._lookup_cache = LookupCache()
         self.recorded_count = 0
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == PUBLISHING_LOGS else None
         self._update_gauges()
@@ -167,36 +162,26 @@ class FeedRecorder:
             uncommitted: Logs that were read but are not committed yet.
             partial_times: Creation times of which the page may lack logs.
         """
-        if since is None and self._is_in_empty_range(entries):
-            has_ids = self.feed.number_entries is None
-            return KnownLogs({}, entries=tuple(entries) if has_ids else number_new(entries, uncommitted))
-        # Numbers of logs by minute depend on the end of the retention.
-        is_first_page = since is not None and uncommitted.is_empty
-        question = (entries, since and since // MINUTE_MS, partial_times, self.feed) if is_first_page else None
-        if self._first_page is not None and self._first_page[0] == question:
-            return self._first_page[1]
+        lookup = Lookup(self.feed, entries, since, uncommitted, partial_times)
+        known_logs: KnownLogs | None = self._lookup_cache.find(lookup)
+        if known_logs is None:
+            known_logs = await self._look_up(lookup)
+            self._lookup_cache.add(lookup, known_logs)
+        return known_logs
+
+    async def _look_up(self, lookup: Lookup) -> KnownLogs:
         known_logs: KnownLogs = await self._offload(
             self._store.lookup,
             self._scope,
-            entries,
-            feed=self.feed,
-            since=since,
-            uncommitted=uncommitted,
-            partial_times=partial_times,
+            lookup.entries,
+            feed=lookup.feed,
+            since=lookup.since,
+            uncommitted=lookup.uncommitted,
+            partial_times=lookup.partial_times,
         )
         if known_logs.pending_logs is not None:
             self._state = msgspec.structs.replace(self._state, pending_logs=known_logs.pending_logs)
-            self._first_page = None
-        elif question is not None:
-            self._first_page = (question, known_logs)
-        self._empty_range = known_logs.empty_range or self._empty_range
         return known_logs
-
-    def _is_in_empty_range(self, entries: Sequence[LogEntry]) -> bool:
-        if self._empty_range is None:
-            return False
-        first, end = self._empty_range
-        return all(entry.created is not None and first <= entry.created < end for entry in entries)
 
     async def count_logs(self, first: int, last: int) -> int:
         """Return the number of stored logs of a time range that are not marked as deleted; raise StoreError."""
@@ -216,7 +201,7 @@ class FeedRecorder:
         """
         if coverage is not None and coverage.generation != feed.generation:
             coverage = msgspec.structs.replace(coverage, generation=feed.generation)
-            self._first_page = None
+            self._lookup_cache = LookupCache()
             state: FeedState = await self._offload(self._begin_rekey, coverage)
             self._state = msgspec.structs.replace(self._state, coverage=state.coverage, pending_logs=state.pending_logs)
         self.feed = feed
@@ -245,8 +230,7 @@ class FeedRecorder:
             StoreError: Nothing was recorded, neither logs nor increments.
         """
         backlog, self.backlog[:] = list(self.backlog), []
-        self._empty_range = None
-        first_page, self._first_page = self._first_page, None
+        lookup_cache, self._lookup_cache = self._lookup_cache, LookupCache()
         try:
             batch = await self._build_batch(pending, now, [*backlog, *increments])
             committed = await self._store_thread.commit(self._scope, batch, self._describe)
@@ -255,7 +239,7 @@ class FeedRecorder:
             self._builder.forget_kinds()
             raise
         if committed.result.keeps_logs:
-            self._first_page = first_page
+            self._lookup_cache = lookup_cache
         await self._apply(committed, batch.coverage)
 
     def count(self, family: str, amount: int, *labels: str) -> None:

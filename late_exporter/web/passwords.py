@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TypeVar
 
+from late_exporter.concurrency import DaemonThreadExecutor
 from late_exporter.config.web import RequestRate
-from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.rate import TokenBucket
 
 FAILED_LOGIN_RATE = RequestRate(interval=3.0, burst=10)

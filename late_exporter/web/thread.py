@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from late_exporter.threads import DaemonThreadExecutor
+from late_exporter.concurrency import DaemonThreadExecutor
 from late_exporter.web.asgi import App, Message, Receive, Send
 
 P = ParamSpec("P")
