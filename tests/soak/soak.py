@@ -250,11 +250,15 @@ class Soak:
         self._exporter.configure(self._workspaces)
         start = time.monotonic()
         is_reloaded = False
-        while time.monotonic() < start + CATCH_UP_TIMEOUT:
+        pause = 4 * SAMPLE_INTERVAL
+        while time.monotonic() < start + CATCH_UP_TIMEOUT + self._plan.seconds / 4:
             is_reloaded = is_reloaded or self._exporter.reload()
-            self._pause(4 * SAMPLE_INTERVAL)
+            self._pause(pause)
+            check_started = time.monotonic()
             if not any(check.problems for check in self._check_workspaces().values()):
                 break
+            # With hundreds of thousands of logs a check takes seconds, in which the API does not respond.
+            pause = max(4 * SAMPLE_INTERVAL, 5 * (time.monotonic() - check_started))
         self._print(f"caught up in {time.monotonic() - start:.1f} s")
         self._pause(3.0)  # a log that is counted twice, is counted again by now
 
