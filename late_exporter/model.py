@@ -204,7 +204,7 @@ class LogView(msgspec.Struct, frozen=True, kw_only=True):
     is_own: bool = False
 
 
-class LogPage(msgspec.Struct, frozen=True, gc=False):
+class LogPage(msgspec.Struct, frozen=True, weakref=True):
     """One response of a log list, in API order.
 
     Args:

@@ -254,15 +254,15 @@ class Fetcher:
         times = {created for created in partial_times if created >= floor}
         since = self.now() - self.feed.retention if counts_logs else None
         lookup = partial(self._recorder.lookup, since=since, uncommitted=uncommitted)
-        known_logs = await lookup(page.entries, partial_times=times)
+        known_logs = await lookup(page, partial_times=times)
         undecided = known_logs.undecided_times
         if undecided:
             # Read with the rest of the page, which shows whether the generations report details alike.
             entries = [entry for entry in page.entries if entry.created not in undecided]
             for created in sorted(undecided):
                 entries += await self._complete_time(created, page)
-            await lookup(entries, partial_times=times - undecided)
-            known_logs = await lookup(page.entries, partial_times=times - undecided)
+            await lookup(LogPage(tuple(entries)), partial_times=times - undecided)
+            known_logs = await lookup(page, partial_times=times - undecided)
         return FetchedPage.identified(page, known_logs)
 
     async def _complete_time(self, created: int, page: LogPage) -> Sequence[LogEntry]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from late_exporter.model import MINUTE_MS, Feed, KnownLogs, LogEntry, TimeRange
+from late_exporter.model import MINUTE_MS, Feed, KnownLogs, LogEntry, LogPage, TimeRange
 from late_exporter.store.rekey import number_new
 from late_exporter.store.uncommitted import UncommittedLogs
 
@@ -15,14 +16,14 @@ class Lookup(NamedTuple):
     """A look-up of the known logs of a page.
 
     Args:
-        entries: Logs of the page.
+        page: The page; its object is the same for a response that is as before, as long as its decoder keeps that.
         since: Time in milliseconds from which on the API may still have logs; None if their number is not needed.
         uncommitted: Logs that were read but are not committed yet.
         partial_times: Creation times of which the page may lack logs.
     """
 
     feed: Feed
-    entries: Sequence[LogEntry]
+    page: LogPage
     since: int | None
     uncommitted: UncommittedLogs
     partial_times: AbstractSet[int]
@@ -35,26 +36,32 @@ class LookupCache:
     """
 
     def __init__(self) -> None:
-        self._first_page: tuple[object, KnownLogs] | None = None
+        self._first_page: weakref.ref[LogPage] | None = None
+        self._question: tuple[object, ...] = ()
+        self._result = KnownLogs({})
         self._empty_range: TimeRange | None = None
 
     def find(self, lookup: Lookup) -> KnownLogs | None:
         """Return the result of a look-up, if it is known."""
-        if lookup.since is None and self._is_empty_at(lookup.entries):
+        entries = lookup.page.entries
+        if lookup.since is None and self._is_empty_at(entries):
             has_ids = lookup.feed.number_entries is None
-            entries = tuple(lookup.entries) if has_ids else number_new(lookup.entries, lookup.uncommitted)
-            return KnownLogs({}, entries=entries)
-        if self._first_page is not None and self._first_page[0] == _question(lookup):
-            return self._first_page[1]
-        return None
+            return KnownLogs({}, entries=entries if has_ids else number_new(entries, lookup.uncommitted))
+        is_same_page = self._first_page is not None and self._first_page() is lookup.page
+        return self._result if is_same_page and _question(lookup) == self._question else None
 
     def add(self, lookup: Lookup, known_logs: KnownLogs) -> None:
         """Keep what a look-up has shown."""
         if known_logs.pending_logs is not None:  # Logs have other keys now.
-            self._first_page = None
-        elif question := _question(lookup):
-            self._first_page = (question, known_logs)
+            self._forget()
+        elif lookup.since is not None and lookup.uncommitted.is_empty:
+            # With many workspaces no page is kept until the next poll, nor is its result.
+            self._first_page = weakref.ref(lookup.page, self._forget)
+            self._question, self._result = _question(lookup), known_logs
         self._empty_range = known_logs.empty_range or self._empty_range
+
+    def _forget(self, _: object = None) -> None:
+        self._first_page, self._result = None, KnownLogs({})
 
     def _is_empty_at(self, entries: Sequence[LogEntry]) -> bool:
         if self._empty_range is None:
@@ -63,9 +70,7 @@ class LookupCache:
         return all(entry.created is not None and first <= entry.created < end for entry in entries)
 
 
-def _question(lookup: Lookup) -> tuple[object, ...] | None:
-    """Return what decides the result of the look-up of a first page; None if that cannot be said."""
-    if lookup.since is None or not lookup.uncommitted.is_empty:
-        return None
-    # The numbers of logs depend on the minute in which the retention ends.
-    return lookup.feed, lookup.entries, lookup.since // MINUTE_MS, lookup.partial_times
+def _question(lookup: Lookup) -> tuple[object, ...]:
+    """Return what decides the result besides the page; the numbers of logs depend on when the retention ends."""
+    minute = None if lookup.since is None else lookup.since // MINUTE_MS
+    return lookup.feed, minute, lookup.partial_times, lookup.uncommitted.is_empty

@@ -25,6 +25,7 @@ from late_exporter.model import (
     KnownLogs,
     ListedMinutes,
     LogEntry,
+    LogPage,
     PendingLog,
     Scope,
     StoredLog,
@@ -148,7 +149,7 @@ class FeedRecorder:
 
     async def lookup(
         self,
-        entries: Sequence[LogEntry],
+        page: LogPage,
         *,
         since: int | None,
         uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
@@ -157,12 +158,12 @@ class FeedRecorder:
         """Return the known logs of a page; raise StoreError if the lookup fails.
 
         Args:
-            entries: Logs of the page.
+            page: The page.
             since: Time in milliseconds from which on the API may still have logs; None if their number is not needed.
             uncommitted: Logs that were read but are not committed yet.
             partial_times: Creation times of which the page may lack logs.
         """
-        lookup = Lookup(self.feed, entries, since, uncommitted, partial_times)
+        lookup = Lookup(self.feed, page, since, uncommitted, partial_times)
         known_logs: KnownLogs | None = self._lookup_cache.find(lookup)
         if known_logs is None:
             known_logs = await self._look_up(lookup)
@@ -173,7 +174,7 @@ class FeedRecorder:
         known_logs: KnownLogs = await self._offload(
             self._store.lookup,
             self._scope,
-            lookup.entries,
+            lookup.page.entries,
             feed=lookup.feed,
             since=lookup.since,
             uncommitted=lookup.uncommitted,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 
 import msgspec
 
@@ -135,8 +134,9 @@ class SeriesRegistry:
 
     def set_deferred(self, limit: int | None = None) -> bool:
         """Set the values that were deferred, or a number of them; return whether there are more."""
-        for series in list(islice(self._deferred_values, limit)):
-            self._set(series, self._keep_maximum(series, self._deferred_values.pop(series)))
+        for _ in range(len(self._deferred_values))[:limit]:
+            series, value = self._deferred_values.popitem()
+            self._set(series, self._keep_maximum(series, value))
         self._exposition.hold(is_held=bool(self._deferred_values))
         return bool(self._deferred_values)
 

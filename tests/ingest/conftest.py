@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.model import KnownLogs, LogEntry
+from late_exporter.model import KnownLogs, LogPage
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi
@@ -27,11 +27,11 @@ def check_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check in every test that a page which was not looked up in the store would have had the same result."""
     original = FeedRecorder.lookup
 
-    async def lookup(recorder: FeedRecorder, entries: Sequence[LogEntry], **options: Any) -> KnownLogs:
-        known_logs = await original(recorder, entries, **options)
+    async def lookup(recorder: FeedRecorder, page: LogPage, **options: Any) -> KnownLogs:
+        known_logs = await original(recorder, page, **options)
         scope, proxy = recorder._scope, recorder._store  # noqa: SLF001 - the store that may have been asked
         if isinstance(proxy, StoreProxy) and "lookup" not in vars(proxy):  # No test makes it lie.
-            stored = proxy.store.lookup(scope, entries, feed=recorder.feed, **options)
+            stored = proxy.store.lookup(scope, page.entries, feed=recorder.feed, **options)
             assert _comparable(known_logs) == _comparable(stored)
         return known_logs
 

@@ -475,7 +475,7 @@ def test_deferred_values_are_published_together(registry: SeriesRegistry, exposi
 def test_newer_values_replace_deferred_ones(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
     """If another transaction is shown before the values of one are set, no counter falls."""
     registry.show_feed("acme", "publishing")
-    registry.defer(series_values(SUCCESSES, FAILURES, SUCCESSFUL_POLLS, value=3))
+    registry.defer(series_values(SUCCESSFUL_POLLS, FAILURES, SUCCESSES, value=3))
     assert registry.set_deferred(1)
     registry.update(series_values(FAILURES, value=5))
     registry.defer(series_values(SUCCESSES, value=4))
