@@ -15,7 +15,7 @@ from late_exporter.concurrency import DaemonThreadExecutor
 from late_exporter.errors import LateError
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SWITCH_SECONDS = 0.0005  # after which a thread that computes lets the event loop run; 5 ms would delay scrapes
+SWITCH_SECONDS = 0.0001  # after which a thread that computes lets the event loop run; 5 ms would delay scrapes
 
 Stop: TypeAlias = Callable[[], None]  # callback that stops the command
 
