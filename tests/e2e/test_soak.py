@@ -150,11 +150,12 @@ def test_memory_growth_is_reported() -> None:
 def test_a_slow_memory_leak_is_reported() -> None:
     """Growth at the start of a process is allowed; steady growth later is a leak, however small."""
     memory = MemoryHistory()
-    memory.processes.append(ProcessMemory([(float(second), 70_000.0 + min(second, 100) * 80) for second in range(300)]))
-    memory.processes.append(ProcessMemory([(float(second), 90_000.0 + second * 80) for second in range(100)]))
+    filling = [(float(second), 70_000.0 + min(second, 500) * 16) for second in range(1300)]
+    in_steps = [(float(second), 77_000.0 + second // 180 * 1024) for second in range(1000)]
+    memory.processes += [ProcessMemory(filling), ProcessMemory(in_steps)]
     assert [] == list(memory.find_problems())
-    memory.processes.append(ProcessMemory([(float(second), 75_000.0 + second * 5) for second in range(400)]))
-    assert ["memory leaks: +300 KiB/min in the last 199 s of a process"] == list(memory.find_problems())
+    memory.processes.append(ProcessMemory([(float(second), 75_000.0 + second * 5) for second in range(1400)]))
+    assert ["memory leaks: +300 KiB/min in the last 699 s of a process"] == list(memory.find_problems())
 
 
 class FakePrometheus(PrometheusApi):
