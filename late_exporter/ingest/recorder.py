@@ -163,11 +163,11 @@ class FeedRecorder:
             uncommitted: Logs that were read but are not committed yet.
             partial_times: Creation times of which the page may lack logs.
         """
-        lookup = Lookup(self.feed, page, since, uncommitted, partial_times)
-        known_logs: KnownLogs | None = self._lookup_cache.find(lookup)
+        lookup, cache = Lookup(self.feed, page, since, uncommitted, partial_times), self._lookup_cache
+        known_logs: KnownLogs | None = cache.find(lookup)
         if known_logs is None:
             known_logs = await self._look_up(lookup)
-            self._lookup_cache.add(lookup, known_logs)
+            cache.add(lookup, known_logs)
         return known_logs
 
     async def _look_up(self, lookup: Lookup) -> KnownLogs:
