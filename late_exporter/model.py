@@ -431,7 +431,7 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         observations: Observations that were inserted.
         pending_logs: Pending logs of the feed by key; None if unchanged.
-        keeps_logs: Whether no stored log of the feed has changed for sure, nor any of their numbers.
+        keeps_logs: Whether it is certain that no stored log of the feed has changed, nor their numbers.
     """
 
     observations: Sequence[Observation]

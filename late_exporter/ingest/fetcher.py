@@ -133,7 +133,8 @@ class Fetcher:
             StoreError: The known logs of the page cannot be looked up.
         """
         is_list = step.status is None and step.created_after is None and step.created_before is None
-        is_first_page = is_list and step.skip == 0 and not step.in_parts
+        is_head = is_list and step.skip == 0
+        is_first_page = is_head and not step.in_parts
         try:
             response, has_unreadable = await self._read_page(step)
         except ApiError as exc:
@@ -145,8 +146,7 @@ class Fetcher:
             self._generation.report_answer(self.feed, None)
         if is_first_page or (is_list and page.total == 0):
             await self._generation.report_list(self.feed, self._client, is_empty=not page.entries)
-        partial_times, is_head = find_partial_times(step, page), is_list and step.skip == 0
-        fetched = await self._look_up(response, uncommitted, partial_times, counts_logs=is_head)
+        fetched = await self._look_up(response, uncommitted, find_partial_times(step, page), counts_logs=is_head)
         return msgspec.structs.replace(fetched, has_unreadable=has_unreadable) if has_unreadable else fetched
 
     async def count_window(self, step: FetchPage, first: int, last: int) -> FetchedPage:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from late_exporter.model import MINUTE_MS, PENDING, Feed, LogEntry, TimeRange
@@ -22,7 +21,7 @@ from late_exporter.store.matching import (
     undecided_times,
 )
 from late_exporter.store.ordinals import number_entries, unnumbered_keys
-from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
+from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs, status_set
 
 FIRST_MINUTE = -(2**40)
 """A minute before every creation time."""
@@ -74,7 +73,7 @@ def identify(rows: FeedRows, entries: Sequence[LogEntry], uncommitted: Uncommitt
     stored_logs: dict[str, dict[str, str | None]] = {key: dict.fromkeys(names) for key, names in statuses.items()}
     if not unnumbered and not new_keys:
         # With the strings of the page, because the result may be kept until the next poll.
-        known = {entry.key: _shared(frozenset(statuses[entry.key])) for entry in entries}
+        known = {entry.key: status_set(*statuses[entry.key]) for entry in entries}
         return IdentifiedPage(tuple(entries), known, stored_logs)
     prefixes = {prefix for key in new_keys | unnumbered if (prefix := time_prefix(key))}
     for key, status, status_fingerprint in rows.rows_at(prefixes) if prefixes else ():
@@ -87,12 +86,6 @@ def identify(rows: FeedRows, entries: Sequence[LogEntry], uncommitted: Uncommitt
     page_keys = {entry.key for entry in entries}
     known = {key: frozenset(names) for key, names in stored_logs.items() if key in page_keys}
     return IdentifiedPage(tuple(entries), known, stored_logs)
-
-
-@lru_cache(256)
-def _shared(statuses: frozenset[str]) -> frozenset[str]:
-    """Return a set of statuses, one for all logs that have them."""
-    return statuses
 
 
 def number_new(entries: Sequence[LogEntry], uncommitted: UncommittedLogs) -> tuple[LogEntry, ...]:

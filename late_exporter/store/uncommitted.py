@@ -21,7 +21,7 @@ class UncommittedLogs:
 
     def add(self, entries: Iterable[LogEntry]) -> None:
         for entry in entries:
-            known, status = self._statuses.get(entry.key), _single_status(entry.status)
+            known, status = self._statuses.get(entry.key), status_set(entry.status)
             if known is None and entry.key[TIME_LENGTH - 1 : TIME_LENGTH] == "-":  # no id
                 self._keys_by_time.setdefault(entry.key[:TIME_LENGTH], []).append(entry.key)
             self._statuses[entry.key] = status if known is None else known | status
@@ -44,6 +44,6 @@ NO_UNCOMMITTED_LOGS = UncommittedLogs()
 
 
 @lru_cache(256)
-def _single_status(status: str) -> frozenset[str]:
-    """Return the set of a status, one for all logs that have it."""
-    return frozenset((status,))
+def status_set(*statuses: str) -> frozenset[str]:
+    """Return a set of statuses, the same object for all logs that have them."""
+    return frozenset(statuses)
