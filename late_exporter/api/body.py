@@ -110,10 +110,11 @@ class _BodyReader:
             raise _trailing_bytes()
         self._unread = memoryview(chunk)
 
-    def _decode(self, max_length: int) -> bytes:
+    def _decode(self, max_length: int) -> bytes | memoryview:
         """Return a part of the received bytes, decoded; empty if more have to be received."""
+        part: bytes | memoryview
         if self._gzip is None:
-            part, self._unread = bytes(self._unread[:max_length]), self._unread[max_length:]
+            part, self._unread = self._unread[:max_length], self._unread[max_length:]
             self._decoded_size += len(part)
             return part
         part = self._gzip.decompress(self._unread, min(max_length, DECODING_BYTES))

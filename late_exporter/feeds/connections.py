@@ -8,7 +8,7 @@ import msgspec
 
 from late_exporter.feeds import decoder
 from late_exporter.feeds.classification import is_failure
-from late_exporter.feeds.schema import LATE_CONNECTIONS, SchemaChecker, ValueChecker
+from late_exporter.feeds.schema import LATE_CONNECTIONS, ValueChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text
 from late_exporter.feeds.vocabulary import EVENTS, METHODS
 from late_exporter.model import DAY_MS, Feed, LogEntry, LogKind, LogView, RawLog
@@ -118,7 +118,7 @@ FEED = Feed(
     name="connections",
     path="/v1/connections/logs",
     retention=7 * DAY_MS,
-    parse=decoder.LogListDecoder(ConnectionRow, _entry, check_schema=SchemaChecker(LATE_CONNECTIONS).check).parse,
+    parse=decoder.LogListDecoder(ConnectionRow, _entry, schema=LATE_CONNECTIONS).parse,
     view=view,
     project=project,
     counter="late_connection_events_total",

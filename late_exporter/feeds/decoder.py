@@ -9,16 +9,17 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Annotated, Any, Generic, TypeAlias, TypeVar
+from functools import lru_cache, wraps
+from typing import Annotated, Any, Generic, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds.limits import check_value_count, limit_depth
+from late_exporter.feeds.schema import ENVELOPE, Schema, SchemaChecker, documented_type
 from late_exporter.format import mask_addresses
 from late_exporter.masking import mask_keys
-from late_exporter.model import PAGE_SIZE, Deviation, LogEntry, LogPage
+from late_exporter.model import PAGE_SIZE, LogEntry, LogPage
 
 UNKNOWN = "unknown"
 LABEL_LENGTH = 128
@@ -43,6 +44,8 @@ Tabs and newlines are not among them, as the exposition format escapes these, no
 
 CACHED_TEXTS = 4096
 
+_NEW_DIGEST = hashlib.blake2b(digest_size=6)
+
 CACHED_PAGES = 4
 MAX_CACHED_BYTES = 2**18
 
@@ -53,6 +56,8 @@ MAX_DIGITS = 1000
 """Longest integer that is not converted to a float for display."""
 
 RowT = TypeVar("RowT", bound=msgspec.Struct)
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
 
 
 class Pagination(msgspec.Struct):
@@ -72,13 +77,13 @@ class Pagination(msgspec.Struct):
 class LogListDecoder(Generic[RowT]):
     """Decoder of the responses of one log list.
 
-    A response that matches the row type is decoded in one typed pass. Any other one is decoded row by row and field by
-    field, and a field of the wrong type counts as missing.
+    A response without deviations from the documentation is decoded in one typed pass, and so is one that matches the
+    row type. Any other one is decoded row by row and field by field, and a field of the wrong type counts as missing.
 
     Args:
         row_type: Struct with the used fields of a row; only ``id`` may be required.
         number_entries: Assigns keys to the logs of a page that have no ids; None if all have ids.
-        check_schema: Finds deviations of a response by row; may return an empty sequence if there are none.
+        schema: Documented fields of a row; None if deviations are not reported.
     """
 
     def __init__(
@@ -87,15 +92,19 @@ class LogListDecoder(Generic[RowT]):
         to_entry: Callable[[RowT], LogEntry],
         *,
         number_entries: Callable[[Sequence[LogEntry]], Sequence[LogEntry]] | None = None,
-        check_schema: Callable[[bytes], Sequence[tuple[Deviation, ...]]] | None = None,
+        schema: Schema | None = None,
     ) -> None:
         self._row_type = row_type
         self._to_entry = to_entry
         self._number_entries = number_entries
-        self._check_schema = check_schema
         self._fields = {field.encode_name: field for field in msgspec.structs.fields(row_type)}
-        envelope = msgspec.defstruct("Envelope", [("logs", list[row_type]), ("pagination", Pagination | None, None)])  # type: ignore[valid-type]
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(envelope)
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_envelope(row_type))
+        self._documented_decoder: msgspec.json.Decoder[Any] | None = None
+        self._check_schema = None
+        if schema is not None:
+            documented_row = documented_type(schema, row_type)
+            self._documented_decoder = msgspec.json.Decoder(documented_type(ENVELOPE, _envelope(documented_row)))
+            self._check_schema = SchemaChecker(schema).check
         self._recent_pages: deque[tuple[bytes, LogPage]] = deque(maxlen=CACHED_PAGES)
 
     def parse(self, body: bytes) -> LogPage:
@@ -108,10 +117,20 @@ class LogListDecoder(Generic[RowT]):
             if recent_body == body:  # Other bodies differ early, so this costs less than a hash.
                 return page
         check_value_count(body)
-        page = self._with_deviations(self._decode(body), body)
+        page = self._decode_documented(body) or self._with_deviations(self._decode(body), body)
         if len(body) < MAX_CACHED_BYTES:
             self._recent_pages.append((body, page))
         return page
+
+    def _decode_documented(self, body: bytes) -> LogPage | None:
+        """Return the page in a response without deviations; None if it has some."""
+        if self._documented_decoder is None:
+            return None
+        try:
+            response = self._documented_decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return self._typed_page(response)
 
     def _with_deviations(self, page: LogPage, body: bytes) -> LogPage:
         deviations_by_row = self._check_schema(body) if self._check_schema else ()
@@ -132,6 +151,9 @@ class LogListDecoder(Generic[RowT]):
                 return self._decode_leniently(body)
             except RecursionError:
                 return self._decode_leniently(limit_depth(body))
+        return self._typed_page(response)
+
+    def _typed_page(self, response: Any) -> LogPage:
         entries = [self._to_entry(row) for row in response.logs[:PAGE_SIZE]]
         return self._page(entries, response.pagination or Pagination())
 
@@ -159,6 +181,10 @@ class LogListDecoder(Generic[RowT]):
             except (KeyError, msgspec.ValidationError, ValueError):
                 continue
         return self._to_entry(self._row_type(**values))
+
+
+def _envelope(row_type: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    return msgspec.defstruct("Envelope", [("logs", list[row_type]), ("pagination", Pagination | None, None)])  # type: ignore[valid-type]
 
 
 def raw_rows(body: bytes) -> Sequence[Any]:
@@ -268,18 +294,38 @@ def log_key(value: str) -> str:
 
 def fingerprint(*values: object) -> str:
     """Return a digest of values that both API generations report, as 12 hexadecimal digits."""
-    joined = "\0".join(["" if fact is None else str(fact) for fact in values]).encode("utf-8", "replace")
-    return hashlib.blake2b(joined, digest_size=6).hexdigest()
+    digest = _NEW_DIGEST.copy()  # faster than another one with the same parameters
+    digest.update("\0".join(["" if fact is None else str(fact) for fact in values]).encode("utf-8", "replace"))
+    return digest.hexdigest()
 
 
+def cached_by_texts(build: Callable[P, ResultT]) -> Callable[P, ResultT]:
+    """Cache the results of a function of texts that many rows have in common; those of long texts are not kept."""
+
+    @lru_cache(CACHED_TEXTS)
+    def build_short(*texts: P.args, **named: P.kwargs) -> ResultT:
+        if any(isinstance(text, str) and len(text) > LABEL_LENGTH for text in (*texts, *named.values())):
+            raise _LongTextError  # The cache keeps no errors.
+        return build(*texts, **named)
+
+    @wraps(build)
+    def build_cached(*texts: P.args, **named: P.kwargs) -> ResultT:
+        try:
+            return build_short(*texts, **named)  # type: ignore[arg-type] # texts are hashable
+        except _LongTextError:
+            return build(*texts, **named)
+
+    return build_cached
+
+
+class _LongTextError(Exception):
+    """A text is too long to be kept."""
+
+
+@cached_by_texts
 def account_fingerprint(platform: str | None, account_id: str | None, action: str | None) -> str:
     """Return the fingerprint of the immutable fields of a log, which many logs of an account have in common."""
-    if len(platform or "") + len(account_id or "") + len(action or "") > LABEL_LENGTH:
-        return fingerprint(platform, account_id, action)
-    return _cached_fingerprint(platform, account_id, action)
-
-
-_cached_fingerprint = lru_cache(CACHED_TEXTS)(fingerprint)
+    return fingerprint(platform, account_id, action)
 
 
 def parse_millis(value: str | None) -> int | None:
@@ -296,6 +342,8 @@ def parse_millis(value: str | None) -> int | None:
 
 def to_micros(value: float | None, scale: int) -> int | None:
     """Return a number times a scale as an integer of at most MAX_MICROS; None if it is negative or not finite."""
+    if value == 1:
+        return scale  # As the number of attempts of most logs: one object for all.
     if type(value) is int and 0 <= value < SMALL_NUMBER:
         return value * scale
     # math.isfinite() raises for integers above the range of floats.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from late_exporter.feeds import decoder
-from late_exporter.feeds.schema import LATE_PUBLISHING, SchemaChecker, ValueChecker
+from late_exporter.feeds.schema import LATE_PUBLISHING, ValueChecker
 from late_exporter.feeds.view import common_fields, row_text
 from late_exporter.feeds.vocabulary import ACTIONS, FAILURE_CATEGORIES, STATUSES, split_words
 from late_exporter.model import DAY_MS, FAILED, PENDING, SUCCESS, Feed, LogEntry, LogKind, LogView, RawLog
@@ -109,25 +109,42 @@ def _entry(row: PublishingRow) -> LogEntry:
     post = row.post_id.id if isinstance(row.post_id, PostReference) else row.post_id
     duration = decoder.to_micros(row.duration_ms, 1000)
     attempt = decoder.to_micros(row.attempt_number, decoder.ONE_ATTEMPT)
-    action, status = decoder.label_text(row.action), decoder.label_text(row.status)
-    error_code = (row.response.error_code or "")[: decoder.LABEL_LENGTH] if row.response else ""
-    return LogEntry(
+    error_code = row.response.error_code if row.response else None
+    return msgspec.structs.replace(
+        _common_entry(row.platform, row.account_id, row.account_username, row.action, row.status, error_code),
         key=decoder.log_key(row.id),
-        status=status,
         created=decoder.parse_millis(row.created_at),
-        platform=decoder.label_text(row.platform),
-        action=action,
         # Dots would change the path of a request.
         post_id=decoder.id_text(post) if post and post.strip(".") else None,
-        account_id=decoder.optional_text(row.account_id),
-        username=decoder.label_text(row.account_username),
         status_code=row.status_code,
-        error_code=error_code or None,
         duration=duration,
         attempt=attempt,
-        fingerprint=decoder.account_fingerprint(row.platform, row.account_id, generic_action(action)),
         status_fingerprint=decoder.fingerprint(row.action, row.status_code, duration, attempt),
-        deviations=_check_values(action, status, error_code),
+    )
+
+
+@decoder.cached_by_texts
+def _common_entry(
+    platform: str | None,
+    account_id: str | None,
+    username: str | None,
+    action: str | None,
+    status: str | None,
+    error_code: str | None,
+) -> LogEntry:
+    """Return an entry with what many logs of an account have in common."""
+    action_label, status_label = decoder.label_text(action), decoder.label_text(status)
+    error_code = (error_code or "")[: decoder.LABEL_LENGTH]
+    return LogEntry(
+        key="",
+        status=status_label,
+        platform=decoder.label_text(platform),
+        action=action_label,
+        account_id=decoder.optional_text(account_id),
+        username=decoder.label_text(username),
+        error_code=error_code or None,
+        fingerprint=decoder.account_fingerprint(platform, account_id, generic_action(action_label)),
+        deviations=_check_values(action_label, status_label, error_code),
     )
 
 
@@ -208,7 +225,7 @@ FEED = Feed(
     name="publishing",
     path="/v1/posts/logs",
     retention=7 * DAY_MS,
-    parse=decoder.LogListDecoder(PublishingRow, _entry, check_schema=SchemaChecker(LATE_PUBLISHING).check).parse,
+    parse=decoder.LogListDecoder(PublishingRow, _entry, schema=LATE_PUBLISHING).parse,
     view=view,
     project=project,
     counter="late_publishing_logs_total",

@@ -6,8 +6,8 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from types import MappingProxyType
-from typing import Any, TypeAlias, Union
+from types import MappingProxyType, UnionType
+from typing import Any, TypeAlias, Union, get_args, get_origin
 
 import msgspec
 
@@ -170,18 +170,10 @@ class SchemaChecker:
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
-        self._decoder = msgspec.json.Decoder(_strict(ENVELOPE, logs=list[_strict(schema)]))  # type: ignore[misc]
         self._unknown_paths: set[str] = set()
 
     def check(self, body: bytes) -> Sequence[tuple[Deviation, ...]]:
         """Return the deviations of each log, including those of the response; empty if there are none or no logs."""
-        try:
-            self._decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self._find_deviations(body)
-        return ()
-
-    def _find_deviations(self, body: bytes) -> Sequence[tuple[Deviation, ...]]:
         try:
             response = json.loads(body.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
@@ -247,21 +239,47 @@ DOCUMENTED_PATHS = frozenset(
 """The paths of all documented fields, and of a value in the JSON text of another one."""
 
 
-def _strict(schema: Schema, **types: Any) -> type[msgspec.Struct]:
-    """Return a type that only decodes documents without deviations, which is much faster than a search."""
+def documented_type(schema: Schema, used_type: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """Return a subtype that only decodes documents without deviations, which is much faster than a search.
+
+    Args:
+        schema: The documented fields.
+        used_type: Struct with the used fields.
+    """
+    used_fields = {field.encode_name: field for field in msgspec.structs.fields(used_type)}
     fields: list[Any] = []
     for name, field in schema.items():
-        kind = types.get(name, _type(field))
-        absent = () if field.required else (None if field.types else msgspec.Raw(),)
-        fields.append((name, kind, *absent))
-    return msgspec.defstruct("Strict", fields, kw_only=True, forbid_unknown_fields=True, gc=False)
+        used = used_fields.pop(name, None)
+        is_required = field.required or (used is not None and used.required)
+        kind = _type(field, used, is_required=is_required)
+        default = {} if is_required else {"default": msgspec.Raw() if kind is msgspec.Raw else None}
+        fields.append((used.name if used else name, kind, msgspec.field(name=name, **default)))
+    # No value is of this type: fields that are used but not documented must be missing.
+    undocumented = msgspec.UnsetType
+    fields += [(used.name, undocumented, msgspec.field(name=name, default=None)) for name, used in used_fields.items()]
+    options: dict[str, Any] = {"kw_only": True, "forbid_unknown_fields": True, "gc": False}
+    return msgspec.defstruct(used_type.__name__, fields, bases=(used_type,), **options)
 
 
-def _type(field: SchemaField) -> Any:
-    if not field.types:
+def _type(field: SchemaField, used: msgspec.structs.FieldInfo | None, *, is_required: bool) -> Any:
+    used_types = _alternatives(None if used is None or used.type is Any else used.type)
+    if "object" in field.types:
+        structs = [each for each in used_types if isinstance(each, type) and issubclass(each, msgspec.Struct)]
+        used_type = structs[0] if structs else msgspec.Struct
+        kinds = [documented_type(field.fields, used_type) if name == "object" else TYPES[name] for name in field.types]
+    elif used_types:
+        kinds = used_types
+    elif field.types:
+        kinds = [TYPES[name] for name in field.types]
+    else:
         return msgspec.Raw
-    kinds = [_strict(field.fields) if name == "object" else TYPES[name] for name in field.types]
-    return Union[tuple(kinds if field.required else [*kinds, None])]  # noqa: UP007 - built at run time
+    return Union[tuple(kinds if is_required else [*kinds, None])]  # noqa: UP007 - built at run time
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """Return the types of a union, or of a single type; None is left out."""
+    types = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return [each for each in types if each not in (None, type(None))]
 
 
 def _differences(document: Mapping[str, Any], schema: Schema, prefix: str = "") -> Iterator[tuple[str, str, object]]:

@@ -12,7 +12,7 @@ import msgspec
 
 from late_exporter.feeds import connections, decoder, publishing
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME, classify_action, classify_event
-from late_exporter.feeds.schema import ZERNIO_LOGS, SchemaChecker, ValueChecker
+from late_exporter.feeds.schema import ZERNIO_LOGS, ValueChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text, search_json_text, without_unknown
 from late_exporter.feeds.vocabulary import METHODS, STATUSES
 from late_exporter.feeds.zernio_keys import former_log, number_entries, renumber_entries, row_key
@@ -257,8 +257,7 @@ def _project_activity(name: str, workspace: str, log: LogKind) -> Iterator[Incre
 
 
 def _parser(to_entry: Callable[[ZernioRow], LogEntry]) -> Callable[[bytes], LogPage]:
-    check = SchemaChecker(ZERNIO_LOGS).check
-    return decoder.LogListDecoder(ZernioRow, to_entry, number_entries=number_entries, check_schema=check).parse
+    return decoder.LogListDecoder(ZernioRow, to_entry, number_entries=number_entries, schema=ZERNIO_LOGS).parse
 
 
 def _without_total(parse: Callable[[bytes], LogPage]) -> Callable[[bytes], LogPage]:
