@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from late_exporter.metrics.aggregation import apply_increments
 from late_exporter.model import MINUTE_MS, Batch, Observation
 from late_exporter.series import Increment, Series, SeriesValue
+from late_exporter.store.uncommitted import with_status
 
 EXPIRY_SLACK_MINUTES = 2
 """Minutes by which the API may delete a log before or after the end of its retention."""
@@ -19,7 +20,7 @@ def expiring_minutes(since: int) -> tuple[int, int]:
 
 
 def select_new(
-    observations: Iterable[Observation], statuses: dict[str, set[str]]
+    observations: Iterable[Observation], statuses: dict[str, frozenset[str]]
 ) -> tuple[list[Observation], dict[str, Observation]]:
     """Return the observations that are new, and by key those of them that are the first of their logs.
 
@@ -31,12 +32,13 @@ def select_new(
     first: dict[str, Observation] = {}
     for observation in observations:
         entry = observation.entry
-        stored = statuses.setdefault(entry.key, set())
-        if entry.status in stored:
+        key, status = entry.key, entry.status
+        stored = statuses.get(key)
+        if stored is None:
+            first[key] = observation
+        elif status in stored:
             continue
-        if not stored:
-            first[entry.key] = observation
-        stored.add(entry.status)
+        statuses[key] = with_status(stored, status)
         new.append(observation)
     return new, first
 

@@ -14,11 +14,14 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.model import Coverage, FeedAccounting, FeedState, PendingLog, StoredLog
 from late_exporter.store import series_rows
+from late_exporter.store.uncommitted import with_status
 
 LOOKUP_KEYS = 100
 
 # The number of placeholders is fixed, because SQLite caches each different statement, at tens of kilobytes apiece.
 LOOKUP = f"SELECT key, status FROM observation WHERE scope = ? AND key IN ({','.join('?' * LOOKUP_KEYS)})"  # noqa: S608 - placeholders
+
+ANY_BETWEEN = "SELECT 1 FROM observation WHERE scope = ? AND key BETWEEN ? AND ? LIMIT 1"
 
 
 @contextmanager
@@ -62,14 +65,16 @@ def pending_logs(connection: Connection, scope_id: int) -> dict[str, PendingLog]
     return {row[0]: PendingLog(*row) for row in rows}
 
 
-def stored_statuses(connection: Connection, scope_id: int, keys: Sequence[str]) -> dict[str, set[str]]:
+def stored_statuses(connection: Connection, scope_id: int, keys: Sequence[str]) -> dict[str, frozenset[str]]:
     """Return the counted statuses of logs by key; keys that are not stored are missing."""
-    statuses: dict[str, set[str]] = {}
+    statuses: dict[str, frozenset[str]] = {}
+    if len(keys) > LOOKUP_KEYS and not connection.execute(ANY_BETWEEN, (scope_id, min(keys), max(keys))).fetchone():
+        return statuses  # as for most batches of a catch-up
     for start in range(0, len(keys), LOOKUP_KEYS):
         chunk = keys[start : start + LOOKUP_KEYS]
         rows = connection.execute(LOOKUP, (scope_id, *chunk, *[None] * (LOOKUP_KEYS - len(chunk))))
         for key, status in rows:
-            statuses.setdefault(key, set()).add(status)
+            statuses[key] = with_status(statuses.get(key), status)
     return statuses
 
 

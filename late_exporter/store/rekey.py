@@ -21,7 +21,7 @@ from late_exporter.store.matching import (
     undecided_times,
 )
 from late_exporter.store.ordinals import number_entries, unnumbered_keys
-from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs, status_set
+from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 FIRST_MINUTE = -(2**40)
 """A minute before every creation time."""
@@ -30,7 +30,7 @@ FIRST_MINUTE = -(2**40)
 class FeedRows(Protocol):
     """Read access to the observations of one feed."""
 
-    def stored_statuses(self, keys: Sequence[str]) -> Mapping[str, AbstractSet[str]]:
+    def stored_statuses(self, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         """Return the counted statuses of logs by key; keys that are not stored are missing."""
 
     def rows_at(self, prefixes: AbstractSet[str]) -> Iterable[tuple[str, str, str | None]]:
@@ -73,7 +73,7 @@ def identify(rows: FeedRows, entries: Sequence[LogEntry], uncommitted: Uncommitt
     stored_logs: dict[str, dict[str, str | None]] = {key: dict.fromkeys(names) for key, names in statuses.items()}
     if not unnumbered and not new_keys:
         # With the strings of the page, because the result may be kept until the next poll.
-        known = {entry.key: status_set(*statuses[entry.key]) for entry in entries}
+        known = {entry.key: statuses[entry.key] for entry in entries}
         return IdentifiedPage(tuple(entries), known, stored_logs)
     prefixes = {prefix for key in new_keys | unnumbered if (prefix := time_prefix(key))}
     for key, status, status_fingerprint in rows.rows_at(prefixes) if prefixes else ():

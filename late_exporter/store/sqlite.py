@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -323,9 +324,10 @@ class SqliteStore:
         new, first = select_new(observations, statuses)
         self._connection.executemany(
             "INSERT INTO observation VALUES (?, ?, ?, ?, ?, ?)",
-            # In the order of the table: a list is read from new to old, which would split every page of the B-tree.
-            sorted(
-                (scope_id, o.entry.key, o.entry.status, o.entry.created, *rekey.match_columns(o.entry)) for o in new
+            (
+                (scope_id, log.key, log.status, log.created, *rekey.match_columns(log))
+                # In the order of the table: a list is read from new to old, which would split every page of the B-tree.
+                for log in sorted([observation.entry for observation in new], key=attrgetter("key"))
             ),
         )
         return new, first

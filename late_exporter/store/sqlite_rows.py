@@ -32,7 +32,7 @@ class SqliteRows(NamedTuple):
     connection: Connection
     scope_id: int
 
-    def stored_statuses(self, keys: Sequence[str]) -> Mapping[str, AbstractSet[str]]:
+    def stored_statuses(self, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         return queries.stored_statuses(self.connection, self.scope_id, keys)
 
     def rows_at(self, prefixes: AbstractSet[str]) -> Iterator[tuple[str, str, str | None]]:

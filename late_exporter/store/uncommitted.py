@@ -21,10 +21,11 @@ class UncommittedLogs:
 
     def add(self, entries: Iterable[LogEntry]) -> None:
         for entry in entries:
-            known, status = self._statuses.get(entry.key), status_set(entry.status)
-            if known is None and entry.key[TIME_LENGTH - 1 : TIME_LENGTH] == "-":  # no id
-                self._keys_by_time.setdefault(entry.key[:TIME_LENGTH], []).append(entry.key)
-            self._statuses[entry.key] = status if known is None else known | status
+            key = entry.key
+            known = self._statuses.get(key)
+            if known is None and key[TIME_LENGTH - 1 : TIME_LENGTH] == "-":  # no id
+                self._keys_by_time.setdefault(key[:TIME_LENGTH], []).append(key)
+            self._statuses[key] = with_status(known, entry.status)
 
     @property
     def is_empty(self) -> bool:
@@ -44,6 +45,6 @@ NO_UNCOMMITTED_LOGS = UncommittedLogs()
 
 
 @lru_cache(256)
-def status_set(*statuses: str) -> frozenset[str]:
-    """Return a set of statuses, the same object for all logs that have them."""
-    return frozenset(statuses)
+def with_status(statuses: frozenset[str] | None, status: str) -> frozenset[str]:
+    """Return the statuses of a log, None for a new one, with one more; it is the same object for all logs."""
+    return frozenset((status,)) if statuses is None else statuses | {status}

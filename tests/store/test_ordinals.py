@@ -58,10 +58,10 @@ def test_numbers(page: list[str], stored: list[set[str]], expected: list[int]) -
     assert expected == [ordinal for ordinal, _ in numbered(entries(*page), *stored)]
 
 
-class MemoryRows(dict[str, set[str]]):
+class MemoryRows(dict[str, frozenset[str]]):
     """Statuses of stored logs by key."""
 
-    def stored_statuses(self, keys: Sequence[str]) -> Mapping[str, AbstractSet[str]]:
+    def stored_statuses(self, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         return {key: self[key] for key in keys if key in self}
 
     def rows_at(self, prefixes: AbstractSet[str]) -> Iterable[tuple[str, str, str | None]]:

@@ -67,7 +67,20 @@ def test_lookups_share_one_statement(store: Store, path: Path, number: int) -> N
     with closing(sqlite3.connect(path, factory=Recorder)) as connection:
         statuses = queries.stored_statuses(connection, 1, [f"log{at}" for at in range(1, number + 1)] + ["unknown"])
     assert {f"log{at}": {"pending" if at == 2 else "success"} for at in range(1, number + 1)} == statuses
-    assert {queries.LOOKUP} == statements
+    # One more for many keys, which are mostly new.
+    assert {queries.LOOKUP, *([queries.ANY_BETWEEN] if number >= queries.LOOKUP_KEYS else [])} == statements
+
+
+def test_new_keys_of_a_catch_up_are_not_looked_up(store: Store, path: Path) -> None:
+    """A batch whose keys are all below those that are stored needs one statement; a single stored key all of them."""
+    commit_batch(store, PUBLISHING, Batch(committed_at=8.0, observations=[observation(500)]))
+    below = [f"log{at}" for at in range(301, 500)]
+    statements: list[str] = []
+    with closing(sqlite3.connect(path)) as connection:
+        connection.set_trace_callback(statements.append)
+        assert {} == queries.stored_statuses(connection, 1, below)
+        assert len(statements) == 1
+        assert {"log500": {"success"}} == queries.stored_statuses(connection, 1, [*below, "log500"])
 
 
 def test_lookup_matches_logs_that_are_not_rekeyed(store: Store, path: Path) -> None:

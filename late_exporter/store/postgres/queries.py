@@ -16,6 +16,7 @@ from late_exporter.series import Labels, Series, SeriesValue
 from late_exporter.store.postgres.database import DeadlineConnection
 from late_exporter.store.postgres.days import REST, lookup_days
 from late_exporter.store.series_rows import SeriesCursor
+from late_exporter.store.uncommitted import with_status
 
 STATUSES = "SELECT key, status, day FROM late_observation WHERE scope = %s AND day = ANY(%s) AND key = ANY(%b::bytea[])"
 
@@ -97,7 +98,7 @@ class PostgresRows(NamedTuple):
     connection: DeadlineConnection
     scope_id: int
 
-    def stored_statuses(self, keys: Sequence[str]) -> Mapping[str, AbstractSet[str]]:
+    def stored_statuses(self, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         return decode_statuses(self.connection.execute(STATUSES, statuses_parameters(self.scope_id, keys)))
 
     def rows_at(self, prefixes: AbstractSet[str]) -> Iterator[tuple[str, str, str | None]]:
@@ -121,10 +122,11 @@ def statuses_parameters(scope_id: int, keys: Iterable[str]) -> tuple[int, list[i
     return scope_id, lookup_days(unique), [encode(key) for key in unique]
 
 
-def decode_statuses(rows: Iterable[tuple[Any, ...]]) -> dict[str, set[str]]:
-    statuses: dict[str, set[str]] = {}
-    for key, status, _ in rows:
-        statuses.setdefault(key.decode(), set()).add(status.decode())
+def decode_statuses(rows: Iterable[tuple[Any, ...]]) -> dict[str, frozenset[str]]:
+    statuses: dict[str, frozenset[str]] = {}
+    for encoded_key, status, _ in rows:
+        key = encoded_key.decode()
+        statuses[key] = with_status(statuses.get(key), status.decode())
     return statuses
 
 
