@@ -55,6 +55,13 @@ class ObserveHistogram(Increment, frozen=True, kw_only=True, gc=False):
     exemplar: Exemplar | None = None
 
 
+class ObserveValues(Increment, frozen=True, kw_only=True, gc=False):
+    """Observe a histogram with the values of several logs, in millionths of the family's unit."""
+
+    micros: tuple[int, ...]
+    bounds: tuple[float, ...] = ()
+
+
 class SetLatest(Increment, frozen=True, kw_only=True, gc=False):
     """Set a gauge, unless it has a value of a later time."""
 

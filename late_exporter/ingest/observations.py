@@ -19,8 +19,14 @@ from late_exporter.series import IncCounter, Increment, ObserveLog
 MAX_CLOCK_SKEW = 300_000
 """Milliseconds by which a log's time may be ahead of the API's clock."""
 
-LOGS_PER_SLICE = 100
+LOGS_PER_SLICE = 500
 """Logs that become observations at a time, in less than a millisecond; other tasks run in between."""
+
+CATCH_UP_LOGS = 500
+"""Logs in a batch from which on it is that of a catch-up, whose next batches have mostly the same kinds of logs."""
+
+MAX_KINDS = 4000
+"""Kinds that are kept for the rest of a catch-up, about 4 MB. Otherwise those of the last batch are: none at rest."""
 
 ENTRIES_REJECTED = "late_exporter_entries_rejected_total"
 RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
@@ -57,14 +63,13 @@ class ObservationBuilder:
         self._feed = feed
         self._scope = scope
         self._label_limiter = label_limiter
-        # Of the last batch only: that of a catch-up has mostly the same kinds, and a process at rest keeps none.
-        self._kinds: dict[_Kind, tuple[Increment, ...]] = {}
+        self._increments_by_kind: dict[_Kind, tuple[Increment, ...]] = {}
         self._increments: dict[Increment, Increment] = {}
         self._zeros: list[Increment] = []
 
     def forget_kinds(self) -> None:
         """Compute all increments again, because the batch was not saved: its zeros are needed by the next one."""
-        self._kinds = {}
+        self._increments_by_kind, self._increments = {}, {}
 
     async def build(
         self, pages: Iterable[ReadLogs], *, now: int, retention_floor: int, is_synced: bool
@@ -79,25 +84,38 @@ class ObservationBuilder:
         """
         self._label_limiter.start_batch()
         observations: list[Observation] = []
-        known_kinds, self._kinds, self._increments, self._zeros = self._kinds, {}, {}, []
-        cancellation = PostponedCancellation()
+        kinds: dict[_Kind, tuple[Increment, ...]] = {}
+        self._zeros = []
+        cancellation, next_pause = PostponedCancellation(), LOGS_PER_SLICE
         for entries, by_reconciliation in _slices(pages):
             for entry in entries:
-                if entry.created is None or entry.created >= retention_floor:
-                    kind = (entry.kind, by_reconciliation, is_synced)
-                    increments = self._kinds.get(kind)
-                    if increments is None:
-                        increments = self._kinds[kind] = known_kinds.get(kind) or self._project(*kind)
-                    observation = _observation(entry, increments, now)
-                    # What the first sync reads is history.
-                    if entry.detail is not None and is_synced:
-                        event = encode_event(self._scope, entry, entry.detail)
-                        observation = msgspec.structs.replace(observation, event=event)
-                    observations.append(observation)
-            await cancellation.pause()
+                created = entry.created
+                if created is not None and created < retention_floor:
+                    continue
+                kind = (entry.kind, by_reconciliation, is_synced)
+                increments = kinds.get(kind)
+                if increments is None:
+                    increments = kinds[kind] = self._increments_of(kind)
+                if created is not None and created > now + MAX_CLOCK_SKEW:
+                    increments = _present_increments(entry, increments, now)
+                # What the first sync reads is history.
+                detail = entry.detail if is_synced else None
+                event = None if detail is None else encode_event(self._scope, entry, detail)
+                observations.append(Observation(entry, increments, event))
+            if len(observations) >= next_pause:
+                next_pause = len(observations) + LOGS_PER_SLICE
+                await cancellation.pause()
         cancellation.end()  # Nothing but the commit follows, which is awaited all the same.
-        distinct = {id(one): one for increments in self._kinds.values() for one in increments}
+        distinct = {id(one): one for increments in kinds.values() for one in increments}
+        if len(observations) < CATCH_UP_LOGS or len(self._increments_by_kind) > MAX_KINDS:
+            self._increments_by_kind, self._increments = kinds, {one: one for one in distinct.values()}
         return Observations(observations, self._zeros, distinct.values())
+
+    def _increments_of(self, kind: _Kind) -> tuple[Increment, ...]:
+        increments = self._increments_by_kind.get(kind)
+        if increments is None:
+            increments = self._increments_by_kind[kind] = self._project(*kind)
+        return increments
 
     def _project(self, log: LogKind, by_reconciliation: bool, is_synced: bool) -> tuple[Increment, ...]:  # noqa: FBT001 - parts of a key
         """Return the increments of a kind; those that other kinds have, too, are the same objects."""
@@ -130,13 +148,11 @@ def _slices(pages: Iterable[ReadLogs]) -> Iterator[ReadLogs]:
             yield ReadLogs(entries[start : start + LOGS_PER_SLICE], by_reconciliation)
 
 
-def _observation(entry: LogEntry, increments: tuple[Increment, ...], now: int) -> Observation:
-    if entry.created is not None and entry.created > now + MAX_CLOCK_SKEW:
-        # A time in the future would stay the newest one until it has passed.
-        log = msgspec.structs.replace(entry, created=now)
-        increments = tuple(
-            counted
-            for increment in increments
-            for counted in ((increment,) if isinstance(increment, ObserveLog) else count_logs(increment, (log,), now))
-        )
-    return Observation(entry, increments)
+def _present_increments(entry: LogEntry, increments: tuple[Increment, ...], now: int) -> tuple[Increment, ...]:
+    """Return the increments of a log as if it was created now: a time in the future would stay the newest one."""
+    log = msgspec.structs.replace(entry, created=now)
+    return tuple(
+        counted
+        for increment in increments
+        for counted in ((increment,) if isinstance(increment, ObserveLog) else count_logs(increment, (log,), now))
+    )

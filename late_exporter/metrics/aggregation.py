@@ -16,6 +16,7 @@ from late_exporter.series import (
     Increment,
     LatestValue,
     ObserveHistogram,
+    ObserveValues,
     SetCurrent,
     SetLatest,
     Value,
@@ -39,7 +40,7 @@ def apply_increment(increment: Increment, value: Value | None) -> Value:
 
 
 def apply_increments(increments: Sequence[Increment], value: Value | None) -> Value:
-    """Return the value after increments of the same type; ``value`` is None for a new series.
+    """Return the value after increments of one kind of value; ``value`` is None for a new series.
 
     Their order matters for SetCurrent only.
     """
@@ -51,14 +52,16 @@ def _add(increments: Sequence[IncCounter], value: Value | None) -> Value:
     return previous + sum(increment.amount for increment in increments)
 
 
-def _observe(increments: Sequence[ObserveHistogram], value: Value | None) -> Value:
+def _observe(increments: Sequence[ObserveHistogram | ObserveValues], value: Value | None) -> Value:
     bounds = increments[0].bounds
     previous = value if isinstance(value, Histogram) else Histogram(bounds, (0,) * (len(bounds) + 1))
     counts = list(rebucket(previous, bounds).counts)
     micros = previous.micros
     for increment in increments:
-        counts[bisect_left(bounds, increment.micros / MICROS_PER_SECOND)] += 1
-        micros += increment.micros
+        values = increment.micros if isinstance(increment, ObserveValues) else (increment.micros,)
+        for each in values:
+            counts[bisect_left(bounds, each / MICROS_PER_SECOND)] += 1
+        micros += sum(values)
     return Histogram(bounds, tuple(counts), min(micros, MAX_SUM_MICROS))
 
 
@@ -83,6 +86,7 @@ def _update_streak(increments: Sequence[AttemptOutcome], value: Value | None) ->
 _AGGREGATORS: Mapping[type[Increment], Callable[[Any, Value | None], Value]] = {
     IncCounter: _add,
     ObserveHistogram: _observe,
+    ObserveValues: _observe,
     SetLatest: _set_latest,
     SetCurrent: _set_current,
     AttemptOutcome: _update_streak,

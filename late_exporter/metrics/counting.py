@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from late_exporter.model import Batch, Feed, LogEntry, Observation
 from late_exporter.series import (
     AttemptOutcome,
@@ -15,6 +13,7 @@ from late_exporter.series import (
     Increment,
     ObserveHistogram,
     ObserveLog,
+    ObserveValues,
     RecordAttempt,
     SetByLog,
     SetLatest,
@@ -73,9 +72,10 @@ def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequ
 
 def observe_log(increment: ObserveLog, log: LogEntry, now: int) -> ObserveHistogram:
     """Return the observation of one log, with its exemplar if its ids are short enough."""
-    (observation,) = _observe(increment, (log,), now)
+    (micros,) = _values(increment, (log,), now)
     exemplar = _exemplar(log, now) if increment.has_exemplar else None
-    return msgspec.structs.replace(observation, exemplar=exemplar)
+    family, labels, once_per_log, bounds = increment.family, increment.labels, increment.once_per_log, increment.bounds
+    return ObserveHistogram(family, labels, once_per_log, micros=micros, bounds=bounds, exemplar=exemplar)
 
 
 def lag_micros(log: LogEntry, now: int) -> int:
@@ -95,13 +95,16 @@ def _add(increment: IncCounter, logs: Sequence[LogEntry], _: int) -> list[IncCou
     return [IncCounter(family, labels, once_per_log, amount=increment.amount * len(logs))]
 
 
-def _observe(increment: ObserveLog, logs: Sequence[LogEntry], now: int) -> list[ObserveHistogram]:
+def _observe(increment: ObserveLog, logs: Sequence[LogEntry], now: int) -> list[ObserveValues]:
     family, labels, once_per_log, bounds = increment.family, increment.labels, increment.once_per_log, increment.bounds
+    micros = tuple(_values(increment, logs, now))
+    return [ObserveValues(family, labels, once_per_log, micros=micros, bounds=bounds)]
+
+
+def _values(increment: ObserveLog, logs: Sequence[LogEntry], now: int) -> list[int]:
     if increment.number == "lag":
-        numbers = [lag_micros(log, now) for log in logs]
-    else:
-        numbers = [log.duration or 0 for log in logs]
-    return [ObserveHistogram(family, labels, once_per_log, micros=micros, bounds=bounds) for micros in numbers]
+        return [lag_micros(log, now) for log in logs]
+    return [log.duration or 0 for log in logs]
 
 
 def _set_latest(increment: SetByLog, logs: Sequence[LogEntry], _: int) -> list[SetLatest]:

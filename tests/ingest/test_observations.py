@@ -6,9 +6,17 @@ import tracemalloc
 from itertools import chain
 
 import msgspec
+import pytest
 
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.observations import MAX_CLOCK_SKEW, ObservationBuilder, Observations, ReadLogs
+from late_exporter.ingest import observations as module
+from late_exporter.ingest.observations import (
+    CATCH_UP_LOGS,
+    MAX_CLOCK_SKEW,
+    ObservationBuilder,
+    Observations,
+    ReadLogs,
+)
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import effective_increments
 from late_exporter.metrics.labels import LabelLimiter
@@ -86,6 +94,32 @@ async def test_a_builder_at_rest_keeps_no_increments() -> None:
     (after,) = (await harness.build(log(2))).observations
     assert before.increments == after.increments
     assert before.increments is not after.increments
+
+
+async def test_a_catch_up_keeps_the_increments_of_all_kinds() -> None:
+    """Kinds that a batch of a catch-up lacks are known in the next one; after a small batch they are not."""
+    harness = Harness()
+    (before,) = (await harness.build(log(1, platform="y"))).observations
+    many = [log(number) for number in range(CATCH_UP_LOGS)]
+    first = await harness.build(*many, log(1, platform="y"))
+    built = await harness.build(*many)
+    (again, *_) = (await harness.build(log(2, platform="y"), *many)).observations
+    assert again.increments is first.observations[-1].increments
+    assert {each.labels[1] for each in built.increments if each.family == LOGS} == {"x"}
+    await harness.build(log(3))
+    (after,) = (await harness.build(log(4, platform="y"))).observations
+    assert before.increments == after.increments == again.increments
+    assert after.increments is not again.increments
+
+
+async def test_few_kinds_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A catch-up of ever other kinds keeps those of its last batch only."""
+    monkeypatch.setattr(module, "MAX_KINDS", 3)
+    harness = Harness()
+    many = [log(number) for number in range(CATCH_UP_LOGS)]
+    for name in "abcde":
+        await harness.build(*many, log(1, account_id=name))
+    assert len(harness.builder._increments_by_kind) <= 3  # noqa: SLF001 - its size
 
 
 async def test_zeros_concern_the_batch() -> None:

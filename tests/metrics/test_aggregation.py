@@ -21,6 +21,7 @@ from late_exporter.series import (
     Labels,
     LatestValue,
     ObserveHistogram,
+    ObserveValues,
     SetLatest,
     Value,
 )
@@ -123,6 +124,15 @@ def test_bounds_are_inclusive(bound: float) -> None:
     value = apply_increment(ObserveHistogram("f", LABELS, micros=micros, bounds=DURATION_BUCKETS), None)
     assert isinstance(value, Histogram)
     assert bound == DURATION_BUCKETS[value.counts.index(1)]
+
+
+@given(st.lists(st.integers(0, 70_000_000)), st.none() | st.just(Histogram(BOUNDS, (1, 0, 2, 0), 5)))
+def test_values_of_several_logs(micros: list[int], before: Histogram | None) -> None:
+    """The values of several logs change a histogram as one by one."""
+    one_by_one = [ObserveHistogram("f", LABELS, micros=each, bounds=BOUNDS) for each in micros]
+    together = ObserveValues("f", LABELS, micros=tuple(micros), bounds=BOUNDS)
+    expected = apply_one_by_one(one_by_one, before) or Histogram(BOUNDS, (0,) * (len(BOUNDS) + 1))
+    assert expected == apply_increments([together], before)
 
 
 def test_histogram_without_bounds() -> None:

@@ -22,6 +22,7 @@ from late_exporter.series import (
     Increment,
     ObserveHistogram,
     ObserveLog,
+    ObserveValues,
     Series,
     SetCurrent,
     SetLatest,
@@ -53,7 +54,7 @@ def with_buckets(increments: Iterable[Increment]) -> tuple[Increment, ...]:
     """Return increments with the buckets of the catalogue, as the label limiter does."""
     return tuple(
         msgspec.structs.replace(increment, bounds=CATALOGUE[increment.family].buckets)
-        if isinstance(increment, ObserveHistogram | ObserveLog)
+        if isinstance(increment, ObserveHistogram | ObserveLog | ObserveValues)
         else increment
         for increment in increments
     )
