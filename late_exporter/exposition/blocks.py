@@ -73,7 +73,12 @@ class FamilyCopy(NamedTuple):
 
 
 class FamilyBlocks:
-    """Series of a family in sorted blocks; ``shows_created`` is whether OpenMetrics has their creation times."""
+    """Series of a family in sorted blocks; ``shows_created`` is whether OpenMetrics has their creation times.
+
+    Attributes:
+        section: The published lines; None if there are none.
+        changed_blocks: Blocks that the next publication renders.
+    """
 
     def __init__(self, family: Family, compress_lines: Callable[[bytes], Segment], *, shows_created: bool) -> None:
         self._shows_created = shows_created
@@ -89,8 +94,8 @@ class FamilyBlocks:
         self._capacity = max((BLOCK_LINES if family.feeds else OWN_BLOCK_LINES) // self.lines_per_series, 2)
         self.series_count = 0
         self._blocks: list[_Block] = []
-        self._changed_blocks: dict[_Block, None] = {}
-        self._section: FamilySection | None = None
+        self.changed_blocks: dict[_Block, None] = {}
+        self.section: FamilySection | None = None
         self._zeros: set[Labels] = set()
 
     @property
@@ -101,12 +106,7 @@ class FamilyBlocks:
     @property
     def changed_lines(self) -> int:
         """Number of lines that the next publication renders."""
-        return sum(len(block.labels) for block in self._changed_blocks) * self.lines_per_series
-
-    @property
-    def section(self) -> FamilySection | None:
-        """The published lines; None if there are none."""
-        return self._section
+        return sum([len(block.labels) for block in self.changed_blocks]) * self.lines_per_series
 
     def put(self, labels: Labels, value: float | Histogram, created: float | None, start_at_zero: bool) -> None:  # noqa: FBT001 - called by position
         """Set a series; a new one shows 0 first if ``start_at_zero`` is true."""
@@ -117,13 +117,13 @@ class FamilyBlocks:
         block = self._blocks[block_index]
         if created is not None and self._family.kind != "gauge" and self._created.get(labels) != created:
             self._created[labels] = created
-            self._changed_blocks[block] = None
+            self.changed_blocks[block] = None
         if exists:
             if block.values[index] != packed:
-                self._changed_blocks[block] = None
+                self.changed_blocks[block] = None
             block.values[index] = packed
             return
-        self._changed_blocks[block] = None
+        self.changed_blocks[block] = None
         block.insert(index, labels, packed)
         self.series_count += 1
         if start_at_zero:
@@ -131,7 +131,7 @@ class FamilyBlocks:
         if len(block.labels) > self._capacity:
             upper = block.split()
             self._blocks.insert(block_index + 1, upper)
-            self._changed_blocks[upper] = None
+            self.changed_blocks[upper] = None
 
     def copy(self) -> FamilyCopy:
         """Return the series as of the last changes that were applied."""
@@ -147,7 +147,7 @@ class FamilyBlocks:
         if not exists:
             return
         block = self._blocks[block_index]
-        self._changed_blocks[block] = None
+        self.changed_blocks[block] = None
         block.delete(index)
         self.series_count -= 1
         if not block.labels:
@@ -182,12 +182,12 @@ class FamilyBlocks:
 
     def publish(self) -> bool:
         """Render the blocks that have changed; return whether there were any."""
-        if not self._changed_blocks:
+        if not self.changed_blocks:
             return False
-        changed_blocks, self._changed_blocks = self._changed_blocks, {}
+        changed_blocks, self.changed_blocks = self.changed_blocks, {}
         for block in changed_blocks:
             block.rendered = self._render(block)
-        self._section = self._join() if self._blocks else None
+        self.section = self._join() if self._blocks else None
         return True
 
     def _join(self) -> FamilySection:
@@ -240,14 +240,14 @@ class FamilyBlocks:
         blocks = self._blocks[max(index, 0) : index + 2]
         if len(blocks) > 1 and sum(len(block.labels) for block in blocks) <= self._capacity // 2:
             blocks[0].extend(blocks[1])
-            self._changed_blocks[blocks[0]] = None
-            self._changed_blocks.pop(blocks[1], None)
+            self.changed_blocks[blocks[0]] = None
+            self.changed_blocks.pop(blocks[1], None)
             del self._blocks[index + 1]
 
     def _mark_changed(self, labels: Labels) -> None:
         block_index, _, exists = self._find(labels)
         if exists:
-            self._changed_blocks[self._blocks[block_index]] = None
+            self.changed_blocks[self._blocks[block_index]] = None
 
     def _labels_from(self, first: Labels) -> Iterator[Labels]:
         """Yield the labels of the series from ``first`` on that begin with it."""

@@ -175,16 +175,18 @@ class Exposition:
         """Apply the changes that were taken to the blocks; return the number of lines that ``render`` has to render."""
         with self._render_lock:
             self._changes.apply()
-            return sum(family.changed_lines for family in self._families.values())
+            return sum([family.changed_lines for family in self._families.values() if family.changed_blocks])
 
     def render(self) -> None:
         """Publish the changes that were taken."""
         with self._render_lock:
             self._changes.apply()
             version, process_metrics = self._changes.applied_batch, self._process_metrics
-            changed = [family.publish() for family in self._families.values()]
-            if any(changed) or process_metrics is not self._snapshot.process_metrics:
-                sections = tuple(family.section for family in self._families.values() if family.section)
+            changed_families = [family for family in self._families.values() if family.changed_blocks]
+            for family in changed_families:
+                family.publish()
+            if changed_families or process_metrics is not self._snapshot.process_metrics:
+                sections = tuple([family.section for family in self._families.values() if family.section])
                 self._snapshot = Snapshot(version, sections, process_metrics, self._end, self._workspace_lines)
 
     def publish(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from late_exporter.concurrency import PostponedCancellation
@@ -47,6 +47,7 @@ class FeedPublisher:
         self._registry = registry
         self._label_limiter = label_limiter
         self._pending_labels: set[tuple[str, str]] = set()
+        self._shown_pending: tuple[object, ...] = ()
         self.last_lag: float | None = None
 
     async def update(self, committed: CommittedBatch, *, is_live: bool, is_shown: bool) -> None:
@@ -83,18 +84,23 @@ class FeedPublisher:
         self._registry.show_feed(self._workspace, self._feed)
         self._registry.set_gauge(COVERAGE_START, (self._workspace, self._feed), complete_since / 1000)
 
-    def update_pending_gauges(self, pending_logs: Iterable[PendingLog]) -> None:
+    def update_pending_gauges(self, pending_logs: Mapping[str, PendingLog]) -> None:
+        """Show the pending logs; most polls change neither them nor the platforms, and show nothing."""
         workspace, limit_value = self._workspace, self._label_limiter.limit_value
+        platforms = frozenset(self._label_limiter.platforms(workspace))
+        if (pending_logs, platforms) == self._shown_pending:
+            return
+        self._shown_pending = (pending_logs, platforms)
         counts: Counter[tuple[str, str]] = Counter()
         oldest: dict[str, int] = {}
-        for log in pending_logs:
+        for log in pending_logs.values():
             platform = limit_value(workspace, "platform", log.platform)
             counts[platform, limit_value(workspace, "action", log.action)] += 1
             if log.created:
                 oldest[platform] = min(log.created, oldest.get(platform, log.created))
         # Series that were shown once, and those of the platforms in use, are kept at 0.
         self._pending_labels |= counts.keys()
-        self._pending_labels |= {(platform, "publish") for platform in self._label_limiter.platforms(workspace)}
+        self._pending_labels |= {(platform, "publish") for platform in platforms}
         for platform, action in self._pending_labels:
             self._registry.set_gauge(PENDING_LOGS, (workspace, platform, action), counts[platform, action])
         for platform in {platform for platform, _ in self._pending_labels}:

@@ -52,6 +52,7 @@ class PendingBatch(msgspec.Struct):
         listed_minutes: Minutes that were read completely.
         progress: Work that a later run continues, encoded; None leaves what is stored.
         uncommitted: Statuses of the logs.
+        log_count: Number of the logs.
     """
 
     pages: list[ReadLogs] = msgspec.field(default_factory=list)
@@ -60,15 +61,13 @@ class PendingBatch(msgspec.Struct):
     listed_minutes: list[ListedMinutes] = msgspec.field(default_factory=list)
     progress: bytes | None = None
     uncommitted: UncommittedLogs = msgspec.field(default_factory=UncommittedLogs)
-
-    @property
-    def log_count(self) -> int:
-        return sum(len(page.entries) for page in self.pages)
+    log_count: int = 0
 
     def add(self, entries: Sequence[LogEntry], *, by_reconciliation: bool) -> None:
         if not entries:
             return
         self.pages.append(ReadLogs(entries, by_reconciliation))
+        self.log_count += len(entries)
         self.uncommitted.add(entries)
 
 
@@ -316,4 +315,4 @@ class FeedRecorder:
             return
         self._publisher.show_feed(self.complete_since)
         if self.feed.counter == PUBLISHING_LOGS:
-            self._publisher.update_pending_gauges(self.pending_logs.values())
+            self._publisher.update_pending_gauges(self.pending_logs)
