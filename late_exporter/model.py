@@ -10,6 +10,7 @@ collector.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -204,7 +205,12 @@ class LogView(msgspec.Struct, frozen=True, kw_only=True):
     is_own: bool = False
 
 
-class LogPage(msgspec.Struct, frozen=True, weakref=True):
+def creation_times(entries: Iterable[LogEntry]) -> list[int]:
+    """Return the creation times of those logs that have one."""
+    return [entry.created for entry in entries if entry.created is not None]
+
+
+class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
     """One response of a log list, in API order.
 
     Args:
@@ -218,6 +224,11 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True):
     total: int | None = None
     has_more: bool | None = None
     without_ids: bool = False
+
+    @cached_property
+    def times(self) -> tuple[int, ...]:
+        """The creation times of those logs that have one."""
+        return tuple(creation_times(self.entries))
 
     @property
     def is_last(self) -> bool:

@@ -145,7 +145,7 @@ async def _request_newest(feed: Feed, client: Client) -> ListAnswer:
         return ListAnswer(path=path, error=exc.without_frames())
     entries = response.page.entries
     now = None if response.date is None else int(response.date * 1000)
-    newest = max((entry.created for entry in entries if entry.created is not None), default=None)
+    newest = max(response.page.times, default=None)
     if newest is not None and now is not None and newest > now + MAX_CLOCK_SKEW:
         newest = None
     if not entries:

@@ -124,7 +124,7 @@ class CustomerUse:
         if not self._samples:
             return 0.0
         recent = self._samples[-1].time - self.FORECAST_RETENTION
-        return max(sample.expected if sample.time > recent else sample.requests for sample in self._samples)
+        return max([sample.expected if sample.time > recent else sample.requests for sample in self._samples])
 
     def estimate(self, now: float) -> float:
         """Return the requests per minute to expect: the highest of late, or more if they are increasing."""

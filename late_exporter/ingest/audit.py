@@ -10,7 +10,7 @@ suspect. It is reported if it persists after the exporter had time to catch up.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -97,7 +97,7 @@ class ListScan(msgspec.Struct):
 
     def advance(self, page: FetchedPage) -> bool:
         """Move below a page; return False if only logs without a time can follow, and the API does not show them."""
-        keys, times = frozenset(entry.key for entry in page.entries), tuple(_timestamps(page.entries))
+        keys, times = frozenset(entry.key for entry in page.entries), page.times
         row_count = max(1, len(page.entries) - PAGE_OVERLAP)
         is_new = self._extend_reach(self.position.depth + row_count, min(times, default=0))
         is_repeated = keys <= self.previous_keys and not page.page.may_share_keys(self.position.skip)
@@ -282,9 +282,9 @@ def _fetch_continuation(scan: ListScan) -> Generator[FetchPage, FetchedPage | No
             continue
         if page is None:
             raise BadPayload("the API has no log list")
-        if position.is_ignored(_timestamps(page.entries)):
+        if position.is_ignored(page.times):
             scan.position, scan.max_skip = position.in_whole_list, None
-        elif position.is_top or _overlaps(page.entries, scan, is_top=position.skip == 0):
+        elif position.is_top or _overlaps(page, scan, is_top=position.skip == 0):
             return page
         elif position.skip:
             scan.position = msgspec.structs.replace(position, skip=max(0, position.skip - scan.step_back))
@@ -316,17 +316,17 @@ async def fetch_next(
         return None
 
 
-def _overlaps(entries: Sequence[LogEntry], scan: ListScan, *, is_top: bool) -> bool:
+def _overlaps(page: FetchedPage, scan: ListScan, *, is_top: bool) -> bool:
     """Return whether there can be no row between the previous page of a scan and the next one.
 
     Either they share one, or the list is sorted by time and the second page starts above the end of the first. The top
     of a list that is bounded by time has all logs of the time at which it starts.
     """
-    if not scan.previous_keys.isdisjoint(entry.key for entry in entries):
+    if not scan.previous_keys.isdisjoint(entry.key for entry in page.entries):
         return True
-    if not entries and scan.repeat_count and len(scan.previous_keys) <= PAGE_OVERLAP:
+    if not page.entries and scan.repeat_count and len(scan.previous_keys) <= PAGE_OVERLAP:
         return True  # The end of a list that always announces more.
-    times, before = _timestamps(entries), scan.previous_times
+    times, before = page.times, scan.previous_times
     if not times or not before:
         return False
     return (before[0] > before[-1] and times[0] > before[-1]) or (is_top and times[0] >= before[-1])
@@ -334,16 +334,12 @@ def _overlaps(entries: Sequence[LogEntry], scan: ListScan, *, is_top: bool) -> b
 
 def leaves_scope(page: FetchedPage, lower: int) -> bool:
     """Return whether a page of a list sorted from new to old is older than ``lower``."""
-    times = _timestamps(page.entries)
+    times = page.times
     return bool(times) and times[0] >= times[-1] and max(times) < lower
 
 
 def _is_last_page(page: FetchedPage) -> bool:
     return page.page.is_last
-
-
-def _timestamps(entries: Iterable[LogEntry]) -> list[int]:
-    return [entry.created for entry in entries if entry.created is not None]
 
 
 def check_counters(scope: Scope, feed: Feed, accounting: FeedAccounting) -> list[CounterMismatch]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from late_exporter.model import MINUTE_MS, Feed, KnownLogs, LogEntry, LogPage, TimeRange
+from late_exporter.model import MINUTE_MS, Feed, KnownLogs, LogPage, TimeRange
 from late_exporter.store.rekey import number_new
 from late_exporter.store.uncommitted import UncommittedLogs
 
@@ -44,7 +43,7 @@ class LookupCache:
     def find(self, lookup: Lookup) -> KnownLogs | None:
         """Return the result of a look-up, if it is known."""
         entries = lookup.page.entries
-        if lookup.since is None and self._is_empty_at(entries):
+        if lookup.since is None and self._is_empty_at(lookup.page):
             has_ids = lookup.feed.number_entries is None
             return KnownLogs({}, entries=entries if has_ids else number_new(entries, lookup.uncommitted))
         is_same_page = self._first_page is not None and self._first_page() is lookup.page
@@ -63,11 +62,11 @@ class LookupCache:
     def _forget(self, _: object = None) -> None:
         self._first_page, self._result = None, KnownLogs({})
 
-    def _is_empty_at(self, entries: Sequence[LogEntry]) -> bool:
-        if self._empty_range is None:
+    def _is_empty_at(self, page: LogPage) -> bool:
+        if self._empty_range is None or not page.entries:
             return False
         first, end = self._empty_range
-        return all(entry.created is not None and first <= entry.created < end for entry in entries)
+        return len(page.times) == len(page.entries) and first <= min(page.times) and max(page.times) < end
 
 
 def _question(lookup: Lookup) -> tuple[object, ...]:

@@ -19,7 +19,6 @@ from late_exporter.ingest.seeking import (
     fetch_page,
     is_last_page,
     report_failure,
-    timestamps,
 )
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, ReaderSteps, Record
 from late_exporter.ingest.turns import RequestKey
@@ -134,8 +133,7 @@ def _read_window(context: PollContext, coverage: Coverage, created: int) -> Step
         page = yield FetchPage(skip, created_after=after, created_before=before)
         page_count += 1
         if page is None or any(
-            not after - TIME_FILTER_TOLERANCE <= time <= before + TIME_FILTER_TOLERANCE
-            for time in timestamps(page.entries)
+            not after - TIME_FILTER_TOLERANCE <= time <= before + TIME_FILTER_TOLERANCE for time in page.times
         ):
             context.state.ignores_time_filter = True
             return None

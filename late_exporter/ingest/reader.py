@@ -33,12 +33,11 @@ from late_exporter.ingest.seeking import (
     makes_no_progress,
     oldest,
     seek,
-    timestamps,
 )
 from late_exporter.ingest.steps import FetchedPage, ReaderSteps, Record
 from late_exporter.ingest.stretch import Stretch
 from late_exporter.ingest.window_check import check_late_window
-from late_exporter.model import MINUTE_MS, Coverage, Gap, ListPosition
+from late_exporter.model import MINUTE_MS, Coverage, Gap, ListPosition, creation_times
 
 
 def poll(context: PollContext) -> ReaderSteps:
@@ -81,7 +80,7 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
     """Record the first page; if it does not reach the high-water mark, what lies between becomes a gap."""
     previous = context.coverage or _initial_coverage(context, head)
     lower = previous.newest.created if previous.newest else previous.retention_floor
-    new_count = sum(not head.is_known(entry) for entry in head.entries)
+    new_count = len(head.entries) - len(head.known_entries())
     shifted_gaps = tuple(msgspec.structs.replace(gap, depth=gap.depth + new_count) for gap in previous.gaps)
     coverage = msgspec.structs.replace(previous, newest=_high_water_mark(head) or previous.newest, gaps=shifted_gaps)
     next_cursor, cursor = advance_cursor(context, PagePosition(), head), None
@@ -107,7 +106,7 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
 
 
 def _initial_coverage(context: PollContext, head: FetchedPage) -> Coverage:
-    now = _plausible_time(context, max(timestamps(head.entries), default=None))
+    now = _plausible_time(context, max(head.times, default=None))
     retention_floor = now - min(context.lookback, context.retention)
     return Coverage(retention_floor=retention_floor, complete_since=retention_floor, generation=context.generation)
 
@@ -239,7 +238,7 @@ def _complete_sync(context: PollContext, coverage: Coverage, head: FetchedPage) 
 
 def _reaches_gap(page: FetchedPage, upper: ListPosition) -> bool:
     """Return whether a page has the last log above a gap, or logs that may be below it."""
-    times = timestamps(page.entries)
+    times = page.times
     return not times or min(times) <= upper.created or any(entry.key == upper.key for entry in page.entries)
 
 
@@ -249,22 +248,22 @@ def _reaches_high_water_mark(page: FetchedPage, lower: int, *, strict: bool = Fa
     Among the logs created at ``lower`` itself some may be new, and some may be known only because this gap is being
     read. A page of known logs that includes one of them is therefore enough only if not ``strict``.
     """
-    known_entries = [entry for entry in page.entries if page.is_known(entry)]
-    known_times = timestamps(known_entries)
-    if any(created < lower for created in known_times) or is_below(page, lower):
+    known_entries = page.known_entries()
+    known_times = creation_times(known_entries)
+    if min(known_times, default=lower) < lower or is_below(page, lower):
         return True
     return not strict and lower in known_times and len(known_entries) == len(page.entries)
 
 
 def _crosses_retention(page: FetchedPage, retention_floor: int) -> bool:
     """Return whether a page that is sorted from new to old ends below the retention floor."""
-    times = timestamps(page.entries)
+    times = page.times
     return bool(times) and times[0] > times[-1] and times[-1] < retention_floor
 
 
 def _high_water_mark(head: FetchedPage) -> ListPosition | None:
     """Return the median of the first page: a single row with a wrong time must not move the high-water mark."""
-    positions = sorted((entry.created, entry.key) for entry in head.entries if entry.created is not None)
+    positions = sorted([(entry.created, entry.key) for entry in head.entries if entry.created is not None])
     return ListPosition(*positions[len(positions) // 2]) if positions else None
 
 

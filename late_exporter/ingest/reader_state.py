@@ -186,7 +186,7 @@ class SurplusDetector:
         """
         while len(self._recent) > 1 and self._recent[0][0] < now - self.WINDOW:
             self._recent.popleft()
-        baseline = max((surplus for _, surplus in self._recent), default=lowest)
+        baseline = max([surplus for _, surplus in self._recent], default=lowest)
         self._recent.append((now, highest))
         return max(0, lowest - baseline)
 
@@ -279,7 +279,8 @@ class PollContext(msgspec.Struct, kw_only=True):
     def new_entries(self, page: FetchedPage, retention_floor: int) -> tuple[LogEntry, ...]:
         """Return the new observations of a page, and count the new logs among them."""
         entries = page.new_entries(retention_floor)
-        new_keys = {entry.key for entry in entries if not page.is_known(entry)} - self.uncommitted_keys
+        statuses = page.known_logs.statuses
+        new_keys = {entry.key for entry in entries if entry.key not in statuses} - self.uncommitted_keys
         self.new_count += len(new_keys)
         self.uncommitted_keys |= new_keys
         return entries

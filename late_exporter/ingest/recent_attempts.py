@@ -66,7 +66,7 @@ class RecentAttempts:
             return
         self._has_page = True
         self.add((entry for entry in page.entries if entry.status in page.recorded_statuses(entry)), now)
-        times = [entry.created for entry in page.entries if entry.created is not None]
+        times = page.times
         if times and not page.page.is_last:
             self._known_since = min(self._known_since, min(times) / 1000)
         else:

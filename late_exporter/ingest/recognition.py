@@ -17,7 +17,7 @@ from late_exporter.errors import BadRequest, GenerationMismatch
 from late_exporter.format import human_duration
 from late_exporter.ingest.paging import time_above
 from late_exporter.ingest.time_shift import MAX_SHIFT, find_shift
-from late_exporter.model import Coverage, Feed, Gap, LogEntry, StoredLog
+from late_exporter.model import Coverage, Feed, Gap, LogEntry, StoredLog, creation_times
 from late_exporter.protocols import Client
 from late_exporter.store.matching import interim_key, match_logs
 
@@ -154,7 +154,7 @@ async def recognise_logs(client: Client, feed: Feed, load_logs: LoadLogs, *, gap
         StoreError: The counted logs cannot be read.
     """
     head = await fetch_page(client, feed)
-    head_times = _times(head.page.entries)
+    head_times = head.page.times
     if not head_times:
         return Recognition(0, 0, 0, request_count=1)
     search = _LogSearch(client, feed, gaps)
@@ -214,7 +214,7 @@ class _LogSearch:
                 break
             matcher.match_page(page.entries)
             skip, previous = skip + len(page.entries), page.entries
-            if page.has_more is False or max(_times(page.entries), default=lower) < lower:
+            if page.has_more is False or max(page.times, default=lower) < lower:
                 break
 
 
@@ -234,14 +234,16 @@ class _LogMatcher:
         self._unknown_times: list[int] = []
 
     def match_page(self, entries: Sequence[LogEntry]) -> None:
-        candidates = {key: created for created in set(_times(entries)) for key in self._unmatched.get(created, ())}
+        times = set(creation_times(entries))
+        candidates = {key: created for created in times for key in self._unmatched.get(created, ())}
         statuses = {key: self._unmatched[created][key] for key, created in candidates.items()}
         matches = match_logs(entries, statuses, has_pending=self._has_pending)
         for key in matches:
             del self._unmatched[candidates[key]][key]
         matched_entries = {(entry.key, entry.status) for entry in matches.values()}
         self._recognised_times += [candidates[key] for key in matches]
-        self._unknown_times += _times([entry for entry in entries if (entry.key, entry.status) not in matched_entries])
+        unknown = [entry for entry in entries if (entry.key, entry.status) not in matched_entries]
+        self._unknown_times += creation_times(unknown)
 
     def result(self) -> Recognition:
         """Return the comparison within the time range that both lists cover."""
@@ -271,7 +273,3 @@ class _LogMatcher:
             for created in times
             if lower <= created <= upper and not any(gap.lower < created < gap.upper.created for gap in self._gaps)
         ]
-
-
-def _times(entries: Sequence[LogEntry]) -> list[int]:
-    return [entry.created for entry in entries if entry.created is not None]

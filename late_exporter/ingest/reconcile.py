@@ -21,7 +21,6 @@ from late_exporter.ingest.seeking import (
     makes_no_progress,
     report_failure,
     seek,
-    timestamps,
 )
 from late_exporter.ingest.steps import FetchedPage, ReaderSteps, Record
 from late_exporter.ingest.stretch import Stretch
@@ -135,7 +134,7 @@ def _start_scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, h
 
 def _is_below_scan(head: FetchedPage, scan: ReconcileScan) -> bool:
     """Return whether the first page reaches as far down as a scan; a single row with a wrong time does not."""
-    times = sorted(timestamps(head.entries))
+    times = sorted(head.times)
     return scan.depth is not None and bool(times) and times[len(times) // 2] < scan.started_at - scan.depth
 
 

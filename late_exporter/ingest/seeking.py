@@ -6,7 +6,7 @@ docs/design/page-seeking.md.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from typing import TypeAlias, TypeVar
 
 import msgspec
@@ -16,7 +16,7 @@ from late_exporter.ingest.paging import PagePosition
 from late_exporter.ingest.reader_state import PageCursor, PollContext
 from late_exporter.ingest.steps import FetchedPage, FetchPage, ReaderStep, ReportFailure
 from late_exporter.ingest.turns import RequestKey
-from late_exporter.model import PAGE_SIZE, KnownLogs, ListPosition, LogEntry, LogPage
+from late_exporter.model import PAGE_SIZE, KnownLogs, ListPosition, LogPage
 
 ResultT = TypeVar("ResultT")
 StepsTo: TypeAlias = Generator[ReaderStep, FetchedPage | None, ResultT]
@@ -78,7 +78,7 @@ def seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage,
     state = context.state
     if position.before is not None:
         state.vain_bound_count = 0
-    elif cursor.position.before is not None and position.is_top and timestamps(page.entries):
+    elif cursor.position.before is not None and position.is_top and page.times:
         # No bound led to the cursor. One that hides everything would keep the reader at the top of the list.
         state.vain_bound_count += 1
         state.ignores_time_filter |= state.vain_bound_count >= MAX_VAIN_BOUNDS
@@ -110,7 +110,7 @@ def _find_page(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[Fetche
             or _continues(page, cursor, is_top=skip == 0)
         ):
             return page, position
-        if not timestamps(page.entries) or is_below(page, cursor.created + (skip > 0)):
+        if not page.times or is_below(page, cursor.created + (skip > 0)):
             if skip == 0:
                 position = position.raised(cursor.created)
                 high, low, step = None, None, PAGE_SIZE // 2
@@ -156,7 +156,7 @@ def _fetch_at(
                 raise
             return _UNREACHABLE, position
         else:
-            if not position.is_ignored(timestamps(page.entries)):
+            if not position.is_ignored(page.times):
                 return page, position
             context.state.ignores_time_filter = True
             position = position.in_whole_list
@@ -213,7 +213,7 @@ def _avoid_rejection(
 
 
 def _continues(page: FetchedPage, cursor: PageCursor, *, is_top: bool) -> bool:
-    times = timestamps(page.entries)
+    times = page.times
     # The top of a list that is bounded by time has all logs of the time at which the page before ended.
     if times and times[0] > cursor.created - is_top >= times[-1] - is_top:
         return True
@@ -233,13 +233,13 @@ def advance_cursor(
     if not entries:
         return PageCursor(position)
     ties, overlap = _overlap(page)
-    page_keys = anchors = frozenset(entry.key for entry in entries)
+    page_keys = anchors = frozenset([entry.key for entry in entries])
     is_repeated = previous and page_keys == previous.page_keys and not page.page.may_share_keys(position.skip)
     repeat_count = previous.repeat_count + 1 if previous and is_repeated else 0
     if page.without_ids and overlap > ties:
         # The ordinals of the last rows restart if the next page begins among them, so their keys are no anchors.
         anchors = frozenset(entry.key for entry in entries[:-ties])
-    times, row_count = timestamps(entries), len(entries) - overlap
+    times, row_count = page.times, len(entries) - overlap
     tail_start = previous.tail_start if previous else None
     if position.before is not None and is_last_page(page):
         # Logs without a time are in the whole list only, which also proves that this is its end.
@@ -299,7 +299,7 @@ def makes_no_progress(cursor: PageCursor, next_cursor: PageCursor) -> bool:
 
 def is_below(page: FetchedPage, limit: int) -> bool:
     """Return whether a page has logs with a time, and all of them are older than a limit."""
-    times = timestamps(page.entries)
+    times = page.times
     return bool(times) and max(times) < limit
 
 
@@ -312,10 +312,6 @@ def ends_list(context: PollContext, page: FetchedPage, position: PagePosition) -
     """Return whether no log follows; after the end of a list that is bounded by time, logs without a time may."""
     is_confirmed = position.before is None or position.depth > context.state.max_whole_skip
     return is_confirmed and is_last_page(page)
-
-
-def timestamps(entries: Iterable[LogEntry]) -> list[int]:
-    return [entry.created for entry in entries if entry.created is not None]
 
 
 def oldest(page: FetchedPage, default: ListPosition | None = None) -> ListPosition:

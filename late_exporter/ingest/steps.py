@@ -11,6 +11,8 @@ from late_exporter.errors import ApiError
 from late_exporter.ingest.turns import RequestKind
 from late_exporter.model import PAGE_SIZE, Coverage, KnownLogs, ListedMinutes, LogEntry, LogPage
 
+NO_STATUSES: frozenset[str] = frozenset()
+
 
 class FetchPage(msgspec.Struct, frozen=True):
     """Step: fetch a page of the list; send back the FetchedPage, or throw one of REQUEST_FAILURES.
@@ -95,13 +97,17 @@ class FetchedPage(msgspec.Struct, frozen=True):
     @classmethod
     def identified(cls, page: LogPage, known_logs: KnownLogs) -> FetchedPage:
         """Return a page whose logs have the keys that the store gave them."""
-        if known_logs.entries is not None:
+        if known_logs.entries is not None and known_logs.entries is not page.entries:
             page = msgspec.structs.replace(page, entries=known_logs.entries)
         return cls(page, known_logs)
 
     @property
     def entries(self) -> tuple[LogEntry, ...]:
         return self.page.entries
+
+    @property
+    def times(self) -> tuple[int, ...]:
+        return self.page.times
 
     @property
     def total(self) -> int | None:
@@ -111,22 +117,26 @@ class FetchedPage(msgspec.Struct, frozen=True):
     def without_ids(self) -> bool:
         return self.page.without_ids
 
-    def is_known(self, entry: LogEntry) -> bool:
-        """Return whether a log of the page was recorded, or is left out."""
-        return entry.is_own or entry.key in self.known_logs.statuses
+    def known_entries(self) -> list[LogEntry]:
+        """Return the logs of the page that were recorded, or are left out."""
+        statuses = self.known_logs.statuses
+        return [entry for entry in self.entries if entry.is_own or entry.key in statuses]
 
     def recorded_statuses(self, entry: LogEntry) -> frozenset[str]:
         """Return the counted statuses of a log of the page."""
-        return self.known_logs.statuses.get(entry.key, frozenset())
+        return self.known_logs.statuses.get(entry.key, NO_STATUSES)
 
     def new_entries(self, retention_floor: int) -> tuple[LogEntry, ...]:
         """Return the observations that the store does not have yet, except of logs that are left out or too old."""
+        statuses = self.known_logs.statuses
         return tuple(
-            entry
-            for entry in self.entries
-            if entry.status not in self.recorded_statuses(entry)
-            and not entry.is_own
-            and (entry.created is None or entry.created >= retention_floor)
+            [
+                entry
+                for entry in self.entries
+                if entry.status not in statuses.get(entry.key, NO_STATUSES)
+                and not entry.is_own
+                and (entry.created is None or entry.created >= retention_floor)
+            ]
         )
 
 

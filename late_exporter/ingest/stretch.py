@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from late_exporter.model import MINUTE_MS, ListedMinutes, LogEntry
+from late_exporter.model import MINUTE_MS, ListedMinutes, LogEntry, creation_times
 
 
 class Stretch(msgspec.Struct):
@@ -47,7 +47,7 @@ class Stretch(msgspec.Struct):
             since: Creation time before which logs are never stored.
         """
         self.is_end = is_end
-        times = [entry.created for entry in entries if entry.created is not None]
+        times = creation_times(entries)
         is_sorted = times == sorted(times, reverse=True)
         if times and not (is_connected and is_sorted):
             # Rows may be missing above the page, or, if it is not sorted, below it.
@@ -58,7 +58,9 @@ class Stretch(msgspec.Struct):
                 continue
             minute = entry.created // MINUTE_MS
             if minute <= self.upper:
-                self.rows.setdefault(minute, set()).add(hash((entry.key, entry.status)))
+                if minute not in self.rows:
+                    self.rows[minute] = set()
+                self.rows[minute].add(hash((entry.key, entry.status)))
         if times:
             self.lowest = times[-1]
         if self.lowest is None:

@@ -20,7 +20,6 @@ from late_exporter.ingest.seeking import (
     makes_no_progress,
     report_failure,
     seek,
-    timestamps,
 )
 from late_exporter.ingest.steps import FetchedPage, FetchPage, ReaderSteps, Record
 from late_exporter.ingest.stretch import Stretch
@@ -191,7 +190,7 @@ def can_count(context: PollContext, head: FetchedPage) -> StepsTo[bool]:
         return False
     if counter.margin is not None or context.now < counter.retry_at:
         return counter.margin is not None
-    seconds = sorted({created // SECOND_MS for created in timestamps(head.entries)})
+    seconds = sorted({created // SECOND_MS for created in head.times})
     # A first page within two seconds belongs to a feed with logs in every second.
     complete = seconds[1:-1] or [second - 1 for second in seconds[-1:]]
     if not complete or complete[0] <= lowest // SECOND_MS:

@@ -53,7 +53,7 @@ def test_small_workspaces_are_synced_while_large_ones_still_read(start: Callable
     """Workspaces take turns: the smallest one is ready after its own pages."""
     exporter = start()
     with pytest.raises(Killed):
-        poll_all(exporter, 60)
+        poll_all(exporter, 45)
     synced = {scope.workspace: recorder.is_synced for scope, recorder in exporter.recorders.items()}
     assert {"acme": False, "umbrella": False, "initech": True} == synced
 
