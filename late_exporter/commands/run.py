@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from prometheus_client.metrics_core import Metric
@@ -30,11 +30,9 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import MAX_SLOTS, RateLimiter
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController, start_task
-from late_exporter.app.replicas import Replica, ReplicaConfig, SharedState
 from late_exporter.app.sync_progress import log_progress, total_progress
 from late_exporter.commands._runner import write_stdout
 from late_exporter.commands.event_loop import Stop, run_until_stopped
-from late_exporter.commands.event_output import open_output
 from late_exporter.commands.otlp import create_pusher, open_otlp
 from late_exporter.commands.progress import REFRESH_SECONDS, ProgressBar
 from late_exporter.commands.textfile import require_textfile, write_textfile
@@ -56,6 +54,9 @@ from late_exporter.web.metrics import create_metrics_app
 from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.server import DESCRIPTOR_SHARE, bind_socket, serve, systemd_sockets
 from late_exporter.web.thread import in_loop, run_in_thread
+
+if TYPE_CHECKING:
+    from late_exporter.app.replicas import Replica
 
 WORKSPACES_PER_CLIENT = 32
 
@@ -190,7 +191,11 @@ async def _open(
     store = await offload(open_state, settings.state.url, settings.state.password_path)
     stack.push_async_callback(offload, store.close)
     connector = Connector(await open_clients(settings, stack), lambda workspace: _logger().bind(workspace=workspace))
-    output = await open_output(settings.events, stack)
+    output = None
+    if settings.events.output is not None:
+        from late_exporter.commands.event_output import open_output  # noqa: PLC0415 - less memory without an output
+
+        output = await open_output(settings.events, stack)
     exporter = Exporter(
         settings,
         store,
@@ -205,6 +210,8 @@ async def _open(
     await exporter.restore()
     if not is_shared:
         return exporter, None
+    from late_exporter.app.replicas import Replica, ReplicaConfig, SharedState  # noqa: PLC0415 - less memory without
+
     membership = open_membership(settings.state.url, settings.state.password_path)
     offload_membership = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="members")))
     replica = Replica(

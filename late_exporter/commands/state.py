@@ -22,8 +22,8 @@ from late_exporter.format import iso_time, plural
 from late_exporter.ingest.audit import check_counters
 from late_exporter.log import escape, redact
 from late_exporter.model import Scope
-from late_exporter.store import StateAdmin, StateSnapshot, is_in_use, open_admin, open_snapshot
 from late_exporter.store.exports import read_digest
+from late_exporter.store.maintenance import StateAdmin, StateSnapshot, is_in_use, open_admin, open_snapshot
 
 CONFIRMED_ACTIONS = ("rename", "drop")
 LONG_ACTIONS = ("backup", "check", "export", "import", "copy", "compact")  # actions that read or write the whole state

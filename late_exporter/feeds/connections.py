@@ -118,7 +118,7 @@ FEED = Feed(
     name="connections",
     path="/v1/connections/logs",
     retention=7 * DAY_MS,
-    parse=decoder.LogListDecoder(ConnectionRow, _entry, schema=LATE_CONNECTIONS).parse,
+    parse=decoder.LogListDecoder(decoder.ResponseFormat(ConnectionRow, LATE_CONNECTIONS), _entry).parse,
     view=view,
     project=project,
     counter="late_connection_events_total",

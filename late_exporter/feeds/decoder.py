@@ -74,6 +74,29 @@ class Pagination(msgspec.Struct):
         return self.has_more
 
 
+class ResponseFormat(Generic[RowT]):
+    """Format of the responses of log lists, which the feeds of an API generation share.
+
+    Args:
+        row_type: Struct with the used fields of a row; only ``id`` may be required.
+        schema: Documented fields of a row; None if deviations are not reported.
+
+    Attributes:
+        decode: Decodes a response that matches the row type.
+        decode_documented: Decodes a response without deviations; None without a schema.
+    """
+
+    def __init__(self, row_type: type[RowT], schema: Schema | None = None) -> None:
+        self.row_type = row_type
+        self.schema = schema
+        self.fields = {field.encode_name: field for field in msgspec.structs.fields(row_type)}
+        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(_envelope(row_type)).decode
+        self.decode_documented: Callable[[bytes], Any] | None = None
+        if schema is not None:
+            envelope = documented_type(ENVELOPE, _envelope(documented_type(schema, row_type)))
+            self.decode_documented = msgspec.json.Decoder(envelope).decode
+
+
 class LogListDecoder(Generic[RowT]):
     """Decoder of the responses of one log list.
 
@@ -81,30 +104,20 @@ class LogListDecoder(Generic[RowT]):
     row type. Any other one is decoded row by row and field by field, and a field of the wrong type counts as missing.
 
     Args:
-        row_type: Struct with the used fields of a row; only ``id`` may be required.
         number_entries: Assigns keys to the logs of a page that have no ids; None if all have ids.
-        schema: Documented fields of a row; None if deviations are not reported.
     """
 
     def __init__(
         self,
-        row_type: type[RowT],
+        response_format: ResponseFormat[RowT],
         to_entry: Callable[[RowT], LogEntry],
         *,
         number_entries: Callable[[Sequence[LogEntry]], Sequence[LogEntry]] | None = None,
-        schema: Schema | None = None,
     ) -> None:
-        self._row_type = row_type
+        self._format = response_format
         self._to_entry = to_entry
         self._number_entries = number_entries
-        self._fields = {field.encode_name: field for field in msgspec.structs.fields(row_type)}
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_envelope(row_type))
-        self._documented_decoder: msgspec.json.Decoder[Any] | None = None
-        self._check_schema = None
-        if schema is not None:
-            documented_row = documented_type(schema, row_type)
-            self._documented_decoder = msgspec.json.Decoder(documented_type(ENVELOPE, _envelope(documented_row)))
-            self._check_schema = SchemaChecker(schema).check
+        self._checker = None if response_format.schema is None else SchemaChecker(response_format.schema)
         self._recent_pages: deque[tuple[bytes, LogPage]] = deque(maxlen=CACHED_PAGES)
 
     def parse(self, body: bytes) -> LogPage:
@@ -124,16 +137,16 @@ class LogListDecoder(Generic[RowT]):
 
     def _decode_documented(self, body: bytes) -> LogPage | None:
         """Return the page in a response without deviations; None if it has some."""
-        if self._documented_decoder is None:
+        if self._format.decode_documented is None:
             return None
         try:
-            response = self._documented_decoder.decode(body)
+            response = self._format.decode_documented(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         return self._typed_page(response)
 
     def _with_deviations(self, page: LogPage, body: bytes) -> LogPage:
-        deviations_by_row = self._check_schema(body) if self._check_schema else ()
+        deviations_by_row = self._checker.check(body) if self._checker else ()
         if len(deviations_by_row) != len(page.entries):
             return page
         pairs = zip(page.entries, deviations_by_row, strict=True)
@@ -145,7 +158,7 @@ class LogListDecoder(Generic[RowT]):
 
     def _decode(self, body: bytes) -> LogPage:
         try:
-            response = self._decoder.decode(body)
+            response = self._format.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             try:
                 return self._decode_leniently(body)
@@ -175,12 +188,12 @@ class LogListDecoder(Generic[RowT]):
         if self._number_entries is None and (not isinstance(row.get("_id"), str) or not row["_id"]):
             return _rejected_entry(row, "no_id")
         values = {}
-        for name, field in self._fields.items():
+        for name, field in self._format.fields.items():
             try:
                 values[field.name] = msgspec.convert(row[name], field.type)
             except (KeyError, msgspec.ValidationError, ValueError):
                 continue
-        return self._to_entry(self._row_type(**values))
+        return self._to_entry(self._format.row_type(**values))
 
 
 def _envelope(row_type: type[msgspec.Struct]) -> type[msgspec.Struct]:

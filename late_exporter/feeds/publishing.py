@@ -225,7 +225,7 @@ FEED = Feed(
     name="publishing",
     path="/v1/posts/logs",
     retention=7 * DAY_MS,
-    parse=decoder.LogListDecoder(PublishingRow, _entry, schema=LATE_PUBLISHING).parse,
+    parse=decoder.LogListDecoder(decoder.ResponseFormat(PublishingRow, LATE_PUBLISHING), _entry).parse,
     view=view,
     project=project,
     counter="late_publishing_logs_total",

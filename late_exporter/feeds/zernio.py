@@ -65,6 +65,8 @@ class ZernioRow(msgspec.Struct, gc=False):
     camel_profile_id: Any = msgspec.field(default=None, name="profileId")
 
 
+_FORMAT = decoder.ResponseFormat(ZernioRow, ZERNIO_LOGS)
+
 _publishing_values = ValueChecker(
     {
         "action": lambda name: classify_action(name).is_understood,
@@ -257,7 +259,7 @@ def _project_activity(name: str, workspace: str, log: LogKind) -> Iterator[Incre
 
 
 def _parser(to_entry: Callable[[ZernioRow], LogEntry]) -> Callable[[bytes], LogPage]:
-    return decoder.LogListDecoder(ZernioRow, to_entry, number_entries=number_entries, schema=ZERNIO_LOGS).parse
+    return decoder.LogListDecoder(_FORMAT, to_entry, number_entries=number_entries).parse
 
 
 def _without_total(parse: Callable[[bytes], LogPage]) -> Callable[[bytes], LogPage]:

@@ -7,11 +7,11 @@ The URL of a state is ``sqlite:///relative/path``, ``sqlite:////absolute/path``,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 from late_exporter.errors import ConfigError, StoreError
 from late_exporter.model import (
@@ -27,33 +27,26 @@ from late_exporter.model import (
     StoredLog,
 )
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store.admin import SqliteAdmin
-from late_exporter.store.exports import Digest
-from late_exporter.store.membership import ClaimedFeed, Membership
 from late_exporter.store.outbox import Outbox
 from late_exporter.store.series_rows import FIRST_SERIES, SeriesCursor
-from late_exporter.store.snapshot import LookupResult, RecordedStatus, SqliteSnapshot
 from late_exporter.store.sqlite import SqliteStore
 from late_exporter.store.uncommitted import UncommittedLogs
 
+if TYPE_CHECKING:
+    from late_exporter.store.membership import ClaimedFeed, Membership
+
 __all__ = [
     "FIRST_SERIES",
-    "LookupResult",
     "Outbox",
-    "RecordedStatus",
     "SeriesCursor",
     "SharedStore",
-    "StateAdmin",
-    "StateSnapshot",
     "Store",
-    "is_in_use",
+    "import_postgres",
     "is_postgres",
-    "open_admin",
     "open_membership",
     "open_shared_store",
-    "open_snapshot",
     "open_store",
-    "state_path",
+    "parse_url",
 ]
 
 
@@ -162,89 +155,6 @@ class SharedStore(Store, Protocol):
         """Do not use the feeds of workspaces any more."""
 
 
-class StateSnapshot(Protocol):
-    """A snapshot of a state, as of the time at which it was opened; an exporter may have the state open."""
-
-    @property
-    def name(self) -> str:
-        """Path of the file, or URL of the database without its password."""
-
-    @property
-    def schema_version(self) -> int:
-        """Version of the schema of the backend."""
-
-    @property
-    def size(self) -> int:
-        """Size in bytes."""
-
-    @property
-    def scopes(self) -> Sequence[Scope]:
-        """Feeds in the state."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def close(self) -> None:
-        """End the snapshot."""
-
-    def series_values(self) -> Mapping[Series, SeriesValue]:
-        """Return the value of every series."""
-
-    def feed_state(self, scope: Scope) -> FeedState:
-        """Return the state of a feed; raise KeyError if it is not in the state."""
-
-    def created_range(self, scope: Scope) -> tuple[int, int] | None:
-        """Return the creation times of the oldest and the newest stored log; None if no stored log has a time."""
-
-    def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
-        """Yield every counted status of the stored logs, in the order of the keys."""
-
-    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        """Return the newest stored logs of a feed until a creation time, newest first, except rejected ones."""
-
-    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
-        """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet."""
-
-    def accounting(self, scope: Scope) -> FeedAccounting:
-        """Return the redundant counts of a feed; raise KeyError if it is not in the state."""
-
-
-class StateAdmin(Protocol):
-    """Administrative operations on a state.
-
-    All raise StoreError if the state cannot be read or written; those that change it need exclusive access.
-    """
-
-    @property
-    def name(self) -> str:
-        """Path of the file, or URL of the database without its password."""
-
-    def is_in_use(self) -> bool:
-        """Return whether an exporter has the state open."""
-
-    def backup(self, target: Path) -> int:
-        """Copy the state to a new file; return its size in bytes."""
-
-    def compact(self) -> tuple[int, int]:
-        """Return free space to the file system; return the size before and after, in bytes."""
-
-    def check(self) -> Iterator[str]:
-        """Check the state for corruption and inconsistencies; yield one message per problem."""
-
-    def export_state(self, workspaces: AbstractSet[str] | None = None) -> Iterator[str]:
-        """Return the state, or some of its workspaces, as lines of JSON, one per row, from one consistent snapshot."""
-
-    def import_state(self, lines: Iterable[str]) -> Digest:
-        """Add the workspaces of an export to a state, or create it; return the digest of the rows."""
-
-    def rename_workspace(self, old: str, new: str) -> int:
-        """Rename a workspace; return the number of its series."""
-
-    def drop_workspace(self, name: str) -> int:
-        """Delete a workspace with all its counters; return the number of its logs."""
-
-
 def open_store(url: str, password_file: Path | None = None) -> Store:
     """Open the state at a URL; create it if it does not exist.
 
@@ -256,8 +166,8 @@ def open_store(url: str, password_file: Path | None = None) -> Store:
         StoreError: The state cannot be used; the message names it and the reason.
     """
     if is_postgres(url):
-        return _import_postgres("store").PostgresStore(url, password_file)  # type: ignore[no-any-return]
-    return SqliteStore(_parse_url(url))
+        return import_postgres("store").PostgresStore(url, password_file)  # type: ignore[no-any-return]
+    return SqliteStore(parse_url(url))
 
 
 def open_shared_store(url: str, password_file: Path | None = None) -> SharedStore:
@@ -266,33 +176,19 @@ def open_shared_store(url: str, password_file: Path | None = None) -> SharedStor
     Raises:
         StoreError: The state cannot be used; the message names it and the reason.
     """
-    return _import_postgres("shared").SharedPostgresStore(url, password_file)  # type: ignore[no-any-return]
+    return import_postgres("shared").SharedPostgresStore(url, password_file)  # type: ignore[no-any-return]
 
 
 def open_membership(url: str, password_file: Path | None = None) -> Membership:
     """Return the members that share the state in a database."""
-    return _import_postgres("members").PostgresMembership(url, password_file)  # type: ignore[no-any-return]
-
-
-def open_snapshot(url: str, password_file: Path | None = None) -> StateSnapshot:
-    """Open the state at a URL for reading, while an exporter may write it; raise StoreError if it cannot be read."""
-    if is_postgres(url):
-        return _import_postgres("snapshot").PostgresSnapshot(url, password_file)  # type: ignore[no-any-return]
-    return SqliteSnapshot(state_path(url))
-
-
-def open_admin(url: str, password_file: Path | None = None) -> StateAdmin:
-    """Return the administrative operations on the state at a URL; raise StoreError if it is in memory."""
-    if is_postgres(url):
-        return _import_postgres("admin").PostgresAdmin(url, password_file)  # type: ignore[no-any-return]
-    return SqliteAdmin(state_path(url))
+    return import_postgres("members").PostgresMembership(url, password_file)  # type: ignore[no-any-return]
 
 
 def is_postgres(url: str) -> bool:
     return url.startswith("postgresql://")
 
 
-def _import_postgres(module: str) -> Any:
+def import_postgres(module: str) -> Any:
     """Return a module of the package for PostgreSQL, which is not needed otherwise and may not be installed."""
     try:
         return import_module(f"late_exporter.store.postgres.{module}")
@@ -302,22 +198,7 @@ def _import_postgres(module: str) -> Any:
         raise ConfigError("--state.url: PostgreSQL needs the package psycopg; install late-exporter[postgres]") from exc
 
 
-def state_path(url: str) -> Path:
-    """Return the path of the state at a URL, whether or not it exists; raise StoreError if the state is in memory."""
-    path = _parse_url(url)
-    if path is None:
-        raise StoreError("a state in memory cannot be read by another process")
-    return path
-
-
-def is_in_use(url: str, password_file: Path | None = None) -> bool:
-    """Return whether another process has the state open; raise StoreError if the state cannot be written."""
-    if not is_postgres(url) and _parse_url(url) is None:
-        return False
-    return open_admin(url, password_file).is_in_use()
-
-
-def _parse_url(url: str) -> Path | None:
+def parse_url(url: str) -> Path | None:
     """Return the path of a state; None for memory."""
     scheme, _, path = url.partition("://")
     if scheme != "sqlite":

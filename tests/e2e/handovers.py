@@ -14,7 +14,7 @@ from itertools import filterfalse
 from random import Random
 from typing import NamedTuple, TypeVar
 
-from late_exporter.store import open_admin
+from late_exporter.store.maintenance import open_admin
 from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.prometheus import PrometheusApi, ResultRow
 from tests.e2e.replicas import LEASE, LOGS_SELECTOR, Network, Replicas, Totals, scraped, series_of

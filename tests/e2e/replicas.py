@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from late_exporter.store import open_snapshot
+from late_exporter.store.maintenance import open_snapshot
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.e2e.prometheus import PrometheusApi

@@ -16,7 +16,7 @@ from random import Random
 
 import pytest
 
-from late_exporter.store import open_admin, open_snapshot
+from late_exporter.store.maintenance import open_admin, open_snapshot
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.e2e.traffic import CounterWatch, Traffic, expected_counts, exposed_counts, in_thread

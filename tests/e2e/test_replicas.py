@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import pytest
 
-from late_exporter.store import open_admin, open_snapshot
+from late_exporter.store.maintenance import open_admin, open_snapshot
 from tests.e2e.handovers import FAULTS, Handovers
 from tests.e2e.program import wait_equal, wait_until
 from tests.e2e.prometheus import run_prometheus

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from late_exporter.model import Batch, LogEntry, Observation, Scope
-from late_exporter.store import open_snapshot, open_store
+from late_exporter.store import open_store
+from late_exporter.store.maintenance import open_snapshot
 from tests.e2e.program import ROOT, start_process, wait_until
 from tests.e2e.prometheus import PrometheusApi, ResultRow
 from tests.soak.checks import (

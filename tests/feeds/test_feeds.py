@@ -15,6 +15,7 @@ from late_exporter.feeds import FEEDS, GENERATIONS, publishing
 from late_exporter.feeds.decoder import (
     LABEL_LENGTH,
     LogListDecoder,
+    ResponseFormat,
     cached_by_texts,
     label_text,
     log_key,
@@ -816,7 +817,9 @@ def test_repeated_response() -> None:
 
 def test_custom_row_type() -> None:
     """A row type and a conversion are enough to decode a new feed."""
-    answer = LogListDecoder(PublishingRow, lambda row: LogEntry(key=row.id, status=row.status or "none"))
+    answer = LogListDecoder(
+        ResponseFormat(PublishingRow), lambda row: LogEntry(key=row.id, status=row.status or "none")
+    )
     assert LogPage((LogEntry(key="a", status="none"),)) == answer.parse(b'{"logs": [{"_id": "a"}]}')
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from late_exporter.model import PENDING, Scope
-from late_exporter.store import StateSnapshot
+from late_exporter.store.maintenance import StateSnapshot
 from tests.e2e.prometheus import PrometheusApi
 from tests.soak.world import LogCounts, SoakWorld
 from tests.support.samples import Samples

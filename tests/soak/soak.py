@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple, TypeAlias
 
-from late_exporter.store import open_snapshot
+from late_exporter.store.maintenance import open_snapshot
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess
 from tests.e2e.prometheus import PrometheusApi, run_prometheus

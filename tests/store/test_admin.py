@@ -12,7 +12,7 @@ import pytest
 from late_exporter.errors import StoreError, StoreInUse
 from late_exporter.model import Batch, Coverage, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
-from late_exporter.store import Store, open_snapshot, open_store
+from late_exporter.store import Store, open_store
 from late_exporter.store.admin import (
     backup,
     check,
@@ -23,6 +23,7 @@ from late_exporter.store.admin import (
     rename_workspace,
 )
 from late_exporter.store.exports import read_digest
+from late_exporter.store.maintenance import open_snapshot
 from late_exporter.store.schema import MIGRATIONS
 from tests.support.store import commit_batch
 

@@ -10,7 +10,8 @@ import pytest
 
 from late_exporter.feeds import FEEDS
 from late_exporter.model import MINUTE_MS, Batch, Coverage, ListedMinutes, LogEntry, Observation, Scope
-from late_exporter.store import Store, is_postgres, open_admin, open_store
+from late_exporter.store import Store, is_postgres, open_store
+from late_exporter.store.maintenance import open_admin
 from late_exporter.store.sqlite import SqliteStore
 from tests.support.store import commit_batch
 

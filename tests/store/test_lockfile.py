@@ -14,8 +14,9 @@ import pytest
 from late_exporter.errors import StoreError, StoreInUse
 from late_exporter.model import Batch, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
-from late_exporter.store import Store, is_in_use, open_store
+from late_exporter.store import Store, open_store
 from late_exporter.store.lockfile import StateLock
+from late_exporter.store.maintenance import is_in_use
 from tests.support.store import commit_batch
 
 SCOPE = Scope("acme", "publishing")

@@ -10,7 +10,8 @@ import pytest
 
 from late_exporter.errors import StoreError
 from late_exporter.model import Backlog, Batch, FeedCommit, LogEntry, Observation, Scope
-from late_exporter.store import Store, is_postgres, open_admin, open_membership, open_shared_store, open_store
+from late_exporter.store import Store, is_postgres, open_membership, open_shared_store, open_store
+from late_exporter.store.maintenance import open_admin
 from tests.support.store import commit_batch
 
 SCOPE = Scope("acme", "publishing")

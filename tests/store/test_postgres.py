@@ -16,8 +16,9 @@ from late_exporter.errors import StoreError, StoreFenced, StoreInUse, StoreRegre
 from late_exporter.feeds import FEEDS
 from late_exporter.model import DAY_MS, Batch, Coverage, FeedCommit, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter, ObserveHistogram
-from late_exporter.store import Store, open_admin, open_snapshot, open_store
+from late_exporter.store import Store, open_store
 from late_exporter.store.exports import read_digest
+from late_exporter.store.maintenance import open_admin, open_snapshot
 from late_exporter.store.postgres import days
 from late_exporter.store.postgres.database import SETTINGS, until_deadline
 from late_exporter.store.postgres.schema import MIGRATIONS

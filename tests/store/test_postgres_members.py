@@ -13,7 +13,8 @@ import pytest
 from late_exporter.errors import StoreError, StoreFenced, StoreInUse, StoreRegressed
 from late_exporter.model import DAY_MS, Batch, Coverage, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
-from late_exporter.store import SharedStore, open_admin, open_membership, open_shared_store, open_store
+from late_exporter.store import SharedStore, open_membership, open_shared_store, open_store
+from late_exporter.store.maintenance import open_admin
 from late_exporter.store.membership import Member, Membership
 from late_exporter.store.postgres.database import REPLICA_NAME
 from tests.e2e.program import wait_until

@@ -10,7 +10,8 @@ import pytest
 from late_exporter.errors import ConfigError, StoreError
 from late_exporter.model import Batch, Coverage, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
-from late_exporter.store import Store, open_snapshot, open_store, queries
+from late_exporter.store import Store, open_store, queries
+from late_exporter.store.maintenance import open_snapshot
 from tests.support.store import commit_batch
 
 PUBLISHING, CONNECTIONS = Scope("acme", "publishing"), Scope("acme", "connections")

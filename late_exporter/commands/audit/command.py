@@ -15,7 +15,7 @@ from late_exporter.commands.progress import ProgressBar
 from late_exporter.config.settings import CommandContext
 from late_exporter.format import plural
 from late_exporter.model import Scope
-from late_exporter.store import open_snapshot
+from late_exporter.store.maintenance import open_snapshot
 
 
 async def audit_feeds(context: CommandContext, connect: ConnectWorkspaces) -> Sequence[AuditReport]:

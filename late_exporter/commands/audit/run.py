@@ -18,7 +18,7 @@ from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.model import Coverage, Feed, FeedAccounting, KnownLogs, LogEntry, Scope
 from late_exporter.protocols import Client, Logger
 from late_exporter.series import LatestValue, Series, SeriesValue
-from late_exporter.store import StateSnapshot
+from late_exporter.store.maintenance import StateSnapshot
 
 LATE_WRITE_WINDOW = 3_600_000  # milliseconds from creation to writing; without an exporter, later logs are not judged
 EXPIRY_MARGIN = 300_000  # milliseconds before its expiry at which the API may already have deleted a log

@@ -19,7 +19,7 @@ from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.ingest.window_check import LATE_ARRIVAL_WINDOW
 from late_exporter.model import Coverage, Feed, KnownLogs, Scope
 from late_exporter.protocols import Client
-from late_exporter.store import StateSnapshot
+from late_exporter.store.maintenance import StateSnapshot
 
 HEAD_BLOCK = 10_800_000  # milliseconds that Prometheus keeps in its head block, which imported blocks must not overlap
 MAX_ATTEMPTS = 6  # attempts to request a page; the last one follows after half a minute

@@ -42,7 +42,7 @@ from late_exporter.exposition.family import Family
 from late_exporter.format import human_size, plural
 from late_exporter.metrics.catalogue import build_catalogue
 from late_exporter.model import DAY_MS, Coverage, Feed, Scope
-from late_exporter.store import open_snapshot
+from late_exporter.store.maintenance import open_snapshot
 
 WEEK_MS = 7 * DAY_MS
 STANDARD_OUTPUT = "-"

@@ -44,8 +44,8 @@ from late_exporter.series import (
     SetLatest,
     Value,
 )
-from late_exporter.store import RecordedStatus
 from late_exporter.store.matching import match_logs, matched_statuses, time_prefix
+from late_exporter.store.snapshot import RecordedStatus
 
 LATEST_GAUGES = ("late_publishing_last_log_timestamp_seconds", "late_connection_last_event_timestamp_seconds")
 """Gauges whose history follows from the logs alone."""

@@ -35,7 +35,7 @@ from late_exporter.ingest.recognition import (
 )
 from late_exporter.model import Coverage, Feed, Scope, StoredLog
 from late_exporter.protocols import Client
-from late_exporter.store import open_snapshot
+from late_exporter.store.maintenance import open_snapshot
 
 OTHER = {LATE: ZERNIO, ZERNIO: LATE}
 

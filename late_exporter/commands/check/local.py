@@ -17,7 +17,8 @@ from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError, StoreError, StoreMissing, StoreOutdated
 from late_exporter.format import plural
-from late_exporter.store import is_in_use, is_postgres, open_snapshot
+from late_exporter.store import is_postgres
+from late_exporter.store.maintenance import is_in_use, open_snapshot
 from late_exporter.web.server import bind_socket
 
 KEY_PAGE = "https://zernio.com/dashboard/api-keys"

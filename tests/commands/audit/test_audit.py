@@ -20,7 +20,7 @@ from late_exporter.ingest.audit import CounterMismatch, Difference
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.model import FeedAccounting, LogEntry, Scope
 from late_exporter.protocols import ApiResponse
-from late_exporter.store import open_snapshot
+from late_exporter.store.maintenance import open_snapshot
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, unavailable

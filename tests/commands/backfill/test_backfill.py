@@ -31,7 +31,7 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.model import Coverage, Scope
 from late_exporter.series import Histogram
-from late_exporter.store import open_snapshot
+from late_exporter.store.maintenance import open_snapshot
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, rate_limited, unauthorized, unavailable

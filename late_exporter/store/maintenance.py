@@ -1,0 +1,128 @@
+"""Read and maintain a state in another process than the exporter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Protocol, Self
+
+from late_exporter.errors import StoreError
+from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, StoredLog
+from late_exporter.series import Series, SeriesValue
+from late_exporter.store import import_postgres, is_postgres, parse_url
+from late_exporter.store.admin import SqliteAdmin
+from late_exporter.store.exports import Digest
+from late_exporter.store.snapshot import LookupResult, RecordedStatus, SqliteSnapshot
+
+
+class StateSnapshot(Protocol):
+    """A snapshot of a state, as of the time at which it was opened; an exporter may have the state open."""
+
+    @property
+    def name(self) -> str:
+        """Path of the file, or URL of the database without its password."""
+
+    @property
+    def schema_version(self) -> int:
+        """Version of the schema of the backend."""
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+
+    @property
+    def scopes(self) -> Sequence[Scope]:
+        """Feeds in the state."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def close(self) -> None:
+        """End the snapshot."""
+
+    def series_values(self) -> Mapping[Series, SeriesValue]:
+        """Return the value of every series."""
+
+    def feed_state(self, scope: Scope) -> FeedState:
+        """Return the state of a feed; raise KeyError if it is not in the state."""
+
+    def created_range(self, scope: Scope) -> tuple[int, int] | None:
+        """Return the creation times of the oldest and the newest stored log; None if no stored log has a time."""
+
+    def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
+        """Yield every counted status of the stored logs, in the order of the keys."""
+
+    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
+        """Return the newest stored logs of a feed until a creation time, newest first, except rejected ones."""
+
+    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
+        """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet."""
+
+    def accounting(self, scope: Scope) -> FeedAccounting:
+        """Return the redundant counts of a feed; raise KeyError if it is not in the state."""
+
+
+class StateAdmin(Protocol):
+    """Administrative operations on a state.
+
+    All raise StoreError if the state cannot be read or written; those that change it need exclusive access.
+    """
+
+    @property
+    def name(self) -> str:
+        """Path of the file, or URL of the database without its password."""
+
+    def is_in_use(self) -> bool:
+        """Return whether an exporter has the state open."""
+
+    def backup(self, target: Path) -> int:
+        """Copy the state to a new file; return its size in bytes."""
+
+    def compact(self) -> tuple[int, int]:
+        """Return free space to the file system; return the size before and after, in bytes."""
+
+    def check(self) -> Iterator[str]:
+        """Check the state for corruption and inconsistencies; yield one message per problem."""
+
+    def export_state(self, workspaces: AbstractSet[str] | None = None) -> Iterator[str]:
+        """Return the state, or some of its workspaces, as lines of JSON, one per row, from one consistent snapshot."""
+
+    def import_state(self, lines: Iterable[str]) -> Digest:
+        """Add the workspaces of an export to a state, or create it; return the digest of the rows."""
+
+    def rename_workspace(self, old: str, new: str) -> int:
+        """Rename a workspace; return the number of its series."""
+
+    def drop_workspace(self, name: str) -> int:
+        """Delete a workspace with all its counters; return the number of its logs."""
+
+
+def open_snapshot(url: str, password_file: Path | None = None) -> StateSnapshot:
+    """Open the state at a URL for reading, while an exporter may write it; raise StoreError if it cannot be read."""
+    if is_postgres(url):
+        return import_postgres("snapshot").PostgresSnapshot(url, password_file)  # type: ignore[no-any-return]
+    return SqliteSnapshot(state_path(url))
+
+
+def open_admin(url: str, password_file: Path | None = None) -> StateAdmin:
+    """Return the administrative operations on the state at a URL; raise StoreError if it is in memory."""
+    if is_postgres(url):
+        return import_postgres("admin").PostgresAdmin(url, password_file)  # type: ignore[no-any-return]
+    return SqliteAdmin(state_path(url))
+
+
+def state_path(url: str) -> Path:
+    """Return the path of the state at a URL, whether or not it exists; raise StoreError if the state is in memory."""
+    path = parse_url(url)
+    if path is None:
+        raise StoreError("a state in memory cannot be read by another process")
+    return path
+
+
+def is_in_use(url: str, password_file: Path | None = None) -> bool:
+    """Return whether another process has the state open; raise StoreError if the state cannot be written."""
+    if not is_postgres(url) and parse_url(url) is None:
+        return False
+    return open_admin(url, password_file).is_in_use()
