@@ -181,12 +181,13 @@ class PollReporter:
 
     def update_generation(self, api_generation: ApiGeneration) -> None:
         workspace, _ = self._labels
+        in_use, unread = api_generation.in_use, api_generation.unread
         for name in GENERATIONS:
-            if name in api_generation.in_use:
+            if name in in_use:
                 self._registry.set_gauge(GENERATION, (workspace, name), 1)
             else:
                 self._registry.remove_gauge(GENERATION, (workspace, name))
-            self._registry.set_gauge(UNREAD_GENERATION, (workspace, name), int(name in api_generation.unread))
+            self._registry.set_gauge(UNREAD_GENERATION, (workspace, name), int(name in unread))
 
     def update_retention(self) -> None:
         """Show the retention of the list that is read, from the first poll that has read one."""

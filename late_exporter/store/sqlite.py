@@ -46,6 +46,10 @@ from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 HAS_PENDING = "SELECT EXISTS (SELECT 1 FROM pending WHERE scope = ?)"
 LAST_MINUTES = "SELECT minute FROM logs_per_minute WHERE scope = ? AND minute <= ? ORDER BY minute DESC LIMIT 2"
+SIZES = (  # one statement, because each commit asks for them
+    "SELECT coalesce(sum(logs), 0), (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
+    " FROM scope WHERE workspace = ?"
+)
 
 
 class SqliteStore:
@@ -402,13 +406,9 @@ class SqliteStore:
 
     def size(self, workspace: str) -> tuple[int, int]:
         with queries.store_errors(self._name):
-            (log_count,) = self._connection.execute(
-                "SELECT coalesce(sum(logs), 0) FROM scope WHERE workspace = ?", (workspace,)
-            ).fetchone()
+            log_count, size = self._connection.execute(SIZES, (workspace,)).fetchone()
             total = self._total_log_count()
-            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
-            (page_size,) = self._connection.execute("PRAGMA page_size").fetchone()
-        size = pages * page_size + (wal_size(self._path) if self._path else 0)
+        size += wal_size(self._path) if self._path else 0
         return log_count, size * log_count // total if total else size
 
     def _total_log_count(self) -> int:
