@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, aclosing, suppress
 from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 import httpx
 import msgspec
@@ -202,7 +202,8 @@ class LateClient:
 
     def _new_request(self, path: str, params: tuple[tuple[str, str | int], ...], key: str) -> httpx.Request:
         defaults = self._build_defaults(key)
-        url = f"{self._base_url}{path}?{urlencode(params)}" if params else f"{self._base_url}{path}"
+        query = "&".join([f"{name}={each if isinstance(each, int) else quote_plus(each)}" for name, each in params])
+        url = f"{self._base_url}{path}?{query}" if params else f"{self._base_url}{path}"
         return httpx.Request("GET", url, headers=defaults.headers, extensions=defaults.extensions)
 
     def _new_defaults(self, key: str) -> httpx.Request:

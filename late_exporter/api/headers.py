@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 from late_exporter.status import Quota
 
@@ -54,6 +55,7 @@ def parse_number(text: str | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
+@lru_cache(8)
 def parse_date(text: str | None) -> float | None:
     try:
         return parsedate_to_datetime(text or "").timestamp()

@@ -13,14 +13,17 @@ from late_exporter.ingest.feed_publisher import LAG
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import count_logs
 from late_exporter.metrics.labels import LabelLimiter
-from late_exporter.model import Feed, LogEntry, LogKind, Observation, Scope
+from late_exporter.model import PAGE_SIZE, Feed, LogEntry, LogKind, Observation, Scope
 from late_exporter.series import IncCounter, Increment, ObserveLog
 
 MAX_CLOCK_SKEW = 300_000
 """Milliseconds by which a log's time may be ahead of the API's clock."""
 
-LOGS_PER_SLICE = 500
-"""Logs that become observations at a time, in less than a millisecond; other tasks run in between."""
+LOGS_PER_SLICE = 1000
+"""Logs that become observations at a time, in about a millisecond; other tasks run in between."""
+
+LOGS_PER_KIND = 10
+"""Logs that take as long as one of a new kind, whose increments are computed."""
 
 CATCH_UP_LOGS = 500
 """Logs in a batch from which on it is that of a catch-up, whose next batches have mostly the same kinds of logs."""
@@ -85,6 +88,7 @@ class ObservationBuilder:
         self._label_limiter.start_batch()
         observations: list[Observation] = []
         kinds: dict[_Kind, tuple[Increment, ...]] = {}
+        distinct: dict[int, Increment] = {}
         self._zeros = []
         cancellation, next_pause = PostponedCancellation(), LOGS_PER_SLICE
         for entries, by_reconciliation in _slices(pages):
@@ -96,17 +100,18 @@ class ObservationBuilder:
                 increments = kinds.get(kind)
                 if increments is None:
                     increments = kinds[kind] = self._increments_of(kind)
+                    distinct.update((id(one), one) for one in increments)
                 if created is not None and created > now + MAX_CLOCK_SKEW:
                     increments = _present_increments(entry, increments, now)
                 # What the first sync reads is history.
                 detail = entry.detail if is_synced else None
                 event = None if detail is None else encode_event(self._scope, entry, detail)
                 observations.append(Observation(entry, increments, event))
-            if len(observations) >= next_pause:
-                next_pause = len(observations) + LOGS_PER_SLICE
+            work = len(observations) + LOGS_PER_KIND * len(kinds)
+            if work >= next_pause:
+                next_pause = work + LOGS_PER_SLICE
                 await cancellation.pause()
         cancellation.end()  # Nothing but the commit follows, which is awaited all the same.
-        distinct = {id(one): one for increments in kinds.values() for one in increments}
         if len(observations) < CATCH_UP_LOGS or len(self._increments_by_kind) > MAX_KINDS:
             self._increments_by_kind, self._increments = kinds, {one: one for one in distinct.values()}
         return Observations(observations, self._zeros, distinct.values())
@@ -144,8 +149,8 @@ class ObservationBuilder:
 
 def _slices(pages: Iterable[ReadLogs]) -> Iterator[ReadLogs]:
     for entries, by_reconciliation in pages:
-        for start in range(0, len(entries), LOGS_PER_SLICE):
-            yield ReadLogs(entries[start : start + LOGS_PER_SLICE], by_reconciliation)
+        for start in range(0, len(entries), PAGE_SIZE):
+            yield ReadLogs(entries[start : start + PAGE_SIZE], by_reconciliation)
 
 
 def _present_increments(entry: LogEntry, increments: tuple[Increment, ...], now: int) -> tuple[Increment, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from late_exporter.api.generation import ApiGeneration
@@ -27,6 +28,9 @@ COMMIT_SECONDS = 2.0
 
 Many feeds that catch up at the same time commit earlier, see ``ReadBuffer``.
 """
+
+PAGES_PER_SLICE = 10
+"""Pages of committed logs that are freed at a time, in half a millisecond."""
 
 MIN_CATCH_UP_SECONDS = 5.0
 """A catch-up is interrupted to read the newest logs after this time, or after a poll interval if that is longer."""
@@ -377,9 +381,13 @@ class FeedSync:
 
     async def _commit_read(self) -> None:
         """Commit the logs read so far; raise StoreError if that fails."""
+        pages = self._batch.pages
         error = await self.commit()
         if error is not None:
             raise error
+        while pages:  # Freeing thousands of logs at once would hold the event loop for milliseconds.
+            del pages[-PAGES_PER_SLICE:]
+            await asyncio.sleep(0)
 
     def _is_interruptible(self, step: ReaderStep) -> bool:
         """Return whether a catch-up may be interrupted after a step, so that the next poll continues further down."""
