@@ -180,15 +180,12 @@ class FamilyBlocks:
         self._zeros.discard(labels)
         self._mark_changed(labels)
 
-    def publish(self) -> bool:
-        """Render the blocks that have changed; return whether there were any."""
-        if not self.changed_blocks:
-            return False
+    def publish(self) -> None:
+        """Render the blocks that have changed."""
         changed_blocks, self.changed_blocks = self.changed_blocks, {}
         for block in changed_blocks:
             block.rendered = self._render(block)
         self.section = self._join() if self._blocks else None
-        return True
 
     def _join(self) -> FamilySection:
         blocks = [block.rendered for block in self._blocks]

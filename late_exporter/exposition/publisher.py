@@ -16,8 +16,8 @@ MAX_LOOP_CHANGES = 200
 MAX_LOOP_LINES = 2000
 """Changes and lines up to which a publication runs on the event loop, about 1 and 3 ms, instead of in a thread."""
 
-REFRESH_SECONDS = 10.0
-"""Interval at which the process metrics are collected, whatever else changes."""
+REFRESH_SECONDS = 15.0
+"""Interval at which the process metrics are collected, whatever else changes: as often as most servers scrape."""
 
 MIN_PAUSE_SECONDS = 0.1
 MAX_PAUSE_SECONDS = 1.0
