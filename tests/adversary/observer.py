@@ -230,11 +230,15 @@ class Observer:
 
     def _known_pending(self) -> Counter[tuple[str, ...]]:
         """Return the number of logs that are pending and were counted as such, by platform and action."""
-        return Counter(
-            (row["platform"], row["action"])
+        pending = Counter(
+            (self._truth.of("publishing", log_id, status), row["platform"], row["action"])
             for (log_id, status), row in self._world.visible.items()
-            if status == "pending" and self._counted[self._truth.of("publishing", log_id, status)]
+            if status == "pending"
         )
+        known: Counter[tuple[str, ...]] = Counter()
+        for (sighting, platform, action), log_count in pending.items():
+            known[platform, action] += min(log_count, self._counted[sighting])  # Of alike logs some may be counted.
+        return known
 
 
 def _family(sample: str) -> Family:
