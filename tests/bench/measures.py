@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import repeat
@@ -342,47 +342,44 @@ class Bench:
             exporter.stop()
 
     def _compare_busy_scrapes(self, section: str, samples: int, state: Path, *, has_goal: bool) -> None:
-        bare_state = self._state_path(f"bare{samples}")
-        shutil.copy(state, bare_state)
-        with self._launcher.exporter(self._api, self._sizes.large, state) as exporter:
-            exporter_latencies = self._scrape_during_catch_up(exporter)
+        # One catch-up has a few hundred scrapes, so that its p99 is that of the fourth slowest.
+        repeats = self._sizes.repeat_count if has_goal else 1
+        exporter_runs, socket_runs = [], []
+        for _ in range(repeats):
+            exporter_runs.append(self._scrape_busy_exporter(state))
+            if has_goal:
+                socket_runs.append(self._scrape_busy_exporter(state, socket_bytes=exporter_runs[-1].size))
         with self._launcher.script(self._api, self._sizes.large, samples=samples) as script:
             script_latencies = self._scrape_during_catch_up(script)
+        p50, p99 = (median(getattr(run, name) for run in exporter_runs) for name in ("p50", "p99"))
+        count = sum(run.scrapes for run in exporter_runs)
         self._report.add(
             section,
+            Measurement(f"p50 during catch-up ({count:,} scrapes)", p50, "ms", script_latencies.p50),
             Measurement(
-                f"p50 during catch-up ({exporter_latencies.scrapes} scrapes)",
-                exporter_latencies.p50,
-                "ms",
-                script_latencies.p50,
-            ),
-            Measurement(
-                "p99 during catch-up",
-                exporter_latencies.p99,
-                "ms",
-                script_latencies.p99,
-                Goal("<= 5 ms", exporter_latencies.p99 <= 5) if has_goal else None,
+                "p99 during catch-up", p99, "ms", script_latencies.p99, Goal("<= 5 ms", p99 <= 5) if has_goal else None
             ),
         )
-        if not has_goal:
-            return
-        with (
-            self._launcher.socket_server(exporter_latencies.size) as bare,
-            self._launcher.exporter(self._api, self._sizes.large, bare_state) as exporter,
-        ):
-            bare.wait_serving()
-            bare_latencies = self._scrape_during_catch_up(exporter, scraped=bare)
-        ratio = bare_latencies.p99 / exporter_latencies.p99
-        self._report.add(
-            section,
-            Measurement(
-                "p99 during catch-up (a socket server beside one)",
-                exporter_latencies.p99,
-                "ms",
-                bare_latencies.p99,
-                Goal(">= 0.5x", ratio >= 0.5),
-            ),
-        )
+        if has_goal:
+            socket_p99 = median(run.p99 for run in socket_runs)
+            goal = Goal(">= 0.5x", socket_p99 >= 0.5 * p99)
+            self._report.add(
+                section, Measurement("p99 during catch-up (a socket server beside one)", p99, "ms", socket_p99, goal)
+            )
+
+    def _scrape_busy_exporter(self, state: Path, *, socket_bytes: int | None = None) -> Latencies:
+        """Measure scrapes of an exporter during its catch-up, or of a socket server of so many bytes beside it."""
+        busy_state = self._state_path("busy")
+        for path in busy_state.parent.glob(f"{busy_state.name}*"):
+            path.unlink()
+        shutil.copy(state, busy_state)
+        with ExitStack() as stack:
+            socket_server = None
+            if socket_bytes is not None:
+                socket_server = stack.enter_context(self._launcher.socket_server(socket_bytes))
+                socket_server.wait_serving()
+            exporter = stack.enter_context(self._launcher.exporter(self._api, self._sizes.large, busy_state))
+            return self._scrape_during_catch_up(exporter, scraped=socket_server)
 
     def _scrape_during_catch_up(self, process: MeasuredProcess, *, scraped: MeasuredProcess | None = None) -> Latencies:
         """Measure scrapes of a process, or of another one beside it, during its catch-up."""
