@@ -75,7 +75,7 @@ class Pagination(msgspec.Struct):
 
 
 class ResponseFormat(Generic[RowT]):
-    """Format of the responses of log lists, which the feeds of an API generation share.
+    """Format of the responses of log lists; feeds whose rows have the same fields share it.
 
     Args:
         row_type: Struct with the used fields of a row; only ``id`` may be required.

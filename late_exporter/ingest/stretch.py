@@ -58,9 +58,7 @@ class Stretch(msgspec.Struct):
                 continue
             minute = entry.created // MINUTE_MS
             if minute <= self.upper:
-                if minute not in self.rows:
-                    self.rows[minute] = set()
-                self.rows[minute].add(hash((entry.key, entry.status)))
+                self.rows.setdefault(minute, set()).add(hash((entry.key, entry.status)))
         if times:
             self.lowest = times[-1]
         if self.lowest is None:

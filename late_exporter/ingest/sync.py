@@ -29,8 +29,7 @@ COMMIT_SECONDS = 2.0
 Many feeds that catch up at the same time commit earlier, see ``ReadBuffer``.
 """
 
-PAGES_PER_SLICE = 10
-"""Pages of committed logs that are freed at a time, in half a millisecond."""
+PAGES_PER_SLICE = 10  # of committed logs, which are freed in half a millisecond
 
 MIN_CATCH_UP_SECONDS = 5.0
 """A catch-up is interrupted to read the newest logs after this time, or after a poll interval if that is longer."""

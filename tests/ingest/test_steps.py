@@ -27,3 +27,12 @@ def test_new_entries(entry: LogEntry, *, is_new: bool) -> None:
     """Logs are new unless they are known in their status, too old, or caused by the exporter."""
     page = FetchedPage(LogPage((entry,)), KnownLogs({"known": frozenset({"success", "pending"})}))
     assert is_new == bool(page.new_entries(FLOOR))
+
+
+def test_known_entries() -> None:
+    """Logs that are left out count as known, so that none of them keeps a poll reading further down."""
+    entries = tuple(
+        LogEntry(key=key, status="success", created=FLOOR, is_own=key == "own") for key in ("new", "known", "own")
+    )
+    page = FetchedPage(LogPage(entries), KnownLogs({"known": frozenset({"success"})}))
+    assert ["known", "own"] == [entry.key for entry in page.known_entries()]

@@ -401,6 +401,31 @@ def test_size_of_a_workspace(store: Store) -> None:
     assert acme[1] == pytest.approx(3 * umbrella[1], abs=3)
 
 
+def test_size_includes_the_write_ahead_log(tmp_path: Path) -> None:
+    """A commit is in the write-ahead log first, which takes space, too."""
+    path = tmp_path / "late.db"
+    with closing(open_store(f"sqlite:///{path}")) as store:
+        commit(store, *(observation(f"a{number}") for number in range(200)))
+        files = [file.stat().st_size for file in tmp_path.glob("late.db*") if file.suffix in (".db", ".db-wal")]
+        assert len(files) == 2
+        assert min(files) > 0
+        # SQLite counts the pages that are in the log only.
+        assert max(files) < store.size("acme")[1] <= sum(files) + 200 * 4096
+
+
+def test_batches_in_any_order_fill_the_pages(tmp_path: Path) -> None:
+    """Lists are read from new to old, which must not leave every page of the B-tree half empty."""
+    keys = [f"{number:024}" for number in range(20_000)]
+    sizes = []
+    for name, ordered in (("ascending", keys), ("descending", keys[::-1])):
+        path = tmp_path / f"{name}.db"
+        with closing(open_store(f"sqlite:///{path}")) as store:
+            for start in range(0, len(ordered), 5000):
+                commit(store, *(observation(key) for key in ordered[start : start + 5000]))
+        sizes.append(path.stat().st_size)
+    assert sizes[1] < 1.1 * sizes[0]
+
+
 @pytest.mark.parametrize("store", ["memory", "file"], indirect=True)
 def test_size_reads_only_the_feeds_of_the_workspace(store: Store) -> None:
     """A commit and its size read no row of other workspaces, and the share stays right as logs come and go."""
