@@ -23,8 +23,10 @@ def test_costs_of_a_database_are_measured(tmp_path: Path) -> None:
     measure_postgres(ProcessLauncher(tmp_path), QUICK_DATABASE, report)
     figures = {(section[1], each.name): each.exporter for section, rows in report.sections.items() for each in rows}
     assert set("lmnopqr") == {letter for letter, _ in figures}
-    unused = {name for (_, name), value in figures.items() if value <= 0 and not name.startswith(("CPU", "WAL"))}
-    assert set() == unused
+    # Clocks of CPU tick every 10 ms, which few polls need not reach; a quiet poll need not write.
+    measured = {name: value for (_, name), value in figures.items() if "CPU" not in name and "WAL" not in name}
+    assert set() == {name for name, value in measured.items() if value <= 0}
+    assert min(figures.values()) >= 0
     assert figures["l", "quiet poll: statements"] >= 5
     assert figures["o", "WAL per transaction"] > 1
     assert figures["n", "all tables, per log"] > 45
