@@ -32,12 +32,16 @@ from late_exporter.ingest.window_check import (
     record_found,
     start_comparison,
 )
-from late_exporter.model import DAY_MS, Coverage
+from late_exporter.model import DAY_MS, MINUTE_MS, Coverage
+from late_exporter.store.batches import EXPIRY_SLACK_MINUTES
 
 SCAN: RequestKey = ("scan", 0)
 
 FULL_SCAN_INTERVAL = DAY_MS
 """Milliseconds between two scans that read the whole list, if the others compare the counts of time windows."""
+
+EXPIRY_SLACK = EXPIRY_SLACK_MINUTES * MINUTE_MS
+"""Milliseconds above the end of the retention that are not compared, because the API may have deleted their logs."""
 
 SCAN_GROWTH = 4
 """Factor by which the time windows of a scan get longer with age, as changes get rarer."""
@@ -122,8 +126,8 @@ def _start_scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, h
             scan.depth = None
         is_recent = state.last_full_scan > context.now - FULL_SCAN_INTERVAL
         if is_recent and undated_count is not None and undated_count <= state.undated_count:
-            lower, growth = coverage.retention_floor, SCAN_GROWTH
-            comparison = yield from start_comparison(context, coverage, head, lower, growth=growth)
+            lower = max(coverage.retention_floor, context.now - context.retention + EXPIRY_SLACK)
+            comparison = yield from start_comparison(context, coverage, head, lower, growth=SCAN_GROWTH)
             if comparison.windows:
                 scan.comparison = comparison
                 return

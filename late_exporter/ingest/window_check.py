@@ -229,7 +229,7 @@ def _count(context: PollContext, first: int, last: int, margin: int) -> StepsTo[
 
 
 def _compare(context: PollContext, comparison: WindowComparison) -> ReaderSteps:
-    """Compare the newest window; one that differs is halved until it is short enough to be read."""
+    """Compare the newest window; one that differs is halved until a page has all its listed logs, which is read."""
     first, last = comparison.windows[-1]
     page = yield from _count(context, first, last, context.state.window_counter.margin or 0)
     listed = page.total if page is not None else None
@@ -238,7 +238,7 @@ def _compare(context: PollContext, comparison: WindowComparison) -> ReaderSteps:
     if listed == stored:
         return
     minutes = last // MINUTE_MS - first // MINUTE_MS
-    if minutes == 0 or listed is None or max(listed, stored) <= PAGE_SIZE:
+    if minutes == 0 or listed is None or listed <= PAGE_SIZE:
         stretch = Stretch((last + 1) // MINUTE_MS - 1)
         position = PagePosition(0, None if listed is None else time_above(last))
         comparison.readings.append(WindowReading(stretch, PageCursor(position), first))

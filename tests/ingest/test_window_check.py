@@ -312,6 +312,35 @@ def test_a_scan_compares_counts(time_filter: str, world: World, start: Start) ->
     assert completed > world.clock.now - HOUR
 
 
+@pytest.mark.parametrize(("days", "request_count"), [(90, 13), (7, 20)])
+def test_a_scan_hardly_compares_expired_logs(
+    days: int, request_count: int, world: World, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logs stay stored for a day after they have expired, or longer if the API keeps logs for less than 90 days."""
+    monkeypatch.setattr("tests.support.world.RETENTION", days * DAY)
+    world.publish(3000, over=(days - 0.1) * DAY)
+    exporter = start("zernio", reconcile_interval=20 * MINUTE, lookback=90 * DAY)
+    exporter.poll()
+    scan_requests(exporter)
+    world.clock.advance(1.1 * DAY)
+    assert 25 <= scan_requests(exporter), "the list is read once a day"
+    world.clock.advance(0.6 * DAY)
+    assert request_count >= scan_requests(exporter)
+
+
+def test_few_logs_of_a_window_are_read_at_once(world: World, start: Start) -> None:
+    """A window whose logs were deleted is not divided: one page has all that are left."""
+    world.publish(3000, over=5 * DAY)
+    exporter = start("zernio", reconcile_interval=20 * MINUTE)
+    exporter.poll()
+    scan_requests(exporter)
+    scan_requests(exporter)
+    world.delete(*world.ids[500:2500])
+    assert 20 >= scan_requests(exporter)
+    assert 9 >= scan_requests(exporter)
+    assert len(world.ids) == stored_counts(exporter)[0]
+
+
 def test_the_list_is_read_once_a_day(world: World, start: Start) -> None:
     """A late log in a window from which another one has disappeared is found by a scan a day after the last reading."""
     world.publish(600, over=5 * DAY)
