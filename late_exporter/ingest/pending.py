@@ -20,7 +20,7 @@ from late_exporter.ingest.seeking import (
     is_last_page,
     report_failure,
 )
-from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, ReaderSteps, Record
+from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime, ReaderSteps, Record
 from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import PAGE_SIZE, PENDING, Coverage, PendingLog
 
@@ -142,12 +142,25 @@ def _read_window(context: PollContext, coverage: Coverage, created: int) -> Step
         is_repeated = page_keys <= listed_keys
         listed_keys |= page_keys
         if is_last_page(page):
-            return _Window(listed_keys, page_count - repeat_count - (not page.entries), page.total)
+            window = _Window(listed_keys, page_count - repeat_count - (not page.entries), page.total)
+            if page.without_ids and window.page_count > 1 and not window.is_complete:
+                # Each page numbers the alike logs that it has, so that some have the keys of others.
+                return (yield from _read_time(context, coverage, created))
+            return window
         # Only an empty page proves the end of a list that always announces more; one that repeats itself has none.
         repeat_count = repeat_count + 1 if is_repeated else 0
         if repeat_count > 1:
             return None
         skip += len(page.entries) if is_repeated else max(1, len(page.entries) - PAGE_OVERLAP)
+
+
+def _read_time(context: PollContext, coverage: Coverage, created: int) -> StepsTo[_Window | None]:
+    """Record the logs of a time as one page; returns and raises as ``_read_window`` does."""
+    page = yield FetchTime(created)
+    if page is None:
+        return None
+    yield Record(page.new_entries(coverage.retention_floor))
+    return _Window({entry.key for entry in page.entries}, 1, None)
 
 
 def _unlisted_pending(
@@ -190,9 +203,11 @@ def _unlisted_pending(
 def _ends_scan(scan: PendingScan, page: FetchedPage) -> bool:
     """Add a page to a scan of the list of pending logs; return whether it is the last one."""
     page_keys = frozenset(entry.key for entry in page.entries)
-    is_short = len(page.entries) < PAGE_SIZE
-    # A list that always announces more ends with short pages of known logs.
-    at_end = is_last_page(page) or (scan.skip > 0 and is_short and page_keys <= scan.listed_keys)
+    is_short, reach = len(page.entries) < PAGE_SIZE, scan.skip + len(page.entries)
+    # A list that always announces more ends with short pages of known logs, at the number of logs that it reports: one
+    # whose pages are shorter than requested may also have moved by a page.
+    is_past_total = page.total is None or reach >= page.total
+    at_end = is_last_page(page) or (scan.skip > 0 and is_short and is_past_total and page_keys <= scan.listed_keys)
     # An empty page after one that was not full only confirms that end.
     may_skip = bool(page_keys) or len(scan.page_keys) == PAGE_SIZE
     scan.has_moved |= scan.skip > 0 and may_skip and page_keys.isdisjoint(scan.page_keys)

@@ -102,6 +102,19 @@ def test_deleted_logs_leave_the_gauge_of_a_list_that_always_announces_more(
     assert 1 == pending(exporter)
 
 
+def test_a_list_with_short_pages_that_moves_by_a_page_has_not_ended(world: World, start: Start) -> None:
+    """An API may return fewer rows than requested, and then the same ones again."""
+    exporter = start(FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_page_size=10)))
+    world.insert(None, status="pending")
+    world.publish(30, over=HOUR, status="pending")
+    exporter.poll()
+    exporter.poll_repeatedly(2)
+    for _ in range(8):
+        world.publish(8, status="pending")  # The second page begins eight rows further down.
+        exporter.poll_repeatedly(1)
+        assert listed_pending(world) == pending(exporter)
+
+
 def test_logs_of_a_moment_in_another_order_on_each_page_are_not_given_up(world: World, start: Start) -> None:
     """A moment with more logs than a page, whose order differs per request, hides some logs from a single lookup."""
     api = FakeLateApi(world, generation="zernio")
@@ -177,3 +190,22 @@ def test_a_log_that_is_written_alike_one_that_has_settled_counts(world: World, s
     exporter.poll_repeatedly(1)
     assert 3 == len(exporter.observations)
     assert 1 == pending(exporter)
+
+
+def test_a_deleted_log_leaves_the_gauge_beside_more_alike_logs_than_a_page_has(world: World, start: Start) -> None:
+    """Each page of a time window numbers the alike logs that it has, so that their keys are fewer than the logs."""
+    exporter = start(FakeLateApi(world, generation="zernio"))
+    moment = world.clock.now - HOUR
+    deleted = world.insert(moment, status="pending", postId="p2")
+    kept = world.insert(moment, status="pending", postId="p3")
+    for _ in range(110):
+        world.insert(moment + 1, **ALIKE)
+    world.publish(150, over=MINUTE)
+    exporter.poll()
+    exporter.poll_repeatedly(1)
+    assert 2 == pending(exporter)
+    world.delete(deleted)
+    exporter.poll_repeatedly(3)
+    assert [kept] == [row["_id"] for row in world.rows if row["status"] == "pending"]
+    assert 1 == pending(exporter)
+    assert 262 == len(exporter.observations)
