@@ -27,6 +27,9 @@ MAX_CLOCK_ERROR = 5 * MINUTE
 
 PAGE_EDGES = 2
 
+TIME_READINGS = 3
+"""Readings of all logs of a time: a look-up of its pending logs, and two that have to agree if it has several pages."""
+
 LOG_FAMILIES = ("late_publishing_", "late_connection_", "late_account_")
 
 
@@ -178,7 +181,7 @@ class Observer:
             count = len(self._exporter.api.requests) - request_count
             self.expect(result.error is None, "outcome", f"{feed}: {result.error}")
             # Alike logs at the edges of a page are told apart by all logs of their time.
-            most = expected + PAGE_EDGES * self.has_alike_logs
+            most = expected + self.has_alike_logs * PAGE_EDGES * TIME_READINGS * self._scene.time_pages
             self.expect(expected <= count <= most, "requests", f"{feed}: {count} instead of {expected} to {most}")
 
     def _read_commits(self) -> None:

@@ -98,6 +98,20 @@ class Scene:
         return 4 + 2 * pending_count // (self.setup.page_size - 2)
 
     @property
+    def has_dense_time(self) -> bool:
+        """Whether half a page of logs ever had one time, which is then read as a whole."""
+        histories = (self.world.history, self.world.connection_history)
+        counts = [Counter(row["createdAt"] for row in history.values()) for history in histories]
+        return any(count >= self.setup.page_size // 2 for times in counts for count in times.values())
+
+    @property
+    def time_pages(self) -> int:
+        """Most pages that are read of a range of time to have all logs of a time."""
+        seconds = Counter(int(created_at(row)) for row in self.world.rows if row["createdAt"] is not None)
+        most = max((sum(seconds[second + n] for n in range(4)) for second in seconds), default=0)
+        return 1 + most // (self.setup.page_size - 2)
+
+    @property
     def rows(self) -> Rows:
         """Rows that the API shows."""
         archives = self.world.archives

@@ -141,12 +141,12 @@ class Trial:
         fresh &= self._world.appended_ids | self._world.connection_history.keys()
         may_fail = has_trouble or not self._scene.can_read_new_logs(len(fresh))
         may_fail |= "large pages" in self._api.failures  # if the list moves while a page is read in parts
-        # A time that has logs on several pages is a part of the gap that they are in.
-        may_fail |= "window" in self._api.failures and self._observer.has_alike_logs
         # If only an empty list of generation late has been seen, what it shows of the other one is refused at first.
         unswitched_feeds = {feed for feed in FEEDS if not self._scene.reads_new_logs(feed)}
         start = self._world.clock.now
         results = self._scene.poll()
+        # A time that has logs on several pages is a part of the gap that they are in.
+        may_fail |= "window" in self._api.failures and self._scene.has_dense_time
         steady = before.items() & self._scene.rows.items()
         # Alike logs of a time that needs a request of its own are left to the scan if that fails.
         may_miss = is_misled or (self._observer.has_alike_logs and (has_trouble or bool(self._api.failures)))
