@@ -145,7 +145,7 @@ def _read_window(context: PollContext, coverage: Coverage, created: int) -> Step
             window = _Window(listed_keys, page_count - repeat_count - (not page.entries), page.total)
             if page.without_ids and window.page_count > 1 and not window.is_complete:
                 # Each page numbers the alike logs that it has, so that some have the keys of others.
-                return (yield from _read_time(context, coverage, created))
+                return (yield from _read_time(coverage, created))
             return window
         # Only an empty page proves the end of a list that always announces more; one that repeats itself has none.
         repeat_count = repeat_count + 1 if is_repeated else 0
@@ -154,7 +154,7 @@ def _read_window(context: PollContext, coverage: Coverage, created: int) -> Step
         skip += len(page.entries) if is_repeated else max(1, len(page.entries) - PAGE_OVERLAP)
 
 
-def _read_time(context: PollContext, coverage: Coverage, created: int) -> StepsTo[_Window | None]:
+def _read_time(coverage: Coverage, created: int) -> StepsTo[_Window | None]:
     """Record the logs of a time as one page; returns and raises as ``_read_window`` does."""
     page = yield FetchTime(created)
     if page is None:

@@ -44,7 +44,7 @@ PROMPT_AGE = 15 * MINUTE
 """Age up to which a log that arrives late is found by polls alone."""
 
 MAX_SCAN_POLLS = 80
-"""Polls within which a scan of the lists of a program is complete."""
+"""Polls within which a scan of the lists of a program is complete, unless many logs are pending."""
 
 SWITCH_POLLS = 5
 """Polls after which the exporter has followed the API to another generation."""
@@ -271,7 +271,7 @@ class Trial:
         """Poll until both lists are scanned, and all pending logs are looked up."""
         first_batch = len(self._exporter.store.batches)
         is_partial, unscanned = False, set(FEEDS)
-        for count in range(MAX_SCAN_POLLS):
+        for count in range(max(MAX_SCAN_POLLS, self._scene.pending_polls + 1)):
             self._world.clock.advance(1)
             results = self._scene.poll()
             for feed, result in results.items():
