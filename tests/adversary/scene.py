@@ -93,8 +93,9 @@ class Scene:
 
     @property
     def pending_polls(self) -> int:
-        """Polls that read the list of pending logs twice, one page each."""
-        pending_count = sum(1 for row in self.world.rows if row["status"] == "pending")
+        """Polls that read the list of pending logs twice, one page each, or look up as many that are gone."""
+        listed_count = sum(1 for row in self.world.rows if row["status"] == "pending")
+        pending_count = max(listed_count, len(self.exporter.recorders[PUBLISHING].pending_logs))
         return 4 + 2 * pending_count // (self.setup.page_size - 2)
 
     @property
