@@ -261,8 +261,11 @@ class Fetcher:
             entries = [entry for entry in page.entries if entry.created not in undecided]
             for created in sorted(undecided):
                 entries += await self._complete_time(created, page)
-            await lookup(LogPage(tuple(entries)), partial_times=times - undecided)
-            known_logs = await lookup(page, partial_times=times - undecided)
+            whole = LogPage(tuple(entries))
+            whole = FetchedPage.identified(whole, await lookup(whole, partial_times=times - undecided)).page
+            # The alike logs of the page are some of these.
+            uncommitted = uncommitted.beside(whole.entries)
+            known_logs = await lookup(page, partial_times=times - undecided, uncommitted=uncommitted)
         return FetchedPage.identified(page, known_logs)
 
     async def _complete_time(self, created: int, page: LogPage) -> Sequence[LogEntry]:

@@ -45,7 +45,9 @@ class LookupCache:
         entries = lookup.page.entries
         if lookup.since is None and self._is_empty_at(lookup.page):
             has_ids = lookup.feed.number_entries is None
-            return KnownLogs({}, entries=entries if has_ids else number_new(entries, lookup.uncommitted))
+            numbered = entries if has_ids else number_new(entries, lookup.uncommitted, lookup.partial_times)
+            if numbered is not None:
+                return KnownLogs({}, entries=numbered)
         is_same_page = self._first_page is not None and self._first_page() is lookup.page
         return self._result if is_same_page and _question(lookup) == self._question else None
 

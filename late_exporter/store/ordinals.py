@@ -60,6 +60,22 @@ def number_entries(entries: Sequence[LogEntry], statuses: Statuses) -> tuple[Log
     return tuple(numbered_entries)
 
 
+def changed_alike_keys(entries: Iterable[LogEntry], statuses: Statuses) -> set[str]:
+    """Return the keys of known logs that have another status on a page, if alike logs are known or on the page.
+
+    One of the alike logs may have changed, or another one may be new: only all logs of their time show which.
+    """
+    changed_keys = {
+        entry.key
+        for entry in entries
+        if has_ordinal(entry.key) and entry.status not in statuses.get(entry.key, {entry.status})
+    }
+    if not changed_keys:  # as of most pages
+        return changed_keys
+    counts = Counter(_base(key) for key in {*statuses, *(entry.key for entry in entries)})
+    return {key for key in changed_keys if counts[_base(key)] > 1}
+
+
 def _base(key: str) -> str:
     return key.rpartition(".")[0]
 

@@ -20,7 +20,7 @@ from late_exporter.store.matching import (
     time_prefix,
     undecided_times,
 )
-from late_exporter.store.ordinals import number_entries, unnumbered_keys
+from late_exporter.store.ordinals import changed_alike_keys, number_entries, unnumbered_keys
 from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 FIRST_MINUTE = -(2**40)
@@ -52,11 +52,13 @@ class IdentifiedPage(NamedTuple):
         statuses: Counted statuses by key; a missing key is a new log.
         stored_logs: Stored logs on the page, and those with the creation times of its new and alike logs, as for
             ``match_logs``.
+        changed_times: Prefixes of the creation times of the alike logs with a new status.
     """
 
     entries: tuple[LogEntry, ...]
     statuses: Mapping[str, frozenset[str]]
     stored_logs: StoredLogs
+    changed_times: AbstractSet[str] = frozenset()
 
 
 def identify(rows: FeedRows, entries: Sequence[LogEntry], uncommitted: UncommittedLogs) -> IdentifiedPage:
@@ -78,20 +80,33 @@ def identify(rows: FeedRows, entries: Sequence[LogEntry], uncommitted: Uncommitt
     prefixes = {prefix for key in new_keys | unnumbered if (prefix := time_prefix(key))}
     for key, status, status_fingerprint in rows.rows_at(prefixes) if prefixes else ():
         stored_logs.setdefault(key, {})[status] = status_fingerprint
+    changed_times: AbstractSet[str] = frozenset()
     if unnumbered:
         alike = {key: set(names) for key, names in stored_logs.items()}
         for key, names in uncommitted.logs_at(prefixes):
             alike.setdefault(key, set()).update(names)
         entries = number_entries(entries, alike)
+        changed_times = _changed_times(entries, alike)
     page_keys = {entry.key for entry in entries}
     known = {key: frozenset(names) for key, names in stored_logs.items() if key in page_keys}
-    return IdentifiedPage(tuple(entries), known, stored_logs)
+    return IdentifiedPage(tuple(entries), known, stored_logs, changed_times)
 
 
-def number_new(entries: Sequence[LogEntry], uncommitted: UncommittedLogs) -> tuple[LogEntry, ...]:
-    """Return the entries of a page as ``identify`` numbers them if no log of their times is stored."""
+def number_new(
+    entries: Sequence[LogEntry], uncommitted: UncommittedLogs, partial_times: AbstractSet[int]
+) -> tuple[LogEntry, ...] | None:
+    """Return the entries of a page as ``identify`` numbers them if no log of their times is stored.
+
+    None if those of a partial time can only be recognised together.
+    """
     prefixes = {prefix for entry in entries if (prefix := time_prefix(entry.key))}
-    return number_entries(entries, dict(uncommitted.logs_at(prefixes)))
+    alike = dict(uncommitted.logs_at(prefixes))
+    entries = number_entries(entries, alike)
+    return None if alike and _time_prefixes(partial_times) & _changed_times(entries, alike) else entries
+
+
+def _changed_times(entries: Iterable[LogEntry], alike: Mapping[str, AbstractSet[str]]) -> AbstractSet[str]:
+    return {prefix for key in changed_alike_keys(entries, alike) if (prefix := time_prefix(key))}
 
 
 def new_since(page: IdentifiedPage) -> int | None:
@@ -183,16 +198,18 @@ def find_undecided_times(
     partial_times: AbstractSet[int],
 ) -> frozenset[int]:
     """Return the partial times whose logs can only be recognised together."""
-    if not partial_times or len(page.stored_logs) == len(page.statuses):
+    if not partial_times:
         return frozenset()
-    undecided = undecided_times(
-        page.entries,
-        page.stored_logs,
-        matches,
-        has_pending=has_pending,
-        partial_times=_time_prefixes(partial_times),
-        uncommitted=uncommitted,
-    )
+    undecided = page.changed_times
+    if len(page.stored_logs) > len(page.statuses):
+        undecided |= undecided_times(
+            page.entries,
+            page.stored_logs,
+            matches,
+            has_pending=has_pending,
+            partial_times=_time_prefixes(partial_times),
+            uncommitted=uncommitted,
+        )
     return frozenset(created for created in partial_times if f"{created:013d}-" in undecided)
 
 

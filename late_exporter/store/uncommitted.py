@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
@@ -26,6 +26,15 @@ class UncommittedLogs:
             if known is None and key[TIME_LENGTH - 1 : TIME_LENGTH] == "-":  # no id
                 self._keys_by_time.setdefault(key[:TIME_LENGTH], []).append(key)
             self._statuses[key] = with_status(known, entry.status)
+
+    def beside(self, entries: Sequence[LogEntry]) -> UncommittedLogs:
+        """Return some other logs together with the uncommitted ones of their times."""
+        logs = UncommittedLogs()
+        for prefix in {entry.key[:TIME_LENGTH] for entry in entries} & self._keys_by_time.keys():
+            keys = logs._keys_by_time[prefix] = list(self._keys_by_time[prefix])
+            logs._statuses.update((key, self._statuses[key]) for key in keys)
+        logs.add(entries)
+        return logs
 
     @property
     def is_empty(self) -> bool:

@@ -192,6 +192,25 @@ def test_a_log_that_is_written_alike_one_that_has_settled_counts(world: World, s
     assert 1 == pending(exporter)
 
 
+@pytest.mark.parametrize("depth", range(92, 101))
+def test_a_log_that_is_written_alike_pending_ones_settles_none_of_them(depth: int, world: World, start: Start) -> None:
+    """It is the last one of a page, and some of the pending ones are on the next page."""
+    exporter = start(FakeLateApi(world, generation="zernio"))
+    moment = world.clock.now
+    for _ in range(7):
+        world.insert(moment, status="pending", **ALIKE)
+    exporter.poll()
+    for _ in range(2):
+        world.insert(moment, **ALIKE)
+    world.clock.advance(30)
+    world.publish(depth)
+    exporter.poll()
+    assert 7 == listed_pending(world) == pending(exporter)
+    exporter.poll_repeatedly(3)
+    assert 7 == pending(exporter)
+    assert 9 + depth == len(exporter.commit_log)
+
+
 def test_a_deleted_log_leaves_the_gauge_beside_more_alike_logs_than_a_page_has(world: World, start: Start) -> None:
     """Each page of a time window numbers the alike logs that it has, so that their keys are fewer than the logs."""
     exporter = start(FakeLateApi(world, generation="zernio"))
