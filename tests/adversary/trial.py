@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 from late_exporter.ingest import sync
+from late_exporter.ingest.recognition import MIN_SHARE, SAMPLE_SIZE
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.simulator.log_list import LogRow, post_id
 from tests.adversary.api import DIFFERENCES, FAULTS, LIES, MISLEADING, SHORT_LIES
@@ -35,6 +36,7 @@ from tests.adversary.program import (
 from tests.adversary.scene import FEEDS, LogStatuses, Scene, Totals
 from tests.support.clock import MINUTE
 from tests.support.late_api import VANISHED, Document, zernio_row
+from tests.support.oracle import created_at
 from tests.support.steps import Killed
 
 LATE_LISTS = ("/v1/posts/logs", "/v1/connections/logs")
@@ -228,13 +230,29 @@ class Trial:
             self._poll_quietly()
         for scope, poller in self._exporter.pollers.items():
             is_empty = scope.feed not in known_feeds or all(feed != scope.feed for feed, _, _ in self._scene.lasting)
-            self._observer.expect(is_empty or "zernio" == poller.generation, "switch", f"{scope.feed} is not followed")
+            if is_empty or "zernio" == poller.generation:
+                continue
+            if self._deleted_share(scope.feed) > 1 - MIN_SHARE:
+                raise Abandoned  # It is right to refuse the switch.
+            self._observer.report("switch", f"{scope.feed} is not followed")
 
     def _poll_quietly(self) -> Mapping[str, PollResult]:
         self._world.clock.advance(30)
         results = self._scene.poll()
         self._observer.compare()
         return results
+
+    def _deleted_share(self, feed: str) -> float:
+        """Return the share of the newest counted logs that were deleted, with too many of which a switch is refused."""
+        is_publishing = feed == "publishing"
+        history = self._world.history if is_publishing else self._world.connection_history
+        rows = [row for row in history.values() if row["createdAt"]]
+        listed_ids = {row["_id"] for row in rows} & self._scene.rows.keys()
+        uncounted_ids = self._observer.uncounted_ids(row["_id"] for row in rows)
+        oldest = min((created_at(row) for row in rows if row["_id"] in listed_ids), default=0.0)
+        counted = {row["_id"]: created_at(row) for row in rows if row["_id"] not in uncounted_ids}
+        newest = sorted((created, log_id) for log_id, created in counted.items() if created >= oldest)[-SAMPLE_SIZE:]
+        return sum(log_id not in listed_ids for _, log_id in newest) / max(1, len(newest))
 
     def _is_recognisable(self, difference: str) -> bool:
         """Return whether enough logs are counted, and enough of them differ, that the difference must be noticed."""
