@@ -10,6 +10,7 @@ collector.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
@@ -229,6 +230,15 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
     def times(self) -> tuple[int, ...]:
         """The creation times of those logs that have one."""
         return tuple(creation_times(self.entries))
+
+    @cached_property
+    def rows_by_minute(self) -> Mapping[int, AbstractSet[int]]:
+        """Hashes of key and status, by minute, of those logs that have a time and are not left out."""
+        rows: dict[int, set[int]] = {}
+        for entry in self.entries:
+            if entry.created is not None and not entry.is_own:
+                rows.setdefault(entry.created // MINUTE_MS, set()).add(hash((entry.key, entry.status)))
+        return rows
 
     @property
     def is_last(self) -> bool:

@@ -60,6 +60,9 @@ class CustomerUse:
     """Estimate of the requests per minute by all other users of a key.
 
     Other users are the customer's own software, and other processes of late-exporter.
+
+    Attributes:
+        highest: Highest number of requests within a minute of late.
     """
 
     RETENTION = 180.0
@@ -84,6 +87,7 @@ class CustomerUse:
     """Seconds whose samples are merged."""
 
     def __init__(self) -> None:
+        self.highest = 0.0
         self._samples: deque[Sample] = deque()
         self._first_sample_at = math.inf
         self._window_start = -math.inf
@@ -117,14 +121,8 @@ class CustomerUse:
         samples.append(sample)
         while samples[0].time < now - self.RETENTION:
             samples.popleft()
-
-    @property
-    def highest(self) -> float:
-        """The highest number of requests within a minute of late."""
-        if not self._samples:
-            return 0.0
-        recent = self._samples[-1].time - self.FORECAST_RETENTION
-        return max([sample.expected if sample.time > recent else sample.requests for sample in self._samples])
+        recent = samples[-1].time - self.FORECAST_RETENTION
+        self.highest = max([each.expected if each.time > recent else each.requests for each in samples])
 
     def estimate(self, now: float) -> float:
         """Return the requests per minute to expect: the highest of late, or more if they are increasing."""

@@ -23,13 +23,17 @@ SERIES_PER_SLICE = 300
 """Series that are set at a time, in about a millisecond."""
 
 
+SIZE_SECONDS = 15.0
+"""Seconds after which the size of the state is shown again although no log was recorded."""
+
+
 class CommittedBatch(NamedTuple):
     """The result of a commit, and what of it is shown.
 
     Args:
         exemplars: Newest observation with an exemplar of every bucket.
         last_lag: Lag of the last log in seconds; None if it has none.
-        state_size: Stored logs of the workspace and their size in bytes; None if that could not be read.
+        state_size: Stored logs of the workspace and their size in bytes; None if it is not to be shown again.
     """
 
     result: CommitResult
@@ -48,6 +52,7 @@ class FeedPublisher:
         self._label_limiter = label_limiter
         self._pending_labels: set[tuple[str, str]] = set()
         self._shown_pending: tuple[object, ...] = ()
+        self._sized_at = 0.0
         self.last_lag: float | None = None
 
     async def update(self, committed: CommittedBatch, *, is_live: bool, is_shown: bool) -> None:
@@ -73,6 +78,15 @@ class FeedPublisher:
             log_count, size_bytes = committed.state_size
             self._registry.set_gauge("late_exporter_state_logs", (self._workspace,), log_count)
             self._registry.set_gauge("late_exporter_state_bytes", (self._workspace,), size_bytes)
+
+    def is_size_due(self, now: float, *, has_changed: bool) -> bool:
+        """Return whether to show the size of the state: if its logs have changed, and once in a while.
+
+        ``now`` is the Unix time in seconds.
+        """
+        is_due = has_changed or not 0 <= now - self._sized_at < SIZE_SECONDS
+        self._sized_at = now if is_due else self._sized_at
+        return is_due
 
     def zero_series(self, series: Iterable[Series]) -> frozenset[Series]:
         return self._registry.zero_series(series)

@@ -1,12 +1,13 @@
-"""Results of look-ups that are still true, so that most pages need none."""
+"""What is known of the stored logs of a feed as long as they do not change, so that most polls need not ask."""
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from late_exporter.model import MINUTE_MS, Feed, KnownLogs, LogPage, TimeRange
+from late_exporter.model import MINUTE_MS, Feed, KnownLogs, ListedMinutes, LogPage, TimeRange
 from late_exporter.store.rekey import number_new
 from late_exporter.store.uncommitted import UncommittedLogs
 
@@ -29,7 +30,7 @@ class Lookup(NamedTuple):
 
 
 class LookupCache:
-    """What the look-ups of a feed have shown, as long as its stored logs do not change.
+    """What the look-ups and commits of a feed have shown, as long as its stored logs do not change.
 
     Most polls read the same first page again. At the times of a gap nothing is stored, so its pages are new.
     """
@@ -39,6 +40,7 @@ class LookupCache:
         self._question: tuple[object, ...] = ()
         self._result = KnownLogs({})
         self._empty_range: TimeRange | None = None
+        self._marked_minutes: Sequence[ListedMinutes] = ()
 
     def find(self, lookup: Lookup) -> KnownLogs | None:
         """Return the result of a look-up, if it is known."""
@@ -55,11 +57,20 @@ class LookupCache:
         """Keep what a look-up has shown."""
         if known_logs.pending_logs is not None:  # Logs have other keys now.
             self._forget()
+            self._marked_minutes = ()
         elif lookup.since is not None and lookup.uncommitted.is_empty:
             # With many workspaces no page is kept until the next poll, nor is its result.
             self._first_page = weakref.ref(lookup.page, self._forget)
             self._question, self._result = _question(lookup), known_logs
         self._empty_range = known_logs.empty_range or self._empty_range
+
+    def unmarked(self, listed_minutes: Sequence[ListedMinutes]) -> Sequence[ListedMinutes]:
+        """Return the listed minutes but for those whose deletion marks the last commit has found to be right."""
+        return [listed for listed in listed_minutes if listed not in self._marked_minutes]
+
+    def add_marked(self, listed_minutes: Sequence[ListedMinutes]) -> None:
+        """Keep the listed minutes of a commit that has changed no mark."""
+        self._marked_minutes = listed_minutes
 
     def _forget(self, _: object = None) -> None:
         self._first_page, self._result = None, KnownLogs({})

@@ -88,7 +88,7 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
     context.stretch, context.cursor = Stretch(context.now // MINUTE_MS - 1), next_cursor
     is_end = is_last_page(head)
     _note_list(context, previous, head, oldest(head) if is_end else None)
-    listed = context.stretch.extend(head.entries, is_connected=True, is_end=is_end, since=previous.retention_floor)
+    listed = context.stretch.extend(head.page, is_connected=True, is_end=is_end, since=previous.retention_floor)
     if (
         is_end
         or _reaches_high_water_mark(head, lower)
@@ -128,7 +128,7 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
         listed = None
         if start is not None:  # Otherwise the newest logs above the gap are not connected to it.
             listed = context.stretch.extend(
-                page.entries,
+                page.page,
                 is_connected=is_connected(page, cursor, position),
                 is_end=is_last_page(page) or no_progress,
                 since=coverage.retention_floor,

@@ -156,7 +156,7 @@ def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_bu
         next_cursor = advance_cursor(context, position, page, scan.cursor)
         is_end = makes_no_progress(scan.cursor, next_cursor) or ends_list(context, page, position)
         listed = stretch.extend(
-            page.entries,
+            page.page,
             is_connected=stretch.lowest is not None and is_connected(page, scan.cursor, position),
             is_end=is_end,
             since=coverage.retention_floor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -233,12 +234,14 @@ class FeedRecorder:
         lookup_cache, self._lookup_cache = self._lookup_cache, LookupCache()
         try:
             batch = await self._build_batch(pending, now, [*backlog, *increments])
+            batch = msgspec.structs.replace(batch, listed_minutes=lookup_cache.unmarked(batch.listed_minutes))
             committed = await self._store_thread.commit(self._scope, batch, self._describe)
         except BaseException:
             self.backlog[:0] = backlog
             self._builder.forget_kinds()
             raise
         if committed.result.keeps_logs:
+            lookup_cache.add_marked(pending.listed_minutes)
             self._lookup_cache = lookup_cache
         await self._apply(committed, batch.coverage)
 
@@ -254,10 +257,10 @@ class FeedRecorder:
     def _describe(self, batch: Batch, result: CommitResult) -> CommittedBatch:
         """Return what is shown of a commit, in the thread of the store."""
         exemplars = select_exemplars(result.observations, batch.now) if self.is_synced else ()
-        try:
-            size = self._store.size(self._scope.workspace)
-        except StoreError:  # The batch is committed and must not be saved again.
-            size = None
+        size = None
+        if self._publisher.is_size_due(self._clock(), has_changed=not result.keeps_logs):
+            with suppress(StoreError):  # The batch is committed and must not be saved again.
+                size = self._store.size(self._scope.workspace)
         return CommittedBatch(result, exemplars, last_lag(result.observations, batch.now), size)
 
     async def _build_batch(self, pending: PendingBatch, now: int, increments: Sequence[Increment]) -> Batch:

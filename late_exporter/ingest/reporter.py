@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
@@ -77,6 +78,7 @@ class PollReporter:
         self._last_failure: tuple[object, ...] | None = None
         self._missing_times = set(missing_times)
         self._has_logged_progress = False
+        self._shown_generations: tuple[AbstractSet[str], AbstractSet[str]] | None = None
         self.failure_count = 0
 
     @property
@@ -181,7 +183,10 @@ class PollReporter:
 
     def update_generation(self, api_generation: ApiGeneration) -> None:
         workspace, _ = self._labels
-        in_use, unread = api_generation.in_use, api_generation.unread
+        in_use, unread = shown = api_generation.in_use, api_generation.unread
+        if shown == self._shown_generations:
+            return
+        self._shown_generations = shown
         for name in GENERATIONS:
             if name in in_use:
                 self._registry.set_gauge(GENERATION, (workspace, name), 1)

@@ -5,11 +5,9 @@ See docs/design/late-window.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
-from late_exporter.model import MINUTE_MS, ListedMinutes, LogEntry, creation_times
+from late_exporter.model import MINUTE_MS, ListedMinutes, LogPage
 
 
 class Stretch(msgspec.Struct):
@@ -35,30 +33,27 @@ class Stretch(msgspec.Struct):
         """Return whether every log since a time has been read."""
         return self.is_end or (self.lowest is not None and self.lowest < created)
 
-    def extend(
-        self, entries: Sequence[LogEntry], *, is_connected: bool, is_end: bool, since: int
-    ) -> ListedMinutes | None:
+    def extend(self, page: LogPage, *, is_connected: bool, is_end: bool, since: int) -> ListedMinutes | None:
         """Add the next page; return the minutes that are complete by it, if any.
 
         Args:
-            entries: Logs of the page.
+            page: The page, whose rows by minute are kept with it: most polls read the same one again.
             is_connected: Whether no row can be between the page and the one before.
             is_end: Whether the list ends with the page.
             since: Creation time before which logs are never stored.
         """
         self.is_end = is_end
-        times = creation_times(entries)
-        is_sorted = times == sorted(times, reverse=True)
+        times = page.times
+        is_sorted = list(times) == sorted(times, reverse=True)
+        if times and min(times) < since:
+            page = LogPage(tuple(entry for entry in page.entries if entry.created is None or entry.created >= since))
         if times and not (is_connected and is_sorted):
             # Rows may be missing above the page, or, if it is not sorted, below it.
             self.rows.clear()
             self.upper = (times[0] if is_sorted else min(times)) // MINUTE_MS - 1
-        for entry in entries:
-            if entry.created is None or entry.created < since or entry.is_own:
-                continue
-            minute = entry.created // MINUTE_MS
+        for minute, rows in page.rows_by_minute.items():
             if minute <= self.upper:
-                self.rows.setdefault(minute, set()).add(hash((entry.key, entry.status)))
+                self.rows.setdefault(minute, set()).update(rows)
         if times:
             self.lowest = times[-1]
         if self.lowest is None:

@@ -260,7 +260,7 @@ def _read_down(
         context.state.queue.succeed(CHECK)
         reading.cursor = advance_cursor(context, position, page, cursor)
         listed = stretch.extend(
-            page.entries,
+            page.page,
             # A window begins at its bound, which no row of it is above.
             is_connected=is_connected(page, cursor, position) or (not cursor.page_keys and position == cursor.position),
             is_end=is_last_page(page) or makes_no_progress(cursor, reading.cursor),

@@ -62,6 +62,7 @@ class _WorkspaceSeries:
         own_counters: Visible values and creation times of the exporter's own counters.
         info_labels: Labels of the visible series that have a text as their value, which is their last label.
         readable_values: Visible values and creation times of READABLE_FAMILIES, by family.
+        gauges: Values that ``set_gauge`` has set.
         status_layer: Series of status feeds.
     """
 
@@ -72,6 +73,7 @@ class _WorkspaceSeries:
         self.own_counters: dict[Series, tuple[float, float]] = {}
         self.info_labels: dict[Series, Labels] = {}
         self.readable_values: dict[str, dict[Labels, tuple[float, float]]] = {}
+        self.gauges: dict[Series, float] = {}
         self.status_layer = StatusLayer()
 
 
@@ -187,15 +189,21 @@ class SeriesRegistry:
             if time > now
         ]
         for correction in corrections:
-            self.set_gauge(correction.family, correction.labels, correction.value)
+            self._set((correction.family, correction.labels), SeriesValue(correction.value, 0.0))
         return corrections
 
     def set_gauge(self, family: str, labels: Labels, value: float) -> None:
-        self._set((family, labels), SeriesValue(value, 0.0))
+        """Set a gauge that is not stored; most polls change few of theirs."""
+        series = family, labels
+        gauges = self._owner(series).gauges
+        if gauges.get(series) != value:
+            gauges[series] = value
+            self._set(series, SeriesValue(value, 0.0))
 
     def remove_gauge(self, family: str, labels: Labels) -> None:
         """Remove a gauge, if it exists."""
         owner = self._owner((family, labels))
+        owner.gauges.pop((family, labels), None)
         owner.hidden_values.pop((family, labels), None)
         owner.readable_values.get(family, {}).pop(labels, None)
         self._exposition.remove(family, labels)
@@ -205,17 +213,17 @@ class SeriesRegistry:
         owner = self._workspaces[workspace]
         obsolete = owner.status_layer.replace(feed, values)
         for series, value in values.items():
-            self._show(series, value)
+            self._show(owner, series, value)
         for series, log_value in obsolete:
             if log_value is not None:
-                self._show(series, log_value)
+                self._show(owner, series, log_value)
             else:
                 self._exposition.remove(series[0], owner.info_labels.pop(series, series[1]))
 
     def add_exemplar(self, observation: ObserveHistogram) -> None:
         """Attach the exemplar of an observation, if its series is visible."""
         series = (observation.family, observation.labels)
-        if observation.exemplar is not None and not self._is_hidden(series):
+        if observation.exemplar is not None and not self._is_hidden(self._owner(series), series):
             self._exposition.add_exemplar(*series, observation.micros / 1_000_000, observation.exemplar)
 
     def platform_health(self, workspace: str) -> tuple[PlatformHealth, ...]:
@@ -312,19 +320,19 @@ class SeriesRegistry:
             return (series[1][family.labels.index("type")],)
         return family.feeds
 
-    def _is_hidden(self, series: Series) -> bool:
+    def _is_hidden(self, owner: _WorkspaceSeries, series: Series) -> bool:
         feeds = self._feeds_of(series)
-        return bool(feeds) and self._owner(series).synced_feeds.isdisjoint(feeds)
+        return bool(feeds) and owner.synced_feeds.isdisjoint(feeds)
 
     def _set(self, series: Series, value: SeriesValue) -> None:
         owner = self._owner(series)
-        if self._is_hidden(series):
+        if self._is_hidden(owner, series):
             owner.hidden_values[series] = value
         elif not owner.status_layer.keep(series, value):
-            self._show(series, value)
+            self._show(owner, series, value)
 
-    def _show(self, series: Series, current: SeriesValue) -> None:
-        family, labels, owner = self._families[series[0]], series[1], self._owner(series)
+    def _show(self, owner: _WorkspaceSeries, series: Series, current: SeriesValue) -> None:
+        family, labels = self._families[series[0]], series[1]
         value = current.value
         if isinstance(value, LatestValue) and isinstance(value.value, str):
             labels = (*labels, value.value)

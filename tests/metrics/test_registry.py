@@ -434,6 +434,24 @@ def test_failing_accounts(registry: SeriesRegistry) -> None:
     assert ["a3", "a1"] == [account.account_id for account in registry.failing_accounts("acme")]
 
 
+def test_a_gauge_that_has_its_value_changes_nothing(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+    """Most polls set the gauges of their feed to what they are, also before they are visible and after a removal."""
+    pending = ("late_publishing_pending_logs", ("acme", "tiktok", "publish"))
+    registry.set_gauge(*pending, 2)
+    registry.set_gauge(*pending, 2)
+    assert {} == exposition.visible_values
+    registry.show_feed("acme", "publishing")
+    exposition.take_changes()
+    registry.set_gauge(*pending, 2)
+    assert 0 == exposition.take_changes()
+    registry.set_gauge(*pending, 3)
+    assert 1 == exposition.take_changes()
+    assert {pending: 3} == exposition.visible_values
+    registry.remove_gauge(*pending)
+    registry.set_gauge(*pending, 3)
+    assert {pending: 3} == exposition.visible_values
+
+
 def test_a_first_sync_looks_only_at_its_workspace(
     exposition: RecordingExposition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -449,9 +467,9 @@ def test_a_first_sync_looks_only_at_its_workspace(
     checked_series: list[Series] = []
     is_hidden = SeriesRegistry._is_hidden  # noqa: SLF001 - what is counted is the work
 
-    def count_series(registry: SeriesRegistry, series: Series) -> bool:
+    def count_series(registry: SeriesRegistry, owner: Any, series: Series) -> bool:
         checked_series.append(series)
-        return is_hidden(registry, series)
+        return is_hidden(registry, owner, series)
 
     monkeypatch.setattr(SeriesRegistry, "_is_hidden", count_series)
     for _ in range(3):
