@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from late_exporter.feeds import FEEDS
+from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.ingest.lookups import Lookup, LookupCache
-from late_exporter.model import KnownLogs, LogEntry, LogPage, TimeRange
+from late_exporter.model import KnownLogs, ListedMinutes, LogEntry, LogPage, TimeRange
 from late_exporter.store.uncommitted import UncommittedLogs
 
 NOW = 1_800_000_000_000
@@ -59,3 +59,27 @@ def test_pages_of_an_empty_range_are_new() -> None:
     for outside in (page(NOW + 1, NOW), page(NOW, NOW - 11), page(NOW, None)):
         assert cache.find(lookup(outside, since=None)) is None
     assert cache.find(lookup(inside)) is None
+
+
+def test_alike_logs_of_an_empty_range_may_be_undecided() -> None:
+    """A page that may lack logs of a time is looked up if an uncommitted alike log has another status."""
+    cache, keys = LookupCache(), [f"{NOW:013d}-{'a' * 12}+{'b' * 12}.{number}" for number in range(2)]
+    cache.add(lookup(page(NOW), since=None), KnownLogs({}, empty_range=TimeRange(NOW - 10, NOW + 1)))
+    read_logs = UncommittedLogs()
+    read_logs.add(LogEntry(key=key, status="pending", created=NOW) for key in keys)
+    settled = LogPage((LogEntry(key=keys[0], status="success", created=NOW),), without_ids=True)
+    for partial_times, is_decided in ((frozenset({NOW}), False), (frozenset[int](), True)):
+        found = cache.find(Lookup(GENERATIONS["zernio"]["publishing"], settled, None, read_logs, partial_times))
+        assert is_decided == (found is not None)
+
+
+def test_minutes_are_marked_again_only_if_logs_have_changed() -> None:
+    """A commit that has changed no mark need not be repeated, until logs get other keys."""
+    cache = LookupCache()
+    first, second = ListedMinutes(1, 3, {2: 5}), ListedMinutes(1, 4, {2: 5})
+    assert [first] == cache.unmarked([first])
+    cache.add_marked([first])
+    assert [second] == cache.unmarked([first, second])
+    assert [ListedMinutes(1, 3, {2: 4})] == cache.unmarked([ListedMinutes(1, 3, {2: 4})])
+    cache.add(lookup(page(NOW)), KnownLogs({}, pending_logs={}))
+    assert [first] == cache.unmarked([first])
