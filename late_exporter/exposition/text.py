@@ -39,6 +39,7 @@ class FamilyFormatter:
         # prometheus_client sorts labels by name, le among them.
         self._order = sorted(range(len(family.labels)), key=family.labels.__getitem__)
         self._names = [family.labels[index] for index in self._order]
+        self._line = f"{family.name}{_braces([f'{name}="%s"' for name in self._names])} %s\n"
         self._le_index = bisect_left(self._names, "le")
         self._le_pairs = _format_le_pairs(family.buckets)
         self.line_count = len(self._le_pairs) + 2 if family.kind == "histogram" else 1
@@ -75,7 +76,7 @@ class FamilyFormatter:
             return self._histogram(labels, self._le_pairs, counts, micros)
         if isinstance(value, Histogram):
             return self._histogram(labels, _format_le_pairs(value.bounds), value.counts, value.micros)
-        return [f"{self._family.name}{_braces(self._pairs(labels))} {format_number(value)}\n"]
+        return [self._line % (*[_escape(labels[index]) for index in self._order], format_number(value))]
 
     def openmetrics_lines(
         self, lines: list[str], labels: Labels, created: float | None, exemplars: ExemplarsByLine
@@ -146,6 +147,8 @@ def _seconds(micros: int) -> str:
 
 
 def _escape(text: str) -> str:
+    if text.isalnum():  # as most label values are
+        return text
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
