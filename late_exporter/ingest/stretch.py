@@ -5,6 +5,8 @@ See docs/design/late-window.md.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 import msgspec
 
 from late_exporter.model import MINUTE_MS, ListedMinutes, LogPage
@@ -20,14 +22,14 @@ class Stretch(msgspec.Struct):
         upper: Last minute that is not complete yet; later ones are, or began above the stretch.
         lowest: Creation time of its last row; None before the first row with a time.
         is_end: Whether it reaches the end of the list.
-        rows: Hashes of key and status of the listed rows by minute, up to ``upper``; logs without ids may share a key.
-            A minute can have ten thousand rows, and two with one hash would only make a deletion mark wrong by one.
+        rows: Hashes of key and status of the listed rows, as sets by minute up to ``upper``; logs without ids may share
+            a key. A minute can have ten thousand rows, and two with one hash would only make a deletion mark wrong by one.
     """
 
     upper: int
     lowest: int | None = None
     is_end: bool = False
-    rows: dict[int, set[int]] = msgspec.field(default_factory=dict)
+    rows: dict[int, list[AbstractSet[int]]] = msgspec.field(default_factory=dict)
 
     def reaches(self, created: int) -> bool:
         """Return whether every log since a time has been read."""
@@ -53,7 +55,7 @@ class Stretch(msgspec.Struct):
             self.upper = (times[0] if is_sorted else min(times)) // MINUTE_MS - 1
         for minute, rows in page.rows_by_minute.items():
             if minute <= self.upper:
-                self.rows.setdefault(minute, set()).update(rows)
+                self.rows.setdefault(minute, []).append(rows)
         if times:
             self.lowest = times[-1]
         if self.lowest is None:
@@ -61,7 +63,8 @@ class Stretch(msgspec.Struct):
         first, last = self.lowest // MINUTE_MS + 1, self.upper
         if first > last:
             return None
-        counts = {minute: len(self.rows.pop(minute)) for minute in list(self.rows) if minute >= first}
+        complete_minutes = [minute for minute in self.rows if minute >= first]
+        counts = {minute: len(frozenset().union(*self.rows.pop(minute))) for minute in complete_minutes}
         self.upper = first - 1
         return ListedMinutes(first, last, counts)
 

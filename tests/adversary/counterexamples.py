@@ -52,6 +52,26 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
         Setup(generation="zernio"),
         (Poll(events=Events(actions=(("alike", 8, 57),), between=((0, ("publish", 29, 10)),))),),
     ),
+    "twice": Program(
+        Setup(generation="zernio"),
+        (
+            Poll(events=Events(seconds=1.0, actions=(("publish", 2, 0),))),
+            Poll(
+                events=Events(
+                    seconds=1.0,
+                    actions=(("alike", 7, 33), ("publish", 1, 0)),
+                    between=((0, ("publish", 1, 0)), (2, ("alike", 2, 0))),
+                )
+            ),
+        ),
+    ),
+    "pending at rest": Program(
+        Setup(generation="zernio"),
+        (
+            Poll(events=Events(seconds=1.0, actions=(("publish", 1, 23),))),
+            Poll(events=Events(seconds=1.0, actions=(("alike", 8, 0), ("publish", 3, 0), ("delete", 11, 1)))),
+        ),
+    ),
     "unfiltered alike logs": Program(
         Setup(generation="zernio", time_filter="rejected"),
         (Poll(events=Events(actions=(("alike", 8, 57),), between=((0, ("publish", 29, 10)),))),),
