@@ -22,7 +22,7 @@ from late_exporter.model import Coverage
 from late_exporter.protocols import Client
 from late_exporter.series import Increment
 
-COMMIT_SIZE = 5000
+COMMIT_SIZE = 10_000
 COMMIT_SECONDS = 2.0
 """Logs that a catch-up commits in one transaction, and time after which it commits fewer, because pages are slow.
 
