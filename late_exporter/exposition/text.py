@@ -39,7 +39,7 @@ class FamilyFormatter:
         # prometheus_client sorts labels by name, le among them.
         self._order = sorted(range(len(family.labels)), key=family.labels.__getitem__)
         self._names = [family.labels[index] for index in self._order]
-        self._line = f"{family.name}{_braces([f'{name}="%s"' for name in self._names])} %s\n"
+        self._line = family.name + _braces([f'{name}="%s"' for name in self._names]) + " %s\n"
         self._le_index = bisect_left(self._names, "le")
         self._le_pairs = _format_le_pairs(family.buckets)
         self.line_count = len(self._le_pairs) + 2 if family.kind == "histogram" else 1

@@ -23,7 +23,7 @@ class Stretch(msgspec.Struct):
         lowest: Creation time of its last row; None before the first row with a time.
         is_end: Whether it reaches the end of the list.
         rows: Hashes of key and status of the listed rows, as sets by minute up to ``upper``; logs without ids may share
-            a key. A minute can have ten thousand rows, and two with one hash would only make a deletion mark wrong by one.
+            a key. A minute can have ten thousand rows, and two with one hash would make a deletion mark wrong by one.
     """
 
     upper: int

@@ -202,7 +202,7 @@ def find_undecided_times(
         return frozenset()
     undecided = page.changed_times
     if len(page.stored_logs) > len(page.statuses):
-        undecided |= undecided_times(
+        undecided = undecided | undecided_times(
             page.entries,
             page.stored_logs,
             matches,
