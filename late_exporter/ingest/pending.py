@@ -208,11 +208,12 @@ def _ends_scan(scan: PendingScan, page: FetchedPage) -> bool:
     # whose pages are shorter than requested may also have moved by a page.
     is_past_total = page.total is None or reach >= page.total
     at_end = is_last_page(page) or (scan.skip > 0 and is_short and is_past_total and page_keys <= scan.listed_keys)
-    # An empty page after one that was not full only confirms that end.
-    may_skip = bool(page_keys) or len(scan.page_keys) == PAGE_SIZE
+    # An empty page after one that was not full only confirms that end, unless the list has become shorter.
+    may_skip = bool(page_keys) or len(scan.page_keys) == PAGE_SIZE or page.total != scan.total
     scan.has_moved |= scan.skip > 0 and may_skip and page_keys.isdisjoint(scan.page_keys)
     scan.listed_keys.update(entry.key for entry in page.entries if entry.status == PENDING)
     scan.skip, scan.page_keys = scan.skip + max(1, len(page.entries) - PAGE_OVERLAP), page_keys
+    scan.total = page.total
     return at_end
 
 

@@ -155,6 +155,7 @@ class PendingScan(msgspec.Struct):
         pending_keys: Keys of the logs that were pending when the scan started; later ones need not be listed.
         page_keys: Keys of the page before.
         has_moved: Whether two pages shared no log, so that the scan may have missed some.
+        total: Number of logs of the list at the page before; None if not reported.
     """
 
     skip: int = 0
@@ -162,6 +163,7 @@ class PendingScan(msgspec.Struct):
     listed_keys: set[str] = msgspec.field(default_factory=set)
     page_keys: frozenset[str] = frozenset()
     has_moved: bool = False
+    total: int | None = None
 
 
 class SurplusDetector:

@@ -115,6 +115,21 @@ def test_a_list_with_short_pages_that_moves_by_a_page_has_not_ended(world: World
         assert listed_pending(world) == pending(exporter)
 
 
+@pytest.mark.parametrize("polls", range(1, 6))
+def test_a_list_with_short_pages_that_becomes_shorter_has_not_ended(polls: int, world: World, start: Start) -> None:
+    """The next page of the list of pending logs is empty, and a log without a time is above it."""
+    exporter = start(FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_page_size=10)))
+    world.insert(None, status="pending")
+    for _ in range(8):
+        ids = world.publish(40, over=MINUTE, status="pending")
+        world.publish(12)
+        exporter.poll_repeatedly(polls)
+        world.delete(*ids)
+        exporter.poll_repeatedly(1)
+    exporter.poll_repeatedly(12)
+    assert 1 == listed_pending(world) == pending(exporter)
+
+
 def test_logs_of_a_moment_in_another_order_on_each_page_are_not_given_up(world: World, start: Start) -> None:
     """A moment with more logs than a page, whose order differs per request, hides some logs from a single lookup."""
     api = FakeLateApi(world, generation="zernio")
