@@ -161,7 +161,7 @@ class Trial:
                 self._observer.expect_own_time(feed, start)
             if not result.is_partial and not may_miss and self._scene.reads_new_logs(feed):
                 due = {(feed, log_id, status) for log_id, (name, status) in steady if name == feed and log_id in fresh}
-                self._observer.require(due & self._scene.lasting, "missed by poll")
+                self._observer.require(self._readable(due & self._scene.lasting), "missed by poll")
         is_regular = not has_trouble and not self._api.failures
         self._late_rows.check(results["publishing"], before, seconds=seconds, is_regular=is_regular)
 
