@@ -143,12 +143,7 @@ class CustomerUse:
         """Return the last sample before a time, or the start of the window if that is later."""
         if self._window_start > time:
             return Sample(self._window_start, 0, 0, 0.0)
-        baseline = self._samples[0]
-        for sample in self._samples:
-            if sample.time > time:
-                break
-            baseline = sample
-        return baseline
+        return next((sample for sample in reversed(self._samples) if sample.time <= time), self._samples[0])
 
 
 class Pace:
