@@ -60,7 +60,6 @@ class Scene:
     Attributes:
         setup: How they are made.
         totals: Counts what happens.
-        scan_interval: Seconds between two scans of the whole list.
     """
 
     def __init__(self, setup: Setup, path: Path, totals: Totals) -> None:
@@ -76,8 +75,7 @@ class Scene:
             generation=setup.generation,
         )
         # Counts of time windows are compared in the whole list each time.
-        can_count = setup.generation == "zernio" and setup.time_filter not in ("ignored", "rejected")
-        self.scan_interval = setup.reconcile_interval if can_count else whole_scan_interval(setup.reconcile_interval)
+        self._counts_windows = setup.generation == "zernio" and setup.time_filter not in ("ignored", "rejected")
         config = PollConfig(
             reconcile_interval=setup.reconcile_interval, audit_interval=setup.audit_interval, max_skip=setup.max_skip
         )
@@ -90,6 +88,14 @@ class Scene:
         totals.logs += len(self.world.insertion_order) + len(self.world.connection_history)
         totals.observations += len(self.exporter.commit_log)
         self.exporter.close()
+
+    @property
+    def scan_interval(self) -> float:
+        """Seconds between two scans of the whole list."""
+        # No time window has the logs without a time, and a scan of a quiet feed needs no more than its first page.
+        has_undated = any(row["createdAt"] is None for row in self.world.rows)
+        interval = self.setup.reconcile_interval
+        return interval if self._counts_windows and not has_undated else whole_scan_interval(interval)
 
     @property
     def pending_polls(self) -> int:

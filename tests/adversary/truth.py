@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from late_exporter.feeds import GENERATIONS
-from late_exporter.model import Scope
+from late_exporter.model import PENDING, Scope
 from late_exporter.simulator.log_list import LogRow
 from tests.support.late_api import zernio_row
 from tests.support.store import LogStatus
@@ -73,11 +73,30 @@ class Truth:
             for scope, (key, status) in commit_log
         )
 
-    def rows(self, counted: Counter[Sighting], feed: str) -> list[LogRow]:
-        """Return a row for each counted sighting of a feed."""
+    def rows(self, counted: Counter[Sighting], feed: str, *, final_first: bool) -> list[LogRow]:
+        """Return a row for each counted sighting of a feed.
+
+        Which of some alike logs were counted as pending cannot be known: those that have had another status if
+        ``final_first``, so that they are as few logs as possible, otherwise the others, so that they are as many.
+        """
         return [
-            row for sighting, count in counted.items() if sighting.feed == feed for row in self._rows[sighting][:count]
+            row
+            for sighting, count in counted.items()
+            if sighting.feed == feed
+            for row in self._ordered_rows(sighting, final_first=final_first)[:count]
         ]
+
+    def _ordered_rows(self, sighting: Sighting, *, final_first: bool) -> list[LogRow]:
+        rows = self._rows[sighting]
+        if sighting.status != PENDING or len(rows) == 1:
+            return rows
+        final_ids = {
+            row["_id"]
+            for other, others in self._rows.items()
+            if other.feed == sighting.feed and other.log == sighting.log and other.status != PENDING
+            for row in others
+        }
+        return sorted(rows, key=lambda row: (row["_id"] in final_ids) != final_first)
 
     def _update(self) -> None:
         world = self._world
