@@ -76,27 +76,27 @@ class Truth:
     def rows(self, counted: Counter[Sighting], feed: str, *, final_first: bool) -> list[LogRow]:
         """Return a row for each counted sighting of a feed.
 
-        Which of some alike logs were counted as pending cannot be known: those that have had another status if
+        Which of some alike logs were counted as pending cannot be known: those that were counted in another status if
         ``final_first``, so that they are as few logs as possible, otherwise the others, so that they are as many.
         """
         return [
             row
-            for sighting, count in counted.items()
+            for sighting in counted
             if sighting.feed == feed
-            for row in self._ordered_rows(sighting, final_first=final_first)[:count]
+            for row in self._counted_rows(counted, sighting, final_first=final_first)
         ]
 
-    def _ordered_rows(self, sighting: Sighting, *, final_first: bool) -> list[LogRow]:
+    def _counted_rows(self, counted: Counter[Sighting], sighting: Sighting, *, final_first: bool) -> list[LogRow]:
         rows = self._rows[sighting]
-        if sighting.status != PENDING or len(rows) == 1:
-            return rows
-        final_ids = {
-            row["_id"]
-            for other, others in self._rows.items()
-            if other.feed == sighting.feed and other.log == sighting.log and other.status != PENDING
-            for row in others
-        }
-        return sorted(rows, key=lambda row: (row["_id"] in final_ids) != final_first)
+        if sighting.status == PENDING and counted[sighting] < len(rows):
+            final_ids = {
+                row["_id"]
+                for other, others in self._rows.items()
+                if other.feed == sighting.feed and other.log == sighting.log and other.status != PENDING
+                for row in others[: counted[other]]
+            }
+            rows = sorted(rows, key=lambda row: (row["_id"] in final_ids) != final_first)
+        return rows[: counted[sighting]]
 
     def _update(self) -> None:
         world = self._world
