@@ -21,3 +21,16 @@ def test_rows_are_counted_once() -> None:
     rest = [entry("b", MINUTE, "failed"), entry("c", MINUTE), entry("d", MINUTE - 1)]
     listed = stretch.extend(LogPage(tuple(rest)), is_connected=True, is_end=False, since=0)
     assert ListedMinutes(MINUTE, MINUTE, {MINUTE: 4}) == listed
+
+
+def test_only_logs_that_may_be_stored_are_counted() -> None:
+    """Logs that are left out, have no time, or are too old are not counted, on this page or when it is read again."""
+    own = LogEntry(key="o", status="success", created=MINUTE * MINUTE_MS, is_own=True)
+    undated = LogEntry(key="u", status="success")
+    page = LogPage(
+        (entry("a", MINUTE), own, entry("b", MINUTE), entry("c", MINUTE - 1), entry("d", MINUTE - 2), undated)
+    )
+    for since, counts in ((0, {MINUTE: 2, MINUTE - 1: 1}), ((MINUTE - 1) * MINUTE_MS + 1, {MINUTE: 2})):
+        for _ in range(2):
+            listed = Stretch(MINUTE).extend(page, is_connected=True, is_end=True, since=since)
+            assert ListedMinutes(MINUTE - 1, MINUTE, counts) == listed

@@ -20,3 +20,13 @@ def test_logs_by_key_and_by_time() -> None:
     assert {f"{TIME}a", f"{LATER}b"} == dict(logs.logs_at({TIME, LATER})).keys()
     assert [] == list(logs.logs_at({"1730455200002-"}))
     assert [] == list(NO_UNCOMMITTED_LOGS.logs_at({TIME}))
+
+
+def test_logs_beside_others() -> None:
+    """Other logs are together with the uncommitted ones of their times, which stay as they are."""
+    logs = UncommittedLogs()
+    logs.add([LogEntry(key=f"{TIME}a", status="pending"), LogEntry(key=f"{LATER}b", status="success")])
+    others = [LogEntry(key=f"{TIME}a", status="failed"), LogEntry(key=f"{TIME}c", status="success")]
+    beside = logs.beside(others)
+    assert {f"{TIME}a": {"pending", "failed"}, f"{TIME}c": {"success"}} == dict(beside.logs_at({TIME, LATER}))
+    assert {f"{TIME}a": {"pending"}} == dict(logs.logs_at({TIME}))
