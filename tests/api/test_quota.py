@@ -457,6 +457,15 @@ def test_the_margin_of_the_first_samples_decreases() -> None:
     assert [45.0, 42.0, 39.0, 36.0] == pytest.approx(estimates)
 
 
+def test_a_growth_since_the_first_sample_counts() -> None:
+    """If no sample is as old as a horizon, the use has grown since the first one."""
+    use = CustomerUse()
+    use.observe(0.0, 0, window_start=-100.0)
+    use.observe(2.0, 10, window_start=-100.0)
+    assert 10 == use.highest
+    assert 200 <= use.estimate(2.0)
+
+
 def test_nothing_is_known_at_first() -> None:
     """Without samples no use is assumed."""
     assert (0, 0.0) == (CustomerUse().highest, CustomerUse().estimate(0.0))
