@@ -55,11 +55,12 @@ class FeedPublisher:
         self._sized_at = 0.0
         self.last_lag: float | None = None
 
-    async def update(self, committed: CommittedBatch, *, is_live: bool, is_shown: bool) -> None:
+    async def update(self, committed: CommittedBatch, now: float, *, is_live: bool, is_shown: bool) -> None:
         """Show a commit, completely even if the task is cancelled meanwhile.
 
         Args:
             committed: The commit.
+            now: Unix time in seconds.
             is_live: Whether its logs are those of the present.
             is_shown: Whether the families of the feed are visible from now on.
         """
@@ -75,6 +76,7 @@ class FeedPublisher:
                 self._registry.add_exemplar(observation)
             self.last_lag = self.last_lag if committed.last_lag is None else committed.last_lag
         if committed.state_size is not None:
+            self._sized_at = now
             log_count, size_bytes = committed.state_size
             self._registry.set_gauge("late_exporter_state_logs", (self._workspace,), log_count)
             self._registry.set_gauge("late_exporter_state_bytes", (self._workspace,), size_bytes)
@@ -84,9 +86,7 @@ class FeedPublisher:
 
         ``now`` is the Unix time in seconds.
         """
-        is_due = has_changed or not 0 <= now - self._sized_at < SIZE_SECONDS
-        self._sized_at = now if is_due else self._sized_at
-        return is_due
+        return has_changed or not 0 <= now - self._sized_at < SIZE_SECONDS
 
     def zero_series(self, series: Iterable[Series]) -> frozenset[Series]:
         return self._registry.zero_series(series)

@@ -233,8 +233,8 @@ class FeedRecorder:
         backlog, self.backlog[:] = list(self.backlog), []
         lookup_cache, self._lookup_cache = self._lookup_cache, LookupCache()
         try:
-            batch = await self._build_batch(pending, now, [*backlog, *increments])
-            batch = msgspec.structs.replace(batch, listed_minutes=lookup_cache.unmarked(batch.listed_minutes))
+            listed_minutes = lookup_cache.unmarked(pending.listed_minutes)
+            batch = await self._build_batch(pending, listed_minutes, now, [*backlog, *increments])
             committed = await self._store_thread.commit(self._scope, batch, self._describe)
         except BaseException:
             self.backlog[:0] = backlog
@@ -263,7 +263,9 @@ class FeedRecorder:
                 size = self._store.size(self._scope.workspace)
         return CommittedBatch(result, exemplars, last_lag(result.observations, batch.now), size)
 
-    async def _build_batch(self, pending: PendingBatch, now: int, increments: Sequence[Increment]) -> Batch:
+    async def _build_batch(
+        self, pending: PendingBatch, listed_minutes: Sequence[ListedMinutes], now: int, increments: Sequence[Increment]
+    ) -> Batch:
         coverage, prune_before = pending.coverage, None
         if coverage is not None and coverage.newest is not None:
             # The time of the newest log bounds what a wrong clock can prune.
@@ -287,7 +289,7 @@ class FeedRecorder:
             zero_series=self._publisher.zero_series(series),
             coverage=coverage,
             deleted_keys=pending.deleted_keys,
-            listed_minutes=pending.listed_minutes,
+            listed_minutes=listed_minutes,
             prune_before=prune_before,
             progress=pending.progress,
         )
@@ -306,7 +308,7 @@ class FeedRecorder:
         if any(observation.event is not None for observation in result.observations):
             self._store_thread.on_events()
         self._label_limiter.restore(result.series_values)
-        await self._publisher.update(committed, is_live=was_synced, is_shown=self._is_shown)
+        await self._publisher.update(committed, self._clock(), is_live=was_synced, is_shown=self._is_shown)
         self._update_gauges()
 
     @property

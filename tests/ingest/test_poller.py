@@ -780,7 +780,6 @@ async def test_failed_size(harness: PollerHarness) -> None:
     assert (1, {"success": 1}) == (harness.logs(), harness.poll_counts())
     assert harness.value("late_exporter_state_bytes") is None
     harness.store.failing = set()
-    harness.now += feed_publisher.SIZE_SECONDS
     await harness.poller.poll()
     assert (1, {"success": 2}) == (harness.logs(), harness.poll_counts())
     assert 1 == harness.value("late_exporter_state_logs")
