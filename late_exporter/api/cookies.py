@@ -1,13 +1,27 @@
-"""A cookie jar for HTTP clients that several API keys share."""
+"""HTTP clients that keep no cookies."""
 
 from __future__ import annotations
 
-from http.cookiejar import CookieJar
-from typing import Any
+import httpx
 
 
-class EmptyCookieJar(CookieJar):
-    """A cookie jar that stays empty, so that no cookie of a response is sent with another key."""
+class _NoCookies(httpx.Cookies):
+    """Cookies that stay empty."""
 
-    def extract_cookies(self, response: Any, request: Any) -> None:
+    def extract_cookies(self, response: httpx.Response) -> None:
         """Ignore the cookies of a response."""
+
+
+_NO_COOKIES = _NoCookies()
+
+
+class CookielessClient(httpx.Client):
+    """A client for one server that keeps no cookies."""
+
+    cookies = property(lambda _self: _NO_COOKIES)
+
+
+class CookielessAsyncClient(httpx.AsyncClient):
+    """A client that several API keys can share: no cookie of a response is sent with another key."""
+
+    cookies = property(lambda _self: _NO_COOKIES)

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from late_exporter import __version__, log
-from late_exporter.api.cookies import EmptyCookieJar
+from late_exporter.api.cookies import CookielessAsyncClient
 from late_exporter.config.environment import certificate_context
 from late_exporter.config.events import read_headers
 from late_exporter.config.otlp import MIN_SECRET_LENGTH
@@ -47,11 +47,10 @@ async def open_output(settings: EventSettings, stack: AsyncExitStack) -> Output 
 
 
 def _create_client() -> httpx.AsyncClient:
-    return httpx.AsyncClient(
+    return CookielessAsyncClient(
         verify=certificate_context(),
         follow_redirects=False,
         timeout=REQUEST_SECONDS,
-        cookies=EmptyCookieJar(),
         headers={"User-Agent": f"late-exporter/{__version__}"},
     )
 

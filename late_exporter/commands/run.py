@@ -25,7 +25,7 @@ from structlog.stdlib import BoundLogger
 from late_exporter import __revision__, __url__, __version__, log
 from late_exporter.api.body import MAX_LARGE_BODIES
 from late_exporter.api.client import ApiKey, LateClient
-from late_exporter.api.cookies import EmptyCookieJar
+from late_exporter.api.cookies import CookielessAsyncClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import MAX_SLOTS, RateLimiter
 from late_exporter.app.exporter import Exporter, process_collector
@@ -342,11 +342,10 @@ def _create_clients(settings: Settings) -> Sequence[httpx.AsyncClient]:
     if verify is True and count > 1:
         verify = httpx.create_ssl_context()  # takes 20 ms and a megabyte
     create_client = partial(
-        httpx.AsyncClient,
+        CookielessAsyncClient,
         verify=verify,
         follow_redirects=False,
         timeout=None,  # that of a request may change with a reload, and covers all of it
-        cookies=EmptyCookieJar(),
         # Keep connections open between two polls.
         limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api.timeout),
         headers={"User-Agent": f"late-exporter/{__version__}"},

@@ -5,19 +5,40 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from late_exporter.api.cookies import EmptyCookieJar
+from late_exporter.api.cookies import CookielessAsyncClient, CookielessClient
+
+COOKIES = ["session=of-another-key; Path=/", "name=日本"]
+URL = "https://api.example/v1/logs"
 
 
-@pytest.mark.parametrize("cookie", ["session=of-another-key; Path=/", "name=日本"])
+class Server:
+    """Server that sends a cookie, and records whether requests have one."""
+
+    def __init__(self, cookie: str) -> None:
+        self._cookie = cookie
+        self.has_cookie: list[bool] = []
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request."""
+        self.has_cookie.append("Cookie" in request.headers)
+        return httpx.Response(200, headers=[(b"Set-Cookie", self._cookie.encode())])
+
+
+@pytest.mark.parametrize("cookie", COOKIES)
 async def test_no_cookie_is_kept(cookie: str) -> None:
     """A cookie of a response is not in the next request, which may be that of another key."""
-    requests = list[httpx.Request]()
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        requests.append(request)
-        return httpx.Response(200, headers=[(b"Set-Cookie", cookie.encode())])
-
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer), cookies=EmptyCookieJar()) as client:
+    server = Server(cookie)
+    async with CookielessAsyncClient(transport=httpx.MockTransport(server.answer)) as client:
         for _ in range(2):
-            await client.get("https://api.example/v1/logs")
-    assert ["Cookie" in request.headers for request in requests] == [False, False]
+            await client.get(URL)
+    assert [False, False] == server.has_cookie
+
+
+@pytest.mark.parametrize("cookie", COOKIES)
+def test_no_cookie_is_kept_by_a_synchronous_client(cookie: str) -> None:
+    """The client of one server keeps no cookies either."""
+    server = Server(cookie)
+    with CookielessClient(transport=httpx.MockTransport(server.answer)) as client:
+        for _ in range(2):
+            client.get(URL)
+    assert [False, False] == server.has_cookie

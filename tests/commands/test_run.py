@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.api.cookies import EmptyCookieJar
+from late_exporter.api.cookies import CookielessAsyncClient
 from late_exporter.commands.run import WORKSPACES_PER_CLIENT, open_clients
 from late_exporter.config.sources import load
 
@@ -28,5 +28,5 @@ async def test_clients_are_shared(workspaces: int, clients: int, tmp_path: Path)
         opened = await open_clients(settings, stack)
         assert clients == len(opened)
         for client in opened:
-            assert isinstance(client.cookies.jar, EmptyCookieJar)
+            assert isinstance(client, CookielessAsyncClient)
             assert [None] * 4 == [*client.timeout.as_dict().values()]

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from late_exporter.api.client import ApiKey, LateClient
-from late_exporter.api.cookies import EmptyCookieJar
+from late_exporter.api.cookies import CookielessAsyncClient
 from late_exporter.api.quota import RateLimiter
 from late_exporter.config import web_file as webconfig
 from late_exporter.config.settings import OPTIONS
@@ -324,7 +324,7 @@ def _any_response(status: int, headers: Document, encoding: str | None, body: by
     if encoding is not None:
         fields[b"Content-Encoding"] = encoding.encode()
     clock = VirtualClock()
-    http = httpx.AsyncClient(transport=httpx.MockTransport(_answering(status, fields, body)), cookies=EmptyCookieJar())
+    http = CookielessAsyncClient(transport=httpx.MockTransport(_answering(status, fields, body)))
     client = LateClient(
         http,
         base_url="https://getlate.dev/api",

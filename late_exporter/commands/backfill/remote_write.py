@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import httpx
 
 from late_exporter import __version__, log
-from late_exporter.api.cookies import EmptyCookieJar
+from late_exporter.api.cookies import CookielessClient
 from late_exporter.api.headers import MAX_WAIT, retry_delay
 from late_exporter.commands.backfill.openmetrics import History
 from late_exporter.commands.progress import ProgressBar
@@ -169,11 +169,10 @@ def open_http_client(flags: CommandFlags) -> Iterator[httpx.Client]:
     if flags.remote_write_tenant is not None:
         headers["X-Scope-OrgID"] = flags.remote_write_tenant
     try:
-        client = httpx.Client(
+        client = CookielessClient(
             auth=auth,
             headers=headers,
             timeout=TIMEOUT,
-            cookies=EmptyCookieJar(),
             verify=certificate_context(),
             follow_redirects=False,
             # As for the API: a proxy would take plain http to another machine.
