@@ -32,11 +32,12 @@ OF_WORKSPACE = (
     "SELECT family, labels, value, created, served FROM series WHERE family = ? AND labels >= ? AND labels < ?"
     " ORDER BY labels"
 )
-LOOKUP_SERIES = 50
-LOOKUP = (  # of a fixed number, as the look-up of keys; CROSS JOIN reads no other row of the table
-    f"WITH wanted (family, labels) AS (VALUES {', '.join(['(?, ?)'] * LOOKUP_SERIES)})"  # noqa: S608 - placeholders
+LOOKUP_SERIES = (8, 50)  # as many as a poll at rest changes, and a bound of the memory that many need
+LOOKUPS = {  # of fixed numbers, as the look-up of keys; CROSS JOIN reads no other row of the table
+    size: f"WITH wanted (family, labels) AS (VALUES {', '.join(['(?, ?)'] * size)})"  # noqa: S608 - placeholders
     " SELECT family, labels, value, created, served FROM wanted CROSS JOIN series USING (family, labels)"
-)
+    for size in LOOKUP_SERIES
+}
 UPSERT = "INSERT INTO series VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 MARK = "UPDATE series SET served = 1 WHERE family = ? AND labels = ?"
 
@@ -97,13 +98,15 @@ def apply(
 
 
 def _parts(series: Sequence[Series]) -> Iterator[Sequence[Series]]:
-    return (series[start : start + LOOKUP_SERIES] for start in range(0, len(series), LOOKUP_SERIES))
+    size = LOOKUP_SERIES[-1]
+    return (series[start : start + size] for start in range(0, len(series), size))
 
 
 def _look_up(connection: Connection, keys: Mapping[Series, SeriesCursor]) -> dict[Series, SeriesValue]:
-    """Return the stored values of at most LOOKUP_SERIES series, given their keys."""
-    padding = [(None, None)] * (LOOKUP_SERIES - len(keys))
-    rows = connection.execute(LOOKUP, [*chain.from_iterable((*keys.values(), *padding))])
+    """Return the stored values of some series, given their keys; at most the last of LOOKUP_SERIES."""
+    size = next(size for size in LOOKUP_SERIES if size >= len(keys))
+    padding = [(None, None)] * (size - len(keys))
+    rows = connection.execute(LOOKUPS[size], [*chain.from_iterable((*keys.values(), *padding))])
     stored = {(family, labels): (value, created, served) for family, labels, value, created, served in rows}
     return {
         series: SeriesValue(decode_value(stored[key][0]), stored[key][1], bool(stored[key][2]))

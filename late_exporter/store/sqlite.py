@@ -248,12 +248,11 @@ class SqliteStore:
         self._require_same_file()
         scope_ids = [self._scope_id(commit.scope) for commit in commits]
         total_logs, results = self._total_log_count(), list[CommitResult | StoreError]()
+        apply = self._apply_batch if len(commits) == 1 else self._apply_or_undo
         with self._transaction():
             for scope_id, commit in zip(scope_ids, commits, strict=True):
-                log_count = self._log_count(scope_id)
-                result = self._commit_or_undo(scope_id, commit.batch)
-                if isinstance(result, CommitResult):
-                    total_logs += result.log_count - log_count
+                result, added_count = apply(scope_id, commit.batch)
+                total_logs += added_count
                 results.append(result)
         self._total_logs = total_logs
         if any(isinstance(result, CommitResult) for result in results):  # otherwise the state has no such number
@@ -262,49 +261,48 @@ class SqliteStore:
                 self._lock.record_commit(self._commit_number)
         return results
 
-    def _commit_or_undo(self, scope_id: int, batch: Batch) -> CommitResult | StoreError:
-        """Store a batch within a transaction; undo it and return the error if that fails.
+    def _apply_or_undo(self, scope_id: int, batch: Batch) -> tuple[CommitResult | StoreError, int]:
+        """Apply a batch within the transaction of several; undo it and return the error if that fails.
 
         Raises:
             StoreError: SQLite has rolled back the whole transaction.
         """
         self._connection.execute("SAVEPOINT batch")
+        result: tuple[CommitResult | StoreError, int]
         try:
             with queries.store_errors(self._name):
-                result: CommitResult | StoreError = self._apply_batch(scope_id, batch)
+                result = self._apply_batch(scope_id, batch)
         except StoreError as exc:
             if not self._connection.in_transaction:
                 raise
             self._connection.execute("ROLLBACK TO batch")
-            result = exc
+            result = exc, 0
         self._connection.execute("RELEASE batch")
         return result
 
-    def _apply_batch(self, scope_id: int, batch: Batch) -> CommitResult:
+    def _apply_batch(self, scope_id: int, batch: Batch) -> tuple[CommitResult, int]:
+        """Apply a batch within a transaction; return the result, and by how much the number of logs has grown."""
         new, first = self._insert(scope_id, batch.observations)
         increments = effective_increments(batch, new, first)
         series_values = series_rows.apply(self._connection, increments, batch)
-        self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
+        log_count, pruned_count = self._update_scope(scope_id, batch, first.values(), observation_count=len(new)), 0
         has_changed = deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes) or bool(new)
         queue_events(self._connection, scope_id, new, batch.committed_at)
         pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
         if batch.prune_before is not None:
             minutes = expired_logs(self._connection, scope_id, batch.prune_before, self._walk_cursors)
             has_changed |= bool(minutes)
+            pruned_count = len(minutes)
             pending_changed |= bool(minutes) and self._delete_logs(scope_id, minutes)
         # Read before COMMIT: a failure after it would have the batch committed twice.
-        return CommitResult(
+        result = CommitResult(
             observations=new,
             series_values=series_values,
             pending_logs=queries.pending_logs(self._connection, scope_id) if pending_changed else None,
-            log_count=self._log_count(scope_id),
+            log_count=log_count - pruned_count,
             keeps_logs=not has_changed,
         )
-
-    def _log_count(self, scope_id: int) -> int:
-        log_count: int
-        (log_count,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (scope_id,)).fetchone()
-        return log_count
+        return result, len(first) - pruned_count
 
     def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
         self._require_same_file()
@@ -323,6 +321,8 @@ class SqliteStore:
         Returns:
             The new observations, and by key those of them that are the first of their logs.
         """
+        if not observations:
+            return [], {}
         keys = [observation.entry.key for observation in observations]
         statuses = queries.stored_statuses(self._connection, scope_id, keys)
         new, first = select_new(observations, statuses)
@@ -338,7 +338,8 @@ class SqliteStore:
 
     def _update_scope(
         self, scope_id: int, batch: Batch, first: Collection[Observation], *, observation_count: int
-    ) -> None:
+    ) -> int:
+        """Count the logs of a batch and store its coverage; return the number of stored logs."""
         times = [observation.entry.created for observation in first]
         minutes = Counter(created // MINUTE_MS for created in times if created is not None)
         self._connection.executemany(
@@ -348,9 +349,11 @@ class SqliteStore:
         )
         coverage = msgspec.json.encode(batch.coverage) if batch.coverage else None
         is_caught_up = batch.coverage is not None and batch.coverage.is_caught_up
-        self._connection.execute(
+        log_count: int
+        ((log_count,),) = self._connection.execute(
             "UPDATE scope SET logs = logs + ?, observations = observations + ?, coverage = coalesce(?, coverage),"
-            " progress = coalesce(?, progress), commits = ?, restored = restored AND NOT ? WHERE id = ?",
+            " progress = coalesce(?, progress), commits = ?, restored = restored AND NOT ? WHERE id = ?"
+            " RETURNING logs",
             (
                 len(first),
                 observation_count,
@@ -361,9 +364,12 @@ class SqliteStore:
                 scope_id,
             ),
         )
+        return log_count
 
     def _update_pending(self, scope_id: int, new: Sequence[Observation], deleted_keys: Sequence[str]) -> bool:
         """Return whether a pending log was added or removed."""
+        if not new and not deleted_keys:
+            return False
         pending = [
             (scope_id, o.entry.key, o.entry.created or 0, o.entry.platform, o.entry.action, o.entry.post_id)
             for o in new
