@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, repeat
-from typing import NamedTuple, TypeAlias
+from itertools import accumulate
+from typing import NamedTuple
 
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.gzip import Segment, compress, join_segments
@@ -22,9 +22,6 @@ OWN_BLOCK_LINES = 128
 
 MAX_EXEMPLARS = 2048
 """Maximum number of series per family with exemplars; beyond it the least recently updated series loses its own."""
-
-_SeriesRow: TypeAlias = tuple[Labels, PackedValue, float | None, ExemplarsByLine | None]
-"""Labels, value, creation time and exemplars of a series."""
 
 _EMPTY = RenderedBlock((compress(b""), compress(b"")))
 
@@ -196,6 +193,11 @@ class FamilyBlocks:
     def _render(self, block: _Block) -> RenderedBlock:
         if not self.has_workspaces or not block.labels:
             return RenderedBlock(self._compress_pair(*self._lines(block, 0, len(block.labels))))
+        first, last = block.labels[0][0], block.labels[-1][0]
+        if first == last:  # as always with a single workspace
+            text, openmetrics = self._lines(block, 0, len(block.labels))
+            pair = self._compress_pair(text, openmetrics)
+            return RenderedBlock(pair, (WorkspaceRange(first, len(text), len(openmetrics)),))
         ends = list(_range_ends(block.labels))
         ranges = [self._lines(block, start, end) for start, end in zip((0, *ends), ends, strict=False)]
         text_ends = accumulate(len(text) for text, _ in ranges)
@@ -211,27 +213,26 @@ class FamilyBlocks:
 
     def _lines(self, block: _Block, start: int, end: int) -> tuple[bytes, bytes]:
         """Return the lines of some series of a block as text and as OpenMetrics."""
+        rows = zip(block.labels[start:end], block.values[start:end], strict=True)
+        created_times = self._created if self._shows_created else {}
         text: list[str] = []
+        if not self._zeros and not self._exemplars and not created_times:
+            for labels, value in rows:
+                text += self._formatter.text_lines(labels, value)
+            text_bytes = "".join(text).encode(errors="replace")
+            return text_bytes, text_bytes
         openmetrics: list[str] = []
-        for labels, value, created, exemplars in self._rows(block.labels[start:end], block.values[start:end]):
+        for labels, stored in rows:
+            is_zero = labels in self._zeros
+            value = self._formatter.zero if is_zero else stored
+            has_exemplars = not is_zero and self._formatter.matches_buckets(value)
+            exemplars = self._exemplars.get(labels, {}) if has_exemplars else {}
+            created = created_times.get(labels)
             lines = self._formatter.text_lines(labels, value)
             text += lines
-            openmetrics += self._formatter.openmetrics_lines(lines, labels, created, exemplars or {})
+            openmetrics += self._formatter.openmetrics_lines(lines, labels, created, exemplars)
         text_bytes = "".join(text).encode(errors="replace")
         return text_bytes, text_bytes if openmetrics == text else "".join(openmetrics).encode(errors="replace")
-
-    def _rows(self, labels_list: list[Labels], values: list[PackedValue]) -> Iterator[_SeriesRow]:
-        created_times = self._created if self._shows_created else {}
-        if not self._zeros and not self._exemplars and not created_times:
-            yield from zip(labels_list, values, repeat(None), repeat(None))
-            return
-        for labels, value in zip(labels_list, values, strict=True):
-            created = created_times.get(labels)
-            if labels in self._zeros:
-                yield labels, self._formatter.zero, created, None
-            else:
-                exemplars = self._exemplars.get(labels) if self._formatter.matches_buckets(value) else None
-                yield labels, value, created, exemplars
 
     def _merge_with_next(self, index: int) -> None:
         blocks = self._blocks[max(index, 0) : index + 2]

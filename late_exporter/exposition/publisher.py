@@ -6,7 +6,6 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 
 from prometheus_client.metrics_core import Metric
 
@@ -56,12 +55,10 @@ class Publisher:
         await waiter
 
     async def run(self) -> None:
-        """Publish after every change, until cancelled."""
+        """Publish at once and after every change, until cancelled."""
+        self._change_event.set()
         while True:
-            # Not wait_for: in Python 3.11 it loses a cancellation that coincides with a change.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, self._collected_at + REFRESH_SECONDS - self._monotonic())):
-                    await self._change_event.wait()
+            await self._change_event.wait()
             pause = self._paused_until - self._monotonic()
             if pause > 0:  # not after the publication: a change that comes later needs no pause
                 await self._sleep(pause)
@@ -77,6 +74,7 @@ class Publisher:
         if started - self._collected_at >= REFRESH_SECONDS:
             self._collected_at = started
             self._exposition.set_process_metrics(self._collect())
+            asyncio.get_running_loop().call_later(REFRESH_SECONDS, self._change_event.set)
         if self._exposition.take_changes() > MAX_LOOP_CHANGES or self._exposition.apply_changes() > MAX_LOOP_LINES:
             await asyncio.to_thread(self._exposition.render)
         else:
