@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from urllib.parse import urlencode
 
 import msgspec
@@ -78,6 +79,7 @@ ListAnswers = Mapping[str, ListAnswer]
 """Answers of the lists of one feed, by generation."""
 
 
+@cache
 def lists_of(name: str) -> Mapping[str, Feed]:
     """Return the lists of a feed by generation."""
     return {generation: feeds[name] for generation, feeds in GENERATIONS.items() if name in feeds}

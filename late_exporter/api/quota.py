@@ -126,7 +126,7 @@ class CustomerUse:
 
     def estimate(self, now: float) -> float:
         """Return the requests per minute to expect: the highest of late, or more if they are increasing."""
-        if not self._samples:
+        if not self.highest:
             return 0.0
         # At first the observed requests are a small sample of a random process.
         doubt = self.DOUBT * max(1 - (now - self._first_sample_at) / self.RETENTION, 0.0)
