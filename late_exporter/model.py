@@ -9,7 +9,7 @@ collector.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
@@ -230,6 +230,27 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
     def times(self) -> tuple[int, ...]:
         """The creation times of those logs that have one."""
         return tuple(creation_times(self.entries))
+
+    @cached_property
+    def is_sorted(self) -> bool:
+        """Whether the times go from new to old."""
+        return list(self.times) == sorted(self.times, reverse=True)
+
+    @cached_property
+    def median(self) -> ListPosition | None:
+        """The median of the logs that have a time, by time; None if none has."""
+        positions = sorted([(entry.created, entry.key) for entry in self.entries if entry.created is not None])
+        return ListPosition(*positions[len(positions) // 2]) if positions else None
+
+    @cached_property
+    def deviations(self) -> Collection[Deviation]:
+        """The ways in which its logs differ from the documentation, each once."""
+        return dict.fromkeys([deviation for entry in self.entries for deviation in entry.deviations]).keys()
+
+    @cached_property
+    def has_own(self) -> bool:
+        """Whether a log is left out because it is a request of this program."""
+        return bool([entry for entry in self.entries if entry.is_own])
 
     @cached_property
     def rows_by_minute(self) -> Mapping[int, AbstractSet[int]]:

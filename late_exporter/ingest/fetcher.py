@@ -281,13 +281,13 @@ class Fetcher:
 
     def _log_own_requests(self, page: LogPage) -> None:
         """Log once that requests of this program are left out."""
-        if ("", "own", "") not in self._reported and [entry for entry in page.entries if entry.is_own]:
+        if page.has_own and ("", "own", "") not in self._reported:
             self._reported.add(("", "own", ""))
             self._logger.info("requests of the exporter itself are left out", feed=self.feed.name)
 
     def _log_deviations(self, page: LogPage) -> None:
         """Log each field that differs from its documentation once, and each undocumented value up to a limit."""
-        for deviation in dict.fromkeys([deviation for entry in page.entries for deviation in entry.deviations]):
+        for deviation in page.deviations:
             is_value = deviation.kind == VALUE_DEVIATION
             reported = (deviation.path, deviation.kind, deviation.sample if is_value else "")
             if reported in self._reported or (is_value and len(self._reported) >= MAX_REPORTED):

@@ -80,9 +80,10 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
     """Record the first page; if it does not reach the high-water mark, what lies between becomes a gap."""
     previous = context.coverage or _initial_coverage(context, head)
     lower = previous.newest.created if previous.newest else previous.retention_floor
-    new_count = len(head.entries) - len(head.known_entries())
+    new_count = len(head.entries) - len(head.known_entries)
     shifted_gaps = tuple(msgspec.structs.replace(gap, depth=gap.depth + new_count) for gap in previous.gaps)
-    coverage = msgspec.structs.replace(previous, newest=_high_water_mark(head) or previous.newest, gaps=shifted_gaps)
+    # A single row with a wrong time must not move the high-water mark.
+    coverage = msgspec.structs.replace(previous, newest=head.page.median or previous.newest, gaps=shifted_gaps)
     next_cursor, cursor = advance_cursor(context, PagePosition(), head), None
     # What is read later in this poll may have been written in this minute.
     context.stretch, context.cursor = Stretch(context.now // MINUTE_MS - 1), next_cursor
@@ -248,8 +249,8 @@ def _reaches_high_water_mark(page: FetchedPage, lower: int, *, strict: bool = Fa
     Among the logs created at ``lower`` itself some may be new, and some may be known only because this gap is being
     read. A page of known logs that includes one of them is therefore enough only if not ``strict``.
     """
-    known_entries = page.known_entries()
-    known_times = creation_times(known_entries)
+    known_entries = page.known_entries
+    known_times = page.times if len(known_entries) == len(page.entries) else creation_times(known_entries)
     if min(known_times, default=lower) < lower or is_below(page, lower):
         return True
     return not strict and lower in known_times and len(known_entries) == len(page.entries)
@@ -259,12 +260,6 @@ def _crosses_retention(page: FetchedPage, retention_floor: int) -> bool:
     """Return whether a page that is sorted from new to old ends below the retention floor."""
     times = page.times
     return bool(times) and times[0] > times[-1] and times[-1] < retention_floor
-
-
-def _high_water_mark(head: FetchedPage) -> ListPosition | None:
-    """Return the median of the first page: a single row with a wrong time must not move the high-water mark."""
-    positions = sorted([(entry.created, entry.key) for entry in head.entries if entry.created is not None])
-    return ListPosition(*positions[len(positions) // 2]) if positions else None
 
 
 def _plausible_time(context: PollContext, newest: int | None) -> int:

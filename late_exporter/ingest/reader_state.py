@@ -188,7 +188,9 @@ class SurplusDetector:
         """
         while len(self._recent) > 1 and self._recent[0][0] < now - self.WINDOW:
             self._recent.popleft()
-        baseline = max([surplus for _, surplus in self._recent], default=lowest)
+        baseline = self._recent[0][1] if self._recent else lowest
+        while self._recent and self._recent[-1][1] <= highest:  # It cannot be the highest any more.
+            self._recent.pop()
         self._recent.append((now, highest))
         return max(0, lowest - baseline)
 

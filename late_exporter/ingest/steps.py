@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from functools import cached_property
 from typing import TypeAlias
 
 import msgspec
@@ -83,7 +84,7 @@ class Record(msgspec.Struct, frozen=True):
     shrinks_gap: bool = False
 
 
-class FetchedPage(msgspec.Struct, frozen=True):
+class FetchedPage(msgspec.Struct, frozen=True, dict=True):
     """A page of the list, and which of its logs the store knows.
 
     Args:
@@ -117,8 +118,9 @@ class FetchedPage(msgspec.Struct, frozen=True):
     def without_ids(self) -> bool:
         return self.page.without_ids
 
-    def known_entries(self) -> list[LogEntry]:
-        """Return the logs of the page that were recorded, or are left out."""
+    @cached_property
+    def known_entries(self) -> Sequence[LogEntry]:
+        """The logs of the page that were recorded, or are left out."""
         statuses = self.known_logs.statuses
         return [entry for entry in self.entries if entry.is_own or entry.key in statuses]
 

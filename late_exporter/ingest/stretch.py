@@ -5,6 +5,7 @@ See docs/design/late-window.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
 import msgspec
@@ -45,28 +46,36 @@ class Stretch(msgspec.Struct):
             since: Creation time before which logs are never stored.
         """
         self.is_end = is_end
-        times = page.times
-        is_sorted = list(times) == sorted(times, reverse=True)
-        if times and min(times) < since:
+        times, is_sorted = page.times, page.is_sorted
+        oldest = times[-1] if times and is_sorted else min(times, default=since)
+        if oldest < since:
             page = LogPage(tuple(entry for entry in page.entries if entry.created is None or entry.created >= since))
         if times and not (is_connected and is_sorted):
             # Rows may be missing above the page, or, if it is not sorted, below it.
             self.rows.clear()
-            self.upper = (times[0] if is_sorted else min(times)) // MINUTE_MS - 1
-        for minute, rows in page.rows_by_minute.items():
-            if minute <= self.upper:
-                self.rows.setdefault(minute, []).append(rows)
+            self.upper = (times[0] if is_sorted else oldest) // MINUTE_MS - 1
         if times:
             self.lowest = times[-1]
         if self.lowest is None:
             return None
         first, last = self.lowest // MINUTE_MS + 1, self.upper
+        counts = self._add_rows(page.rows_by_minute, first)
         if first > last:
             return None
-        complete_minutes = [minute for minute in self.rows if minute >= first]
-        counts = {minute: len(frozenset().union(*self.rows.pop(minute))) for minute in complete_minutes}
         self.upper = first - 1
         return ListedMinutes(first, last, counts)
+
+    def _add_rows(self, rows_by_minute: Mapping[int, AbstractSet[int]], first: int) -> Mapping[int, int]:
+        """Add the rows of a page; return the numbers of rows of the minutes from ``first`` on, which are complete."""
+        if not self.rows:  # as with the first page of each poll
+            listed = {minute: rows for minute, rows in rows_by_minute.items() if minute <= self.upper}
+            self.rows = {minute: [rows] for minute, rows in listed.items() if minute < first}
+            return {minute: len(rows) for minute, rows in listed.items() if minute >= first}
+        for minute, rows in rows_by_minute.items():
+            if minute <= self.upper:
+                self.rows.setdefault(minute, []).append(rows)
+        complete_minutes = [minute for minute in self.rows if minute >= first]
+        return {minute: len(frozenset().union(*self.rows.pop(minute))) for minute in complete_minutes}
 
 
 class WindowCounter(msgspec.Struct):

@@ -219,9 +219,10 @@ class FeedSync:
         """
         page_budget = max(1, int(self._requests_per(interval) * AUDIT_SHARE)) if deadline is None else 1
         while deadline is None or self._runtime.monotonic() < deadline:
-            work_done, coverage = self.work_done, self.recorder.coverage
+            coverage = self.recorder.coverage
             if coverage is None or not self._is_audit_due:
                 break
+            work_done = self.work_done
             await self._audit_pages(coverage, page_budget, interval)
             if deadline is None or work_done == self.work_done:
                 break

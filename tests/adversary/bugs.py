@@ -54,7 +54,7 @@ def _forget_gaps(patch: pytest.MonkeyPatch) -> None:
 
 def _stop_at_any_known_log(patch: pytest.MonkeyPatch) -> None:
     def has_known_log(page: FetchedPage, *_: int, **__: bool) -> bool:
-        return bool(page.known_entries())
+        return bool(page.known_entries)
 
     patch.setattr(reader, "_reaches_high_water_mark", has_known_log)
 

@@ -35,4 +35,4 @@ def test_known_entries() -> None:
         LogEntry(key=key, status="success", created=FLOOR, is_own=key == "own") for key in ("new", "known", "own")
     )
     page = FetchedPage(LogPage(entries), KnownLogs({"known": frozenset({"success"})}))
-    assert ["known", "own"] == [entry.key for entry in page.known_entries()]
+    assert ["known", "own"] == [entry.key for entry in page.known_entries]
