@@ -365,10 +365,12 @@ def create_offload(executor: Executor) -> Offload:
     """
 
     async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-        future = asyncio.get_running_loop().run_in_executor(executor, partial(call, *args, **keywords))
+        loop, end_event = asyncio.get_running_loop(), asyncio.Event()
+        future = executor.submit(call, *args, **keywords)
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(end_event.set))
         cancellation = PostponedCancellation()
-        while not future.done():
-            await cancellation.wait(asyncio.wait((future,)))
+        while not end_event.is_set():
+            await cancellation.wait(end_event.wait())
         cancellation.end()
         return future.result()
 
