@@ -281,13 +281,18 @@ class PostgresStore:
         for number, (commit, row, answer) in enumerate(zip(commits, rows, answers, strict=True)):
             if answer is None or earlier[number] is not None:
                 state = self.feed_state(commit.scope)
-                log_count, pending_logs = state.log_count, state.pending_logs
+                changes: dict[str, Any] = {"log_count": state.log_count, "pending_logs": state.pending_logs}
             else:
-                log_count, pending_logs = answer.log_count, answer.pending_logs
-            results[number] = msgspec.structs.replace(results[number], log_count=log_count, pending_logs=pending_logs)
+                changes = {
+                    "log_count": answer.log_count,
+                    "pending_logs": answer.pending_logs,
+                    "keeps_logs": answer.keeps_logs,
+                }
+            results[number] = msgspec.structs.replace(results[number], **changes)
             row.durable = None
-            self._set_log_count(commit.scope, row, log_count)
-        self._drop_expired(max((commit.batch.prune_before or 0 for commit in commits), default=0))
+            self._set_log_count(commit.scope, row, changes["log_count"])
+        if self._drop_expired(max((commit.batch.prune_before or 0 for commit in commits), default=0)):
+            results = [msgspec.structs.replace(result, keeps_logs=False) for result in results]
         return results
 
     def _send_batch(
@@ -396,10 +401,14 @@ class PostgresStore:
         self._log_counts[scope.workspace] += log_count - row.log_count
         row.log_count = log_count
 
-    def _drop_expired(self, prune_before: int) -> None:
-        """Drop partitions of expired days, once for each day; if that fails, the next day tries again."""
+    def _drop_expired(self, prune_before: int) -> bool:
+        """Drop partitions of expired days, once for each day; if that fails, the next day tries again.
+
+        Returns:
+            Whether logs may have been dropped.
+        """
         if prune_before // DAY_MS <= self._pruned_day:
-            return
+            return False
         self._pruned_day = prune_before // DAY_MS
         with suppress(StoreError):  # The batch is committed, and must not be committed again.
             self._database.run(self._partitions.drop_expired, LONG_DEADLINE_SECONDS)
@@ -408,6 +417,7 @@ class PostgresStore:
             )
             for scope, row in self._rows.items():
                 self._set_log_count(scope, row, log_counts.get(row.scope_id, 0))
+        return True
 
     def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
         by_id = {transactions.series_key(each): each for each in series}

@@ -57,9 +57,13 @@ class PreparedBatch(NamedTuple):
 
 
 class WrittenBatch(NamedTuple):
-    """The answers to the statements of a commit, which can be read once it is durable."""
+    """The answers to the statements of a commit, which can be read once it is durable.
+
+    ``log_changes`` are those to statements that change stored logs, or the marks of deleted ones.
+    """
 
     log_count_row: Cursor
+    log_changes: Sequence[Cursor]
     pending_changes: Sequence[Cursor]
     pending_rows: Cursor | None
 
@@ -67,6 +71,11 @@ class WrittenBatch(NamedTuple):
     def log_count(self) -> int:
         row = self.log_count_row.fetchone()
         return int(row[0]) if row else 0
+
+    @property
+    def keeps_logs(self) -> bool:
+        """Whether no stored log has changed, nor the number of those that are not marked as deleted."""
+        return not any(cursor.rowcount for cursor in self.log_changes)
 
     @property
     def pending_logs(self) -> Mapping[str, PendingLog] | None:
@@ -147,14 +156,14 @@ def write(
         prepared: What the batch changes.
         place: Function that returns the day of the partition for a day.
     """
-    batch, execute = prepared.batch, connection.execute
+    batch, execute, log_changes = prepared.batch, connection.execute, list[Cursor]()
     execute(statements.UPDATE_SCOPE, _scope_changes(scope_id, prepared))
     if prepared.new:
         rows = sorted(
             (place(prepared.days[e.key]), encode(e.key), encode(e.status), e.created, *match_columns(e))
             for e in (observation.entry for observation in prepared.new)
         )
-        execute(statements.INSERT_OBSERVATIONS, (scope_id, *_columns(rows, 6)))
+        log_changes.append(execute(statements.INSERT_OBSERVATIONS, (scope_id, *_columns(rows, 6))))
     if events := [observation.event for observation in prepared.new if observation.event is not None]:
         execute(statements.QUEUE_EVENTS, (scope_id, int(batch.committed_at * 1000), events))
     times = [observation.entry.created for observation in prepared.first.values()]
@@ -162,25 +171,25 @@ def write(
     if minutes:
         execute(statements.COUNT_MINUTES, (scope_id, *_columns(sorted(minutes.items()), 2)))
     for listed in batch.listed_minutes:
-        execute(
-            statements.MARK_DELETED,
-            {
-                "scope": scope_id,
-                "first": listed.first,
-                "last": listed.last,
-                "minutes": list(listed.counts),
-                "counts": list(listed.counts.values()),
-            },
-        )
+        minutes_read = {
+            "scope": scope_id,
+            "first": listed.first,
+            "last": listed.last,
+            "minutes": list(listed.counts),
+            "counts": list(listed.counts.values()),
+        }
+        log_changes.append(execute(statements.MARK_DELETED, minutes_read))
     changes = _update_pending(connection, scope_id, prepared)
     if prepared.series_values:
         execute(statements.WRITE_SERIES, _series_columns(prepared.series_values))
     if batch.prune_before is not None:
         before = batch.prune_before // MINUTE_MS * MINUTE_MS
-        execute(statements.PRUNE_REST, {"scope": scope_id, "before": before, "limit": MAX_LOGS})
+        pruned = {"scope": scope_id, "before": before, "limit": MAX_LOGS}
+        log_changes.append(execute(statements.PRUNE_REST, pruned))
         changes.append(execute(statements.EXPIRE_PENDING, (scope_id, before)))
     pending_rows = execute(PENDING_LOGS, (scope_id,)) if changes else None
-    return WrittenBatch(execute("SELECT logs FROM late_scope WHERE id = %s", (scope_id,)), changes, pending_rows)
+    log_count_row = execute("SELECT logs FROM late_scope WHERE id = %s", (scope_id,))
+    return WrittenBatch(log_count_row, log_changes, changes, pending_rows)
 
 
 def _scope_changes(scope_id: int, prepared: PreparedBatch) -> dict[str, Any]:
