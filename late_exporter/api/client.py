@@ -214,12 +214,13 @@ class LateClient:
     def _check_response(self, response: httpx.Response, body: bytes, key: str, sent_at: float) -> ApiResponse | None:
         date = parse_date(response.headers.get("Date"))
         now = date if date is not None else self._clock()
-        status, ident = response.status_code, request_id(response.headers)
+        status = response.status_code
         self._update_quota(response.headers, now, None if status == httpx.codes.TOO_MANY_REQUESTS else sent_at)
         if response.is_success:
             return ApiResponse(body, date)
         if status == httpx.codes.NOT_FOUND:
             return None
+        ident = request_id(response.headers)
         if response.is_redirect:
             host = httpx.URL(response.headers.get("Location", "")).host
             host = host if re.fullmatch(r"[a-z0-9.-]{1,100}", host) else "elsewhere"
