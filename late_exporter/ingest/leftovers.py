@@ -12,7 +12,7 @@ from late_exporter.ingest.reader_state import PollContext
 from late_exporter.ingest.seeking import MAX_PAGE_FAILURES, StepsTo, report_failure, splits_time
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchTime, Record
 from late_exporter.ingest.turns import RequestKey
-from late_exporter.model import PAGE_SIZE, Coverage, LogEntry
+from late_exporter.model import Coverage, LogEntry
 
 UNDATED: RequestKey = ("scan", "undated")
 
@@ -70,17 +70,23 @@ def _dense_request(created: int) -> RequestKey:
     return "window", ("all", created)
 
 
-def read_undated(context: PollContext, coverage: Coverage, total: int | None) -> StepsTo[Sequence[LogEntry]]:
+def read_undated(context: PollContext, coverage: Coverage, head: FetchedPage) -> StepsTo[Sequence[LogEntry]]:
     """Fetch the logs without a time from the end of a list whose older logs are out of scope.
+
+    Args:
+        context: Context of the poll.
+        coverage: Coverage of the list.
+        head: First page of the list, as long as the pages that the API returns.
 
     Returns:
         Those that are new; none if the list is longer than the API can skip.
     """
     entries: list[LogEntry] = []
     is_end_in_scope = coverage.retention_floor <= context.now - context.retention
-    if total is None or is_end_in_scope or not context.state.queue.is_due(UNDATED):
+    if head.total is None or is_end_in_scope or not context.state.queue.is_due(UNDATED):
         return entries
-    skip = max(0, total - PAGE_SIZE)
+    page_size = len(head.entries)
+    skip = max(0, head.total - page_size)
     while 0 < skip <= context.state.max_whole_skip and len(entries) < MAX_UNDATED:
         try:
             page = yield FetchPage(skip)
@@ -92,7 +98,7 @@ def read_undated(context: PollContext, coverage: Coverage, total: int | None) ->
         entries += [entry for entry in page.new_entries(0) if entry.created is None]
         if not page.entries or page.entries[0].created is not None:
             break
-        skip = max(0, skip - PAGE_SIZE + 1)
+        skip = max(0, skip - max(page_size - 1, 1))
     return entries
 
 

@@ -231,7 +231,7 @@ def _complete_sync(context: PollContext, coverage: Coverage, head: FetchedPage) 
         coverage = msgspec.structs.replace(coverage, gaps=(gap,))
         yield Record((), coverage)
         coverage = yield from _fill_gap(context, coverage, gap, None)
-    undated = yield from read_undated(context, coverage, head.total)
+    undated = yield from read_undated(context, coverage, head)
     coverage = msgspec.structs.replace(coverage, is_synced=True, published_at=context.now)
     yield Record(tuple(undated), coverage)
     return coverage

@@ -205,7 +205,7 @@ class ReaderState(msgspec.Struct):
         ignores_time_filter: Whether the API ignores or rejects the time filter although it should support it.
         scan_stretch: What the scan has read since the process started; None before its first page.
         last_full_scan: API time in milliseconds at which the last scan that reads the whole list began; 0 if none has.
-        undated_count: Number of logs without a time in the list at that time, as far as the API counts them.
+        undated_count: Lowest number of logs without a time in the list since then, as far as the API counts them.
         largest_total: Largest number of logs that the API has reported during the first sync.
         vain_bound_count: Number of bounds in a row that did not lead to the page that continues at a cursor.
         head_failure_count: Number of attempts to read the first page that failed since it was last read whole.

@@ -83,7 +83,7 @@ def reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> Re
             yield from advance_comparison(context, coverage, scan.comparison, pages, caught_up_at=caught_up_at)
             scan.is_complete = scan.comparison.is_complete
         if scan.is_complete and scan.is_regular:
-            undated = yield from read_undated(context, coverage, head.total)
+            undated = yield from read_undated(context, coverage, head)
             yield Record(tuple(undated))
     except REQUEST_FAILURES as exc:
         yield from report_failure(context, SCAN, exc)
@@ -126,6 +126,7 @@ def _start_scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, h
             scan.depth = None
         is_recent = state.last_full_scan > context.now - FULL_SCAN_INTERVAL
         if is_recent and undated_count is not None and undated_count <= state.undated_count:
+            state.undated_count = undated_count  # The next ones must not be hidden by those that were deleted.
             lower = max(coverage.retention_floor, context.now - context.retention + EXPIRY_SLACK)
             comparison = yield from start_comparison(context, coverage, head, lower, growth=SCAN_GROWTH)
             if comparison.windows:

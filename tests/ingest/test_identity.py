@@ -293,11 +293,11 @@ def test_logs_of_one_time_in_another_order_each_time_count_no_more_than_once(
     assert failed["window",] >= 1
 
 
-@pytest.mark.parametrize("count", [1, 250])
-def test_logs_without_a_time_below_the_lookback(count: int, world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("count", "page_size"), [(1, 100), (250, 100), (1, 10), (25, 10)])
+def test_logs_without_a_time_below_the_lookback(count: int, page_size: int, world: World, tmp_path: Path) -> None:
     """They count although the list is older than the lookback: at first as history, later within a scan."""
     config = PollConfig(lookback=DAY + MINUTE, reconcile_interval=10 * MINUTE)
-    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(never_expires=True))
+    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(never_expires=True, max_page_size=page_size))
     exporter = ExporterHarness(api, tmp_path / "b.db", generation="zernio", config=config)
     world.publish(300, over=3 * DAY)
     for _ in range(count):

@@ -373,6 +373,21 @@ def test_a_scan_finds_logs_without_a_time(world: World, start: Start) -> None:
         assert 10 >= scan_requests(exporter)
 
 
+def test_a_deleted_log_without_a_time_hides_no_later_one(world: World, start: Start) -> None:
+    """Once a scan has seen that fewer logs have no time, one more is noticed."""
+    world.publish(600, over=5 * DAY)
+    first = world.insert(None)
+    exporter = start("zernio", reconcile_interval=20 * MINUTE, lookback=100 * DAY)
+    exporter.poll()
+    scan_requests(exporter)
+    world.delete(first)
+    scan_requests(exporter)
+    world.insert(None)
+    world.delete(world.ids[300])  # The total does not show it.
+    scan_requests(exporter)
+    assert 2 == sum(key.startswith("0000000000000") for key, _ in exporter.observations)
+
+
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_a_check_that_cannot_be_saved_is_repeated(generation: str, world: World, start: Start) -> None:
     """If what a check has found cannot be saved, the next check finds it again, although nothing else changes."""
