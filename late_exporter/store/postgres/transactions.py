@@ -104,6 +104,8 @@ def prepare(connection: DeadlineConnection, requests: Sequence[FeedBatch]) -> li
     with connection.pipeline():
         status_rows = [
             connection.execute(STATUSES, statuses_parameters(scope_id, [each.entry.key for each in batch.observations]))
+            if batch.observations
+            else None
             for scope_id, batch, _ in requests
         ]
         series_rows = connection.execute(statements.READ_SERIES, (names, [identity for _, identity in ids.values()]))
@@ -116,7 +118,7 @@ def prepare(connection: DeadlineConnection, requests: Sequence[FeedBatch]) -> li
         return stored.get(ids[series][1])
 
     for (_, batch, series), rows in zip(requests, status_rows, strict=True):
-        changes = _prepare_batch(batch, rows.fetchall(), stored_value)
+        changes = _prepare_batch(batch, rows.fetchall() if rows is not None else [], stored_value)
         current = {each: value for each in series if (value := stored_value(each)) is not None}
         prepared.append(changes._replace(series_values={**current, **changes.series_values}))
         # Feeds of one workspace share some series.
