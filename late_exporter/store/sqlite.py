@@ -243,42 +243,21 @@ class SqliteStore:
         # The transaction was rolled back. One batch may be at fault, and the others must not wait for it to go away.
         return [result for commit in commits for result in self.commit_all([commit])]
 
-    def _commit_group(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+    def _commit_group(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult]:
         """Commit batches in one transaction; raise an error if it was rolled back."""
         self._require_same_file()
         scope_ids = [self._scope_id(commit.scope) for commit in commits]
-        total_logs, results = self._total_log_count(), list[CommitResult | StoreError]()
-        apply = self._apply_batch if len(commits) == 1 else self._apply_or_undo
+        total_logs, results = self._total_log_count(), list[CommitResult]()
         with self._transaction():
             for scope_id, commit in zip(scope_ids, commits, strict=True):
-                result, added_count = apply(scope_id, commit.batch)
+                result, added_count = self._apply_batch(scope_id, commit.batch)
                 total_logs += added_count
                 results.append(result)
         self._total_logs = total_logs
-        if any(isinstance(result, CommitResult) for result in results):  # otherwise the state has no such number
-            self._commit_number += 1
-            if self._lock:
-                self._lock.record_commit(self._commit_number)
+        self._commit_number += 1
+        if self._lock:
+            self._lock.record_commit(self._commit_number)
         return results
-
-    def _apply_or_undo(self, scope_id: int, batch: Batch) -> tuple[CommitResult | StoreError, int]:
-        """Apply a batch within the transaction of several; undo it and return the error if that fails.
-
-        Raises:
-            StoreError: SQLite has rolled back the whole transaction.
-        """
-        self._connection.execute("SAVEPOINT batch")
-        result: tuple[CommitResult | StoreError, int]
-        try:
-            with queries.store_errors(self._name):
-                result = self._apply_batch(scope_id, batch)
-        except StoreError as exc:
-            if not self._connection.in_transaction:
-                raise
-            self._connection.execute("ROLLBACK TO batch")
-            result = exc, 0
-        self._connection.execute("RELEASE batch")
-        return result
 
     def _apply_batch(self, scope_id: int, batch: Batch) -> tuple[CommitResult, int]:
         """Apply a batch within a transaction; return the result, and by how much the number of logs has grown."""
