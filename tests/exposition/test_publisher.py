@@ -175,3 +175,23 @@ async def test_first_publication_has_process_metrics(harness: Harness) -> None:
     harness.clock.now = -math.pi
     await harness.publisher.publish()
     assert ["process_number 1.0"] == harness.lines()
+
+
+async def test_process_metrics_change_at_rest(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no series changes, the process metrics are published at once, and then at their interval."""
+    delays = list[float]()
+    loop = asyncio.get_running_loop()
+
+    def call_at_once(delay: float, call: Callable[[], None]) -> None:
+        delays.append(delay)
+        harness.clock.now += delay
+        if len(delays) < 3:
+            loop.call_soon(call)
+
+    monkeypatch.setattr(loop, "call_later", call_at_once)
+    task = asyncio.ensure_future(harness.publisher.run())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    task.cancel()
+    assert [REFRESH_SECONDS] * 3 == delays
+    assert ["process_number 3.0"] == harness.lines()

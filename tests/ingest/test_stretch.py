@@ -34,3 +34,31 @@ def test_only_logs_that_may_be_stored_are_counted() -> None:
         for _ in range(2):
             listed = Stretch(MINUTE).extend(page, is_connected=True, is_end=True, since=since)
             assert ListedMinutes(MINUTE - 1, MINUTE, counts) == listed
+
+
+def test_a_minute_is_complete_with_a_row_below_it() -> None:
+    """Rows of a minute that is not over are not counted, and those of one that a page ends within by the next page."""
+    stretch = Stretch(MINUTE)
+    first = LogPage((entry("x", MINUTE + 1), entry("a", MINUTE), entry("b", MINUTE - 1)))
+    assert ListedMinutes(MINUTE, MINUTE, {MINUTE: 1}) == stretch.extend(first, is_connected=True, is_end=False, since=0)
+    assert {MINUTE - 1} == {*stretch.rows}
+    second = LogPage((entry("b", MINUTE - 1), entry("c", MINUTE - 1), entry("d", MINUTE - 2)))
+    listed = stretch.extend(second, is_connected=True, is_end=False, since=0)
+    assert ListedMinutes(MINUTE - 1, MINUTE - 1, {MINUTE - 1: 2}) == listed
+    assert {MINUTE - 2} == {*stretch.rows}
+
+
+def test_rows_may_be_missing_around_a_page_that_is_not_sorted() -> None:
+    """No minute is complete above the oldest row of a page that is not sorted."""
+    stretch = Stretch(MINUTE)
+    page = LogPage((entry("a", MINUTE), entry("b", MINUTE - 9), entry("c", MINUTE - 1), entry("d", MINUTE - 3)))
+    assert stretch.extend(page, is_connected=True, is_end=False, since=0) is None
+    assert MINUTE - 10 == stretch.upper
+
+
+def test_old_rows_of_a_page_that_is_not_sorted_are_not_counted() -> None:
+    """A row that is too old is left out wherever it is."""
+    stretch, since = Stretch(MINUTE), (MINUTE - 1) * MINUTE_MS
+    page = LogPage((entry("a", MINUTE), entry("b", MINUTE - 9), entry("c", MINUTE)))
+    stretch.extend(page, is_connected=True, is_end=False, since=since)
+    assert {*stretch.rows} == set()
