@@ -254,9 +254,10 @@ class SqliteStore:
                 total_logs += added_count
                 results.append(result)
         self._total_logs = total_logs
-        self._commit_number += 1
-        if self._lock:
-            self._lock.record_commit(self._commit_number)
+        if results:  # otherwise the state has no such number
+            self._commit_number += 1
+            if self._lock:
+                self._lock.record_commit(self._commit_number)
         return results
 
     def _apply_batch(self, scope_id: int, batch: Batch) -> tuple[CommitResult, int]:

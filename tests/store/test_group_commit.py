@@ -149,6 +149,7 @@ def test_a_group_of_which_nothing_was_stored_has_no_number(store: Store, path: P
     """A number that is recorded beside the state but not in it would make the state look like an older copy."""
     execute(store, "CREATE TRIGGER broken BEFORE INSERT ON observation BEGIN SELECT RAISE(ABORT, 'broken'); END")
     assert all(isinstance(each, StoreError) for each in store.commit_all([feed_commit(0, "a"), feed_commit(1, "b")]))
+    assert [] == store.commit_all([])
     store.close()
     with StateLock(path) as lock:
         assert 0 == lock.last_commit
