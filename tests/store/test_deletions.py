@@ -206,5 +206,7 @@ def test_commits_tell_whether_logs_have_changed(store: Store) -> None:
     assert keeps_logs(observations=[known], listed_minutes=[listed])
     assert not keeps_logs(observations=[Observation(entry(START * MINUTE_MS + 1), ())])
     assert not keeps_logs(listed_minutes=[listed_minutes(2, 3, m2=3, m3=2)])
+    keeps_logs(prune_before=retention - MINUTE_MS)
+    assert not keeps_logs(observations=[Observation(LogEntry(key="x", status="success", created=retention - 1), ())])
     assert not keeps_logs(prune_before=retention)
     assert keeps_logs(prune_before=retention), "no more logs have expired"
