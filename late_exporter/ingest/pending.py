@@ -138,6 +138,8 @@ def _read_window(context: PollContext, coverage: Coverage, created: int) -> Step
             context.state.ignores_time_filter = True
             return None
         yield Record(page.new_entries(coverage.retention_floor))
+        if page.has_unreadable:  # The log may be among the rows that are left out.
+            return None
         page_keys = {entry.key for entry in page.entries}
         is_repeated = page_keys <= listed_keys
         listed_keys |= page_keys
@@ -211,6 +213,7 @@ def _ends_scan(scan: PendingScan, page: FetchedPage) -> bool:
     # An empty page after one that was not full only confirms that end, unless the list has become shorter.
     may_skip = bool(page_keys) or len(scan.page_keys) == PAGE_SIZE or page.total != scan.total
     scan.has_moved |= scan.skip > 0 and may_skip and page_keys.isdisjoint(scan.page_keys)
+    scan.has_moved |= page.has_unreadable
     scan.listed_keys.update(entry.key for entry in page.entries if entry.status == PENDING)
     scan.skip, scan.page_keys = scan.skip + max(1, len(page.entries) - PAGE_OVERLAP), page_keys
     scan.total = page.total

@@ -154,7 +154,7 @@ class PendingScan(msgspec.Struct):
     Args:
         pending_keys: Keys of the logs that were pending when the scan started; later ones need not be listed.
         page_keys: Keys of the page before.
-        has_moved: Whether two pages shared no log, so that the scan may have missed some.
+        has_moved: Whether two pages shared no log, or a row was left out, so that the scan may have missed some.
         total: Number of logs of the list at the page before; None if not reported.
     """
 

@@ -7,10 +7,13 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from late_exporter.errors import ApiUnavailable, ResponseTooLarge
 from late_exporter.ingest.schedule import PollConfig
+from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
 from tests.ingest.conftest import OpenExporter
 from tests.ingest.test_exactness import NEVER
+from tests.support.client import QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, announce_more
@@ -19,6 +22,23 @@ from tests.support.world import World
 GENERATIONS = ("late", "zernio")
 
 Start: TypeAlias = Callable[..., ExporterHarness]
+
+
+class BrokenRowApi(FakeLateApi):
+    """API that cannot deliver the log of a post.
+
+    Attributes:
+        broken_post: Id of the post; empty if all logs can be delivered.
+    """
+
+    broken_post = ""
+
+    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
+        """Answer a request; a page with the log is too large, and the log alone an error."""
+        response = await super().get(path, params, path_template=path_template)
+        if self.broken_post and response is not None and self.broken_post.encode() in response.body:
+            raise ResponseTooLarge("too large") if params["limit"] != 1 else ApiUnavailable("500: oops")
+        return response
 
 
 @pytest.fixture
@@ -243,3 +263,25 @@ def test_a_deleted_log_leaves_the_gauge_beside_more_alike_logs_than_a_page_has(w
     assert [kept] == [row["_id"] for row in world.rows if row["status"] == "pending"]
     assert 1 == pending(exporter)
     assert 262 == len(exporter.observations)
+
+
+@pytest.mark.parametrize("has_time", [True, False])
+def test_a_pending_log_that_the_api_cannot_deliver_is_not_given_up(
+    world: World, start: Start, *, has_time: bool
+) -> None:
+    """A page that was read without it does not show that it was deleted."""
+    api = BrokenRowApi(world, generation="zernio")
+    exporter = start(api)
+    second = world.clock.now - HOUR
+    broken = world.insert(second if has_time else None, status="pending", postId="post-0-x")
+    for n in range(1, 10):
+        world.insert(second + n / 100, status="pending", postId=f"post-{n}-x")
+    world.publish(150, over=HOUR / 2)
+    exporter.poll()
+    api.broken_post = "post-0-x"
+    exporter.poll_repeatedly(6)
+    assert 10 == pending(exporter)
+    api.broken_post = ""
+    world.change(broken, "success")
+    exporter.poll_repeatedly(6)
+    assert 9 == pending(exporter)
