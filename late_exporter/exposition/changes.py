@@ -45,14 +45,12 @@ class ChangeQueue:
         self._taken_batches.append((self.batch, changes))
         return len(changes)
 
-    def apply(self) -> bool:
-        """Apply the batches that were taken; return whether there was one."""
-        has_batches = bool(self._taken_batches)
+    def apply(self) -> None:
+        """Apply the batches that were taken."""
         while self._taken_batches:
             self.applied_batch, changes = self._taken_batches.popleft()
             for apply, args in changes:
                 apply(*args)
-        return has_batches
 
 
 class SentVersions:

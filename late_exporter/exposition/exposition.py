@@ -78,7 +78,6 @@ class Exposition:
         self._families = {
             name: FamilyBlocks(family, compress_lines, shows_created=created) for name, family in families.items()
         }
-        self._changed_families: list[FamilyBlocks] = []
         self._process_metrics: ProcessMetrics | None = None
         self._end = join_segments([compress_lines(b"# EOF\n")])
         self._workspace_lines = WorkspaceLines(compress_lines)
@@ -175,19 +174,15 @@ class Exposition:
     def apply_changes(self) -> int:
         """Apply the changes that were taken to the blocks; return the number of lines that ``render`` has to render."""
         with self._render_lock:
-            self._apply()
-            return sum([family.changed_lines for family in self._changed_families])
-
-    def _apply(self) -> None:
-        if self._changes.apply():
-            self._changed_families = [family for family in self._families.values() if family.changed_blocks]
+            self._changes.apply()
+            return sum([family.changed_lines for family in self._families.values() if family.changed_blocks])
 
     def render(self) -> None:
         """Publish the changes that were taken."""
         with self._render_lock:
-            self._apply()
+            self._changes.apply()
             version, process_metrics = self._changes.applied_batch, self._process_metrics
-            changed_families, self._changed_families = self._changed_families, []
+            changed_families = [family for family in self._families.values() if family.changed_blocks]
             for family in changed_families:
                 family.publish()
             if changed_families or process_metrics is not self._snapshot.process_metrics:
