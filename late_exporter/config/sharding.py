@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import platform
+import os
 import re
 from collections.abc import Mapping
 from functools import cache
-from hashlib import blake2b
 
 POD_NAME = "POD_NAME"
 """Variable with the name of the pod, by the downward API of Kubernetes."""
@@ -18,12 +17,14 @@ def shard_of(workspace: str, total: int) -> int:
 
     A further shard thus takes its workspaces from the others, and the others exchange none.
     """
+    from hashlib import blake2b  # noqa: PLC0415 - loads OpenSSL, and the health check has no workspaces
+
     return max(range(total), key=lambda shard: blake2b(f"{shard}/{workspace}".encode(), digest_size=8).digest())
 
 
 def pod_name(environ: Mapping[str, str]) -> str:
     """Return the name of the pod, which is also its host name unless it uses the network of the node."""
-    return environ.get(POD_NAME) or platform.node()
+    return environ.get(POD_NAME) or os.uname().nodename
 
 
 def pod_ordinal(name: str) -> int | None:

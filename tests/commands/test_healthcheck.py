@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,15 +145,3 @@ def test_port_0_cannot_be_checked(capsys: pytest.CaptureFixture[str]) -> None:
     """A port that is assigned at startup is a usage error."""
     assert 2 == main(["healthcheck", "--web.listen-address=127.0.0.1:0"])
     assert "cannot run a health check against port 0" in capsys.readouterr().err
-
-
-def test_the_command_imports_little() -> None:
-    """The check runs every half minute, so it loads neither server nor client nor store."""
-    program = """
-import sys
-from late_exporter.cli import main
-main(["healthcheck", "--web.listen-address=127.0.0.1:1"])
-print(sorted({"httpx", "sqlite3", "uvicorn", "late_exporter.commands.run"} & sys.modules.keys()))
-"""
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
-    assert "[]\n" == result.stdout
