@@ -322,6 +322,9 @@ class Exporter:
             for poller in pollers.pollers:
                 poller.reconfigure(pollers.client, generation, self._pipeline.poll_config)
             pollers.status.reconfigure(pollers.client, *self._status_source(workspace))
+            if self.webhook_receiver is not None:
+                webhook_stats = self.webhook_receiver.stats_by_workspace[workspace.name]
+                webhook_stats.budget = self._key_limits[key_of(workspace)].webhooks
         if self._task_group is not None:
             pollers.start(self._task_group)
 

@@ -248,6 +248,7 @@ async def _show_progress(exporter: Exporter) -> None:
     """Show on a terminal how far the feeds are caught up, and log it otherwise, until cancelled."""
     if not sys.stderr.isatty():
         await log_progress(exporter.pollers)
+        return
     bar = ProgressBar(sys.stderr)
     try:
         while True:

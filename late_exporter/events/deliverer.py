@@ -139,6 +139,7 @@ class EventDeliverer:
         else:
             self._limit = min(MAX_BATCH_EVENTS, self._limit * 2)
             workspaces = [event.workspace for event in batch]
+            # The receiver does not say which events it has rejected: the sum over all workspaces is right.
             accepted_count = len(batch) - rejected_count
             self._report.count_delivered(Counter(workspaces[:accepted_count]))
             self._report.count_dropped(Counter(workspaces[accepted_count:]), "rejected")

@@ -87,7 +87,10 @@ _metadata_decoder = msgspec.json.Decoder(RowMetadata)
 _metadata_fields = tuple(
     (field.name, field.encode_name, msgspec.json.Decoder(field.type)) for field in msgspec.structs.fields(RowMetadata)
 )
-_FIELD = re.compile(r'"(postId|accountUsername|attemptNumber|connectionMethod|tokenExpiresAt)"\s*:\s*("[^"\\]*"|\d+)')
+# Without isReconnection: logs in states were counted without it, and would count again as another event.
+_FIELD = re.compile(
+    r'"(postId|accountUsername|attemptNumber|connectionMethod|tokenExpiresAt|profileId)"\s*:\s*("[^"\\]*"|\d+)'
+)
 
 
 def _parse_metadata(metadata: str | RowMetadata | None) -> RowMetadata:

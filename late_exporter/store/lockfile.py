@@ -20,6 +20,9 @@ DATABASE_LOCK = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 2**62, 1, 0)
 RECORD_LENGTH = 21
 """Bytes of a record: 20 digits and a line feed, so that a new one overwrites the previous one."""
 
+CLOSED = -1
+"""Descriptor of a file that is closed, which each call refuses."""
+
 EXCLUSIVE = fcntl.LOCK_EX | fcntl.LOCK_NB
 
 
@@ -39,20 +42,23 @@ class StateLock:
 
     def __init__(self, path: Path) -> None:
         self._name = path
-        self._database_fd: int | None = None
+        self._database_fd = CLOSED
         try:
             path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
             self.path = path.resolve()  # symbolic links to one state share one lock
             self._lock_path = self.path.with_name(f"{self.path.name}.lock")
             self._had_lock_file = self._lock_path.exists()
-            self._lock_fd: int | None = _open(self._lock_path)
+            self._lock_fd = _open(self._lock_path)
         except OSError as exc:
             raise StoreError(f"{path}: the state cannot be written: {exc.strerror}: {exc.filename}") from exc
         try:
             fcntl.flock(self._lock_fd, EXCLUSIVE)
-        except OSError as exc:
+        except BlockingIOError as exc:
             self.close()
             raise self._in_use() from exc
+        except OSError as exc:
+            self.close()
+            raise StoreError(f"{path}: the state cannot be locked: {exc.strerror}") from exc
         try:
             self._require_no_remains()
             require_database(path)
@@ -72,7 +78,7 @@ class StateLock:
     def last_commit(self) -> int:
         """Number of the last commit that was recorded; 0 if there is no record."""
         try:
-            return int(os.pread(self._lock_fd or 0, RECORD_LENGTH, 0))
+            return int(os.pread(self._lock_fd, RECORD_LENGTH, 0))
         except (OSError, ValueError):
             return 0
 
@@ -82,15 +88,15 @@ class StateLock:
         This neither waits for the disk nor fails: a record that is lost is too small, so that nothing is noticed.
         """
         with suppress(OSError):
-            if self._lock_fd is None or not os.fstat(self._lock_fd).st_nlink:
+            if not os.fstat(self._lock_fd).st_nlink:
                 self._replace_lock_file()
-            os.pwrite(self._lock_fd or 0, f"{number:020}\n".encode(), 0)
+            os.pwrite(self._lock_fd, f"{number:020}\n".encode(), 0)
 
     def lock_database(self) -> None:
         """Lock the database, if it exists; raise StoreInUse if another process has it open."""
-        if self._database_fd is not None:
+        if self._database_fd != CLOSED:
             os.close(self._database_fd)  # of an empty file that was replaced
-            self._database_fd = None
+            self._database_fd = CLOSED
         try:
             self._database_fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
@@ -112,9 +118,9 @@ class StateLock:
     def close(self) -> None:
         """Release the locks; the database must be closed before."""
         for fd in (self._database_fd, self._lock_fd):
-            if fd is not None:
+            if fd != CLOSED:
                 os.close(fd)
-        self._database_fd = self._lock_fd = None
+        self._database_fd = self._lock_fd = CLOSED
 
     def _in_use(self) -> StoreInUse:
         return StoreInUse(f"{self._name} is in use by another late-exporter; every process needs a state of its own")
@@ -142,8 +148,7 @@ class StateLock:
         except OSError:
             os.close(fd)  # A process that is about to be refused has it; the next commit tries again.
             raise
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
+        os.close(self._lock_fd)
         self._lock_fd = fd
 
 

@@ -174,7 +174,12 @@ class PasswordVerifier:
             attempt = max(self._queues[network], key=lambda each: self._repetitions.count(each.key))
             self._remove(network, attempt)
             self._limits.take(network)
-            self._finish(attempt, await self._check(attempt, network))
+            try:
+                status = await self._check(attempt, network)
+            except Exception:  # Requests with the same password would wait for this one for ever.
+                self._finish(attempt, HTTPStatus.SERVICE_UNAVAILABLE)
+                raise
+            self._finish(attempt, status)
 
     async def _check(self, attempt: _Attempt, network: str) -> HTTPStatus:
         loop = asyncio.get_running_loop()

@@ -229,6 +229,12 @@ def test_truncated_metadata(metadata: object) -> None:
     assert ("p1" if isinstance(metadata, str) and "p1" in metadata else None) == entry.post_id
 
 
+def test_the_profile_of_truncated_metadata() -> None:
+    """A log with the profile in truncated metadata is known to be of that profile."""
+    (entry,) = parse({**LOG, "metadata": '{"profileId":"f1","postId":"p1","x'})
+    assert "f1" == entry.profile_id
+
+
 def test_identical_logs_are_numbered_per_status() -> None:
     """Two identical logs in one status are two logs, in any order."""
     pending = {**LOG, "status": "pending", "duration_ms": None}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -103,6 +106,30 @@ def test_a_removed_lock_file_lets_no_second_process_in(path: Path) -> None:
         assert 3 == int(lock_path.read_text())
     with closing(open_path(path)) as store:
         assert 3 == store.series_values()[LOGS].value
+
+
+def test_a_file_system_without_locks_is_no_other_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that cannot be had for another reason is reported with that reason, and nothing is left behind."""
+
+    def refuse(_: int, __: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StoreError, match=f"^{path}: the state cannot be locked: No locks available$") as caught:
+        open_path(path)
+    assert not isinstance(caught.value, StoreInUse)
+
+
+def test_a_closed_lock_touches_no_file(path: Path) -> None:
+    """After the lock is closed, no commit is recorded, and no lock file created again."""
+    lock = StateLock(path)
+    lock.record_commit(7)
+    lock.close()
+    lock_path = path.with_name("state.db.lock")
+    lock_path.unlink()
+    lock.record_commit(8)
+    assert (0, False) == (lock.last_commit, lock_path.exists())
+    lock.close()
 
 
 def test_a_killed_process_leaves_no_lock(path: Path) -> None:

@@ -211,6 +211,19 @@ async def test_no_thread_for_a_check(harness: Harness, monkeypatch: pytest.Monke
     assert 200 == await harness.status("alice", "wonderland")
 
 
+async def test_a_failed_check_lets_nobody_wait() -> None:
+    """An unexpected error of a check ends the attempt, and the next one with the same password is checked again."""
+
+    def fail(_: bytes, __: bytes) -> bool:
+        raise RuntimeError("broken")
+
+    verifier = PasswordVerifier(check_password=fail)
+    async with asyncio.timeout(30):
+        for _ in range(2):
+            status, _ = await verifier.authenticate(USERS, "alice", b"wonderland", PROMETHEUS)
+            assert 503 == status
+
+
 def test_hashes_of_no_user_are_hashes() -> None:
     """The work of bcrypt is done for the hashes that stand in for unknown users, too."""
     assert not bcrypt.checkpw(b"x", b"$2b$04$" + b"." * 53)

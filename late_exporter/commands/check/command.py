@@ -47,7 +47,7 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
     summary = plural(len(settings.workspaces), "workspace")
     findings = [Finding(Level.OK, "configuration", summary), *check_same_logs(settings.workspaces_with_same_logs)]
     findings += check_shard(settings.sharding, len(settings.workspaces), len(settings.all_workspaces))
-    key_shards = settings.count_key_shards()
+    key_shards, key_users = settings.count_key_shards(), count_key_users(settings)
     recorded = await asyncio.to_thread(recorded_feeds, settings.state.url, settings.state.password_path)
     async with connect as connections:
         for workspace in settings.workspaces:
@@ -70,7 +70,7 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
                 generation.feeds,
                 interval=settings.poll.interval,
                 quota_share=settings.api.quota_share / max(1, key_shards[key]),
-                status=status_config(settings, workspace, count_key_users(settings)),
+                status=status_config(settings, workspace, key_users),
             )
     findings.append(await asyncio.to_thread(check_state, settings.state.url, settings.state.password_path))
     findings += await asyncio.to_thread(lambda: list(check_otlp(os.environ, has_replicas=settings.state.replicas)))
