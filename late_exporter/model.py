@@ -9,10 +9,10 @@ collector.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,11 +24,23 @@ PENDING, SUCCESS, FAILED = "pending", "success", "failed"
 VALUE_DEVIATION = "value"
 """Kind of the deviations of values, of which a field may have several."""
 
+UNKNOWN = "unknown"
+"""Label value of what a log does not say."""
+
+LATE, ZERNIO = "late", "zernio"
+"""Generations of the API."""
+
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 
+MAX_CLOCK_SKEW_MS = 300_000
+"""Milliseconds by which clocks may differ: a log that is further ahead has a wrong time."""
+
 PAGE_SIZE = 100
 """Logs per page; the most that the API returns."""
+
+PAGE_OVERLAP = 2
+"""Minimum number of rows that two pages share, so that a shift between the two reads is noticed."""
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -165,47 +177,6 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         )
 
 
-RawLog: TypeAlias = Mapping[str, Any]
-"""A log as the API sent it, with all its fields."""
-
-
-class LogView(msgspec.Struct, frozen=True, kw_only=True):
-    """A log for display; a field that is missing or has another type than documented is empty.
-
-    Args:
-        key: Key of its LogEntry.
-        row: The log as the API sent it.
-        previous_status: Status in which it was shown before.
-        time: ``created`` in ISO 8601, or the text of the API if that is not a time.
-        duration: Duration in microseconds.
-        error: Error message.
-        is_own: Whether this program caused the log.
-    """
-
-    key: str
-    row: RawLog
-    platform: str
-    action: str
-    status: str
-    previous_status: str = ""
-    log_id: str = ""
-    post_id: str = ""
-    created: int | None = None
-    time: str = ""
-    account_id: str = ""
-    username: str = ""
-    attempt: int | None = None
-    duration: int | None = None
-    status_code: str = ""
-    error_code: str = ""
-    error: str = ""
-    url: str = ""
-    endpoint: str = ""
-    caption: str = ""
-    method: str = ""
-    is_own: bool = False
-
-
 def creation_times(entries: Iterable[LogEntry]) -> list[int]:
     """Return the creation times of those logs that have one."""
     return [entry.created for entry in entries if entry.created is not None]
@@ -333,7 +304,7 @@ class Coverage(msgspec.Struct, frozen=True, rename=_COVERAGE_KEYS):
     gaps: tuple[Gap, ...] = ()
     is_synced: bool = False
     published_at: int = 0
-    generation: str = "late"
+    generation: str = LATE
 
     @property
     def is_caught_up(self) -> bool:
@@ -532,41 +503,3 @@ class FeedState(msgspec.Struct, frozen=True):
     log_count: int
     progress: bytes = b""
     is_restored: bool = False
-
-
-class Feed(msgspec.Struct, frozen=True, kw_only=True):
-    """A log list of the API: its endpoint, its decoder, and its metrics.
-
-    Args:
-        name: Value of the label ``feed``.
-        path: Path below the base URL.
-        retention: Time that the API keeps a log, in milliseconds.
-        parse: Decode a response body; raises BadPayload.
-        view: Return a log for display, given the row and its entry.
-        project: Return the increments of the logs of a kind; the labels start with the workspace.
-        counter: Family that counts every observation once.
-        subset_counters: Families that count the observations with one label value of ``counter``, as label and value.
-        post_path: Path of the logs of one post, with ``{postId}``; None if the API has none.
-        generation: Name of the API generation.
-        query: Query parameters that select the feed among several at ``path``.
-        has_pending: Whether logs can be pending and change their status.
-        supports_time_filter: Whether the list can be filtered by creation time.
-        counter_labels: Labels that select the feed's series among those of ``counter``.
-        number_entries: Number identical logs again if their pages are joined; None if all logs have ids.
-    """
-
-    name: str
-    path: str
-    retention: int
-    parse: Callable[[bytes], LogPage]
-    view: Callable[[RawLog, LogEntry], LogView]
-    project: Callable[[str, LogKind], Iterable[Increment]]
-    counter: str
-    subset_counters: Mapping[str, tuple[str, str]] = msgspec.field(default_factory=dict)
-    post_path: str | None = None
-    generation: str = "late"
-    query: Mapping[str, str] = msgspec.field(default_factory=dict)
-    has_pending: bool = False
-    supports_time_filter: bool = False
-    counter_labels: Mapping[str, str] = msgspec.field(default_factory=dict)
-    number_entries: Callable[[Sequence[LogEntry]], Sequence[LogEntry]] | None = None

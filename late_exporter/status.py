@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from late_exporter.model import LATE
+
 
 class Quota(msgspec.Struct, frozen=True):
     """Rate limit of an API key as last reported by the API.
@@ -193,7 +195,7 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     base_url: str
-    generation: str = "late"
+    generation: str = LATE
     feeds: tuple[FeedHealth, ...]
     quota: Quota | None = None
     platforms: tuple[PlatformHealth, ...] = ()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import cache
 from urllib.parse import urlencode
 
 import msgspec
@@ -16,14 +15,14 @@ import msgspec
 from late_exporter.api.pages import PageResponse, fetch_page
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, Forbidden
 from late_exporter.feeds import GENERATIONS
+from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time
-from late_exporter.model import Feed
+from late_exporter.model import LATE, MAX_CLOCK_SKEW_MS, ZERNIO
 from late_exporter.protocols import Client, Logger
 
 AUTO = "auto"
-LATE, ZERNIO = "late", "zernio"
 
-STRICT, TRUST, NEWER_ONLY = "strict", "trust", "newer-only"
+STRICT, NEWER_ONLY = "strict", "newer-only"
 """Switch policies: what to count if the counted logs are not recognised in the list of the other generation."""
 
 MAX_REFUSALS = 3
@@ -35,10 +34,6 @@ EMPTY_EXAMINATION_INTERVAL = 600.0
 
 NEWNESS_TOLERANCE = 600_000
 """Milliseconds by which one list may be ahead of the other: the API writes the rows of both by different paths."""
-
-MAX_CLOCK_SKEW = 300_000
-"""Milliseconds by which a log may be ahead of the API's clock; the time of a later one says nothing."""
-
 
 UNUSABLE_HINT = "check --api.base-url, the rights of the key and the status of the API"
 
@@ -79,7 +74,6 @@ ListAnswers = Mapping[str, ListAnswer]
 """Answers of the lists of one feed, by generation."""
 
 
-@cache
 def lists_of(name: str) -> Mapping[str, Feed]:
     """Return the lists of a feed by generation."""
     return {generation: feeds[name] for generation, feeds in GENERATIONS.items() if name in feeds}
@@ -148,7 +142,7 @@ async def _request_newest(feed: Feed, client: Client) -> ListAnswer:
     entries = response.page.entries
     now = None if response.date is None else int(response.date * 1000)
     newest = max(response.page.times, default=None)
-    if newest is not None and now is not None and newest > now + MAX_CLOCK_SKEW:
+    if newest is not None and now is not None and newest > now + MAX_CLOCK_SKEW_MS:
         newest = None
     if not entries:
         newest = 0 if now is None else now - feed.retention

@@ -7,8 +7,9 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from late_exporter.errors import ApiUnavailable, BadPayload, EndpointNotFound
+from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time
-from late_exporter.model import DAY_MS, PAGE_SIZE, Feed, LogPage
+from late_exporter.model import DAY_MS, LATE, PAGE_SIZE, LogPage
 from late_exporter.protocols import Client
 
 MAX_ID_LENGTH = 200
@@ -89,7 +90,7 @@ def is_post_id(text: str) -> bool:
 
 
 def _require_profiles(feed: Feed) -> None:
-    if feed.generation == "late":
+    if feed.generation == LATE:
         raise ApiUnavailable(
             "API generation late has no profiles: remove profile_id and use a key that is limited to the profile, or "
             "use --api.generation zernio",

@@ -19,10 +19,9 @@ from late_exporter.commands.terminal import Terminal, clean, escape_formula, for
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
 from late_exporter.format import human_duration, iso_time
-from late_exporter.model import FAILED, SUCCESS
+from late_exporter.model import FAILED, SUCCESS, UNKNOWN
 
 PREFIX = "late_account_"
-UNKNOWN = "unknown"
 TITLES = (
     "STATE",
     "WORKSPACE",

@@ -7,8 +7,8 @@ from operator import attrgetter
 from types import MappingProxyType
 
 from late_exporter.commands.terminal import Column
+from late_exporter.feeds.feed import LogView
 from late_exporter.format import human_duration, iso_time
-from late_exporter.model import LogView
 
 
 def duration(log: LogView) -> str:

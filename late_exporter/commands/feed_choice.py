@@ -5,7 +5,8 @@ from __future__ import annotations
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiUnavailable, ConfigError
 from late_exporter.feeds import GENERATIONS
-from late_exporter.model import DAY_MS, Coverage, Feed
+from late_exporter.feeds.feed import Feed
+from late_exporter.model import DAY_MS, Coverage
 from late_exporter.protocols import Client
 
 

@@ -23,8 +23,9 @@ from late_exporter.commands.terminal import CsvFormatter, JsonFormatter, LogForm
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError, BadRequest, ConfigError
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
+from late_exporter.feeds.feed import Feed, LogView
 from late_exporter.ingest.paging import time_above, time_below
-from late_exporter.model import DAY_MS, PENDING, Feed, LogView
+from late_exporter.model import DAY_MS, LATE, PENDING
 from late_exporter.protocols import Client
 
 ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
@@ -69,7 +70,7 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
         """
         status = None if following and self.status == PENDING else self.status
         filters = {"platform": self.platform, "status": status}
-        if feed.generation == "late":
+        if feed.generation == LATE:
             filters["action" if feed.post_path is not None else "eventType"] = self.action
         else:
             filters["action"] = None if self.action in LOCAL_ACTIONS else self.action

@@ -8,8 +8,8 @@ import msgspec
 
 from late_exporter.api.pages import PageResponse
 from late_exporter.feeds.decoder import raw_rows
+from late_exporter.feeds.feed import Feed, LogView
 from late_exporter.feeds.view import row_text
-from late_exporter.model import Feed, LogView
 
 
 def log_views(response: PageResponse, feed: Feed) -> list[LogView]:

@@ -10,11 +10,11 @@ import msgspec
 from late_exporter.api.pages import PageResponse, fetch_page
 from late_exporter.commands.logview import log_views
 from late_exporter.errors import BadPayload, BadRequest
+from late_exporter.feeds.feed import Feed, LogView
 from late_exporter.ingest.paging import MAX_SKIP, PagePosition, time_above, time_below
-from late_exporter.model import PAGE_SIZE, Feed, LogPage, LogView
+from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE, LogPage
 from late_exporter.protocols import Client
 
-PAGE_OVERLAP = 2  # rows that two pages share, so that a shift between the two requests is noticed
 STEP_BACK = 50  # rows to go back if two pages share none
 MAX_STEPS_BACK = 40
 MAX_REPEATS = 3  # pages in a row without a log that the page before had not, after which none follows

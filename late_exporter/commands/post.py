@@ -19,13 +19,14 @@ from late_exporter.commands.pager import LogPager
 from late_exporter.commands.terminal import TableFormatter, Terminal, clean, json_line
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
+from late_exporter.feeds.feed import Feed, LogView
+from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.format import iso_time, plural
-from late_exporter.model import DAY_MS, PAGE_SIZE, PENDING, Feed, LogView
+from late_exporter.model import DAY_MS, PAGE_SIZE, PENDING
 from late_exporter.protocols import Client
 
 SEARCH_LIMIT = 1000  # logs to read if the logs of a post have to be searched for
 CAPTION_LENGTH = 72
-ATTEMPTS = ("publish", "retry")
 FAILED, SUCCESS, SKIPPED = "failed", "success", "skipped"
 PAUSE = "rate_limit_pause"
 

@@ -11,8 +11,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import NamedTuple, TextIO
 
 from late_exporter.format import human_duration
-from late_exporter.ingest.audit import PAGE_OVERLAP
-from late_exporter.model import PAGE_SIZE
+from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE
 from late_exporter.protocols import Client
 
 WIDTH = 24

@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, Self, TextIO
 from unicodedata import combining, east_asian_width
 
+from late_exporter.feeds.feed import LogView
 from late_exporter.log import escape, redact
-from late_exporter.model import LogView
 
 MAX_DEPTH = 64  # levels of a log that JSON output shows; Python's own limit is not far above
 MAX_COLUMN_WIDTH = 40  # a longer cell is shown whole, but does not widen its column in other rows

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from late_exporter.feeds import connections, publishing, zernio
-from late_exporter.model import Feed
+from late_exporter.feeds.feed import Feed
+from late_exporter.model import LATE, ZERNIO
 
 FEEDS: Mapping[str, Feed] = MappingProxyType({feed.name: feed for feed in (publishing.FEED, connections.FEED)})
 """Feeds of generation ``late`` by name."""
 
-GENERATIONS: Mapping[str, Mapping[str, Feed]] = MappingProxyType({"late": FEEDS, "zernio": zernio.FEEDS})
+GENERATIONS: Mapping[str, Mapping[str, Feed]] = MappingProxyType({LATE: FEEDS, ZERNIO: zernio.FEEDS})
 """Feeds by API generation and name."""

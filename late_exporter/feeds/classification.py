@@ -9,9 +9,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from late_exporter.feeds.vocabulary import CACHED_NAMES, EVENTS, split_words
-from late_exporter.model import FAILED, PENDING, SUCCESS
+from late_exporter.model import FAILED, PENDING, SUCCESS, UNKNOWN
 
-UNKNOWN = "unknown"
 SKIPPED = "skipped"
 
 ACTIONS_BY_NAME: Mapping[str, tuple[str, str]] = MappingProxyType(

@@ -8,10 +8,11 @@ import msgspec
 
 from late_exporter.feeds import decoder
 from late_exporter.feeds.classification import is_failure
+from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import LATE_CONNECTIONS, ValueChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text
 from late_exporter.feeds.vocabulary import EVENTS, METHODS
-from late_exporter.model import DAY_MS, Feed, LogEntry, LogKind, LogView, RawLog
+from late_exporter.model import DAY_MS, UNKNOWN, LogEntry, LogKind
 from late_exporter.series import IncCounter, Increment, ObserveLog, SetByLog
 
 CONNECTED_AFTER = {
@@ -82,7 +83,7 @@ def project(workspace: str, log: LogKind) -> Iterator[Increment]:
     platform, event = (workspace, log.platform), log.action
     yield IncCounter("late_connection_events_total", (*platform, event, log.method))
     if is_failure(event):
-        yield IncCounter("late_connection_failures_total", (*platform, event, log.error_code or decoder.UNKNOWN))
+        yield IncCounter("late_connection_failures_total", (*platform, event, log.error_code or UNKNOWN))
     if log.has_duration:
         yield ObserveLog("late_connection_duration_seconds", (*platform, event), number="duration")
     if not log.has_time:
@@ -93,7 +94,7 @@ def project(workspace: str, log: LogKind) -> Iterator[Increment]:
 
 
 def _account(account: tuple[str, str, str], log: LogKind) -> Iterator[Increment]:
-    if log.username not in (None, decoder.UNKNOWN):
+    if log.username not in (None, UNKNOWN):
         yield SetByLog("late_account_info", account, value=log.username)
     if log.action in CONNECTED_AFTER:
         yield SetByLog("late_account_connected", account, value=CONNECTED_AFTER[log.action])
@@ -102,7 +103,7 @@ def _account(account: tuple[str, str, str], log: LogKind) -> Iterator[Increment]
 
 
 def view(row: RawLog, entry: LogEntry) -> LogView:
-    event = row_text(row, "eventType") or decoder.UNKNOWN
+    event = row_text(row, "eventType") or UNKNOWN
     return LogView(
         **common_fields(row, entry, created_field="createdAt", account_field="accountId"),
         action=event,

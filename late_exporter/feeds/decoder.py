@@ -19,9 +19,8 @@ from late_exporter.feeds.limits import check_value_count, limit_depth
 from late_exporter.feeds.schema import ENVELOPE, Schema, SchemaChecker, documented_type
 from late_exporter.format import mask_addresses
 from late_exporter.masking import mask_keys
-from late_exporter.model import PAGE_SIZE, LogEntry, LogPage
+from late_exporter.model import PAGE_SIZE, UNKNOWN, LogEntry, LogPage
 
-UNKNOWN = "unknown"
 LABEL_LENGTH = 128
 KEY_LENGTH = 128
 MAX_MICROS = 10**15

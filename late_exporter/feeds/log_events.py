@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from late_exporter.feeds.decoder import ONE_ATTEMPT
+from late_exporter.feeds.feed import LogView
 from late_exporter.feeds.publishing import FEED, failure_category
 from late_exporter.feeds.view import event_status, without_unknown
 from late_exporter.format import iso_time
-from late_exporter.model import FAILED, LogDetail, LogEntry, LogView, Scope
+from late_exporter.model import FAILED, LogDetail, LogEntry, Scope
 
 
 class LogEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import msgspec
 
 from late_exporter.feeds import decoder
+from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import LATE_PUBLISHING, ValueChecker
 from late_exporter.feeds.view import common_fields, row_text
 from late_exporter.feeds.vocabulary import ACTIONS, FAILURE_CATEGORIES, STATUSES, split_words
-from late_exporter.model import DAY_MS, FAILED, PENDING, SUCCESS, Feed, LogEntry, LogKind, LogView, RawLog
+from late_exporter.model import DAY_MS, FAILED, PENDING, SUCCESS, UNKNOWN, LogEntry, LogKind
 from late_exporter.series import (
     IncCounter,
     Increment,
@@ -23,6 +24,7 @@ from late_exporter.series import (
 )
 
 ATTEMPTS = ("publish", "retry")
+"""Actions that are attempts to publish."""
 
 CATEGORIES: tuple[tuple[str, str, frozenset[str]], ...] = (
     # The first matching row applies. An error code matches if it contains one of the words.
@@ -162,7 +164,7 @@ def failure_category(log: LogKind) -> str:
     for name, field, words in CATEGORIES:
         if any(word in code for word in words) if field == "code" else values[field] in words:
             return name
-    return decoder.UNKNOWN
+    return UNKNOWN
 
 
 def project(workspace: str, log: LogKind) -> Iterator[Increment]:
@@ -187,12 +189,12 @@ def project(workspace: str, log: LogKind) -> Iterator[Increment]:
 def _attempt(platform: tuple[str, str], log: LogKind) -> Iterator[Increment]:
     if log.status != PENDING and log.attempt is not None:
         yield ObserveHistogram("late_publishing_attempts", (*platform, log.status), micros=log.attempt)
-    account = (*platform, log.account_id or decoder.UNKNOWN)
+    account = (*platform, log.account_id or UNKNOWN)
     yield IncCounter("late_account_logs_total", (*account, log.status))
     if log.account_id is None or not log.has_time:
         return
-    if log.username in (None, decoder.UNKNOWN):
-        yield SetLatest("late_account_info", account, at=0, value=decoder.UNKNOWN)
+    if log.username in (None, UNKNOWN):
+        yield SetLatest("late_account_info", account, at=0, value=UNKNOWN)
     else:
         yield SetByLog("late_account_info", account, value=log.username)
     if log.status in (FAILED, SUCCESS):
@@ -209,8 +211,8 @@ def _status_code(log: LogKind) -> str:
 def view(row: RawLog, entry: LogEntry) -> LogView:
     return LogView(
         **common_fields(row, entry, created_field="createdAt", account_field="accountId"),
-        action=row_text(row, "action") or decoder.UNKNOWN,
-        status=row_text(row, "status") or decoder.UNKNOWN,
+        action=row_text(row, "action") or UNKNOWN,
+        status=row_text(row, "status") or UNKNOWN,
         post_id=row_text(row, "postId") or row_text(row, "postId", "_id"),
         username=row_text(row, "accountUsername"),
         status_code=row_text(row, "statusCode"),

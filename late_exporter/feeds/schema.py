@@ -14,9 +14,8 @@ import msgspec
 from late_exporter.feeds.vocabulary import CACHED_NAMES
 from late_exporter.format import mask_addresses
 from late_exporter.masking import KEY_PATTERN
-from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Deviation
+from late_exporter.model import PAGE_SIZE, UNKNOWN, VALUE_DEVIATION, Deviation
 
-UNKNOWN = "unknown"
 MAX_PATHS = 50
 PATH_LENGTH = 64
 OTHER = "other"

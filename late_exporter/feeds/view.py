@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from late_exporter.feeds.decoder import ONE_ATTEMPT, UNKNOWN, label_text
+from late_exporter.feeds.decoder import ONE_ATTEMPT, label_text
+from late_exporter.feeds.feed import RawLog
 from late_exporter.format import iso_time
-from late_exporter.model import FAILED, SUCCESS, LogEntry, RawLog
+from late_exporter.model import FAILED, SUCCESS, UNKNOWN, LogEntry
 
 TEXT_LENGTH = 1000
 """Length at which texts are truncated, except in JSON output."""

@@ -12,11 +12,12 @@ import msgspec
 
 from late_exporter.feeds import connections, decoder, publishing
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME, classify_action, classify_event
+from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import ZERNIO_LOGS, ValueChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text, search_json_text, without_unknown
 from late_exporter.feeds.vocabulary import METHODS, STATUSES
 from late_exporter.feeds.zernio_keys import former_log, number_entries, renumber_entries, row_key
-from late_exporter.model import DAY_MS, FAILED, Feed, LogEntry, LogKind, LogPage, LogView, RawLog
+from late_exporter.model import DAY_MS, FAILED, ZERNIO, LogEntry, LogKind, LogPage
 from late_exporter.series import IncCounter, Increment, ObserveLog
 
 RETENTION = 90 * DAY_MS
@@ -282,7 +283,7 @@ def _zernio_feed(
         parse=_parser(to_entry),
         view=view,
         post_path=None,
-        generation="zernio",
+        generation=ZERNIO,
         supports_time_filter=True,
         number_entries=renumber_entries,
     )
@@ -300,7 +301,7 @@ def _activity_feed(name: str) -> Feed:
         project=partial(_project_activity, name),
         counter="late_activity_logs_total",
         counter_labels={"type": name},
-        generation="zernio",
+        generation=ZERNIO,
         supports_time_filter=True,
         has_pending=True,
         number_entries=renumber_entries,

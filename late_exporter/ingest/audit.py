@@ -17,22 +17,19 @@ from typing import TypeAlias, TypeVar
 import msgspec
 
 from late_exporter.errors import BadPayload, BadRequest
+from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.paging import MAX_WHOLE_SKIP, PagePosition
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import PAGE_SIZE, PENDING, Coverage, Feed, FeedAccounting, LogEntry, Scope
+from late_exporter.metrics.names import ENTRIES_REJECTED
+from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE, PENDING, Coverage, FeedAccounting, LogEntry, Scope
 from late_exporter.series import Series, SeriesValue
-
-PAGE_OVERLAP = 2
-"""Rows that two pages of a list at rest share; if they share none, rows may have moved past the second page."""
 
 MAX_REPEATS = 10
 """Pages without new logs, or found above their position, that are accepted: the list may move as fast as it is read."""
 
 GRACE_POLLS = 3
 MIN_GRACE_SECONDS = 60.0
-
-REJECTED = "late_exporter_entries_rejected_total"
 
 
 class WaitForExporter(msgspec.Struct, frozen=True):
@@ -112,7 +109,7 @@ class ListScan(msgspec.Struct):
                 raise BadPayload(f"the log list repeats the same page at skip={self.position.skip}")
             # Whatever the API makes of the bound, it does not lead further.
             self.position, self.max_skip, self.repeat_count = self.position.in_whole_list, None, 0
-        if _is_last_page(page):
+        if page.is_last:
             # Only the whole list has logs without a time.
             self.tail_start, self.position = min(times, default=0), PagePosition(self.position.depth + row_count)
         else:
@@ -263,7 +260,7 @@ def scan_list(visit: Callable[[FetchedPage], bool], scan: ListScan) -> ScanSteps
     """
     while True:
         page = yield from _fetch_continuation(scan)
-        if page is None or visit(page) or (_is_last_page(page) and scan.is_end) or not scan.advance(page):
+        if page is None or visit(page) or (page.is_last and scan.is_end) or not scan.advance(page):
             return
 
 
@@ -338,10 +335,6 @@ def leaves_scope(page: FetchedPage, lower: int) -> bool:
     return bool(times) and times[0] >= times[-1] and max(times) < lower
 
 
-def _is_last_page(page: FetchedPage) -> bool:
-    return page.page.is_last
-
-
 def check_counters(scope: Scope, feed: Feed, accounting: FeedAccounting) -> list[CounterMismatch]:
     """Compare a feed's counters, its recorded observations and its stored and pruned logs.
 
@@ -349,7 +342,7 @@ def check_counters(scope: Scope, feed: Feed, accounting: FeedAccounting) -> list
     own accounting, and is stored until it is pruned. The three agree only if nothing was counted twice or not at all.
     """
     counter = _sum(accounting.series_values, feed.counter, scope.workspace, **feed.counter_labels)
-    rejected = _sum(accounting.series_values, REJECTED, scope.workspace, feed=scope.feed)
+    rejected = _sum(accounting.series_values, ENTRIES_REJECTED, scope.workspace, feed=scope.feed)
     mismatches = [
         CounterMismatch(feed.counter, accounting.observation_count - rejected, counter),
         CounterMismatch("", accounting.observation_count, accounting.stored_count + accounting.pruned_count),

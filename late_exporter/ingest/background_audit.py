@@ -8,6 +8,7 @@ from functools import partial
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, ApiError, BadPayload, BadRequest, LateError
+from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.audit import (
     Audit,
     AuditSteps,
@@ -24,11 +25,11 @@ from late_exporter.ingest.reader_state import ReconcileScan
 from late_exporter.ingest.seeking import MAX_PAGE_FAILURES
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.ingest.turns import RequestKind
-from late_exporter.model import Coverage, Feed, FeedAccounting, Scope
+from late_exporter.metrics.names import LAST_AUDIT
+from late_exporter.model import Coverage, FeedAccounting, Scope
 from late_exporter.protocols import Logger
-from late_exporter.series import Increment, LatestValue, Series, SeriesValue, SetCurrent
+from late_exporter.series import Increment, Series, SeriesValue, SetCurrent, gauge_value
 
-LAST_AUDIT = "late_exporter_audit_last_completed_timestamp_seconds"
 AUDIT_GAUGES = ("late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs", LAST_AUDIT)
 """Results of the last audit; the store keeps them until the next one."""
 
@@ -223,5 +224,4 @@ def last_audit(series_values: Mapping[Series, SeriesValue], scope: Scope) -> flo
     """Return the Unix time in seconds at which the last audit of a feed was completed, 0 if never."""
     labels = (scope.workspace, scope.feed)
     # Until an audit has completed, LAST_AUDIT is the time of the first sync, without the other results.
-    stored = series_values.get((LAST_AUDIT, labels)) if (AUDIT_GAUGES[0], labels) in series_values else None
-    return float(stored.value.value) if stored is not None and isinstance(stored.value, LatestValue) else 0.0
+    return gauge_value(series_values, (LAST_AUDIT, labels)) if (AUDIT_GAUGES[0], labels) in series_values else 0.0

@@ -9,8 +9,9 @@ import msgspec
 from late_exporter.api.pages import PageResponse
 from late_exporter.errors import BadPayload
 from late_exporter.feeds.decoder import raw_rows
+from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.log_events import outcome, read_detail
-from late_exporter.model import FAILED, Feed, LogEntry, LogPage
+from late_exporter.model import FAILED, LogEntry, LogPage
 
 
 class EventSelection(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,14 +10,13 @@ from typing import NamedTuple
 from late_exporter.concurrency import PostponedCancellation
 from late_exporter.metrics.counting import lag_micros, observe_log
 from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.names import OLDEST_PENDING, PENDING_LOGS
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import CommitResult, Observation, PendingLog, Scope
 from late_exporter.series import IncCounter, Labels, ObserveHistogram, ObserveLog, Series
 
 LAG = "late_exporter_log_lag_seconds"
 COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"
-PENDING_LOGS = "late_publishing_pending_logs"
-OLDEST_PENDING = "late_publishing_oldest_pending_timestamp_seconds"
 
 SERIES_PER_SLICE = 300
 """Series that are set at a time, in about a millisecond."""

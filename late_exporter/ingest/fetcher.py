@@ -12,6 +12,7 @@ from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import NEWER_ONLY, STRICT, ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import REQUEST_FAILURES, ApiError, GenerationMismatch, ResponseTooLarge, UnreadableTime
+from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.details import DetailReader
 from late_exporter.ingest.failures import FailureReporter
 from late_exporter.ingest.moments import find_partial_times, ignores_time_filter
@@ -20,7 +21,7 @@ from late_exporter.ingest.parts import read_all, read_in_parts
 from late_exporter.ingest.recognition import recognise_logs, require_recognition, skip_counted
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime
-from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, Feed, KnownLogs, LogEntry, LogPage
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, KnownLogs, LogEntry, LogPage
 from late_exporter.protocols import Client, Logger
 from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 

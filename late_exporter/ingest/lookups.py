@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from late_exporter.model import MINUTE_MS, Feed, KnownLogs, ListedMinutes, LogPage, TimeRange
+from late_exporter.feeds.feed import Feed
+from late_exporter.model import MINUTE_MS, KnownLogs, ListedMinutes, LogPage, TimeRange
 from late_exporter.store.rekey import number_new
 from late_exporter.store.uncommitted import UncommittedLogs
 

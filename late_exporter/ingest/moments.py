@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from late_exporter.ingest.paging import TIME_FILTER_TOLERANCE
-from late_exporter.ingest.steps import FetchPage, FetchPost
+from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost
 from late_exporter.model import LogPage, creation_times
 
 
@@ -19,7 +19,7 @@ def find_partial_times(step: FetchPage | FetchPost, page: LogPage) -> frozenset[
     return frozenset(creation_times(entries))
 
 
-def ignores_time_filter(step: FetchPage, page: LogPage) -> bool:
+def ignores_time_filter(step: FetchPage, page: LogPage | FetchedPage) -> bool:
     """Return whether a page has logs outside of the times that were requested."""
     after, before = step.created_after, step.created_before
     return any(

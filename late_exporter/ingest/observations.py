@@ -8,16 +8,15 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from late_exporter.concurrency import PostponedCancellation
+from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.log_events import encode_event
 from late_exporter.ingest.feed_publisher import LAG
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import count_logs
 from late_exporter.metrics.labels import LabelLimiter
-from late_exporter.model import PAGE_SIZE, Feed, LogEntry, LogKind, Observation, Scope
+from late_exporter.metrics.names import ENTRIES_REJECTED, SCHEMA_DRIFT
+from late_exporter.model import MAX_CLOCK_SKEW_MS, PAGE_SIZE, LogEntry, LogKind, Observation, Scope
 from late_exporter.series import IncCounter, Increment, ObserveLog
-
-MAX_CLOCK_SKEW = 300_000
-"""Milliseconds by which a log's time may be ahead of the API's clock."""
 
 LOGS_PER_SLICE = 1000
 """Logs that become observations at a time, in about a millisecond; other tasks run in between."""
@@ -31,9 +30,7 @@ CATCH_UP_LOGS = 500
 MAX_KINDS = 4000
 """Kinds that are kept for the rest of a catch-up, about 4 MB. Otherwise those of the last batch are: none at rest."""
 
-ENTRIES_REJECTED = "late_exporter_entries_rejected_total"
 RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
-SCHEMA_DRIFT = "late_exporter_api_schema_drift_total"
 
 _Kind: TypeAlias = tuple[LogKind, bool, bool]
 """Kind of a log, whether only a reconciliation scan found it, and whether the first sync is complete."""
@@ -101,7 +98,7 @@ class ObservationBuilder:
                 if increments is None:
                     increments = kinds[kind] = self._increments_of(kind)
                     distinct.update((id(one), one) for one in increments)
-                if created is not None and created > now + MAX_CLOCK_SKEW:
+                if created is not None and created > now + MAX_CLOCK_SKEW_MS:
                     increments = _present_increments(entry, increments, now)
                 # What the first sync reads is history.
                 detail = entry.detail if is_synced else None

@@ -11,18 +11,13 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from late_exporter.errors import REQUEST_FAILURES, BadRequest
-from late_exporter.ingest.paging import TIME_FILTER_TOLERANCE, PagePosition, time_above, time_below
+from late_exporter.ingest.moments import ignores_time_filter
+from late_exporter.ingest.paging import PagePosition, time_above, time_below
 from late_exporter.ingest.reader_state import PendingScan, PollContext, ReaderState
-from late_exporter.ingest.seeking import (
-    PAGE_OVERLAP,
-    StepsTo,
-    fetch_page,
-    is_last_page,
-    report_failure,
-)
+from late_exporter.ingest.seeking import StepsTo, fetch_page, report_failure
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime, ReaderSteps, Record
 from late_exporter.ingest.turns import RequestKey
-from late_exporter.model import PAGE_SIZE, PENDING, Coverage, PendingLog
+from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE, PENDING, Coverage, PendingLog
 
 PENDING_LIST: RequestKey = ("pending", 0)
 
@@ -130,11 +125,10 @@ def _read_window(context: PollContext, coverage: Coverage, created: int) -> Step
     listed_keys: set[str] = set()
     skip, page_count, repeat_count = 0, 0, 0
     while True:
-        page = yield FetchPage(skip, created_after=after, created_before=before)
+        step = FetchPage(skip, created_after=after, created_before=before)
+        page = yield step
         page_count += 1
-        if page is None or any(
-            not after - TIME_FILTER_TOLERANCE <= time <= before + TIME_FILTER_TOLERANCE for time in page.times
-        ):
+        if page is None or ignores_time_filter(step, page):
             context.state.ignores_time_filter = True
             return None
         yield Record(page.new_entries(coverage.retention_floor))
@@ -143,7 +137,7 @@ def _read_window(context: PollContext, coverage: Coverage, created: int) -> Step
         page_keys = {entry.key for entry in page.entries}
         is_repeated = page_keys <= listed_keys
         listed_keys |= page_keys
-        if is_last_page(page):
+        if page.is_last:
             window = _Window(listed_keys, page_count - repeat_count - (not page.entries), page.total)
             if page.without_ids and window.page_count > 1 and not window.is_complete:
                 # Each page numbers the alike logs that it has, so that some have the keys of others.
@@ -209,7 +203,7 @@ def _ends_scan(scan: PendingScan, page: FetchedPage) -> bool:
     # A list that always announces more ends with short pages of known logs, at the number of logs that it reports: one
     # whose pages are shorter than requested may also have moved by a page.
     is_past_total = page.total is None or reach >= page.total
-    at_end = is_last_page(page) or (scan.skip > 0 and is_short and is_past_total and page_keys <= scan.listed_keys)
+    at_end = page.is_last or (scan.skip > 0 and is_short and is_past_total and page_keys <= scan.listed_keys)
     # An empty page after one that was not full only confirms that end, unless the list has become shorter.
     may_skip = bool(page_keys) or len(scan.page_keys) == PAGE_SIZE or page.total != scan.total
     scan.has_moved |= scan.skip > 0 and may_skip and page_keys.isdisjoint(scan.page_keys)

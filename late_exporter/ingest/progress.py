@@ -13,15 +13,13 @@ import msgspec
 from late_exporter.ingest.audit import Audit
 from late_exporter.ingest.reader_state import PendingScan, ReconcileScan
 from late_exporter.ingest.schedule import Runtime
+from late_exporter.model import MAX_CLOCK_SKEW_MS
 
 MAX_BYTES = 1_000_000
 """Size above which nothing is stored, for example because an audit has very many suspects."""
 
 SAVE_INTERVAL = 60.0
 """Seconds of work that a process which is killed may have to repeat."""
-
-MAX_CLOCK_SKEW = 300.0
-"""Seconds by which the clock of the API may be ahead."""
 
 
 class AuditProgress(msgspec.Struct, omit_defaults=True):
@@ -128,7 +126,7 @@ class ScanSchedule:
         self.unfinished = unfinished
         age = runtime.clock() - last_scan_at
         # A time in the future was set by a wrong clock.
-        self.started_at = runtime.monotonic() - age if age > -MAX_CLOCK_SKEW else -math.inf
+        self.started_at = runtime.monotonic() - age if age * 1000 > -MAX_CLOCK_SKEW_MS else -math.inf
 
     def is_due(self, interval: float) -> bool:
         return self.unfinished is not None or self._runtime.monotonic() - self.started_at >= interval

@@ -22,14 +22,12 @@ from late_exporter.ingest.pending import resolve_pending
 from late_exporter.ingest.reader_state import PageCursor, PollContext
 from late_exporter.ingest.reconcile import reconcile, start_scan_of_late_arrivals
 from late_exporter.ingest.seeking import (
-    PAGE_OVERLAP,
     StepsTo,
     advance_cursor,
     ends_list,
     fetch_readable,
     is_below,
     is_connected,
-    is_last_page,
     makes_no_progress,
     oldest,
     seek,
@@ -37,7 +35,7 @@ from late_exporter.ingest.seeking import (
 from late_exporter.ingest.steps import FetchedPage, ReaderSteps, Record
 from late_exporter.ingest.stretch import Stretch
 from late_exporter.ingest.window_check import check_late_window
-from late_exporter.model import MINUTE_MS, Coverage, Gap, ListPosition, creation_times
+from late_exporter.model import MINUTE_MS, PAGE_OVERLAP, Coverage, Gap, ListPosition, creation_times
 
 
 def poll(context: PollContext) -> ReaderSteps:
@@ -87,7 +85,7 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
     next_cursor, cursor = advance_cursor(context, PagePosition(), head), None
     # What is read later in this poll may have been written in this minute.
     context.stretch, context.cursor = Stretch(context.now // MINUTE_MS - 1), next_cursor
-    is_end = is_last_page(head)
+    is_end = head.is_last
     _note_list(context, previous, head, oldest(head) if is_end else None)
     listed = context.stretch.extend(head.page, is_connected=True, is_end=is_end, since=previous.retention_floor)
     if (
@@ -131,7 +129,7 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
             listed = context.stretch.extend(
                 page.page,
                 is_connected=is_connected(page, cursor, position),
-                is_end=is_last_page(page) or no_progress,
+                is_end=page.is_last or no_progress,
                 since=coverage.retention_floor,
             )
             context.cursor = next_cursor
@@ -215,12 +213,12 @@ def _complete_sync(context: PollContext, coverage: Coverage, head: FetchedPage) 
     An empty or a short page may have hidden the rest of the list.
     """
     is_short = False
-    if context.list_end is not None and is_last_page(head):
+    if context.list_end is not None and head.is_last:
         # No other page confirms the total of the only one.
         again = yield from _fetch_head(context)
         _note_list(context, coverage, again, oldest(again))
         yield Record(context.new_entries(again, coverage.retention_floor))
-        is_short = not is_last_page(again)
+        is_short = not again.is_last
     confirmed_end = None
     while (end := context.list_end) is not None and end != confirmed_end:
         read_count = head.known_logs.stored_count + context.new_count

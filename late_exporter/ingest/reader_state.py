@@ -11,7 +11,7 @@ from late_exporter.ingest.paging import MAX_SKIP, MAX_WHOLE_SKIP, PagePosition
 from late_exporter.ingest.steps import FetchedPage
 from late_exporter.ingest.stretch import Stretch, WindowCounter
 from late_exporter.ingest.turns import RequestQueue
-from late_exporter.model import MINUTE_MS, Coverage, ListPosition, LogEntry, PendingLog
+from late_exporter.model import LATE, MINUTE_MS, Coverage, ListPosition, LogEntry, PendingLog
 
 LATE_WINDOW_MS = 15 * MINUTE_MS
 """Default of ``PollContext.late_window``."""
@@ -237,7 +237,7 @@ class ReaderState(msgspec.Struct):
 
 
 class PollContext(msgspec.Struct, kw_only=True):
-    """Input of one poll.
+    """Input of one poll, and what it has read.
 
     Args:
         now: API time in milliseconds; updated after each page.
@@ -247,6 +247,7 @@ class PollContext(msgspec.Struct, kw_only=True):
         coverage: Coverage last committed; None before the first sync.
         pending_logs: Logs that were pending when last seen, by key.
         lookup_budget: Maximum number of posts, or of times, to look up for pending logs.
+        generation: API generation of the list.
         supports_time_filter: Whether pages can be requested, and pending logs looked up, by time.
         page_budget: Maximum number of pages of a regular scan, and of one that looks for missing logs.
         state: State from the last poll; updated in place.
@@ -264,7 +265,7 @@ class PollContext(msgspec.Struct, kw_only=True):
     coverage: Coverage | None
     pending_logs: Mapping[str, PendingLog]
     lookup_budget: int = 10
-    generation: str = "late"
+    generation: str = LATE
     supports_time_filter: bool = False
     page_budget: tuple[int, int] = (1, 10)
     late_window: int = LATE_WINDOW_MS
@@ -279,6 +280,17 @@ class PollContext(msgspec.Struct, kw_only=True):
     def max_skip(self) -> int | None:
         """Rows to skip before pages are requested by time; None if the list cannot be filtered by time."""
         return self.state.max_skip if self.supports_time_filter and not self.state.ignores_time_filter else None
+
+    def surplus(self, head: FetchedPage) -> tuple[int, int] | None:
+        """Return the lowest and the highest possible number of logs that the API has and the store has not.
+
+        None if the API does not report its number of logs, or not all of them were read.
+        """
+        coverage, known_logs = self.coverage, head.known_logs
+        if head.total is None or coverage is None or coverage.gaps or not coverage.is_synced:
+            return None
+        lowest = head.total - known_logs.stored_count - self.new_count
+        return lowest, lowest + known_logs.expiring_count
 
     def new_entries(self, page: FetchedPage, retention_floor: int) -> tuple[LogEntry, ...]:
         """Return the new observations of a page, and count the new logs among them."""

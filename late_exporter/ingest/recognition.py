@@ -14,10 +14,11 @@ import msgspec
 
 from late_exporter.api.pages import fetch_page
 from late_exporter.errors import BadRequest, GenerationMismatch
+from late_exporter.feeds.feed import Feed
 from late_exporter.format import human_duration
 from late_exporter.ingest.paging import time_above
 from late_exporter.ingest.time_shift import MAX_SHIFT, find_shift
-from late_exporter.model import Coverage, Feed, Gap, LogEntry, StoredLog, creation_times
+from late_exporter.model import MAX_CLOCK_SKEW_MS, Coverage, Gap, LogEntry, StoredLog, creation_times
 from late_exporter.protocols import Client
 from late_exporter.store.matching import interim_key, match_logs
 
@@ -36,9 +37,6 @@ MIN_LOGS = 10
 
 MIN_UNRECOGNISED = 3
 """Number of listed logs from which on it is a mismatch if no counted log is recognised; fewer may be late rows."""
-
-MAX_CLOCK_SKEW = 300_000
-"""Milliseconds by which a log may be ahead of the API's clock."""
 
 
 class LoadLogs(Protocol):
@@ -126,12 +124,12 @@ async def skip_counted(
         GenerationMismatch: The list has logs in the future, so their times say nothing about which logs are newer.
         StoreError: The counted logs cannot be read.
     """
-    if recognition.newest_listed > now + MAX_CLOCK_SKEW:
+    if recognition.newest_listed > now + MAX_CLOCK_SKEW_MS:
         raise GenerationMismatch(
             f"{recognition.describe(feed)}, and it has logs in the future, so --api.switch newer-only has no time from "
             "which on to count, and nothing is counted: use --api.generation late while the API has its lists"
         )
-    newest_logs = await load_logs(until=now + MAX_CLOCK_SKEW, limit=1)
+    newest_logs = await load_logs(until=now + MAX_CLOCK_SKEW_MS, limit=1)
     return msgspec.structs.replace(
         coverage,
         retention_floor=max([coverage.retention_floor, *(time_above(log.created) for log in newest_logs)]),

@@ -17,7 +17,6 @@ from late_exporter.ingest.seeking import (
     ends_list,
     is_below,
     is_connected,
-    is_last_page,
     makes_no_progress,
     report_failure,
     seek,
@@ -67,7 +66,7 @@ def reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> Re
     state, scan = context.state, _choose_scan(context, head)
     if scan is None:
         return
-    if is_last_page(head) or _is_below_scan(head, scan):
+    if head.is_last or _is_below_scan(head, scan):
         scan.is_complete = True
         return
     regular_pages, urgent_pages = context.page_budget
@@ -93,24 +92,17 @@ def reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> Re
 
 def _choose_scan(context: PollContext, head: FetchedPage) -> ReconcileScan | None:
     """Return the scan in progress, or one for logs that are missing; if any are, it reads the whole list."""
-    state, surplus = context.state, _surplus(context, head)
+    state, surplus = context.state, context.surplus(head)
     if surplus is not None:
-        missing_count = state.surplus_detector.missing_count(context.now, *surplus)
+        # Marks of deleted logs would raise the difference long after the deletion.
+        lowest, highest = (difference - head.known_logs.deleted_count for difference in surplus)
+        surplus = lowest, highest
+        missing_count = state.surplus_detector.missing_count(context.now, lowest, highest)
         if state.scan is None and missing_count:
             state.scan = ReconcileScan(target_count=missing_count)
     if state.scan is not None and (surplus is None or surplus[0] > 0):
         state.scan.depth = None
     return state.scan
-
-
-def _surplus(context: PollContext, head: FetchedPage) -> tuple[int, int] | None:
-    """Return the lowest and the highest possible number of logs that the API has and the store never had."""
-    coverage, known_logs = context.coverage, head.known_logs
-    if head.total is None or coverage is None or coverage.gaps or not coverage.is_synced:
-        return None
-    # Marks of deleted logs would raise the difference long after the deletion.
-    lowest = head.total - known_logs.stored_count - known_logs.deleted_count - context.new_count
-    return lowest, lowest + known_logs.expiring_count
 
 
 def _start_scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, head: FetchedPage) -> ReaderSteps:

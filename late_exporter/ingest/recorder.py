@@ -10,17 +10,18 @@ from typing import TypeVar
 import msgspec
 
 from late_exporter.errors import StoreError
+from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.feed_publisher import CommittedBatch, FeedPublisher, last_lag, select_exemplars
 from late_exporter.ingest.lookups import Lookup, LookupCache
 from late_exporter.ingest.observations import ObservationBuilder, ReadLogs
 from late_exporter.ingest.recent_attempts import RecentAttempts
 from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.names import LOGS
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
     Batch,
     CommitResult,
     Coverage,
-    Feed,
     FeedAccounting,
     FeedState,
     KnownLogs,
@@ -39,8 +40,6 @@ ResultT = TypeVar("ResultT")
 
 RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
-
-PUBLISHING_LOGS = "late_publishing_logs_total"
 
 
 class PendingBatch(msgspec.Struct):
@@ -104,7 +103,7 @@ class FeedRecorder:
         self._publisher = FeedPublisher(self._scope, registry, label_limiter)
         self._lookup_cache = LookupCache()
         self.recorded_count = 0
-        self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == PUBLISHING_LOGS else None
+        self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
         self._update_gauges()
 
     @property
@@ -319,5 +318,5 @@ class FeedRecorder:
         if self.complete_since is None or not self._is_shown:
             return
         self._publisher.show_feed(self.complete_since)
-        if self.feed.counter == PUBLISHING_LOGS:
+        if self.feed.counter == LOGS:
             self._publisher.update_pending_gauges(self.pending_logs)

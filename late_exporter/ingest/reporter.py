@@ -11,17 +11,26 @@ import msgspec
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import GenerationMismatch, StoreError
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest.background_audit import AUDIT_GAUGES, LAST_AUDIT
+from late_exporter.ingest.background_audit import AUDIT_GAUGES
 from late_exporter.ingest.failures import FAILED_REQUESTS, UNREADABLE_ROWS
-from late_exporter.ingest.observations import ENTRIES_REJECTED, RECONCILED_LOGS
+from late_exporter.ingest.observations import RECONCILED_LOGS
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.ingest.turns import REQUEST_KINDS
 from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_AUDIT, LAST_POLL, LAST_RECONCILE
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Logger, RequestRecord
-from late_exporter.series import IncCounter, Increment, LatestValue, ObserveHistogram, Series, SeriesValue, SetCurrent
+from late_exporter.series import (
+    IncCounter,
+    Increment,
+    ObserveHistogram,
+    Series,
+    SeriesValue,
+    SetCurrent,
+    gauge_value,
+)
 from late_exporter.status import FeedHealth, PollHealth, Quota, SyncProgress
 
 POLL_OUTCOMES = (
@@ -42,8 +51,6 @@ POLLS = "late_exporter_polls_total"
 REQUESTS = "late_exporter_api_requests_total"
 REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
 THROTTLED = "late_exporter_api_throttled_seconds_total"
-LAST_SUCCESS = "late_exporter_last_successful_poll_timestamp_seconds"
-LAST_RECONCILE = "late_exporter_reconcile_last_completed_timestamp_seconds"
 CHECK_TIMES = (LAST_RECONCILE, LAST_AUDIT)
 """Times of the last checks, which are those of the first sync until a check has completed."""
 
@@ -148,7 +155,7 @@ class PollReporter:
         increments: list[Increment] = [self.poll_increment(outcome)]
         increments += self._initial_check_times(int(now * 1000), has_audits=has_audits)
         if outcome == "success":
-            increments.append(SetCurrent(LAST_SUCCESS, self._labels, value=now))
+            increments.append(SetCurrent(LAST_POLL, self._labels, value=now))
         if scan_started_at:
             increments.append(SetCurrent(LAST_RECONCILE, self._labels, value=scan_started_at / 1000))
         return increments
@@ -261,5 +268,4 @@ class PollReporter:
 
 def last_scan(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:
     """Return the start of the last completed scan of a feed, or its first sync, in Unix seconds; 0 if there is none."""
-    stored = series_values.get((LAST_RECONCILE, (scope.workspace, scope.feed)))
-    return float(stored.value.value) if stored is not None and isinstance(stored.value, LatestValue) else 0.0
+    return gauge_value(series_values, (LAST_RECONCILE, (scope.workspace, scope.feed)))

@@ -16,14 +16,11 @@ from late_exporter.ingest.paging import PagePosition
 from late_exporter.ingest.reader_state import PageCursor, PollContext
 from late_exporter.ingest.steps import FetchedPage, FetchPage, ReaderStep, ReportFailure
 from late_exporter.ingest.turns import RequestKey
-from late_exporter.model import PAGE_SIZE, KnownLogs, ListPosition, LogPage
+from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE, KnownLogs, ListPosition, LogPage
 
 ResultT = TypeVar("ResultT")
 StepsTo: TypeAlias = Generator[ReaderStep, FetchedPage | None, ResultT]
 """Generator of steps that returns a result."""
-
-PAGE_OVERLAP = 2
-"""Minimum number of rows that two pages share, so that a shift between the two reads is noticed."""
 
 MAX_REPEATS = 3
 """Consecutive pages that may contain the same logs at another place of the list."""
@@ -57,7 +54,7 @@ def fetch_page(position: PagePosition, status: str | None = None) -> StepsTo[Fet
     """Fetch a page; retry once if it is the last one although ``total`` promises more rows."""
     step = FetchPage(position.skip, status, created_before=position.before)
     page = yield step
-    if page is not None and is_last_page(page) and (page.total or 0) > position.skip + len(page.entries):
+    if page is not None and page.is_last and (page.total or 0) > position.skip + len(page.entries):
         page = yield step
     if page is None:
         raise BadPayload("the API has no log list")
@@ -241,7 +238,7 @@ def advance_cursor(
         anchors = frozenset(entry.key for entry in entries[:-ties])
     times, row_count = page.times, len(entries) - overlap
     tail_start = previous.tail_start if previous else None
-    if position.before is not None and is_last_page(page):
+    if position.before is not None and page.is_last:
         # Logs without a time are in the whole list only, which also proves that this is its end.
         tail_start, next_position = min(times, default=0), PagePosition(position.depth + row_count)
     else:
@@ -276,7 +273,7 @@ def _overlap(page: FetchedPage) -> tuple[int, int]:
 def splits_time(page: FetchedPage) -> bool:
     """Return whether the next page is not known to repeat all logs of the time at which a page ends."""
     ties, overlap = _overlap(page)
-    return overlap <= ties and not is_last_page(page)
+    return overlap <= ties and not page.is_last
 
 
 def makes_no_progress(cursor: PageCursor, next_cursor: PageCursor) -> bool:
@@ -303,15 +300,10 @@ def is_below(page: FetchedPage, limit: int) -> bool:
     return bool(times) and max(times) < limit
 
 
-def is_last_page(page: FetchedPage) -> bool:
-    """Return whether a page is empty, or shorter than requested without an announcement of more."""
-    return page.page.is_last
-
-
 def ends_list(context: PollContext, page: FetchedPage, position: PagePosition) -> bool:
     """Return whether no log follows; after the end of a list that is bounded by time, logs without a time may."""
     is_confirmed = position.before is None or position.depth > context.state.max_whole_skip
-    return is_confirmed and is_last_page(page)
+    return is_confirmed and page.is_last
 
 
 def oldest(page: FetchedPage, default: ListPosition | None = None) -> ListPosition:

@@ -118,6 +118,11 @@ class FetchedPage(msgspec.Struct, frozen=True, dict=True):
     def without_ids(self) -> bool:
         return self.page.without_ids
 
+    @property
+    def is_last(self) -> bool:
+        """Whether the page is empty, or shorter than requested without an announcement of more."""
+        return self.page.is_last
+
     @cached_property
     def known_entries(self) -> Sequence[LogEntry]:
         """The logs of the page that were recorded, or are left out."""

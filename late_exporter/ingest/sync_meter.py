@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from late_exporter.ingest.audit import PAGE_OVERLAP
 from late_exporter.ingest.schedule import Runtime
-from late_exporter.model import PAGE_SIZE, Coverage
+from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE, Coverage
 from late_exporter.protocols import Client
 from late_exporter.status import SyncProgress
 

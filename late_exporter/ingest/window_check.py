@@ -16,7 +16,6 @@ from late_exporter.ingest.seeking import (
     StepsTo,
     advance_cursor,
     is_connected,
-    is_last_page,
     makes_no_progress,
     report_failure,
     seek,
@@ -67,7 +66,7 @@ def check_late_window(context: PollContext, coverage: Coverage, head: FetchedPag
     was_synced = previous is not None and previous.is_synced
     if previous is not None and previous.newest is not None and not late.checked_until:
         late.checked_until = previous.newest.created
-    late.observe(_surplus(context, head), has_new=was_synced and context.new_count > 0)
+    late.observe(context.surplus(head), has_new=was_synced and context.new_count > 0)
     queue = context.state.queue
     if coverage.is_synced and not coverage.gaps and context.page_budget[1] and queue.is_due(CHECK):
         try:
@@ -76,15 +75,6 @@ def check_late_window(context: PollContext, coverage: Coverage, head: FetchedPag
             yield from report_failure(context, CHECK, exc)
             if queue.failure_count(CHECK) > MAX_PAGE_FAILURES:
                 late.comparison = None
-
-
-def _surplus(context: PollContext, head: FetchedPage) -> tuple[int, int] | None:
-    """Return the lowest and the highest possible number of logs that the API has and the store has not."""
-    coverage, known_logs = context.coverage, head.known_logs
-    if head.total is None or coverage is None or coverage.gaps or not coverage.is_synced:
-        return None
-    lowest = head.total - known_logs.stored_count - context.new_count
-    return lowest, lowest + known_logs.expiring_count
 
 
 def _check(context: PollContext, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
@@ -263,7 +253,7 @@ def _read_down(
             page.page,
             # A window begins at its bound, which no row of it is above.
             is_connected=is_connected(page, cursor, position) or (not cursor.page_keys and position == cursor.position),
-            is_end=is_last_page(page) or makes_no_progress(cursor, reading.cursor),
+            is_end=page.is_last or makes_no_progress(cursor, reading.cursor),
             since=coverage.retention_floor,
         )
         yield from record_found(context, coverage, page, listed, caught_up_at=caught_up_at)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from late_exporter.model import Batch, Feed, LogEntry, Observation
+from late_exporter.feeds.feed import Feed
+from late_exporter.model import UNKNOWN, Batch, LogEntry, Observation
 from late_exporter.series import (
     AttemptOutcome,
     Exemplar,
@@ -21,8 +22,6 @@ from late_exporter.series import (
 
 MAX_EXEMPLAR_CHARACTERS = 128 - len("log_idpost_id")
 """Characters that an exemplar has for the ids; OpenMetrics limits names and values together to 128."""
-
-UNKNOWN = "unknown"
 
 
 def effective_increments(

@@ -14,6 +14,8 @@ from late_exporter.exposition.family import Family
 from late_exporter.feeds.schema import DOCUMENTED_PATHS
 from late_exporter.feeds.status import HEALTH_STATUSES, POST_STATUSES
 from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, FAILURE_CATEGORIES, METHODS, PLATFORMS, STATUSES
+from late_exporter.metrics.names import LOGS, SCHEMA_DRIFT
+from late_exporter.model import UNKNOWN
 from late_exporter.series import IncCounter, Increment, Labels, ObserveHistogram, ObserveLog, Series
 
 CODES = (
@@ -21,10 +23,7 @@ CODES = (
     "oauth_denied", "token_exchange_failed", *FAILURE_CATEGORIES,
 )  # fmt: skip
 
-LOGS = "late_publishing_logs_total"
-SCHEMA_DRIFT = "late_exporter_api_schema_drift_total"
 
-UNKNOWN = "unknown"
 OTHER = "other"
 
 KNOWN_VALUES: Mapping[str, frozenset[str]] = MappingProxyType(

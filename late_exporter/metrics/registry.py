@@ -9,9 +9,11 @@ import msgspec
 
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
+from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.metrics.aggregation import rebucket
+from late_exporter.metrics.names import LAST_AUDIT, LAST_POLL, LAST_RECONCILE, LOGS, OLDEST_PENDING, PENDING_LOGS
 from late_exporter.metrics.status_layer import StatusLayer
-from late_exporter.model import PENDING
+from late_exporter.model import PENDING, UNKNOWN
 from late_exporter.series import (
     FailureStreak,
     Histogram,
@@ -26,28 +28,15 @@ from late_exporter.series import (
 )
 from late_exporter.status import AccountHealth, PlatformHealth
 
-LOGS = "late_publishing_logs_total"
-PENDING_LOGS = "late_publishing_pending_logs"
-OLDEST_PENDING = "late_publishing_oldest_pending_timestamp_seconds"
 LAST_LOG = "late_publishing_last_log_timestamp_seconds"
 STREAKS = "late_account_consecutive_failures"
 INFO = "late_account_info"
 
-OWN_TIMES = frozenset(
-    {
-        "late_exporter_last_successful_poll_timestamp_seconds",
-        "late_exporter_reconcile_last_completed_timestamp_seconds",
-        "late_exporter_audit_last_completed_timestamp_seconds",
-        "late_exporter_webhook_last_received_timestamp_seconds",
-    }
-)
+OWN_TIMES = frozenset({LAST_POLL, LAST_RECONCILE, LAST_AUDIT, "late_exporter_webhook_last_received_timestamp_seconds"})
 """Stored gauges with times at which the exporter did something. Alerts compare them with the present."""
 
 READABLE_FAMILIES = OWN_TIMES | {LOGS, PENDING_LOGS, OLDEST_PENDING, LAST_LOG, STREAKS}
 """Families whose visible values are kept, for the status page and to correct times."""
-
-ATTEMPTS = frozenset({"publish", "retry"})
-UNKNOWN = "unknown"
 
 
 class _WorkspaceSeries:

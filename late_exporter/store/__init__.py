@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from late_exporter.errors import ConfigError, StoreError
+from late_exporter.feeds.feed import Feed
 from late_exporter.model import (
     CommitResult,
     Coverage,
-    Feed,
     FeedAccounting,
     FeedCommit,
     FeedState,

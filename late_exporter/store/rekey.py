@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
 
-from late_exporter.model import MINUTE_MS, PENDING, Feed, LogEntry, TimeRange
+from late_exporter.feeds.feed import Feed
+from late_exporter.model import LATE, MINUTE_MS, PENDING, LogEntry, TimeRange
 from late_exporter.store.matching import (
     StoredLogs,
     match_logs,
@@ -180,7 +181,7 @@ def recognise(
     page, has_pending = identify(rows, entries, uncommitted), feed.has_pending
     matches = (
         {}  # No switch leads back to it.
-        if feed.generation == "late"
+        if feed.generation == LATE
         else find_matches(rows, page, has_pending=has_pending, partial_times=partial_times)
     )
     undecided_times = find_undecided_times(

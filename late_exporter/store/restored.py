@@ -5,13 +5,12 @@ from __future__ import annotations
 from sqlite3 import Connection
 
 from late_exporter.metrics.catalogue import CATALOGUE
-
-REJECTED = "late_exporter_entries_rejected_total"
+from late_exporter.metrics.names import ENTRIES_REJECTED
 
 OWN_COUNTERS = [
     name
     for name, family in CATALOGUE.items()
-    if name.startswith("late_exporter_") and family.kind != "gauge" and name != REJECTED
+    if name.startswith("late_exporter_") and family.kind != "gauge" and name != ENTRIES_REJECTED
 ]
 """Counters that reading logs again does not restore, except rejected logs, which are part of the accounting."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from late_exporter.errors import StoreError
+from late_exporter.feeds.feed import Feed
 from late_exporter.metrics.counting import effective_increments
 from late_exporter.model import (
     MINUTE_MS,
@@ -20,7 +21,6 @@ from late_exporter.model import (
     Batch,
     CommitResult,
     Coverage,
-    Feed,
     FeedAccounting,
     FeedCommit,
     FeedState,

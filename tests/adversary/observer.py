@@ -12,8 +12,8 @@ import pytest
 from late_exporter.errors import StoreError
 from late_exporter.exposition.family import Family
 from late_exporter.ingest.feed_publisher import COVERAGE_START
-from late_exporter.ingest.reporter import LAST_RECONCILE, LAST_SUCCESS
 from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.names import LAST_POLL, LAST_RECONCILE
 from late_exporter.model import Scope
 from tests.adversary.checks import ALIKE, FATAL, NOT_YET, SWITCHES, Abandoned, Wrong
 from tests.adversary.scene import LogStatuses, Scene
@@ -128,7 +128,7 @@ class Observer:
         self._has_ended = False
         scrape = self._scrape()  # New series have left their initial 0.
         self._check_values(scrape)
-        poll_times = _by_feed(scrape, LAST_SUCCESS)
+        poll_times = _by_feed(scrape, LAST_POLL)
         for feed, (start, end) in self._poll_times.items():
             is_right = start - MAX_CLOCK_ERROR <= poll_times.get(feed, 0) <= end + MAX_CLOCK_ERROR
             self.expect(is_right, "own times", f"{feed}: {poll_times.get(feed)}, not {start} to {end}")

@@ -27,7 +27,7 @@ from late_exporter.errors import (
     Unauthorized,
 )
 from late_exporter.feeds import GENERATIONS
-from late_exporter.model import Feed
+from late_exporter.feeds.feed import Feed
 from late_exporter.protocols import ApiResponse
 from tests.support.client import FakeClient, QueryParams
 from tests.support.loggers import NullLogger

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from late_exporter.commands.logview import chronological, mentions
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS, GENERATIONS
-from late_exporter.model import Feed, LogView
+from late_exporter.feeds.feed import Feed, LogView
 from tests.commands.views import parse_body, parse_rows
 
 PUBLISHING: dict[str, Any] = {

@@ -22,7 +22,7 @@ from late_exporter.commands.terminal import (
     clean,
     json_line,
 )
-from late_exporter.model import LogView
+from late_exporter.feeds.feed import LogView
 
 KEY = "sk_" + "0123456789abcdef" * 4
 COLUMNS = (

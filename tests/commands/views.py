@@ -6,7 +6,7 @@ import json
 
 from late_exporter.api.pages import PageResponse
 from late_exporter.commands.logview import log_views
-from late_exporter.model import Feed, LogView
+from late_exporter.feeds.feed import Feed, LogView
 
 __all__ = ["parse_body", "parse_rows"]
 

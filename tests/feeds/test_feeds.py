@@ -23,12 +23,13 @@ from late_exporter.feeds.decoder import (
     raw_rows,
     to_micros,
 )
+from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.limits import MAX_CONTAINERS, MAX_SEPARATORS
 from late_exporter.feeds.publishing import PublishingRow, failure_category
 from late_exporter.feeds.vocabulary import FAILURE_CATEGORIES
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import project_log
-from late_exporter.model import PAGE_SIZE, Feed, LogEntry, LogPage
+from late_exporter.model import PAGE_SIZE, LogEntry, LogPage
 from late_exporter.series import AttemptOutcome, Exemplar, IncCounter, Increment, ObserveHistogram, SetLatest
 from tests.support.profiles import spread
 

@@ -22,6 +22,7 @@ from late_exporter.api.quota import RateLimiter
 from late_exporter.commands.check.api import check_api
 from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.feeds import FEEDS, GENERATIONS
+from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.schema import (
     DOCUMENTED_PATHS,
     LATE_CONNECTIONS,
@@ -32,7 +33,7 @@ from late_exporter.feeds.schema import (
 )
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
-from late_exporter.model import Deviation, Feed
+from late_exporter.model import Deviation
 from late_exporter.series import IncCounter
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.store import open_store

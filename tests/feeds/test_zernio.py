@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
+from late_exporter.feeds.feed import Feed
 from late_exporter.metrics.counting import project_log
-from late_exporter.model import Feed, LogEntry, LogPage
+from late_exporter.model import LogEntry, LogPage
 from late_exporter.series import IncCounter, ObserveHistogram
 
 Document: TypeAlias = dict[str, Any]

@@ -34,7 +34,8 @@ from late_exporter.feeds import FEEDS
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import KNOWN_VALUES, OTHER, UNKNOWN
+from late_exporter.metrics.labels import KNOWN_VALUES, OTHER
+from late_exporter.model import UNKNOWN
 from late_exporter.web.app import HealthSource, create_app
 from late_exporter.web.asgi import Message, by_path
 from late_exporter.web.auth import AuthMiddleware

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS
+from late_exporter.feeds.feed import Feed
 from late_exporter.ingest import sync
 from late_exporter.ingest.audit import (
     Audit,
@@ -27,7 +28,16 @@ from late_exporter.ingest.audit import (
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.metrics.counting import project_log
-from late_exporter.model import Coverage, Feed, FeedAccounting, Gap, KnownLogs, ListPosition, LogEntry, LogPage, Scope
+from late_exporter.model import (
+    Coverage,
+    FeedAccounting,
+    Gap,
+    KnownLogs,
+    ListPosition,
+    LogEntry,
+    LogPage,
+    Scope,
+)
 from late_exporter.series import IncCounter, Series, SeriesValue
 from late_exporter.simulator.log_list import LogRow
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from late_exporter.exposition.exposition import Exposition
-from late_exporter.ingest.feed_publisher import PENDING_LOGS, FeedPublisher, last_lag, select_exemplars
+from late_exporter.ingest.feed_publisher import FeedPublisher, last_lag, select_exemplars
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.names import PENDING_LOGS
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import LogEntry, Observation, PendingLog, Scope
 from late_exporter.series import ObserveLog

@@ -10,17 +10,11 @@ import pytest
 
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest import observations as module
-from late_exporter.ingest.observations import (
-    CATCH_UP_LOGS,
-    MAX_CLOCK_SKEW,
-    ObservationBuilder,
-    Observations,
-    ReadLogs,
-)
+from late_exporter.ingest.observations import CATCH_UP_LOGS, ObservationBuilder, Observations, ReadLogs
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import effective_increments
 from late_exporter.metrics.labels import LabelLimiter
-from late_exporter.model import Batch, LogEntry, Observation, Scope
+from late_exporter.model import MAX_CLOCK_SKEW_MS, Batch, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter, Increment, SetLatest
 
 NOW = 1_763_993_002_000
@@ -157,7 +151,7 @@ async def test_lag_and_reconciliation_begin_with_the_first_sync() -> None:
 async def test_a_time_of_the_future_is_the_present() -> None:
     """A log ahead of the clock sets no gauge to its time, and leaves the logs of its kind alone."""
     harness = Harness()
-    ahead = log(1, created=NOW + MAX_CLOCK_SKEW + 1)
+    ahead = log(1, created=NOW + MAX_CLOCK_SKEW_MS + 1)
     observations = (await harness.build(ahead, log(2))).observations
     assert [ahead.created, NOW - 2] == [each.entry.created for each in observations]
     times = [

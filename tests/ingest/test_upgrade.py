@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from late_exporter.feeds import GENERATIONS
+from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.model import Feed, LogEntry, Scope
+from late_exporter.model import LogEntry, Scope
 from late_exporter.store import open_store
 from late_exporter.store.snapshot import SqliteSnapshot
 from tests.ingest.test_exactness import NEVER

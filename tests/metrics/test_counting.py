@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter.feeds import GENERATIONS
+from late_exporter.feeds.feed import Feed
 from late_exporter.metrics.aggregation import apply_increment
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import count_logs, effective_increments, observe_log, project_log
-from late_exporter.model import Batch, Feed, LogEntry, LogKind, Observation
+from late_exporter.model import Batch, LogEntry, LogKind, Observation
 from late_exporter.series import (
     Exemplar,
     IncCounter,

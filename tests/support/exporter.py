@@ -14,6 +14,7 @@ from late_exporter.api.pages import fetch_page
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import GENERATIONS
+from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.audit import (
     Audit,
     CounterMismatch,
@@ -31,7 +32,7 @@ from late_exporter.ingest.status_poller import StatusConfig, StatusPace
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import Feed, Scope
+from late_exporter.model import Scope
 from late_exporter.protocols import Logger
 from late_exporter.store import open_store
 from late_exporter.store.thread import StoreThread

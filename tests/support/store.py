@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from late_exporter.errors import StoreError
+from late_exporter.feeds.feed import Feed
 from late_exporter.model import (
     Batch,
     CommitResult,
     Coverage,
-    Feed,
     FeedAccounting,
     FeedCommit,
     FeedState,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -12,12 +12,14 @@ from late_exporter.api.pages import fetch_page
 from late_exporter.commands.audit.report import AuditReport
 from late_exporter.commands.feed_choice import require_retained
 from late_exporter.errors import ApiError
+from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.audit import Audit, WaitForExporter, audit_list, check_counters, fetch_next, grace_period
 from late_exporter.ingest.paging import MAX_SKIP
 from late_exporter.ingest.steps import FetchedPage, FetchPage
-from late_exporter.model import Coverage, Feed, FeedAccounting, KnownLogs, LogEntry, Scope
+from late_exporter.metrics.names import LAST_POLL, LAST_RECONCILE
+from late_exporter.model import Coverage, FeedAccounting, KnownLogs, LogEntry, Scope
 from late_exporter.protocols import Client, Logger
-from late_exporter.series import LatestValue, Series, SeriesValue
+from late_exporter.series import gauge_value
 from late_exporter.store.maintenance import StateSnapshot
 
 LATE_WRITE_WINDOW = 3_600_000  # milliseconds from creation to writing; without an exporter, later logs are not judged
@@ -25,8 +27,6 @@ EXPIRY_MARGIN = 300_000  # milliseconds before its expiry at which the API may a
 LIVENESS_POLLS = 5  # poll intervals for which an exporter counts as running after its last poll
 MIN_LIVENESS = 120.0  # seconds for which it counts as running at least
 RECHECK_INTERVAL = 5.0
-LAST_POLL = "late_exporter_last_successful_poll_timestamp_seconds"
-LAST_RECONCILE = "late_exporter_reconcile_last_completed_timestamp_seconds"
 
 
 class Timing(NamedTuple):
@@ -193,11 +193,9 @@ class _AuditState:
             if self._scope not in snapshot.scopes:
                 return _StateStatus(None, 0.0, 0.0)
             values, coverage = snapshot.series_values(), snapshot.feed_state(self._scope).coverage
-        return _StateStatus(coverage, self._gauge(values, LAST_POLL), self._gauge(values, LAST_RECONCILE))
-
-    def _gauge(self, values: Mapping[Series, SeriesValue], family: str) -> float:
-        series = values.get((family, (self._scope.workspace, self._scope.feed)))
-        return float(series.value.value) if series is not None and isinstance(series.value, LatestValue) else 0.0
+        labels = (self._scope.workspace, self._scope.feed)
+        last_poll, last_reconcile = (gauge_value(values, (family, labels)) for family in (LAST_POLL, LAST_RECONCILE))
+        return _StateStatus(coverage, last_poll, last_reconcile)
 
     def known_logs(self, entries: Sequence[LogEntry], feed: Feed) -> KnownLogs:
         with self._open_snapshot() as snapshot:

@@ -12,12 +12,13 @@ from late_exporter.commands.backfill.history import FeedHistory, RecordedLogs, S
 from late_exporter.commands.progress import ProgressBar
 from late_exporter.errors import ApiError, BadRequest, LateError, Unauthorized
 from late_exporter.exposition.family import Family
+from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time, plural
 from late_exporter.ingest.audit import ListScan, fetch_next, leaves_scope, scan_list
 from late_exporter.ingest.paging import MAX_SKIP
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.ingest.window_check import LATE_ARRIVAL_WINDOW
-from late_exporter.model import Coverage, Feed, KnownLogs, Scope
+from late_exporter.model import Coverage, KnownLogs, Scope
 from late_exporter.protocols import Client
 from late_exporter.store.maintenance import StateSnapshot
 

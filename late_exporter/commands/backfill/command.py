@@ -39,9 +39,10 @@ from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.exposition.family import Family
+from late_exporter.feeds.feed import Feed
 from late_exporter.format import human_size, plural
 from late_exporter.metrics.catalogue import build_catalogue
-from late_exporter.model import DAY_MS, Coverage, Feed, Scope
+from late_exporter.model import DAY_MS, Coverage, Scope
 from late_exporter.store.maintenance import open_snapshot
 
 WEEK_MS = 7 * DAY_MS

@@ -29,10 +29,11 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from late_exporter.exposition.family import Family
+from late_exporter.feeds.feed import Feed
 from late_exporter.metrics.aggregation import apply_increment
 from late_exporter.metrics.counting import project_log
 from late_exporter.metrics.labels import LabelLimiter
-from late_exporter.model import PENDING, Feed, LogEntry, Scope
+from late_exporter.model import PENDING, LogEntry, Scope
 from late_exporter.series import (
     Histogram,
     IncCounter,

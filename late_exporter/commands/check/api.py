@@ -24,9 +24,10 @@ from late_exporter.errors import (
     Unauthorized,
 )
 from late_exporter.feeds import GENERATIONS
+from late_exporter.feeds.feed import Feed
 from late_exporter.format import plural
 from late_exporter.ingest.status_poller import StatusConfig
-from late_exporter.model import Deviation, Feed
+from late_exporter.model import LATE, Deviation
 from late_exporter.protocols import Client
 
 # Tiers by requests per minute, as the vendor publishes them.
@@ -100,7 +101,7 @@ async def _check_list(client: LateClient, feed: Feed) -> _ListResult:
         response = await fetch_page(client, feed)
     except ApiError as exc:
         finding = api_failure(subject, exc)
-        if isinstance(exc, EndpointNotFound) and feed.name not in GENERATIONS["late"]:
+        if isinstance(exc, EndpointNotFound) and feed.name not in GENERATIONS[LATE]:
             hint = f"only API generation zernio has this list: remove {feed.name} from --poll.feeds, or {finding.hint}"
             finding = msgspec.structs.replace(finding, hint=hint)
         return _ListResult(finding, error=exc)

@@ -12,11 +12,9 @@ import msgspec
 
 from late_exporter.api.generation import (
     AUTO,
-    LATE,
     NEWER_ONLY,
     STRICT,
     UNUSABLE_HINT,
-    ZERNIO,
     ListAnswers,
     choose_generation,
     examine_lists,
@@ -25,6 +23,7 @@ from late_exporter.api.generation import (
 from late_exporter.commands.check.api import api_failure
 from late_exporter.commands.check.finding import Finding, Level
 from late_exporter.errors import ApiError, LateError, RateLimited
+from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time
 from late_exporter.ingest.recognition import (
     LoadLogs,
@@ -33,7 +32,7 @@ from late_exporter.ingest.recognition import (
     require_recognition,
     skip_counted,
 )
-from late_exporter.model import Coverage, Feed, Scope, StoredLog
+from late_exporter.model import LATE, ZERNIO, Coverage, Scope, StoredLog
 from late_exporter.protocols import Client
 from late_exporter.store.maintenance import open_snapshot
 

@@ -16,11 +16,11 @@ import msgspec
 import psycopg
 
 from late_exporter.errors import StoreError, StoreFenced
+from late_exporter.feeds.feed import Feed
 from late_exporter.model import (
     DAY_MS,
     CommitResult,
     Coverage,
-    Feed,
     FeedAccounting,
     FeedCommit,
     FeedState,
@@ -52,7 +52,7 @@ from late_exporter.store.postgres.schema import migrate
 from late_exporter.store.series_rows import SeriesCursor
 from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
-ATTEMPTS = 2
+MAX_TRIES = 2
 """Times that a transaction is sent, if the connection is lost."""
 
 ROWS_PER_SECOND = 1000.0
@@ -319,7 +319,7 @@ class PostgresStore:
             for part in parts
         ]
         with self._database.store_errors():
-            for attempt in range(ATTEMPTS):
+            for attempt in range(MAX_TRIES):
                 try:
                     answers = self._send(parts, writes, deadline)
                 except (psycopg.errors.CheckViolation, psycopg.errors.DivisionByZero) as exc:
@@ -336,7 +336,7 @@ class PostgresStore:
                     if is_rolled_back and not attempt:
                         self._forget(parts, writes)
                     is_lost = isinstance(exc, psycopg.OperationalError) and not is_rolled_back
-                    if not is_lost or attempt == ATTEMPTS - 1 or time.monotonic() > deadline:
+                    if not is_lost or attempt == MAX_TRIES - 1 or time.monotonic() > deadline:
                         raise
                 else:
                     for part, write in zip(parts, writes, strict=True):
