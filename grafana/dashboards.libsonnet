@@ -43,7 +43,7 @@ local prefix = 'Late / ';
       ['job=~"$job"', label + '=~"$cluster", job=~"$job"'],
       ['on (job', 'on (%s, job' % label],
       ['by (job', 'by (%s, job' % label],
-      ['label_values(late_exporter_build_info, job)', 'label_values(late_exporter_build_info{%s=~"$cluster"}, job)' % label],
+      ['late_exporter_build_info|late_up"}', 'late_exporter_build_info|late_up", %s=~"$cluster"}' % label],
       ['${job:queryparam}', '${cluster:queryparam}&${job:queryparam}'],
     ],
 

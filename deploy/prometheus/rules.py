@@ -213,12 +213,14 @@ unless on (job, workspace)
 def _log_counts(window: str) -> tuple[RecordingRule, ...]:
     """Return the rules that count final and failed logs in a window.
 
-    The sum of the hourly increases, sampled every five minutes, counts each log twelve times.
+    The sum of the hourly increases, sampled every five minutes, counts each log twelve times. Over the whole period
+    they are sampled every half hour: Prometheus loads all samples at once, and limits their number.
     """
     records = [] if window in LONG_WINDOWS else [_counter_resets(window)]
+    step, samples_per_hour = ("30m", 2) if window == PERIOD else ("5m", 12)
     for kind, counter in (("final", FINAL_LOGS), ("failed", FAILED_LOGS)):
         name = f"late_publishing_{kind}_logs:increase"
-        long = f"sum_over_time(platform:{name}1h[{window}:5m]) / 12"
+        long = f"sum_over_time(platform:{name}1h[{window}:{step}]) / {samples_per_hour}"
         expr = long if window in LONG_WINDOWS else _increase_expr(counter, window)
         records += [
             RecordingRule(f"platform:{name}{window}", expr),
@@ -270,7 +272,7 @@ def _late_log_ratio(window: str) -> RecordingRule:
         f"""\
 1
 -
-sum by (job, workspace) (increase({lag}_bucket{{feed="publishing", le="{LATE_LOG_LAG}"}}[{window}]))
+sum by (job, workspace) (increase({lag}_bucket{{feed="publishing", le=~"{LATE_LOG_LAG}"}}[{window}]))
 /
 (sum by (job, workspace) (increase({lag}_count{{feed="publishing"}}[{window}])) > 0)
 """,
@@ -1284,15 +1286,27 @@ EXPORTER_GROUP = RuleGroup(
         AlertingRule(
             name="LateExporterAbsent",
             severity="critical",
-            condition="Prometheus has no exporter to scrape",
-            # An exporter that pushes its metrics has no target.
-            expr=f"absent(\n{EXPORTER_TARGETS}or\n  {SCRAPED_EXPORTERS}\n)\n",
+            condition="Prometheus has no exporter to scrape, or none of a job that had one within the last day",
+            # An exporter that pushes its metrics has no target, and a user who may see some workspaces no build info.
+            expr=f"""\
+absent(
+{EXPORTER_TARGETS}or
+  {SCRAPED_EXPORTERS}
+or
+  late_up
+)
+or
+group by (job) (last_over_time({SCRAPED_EXPORTERS}[1d]))
+unless on (job)
+(up or {SCRAPED_EXPORTERS})
+""",
             for_="10m",
             summary="Prometheus has no exporter target.",
             title="no exporter to scrape",
             description=(
-                f"No target has a job that matches {EXPORTER_JOBS}, and none was scraped as an exporter in the last"
-                " 7 days."
+                "{{ with $labels.job }}Job {{ . }} has no target any more, but an exporter was scraped in the last day"
+                f"{{{{ else }}}}No target has a job that matches {EXPORTER_JOBS}, and none was scraped as an exporter"
+                " in the last 7 days{{ end }}."
             ),
             command="late-exporter healthcheck",
             dashboard_url=_dashboard_url("late-exporter"),

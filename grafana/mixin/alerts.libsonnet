@@ -532,7 +532,7 @@ function(c) {
         },
         {
           "alert": "LateExporterAbsent",
-          "expr": "absent(\n  up{" + c.exporters + "}\nor\n  up" + c.braces + " and on (" + c.cluster + "job, instance) last_over_time(late_exporter_build_info" + c.braces + "[7d])\nor\n  late_exporter_build_info" + c.braces + "\n)\n",
+          "expr": "absent(\n  up{" + c.exporters + "}\nor\n  up" + c.braces + " and on (" + c.cluster + "job, instance) last_over_time(late_exporter_build_info" + c.braces + "[7d])\nor\n  late_exporter_build_info" + c.braces + "\nor\n  late_up" + c.braces + "\n)\nor\ngroup by (" + c.cluster + "job) (last_over_time(late_exporter_build_info" + c.braces + "[1d]))\nunless on (" + c.cluster + "job)\n(up" + c.braces + " or late_exporter_build_info" + c.braces + ")\n",
           "for": "10m",
           "labels": {
             "severity": "critical",
@@ -541,7 +541,7 @@ function(c) {
           "annotations": {
             "summary": "Prometheus has no exporter target.",
             "title": "no exporter to scrape",
-            "description": "No target has a job that matches late|late-.*, and none was scraped as an exporter in the last 7 days.",
+            "description": "{{ with $labels.job }}Job {{ . }} has no target any more, but an exporter was scraped in the last day{{ else }}No target has a job that matches late|late-.*, and none was scraped as an exporter in the last 7 days{{ end }}.",
             "command": "late-exporter healthcheck",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateExporterAbsent.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter",

@@ -240,11 +240,11 @@ function(c) {
         },
         {
           "record": "workspace:late_exporter_late_logs:ratio_increase30m",
-          "expr": "1\n-\nsum by (" + c.cluster + "job, workspace) (increase(late_exporter_log_lag_seconds_bucket{" + c.matchers + "feed=\"publishing\", le=\"3600.0\"}[30m]))\n/\n(sum by (" + c.cluster + "job, workspace) (increase(late_exporter_log_lag_seconds_count{" + c.matchers + "feed=\"publishing\"}[30m])) > 0)\n",
+          "expr": "1\n-\nsum by (" + c.cluster + "job, workspace) (increase(late_exporter_log_lag_seconds_bucket{" + c.matchers + "feed=\"publishing\", le=~\"3600([.]0)?\"}[30m]))\n/\n(sum by (" + c.cluster + "job, workspace) (increase(late_exporter_log_lag_seconds_count{" + c.matchers + "feed=\"publishing\"}[30m])) > 0)\n",
         },
         {
           "record": "workspace:late_exporter_late_logs:ratio_increase1h",
-          "expr": "1\n-\nsum by (" + c.cluster + "job, workspace) (increase(late_exporter_log_lag_seconds_bucket{" + c.matchers + "feed=\"publishing\", le=\"3600.0\"}[1h]))\n/\n(sum by (" + c.cluster + "job, workspace) (increase(late_exporter_log_lag_seconds_count{" + c.matchers + "feed=\"publishing\"}[1h])) > 0)\n",
+          "expr": "1\n-\nsum by (" + c.cluster + "job, workspace) (increase(late_exporter_log_lag_seconds_bucket{" + c.matchers + "feed=\"publishing\", le=~\"3600([.]0)?\"}[1h]))\n/\n(sum by (" + c.cluster + "job, workspace) (increase(late_exporter_log_lag_seconds_count{" + c.matchers + "feed=\"publishing\"}[1h])) > 0)\n",
         },
         {
           "record": "workspace:late_publishing_final_logs:expected1h",
@@ -294,7 +294,7 @@ function(c) {
         },
         {
           "record": "platform:late_publishing_final_logs:increase30d",
-          "expr": "sum_over_time(platform:late_publishing_final_logs:increase1h[30d:5m]) / 12",
+          "expr": "sum_over_time(platform:late_publishing_final_logs:increase1h[30d:30m]) / 2",
         },
         {
           "record": "workspace:late_publishing_final_logs:increase30d",
@@ -302,7 +302,7 @@ function(c) {
         },
         {
           "record": "platform:late_publishing_failed_logs:increase30d",
-          "expr": "sum_over_time(platform:late_publishing_failed_logs:increase1h[30d:5m]) / 12",
+          "expr": "sum_over_time(platform:late_publishing_failed_logs:increase1h[30d:30m]) / 2",
         },
         {
           "record": "workspace:late_publishing_failed_logs:increase30d",

@@ -203,7 +203,7 @@ POLL_DETAIL_ROW = PanelRow(
         ),
         panels.heatmap_panel(
             PanelFrame(206, "Log lag distribution", "Number of logs by time from creation until counted.", 12, 8),
-            Query(increase(selector(f"{LAG}_bucket"), RATE, "le"), "{{le}}"),
+            Query(increase(selector(f"{LAG}_bucket"), "$__interval", "le"), "{{le}}"),
             unit="s",
         ),
     ),

@@ -111,7 +111,7 @@ def _template_variables(page: DashboardSpec) -> Iterator[builders.DatasourceVari
     workspace = f'{WORKSPACE_TARGET}, workspace=~"$workspace"'
     families = "late_publishing_logs_total|late_connection_events_total"
     yield builders.DatasourceVariable("datasource").label("Data source").type("prometheus")
-    yield _query_variable("job", "Job", "label_values(late_exporter_build_info, job)")
+    yield _query_variable("job", "Job", 'label_values({__name__=~"late_exporter_build_info|late_up"}, job)')
     # Metrics that are pushed have no instance.
     instance = _query_variable("instance", "Instance", 'label_values(late_exporter_build_info{job=~"$job"}, instance)')
     yield instance.all_value(".*")

@@ -402,7 +402,9 @@ RED_METHOD_ROW = PanelRow(
                 12,
                 11,
             ),
-            Query(increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), RATE, "le"), "{{le}}", exemplar=True),
+            Query(
+                increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), "$__interval", "le"), "{{le}}", exemplar=True
+            ),
             unit="s",
         ),
     ),

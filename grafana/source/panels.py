@@ -59,6 +59,9 @@ LOKI = common.DataSourceRef(type_val="loki", uid="${loki}")
 MIN_INTERVAL = "30s"
 """Interval of polls and scrapes; ``$__rate_interval`` is at least four times as long."""
 
+HEATMAP_INTERVAL = "5m"
+"""Shortest time of a column of a heatmap, with ten scrapes."""
+
 MAX_GAP_MS = 120_000
 """Longest gap, in milliseconds, that a line bridges."""
 
@@ -293,11 +296,11 @@ def bar_chart(
 
 
 def heatmap_panel(frame: PanelFrame, query: Query, *, unit: str) -> dashboard.Panel:
-    """Return a heatmap of a histogram over time."""
+    """Return a heatmap of a histogram over time; the query counts over ``$__interval``, so that nothing counts twice."""
     color = heatmap.HeatmapColorOptions()
     color.mode(heatmaps.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64).reverse(reverse=False)
     color.scale(heatmaps.HeatmapColorScale.EXPONENTIAL).exponent(0.5).fill("dark-orange")
-    panel = _configure_panel(heatmap.Panel(), frame, query, layout=PromQueryFormat.HEATMAP)
+    panel = _configure_panel(heatmap.Panel(), frame, query, layout=PromQueryFormat.HEATMAP, interval=HEATMAP_INTERVAL)
     panel.calculate(calculate=False).cell_gap(1).color(color).show_legend()
     panel.filter_values(heatmap.FilterValueRange().le(1e-9)).cell_values(heatmap.CellValues().unit("short"))
     panel.y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(common.AxisPlacement.LEFT))

@@ -237,7 +237,9 @@ DURATION_ROW = PanelRow(
         ),
         panels.heatmap_panel(
             PanelFrame(402, "Duration distribution", "Number of attempts by duration; dots are individual logs.", 8, 8),
-            Query(increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), RATE, "le"), "{{le}}", exemplar=True),
+            Query(
+                increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), "$__interval", "le"), "{{le}}", exemplar=True
+            ),
             unit="s",
         ),
         panels.line_chart(

@@ -141,15 +141,21 @@ def assert_restricted(resources: Sequence[Manifest]) -> None:
 
 
 def assert_one_writer(resources: Sequence[Manifest]) -> None:
-    """Assert that each state has one pod that stops before its replacement starts, unless replicas share the state."""
+    """Assert that each state has one pod that stops before its replacement starts, unless the pods are replicas.
+
+    Replicas take turns by leases. A single pod is one, too: it would otherwise fence off, and be shown beside, the
+    replicas that replace it when there are to be more.
+    """
     workload = find_workload(resources)
     spec = workload["spec"]
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > 5
+    environment = {row["name"]: row.get("value", "") for row in container_spec(resources)["env"]}
     if workload["kind"] == "Deployment":
-        assert (spec["strategy"]["type"] == "Recreate") == (spec["replicas"] == 1)
+        has_replicas = environment.get("LATE_EXPORTER_STATE__REPLICAS") == "true"
+        assert has_replicas == (spec["strategy"]["type"] == "RollingUpdate")
+        assert has_replicas != any(name.startswith("OTEL_EXPORTER_OTLP_") for name in environment)
         return
     (claim,) = spec["volumeClaimTemplates"]
-    environment = {row["name"]: row.get("value", "") for row in container_spec(resources)["env"]}
     assert environment.get("LATE_EXPORTER_SHARDING__TOTAL_SHARDS", "1") == str(spec["replicas"])
     assert ("RollingUpdate", "Parallel") == (spec["updateStrategy"]["type"], spec["podManagementPolicy"])
     assert claim["spec"]["accessModes"] in (["ReadWriteOnce"], ["ReadWriteOncePod"])

@@ -244,6 +244,7 @@ def helm_error(helm: str, *settings: str) -> str:
         ((SECRET_SETTING, "state.url=postgresql://late:secret@db/late"), "'/state/url'"),
         ((SECRET_SETTING, "state.url=sqlite:///late.db"), "'/state/url'"),
         ((SECRET_SETTING, "state.existingSecret=late-database"), "of no use without state.url"),
+        ((SECRET_SETTING, "serviceMonitor.enabled=true", "podMonitor.enabled=true"), "enable one of them"),
         ((SECRET_SETTING, "config.sharding.shard=1"), "additional properties 'sharding' not allowed"),
         ((SECRET_SETTING, "serviceMonitor.intervall=1m"), "additional properties 'intervall' not allowed"),
         ((SECRET_SETTING, "serviceMonitor.defaults.intervall=1m"), "additional properties 'intervall' not allowed"),

@@ -244,7 +244,9 @@ def test_network_policy_is_minimal(build: Build) -> None:
     ((peer,),) = (rule["from"] for rule in spec["ingress"])
     assert {"kubernetes.io/metadata.name": "monitoring"} == peer["namespaceSelector"]["matchLabels"]
     names, internet = spec["egress"]
-    assert {(53, "UDP"), (53, "TCP")} == {(port["port"], port["protocol"]) for port in names["ports"]}
+    assert {(port, protocol) for port in (53, 5353) for protocol in ("UDP", "TCP")} == {
+        (port["port"], port["protocol"]) for port in names["ports"]
+    }
     assert [{"port": 443}] == internet["ports"]
     assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(internet["to"][0]["ipBlock"]["except"])
 

@@ -32,12 +32,15 @@ URGENT = {**ACCOUNT, "severity": "critical"}
 SUPPRESSED, ACTIVE = "suppressed", "active"
 INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = [
     # Source alert and its labels, target alert and its labels, expected state of the target.
-    ("LateExporterAbsent", {}, "LatePollStale", FEED, SUPPRESSED),
+    ("LateExporterAbsent", {}, "LateNoAttempts", WORKSPACE, SUPPRESSED),
+    ("LateExporterAbsent", {}, "LateExporterAbsent", {"job": "late"}, SUPPRESSED),
+    ("LateExporterAbsent", {"job": "late"}, "LateNoAttempts", {**WORKSPACE, "job": "late-two"}, ACTIVE),
     ("LateExporterAbsent", {}, "LateCoverageAtRisk", FEED, ACTIVE),
-    ("LateExporterAbsent", {"cluster": "east"}, "LatePollStale", {**FEED, "cluster": "west"}, ACTIVE),
+    ("LateExporterAbsent", {"cluster": "east"}, "LateNoAttempts", {**WORKSPACE, "cluster": "west"}, ACTIVE),
     ("LateKeyRefused", {**FEED, "cluster": "east"}, "LatePollStale", {**FEED, "cluster": "west"}, ACTIVE),
-    ("LateExporterDown", {"job": "late", "instance": "a"}, "LatePollStale", FEED, SUPPRESSED),
-    ("LateExporterDown", {"job": "late-two", "instance": "a"}, "LatePollStale", FEED, ACTIVE),
+    ("LateExporterDown", {"job": "late", "instance": "a"}, "LateExporterRestarting", {"job": "late"}, SUPPRESSED),
+    ("LateExporterDown", {"job": "late-two", "instance": "a"}, "LateExporterRestarting", {"job": "late"}, ACTIVE),
+    ("LateExporterDown", {"job": "late", "instance": "a"}, "LatePollStale", FEED, ACTIVE),
     ("LateExporterDown", {"job": "late", "instance": "a"}, "LateShardMissing", {"job": "late"}, SUPPRESSED),
     ("LateExporterDown", {"job": "late", "instance": "a"}, "LateShardConflict", {"job": "late"}, ACTIVE),
     ("LateExporterDown", {"job": "late", "instance": "a"}, "LateCoverageAtRisk", FEED, ACTIVE),

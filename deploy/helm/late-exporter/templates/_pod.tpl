@@ -64,7 +64,7 @@ spec:
         - name: LATE_EXPORTER_STATE__PASSWORD_FILE
           value: /etc/late-exporter/state/{{ $database.key }}
         {{- end }}
-        {{- if gt (int .Values.replicas) 1 }}
+        {{- if include "late-exporter.hasReplicas" . }}
         - name: LATE_EXPORTER_STATE__REPLICAS
           value: "true"
         {{- end }}

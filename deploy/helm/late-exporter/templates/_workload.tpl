@@ -11,6 +11,9 @@
 {{- if and (gt (int .replicas) 1) (not .state.url) -}}
 {{- fail "replicas share a state in PostgreSQL: set state.url, or set shards, which have a volume each" -}}
 {{- end -}}
+{{- if and .serviceMonitor.enabled .podMonitor.enabled -}}
+{{- fail "serviceMonitor.enabled and podMonitor.enabled: all series would come twice; enable one of them" -}}
+{{- end -}}
 {{- if and $shards .state.url -}}
 {{- fail "shards have a state of their own each: with state.url set replicas instead, or leave state.url empty" -}}
 {{- end -}}
@@ -25,6 +28,15 @@
 
 {{- define "late-exporter.kind" -}}
 {{- ternary "deployment" "statefulset" (not (empty .Values.state.url)) -}}
+{{- end -}}
+
+{{/* Whether the pods are replicas, also if there is one, so that more can be added. The push by OTLP excludes it. */}}
+{{- define "late-exporter.hasReplicas" -}}
+{{- $pushes := false -}}
+{{- range .Values.extraEnv -}}
+{{- $pushes = or $pushes (hasPrefix "OTEL_EXPORTER_OTLP_" .name) -}}
+{{- end -}}
+{{- if and .Values.state.url (or (gt (int .Values.replicas) 1) (not $pushes)) -}}true{{- end -}}
 {{- end -}}
 
 {{- define "late-exporter.podCount" -}}
