@@ -158,6 +158,14 @@ DOWN = {
     "commonLabels": {"job": "late", "instance": "host:1", "severity": "warning"},
 }
 
+ABSENT = {
+    **MESSAGE,
+    "alerts": [
+        {**MESSAGE["alerts"][0], "annotations": {**ANNOTATIONS, "title": "no exporter to scrape", "dashboard_url": ""}}
+    ],
+    "commonLabels": {"severity": "critical"},
+}
+
 SILENCE = "http://am:9093/#/silences/new?filter=%7Balertname%3D%22LateTokenExpiring%22"
 
 SLACK = f"""\
@@ -275,6 +283,7 @@ def test_alerts_are_routed_by_severity_and_workspace(
         ("title", SEVERAL, "CRITICAL tiktok: token of !channel expires in 2d (1 of 3 alerts) [east/late-two/default]"),
         ("title", RESOLVED, "Resolved tiktok: token of Bakery expires in 3d [east/late-two/default]"),
         ("title", DOWN, "Warning no scrape of host:1 for 5m [late]"),
+        ("title", ABSENT, "CRITICAL no exporter to scrape"),
         ("color", MESSAGE, "danger"),
         ("color", RESOLVED, "good"),
         ("dashboard", MESSAGE, "http://g/d/one"),
@@ -293,6 +302,20 @@ def test_message_templates(
     data.write_text(json.dumps(message))
     command = ("template", "render", "--template.glob=templates/*.tmpl", f"--template.data={data}")
     assert text == _run(require_tool("amtool"), *command, f'--template.text={{{{ template "late.{template}" . }}}}')
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("template", ["slack", "text", "teams"])
+def test_messages_without_a_dashboard_have_no_link_to_it(
+    template: str, tmp_path: Path, require_tool: Callable[[str], str]
+) -> None:
+    """If the rules have no address of Grafana, messages leave the dashboard out."""
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps(ABSENT))
+    command = ("template", "render", "--template.glob=templates/*.tmpl", f"--template.data={data}")
+    text = _run(require_tool("amtool"), *command, f'--template.text={{{{ template "late.{template}" . }}}}')
+    assert "Silence" in text
+    assert "ashboard" not in text
 
 
 @pytest.fixture(scope="module")
