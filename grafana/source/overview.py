@@ -14,7 +14,6 @@ from grafana.source.queries import (
     ALERTS_SINCE,
     ATTEMPTS,
     FAILED_ATTEMPTS,
-    RATE,
     RULES_MARKER,
     RUNBOOK_LINK,
     Query,

@@ -10,7 +10,6 @@ from grafana.source.panels import PER_MINUTE, Column, PanelFrame
 from grafana.source.queries import (
     ATTEMPTS,
     FAILED_ATTEMPTS,
-    RATE,
     Query,
     age,
     increase,

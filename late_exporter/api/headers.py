@@ -11,7 +11,10 @@ from functools import lru_cache
 from late_exporter.status import Quota
 
 MINUTE = 60.0
-MAX_WAIT = 3600.0
+MAX_RESET_SECONDS = 3600.0
+MAX_RETRY_AFTER = 86_400.0
+"""Seconds beyond which a header is taken to be wrong, and for which it is followed at most."""
+
 MAX_RATE_LIMIT = 10**9
 
 _REQUEST_ID = re.compile(r"[0-9A-Za-z._:/+=@-]{1,64}")
@@ -31,13 +34,13 @@ def retry_delay(headers: Mapping[str, str], now: float) -> float:
     """Return the seconds to wait after a 429, by X-RateLimit-Reset and Retry-After; a minute without either."""
     delays = []
     reset = parse_number(headers.get("X-RateLimit-Reset"))
-    if reset is not None and 0 <= reset - now <= MAX_WAIT:
+    if reset is not None and 0 <= reset - now <= MAX_RESET_SECONDS:
         delays.append(reset - now)
     retry_after = headers.get("Retry-After")
     seconds = parse_number(retry_after)
     retry_at = parse_date(retry_after) if seconds is None else now + seconds
     if retry_at is not None and retry_at >= now:
-        delays.append(min(retry_at - now, MAX_WAIT))
+        delays.append(min(retry_at - now, MAX_RETRY_AFTER))
     return max(delays, default=MINUTE)
 
 

@@ -8,7 +8,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache, wraps
 from typing import Annotated, Any, Generic, ParamSpec, TypeAlias, TypeVar
 
@@ -23,6 +23,10 @@ from late_exporter.model import PAGE_SIZE, UNKNOWN, LogEntry, LogPage
 
 LABEL_LENGTH = 128
 KEY_LENGTH = 128
+EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
+MIN_MILLIS = 946_684_800_000
+"""The beginning of the year 2000 in milliseconds."""
+
 MAX_MICROS = 10**15
 """Upper bound of durations, about 31 years in microseconds."""
 
@@ -65,11 +69,19 @@ class Pagination(msgspec.Struct):
     total: int | None = None
     has_more: bool | None = msgspec.field(default=None, name="hasMore")
     skip: Any = None
+    limit: Any = None
 
     def announces_more(self, row_count: int) -> bool | None:
-        """Return whether rows follow a page; None if the API does not say so."""
-        if self.has_more is None and self.total is not None and isinstance(self.skip, int):
-            return self.skip + row_count < self.total or None  # A total that is too small must not end the list.
+        """Return whether rows follow a page; None if the API does not say so.
+
+        An empty page ends a list in any case, so that more is believed rather than an end.
+        """
+        if self.total is not None and isinstance(self.skip, int):
+            if self.skip + row_count < self.total:
+                return True
+            # A total that is too small must not end the list.
+        elif self.has_more is None and isinstance(self.limit, int) and 0 < self.limit <= row_count:
+            return True  # The API may return fewer rows than requested.
         return self.has_more
 
 
@@ -239,6 +251,7 @@ def _lenient_pagination(value: object) -> Pagination:
         total=total if isinstance(total, int) and not isinstance(total, bool) else None,
         has_more=more if isinstance(more, bool) else None,
         skip=value.get("skip"),
+        limit=value.get("limit"),
     )
 
 
@@ -294,12 +307,12 @@ def optional_text(value: str | None) -> str | None:
 
 
 def log_key(value: str) -> str:
-    """Return the key of a log by its id: the id itself, or a digest if it is too long."""
-    value = mask_keys(value)
-    if value.isascii() and len(value) <= KEY_LENGTH:
+    """Return the key of a log by its id: the id itself, or a digest if it is too long or looks like an API key."""
+    is_printable = mask_keys(value) == value
+    if is_printable and value.isascii() and len(value) <= KEY_LENGTH:
         return value
     encoded = value.encode("utf-8", "backslashreplace")
-    if len(encoded) <= KEY_LENGTH:
+    if is_printable and len(encoded) <= KEY_LENGTH:
         return encoded.decode()
     return f"#{hashlib.sha256(encoded).hexdigest()}"
 
@@ -341,15 +354,19 @@ def account_fingerprint(platform: str | None, account_id: str | None, action: st
 
 
 def parse_millis(value: str | None) -> int | None:
-    """Parse an ISO 8601 time, by default in UTC, to milliseconds since the Unix epoch; return None if it is invalid."""
+    """Parse an ISO 8601 time, by default in UTC, to milliseconds since the Unix epoch.
+
+    None if it is invalid, or before the year 2000: such a time stands for none.
+    """
     if not value:
         return None
     try:
         parsed_time = datetime.fromisoformat(value)
         aware_time = parsed_time if parsed_time.tzinfo else parsed_time.replace(tzinfo=UTC)
-        return math.floor(aware_time.timestamp() * 1000 + 0.5)
+        millis = (aware_time - EPOCH) // MILLISECOND  # truncated, as by JavaScript
     except (ValueError, OverflowError):
         return None
+    return millis if millis >= MIN_MILLIS else None
 
 
 def to_micros(value: float | None, scale: int) -> int | None:

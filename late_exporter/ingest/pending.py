@@ -52,10 +52,14 @@ def _resolve_by_post(context: PollContext, coverage: Coverage, pending_logs: Seq
             if failure_count == MAX_FAILURES:
                 return
             continue
-        queue.succeed(("post", post_id))
         entries = page.entries if page else ()
+        unlisted_keys = by_post[post_id] - {entry.key for entry in entries}
         is_complete = len(entries) < PAGE_SIZE
-        deleted_keys = by_post[post_id] - {entry.key for entry in entries} if is_complete else set()
+        if is_complete or not unlisted_keys:
+            queue.succeed(("post", post_id))
+        else:  # Another request would return the same logs; the reconciliation scan finds the others.
+            queue.fail(("post", post_id))
+        deleted_keys = unlisted_keys if is_complete else set()
         new_entries = page.new_entries(coverage.retention_floor) if page else ()
         yield Record(new_entries, deleted_keys=tuple(sorted(deleted_keys)))
 

@@ -105,8 +105,12 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
 
 
 def _initial_coverage(context: PollContext, head: FetchedPage) -> Coverage:
-    now = _plausible_time(context, max(head.times, default=None))
+    newest = max(head.times, default=None)
+    now = _plausible_time(context, newest)
     retention_floor = now - min(context.lookback, context.retention)
+    if newest is not None:
+        # If the clock is ahead by more than the lookback, new logs would otherwise be taken for old ones.
+        retention_floor = min(retention_floor, newest - min(context.lookback, context.late_window))
     return Coverage(retention_floor=retention_floor, complete_since=retention_floor, generation=context.generation)
 
 

@@ -83,7 +83,9 @@ def _check(context: PollContext, coverage: Coverage, head: FetchedPage) -> Reade
     late.page_credit = min(late.page_credit + page_budget, CHECK_POLLS * page_budget)
     pages = max(1, page_budget // RESERVED_SHARE)
     if late.has_changed and late.poll_count >= CHECK_POLLS:
-        lower, change_count = max(context.now - context.late_window, coverage.retention_floor), late.change_count
+        newest = max(head.times, default=context.now)  # The clock of the API may be ahead of the times of its logs.
+        lower = max(min(context.now, newest) - context.late_window, coverage.retention_floor)
+        change_count = late.change_count
         late.poll_count = 0
         yield from start_reading(context, head, coverage.retention_floor)
         late.page_credit -= yield from _read_overlap(context, coverage, lower)

@@ -58,9 +58,11 @@ SHAPES = (empty_page, empty_page_with_total, short_page, short_page_without_tota
 def start(world: World, open_exporter: OpenExporter) -> Start:
     """Return a function that starts an exporter."""
 
-    def start(generation: str, *, quirks: ListQuirks | None = None, **config: Any) -> ExporterHarness:
-        api = FakeLateApi(world, generation=generation, quirks=quirks)
-        return open_exporter(api, in_memory=True, config=PollConfig(**config), generation=generation)
+    def start(
+        generation: str, *, quirks: ListQuirks | None = None, skew: float | None = None, **config: Any
+    ) -> ExporterHarness:
+        api = FakeLateApi(world, generation=generation, quirks=quirks, sends_date=skew is None)
+        return open_exporter(api, in_memory=True, config=PollConfig(**config), generation=generation, skew=skew or 0.0)
 
     return start
 
@@ -119,6 +121,48 @@ def test_a_wrong_total_does_not_prevent_a_first_sync(
     assert exporter.poller.health.is_synced
     assert count == len(exporter.commit_log)
     assert len(exporter.api.requests) <= 14
+
+
+def _without_hint(document: Document) -> Document:
+    """Return a list with the page size of the API, and no other hint that more follows."""
+    return document | {"pagination": {"limit": 50, "skip": document["pagination"].get("skip", 0), "pages": 9}}
+
+
+def _deny_more(document: Document) -> Document:
+    """Return a list with the right number of logs that denies that more follow."""
+    return document | {"pagination": document["pagination"] | {"hasMore": False}}
+
+
+@pytest.mark.parametrize("transform", [_without_hint, _deny_more])
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_pages_shorter_than_requested_do_not_end_the_list(
+    generation: str, transform: Callable[[Document], Document], world: World, start: Start
+) -> None:
+    """If the API returns shorter pages and announces no more, the history and a later burst are read to their end."""
+    world.publish(400, over=6 * DAY)
+    exporter = start(generation, quirks=ListQuirks(max_page_size=50, transform=transform))
+    assert 400 == first_exposure(exporter)
+    world.clock.advance(HOUR)
+    world.publish(120, over=HOUR / 2)
+    exporter.poll()
+    assert 520 == len(exporter.commit_log)
+
+
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_a_clock_ahead_by_more_than_the_lookback_hides_no_new_log(generation: str, world: World, start: Start) -> None:
+    """Without a clock of the API, logs newer than those listed at the first sync count, also late ones."""
+    world.publish(50, over=DAY)
+    exporter = start(generation, skew=2 * HOUR, lookback=HOUR)
+    exporter.poll()
+    history = len(exporter.commit_log)
+    late_log = world.clock.now - 60
+    for _ in range(20):
+        world.clock.advance(30)
+        world.publish(1)
+        exporter.poll()
+    world.insert(late_log)
+    exporter.settle()
+    assert history + 21 == len(exporter.commit_log)
 
 
 def test_a_lookback_ends_a_first_sync_at_once(world: World, start: Start) -> None:

@@ -285,3 +285,21 @@ def test_a_pending_log_that_the_api_cannot_deliver_is_not_given_up(
     world.change(broken, "success")
     exporter.poll_repeatedly(6)
     assert 9 == pending(exporter)
+
+
+def test_a_post_with_more_logs_than_a_page_is_not_requested_at_every_poll(world: World, start: Start) -> None:
+    """If the logs of a post that the API returns lack the pending one, the requests become less and less frequent."""
+    exporter = start(FakeLateApi(world))
+    log_id = world.insert(world.clock.now, status="pending", postId="post")
+    exporter.poll()
+    for _ in range(150):
+        world.clock.advance(1)
+        world.insert(world.clock.now, status="failed", postId="post")
+    exporter.poll_repeatedly(1)
+    world.publish(300, over=1)
+    exporter.poll_repeatedly(3)
+    world.change(log_id, "success")
+    before = len(exporter.api.requests)
+    exporter.poll_repeatedly(40)
+    requests = [request for request in exporter.api.requests[before:] if request.path.endswith("/post/logs")]
+    assert 1 <= len(requests) <= 8

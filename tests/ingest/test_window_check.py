@@ -30,10 +30,12 @@ MAX_POLLS = 3
 def start(world: World, open_exporter: OpenExporter) -> Start:
     """Return a function that starts an exporter without scheduled reconciliation scans."""
 
-    def start(generation: str, *, quirks: ListQuirks | None = None, **config: Any) -> ExporterHarness:
-        api = FakeLateApi(world, generation=generation, quirks=quirks)
+    def start(
+        generation: str, *, quirks: ListQuirks | None = None, skew: float | None = None, **config: Any
+    ) -> ExporterHarness:
+        api = FakeLateApi(world, generation=generation, quirks=quirks, sends_date=skew is None)
         poll = PollConfig(**{"reconcile_interval": NEVER, **config})
-        return open_exporter(api, in_memory=True, config=poll, generation=generation)
+        return open_exporter(api, in_memory=True, config=poll, generation=generation, skew=skew or 0.0)
 
     return start
 
@@ -145,6 +147,23 @@ def test_a_late_log_is_counted_while_as_many_logs_are_deleted(
         exporter.poll_repeatedly(MAX_POLLS)
         assert late in ids_of(exporter, world)
     assert 0 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
+
+
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_a_late_log_is_counted_within_three_polls_by_a_clock_that_is_ahead(
+    generation: str, world: World, start: Start
+) -> None:
+    """The late window ends at the newest log if the clock is ahead of it, so that it is as long as configured."""
+    world.publish(900, over=HOUR)
+    exporter = start(generation, skew=1200.0)
+    exporter.poll_repeatedly(3)
+    late_id = world.insert(world.clock.now - 600)
+    world.delete(world.ids[-5])
+    for _ in range(MAX_POLLS):
+        world.clock.advance(30)
+        world.publish(40, over=20)
+        exporter.poll()
+    assert late_id in ids_of(exporter, world)
 
 
 @pytest.mark.parametrize("time_filter", TIME_FILTERS)

@@ -12,7 +12,7 @@ import httpx
 
 from late_exporter import __version__, log
 from late_exporter.api.cookies import CookielessClient
-from late_exporter.api.headers import MAX_WAIT, retry_delay
+from late_exporter.api.headers import retry_delay
 from late_exporter.commands.backfill.openmetrics import History
 from late_exporter.commands.progress import ProgressBar
 from late_exporter.config.environment import certificate_context, check_proxies
@@ -23,6 +23,7 @@ from late_exporter.format import plural
 from late_exporter.model import DAY_MS
 
 MAX_ATTEMPTS = 10  # attempts to send a request; without Retry-After the last one follows after about four minutes
+MAX_RETRY_AFTER = 3600.0  # seconds to wait at most if the server asks for it
 MAX_PAUSE = 60.0
 TIMEOUT = 30.0
 MAX_MESSAGE_LENGTH = 300
@@ -108,7 +109,7 @@ class RemoteWriteClient:
         message = f"{status}: {text}" if text else f"{status} without a message"
         if status == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
             delay = retry_delay(response.headers, self._clock()) if "Retry-After" in response.headers else 0.0
-            return message, min(delay, MAX_WAIT)
+            return message, min(delay, MAX_RETRY_AFTER)
         raise LateError(f"{self._url}: {message}; {self._hint(status)}")
 
     def _hint(self, status: int) -> str:
