@@ -136,6 +136,11 @@ class EventDeliverer:
                 return
             self._logger.warning("event dropped", output=self.output.name, reason=exc.reason, error=str(exc))
             self._report.count_dropped(Counter([batch[0].workspace]), exc.reason)
+        except DeliveryError:
+            raise
+        except Exception as exc:  # an output must never stop the counting
+            text = f"{self.output.name}: {type(exc).__name__}: {exc}"
+            raise DeliveryError(text, reason="unexpected") from exc
         else:
             self._limit = min(MAX_BATCH_EVENTS, self._limit * 2)
             workspaces = [event.workspace for event in batch]

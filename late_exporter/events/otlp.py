@@ -44,7 +44,7 @@ class OtlpFormat:
         try:
             response = msgspec.json.decode(body, type=_Response)
             return max(0, int(response.partial_success.rejected_log_records)) if response.partial_success else 0
-        except (msgspec.DecodeError, ValueError):
+        except (msgspec.DecodeError, ValueError, RecursionError):
             return 0
 
     def rejection_reason(self, message: str) -> str:  # noqa: ARG002 - receivers have no common messages

@@ -163,6 +163,18 @@ def test_a_backlog_is_shown(harness: Harness) -> None:
     assert (0, None) == (harness.gauge(PENDING, "umbrella"), harness.gauge(OLDEST, "umbrella"))
 
 
+def test_an_unexpected_error_of_the_output_is_a_failed_delivery(harness: Harness) -> None:
+    """No error of an output stops the exporter: it is logged and counted, and the delivery is retried."""
+    harness.queue(b"a")
+    harness.output.failures = [RecursionError("too deep")]
+    assert 1 == harness.deliver()
+    fields = {"output": "fake", "error": "fake: RecursionError: too deep"}
+    assert [("warning", "events cannot be delivered", fields)] == harness.logger.records
+    assert IDLE_SECONDS == harness.deliver()
+    assert [b"a"] == harness.output.bodies
+    assert 1 == harness.counts[FAILURES, "acme", "unexpected"]
+
+
 def test_the_oldest_of_too_many_events_are_dropped() -> None:
     """The outbox is bounded while the output fails; what is dropped is counted and logged."""
     harness = Harness(max_pending=3)

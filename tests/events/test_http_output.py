@@ -175,6 +175,12 @@ def test_partial_success(body: bytes, rejected: int) -> None:
     assert rejected == accepting(200, body).deliver([event(1), event(2)], "otlp")
 
 
+def test_a_deeply_nested_response() -> None:
+    """A success is a success, however deep the collector nests its response."""
+    for start in (b"", b'{"x":', b'{"partialSuccess":{"rejectedLogRecords":'):
+        assert 0 == accepting(200, start + b"[" * 30_000).deliver([event(1)], "otlp")
+
+
 @pytest.mark.parametrize(
     ("status", "reason", "retry_after"),
     [
