@@ -9,6 +9,7 @@ from typing import Protocol
 import httpx
 import msgspec
 
+from late_exporter.api.headers import is_compressed
 from late_exporter.errors import DeliveryError, EventsRejected
 from late_exporter.format import mask_addresses
 from late_exporter.model import QueuedEvent
@@ -84,16 +85,17 @@ class HttpOutput:
     async def _post(self, content: bytes) -> tuple[int, float, bytes]:
         """Send a request; return status, seconds to wait if the response says so, and the beginning of its body."""
         try:
-            headers = {**self._headers(), "Content-Type": "application/json"}
+            headers = {**self._headers(), "Content-Type": "application/json", "Accept-Encoding": "identity"}
         except ValueError as exc:
             raise DeliveryError(f"--events.headers-file: {exc}", reason="headers_file") from None
         try:
             async with self._client.stream("POST", self._url, content=content, headers=headers) as response:
                 body = b""
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > MAX_RESPONSE_BYTES:
-                        break
+                if not is_compressed(response.headers):  # it could decompress to any size
+                    async for chunk in response.aiter_bytes():
+                        body += chunk
+                        if len(body) > MAX_RESPONSE_BYTES:
+                            break
                 return response.status_code, _seconds(response.headers.get("Retry-After", "")), body
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
             raise DeliveryError(f"{self.name}: {str(exc) or type(exc).__name__}", reason="network") from None

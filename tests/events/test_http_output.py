@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -247,6 +248,18 @@ def test_a_response_without_end_is_not_read() -> None:
     with pytest.raises(DeliveryError) as caught:
         Receiver(httpx.Response(500, content=b"x" * 10_000_000)).deliver([event(1)])
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "identity, gzip"])
+def test_a_compressed_response_is_not_read(encoding: str) -> None:
+    """No compression is requested, and a body that is compressed all the same counts as empty."""
+    body = b"x" * 1000
+    for _ in range(encoding.count("gzip")):
+        body = gzip.compress(body)
+    receiver = Receiver(httpx.Response(500, headers={"Content-Encoding": encoding}, stream=httpx.ByteStream(body)))
+    with pytest.raises(DeliveryError, match=r"^loki:http://receiver:3100: HTTP 500$"):
+        receiver.deliver([event(1)])
+    assert "identity" == receiver.requests[0].headers["Accept-Encoding"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import re
 import struct
@@ -147,7 +148,7 @@ def test_labels_without_value_and_surrogates() -> None:
 class Server:
     """A server with prepared answers; after the last one it accepts everything."""
 
-    def __init__(self, *answers: Answer | Exception) -> None:
+    def __init__(self, *answers: Answer | httpx.Response | Exception) -> None:
         self.answers = list(answers)
         self.requests: list[httpx.Request] = []
         self.pauses: list[float] = []
@@ -167,6 +168,8 @@ class Server:
         answer = self.answers.pop(0) if self.answers else (204, {}, "")
         if isinstance(answer, Exception):
             raise answer
+        if isinstance(answer, httpx.Response):
+            return answer
         status, headers, text = answer
         return httpx.Response(status, headers=headers, text=text)
 
@@ -237,6 +240,16 @@ def test_messages_of_the_server_are_cut_and_redacted() -> None:
     assert len(str(caught.value)) < 500
 
 
+def test_a_compressed_response_is_not_read() -> None:
+    """A body that is compressed although that was not requested counts as empty: it could be of any size."""
+    response = httpx.Response(
+        400, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(gzip.compress(b"x" * 1000))
+    )
+    server = Server(response)
+    with pytest.raises(LateError, match="400 without a message"):
+        server.client.send(b"body")
+
+
 @pytest.fixture
 def receiver() -> Iterator[PushReceiver]:
     """Return a running server."""
@@ -275,6 +288,7 @@ def test_headers(receiver: PushReceiver, flags_of: Callable[..., CommandFlags]) 
     first, second, third = receiver.pushes
     assert "/api/v1/push" == first.path
     expected = {
+        "Accept-Encoding": "identity",
         "Authorization": "Basic YWxhZGRpbjpvcGVuIHNlc2FtZQ==",
         "Content-Encoding": "snappy",
         "Content-Type": "application/x-protobuf",
