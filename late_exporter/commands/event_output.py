@@ -13,7 +13,7 @@ from late_exporter import __version__, log
 from late_exporter.api.cookies import CookielessAsyncClient
 from late_exporter.config.environment import certificate_context
 from late_exporter.config.events import read_headers
-from late_exporter.config.otlp import MIN_SECRET_LENGTH
+from late_exporter.config.otlp import header_secrets
 from late_exporter.config.serving import EventSettings
 from late_exporter.errors import ConfigError, DeliveryError
 from late_exporter.events.file_output import FileOutput, StdoutOutput
@@ -63,8 +63,8 @@ def _header_reader(path: Path | None) -> Callable[[], Mapping[str, str]]:
             return {}
         headers = read_headers(str(path))
         for value in headers.values():
-            if len(value) >= MIN_SECRET_LENGTH:
-                log.add_secret(value)
+            for secret in header_secrets(value):
+                log.add_secret(secret)
         return headers
 
     return read

@@ -8,7 +8,9 @@ https://opentelemetry.io/docs/specs/otel/protocol/exporter/.
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -37,7 +39,7 @@ class OtlpConfig(NamedTuple):
         variable: Variable that has the endpoint.
         endpoint: URL.
         interval: Seconds between two pushes.
-        secrets: Values of headers, which no message may contain.
+        secrets: Texts that no message may contain.
     """
 
     variable: str
@@ -61,7 +63,18 @@ def read_otlp(environ: Mapping[str, str]) -> OtlpConfig | None:
         raise ConfigError(*problems)
     milliseconds = int(environ.get(INTERVAL, "").strip() or DEFAULT_INTERVAL_MS)
     _, headers = _first(environ, HEADERS)
-    return OtlpConfig(variable, endpoint, milliseconds / 1000, tuple(_secrets(headers)))
+    secrets = [secret for item in headers.split(",") for secret in header_secrets(item.partition("=")[2].strip())]
+    return OtlpConfig(variable, endpoint, milliseconds / 1000, tuple(secrets))
+
+
+def header_secrets(value: str) -> set[str]:
+    """Return what no message may contain of a header's value: all, what follows its scheme, and a password in it."""
+    scheme, _, token = unquote(value).rpartition(" ")
+    texts = {value, unquote(value), token}
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            texts.add(b64decode(token).decode().partition(":")[2])
+    return {text for text in texts if len(text) >= MIN_SECRET_LENGTH}
 
 
 def _is_disabled(environ: Mapping[str, str]) -> bool:
@@ -95,11 +108,3 @@ def _is_url(text: str) -> bool:
         return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and text.isprintable()
     except ValueError:
         return False
-
-
-def _secrets(headers: str) -> Iterator[str]:
-    for item in headers.split(","):
-        value = item.partition("=")[2].strip()
-        for text in {value, unquote(value), unquote(value).rpartition(" ")[2]}:
-            if len(text) >= MIN_SECRET_LENGTH:
-                yield text

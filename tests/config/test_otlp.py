@@ -39,11 +39,12 @@ def test_on() -> None:
 
 
 def test_secrets() -> None:
-    """The values of headers are secrets, also decoded and without the scheme; short ones are not."""
-    headers = "Authorization=Basic%20MTIzNDU2Om9wZW4=,x-tenant=acme, api-key = 0123456789"
+    """The values of headers are secrets, also decoded, without the scheme and the password; short ones are not."""
+    headers = "Authorization=Basic%20MTIzNDU2Om9wZW5zZXNhbWU=,x-tenant=acme, api-key = 0123456789"
     config = read_otlp({ENDPOINT: "http://otlp.example", HEADERS: headers})
     assert config is not None
-    assert {"Basic%20MTIzNDU2Om9wZW4=", "Basic MTIzNDU2Om9wZW4=", "MTIzNDU2Om9wZW4=", "0123456789"} == {*config.secrets}
+    token = "MTIzNDU2Om9wZW5zZXNhbWU="
+    assert {f"Basic%20{token}", f"Basic {token}", token, "opensesame", "0123456789"} == {*config.secrets}
     assert not config.is_private
 
 
