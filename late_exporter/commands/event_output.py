@@ -51,6 +51,8 @@ def _create_client() -> httpx.AsyncClient:
         verify=certificate_context(),
         follow_redirects=False,
         timeout=REQUEST_SECONDS,
+        # As for the API: a proxy would take plain http to another machine.
+        mounts={"http://": None},
         headers={"User-Agent": f"late-exporter/{__version__}"},
     )
 

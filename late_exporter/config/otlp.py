@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from late_exporter.config.types import is_private_url, mask_url
+from late_exporter.config.types import mask_url
 from late_exporter.errors import ConfigError
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -46,11 +46,6 @@ class OtlpConfig(NamedTuple):
     endpoint: str
     interval: float
     secrets: tuple[str, ...] = ()
-
-    @property
-    def is_private(self) -> bool:
-        """Whether pushes are encrypted or do not leave this machine."""
-        return is_private_url(self.endpoint)
 
 
 def read_otlp(environ: Mapping[str, str]) -> OtlpConfig | None:

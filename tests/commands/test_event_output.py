@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from late_exporter import log
+from late_exporter.commands.check.events import check_events
+from late_exporter.commands.check.finding import Level
 from late_exporter.commands.event_output import open_output
 from late_exporter.config.events import EventTarget, HeaderFile
 from late_exporter.config.serving import EventSettings
@@ -58,3 +60,43 @@ def test_what_a_receiver_repeats_of_the_headers_is_redacted(tmp_path: Path, valu
         deliver(settings(receiver.url, file))
     assert [value] == [headers["Authorization"] for _, headers in receiver.requests]
     assert f"loki:{receiver.url}: HTTP 401: wrong: [redacted]" == log.redact(str(caught.value))
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
+def test_a_token_never_reaches_a_proxy_in_plain_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Requests by plain http bypass every proxy, as those to the API do."""
+    file = tmp_path / "headers"
+    file.write_text("Authorization: Bearer t0ken\n")
+    with EventReceiver() as receiver, EventReceiver() as proxy:
+        for variable in ("NO_PROXY", "no_proxy", "http_proxy"):
+            monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv(name, proxy.url)
+        assert 0 == deliver(settings(receiver.url, file))
+    assert (1, []) == (len(receiver.requests), proxy.requests)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_secret", "messages"),
+    [
+        ("http://loki.example:3100", True, ["http://loki.example:3100: headers are sent unencrypted"]),
+        ("http://loki.example:3100", False, []),
+        ("https://loki.example", True, []),
+        ("http://127.0.0.1:3100", True, []),
+    ],
+)
+def test_headers_that_are_sent_unencrypted_are_a_warning(
+    tmp_path: Path, url: str, messages: list[str], *, is_secret: bool
+) -> None:
+    """The check warns if headers leave this machine unencrypted."""
+    findings = list(check_events(settings(url, tmp_path / "headers" if is_secret else None)))
+    assert [(Level.WARNING, "events", message) for message in messages] == [
+        (finding.level, finding.subject, finding.message) for finding in findings
+    ]
+
+
+def test_outputs_without_headers_need_no_encryption(tmp_path: Path) -> None:
+    """Nothing is sent to a file, to standard output, or without an output."""
+    for target in (None, EventTarget("stdout"), EventTarget("file", "events.jsonl")):
+        assert [] == list(check_events(EventSettings(target, headers_file=HeaderFile(tmp_path / "headers"))))

@@ -35,7 +35,6 @@ def test_on() -> None:
     environ = {ENDPOINT: URL, metrics: "http://localhost:4318/v1/metrics", "OTEL_METRIC_EXPORT_INTERVAL": "1500"}
     config = read_otlp({**environ, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
     assert OtlpConfig(metrics, "http://localhost:4318/v1/metrics", 1.5) == config
-    assert config.is_private
 
 
 def test_secrets() -> None:
@@ -45,7 +44,6 @@ def test_secrets() -> None:
     assert config is not None
     token = "MTIzNDU2Om9wZW5zZXNhbWU="
     assert {f"Basic%20{token}", f"Basic {token}", token, "opensesame", "0123456789"} == {*config.secrets}
-    assert not config.is_private
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import msgspec
 from late_exporter.app.configs import count_key_users, status_config
 from late_exporter.commands._runner import ConnectWorkspaces
 from late_exporter.commands.check.api import check_api
+from late_exporter.commands.check.events import check_events
 from late_exporter.commands.check.families import check_families
 from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.commands.check.generation import check_generation, recorded_feeds
@@ -74,6 +75,7 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
             )
     findings.append(await asyncio.to_thread(check_state, settings.state.url, settings.state.password_path))
     findings += await asyncio.to_thread(lambda: list(check_otlp(os.environ, has_replicas=settings.state.replicas)))
+    findings += check_events(settings.events)
     findings += check_web(settings.web.config_file, settings.web_config)
     findings += await asyncio.to_thread(
         lambda: list(check_families(settings.metrics.disable, settings.metrics.buckets))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from late_exporter.commands.check.finding import Finding, Level
+from late_exporter.commands.check.finding import Finding, Level, unencrypted_headers
 from late_exporter.commands.otlp import open_otlp
 from late_exporter.config.types import mask_url
 from late_exporter.errors import ConfigError
@@ -30,5 +30,5 @@ def check_otlp(environ: Mapping[str, str], *, has_replicas: bool) -> Iterator[Fi
         yield Finding(Level.ERROR, SUBJECT, f"{endpoint}: {redact(reason)}", hint=hint)
     else:
         yield Finding(Level.OK, SUBJECT, f"{endpoint}: accepts metrics")
-    if connection.config.secrets and not connection.config.is_private:
-        yield Finding(Level.WARNING, SUBJECT, f"{endpoint}: headers are sent unencrypted", hint="use https://")
+    if connection.config.secrets:
+        yield from unencrypted_headers(SUBJECT, connection.config.endpoint)
