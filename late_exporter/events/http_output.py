@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Protocol
@@ -13,6 +14,9 @@ from late_exporter.api.headers import is_compressed
 from late_exporter.errors import DeliveryError, EventsRejected
 from late_exporter.format import mask_addresses
 from late_exporter.model import QueuedEvent
+
+DELIVERY_SECONDS = 30.0
+"""Time for a request with all of its response; the client limits the time without any progress."""
 
 MAX_RESPONSE_BYTES = 65_536
 MAX_MESSAGE = 300
@@ -89,7 +93,10 @@ class HttpOutput:
         except ValueError as exc:
             raise DeliveryError(f"--events.headers-file: {exc}", reason="headers_file") from None
         try:
-            async with self._client.stream("POST", self._url, content=content, headers=headers) as response:
+            async with (
+                asyncio.timeout(DELIVERY_SECONDS),
+                self._client.stream("POST", self._url, content=content, headers=headers) as response,
+            ):
                 body = b""
                 if not is_compressed(response.headers):  # it could decompress to any size
                     async for chunk in response.aiter_bytes():
@@ -97,6 +104,9 @@ class HttpOutput:
                         if len(body) > MAX_RESPONSE_BYTES:
                             break
                 return response.status_code, _seconds(response.headers.get("Retry-After", "")), body
+        except TimeoutError:
+            text = f"{self.name}: no complete response within {DELIVERY_SECONDS:g} s"
+            raise DeliveryError(text, reason="network") from None
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
             raise DeliveryError(f"{self.name}: {str(exc) or type(exc).__name__}", reason="network") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from late_exporter import __version__
 from late_exporter.config.events import read_headers
 from late_exporter.errors import DeliveryError, EventsRejected
+from late_exporter.events import http_output
 from late_exporter.events.http_output import EventFormat, HttpOutput
 from late_exporter.events.loki import MAX_VALUES, LokiFormat
 from late_exporter.events.otlp import OtlpFormat
@@ -248,6 +249,23 @@ def test_a_response_without_end_is_not_read() -> None:
     with pytest.raises(DeliveryError) as caught:
         Receiver(httpx.Response(500, content=b"x" * 10_000_000)).deliver([event(1)])
     assert len(str(caught.value)) < 400
+
+
+class SlowStream(httpx.AsyncByteStream):
+    """A body of which a byte arrives from time to time, without end."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.001)
+
+
+def test_a_slow_response_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver cannot hold a delivery for as long as it likes by sending a byte at a time."""
+    monkeypatch.setattr(http_output, "DELIVERY_SECONDS", 0.05)
+    with pytest.raises(DeliveryError, match=r"^loki:http://receiver:3100: no complete response within 0.05 s$") as exc:
+        Receiver(httpx.Response(500, stream=SlowStream())).deliver([event(1)])
+    assert "network" == exc.value.reason
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "identity, gzip"])
