@@ -58,7 +58,9 @@ def read_otlp(environ: Mapping[str, str]) -> OtlpConfig | None:
         raise ConfigError(*problems)
     milliseconds = int(environ.get(INTERVAL, "").strip() or DEFAULT_INTERVAL_MS)
     _, headers = _first(environ, HEADERS)
-    secrets = [secret for item in headers.split(",") for secret in header_secrets(item.partition("=")[2].strip())]
+    values = [item.partition("=")[2].strip() for item in headers.split(",")]
+    values += [item.partition("=")[2] or item for item in urlsplit(endpoint).query.split("&")]
+    secrets = [secret for value in values for secret in header_secrets(value)]
     return OtlpConfig(variable, endpoint, milliseconds / 1000, tuple(secrets))
 
 

@@ -50,7 +50,6 @@ def deliver(options: EventSettings) -> int:
 )
 def test_what_a_receiver_repeats_of_the_headers_is_redacted(tmp_path: Path, value: str, echo: str) -> None:
     """No log shows the value of a header, nor its token or password alone."""
-    log.configure()
     file = tmp_path / "headers"
     file.write_text(f"Authorization: {value}\n")
     with (

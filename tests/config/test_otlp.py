@@ -47,6 +47,23 @@ def test_secrets() -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "secrets"),
+    [
+        ("", set()),
+        ("?tenant=acme&api_key=hunter2secret", {"hunter2secret"}),
+        ("?key=aGVsbG8gd29ybGQ%3D", {"aGVsbG8gd29ybGQ%3D", "aGVsbG8gd29ybGQ="}),
+        ("?key=aGVsbG8gd29ybGQ=", {"aGVsbG8gd29ybGQ="}),
+        ("?hunter2secret", {"hunter2secret"}),
+    ],
+)
+def test_secrets_of_the_query(query: str, secrets: set[str]) -> None:
+    """The values in the query of the endpoint are secrets too."""
+    config = read_otlp({ENDPOINT: f"{URL}/v1/metrics{query}"})
+    assert config is not None
+    assert secrets == {*config.secrets}
+
+
+@pytest.mark.parametrize(
     ("environ", "expected"),
     [
         ({ENDPOINT: "otlp.example:4318"}, f"{ENDPOINT}: must be a URL like http://localhost:4318"),
