@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,6 +23,9 @@ IDLE_SECONDS = 30.0
 
 CHECK_SECONDS = 15.0
 """Time between two measurements of a backlog, which read all of it."""
+
+WARNING_SECONDS = 60.0
+"""Time between two log lines about rejected events, of which a receiver can cause any number."""
 
 FIRST_BACKOFF, MAX_BACKOFF = 1.0, 60.0
 """Seconds after the first of several failures, and at most."""
@@ -72,6 +76,7 @@ class EventDeliverer:
         self._unacknowledged: list[int] = []
         self._failure_count = 0
         self._next_check = 0.0
+        self._rejections = _RejectionLog(logger, monotonic)
 
     def wake(self) -> None:
         """Note that events were queued."""
@@ -134,7 +139,7 @@ class EventDeliverer:
                 self._limit = len(batch) // 2
                 self._queued.set()  # to go on at once
                 return
-            self._logger.warning("event dropped", output=self.output.name, reason=exc.reason, error=str(exc))
+            self._rejections.log(self.output.name, exc)
             self._report.count_dropped(Counter([batch[0].workspace]), exc.reason)
         except DeliveryError:
             raise
@@ -183,6 +188,24 @@ class EventDeliverer:
             self._report.show_backlogs(backlogs)
             self._report.count_failure(backlogs, exc.reason)
         return max(backoff, min(exc.retry_after, MAX_RETRY_AFTER))
+
+
+class _RejectionLog:
+    """Logs rejected events, at most one line per WARNING_SECONDS, with their number since the last line."""
+
+    def __init__(self, logger: Logger, monotonic: Callable[[], float]) -> None:
+        self._logger = logger
+        self._monotonic = monotonic
+        self._count = 0
+        self._next_line = -math.inf
+
+    def log(self, output: str, exc: EventsRejected) -> None:
+        self._count += 1
+        now = self._monotonic()
+        if now < self._next_line:
+            return
+        self._logger.warning("events dropped", output=output, reason=exc.reason, error=str(exc), count=self._count)
+        self._count, self._next_line = 0, now + WARNING_SECONDS
 
 
 def _within_size(events: Sequence[QueuedEvent]) -> Sequence[QueuedEvent]:

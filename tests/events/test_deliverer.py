@@ -203,6 +203,21 @@ def test_only_the_rejected_event_is_dropped(number: int) -> None:
     harness.store.close()
 
 
+def test_rejections_are_logged_at_a_limited_rate() -> None:
+    """A receiver that rejects everything costs a line per minute, which has the number of events since the last one."""
+    harness = Harness(rejects=lambda _: True)
+    for batch in range(3):
+        harness.queue(*bodies(100, 100 * batch))
+        harness.deliver()
+    fields = {"output": "fake", "reason": "too_old", "error": "too old"}
+    assert [
+        ("warning", "events dropped", {**fields, "count": 1}),
+        ("warning", "events dropped", {**fields, "count": 200}),
+    ] == [record for record in harness.logger.records if record[0] == "warning"]
+    assert 300 == harness.counts[DROPPED, "acme", "too_old"]
+    harness.store.close()
+
+
 def test_events_that_the_receiver_reports_as_rejected(harness: Harness) -> None:
     """A partial success is final: what was rejected counts as dropped and is not sent again."""
     harness.queue(*bodies(5))
