@@ -1,6 +1,7 @@
 """The standard variables of OpenTelemetry that switch the push of metrics on.
 
-OpenTelemetry's SDK reads the others itself: headers, timeout, compression and certificates. The variables:
+OpenTelemetry's SDK reads the others itself: headers, timeout, compression and certificates. It ignores wrong values, or
+fails with them at each push, so they are rejected here. The variables:
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ and
 https://opentelemetry.io/docs/specs/otel/protocol/exporter/.
 """
@@ -14,17 +15,25 @@ from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from late_exporter.config.types import mask_url
+from late_exporter.api.headers import parse_number
+from late_exporter.config.types import mask_url, read_file
 from late_exporter.errors import ConfigError
 
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-PROTOCOLS = ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-HEADERS = ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
+ATTRIBUTES = "OTEL_RESOURCE_ATTRIBUTES"
+FILES = (
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+)
 PROTOCOL = "http/protobuf"
+COMPRESSIONS = ("none", "gzip", "deflate")
 DEFAULT_INTERVAL_MS = 60_000
+MAX_TIMEOUT = 1_000_000
+"""Seconds of the timeout at most; Python's sockets take up to two millions."""
+
 MIN_SECRET_LENGTH = 8
-"""Length from which the value of a header is redacted; a shorter one may be a part of any text."""
+"""Length from which a value is redacted; a shorter one may be a part of any text."""
 
 MISSING_PACKAGES = (
     "needs more packages; run: pip install 'late-exporter[otlp]', or unset the variable, or set "
@@ -50,14 +59,14 @@ class OtlpConfig(NamedTuple):
 
 def read_otlp(environ: Mapping[str, str]) -> OtlpConfig | None:
     """Return the configuration of the push; None if it is off; raise ConfigError with every mistake."""
-    variable, endpoint = _first(environ, ENDPOINTS)
+    variable, endpoint = _first(environ, "OTEL_EXPORTER_OTLP_ENDPOINT")
     if not endpoint or _is_disabled(environ):
         return None
     problems = [*_problems(environ, variable, endpoint)]
     if problems:
         raise ConfigError(*problems)
     milliseconds = int(environ.get(INTERVAL, "").strip() or DEFAULT_INTERVAL_MS)
-    _, headers = _first(environ, HEADERS)
+    _, headers = _first(environ, "OTEL_EXPORTER_OTLP_HEADERS")
     values = [item.partition("=")[2].strip() for item in headers.split(",")]
     values += [item.partition("=")[2] or item for item in urlsplit(endpoint).query.split("&")]
     secrets = [secret for value in values for secret in header_secrets(value)]
@@ -84,19 +93,46 @@ def _problems(environ: Mapping[str, str], variable: str, endpoint: str) -> Itera
         yield f"{variable}: must be a URL like http://localhost:4318"
     elif "@" in endpoint:
         yield f'{variable} "{mask_url(endpoint)}": must not contain a user or password; use OTEL_EXPORTER_OTLP_HEADERS'
-    name, protocol = _first(environ, PROTOCOLS)
+    name, protocol = _first(environ, "OTEL_EXPORTER_OTLP_PROTOCOL")
     if protocol and protocol != PROTOCOL:
         yield f"{name}: must be {PROTOCOL}; other protocols are not supported"
     if not re.fullmatch(r"|0*[1-9][0-9]{0,8}", environ.get(INTERVAL, "").strip()):
         yield f"{INTERVAL}: must be a number of milliseconds, at least 1"
-    name, headers = _first(environ, HEADERS)
-    if any(item.strip() and not re.fullmatch(r"[^=\s]+\s*=.*", item.strip()) for item in headers.split(",")):
+    name, headers = _first(environ, "OTEL_EXPORTER_OTLP_HEADERS")
+    if not _is_list(headers):
         yield f"{name}: must be a list like api-key=secret,other=value (its value is not shown)"
+    yield from _problems_of_client(environ)
+    if not _is_list(environ.get(ATTRIBUTES, "")):
+        yield f"{ATTRIBUTES}: must be a list like service.instance.id=a,team=b"
 
 
-def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str]:
-    """Return the first variable that is set, and its value; an empty one counts as unset."""
-    return next(((name, environ[name].strip()) for name in names if environ.get(name, "").strip()), (names[-1], ""))
+def _problems_of_client(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield mistakes that OpenTelemetry's SDK ignores, or finds at the first push."""
+    name, timeout = _first(environ, "OTEL_EXPORTER_OTLP_TIMEOUT")
+    if timeout and not 0 < (parse_number(timeout) or 0) <= MAX_TIMEOUT:
+        yield f"{name}: must be a number of seconds above 0, at most {MAX_TIMEOUT}"
+    name, compression = _first(environ, "OTEL_EXPORTER_OTLP_COMPRESSION")
+    if compression and compression.lower() not in COMPRESSIONS:
+        yield f"{name}: must be none, gzip or deflate"
+    for variable in FILES:
+        name, path = _first(environ, variable)
+        try:
+            if path:
+                read_file(path, 0, must_be_regular=True)
+        except ValueError as exc:  # without the path, which may be the content by mistake
+            yield f"{name}: {exc}"
+
+
+def _first(environ: Mapping[str, str], variable: str) -> tuple[str, str]:
+    """Return the name and value of a variable, or of its variant for metrics if that is set; an empty one is not."""
+    variant = variable.replace("OTLP_", "OTLP_METRICS_")
+    name = variant if environ.get(variant, "").strip() else variable
+    return name, environ.get(name, "").strip()
+
+
+def _is_list(text: str) -> bool:
+    """Return whether a text is a list of names with values."""
+    return all(re.fullmatch(r"|[^=\s]+\s*=.*", item.strip()) for item in text.split(","))
 
 
 def _is_url(text: str) -> bool:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from late_exporter.config.otlp import OtlpConfig, read_otlp
@@ -7,6 +9,12 @@ from late_exporter.errors import ConfigError
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
+TIMEOUT = "OTEL_EXPORTER_OTLP_TIMEOUT"
+FILES = [
+    f"OTEL_EXPORTER_OTLP_{prefix}{name}"
+    for name in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
+    for prefix in ("", "METRICS_")
+]
 URL = "https://otlp.example:4318"
 
 
@@ -35,6 +43,20 @@ def test_on() -> None:
     environ = {ENDPOINT: URL, metrics: "http://localhost:4318/v1/metrics", "OTEL_METRIC_EXPORT_INTERVAL": "1500"}
     config = read_otlp({**environ, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
     assert OtlpConfig(metrics, "http://localhost:4318/v1/metrics", 1.5) == config
+
+
+def test_usable_variables(tmp_path: Path) -> None:
+    """What OpenTelemetry's SDK accepts is accepted; a variable that another one replaces is not looked at."""
+    (tmp_path / "file.pem").touch()
+    environ = {
+        ENDPOINT: URL,
+        TIMEOUT: "x",
+        "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT": "0.5",
+        "OTEL_EXPORTER_OTLP_COMPRESSION": " GZIP",
+        **dict.fromkeys(FILES, str(tmp_path / "file.pem")),
+        "OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=a, team=b=c,empty=,",
+    }
+    assert OtlpConfig(ENDPOINT, URL, 60.0) == read_otlp(environ)
 
 
 def test_secrets() -> None:
@@ -87,6 +109,27 @@ def test_secrets_of_the_query(query: str, secrets: set[str]) -> None:
         (
             {ENDPOINT: URL, HEADERS: "a=b,secret"},
             f"{HEADERS}: must be a list like api-key=secret,other=value (its value is not shown)",
+        ),
+        *(
+            ({ENDPOINT: URL, name: value}, f"{name}: must be a number of seconds above 0, at most 1000000")
+            for name in (TIMEOUT, "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT")
+            for value in ("nan", "inf", "-1", "0", "x", "10s", "1e7")
+        ),
+        (
+            {ENDPOINT: URL, "OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"},
+            "OTEL_EXPORTER_OTLP_COMPRESSION: must be none, gzip or deflate",
+        ),
+        *(({ENDPOINT: URL, name: "/nowhere/file.pem"}, f"{name}: No such file or directory") for name in FILES),
+        (
+            {ENDPOINT: URL, FILES[0]: "/"},
+            f"{FILES[0]}: must be a regular file, because it is read again when it changes",
+        ),
+        *(
+            (
+                {ENDPOINT: URL, "OTEL_RESOURCE_ATTRIBUTES": value},
+                "OTEL_RESOURCE_ATTRIBUTES: must be a list like service.instance.id=a,team=b",
+            )
+            for value in ("foo", "a=b,foo", "=b")
         ),
     ],
 )
