@@ -296,7 +296,7 @@ def bar_chart(
 
 
 def heatmap_panel(frame: PanelFrame, query: Query, *, unit: str) -> dashboard.Panel:
-    """Return a heatmap of a histogram over time, whose query counts over ``$__interval`` so that nothing counts twice."""
+    """Return a heatmap of a histogram over time; its query counts over ``$__interval``, so nothing counts twice."""
     color = heatmap.HeatmapColorOptions()
     color.mode(heatmaps.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64).reverse(reverse=False)
     color.scale(heatmaps.HeatmapColorScale.EXPONENTIAL).exponent(0.5).fill("dark-orange")

@@ -290,7 +290,8 @@ def parse_state_url(text: str) -> str:
         rest = text.removeprefix("postgresql://")
         # A password that is not quoted may have a slash or a question mark, with which the host seems to end.
         users = [rest.partition(sign)[0].rpartition("@")[0] for sign in "/?"]
-        if ":" in "".join(users) or "password" in dict(parse_qsl(rest.partition("?")[2], keep_blank_values=True)):
+        names = dict(parse_qsl(rest.partition("?")[2], keep_blank_values=True)).keys()
+        if ":" in "".join(users) or names & {"password", "sslpassword"}:
             raise ValueError(
                 "must not contain a password; name a file that holds it with --state.password-file or PGPASSFILE"
             )
@@ -330,8 +331,12 @@ def is_utf8(text: str) -> bool:
     return text.isascii() or not re.search("[\ud800-\udfff]", text)
 
 
+_PASSWORD = re.compile(r"(password\s*=\s*)(?:'[^']*'|\S+)", re.IGNORECASE)
+_USER = re.compile(r":[^@]*@")
+
+
 def quote(value: object, *, url: bool = False) -> str:
-    """Return a value as messages quote it: keys masked, long texts cut, and nothing for other types than text."""
+    """Return a value as messages quote it: keys and passwords masked, long texts cut, and nothing for other types."""
     import json  # noqa: PLC0415 - as above
 
     if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
@@ -339,7 +344,8 @@ def quote(value: object, *, url: bool = False) -> str:
     if not isinstance(value, str):
         return ""
     text = mask_keys(value)
-    text = mask_url(text) if url or "://" in text else text
+    text = _PASSWORD.sub(r"\1***", text)
+    text = mask_url(text) if url or "://" in text or _USER.search(text) else text
     return " " + json.dumps(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...", ensure_ascii=False)
 
 

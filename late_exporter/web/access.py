@@ -17,6 +17,10 @@ ALLOWED_WORKSPACES = "late_exporter.workspaces"
 NOT_ALLOWED = "not allowed for a user who is bound to workspaces"
 
 
+MAX_SUGGESTED = 100
+"""Workspaces up to which a name is compared with all of them: with thousands that would hold up other requests."""
+
+
 class AccessError(LateError):
     """A request for what its user may not see, or for what does not exist, with the status of the response."""
 
@@ -63,5 +67,6 @@ def select_workspaces(scope: Message, existing: Collection[str]) -> Sequence[str
     for name in names:
         require_workspace(scope, name)
         if name not in existing:
-            raise AccessError(HTTPStatus.NOT_FOUND, f"unknown workspace{quote(name)}{suggest(name, existing)}")
+            suggestion = suggest(name, existing) if len(existing) <= MAX_SUGGESTED else ""
+            raise AccessError(HTTPStatus.NOT_FOUND, f"unknown workspace{quote(name)}{suggestion}")
     return sorted(set(names))

@@ -66,6 +66,9 @@ async def send_reply(reply: Reply, scope: Message, send: Send) -> None:
     headers = COMMON_HEADERS
     if has_content:
         headers = (*reply.headers, *headers, ("content-length", str(len(reply.body))))
+    if {b"content-length", b"transfer-encoding"} <= {name.lower() for name, _ in scope["headers"]}:
+        # A proxy may disagree about where the request ends: what follows may be from another client.
+        headers = (*headers, ("connection", "close"))
     encoded_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
     is_head = scope["method"] == "HEAD"

@@ -16,6 +16,7 @@ from late_exporter.exposition.family import Family
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats, sign
 from late_exporter.status import ClusterHealth, FeedHealth, MemberHealth, WorkspaceHealth
+from late_exporter.web.access import AccessError, select_workspaces
 from late_exporter.web.app import HealthSource, Lifecycle, create_app
 from late_exporter.web.asgi import Message, by_path
 from late_exporter.web.auth import AuthMiddleware
@@ -172,6 +173,13 @@ async def test_unknown_workspace(query: str, text: str) -> None:
     response = await AccessHarness().request("ops", query=query)
     assert (404, text) == (response.status, response.text)
     assert "text/plain; charset=utf-8" == response.headers["content-type"]
+
+
+def test_nothing_is_suggested_among_very_many_workspaces() -> None:
+    """A request for an unknown workspace takes little time, however many there are."""
+    existing = [f"brand-{number}" for number in range(101)]
+    with pytest.raises(AccessError, match=r'^unknown workspace "brand-x"$'):
+        select_workspaces({"query_string": b"workspace=brand-x"}, existing)
 
 
 @pytest.mark.parametrize("accept", ["text/plain", OPENMETRICS])

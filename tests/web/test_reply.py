@@ -20,7 +20,7 @@ async def send_parts(body: bytes, scheme: str) -> list[int]:
             sizes.append(len(message["body"]))
 
     sent = Reply(body=body, on_sent=lambda: sizes.append(-1))
-    await send_reply(sent, {"method": "GET", "scheme": scheme}, send)
+    await send_reply(sent, {"method": "GET", "scheme": scheme, "headers": []}, send)
     return sizes
 
 

@@ -24,6 +24,7 @@ from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError
 from late_exporter.web import server
 from late_exporter.web.rate import LOG_RATE
+from late_exporter.web.reply import send_reply, text_reply
 from late_exporter.web.server import bind_socket, serve, systemd_sockets
 from tests.support.profiles import spread
 
@@ -237,6 +238,25 @@ async def test_pipelined_requests(harness: ServerHarness) -> None:
     client = await harness.connect()
     client.send(REQUEST % b"/a" + REQUEST % b"/b" + REQUEST % b"/c")
     assert [b"/a", b"/b", b"/c"] == [(await client.response())[1] for _ in range(3)]
+
+
+async def test_a_request_with_two_lengths_is_the_last_of_its_connection() -> None:
+    """What follows a request with Content-Length and Transfer-Encoding is not answered: a proxy may see another end."""
+    head = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+
+    class ReplyingApplication(Application):
+        async def __call__(self, scope: Message, _: Callable[[], Awaitable[Message]], send: Any) -> None:
+            await send_reply(text_reply(scope["path"]), scope, send)
+
+    harness = ServerHarness(ReplyingApplication(), [bind_socket(LOOPBACK)])
+    try:
+        client = await harness.connect()
+        client.send(head + REQUEST % b"/b")
+        response = await client.read_to_end()
+    finally:
+        await harness.close()
+    assert 1 == response.count(b"HTTP/1.1")
+    assert b"connection: close" in response.lower()
 
 
 async def test_large_responses(harness: ServerHarness, *, secure: bool) -> None:
