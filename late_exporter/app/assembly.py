@@ -152,16 +152,16 @@ class Pipeline:
         for scope in [scope for scope, state in states.items() if state.is_restored]:
             self._create_logger(scope).warning(RESTORED)
         for workspace, connection in connections.items():
-            backlog: list[Increment] = [*self.registry.correct_times(workspace, self._runtime.clock())]
+            unsaved_increments: list[Increment] = [*self.registry.correct_times(workspace, self._runtime.clock())]
             pollers: dict[str, Poller] = {}
             for feed in self._feeds:
                 scope = Scope(workspace, feed)
-                recorder = self._create_recorder(scope, states[scope], connection.generation, backlog)
+                recorder = self._create_recorder(scope, states[scope], connection.generation, unsaved_increments)
                 pollers[feed] = self._create_poller(scope, recorder, connection, check_results)
             self.pollers[workspace] = pollers
             if connection.status is not None:
                 self.status_pollers[workspace] = self._create_status_poller(
-                    workspace, connection.client, connection.status, backlog
+                    workspace, connection.client, connection.status, unsaved_increments
                 )
             if connection.webhook_stats is not None:
                 connection.webhook_stats.wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
@@ -219,7 +219,7 @@ class Pipeline:
         self._label_limiter.remove_workspace(workspace)
 
     def _create_recorder(
-        self, scope: Scope, state: FeedState, generation: ApiGeneration, backlog: list[Increment]
+        self, scope: Scope, state: FeedState, generation: ApiGeneration, unsaved_increments: list[Increment]
     ) -> FeedRecorder:
         state_generation = state.coverage.generation if state.coverage else None
         return FeedRecorder(
@@ -229,7 +229,7 @@ class Pipeline:
             store_thread=self._store_thread,
             label_limiter=self._label_limiter,
             registry=self.registry,
-            backlog=backlog,
+            unsaved_increments=unsaved_increments,
             clock=self._runtime.clock,
         )
 
@@ -290,10 +290,10 @@ class Pipeline:
         )
 
     def _create_status_poller(
-        self, workspace: str, client: Client, source: StatusSource, backlog: list[Increment]
+        self, workspace: str, client: Client, source: StatusSource, unsaved_increments: list[Increment]
     ) -> StatusPoller:
         publisher = StatusPublisher(
-            workspace, label_limiter=self._label_limiter, registry=self.registry, defer=backlog.extend
+            workspace, label_limiter=self._label_limiter, registry=self.registry, defer=unsaved_increments.extend
         )
         return StatusPoller(
             workspace,

@@ -72,7 +72,7 @@ class WorkspacePollers:
     async def save_deferred(self) -> None:
         """Commit increments that wait for a poll, because no other poll follows."""
         for poller in self.pollers:
-            if poller.recorder.backlog:  # All feeds share it.
+            if poller.recorder.unsaved_increments:  # All feeds share it.
                 await poller.save_requests()
 
     async def stop(self) -> None:

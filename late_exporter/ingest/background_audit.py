@@ -22,9 +22,9 @@ from late_exporter.ingest.audit import (
 )
 from late_exporter.ingest.progress import AuditProgress
 from late_exporter.ingest.reader_state import ReconcileScan
+from late_exporter.ingest.request_queue import RequestKind
 from late_exporter.ingest.seeking import MAX_PAGE_FAILURES
 from late_exporter.ingest.steps import FetchedPage, FetchPage
-from late_exporter.ingest.turns import RequestKind
 from late_exporter.metrics.names import LAST_AUDIT
 from late_exporter.model import Coverage, FeedAccounting, Scope
 from late_exporter.protocols import Logger

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from late_exporter.errors import ApiError
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.turns import RequestKind
+from late_exporter.ingest.request_queue import RequestKind
 from late_exporter.protocols import Logger
 
 FAILED_REQUESTS = "late_exporter_failed_requests_total"

@@ -15,8 +15,8 @@ from late_exporter.errors import REQUEST_FAILURES, ApiError, GenerationMismatch,
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.details import DetailReader
 from late_exporter.ingest.failures import FailureReporter
-from late_exporter.ingest.moments import find_partial_times, ignores_time_filter
 from late_exporter.ingest.paging import time_above, time_below
+from late_exporter.ingest.partial_times import find_partial_times, ignores_time_filter
 from late_exporter.ingest.parts import read_all, read_in_parts
 from late_exporter.ingest.recognition import recognise_logs, require_recognition, skip_counted
 from late_exporter.ingest.recorder import FeedRecorder

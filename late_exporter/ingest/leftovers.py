@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from late_exporter.errors import REQUEST_FAILURES, BadRequest, UnreadableTime
 from late_exporter.ingest.reader_state import PollContext
+from late_exporter.ingest.request_queue import RequestKey
 from late_exporter.ingest.seeking import MAX_PAGE_FAILURES, StepsTo, report_failure, splits_time
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchTime, Record
-from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import Coverage, LogEntry
 
 UNDATED: RequestKey = ("scan", "undated")
@@ -40,7 +40,7 @@ def read_dense_time(
 ) -> StepsTo[tuple[LogEntry, ...]]:
     """Fetch all logs of the ``dense_time`` of a page, which must be recorded before.
 
-    If that fails after ``failure_count`` attempts that failed, and these are too many, it is reported, not raised. A
+    A failure is raised until ``failure_count``, the number of earlier ones, reaches the limit; then it is reported. A
     rejected filter by time, for example, is reported at once, because further attempts would not change it.
 
     Returns:

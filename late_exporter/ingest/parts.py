@@ -152,8 +152,9 @@ async def _require_same_rows(
     offset = min(entries, default=0)
     response = await fetch_rows(offset, 1)
     keys = [entry.key for entry in response.page.entries]
+    expected_keys = [entries[offset].key] if entries else []
     totals = {each.page.total for each in (*responses.values(), response)}
-    if keys[:1] != [entries[offset].key for offset in (offset,) if entries] or len(totals) > 1:
+    if keys[:1] != expected_keys or len(totals) > 1:
         raise BadPayload("the log list moved while a page was read in parts")
     return response
 

@@ -11,12 +11,12 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from late_exporter.errors import REQUEST_FAILURES, BadRequest
-from late_exporter.ingest.moments import ignores_time_filter
 from late_exporter.ingest.paging import PagePosition, time_above, time_below
+from late_exporter.ingest.partial_times import ignores_time_filter
 from late_exporter.ingest.reader_state import PendingScan, PollContext, ReaderState
+from late_exporter.ingest.request_queue import RequestKey
 from late_exporter.ingest.seeking import StepsTo, fetch_page, report_failure
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime, ReaderSteps, Record
-from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE, PENDING, Coverage, PendingLog
 
 PENDING_LIST: RequestKey = ("pending", 0)
@@ -25,7 +25,7 @@ MAX_FAILURES = 3
 """Lookups that may fail in one poll; if more do, the API is at fault, and each may take as long as a timeout."""
 
 MAX_REJECTED_TIMES = 3
-"""Times for which the API rejects the lookup, and for none it does not, before it is taken to support none."""
+"""Times whose request the API rejects, and none that it accepts, after which it is taken not to filter by time."""
 
 
 def resolve_pending(context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]) -> ReaderSteps:

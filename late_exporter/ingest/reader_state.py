@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import msgspec
 
 from late_exporter.ingest.paging import MAX_SKIP, MAX_WHOLE_SKIP, PagePosition
+from late_exporter.ingest.request_queue import RequestQueue
 from late_exporter.ingest.steps import FetchedPage
 from late_exporter.ingest.stretch import Stretch, WindowCounter
-from late_exporter.ingest.turns import RequestQueue
 from late_exporter.model import LATE, MINUTE_MS, Coverage, ListPosition, LogEntry, PendingLog
 
 LATE_WINDOW_MS = 15 * MINUTE_MS

@@ -11,6 +11,7 @@ from late_exporter.errors import REQUEST_FAILURES
 from late_exporter.ingest.leftovers import read_undated, record_dense_time, start_reading
 from late_exporter.ingest.paging import PagePosition
 from late_exporter.ingest.reader_state import PollContext, ReconcileScan
+from late_exporter.ingest.request_queue import RequestKey
 from late_exporter.ingest.seeking import (
     MAX_PAGE_FAILURES,
     advance_cursor,
@@ -23,7 +24,6 @@ from late_exporter.ingest.seeking import (
 )
 from late_exporter.ingest.steps import FetchedPage, ReaderSteps, Record
 from late_exporter.ingest.stretch import Stretch
-from late_exporter.ingest.turns import RequestKey
 from late_exporter.ingest.window_check import (
     LATE_ARRIVAL_WINDOW,
     advance_comparison,

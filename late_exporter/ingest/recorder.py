@@ -42,7 +42,7 @@ RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
 
 
-class PendingBatch(msgspec.Struct):
+class UncommittedBatch(msgspec.Struct):
     """Logs that were read and are not committed yet.
 
     Args:
@@ -75,7 +75,7 @@ class FeedRecorder:
     """Recorder of one feed of one workspace.
 
     Attributes:
-        backlog: Increments that could not be saved yet, shared by the feeds of the workspace.
+        unsaved_increments: Increments that could not be saved yet, shared by the feeds of the workspace.
         recent_attempts: Attempts of the last hour; None if the feed has no attempts to publish.
     """
 
@@ -88,7 +88,7 @@ class FeedRecorder:
         store_thread: StoreThread,
         label_limiter: LabelLimiter,
         registry: SeriesRegistry,
-        backlog: list[Increment],
+        unsaved_increments: list[Increment],
         clock: Callable[[], float],
     ) -> None:
         self._scope = Scope(workspace, feed.name)
@@ -97,7 +97,7 @@ class FeedRecorder:
         self._store_thread = store_thread
         self._store, self._offload = store_thread.store, store_thread.offload
         self._label_limiter = label_limiter
-        self.backlog = backlog
+        self.unsaved_increments = unsaved_increments
         self._clock = clock
         self._builder = ObservationBuilder(self._scope, feed, label_limiter)
         self._publisher = FeedPublisher(self._scope, registry, label_limiter)
@@ -223,24 +223,24 @@ class FeedRecorder:
         result: ResultT = await self._offload(run)
         return result
 
-    async def commit(self, pending: PendingBatch, now: int, increments: Sequence[Increment] = ()) -> None:
+    async def commit(self, read: UncommittedBatch, now: int, increments: Sequence[Increment] = ()) -> None:
         """Commit logs and increments, and publish them; ``now`` is the API time in milliseconds.
 
         Raises:
             StoreError: Nothing was recorded, neither logs nor increments.
         """
-        backlog, self.backlog[:] = list(self.backlog), []
+        unsaved, self.unsaved_increments[:] = list(self.unsaved_increments), []
         lookup_cache, self._lookup_cache = self._lookup_cache, LookupCache()
         try:
-            listed_minutes = lookup_cache.unmarked(pending.listed_minutes)
-            batch = await self._build_batch(pending, listed_minutes, now, [*backlog, *increments])
+            listed_minutes = lookup_cache.unmarked(read.listed_minutes)
+            batch = await self._build_batch(read, listed_minutes, now, [*unsaved, *increments])
             committed = await self._store_thread.commit(self._scope, batch, self._describe)
         except BaseException:
-            self.backlog[:0] = backlog
+            self.unsaved_increments[:0] = unsaved
             self._builder.forget_kinds()
             raise
         if committed.result.keeps_logs:
-            lookup_cache.add_marked(pending.listed_minutes)
+            lookup_cache.add_marked(read.listed_minutes)
             self._lookup_cache = lookup_cache
         await self._apply(committed, batch.coverage)
 
@@ -250,7 +250,7 @@ class FeedRecorder:
 
     def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
         """Save increments with the next commit, which publishes them; provisional ones are published at once."""
-        self.backlog += [*increments, *provisional]
+        self.unsaved_increments += [*increments, *provisional]
         self._publisher.add_unsaved(provisional)
 
     def _describe(self, batch: Batch, result: CommitResult) -> CommittedBatch:
@@ -263,9 +263,9 @@ class FeedRecorder:
         return CommittedBatch(result, exemplars, last_lag(result.observations, batch.now), size)
 
     async def _build_batch(
-        self, pending: PendingBatch, listed_minutes: Sequence[ListedMinutes], now: int, increments: Sequence[Increment]
+        self, read: UncommittedBatch, listed_minutes: Sequence[ListedMinutes], now: int, increments: Sequence[Increment]
     ) -> Batch:
-        coverage, prune_before = pending.coverage, None
+        coverage, prune_before = read.coverage, None
         if coverage is not None and coverage.newest is not None:
             # The time of the newest log bounds what a wrong clock can prune.
             newest = min(now, int(self._clock() * 1000), coverage.newest.created)
@@ -274,9 +274,9 @@ class FeedRecorder:
         # A log that was pruned, or is about to be, would be counted twice.
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
         # A batch of the first sync may have logs and leave the coverage.
-        history_coverage = (pending.coverage or self.coverage) if pending.pages and not self.is_synced else None
+        history_coverage = (read.coverage or self.coverage) if read.pages and not self.is_synced else None
         built = await self._builder.build(
-            pending.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced
+            read.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced
         )
         increments = [*increments, *built.zeros]
         series = {(increment.family, increment.labels) for increment in (*increments, *built.increments)}
@@ -287,10 +287,10 @@ class FeedRecorder:
             increments=increments,
             zero_series=self._publisher.zero_series(series),
             coverage=coverage,
-            deleted_keys=pending.deleted_keys,
+            deleted_keys=read.deleted_keys,
             listed_minutes=listed_minutes,
             prune_before=prune_before,
-            progress=pending.progress,
+            progress=read.progress,
         )
 
     async def _apply(self, committed: CommittedBatch, coverage: Coverage | None) -> None:

@@ -15,8 +15,8 @@ from late_exporter.ingest.background_audit import AUDIT_GAUGES
 from late_exporter.ingest.failures import FAILED_REQUESTS, UNREADABLE_ROWS
 from late_exporter.ingest.observations import RECONCILED_LOGS
 from late_exporter.ingest.recorder import FeedRecorder
+from late_exporter.ingest.request_queue import REQUEST_KINDS
 from late_exporter.ingest.schedule import PollResult
-from late_exporter.ingest.turns import REQUEST_KINDS
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_AUDIT, LAST_POLL, LAST_RECONCILE
 from late_exporter.metrics.registry import SeriesRegistry

@@ -14,8 +14,8 @@ import msgspec
 from late_exporter.errors import REQUEST_FAILURES, ApiError, BadPayload, BadRequest
 from late_exporter.ingest.paging import PagePosition
 from late_exporter.ingest.reader_state import PageCursor, PollContext
+from late_exporter.ingest.request_queue import RequestKey
 from late_exporter.ingest.steps import FetchedPage, FetchPage, ReaderStep, ReportFailure
-from late_exporter.ingest.turns import RequestKey
 from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE, KnownLogs, ListPosition, LogPage
 
 ResultT = TypeVar("ResultT")
@@ -83,6 +83,11 @@ def seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage,
 
 
 def _find_page(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage, PagePosition]]:
+    """Fetch the page at which ``cursor`` continues; it may repeat rows, but never skips any.
+
+    Returns:
+        The page and its position.
+    """
     # Rows inserted or deleted since the last read move the page. Gallop in growing steps until it is bracketed, then
     # bisect; the list may move again meanwhile, so a bound that a later read contradicts is dropped. A page that starts
     # too high (``high``) only repeats rows; one that starts too low (``low``) would skip some, so a page without times

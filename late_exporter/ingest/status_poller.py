@@ -30,7 +30,7 @@ STALE_INTERVALS = 3
 
 MAX_RETRY_SECONDS = 300.0
 DISABLED_SECONDS = 3600.0
-"""Seconds before a feed is tried again that failed, or that is switched off."""
+"""Seconds before a feed that failed, or is switched off, is tried again."""
 
 CHECK_SECONDS = 30.0
 """Interval at which expired feeds are looked for, and a new key while no feed is due."""

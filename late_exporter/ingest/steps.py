@@ -9,7 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from late_exporter.errors import ApiError
-from late_exporter.ingest.turns import RequestKind
+from late_exporter.ingest.request_queue import RequestKind
 from late_exporter.model import PAGE_SIZE, Coverage, KnownLogs, ListedMinutes, LogEntry, LogPage
 
 NO_STATUSES: frozenset[str] = frozenset()

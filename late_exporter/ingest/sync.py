@@ -14,7 +14,7 @@ from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.progress import Progress, ProgressSaver, ScanSchedule, decode_progress, encode_progress
 from late_exporter.ingest.read_buffer import ReadBuffer
 from late_exporter.ingest.reader_state import PendingScan, PollContext, ReaderState, ReconcileScan
-from late_exporter.ingest.recorder import FeedRecorder, PendingBatch
+from late_exporter.ingest.recorder import FeedRecorder, UncommittedBatch
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime, ReaderStep, Record, ReportFailure
 from late_exporter.ingest.sync_meter import ReadingState
@@ -84,7 +84,7 @@ class FeedSync:
         if progress.audit is not None:
             auditor.resume(progress.audit)
         self._progress_saver = ProgressSaver(recorder.progress, runtime)
-        self._batch = PendingBatch()
+        self._batch = UncommittedBatch()
         self._batch_started_at = 0.0
         self._read_buffer = read_buffer or ReadBuffer()
         self._list_total = 0
@@ -154,9 +154,9 @@ class FeedSync:
             self._state.scan_stretch = None
         self._take_batch()
 
-    def _take_batch(self) -> PendingBatch:
+    def _take_batch(self) -> UncommittedBatch:
         """Return the logs that were read and not committed, and start a new batch."""
-        batch, self._batch = self._batch, PendingBatch()
+        batch, self._batch = self._batch, UncommittedBatch()
         self._read_buffer.update(self, 0)
         return batch
 
@@ -200,7 +200,7 @@ class FeedSync:
         return None
 
     def finish_poll(self, *, is_saved: bool) -> None:
-        """Tell the auditor about a completed scan, unless what the poll read could not be saved."""
+        """Pass a completed scan to the auditor; discard what was found instead if it could not be saved."""
         completed, self.completed_scan = self.completed_scan, None
         if not is_saved:
             self._state.late_window.discard()

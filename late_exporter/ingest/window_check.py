@@ -11,6 +11,7 @@ from late_exporter.errors import REQUEST_FAILURES, BadRequest
 from late_exporter.ingest.leftovers import record_dense_time, start_reading
 from late_exporter.ingest.paging import SECOND_MS, PagePosition, time_above
 from late_exporter.ingest.reader_state import PageCursor, PollContext, WindowComparison, WindowReading
+from late_exporter.ingest.request_queue import RequestKey
 from late_exporter.ingest.seeking import (
     MAX_PAGE_FAILURES,
     StepsTo,
@@ -22,8 +23,7 @@ from late_exporter.ingest.seeking import (
 )
 from late_exporter.ingest.steps import FetchedPage, FetchPage, ReaderSteps, Record
 from late_exporter.ingest.stretch import Stretch
-from late_exporter.ingest.turns import RequestKey
-from late_exporter.model import MINUTE_MS, PAGE_SIZE, Coverage, ListedMinutes
+from late_exporter.model import MINUTE_MS, PAGE_SIZE, Coverage, ListedMinutes, LogEntry
 
 CHECK: RequestKey = ("window", "late")
 """Place of the check in the queue of requests."""
@@ -53,7 +53,7 @@ VERIFICATION_INTERVAL = 10 * MINUTE_MS
 """Milliseconds between two attempts to find out how the API counts the logs of a window."""
 
 RESERVED_SHARE = 4
-"""One part in so many of the requests of a check is left for what is below the overlap."""
+"""Part of the requests of a check, as a divisor, that is left for what is below the overlap."""
 
 
 def check_late_window(context: PollContext, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
@@ -280,12 +280,11 @@ def record_found(
         listed: Minutes that the page completes.
         caught_up_at: As in ReconcileScan; 0 if no log of the page was missed.
     """
-    entries = context.new_entries(page, coverage.retention_floor)
-    missed = tuple(
-        entry for entry in entries if entry.created is not None and entry.created < caught_up_at - LATE_ARRIVAL_WINDOW
-    )
+    missed, others = list[LogEntry](), list[LogEntry]()
+    for entry in context.new_entries(page, coverage.retention_floor):
+        is_missed = entry.created is not None and entry.created < caught_up_at - LATE_ARRIVAL_WINDOW
+        (missed if is_missed else others).append(entry)
     if missed:
-        yield Record(missed, by_reconciliation=True)
-    others = tuple(entry for entry in entries if entry not in missed)
+        yield Record(tuple(missed), by_reconciliation=True)
     if others or listed is not None:
-        yield Record(others, listed_minutes=listed)
+        yield Record(tuple(others), listed_minutes=listed)

@@ -11,7 +11,7 @@ import pytest
 from late_exporter.ingest import reader, seeking
 from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.recognition import Recognition
-from late_exporter.ingest.recorder import FeedRecorder, PendingBatch
+from late_exporter.ingest.recorder import FeedRecorder, UncommittedBatch
 from late_exporter.ingest.steps import FetchedPage, Record
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.metrics.registry import SeriesRegistry
@@ -44,7 +44,7 @@ def _accept_any_page(patch: pytest.MonkeyPatch) -> None:
 def _forget_gaps(patch: pytest.MonkeyPatch) -> None:
     build = FeedRecorder._build_batch  # noqa: SLF001
 
-    async def build_without_gaps(self: FeedRecorder, pending: PendingBatch, *rest: Any) -> Batch:
+    async def build_without_gaps(self: FeedRecorder, pending: UncommittedBatch, *rest: Any) -> Batch:
         batch = await build(self, pending, *rest)
         coverage = batch.coverage and msgspec.structs.replace(batch.coverage, gaps=())
         return msgspec.structs.replace(batch, coverage=coverage)

@@ -11,10 +11,10 @@ import pytest
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.ingest import feed_publisher, sync
 from late_exporter.ingest.observations import LOGS_PER_SLICE, ReadLogs
-from late_exporter.ingest.recorder import PendingBatch
+from late_exporter.ingest.recorder import UncommittedBatch
 from late_exporter.ingest.reporter import POLL_OUTCOMES
+from late_exporter.ingest.request_queue import REQUEST_KINDS
 from late_exporter.ingest.schedule import PollConfig, PollResult
-from late_exporter.ingest.turns import REQUEST_KINDS
 from late_exporter.ingest.webhooks import WebhookReceiver, sign
 from late_exporter.model import CommitResult, Coverage, FeedCommit, ListPosition, LogEntry, Scope
 from late_exporter.protocols import ApiResponse
@@ -698,7 +698,7 @@ async def test_unsaved_poll(harness: PollerHarness) -> None:
     assert harness.poll_counts() == {
         name: harness.stored_value(POLLS, "publishing", name) for name in ("success", "store_error")
     }
-    assert [] == harness.recorder.backlog
+    assert [] == harness.recorder.unsaved_increments
 
 
 async def test_unsaved_failure(harness: PollerHarness) -> None:
@@ -791,16 +791,16 @@ async def test_the_feeds_of_a_workspace_share_unsaved_increments() -> None:
         harness = PollerHarness(store, "publishing", "connections")
         await harness.start()
         other = harness.pollers["connections"].recorder
-        commit = other.commit(PendingBatch(), 0, [IncCounter(THROTTLED, ("acme",), amount=1.0)])
+        commit = other.commit(UncommittedBatch(), 0, [IncCounter(THROTTLED, ("acme",), amount=1.0)])
         saving = asyncio.ensure_future(commit)
         await asyncio.sleep(0)  # The batch is built.
         harness.recorder.defer((), provisional=[IncCounter(THROTTLED, ("acme",), amount=5.0)])
         await saving
         assert (5.0, 1.0) == (harness.value(THROTTLED), harness.stored_value(THROTTLED))
 
-        await other.commit(PendingBatch(), 0)
+        await other.commit(UncommittedBatch(), 0)
         assert (6.0, 6.0) == (harness.value(THROTTLED), harness.stored_value(THROTTLED))
-        assert [] == harness.recorder.backlog
+        assert [] == harness.recorder.unsaved_increments
 
 
 # Exceptions and cancellation.
@@ -825,7 +825,7 @@ async def test_a_bug_in_the_store_ends_the_loop(harness: PollerHarness) -> None:
     harness.store.commit_all = broken  # type: ignore[method-assign]
     with pytest.raises(ZeroDivisionError):
         await harness.poller.run()
-    assert [IncCounter(THROTTLED, ("acme",))] == harness.recorder.backlog
+    assert [IncCounter(THROTTLED, ("acme",))] == harness.recorder.unsaved_increments
 
 
 @pytest.mark.parametrize("steps", range(1, 14))
@@ -942,7 +942,7 @@ PRUNES = [
 async def test_pruning(harness: PollerHarness, newest: float, clock: float, api: float, by: float) -> None:
     """Logs are pruned a day after the API has dropped them, by the earliest of the newest log and the two clocks."""
     harness.now = clock - NOW
-    await harness.recorder.commit(PendingBatch(coverage=coverage(newest)), int(api * 1000))
+    await harness.recorder.commit(UncommittedBatch(coverage=coverage(newest)), int(api * 1000))
 
     batch = harness.store.batches[-1]
     assert int((by - 8 * DAY) * 1000) == batch.prune_before
@@ -958,17 +958,19 @@ async def test_pruned_logs_are_not_counted_again(harness: PollerHarness) -> None
         LogEntry(key="edge", status="success", created=int((NOW - 8 * DAY) * 1000)),
         LogEntry(key="undated", status="success"),
     ]
-    batch = PendingBatch(pages=[ReadLogs(entries, by_reconciliation=False)], coverage=coverage(NOW))
+    batch = UncommittedBatch(pages=[ReadLogs(entries, by_reconciliation=False)], coverage=coverage(NOW))
     await harness.recorder.commit(batch, int(NOW * 1000))
     assert ["edge", "undated"] == [observation.entry.key for observation in harness.store.batches[-1].observations]
 
-    await harness.recorder.commit(PendingBatch(pages=[ReadLogs(entries[:1], by_reconciliation=False)]), int(NOW * 1000))
+    await harness.recorder.commit(
+        UncommittedBatch(pages=[ReadLogs(entries[:1], by_reconciliation=False)]), int(NOW * 1000)
+    )
     assert [] == harness.store.batches[-1].observations
 
 
 async def test_the_retention_floor_never_falls(harness: PollerHarness) -> None:
     """A clock that goes back does not bring back pruned logs."""
-    await harness.recorder.commit(PendingBatch(coverage=coverage(NOW, floor=NOW - 2 * DAY)), int(NOW * 1000))
+    await harness.recorder.commit(UncommittedBatch(coverage=coverage(NOW, floor=NOW - 2 * DAY)), int(NOW * 1000))
     kept = harness.store.batches[-1].coverage
     assert kept is not None
     assert int((NOW - 2 * DAY) * 1000) == kept.retention_floor

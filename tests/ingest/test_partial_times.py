@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from late_exporter.feeds.decoder import parse_millis
 from late_exporter.format import iso_time
-from late_exporter.ingest.moments import find_partial_times, ignores_time_filter
 from late_exporter.ingest.paging import time_above, time_below
+from late_exporter.ingest.partial_times import find_partial_times, ignores_time_filter
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.steps import FetchPage, FetchPost
 from late_exporter.model import PAGE_SIZE, LogEntry, LogPage

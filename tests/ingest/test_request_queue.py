@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from late_exporter.ingest.turns import MAX_AGE, MAX_DELAY, RequestQueue
+from late_exporter.ingest.request_queue import MAX_AGE, MAX_DELAY, RequestQueue
 
 POSTS = [f"p{number}" for number in range(30)]
 
