@@ -28,9 +28,11 @@ def atomic_write(path: Path, mode: int) -> Iterator[IO[bytes]]:
     """Yield a temporary file that replaces ``path`` once it is on the disk, or is deleted after an error.
 
     Raises:
-        LateError: The file cannot be written; the previous one is unchanged.
+        LateError: The file cannot be written, or is a device or a pipe; the previous one is unchanged.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise LateError(f"{path}: cannot be written: it is not a regular file")
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             try:
                 yield file

@@ -36,13 +36,14 @@ class StateLock:
 
     Raises:
         StoreInUse: Another process has the state open.
-        StoreError: A file cannot be read or written, the database of an earlier run is empty or missing, or the file is
-            not a database.
+        StoreError: A file cannot be read or written, the database of an earlier run is empty or missing, or the path is
+            neither free nor that of a database.
     """
 
     def __init__(self, path: Path) -> None:
         self._name = path
         self._database_fd = CLOSED
+        require_database(path)
         try:
             path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
             self.path = path.resolve()  # symbolic links to one state share one lock
@@ -61,7 +62,6 @@ class StateLock:
             raise StoreError(f"{path}: the state cannot be locked: {exc.strerror}") from exc
         try:
             self._require_no_remains()
-            require_database(path)
             self.lock_database()
         except BaseException:
             self.remove_new_file()
@@ -128,7 +128,7 @@ class StateLock:
     def _require_no_remains(self) -> None:
         """Raise StoreError if other files prove that the database was in use, but it is empty or missing."""
         exists, wal = self.path.exists(), Path(f"{self.path}-wal")
-        if exists and (not self.path.is_file() or self.path.stat().st_size):
+        if exists and self.path.stat().st_size:
             return
         remains = [wal] if wal_size(self.path) else []
         if exists and self._had_lock_file:
@@ -177,14 +177,14 @@ def state_exists(path: Path) -> bool:
 
 
 def require_database(path: Path, *, writable: bool = True) -> None:
-    """Raise StoreError if the file exists but is not a SQLite database or cannot be accessed."""
+    """Raise StoreError if the path exists but is no file, no SQLite database, or cannot be accessed."""
+    header = b""
     try:
-        if writable and path.exists() and not os.access(path, os.W_OK):
-            raise StoreError(f"{path}: the state cannot be written: it is read-only")
-        header = b""
-        if path.is_fifo():
-            raise StoreError(f"{path}: the state cannot be read: it is a pipe")
         if path.exists():
+            if not path.is_file():  # Creating a state would replace a device; opening a pipe would wait.
+                raise StoreError(f"{path} is not a regular file; name a file, or use sqlite:// for a state in memory")
+            if writable and not os.access(path, os.W_OK):
+                raise StoreError(f"{path}: the state cannot be written: it is read-only")
             with path.open("rb") as file:
                 header = file.read(16)
     except OSError as exc:

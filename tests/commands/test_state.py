@@ -261,13 +261,30 @@ def test_a_path_that_cannot_be_examined_is_an_error(tmp_path: Path, args: tuple[
     assert CommandResult(1, "", expected) == state(path, *args)
 
 
-@pytest.mark.parametrize("args", [("info",), ("export",), ("backup", "copy.db"), ("compact",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "args", [("info",), ("export",), ("backup", "copy.db"), ("compact",), ("import", "-")], ids=" ".join
+)
 def test_a_pipe_is_no_state(tmp_path: Path, args: tuple[str, ...]) -> None:
-    """The command fails at once, instead of waiting for a writer."""
+    """The command fails at once, instead of waiting for a writer, and an import does not replace the pipe."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    expected = f"late-exporter: error: {path}: the state cannot be read: it is a pipe\n"
-    assert CommandResult(1, "", expected) == state(path, *args)
+    reason = "is not a regular file; name a file, or use sqlite:// for a state in memory"
+    assert CommandResult(1, "", f"late-exporter: error: {path} {reason}\n") == state(path, *args)
+    assert path.is_fifo()
+
+
+def test_a_copy_never_replaces_a_pipe(path: Path, tmp_path: Path) -> None:
+    """Neither a copy nor a backup takes a pipe for a file that does not exist yet."""
+    target = tmp_path / "pipe"
+    os.mkfifo(target)
+    for args, reason in (
+        (("copy", f"sqlite:///{path}", f"sqlite:///{target}"), "is not a regular file"),
+        (("backup", str(target)), "the file exists already and was not changed"),
+    ):
+        result = state(path, *args)
+        assert (1, "") == result[:2]
+        assert reason in result.err
+    assert target.is_fifo()
 
 
 def test_an_import_never_replaces_a_state(path: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,20 @@ def test_a_failed_write_keeps_the_previous_file(tmp_path: Path, monkeypatch: pyt
         write_textfile(path, b"late_up 0\n")
     assert b"late_up 1\n" == path.read_bytes()
     assert [path] == list(tmp_path.iterdir())
+
+
+def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
+    """A pipe or a folder stays, also behind a symbolic link, as would a device."""
+    pipe, folder, link = tmp_path / "pipe.prom", tmp_path / "folder.prom", tmp_path / "link.prom"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    link.symlink_to(pipe)
+    for path in (pipe, folder, link):
+        with pytest.raises(LateError, match=f"^{path}: cannot be written: it is not a regular file$"):
+            write_textfile(path, b"late_up 1\n")
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert {pipe, folder, link} == set(tmp_path.iterdir())
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import random
 import resource
+import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -898,11 +900,34 @@ def test_corrupt_values(path: Path, statement: str) -> None:
         store.series_values()
 
 
-def test_directory_instead_of_a_file(path: Path) -> None:
-    """A directory is rejected."""
-    path.mkdir()
-    assert "/late.db: the state cannot be read: Is a directory" == open_error(path)
-    assert [] == list(path.iterdir())
+def create_socket(path: Path) -> None:
+    """Create a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+def create_device(path: Path) -> None:
+    """Create a device of its own that discards what is written, as root."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may create devices")
+    try:
+        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("devices may not be created")
+
+
+@pytest.mark.parametrize("create", [Path.mkdir, os.mkfifo, create_socket, create_device])
+def test_only_a_regular_file_is_a_state(path: Path, create: Callable[[Path], object]) -> None:
+    """Anything else is refused and not replaced, also by the name of a symbolic link, and no lock file is created."""
+    create(path)
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    before = path.stat()
+    for name in (path, link):
+        expected = f"/{name.name} is not a regular file; name a file, or use sqlite:// for a state in memory"
+        assert expected == open_error(name)
+    assert before.st_ino == path.stat().st_ino
+    assert {"late.db", "link.db"} == {file.name for file in path.parent.iterdir()}
 
 
 def test_file_instead_of_a_directory(path: Path) -> None:
