@@ -36,14 +36,12 @@ class StateLock:
 
     Raises:
         StoreInUse: Another process has the state open.
-        StoreError: A file cannot be read or written, the database of an earlier run is empty or missing, or the path is
-            neither free nor that of a database.
+        StoreError: A file cannot be read or written, or the path is neither free nor that of a database.
     """
 
     def __init__(self, path: Path) -> None:
         self._name = path
         self._database_fd = CLOSED
-        require_database(path)
         try:
             path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
             self.path = path.resolve()  # symbolic links to one state share one lock
@@ -61,7 +59,7 @@ class StateLock:
             self.close()
             raise StoreError(f"{path}: the state cannot be locked: {exc.strerror}") from exc
         try:
-            self._require_no_remains()
+            require_database(path)
             self.lock_database()
         except BaseException:
             self.remove_new_file()
@@ -94,9 +92,6 @@ class StateLock:
 
     def lock_database(self) -> None:
         """Lock the database, if it exists; raise StoreInUse if another process has it open."""
-        if self._database_fd != CLOSED:
-            os.close(self._database_fd)  # of an empty file that was replaced
-            self._database_fd = CLOSED
         try:
             self._database_fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
@@ -111,7 +106,7 @@ class StateLock:
                 return  # The file system has no such locks; the lock file remains.
 
     def remove_new_file(self) -> None:
-        """Remove the lock file if this lock has created it: beside an empty database it would be taken for damage."""
+        """Remove the lock file if this lock has created it."""
         if not self._had_lock_file:
             self._lock_path.unlink(missing_ok=True)
 
@@ -124,22 +119,6 @@ class StateLock:
 
     def _in_use(self) -> StoreInUse:
         return StoreInUse(f"{self._name} is in use by another late-exporter; every process needs a state of its own")
-
-    def _require_no_remains(self) -> None:
-        """Raise StoreError if other files prove that the database was in use, but it is empty or missing."""
-        exists, wal = self.path.exists(), Path(f"{self.path}-wal")
-        if exists and self.path.stat().st_size:
-            return
-        remains = [wal] if wal_size(self.path) else []
-        if exists and self._had_lock_file:
-            remains.append(self._lock_path)
-        if remains:
-            names = " and ".join(file.name for file in remains)
-            files = " and ".join(file.name for file in ([self.path] if exists else []) + remains)
-            raise StoreError(
-                f"{self._name} is {'empty' if exists else 'missing'}, but an earlier run left {names}; it was not"
-                f" changed: restore a backup, or remove {files} to begin a new state"
-            )
 
     def _replace_lock_file(self) -> None:
         fd = _open(self._lock_path)
@@ -177,20 +156,31 @@ def state_exists(path: Path) -> bool:
 
 
 def require_database(path: Path, *, writable: bool = True) -> None:
-    """Raise StoreError if the path exists but is no file, no SQLite database, or cannot be accessed."""
+    """Raise StoreError if the path is neither free nor that of a database, or if a file cannot be accessed.
+
+    It is not free if the database is missing, but its write-ahead log is left.
+    """
     header = b""
     try:
-        if path.exists():
+        if exists := path.exists():
             if not path.is_file():  # Creating a state would replace a device; opening a pipe would wait.
                 raise StoreError(f"{path} is not a regular file; name a file, or use sqlite:// for a state in memory")
             if writable and not os.access(path, os.W_OK):
                 raise StoreError(f"{path}: the state cannot be written: it is read-only")
             with path.open("rb") as file:
                 header = file.read(16)
+        database = path.resolve()
+        remains = [f"{database.name}-wal"] if wal_size(database) else []
     except OSError as exc:
         raise StoreError(f"{path}: the state cannot be read: {exc.strerror}") from exc
     if header and not header.startswith(b"SQLite format 3\0"):
         raise StoreError(f"{path} is not a state of late-exporter, or is damaged; it was not changed")
+    if not header and (exists or remains):
+        damage = ", but an earlier run left ".join(["empty" if exists else "missing", *remains])
+        files = " and ".join([database.name, *remains] if exists else remains)
+        raise StoreError(
+            f"{path} is {damage}; it was not changed: restore a backup, or remove {files} to begin a new state"
+        )
 
 
 def wal_size(path: Path) -> int:

@@ -99,7 +99,7 @@ class SqliteStore:
             raise
 
     def _create_if_missing(self, lock: StateLock) -> None:
-        if lock.path.exists() and lock.path.stat().st_size:
+        if lock.path.exists():
             return
         try:
             create_database(lock.path, create_schema)

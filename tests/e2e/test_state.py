@@ -128,8 +128,8 @@ def test_a_damaged_state_is_not_begun_anew(
     program.kill()
     (tmp_path / "state.db").write_bytes(b"")
     assert 1 == program.start().wait_exit()
-    assert "state.db is empty, but an earlier run left state.db-wal and state.db.lock" in program.stderr
-    assert "restore a backup, or remove state.db and state.db-wal and state.db.lock" in program.stderr
+    assert "state.db is empty, but an earlier run left state.db-wal" in program.stderr
+    assert "restore a backup, or remove state.db and state.db-wal to begin" in program.stderr
     assert "Traceback" not in program.stderr
     assert b"" == (tmp_path / "state.db").read_bytes()
     (tmp_path / "state.db-wal").unlink()

@@ -19,7 +19,7 @@ from late_exporter.model import Batch, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_store
 from late_exporter.store.lockfile import StateLock
-from late_exporter.store.maintenance import is_in_use
+from late_exporter.store.maintenance import is_in_use, open_snapshot
 from tests.support.store import commit_batch
 
 SCOPE = Scope("acme", "publishing")
@@ -147,23 +147,13 @@ def test_a_killed_process_leaves_no_lock(path: Path) -> None:
         (
             lambda path: path.write_bytes(b""),
             (
-                "{path} is empty, but an earlier run left state.db-wal and state.db.lock; it was not changed: restore a"
-                " backup, or remove state.db and state.db-wal and state.db.lock to begin a new state"
+                "{path} is empty, but an earlier run left state.db-wal; it was not changed: restore a backup, or remove"
+                " state.db and state.db-wal to begin a new state"
             ),
         ),
         (
             lambda path: (path.write_bytes(b""), path.with_name("state.db-wal").unlink()),
-            (
-                "{path} is empty, but an earlier run left state.db.lock; it was not changed: restore a backup, or"
-                " remove state.db and state.db.lock to begin a new state"
-            ),
-        ),
-        (
-            lambda path: (path.write_bytes(b""), path.with_name("state.db.lock").unlink()),
-            (
-                "{path} is empty, but an earlier run left state.db-wal; it was not changed: restore a backup, or remove"
-                " state.db and state.db-wal to begin a new state"
-            ),
+            "{path} is empty; it was not changed: restore a backup, or remove state.db to begin a new state",
         ),
         (
             lambda path: path.unlink(),
@@ -173,7 +163,7 @@ def test_a_killed_process_leaves_no_lock(path: Path) -> None:
             ),
         ),
     ],
-    ids=["empty", "empty without WAL", "empty without lock file", "missing"],
+    ids=["empty", "empty without WAL", "missing"],
 )
 def test_remains_of_a_state_are_damage(path: Path, damage: Callable[[Path], object], expected: str) -> None:
     """A database that is empty or gone is not begun anew, until the user follows the advice."""
@@ -205,11 +195,15 @@ def test_a_removed_state_is_begun_anew(path: Path) -> None:
         assert not store.feed_state(SCOPE).is_restored
 
 
-def test_asking_whether_an_empty_file_is_in_use_is_no_damage(path: Path) -> None:
-    """A file that a user has prepared can be opened after it was checked."""
+def test_an_empty_file_is_damage(path: Path) -> None:
+    """The exporter never creates one, but a copy to a full disk does; a new state would start all counters again."""
     path.touch()
-    assert not is_in_use(f"sqlite:///{path}")
-    open_path(path).close()
+    url = f"sqlite:///{path}"
+    for use in (open_store, open_snapshot, is_in_use):
+        with pytest.raises(StoreError, match=f"^{path} is empty; it was not changed: restore a backup"):
+            use(url)
+    assert [path] == list(path.parent.iterdir())
+    assert not path.stat().st_size
 
 
 @pytest.mark.parametrize("size", [1, 100, 4096, -4096, 0.5])

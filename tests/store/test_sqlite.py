@@ -806,15 +806,6 @@ def test_a_closed_state_is_one_file(path: Path) -> None:
     assert {"late.db", "late.db.lock"} == {file.name for file in path.parent.iterdir()}
 
 
-def test_an_empty_file_becomes_a_state(path: Path) -> None:
-    """An empty file that exists is used."""
-    path.touch()
-    with closing(open_file(path)) as store:
-        commit(store, observation("a"))
-    with closing(open_file(path)) as store:
-        assert 1 == counter_value(store)
-
-
 def other_program(path: Path) -> None:
     """Create the database of another program."""
     execute(path, "CREATE TABLE bookmark (url TEXT)", "INSERT INTO bookmark VALUES ('https://example.com')")
