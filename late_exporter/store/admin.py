@@ -255,7 +255,7 @@ def compact(path: Path) -> tuple[int, int]:
 def _series(connection: sqlite3.Connection, workspace: str) -> list[tuple[str, str, list[str]]]:
     """Return the series of a workspace as family, encoded labels and labels."""
     rows = [
-        (family, encoded, json.loads(encoded))
+        (family, encoded, msgspec.json.decode(encoded, type=list[str]))
         for family, encoded in connection.execute("SELECT family, labels FROM series")
     ]
     return [row for row in rows if row[2][:1] == [workspace]]

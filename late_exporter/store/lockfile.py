@@ -23,6 +23,10 @@ RECORD_LENGTH = 21
 CLOSED = -1
 """Descriptor of a file that is closed, which each call refuses."""
 
+NOT_A_STATE = (
+    "is not a state of late-exporter, or is damaged; it was not changed: restore a backup, or name another file"
+)
+
 EXCLUSIVE = fcntl.LOCK_EX | fcntl.LOCK_NB
 
 
@@ -174,7 +178,7 @@ def require_database(path: Path, *, writable: bool = True) -> None:
     except OSError as exc:
         raise StoreError(f"{path}: the state cannot be read: {exc.strerror}") from exc
     if header and not header.startswith(b"SQLite format 3\0"):
-        raise StoreError(f"{path} is not a state of late-exporter, or is damaged; it was not changed")
+        raise StoreError(f"{path} {NOT_A_STATE}")
     if not header and (exists or remains):
         damage = ", but an earlier run left ".join(["empty" if exists else "missing", *remains])
         files = " and ".join([database.name, *remains] if exists else remains)

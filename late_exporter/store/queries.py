@@ -24,13 +24,27 @@ LOOKUP = f"SELECT key, status FROM observation WHERE scope = ? AND key IN ({','.
 ANY_BETWEEN = "SELECT 1 FROM observation WHERE scope = ? AND key BETWEEN ? AND ? LIMIT 1"
 
 
+DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+# These share their code with errors that are no damage, such as a feature that an old version of SQLite lacks.
+DAMAGE_MESSAGES = ("no such table", "no such column", "malformed JSON", "Could not decode to UTF-8")
+
+
 @contextmanager
 def store_errors(name: object) -> Iterator[None]:
-    """Raise the errors of reading and writing a state as StoreError."""
+    """Raise the errors of reading and writing a state as StoreError, with the remedy if the state is damaged."""
     try:
         yield
     except (sqlite3.Error, OSError, UnicodeDecodeError, msgspec.MsgspecError) as exc:
-        raise StoreError(f"{name}: {exc}") from exc
+        remedy = "; restore a backup, or remove the file to begin a new state" if _is_damage(exc) else ""
+        raise StoreError(f"{name}: {exc}{remedy}") from exc
+
+
+def _is_damage(exc: Exception) -> bool:
+    if isinstance(exc, sqlite3.Error):
+        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # An extended code has the primary one in its lowest byte.
+        return code in DAMAGE_CODES or str(exc).startswith(DAMAGE_MESSAGES)
+    return not isinstance(exc, OSError)
 
 
 def connect_readonly(path: Path) -> Connection:

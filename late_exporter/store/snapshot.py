@@ -10,7 +10,7 @@ from late_exporter.errors import StoreError, StoreOutdated
 from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, StoredLog
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import queries, rekey, series_rows
-from late_exporter.store.lockfile import require_database, state_exists, wal_size
+from late_exporter.store.lockfile import NOT_A_STATE, require_database, state_exists, wal_size
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
 from late_exporter.store.sqlite_rows import SqliteRows
 
@@ -71,6 +71,8 @@ class SqliteSnapshot:
         (version,) = execute("PRAGMA user_version").fetchone()
         if application != APPLICATION_ID:
             raise StoreError(f"{self._path} is the database of another program")
+        if version < 1:
+            raise StoreError(f"{self._path} {NOT_A_STATE}")
         if version < len(MIGRATIONS):
             raise StoreOutdated(f"{self._path} was written by an earlier version; start this one to migrate it")
         if version > len(MIGRATIONS):

@@ -35,7 +35,7 @@ from late_exporter.series import Series, SeriesValue
 from late_exporter.store import deletions, queries, rekey, series_rows
 from late_exporter.store.batches import select_new
 from late_exporter.store.creation import create_database, create_schema
-from late_exporter.store.lockfile import StateLock, file_identity, wal_size
+from late_exporter.store.lockfile import NOT_A_STATE, StateLock, file_identity, wal_size
 from late_exporter.store.outbox import SqliteOutbox, queue_events
 from late_exporter.store.pruning import expired_logs
 from late_exporter.store.restored import mark_restored
@@ -116,6 +116,8 @@ class SqliteStore:
         (tables,) = execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if application != APPLICATION_ID and (application or tables):
             raise StoreError(f"{self._name} is the database of another program; it was not changed")
+        if version < (application == APPLICATION_ID):  # A state has both numbers, a new one neither.
+            raise StoreError(f"{self._name} {NOT_A_STATE}")
         if version > len(MIGRATIONS):
             raise StoreError(
                 f"{self._name} was written by a newer late-exporter"

@@ -344,6 +344,17 @@ def test_rename_moves_all_counters(store: Store, path: Path) -> None:
     assert [] == list(check(path))
 
 
+def test_a_damaged_label_is_an_error(store: Store, path: Path) -> None:
+    """A series whose labels cannot be decoded is an error that names the state and the remedy."""
+    store.close()
+    execute(path, "UPDATE OR REPLACE series SET labels = 'acme'")
+    expected = f"^{path}: JSON is malformed.*; restore a backup"
+    with pytest.raises(StoreError, match=expected):
+        rename_workspace(path, "acme", "agency")
+    with pytest.raises(StoreError, match=expected):
+        drop_workspace(path, "acme")
+
+
 def test_drop_deletes_only_the_workspace(store: Store, path: Path) -> None:
     """Nothing of the workspace is left, and other workspaces are unchanged."""
     before = {series: total for series, total in store.series_values().items() if series[1][0] == "beta"}

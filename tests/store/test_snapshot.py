@@ -144,16 +144,21 @@ def test_rejects_unusable_urls(url: str) -> None:
 
 def test_rejects_foreign_files(tmp_path: Path) -> None:
     """A foreign file is named and not changed."""
-    text, other, newer = tmp_path / "text", tmp_path / "other.db", tmp_path / "newer.db"
+    text, other, newer, negative = (tmp_path / name for name in ("text", "other.db", "newer.db", "negative.db"))
     text.write_text("not a database")
-    for file, pragma in ((other, "application_id = 5"), (newer, "user_version = 99")):
-        if file == newer:
-            open_store(f"sqlite:///{newer}").close()
+    for file, pragma in ((other, "application_id = 5"), (newer, "user_version = 99"), (negative, "user_version = -1")):
+        if file != other:
+            open_store(f"sqlite:///{file}").close()
         with sqlite3.connect(file) as connection:
             connection.execute(f"PRAGMA {pragma}")
             connection.execute("CREATE TABLE more (a)")
         connection.close()
-    for file, reason in ((text, "not a state"), (other, "another program"), (newer, "a newer late-exporter")):
+    for file, reason in (
+        (text, "not a state"),
+        (other, "another program"),
+        (newer, "a newer late-exporter"),
+        (negative, "not a state"),
+    ):
         before = file.read_bytes()
         with pytest.raises(StoreError, match=reason):
             open_snapshot(f"sqlite:///{file}")

@@ -47,6 +47,8 @@ from late_exporter.series import (
     Value,
 )
 from late_exporter.store import Store, open_store
+from late_exporter.store.maintenance import open_snapshot
+from late_exporter.store.queries import store_errors
 from late_exporter.store.schema import MIGRATIONS, migrate
 from tests.support.store import commit_batch
 
@@ -827,12 +829,22 @@ def noise(path: Path) -> None:
     path.write_bytes(b"SQLite format 3\0" + random.Random(3).randbytes(8000))
 
 
+def renumbered(path: Path, version: int) -> None:
+    """Create a state with another number of its schema."""
+    open_file(path).close()
+    execute(path, f"PRAGMA user_version = {version}")
+
+
 FOREIGN = "/late.db is the database of another program; it was not changed"
 NEWER = (
     f"/late.db was written by a newer late-exporter (schema 4711, this version supports {len(MIGRATIONS)}); it was not"
     " changed"
 )
-STRANGE = "/late.db is not a state of late-exporter, or is damaged; it was not changed"
+STRANGE = (
+    "/late.db is not a state of late-exporter, or is damaged; it was not changed: restore a backup, or name another"
+    " file"
+)
+REMEDY = "restore a backup, or remove the file to begin a new state"
 
 
 @pytest.mark.parametrize(
@@ -842,7 +854,9 @@ STRANGE = "/late.db is not a state of late-exporter, or is damaged; it was not c
         (STRANGE, lambda path: path.write_text("api_key: secret\n" * 100)),
         (STRANGE, lambda path: path.write_bytes(b"\0" * 8192)),
         (STRANGE, lambda path: path.write_bytes(b"SQLite format 3")),
-        ("/late.db: file is not a database", noise),
+        (f"/late.db: file is not a database; {REMEDY}", noise),
+        (STRANGE, lambda path: renumbered(path, -1)),
+        (STRANGE, lambda path: renumbered(path, 0)),
         (FOREIGN, other_program),
         (FOREIGN, foreign_application_id),
         (NEWER, newer),
@@ -858,6 +872,15 @@ def test_unusable_files_are_rejected(path: Path, expected: str, prepare: Callabl
     assert {"late.db"} <= {file.name for file in path.parent.iterdir()} <= {"late.db", "late.db.lock"}
 
 
+def test_missing_table(path: Path) -> None:
+    """A state that lacks a table is damaged."""
+    open_file(path).close()
+    execute(path, "DROP TABLE scope")
+    assert f"/late.db: no such table: scope; {REMEDY}" == open_error(path)
+    with pytest.raises(StoreError, match=f"no such table: scope; {REMEDY}$"):
+        open_snapshot(f"sqlite:///{path}")
+
+
 def test_corrupt_page(path: Path) -> None:
     """A corrupt page is an error that names the file."""
     with closing(open_file(path)) as store:
@@ -868,7 +891,7 @@ def test_corrupt_page(path: Path) -> None:
 
     with pytest.raises(StoreError) as caught, closing(open_file(path)) as store:
         store.series_values()
-    assert f"{path}: database disk image is malformed" == str(caught.value)
+    assert f"{path}: database disk image is malformed; {REMEDY}" == str(caught.value)
     assert bytes(content[4096:]) == path.read_bytes()[4096:]
 
 
@@ -879,16 +902,41 @@ def test_corrupt_page(path: Path) -> None:
         'UPDATE series SET value = \'{"type":"other"}\'',
         "UPDATE series SET labels = 'acme'",
         "UPDATE series SET labels = CAST(x'ff' AS TEXT)",
+        "UPDATE scope SET coverage = x'7b'",
     ],
 )
 def test_corrupt_values(path: Path, statement: str) -> None:
-    """A corrupt value or label is an error that names the file."""
+    """A corrupt value, label or coverage is an error that names the file and the remedy."""
     with closing(open_file(path)) as store:
         commit(store, observation("a"))
     execute(path, statement)
 
-    with closing(open_file(path)) as store, pytest.raises(StoreError, match=f"^{path}: "):
-        store.series_values()
+    with closing(open_file(path)) as store, pytest.raises(StoreError, match=f"(?s)^{path}: .*; {REMEDY}$"):
+        _ = store.series_values(), store.feed_state(SCOPE)
+
+
+@pytest.mark.parametrize(
+    ("reason", "prepare", "statement"),
+    [
+        ("attempt to write a readonly database", "PRAGMA query_only = ON", "CREATE TABLE more (a)"),
+        ("database or disk is full", "PRAGMA max_page_count = 1", "CREATE TABLE more (a)"),
+        ("database is locked", "BEGIN", "CREATE TABLE more (a)"),
+        ('near "NONSENSE": syntax error', "BEGIN", "NONSENSE"),
+    ],
+)
+def test_other_errors_are_no_damage(path: Path, reason: str, prepare: str, statement: str) -> None:
+    """No advice to remove the state is given if it cannot be written at present, or SQLite lacks a feature."""
+    open_file(path).close()
+    with (
+        closing(sqlite3.connect(path)) as other,
+        closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as connection,
+    ):
+        connection.execute(prepare)
+        if reason == "database is locked":
+            other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError) as caught, store_errors(path):
+            connection.execute(statement)
+    assert f"{path}: {reason}" == str(caught.value)
 
 
 def create_socket(path: Path) -> None:
