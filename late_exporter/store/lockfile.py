@@ -191,5 +191,5 @@ def wal_size(path: Path) -> int:
     """Return the size in bytes of the write-ahead log of a database."""
     try:
         return os.stat(f"{path}-wal").st_size  # noqa: PTH116 - each commit asks for it
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0

@@ -18,6 +18,7 @@ from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError, StoreError, StoreMissing, StoreOutdated
 from late_exporter.format import plural
 from late_exporter.store import is_postgres
+from late_exporter.store.lockfile import require_database, state_exists
 from late_exporter.store.maintenance import is_in_use, open_snapshot
 from late_exporter.web.server import bind_socket
 
@@ -83,8 +84,12 @@ def check_state(url: str, password_file: Path | None = None) -> Finding:
             hint="set --state.url to a file, otherwise every restart counts all logs again that Zernio still keeps",
         )
     path = Path(name.removeprefix("/"))
-    if not _exists(path):
-        return _check_new_state(path)
+    try:
+        if not state_exists(path):
+            return _check_new_state(path)
+    except StoreError as exc:
+        hint = f"give the user {_user_name()} access to its folder, or choose another --state.url"
+        return Finding(Level.ERROR, "state", str(exc), hint=hint)
     finding = _check_open_state(url, None)
     return finding if finding.level is not Level.OK else _check_writable(path) or finding
 
@@ -107,6 +112,7 @@ def _check_open_state(url: str, password_file: Path | None) -> Finding:
         is_used = is_in_use(url, password_file)
         with open_snapshot(url, password_file) as snapshot:
             location = f"{snapshot.name}, in use by an exporter" if is_used else snapshot.name
+            snapshot.series_values()  # The exporter reads them at its start, as the state of each feed.
             log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
     except StoreMissing as exc:
         return Finding(Level.OK, "state", f"{exc}; it will be created")
@@ -126,6 +132,10 @@ def _open_error(path: Path) -> str:
 
 
 def _check_new_state(path: Path) -> Finding:
+    try:
+        require_database(path)
+    except StoreError as exc:
+        return Finding(Level.ERROR, "state", str(exc))
     folder = next(parent for parent in path.absolute().parents if _exists(parent))
     reason, user = _write_error(folder), _user_name()
     if not reason:

@@ -5,9 +5,11 @@ import json
 import os
 import pwd
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -445,6 +447,43 @@ async def test_counted_feeds_are_read_from_the_state(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_state_that_cannot_be_examined_is_an_error(tmp_path: Path) -> None:
+    """It is not taken for one that will be created, as in a folder that this user may not read."""
+    path = tmp_path / f"{'x' * 300}.db"
+    finding = check_state(f"sqlite:///{path}")
+    assert (Level.ERROR, f"{path}: the state cannot be read: File name too long") == level_and_message(finding)
+    assert finding.hint.endswith("access to its folder, or choose another --state.url")
+
+
+def test_a_missing_state_of_which_a_log_is_left_is_an_error(tmp_path: Path) -> None:
+    """The exporter does not create it either."""
+    path, wal = tmp_path / "state.db", tmp_path / "state.db-wal"
+    wal.write_bytes(b"pages")
+    finding = check_state(f"sqlite:///{path}")
+    assert Level.ERROR == finding.level
+    assert finding.message.startswith(f"{path} is missing, but an earlier run left state.db-wal; it was not changed: ")
+    assert [wal] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("table", ["series", "scope"])
+def test_a_state_that_the_exporter_cannot_load_is_an_error(tmp_path: Path, table: str) -> None:
+    """What the exporter reads at its start is read, so that damage in it is found before."""
+    path = tmp_path / "state.db"
+    store = open_store(f"sqlite:///{path}")
+    increments = [IncCounter("late_publishing_logs_total", ("acme", f"account {n}")) for n in range(2000)]
+    batch = Batch(committed_at=1.0, observations=[Observation(LogEntry(key="log1", status="success"), (*increments,))])
+    commit_batch(store, Scope("acme", "publishing"), batch)
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+    content = bytearray(path.read_bytes())
+    content[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+    path.write_bytes(content)
+    finding = check_state(f"sqlite:///{path}")
+    assert Level.ERROR == finding.level
+    assert finding.message.startswith(f"{path}: database disk image is malformed; restore a backup, or ")
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_writing_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, exists: bool) -> None:
     """Permissions say that root may write anywhere; a file that cannot be created all the same is an error."""
@@ -474,7 +513,8 @@ print(os.geteuid(), len(os.getgroups()), check_state("sqlite:///{tmp_path}/state
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, cwd="/")
     uid = pwd.getpwnam("nobody").pw_uid
-    assert done.stdout.startswith(f"{uid} 1 {tmp_path}/state.db: cannot be created, the user nobody cannot write to ")
+    # The folders of pytest are not accessible to others, so that nobody cannot know whether there is a state.
+    assert f"{uid} 1 {tmp_path}/state.db: the state cannot be read: Permission denied\n" == done.stdout
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may become any user")
