@@ -23,7 +23,7 @@ from late_exporter.errors import InvalidExport, StoreError, StoreInUse
 from late_exporter.metrics.aggregation import decode_value
 from late_exporter.store import exports, queries
 from late_exporter.store.checks import FeedCounts, count_wrong_minutes
-from late_exporter.store.creation import create_database
+from late_exporter.store.creation import create_database, create_state
 from late_exporter.store.exports import Digest
 from late_exporter.store.lockfile import StateLock, state_exists
 from late_exporter.store.queries import connect_readonly, store_errors
@@ -149,7 +149,7 @@ def import_state(path: Path, lines: Iterable[str]) -> Digest:
             return _insert_rows(connection, rows, version, existing=existing, last_ids=last_ids)
     _require_absent(path)
     with StateLock(path) as lock:
-        return create_database(lock.path, partial(_fill, iter(lines)))
+        return create_state(lock, partial(_fill, iter(lines)))
 
 
 def _fill(lines: Iterator[str], connection: sqlite3.Connection) -> Digest:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sqlite3
 import tempfile
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from late_exporter.errors import StoreError
+from late_exporter.store.lockfile import StateLock
 from late_exporter.store.queries import store_errors
 from late_exporter.store.schema import migrate
+
+INCOMPLETE = ".incomplete"
+"""End of the name of a database that is being created."""
 
 ResultT = TypeVar("ResultT")
 
@@ -24,16 +29,32 @@ def create_schema(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
+def create_state(lock: StateLock, fill: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+    """Create the database of a locked state; if that fails, leave no lock file either.
+
+    The lock excludes another creation, so that files of one are those of a process that died.
+    """
+    for file in lock.path.parent.glob(f"{glob.escape(lock.path.name)}.????????{INCOMPLETE}*"):
+        with suppress(OSError):
+            file.unlink()
+    try:
+        return create_database(lock.path, fill)
+    except BaseException:
+        lock.remove_new_file()
+        raise
+
+
 def create_database(path: Path, fill: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
     """Create a database under a unique name, fill it, and rename it; return the result of ``fill``.
 
-    A process that dies meanwhile thus leaves no database that is empty or incomplete, but files named ``*.new``.
+    A process that dies meanwhile thus leaves no database that is empty or incomplete, but files named ``*.incomplete``.
 
     Raises:
         StoreError: The database cannot be written; there is none.
     """
     try:
-        fd, name = tempfile.mkstemp(".new", f"{path.name}.", path.parent)  # SQLite copies its mode to its other files.
+        # SQLite copies its mode to its other files.
+        fd, name = tempfile.mkstemp(INCOMPLETE, f"{path.name}.", path.parent)
         os.close(fd)
         new = Path(name)
         try:

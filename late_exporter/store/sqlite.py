@@ -34,7 +34,7 @@ from late_exporter.model import (
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import deletions, queries, rekey, series_rows
 from late_exporter.store.batches import select_new
-from late_exporter.store.creation import create_database, create_schema
+from late_exporter.store.creation import create_schema, create_state
 from late_exporter.store.lockfile import NOT_A_STATE, StateLock, file_identity, wal_size
 from late_exporter.store.outbox import SqliteOutbox, queue_events
 from late_exporter.store.pruning import expired_logs
@@ -101,11 +101,7 @@ class SqliteStore:
     def _create_if_missing(self, lock: StateLock) -> None:
         if lock.path.exists():
             return
-        try:
-            create_database(lock.path, create_schema)
-        except BaseException:
-            lock.remove_new_file()
-            raise
+        create_state(lock, create_schema)
         lock.record_commit(0)
         lock.lock_database()
 

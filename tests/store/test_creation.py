@@ -55,7 +55,7 @@ for number in itertools.count():
 
 @pytest.mark.exhaustive
 def test_a_killed_creation_leaves_no_incomplete_state(tmp_path: Path) -> None:
-    """A process that is killed at any step leaves a complete state or none, and the next one uses or creates it."""
+    """A process that is killed at any step leaves a complete state or none, and the next one leaves no other file."""
     subprocess.run([sys.executable, "-c", KILL_EVERYWHERE, str(tmp_path)], check=True, timeout=60)
     paths = [folder / "state.db" for folder in tmp_path.iterdir()]
     assert len(paths) > 20
@@ -66,17 +66,26 @@ def test_a_killed_creation_leaves_no_incomplete_state(tmp_path: Path) -> None:
                 assert [(0,)] == list(connection.execute("SELECT count(*) FROM observation"))
         with closing(open_store(f"sqlite:///{path}")) as store:
             assert {} == store.series_values()
-        files = {file.name for file in path.parent.iterdir() if ".new" not in file.name}
-        assert {"state.db", "state.db.lock"} == files
+        assert {"state.db", "state.db.lock"} == {file.name for file in path.parent.iterdir()}
+
+
+def test_files_of_a_killed_creation_are_removed(tmp_path: Path) -> None:
+    """The next process that creates the state removes them, and no other file."""
+    names = ("state.db.abcd_123.incomplete", "state.db.abcd_123.incomplete-journal")
+    others = ("state.db.20261128", "other-state.db.abcd_123.incomplete", "state.db.incomplete")
+    for name in (*names, *others):
+        (tmp_path / name).touch()
+    open_store(f"sqlite:///{tmp_path}/state.db").close()
+    assert {"state.db", "state.db.lock", *others} == {file.name for file in tmp_path.iterdir()}
 
 
 def test_files_of_others_are_not_removed(tmp_path: Path) -> None:
     """The temporary file has a name of its own, whatever files there are."""
-    other = tmp_path / "state.db.new"
+    other = tmp_path / "state.db.incomplete"
     other.write_text("precious")
     create_database(tmp_path / "state.db", create_schema)
     assert "precious" == other.read_text()
-    assert {"state.db", "state.db.new"} == {file.name for file in tmp_path.iterdir()}
+    assert {"state.db", "state.db.incomplete"} == {file.name for file in tmp_path.iterdir()}
     assert 0o600 == (tmp_path / "state.db").stat().st_mode & 0o777
 
 
