@@ -22,6 +22,8 @@ TAIL_BYTES = 2 * MAX_BATCH_BYTES
 MAX_ROTATED = 2
 """Rotated files in which the last batch may be."""
 
+OPEN_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 STDOUT = 1
 
@@ -79,11 +81,22 @@ class FileOutput:
         return DeliveryError(f"{self.name}: {exc.strerror or exc}", reason="file")
 
     def _open_file(self) -> int:
-        file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            file = os.open(self._path, OPEN_FLAGS)
+        except FileNotFoundError:
+            file = self._create_file()
         if _is_regular(file) and not LINE_START.startswith(os.pread(file, len(LINE_START), 0)):
             os.close(file)
             raise DeliveryError(f"{self.name}: is not a file of events; name another one", reason="file")
         return file
+
+    def _create_file(self) -> int:
+        # In a folder that others can write, a symbolic link would have a file created anywhere.
+        try:
+            return os.open(self._path, OPEN_FLAGS | os.O_CREAT | os.O_EXCL, 0o640)
+        except FileExistsError:
+            reason = "is a symbolic link to a file that does not exist; create it, or name another one"
+            raise DeliveryError(f"{self.name}: {reason}", reason="file") from None
 
     def _open(self, bodies: Sequence[bytes]) -> None:
         self._file = self._open_file()
@@ -93,7 +106,7 @@ class FileOutput:
             return
         for path in self._rotated():
             try:
-                file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+                file = os.open(path, OPEN_FLAGS | os.O_NOFOLLOW)
             except OSError:
                 continue
             try:
@@ -112,8 +125,9 @@ class FileOutput:
         found: list[tuple[float, Path]] = []
         with os.scandir(self._path.parent) as entries:
             for entry in entries:
-                if entry.name.startswith((f"{self._path.name}.", f"{self._path.name}-")) and entry.is_file():
-                    status = entry.stat()
+                names = f"{self._path.name}.", f"{self._path.name}-"
+                if entry.name.startswith(names) and entry.is_file(follow_symlinks=False):
+                    status = entry.stat(follow_symlinks=False)
                     if status.st_size and not entry.name.endswith(COMPRESSED):
                         found.append((status.st_mtime, Path(entry.path)))
         return [path for _, path in sorted(found)[-MAX_ROTATED:]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -53,6 +54,10 @@ class StateLock:
             self._had_lock_file = self._lock_path.exists()
             self._lock_fd = _open(self._lock_path)
         except OSError as exc:
+            if exc.errno == errno.ELOOP:
+                raise StoreError(
+                    f"{path}: the state cannot be locked: {exc.filename} is a symbolic link; remove it"
+                ) from exc
             raise StoreError(f"{path}: the state cannot be written: {exc.strerror}: {exc.filename}") from exc
         try:
             fcntl.flock(self._lock_fd, EXCLUSIVE)
@@ -136,7 +141,8 @@ class StateLock:
 
 
 def _open(lock_path: Path) -> int:
-    return os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    # A symbolic link in a folder that others can write would have the record written over any file.
+    return os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
 
 
 def file_identity(path: Path) -> tuple[int, int]:

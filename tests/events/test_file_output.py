@@ -140,8 +140,9 @@ def test_reopening(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real_open = os.open
 
     def record_open(name: str, *arguments: int) -> int:
+        file = real_open(name, *arguments)
         opened.append(name)
-        return real_open(name, *arguments)
+        return file
 
     monkeypatch.setattr("late_exporter.events.file_output.os.open", record_open)
     output = FileOutput(path)
@@ -190,6 +191,30 @@ def test_a_folder_that_does_not_exist(path: Path) -> None:
         output.check()
     (path.parent / "logs").mkdir()
     deliver(output, 1)
+
+
+def test_a_symbolic_link_is_followed_to_a_file(path: Path) -> None:
+    """A link may name a file that exists, or a stream as /dev/stdout does, but creates no file elsewhere."""
+    target = path.with_name("target.jsonl")
+    path.symlink_to(target)
+    output = FileOutput(path)
+    expected = "events.jsonl: is a symbolic link to a file that does not exist; create it, or name another one"
+    for write in (output.check, lambda: deliver(output, 1)):
+        with pytest.raises(DeliveryError, match=f"{expected}$"):
+            write()
+    assert not target.exists()
+    target.touch()
+    deliver(output, 1)
+    assert lines(1) == target.read_bytes()
+
+
+def test_a_symbolic_link_is_no_rotated_file(path: Path) -> None:
+    """A link that somebody has placed among the rotated files is not followed, so that no other file is cut."""
+    victim = path.with_name("victim")
+    victim.write_bytes(lines(1) + lines(2)[:9])
+    path.with_name("events.jsonl.1").symlink_to(victim)
+    deliver(FileOutput(path), 1, 2)
+    assert (lines(1) + lines(2)[:9], lines(1, 2)) == (victim.read_bytes(), path.read_bytes())
 
 
 def test_a_fifo(path: Path) -> None:

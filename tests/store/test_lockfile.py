@@ -206,6 +206,26 @@ def test_an_empty_file_is_damage(path: Path) -> None:
     assert not path.stat().st_size
 
 
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_lock_file_is_no_symbolic_link(path: Path, *, exists: bool) -> None:
+    """In a folder that others can write, a link could have the record written over any file."""
+    victim, lock_path = path.with_name("victim"), path.with_name("state.db.lock")
+    if exists:
+        victim.write_text("precious")
+    lock_path.symlink_to(victim)
+    expected = f"^{path}: the state cannot be locked: {lock_path} is a symbolic link; remove it$"
+    with pytest.raises(StoreError, match=expected):
+        open_path(path)
+    lock_path.unlink()
+    with closing(open_path(path)) as store:
+        lock_path.unlink()
+        lock_path.symlink_to(victim)
+        commit(store, "a")
+    assert exists == victim.exists()
+    if exists:
+        assert "precious" == victim.read_text()
+
+
 @pytest.mark.parametrize("size", [1, 100, 4096, -4096, 0.5])
 def test_a_truncated_state_is_refused(path: Path, size: float) -> None:
     """A state that has lost its end is named and not changed; a negative size is what is cut off."""
