@@ -7,6 +7,7 @@ LateError
 │   ├── RateLimited      429: no request before ``until``
 │   ├── ApiUnavailable   no usable response: network, timeout, 5xx, redirect, 4xx
 │   │   ├── EndpointNotFound  404: the API does not have the endpoint
+│   │   ├── UntrustedCertificate  the CA of the server, or of a proxy, is unknown
 │   │   └── BadRequest   400: the request is not supported, a retry cannot succeed
 │   ├── BadPayload       a response that is not what the API documents
 │   │   └── ResponseTooLarge  fewer rows may fit
@@ -114,6 +115,10 @@ class ApiUnavailable(ApiError):
 
 class EndpointNotFound(ApiUnavailable):
     """The API does not have the endpoint."""
+
+
+class UntrustedCertificate(ApiUnavailable):
+    """The certificate of the API, or of a proxy, was issued by an unknown CA; the message names the remedy."""
 
 
 class BadRequest(ApiUnavailable):

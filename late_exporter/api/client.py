@@ -17,7 +17,7 @@ import httpx
 import msgspec
 
 from late_exporter.api.body import MAX_LARGE_BODIES, read_body
-from late_exporter.api.failures import MAX_MESSAGE_LENGTH, parse_error, status_error
+from late_exporter.api.failures import MAX_MESSAGE_LENGTH, connection_error, parse_error, status_error
 from late_exporter.api.headers import parse_date, parse_quota, request_id, retry_delay
 from late_exporter.api.quota import RateLimiter
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
@@ -248,7 +248,7 @@ def _translate_error(exc: Exception, timeout: float, base_url: str) -> tuple[str
     if isinstance(exc, TimeoutError | httpx.TimeoutException):
         return "timeout", ApiUnavailable(f"no response within {timeout:g} s")
     if isinstance(exc, httpx.ConnectError):
-        return "connect", ApiUnavailable(f"no connection to {urlsplit(base_url).hostname}: {_describe_error(exc)}")
+        return "connect", connection_error(urlsplit(base_url).netloc, _describe_error(exc))
     if isinstance(exc, UnicodeError):  # httpx decodes host names, also that of a redirect which it does not follow
         return "network", ApiUnavailable(f"a host name is invalid: {_describe_error(exc)}")
     if isinstance(exc, zlib.error):

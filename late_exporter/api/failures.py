@@ -1,17 +1,22 @@
-"""Translate an unsuccessful response of the API to an error with a short message that contains no key."""
+"""Translate a failed connection or an unsuccessful response to an error with a short message that contains no key."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NamedTuple
 
-from late_exporter.errors import ApiError, ApiUnavailable, BadRequest, Forbidden, Unauthorized
+from late_exporter.errors import ApiError, ApiUnavailable, BadRequest, Forbidden, Unauthorized, UntrustedCertificate
 from late_exporter.log import redact
 
 MAX_MESSAGE_LENGTH = 200
 MAX_NAME_LENGTH = 60
 _MAX_INPUT_LENGTH = 4096
 """Characters of a text that are searched for keys; more than can be left of it after redaction."""
+
+
+_UNKNOWN_CA = re.compile("self.signed certificate|unable to get local issuer|unable to verify the first certificate")
+"""Reasons of OpenSSL to reject a certificate that another CA file changes."""
 
 
 class ErrorBody(NamedTuple):
@@ -65,6 +70,16 @@ def status_error(status: int, body: ErrorBody, request_id: str) -> ApiError:
             )
         case _:
             return ApiUnavailable(message, status=status, request_id=request_id)
+
+
+def connection_error(place: str, reason: str) -> ApiUnavailable:
+    """Return the error for a connection that failed; ``place`` is the host, with its port if the URL has one."""
+    message = f"no connection to {place}: {reason}"
+    if _UNKNOWN_CA.search(reason):
+        return UntrustedCertificate(
+            f"{message}; to trust it, set SSL_CERT_FILE to a file with the certificate of its CA"
+        )
+    return ApiUnavailable(message)
 
 
 def _describe_refusal(body: ErrorBody) -> str:

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import random
+import ssl
 import string
 import tracemalloc
 import zlib
@@ -15,6 +16,7 @@ from typing import Any, TypeAlias
 
 import httpx
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +32,7 @@ from late_exporter.errors import (
     RateLimited,
     ResponseTooLarge,
     Unauthorized,
+    UntrustedCertificate,
 )
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
@@ -193,6 +196,42 @@ async def test_network_errors(exc: Exception, code: str, words: str) -> None:
     assert (ApiUnavailable, words) == (type(failure), str(failure))
     assert exc is failure.__cause__
     assert [code] == api.codes
+
+
+async def test_a_failed_connection_names_the_port() -> None:
+    """A host may have several servers."""
+    api = ClientHarness(raise_error(httpx.ConnectError("refused")), base="https://[::1]:8443/api")
+    assert "no connection to [::1]:8443: refused" == str(await api.fail())
+
+
+@pytest.mark.parametrize(
+    ("host", "is_trusted", "reason"),
+    [
+        ("127.0.0.1", False, "; to trust it, set SSL_CERT_FILE to a file with the certificate of its CA"),
+        ("other.example", True, ""),
+    ],
+    ids=["unknown CA", "another host"],
+)
+async def test_a_certificate_that_is_rejected(host: str, reason: str, *, is_trusted: bool) -> None:
+    """The remedy is named if the CA is unknown, as with a proxy that replaces certificates, but not otherwise."""
+    authority = trustme.CA()
+    server_context, client_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert(host).configure_cert(server_context)
+    if is_trusted:
+        authority.configure_trust(client_context)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=server_context)
+    port = server.sockets[0].getsockname()[1]
+    async with server, httpx.AsyncClient(verify=client_context, trust_env=False) as http:
+        limiter = RateLimiter(1.0)
+        client = LateClient(
+            http, base_url=f"https://127.0.0.1:{port}/api", key=ApiKey(SECRET), rate_limiter=limiter, timeout=30.0
+        )
+        with pytest.raises(ApiUnavailable) as caught:
+            await client.get(PATH, {}, path_template=PATH)
+    message = str(caught.value)
+    assert message.startswith(f"no connection to 127.0.0.1:{port}: [SSL: CERTIFICATE_VERIFY_FAILED]")
+    assert message.endswith(reason)
+    assert bool(reason) == isinstance(caught.value, UntrustedCertificate) == ("SSL_CERT_FILE" in message)
 
 
 async def test_unexpected_errors_are_raised() -> None:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from late_exporter.api.failures import MAX_MESSAGE_LENGTH, MAX_NAME_LENGTH, parse_error, status_error
-from late_exporter.errors import ApiUnavailable, BadRequest, Forbidden, Unauthorized
+from late_exporter.api.failures import MAX_MESSAGE_LENGTH, MAX_NAME_LENGTH, connection_error, parse_error, status_error
+from late_exporter.errors import ApiUnavailable, BadRequest, Forbidden, Unauthorized, UntrustedCertificate
 
 KEY = "sk_" + "0123456789abcdef" * 4
 OTHER_KEYS = ("sk_" + "fedcba9876543210" * 4, "zrk_" + "AbcXyz0123456789" * 3)
@@ -102,3 +102,20 @@ def test_messages_are_bounded_and_in_one_line() -> None:
     text = message(403, error=junk, code=junk, param=junk, required_group=junk)
     assert text.isprintable()
     assert len(text) < MAX_MESSAGE_LENGTH + 3 * MAX_NAME_LENGTH + 100
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "self-signed certificate (_ssl.c:1028)",
+        "self signed certificate in certificate chain (_ssl.c:997)",
+        "unable to get local issuer certificate (_ssl.c:1028)",
+        "unable to verify the first certificate (_ssl.c:1028)",
+    ],
+)
+def test_an_unknown_ca_has_a_remedy(reason: str) -> None:
+    """Every version of OpenSSL has words of its own."""
+    failure = connection_error("zernio.com", f"certificate verify failed: {reason}")
+    assert isinstance(failure, UntrustedCertificate)
+    remedy = "to trust it, set SSL_CERT_FILE to a file with the certificate of its CA"
+    assert f"no connection to zernio.com: certificate verify failed: {reason}; {remedy}" == str(failure)

@@ -19,9 +19,10 @@ import httpx
 import pytest
 
 from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.failures import connection_error
 from late_exporter.api.quota import RateLimiter
 from late_exporter.commands.check import local
-from late_exporter.commands.check.api import check_api, check_quota
+from late_exporter.commands.check.api import api_failure, check_api, check_quota
 from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.commands.check.generation import RecordedFeed, check_generation, recorded_feeds
 from late_exporter.commands.check.local import (
@@ -353,6 +354,13 @@ async def test_a_wrong_clock_is_a_warning(world: World, skew: float, message: st
     expected, actual = message.split(maxsplit=1), clock.message.split(maxsplit=1)
     assert abs(int(expected[0]) - int(actual[0])) <= 2
     assert expected[1] == actual[1]
+
+
+def test_an_untrusted_certificate_has_no_second_remedy() -> None:
+    """Its message says what to do, and neither the network nor DNS is the cause."""
+    finding = api_failure("/v1/logs", connection_error("zernio.com", "self-signed certificate"))
+    assert "SSL_CERT_FILE" in finding.message
+    assert not finding.hint
 
 
 @pytest.mark.parametrize(
