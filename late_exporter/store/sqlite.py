@@ -112,7 +112,7 @@ class SqliteStore:
         (tables,) = execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if application != APPLICATION_ID and (application or tables):
             raise StoreError(f"{self._name} is the database of another program; it was not changed")
-        if version < (application == APPLICATION_ID):  # A state has both numbers, a new one neither.
+        if version < 0 or bool(version) != bool(application):  # A state has both numbers, a new database neither.
             raise StoreError(f"{self._name} {NOT_A_STATE}")
         if version > len(MIGRATIONS):
             raise StoreError(

@@ -195,7 +195,6 @@ def test_a_file_that_cannot_be_used_is_an_error_at_the_start(
 ) -> None:
     """The message names the option and the file, and nothing is changed."""
     program = ExporterProcess.for_api(tmp_path, late.url, f"--events.output={output}")
-    (tmp_path / "state.db").touch()
     assert 2 == program.start().wait_exit()
     assert message in program.stderr
     assert "Traceback" not in program.stderr

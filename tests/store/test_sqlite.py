@@ -857,6 +857,8 @@ REMEDY = "restore a backup, or remove the file to begin a new state"
         (f"/late.db: file is not a database; {REMEDY}", noise),
         (STRANGE, lambda path: renumbered(path, -1)),
         (STRANGE, lambda path: renumbered(path, 0)),
+        (STRANGE, lambda path: execute(path, "PRAGMA user_version = 3")),
+        (STRANGE, lambda path: execute(path, "PRAGMA user_version = -1")),
         (FOREIGN, other_program),
         (FOREIGN, foreign_application_id),
         (NEWER, newer),
