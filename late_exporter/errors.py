@@ -10,7 +10,8 @@ LateError
 │   │   ├── UntrustedCertificate  the CA of the server, or of a proxy, is unknown
 │   │   └── BadRequest   400: the request is not supported, a retry cannot succeed
 │   ├── BadPayload       a response that is not what the API documents
-│   │   └── ResponseTooLarge  fewer rows may fit
+│   │   ├── ResponseTooLarge  fewer rows may fit
+│   │   └── UnreadableTime  the logs of a time cannot be read as a whole
 │   └── GenerationMismatch  the list of the other API generation has other logs than were counted
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process has it open

@@ -62,7 +62,7 @@ class CustomerUse:
     Other users are the customer's own software, and other processes of late-exporter.
 
     Attributes:
-        highest: Highest number of requests within a minute of late.
+        highest: Highest number of requests within one of the last minutes.
     """
 
     RETENTION = 180.0
@@ -125,7 +125,7 @@ class CustomerUse:
         self.highest = max([each.expected if each.time > recent else each.requests for each in samples])
 
     def estimate(self, now: float) -> float:
-        """Return the requests per minute to expect: the highest of late, or more if they are increasing."""
+        """Return the requests per minute to expect: the highest of the last minutes, or more if they are increasing."""
         if not self.highest:
             return 0.0
         # At first the observed requests are a small sample of a random process.

@@ -206,7 +206,7 @@ class Exporter:
             log.get_logger("late_exporter").debug("new series stay at 0", error=str(exc))
 
     async def mark_each_scrape(self) -> None:
-        """Do so after every scrape that has read the zero of a new series, until cancelled."""
+        """Store after each scrape which initial zeros it has read, until cancelled."""
         while True:
             await self._served_event.wait()
             self._served_event.clear()

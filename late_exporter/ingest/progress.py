@@ -89,7 +89,7 @@ SCAN_DEPTH = 24
 """Intervals between two scans that the most frequent scan reads: 4 hours at the default interval."""
 
 DEPTH_GROWTH = 4
-"""Every scan in so many is so many times deeper: the older a log is, the less often it is read again."""
+"""Each level of scans is 4 times rarer and 4 times deeper: the older a log is, the less often it is read again."""
 
 
 def scan_depth(last: float, now: float, interval: float, retention: int) -> int | None:

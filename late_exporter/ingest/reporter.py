@@ -45,7 +45,7 @@ POLL_OUTCOMES = (
 
 MAX_RECENT_POLLS = 8
 MAX_RECENT_FAILURES = 3
-MIN_QUOTA_WAIT = 1.0  # seconds from which a wait for the quota is worth to be named
+MIN_QUOTA_WAIT = 1.0  # seconds from which a wait for the quota is worth naming
 
 POLLS = "late_exporter_polls_total"
 REQUESTS = "late_exporter_api_requests_total"

@@ -101,7 +101,7 @@ class SeriesRegistry:
         self.set_deferred()
 
     def restore(self, values: Mapping[Series, SeriesValue], synced_feeds: Mapping[str, Iterable[str]]) -> None:
-        """Load some of the stored series, but for those of other workspaces and families.
+        """Load some of the stored series, except those of other workspaces and families.
 
         ``synced_feeds`` has the feeds of each workspace that have completed their first sync.
         """

@@ -15,9 +15,9 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from late_exporter.model import PENDING, FormerLog, LogEntry
-from late_exporter.store.uncommitted import TIME_LENGTH, UncommittedLogs
+from late_exporter.store.uncommitted import TIME_PREFIX_LENGTH, UncommittedLogs
 
-KEY_PATTERN = re.compile(r"(\d{13}-)([0-9a-f]{12})?([@#=+])(.*)", re.DOTALL)
+LOG_KEY_PATTERN = re.compile(r"(\d{13}-)([0-9a-f]{12})?([@#=+])(.*)", re.DOTALL)
 """Creation time, fingerprint if known, form and rest of a key that sorts by time.
 
 The form is ``@`` for an id of generation ``late``, ``#`` for an id of ``zernio``, ``+`` for a digest and an ordinal,
@@ -25,7 +25,7 @@ and ``=`` for those of an earlier version, whose digest includes fields that may
 """
 
 _TIME_PATTERN = re.compile(r"\d{13}-([0-9a-f]{12})?[@#=+]")
-"""Beginning of the keys that match KEY_PATTERN."""
+"""Beginning of the keys that match LOG_KEY_PATTERN."""
 
 DIGEST = "+"
 FORMER_DIGEST = "="
@@ -95,8 +95,11 @@ class _Candidate(NamedTuple):
         return self.statuses.keys() == {PENDING}
 
     @property
-    def has_same_fingerprint(self) -> bool:
-        """Return whether the fingerprint, or the status if the stored one is unknown, is the same."""
+    def agrees_with_fingerprint(self) -> bool:
+        """Return whether nothing contradicts the match: of an unknown fingerprint, the status has to be the same.
+
+        Only logs with the same fingerprint, or without one, are candidates.
+        """
         return self.stored_parts.fingerprint is not None or self.has_same_status
 
     def conflicts(self, page_fingerprints: AbstractSet[tuple[str, str]]) -> bool:
@@ -122,7 +125,7 @@ def interim_key(key: str, created: int | None, fingerprint: str | None) -> str:
 def time_prefix(key: str) -> str | None:
     """Return the prefix that all keys of the same creation time share; None if the key does not sort by time."""
     # Called for each new log of a page: building all parts takes three times as long.
-    return key[:TIME_LENGTH] if _TIME_PATTERN.match(key) else None
+    return key[:TIME_PREFIX_LENGTH] if _TIME_PATTERN.match(key) else None
 
 
 def has_ordinal(key: str) -> bool:
@@ -157,7 +160,7 @@ def match_logs(
     matcher.match_former_logs(entries)
     matcher.match(lambda pair: pair.has_same_id, is_sure=True)
     if not has_pending:
-        matcher.match(lambda pair: pair.has_same_fingerprint)
+        matcher.match(lambda pair: pair.agrees_with_fingerprint)
         return matcher.matches
     same = matcher.match(lambda pair: pair.has_same_status_fingerprint, is_sure=True)
     fingerprints_agree |= any(entry.status != PENDING for entry in same)
@@ -197,7 +200,7 @@ def undecided_times(
         is_decided = (entry.key, entry.status) in matched_logs or entry.status in uncommitted.statuses_of(entry.key)
         if pair.entry_key.time not in partial_times or entry.is_own or is_decided or pair.stored_key in matches:
             return False
-        return pair.has_same_status or pair.was_pending if has_pending else pair.has_same_fingerprint
+        return pair.has_same_status or pair.was_pending if has_pending else pair.agrees_with_fingerprint
 
     return _PageMatcher(entries, stored_logs).times(may_match)
 
@@ -307,7 +310,7 @@ class _PageMatcher:
 
 
 def _parse_key(key: str) -> _KeyParts | None:
-    match = KEY_PATTERN.fullmatch(key)
+    match = LOG_KEY_PATTERN.fullmatch(key)
     return _KeyParts(*match.groups()) if match else None
 
 

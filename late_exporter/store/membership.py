@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from late_exporter.model import Scope
 
 MARGIN_SHARE = 0.1
-"""Share of the lease by which a replica stops to show its workspaces before others may own them."""
+"""Share of the lease by which a replica stops showing its workspaces before others may own them."""
 
 MAX_LOOK_SHARE = 0.5
 """Share of the lease after which a replica that has not looked at the members starts its observation again."""

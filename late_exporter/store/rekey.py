@@ -161,7 +161,7 @@ def find_matches(
     )
 
 
-def recognise(
+def match_former_keys(
     rows: FeedRows,
     entries: Sequence[LogEntry],
     *,
@@ -178,7 +178,8 @@ def recognise(
         uncommitted: Logs that were read but are not committed yet.
         partial_times: Creation times of which the page may lack logs.
     """
-    page, has_pending = identify(rows, entries, uncommitted), feed.has_pending
+    has_pending = feed.has_pending
+    page = identify(rows, entries, uncommitted)
     matches = (
         {}  # No switch leads back to it.
         if feed.generation == LATE

@@ -178,7 +178,7 @@ class SqliteStore:
         with queries.store_errors(self._name):
             scope_id, pending_logs = self._scope_id(scope), None
             rows = SqliteRows(self._connection, scope_id)
-            page, matches, undecided_times = rekey.recognise(
+            page, matches, undecided_times = rekey.match_former_keys(
                 rows, entries, feed=feed, uncommitted=uncommitted, partial_times=partial_times
             )
             if matches and not undecided_times:
@@ -361,7 +361,7 @@ class SqliteStore:
             pending,
         )
         (has_pending,) = self._connection.execute(HAS_PENDING, (scope_id,)).fetchone()
-        if has_pending:  # Mostly none are, and of a catch-up all logs are final.
+        if has_pending:  # Usually none is, and all logs of a catch-up are final.
             final = [o.entry.key for o in new if o.entry.status != PENDING]
             self._connection.executemany(
                 "DELETE FROM pending WHERE scope = ? AND key = ?", [(scope_id, key) for key in (*final, *deleted_keys)]

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from late_exporter.model import LogEntry
 
-TIME_LENGTH = 14
+TIME_PREFIX_LENGTH = 14
 """Number of characters of the creation time at the start of a key without an id, with the hyphen."""
 
 
@@ -23,14 +23,14 @@ class UncommittedLogs:
         for entry in entries:
             key = entry.key
             known = self._statuses.get(key)
-            if known is None and key[TIME_LENGTH - 1 : TIME_LENGTH] == "-":  # no id
-                self._keys_by_time.setdefault(key[:TIME_LENGTH], []).append(key)
+            if known is None and key[TIME_PREFIX_LENGTH - 1 : TIME_PREFIX_LENGTH] == "-":  # no id
+                self._keys_by_time.setdefault(key[:TIME_PREFIX_LENGTH], []).append(key)
             self._statuses[key] = with_status(known, entry.status)
 
     def beside(self, entries: Sequence[LogEntry]) -> UncommittedLogs:
         """Return some other logs together with the uncommitted ones of their times."""
         logs = UncommittedLogs()
-        for prefix in {entry.key[:TIME_LENGTH] for entry in entries} & self._keys_by_time.keys():
+        for prefix in {entry.key[:TIME_PREFIX_LENGTH] for entry in entries} & self._keys_by_time.keys():
             keys = logs._keys_by_time[prefix] = list(self._keys_by_time[prefix])
             logs._statuses.update((key, self._statuses[key]) for key in keys)
         logs.add(entries)

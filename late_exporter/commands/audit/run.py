@@ -69,7 +69,7 @@ class AuditRunner:
         self.on_page: Callable[[int, int, int], object] = lambda *_: None
 
     async def run(self, since: float | None = None) -> AuditReport:
-        """Compare the logs of the last so many seconds, or all that were counted; raise StoreError or ConfigError."""
+        """Compare the logs of the last ``since`` seconds, or all that were counted; raise StoreError or ConfigError."""
         started_at = self._timing.monotonic()
         status = self._state.status()
         coverage = status.coverage

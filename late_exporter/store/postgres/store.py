@@ -171,13 +171,10 @@ class PostgresStore:
         uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
         partial_times: AbstractSet[int] = frozenset(),
     ) -> KnownLogs:
-        row, pending_logs = self._row(scope), None
-
-        def identify(connection: DeadlineConnection) -> rekey.IdentifiedPage:
-            return rekey.identify(PostgresRows(connection, row.scope_id), entries, uncommitted)
-
+        row = self._row(scope)
+        pending_logs = None
         page, matches, undecided_times = self._database.run(
-            lambda connection: rekey.recognise(
+            lambda connection: rekey.match_former_keys(
                 PostgresRows(connection, row.scope_id),
                 entries,
                 feed=feed,
@@ -190,7 +187,9 @@ class PostgresStore:
             self._settle(row)
             self._write_feed(row, lambda connection: transactions.apply_plan(connection, row.scope_id, plan), 0.0)
             self._set_log_count(scope, row, row.log_count + plan.log_count)
-            page = self._database.run(identify)
+            page = self._database.run(
+                lambda connection: rekey.identify(PostgresRows(connection, row.scope_id), entries, uncommitted)
+            )
             pending_logs = self.feed_state(scope).pending_logs
         counts = (0, 0, 0) if since is None else self._count_feed(row.scope_id, since)
         return KnownLogs(
