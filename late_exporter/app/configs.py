@@ -18,7 +18,7 @@ MAX_UNSPREAD_WORKSPACES = 10
 
 def count_key_users(settings: Settings) -> Counter[str]:
     """Return the number of workspaces of each key, also in other shards."""
-    return Counter(map(key_of, settings.all_workspaces))
+    return Counter(workspace.key_text for workspace in settings.all_workspaces)
 
 
 def status_config(settings: Settings, workspace: Workspace, key_users: Mapping[str, int]) -> StatusConfig:
@@ -26,7 +26,7 @@ def status_config(settings: Settings, workspace: Workspace, key_users: Mapping[s
     return StatusConfig(
         intervals={name: settings.status.intervals[name] for name in settings.status.feeds},
         max_accounts=settings.metrics.max_accounts,
-        key_users=key_users[key_of(workspace)],
+        key_users=key_users[workspace.key_text],
         profile_id=workspace.profile_id or "",
     )
 
@@ -68,8 +68,3 @@ def poll_config(settings: Settings) -> PollConfig:
         webhook_share=settings.api.quota_share / 2,
         is_spread=len(settings.workspaces) > MAX_UNSPREAD_WORKSPACES,
     )
-
-
-def key_of(workspace: Workspace) -> str:
-    """Return the key of a workspace; empty if it has none."""
-    return workspace.key.get_secret_value() if workspace.key else ""

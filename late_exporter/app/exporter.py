@@ -22,7 +22,7 @@ from late_exporter.api.client import ApiKey
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, Pipeline, StatusSource, create_exposition
 from late_exporter.app.collection import space_full_collections
-from late_exporter.app.configs import count_key_users, key_of, pipeline_config, poll_config, status_config
+from late_exporter.app.configs import count_key_users, pipeline_config, poll_config, status_config
 from late_exporter.app.workspace_info import collect_workspace_info
 from late_exporter.config.dump import format_settings
 from late_exporter.config.settings import Settings, Workspace
@@ -310,7 +310,7 @@ class Exporter:
         """
         workspaces = sorted(self._settings.workspaces, key=lambda each: each.name)
         first_names: dict[str, str] = {}
-        return {each.name: first_names.setdefault(key_of(each), each.name) for each in workspaces}
+        return {each.name: first_names.setdefault(each.key_text, each.name) for each in workspaces}
 
     def _own_workspaces(self) -> list[Workspace]:
         return [each for each in self._settings.workspaces if self._owned is None or each.name in self._owned]
@@ -324,7 +324,7 @@ class Exporter:
             pollers.status.reconfigure(pollers.client, *self._status_source(workspace))
             if self.webhook_receiver is not None:
                 webhook_stats = self.webhook_receiver.stats_by_workspace[workspace.name]
-                webhook_stats.budget = self._key_limits[key_of(workspace)].webhooks
+                webhook_stats.budget = self._key_limits[workspace.key_text].webhooks
         if self._task_group is not None:
             pollers.start(self._task_group)
 
@@ -350,11 +350,11 @@ class Exporter:
     def _create_webhook_stats(self, workspace: Workspace) -> WebhookStats | None:
         if self.webhook_receiver is None:
             return None
-        return WebhookStats(workspace.name, self._key_limits[key_of(workspace)].webhooks)
+        return WebhookStats(workspace.name, self._key_limits[workspace.key_text].webhooks)
 
     def _status_source(self, workspace: Workspace) -> StatusSource:
         config = status_config(self._settings, workspace, self._key_users)
-        return StatusSource(config, self._key_limits[key_of(workspace)].status)
+        return StatusSource(config, self._key_limits[workspace.key_text].status)
 
     def _use_settings(self, settings: Settings) -> None:
         self._settings = settings

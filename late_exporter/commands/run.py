@@ -304,7 +304,7 @@ class Connector:
             switch_policy=settings.api.switch,
             logger=self._create_logger(workspace.name),
         )
-        key = workspace.key.get_secret_value() if workspace.key else ""
+        key = workspace.key_text
         slots = self._slots.setdefault(workspace.base_url, asyncio.Semaphore(MAX_SLOTS))
         quota_share = self._quota_share(settings, key)
         rate_limiter = self._rate_limiters.setdefault(key, RateLimiter(quota_share, slots=slots))

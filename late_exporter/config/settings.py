@@ -70,6 +70,11 @@ class Workspace(NamedTuple):
     profile_id: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def key_text(self) -> str:
+        """The key; empty if there is none."""
+        return self.key.get_secret_value() if self.key else ""
+
 
 class Settings(NamedTuple):
     """All settings, by section, with what the configuration files contain besides options."""

@@ -53,7 +53,7 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
     async with connect as connections:
         for workspace in settings.workspaces:
             findings += check_key_file(workspace.name, workspace.key_file)
-            key = workspace.key.get_secret_value() if workspace.key else ""
+            key = workspace.key_text
             findings += check_key_rights(workspace.name, key)
             client = connections[workspace.name].client
             generation = await check_generation(

@@ -11,7 +11,7 @@ import psycopg
 
 from late_exporter.metrics.aggregation import decode_value, encode_value
 from late_exporter.metrics.counting import effective_increments
-from late_exporter.model import MINUTE_MS, PENDING, Batch, CommitResult, Coverage, Observation, PendingLog
+from late_exporter.model import MINUTE_MS, PENDING, Batch, CommitResult, Coverage, LogEntry, Observation, PendingLog
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store.batches import apply_batch, group_by_series, select_new
 from late_exporter.store.postgres import statements
@@ -210,16 +210,20 @@ def _scope_changes(scope_id: int, prepared: PreparedBatch) -> dict[str, Any]:
 def _update_pending(connection: DeadlineConnection, scope_id: int, prepared: PreparedBatch) -> list[Cursor]:
     changes = []
     if prepared.pending:
-        rows = [
-            (encode(e.key), e.created or 0, encode(e.platform), encode(e.action), _encode_optional(e.post_id))
-            for e in (observation.entry for observation in prepared.pending)
-        ]
-        changes.append(connection.execute(statements.ADD_PENDING, (scope_id, *_columns(rows, 5))))
+        changes.append(_add_pending(connection, scope_id, [observation.entry for observation in prepared.pending]))
     final = [encode(each.entry.key) for each in prepared.new if each.entry.status != PENDING]
     final += map(encode, prepared.batch.deleted_keys)
     if final:
         changes.append(connection.execute(statements.DELETE_PENDING, (scope_id, final)))
     return changes
+
+
+def _add_pending(connection: DeadlineConnection, scope_id: int, entries: Sequence[LogEntry]) -> Cursor:
+    rows = [
+        (encode(e.key), e.created or 0, encode(e.platform), encode(e.action), _encode_optional(e.post_id))
+        for e in entries
+    ]
+    return connection.execute(statements.ADD_PENDING, (scope_id, *_columns(rows, 5)))
 
 
 def apply_plan(connection: DeadlineConnection, scope_id: int, plan: RekeyPlan) -> None:
@@ -239,12 +243,8 @@ def apply_plan(connection: DeadlineConnection, scope_id: int, plan: RekeyPlan) -
                 "status_fingerprint": rename.status_fingerprint,
             },
         )
-    rows = [
-        (encode(e.key), e.created or 0, encode(e.platform), encode(e.action), _encode_optional(e.post_id))
-        for e in plan.new_pending
-    ]
-    if rows:
-        execute(statements.ADD_PENDING, (scope_id, *_columns(rows, 5)))
+    if plan.new_pending:
+        _add_pending(connection, scope_id, plan.new_pending)
     for key, new_key in plan.pending_renames.items():
         keys = {"scope": scope_id, "key": encode(key), "new_key": encode(new_key)}
         execute(statements.REPLACE_PENDING, keys)
