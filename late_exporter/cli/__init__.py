@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from late_exporter import __revision__, __version__
 
@@ -22,18 +22,38 @@ def main(
     """Run a command and return its exit code; tests replace the arguments of the process and the commands."""
     _open_streams()
     if argv is None:
-        # As the first process of a container this one would otherwise ignore the signal until a command handles it.
-        signal.signal(signal.SIGTERM, _stop)
+        _handle_signals(interrupted_code(sys.argv[1:]))
     # The process ends soon: searching for garbage first would take as long as a short command.
     atexit.register(gc.freeze)
     try:
         return _run(sys.argv[1:] if argv is None else argv, commands)
-    except KeyboardInterrupt:  # before a command handles signals, or without handling them
+    except KeyboardInterrupt:
         return 1
 
 
-def _stop(*_: object) -> NoReturn:
-    raise SystemExit(0)
+def interrupted_code(argv: Sequence[str]) -> int:
+    """Return the exit code after a signal that arrives before the command handles signals.
+
+    It is 0 if the command runs until a signal arrives, otherwise 1. If the words of the command line leave open which
+    command it is, as in ``--workspace demo logs``, it is 1: nothing incomplete must look like a success.
+    """
+    from late_exporter.config.commands import COMMANDS  # noqa: PLC0415 - not needed by the child process
+
+    resident = {"run", "demo", "simulate"} | ({"logs"} if {"-f", "--follow", "--follow=true"} & {*argv} else set())
+    is_once = any(argument.partition("=")[0] == "--once" for argument in argv)
+    return int(is_once or not {word for word in argv if word in COMMANDS} <= resident)
+
+
+def _handle_signals(exit_code: int) -> None:
+    """End the process at the first SIGINT or SIGTERM, until its command handles them.
+
+    As the first process of a container it would otherwise ignore SIGTERM. There is nothing to clean up yet: a child
+    process notices the end itself. An exception is no way to end, because it is lost if it is raised in a callback, of
+    which the import of a module has many.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: os._exit(exit_code))
 
 
 def _open_streams() -> None:

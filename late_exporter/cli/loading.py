@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -86,6 +88,7 @@ def _with_web_config(settings: Settings) -> Settings:
 
 def _main(argv: Sequence[str]) -> None:
     """Write the mistakes, or else flags and settings, to standard output."""
+    threading.Thread(target=_end_with_reader, daemon=True).start()
     args = parse(argv)
     args.check()
     try:
@@ -95,6 +98,14 @@ def _main(argv: Sequence[str]) -> None:
     else:
         message = (), (flags, settings._replace(loaded_web_config=None))
     sys.stdout.buffer.write(pickle.dumps(message))
+
+
+def _end_with_reader() -> None:
+    """End this process when the process that reads its output has ended; reading a file may block for ever."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # an error, of which a pipe without a reader is one, is reported always
+    poll.poll()
+    os._exit(1)
 
 
 if __name__ == "__main__":

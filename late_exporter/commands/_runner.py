@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
+from late_exporter.commands.event_loop import STOP_SIGNALS
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError, LateError
@@ -54,12 +55,14 @@ def selected_workspaces(context: CommandContext) -> Sequence[str]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Handle SIGTERM like Ctrl-C: an incomplete result is no success, and no temporary file is left behind."""
-    previous_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Raise KeyboardInterrupt at signals: an incomplete result is no success, and no temporary file is left behind."""
+    numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous_handlers = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous_handler)
+        for number, handler in zip(numbers, previous_handlers, strict=True):
+            signal.signal(number, handler)
 
 
 def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> int:

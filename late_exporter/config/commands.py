@@ -17,8 +17,8 @@ SERVER_COMMANDS = ("run", "check", "demo", "healthcheck", *CLIENT_COMMANDS)
 ALL_COMMANDS = ("run", "check", "demo", "simulate", "textfile", "state", *QUERY_COMMANDS)  # commands that log
 
 EXIT_CODES = (
-    (0, "Success, or stopped by a signal."),
-    (1, "Failure at run time: no connection, an unusable state, a failed check."),
+    (0, "Success, also if a signal stops run, demo, simulate or logs --follow."),
+    (1, "Failure at run time: no connection, an unusable state, a failed check, an interrupted command."),
     (2, "Wrong usage or configuration. All mistakes are listed, and nothing was done."),
 )
 
