@@ -22,8 +22,13 @@ Stop: TypeAlias = Callable[[], None]  # callback that stops the command
 _collection_limiter = CollectionLimiter()
 
 
-async def run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]], *, quiet: bool = False) -> int:
-    """Run until the work ends, calls its argument, or a signal arrives; a second signal kills the process."""
+async def run_until_stopped(
+    work: Callable[[Stop], Coroutine[Any, Any, object]], *, quiet: bool = False, stopped_code: int = 0
+) -> int:
+    """Run until the work ends, calls its argument, or a signal arrives; a second signal kills the process.
+
+    Return 0, or ``stopped_code`` if the work was stopped before its end.
+    """
     # Imported objects stay: the garbage collector need not scan them again and again.
     gc.freeze()
     if _collection_limiter not in gc.callbacks:
@@ -48,7 +53,7 @@ async def run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]],
     try:
         await work_task
     except asyncio.CancelledError:
-        return 0
+        return stopped_code
     except BaseExceptionGroup as group:
         raise _single_error(group) or group from None
     return 0

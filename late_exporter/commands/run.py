@@ -69,14 +69,15 @@ def run(context: CommandContext) -> int:
         if context.settings.state.replicas:
             raise ConfigError("--once: drop it, or drop --state.replicas: replicas run all the time")
         export = partial(_export_once, context.settings, _print)
-        return write_stdout(lambda: asyncio.run(run_until_stopped(export)), broken_pipe_code=1)
+        return write_stdout(lambda: asyncio.run(run_until_stopped(export, stopped_code=1)), broken_pipe_code=1)
     return asyncio.run(run_until_stopped(partial(serve_exporter, context.settings, context.reload_settings)))
 
 
 def textfile(context: CommandContext) -> int:
     path = Path(context.args[0])
     require_textfile(path)
-    return asyncio.run(run_until_stopped(partial(_export_once, context.settings, partial(write_textfile, path))))
+    export = partial(_export_once, context.settings, partial(write_textfile, path))
+    return asyncio.run(run_until_stopped(export, stopped_code=1))
 
 
 async def serve_exporter(settings: Settings, reload_settings: Callable[[], Settings], stop: Stop) -> None:

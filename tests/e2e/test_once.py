@@ -94,13 +94,19 @@ def test_a_file_name_that_the_collector_ignores(late: LateServer, tmp_path: Path
     assert [] == late.requests
 
 
-def test_a_signal_ends_it(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
-    """A signal during a slow request ends the program cleanly."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("command", [("run", "--once"), ("textfile", "late.prom")], ids=["run", "textfile"])
+def test_a_signal_is_a_failure(
+    late: LateServer, tmp_path: Path, exit_stack: ExitStack, command: tuple[str, ...], number: signal.Signals
+) -> None:
+    """A signal during a slow request ends the program with exit code 1, because nothing was written."""
     late.fault = hang(late)
-    once = exit_stack.enter_context(program(late, tmp_path, "run", "--once"))
+    once = exit_stack.enter_context(program(late, tmp_path, *command))
     wait_until(lambda: late.requests)
-    assert 0 == once.stop(signal.SIGTERM)
+    assert 1 == once.stop(number)
     assert "" == once.stdout
+    assert not (tmp_path / "late.prom").exists()
+    assert "Traceback" not in once.stderr
 
 
 @pytest.mark.parametrize("command", [("run", "--once"), ("textfile", "late.prom")], ids=["run", "textfile"])
