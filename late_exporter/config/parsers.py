@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 _UNITS = {"y": 31_536_000.0, "w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
-_DURATION = "".join(rf"(?:([0-9]{{1,12}}){unit})?" for unit in _UNITS)
+_DURATION = "".join(rf"(?:([0-9]+){unit})?" for unit in _UNITS)
+MAX_DIGITS = 18  # of whole numbers, so that they fit into 64 bits
 
 
 class Parser:
@@ -69,11 +70,17 @@ class ListParser:
 
 def integer(low: int, high: int | None = None) -> Parser:
     """Return a parser of whole numbers."""
-    numbers = range(low, 10**18 if high is None else high + 1)
-    return Parser(
-        lambda text: int(text) if re.fullmatch(r"[0-9]{1,18}", text) and int(text) in numbers else None,
-        f"must be a whole number of at least {low}" + (f" and at most {high}" if high is not None else ""),
-    )
+    maximum = 10**MAX_DIGITS - 1 if high is None else high
+
+    def parse(text: str) -> int:
+        is_short = len(text) <= MAX_DIGITS
+        if is_short and re.fullmatch(r"[0-9]+", text) and low <= int(text) <= maximum:
+            return int(text)
+        # Nearly every wrong number is a small one, for which a maximum of this size would only confuse.
+        limit = "" if high is None and (is_short or not text.isdecimal()) else f" and at most {maximum}"
+        raise ValueError(f"must be a whole number of at least {low}{limit}")
+
+    return Parser(parse)
 
 
 def duration(low: str, high: str = "100y") -> Parser:
@@ -95,7 +102,7 @@ def _seconds(text: str) -> float:
         return 0.0
     if match is None or not text:
         raise ValueError("not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w")
-    return sum(int(count) * size for count, size in zip(match.groups(), _UNITS.values(), strict=True) if count)
+    return sum(float(count) * size for count, size in zip(match.groups(), _UNITS.values(), strict=True) if count)
 
 
 def split_items(value: str | Sequence[str] | None) -> list[str]:

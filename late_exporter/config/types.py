@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias, TypeVar
 
-from late_exporter.config.parsers import ListParser, Parser, distinct, split_items
+from late_exporter.config.parsers import ListParser, Parser, distinct, integer, split_items
 from late_exporter.masking import mask_keys
 
 if TYPE_CHECKING:
@@ -148,10 +148,9 @@ def _ascending(bounds: tuple[float, ...]) -> tuple[float, ...]:
     return bounds
 
 
-def _rate_limit(text: str) -> int | None:
-    if text.lower() in OLD_RATE_LIMITS:
-        return OLD_RATE_LIMITS[text.lower()]
-    return int(text) if re.fullmatch(r"0*[1-9][0-9]{0,17}", text) else None
+def _rate_limit(text: str) -> int:
+    limit: int = OLD_RATE_LIMITS.get(text.lower()) or integer(1)(text)
+    return limit
 
 
 def _address(text: str) -> Address | None:
@@ -372,7 +371,7 @@ Share: TypeAlias = Annotated[float, _positive(1.0, "must be a number above 0 and
 Bool: TypeAlias = Annotated[
     bool, Parser(lambda text: {"true": True, "false": False}.get(text.lower()), "must be true or false")
 ]
-RateLimit: TypeAlias = Annotated[int, Parser(_rate_limit, "must be a whole number of at least 1")]
+RateLimit: TypeAlias = Annotated[int, Parser(_rate_limit)]
 parse_listen_address = Parser(
     _address_or_path, "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077 or unix:/run/late.sock"
 )

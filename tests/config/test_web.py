@@ -563,7 +563,7 @@ UNUSABLE = "cannot use certificate and key"
         ("rate_limit:\n  interval: [1s]\n", ["web.yml:2: rate_limit.interval: must be one value"]),
         *(
             (f"rate_limit:\n  burst: {wrong}\n", ["web.yml:2: rate_limit.burst: must be a whole number of at least 0"])
-            for wrong in ("-1", "many", "1.5", "9" * 400)
+            for wrong in ("-1", "many", "1.5", "9" * 400 + "x")
         ),
         ("rate_limit:\n  burst: {}\n", ["web.yml:2: rate_limit.burst: must be one value"]),
     ],
