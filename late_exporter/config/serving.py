@@ -208,8 +208,12 @@ class SimulateSettings(NamedTuple):
         "127.0.0.1:10078", "ADDRESS", "Address to serve the simulated API on.", SIMULATOR_COMMANDS, is_main=True
     )
     seed: Annotated[int, integer(0)] = option("1", "NUMBER", "The same seed gives the same logs.", SIMULATOR_COMMANDS)
-    logs_per_day: Annotated[int, integer(1)] = option(
-        "5000", "NUMBER", "Publishing logs per day.", SIMULATOR_COMMANDS, command_defaults={"demo": "20000"}
+    logs_per_day: Annotated[int, integer(1, 10_000_000)] = option(
+        "5000",
+        "NUMBER",
+        "Publishing logs per day, at most 10000000.",
+        SIMULATOR_COMMANDS,
+        command_defaults={"demo": "20000"},
     )
     history: Annotated[float, duration("0s", "90d")] = option(
         "7d",
@@ -226,7 +230,7 @@ class SimulateSettings(NamedTuple):
         is_main=True,
         command_defaults={"demo": "6000"},
     )
-    customer_rate: Annotated[int, integer(0)] = option(
+    customer_rate: Annotated[int, integer(0, 100_000)] = option(
         "0",
         "NUMBER",
         "Calls per minute of the customer's own software, which share the quota of every key.",

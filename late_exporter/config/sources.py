@@ -36,6 +36,8 @@ from late_exporter.errors import ConfigError
 if TYPE_CHECKING:
     from late_exporter.config.web import WebConfig
 
+DAY = 86_400.0
+MAX_SIMULATED_LOGS = 2_000_000  # at startup; they take two minutes and 4 GB of memory
 MIN_MASKED_LENGTH = 8
 NO_KEY = (
     "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
@@ -65,6 +67,7 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
     problems += web_problems
     problems += [*_check_webhooks(settings, places), *_check_replicas(settings, places)] if settings else ()
     if settings is not None:
+        problems += _check_simulated_history(settings)
         settings = _with_shard(settings, environ)
         problems += _check_shard(settings, places, environ)
     if settings is not None and not web_problems and command in SERVER_COMMANDS:
@@ -205,6 +208,15 @@ def _check_replicas(settings: Settings, places: Mapping[Location, str]) -> Itera
     if place and settings.sharding.total_shards > 1:
         total_place = f"{places['sharding', 'total_shards']}{quote(str(settings.sharding.total_shards))}"
         yield f"{place}: replicas share all workspaces, and shards have a state each; drop it, or drop {total_place}"
+
+
+def _check_simulated_history(settings: Settings) -> Iterator[str]:
+    count = settings.simulate.logs_per_day * settings.simulate.history / DAY
+    if count > MAX_SIMULATED_LOGS:
+        yield (
+            f"--simulate.logs-per-day and --simulate.history: these are {count:,.0f} logs at startup; reduce one of "
+            f"them, at most {MAX_SIMULATED_LOGS:,} are possible"
+        )
 
 
 def _check_webhook_auth(

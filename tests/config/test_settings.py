@@ -636,7 +636,7 @@ def test_wrong_values(option: str, text: str, message: str) -> None:
     ("option", "text", "message"),
     [
         ("simulate.seed", "x", '"x": must be a whole number of at least 0'),
-        ("simulate.logs-per-day", "0", '"0": must be a whole number of at least 1'),
+        ("simulate.logs-per-day", "0", '"0": must be a whole number of at least 1 and at most 10000000'),
         ("simulate.history", "91d", '"91d": must be at least 0s and at most 90d'),
         (
             "simulate.rate-limit",
@@ -648,7 +648,7 @@ def test_wrong_values(option: str, text: str, message: str) -> None:
             "9" * 5000,
             f'"{"9" * 100}...": must be a whole number of at least 1 and at most {"9" * 18}',
         ),
-        ("simulate.customer-rate", "-1", '"-1": must be a whole number of at least 0'),
+        ("simulate.customer-rate", "100001", '"100001": must be a whole number of at least 0 and at most 100000'),
         ("simulate.listen-address", "x", f'"x": {TCP_ADDRESS}'),
         (
             "simulate.incident",
@@ -796,6 +796,16 @@ def test_the_simulator_leaves_other_options_alone(file: Path) -> None:
 def test_no_key(command: str) -> None:
     """Commands that use the API need a key, and say how to set one."""
     assert [NO_KEY] == problems({}, {}, command)
+
+
+def test_the_simulated_history_is_limited() -> None:
+    """A history that would take long to simulate, and much memory, is rejected; without one many logs are possible."""
+    for per_day, history in ((10_000_000, "0s"), (1_000_000, "2d"), (20_000, "90d")):
+        load("simulate", {"simulate.logs-per-day": [str(per_day)], "simulate.history": [history]}, {})
+    assert [
+        "--simulate.logs-per-day and --simulate.history: these are 70,000,000 logs at startup; reduce one of them, at "
+        "most 2,000,000 are possible"
+    ] == problems({"simulate.logs-per-day": ["10000000"]}, {}, "simulate")
 
 
 @pytest.mark.parametrize("command", ["demo", "simulate"])
