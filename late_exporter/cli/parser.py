@@ -35,6 +35,7 @@ class ParsedArgs:
         self.wants_help = False
         self.wants_all_options = False
         self.problems: list[str] = []
+        self._unknown_flags: list[str] = []
 
     @property
     def command(self) -> str:
@@ -66,7 +67,9 @@ class ParsedArgs:
             self._consume_value(FLAGS[flag], tokens)
 
     def check(self) -> None:
-        """Record unknown commands, wrong arguments, and flags of other commands."""
+        """Record unknown flags and commands, wrong arguments, and flags of other commands."""
+        candidates = [flag for flag, option in FLAGS.items() if self.command in option.commands]
+        self.problems += [f"unknown flag{_quote(flag)}{_hint(flag, candidates)}" for flag in self._unknown_flags]
         if self.command not in COMMANDS:
             hint = _hint(self.command, COMMANDS) or f"; commands are {', '.join(COMMANDS)}"
             self.problems.append(f"unknown command{_quote(self.command)}{hint}")
@@ -118,7 +121,7 @@ class ParsedArgs:
                 f"{flag}: no such flag, because other users could read it; set LATE_API_KEY or --api.key-file"
             )
         else:
-            self.problems.append(f"unknown flag{_quote(flag)}{_hint(flag, FLAGS)}")
+            self._unknown_flags.append(flag)
 
 
 def parse(argv: Sequence[str]) -> ParsedArgs:
@@ -145,7 +148,9 @@ def _encoding_problems(argv: Sequence[str]) -> Iterator[str]:
 
 
 def _hint(name: str, candidates: Iterable[str]) -> str:
-    return f"; did you mean {HINTS[name]}?" if name in HINTS else suggest(name, candidates)
+    """Return a suggestion for a command or a flag, which should not only have its dashes or its section in common."""
+    prefix = name[: name.find(".") + 1] or ("--" if name.startswith("--") else "")
+    return f"; did you mean {HINTS[name]}?" if name in HINTS else suggest(name, candidates, prefix)
 
 
 def _quote(text: str) -> str:

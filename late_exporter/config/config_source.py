@@ -152,7 +152,7 @@ def _read_sections(file: YamlFile, path: Path, source: ConfigSource) -> None:
         if section == "workspaces":
             _read_workspaces(file, path, source)
         elif section not in _SECTIONS:
-            file.reject((section,), "unknown" + suggest(section, [*_SECTIONS, "workspaces"]))
+            file.reject((section,), "unknown" + _section_hint(section))
         elif isinstance(value, dict):
             for key in value:
                 _read_option(file, path, source, (section, key))
@@ -160,12 +160,22 @@ def _read_sections(file: YamlFile, path: Path, source: ConfigSource) -> None:
             file.reject((section,), "must be a mapping of options")
 
 
+def _section_hint(name: str) -> str:
+    section, _, key = name.replace("_", "-").partition(".")
+    if f"{section}.{key}" in _IN_FILE:
+        return f"; write it as {section}: {{{key}: ...}}"
+    sections = [*_SECTIONS, "workspaces"]
+    return suggest(name, sections) or f"; sections are {', '.join(sections)}"
+
+
 def _read_option(file: YamlFile, path: Path, source: ConfigSource, keys: tuple[str, str]) -> None:
     section, key = keys
     name = f"{section}.{key.replace('_', '-')}"
     option, value = _IN_FILE.get(name), file.values[section][key]
     if option is None:
-        file.reject((section, key.replace("_", "-")), "unknown" + suggest(name, _IN_FILE))
+        # Without a space after the colon the value belongs to the key.
+        hint = suggest(name.partition(":")[0], _IN_FILE, f"{section}.")
+        file.reject((section, key.replace("_", "-")), f"unknown{hint}")
     elif isinstance(value, str):
         text = _relative_to(path, value) if option.metavar == "FILE" else value
         source.put(option, text, file.place(keys, option.name))

@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args, get_origin
 from late_exporter.config.commands import EXPORTER_COMMANDS
 
 PREFIX = "LATE_EXPORTER_"
+MIN_SIMILARITY = 0.65  # of a name and a suggestion, where 1 is equal
+MIN_BEGINNING = 3  # characters of a name with which it suggests longer ones
 
 # Path of a value within the settings, as in pydantic's errors: ("poll", "interval").
 Location: TypeAlias = tuple[int | str, ...]
@@ -110,13 +112,15 @@ def _literals(annotation: object) -> Iterator[str]:
 
 
 def suggest(name: str, candidates: Iterable[str], prefix: str = "", limit: int = 1) -> str:
-    """Return "; did you mean ...?" for the closest candidates, or nothing.
+    """Return "; did you mean ...?" for the closest candidates, or else those that the name begins, or nothing.
 
-    ``prefix`` is common to all of them and ignored, since it would make every candidate look close. ``limit`` is the
+    ``prefix`` is common to many of them and ignored, since it would make every candidate look close. ``limit`` is the
     maximum number of candidates to name.
     """
     import difflib  # noqa: PLC0415 - for messages only
 
     names = {candidate.removeprefix(prefix): candidate for candidate in candidates}
-    matches = difflib.get_close_matches(name.removeprefix(prefix), sorted(names), n=limit)
+    rest = name.removeprefix(prefix)
+    longer_names = [other for other in sorted(names) if len(rest) >= MIN_BEGINNING and other.startswith(rest)]
+    matches = difflib.get_close_matches(rest, sorted(names), limit, MIN_SIMILARITY) or longer_names[:limit]
     return f"; did you mean {' or '.join(names[match] for match in matches)}?" if matches else ""
