@@ -45,7 +45,7 @@ def _options_markdown() -> str:
         overrides = ", ".join(f"`{command}`: `{value}`" for command, value in option.command_defaults.items())
         default = _default(option) + (f" ({overrides})" if overrides else "")
         variables = " or ".join(f"`{name}`" for name in (option.variable, option.alias) if name)
-        rows.append(f"| {flag} | {variables} | {default} | {', '.join(option.commands)} | {_escape(option.help)} |")
+        rows.append(f"| {flag} | {variables} | {default} | {', '.join(option.commands)} | {_help(option)} |")
     return "\n".join(rows)
 
 
@@ -64,7 +64,7 @@ def _flags_markdown() -> str:
     for option in COMMAND_FLAGS:
         choices = "".join(f" `{name}`: {', '.join(words)}." for name, words in option.command_choices.items())
         default = "the first" if choices else _default(option)
-        rows.append(f"| `{option.flag}` | {default} | {', '.join(option.commands)} | {_escape(option.help)}{choices} |")
+        rows.append(f"| `{option.flag}` | {default} | {', '.join(option.commands)} | {_help(option)}{choices} |")
     return "\n".join(rows)
 
 
@@ -72,6 +72,14 @@ def _webhook_events_markdown() -> str:
     return "\n".join(
         ["| event | polls |", "|---|---|", *(f"| `{event}` | {feed} |" for event, feed in EVENT_FEEDS.items())]
     )
+
+
+def _help(option: Option) -> str:
+    """Return the help of most commands, and then that of the others."""
+    others: dict[str, list[str]] = {}
+    for command, text in option.command_help.items():
+        others.setdefault(text, []).append(f"`{command}`")
+    return _escape(" ".join([option.help, *(f"{', '.join(names)}: {text}" for text, names in others.items())]))
 
 
 def _default(option: Option) -> str:

@@ -62,7 +62,7 @@ class _Layout(click.Command):
             formatter.write(f"\n{section or ('Options of run' if self._is_program else 'Options')}:\n")
             for option in members:
                 heading = f"{option.flag} {option.metavar}".rstrip() if option.flag else option.variable
-                paragraphs = [option.help, *_origin(option, name, formatter.width)]
+                paragraphs = [option.help_for(name), *_origin(option, name, formatter.width)]
                 _write(formatter, format_entry(heading, paragraphs, formatter.width))
         if len(main) < len(options):
             formatter.write("\nFurther options, which --help-all explains:\n")
@@ -160,11 +160,11 @@ def _parameters(command: Command) -> Iterator[click.Parameter]:
 
 
 def _click_option(option: Option, command: str) -> click.Option:
-    name = "_".join(option.path)
+    name, text = "_".join(option.path), option.help_for(command)
     if not option.metavar:
-        return click.Option([name, f"{option.flag}/--no-{option.name}"], help=option.help)
+        return click.Option([name, f"{option.flag}/--no-{option.name}"], help=text)
     kind = _value_type(option.metavar, option.command_choices.get(command, option.choices))
-    return click.Option([name, option.flag], type=kind, metavar=option.metavar, help=option.help, multiple=option.many)
+    return click.Option([name, option.flag], type=kind, metavar=option.metavar, help=text, multiple=option.many)
 
 
 def _value_type(metavar: str, choices: Sequence[str]) -> click.ParamType[str]:

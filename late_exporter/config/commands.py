@@ -304,7 +304,7 @@ _COMMANDS = (
     ),
     Command(
         "completion",
-        "Print the completion script of a shell.",
+        "Print the completion script of bash, zsh or fish.",
         arguments=("SHELL",),
         choices=("bash", "zsh", "fish"),
         examples=(("completion bash", "Print the script for bash."),),

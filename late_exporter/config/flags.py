@@ -3,7 +3,7 @@
 # Annotations are evaluated: they are read as data.
 from typing import Annotated, Literal, NamedTuple
 
-from late_exporter.config.commands import CLIENT_COMMANDS, COMMANDS, QUERY_COMMANDS, SIMULATOR_COMMANDS
+from late_exporter.config.commands import CLIENT_COMMANDS, COMMANDS, QUERY_COMMANDS, SIMULATOR_COMMANDS, STATE_COMMANDS
 from late_exporter.config.options import option, options_of
 from late_exporter.config.parsers import duration, integer
 from late_exporter.config.types import (
@@ -39,8 +39,12 @@ class CommandFlags(NamedTuple):
     workspace: str | None = option(
         None,
         "NAME",
-        "Workspace to read, if there are several. By default audit, backfill and state export read all of them.",
+        "Workspace to read; required if there are several.",
         (*QUERY_COMMANDS, "state"),
+        command_help={
+            **dict.fromkeys(STATE_COMMANDS, "Workspace to read; by default all of them."),
+            "state": "Workspace to export; by default all of them.",
+        },
     )
     feed: FeedName = option(
         "publishing",
@@ -64,9 +68,9 @@ class CommandFlags(NamedTuple):
     since: Annotated[float, duration("1s", "90d")] | None = option(
         None,
         "DURATION",
-        "How far back to read, at most as long as the API keeps logs: 90d, in generation late 7d. By default a day for "
-        "logs, everything for audit and backfill.",
+        "How far back to read, at most as long as the API keeps logs: 90d, in generation late 7d; by default all.",
         (*LOGS, *AUDIT, *BACKFILL),
+        command_help={"logs": "How far back to read, at most 90d, in generation late 7d; by default a day."},
     )
     limit: Annotated[int, integer(0)] = option(
         "100",
@@ -144,9 +148,12 @@ class CommandFlags(NamedTuple):
     until: Timestamp | None = option(
         None,
         "TIME",
-        "End of the logs or of the history, for example 2026-11-20T08:00:00Z. For backfill at least 3h ago and well "
-        "before the first scrape by Prometheus; by default 1h before the exporter first exposed the metrics.",
+        "Time of the newest log to print, for example 2026-11-20T08:00:00Z.",
         (*LOGS, *BACKFILL),
+        command_help={
+            "backfill": "End of the history, for example 2026-11-20T08:00:00Z: at least 3h ago and well before the "
+            "first scrape by Prometheus. By default 1h before the exporter first exposed the metrics."
+        },
     )
     label: CommaSeparated[TargetLabel] = option(
         None,
@@ -158,8 +165,9 @@ class CommandFlags(NamedTuple):
     user: str | None = option(
         None,
         "NAME",
-        "User name for the basic authentication of the exporter; check: local user to run the checks as (needs root).",
+        "User name for the basic authentication of the exporter.",
         (*CLIENT_COMMANDS, "check"),
+        command_help={"check": "Local user to run the checks as, which needs root."},
     )
     password_file: str | None = option(None, "FILE", "File that holds the password of --user.", CLIENT_COMMANDS)
 

@@ -27,6 +27,7 @@ class Option(NamedTuple):
         default: Default value as a user would write it, or None.
         metavar: Placeholder of the value; empty for a boolean flag.
         reload: ``live`` if a reload applies a new value, ``restart`` if it takes a restart.
+        command_help: Texts that differ from ``help``, by command.
         command_defaults: Defaults that differ from ``default``, by command.
         command_choices: Allowed values that depend on the command.
         choices: Allowed values, from the Literal type of the field.
@@ -45,6 +46,7 @@ class Option(NamedTuple):
     commands: tuple[str, ...]
     reload: Literal["live", "restart"] = "restart"
     alias: str = ""
+    command_help: Mapping[str, str] = MappingProxyType({})
     command_defaults: Mapping[str, str] = MappingProxyType({})
     command_choices: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     choices: tuple[str, ...] = ()
@@ -67,6 +69,9 @@ class Option(NamedTuple):
     def flag(self) -> str:
         """Flag, as in ``--poll.interval``; empty for a secret."""
         return "" if self.secret else f"--{self.name}"
+
+    def help_for(self, command: str) -> str:
+        return self.command_help.get(command, self.help)
 
     def default_for(self, command: str) -> str | None:
         return self.command_defaults.get(command, self.default)

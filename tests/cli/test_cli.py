@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from late_exporter import __revision__, __version__, cli, log
 from late_exporter.cli.program import OFFLINE_COMMANDS, CommandFunction
 from late_exporter.commands import FUNCTIONS, function_of
-from late_exporter.config.commands import COMMANDS
+from late_exporter.config.commands import COMMANDS, Command
 from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.settings import OPTIONS, CommandContext, Settings
 from late_exporter.errors import ConfigError, LateError, StoreError
@@ -314,6 +314,31 @@ def test_help_of_the_catalogue() -> None:
     assert out.startswith("Usage: late-exporter metrics [OPTIONS]\n")
     assert "\nOptions:\n  --format FORMAT\n" in out
     assert "      default table\n" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "help_text"),
+    [
+        ("status", "--user NAME", "User name for the basic authentication of the exporter."),
+        ("check", "--user NAME", "Local user to run the checks as, which needs root."),
+        ("post", "--workspace NAME", "Workspace to read; required if there are several."),
+        ("audit", "--workspace NAME", "Workspace to read; by default all of them."),
+        ("state", "--workspace NAME", "Workspace to export; by default all of them."),
+        ("logs", "--until TIME", "Time of the newest log to print, for example 2026-11-20T08:00:00Z."),
+    ],
+)
+def test_help_is_about_the_command(command: str, flag: str, help_text: str) -> None:
+    """The help of a flag says what it means to the command, and nothing about other commands."""
+    assert f"\n  {flag}\n      {help_text}\n" in ProgramRun(command, "--help").out
+
+
+@pytest.mark.parametrize(
+    "command", [command for command in COMMANDS.values() if command.choices], ids=lambda command: command.name
+)
+def test_help_names_the_choices_of_an_argument(command: Command) -> None:
+    """The help of a command names the words that its argument may be."""
+    words = re.findall(r"\w+", ProgramRun(command.name, "--help").out.partition("Examples")[0])
+    assert set(command.choices) <= set(words)
 
 
 def test_help_breaks_no_list() -> None:
