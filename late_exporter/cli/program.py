@@ -134,7 +134,7 @@ def _report_bug(bug: Exception, log_format: str) -> int:
 
 def _check_health(args: ParsedArgs) -> int:
     """Check the first address; an exporter that serves on one serves on all."""
-    from late_exporter.commands.healthcheck import check_health  # noqa: PLC0415 - not needed by other commands
+    from late_exporter.commands.healthcheck import HEALTHY_TEXT, check_health  # noqa: PLC0415 - not needed by other commands
 
     target = None if args.problems else health_check_target(args.values_of(OPTIONS))
     if target is None:
@@ -148,7 +148,7 @@ def _check_health(args: ParsedArgs) -> int:
             "--web.listen-address: cannot run a health check against port 0, which is assigned at startup"
         )
     check_health(address, secure=secure)
-    return print_text("late-exporter is healthy")
+    return print_text(HEALTHY_TEXT)
 
 
 def _print_errors(problems: Iterable[str], code: ExitCode) -> int:

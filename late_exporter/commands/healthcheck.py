@@ -19,6 +19,8 @@ LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 
 TIMEOUT = 3.0  # seconds; the health checks of container engines wait a little longer
 REQUEST = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 MAX_LINE = 1000
+MAX_BODY = 10_000  # bytes, with the headers
+HEALTHY_TEXT = "late-exporter is healthy"  # the response of the exporter
 OK, UNAUTHORIZED, TOO_MANY_REQUESTS = 200, 401, 429
 # A server that asks for a password or limits requests is running.
 HEALTHY_STATUSES = (OK, UNAUTHORIZED, TOO_MANY_REQUESTS)
@@ -38,7 +40,7 @@ def check_health(
     """
     address = loopback_of(address)
     try:
-        status = _secure_status(address, timeout) if secure else _status(connect(address, timeout))
+        status = _secure_status(address, timeout) if secure else _status(address, connect(address, timeout))
     except TimeoutError as exc:
         raise LateError(f"{address} does not answer within {timeout:g} s") from exc
     except OSError as exc:
@@ -66,12 +68,12 @@ def _secure_status(address: Address | UnixPath, timeout: float) -> int:
     except ssl.SSLError as exc:
         connection.close()
         if exc.reason == "WRONG_VERSION_NUMBER":
-            return _status(connect(address, timeout))
+            return _status(address, connect(address, timeout))
         if "ALERT" in (exc.reason or ""):
             return UNAUTHORIZED  # as below
         raise
     try:
-        return _status(secured)
+        return _status(address, secured)
     except TimeoutError:
         raise
     except OSError:
@@ -102,15 +104,23 @@ def connect(address: Address | UnixPath, timeout: float) -> socket.socket:
     return connection
 
 
-def _status(connection: socket.socket) -> int:
-    """Send the request and return the status of the response; raise ValueError if it is not HTTP."""
+def _status(address: Address | UnixPath, connection: socket.socket) -> int:
+    """Send the request and return the status of the response.
+
+    Raises:
+        ValueError: The response is not HTTP.
+        LateError: The response is that of another program.
+    """
     with connection:
         connection.sendall(REQUEST)
         with connection.makefile("rb") as response:
             line = response.readline(MAX_LINE)
-    if not line:
-        raise ConnectionResetError("Remote end closed connection without response")
-    version, _, rest = line.partition(b" ")
-    if not version.startswith(b"HTTP/"):
-        raise ValueError("no status line")
-    return int(rest[:3])
+            if not line:
+                raise ConnectionResetError("Remote end closed connection without response")
+            version, _, rest = line.partition(b" ")
+            if not version.startswith(b"HTTP/"):
+                raise ValueError("no status line")
+            status = int(rest[:3])
+            if status == OK and HEALTHY_TEXT.encode() not in response.read(MAX_BODY):
+                raise LateError(f"{address} is not late-exporter; give the address with --web.listen-address")
+            return status

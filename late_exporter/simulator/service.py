@@ -26,6 +26,7 @@ ZERNIO_PATH = "/v1/logs"
 LATE_LISTS = {"/v1/posts/logs": list_publishing, "/v1/connections/logs": list_connections}
 POST_LOGS_PATH = re.compile(r"/v1/posts/([^/]+)/logs")
 CUSTOMER_PATH = "/v1/posts"
+HEALTHY_TEXT = b"late-exporter is healthy\n"  # which late-exporter healthcheck expects
 QUOTA_EXCEEDED = "Rate limit exceeded. Please try again later."
 
 
@@ -144,7 +145,8 @@ class SimulatedApi:
         }
         if route in ("/", "/-/healthy"):
             response_headers["Content-Type"] = "text/plain; charset=utf-8"
-            return SimulatorResponse(HTTPStatus.OK, response_headers, welcome_page(_header(headers, "host")))
+            text = welcome_page(_header(headers, "host")) if route == "/" else HEALTHY_TEXT
+            return SimulatorResponse(HTTPStatus.OK, response_headers, text)
         parameters = QueryParameters(query)
         if route.startswith(ADMIN_PATH):
             status, document = _answer(lambda: self._admin.handle(method, route, parameters))

@@ -18,6 +18,8 @@ from late_exporter.web.asgi import Message, Receive, Send
 from late_exporter.web.server import bind_socket, serve
 from tests.e2e.late import FaultHandler, HttpExchange, LateServer, hang, respond_with
 
+OTHER_PROGRAM = "is not late-exporter; give the address with --web.listen-address"
+
 
 @pytest.fixture
 def server() -> Iterator[LateServer]:
@@ -60,6 +62,9 @@ def not_http(exchange: HttpExchange) -> None:
         (respond_with(503, "why"), "answers 503"),
         (respond_with(404, ""), "answers 404"),
         (not_http, "does not answer in HTTP"),
+        (respond_with(200, ""), OTHER_PROGRAM),
+        (respond_with(200, "<h1>It works!</h1>"), OTHER_PROGRAM),
+        (respond_with(200, " " * 100_000 + "late-exporter is healthy"), OTHER_PROGRAM),
     ],
 )
 def test_another_answer_is_unhealthy(server: LateServer, fault: FaultHandler, reason: str) -> None:
@@ -132,7 +137,7 @@ def test_the_command_uses_the_configured_address(
     if source == "variable":
         monkeypatch.setenv("LATE_EXPORTER_WEB__LISTEN_ADDRESS", f"{address(server)},:1")
     flags = {"flag": [f"--web.listen-address={address(server)}"], "file": ["--config.file", str(tmp_path / "late.yml")]}
-    server.fault = respond_with(200, "")
+    server.fault = respond_with(200, "late-exporter is healthy\n")
     assert 0 == main(["healthcheck", *flags.get(source, [])])
     server.fault = respond_with(500, "")
     assert 1 == main(["healthcheck", *flags.get(source, [])])

@@ -424,4 +424,4 @@ def test_welcome(api: SimulatedApi) -> None:
     assert "simulated Zernio API" in text
     assert "curl http://localhost:8077/_simulator" in text
     assert all(name in text for name in INCIDENTS)
-    assert 200 == api.handle("GET", "/-/healthy", "", {}).status
+    assert b"late-exporter is healthy\n" == api.handle("GET", "/-/healthy", "", {}).body
