@@ -96,7 +96,8 @@ def _feed_row(feed: FeedHealth, now: float) -> tuple[str, ...]:
         feed_status(feed).label,
         _when(feed.last_poll, now),
         _when(feed.last_success, now),
-        _when(feed.next_poll, now),
+        # A poll that is due runs, or waits for the quota.
+        _when(None if feed.next_poll is None else max(feed.next_poll, now), now),
         "-" if feed.lag is None else human_duration(feed.lag),
         f"{feed.logs:,}",
         f"{feed.pending:,}",

@@ -122,6 +122,23 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert not [line for line in out.splitlines() if line.endswith(" ")]
 
 
+def test_the_next_poll(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """A poll that is due is shown as now, also if it waits for the quota."""
+    progress = SyncProgress(log_count=10, quota_wait=40.0)
+    feeds = (
+        FeedHealth(name="publishing", next_poll=NOW + 20),
+        FeedHealth(name="connections", next_poll=NOW - 18, progress=progress),
+    )
+    workspace = WorkspaceHealth(name="acme", base_url="https://zernio.com/api", feeds=feeds)
+    server.fault = respond_with(
+        200, msgspec.json.encode(StatusDocument(version="1.2.3", now=NOW, workspaces=(workspace,)))
+    )
+    assert 0 == main(["status"])
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert any(line.startswith("publishing ") and line.endswith(" in 20 s - 0 0") for line in lines)
+    assert "connections First sync - - now - 0 0 10 logs read, waiting 40 s for the quota" in lines
+
+
 def test_status_as_json(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.fault = respond_with(200, json.dumps(msgspec.to_builtins(document())))
     assert 0 == main(["status", "--format", "json"])
