@@ -538,6 +538,7 @@ def test_the_command_line_is_that_of_the_process(
 ) -> None:
     """The command line is that of the process by default."""
     monkeypatch.setattr(sys, "argv", ["late-exporter", "--version"])
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # the process is that of the tests
 
     assert 0 == cli.main()
     assert capsys.readouterr().out.startswith(f"late-exporter, version {__version__} ")
