@@ -11,9 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from late_exporter import __revision__, __version__
+from late_exporter.commands import FUNCTIONS
 
 if TYPE_CHECKING:
     from late_exporter.config.settings import CommandContext
+
+OFFLINE_COMMANDS = ("metrics", "assets", "completion", "help", "version")  # commands that read no settings
 
 
 def main(
@@ -37,11 +40,11 @@ def interrupted_code(argv: Sequence[str]) -> int:
     It is 0 if the command runs until a signal arrives, otherwise 1. If the words of the command line leave open which
     command it is, as in ``--workspace demo logs``, it is 1: nothing incomplete must look like a success.
     """
-    from late_exporter.config.commands import COMMANDS  # noqa: PLC0415 - not needed by the child process
-
+    # The table of commands takes some milliseconds to import, in which no signal would be handled.
+    commands = {*FUNCTIONS, *OFFLINE_COMMANDS, "healthcheck"} & {*argv}
     resident = {"run", "demo", "simulate"} | ({"logs"} if {"-f", "--follow", "--follow=true"} & {*argv} else set())
     is_once = any(argument.partition("=")[0] == "--once" for argument in argv)
-    return int(is_once or not {word for word in argv if word in COMMANDS} <= resident)
+    return int(is_once or not commands <= resident)
 
 
 def _handle_signals(exit_code: int) -> None:

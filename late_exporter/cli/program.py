@@ -8,7 +8,7 @@ from enum import IntEnum
 from functools import partial
 from typing import TypeAlias
 
-from late_exporter.cli import print_text, version_text
+from late_exporter.cli import OFFLINE_COMMANDS, print_text, version_text
 from late_exporter.cli.parser import ParsedArgs, parse
 from late_exporter.commands import function_of
 from late_exporter.config.commands import COMMANDS
@@ -20,7 +20,6 @@ from late_exporter.errors import ConfigError, LateError
 
 CommandFunction: TypeAlias = Callable[[CommandContext], int]
 
-OFFLINE_COMMANDS = ("metrics", "assets", "completion", "help", "version")  # commands that read no settings
 RESIDENT_COMMANDS = ("run", "demo")  # commands that run for long, so that their memory matters
 
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter import __revision__, __version__, cli, log
-from late_exporter.cli.program import OFFLINE_COMMANDS, CommandFunction
+from late_exporter.cli import OFFLINE_COMMANDS
+from late_exporter.cli.program import CommandFunction
 from late_exporter.commands import FUNCTIONS, function_of
 from late_exporter.config.commands import COMMANDS, Command
 from late_exporter.config.flags import COMMAND_FLAGS

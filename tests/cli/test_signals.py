@@ -85,7 +85,13 @@ def test_a_signal_while_settings_are_loaded(
         os.close(writer)
         # Opening succeeds once the file is being read, which lasts until the test closes it.
         held = wait_until(lambda: os.open(config, os.O_WRONLY | os.O_NONBLOCK))
-        process.send_signal(signal_number)
+
+        def has_ended() -> bool:
+            process.send_signal(signal_number)
+            return process.poll() is not None
+
+        # Again and again: Python notices a signal that arrives right before a system call only after the call.
+        wait_until(has_ended)
         output = process.communicate(timeout=DEFAULT_TIMEOUT)
         assert b"" == os.read(reader, 1)
         os.close(held)
