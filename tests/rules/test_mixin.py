@@ -119,9 +119,9 @@ def test_documented_example(vendor: Path, require_tool: Callable[[str], str], tm
     files = _jsonnet(example, require_tool("jsonnet"), vendor)
     alerts = {rule["alert"]: rule for rule in alerts_of(files["late-exporter.alerts.json"])}
     assert "LateApiDrift" not in alerts
-    assert ("10m", "page") == (
+    assert ("10m", "social") == (
         alerts["LatePlatformFailing"]["for"],
-        alerts["LatePlatformFailing"]["labels"]["severity"],
+        alerts["LatePlatformFailing"]["labels"]["team"],
     )
     assert ">= 3\n" in alerts["LateAccountFailing"]["expr"]
     groups = [group for kind in ("rules", "alerts") for group in files[f"late-exporter.{kind}.json"]["groups"]]
