@@ -166,6 +166,34 @@ def test_a_late_log_is_counted_within_three_polls_by_a_clock_that_is_ahead(
     assert late_id in ids_of(exporter, world)
 
 
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_a_late_log_is_counted_within_three_polls_below_a_time_that_is_ahead(
+    generation: str, world: World, start: Start
+) -> None:
+    """A log whose time is hours ahead does not move the late window."""
+    world.publish(900, over=HOUR)
+    exporter = start(generation)
+    exporter.poll_repeatedly(3)
+    world.insert(world.clock.now + 3 * HOUR)
+    late_id = world.insert(world.clock.now - 600)
+    world.delete(world.ids[-5])
+    for _ in range(MAX_POLLS):
+        world.clock.advance(30)
+        world.publish(40, over=20)
+        exporter.poll()
+    assert late_id in ids_of(exporter, world)
+
+
+def test_marks_of_deleted_logs_are_no_missed_logs(world: World, start: Start) -> None:
+    """When a scan marks logs that were deleted minutes before, no scan of the whole list begins."""
+    world.publish(900, over=20 * HOUR)
+    exporter = start("late", reconcile_interval=10 * MINUTE)
+    requests_of(exporter, 45)
+    for log_id in world.ids[130:160]:
+        world.delete(log_id)
+    assert max(requests_of(exporter, 60)) <= 3
+
+
 @pytest.mark.parametrize("time_filter", TIME_FILTERS)
 def test_every_reading_of_a_bound_finds_a_late_log(time_filter: str, world: World, start: Start) -> None:
     """However the API reads the bounds of a time window, late logs count within three polls."""
