@@ -34,6 +34,9 @@ DIGEST_FORMS = (DIGEST, FORMER_DIGEST)
 MIN_CONFLICTS = 3
 """Creation times with conflicting status fingerprints that show that the two generations report them differently."""
 
+MIN_CHANGED_TIMES = 3
+"""Creation times with other stored logs than on the page that show that the API shows fields in another form."""
+
 StoredLogs: TypeAlias = Mapping[str, Mapping[str, str | None]]
 """Stored logs by key: status fingerprint, None if unknown, by status."""
 
@@ -56,10 +59,8 @@ class _Candidate(NamedTuple):
 
     @property
     def is_comparable(self) -> bool:
-        """Return whether the times agree, and either a field of the key has changed or the keys are of other forms."""
+        """Return whether the keys are of other forms or a log has lost its account, and all else agrees."""
         entry_key, stored = self.entry_key, self.stored_parts
-        if stored.time != entry_key.time:
-            return False
         if stored.form == entry_key.form:
             return self.has_same_id or self.has_lost_account
         return stored.fingerprint in (entry_key.fingerprint or self.entry.fingerprint, None)
@@ -79,6 +80,10 @@ class _Candidate(NamedTuple):
             and entry_key.fingerprint != stored.fingerprint
             and entry_key.rest.rpartition(".")[0] == stored.rest.rpartition(".")[0]
         )
+
+    @property
+    def has_same_form(self) -> bool:
+        return self.entry_key.form == self.stored_parts.form == DIGEST
 
     @property
     def has_same_status(self) -> bool:
@@ -159,9 +164,16 @@ def match_logs(
     matcher = _PageMatcher(entries, stored_logs, partial_times)
     matcher.match_former_logs(entries)
     matcher.match(lambda pair: pair.has_same_id, is_sure=True)
-    if not has_pending:
+    if has_pending:
+        _match_statuses(matcher, entries, fingerprints_agree=fingerprints_agree)
+    else:
         matcher.match(lambda pair: pair.agrees_with_fingerprint)
-        return matcher.matches
+    matcher.match_changed_fields()
+    return matcher.matches
+
+
+def _match_statuses(matcher: _PageMatcher, entries: Sequence[LogEntry], *, fingerprints_agree: bool) -> None:
+    """Match the logs of a feed that may be pending."""
     same = matcher.match(lambda pair: pair.has_same_status_fingerprint, is_sure=True)
     fingerprints_agree |= any(entry.status != PENDING for entry in same)
     present = {(time, entry.status_fingerprint) for entry in entries if (time := time_prefix(entry.key))}
@@ -171,7 +183,6 @@ def match_logs(
         matcher.match(lambda pair: pair.has_same_status)
     matcher.match(lambda pair: pair.was_pending and pair.entry.status != PENDING)
     matcher.match(lambda pair: pair.was_pending)
-    return matcher.matches
 
 
 def undecided_times(
@@ -262,6 +273,8 @@ class _PageMatcher:
         self._unmatched_entries = {
             (entry.key, entry.status): entry for entry in entries if entry.status not in stored_logs.get(entry.key, ())
         }
+        self._known_count = sum(entry.status in stored_logs.get(entry.key, ()) for entry in entries)
+        self._compares_fields = True
         self.matches: dict[str, LogEntry] = {}
 
     def match_former_logs(self, entries: Sequence[LogEntry]) -> None:
@@ -281,6 +294,19 @@ class _PageMatcher:
                     self._unmatched_logs.pop(former.key, None)
                     del self._unmatched_entries[entry.key, entry.status]
                     break
+
+    def match_changed_fields(self) -> None:
+        """Match logs by time and status if the API has begun to show the fields in their keys in another form.
+
+        Otherwise all logs of the list would count again. A few may be new logs at the times of deleted ones, and at a
+        partial time the stored logs may be those that the page lacks.
+        """
+        self._compares_fields = False
+        times = self.times(lambda _: True) - self._partial_times
+        changed_count = sum(time_prefix(entry.key) in times for entry in self._unmatched_entries.values())
+        if len(times) >= MIN_CHANGED_TIMES and changed_count > self._known_count:
+            self.match(lambda pair: pair.has_same_status, is_sure=True)
+            self.match(lambda pair: pair.was_pending and pair.entry.status != PENDING)
 
     def match(self, rule: _Rule, *, is_sure: bool = False) -> Sequence[LogEntry]:
         matched_entries = []
@@ -304,8 +330,10 @@ class _PageMatcher:
         if entry_key is None:
             return
         for key, parts in self._unmatched_logs.items():
+            if parts.time != entry_key.time:
+                continue
             pair = _Candidate(entry, entry_key, key, parts, self._stored_logs[key])
-            if pair.is_comparable:
+            if pair.is_comparable or (pair.has_same_form and not self._compares_fields):
                 yield pair
 
 

@@ -97,6 +97,56 @@ def test_a_pending_log_whose_account_is_deleted(world: World, exporter: Exporter
     assert 0 == exporter.scrape().sum("late_publishing_pending_logs")
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"zernio": {"account_id": "https://zernio.com/accounts/a1"}},
+        {"zernio": {"user_id": "u1", "request_id": None}},
+        {"zernio": {"platform": "X"}},
+    ],
+    ids=["account", "user and request", "platform"],
+)
+@pytest.mark.parametrize("size", [4, 330])
+def test_a_field_of_the_key_that_the_api_shows_in_another_form(
+    size: int, fields: dict[str, Any], world: World, exporter: ExporterHarness
+) -> None:
+    """No log counts again, pending ones settle, and logs that are new in the same poll count."""
+    world.publish(size, over=DAY, kinds=[{}, {}, {"status": "failed"}])
+    ids = world.publish(2, over=MINUTE, status="pending")
+    exporter.poll_repeatedly(2)
+    before = exporter.scrape().family(LOGS)
+    for row in list(world.rows):
+        world.change(row["_id"], row["status"], **fields)
+    world.change(ids[-1], "success")
+    world.clock.advance(MINUTE)
+    world.publish(3, over=30.0, platform="tiktok", **fields)
+    exporter.poll_repeatedly(3)
+    assert 1 == exporter.scrape().sum("late_publishing_pending_logs")
+    exporter.settle()
+    assert size + 2 + 1 + 3 == len(exporter.observations)
+    assert size + 2 + 3 == exporter.poller.recorder.log_count
+    assert sum(before.values()) + 4 == exporter.scrape().sum(LOGS)
+    audit, mismatches = exporter.run_audit()
+    assert ([], []) == (audit.differences, mismatches)
+
+
+@pytest.mark.parametrize(("count", "known_count"), [(2, 1), (4, 5)])
+def test_new_logs_at_the_times_of_deleted_ones(
+    count: int, known_count: int, world: World, exporter: ExporterHarness
+) -> None:
+    """They count, although they have the status of those, at two times of a page or beside more known logs."""
+    world.publish(known_count, over=DAY)
+    moments = [world.clock.now - HOUR * number for number in range(1, count + 1)]
+    deleted = [world.insert(moment, accountId="acc1") for moment in moments]
+    exporter.poll_repeatedly(2)
+    world.delete(*deleted)
+    for moment in moments:
+        world.insert(moment, accountId="acc2")
+    exporter.poll_repeatedly(2)
+    exporter.settle()
+    assert known_count + 2 * count == len(exporter.observations)
+
+
 def test_ids_that_appear_are_the_keys(world: World, exporter: ExporterHarness) -> None:
     """Logs with an id are matched once, and then found by it whatever else changes."""
     ids = world.publish(30, over=DAY)

@@ -158,6 +158,20 @@ def test_an_outcome_takes_a_pending_log_before_a_pending_log_with_other_details_
     assert {late_key("i1"): new} == match_logs([new], stored, has_pending=True)
 
 
+def test_fields_in_another_form() -> None:
+    """Logs at three or more times are matched by time and status if none of them is stored; fewer may be new.
+
+    At a partial time a stored log may be one that the page lacks, so a page of partial times shows nothing.
+    """
+    times = [f"{number:013d}-" for number in range(1, 5)]
+    entries = [LogEntry(key=f"{time}{OTHER}+fine.0", status="success") for time in times]
+    stored = {f"{time}{FINGERPRINT}+rough.0": SUCCESS for time in times}
+    matches = dict(zip(stored, entries, strict=True))
+    assert matches == match_logs(entries, stored, has_pending=True, partial_times=set(times[:1]))
+    assert {} == match_logs(entries, stored, has_pending=True, partial_times=set(times[:2]))
+    assert {} == match_logs(entries, dict.fromkeys(stored, FAILED), has_pending=True)
+
+
 def test_final_logs_are_matched_by_their_fingerprint() -> None:
     """A reconnection matches a connection, because zernio does not distinguish them."""
     assert {late_key("i1"): ONE} == match_logs([ONE], {late_key("i1"): RECONNECTED}, has_pending=False)
