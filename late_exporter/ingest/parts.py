@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 from late_exporter.api.pages import PageResponse
 from late_exporter.errors import REQUEST_FAILURES, BadPayload, UnreadableTime
 from late_exporter.model import PAGE_SIZE, LogEntry
+from late_exporter.store.matching import without_ordinal
 
 FetchRows: TypeAlias = Callable[[int, int], Awaitable[PageResponse]]
 """Fetches some rows of a page, given their offset in the page and their number."""
@@ -127,10 +128,10 @@ async def read_in_parts(fetch_rows: FetchRows) -> PartialPage:
     }
     if error is not None and len(unreadable_offsets) > len(entries):
         raise error
-    last = await _require_same_rows(fetch_rows, entries, responses)
+    total = await _require_same_rows(fetch_rows, entries, responses)
     return PartialPage(
         entries=tuple(entries[offset] for offset in sorted(entries)),
-        total=last.page.total,
+        total=total,
         has_more=_has_more(responses),
         skipped=_skipped(entries, unreadable_offsets),
         has_unreadable=bool(unreadable_offsets),
@@ -147,16 +148,24 @@ async def _require_any_row(fetch_rows: FetchRows) -> None:
 
 async def _require_same_rows(
     fetch_rows: FetchRows, entries: Mapping[int, LogEntry], responses: Mapping[_Part, PageResponse]
-) -> PageResponse:
-    """Raise BadPayload unless the first readable row is still where it was; return the response that has it."""
-    offset = min(entries, default=0)
-    response = await fetch_rows(offset, 1)
-    keys = [entry.key for entry in response.page.entries]
-    expected_keys = [entries[offset].key] if entries else []
-    totals = {each.page.total for each in (*responses.values(), response)}
-    if keys[:1] != expected_keys or len(totals) > 1:
-        raise BadPayload("the log list moved while a page was read in parts")
-    return response
+) -> int | None:
+    """Raise BadPayload unless the first readable row is still where it was; return the total that all responses have.
+
+    The total shows whether rows have moved between the parts. If the API reports none, the last row of each part does.
+    """
+    totals = {response.page.total for response in responses.values()}
+    offsets = {min(entries, default=0)}
+    if totals == {None}:
+        last_offsets = {part.offset + len(response.page.entries) - 1 for part, response in responses.items()}
+        offsets |= last_offsets & entries.keys()
+    for offset in sorted(offsets):
+        page = (await fetch_rows(offset, 1)).page
+        totals.add(page.total)
+        keys = [without_ordinal(entry.key) for entry in page.entries[:1]]
+        expected_keys = [without_ordinal(entries[offset].key)] if entries else []
+        if keys != expected_keys or len(totals) > 1:
+            raise BadPayload("the log list moved while a page was read in parts")
+    return totals.pop()
 
 
 def _has_more(responses: Mapping[_Part, PageResponse]) -> bool:

@@ -139,6 +139,11 @@ def has_ordinal(key: str) -> bool:
     return key[26:27] == DIGEST and key[13:14] == "-" and key[:13].isdigit()
 
 
+def without_ordinal(key: str) -> str:
+    """Return what the keys of alike logs have in common, or the whole key if it has no ordinal."""
+    return key.rpartition(".")[0] if has_ordinal(key) else key
+
+
 def match_logs(
     entries: Sequence[LogEntry],
     stored_logs: StoredLogs,
@@ -344,7 +349,7 @@ def _parse_key(key: str) -> _KeyParts | None:
 
 def _identity(entry: LogEntry) -> tuple[str, str]:
     """Return what identical logs of a page have in common: the key without the ordinal, and the status."""
-    return entry.key.rpartition(".")[0] if has_ordinal(entry.key) else entry.key, entry.status
+    return without_ordinal(entry.key), entry.status
 
 
 def _with_fingerprint_first(key: str) -> tuple[bool, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,8 @@ from late_exporter.ingest.parts import MAX_REQUESTS, PartialPage, read_all, read
 from late_exporter.model import PAGE_SIZE, LogEntry, LogPage
 from tests.support.steps import drive
 
+TIME = "1730455200000-0123456789ab"
+
 
 class Rows:
     """Rows of a list from the start of a page on, some of which fail every request that includes them."""
@@ -23,6 +26,7 @@ class Rows:
         self.unreadable = {f"k{number}" for number in unreadable}
         self.has_more = has_more
         self.max_limit = PAGE_SIZE
+        self.has_total = True
         self.requests: list[tuple[int, int]] = []
         self.on_request: Callable[[], object] = list
 
@@ -36,7 +40,7 @@ class Rows:
             raise ApiUnavailable("500: cannot render", status=500)
         entries = tuple(LogEntry(key=key, status="success") for key in keys)
         has_more = offset + limit < len(self.keys) if self.has_more is None else self.has_more
-        return PageResponse(LogPage(entries, len(self.keys), has_more), b"", None)
+        return PageResponse(LogPage(entries, len(self.keys) if self.has_total else None, has_more), b"", None)
 
 
 def read(rows: Rows) -> PartialPage:
@@ -95,11 +99,13 @@ def test_the_api_is_at_fault_if_most_rows_fail(unreadable: Collection[int]) -> N
     assert len(rows.requests) <= MAX_REQUESTS + PAGE_SIZE
 
 
+@pytest.mark.parametrize("has_total", [True, False])
 @pytest.mark.parametrize("change", ["delete", "insert"])
 @pytest.mark.parametrize("request_number", range(3, 17))
-def test_a_list_that_moves(change: str, request_number: int) -> None:
-    """A row that is inserted or deleted above or between the parts is noticed."""
+def test_a_list_that_moves(change: str, request_number: int, *, has_total: bool) -> None:
+    """A row that is inserted or deleted above or between the parts is noticed, also without a total."""
     rows = Rows(500, [61])
+    rows.has_total = has_total
 
     def move() -> None:
         if len(rows.requests) == request_number:
@@ -111,6 +117,24 @@ def test_a_list_that_moves(change: str, request_number: int) -> None:
     rows.on_request = move
     with pytest.raises(BadPayload, match="moved while"):
         read(rows)
+
+
+def test_alike_rows_without_a_total() -> None:
+    """They have other ordinals in a part than alone."""
+    rows = Rows(500, [61])
+    rows.has_total = False
+    rows.keys[:61] = [f"{TIME}+alike.{number}" for number in range(61)]
+    fetch = rows.fetch
+
+    async def fetch_numbered(offset: int, limit: int) -> PageResponse:
+        response = await fetch(offset, limit)
+        entries = [
+            msgspec.structs.replace(entry, key=f"{TIME}+alike.{number}") if "alike" in entry.key else entry
+            for number, entry in enumerate(response.page.entries)
+        ]
+        return response._replace(page=msgspec.structs.replace(response.page, entries=tuple(entries)))
+
+    assert 99 == len(drive(read_in_parts(fetch_numbered)).entries)
 
 
 def test_all_rows_of_a_time() -> None:
