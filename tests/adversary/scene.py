@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig, PollResult
+from late_exporter.ingest.sync import MIN_LOOKUPS
 from late_exporter.model import Scope
 from tests.adversary.api import HostileApi
 from tests.adversary.events import CONNECTIONS
@@ -99,10 +100,10 @@ class Scene:
 
     @property
     def pending_polls(self) -> int:
-        """Polls that read the list of pending logs twice, one page each, or look up as many that are gone."""
+        """Polls that read the list of pending logs twice, page by page, and again for every few that are gone."""
         listed_count = sum(1 for row in self.world.rows if row["status"] == "pending")
-        pending_count = max(listed_count, len(self.exporter.recorders[PUBLISHING].pending_logs))
-        return 4 + 2 * pending_count // (self.setup.page_size - 2)
+        gone_count = max(0, len(self.exporter.recorders[PUBLISHING].pending_logs) - listed_count)
+        return (2 + listed_count // (self.setup.page_size - 2)) * (2 + gone_count // MIN_LOOKUPS)
 
     @property
     def has_dense_time(self) -> bool:
