@@ -149,23 +149,20 @@ async def _require_any_row(fetch_rows: FetchRows) -> None:
 async def _require_same_rows(
     fetch_rows: FetchRows, entries: Mapping[int, LogEntry], responses: Mapping[_Part, PageResponse]
 ) -> int | None:
-    """Raise BadPayload unless the first readable row is still where it was; return the total that all responses have.
+    """Raise BadPayload unless the last row of each part is still where it was; return the total.
 
-    The total shows whether rows have moved between the parts. If the API reports none, the last row of each part does.
+    The totals show no movement if the API reports none, or always the same one.
     """
-    totals = {response.page.total for response in responses.values()}
-    offsets = {min(entries, default=0)}
-    if totals == {None}:
-        last_offsets = {part.offset + len(response.page.entries) - 1 for part, response in responses.items()}
-        offsets |= last_offsets & entries.keys()
-    for offset in sorted(offsets):
+    total = None
+    row_counts = {part: len(response.page.entries) for part, response in responses.items()}
+    for offset in sorted(part.offset + count - 1 for part, count in row_counts.items() if count) or (0,):
         page = (await fetch_rows(offset, 1)).page
-        totals.add(page.total)
         keys = [without_ordinal(entry.key) for entry in page.entries[:1]]
         expected_keys = [without_ordinal(entries[offset].key)] if entries else []
-        if keys != expected_keys or len(totals) > 1:
+        if keys != expected_keys:
             raise BadPayload("the log list moved while a page was read in parts")
-    return totals.pop()
+        total = page.total
+    return total
 
 
 def _has_more(responses: Mapping[_Part, PageResponse]) -> bool:
