@@ -203,7 +203,7 @@ def test_the_exporter_only_reads() -> None:
     # Log events and the history of backfill are sent to the URL of the user, by clients that have no key of the API.
     senders = {"http_output.py", "event_output.py", "remote_write.py"}
     clients = {path.name for path in others if "import httpx" in path.read_text("utf-8")}
-    assert {"client.py", "cookies.py", "run.py"} | senders == clients
+    assert {"client.py", "cookies.py", "connector.py"} | senders == clients
 
 
 @pytest.mark.e2e

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from late_exporter import log
+from late_exporter.app.connector import Connector, open_clients
 from late_exporter.commands._runner import WorkspaceConnection, interruptible, write_stdout
 from late_exporter.commands.audit.command import audit_feeds, print_reports
 from late_exporter.commands.backfill.command import write_backfill
@@ -15,7 +16,6 @@ from late_exporter.commands.check.command import check_all
 from late_exporter.commands.event_loop import run_until_stopped
 from late_exporter.commands.logs import show_logs
 from late_exporter.commands.post import show_post
-from late_exporter.commands.run import Connector, open_clients
 from late_exporter.config.settings import CommandContext, Settings
 
 

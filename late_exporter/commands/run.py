@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import platform
 import signal
 import socket
 import sys
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 from prometheus_client.metrics_core import Metric
 from structlog.stdlib import BoundLogger
 
 from late_exporter import __revision__, __url__, __version__, log
-from late_exporter.api.body import MAX_LARGE_BODIES
-from late_exporter.api.client import ApiKey, LateClient
-from late_exporter.api.cookies import CookielessAsyncClient
-from late_exporter.api.generation import ApiGeneration
-from late_exporter.api.quota import MAX_SLOTS, RateLimiter
+from late_exporter.app.connector import Connector, open_clients
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController, start_task
 from late_exporter.app.sync_progress import log_progress, total_progress
@@ -36,16 +28,14 @@ from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.otlp import create_pusher, open_otlp
 from late_exporter.commands.progress import REFRESH_SECONDS, ProgressBar
 from late_exporter.commands.textfile import require_textfile, write_textfile
-from late_exporter.concurrency import PostponedCancellation
-from late_exporter.config.environment import certificate_context, check_proxies
 from late_exporter.config.events import EventTarget
-from late_exporter.config.settings import CommandContext, Settings, Workspace
+from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig, WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.ingest.webhooks import WebhookReceiver
-from late_exporter.protocols import Logger, Offload
 from late_exporter.store import open_membership, open_shared_store, open_store
+from late_exporter.store.thread import create_offload
 from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
 from late_exporter.web.asgi import App, by_path
 from late_exporter.web.auth import AuthMiddleware
@@ -57,8 +47,6 @@ from late_exporter.web.thread import in_loop, run_in_thread
 
 if TYPE_CHECKING:
     from late_exporter.app.replicas import Replica
-
-WORKSPACES_PER_CLIENT = 32
 
 
 def run(context: CommandContext) -> int:
@@ -278,105 +266,6 @@ def _bind(addresses: Iterable[Address | UnixPath], stack: AsyncExitStack) -> Ite
         yield bind_socket(address)
         if isinstance(address, UnixPath):
             stack.callback(address.path.unlink, missing_ok=True)
-
-
-class Connector:
-    """Connects workspaces to their APIs.
-
-    Those with the same key share its quota, those with the same API its connections, and all of them the memory.
-
-    Args:
-        clients: HTTP clients, over which the workspaces are spread.
-        create_logger: Returns the logger of a workspace.
-    """
-
-    def __init__(self, clients: Sequence[httpx.AsyncClient], create_logger: Callable[[str], Logger]) -> None:
-        self._clients = cycle(clients)
-        self._slots: dict[str, asyncio.Semaphore] = {}
-        self._create_logger = create_logger
-        self._rate_limiters: dict[str, RateLimiter] = {}
-        self._settings: Settings | None = None
-        self._key_shards: Counter[str] = Counter()
-        self._large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
-
-    def connect(self, settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
-        generation = ApiGeneration(
-            settings.api.generation,
-            switch_policy=settings.api.switch,
-            logger=self._create_logger(workspace.name),
-        )
-        key = workspace.key_text
-        slots = self._slots.setdefault(workspace.base_url, asyncio.Semaphore(MAX_SLOTS))
-        quota_share = self._quota_share(settings, key)
-        rate_limiter = self._rate_limiters.setdefault(key, RateLimiter(quota_share, slots=slots))
-        rate_limiter.quota_share = quota_share
-        client = LateClient(
-            next(self._clients),
-            base_url=workspace.base_url,
-            key=ApiKey(key, workspace.key_file, on_change=log.add_secret),
-            rate_limiter=rate_limiter,
-            timeout=settings.api.timeout,
-            profile_id=workspace.profile_id,
-        )
-        client.large_bodies = self._large_bodies
-        return client, generation
-
-    def _quota_share(self, settings: Settings, key: str) -> float:
-        """Return the share of the key's quota that this shard may use."""
-        if settings is not self._settings:
-            self._settings, self._key_shards = settings, settings.count_key_shards()
-        return settings.api.quota_share / max(1, self._key_shards[key])
-
-
-async def open_clients(settings: Settings, stack: AsyncExitStack) -> Sequence[httpx.AsyncClient]:
-    """Open the clients of the API; raise ConfigError if variables of proxies or certificates are not usable."""
-    # In a thread, because it loads the certificates of all authorities.
-    clients = await asyncio.to_thread(_create_clients, settings)
-    return [await stack.enter_async_context(client) for client in clients]
-
-
-def _create_clients(settings: Settings) -> Sequence[httpx.AsyncClient]:
-    """Return several clients for many workspaces: for each request httpcore looks at all connections of a client."""
-    check_proxies()
-    # A shard may begin without a workspace.
-    count = max(1, math.ceil(len(settings.workspaces) / WORKSPACES_PER_CLIENT))
-    verify, interval = certificate_context(), settings.longest_poll_interval
-    if verify is True and count > 1:
-        verify = httpx.create_ssl_context()  # takes 20 ms and a megabyte
-    create_client = partial(
-        CookielessAsyncClient,
-        verify=verify,
-        follow_redirects=False,
-        timeout=None,  # that of a request may change with a reload, and covers all of it
-        # Keep connections open between two polls.
-        limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api.timeout),
-        headers={"User-Agent": f"late-exporter/{__version__}"},
-        # Plain http is for this machine only: a proxy would take the key to another one, unencrypted.
-        mounts={"http://": None},
-    )
-    try:
-        return [create_client() for _ in range(count)]
-    except (ValueError, httpx.InvalidURL):
-        raise ConfigError("HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY: is not usable") from None
-
-
-def create_offload(executor: Executor) -> Offload:
-    """Return a coroutine function that runs calls in an executor.
-
-    A cancelled call is awaited all the same: it may have made logs durable.
-    """
-
-    async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-        loop, end_event = asyncio.get_running_loop(), asyncio.Event()
-        future = executor.submit(call, *args, **keywords)
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(end_event.set))
-        cancellation = PostponedCancellation()
-        while not end_event.is_set():
-            await cancellation.wait(end_event.wait())
-        cancellation.end()
-        return future.result()
-
-    return offload
 
 
 def _print(body: bytes) -> None:

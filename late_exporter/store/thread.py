@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
+from late_exporter.concurrency import PostponedCancellation
 from late_exporter.model import Batch, CommitResult, FeedCommit, Scope
 from late_exporter.protocols import Offload
 from late_exporter.store import Store
@@ -16,6 +19,25 @@ MAX_GROUP_OBSERVATIONS = 2000
 """Commits and observations that one transaction has at most, so that look-ups need not wait long for it."""
 
 ResultT = TypeVar("ResultT")
+
+
+def create_offload(executor: Executor) -> Offload:
+    """Return a coroutine function that runs calls in an executor.
+
+    A cancelled call is awaited all the same: it may have made logs durable.
+    """
+
+    async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+        loop, end_event = asyncio.get_running_loop(), asyncio.Event()
+        future = executor.submit(call, *args, **keywords)
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(end_event.set))
+        cancellation = PostponedCancellation()
+        while not end_event.is_set():
+            await cancellation.wait(end_event.wait())
+        cancellation.end()
+        return future.result()
+
+    return offload
 
 
 class _WaitingCommit(Generic[ResultT]):

@@ -17,7 +17,6 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import RateLimiter
 from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import LifecycleController
-from late_exporter.commands.run import create_offload
 from late_exporter.config import sources
 from late_exporter.config.settings import OPTIONS, Settings, Workspace
 from late_exporter.config.web import WebConfigWatcher
@@ -26,6 +25,7 @@ from late_exporter.ingest.webhooks import sign
 from late_exporter.series import Series, SeriesValue
 from late_exporter.simulator import SimulatedApi
 from late_exporter.store import SeriesCursor, Store, open_store
+from late_exporter.store.thread import create_offload
 from tests.support.clock import DAY, HOUR, VirtualClock
 from tests.support.loggers import NullLogger
 from tests.support.samples import Samples

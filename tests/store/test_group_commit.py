@@ -22,13 +22,12 @@ from typing import Any
 
 import pytest
 
-from late_exporter.commands.run import create_offload
 from late_exporter.errors import StoreError
 from late_exporter.model import Batch, CommitResult, FeedCommit, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_store
 from late_exporter.store.lockfile import StateLock
-from late_exporter.store.thread import MAX_GROUP_COMMITS, MAX_GROUP_OBSERVATIONS, StoreThread
+from late_exporter.store.thread import MAX_GROUP_COMMITS, MAX_GROUP_OBSERVATIONS, StoreThread, create_offload
 from tests.support.store import commit_batch
 
 LOGS = "late_publishing_logs_total"
@@ -269,9 +268,8 @@ async def test_a_commit_whose_call_was_not_made_is_not_made_later(store: Store) 
 PROGRAM = """
 import asyncio, sys
 from concurrent.futures import ThreadPoolExecutor
-from late_exporter.commands.run import create_offload
 from late_exporter.store import open_store
-from late_exporter.store.thread import StoreThread
+from late_exporter.store.thread import StoreThread, create_offload
 from tests.store.test_group_commit import FEEDS, count_observations, feed_commit
 
 async def run(thread, number, first):

@@ -1,4 +1,4 @@
-"""HTTP clients of the command run."""
+"""HTTP clients of the workspaces."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from late_exporter.api.cookies import CookielessAsyncClient
-from late_exporter.commands.run import WORKSPACES_PER_CLIENT, open_clients
+from late_exporter.app.connector import WORKSPACES_PER_CLIENT, open_clients
 from late_exporter.config.sources import load
 
 
