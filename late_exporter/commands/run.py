@@ -42,7 +42,8 @@ from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.landing import progress_text
 from late_exporter.web.metrics import create_metrics_app
 from late_exporter.web.passwords import PasswordVerifier
-from late_exporter.web.server import DESCRIPTOR_SHARE, bind_socket, serve, systemd_sockets
+from late_exporter.web.server import DESCRIPTOR_SHARE, serve
+from late_exporter.web.sockets import bind_socket, systemd_sockets, url_of
 from late_exporter.web.thread import in_loop, run_in_thread
 
 if TYPE_CHECKING:
@@ -271,16 +272,6 @@ def _bind(addresses: Iterable[Address | UnixPath], stack: AsyncExitStack) -> Ite
 def _print(body: bytes) -> None:
     sys.stdout.write(body.decode())
     sys.stdout.flush()
-
-
-def url_of(bound: socket.socket, *, secure: bool = False) -> str:
-    """Return the address at which a user reaches a socket."""
-    if bound.family == socket.AF_UNIX:
-        return f"unix:{bound.getsockname()}"
-    host, port = bound.getsockname()[:2]
-    host = {"::": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(host, host)  # noqa: S104 - displayed, not bound
-    scheme = "https" if secure else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _logger() -> BoundLogger:

@@ -11,11 +11,12 @@ from functools import partial
 
 from late_exporter import log
 from late_exporter.commands.event_loop import Stop, run_until_stopped
-from late_exporter.commands.run import serve_exporter, url_of
+from late_exporter.commands.run import serve_exporter
 from late_exporter.config.serving import Incident, SimulateSettings
 from late_exporter.config.settings import CommandContext
 from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, SimulatedWorld, create_simulator
-from late_exporter.web.server import bind_socket, serve
+from late_exporter.web.server import serve
+from late_exporter.web.sockets import bind_socket, url_of
 
 DEMO_KEY = "sk_" + "0" * 64
 SIMULATOR_KEY = "sk_" + "0123456789abcdef" * 4

@@ -10,16 +10,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import os
 import resource
 import socket
-import stat
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import h11
@@ -27,14 +24,11 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
-from late_exporter.errors import LateError
 from late_exporter.web.asgi import App
 from late_exporter.web.rate import LineLimiter
 from late_exporter.web.tls import TlsTransport
 
-BACKLOG = 128
 CHECK_SECONDS = 1.0
 """Interval at which slow clients are closed, while any connection is in use; a process at rest does not wake up."""
 
@@ -62,94 +56,6 @@ MAX_HEADER_BYTES = 32 * 1024
 
 WRITE_BUFFER_BYTES = 32 * 1024
 """Unsent bytes of a connection beyond which the next part of its response waits."""
-
-FIRST_SYSTEMD_FD = 3
-"""Number of the first file descriptor that systemd passes, see sd_listen_fds(3)."""
-
-
-def bind_socket(address: Address | UnixPath) -> socket.socket:
-    """Return a socket that listens on an address; an empty host means all interfaces, IPv4 and IPv6.
-
-    Raises:
-        LateError: The address cannot be used.
-    """
-    try:
-        listener = _bind_path(address.path) if isinstance(address, UnixPath) else _bind(address.host, address.port)
-    except OSError as exc:
-        reason = (exc.strerror or str(exc)).partition(" (while ")[0]  # Python 3.11 repeats the address
-        raise LateError(f"cannot listen on {address}: {reason}") from exc
-    return _configure(listener)
-
-
-def systemd_sockets(
-    environ: MutableMapping[str, str] = os.environ, *, first: int = FIRST_SYSTEMD_FD
-) -> list[socket.socket]:
-    """Return the sockets that systemd passes to this process, and remove its variables from the environment.
-
-    Raises:
-        LateError: A file descriptor is not a listening socket.
-    """
-    pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
-    environ.pop("LISTEN_FDNAMES", None)
-    if pid != str(os.getpid()) or not count.isdecimal():
-        return []
-    return [_configure(_systemd_socket(number)) for number in range(first, first + int(count))]
-
-
-def _systemd_socket(number: int) -> socket.socket:
-    try:
-        listener = socket.socket(fileno=number)
-        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            listener.detach()
-            raise OSError  # noqa: TRY301 - the same error as for a descriptor that is no socket
-    except OSError:
-        raise LateError(f"--web.systemd-socket: descriptor {number} is not a listening socket") from None
-    listener.set_inheritable(False)
-    return listener
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    if host:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
-    return socket.create_server(("", port), backlog=BACKLOG)
-
-
-def _bind_path(path: Path) -> socket.socket:
-    """Return a socket that listens on a path; a stale socket file is replaced."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with suppress(FileNotFoundError):
-            if stat.S_ISSOCK(path.lstat().st_mode) and _is_stale(path):
-                path.unlink()
-        listener.bind(str(path))
-        listener.listen(BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _is_stale(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # noqa: FBT003 - standard library; a server that is stuck accepts no connection
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            return True
-        except BlockingIOError:
-            return False
-    return False
-
-
-def _configure(listener: socket.socket) -> socket.socket:
-    listener.setblocking(False)  # noqa: FBT003 - standard library
-    if listener.family != socket.AF_UNIX:
-        # Inherited by connections. Without it a scrape on a kept-alive connection waits 40 ms for an acknowledgement.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
 
 
 async def serve(

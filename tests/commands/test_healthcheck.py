@@ -15,7 +15,8 @@ from late_exporter.config import web_file as webconfig
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
 from late_exporter.web.asgi import Message, Receive, Send
-from late_exporter.web.server import bind_socket, serve
+from late_exporter.web.server import serve
+from late_exporter.web.sockets import bind_socket
 from tests.e2e.late import FaultHandler, HttpExchange, LateServer, hang, respond_with
 
 OTHER_PROGRAM = "is not late-exporter; give the address with --web.listen-address"

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import gc
-import os
 import resource
 import socket
 import ssl
-import stat
 import struct
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,11 +18,11 @@ import trustme
 from late_exporter.config.tls import Tls, create_context
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
-from late_exporter.errors import LateError
 from late_exporter.web import server
 from late_exporter.web.rate import LOG_RATE
 from late_exporter.web.reply import send_reply, text_reply
-from late_exporter.web.server import bind_socket, serve, systemd_sockets
+from late_exporter.web.server import serve
+from late_exporter.web.sockets import bind_socket
 from tests.support.profiles import spread
 
 Message = MutableMapping[str, Any]
@@ -784,86 +781,13 @@ async def test_noise(harness: ServerHarness) -> None:
         assert "/secret" not in harness.app.requested_paths
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return a path for a socket."""
-    return tmp_path / "late.sock"
-
-
-async def test_unix_path(path: Path, *, secure: bool) -> None:
+async def test_unix_path(tmp_path: Path, *, secure: bool) -> None:
     """A socket at a path is served like a port."""
+    path = tmp_path / "late.sock"
     async with running_server(UnixPath(path), web=tls_config() if secure else None) as harness:
         context = client_context() if secure else None
         client = await harness.connect(context, path=path)
         assert [(200, b"/a"), (200, b"/b")] == [await client.get("/a"), await client.get("/b")]
-
-
-def test_stale_socket_file(path: Path) -> None:
-    """A stale socket file is replaced."""
-    with socket.socket(socket.AF_UNIX) as stale:
-        stale.bind(str(path))
-    assert stat.S_ISSOCK(path.stat().st_mode)
-    with bind_socket(UnixPath(path)), socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(path))
-
-
-def test_path_in_use(path: Path) -> None:
-    """A path that another process serves is rejected, and that process is not disturbed."""
-    with bind_socket(UnixPath(path)):
-        with pytest.raises(LateError, match=rf"^cannot listen on unix:{path}: Address already in use$"):
-            bind_socket(UnixPath(path))
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(path))
-
-
-def test_path_of_a_stuck_server(path: Path) -> None:
-    """A path is in use even if its server accepts no connections."""
-    with socket.socket(socket.AF_UNIX) as stuck:
-        stuck.bind(str(path))
-        stuck.listen(0)
-        waiting = [socket.socket(socket.AF_UNIX) for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)  # noqa: FBT003 - standard library
-            with suppress(BlockingIOError):
-                one.connect(str(path))
-        with pytest.raises(LateError, match="Address already in use"):
-            bind_socket(UnixPath(path))
-        for one in waiting:
-            one.close()
-
-
-def test_path_of_a_file(path: Path) -> None:
-    """A file that is not a socket is never removed."""
-    path.write_text("precious")
-    with pytest.raises(LateError, match=rf"^cannot listen on unix:{path}: Address already in use$"):
-        bind_socket(UnixPath(path))
-    assert "precious" == path.read_text()
-
-
-def test_path_of_a_link(path: Path) -> None:
-    """A symbolic link is neither followed nor removed."""
-    path.symlink_to("elsewhere.sock")
-    with pytest.raises(LateError, match="Address already in use"):
-        bind_socket(UnixPath(path))
-    assert path.is_symlink()
-
-
-def test_path_in_missing_directory(path: Path) -> None:
-    """A path below something that is not a directory is rejected."""
-    with pytest.raises(LateError, match=r"late\.sock/below: (Not a directory|No such file or directory)$"):
-        bind_socket(UnixPath(path / "below"))
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", ""])
-def test_address_in_use(host: str) -> None:
-    """A port that is in use is rejected with its address."""
-    if host == "::1" and not has_ipv6():
-        pytest.skip("this machine has no IPv6")
-    with bind_socket(Address(host, 0)) as listener:
-        address = Address(host, listener.getsockname()[1])
-        with pytest.raises(LateError) as caught:
-            bind_socket(address)
-    assert f"cannot listen on {address}: Address already in use" == str(caught.value)
 
 
 def has_ipv6() -> bool:
@@ -875,8 +799,9 @@ def has_ipv6() -> bool:
         return False
 
 
-async def test_several_addresses(path: Path) -> None:
+async def test_several_addresses(tmp_path: Path) -> None:
     """All addresses are served at once."""
+    path = tmp_path / "late.sock"
     async with running_server(Address("127.0.0.1", 0), UnixPath(path), Address("127.0.0.2", 0)) as harness:
         assert (200, b"/a") == await harness.get("/a")
         assert (200, b"/b") == await (await harness.connect(path=path)).get("/b")
@@ -892,92 +817,6 @@ async def test_ipv6() -> None:
     async with running_server(Address("", 0)) as harness:
         assert (200, b"/") == await (await harness.connect(host="::1")).get()
         assert (200, b"/") == await (await harness.connect(host="127.0.0.1")).get()
-
-
-FIRST = 400
-"""Number of a file descriptor that is not open."""
-
-
-@pytest.fixture
-def descriptors() -> Iterator[list[int]]:
-    """Return a list of file descriptors to pass like systemd; open ones are closed at the end."""
-    numbers: list[int] = []
-    yield numbers
-    for number in numbers:
-        with suppress(OSError):
-            os.close(number)
-
-
-def pass_descriptor(numbers: list[int], number: int) -> None:
-    """Duplicate a file descriptor to the next number."""
-    numbers.append(fcntl.fcntl(number, fcntl.F_DUPFD, FIRST))
-    assert FIRST + len(numbers) - 1 == numbers[-1]
-    os.set_inheritable(numbers[-1], True)  # noqa: FBT003 - standard library
-
-
-def environment(count: str, pid: int | None = None) -> dict[str, str]:
-    """Return the environment of a process with descriptors sockets."""
-    return {
-        "LISTEN_PID": str(os.getpid() if pid is None else pid),
-        "LISTEN_FDS": count,
-        "LISTEN_FDNAMES": "a:b",
-        "HOME": "/",
-    }
-
-
-async def test_systemd_sockets(descriptors: list[int], path: Path) -> None:
-    """Passed sockets are served, are not inherited by children, and their variables are removed."""
-    with socket.create_server(("127.0.0.1", 0)) as port, bind_socket(UnixPath(path)) as unix:
-        pass_descriptor(descriptors, port.fileno())
-        pass_descriptor(descriptors, unix.fileno())
-    environ = environment("2")
-    sockets = systemd_sockets(environ, first=FIRST)
-    assert {"HOME": "/"} == environ
-    assert [FIRST, FIRST + 1] == [listener.fileno() for listener in sockets]
-    assert [False, False] == [listener.get_inheritable() for listener in sockets]
-    harness = ServerHarness(Application(), sockets)
-    try:
-        assert (200, b"/a") == await harness.get("/a")
-        assert (200, b"/b") == await (await harness.connect(path=path)).get("/b")
-    finally:
-        await harness.close()
-
-
-@pytest.mark.parametrize(
-    "environ",
-    [
-        {},
-        environment("1", os.getpid() + 1),
-        environment("1") | {"LISTEN_PID": ""},
-        environment("1") | {"LISTEN_PID": f"0{os.getpid()}"},
-        environment("x"),
-        environment("-1"),
-        environment(""),
-        environment("0"),
-    ],
-)
-def test_no_systemd_sockets(descriptors: list[int], environ: dict[str, str]) -> None:
-    """Variables for another process are ignored and removed."""
-    with socket.create_server(("127.0.0.1", 0)) as port:
-        pass_descriptor(descriptors, port.fileno())
-    assert [] == systemd_sockets(environ, first=FIRST)
-    assert {} == {name: text for name, text in environ.items() if name.startswith("LISTEN")}
-    assert os.get_inheritable(FIRST)
-
-
-@pytest.mark.parametrize("kind", ["none", "pipe", "datagram", "not listening"])
-def test_invalid_descriptor(descriptors: list[int], kind: str) -> None:
-    """A file descriptor that is not a listening socket is rejected by its number."""
-    if kind == "pipe":
-        reading, writing = os.pipe()
-        pass_descriptor(descriptors, reading)
-        os.close(reading)
-        os.close(writing)
-    elif kind != "none":
-        with socket.socket(type=socket.SOCK_DGRAM if kind == "datagram" else socket.SOCK_STREAM) as listener:
-            pass_descriptor(descriptors, listener.fileno())
-    with pytest.raises(LateError, match=f"^--web.systemd-socket: descriptor {FIRST} is not a listening socket$"):
-        systemd_sockets(environment("1"), first=FIRST)
 
 
 async def test_shutdown_finishes_responses(harness: ServerHarness) -> None:

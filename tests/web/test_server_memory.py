@@ -19,7 +19,8 @@ from late_exporter.config.tls import Tls, create_context
 from late_exporter.config.types import Address
 from late_exporter.config.web import WebConfig
 from late_exporter.web.reply import Reply, send_reply
-from late_exporter.web.server import bind_socket, serve
+from late_exporter.web.server import serve
+from late_exporter.web.sockets import bind_socket
 from tests.e2e.program import start_process
 from tests.support.crowd import ATTACKS, crowd
 

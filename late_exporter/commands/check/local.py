@@ -20,7 +20,7 @@ from late_exporter.format import plural
 from late_exporter.store import is_postgres
 from late_exporter.store.lockfile import require_database, state_exists
 from late_exporter.store.maintenance import is_in_use, open_snapshot
-from late_exporter.web.server import bind_socket
+from late_exporter.web.sockets import bind_socket
 
 KEY_PAGE = "https://zernio.com/dashboard/api-keys"
 HEALTH_TIMEOUT = 1.0  # seconds in which an exporter on this machine answers

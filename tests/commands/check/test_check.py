@@ -45,7 +45,7 @@ from late_exporter.series import IncCounter
 from late_exporter.simulator import SimulatedApi
 from late_exporter.status import Quota
 from late_exporter.store import open_store
-from late_exporter.web.server import bind_socket
+from late_exporter.web.sockets import bind_socket
 from tests.e2e.late import LateServer, respond_with
 from tests.support.client import FakeClient
 from tests.support.clock import DAY, VirtualClock
