@@ -10,11 +10,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import msgspec
-from prometheus_client import PlatformCollector, ProcessCollector
 from prometheus_client.metrics_core import Metric
 
 from late_exporter import __revision__, __version__, log
@@ -24,6 +21,7 @@ from late_exporter.app.assembly import ApiConnection, Pipeline, StatusSource, cr
 from late_exporter.app.collection import space_full_collections
 from late_exporter.app.configs import count_key_users, pipeline_config, poll_config, status_config
 from late_exporter.app.workspace_info import collect_workspace_info
+from late_exporter.app.workspace_pollers import WorkspacePollers
 from late_exporter.config.dump import format_settings
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.types import SecretFile
@@ -33,53 +31,18 @@ from late_exporter.events.output import Output
 from late_exporter.events.report import DeliveryReport
 from late_exporter.exposition.publisher import Publisher
 from late_exporter.ingest.poller import Poller
-from late_exporter.ingest.status_poller import StatusPace, StatusPoller
+from late_exporter.ingest.status_poller import StatusPace
 from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Client, Logger, Offload
-from late_exporter.status import FeedHealth, PlatformHealth, WorkspaceHealth, WorkspaceStatus
+from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.store import Store
 from late_exporter.store.thread import StoreThread
 
 SAME_LOGS = "the workspace has the same key as another one, and counts the same logs; give each a profile_id"
 
 NO_WORKSPACE = "no workspace belongs to this shard; it serves nothing until one is added"
-
-
-@dataclass
-class WorkspacePollers:
-    """A workspace, its API client, its pollers, and their tasks while they run."""
-
-    workspace: Workspace
-    client: Client
-    pollers: list[Poller]
-    status: StatusPoller
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-
-    def start(self, group: asyncio.TaskGroup) -> None:
-        loops = [*(poller.run() for poller in self.pollers), self.status.run(), self.status.expire()]
-        self.tasks = [group.create_task(loop) for loop in loops]
-
-    async def catch_up(self) -> bool:
-        """Poll until nothing is left to read, and refresh the status feeds once; return whether all polls succeeded."""
-        results = await asyncio.gather(*(poller.catch_up() for poller in self.pollers))
-        await self.status.refresh()
-        for poller in self.pollers:
-            await poller.save_requests()
-        return all(result.error is None for result in results)
-
-    async def save_deferred(self) -> None:
-        """Commit increments that wait for a poll, because no other poll follows."""
-        for poller in self.pollers:
-            if poller.recorder.unsaved_increments:  # All feeds share it.
-                await poller.save_requests()
-
-    async def stop(self) -> None:
-        """Stop polling, once commits in progress are complete."""
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
 class KeyLimits(NamedTuple):
@@ -107,9 +70,7 @@ class Exporter:
         output: Output | None = None,
         owned: AbstractSet[str] | None = None,
     ) -> None:
-        self._owned = owned
         self._change_lock = asyncio.Lock()
-        self._use_settings(settings)
         self._connect = connect
         config = pipeline_config(settings)
         self.exposition = create_exposition(config)
@@ -125,6 +86,7 @@ class Exporter:
             exposition=self.exposition,
             wait_published=self.publisher.wait_published,
         )
+        self._use_settings(settings, owned)
         self.deliverer = self._create_deliverer(output, store_thread) if output is not None else None
         self.workspaces: dict[str, WorkspacePollers] = {}
         self.webhook_receiver = _create_receiver(settings)
@@ -235,33 +197,19 @@ class Exporter:
 
     async def _apply(self, settings: Settings, owned: AbstractSet[str] | None) -> None:
         previous, previously_owned = self._settings, self._owned
-        self._use_settings(settings)
-        self._owned = owned
-        self._pipeline.poll_config = poll_config(settings)
+        self._use_settings(settings, owned)
         workspaces = self._own_workspaces()
         names = {workspace.name for workspace in workspaces}
         try:
             await self._add_workspaces([workspace for workspace in workspaces if workspace.name not in self.workspaces])
         except LateError:
-            self._use_settings(previous)
-            self._owned = previously_owned
-            self._pipeline.poll_config = poll_config(previous)
+            self._use_settings(previous, previously_owned)
             raise
         await asyncio.sleep(0)  # A process that is being stopped must not start tasks.
-        if self.workspaces.keys() - names:
-            gc.unfreeze()  # Their pollers are reference cycles, see CollectionLimiter.
-        for name in self.workspaces.keys() - names:
-            await self.workspaces.pop(name).stop()
-            self._pipeline.remove_workspace(name)
-            if self.webhook_receiver is not None:
-                self.webhook_receiver.stats_by_workspace.pop(name)
-        webhook = settings.webhook
-        if self.webhook_receiver is not None and webhook.secret_file is not None:
-            self.webhook_receiver.reconfigure(_secret_reader(webhook.secret_file), webhook.replay_window)
-        if self.webhook_receiver is not None and owned is not None:
-            self.webhook_receiver.other_workspaces = {each.name for each in settings.workspaces} - names
+        await self._remove_workspaces(self.workspaces.keys() - names)
+        self._reconfigure_webhooks(names)
         polling_changed = (previous.api, previous.poll) != (settings.api, settings.poll)
-        polling_changed |= previous.webhook.poll_interval != webhook.poll_interval
+        polling_changed |= previous.webhook.poll_interval != settings.webhook.poll_interval
         for workspace in workspaces:
             pollers = self.workspaces[workspace.name]
             status_changed = pollers.status.config != self._status_source(workspace).config
@@ -273,19 +221,8 @@ class Exporter:
     def health(self) -> Iterator[WorkspaceHealth]:
         """Yield the health of each workspace; they may change in between."""
         now = time.time()
-        for name, pollers in list(self.workspaces.items()):
-            recent_since, platforms = _with_recent(pollers.pollers, self.registry.platform_health(name), now)
-            yield WorkspaceHealth(
-                name=name,
-                base_url=pollers.workspace.base_url,
-                generation=", ".join(sorted({poller.generation for poller in pollers.pollers})),
-                feeds=tuple(_redact(poller.health) for poller in pollers.pollers),
-                quota=pollers.client.quota,
-                platforms=platforms,
-                recent_since=recent_since,
-                failing_accounts=self.registry.failing_accounts(name),
-                status=_redact_status(pollers.status.health),
-            )
+        for pollers in list(self.workspaces.values()):
+            yield pollers.health(self.registry, now)
 
     def configuration(self) -> str:
         """Return the configuration in force as YAML, without secrets."""
@@ -294,9 +231,8 @@ class Exporter:
     def unsynced_feeds(self) -> Iterator[tuple[str, FeedHealth]]:
         """Yield the feeds whose first sync is not complete, each with the name of its workspace."""
         for name, pollers in self.workspaces.items():
-            for poller in pollers.pollers:
-                if not poller.is_synced:
-                    yield name, _redact(poller.health)
+            for feed in pollers.unsynced_feeds():
+                yield name, feed
 
     def names(self) -> Collection[str]:
         """Return the names of the configured workspaces, also of those that other replicas own."""
@@ -347,6 +283,25 @@ class Exporter:
                 self.webhook_receiver.stats_by_workspace[workspace.name] = webhook_stats
         space_full_collections(len(self.workspaces))
 
+    async def _remove_workspaces(self, names: AbstractSet[str]) -> None:
+        if names:
+            gc.unfreeze()  # Their pollers are reference cycles, see CollectionLimiter.
+        for name in names:
+            await self.workspaces.pop(name).stop()
+            self._pipeline.remove_workspace(name)
+            if self.webhook_receiver is not None:
+                self.webhook_receiver.stats_by_workspace.pop(name)
+
+    def _reconfigure_webhooks(self, names: AbstractSet[str]) -> None:
+        """Apply the settings of webhooks, given the names of the workspaces of this process."""
+        receiver, webhook = self.webhook_receiver, self._settings.webhook
+        if receiver is None:
+            return
+        if webhook.secret_file is not None:
+            receiver.reconfigure(_secret_reader(webhook.secret_file), webhook.replay_window)
+        if self._owned is not None:
+            receiver.other_workspaces = {each.name for each in self._settings.workspaces} - names
+
     def _create_webhook_stats(self, workspace: Workspace) -> WebhookStats | None:
         if self.webhook_receiver is None:
             return None
@@ -356,9 +311,10 @@ class Exporter:
         config = status_config(self._settings, workspace, self._key_users)
         return StatusSource(config, self._key_limits[workspace.key_text].status)
 
-    def _use_settings(self, settings: Settings) -> None:
-        self._settings = settings
+    def _use_settings(self, settings: Settings, owned: AbstractSet[str] | None) -> None:
+        self._settings, self._owned = settings, owned
         self._key_users = count_key_users(settings)
+        self._pipeline.poll_config = poll_config(settings)
 
 
 def _create_logger(scope: Scope) -> Logger:
@@ -376,37 +332,3 @@ def _create_receiver(settings: Settings) -> WebhookReceiver | None:
 def _secret_reader(file: SecretFile) -> Callable[[], str]:
     """Return a function that returns the secret of webhooks, read again if its file has changed."""
     return ApiKey(file.key.get_secret_value(), file.path, on_change=log.add_secret).value
-
-
-def _with_recent(
-    pollers: Iterable[Poller], platforms: Sequence[PlatformHealth], now: float
-) -> tuple[float | None, tuple[PlatformHealth, ...]]:
-    """Return the start of the last hour as far as it is known, and platforms with their counts in it."""
-    for poller in pollers:
-        recent = poller.recorder.recent_attempts
-        if recent is not None:
-            replace = msgspec.structs.replace
-            return recent.known_since(now), tuple(
-                replace(platform, recent=recent.counts(platform.name, now)) for platform in platforms
-            )
-    return None, tuple(platforms)
-
-
-def _redact(health: FeedHealth) -> FeedHealth:
-    replace = msgspec.structs.replace
-    recent_polls, recent_failures = (
-        tuple(replace(poll, error=log.redact(poll.error)) for poll in polls)
-        for polls in (health.recent_polls, health.recent_failures)
-    )
-    return replace(health, error=log.redact(health.error), recent_polls=recent_polls, recent_failures=recent_failures)
-
-
-def _redact_status(status: WorkspaceStatus) -> WorkspaceStatus:
-    replace = msgspec.structs.replace
-    return replace(status, feeds=tuple(replace(feed, error=log.redact(feed.error)) for feed in status.feeds))
-
-
-def process_collector() -> Callable[[], list[Metric]]:
-    """Return a function that collects the process metrics of prometheus_client."""
-    collectors = (ProcessCollector(registry=None), PlatformCollector(registry=None))
-    return lambda: [metric for collector in collectors for metric in collector.collect()]

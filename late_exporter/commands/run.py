@@ -15,12 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client import PlatformCollector, ProcessCollector
 from prometheus_client.metrics_core import Metric
 from structlog.stdlib import BoundLogger
 
 from late_exporter import __revision__, __url__, __version__, log
 from late_exporter.app.connector import Connector, open_clients
-from late_exporter.app.exporter import Exporter, process_collector
+from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import LifecycleController, start_task
 from late_exporter.app.sync_progress import log_progress, total_progress
 from late_exporter.commands._runner import write_stdout
@@ -74,7 +75,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
         webhook_sockets = [stack.enter_context(bound) for bound in _bind(settings.webhook.listen_address, stack)]
-        collectors = [process_collector()]
+        collectors = [_process_collector()]
         otlp = await asyncio.to_thread(open_otlp, os.environ, has_replicas=settings.state.replicas)
         exporter, replica = await _open(
             settings,
@@ -272,6 +273,12 @@ def _bind(addresses: Iterable[Address | UnixPath], stack: AsyncExitStack) -> Ite
 def _print(body: bytes) -> None:
     sys.stdout.write(body.decode())
     sys.stdout.flush()
+
+
+def _process_collector() -> Callable[[], list[Metric]]:
+    """Return a function that collects the process metrics of prometheus_client."""
+    collectors = (ProcessCollector(registry=None), PlatformCollector(registry=None))
+    return lambda: [metric for collector in collectors for metric in collector.collect()]
 
 
 def _logger() -> BoundLogger:
