@@ -1,4 +1,4 @@
-"""Look up the final status of pending logs, as a part of the reader.
+"""Find the final status of pending logs, as a part of the reader.
 
 No request of this module decides the outcome of a poll. A log is given up only if a post or a time that was read to its
 end does not have it, or if two scans of the list of pending logs missed it.
@@ -22,14 +22,14 @@ from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE, PENDING, Coverage, Pend
 PENDING_LIST: RequestKey = ("pending", 0)
 
 MAX_FAILURES = 3
-"""Lookups that may fail in one poll; if more do, the API is at fault, and each may take as long as a timeout."""
+"""Settlement checks that may fail in one poll; if more do, the API is at fault, and each may take until its timeout."""
 
 MAX_REJECTED_TIMES = 3
-"""Times whose request the API rejects, and none that it accepts, after which it is taken not to filter by time."""
+"""Rejected times, with no accepted one in between, after which the API is assumed not to filter by time."""
 
 
 def resolve_pending(context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]) -> ReaderSteps:
-    """Look up the final status of pending logs that are not on the first page."""
+    """Find the final status of pending logs that are not on the first page."""
     if not pending_logs:
         return
     unlisted = yield from _unlisted_pending(context, coverage, pending_logs)
@@ -43,7 +43,7 @@ def _resolve_by_post(context: PollContext, coverage: Coverage, pending_logs: Seq
         if log.post_id:
             by_post.setdefault(log.post_id, set()).add(log.key)
     failure_count = 0
-    for post_id in queue.select("post", by_post, context.lookup_budget):
+    for post_id in queue.select("post", by_post, context.settlement_budget):
         try:
             page = yield FetchPost(post_id)
         except REQUEST_FAILURES as exc:
@@ -65,14 +65,14 @@ def _resolve_by_post(context: PollContext, coverage: Coverage, pending_logs: Seq
 
 
 def _resolve_by_time(context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]) -> ReaderSteps:
-    """Look up logs by their time; an API that ignores the time filter leaves them to the reconciliation scan."""
+    """Request logs by their time; if the API ignores the time filter, they are left to the reconciliation scan."""
     queue = context.state.queue
     by_time: dict[int, set[str]] = {}
     for log in pending_logs:
         if log.created:
             by_time.setdefault(log.created, set()).add(log.key)
     failure_count = 0
-    for created in queue.select("window", by_time, context.lookup_budget):
+    for created in queue.select("window", by_time, context.settlement_budget):
         if context.state.ignores_time_filter or failure_count == MAX_FAILURES:
             return
         try:
@@ -170,7 +170,7 @@ def _unlisted_pending(
 
     Returns:
         The logs that a complete scan of that list did not find, thus no longer pending; none until it is complete. All
-        logs if the list cannot be read, so that each is looked up in its turn.
+        logs if the list cannot be read, so that each is checked in its turn.
     """
     state = context.state
     if not state.queue.is_due(PENDING_LIST):

@@ -113,7 +113,7 @@ class Poller:
             # Scans, which are due more often, must not take all the time from an audit in progress.
             await self._sync.audit(interval, deadline=deadline - interval / 2)
         while result.error is None and self._runtime.monotonic() < deadline:
-            is_settling = len(self.recorder.pending_logs) < pending_count  # Lookups are limited per poll.
+            is_settling = len(self.recorder.pending_logs) < pending_count  # Checks are limited per poll.
             if not (is_settling or self._sync.has_unfinished_work):
                 break
             work_done, pending_count = self._sync.work_done, len(self.recorder.pending_logs)

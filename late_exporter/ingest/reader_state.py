@@ -209,7 +209,7 @@ class ReaderState(msgspec.Struct):
         largest_total: Largest number of logs that the API has reported during the first sync.
         vain_bound_count: Number of bounds in a row that did not lead to the page that continues at a cursor.
         head_failure_count: Number of attempts to read the first page that failed since it was last read whole.
-        rejected_times: Times for which the API rejected the lookup of pending logs since it last accepted one.
+        rejected_times: Times for which the API rejected a settlement check since it last accepted one.
         dense_time: Last time that was read as a whole; None if it is to be read again.
         missed_keys: Keys of pending logs that were not found where they should be; those missed twice are gone.
         queue: Order of the requests that do not decide the outcome of a poll.
@@ -246,9 +246,9 @@ class PollContext(msgspec.Struct, kw_only=True):
         late_window: Age in milliseconds up to which logs that appear late are looked for in every few polls.
         coverage: Coverage last committed; None before the first sync.
         pending_logs: Logs that were pending when last seen, by key.
-        lookup_budget: Maximum number of posts, or of times, to look up for pending logs.
+        settlement_budget: Maximum number of settlement checks, each of a post or a creation time.
         generation: API generation of the list.
-        supports_time_filter: Whether pages can be requested, and pending logs looked up, by time.
+        supports_time_filter: Whether pages can be requested, and settlement checked, by time.
         page_budget: Maximum number of pages of a regular scan, and of one that looks for missing logs.
         state: State from the last poll; updated in place.
         stretch: Newest logs that this poll has read, down to the high-water mark.
@@ -264,7 +264,7 @@ class PollContext(msgspec.Struct, kw_only=True):
     lookback: int
     coverage: Coverage | None
     pending_logs: Mapping[str, PendingLog]
-    lookup_budget: int = 10
+    settlement_budget: int = 10
     generation: str = LATE
     supports_time_filter: bool = False
     page_budget: tuple[int, int] = (1, 10)

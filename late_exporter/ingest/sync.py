@@ -37,10 +37,10 @@ MIN_CATCH_UP_SECONDS = 5.0
 SCAN_SHARE = 0.05
 URGENT_SHARE = 0.25
 AUDIT_SHARE = 0.02
-"""Shares of the rate limit for a feed's reconciliation scan, for lookups of pending or missing logs, for its audit."""
+"""Shares of the rate limit for a feed's reconciliation scan, for pending or missing logs, and for its audit."""
 
-MIN_LOOKUPS = 10
-"""Lookups of pending logs allowed per poll, however low the rate limit is."""
+MIN_SETTLEMENT_CHECKS = 10
+"""Settlement checks allowed per poll, however low the rate limit is."""
 
 MIN_URGENT_PAGES = 5
 
@@ -309,11 +309,11 @@ class FeedSync:
         requests = self._requests_per(interval)
         urgent = int(requests * URGENT_SHARE)
         if request_allowance is None:
-            lookup_budget = max(MIN_LOOKUPS, urgent)
+            settlement_budget = max(MIN_SETTLEMENT_CHECKS, urgent)
             urgent_pages = max(MIN_URGENT_PAGES, urgent)
             page_budget = (urgent_pages if is_finishing else max(1, int(requests * SCAN_SHARE)), urgent_pages)
         else:
-            lookup_budget = min(MIN_LOOKUPS, request_allowance)
+            settlement_budget = min(MIN_SETTLEMENT_CHECKS, request_allowance)
             page_budget = (0, 0)
         return PollContext(
             now=self._fetcher.now(),
@@ -321,7 +321,7 @@ class FeedSync:
             lookback=int(self._config.lookback * 1000),
             coverage=self.recorder.coverage,
             pending_logs=self.recorder.pending_logs,
-            lookup_budget=lookup_budget,
+            settlement_budget=settlement_budget,
             generation=feed.generation,
             supports_time_filter=feed.supports_time_filter,
             page_budget=page_budget,

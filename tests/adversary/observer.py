@@ -29,7 +29,7 @@ MAX_CLOCK_ERROR = 5 * MINUTE
 PAGE_EDGES = 2
 
 TIME_READINGS = 3
-"""Readings of all logs of a time: a look-up of its pending logs, and two that have to agree if it has several pages."""
+"""Readings of all logs of a time: a settlement check, and two that have to agree if it has several pages."""
 
 LOG_FAMILIES = ("late_publishing_", "late_connection_", "late_account_")
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig, PollResult
-from late_exporter.ingest.sync import MIN_LOOKUPS
+from late_exporter.ingest.sync import MIN_SETTLEMENT_CHECKS
 from late_exporter.model import Scope
 from tests.adversary.api import HostileApi
 from tests.adversary.events import CONNECTIONS
@@ -103,7 +103,7 @@ class Scene:
         """Polls that read the list of pending logs twice, page by page, and again for every few that are gone."""
         listed_count = sum(1 for row in self.world.rows if row["status"] == "pending")
         gone_count = max(0, len(self.exporter.recorders[PUBLISHING].pending_logs) - listed_count)
-        return (2 + listed_count // (self.setup.page_size - 2)) * (2 + gone_count // MIN_LOOKUPS)
+        return (2 + listed_count // (self.setup.page_size - 2)) * (2 + gone_count // MIN_SETTLEMENT_CHECKS)
 
     @property
     def has_dense_time(self) -> bool:

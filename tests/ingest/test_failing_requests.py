@@ -139,7 +139,7 @@ def test_a_post_that_fails_for_ever_is_asked_less_and_less_often(world: World, s
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_lookups_that_decide_nothing_let_the_others_have_their_turn(
+def test_settlement_checks_that_decide_nothing_let_the_others_have_their_turn(
     generation: str, world: World, start: Start
 ) -> None:
     """Posts, or moments, whose logs are unlisted but still pending do not starve those that have settled."""
@@ -168,7 +168,7 @@ def _hide_pending_list(document: Document) -> Document:
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
-def test_a_list_of_pending_logs_that_is_refused_costs_only_lookups(
+def test_a_list_of_pending_logs_that_is_refused_costs_only_settlement_checks(
     error: ApiError, generation: str, world: World, start: Start
 ) -> None:
     """If ``status=pending`` is refused, polls succeed and pending logs settle, each in its turn."""

@@ -151,7 +151,7 @@ def test_a_list_with_short_pages_that_becomes_shorter_has_not_ended(polls: int, 
 
 
 def test_logs_of_a_moment_in_another_order_on_each_page_are_not_given_up(world: World, start: Start) -> None:
-    """A moment with more logs than a page, whose order differs per request, hides some logs from a single lookup."""
+    """A moment with more logs than a page, in another order per request, hides some from a single settlement check."""
     api = FakeLateApi(world, generation="zernio")
     exporter = start(api)
     moment = world.clock.now - DAY

@@ -216,7 +216,7 @@ def test_a_deleted_pending_log_is_not_pending(world: World, start: Start) -> Non
 
 
 def test_an_ignored_time_filter_leaves_pending_logs_to_the_scan(world: World, start: Start) -> None:
-    """If ``from`` and ``to`` are ignored, no log is given up and no budget is spent on lookups."""
+    """If ``from`` and ``to`` are ignored, no log is given up and no budget is spent on settlement checks."""
     late = FakeLateApi(world, generation="zernio", quirks=ListQuirks(time_filter="ignored"))
     exporter = start(late, pace=PollConfig())
     (waiting,) = world.publish(1, status="pending")
@@ -236,8 +236,8 @@ def test_an_ignored_time_filter_leaves_pending_logs_to_the_scan(world: World, st
     assert {} == exporter.scrape().family("late_publishing_pending_logs")
 
 
-def test_a_window_that_repeats_the_same_page_ends_the_lookup(world: World, start: Start) -> None:
-    """If a window repeats the same page, the lookup ends and no log is given up."""
+def test_a_window_that_repeats_the_same_page_ends_the_check(world: World, start: Start) -> None:
+    """If a window repeats the same page, the settlement check ends and no log is given up."""
     exporter = start(FakeLateApi(world, quirks=ListQuirks(max_page_size=10), generation="zernio"))
     ids = world.publish(15, over=0, status="pending")
     world.clock.advance(HOUR)
