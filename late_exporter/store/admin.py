@@ -20,9 +20,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from late_exporter.errors import InvalidExport, StoreError, StoreInUse
-from late_exporter.metrics.aggregation import decode_value
 from late_exporter.store import exports, queries
-from late_exporter.store.checks import FeedCounts, count_wrong_minutes
+from late_exporter.store.checks import FeedCounts, count_wrong_minutes, require_workspace, undecodable_series
 from late_exporter.store.creation import create_database, create_state
 from late_exporter.store.exports import Digest
 from late_exporter.store.lockfile import StateLock, state_exists
@@ -67,7 +66,7 @@ def check(path: Path) -> Iterator[str]:
         problems = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
         yield from (f"database: {problem}" for problem in problems if problem != "ok")
         yield from _inconsistencies(connection)
-        yield from _undecodable_series(connection)
+        yield from undecodable_series(connection.execute("SELECT family, labels, value FROM series"))
 
 
 def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
@@ -102,15 +101,6 @@ def _wrong_minutes(connection: sqlite3.Connection, scope_id: int) -> int:
         (scope_id,),
     )
     return count_wrong_minutes(counted, rows)
-
-
-def _undecodable_series(connection: sqlite3.Connection) -> Iterator[str]:
-    for family, labels, value in connection.execute("SELECT family, labels, value FROM series"):
-        try:
-            msgspec.json.decode(labels, type=tuple[str, ...])
-            decode_value(value)
-        except msgspec.MsgspecError as exc:
-            yield f"{family} {labels}: the value cannot be decoded: {exc}"
 
 
 def export_state(path: Path, workspaces: AbstractSet[str] | None = None) -> Iterator[str]:
@@ -266,9 +256,7 @@ def _scopes(connection: sqlite3.Connection, workspace: str) -> list[tuple[int, i
 
 
 def _require_workspace(connection: sqlite3.Connection, name: str) -> None:
-    if not _scopes(connection, name):
-        names = sorted({row[0] for row in connection.execute("SELECT workspace FROM scope")})
-        raise StoreError(f"there is no workspace {name} in the state; there are {', '.join(names) or 'none'}")
+    require_workspace(name, {row[0] for row in connection.execute("SELECT workspace FROM scope")})
 
 
 def _require_state(path: Path) -> None:

@@ -1,12 +1,18 @@
-"""Consistency of the counts in a state; the same for every backend."""
+"""Checks of a state; the same for every backend."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
+import msgspec
+
+from late_exporter.errors import StoreError
+from late_exporter.metrics.aggregation import decode_value
 from late_exporter.model import MINUTE_MS
+from late_exporter.series import Labels
 
 
 class FeedCounts(NamedTuple):
@@ -57,3 +63,21 @@ def count_wrong_minutes(counted: Counter[int], times: Iterable[tuple[int, int]])
         ambiguous += first // MINUTE_MS != last // MINUTE_MS  # Either minute may count it.
     wrong = sum(counted[minute] != stored[minute] for minute in counted.keys() | stored.keys())
     return wrong if wrong > 2 * ambiguous else 0
+
+
+def undecodable_series(rows: Iterable[tuple[str, str, bytes]]) -> Iterator[str]:
+    """Yield a message per series that cannot be decoded, given family, labels and value of each."""
+    for family, labels, value in rows:
+        try:
+            msgspec.json.decode(labels, type=Labels)
+            decode_value(value)
+        except msgspec.MsgspecError as exc:
+            yield f"{family} {labels}: the value cannot be decoded: {exc}"
+
+
+def require_workspace(name: str, existing: AbstractSet[str]) -> None:
+    """Raise StoreError if the state does not have a workspace."""
+    if name not in existing:
+        raise StoreError(
+            f"there is no workspace {name} in the state; there are {', '.join(sorted(existing)) or 'none'}"
+        )

@@ -9,15 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from late_exporter.errors import InvalidExport, StoreError, StoreInUse
-from late_exporter.metrics.aggregation import decode_value
 from late_exporter.series import Labels
 from late_exporter.store import exports
-from late_exporter.store.checks import FeedCounts, count_wrong_minutes
+from late_exporter.store.checks import FeedCounts, count_wrong_minutes, require_workspace, undecodable_series
 from late_exporter.store.exports import Digest
 from late_exporter.store.postgres import queries
 from late_exporter.store.postgres.database import (
@@ -32,66 +31,78 @@ from late_exporter.store.postgres.schema import migrate
 from late_exporter.store.postgres.snapshot import PostgresSnapshot
 from late_exporter.store.schema import MIGRATIONS as EXPORT_MIGRATIONS
 
-SCOPE_TABLES = ("late_observation", "late_minute", "late_pending", "late_event")
-"""Tables with a foreign key ``scope``."""
-
 ROWS_PER_COPY = 5000
-
-# The columns of an export are those of the SQLite state, whatever the backend.
-EXPORTS: Mapping[str, str] = {
-    "scope": (
-        "SELECT id, workspace, feed, coverage, logs, observations, pruned, progress, revision AS commits,"
-        " restored::integer AS restored, deleted FROM late_scope"
-    ),
-    "observation": "SELECT scope, key, status, created, fingerprint, status_fingerprint FROM late_observation",
-    "logs_per_minute": "SELECT scope, minute, logs, deleted FROM late_minute",
-    "pending": "SELECT scope, key, created, platform, action, post_id FROM late_pending",
-    "series": "SELECT family, labels, value, created, served::integer AS served FROM late_series",
-    "event": "SELECT id, scope, queued, body FROM late_event",
-}
 
 OF_WORKSPACES = "WHERE %(workspaces)s::text[] IS NULL OR workspace = ANY(%(workspaces)s)"
 OF_SCOPES = f"WHERE %(workspaces)s::text[] IS NULL OR scope IN (SELECT id FROM late_scope {OF_WORKSPACES})"  # noqa: S608 - a constant
 
-CONDITIONS = {
-    "scope": f"{OF_WORKSPACES} ORDER BY id",
-    "observation": f"{OF_SCOPES} ORDER BY scope, key, status",
-    "logs_per_minute": f"{OF_SCOPES} ORDER BY scope, minute",
-    "pending": f"{OF_SCOPES} ORDER BY scope, key",
-    "series": f"{OF_WORKSPACES} ORDER BY family, labels",
-    "event": f"{OF_SCOPES} ORDER BY id",
-}
+EXPRESSIONS = {"commits": "revision", "restored": "restored::integer", "served": "served::integer"}
+"""Expressions of columns that are other columns, or of another type, in PostgreSQL."""
 
-TARGETS = {
-    "scope": "late_scope",
-    "observation": "late_observation",
-    "logs_per_minute": "late_minute",
-    "pending": "late_pending",
-    "series": "late_series",
-    "event": "late_event",
-}
 
-BYTES = {
-    "scope": ("coverage", "progress"),
-    "observation": ("key", "status"),
-    "logs_per_minute": (),
-    "pending": ("key", "platform", "action", "post_id"),
-    "series": ("value",),
-    "event": ("body",),
-}
-"""Columns that PostgreSQL has as bytes."""
+class ExportedTable(NamedTuple):
+    """A table of an export, whose columns are those of the SQLite state, whatever the backend.
 
-COLUMNS: Mapping[str, Sequence[str]] = {
-    "scope": (
-        *("id", "workspace", "feed", "coverage", "logs", "observations", "pruned", "progress", "commits", "restored"),
-        "deleted",
+    Args:
+        name: Name in PostgreSQL.
+        condition: Condition for the rows of some workspaces.
+        byte_columns: Columns that PostgreSQL has as bytes.
+    """
+
+    name: str
+    columns: Sequence[str]
+    condition: str
+    order: str
+    byte_columns: Sequence[str] = ()
+
+    @property
+    def query(self) -> str:
+        expressions = ", ".join(EXPRESSIONS.get(column, column) for column in self.columns)
+        return f"SELECT {expressions} FROM {self.name} {self.condition} ORDER BY {self.order}"  # noqa: S608 - constants
+
+
+TABLES: Mapping[str, ExportedTable] = {
+    "scope": ExportedTable(
+        "late_scope",
+        (
+            *("id", "workspace", "feed", "coverage", "logs", "observations", "pruned", "progress", "commits"),
+            *("restored", "deleted"),
+        ),
+        OF_WORKSPACES,
+        order="id",
+        byte_columns=("coverage", "progress"),
     ),
-    "observation": ("scope", "key", "status", "created", "fingerprint", "status_fingerprint"),
-    "logs_per_minute": ("scope", "minute", "logs", "deleted"),
-    "pending": ("scope", "key", "created", "platform", "action", "post_id"),
-    "series": ("family", "labels", "value", "created", "served"),
-    "event": ("id", "scope", "queued", "body"),
+    "observation": ExportedTable(
+        "late_observation",
+        ("scope", "key", "status", "created", "fingerprint", "status_fingerprint"),
+        OF_SCOPES,
+        order="scope, key, status",
+        byte_columns=("key", "status"),
+    ),
+    "logs_per_minute": ExportedTable(
+        "late_minute", ("scope", "minute", "logs", "deleted"), OF_SCOPES, order="scope, minute"
+    ),
+    "pending": ExportedTable(
+        "late_pending",
+        ("scope", "key", "created", "platform", "action", "post_id"),
+        OF_SCOPES,
+        order="scope, key",
+        byte_columns=("key", "platform", "action", "post_id"),
+    ),
+    "series": ExportedTable(
+        "late_series",
+        ("family", "labels", "value", "created", "served"),
+        OF_WORKSPACES,
+        order="family, labels",
+        byte_columns=("value",),
+    ),
+    "event": ExportedTable(
+        "late_event", ("id", "scope", "queued", "body"), OF_SCOPES, order="id", byte_columns=("body",)
+    ),
 }
+
+SCOPE_TABLES = [table.name for table in TABLES.values() if "scope" in table.columns]
+"""Tables with a foreign key ``scope``."""
 
 COUNTS = """
     SELECT count(DISTINCT key),
@@ -157,12 +168,7 @@ class PostgresAdmin:
             for table in SCOPE_TABLES:
                 if {scope_id for (scope_id,) in snapshot.rows(f"SELECT DISTINCT scope FROM {table}")} - known:  # noqa: S608 - a constant
                     yield f"{table}: rows belong to no workspace"
-            for family, labels, value in snapshot.rows("SELECT family, labels, value FROM late_series"):
-                try:
-                    msgspec.json.decode(labels, type=Labels)
-                    decode_value(value)
-                except msgspec.MsgspecError as exc:
-                    yield f"{family} {labels}: the value cannot be decoded: {exc}"
+            yield from undecodable_series(snapshot.rows("SELECT family, labels, value FROM late_series"))
 
     @staticmethod
     def _wrong_minutes(snapshot: PostgresSnapshot, scope_id: int) -> int:
@@ -180,9 +186,9 @@ class PostgresAdmin:
         names = None if workspaces is None else sorted(workspaces)
         with self._snapshot() as snapshot:
             yield exports.head(len(EXPORT_MIGRATIONS))
-            for table, query in EXPORTS.items():
-                for row in snapshot.rows(f"{query} {CONDITIONS[table]}", {"workspaces": names}):
-                    yield exports.line(table, COLUMNS[table], row)
+            for name, table in TABLES.items():
+                for row in snapshot.rows(table.query, {"workspaces": names}):
+                    yield exports.line(name, table.columns, row)
             yield exports.END
 
     def import_state(self, lines: Iterable[str]) -> Digest:
@@ -258,9 +264,7 @@ class PostgresAdmin:
 
 
 def _require_workspace(connection: DeadlineConnection, name: str) -> None:
-    names = [row[0] for row in connection.execute("SELECT DISTINCT workspace FROM late_scope ORDER BY workspace")]
-    if name not in names:
-        raise StoreError(f"there is no workspace {name} in the state; there are {', '.join(names) or 'none'}")
+    require_workspace(name, {row[0] for row in connection.execute("SELECT DISTINCT workspace FROM late_scope")})
 
 
 def _copied(value: object) -> object:
@@ -289,7 +293,7 @@ class _Import:
             )
         digest, current = Digest(version), ""
         rows: list[dict[str, Any]] = []
-        for table, row in exports.read_rows(lines, {table: {*names} for table, names in COLUMNS.items()}):
+        for table, row in exports.read_rows(lines, {name: {*table.columns} for name, table in TABLES.items()}):
             if rows and (table != current or len(rows) == ROWS_PER_COPY):
                 self._copy(current, rows)
                 rows = []
@@ -305,17 +309,19 @@ class _Import:
         if table == "observation":
             days = [observation_day(row["key"], row["created"]) for row in rows]
             self._partitions.create(self._connection, days)
-        target = TARGETS[table]
         converted = [self._convert(table, row) for row in rows]
         names = ", ".join(converted[0])
-        with self._connection.cursor() as cursor, cursor.copy(f"COPY {target} ({names}) FROM STDIN") as copy:
+        with (
+            self._connection.cursor() as cursor,
+            cursor.copy(f"COPY {TABLES[table].name} ({names}) FROM STDIN") as copy,
+        ):
             for row in converted:
                 copy.write_row(tuple(map(_copied, row.values())))
 
     def _convert(self, table: str, row: dict[str, Any]) -> dict[str, Any]:
         """Return the columns of a row in PostgreSQL."""
         values = {
-            name: queries.encode(value) if name in BYTES[table] and value is not None else value
+            name: queries.encode(value) if name in TABLES[table].byte_columns and value is not None else value
             for name, value in row.items()
         }
         if "scope" in row:
