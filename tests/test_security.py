@@ -21,7 +21,8 @@ import pytest
 import trustme
 
 from late_exporter.config.settings import OPTIONS
-from late_exporter.store import admin, open_store
+from late_exporter.store import open_store
+from late_exporter.store.admin import SqliteAdmin
 from late_exporter.web.passwords import FAILED_LOGIN_RATE
 from tests.e2e.late import KEY, LateServer, respond_with
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
@@ -127,8 +128,8 @@ def test_copies_are_for_their_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     with _mask(0):
         open_store(f"sqlite:///{path}").close()
-        admin.backup(path, tmp_path / "copy.db")
-        admin.import_state(tmp_path / "new.db", list(admin.export_state(path)))
+        SqliteAdmin(path).backup(tmp_path / "copy.db")
+        SqliteAdmin(tmp_path / "new.db").import_state(list(SqliteAdmin(path).export_state()))
         modes = _modes(tmp_path)
     assert {"state.db", "copy.db", "new.db"} <= modes.keys()
     assert {0o600} == {mode for name, mode in modes.items() if name != tmp_path.name}

@@ -42,31 +42,128 @@ WORKSPACE_CONDITIONS = {
 WORKSPACE_NAMES = "SELECT workspace FROM scope UNION SELECT json_extract(labels, '$[0]') FROM series"
 
 
-def backup(path: Path, target: Path) -> int:
-    """Copy the state to a new file by SQLite's online backup; return its size in bytes.
+class SqliteAdmin(NamedTuple):
+    """Administrative operations on the state in a file."""
 
-    Raises:
-        StoreError: The target exists, the state cannot be read, or the copy cannot be written.
-    """
-    _require_state(path)
-    _require_absent(target)
-    with store_errors(path), closing(connect_readonly(path)) as source:
-        create_database(target, partial(_copy, source))
-    return target.stat().st_size
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def is_in_use(self) -> bool:
+        """Return whether another process has the state open; raise StoreError if the state cannot be written."""
+        try:
+            with StateLock(self.path) as lock:
+                lock.remove_new_file()
+        except StoreInUse:
+            return True
+        return False
+
+    def backup(self, target: Path) -> int:
+        """Copy the state to a new file by SQLite's online backup; return its size in bytes.
+
+        Raises:
+            StoreError: The target exists, the state cannot be read, or the copy cannot be written.
+        """
+        _require_state(self.path)
+        _require_absent(target)
+        with store_errors(self.path), closing(connect_readonly(self.path)) as source:
+            create_database(target, partial(_copy, source))
+        return target.stat().st_size
+
+    def compact(self) -> tuple[int, int]:
+        """Return free space to the file system; return the file size before and after, in bytes."""
+        before = self.path.stat().st_size if state_exists(self.path) else 0
+        with _exclusive_connection(self.path) as connection:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return before, self.path.stat().st_size
+
+    def check(self) -> Iterator[str]:
+        """Check the state for corruption and inconsistencies; yield one message per problem."""
+        with _read_transaction(self.path) as connection:
+            problems = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
+            yield from (f"database: {problem}" for problem in problems if problem != "ok")
+            yield from _inconsistencies(connection)
+            yield from undecodable_series(connection.execute("SELECT family, labels, value FROM series"))
+
+    def export_state(self, workspaces: AbstractSet[str] | None = None) -> Iterator[str]:
+        """Return the state, or some of its workspaces, as lines of JSON, one per row, from one consistent snapshot."""
+        names = None if workspaces is None else json.dumps(sorted(workspaces))
+        with _read_transaction(self.path) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            yield exports.head(version)
+            for table in _tables(connection):
+                condition = WORKSPACE_CONDITIONS.get(table, SCOPE_CONDITION)
+                cursor = connection.execute(f"SELECT * FROM {table} WHERE ?1 IS NULL OR {condition}", (names,))  # noqa: S608 - names of the schema
+                columns = [column[0] for column in cursor.description]
+                for row in cursor:
+                    yield exports.line(table, columns, row)
+            yield exports.END
+
+    def import_state(self, lines: Iterable[str]) -> Digest:
+        """Add the workspaces of an export to a state, or create it; return the digest of the rows.
+
+        A new state takes exports of earlier schema versions, too.
+
+        Raises:
+            StoreError: The state has one of the workspaces; nothing was imported.
+            InvalidExport: The lines are not a complete export; nothing was imported.
+        """
+        if state_exists(self.path):
+            with _exclusive_transaction(self.path) as connection:
+                existing = {name for (name,) in connection.execute(WORKSPACE_NAMES)}
+                last_ids = {table: _last_id(connection, table) for table in ("scope", "event")}
+                version = exports.read_version(rows := iter(lines), len(MIGRATIONS))
+                if version != len(MIGRATIONS):
+                    raise InvalidExport(
+                        f"line 1: an export of an earlier version (schema {version}); import it into a new state"
+                    )
+                return _insert_rows(connection, rows, version, existing=existing, last_ids=last_ids)
+        _require_absent(self.path)
+        with StateLock(self.path) as lock:
+            return create_state(lock, partial(_fill, iter(lines)))
+
+    def rename_workspace(self, old: str, new: str) -> int:
+        """Rename a workspace; return the number of its series.
+
+        Raises:
+            StoreError: The workspace does not exist, the new name is in use, or an exporter has the state open.
+        """
+        with _exclusive_transaction(self.path) as connection:
+            _require_workspace(connection, old)
+            if _scopes(connection, new):
+                raise StoreError(f"{self.path}: there is a workspace {new} already")
+            connection.execute("UPDATE scope SET workspace = ? WHERE workspace = ?", (new, old))
+            updates = [
+                (msgspec.json.encode((new, *labels[1:])).decode(), family, encoded)
+                for family, encoded, labels in _series(connection, old)
+            ]
+            connection.executemany("UPDATE series SET labels = ? WHERE family = ? AND labels = ?", updates)
+        return len(updates)
+
+    def drop_workspace(self, name: str) -> int:
+        """Delete a workspace with all its counters; return the number of its logs.
+
+        Raises:
+            StoreError: The workspace does not exist, or an exporter has the state open.
+        """
+        with _exclusive_transaction(self.path) as connection:
+            _require_workspace(connection, name)
+            scopes = _scopes(connection, name)
+            for scope_id, _ in scopes:
+                for table in SCOPE_TABLES:
+                    connection.execute(f"DELETE FROM {table} WHERE scope = ?", (scope_id,))  # noqa: S608 - a constant
+            connection.execute("DELETE FROM scope WHERE workspace = ?", (name,))
+            series = [(family, encoded) for family, encoded, _ in _series(connection, name)]
+            connection.executemany("DELETE FROM series WHERE family = ? AND labels = ?", series)
+        return sum(log_count for _, log_count in scopes)
 
 
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
     source.backup(target)
     target.execute("PRAGMA journal_mode = DELETE")
-
-
-def check(path: Path) -> Iterator[str]:
-    """Check the state for corruption and inconsistencies; yield one message per problem."""
-    with _read_transaction(path) as connection:
-        problems = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
-        yield from (f"database: {problem}" for problem in problems if problem != "ok")
-        yield from _inconsistencies(connection)
-        yield from undecodable_series(connection.execute("SELECT family, labels, value FROM series"))
 
 
 def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
@@ -101,45 +198,6 @@ def _wrong_minutes(connection: sqlite3.Connection, scope_id: int) -> int:
         (scope_id,),
     )
     return count_wrong_minutes(counted, rows)
-
-
-def export_state(path: Path, workspaces: AbstractSet[str] | None = None) -> Iterator[str]:
-    """Return the state, or some of its workspaces, as lines of JSON, one per row, from one consistent snapshot."""
-    names = None if workspaces is None else json.dumps(sorted(workspaces))
-    with _read_transaction(path) as connection:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        yield exports.head(version)
-        for table in _tables(connection):
-            condition = WORKSPACE_CONDITIONS.get(table, SCOPE_CONDITION)
-            cursor = connection.execute(f"SELECT * FROM {table} WHERE ?1 IS NULL OR {condition}", (names,))  # noqa: S608 - names of the schema
-            columns = [column[0] for column in cursor.description]
-            for row in cursor:
-                yield exports.line(table, columns, row)
-        yield exports.END
-
-
-def import_state(path: Path, lines: Iterable[str]) -> Digest:
-    """Add the workspaces of an export to a state, or create it; return the digest of the rows.
-
-    A new state takes exports of earlier schema versions, too.
-
-    Raises:
-        StoreError: The state has one of the workspaces; nothing was imported.
-        InvalidExport: The lines are not a complete export; nothing was imported.
-    """
-    if state_exists(path):
-        with _exclusive_transaction(path) as connection:
-            existing = {name for (name,) in connection.execute(WORKSPACE_NAMES)}
-            last_ids = {table: _last_id(connection, table) for table in ("scope", "event")}
-            version = exports.read_version(rows := iter(lines), len(MIGRATIONS))
-            if version != len(MIGRATIONS):
-                raise InvalidExport(
-                    f"line 1: an export of an earlier version (schema {version}); import it into a new state"
-                )
-            return _insert_rows(connection, rows, version, existing=existing, last_ids=last_ids)
-    _require_absent(path)
-    with StateLock(path) as lock:
-        return create_state(lock, partial(_fill, iter(lines)))
 
 
 def _fill(lines: Iterator[str], connection: sqlite3.Connection) -> Digest:
@@ -194,52 +252,6 @@ def _tables(connection: sqlite3.Connection) -> Sequence[str]:
 
 def _columns(connection: sqlite3.Connection, table: str) -> dict[str, str]:
     return {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({table})")}
-
-
-def rename_workspace(path: Path, old: str, new: str) -> int:
-    """Rename a workspace; return the number of its series.
-
-    Raises:
-        StoreError: The workspace does not exist, the new name is in use, or an exporter has the state open.
-    """
-    with _exclusive_transaction(path) as connection:
-        _require_workspace(connection, old)
-        if _scopes(connection, new):
-            raise StoreError(f"{path}: there is a workspace {new} already")
-        connection.execute("UPDATE scope SET workspace = ? WHERE workspace = ?", (new, old))
-        updates = [
-            (msgspec.json.encode((new, *labels[1:])).decode(), family, encoded)
-            for family, encoded, labels in _series(connection, old)
-        ]
-        connection.executemany("UPDATE series SET labels = ? WHERE family = ? AND labels = ?", updates)
-    return len(updates)
-
-
-def drop_workspace(path: Path, name: str) -> int:
-    """Delete a workspace with all its counters; return the number of its logs.
-
-    Raises:
-        StoreError: The workspace does not exist, or an exporter has the state open.
-    """
-    with _exclusive_transaction(path) as connection:
-        _require_workspace(connection, name)
-        scopes = _scopes(connection, name)
-        for scope_id, _ in scopes:
-            for table in SCOPE_TABLES:
-                connection.execute(f"DELETE FROM {table} WHERE scope = ?", (scope_id,))  # noqa: S608 - a constant
-        connection.execute("DELETE FROM scope WHERE workspace = ?", (name,))
-        series = [(family, encoded) for family, encoded, _ in _series(connection, name)]
-        connection.executemany("DELETE FROM series WHERE family = ? AND labels = ?", series)
-    return sum(log_count for _, log_count in scopes)
-
-
-def compact(path: Path) -> tuple[int, int]:
-    """Return free space to the file system; return the file size before and after, in bytes."""
-    before = path.stat().st_size if state_exists(path) else 0
-    with _exclusive_connection(path) as connection:
-        connection.execute("VACUUM")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return before, path.stat().st_size
 
 
 def _series(connection: sqlite3.Connection, workspace: str) -> list[tuple[str, str, list[str]]]:
@@ -300,43 +312,3 @@ def _read_transaction(path: Path) -> Iterator[sqlite3.Connection]:
     with store_errors(path), closing(connect_readonly(path)) as connection:
         connection.execute("BEGIN")
         yield connection
-
-
-class SqliteAdmin(NamedTuple):
-    """The operations of this module on the state in a file."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        return str(self.path)
-
-    def is_in_use(self) -> bool:
-        """Return whether another process has the state open; raise StoreError if the state cannot be written."""
-        try:
-            with StateLock(self.path) as lock:
-                lock.remove_new_file()
-        except StoreInUse:
-            return True
-        return False
-
-    def backup(self, target: Path) -> int:
-        return backup(self.path, target)
-
-    def compact(self) -> tuple[int, int]:
-        return compact(self.path)
-
-    def check(self) -> Iterator[str]:
-        return check(self.path)
-
-    def export_state(self, workspaces: AbstractSet[str] | None = None) -> Iterator[str]:
-        return export_state(self.path, workspaces)
-
-    def import_state(self, lines: Iterable[str]) -> Digest:
-        return import_state(self.path, lines)
-
-    def rename_workspace(self, old: str, new: str) -> int:
-        return rename_workspace(self.path, old, new)
-
-    def drop_workspace(self, name: str) -> int:
-        return drop_workspace(self.path, name)

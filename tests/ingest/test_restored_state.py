@@ -11,7 +11,7 @@ import pytest
 from late_exporter.model import Scope
 from late_exporter.simulator.log_list import LogRow
 from late_exporter.store import open_store
-from late_exporter.store.admin import backup
+from late_exporter.store.admin import SqliteAdmin
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, unavailable
@@ -48,7 +48,7 @@ def test_counters_are_hidden_until_they_have_caught_up(tmp_path: Path, generatio
         )
         world.publish(300, over=DAY, kinds=kinds)
         exporter.poll()
-        backup(path, copy)
+        SqliteAdmin(path).backup(copy)
         for _ in range(4):
             world.clock.advance(HOUR)
             world.publish(110, over=HOUR, kinds=(*kinds, {"platform": "bluesky"}))
@@ -84,7 +84,7 @@ async def test_a_restored_state_is_logged(tmp_path: Path) -> None:
             await harness.poller.poll()
             assert [] == [event for level, event, _ in harness.logger.records if level == "warning"]
             if backed_up:
-                backup(path, copy)
+                SqliteAdmin(path).backup(copy)
     path.unlink()
     shutil.copy(copy, path)
     with closing(open_store(f"sqlite:///{path}")) as store:

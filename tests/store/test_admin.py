@@ -13,15 +13,7 @@ from late_exporter.errors import StoreError, StoreInUse
 from late_exporter.model import Batch, Coverage, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_store
-from late_exporter.store.admin import (
-    backup,
-    check,
-    compact,
-    drop_workspace,
-    export_state,
-    import_state,
-    rename_workspace,
-)
+from late_exporter.store.admin import SqliteAdmin
 from late_exporter.store.exports import read_digest
 from late_exporter.store.maintenance import open_snapshot
 from late_exporter.store.schema import MIGRATIONS
@@ -98,13 +90,13 @@ def test_backup_of_a_state_in_use_is_consistent(store: Store, path: Path, tmp_pa
     writing.start()
     try:
         for _ in range(5):
-            assert backup(path, target) == target.stat().st_size
-            assert [] == list(check(target))
+            assert SqliteAdmin(path).backup(target) == target.stat().st_size
+            assert [] == list(SqliteAdmin(target).check())
             target.unlink()
     finally:
         over.set()
         writing.join()
-    backup(path, target)
+    SqliteAdmin(path).backup(target)
     assert content(path) == content(target)
     assert not target.with_name("copy.db-wal").exists()
     with closing(open_store(f"sqlite:///{target}")) as copied:
@@ -116,10 +108,10 @@ def test_backup_does_not_overwrite(store: Store, path: Path, tmp_path: Path) -> 
     target = tmp_path / "copy.db"
     target.write_text("precious")
     with pytest.raises(StoreError, match="the file exists already"):
-        backup(path, target)
+        SqliteAdmin(path).backup(target)
     assert "precious" == target.read_text()
     with pytest.raises(StoreError, match="there is no state"):
-        backup(tmp_path / "nothing.db", tmp_path / "new.db")
+        SqliteAdmin(tmp_path / "nothing.db").backup(tmp_path / "new.db")
     assert not (tmp_path / "new.db").exists()
     assert store.series_values()
 
@@ -129,9 +121,9 @@ def test_a_symbolic_link_is_not_followed(store: Store, path: Path, tmp_path: Pat
     victim, link = tmp_path / "victim.db", tmp_path / "link.db"
     link.symlink_to(victim)
     with pytest.raises(StoreError, match="the file exists already"):
-        backup(path, link)
+        SqliteAdmin(path).backup(link)
     with pytest.raises(StoreError, match="the file exists already"):
-        import_state(link, export_state(path))
+        SqliteAdmin(link).import_state(SqliteAdmin(path).export_state())
     assert link.is_symlink()
     assert not victim.exists()
     assert store.series_values()
@@ -139,12 +131,12 @@ def test_a_symbolic_link_is_not_followed(store: Store, path: Path, tmp_path: Pat
 
 def test_check_finds_nothing_in_a_consistent_state(store: Store, path: Path) -> None:
     """A state is consistent while it is open, after pruning, and after a pending log became final."""
-    assert [] == list(check(path))
+    assert [] == list(SqliteAdmin(path).check())
     settled = observations("acme", 100, 1, "failed")
     commit_batch(
         store, Scope("acme", "publishing"), Batch(committed_at=8.0, observations=settled, prune_before=50 * 60_000)
     )
-    assert [] == list(check(path))
+    assert [] == list(SqliteAdmin(path).check())
 
 
 @pytest.mark.parametrize(
@@ -162,7 +154,7 @@ def test_check_reports_inconsistencies(store: Store, path: Path, statement: str,
     """Changes that bypass the store are reported."""
     store.close()
     execute(path, statement)
-    assert [line for line in check(path) if fault in line]
+    assert [line for line in SqliteAdmin(path).check() if fault in line]
 
 
 def test_check_finds_flipped_bytes(store: Store, path: Path) -> None:
@@ -196,19 +188,19 @@ def test_check_reports_a_corrupt_database(store: Store, path: Path) -> None:
 def problems(path: Path) -> list[str]:
     """Return the problems of a state, including that it cannot be read."""
     try:
-        return list(check(path))
+        return list(SqliteAdmin(path).check())
     except StoreError as exc:
         return [str(exc)]
 
 
 def test_import_restores_an_export(store: Store, path: Path, tmp_path: Path) -> None:
     """The imported state has the same content, and the lines are JSON."""
-    lines = list(export_state(path))
+    lines = list(SqliteAdmin(path).export_state())
     assert {"format": "late-exporter state", "schema": len(MIGRATIONS)} == json.loads(lines[0])
     other = tmp_path / "elsewhere" / "other.db"
-    assert len(lines) - 2 == import_state(other, lines).row_count
+    assert len(lines) - 2 == SqliteAdmin(other).import_state(lines).row_count
     assert content(path) == content(other)
-    assert [] == list(check(other))
+    assert [] == list(SqliteAdmin(other).check())
     with closing(open_store(f"sqlite:///{other}")) as copied_store:
         fill(copied_store, "acme")
         assert (
@@ -242,18 +234,18 @@ def test_import_restores_an_export(store: Store, path: Path, tmp_path: Path) -> 
 )
 def test_import_rejects_invalid_exports(store: Store, path: Path, text: str, reason: str) -> None:
     """The error names the line, and no partial state is left."""
-    lines = list(export_state(path))
+    lines = list(SqliteAdmin(path).export_state())
     for name, line in (("{head}", lines[0]), ("{row}", lines[1]), ("{end}", lines[-1])):
         text = text.replace(name, line)
     other = path.with_name("other.db")
     with pytest.raises(StoreError, match=reason):
-        import_state(other, text.splitlines())
+        SqliteAdmin(other).import_state(text.splitlines())
     assert not other.exists()
     with closing(open_store(f"sqlite:///{other}")) as other_store:
         fill(other_store, "gamma")
     before = content(other)
     with pytest.raises(StoreError, match=reason):
-        import_state(other, text.splitlines())
+        SqliteAdmin(other).import_state(text.splitlines())
     assert before == content(other)
     assert store.series_values()
 
@@ -282,11 +274,11 @@ def test_import_rejects_values_that_cannot_be_stored(
     with closing(open_store(f"sqlite:///{other}")) as other_store:
         fill(other_store, "gamma")
     before = content(other)
-    rows = [json.loads(line) for line in export_state(path)]
+    rows = [json.loads(line) for line in SqliteAdmin(path).export_state()]
     number, row = next((number, row) for number, row in enumerate(rows, 1) if row.get("table") == table)
     row[column] = value
     with pytest.raises(StoreError, match=f"^line {number}: not a row of a state$"):
-        import_state(other, map(json.dumps, rows))
+        SqliteAdmin(other).import_state(map(json.dumps, rows))
     assert before == content(other)
     assert store.series_values()
 
@@ -298,11 +290,15 @@ def test_a_workspace_moves_to_another_state(store: Store, path: Path, tmp_path: 
         fill(other_store, "gamma")
         fill(other_store, "gamma", first=50)
         values = dict(other_store.series_values())
-    digest = import_state(other, export_state(path, {"beta"}))
+    digest = SqliteAdmin(other).import_state(SqliteAdmin(path).export_state({"beta"}))
     assert {"beta"} == digest.workspaces
-    assert digest == read_digest(export_state(path, {"beta"})) == read_digest(export_state(other, {"beta"}))
-    assert digest != read_digest(export_state(path, {"acme"}))
-    assert [] == list(check(other))
+    assert (
+        digest
+        == read_digest(SqliteAdmin(path).export_state({"beta"}))
+        == read_digest(SqliteAdmin(other).export_state({"beta"}))
+    )
+    assert digest != read_digest(SqliteAdmin(path).export_state({"acme"}))
+    assert [] == list(SqliteAdmin(other).check())
     values |= {series: value for series, value in store.series_values().items() if series[1][0] == "beta"}
     scope = Scope("beta", "publishing")
     with closing(open_store(f"sqlite:///{other}")) as other_store:
@@ -312,7 +308,7 @@ def test_a_workspace_moves_to_another_state(store: Store, path: Path, tmp_path: 
             fill(state, "beta", first=30)
         assert store.feed_state(scope) == other_store.feed_state(scope)
     with pytest.raises(StoreError, match="there is a workspace beta already, and nothing was imported"):
-        import_state(other, export_state(path))
+        SqliteAdmin(other).import_state(SqliteAdmin(path).export_state())
     with open_snapshot(f"sqlite:///{other}") as records:
         assert ["beta", "gamma"] == [scope.workspace for scope in records.scopes]
 
@@ -322,15 +318,15 @@ def test_an_export_of_an_earlier_version_needs_a_state_of_its_own(path: Path, st
     store.close()
     lines = ['{"format": "late-exporter state", "schema": 6}', '{"end": true}']
     with pytest.raises(StoreError, match=r"line 1: an export of an earlier version \(schema 6\); import it"):
-        import_state(path, lines)
-    assert 0 == import_state(path.with_name("new.db"), lines).row_count
+        SqliteAdmin(path).import_state(lines)
+    assert 0 == SqliteAdmin(path.with_name("new.db")).import_state(lines).row_count
 
 
 def test_rename_moves_all_counters(store: Store, path: Path) -> None:
     """All counters continue under the new name, and other workspaces are unchanged."""
     before = dict(store.series_values())
     store.close()
-    series = rename_workspace(path, "acme", "Große Firma")
+    series = SqliteAdmin(path).rename_workspace("acme", "Große Firma")
     with closing(open_store(f"sqlite:///{path}")) as renamed:
         after = renamed.series_values()
         assert before == {
@@ -341,7 +337,7 @@ def test_rename_moves_all_counters(store: Store, path: Path) -> None:
         assert 103 == renamed.feed_state(Scope("Große Firma", "publishing")).log_count
         fill(renamed, "Große Firma")
         assert 103 == renamed.feed_state(Scope("Große Firma", "publishing")).log_count
-    assert [] == list(check(path))
+    assert [] == list(SqliteAdmin(path).check())
 
 
 def test_a_damaged_label_is_an_error(store: Store, path: Path) -> None:
@@ -350,20 +346,20 @@ def test_a_damaged_label_is_an_error(store: Store, path: Path) -> None:
     execute(path, "UPDATE OR REPLACE series SET labels = 'acme'")
     expected = f"^{path}: JSON is malformed.*; restore a backup"
     with pytest.raises(StoreError, match=expected):
-        rename_workspace(path, "acme", "agency")
+        SqliteAdmin(path).rename_workspace("acme", "agency")
     with pytest.raises(StoreError, match=expected):
-        drop_workspace(path, "acme")
+        SqliteAdmin(path).drop_workspace("acme")
 
 
 def test_drop_deletes_only_the_workspace(store: Store, path: Path) -> None:
     """Nothing of the workspace is left, and other workspaces are unchanged."""
     before = {series: total for series, total in store.series_values().items() if series[1][0] == "beta"}
     store.close()
-    assert 103 == drop_workspace(path, "acme")
+    assert 103 == SqliteAdmin(path).drop_workspace("acme")
     with open_snapshot(f"sqlite:///{path}") as records:
         assert before == records.series_values()
         assert [Scope("beta", "publishing")] == records.scopes
-    assert [] == list(check(path))
+    assert [] == list(SqliteAdmin(path).check())
 
 
 def test_full_disk_is_named(store: Store, path: Path) -> None:
@@ -375,7 +371,7 @@ def test_full_disk_is_named(store: Store, path: Path) -> None:
         )
     before = content(path)
     with pytest.raises(StoreError, match=r"state\.db: disk is full$"):
-        drop_workspace(path, "acme")
+        SqliteAdmin(path).drop_workspace("acme")
     assert before == content(path)
 
 
@@ -384,20 +380,20 @@ def test_compact_returns_free_space(store: Store, path: Path) -> None:
     for turn in range(10):
         fill(store, "acme", 1000 * (turn + 1), 900)
     store.close()
-    drop_workspace(path, "acme")
-    before, after = compact(path)
+    SqliteAdmin(path).drop_workspace("acme")
+    before, after = SqliteAdmin(path).compact()
     assert before > after == path.stat().st_size
-    assert [] == list(check(path))
+    assert [] == list(SqliteAdmin(path).check())
 
 
 def test_changes_require_exclusive_access(store: Store, path: Path) -> None:
     """A state that an exporter has open cannot be changed."""
     before = content(path)
     for change in (
-        lambda: rename_workspace(path, "acme", "other"),
-        lambda: drop_workspace(path, "acme"),
-        lambda: compact(path),
-        lambda: import_state(path, []),
+        lambda: SqliteAdmin(path).rename_workspace("acme", "other"),
+        lambda: SqliteAdmin(path).drop_workspace("acme"),
+        lambda: SqliteAdmin(path).compact(),
+        lambda: SqliteAdmin(path).import_state([]),
     ):
         with pytest.raises(StoreInUse):
             change()
@@ -410,9 +406,9 @@ def test_rejected_changes_leave_the_state(store: Store, path: Path) -> None:
     store.close()
     before = content(path)
     with pytest.raises(StoreError, match="there is no workspace acne in the state; there are acme, beta"):
-        drop_workspace(path, "acne")
+        SqliteAdmin(path).drop_workspace("acne")
     with pytest.raises(StoreError, match="there is no workspace acne"):
-        rename_workspace(path, "acne", "other")
+        SqliteAdmin(path).rename_workspace("acne", "other")
     with pytest.raises(StoreError, match="there is a workspace beta already"):
-        rename_workspace(path, "acme", "beta")
+        SqliteAdmin(path).rename_workspace("acme", "beta")
     assert before == content(path)

@@ -11,7 +11,7 @@ import pytest
 from late_exporter.model import Batch, Coverage, Gap, ListPosition, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_store
-from late_exporter.store.admin import backup, drop_workspace, export_state, import_state, rename_workspace
+from late_exporter.store.admin import SqliteAdmin
 from tests.support.store import commit_batch
 
 PUBLISHING, CONNECTIONS = Scope("acme", "publishing"), Scope("acme", "connections")
@@ -64,7 +64,7 @@ def copy(path: Path) -> Path:
     with closing(open_path(path)) as store:
         commit(store, "a")
         commit(store, "a", CONNECTIONS)
-        backup(path, copy)
+        SqliteAdmin(path).backup(copy)
         commit(store, "b")
     restore(path, copy)
     return copy
@@ -106,10 +106,10 @@ def test_a_state_that_was_not_restored(path: Path) -> None:
             commit(store, "a")
             commit(store, "a", Scope("beta", "publishing"))
             assert [] == restored_feeds(store)
-    drop_workspace(path, "beta")
+    SqliteAdmin(path).drop_workspace("beta")
     with closing(open_path(path)) as store:
         assert [] == restored_feeds(store)
-    rename_workspace(path, "acme", "beta")
+    SqliteAdmin(path).rename_workspace("acme", "beta")
     with closing(open_path(path)) as store:
         assert not store.feed_state(Scope("beta", "publishing")).is_restored
 
@@ -118,10 +118,10 @@ def test_an_older_export_is_noticed(path: Path) -> None:
     """An import keeps the number of the export, so that an older one is noticed where the newer one was used."""
     with closing(open_path(path)) as store:
         commit(store, "a")
-        lines = list(export_state(path))
+        lines = list(SqliteAdmin(path).export_state())
         commit(store, "b")
     path.unlink()
-    import_state(path, lines)
+    SqliteAdmin(path).import_state(lines)
     with closing(open_path(path)) as store:
         assert ["publishing"] == restored_feeds(store)
 
