@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import sys
 import time
@@ -15,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from late_exporter.commands._runner import warn, write_line, write_stdout
 from late_exporter.commands.exporter_client import fetch
-from late_exporter.commands.terminal import Terminal, clean, escape_formula, format_table
+from late_exporter.commands.terminal import Terminal, clean, csv_line, escape_formula, format_table
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
 from late_exporter.format import human_duration, iso_time
@@ -186,10 +184,7 @@ def _details(account: Account, now: float) -> Iterator[str]:
 def _csv_lines(accounts: Sequence[Account]) -> Iterator[str]:
     yield ",".join(Account.__struct_fields__)
     for account in accounts:
-        line = io.StringIO()
         values = msgspec.to_builtins(account)
         for name in ("last_success", "token_expiry", "cooldown_until"):
             values[name] = "" if values[name] is None else iso_time(values[name] * 1000)
-        cells = (escape_formula(clean(str(value))) for value in values.values())
-        csv.writer(line, lineterminator="").writerow(cells)
-        yield line.getvalue()
+        yield csv_line(escape_formula(clean(str(value))) for value in values.values())

@@ -180,8 +180,8 @@ class CsvFormatter:
         for log in logs:
             if not self._has_heading:
                 self._has_heading = True
-                yield _csv_line(column.title for column in self._columns)
-            yield _csv_line(escape_formula(clean(column.value(log))) for column in self._columns)
+                yield csv_line(column.title for column in self._columns)
+            yield csv_line(escape_formula(clean(column.value(log))) for column in self._columns)
 
 
 class JsonFormatter:
@@ -229,7 +229,8 @@ def escape_formula(cell: str) -> str:
     return f"'{cell}" if cell.startswith(FORMULA_PREFIXES) else cell
 
 
-def _csv_line(cells: Iterable[str]) -> str:
+def csv_line(cells: Iterable[str]) -> str:
+    """Return cells as one line of CSV."""
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(cells)
     return line.getvalue()
