@@ -14,8 +14,9 @@ from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.options import Option, suggest
 from late_exporter.config.settings import OPTIONS
-from late_exporter.config.types import is_utf8, quote
+from late_exporter.config.types import is_utf8
 from late_exporter.errors import ConfigError
+from late_exporter.masking import quote
 
 MAX_QUOTED = 24
 HELP_ALL = "--help-all"

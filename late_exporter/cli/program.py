@@ -15,8 +15,9 @@ from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.settings import OPTIONS, CommandContext, Settings
 from late_exporter.config.sources import health_check_target, load, parse_format
-from late_exporter.config.types import Address, quote
+from late_exporter.config.types import Address
 from late_exporter.errors import ConfigError, LateError
+from late_exporter.masking import quote
 
 CommandFunction: TypeAlias = Callable[[CommandContext], int]
 

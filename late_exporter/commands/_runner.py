@@ -14,9 +14,9 @@ from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.commands.event_loop import STOP_SIGNALS
 from late_exporter.config.settings import CommandContext
-from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.log import escape, redact
+from late_exporter.masking import quote
 
 
 class WorkspaceConnection(NamedTuple):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from late_exporter import __version__, log
 from late_exporter.config.otlp import MISSING_PACKAGES, OtlpConfig, read_otlp
-from late_exporter.config.types import mask_url
 from late_exporter.errors import ConfigError
 from late_exporter.exposition.exposition import Exposition
+from late_exporter.masking import mask_url
 from late_exporter.otlp.pusher import OtlpPusher
 from late_exporter.protocols import Logger
 

@@ -15,12 +15,13 @@ import msgspec
 from late_exporter.commands._runner import interruptible, write_lines, write_stdout
 from late_exporter.commands.progress import ProgressBar
 from late_exporter.config.settings import CommandContext
-from late_exporter.config.types import INVALID_NAME, is_workspace_name, parse_state_url, quote
+from late_exporter.config.types import INVALID_NAME, is_workspace_name, parse_state_url
 from late_exporter.errors import ConfigError, InvalidExport, LateError, StoreError, StoreInUse
 from late_exporter.feeds import GENERATIONS
 from late_exporter.format import iso_time, plural
 from late_exporter.ingest.audit import check_counters
 from late_exporter.log import escape, redact
+from late_exporter.masking import quote
 from late_exporter.model import Scope
 from late_exporter.store.exports import read_digest
 from late_exporter.store.maintenance import StateAdmin, StateSnapshot, is_in_use, open_admin, open_snapshot

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from late_exporter.config.commands import API_COMMANDS
 from late_exporter.config.options import PREFIX, Location, Option, suggest
 from late_exporter.config.settings import OPTIONS, WorkspaceSettings
-from late_exporter.config.types import EMPTY_VALUES, Secret, is_utf8, quote, read_file
+from late_exporter.config.types import EMPTY_VALUES, Secret, is_utf8, read_file
 from late_exporter.errors import ConfigError
+from late_exporter.masking import quote
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from late_exporter.config.options import Option
 from late_exporter.config.settings import OPTIONS, Settings
-from late_exporter.config.types import Secret, SecretFile, mask_url
+from late_exporter.config.types import Secret, SecretFile
+from late_exporter.masking import mask_url
 
 MASK = "<secret>"
 NO_ITEMS = "none"  # an empty list of status feeds; other options have no empty lists

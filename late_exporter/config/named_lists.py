@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 from late_exporter.config.options import suggest
 from late_exporter.config.parsers import Parser, split_items
-from late_exporter.config.types import INVALID_NAME, MAX_BUCKETS, NUMBER, is_workspace_name, quote
+from late_exporter.config.types import INVALID_NAME, MAX_BUCKETS, NUMBER, is_workspace_name
+from late_exporter.masking import quote
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler

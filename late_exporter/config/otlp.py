@@ -16,8 +16,9 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from late_exporter.api.headers import parse_number
-from late_exporter.config.types import mask_url, read_file
+from late_exporter.config.types import read_file
 from late_exporter.errors import ConfigError
+from late_exporter.masking import mask_url
 
 INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 ATTRIBUTES = "OTEL_RESOURCE_ATTRIBUTES"

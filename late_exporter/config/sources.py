@@ -24,14 +24,9 @@ from late_exporter.config.parsers import distinct, split_items
 from late_exporter.config.sections import ShardingSettings
 from late_exporter.config.settings import OPTIONS, Settings
 from late_exporter.config.sharding import POD_NAME, pod_name, pod_ordinal
-from late_exporter.config.types import (
-    Address,
-    UnixPath,
-    parse_listen_address,
-    quote,
-    read_file,
-)
+from late_exporter.config.types import Address, UnixPath, parse_listen_address, read_file
 from late_exporter.errors import ConfigError
+from late_exporter.masking import quote
 
 if TYPE_CHECKING:
     from late_exporter.config.web import WebConfig

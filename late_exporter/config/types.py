@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias, TypeVar
 
 from late_exporter.config.parsers import ListParser, Parser, distinct, integer, split_items
-from late_exporter.masking import mask_keys
+from late_exporter.masking import quote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ MAX_BUCKETS = 50
 MAX_FILE = 1 << 20
 MAX_PORT = 65_535
 MAX_SOCKET_PATH = 107
-MAX_SHOWN = 100
+MAX_LABEL_VALUE = 100
 EMPTY_VALUES = ("", "~", "null")
 NOT_A_URL = "must be a URL like https://zernio.com/api"
 TARGET_LABELS = ("workspace", "job", "instance")
@@ -113,8 +113,8 @@ def _workspace_labels(labels: dict[str, object]) -> tuple[tuple[str, str], ...]:
         if not re.fullmatch(r"(?!__)[A-Za-z_][A-Za-z0-9_]{0,63}", name) or name in TARGET_LABELS:
             names = ", ".join(TARGET_LABELS)
             raise ValueError(f"{quote(name).strip()}: must be 1 to 64 letters, digits or _, and not {names}")
-        if not isinstance(value, str) or not (0 < len(value) <= MAX_SHOWN and value.isprintable()):
-            raise ValueError(f"the value of {name} must be 1 to {MAX_SHOWN} printable characters")
+        if not isinstance(value, str) or not (0 < len(value) <= MAX_LABEL_VALUE and value.isprintable()):
+            raise ValueError(f"the value of {name} must be 1 to {MAX_LABEL_VALUE} printable characters")
     return tuple((name, str(value)) for name, value in labels.items())
 
 
@@ -328,33 +328,6 @@ def is_workspace_name(text: str) -> bool:
 def is_utf8(text: str) -> bool:
     """Return whether an argument or a variable was UTF-8; Python keeps other bytes as surrogates."""
     return text.isascii() or not re.search("[\ud800-\udfff]", text)
-
-
-_PASSWORD = re.compile(r"(password\s*=\s*)(?:'[^']*'|\S+)", re.IGNORECASE)
-_USER = re.compile(r":[^@]*@")
-
-
-def quote(value: object, *, url: bool = False) -> str:
-    """Return a value as messages quote it: keys and passwords masked, long texts cut, and nothing for other types."""
-    import json  # noqa: PLC0415 - as above
-
-    if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
-        value = ",".join(value)
-    if not isinstance(value, str):
-        return ""
-    text = mask_keys(value)
-    text = _PASSWORD.sub(r"\1***", text)
-    text = mask_url(text) if url or "://" in text or _USER.search(text) else text
-    return " " + json.dumps(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...", ensure_ascii=False)
-
-
-def mask_url(url: str) -> str:
-    """Mask user, password, query and fragment of a URL, or all after the scheme if they cannot be told apart."""
-    scheme, slashes, rest = url.partition("://") if "://" in url else ("", "", url)
-    if "@" in rest and re.search(r"[?#]", rest):
-        return f"{scheme}{slashes}***"
-    rest = re.sub(r"^.*@", "***@", rest, flags=re.DOTALL)
-    return scheme + slashes + re.sub(r"([?#]).+", r"\1***", rest, flags=re.DOTALL)
 
 
 CommaSeparated: TypeAlias = Annotated[tuple[T, ...], ListParser(split_items, distinct)]

@@ -14,8 +14,8 @@ from late_exporter.config.options import Location
 from late_exporter.config.parsers import distinct
 from late_exporter.config.section import error_reason
 from late_exporter.config.settings import SECTIONS, Settings, WorkspaceSettings
-from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError
+from late_exporter.masking import quote
 
 
 def _require_names(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettings, ...]:

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from late_exporter.config.types import EMPTY_VALUES, MAX_FILE, quote
+from late_exporter.config.types import EMPTY_VALUES, MAX_FILE
 from late_exporter.errors import ConfigError
-from late_exporter.masking import KEY_PATTERN
+from late_exporter.masking import KEY_PATTERN, quote
 
 Keys: TypeAlias = tuple[int | str, ...]
 

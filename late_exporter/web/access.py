@@ -7,8 +7,8 @@ from http import HTTPStatus
 from urllib.parse import parse_qs
 
 from late_exporter.config.options import suggest
-from late_exporter.config.types import quote
 from late_exporter.errors import LateError
+from late_exporter.masking import quote
 from late_exporter.web.asgi import Message
 
 ALLOWED_WORKSPACES = "late_exporter.workspaces"

@@ -36,11 +36,11 @@ from late_exporter.commands.textfile import atomic_write
 from late_exporter.config.flags import CommandFlags
 from late_exporter.config.serving import MetricsSettings
 from late_exporter.config.settings import CommandContext
-from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import human_size, plural
+from late_exporter.masking import quote
 from late_exporter.metrics.catalogue import build_catalogue
 from late_exporter.model import DAY_MS, Coverage, Scope
 from late_exporter.store.maintenance import open_snapshot

@@ -7,7 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
-from late_exporter.config.types import is_private_url, mask_url
+from late_exporter.config.types import is_private_url
+from late_exporter.masking import mask_url
 
 
 class Level(StrEnum):

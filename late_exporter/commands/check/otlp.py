@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from late_exporter.commands.check.finding import Finding, Level, unencrypted_headers
 from late_exporter.commands.otlp import open_otlp
-from late_exporter.config.types import mask_url
 from late_exporter.errors import ConfigError
 from late_exporter.log import redact
+from late_exporter.masking import mask_url
 
 SUBJECT = "otlp"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 
-from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError
+from late_exporter.masking import quote
 
 
 def become(name: str) -> None:
