@@ -40,12 +40,12 @@ from late_exporter.store.thread import create_offload
 from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
 from late_exporter.web.asgi import App, by_path
 from late_exporter.web.auth import AuthMiddleware
-from late_exporter.web.landing import progress_text
 from late_exporter.web.metrics import create_metrics_app
 from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.server import DESCRIPTOR_SHARE, serve
 from late_exporter.web.sockets import bind_socket, systemd_sockets, url_of
 from late_exporter.web.thread import in_loop, run_in_thread
+from late_exporter.web.verdicts import progress_text
 
 if TYPE_CHECKING:
     from late_exporter.app.replicas import Replica

@@ -15,7 +15,7 @@ from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
 from late_exporter.format import human_duration, plural
 from late_exporter.status import FeedHealth, PlatformHealth, StatusDocument, WorkspaceHealth
-from late_exporter.web.landing import (
+from late_exporter.web.verdicts import (
     feed_status,
     platform_tone,
     problem_text,

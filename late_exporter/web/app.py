@@ -28,15 +28,7 @@ from late_exporter.web.access import (
     require_workspace,
 )
 from late_exporter.web.asgi import App, Message, Receive, Send
-from late_exporter.web.landing import (
-    STYLE,
-    FeedStatus,
-    feed_status,
-    problem_text,
-    progress_text,
-    render_page,
-    single_line,
-)
+from late_exporter.web.landing import STYLE, render_page
 from late_exporter.web.reply import (
     READ_METHODS,
     Headers,
@@ -48,6 +40,7 @@ from late_exporter.web.reply import (
     send_reply,
     text_reply,
 )
+from late_exporter.web.verdicts import FeedStatus, feed_status, problem_text, progress_text, single_line
 
 JSON_TYPE = "application/json"
 JSON_HEADERS: Headers = (("content-type", JSON_TYPE),)

@@ -21,16 +21,15 @@ from late_exporter.status import (
     WorkspaceHealth,
     WorkspaceStatus,
 )
-from late_exporter.web.landing import (
+from late_exporter.web.landing import STYLE, render_page
+from late_exporter.web.verdicts import (
     FAILED_SHARE,
     FAILURES_IN_A_ROW,
     STUCK_SECONDS,
-    STYLE,
     FeedStatus,
     feed_status,
     problem_text,
     publishing_verdict,
-    render_page,
     single_line,
     summarize,
     verdicts_of,

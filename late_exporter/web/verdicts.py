@@ -1,0 +1,264 @@
+"""Verdicts about workspaces, and their wording: shared by the status page and the command ``status``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from late_exporter.format import human_duration, iso_time, plural
+from late_exporter.status import (
+    AccountStatus,
+    FeedHealth,
+    PlatformHealth,
+    SyncProgress,
+    WorkspaceHealth,
+    WorkspaceStatus,
+)
+
+MIN_QUOTA_WAIT = 1.0  # seconds from which a wait for the quota is shown
+MAX_ERROR_LENGTH = 300
+MAX_NAME_LENGTH = 40
+
+MINUTE, HOUR = 60, 3600
+
+STUCK_SECONDS = HOUR
+"""Seconds after which a pending post is stuck; as in LatePostStuck."""
+
+MIN_FAILURES = 3
+FAILED_SHARE = 0.144
+"""Failures, and share of an hour's attempts above which a platform is in trouble; as in LateErrorBudgetBurningFast."""
+
+FAILURES_IN_A_ROW = 5
+"""Failed attempts of an account in a row; as in LateAccountFailing."""
+
+OUTCOME_TEXTS = {
+    "unauthorized": "The API rejected the key.",
+    "rate_limited": "The API rate limit was reached.",
+    "unavailable": "The API did not return a usable response.",
+    "bad_payload": "The API response was not a list of logs.",
+    "store_error": "The state could not be read or written.",
+}
+
+
+class FeedStatus(Enum):
+    """Status of a feed, worst first: the tone that selects its colour and icon, and its label."""
+
+    FAILING = ("bad", "Failing")
+    SYNCING = ("busy", "First sync")
+    CATCHING_UP = ("busy", "Catching up")
+    WAITING = ("idle", "Waiting for first poll")
+    OK = ("ok", "OK")
+
+    def __init__(self, tone: str, label: str) -> None:
+        self.tone = tone
+        self.label = label
+
+
+SEVERITY = {status: rank for rank, status in enumerate(FeedStatus)}
+
+PREDICATES = {
+    FeedStatus.FAILING: ("has a problem", "have a problem"),
+    FeedStatus.CATCHING_UP: ("is catching up", "are catching up"),
+    FeedStatus.WAITING: ("is waiting for the first poll", "are waiting for the first poll"),
+    FeedStatus.OK: ("is polled and up to date", "are polled and up to date"),
+}
+"""Predicates of the summary, for one feed and for several."""
+
+
+def feed_status(feed: FeedHealth) -> FeedStatus:
+    if feed.outcome not in {None, "success"}:
+        return FeedStatus.FAILING
+    if not feed.is_synced and (feed.outcome or feed.logs or (feed.progress and feed.progress.log_count)):
+        return FeedStatus.SYNCING
+    if feed.outcome is None:
+        return FeedStatus.WAITING
+    return FeedStatus.CATCHING_UP if feed.gaps else FeedStatus.OK
+
+
+def problem_text(feed: FeedHealth) -> str:
+    """Return the error of the last poll as one line, empty if it succeeded."""
+    if feed.error or feed.outcome in {None, "success"}:
+        return single_line(feed.error)
+    return OUTCOME_TEXTS.get(str(feed.outcome), f"The last poll ended with outcome {feed.outcome}.")
+
+
+def summarize(statuses: Sequence[FeedStatus]) -> tuple[str, str]:
+    """Return the tone and the one sentence that summarize the feeds."""
+    if not statuses:
+        return FeedStatus.WAITING.tone, "No feed is configured"
+    worst = min(statuses, key=SEVERITY.__getitem__)
+    affected, total = statuses.count(worst), len(statuses)
+    if worst is FeedStatus.SYNCING:
+        scope = f" in {affected:,} of {total:,} feeds" if affected < total else ""
+        return worst.tone, f"First sync in progress{scope}"
+    subject = f"{affected:,} of {total:,} feeds"
+    if affected == total:
+        subject = {1: "The feed", 2: "Both feeds"}.get(total, f"All {total:,} feeds")
+    return worst.tone, f"{subject} {PREDICATES[worst][affected > 1]}"
+
+
+class Verdict(NamedTuple):
+    """One sentence about the polling, the publishing or the whole, and the tone that selects its colour."""
+
+    tone: str
+    text: str
+
+
+TONES = ("bad", "warn", "busy", "idle", "ok")
+"""Tones, worst first."""
+
+
+def verdicts_of(workspaces: Sequence[WorkspaceHealth], now: float) -> Sequence[Verdict]:
+    """Return the verdicts about polling and publishing, the worse one first."""
+    feeds = [feed for workspace in workspaces for feed in workspace.feeds]
+    polling = Verdict(*summarize([feed_status(feed) for feed in feeds]))
+    outcomes = {feed.outcome for feed in feeds if feed_status(feed) is FeedStatus.FAILING}
+    reason = OUTCOME_TEXTS.get(str(outcomes.pop())) if len(outcomes) == 1 else None
+    if reason is not None:
+        polling = polling._replace(text=f"{polling.text}: {reason[0].lower()}{reason[1:].rstrip('.')}")
+    publishing = publishing_verdict(workspaces, now)
+    return sorted((each for each in (polling, publishing) if each), key=lambda each: TONES.index(each.tone))
+
+
+def publishing_verdict(workspaces: Sequence[WorkspaceHealth], now: float) -> Verdict | None:
+    """Return the worst that is known about publishing in the last hour; None if nothing was published in it."""
+    findings = sorted(
+        (
+            finding if len(workspaces) == 1 else Verdict(finding.tone, f"{workspace.name}, {finding.text}")
+            for workspace in workspaces
+            for finding in _publishing_findings(workspace, now)
+        ),
+        key=lambda finding: TONES.index(finding.tone),
+    )
+    if findings:
+        more = len(findings) - 1
+        return Verdict(findings[0].tone, findings[0].text + (f", and {plural(more, 'more problem')}" if more else ""))
+    final = sum(platform.recent.final for workspace in workspaces for platform in workspace.platforms)
+    failed = sum(platform.recent.failed for workspace in workspaces for platform in workspace.platforms)
+    if not final:
+        return None
+    failures = f"{failed:,} of {final:,}" if failed else f"none of {final:,}"
+    return Verdict("ok", f"Publishing works: {failures} attempts failed")
+
+
+def _publishing_findings(workspace: WorkspaceHealth, now: float) -> Iterator[Verdict]:
+    """Yield what is wrong with the publishing of a workspace."""
+    for platform in worst_first(workspace.platforms):
+        tone, name = platform_tone(platform), single_line(platform.name, MAX_NAME_LENGTH)
+        if tone != "ok":
+            recent = platform.recent
+            window = window_name(workspace.recent_since or 0.0, now).lower()
+            yield Verdict(tone, f"{name}: {recent.failed:,} of {recent.final:,} attempts failed in the {window}")
+        if is_stuck(platform, now) and platform.oldest_pending is not None:
+            age = human_duration(now - platform.oldest_pending, rough=True)
+            yield Verdict("warn", f"{name}: a post has been pending for {age}")
+    for notice in status_notices(workspace.status, now):
+        yield Verdict("warn", notice.text.rstrip(":"))
+    failing = [account for account in workspace.failing_accounts if account.consecutive_failures >= FAILURES_IN_A_ROW]
+    if failing:
+        yield Verdict("warn", f"{plural(len(failing), 'account')} failed {FAILURES_IN_A_ROW} times or more in a row")
+
+
+def platform_tone(platform: PlatformHealth) -> str:
+    """Return ``bad`` if most attempts fail, ``warn`` if many do, or else ``ok``."""
+    recent = platform.recent
+    if recent.is_failing:
+        return "bad"
+    return "warn" if recent.failed >= MIN_FAILURES and recent.failed > FAILED_SHARE * recent.final else "ok"
+
+
+def is_stuck(platform: PlatformHealth, now: float) -> bool:
+    return platform.oldest_pending is not None and now - platform.oldest_pending > STUCK_SECONDS
+
+
+class StatusNotice(NamedTuple):
+    """A problem that a status feed reports: a sentence, and the names that it is about."""
+
+    text: str
+    names: Sequence[str] = ()
+
+
+def status_notices(status: WorkspaceStatus, now: float) -> Sequence[StatusNotice]:
+    """Return what the status feeds of a workspace report that needs attention; ``now`` is in Unix seconds."""
+    notices: list[StatusNotice] = []
+    if not status.is_active:
+        notices.append(StatusNotice("The plan is suspended or gives no access"))
+    if status.oldest_overdue_post is not None:
+        age = human_duration(max(now - status.oldest_overdue_post, 1), rough=True)
+        notices.append(StatusNotice(f"A post that was scheduled for {age} ago has not been published"))
+    groups = {
+        ("account must", "accounts must", "be connected again"): [
+            _account_name(account) for account in status.disconnected_accounts
+        ],
+        ("account is", "accounts are", "rate limited by the platform"): [
+            f"{_account_name(account)} for {human_duration(account.cooldown_until - now, rough=True)}"
+            for account in status.cooldowns
+            if account.cooldown_until is not None and account.cooldown_until > now
+        ],
+        ("webhook is", "webhooks are", "switched off"): list(status.inactive_webhooks),
+    }
+    for (one, several, predicate), names in groups.items():
+        if names:
+            subject = f"{len(names):,} {one if len(names) == 1 else several}"
+            notices.append(StatusNotice(f"{subject} {predicate}:", names))
+    return notices
+
+
+def _account_name(account: AccountStatus) -> str:
+    name = single_line(account.username or account.account_id, MAX_NAME_LENGTH)
+    return f"{name} ({single_line(account.platform, MAX_NAME_LENGTH)})"
+
+
+def single_line(text: str, length: int = MAX_ERROR_LENGTH) -> str:
+    """Return a text from outside as one line of at most ``length`` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def worst_first(platforms: Iterable[PlatformHealth]) -> Sequence[PlatformHealth]:
+    def rank(platform: PlatformHealth) -> tuple[object, ...]:
+        recent = platform.recent
+        recent_share = recent.failed / max(recent.final, 1)
+        return (not recent.is_failing, -recent_share, -_failed_share(platform), -platform.failed, platform.name)
+
+    return sorted(platforms, key=rank)
+
+
+def time_left(seconds: float) -> str:
+    """Return an estimate of a time, which is no more exact than it looks."""
+    return f"about {human_duration(max(seconds, 1), rough=True)} left"
+
+
+def progress_text(progress: SyncProgress) -> str:
+    """Return how far a first sync or a catch-up has come, as one line."""
+    expected = f" of about {progress.expected_count:,}" if progress.expected_count else ""
+    parts = [f"{progress.log_count:,}{expected} logs read"]
+    if progress.quota_wait >= MIN_QUOTA_WAIT:
+        parts.append(f"waiting {human_duration(progress.quota_wait)} for the quota")
+    if progress.seconds_left is not None:
+        parts.append(time_left(progress.seconds_left))
+    return ", ".join(parts)
+
+
+def window_name(since: float, now: float) -> str:
+    """Return what a recent time is called."""
+    seconds = now - since
+    is_whole = seconds > HOUR - MINUTE
+    return "Last hour" if is_whole else f"Last {human_duration(max(seconds, MINUTE), rough=True)}"
+
+
+def _failed_share(platform: PlatformHealth) -> float:
+    return platform.failed / max(platform.final, 1)
+
+
+def relative_time(time: float, now: float, coarse: bool = False) -> str:  # noqa: FBT001, FBT002 - a filter's argument
+    seconds = time - now
+    if abs(seconds) < 1:
+        return "now"
+    duration = human_duration(abs(seconds) // 1, rough=coarse)
+    return f"in {duration}" if seconds > 0 else f"{duration} ago"
+
+
+def utc_text(time: float) -> str:
+    return iso_time(time * 1000).replace("T", " ").replace("Z", " UTC") or "unknown"
