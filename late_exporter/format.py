@@ -20,7 +20,7 @@ def mask_addresses(text: str) -> str:
 
 
 def iso_time(millis: float, *, precise: bool = False) -> str:
-    """Return milliseconds since the Unix epoch as ISO 8601 in UTC, or an empty string if the calendar ends before."""
+    """Return milliseconds since the Unix epoch as ISO 8601 in UTC; empty if the calendar ends before that."""
     try:
         time = EPOCH + timedelta(milliseconds=millis)
     except (ValueError, OverflowError):

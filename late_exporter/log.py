@@ -27,7 +27,7 @@ _LEVEL_NAMES = {"DEBUG": "debug", "INFO": "info", "WARNING": "warn", "ERROR": "e
 
 
 class _Secrets:
-    """Spellings of texts that must not be written, by their beginning: finding one does not depend on their number."""
+    """Spellings of texts that must not be written, by their beginning: the time to find one does not grow with them."""
 
     def __init__(self) -> None:
         self._by_start: dict[str, list[str]] = {}
@@ -86,7 +86,7 @@ def get_logger(name: str) -> BoundLogger:
 
 
 def add_secret(value: str) -> None:
-    """Redact a text from now on, also if it is quoted, escaped or URL-encoded."""
+    """Redact a text from now on, even if it is quoted, escaped or URL-encoded."""
     _secrets.add(value)
 
 

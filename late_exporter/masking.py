@@ -13,7 +13,7 @@ options are also written with hyphens, so a key among them is as well.
 """
 
 MAX_SHOWN = 100
-"""Characters of a value that messages quote at most."""
+"""Maximum number of characters of a value that messages quote."""
 
 _KEY = re.compile(KEY_PATTERN)
 _PASSWORD = re.compile(r"(password\s*=\s*)(?:'[^']*'|\S+)", re.IGNORECASE)

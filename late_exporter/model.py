@@ -471,7 +471,7 @@ class KnownLogs(msgspec.Struct, frozen=True):
         deleted_count: Number of stored logs within the retention that are marked as deleted.
         window_count: Number of stored logs in the time window that the page was requested for, without those marked as
             deleted; 0 if the step has no window.
-        pending_logs: Pending logs of the feed by key; None if the lookup did not change their keys.
+        pending_logs: Pending logs of the feed by key; None if the look-up did not change their keys.
         entries: Logs of the page with their final keys; None if they have them already.
         undecided_times: Partial creation times whose logs can only be recognised together.
         empty_range: Creation times at which no log is stored, around the new logs at the end of the page; None if it

@@ -71,7 +71,7 @@ class SetLatest(Increment, frozen=True, kw_only=True, gc=False):
 
 
 class SetCurrent(Increment, frozen=True, kw_only=True, gc=False):
-    """Set a gauge of the exporter itself, whatever it has been: the last one applied wins, and no clock is compared."""
+    """Set a gauge of the exporter itself: the last value applied wins, whatever its time."""
 
     value: float
 

@@ -9,11 +9,11 @@ from contextlib import suppress
 from late_exporter.errors import BadPayload, ResponseTooLarge
 
 MAX_BODY_BYTES = 8 * 1024**2
-"""Size of a decompressed response; a page of 100 logs, each with 15 KB of texts, has 1.5 MB."""
+"""Maximum size of a decompressed response; a page of 100 logs, each with 15 KB of text, has 1.5 MB."""
 
 MAX_RATIO = 100
-"""Decompressed bytes per received byte, beyond UNLIMITED_BYTES; pages of logs have 40 to 80, except those of monotonous
-texts such as a row of equal letters, which have up to 700."""
+"""Maximum ratio of decompressed to received bytes, beyond UNLIMITED_BYTES. Pages of logs have 40 to 80;
+repetitive texts, such as one letter again and again, have up to 700."""
 
 UNLIMITED_BYTES = 1024**2
 """Decompressed size up to which the ratio does not matter."""
@@ -22,10 +22,10 @@ DECODING_BYTES = 64 * 1024
 """Bytes that are decompressed at a time."""
 
 SMALL_BODY_BYTES = 256 * 1024
-"""Size up to which any number of responses are read at a time; few pages are larger."""
+"""Size up to which any number of responses may be read at the same time; few pages are larger."""
 
 MAX_LARGE_BODIES = 3
-"""Larger responses that are read at a time, however many workspaces and feeds there are; the others wait."""
+"""Maximum number of larger responses that are read at the same time; further ones wait."""
 
 MAX_ERROR_BYTES = 16 * 1024
 """Part of an error response that is read; its message is at the beginning."""
@@ -38,7 +38,7 @@ async def read_body(
     is_success: bool,
     wait_for_memory: Callable[[], Awaitable[object]],
 ) -> bytes:
-    """Return the decompressed body of a streamed response, of an error response only what can be read of its beginning.
+    """Return the decompressed body of a streamed response; for an error, as much of its beginning as can be read.
 
     Args:
         chunks: The body as received.

@@ -1,4 +1,4 @@
-"""HTTP client of the Zernio API: one key, and every failure as an ApiError."""
+"""HTTP client of the Zernio API, with one key; every failure is an ApiError."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ for _name in ("httpcore", "anyio.streams.tls", "anyio._backends._asyncio"):
         import_module(_name)
 
 CACHED_REQUESTS = 8
-"""Requests that are kept to be sent again; a poll of a feed at rest sends the same one each time."""
+"""Number of requests that are cached; a poll of a feed at rest sends the same one each time."""
 
 
 class ApiKey:
@@ -71,7 +71,7 @@ class ApiKey:
         return stamp is not None and stamp != self._stamp
 
     def reload(self) -> bool:
-        """Read the file; return whether it has another key than before."""
+        """Read the file; return whether its key has changed."""
         if self._file is None:
             return False
         try:
@@ -249,7 +249,7 @@ def _translate_error(exc: Exception, timeout: float, base_url: str) -> tuple[str
         return "timeout", ApiUnavailable(f"no response within {timeout:g} s")
     if isinstance(exc, httpx.ConnectError):
         return "connect", connection_error(urlsplit(base_url).netloc, _describe_error(exc))
-    if isinstance(exc, UnicodeError):  # httpx decodes host names, also that of a redirect which it does not follow
+    if isinstance(exc, UnicodeError):  # httpx decodes host names, even that of a redirect that it does not follow
         return "network", ApiUnavailable(f"a host name is invalid: {_describe_error(exc)}")
     if isinstance(exc, zlib.error):
         return "decoding", BadPayload(f"the response cannot be decompressed: {_describe_error(exc)}")

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Callable
 
 DOUBTFUL_SECONDS = 86_400.0
-"""Difference to the expected time from which on a date needs another response that agrees."""
+"""Seconds by which a date may differ from the expected time; beyond them another response has to agree with it."""
 
 MAX_DOUBTFUL_DATES = 3
-"""Doubtful dates that another one may agree with."""
+"""Number of doubtful dates that are kept, because a later one may agree with them."""
 
 
 class ApiClock:
@@ -32,7 +32,7 @@ class ApiClock:
     def update(self, date: float | None) -> bool:
         """Set the time by the date of a response; return False if the date is doubtful.
 
-        A date that is more than a day off is accepted once another one agrees with it, by the time between them. The
+        A date that is more than a day off is accepted once another one agrees with it, given the time between them. The
         local time decides nothing after a date has contradicted it: a wrong date may agree with a wrong local clock.
         """
         if date is None:

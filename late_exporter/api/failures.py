@@ -1,4 +1,4 @@
-"""Translate a failed connection or an unsuccessful response to an error with a short message that contains no key."""
+"""Translate a failed connection or an unsuccessful response into an error with a short message that contains no key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_INPUT_LENGTH = 4096
 
 
 _UNKNOWN_CA = re.compile("self.signed certificate|unable to get local issuer|unable to verify the first certificate")
-"""Reasons of OpenSSL to reject a certificate that another CA file changes."""
+"""OpenSSL's reasons to reject a certificate that another CA file remedies."""
 
 
 class ErrorBody(NamedTuple):
@@ -34,7 +34,7 @@ class ErrorBody(NamedTuple):
 
 
 def parse_error(body: bytes, key: str) -> ErrorBody:
-    """Return the texts of an error response, shortened and without keys, also other keys than ``key``."""
+    """Return the texts of an error response, shortened and without keys, including others than ``key``."""
 
     def clean(value: object, max_length: int) -> str:
         return _clean(value, key, max_length)
@@ -91,7 +91,7 @@ def _describe_refusal(body: ErrorBody) -> str:
 
 
 def _clean(value: object, key: str, max_length: int) -> str:
-    """Return a text in one line without control characters and keys; the key may be any text."""
+    """Return a text as one line without control characters and keys; the key may be any text."""
     text = str(value).replace(key, "[redacted]")[:_MAX_INPUT_LENGTH]
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     # A text is shortened last, because a part of a key is not recognised as one.

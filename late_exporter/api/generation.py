@@ -1,4 +1,4 @@
-"""Find out which generation of a log list to read, and whether the other one has logs that are not read.
+"""Determine which generation of a log list to read, and whether the other one has unread logs.
 
 The documented list is that of generation ``zernio``. The one of generation ``late`` has ids and is read while the API
 still writes to it; its answer once it is gone is not documented. See docs/api-generations.md.
@@ -55,7 +55,7 @@ class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
     newest: int | None = None
 
     def is_ahead_of(self, other: ListAnswer) -> bool:
-        """Return whether this list has logs that are newer than those of another usable list, or that has none."""
+        """Return whether this list has logs, and another usable list has only older ones or none."""
         if self.error is not None or other.error is not None or not self.has_logs:
             return False
         if self.newest is None:
@@ -110,10 +110,10 @@ def choose_generation(answers: ListAnswers, state_generation: str | None) -> str
 
 
 def refuses_list(error: ApiError) -> bool:
-    """Return whether an error means that the API does not provide the list, in whichever way it says so.
+    """Return whether an error means that the API does not provide the list, however it says so.
 
     A vanished path may answer 400, because it matches that of a post; 403, because no right covers it; a redirect, or
-    200 with something else than a list. A rejected key, a rate limit or a failed network says nothing about the list.
+    200 with something other than a list. A rejected key, a rate limit or a failed network says nothing about the list.
     """
     return isinstance(error, BadPayload) or error.status not in (None, 401, 429)
 
@@ -179,7 +179,7 @@ class _FeedLists(msgspec.Struct):
 
 
 class ApiGeneration:
-    """Generations of the lists that one workspace reads; each feed has its own, because one list may go before another.
+    """Generations of the lists that one workspace reads; each feed has its own, as one may disappear earlier.
 
     Args:
         configured: ``late``, ``zernio``, or ``auto`` to detect it.
@@ -207,7 +207,7 @@ class ApiGeneration:
 
     @property
     def unread(self) -> frozenset[str]:
-        """Generations that have newer logs than the one in use, by the last examination."""
+        """Generations that have newer logs than the one in use, according to the last examination."""
         return frozenset(
             generation
             for status in self._feeds.values()

@@ -13,7 +13,7 @@ from late_exporter.status import Quota
 MINUTE = 60.0
 MAX_RESET_SECONDS = 3600.0
 MAX_RETRY_AFTER = 86_400.0
-"""Seconds beyond which a header is taken to be wrong, and for which it is followed at most."""
+"""Longest wait in seconds; a header that asks for a longer one is assumed to be wrong."""
 
 MAX_RATE_LIMIT = 10**9
 
@@ -31,7 +31,7 @@ def parse_quota(headers: Mapping[str, str]) -> Quota | None:
 
 
 def retry_delay(headers: Mapping[str, str], now: float) -> float:
-    """Return the seconds to wait after a 429, by X-RateLimit-Reset and Retry-After; a minute without either."""
+    """Return the seconds to wait after a 429, from X-RateLimit-Reset and Retry-After; a minute without either."""
     delays = []
     reset = parse_number(headers.get("X-RateLimit-Reset"))
     if reset is not None and 0 <= reset - now <= MAX_RESET_SECONDS:

@@ -35,7 +35,7 @@ MIN_NAP = 0.001
 
 MAX_SLOTS = 64
 """Requests to one API that are in flight at a time; more responses at once would wait for the processor until they time
-out. At 0.5 s a response it is 128 requests per second."""
+out. At 0.5 s per response, these are 128 requests per second."""
 
 RESET_TOLERANCE = 2.0
 """Seconds by which a reset may be past, as it and the clock of the API are rounded to seconds."""
@@ -78,7 +78,7 @@ class CustomerUse:
     """Age in seconds from which a window is extrapolated to its end."""
 
     MIN_SPAN = 3.0
-    """Seconds that a growth is assumed to have taken at least."""
+    """Shortest time in seconds that a growth is assumed to have taken."""
 
     DOUBT = 1.5
     """Standard errors that are added to the first sample of the use; they decrease to 0 during the retention."""
@@ -98,7 +98,7 @@ class CustomerUse:
         Args:
             now: Monotonic time.
             requests: Requests that the API counts, without the known ones of this process.
-            in_flight: Further requests of this process, which the API counts or not.
+            in_flight: Further requests of this process, which the API may or may not have counted.
             window_start: Time of the oldest request that the API counts, or earlier.
         """
         samples, window_age = self._samples, now - window_start
@@ -135,7 +135,7 @@ class CustomerUse:
         return max(self.highest + doubt * math.sqrt(self.highest), *rates)
 
     def _growth(self, start: float, last: Sample) -> tuple[int, float]:
-        """Return by how much the use has grown since a time until a sample, and the seconds that it took."""
+        """Return how much the use has grown from a time to a sample, and the seconds that it took."""
         baseline = self._baseline(start)
         return max(last.certain - baseline.certain, 0), max(last.time - baseline.time, self.MIN_SPAN)
 
@@ -167,7 +167,7 @@ class Pace:
 
 
 def left_by_others(limit: int, quota_share: float, others: float) -> float:
-    """Return the requests per minute that a process may send beside other users of its key.
+    """Return the requests per minute that a process may send in addition to the other users of its key.
 
     Args:
         limit: Requests per minute of the key.
@@ -175,7 +175,7 @@ def left_by_others(limit: int, quota_share: float, others: float) -> float:
         others: Requests per minute by the others.
     """
     reserve = min(MAX_RESERVE, 1 - quota_share)
-    # Each of several processes with one key leaves something of the rest, so that their parts become equal.
+    # Processes that share a key each leave a part of the rest, so that their parts become equal.
     return max((1 - reserve) * limit - others, 0.0) * (1 - 2 * reserve)
 
 
@@ -240,7 +240,7 @@ class RateLimiter:
                 await self._slots.acquire()
                 if self._delay() <= 0:
                     break
-                self._slots.release()  # Others have used the quota meanwhile; the slot is not to wait for it.
+                self._slots.release()  # Others have used the quota meanwhile; no slot may be held while waiting for it.
                 await self._wait_for_quota()
             else:
                 await self._slots.acquire()
@@ -278,7 +278,7 @@ class RateLimiter:
         if until_reset is not None and -RESET_TOLERANCE <= until_reset <= MINUTE + RESET_TOLERANCE:
             window_start = now + min(until_reset - MINUTE, 0.0)
         if sent_at is not None and self._own.count(sent_at):
-            return  # A later request was answered before, so this response is out of date.
+            return  # A later request was answered first, so this response is out of date.
         own = self._own.count_since(max(window_start - RESET_TOLERANCE, now - MINUTE), total)
         in_flight = self._own.in_flight - 1
         self._customer.observe(now, total - own, in_flight=in_flight, window_start=window_start)

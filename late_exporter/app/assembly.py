@@ -36,10 +36,10 @@ from late_exporter.store import FIRST_SERIES
 from late_exporter.store.thread import StoreThread
 
 SERIES_PER_PAGE = 1000
-"""Series that are loaded at a time, in some milliseconds; other tasks run in between."""
+"""Number of series that are loaded at a time, in a few milliseconds; other tasks run in between."""
 
 CHECK_FAMILIES = frozenset({*AUDIT_GAUGES, *CHECK_TIMES})
-"""Stored results of audits and scans, from which follows when the next ones are due."""
+"""Stored results of audits and scans, which determine when the next ones are due."""
 
 RESTORED = "the state is older than when it was last used; the metrics of the feed appear once its logs are read again"
 
@@ -167,7 +167,7 @@ class Pipeline:
                 connection.webhook_stats.wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
 
     async def mark_served(self) -> None:
-        """Store that the initial zeros were served that scrapes have read, and show the values of their series.
+        """Store which initial zeros scrapes have read, and show the values of their series.
 
         Raises:
             StoreError: Nothing was stored; the series still show 0.

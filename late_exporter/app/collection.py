@@ -7,21 +7,21 @@ import time
 from collections.abc import Callable, Mapping
 
 MAX_SECONDS = 0.01
-"""CPU time of a full collection from which on its objects are left out of the next ones."""
+"""CPU time of a full collection beyond which its objects are left out of the next ones."""
 
 OLDEST_GENERATION = 2
 
 MANY_WORKSPACES = 100
 FULL_COLLECTION_THRESHOLD = 50
-"""With so many workspaces, collections of the middle generation before a full one.
+"""Number of workspaces from which full collections are rarer, and collections of the middle generation before one.
 
-With the 10 of Python, a thousand workspaces have a full one every 20 seconds, and scrapes wait for it for 50 ms. A
-small process keeps that: its few collections also free what failed requests leave behind.
+With Python's default of 10, a thousand workspaces have a full one every 20 seconds, for which scrapes wait 50 ms. A
+small process keeps that default: its few collections also free what failed requests leave behind.
 """
 
 
 def space_full_collections(workspace_count: int) -> None:
-    """Let a process with many workspaces look at all objects less often."""
+    """Make full collections rarer in a process with many workspaces."""
     if workspace_count >= MANY_WORKSPACES:
         young, middle, _ = gc.get_threshold()
         gc.set_threshold(young, middle, FULL_COLLECTION_THRESHOLD)

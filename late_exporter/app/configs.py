@@ -13,7 +13,7 @@ from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.metrics.catalogue import build_catalogue
 
 MAX_UNSPREAD_WORKSPACES = 10
-"""Workspaces up to which polls at the same time take too little time to be spread over the interval."""
+"""Number of workspaces up to which simultaneous polls are too short to be spread over the interval."""
 
 
 def count_key_users(settings: Settings) -> Counter[str]:

@@ -29,7 +29,8 @@ WORKSPACES_PER_CLIENT = 32
 class Connector:
     """Connects workspaces to their APIs.
 
-    Those with the same key share its quota, those with the same API its connections, and all of them the memory.
+    Those with the same key share its quota, those with the same API its connections, and all of them the memory for
+    large responses.
 
     Args:
         clients: HTTP clients, over which the workspaces are spread.

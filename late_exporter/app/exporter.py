@@ -235,7 +235,7 @@ class Exporter:
                 yield name, feed
 
     def names(self) -> Collection[str]:
-        """Return the names of the configured workspaces, also of those that other replicas own."""
+        """Return the names of the configured workspaces, including those that other replicas own."""
         return [each.name for each in self._settings.workspaces]
 
     def sharing_groups(self) -> Mapping[str, str]:

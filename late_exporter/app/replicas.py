@@ -33,7 +33,7 @@ HEARTBEATS_PER_LEASE = 10
 """Heartbeats in a lease, so that some of them may fail."""
 
 MAX_ADDED = 5_000
-"""Workspaces that a heartbeat adds to the state at most; 100,000 at once take longer than its deadline."""
+"""Maximum number of workspaces that a heartbeat adds to the state; 100,000 at once exceed its deadline."""
 
 MAX_LOGGED_NAMES = 10
 
@@ -44,7 +44,7 @@ NO_LEASE = "this replica has no lease, because the database does not answer; it 
 
 
 def boot_time() -> float:
-    """Return seconds of a clock that is never set; on Linux it goes on while the machine is suspended."""
+    """Return the seconds of a clock that is never set; on Linux it keeps running while the machine is suspended."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -194,7 +194,7 @@ class Replica:
 
     Args:
         exporter: Exporter, which owns no workspace at first.
-        clock: Clock that goes on while the machine is suspended, in seconds.
+        clock: Clock that keeps running while the machine is suspended, in seconds.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class Replica:
         await self._state.offload_membership(membership.close)
 
     def unready_reason(self) -> str:
-        """Return why this replica is not ready; nothing if it knows the members."""
+        """Return why this replica is not ready; empty if it is."""
         return "" if self._trust.is_open() else NO_LEASE
 
     def health(self) -> ClusterHealth:

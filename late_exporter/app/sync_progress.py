@@ -13,7 +13,7 @@ PROGRESS_INTERVAL = 10.0
 """Seconds between two log lines about a first sync or a catch-up."""
 
 MAX_PROGRESS_LINES = 10
-"""Feeds of which each gets a line; more of them get one line together."""
+"""Number of feeds up to which each gets a line of its own; more of them share one."""
 
 
 def total_progress(pollers: Iterable[Poller]) -> SyncProgress | None:

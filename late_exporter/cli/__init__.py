@@ -40,7 +40,7 @@ def interrupted_code(argv: Sequence[str]) -> int:
     It is 0 if the command runs until a signal arrives, otherwise 1. If the words of the command line leave open which
     command it is, as in ``--workspace demo logs``, it is 1: nothing incomplete must look like a success.
     """
-    # The table of commands takes some milliseconds to import, in which no signal would be handled.
+    # The table of commands takes some milliseconds to import, during which no signal would be handled.
     commands = {*FUNCTIONS, *OFFLINE_COMMANDS, "healthcheck"} & {*argv}
     resident = {"run", "demo", "simulate"} | ({"logs"} if {"-f", "--follow", "--follow=true"} & {*argv} else set())
     is_once = any(argument.partition("=")[0] == "--once" for argument in argv)
@@ -51,8 +51,8 @@ def _handle_signals(exit_code: int) -> None:
     """End the process at the first SIGINT or SIGTERM, until its command handles them.
 
     As the first process of a container it would otherwise ignore SIGTERM. There is nothing to clean up yet: a child
-    process notices the end itself. An exception is no way to end, because it is lost if it is raised in a callback, of
-    which the import of a module has many.
+    process notices the end itself. An exception would not do: it is lost if it is raised in a callback, and importing a
+    module runs many of them.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -85,7 +85,7 @@ def _run(argv: Sequence[str], commands: Mapping[str, Callable[[CommandContext], 
 
 
 def version_text() -> str:
-    """Return version, revision, Python and platform, laid out as by Prometheus and its tools."""
+    """Return version, revision, Python and platform, in the layout of Prometheus and its tools."""
     return (
         f"late-exporter, version {__version__} (revision: {__revision__})\n"
         f"  python version:   {sys.version.split()[0]}\n"
@@ -94,7 +94,7 @@ def version_text() -> str:
 
 
 def print_text(text: str) -> int:
-    """Print a text and return the exit code; a closed pipe, as of head, is no failure."""
+    """Print a text and return the exit code; a closed pipe, as with head, is not a failure."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()

@@ -1,7 +1,7 @@
 """Load flags and settings, in this process or in a child process.
 
 pydantic needs 13 MB of memory, more than a fifth of what a small exporter needs, and a process that imported it keeps
-them. So commands that run for long let a child process read and validate their configuration. It sends the result
+them. So long-running commands let a child process read and validate their configuration. It sends the result
 through a pipe and ends.
 """
 
@@ -101,9 +101,9 @@ def _main(argv: Sequence[str]) -> None:
 
 
 def _end_with_reader() -> None:
-    """End this process when the process that reads its output has ended; reading a file may block for ever."""
+    """End this process when the process that reads its output has ended; reading a file may block forever."""
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # an error, of which a pipe without a reader is one, is reported always
+    poll.register(sys.stdout.fileno(), 0)  # errors are always reported, such as a pipe without a reader
     poll.poll()
     os._exit(1)
 

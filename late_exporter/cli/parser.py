@@ -1,6 +1,6 @@
 """Split a command line into command, arguments and flags, and collect all of its mistakes.
 
-click stops at the first mistake, takes the flags of a command only behind its name, and reads ``--limit -1`` as two
+click stops at the first mistake, takes the flags of a command only after its name, and reads ``--limit -1`` as two
 flags. So it provides help and completion, and this module reads the arguments.
 """
 
@@ -149,7 +149,7 @@ def _encoding_problems(argv: Sequence[str]) -> Iterator[str]:
 
 
 def _hint(name: str, candidates: Iterable[str]) -> str:
-    """Return a suggestion for a command or a flag, which should not only have its dashes or its section in common."""
+    """Return a suggestion for a command or a flag that has more in common with it than its dashes or its section."""
     prefix = name[: name.find(".") + 1] or ("--" if name.startswith("--") else "")
     return f"; did you mean {HINTS[name]}?" if name in HINTS else suggest(name, candidates, prefix)
 

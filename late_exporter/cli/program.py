@@ -21,7 +21,7 @@ from late_exporter.masking import quote
 
 CommandFunction: TypeAlias = Callable[[CommandContext], int]
 
-RESIDENT_COMMANDS = ("run", "demo")  # commands that run for long, so that their memory matters
+RESIDENT_COMMANDS = ("run", "demo")  # long-running commands, whose memory matters
 
 
 class ExitCode(IntEnum):

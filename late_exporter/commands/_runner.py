@@ -43,7 +43,7 @@ async def connect_workspace(
 
 
 def selected_workspaces(context: CommandContext) -> Sequence[str]:
-    """Return the name given by ``--workspace``, or the names of all workspaces; raises ConfigError."""
+    """Return the name given by ``--workspace``, or the names of all workspaces; raise ConfigError."""
     names = [workspace.name for workspace in context.settings.workspaces]
     selected_name = context.flags.workspace
     if selected_name is None:
@@ -85,7 +85,7 @@ def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> in
         _discard_stdout()
         raise LateError(f"cannot write to standard output: {exc.strerror}") from exc
     except (KeyboardInterrupt, LateError):
-        # If Python cannot write at its exit what is buffered, it replaces the exit code.
+        # If Python cannot write the buffered rest at exit, it replaces the exit code.
         try:
             sys.stdout.flush()
         except OSError:

@@ -1,4 +1,4 @@
-"""The event loop of a command, which ends with the work, with a signal, or if the work says so."""
+"""The event loop of a command, which ends with its work, at a signal, or when the work asks for it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def fetch(context: CommandContext, path: str, *, accept: str) -> bytes:
 
     Raises:
         ConfigError: Only one of user and password is given, or the password cannot be read.
-        LateError: The exporter does not answer, or with an error.
+        LateError: The exporter does not answer, or answers with an error.
     """
     address = loopback_of(context.settings.web.listen_address[0])
     headers = {"Host": "localhost", "Accept": accept, **_credentials(context)}

@@ -79,7 +79,7 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name, value in filters.items() if value} | {"days": days}
 
     def matches(self, log: LogView) -> bool:
-        """Return whether a log matches, also by what the API cannot filter by; no request of this program does."""
+        """Return whether a log matches, including filters that the API does not support; own requests never match."""
         return (
             not log.is_own
             and (self.until is None or log.created is None or log.created <= self.until)
@@ -175,7 +175,7 @@ class LogFollower:
             logs += page
             matching += (log for log in page if self._filter.matches(log))
             if limit and len(matching) >= limit:
-                # Older logs move up into the pages that are read when newer ones are deleted.
+                # When newer logs are deleted, older ones move up into the pages that are read.
                 self._pager.skip_older_than(logs)
                 break
         self._remember(logs)

@@ -35,7 +35,7 @@ def open_otlp(environ: Mapping[str, str], *, has_replicas: bool) -> OtlpConnecti
     """Return the endpoint of the environment, None if there is none.
 
     ``has_replicas`` is whether the state is shared by replicas. A receiver would keep the series of the previous owner
-    of a workspace beside those of the next one.
+    of a workspace alongside those of the next one.
 
     Raises:
         ConfigError: A variable is wrong, the packages are missing, or there are replicas.

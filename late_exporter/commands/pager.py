@@ -17,7 +17,7 @@ from late_exporter.protocols import Client
 
 STEP_BACK = 50  # rows to go back if two pages share none
 MAX_STEPS_BACK = 40
-MAX_REPEATS = 3  # pages in a row without a log that the page before had not, after which none follows
+MAX_REPEATS = 3  # consecutive pages without a new log, after which none is expected to follow
 
 
 class LogPager:
@@ -99,7 +99,7 @@ class LogPager:
                     return
                 if position.before is None:
                     raise BadPayload(f"the log list repeats the same page at skip={position.skip}")
-                # Whatever the API makes of the bound, it does not lead further.
+                # However the API reads the bound, it leads no further.
                 position, self._max_skip, repeat_count = position.in_whole_list, None, 0
             row_count = max(1, len(response.page.entries) - PAGE_OVERLAP)
             position = position.advance(times, row_count, self._max_skip)

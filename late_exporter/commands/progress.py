@@ -21,7 +21,7 @@ MIN_QUOTA_WAIT = 1.0  # seconds from which a wait for the quota is shown
 
 
 class _Step(NamedTuple):
-    """What is being done: its name, when it began, and how far it is; the total is 0 if it is not known."""
+    """The step in progress: its name, when it began, and how far it has come; the total is 0 if unknown."""
 
     name: str = ""
     started_at: float = 0.0
@@ -79,7 +79,7 @@ class ProgressBar:
 
     @asynccontextmanager
     async def live(self) -> AsyncIterator[None]:
-        """Draw the bar again and again, so that it shows waits while they last."""
+        """Redraw the bar repeatedly, so that it shows waits while they last."""
         task = asyncio.ensure_future(self._draw_repeatedly()) if self._is_terminal else None
         try:
             yield
@@ -96,7 +96,7 @@ class ProgressBar:
 
     @contextmanager
     def ticking(self, step: str) -> Iterator[None]:
-        """Show how long a call takes that blocks this thread and says nothing about its progress."""
+        """Show how long a call takes that blocks this thread and does not report its progress."""
         self.start(step)
         if not self._is_terminal:
             yield

@@ -136,7 +136,7 @@ async def _serve(
     sockets: Sequence[socket.socket],
     webhook_sockets: Sequence[socket.socket],
 ) -> None:
-    """Serve in a thread until cancelled: metrics from there, all else by applications on this event loop."""
+    """Serve in a thread until cancelled: the metrics from that thread, all else by applications on this event loop."""
     loop, receiver = asyncio.get_running_loop(), exporter.webhook_receiver
     # A scrape only reads what is published, so it need not wait for this event loop.
     metrics_app = create_metrics_app(exporter.exposition, exporter.names, call_exporter=loop.call_soon_threadsafe)
@@ -164,7 +164,10 @@ async def _serve_all(servers: Iterable[Callable[[], Coroutine[Any, Any, None]]])
 
 
 def _needs_no_password(receiver: WebhookReceiver, path: str, *, require_auth: bool) -> bool:
-    """Return whether a path of a webhook address needs no password: others do not exist, so no one can try one."""
+    """Return whether a path of a webhook address needs no password.
+
+    Unknown paths need none, so that no password can be guessed there.
+    """
     return not (require_auth and receiver.handles(path))
 
 
@@ -175,7 +178,7 @@ async def _open(
     *,
     keep_created: bool = False,
 ) -> tuple[Exporter, Replica | None]:
-    """Return the exporter, with its workspaces restored, or without any and the replica that will claim some."""
+    """Return the exporter with its workspaces restored, or one without any and the replica that will claim some."""
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
     is_shared = settings.state.replicas
     open_state = open_shared_store if is_shared else open_store
@@ -216,7 +219,7 @@ async def _open(
 
 
 async def _export_once(settings: Settings, write: Callable[[bytes], None], _: Stop) -> None:
-    """Poll until every feed is caught up, and write the metrics, also if a poll fails, without those of the process."""
+    """Poll until every feed is caught up; write the metrics without those of the process, even if a poll fails."""
     async with AsyncExitStack() as stack:
         exporter = (await _open(settings, stack, list))[0]
         tasks = [asyncio.ensure_future(exporter.publisher.run()), asyncio.ensure_future(_show_progress(exporter))]

@@ -76,7 +76,7 @@ async def _serve_simulator(
     log.get_logger("late_exporter").info(
         "simulating the Zernio API", address=url_of(bound), logs=len(world.publishing.rows)
     )
-    with suppress(OSError):  # Nobody has to read them.
+    with suppress(OSError):  # No one has to read them.
         sys.stdout.write(instructions)
         sys.stdout.flush()
     await serve(create_simulator(api), [bound], date_header=False)

@@ -141,7 +141,7 @@ def manage_state(context: CommandContext) -> int:
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # an import names the line
     action, *rest = context.args
     if action == "export" and rest in ([], [STREAM]):
-        # Half an export is useless, so that a closed pipe is a failure.
+        # Half an export is useless, so a closed pipe is a failure.
         return write_stdout(lambda: _run(context, _write_buffered), broken_pipe_code=1)
     lines: list[str] = []
     return write_lines(lines, _run(context, lines.append))
@@ -285,7 +285,7 @@ class StateCommand:
                 raise StoreInUse(admin.name)
 
     def _noted(self, lines: Iterable[str], size: int = 0) -> Iterator[str]:
-        """Yield lines, and show on a terminal how many there were, of so many bytes in all if that is known."""
+        """Yield lines, and show their number on a terminal; ``size`` is that of all lines in bytes, 0 if unknown."""
         done = 0
         for number, line in enumerate(lines):
             if number % NOTED_ROWS == 0:

@@ -36,7 +36,7 @@ STATUS_COLOURS: Mapping[str, str] = MappingProxyType(
 )
 
 TONE_COLOURS: Mapping[str, str] = MappingProxyType({"bad": RED, "warn": YELLOW, "busy": BLUE, "idle": DIM})
-"""Colours of the tones of the status page, but that of what is well."""
+"""Colours of the tones of the status page; what is well has none."""
 
 JOINERS = ("\u200c", "\u200d")
 """Invisible characters that emoji and scripts need, and that control nothing."""

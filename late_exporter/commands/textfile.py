@@ -18,7 +18,7 @@ def require_textfile(path: Path) -> None:
 
 
 def write_textfile(path: Path, body: bytes) -> None:
-    """Replace a file at once, so that no reader sees half of it."""
+    """Replace a file atomically, so that no reader sees half of it."""
     with atomic_write(path, 0o644) as file:
         file.write(body)
 

@@ -40,7 +40,7 @@ class Command(NamedTuple):
         examples: Arguments after the program's name, each with an explanation.
         notes: Further paragraphs of the help.
         choices: Allowed first arguments, if they are a few words.
-        actions: Allowed first arguments, if they decide about the further ones.
+        actions: Allowed first arguments, if they determine the further ones.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Command(NamedTuple):
 
     @property
     def first_arguments(self) -> tuple[str, ...]:
-        """Allowed first arguments; empty if any is."""
+        """Allowed first arguments; empty if any is allowed."""
         return self.choices or tuple(action.name for action in self.actions)
 
     def expected_arguments(self, args: Sequence[str]) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def first_value(sources: Sequence[ConfigSource], name: str) -> tuple[Any, str] |
 
 
 def defaults_of(options: Sequence[Option]) -> dict[str, Any]:
-    """Return the defaults of all options, whichever command has them."""
+    """Return the defaults of the options of all commands."""
     defaults: dict[str, Any] = {}
     for option in options:
         values = defaults.setdefault(option.section, {}) if option.section else defaults

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 EXAMPLE_URLS = {"loki": "http://loki:3100", "otlp": "http://collector:4318"}
 
 MAX_HEADERS = 16_384
-"""Bytes of a file with headers at most."""
+"""Maximum size of a file with headers, in bytes."""
 
 _HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
@@ -51,7 +51,7 @@ def _parse_target(text: str) -> EventTarget | None:
 
 
 def read_headers(path: str) -> dict[str, str]:
-    """Return the headers in a file, one per line as in ``X-Scope-OrgID: acme``; raise ValueError if it has others."""
+    """Return the headers in a file, one per line as in ``X-Scope-OrgID: acme``; raise ValueError for any other line."""
     text = read_file(path, MAX_HEADERS).decode("latin-1")
     headers = {}
     for line in text.splitlines():

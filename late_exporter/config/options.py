@@ -108,7 +108,7 @@ def options_of(fields: type[Any], section: str = "") -> Iterator[Option]:
 
 
 def _literals(annotation: object) -> Iterator[str]:
-    """Yield the values of a Literal, also of one within a tuple or a union."""
+    """Yield the values of a Literal, even if it is within a tuple or a union."""
     for argument in get_args(annotation):
         if get_origin(annotation) is Literal:
             yield argument
@@ -117,7 +117,7 @@ def _literals(annotation: object) -> Iterator[str]:
 
 
 def suggest(name: str, candidates: Iterable[str], prefix: str = "", limit: int = 1) -> str:
-    """Return "; did you mean ...?" for the closest candidates, or else those that the name begins, or nothing.
+    """Return "; did you mean ...?" for the closest candidates, or else for those that begin with the name, or nothing.
 
     ``prefix`` is common to many of them and ignored, since it would make every candidate look close. ``limit`` is the
     maximum number of candidates to name.

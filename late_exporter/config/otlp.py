@@ -31,7 +31,7 @@ PROTOCOL = "http/protobuf"
 COMPRESSIONS = ("none", "gzip", "deflate")
 DEFAULT_INTERVAL_MS = 60_000
 MAX_TIMEOUT = 1_000_000
-"""Seconds of the timeout at most; Python's sockets take up to two millions."""
+"""Maximum timeout in seconds; Python's sockets take up to two million."""
 
 MIN_SECRET_LENGTH = 8
 """Length from which a value is redacted; a shorter one may be a part of any text."""
@@ -75,7 +75,7 @@ def read_otlp(environ: Mapping[str, str]) -> OtlpConfig | None:
 
 
 def header_secrets(value: str) -> set[str]:
-    """Return what no message may contain of a header's value: all, what follows its scheme, and a password in it."""
+    """Return what no message may contain: a header's value, what follows its scheme, and a password in it."""
     scheme, _, token = unquote(value).rpartition(" ")
     texts = {value, unquote(value), token}
     if scheme.lower() == "basic":

@@ -46,7 +46,7 @@ class Parser:
 
 
 class ListParser:
-    """Parser of several values, of which each is parsed by the parser of its type.
+    """Parser of several values, each of which is parsed by the parser of its type.
 
     Args:
         split: Function that returns the texts of the values.
@@ -84,7 +84,7 @@ def integer(low: int, high: int | None = None) -> Parser:
 
 
 def duration(low: str, high: str = "100y") -> Parser:
-    """Return a parser of Prometheus durations, which gives seconds."""
+    """Return a parser of Prometheus durations, which returns seconds."""
 
     def parse(text: str) -> float:
         seconds = _seconds(text)

@@ -39,7 +39,7 @@ class Section(BaseModel):
 
 
 def error_reason(error: ErrorDetails) -> str:
-    """Return what would be right."""
+    """Return what the value must be, as a message."""
     match error["type"]:
         case "literal_error":
             words = re.findall("'([^']*)'", error["ctx"]["expected"])

@@ -204,5 +204,5 @@ def restart_only_changes(old: Settings, new: Settings) -> list[str]:
 
 
 def _without_content(value: object) -> object:
-    """Return a value as it is configured: of a file with a secret, which is read when it is needed, only its path."""
+    """Return a value as it is configured; a file with a secret, which is read when it is needed, is only its path."""
     return value.path if isinstance(value, SecretFile) else value

@@ -1,4 +1,4 @@
-"""The share of a process in the workspaces."""
+"""The division of the workspaces among shards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POD_NAME = "POD_NAME"
 
 @cache
 def shard_of(workspace: str, total: int) -> int:
-    """Return which of some shards a workspace belongs to, by rendezvous hashing: the one with the highest score.
+    """Return which of several shards a workspace belongs to, by rendezvous hashing: the one with the highest score.
 
     A further shard thus takes its workspaces from the others, and the others exchange none.
     """

@@ -175,7 +175,7 @@ def _check_webhooks(settings: Settings, places: Mapping[Location, str]) -> Itera
 
 
 def _with_shard(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    """Return the settings with the shard that the name of the pod gives, if it is not set."""
+    """Return the settings with the shard that follows from the name of the pod, if none is set."""
     shard, total = settings.sharding
     if shard is None and total > 1:
         shard = pod_ordinal(pod_name(environ))

@@ -1,4 +1,4 @@
-"""Types of option values, each parsed from text; a ValueError says what would be right.
+"""Types of option values, each parsed from text; a ValueError says what a value must be.
 
 A type is annotated with its parser, which pydantic calls. Commands that load no settings use this module too, so it
 imports only what is quick to import.
@@ -34,7 +34,7 @@ TARGET_LABELS = ("workspace", "job", "instance")
 
 INVALID_NAME = "must be 1 to 64 letters, digits, or _ . -"
 OLD_RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 1200}
-"""Requests per minute of the plans of former times, whose names are still accepted."""
+"""Requests per minute of former plans, whose names are still accepted."""
 
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
@@ -64,10 +64,10 @@ class UnixPath(NamedTuple):
 
 
 MAX_PASSWORD = 1024
-"""Characters of a password at most."""
+"""Maximum length of a password, in characters."""
 
 MAX_TOKEN = 8192
-"""Characters of a bearer token at most; those of Kubernetes have more than a thousand."""
+"""Maximum length of a bearer token, in characters; those of Kubernetes have more than a thousand."""
 
 
 class Secret:
@@ -217,7 +217,7 @@ def _remote_write_url(text: str) -> str:
 
 
 def check_url(text: str, expected: str, remedy: str) -> None:
-    """Raise ValueError if a text is no HTTP URL, or contains more than scheme, host, port and path."""
+    """Raise ValueError if a text is not an HTTP URL, or contains more than scheme, host, port and path."""
     if not re.fullmatch(r"https?://[!-~]+", text) or "\\" in text:
         raise ValueError(expected)
     if "@" in text:
@@ -287,7 +287,7 @@ def parse_state_url(text: str) -> str:
         from urllib.parse import parse_qsl  # noqa: PLC0415 - as above
 
         rest = text.removeprefix("postgresql://")
-        # A password that is not quoted may have a slash or a question mark, with which the host seems to end.
+        # A password that is not quoted may have a slash or a question mark, at which the host seems to end.
         users = [rest.partition(sign)[0].rpartition("@")[0] for sign in "/?"]
         names = dict(parse_qsl(rest.partition("?")[2], keep_blank_values=True)).keys()
         if ":" in "".join(users) or names & {"password", "sslpassword"}:
@@ -304,7 +304,7 @@ def parse_state_url(text: str) -> str:
 
 
 def read_file(path: str, limit: int = MAX_FILE, *, must_be_regular: bool = False) -> bytes:
-    """Return the content of a file, cut one byte behind the limit; raise ValueError if it cannot be read.
+    """Return the content of a file, cut one byte after the limit; raise ValueError if it cannot be read.
 
     ``must_be_regular`` also rejects pipes and devices, whose content is gone when they are read again.
     """

@@ -1,4 +1,4 @@
-"""Validation of settings and flags by pydantic, with models that are made of the option table."""
+"""Validation of settings and flags by pydantic, with models that are built from the option table."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _require_own_profiles(rows: tuple[WorkspaceSettings, ...]) -> None:
 
 
 class _SourcedSettings(BaseSettings):
-    """Settings made of ``sources``, in the order of their precedence."""
+    """Settings built from ``sources``, in the order of their precedence."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True)
 

@@ -49,7 +49,7 @@ class WebConfig:
 class WebConfigWatcher:
     """Current web configuration: its file and certificates are read again when they change.
 
-    Which workspaces a user may see is in another file, which is read at a reload only. Until then new users are not
+    Which workspaces a user may see is in another file, which is only read at a reload. Until then new users are not
     accepted if any user is bound to workspaces: they would see all of them.
 
     Methods may be called from any thread.

@@ -39,7 +39,7 @@ HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu]
 def load(path: Path, files: dict[Path, FileStamp] | None = None) -> WebConfig:
     """Read the file and the certificates that it names; raise ConfigError with every mistake.
 
-    ``files`` receives the stamps of all files that the configuration depends on, also if it is invalid. Each is taken
+    ``files`` receives the stamps of all files that the configuration depends on, even if it is invalid. Each is taken
     before the file is read, so that a later change is not missed.
     """
     files = {} if files is None else files

@@ -82,7 +82,7 @@ class YamlFile:
         return root
 
     def _convert(self, node: yaml.Node, keys: Keys, by_node: dict[int, Any]) -> Any:
-        """Convert a node, once however many aliases refer to it."""
+        """Convert a node once, however many aliases refer to it."""
         if isinstance(node, yaml.ScalarNode):
             return node.value
         if id(node) in by_node:

@@ -25,13 +25,13 @@ CHECK_SECONDS = 15.0
 """Time between two measurements of a backlog, which read all of it."""
 
 WARNING_SECONDS = 60.0
-"""Time between two log lines about rejected events, of which a receiver can cause any number."""
+"""Time between two log lines about rejected events, because a receiver can reject any number."""
 
 FIRST_BACKOFF, MAX_BACKOFF = 1.0, 60.0
-"""Seconds after the first of several failures, and at most."""
+"""Seconds to wait after the first of several failures, and the longest wait."""
 
 MAX_RETRY_AFTER = 600.0
-"""Seconds for which a receiver can ask to wait."""
+"""Longest wait in seconds that a receiver can ask for."""
 
 STOP_SECONDS = 2.0
 """Time that a delivery in progress has to complete when the process is stopped."""
@@ -40,7 +40,7 @@ STOP_SECONDS = 2.0
 class EventDeliverer:
     """Delivers the events of the outbox in batches, oldest first, and deletes them after their delivery.
 
-    A batch that the receiver rejects is divided until the event is found that it rejects; that one is dropped.
+    A batch that the receiver rejects is divided until the event that it rejects is found and dropped.
 
     Args:
         outbox: Events of the workspaces of this process.

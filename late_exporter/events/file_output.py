@@ -91,7 +91,7 @@ class FileOutput:
         return file
 
     def _create_file(self) -> int:
-        # In a folder that others can write, a symbolic link would have a file created anywhere.
+        # In a folder that others can write to, a symbolic link could have a file created anywhere.
         try:
             return os.open(self._path, OPEN_FLAGS | os.O_CREAT | os.O_EXCL, 0o640)
         except FileExistsError:
@@ -139,7 +139,7 @@ class FileOutput:
 
 
 class StdoutOutput:
-    """Standard output; a line may come twice if the process is killed, or none reads its lines to the end."""
+    """Standard output; a line may come twice if the process is killed, or if its reader ends within a batch."""
 
     name = "stdout"
 

@@ -14,7 +14,7 @@ from late_exporter.events.body import read_event, time_nanos
 from late_exporter.model import QueuedEvent
 
 MAX_VALUES = 50
-"""Values of each label; each combination is a stream, of which Loki must not have many."""
+"""Maximum number of values of each label; each combination is a stream, and Loki must not have many streams."""
 
 OTHER = "other"
 

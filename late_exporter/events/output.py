@@ -9,7 +9,7 @@ from late_exporter.model import QueuedEvent
 
 MAX_BATCH_EVENTS = 500
 MAX_BATCH_BYTES = 2**20
-"""Events and bytes of their JSON that are delivered at once, but always one event at least."""
+"""Maximum number of events, and of bytes of their JSON, that are delivered at once; at least one event always is."""
 
 
 class Output(Protocol):

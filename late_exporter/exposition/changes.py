@@ -72,7 +72,7 @@ class SentVersions:
             self._by_workspace[workspace] = (max(version, previous), now)
 
     def version_of(self, workspace: str) -> int:
-        """Return the newest version that both kinds of scrapers have, without a kind that does not scrape any more."""
+        """Return the newest version that both kinds of scrapers have, ignoring a kind that no longer scrapes."""
         oldest = self._monotonic() - ACTIVE_SECONDS
         sent = (self._whole, self._by_workspace.get(workspace, (0, -math.inf)))
         return min((version for version, time in sent if time >= oldest), default=0)

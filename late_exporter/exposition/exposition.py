@@ -2,7 +2,7 @@
 
 The series of a family are kept sorted in blocks of some hundred lines, and the compressed lines of a block are cached
 until one of its series changes. A publication therefore renders only what has changed, and a scrape only joins bytes.
-The design, and from which size on it pays, is in docs/decisions/0004-cached-exposition.md.
+The design, and the size from which it pays off, are in docs/decisions/0004-cached-exposition.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Gzip bodies put together from cached segments, so that a new body only compresses what has changed.
 
-A segment ends with a full flush and refers to nothing before it, so segments can be joined to one deflate stream, and
+A segment ends with a full flush and refers to nothing before it, so segments can be joined into one deflate stream, and
 their checksums combined to the one of the whole body. It is one gzip member because httpx and curl stop reading at the
 end of the first. See docs/decisions/0004-cached-exposition.md.
 """

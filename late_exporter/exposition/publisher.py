@@ -23,7 +23,7 @@ MAX_PAUSE_SECONDS = 1.0
 """Minimum and maximum pause between two publications."""
 
 PAUSE_RATIO = 9.0
-"""Length of a pause, in durations of the publication before: publications take at most a tenth of the time."""
+"""Length of a pause, as a multiple of the publication before it: publications take at most a tenth of the time."""
 
 
 class Publisher:

@@ -18,7 +18,7 @@ MAX_EXEMPLAR_CHARACTERS = 128
 """Limit of OpenMetrics for the names and values of an exemplar's labels."""
 
 MIN_EXPONENT_NUMBER = 1_000_000
-"""Numbers from which on Go uses an exponent; Python does so from 1e16 on."""
+"""Numbers from which Go uses an exponent; Python does so from 1e16 on."""
 
 PackedValue: TypeAlias = float | bytes | Histogram
 """Value in memory: histograms with the buckets of their family are packed to a tenth of their size."""

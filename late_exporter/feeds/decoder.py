@@ -74,7 +74,7 @@ class Pagination(msgspec.Struct):
     def announces_more(self, row_count: int) -> bool | None:
         """Return whether rows follow a page; None if the API does not say so.
 
-        An empty page ends a list in any case, so that more is believed rather than an end.
+        An empty page ends a list in any case, so in doubt more rows are expected.
         """
         if self.total is not None and isinstance(self.skip, int):
             if self.skip + row_count < self.total:
@@ -286,7 +286,7 @@ def label_text(value: str | None, limit: int = LABEL_LENGTH) -> str:
 
 
 def id_text(value: str, limit: int = LABEL_LENGTH) -> str:
-    """Return an untrusted id as ``label_text`` does; few logs have the same, so it is not cached."""
+    """Return an untrusted id as ``label_text`` does, but without a cache, because few logs have the same one."""
     return _clean_text(value[:limit])
 
 
@@ -354,9 +354,9 @@ def account_fingerprint(platform: str | None, account_id: str | None, action: st
 
 
 def parse_millis(value: str | None) -> int | None:
-    """Parse an ISO 8601 time, by default in UTC, to milliseconds since the Unix epoch.
+    """Parse an ISO 8601 time, by default in UTC, into milliseconds since the Unix epoch.
 
-    None if it is invalid, or before the year 2000: such a time stands for none.
+    Return None if it is invalid, or before the year 2000: such a time stands for a missing one.
     """
     if not value:
         return None

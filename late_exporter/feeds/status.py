@@ -22,13 +22,13 @@ from late_exporter.series import SetLatest
 
 POST_STATUSES = ("scheduled", "publishing", "failed", "published", "partial", "draft")
 UNDOCUMENTED_FILTERS = frozenset({"publishing", "partial"})
-"""Statuses of posts that not every description of the API has as values of its filter."""
+"""Statuses of posts that some descriptions of the API lack among the values of its filter."""
 
 HEALTH_STATUSES = ("healthy", "warning", "error")
 ACCOUNTS_PER_PAGE = 100
 
 MAX_BYTES = 2 * 1024**2
-"""Size of a response; parts of it are kept while further ones are requested."""
+"""Maximum size of a response; parts of it are kept while further ones are requested."""
 
 MAX_WEBHOOKS = 50
 """Webhooks that the API allows to a user."""
@@ -223,7 +223,7 @@ def _webhook_labels(rows: list[_Object]) -> Iterator[str]:
 
 
 def _webhook_name(row: _Object) -> str:
-    """Return the name of a webhook; of a name that is a URL only the host, because the rest may be a secret."""
+    """Return the name of a webhook; if it is a URL, only its host, because the rest may be a secret."""
     name = _text(row.get("name")) or _text(row.get("_id")) or ""
     if "://" in name:
         authority = name.partition("://")[2].replace("?", "/").replace("#", "/").partition("/")[0]

@@ -28,5 +28,5 @@ CACHED_NAMES = 1024
 
 @lru_cache(CACHED_NAMES)
 def split_words(name: str) -> tuple[str, ...]:
-    """Return the words of an identifier in lower case, in whichever style it is written."""
+    """Return the words of an identifier in lower case, whatever style it is written in."""
     return tuple(word.lower() for word in SEPARATORS.split(name) if word)

@@ -107,7 +107,7 @@ class ListScan(msgspec.Struct):
                 return False
             if self.position.before is None:
                 raise BadPayload(f"the log list repeats the same page at skip={self.position.skip}")
-            # Whatever the API makes of the bound, it does not lead further.
+            # However the API reads the bound, it leads no further.
             self.position, self.max_skip, self.repeat_count = self.position.in_whole_list, None, 0
         if page.is_last:
             # Only the whole list has logs without a time.

@@ -32,11 +32,11 @@ class EventSelection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DetailReader:
-    """Adds details to the logs of a feed that become events, as long as the page still has its response."""
+    """Adds details to the logs of a feed that become events, while the page still has its response."""
 
     def __init__(self, selection: EventSelection) -> None:
         self._selection = selection
-        # The first page comes again and again while nothing is new, and then it is the same object.
+        # While nothing is new, each poll gets the same first page, which is then the same object.
         self._last: tuple[LogPage, LogPage] | None = None
 
     def add(self, feed: Feed, response: PageResponse) -> PageResponse:
@@ -52,7 +52,7 @@ class DetailReader:
         entries = response.page.entries
         try:
             rows = raw_rows(response.body)
-        except BadPayload:  # The logs are counted all the same, and their events have what is counted.
+        except BadPayload:  # The logs are counted anyway, and their events have only the counted fields.
             rows = [{}] * len(entries)
         pairs = zip(entries, rows, strict=True)
         return msgspec.structs.replace(

@@ -23,11 +23,11 @@ SERIES_PER_SLICE = 300
 
 
 SIZE_SECONDS = 15.0
-"""Seconds after which the size of the state is shown again although no log was recorded."""
+"""Seconds after which the size of the state is shown again even if no log was recorded."""
 
 
 class CommittedBatch(NamedTuple):
-    """The result of a commit, and what of it is shown.
+    """The result of a commit, and what is shown of it.
 
     Args:
         exemplars: Newest observation with an exemplar of every bucket.
@@ -81,7 +81,7 @@ class FeedPublisher:
             self._registry.set_gauge("late_exporter_state_bytes", (self._workspace,), size_bytes)
 
     def is_size_due(self, now: float, *, has_changed: bool) -> bool:
-        """Return whether to show the size of the state: if its logs have changed, and once in a while.
+        """Return whether to show the size of the state: if its logs have changed, and from time to time.
 
         ``now`` is the Unix time in seconds.
         """

@@ -1,4 +1,4 @@
-"""Fetch pages of one log list, in whichever generation the API has it."""
+"""Fetch pages of one log list, whichever generation of it the API has."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ class Fetcher:
         *,
         counts_logs: bool = False,
     ) -> FetchedPage:
-        """Look up the logs of a page; if that needs all logs of a time, read these before.
+        """Look up the logs of a page; if that needs all logs of a time, read these first.
 
         Args:
             response: Page of logs.

@@ -76,7 +76,7 @@ def read_undated(context: PollContext, coverage: Coverage, head: FetchedPage) ->
     Args:
         context: Context of the poll.
         coverage: Coverage of the list.
-        head: First page of the list, as long as the pages that the API returns.
+        head: First page of the list, which shows how many rows the API returns per page.
 
     Returns:
         Those that are new; none if the list is longer than the API can skip.

@@ -1,4 +1,4 @@
-"""What is known of the stored logs of a feed as long as they do not change, so that most polls need not ask."""
+"""What is known about the stored logs of a feed while they do not change, so that most polls need no look-up."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Lookup(NamedTuple):
     """A look-up of the known logs of a page.
 
     Args:
-        page: The page; its object is the same for a response that is as before, as long as its decoder keeps that.
-        since: Time in milliseconds from which on the API may still have logs; None if their number is not needed.
+        page: The page; a response that is as before is the same object, while its decoder caches it.
+        since: Time in milliseconds since which the API may still have logs; None if their number is not needed.
         uncommitted: Logs that were read but are not committed yet.
         partial_times: Creation times of which the page may lack logs.
     """
@@ -31,7 +31,7 @@ class Lookup(NamedTuple):
 
 
 class LookupCache:
-    """What the look-ups and commits of a feed have shown, as long as its stored logs do not change.
+    """What the look-ups and commits of a feed have shown, while its stored logs do not change.
 
     Most polls read the same first page again. At the times of a gap nothing is stored, so its pages are new.
     """
@@ -66,7 +66,7 @@ class LookupCache:
         self._empty_range = known_logs.empty_range or self._empty_range
 
     def unmarked(self, listed_minutes: Sequence[ListedMinutes]) -> Sequence[ListedMinutes]:
-        """Return the listed minutes but for those whose deletion marks the last commit has found to be right."""
+        """Return the listed minutes, except those whose deletion marks the last commit has found to be right."""
         return [listed for listed in listed_minutes if listed not in self._marked_minutes]
 
     def add_marked(self, listed_minutes: Sequence[ListedMinutes]) -> None:

@@ -25,7 +25,7 @@ LOGS_PER_KIND = 10
 """Logs that take as long as one of a new kind, whose increments are computed."""
 
 CATCH_UP_LOGS = 500
-"""Logs in a batch from which on it is that of a catch-up, whose next batches have mostly the same kinds of logs."""
+"""Logs from which a batch is that of a catch-up, whose next batches mostly have the same kinds of logs."""
 
 MAX_KINDS = 4000
 """Kinds that are kept for the rest of a catch-up, about 4 MB. Otherwise those of the last batch are: none at rest."""
@@ -108,7 +108,7 @@ class ObservationBuilder:
             if work >= next_pause:
                 next_pause = work + LOGS_PER_SLICE
                 await cancellation.pause()
-        cancellation.end()  # Nothing but the commit follows, which is awaited all the same.
+        cancellation.end()  # Only the commit follows, which is awaited in any case.
         if len(observations) < CATCH_UP_LOGS or len(self._increments_by_kind) > MAX_KINDS:
             self._increments_by_kind, self._increments = kinds, {one: one for one in distinct.values()}
         return Observations(observations, self._zeros, distinct.values())
@@ -151,7 +151,7 @@ def _slices(pages: Iterable[ReadLogs]) -> Iterator[ReadLogs]:
 
 
 def _present_increments(entry: LogEntry, increments: tuple[Increment, ...], now: int) -> tuple[Increment, ...]:
-    """Return the increments of a log as if it was created now: a time in the future would stay the newest one."""
+    """Return the increments of a log as if it were created now: a time in the future would stay the newest one."""
     log = msgspec.structs.replace(entry, created=now)
     return tuple(
         counted

@@ -1,4 +1,4 @@
-"""Tell the creation times of which a page has all logs from those of which it may lack some."""
+"""Distinguish the creation times of which a page has all logs from those of which it may lack some."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def decode_progress(encoded: bytes, generation: str) -> Progress:
 
 
 class ProgressSaver:
-    """Decides when the progress is committed: seldom, because it comes with every poll and is large."""
+    """Decides when the progress is committed: rarely, because it comes with every poll and is large."""
 
     def __init__(self, saved: bytes, runtime: Runtime) -> None:
         self._saved = saved

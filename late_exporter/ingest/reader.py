@@ -185,7 +185,7 @@ def _record_dense_time(
 
 
 def _set_failure_count(coverage: Coverage, gap: Gap, failure_count: int) -> Coverage:
-    """Store the failed attempts in the coverage, so that a process that runs for a single poll also goes on at last."""
+    """Store the failed attempts in the coverage, so that even runs of a single poll get past them in the end."""
     failed_gap = msgspec.structs.replace(gap, failure_count=failure_count)
     return msgspec.structs.replace(
         coverage, gaps=tuple(failed_gap if other == gap else other for other in coverage.gaps)

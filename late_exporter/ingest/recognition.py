@@ -33,10 +33,10 @@ TIME_MARGIN = 1000
 
 MIN_SHARE = 0.9
 MIN_LOGS = 10
-"""Share of the logs that has to be recognised, and the number of logs from which on the share is meaningful."""
+"""Share of the logs that has to be recognised, and the number of logs from which the share is meaningful."""
 
 MIN_UNRECOGNISED = 3
-"""Number of listed logs from which on it is a mismatch if no counted log is recognised; fewer may be late rows."""
+"""Number of listed logs from which it is a mismatch if no counted log is recognised; fewer may be late rows."""
 
 
 class LoadLogs(Protocol):

@@ -154,11 +154,11 @@ class FeedRecorder:
         uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
         partial_times: AbstractSet[int] = frozenset(),
     ) -> KnownLogs:
-        """Return the known logs of a page; raise StoreError if the lookup fails.
+        """Return the known logs of a page; raise StoreError if the look-up fails.
 
         Args:
             page: The page.
-            since: Time in milliseconds from which on the API may still have logs; None if their number is not needed.
+            since: Time in milliseconds since which the API may still have logs; None if their number is not needed.
             uncommitted: Logs that were read but are not committed yet.
             partial_times: Creation times of which the page may lack logs.
         """
@@ -189,7 +189,7 @@ class FeedRecorder:
         return count
 
     async def newest_logs(self, *, until: int, limit: int) -> Sequence[StoredLog]:
-        """Return the newest stored logs until a creation time, newest first; raise StoreError if that fails."""
+        """Return the newest stored logs up to a creation time, newest first; raise StoreError if that fails."""
         logs: Sequence[StoredLog] = await self._offload(self._store.newest_logs, self._scope, until=until, limit=limit)
         return logs
 
@@ -273,7 +273,7 @@ class FeedRecorder:
             coverage = msgspec.structs.replace(coverage, retention_floor=max(coverage.retention_floor, prune_before))
         # A log that was pruned, or is about to be, would be counted twice.
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
-        # A batch of the first sync may have logs and leave the coverage.
+        # A batch of the first sync may have logs and leave the coverage unchanged.
         history_coverage = (read.coverage or self.coverage) if read.pages and not self.is_synced else None
         built = await self._builder.build(
             read.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced

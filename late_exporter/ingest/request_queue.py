@@ -17,7 +17,7 @@ RequestKey: TypeAlias = tuple[RequestKind, Hashable]
 """Kind of a request, and what it is about."""
 
 MAX_DELAY = 64
-"""Polls for which a request that keeps failing waits at most."""
+"""Maximum number of polls for which a request that keeps failing waits."""
 
 MAX_AGE = 1000
 """Polls after which attempts are forgotten, such as those about logs that are no longer pending."""
@@ -59,7 +59,7 @@ class RequestQueue:
         self._attempts: dict[RequestKey, RequestAttempt] = {}
 
     def start_poll(self, seed: int) -> None:
-        """Start the next poll; requests whose turn it is equally are in another order for each ``seed``."""
+        """Start the next poll; the order of requests that are equally due depends on ``seed``."""
         self._poll += 1
         self._seed = seed
         if self._poll % MAX_AGE == 0:

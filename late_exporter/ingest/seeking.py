@@ -260,7 +260,7 @@ def advance_cursor(
             vain_count = previous.vain_count + is_back
         reach = max(next_position.depth, deepest), min(created, lowest)
     if position.before is not None and max(repeat_count, vain_count) > MAX_REPEATS:
-        # Whatever the API makes of the bound, it does not lead further.
+        # However the API reads the bound, it leads no further.
         context.state.ignores_time_filter = True
         next_position, repeat_count, vain_count = next_position.in_whole_list, 0, 0
     return PageCursor(

@@ -186,7 +186,7 @@ class StatusPoller:
     async def expire(self) -> None:
         """Remove the series of feeds that have not succeeded for several intervals, until cancelled.
 
-        A request may wait for an hour, so that the loop that sends it cannot do that.
+        A request may wait for an hour, so the loop that sends it cannot do that.
         """
         while self._states:
             now = self._runtime.monotonic()

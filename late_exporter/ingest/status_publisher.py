@@ -18,7 +18,7 @@ from late_exporter.series import Increment, Labels, LatestValue, Series, SeriesV
 from late_exporter.status import AccountStatus, StatusFeedHealth, WorkspaceStatus
 
 OVERDUE_SECONDS = 300.0
-"""Seconds after its time from which on a scheduled post is reported as overdue."""
+"""Seconds after its time from which a scheduled post is reported as overdue."""
 
 UP = "late_exporter_status_feed_up"
 LAST_REFRESH = "late_exporter_status_feed_last_refresh_timestamp_seconds"

@@ -84,7 +84,7 @@ class WindowCounter(msgspec.Struct):
     Args:
         margin: Milliseconds by which the bounds of a window are extended, because the API excludes them; None if
             unknown.
-        retry_at: API time in milliseconds from which on another attempt to find it may be made.
+        retry_at: API time in milliseconds from which another attempt to find it may be made.
     """
 
     margin: int | None = None

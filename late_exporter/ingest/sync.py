@@ -168,7 +168,7 @@ class FeedSync:
         Args:
             interval: Seconds between two polls, from which request budgets are computed.
             request_allowance: Requests that the poll may add to the necessary ones; None for a regular poll.
-            deadline: Monotonic time from which on no further page is read, for a poll that only finishes a scan and a
+            deadline: Monotonic time from which no further page is read, for a poll that only finishes a scan and a
                 pass over the pending logs, in larger steps; None for other polls.
         """
         error: LateError | None = None

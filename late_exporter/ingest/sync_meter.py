@@ -14,7 +14,7 @@ from late_exporter.protocols import Client
 from late_exporter.status import SyncProgress
 
 MIN_SHARE = 0.01
-"""Share of the time range from which on the number of logs in the rest is estimated."""
+"""Share of the time range from which the number of logs in the rest is estimated."""
 
 WHOLE_LIST_TOLERANCE = 3_600_000
 """Milliseconds by which the oldest log to read may be younger than the retention if the whole list is read."""

@@ -1,6 +1,6 @@
 """Find the logs of one list at other times in another one.
 
-A list may report its times in another time zone, or with another precision. None of its logs has then the time of a
+A list may report its times in another time zone, or with another precision. Then none of its logs has the time of a
 counted log. See docs/design/generation-matching.md.
 """
 
@@ -26,14 +26,14 @@ ROUNDING = 2
 
 
 def find_shift(stored: Sequence[int], listed: Sequence[int], *, min_count: int) -> int | None:
-    """Return the time shift in milliseconds by which one list has the logs of another one; None if it has not.
+    """Return the time shift in milliseconds by which one list has the logs of another one; None if it does not.
 
-    A shift of 0 means that the times are the same but for their precision.
+    A shift of 0 means that the times are the same except for their precision.
 
     Args:
         stored: Creation times of logs that are missing in the list.
         listed: Creation times of logs of the list that are not stored.
-        min_count: Number of logs that a shift has to explain at least.
+        min_count: Minimum number of logs that a shift has to explain.
     """
     tolerance = SECOND if _is_whole(stored) != _is_whole(listed) else ROUNDING
     stored_times: dict[int, set[int]] = {}

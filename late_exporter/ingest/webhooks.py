@@ -56,7 +56,7 @@ REJECTION_RESPONSES = MappingProxyType(
 """Response to a rejected webhook, by reason.
 
 A delivery that is not acknowledged is repeated for days, and a webhook whose deliveries all fail is disabled, so a
-repeated or expired delivery is acknowledged all the same.
+repeated or expired delivery is acknowledged anyway.
 """
 
 MAX_PAYLOAD_BYTES = 256 * 1024

@@ -169,7 +169,7 @@ class SeriesRegistry:
     def correct_times(self, workspace: str, now: float) -> Sequence[SetCurrent]:
         """Set the OWN_TIMES of a workspace that are ahead of ``now`` to it; return increments that do so in the state.
 
-        Such a time was set while the clock was ahead. Until the clock is there again, no alert on its age would fire.
+        Such a time was set while the clock was ahead. Until the clock reaches it again, no alert on its age would fire.
         """
         corrections = [
             SetCurrent(family, labels, value=now)

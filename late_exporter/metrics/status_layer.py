@@ -28,7 +28,7 @@ class StatusLayer:
         return series in self._covered_series
 
     def replace(self, feed: str, values: Mapping[Series, SeriesValue]) -> Iterator[tuple[Series, SeriesValue | None]]:
-        """Replace the series of a status feed; yield the others of before, each with its value by the logs if any."""
+        """Replace the series of a status feed; yield the removed ones, each with its value by logs, or None."""
         previous = self._series.pop(feed, frozenset())
         if values:
             self._series[feed] = values.keys()

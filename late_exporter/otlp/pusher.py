@@ -69,7 +69,7 @@ class OtlpPusher:
         return [family]
 
     async def run(self) -> None:
-        """Push at each interval, until cancelled; a push that takes longer delays the next one only."""
+        """Push at each interval, until cancelled; a push that takes longer delays only the next one."""
         due = self._monotonic()
         while True:
             due = max(due + self._interval, self._monotonic())

@@ -109,7 +109,7 @@ class Store(Protocol):
         """
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        """Return the newest stored logs of a feed until a creation time, newest first, except rejected ones.
+        """Return the newest stored logs of a feed up to a creation time, newest first, except rejected ones.
 
         Reads all logs of the feed.
         """
@@ -140,7 +140,7 @@ class Store(Protocol):
 
 
 class SharedStore(Store, Protocol):
-    """The state as one of several replicas sees it, which can write to the workspaces that it has claimed only.
+    """The state as one of several replicas sees it, which can only write to the workspaces that it has claimed.
 
     Attributes:
         fenced_workspaces: Workspaces of commits that failed because another process owns them; the reader removes them.

@@ -1,6 +1,6 @@
 """Administrative operations on a state: back up, check, export, import, rename, drop and compact.
 
-``backup``, ``check`` and ``export_state`` can run beside an exporter; the others need exclusive access. All raise
+``backup``, ``check`` and ``export_state`` can run alongside an exporter; the others need exclusive access. All raise
 StoreError if the state cannot be read or written.
 """
 
@@ -189,7 +189,7 @@ def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _wrong_minutes(connection: sqlite3.Connection, scope_id: int) -> int:
-    """Return for how many minutes another number of logs is stored than is counted."""
+    """Return the number of minutes whose stored logs are not as many as counted."""
     counted = Counter(
         dict(connection.execute("SELECT minute, logs FROM logs_per_minute WHERE scope = ? AND logs", (scope_id,)))
     )

@@ -50,7 +50,7 @@ class FeedCounts(NamedTuple):
 
 
 def count_wrong_minutes(counted: Counter[int], times: Iterable[tuple[int, int]]) -> int:
-    """Return for how many minutes another number of logs is stored than is counted.
+    """Return the number of minutes whose stored logs are not as many as counted.
 
     Args:
         counted: Number of logs by minute, as it is kept.

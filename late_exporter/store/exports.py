@@ -46,7 +46,7 @@ def read_version(lines: Iterator[str], newest: int) -> int:
 
 
 def read_rows(lines: Iterator[str], columns: Mapping[str, AbstractSet[str]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the table and the columns of each row; raise InvalidExport if a line is no row, or the end is missing."""
+    """Yield the table and the columns of each row; raise InvalidExport if a line is no row or the end is missing."""
     count, is_complete = 0, False
     for number, text in enumerate(lines, 2):
         row = _parse(text, number)

@@ -55,7 +55,7 @@ class StateSnapshot(Protocol):
         """Yield every counted status of the stored logs, in the order of the keys."""
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        """Return the newest stored logs of a feed until a creation time, newest first, except rejected ones."""
+        """Return the newest stored logs of a feed up to a creation time, newest first, except rejected ones."""
 
     def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
         """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet."""

@@ -1,4 +1,4 @@
-"""Which replicas live, which workspaces each of them owns, and until when it may show them.
+"""Which replicas are alive, which workspaces each of them owns, and until when it may show them.
 
 Replicas share one state. Each is a member that owns workspaces, with a heartbeat, a counter that it keeps incrementing.
 This module decides and does nothing else. All times are of one machine's own clock, in seconds: those of two machines
@@ -77,7 +77,7 @@ class Membership(Protocol):
     def claim(self, member_id: int, workspaces: Iterable[str], feeds: Iterable[str]) -> Sequence[ClaimedFeed]:
         """Make a member the owner of those of some workspaces that are free; return their feeds.
 
-        Each gets another fencing token, so that its previous owner can change nothing any more.
+        Each gets another fencing token, so that its previous owner can no longer change anything.
         """
 
     def release(self, member_id: int, workspaces: Iterable[str]) -> None:
@@ -94,7 +94,7 @@ class MemberWatch:
     """Finds members whose heartbeat has stopped.
 
     Args:
-        lease: Seconds for which a heartbeat has to be seen not to move.
+        lease: Seconds for which a heartbeat must be seen unchanged.
     """
 
     def __init__(self, lease: float) -> None:
@@ -126,7 +126,7 @@ class TrustWindow:
 
     Args:
         lease: Seconds of the lease.
-        clock: Clock that goes on while the machine is suspended.
+        clock: Clock that keeps running while the machine is suspended.
     """
 
     def __init__(self, lease: float, clock: Callable[[], float]) -> None:

@@ -1,6 +1,6 @@
 """Number the logs without ids that differ in nothing but their status.
 
-The ordinal belongs to the log, not to its place on a page or to its status: alike logs of a page are taken for the
+The ordinal belongs to the log, not to its place on a page or to its status: alike logs of a page are matched to the
 stored ones with the fewest new observations, so the result does not depend on the order of the page.
 """
 

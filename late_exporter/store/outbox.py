@@ -25,7 +25,7 @@ class Outbox(Protocol):
         """Delete events; those that are not there any more are ignored."""
 
     def delete_oldest(self, keep: int) -> Mapping[str, int]:
-        """Delete the oldest events but for ``keep`` newer ones; return how many were deleted, by workspace."""
+        """Delete the oldest events, except the ``keep`` newest ones; return how many were deleted, by workspace."""
 
     def backlogs(self) -> Mapping[str, Backlog]:
         """Return what is queued, by workspace; reads all events."""
@@ -35,7 +35,7 @@ class SqliteOutbox:
     """The outbox of a state in SQLite.
 
     Args:
-        connection: Connection of the store, in the mode autocommit.
+        connection: Connection of the store, in autocommit mode.
         name: Name of the state in errors.
     """
 

@@ -7,10 +7,10 @@ from sqlite3 import Connection
 from late_exporter.model import MINUTE_MS
 
 MAX_LOGS = 10_000
-"""Logs that one commit deletes at most."""
+"""Maximum number of logs that one commit deletes."""
 
 EXTRA_ROWS = 200
-"""Rows that one commit reads in vain at most, for each of the two ways to find expired logs."""
+"""Maximum number of rows that one commit reads in vain, for each of the two ways to find expired logs."""
 
 
 def expired_logs(connection: Connection, scope_id: int, before: int, cursors: dict[int, str]) -> dict[str, int]:

@@ -111,7 +111,7 @@ def _changed_times(entries: Iterable[LogEntry], alike: Mapping[str, AbstractSet[
 
 
 def new_since(page: IdentifiedPage) -> int | None:
-    """Return the minute from which on all logs of a page are new, down to its last one; None if that is known."""
+    """Return the minute from which all logs of a page are new, down to its last one; None if that is known."""
     minute = None
     for entry in reversed(page.entries):
         if entry.key in page.statuses:

@@ -126,7 +126,7 @@ class SqliteSnapshot:
             yield from map(RecordedStatus._make, rows)
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        """Return the newest stored logs of a feed until a creation time, newest first, except rejected ones."""
+        """Return the newest stored logs of a feed up to a creation time, newest first, except rejected ones."""
         with queries.store_errors(self._path):
             return queries.newest_logs(self._connection, self._scope_ids.get(scope), until=until, limit=limit)
 

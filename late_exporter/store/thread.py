@@ -16,7 +16,7 @@ from late_exporter.store import Store
 
 MAX_GROUP_COMMITS = 100
 MAX_GROUP_OBSERVATIONS = 2000
-"""Commits and observations that one transaction has at most, so that look-ups need not wait long for it."""
+"""Maximum number of commits and of observations in one transaction, so that look-ups need not wait long for it."""
 
 ResultT = TypeVar("ResultT")
 
@@ -24,7 +24,7 @@ ResultT = TypeVar("ResultT")
 def create_offload(executor: Executor) -> Offload:
     """Return a coroutine function that runs calls in an executor.
 
-    A cancelled call is awaited all the same: it may have made logs durable.
+    A cancelled call is awaited nevertheless: it may have made logs durable.
     """
 
     async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Logs that were read but are not committed yet, which a look-up takes for counted ones."""
+"""Logs that were read but are not committed yet, which a look-up treats as counted."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ WEBHOOK_METHODS = ("POST",)
 BROWSER_HEADERS = (b"origin", b"referer", b"sec-fetch-site")
 SIGNATURE_HEADERS = (b"x-late-signature", b"x-zernio-signature")
 MAX_REASONS = 50
-"""Feeds that are not ready and are listed as such."""
+"""Maximum number of feeds that are listed as not ready."""
 
 STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 CONTENT_SECURITY_POLICY = (
@@ -104,7 +104,7 @@ def create_app(
     ``clock`` returns the Unix time. The status page links to the URL ``documentation``, if there is one. Without
     ``lifecycle`` the life cycle API rejects all requests, and without ``webhooks`` there is no path for them.
     """
-    page_lock = asyncio.Lock()  # one page at a time takes time from scrapes, however many are requested
+    page_lock = asyncio.Lock()  # only one page at a time may take time from scrapes
 
     async def landing_page(scope: Message) -> Reply:
         async with page_lock:

@@ -43,7 +43,7 @@ MAX_PLATFORMS = 20
 MAX_ACCOUNTS = 5
 
 MIN_INDEXED = 5
-"""Number of workspaces from which on the page starts with an index of them."""
+"""Number of workspaces from which the page starts with an index of them."""
 
 LOW_QUOTA = 0.1
 """Remaining share of the quota below which its meter turns red."""

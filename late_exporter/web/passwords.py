@@ -2,7 +2,7 @@
 
 At most one hash is computed at a time. Attempts wait for it in a queue per client network; the networks take turns, and
 each may try wrong passwords at a limited rate only. If too many attempts wait, the largest queue loses one. Within a
-queue an attempt comes first that was made most often: programs repeat their password, guessers do not.
+queue the attempt that was made most often comes first: programs repeat their password, guessers do not.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class PasswordVerifier:
             self._worker = asyncio.create_task(self._work())
 
     def _drop_one(self) -> None:
-        """Reject one of the least repeated attempts of the largest queue, by chance."""
+        """Reject one of the least repeated attempts of the largest queue, chosen at random."""
         largest = max(map(len, self._queues.values()))
         candidates = [
             (self._repetitions.count(attempt.key), network, attempt)
@@ -176,7 +176,7 @@ class PasswordVerifier:
             self._limits.take(network)
             try:
                 status = await self._check(attempt, network)
-            except Exception:  # Requests with the same password would wait for this one for ever.
+            except Exception:  # Requests with the same password would wait for this one forever.
                 self._finish(attempt, HTTPStatus.SERVICE_UNAVAILABLE)
                 raise
             self._finish(attempt, status)

@@ -1,4 +1,4 @@
-"""Audit one feed with requests of its own, beside a running exporter or without one."""
+"""Audit one feed with requests of its own, alongside a running exporter or without one."""
 
 from __future__ import annotations
 

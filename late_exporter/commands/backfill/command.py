@@ -101,7 +101,7 @@ def _write_file(output: str, collect: Callable[[], History], progress: ProgressB
 
 
 def require_space(output: str, size: int, series_count: int) -> None:
-    """Say how large the output will be; raise LateError if there is not enough space for it."""
+    """Report how large the output will be; raise LateError if there is not enough space for it."""
     text = f"about {human_size(size)} in {series_count:,} series"
     if output == STANDARD_OUTPUT:
         warn(text)

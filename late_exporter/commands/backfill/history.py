@@ -12,7 +12,7 @@ between history and live samples. Therefore everything that came later is subtra
 - Logs that the API no longer shows have no labels any more. If they were created before the border, they stay in the
   value with which history begins. If they are younger, their series is unknown, and they are subtracted from each
   series. So are former statuses that the API no longer shows.
-- A log is written when its attempt ends, so that it may appear after the border and be created before it. That is why
+- A log is written when its attempt ends, so it may appear after the border but be created before it. That is why
   history ends LATE_ARRIVAL_WINDOW before the border.
 - After a switch of generation the state holds logs under keys of the former one. They are matched here as the exporter
   will match them.

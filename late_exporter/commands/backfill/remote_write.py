@@ -94,7 +94,7 @@ class RemoteWriteClient:
             raise LateError(f"{self._url}: {reason}, also after {plural(MAX_ATTEMPTS, 'attempt')}")
 
     def _send_once(self, body: bytes) -> tuple[str, float]:
-        """Return why a request has to be repeated, empty if it has not, and the seconds that the server asks to wait.
+        """Return why a request has to be repeated, or an empty string, and the seconds that the server asks to wait.
 
         Raises:
             LateError: The server rejected the request, and would do so again.
@@ -210,7 +210,7 @@ def find_problems(flags: CommandFlags) -> Iterator[str]:
 
 
 def _read_text(response: httpx.Response) -> str:
-    """Return the beginning of the text of a response in one line, without secrets."""
+    """Return the beginning of a response's text as one line, without secrets."""
     if is_compressed(response.headers):  # it could decompress to any size
         return ""
     body = b""

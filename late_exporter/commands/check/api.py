@@ -114,7 +114,7 @@ async def _check_list(client: LateClient, feed: Feed) -> _ListResult:
 
 
 def _distinct(deviations: Iterable[Deviation]) -> Sequence[Deviation]:
-    """Return each deviation once, and of the values of a field the first MAX_SAMPLES."""
+    """Return each deviation once, but only the first MAX_SAMPLES values of a field."""
     by_field: dict[tuple[str, str], dict[Deviation, None]] = {}
     for deviation in deviations:
         samples = by_field.setdefault((deviation.path, deviation.kind), {})

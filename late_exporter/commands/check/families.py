@@ -32,7 +32,7 @@ class MonitoringAssets:
                 self._add_dashboard(content.decode())
 
     def users_of(self, family: str) -> Sequence[str]:
-        """Return the alerts and dashboards that use a family, by itself or by recording rules, sorted."""
+        """Return the alerts and dashboards that use a family, directly or through recording rules, sorted."""
         affected = {family, *(f"{family}_{suffix}" for suffix in ("bucket", "count", "sum"))}
         size = 0
         while size != len(affected):

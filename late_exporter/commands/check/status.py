@@ -9,7 +9,7 @@ from late_exporter.protocols import Client
 
 
 async def check_status_feeds(client: Client, config: StatusConfig) -> list[Finding]:
-    """Send the first request of each status feed; a feed that fails keeps no log from being counted."""
+    """Send the first request of each status feed; a feed that fails does not keep logs from being counted."""
     findings: list[Finding] = []
     for name, feed in config.feeds.items():
         subject, error = f"status feed {name}", None

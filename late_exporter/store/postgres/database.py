@@ -25,7 +25,7 @@ MAX_CLEANUP_STEPS = 10
 """Steps that the clean-up of a psycopg generator may take after the deadline."""
 
 DEADLINE_SECONDS = 5.0
-"""Longest time of a commit or a lookup, which take milliseconds; a process that is stopped waits for it."""
+"""Longest time of a commit or a look-up, which take milliseconds; a process that is stopped waits for it."""
 
 LONG_DEADLINE_SECONDS = 600.0
 """Longest time of an operation that reads or writes all logs."""

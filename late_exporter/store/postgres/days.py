@@ -20,7 +20,7 @@ REST = 0
 """Day of the observations that are in no partition of a day."""
 
 MAX_PARTITIONS = 400
-"""Partitions at most; odd times of the API must not create any number of them."""
+"""Maximum number of partitions; odd times of the API must not create any number of them."""
 
 EXPIRED_SHARE = 0.75
 """Share of the logs of a partition that have to be expired before it is dropped, and the others are moved."""

@@ -19,7 +19,7 @@ DEADLINE_SECONDS = 3.0
 """Longest time of an operation; a process that is stopped waits for it."""
 
 STUCK_SECONDS = 5.0
-"""Time after which a transaction that waits for its client is taken to be cut off."""
+"""Time after which a transaction that waits for its client is assumed to be cut off."""
 
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '1s'"
 

@@ -167,7 +167,7 @@ def decode_pending(rows: Iterable[tuple[Any, ...]]) -> dict[str, PendingLog]:
 def count_logs(connection: DeadlineConnection, scope_id: int, first: int, last: int) -> int:
     """Return the number of logs created from ``first`` to ``last``, in milliseconds, that are not marked as deleted.
 
-    Keys must begin with the creation time. The marks of an incomplete last minute are taken to be within the range,
+    Keys must begin with the creation time. The marks of an incomplete last minute are assumed to be within the range,
     those of an incomplete first one to be outside.
     """
     end = last + 1

@@ -133,7 +133,7 @@ class PostgresSnapshot:
             yield from cursor
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        """Return the newest stored logs of a feed until a creation time, newest first, except rejected ones."""
+        """Return the newest stored logs of a feed up to a creation time, newest first, except rejected ones."""
         with self._reading() as connection:
             return queries.newest_logs(connection, self._scope_ids.get(scope), until=until, limit=limit)
 

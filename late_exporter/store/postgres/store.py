@@ -56,10 +56,10 @@ MAX_TRIES = 2
 """Times that a transaction is sent, if the connection is lost."""
 
 ROWS_PER_SECOND = 1000.0
-"""Rows for which a commit has another second."""
+"""Number of rows for which a commit gets another second."""
 
 SIZE_INTERVAL = 60.0
-"""Seconds for which the size of the database is not asked again."""
+"""Seconds for which the size of the database is not queried again."""
 
 CLAIM = """
     WITH locked AS (SELECT id FROM late_scope ORDER BY id FOR UPDATE)

@@ -52,7 +52,7 @@ class PreparedBatch(NamedTuple):
 
     @property
     def result(self) -> CommitResult:
-        """The result of the commit, but for what the server knows after it."""
+        """The result of the commit, except what only the server knows afterwards."""
         return CommitResult(observations=self.new, series_values=self.series_values, pending_logs=None, log_count=0)
 
 
