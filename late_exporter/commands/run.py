@@ -105,27 +105,33 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         if replica is not None:
             group.create_task(replica.run())
         lifecycle = Lifecycle(reload=partial(controller.reload_in, group), quit=controller.quit)
-        health = HealthSource(
-            workspaces=exporter.health,
-            unsynced_feeds=exporter.unsynced_feeds,
-            configuration=exporter.configuration,
-            cluster=replica.health if replica else lambda: None,
-            unready_reason=replica.unready_reason if replica else str,
-        )
-        app = create_app(
-            health,
-            telemetry_path=settings.web.telemetry_path,
-            version=__version__,
-            documentation=f"{__url__}#readme",
-            lifecycle=lifecycle if settings.web.enable_lifecycle else None,
-            webhooks=None if webhook_sockets else exporter.webhook_receiver,
-        )
+        app = _create_app(settings, exporter, replica, lifecycle, has_webhook_address=bool(webhook_sockets))
         group.create_task(_serve(settings, exporter, app, watcher.current, sockets, webhook_sockets))
         secure = settings.web_config.ssl_context is not None
         for bound in sockets:
             _logger().info("listening", address=url_of(bound, secure=secure))
         for bound in webhook_sockets:
             _logger().info("listening for webhooks", address=url_of(bound, secure=secure))
+
+
+def _create_app(
+    settings: Settings, exporter: Exporter, replica: Replica | None, lifecycle: Lifecycle, *, has_webhook_address: bool
+) -> App:
+    health = HealthSource(
+        workspaces=exporter.health,
+        unsynced_feeds=exporter.unsynced_feeds,
+        configuration=exporter.configuration,
+        cluster=replica.health if replica else lambda: None,
+        unready_reason=replica.unready_reason if replica else str,
+    )
+    return create_app(
+        health,
+        telemetry_path=settings.web.telemetry_path,
+        version=__version__,
+        documentation=f"{__url__}#readme",
+        lifecycle=lifecycle if settings.web.enable_lifecycle else None,
+        webhooks=None if has_webhook_address else exporter.webhook_receiver,
+    )
 
 
 async def _serve(

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
@@ -138,26 +138,21 @@ def create_app(
         "/-/reload": _lifecycle_route(lifecycle, _reload),
         "/-/quit": _lifecycle_route(lifecycle, _quit),
     }
+    return _create_router(routes, webhooks)
 
+
+def create_webhook_app(webhooks: WebhookReceiver) -> App:
+    """Create the application of the addresses that receive webhooks and serve nothing else."""
+    return _create_router({}, webhooks)
+
+
+def _create_router(routes: Mapping[str, Route], webhooks: WebhookReceiver | None) -> App:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         route = routes.get(scope["path"])
         if webhooks is not None and webhooks.handles(scope["path"]):
             reply = await _receive_webhook(webhooks, scope, receive)
         else:
             reply = await dispatch(route, scope) if route else text_reply("not found", 404)
-        await send_reply(reply, scope, send)
-
-    return app
-
-
-def create_webhook_app(webhooks: WebhookReceiver) -> App:
-    """Create the application of the addresses that receive webhooks and serve nothing else."""
-
-    async def app(scope: Message, receive: Receive, send: Send) -> None:
-        if webhooks.handles(scope["path"]):
-            reply = await _receive_webhook(webhooks, scope, receive)
-        else:
-            reply = text_reply("not found", 404)
         await send_reply(reply, scope, send)
 
     return app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -44,7 +44,6 @@ async def check_all(context: CommandContext, connect: ConnectWorkspaces) -> int:
 
 
 async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[Finding]:
-    secure = settings.web_config.ssl_context is not None
     summary = plural(len(settings.workspaces), "workspace")
     findings = [Finding(Level.OK, "configuration", summary), *check_same_logs(settings.workspaces_with_same_logs)]
     findings += check_shard(settings.sharding, len(settings.workspaces), len(settings.all_workspaces))
@@ -73,16 +72,17 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
                 quota_share=settings.api.quota_share / max(1, key_shards[key]),
                 status=status_config(settings, workspace, key_users),
             )
-    findings.append(await asyncio.to_thread(check_state, settings.state.url, settings.state.password_path))
-    findings += await asyncio.to_thread(lambda: list(check_otlp(os.environ, has_replicas=settings.state.replicas)))
-    findings += check_events(settings.events)
-    findings += check_web(settings.web.config_file, settings.web_config)
-    findings += await asyncio.to_thread(
-        lambda: list(check_families(settings.metrics.disable, settings.metrics.buckets))
-    )
-    findings += await asyncio.to_thread(lambda: list(check_addresses(settings.web.listen_address, secure=secure)))
-    webhook_addresses = settings.webhook.listen_address
-    findings += await asyncio.to_thread(
-        lambda: list(check_addresses(webhook_addresses, secure=secure, statuses=WEBHOOK_STATUSES))
-    )
+    findings += await asyncio.to_thread(lambda: list(_local_findings(settings)))
     return findings
+
+
+def _local_findings(settings: Settings) -> Iterator[Finding]:
+    """Yield the findings about this machine and the services that it uses; some take long."""
+    yield check_state(settings.state.url, settings.state.password_path)
+    yield from check_otlp(os.environ, has_replicas=settings.state.replicas)
+    yield from check_events(settings.events)
+    yield from check_web(settings.web.config_file, settings.web_config)
+    yield from check_families(settings.metrics.disable, settings.metrics.buckets)
+    secure = settings.web_config.ssl_context is not None
+    yield from check_addresses(settings.web.listen_address, secure=secure)
+    yield from check_addresses(settings.webhook.listen_address, secure=secure, statuses=WEBHOOK_STATUSES)
