@@ -6,6 +6,9 @@ import msgspec
 
 from late_exporter.model import LATE
 
+MIN_QUOTA_WAIT = 1.0
+"""Seconds from which a wait for the quota is shown."""
+
 
 class Quota(msgspec.Struct, frozen=True):
     """Rate limit of an API key as last reported by the API.

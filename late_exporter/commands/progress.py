@@ -13,11 +13,11 @@ from typing import NamedTuple, TextIO
 from late_exporter.format import human_duration
 from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE
 from late_exporter.protocols import Client
+from late_exporter.status import MIN_QUOTA_WAIT
 
 WIDTH = 24
 CLEAR_LINE = "\r\x1b[K"
 REFRESH_SECONDS = 0.5
-MIN_QUOTA_WAIT = 1.0  # seconds from which a wait for the quota is shown
 
 
 class _Step(NamedTuple):

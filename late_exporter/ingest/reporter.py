@@ -31,7 +31,7 @@ from late_exporter.series import (
     SetCurrent,
     gauge_value,
 )
-from late_exporter.status import FeedHealth, PollHealth, Quota, SyncProgress
+from late_exporter.status import MIN_QUOTA_WAIT, FeedHealth, PollHealth, Quota, SyncProgress
 
 POLL_OUTCOMES = (
     "success",
@@ -45,7 +45,6 @@ POLL_OUTCOMES = (
 
 MAX_RECENT_POLLS = 8
 MAX_RECENT_FAILURES = 3
-MIN_QUOTA_WAIT = 1.0  # seconds from which a wait for the quota is worth naming
 
 POLLS = "late_exporter_polls_total"
 REQUESTS = "late_exporter_api_requests_total"

@@ -105,12 +105,10 @@ class SqliteSnapshot:
             return series_rows.load_all(self._connection)
 
     def feed_state(self, scope: Scope) -> FeedState:
-        """Return the state of a feed; raise KeyError if it is not in the state."""
         with queries.store_errors(self._path):
             return queries.feed_state(self._connection, self._scope_ids[scope])
 
     def created_range(self, scope: Scope) -> tuple[int, int] | None:
-        """Return the creation times of the oldest and the newest stored log; None if no stored log has a time."""
         with queries.store_errors(self._path):
             oldest, newest = self._connection.execute(
                 "SELECT min(created), max(created) FROM observation WHERE scope = ?", (self._scope_ids.get(scope),)
@@ -126,18 +124,15 @@ class SqliteSnapshot:
             yield from map(RecordedStatus._make, rows)
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        """Return the newest stored logs of a feed up to a creation time, newest first, except rejected ones."""
         with queries.store_errors(self._path):
             return queries.newest_logs(self._connection, self._scope_ids.get(scope), until=until, limit=limit)
 
     def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
-        """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet."""
         with queries.store_errors(self._path):
             rows = SqliteRows(self._connection, self._scope_ids[scope])
             page, former_keys = rekey.preview(rows, entries, has_pending=has_pending)
         return LookupResult(page.statuses, former_keys, page.entries)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
-        """Return the redundant counts of a feed; raise KeyError if it is not in the state."""
         with queries.store_errors(self._path):
             return queries.accounting(self._connection, self._scope_ids[scope], scope.workspace)

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from late_exporter.format import human_duration, plural
-from late_exporter.status import ClusterHealth, PollHealth, Quota, WorkspaceHealth
+from late_exporter.status import MIN_QUOTA_WAIT, ClusterHealth, PollHealth, Quota, WorkspaceHealth
 from late_exporter.web.verdicts import (
     MAX_NAME_LENGTH,
-    MIN_QUOTA_WAIT,
     OUTCOME_TEXTS,
     SEVERITY,
     FeedStatus,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from late_exporter.format import human_duration, iso_time, plural
 from late_exporter.status import (
+    MIN_QUOTA_WAIT,
     AccountStatus,
     FeedHealth,
     PlatformHealth,
@@ -16,7 +17,6 @@ from late_exporter.status import (
     WorkspaceStatus,
 )
 
-MIN_QUOTA_WAIT = 1.0  # seconds from which a wait for the quota is shown
 MAX_ERROR_LENGTH = 300
 MAX_NAME_LENGTH = 40
 

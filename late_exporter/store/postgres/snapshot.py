@@ -106,12 +106,10 @@ class PostgresSnapshot:
             return queries.load_series(connection)
 
     def feed_state(self, scope: Scope) -> FeedState:
-        """Return the state of a feed; raise KeyError if it is not in the state."""
         with self._reading() as connection:
             return queries.feed_state(connection, self._scope_ids[scope])
 
     def created_range(self, scope: Scope) -> tuple[int, int] | None:
-        """Return the creation times of the oldest and the newest stored log; None if no stored log has a time."""
         with self._reading() as connection:
             oldest, newest = queries.one(
                 connection,
@@ -133,18 +131,15 @@ class PostgresSnapshot:
             yield from cursor
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        """Return the newest stored logs of a feed up to a creation time, newest first, except rejected ones."""
         with self._reading() as connection:
             return queries.newest_logs(connection, self._scope_ids.get(scope), until=until, limit=limit)
 
     def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
-        """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet."""
         with self._reading() as connection:
             rows = PostgresRows(connection, self._scope_ids[scope])
             page, former_keys = rekey.preview(rows, entries, has_pending=has_pending)
         return LookupResult(page.statuses, former_keys, page.entries)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
-        """Return the redundant counts of a feed; raise KeyError if it is not in the state."""
         with self._reading() as connection:
             return queries.accounting(connection, self._scope_ids[scope], scope.workspace)
