@@ -113,7 +113,7 @@ def test_every_claim_has_a_test() -> None:
 # Thieves of the state file.
 
 
-def test_what_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_created_files_are_for_their_owner_only(tmp_path: Path) -> None:
     """The state, its journal and its directory are readable only by their owner, whatever the umask."""
     folder = tmp_path / "data"
     with _mask(0), closing(open_store(f"sqlite:///{folder}/state.db")):

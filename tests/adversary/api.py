@@ -1,4 +1,4 @@
-"""An API that lies about its list, fails certain requests for ever, and shows other logs in another generation."""
+"""An API that lies about its list, fails certain requests forever, and shows other logs in another generation."""
 
 from __future__ import annotations
 

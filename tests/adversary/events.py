@@ -22,7 +22,7 @@ CONNECTIONS: tuple[tuple[str, LogRow], ...] = (
 """Event of a connection log, and what is special about it."""
 
 IDENTITY = ("platform", "accountId", "action", "status")
-"""Fields by which logs without ids are told apart."""
+"""Fields by which logs without ids are distinguished."""
 
 ALIKE_KINDS = tuple(
     next(each for each in KINDS if all(each.get(name) == kind.get(name) for name in IDENTITY)) for kind in KINDS

@@ -43,7 +43,7 @@ class Observer:
 
     Attributes:
         is_misled: Whether the list has ever lied about itself.
-        has_alike_logs: Whether some logs cannot be told apart.
+        has_alike_logs: Whether some logs cannot be distinguished.
         difference: How the list differed to which the API has switched.
     """
 
@@ -181,7 +181,7 @@ class Observer:
             result = self._exporter.poll(feed=feed)
             count = len(self._exporter.api.requests) - request_count
             self.expect(result.error is None, "outcome", f"{feed}: {result.error}")
-            # Alike logs at the edges of a page are told apart by all logs of their time.
+            # Alike logs at the edges of a page are distinguished by all logs of their time.
             most = expected + self.has_alike_logs * PAGE_EDGES * TIME_READINGS * self._scene.time_pages
             self.expect(expected <= count <= most, "requests", f"{feed}: {count} instead of {expected} to {most}")
 

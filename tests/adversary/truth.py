@@ -39,7 +39,7 @@ class Truth:
 
     Args:
         world: The world.
-        by_id: Whether all logs have ids, so that even identical ones are told apart.
+        by_id: Whether all logs have ids, so that even identical ones are distinguished.
     """
 
     def __init__(self, world: World, *, by_id: bool) -> None:

@@ -576,7 +576,7 @@ async def test_a_refused_request_is_not_subtracted() -> None:
 
 
 async def test_requests_end_in_any_case() -> None:
-    """A request that fails takes up the quota for 60 seconds, not for ever."""
+    """A request that fails takes up the quota for 60 seconds, not forever."""
     api = ClientHarness(raise_error(httpx.ReadError("reset")), share=0.02)
     await api.fail()
     await api.fail()

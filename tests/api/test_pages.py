@@ -73,7 +73,7 @@ async def test_a_response_has_the_page_and_the_clock_of_the_api(api: FakeHttpApi
 
 
 async def test_a_missing_list_is_an_error(api: FakeHttpApi) -> None:
-    """A list that the API does not have is told apart from an empty one."""
+    """A list that the API does not have is distinguished from an empty one."""
     with pytest.raises(EndpointNotFound, match="404: the API has no /v1/logs"):
         await fetch_page(api.client, ZERNIO)
 

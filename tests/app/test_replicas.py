@@ -157,7 +157,7 @@ async def test_many_workspaces_are_added_bit_by_bit(cluster: Cluster, monkeypatc
 
 
 async def test_an_outage_of_the_database(cluster: Cluster) -> None:
-    """Nobody shows anything once the trust has ended; afterwards each shows what it showed, and nothing has moved."""
+    """Nothing is shown once the trust has ended; afterwards each shows what it showed, and nothing has moved."""
     cluster.add("a")
     cluster.add("b")
     await cluster.run(4 * HEARTBEAT)

@@ -25,7 +25,7 @@ except {error}:
 """
 
 
-def test_a_failed_command_keeps_its_exit_code_if_nobody_reads() -> None:
+def test_a_failed_command_keeps_its_exit_code_if_no_one_reads() -> None:
     """Output that cannot be written at the exit of Python does not replace the exit code."""
     root = Path(late_exporter.__file__).parents[1]
     for error in ("KeyboardInterrupt", "LateError"):

@@ -118,7 +118,7 @@ def test_place_in_the_file(folder: Path) -> None:
 
 
 def test_users_need_the_file_of_passwords(folder: Path) -> None:
-    """Without users with passwords nobody can be bound."""
+    """Without users with passwords no one can be bound."""
     (message,) = problems(folder, web__user_workspaces=["ops=brand-a"], web__config__file=[])
     assert f"--{BOUND}: ops is not in basic_auth_users of the file of --web.config.file" == message
 

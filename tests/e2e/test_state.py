@@ -118,7 +118,7 @@ def test_to_another_machine(
     wait_equal(307.0, lambda: renamed.scrape().sum(LOGS, workspace="agency"))
 
 
-def test_a_damaged_state_is_not_begun_anew(
+def test_a_damaged_state_is_not_replaced(
     late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path
 ) -> None:
     """A state that was truncated after a crash is refused in one line that says what to do, until it is restored."""

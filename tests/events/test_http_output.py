@@ -270,7 +270,7 @@ def test_a_slow_response_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "identity, gzip"])
 def test_a_compressed_response_is_not_read(encoding: str) -> None:
-    """No compression is requested, and a body that is compressed all the same counts as empty."""
+    """No compression is requested, and a body that is compressed anyway counts as empty."""
     body = b"x" * 1000
     for _ in range(encoding.count("gzip")):
         body = gzip.compress(body)

@@ -288,7 +288,7 @@ def test_cooldowns_of_all_pages(
 
 
 def test_a_list_of_accounts_that_ignores_the_page() -> None:
-    """A list that has the same accounts on every page is read twice, not for ever."""
+    """A list that has the same accounts on every page is read twice, not forever."""
     gauges, requests = run("cooldowns", cooldown_pages(100, with_pages=False, ignores_page=True), context())
     assert (100, 2) == (len(gauges), len(requests))
 
@@ -332,7 +332,7 @@ def test_webhooks_with_a_wrong_field(field: str, series: str, value: object) -> 
 
 
 def test_webhooks_with_the_same_name_have_different_labels() -> None:
-    """Webhooks of one name are told apart by their ids, which do not depend on their order."""
+    """Webhooks of one name are distinguished by their ids, which do not depend on their order."""
     rows = [{**WEBHOOK, "_id": "1"}, {**WEBHOOK, "_id": "2"}, {**WEBHOOK, "name": "mail", "_id": "3"}]
     labels = {label for _, label in refresh("webhooks", {"webhooks": rows})}
     assert {"orders (1)", "orders (2)", "mail"} == labels

@@ -1,4 +1,4 @@
-"""A request beside the newest logs and the gaps that fails for ever fails alone."""
+"""Requests other than those for the newest logs and the gaps may keep failing without failing the poll."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_post_that_cannot_be_read_fails_alone(error: ApiError, world: World, s
     assert len(requests) == failed_requests(exporter)["post"] <= 6
 
 
-def test_a_post_that_fails_for_ever_is_asked_less_and_less_often(world: World, start: Start) -> None:
+def test_a_post_that_always_fails_is_requested_less_and_less_often(world: World, start: Start) -> None:
     """Without a scan the log stays pending, costs a few requests, and settles soon after its post is readable."""
     api = FaultyApi(world)
     exporter = start(api)

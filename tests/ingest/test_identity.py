@@ -360,7 +360,7 @@ def test_logs_without_a_time_below_the_lookback(count: int, page_size: int, worl
     exporter.close()
 
 
-def test_alike_logs_that_cannot_be_told_apart_are_reported(world: World, exporter: ExporterHarness) -> None:
+def test_alike_logs_that_cannot_be_distinguished_are_reported(world: World, exporter: ExporterHarness) -> None:
     """If the API cannot filter by time, a time with more logs than two pages share is a failed request."""
     exporter.api.quirks = ListQuirks(time_filter="ignored")
     family = "late_exporter_failed_requests_total"

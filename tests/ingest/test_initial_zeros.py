@@ -86,7 +86,7 @@ def test_a_process_that_ends_before_the_mark_shows_zero_again(world: World, star
     assert {family: 2 * value for family, value in VALUES.items()} == new_platform(exporter.scrape_unmarked())
 
 
-def test_a_series_that_nobody_scraped_shows_zero_after_a_restart(world: World, start: Start) -> None:
+def test_a_series_that_was_not_scraped_shows_zero_after_a_restart(world: World, start: Start) -> None:
     """A series that is created and never scraped before the process ends is first seen at 0, whatever it has become."""
     exporter = start()
     world.publish(1, **FAILURE)

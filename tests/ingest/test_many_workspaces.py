@@ -94,7 +94,7 @@ def test_logs_in_memory_do_not_grow_with_the_workspaces(
 
 
 def test_a_removed_workspace_leaves_no_logs_in_memory(start: Callable[[], ExporterHarness]) -> None:
-    """The logs that a cancelled poll has read do not count for ever."""
+    """The logs that a cancelled poll has read do not count forever."""
     exporter = start()
     with pytest.raises(Killed):
         poll_all(exporter, 24)

@@ -165,7 +165,7 @@ def test_a_crash_at_any_step(start: Start) -> None:
 
 
 def test_a_time_is_read_once(world: World, start: Start) -> None:
-    """A time whose logs cannot be told apart costs a request, and later polls cost none."""
+    """A time whose logs cannot be distinguished costs a request, and later polls cost none."""
     exporter = start(world)
     prepare(world, exporter)
     exporter.poll_repeatedly(4)

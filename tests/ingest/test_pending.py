@@ -182,7 +182,7 @@ ALIKE: dict[str, Any] = {"requestId": None, "postId": "p1"}
 
 @pytest.mark.parametrize("depth", [20, 150])
 def test_one_of_several_alike_logs_settles(depth: int, world: World, start: Start) -> None:
-    """Logs without ids that differ in nothing but their status are told apart by their number."""
+    """Logs without ids that differ in nothing but their status are distinguished by their number."""
     exporter = start(FakeLateApi(world, generation="zernio"))
     moment = world.clock.now - HOUR
     ids = [world.insert(moment, status="pending", **ALIKE) for _ in range(4)]

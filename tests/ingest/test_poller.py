@@ -1093,7 +1093,7 @@ async def test_webhooks_have_a_request_budget(webhook_harness: PollerHarness) ->
 
 
 async def test_replays_have_a_request_budget(webhook_harness: PollerHarness) -> None:
-    """Old webhooks that are repeated for ever cost no more than the share of genuine ones, and make no polls rarer."""
+    """Old webhooks that are repeated forever cost no more than the share of genuine ones, and make no polls rarer."""
     harness = webhook_harness
     harness.client.rate_limit = 40
     receiver = WebhookReceiver("/webhook", secret=lambda: "secret", window=0.5, clock=harness.clock.time)

@@ -65,7 +65,7 @@ def test_an_invalid_body_is_a_success(receiver: PushReceiver) -> None:
 
 
 def test_no_compressed_response_is_requested_or_read(receiver: PushReceiver) -> None:
-    """A response that is compressed all the same changes nothing."""
+    """A response that is compressed anyway changes nothing."""
     receiver.answer = lambda _: (200, {"Content-Encoding": "gzip"}, "no gzip")
     client = OtlpClient("1")
     assert [None, None] == [client.try_endpoint(), client.try_endpoint()]

@@ -159,7 +159,7 @@ async def test_errors_of_the_sdk_are_failures(harness: Harness) -> None:
     assert {"success": 0, "failure": 1} == harness.outcomes
 
 
-async def test_pushes_end_the_initial_zero_if_nobody_scrapes(harness: Harness) -> None:
+async def test_pushes_end_the_initial_zero_without_scrapes(harness: Harness) -> None:
     """A new series stays at 0 until a push has delivered that; one that failed has not."""
     harness.clock.advance(SCRAPE_TIMEOUT)
     harness.count(1, start_at_zero=True)
@@ -205,7 +205,7 @@ async def test_the_last_push_has_the_last_changes(harness: Harness) -> None:
 
 
 async def test_the_last_push_is_bounded(harness: Harness) -> None:
-    """If the endpoint does not answer, the exporter ends all the same."""
+    """If the endpoint does not answer, the exporter ends anyway."""
     release = threading.Event()
     harness.client.answer = lambda: "" if release.wait(60) else "never released"
     await harness.pusher.close(seconds=0.01)

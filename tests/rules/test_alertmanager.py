@@ -231,7 +231,7 @@ def test_secrets_are_read_from_files() -> None:
     assert not re.findall(r"(?:api_url|password|secret|token|key|webhook_url|[^_]url):", text)
 
 
-def test_alerts_of_two_exporters_are_told_apart() -> None:
+def test_alerts_of_two_exporters_are_distinguished() -> None:
     """Messages and inhibitions are about one exporter, by cluster and job, whatever its workspace is called."""
     config = yaml.safe_load(CONFIG.read_text("utf-8"))
     assert {"cluster", "job", "instance", "workspace"} < set(config["route"]["group_by"])

@@ -227,7 +227,7 @@ async def test_a_group_is_bounded(store: Store) -> None:
     assert [1, 2, 1, MAX_GROUP_COMMITS, MAX_GROUP_COMMITS] == committer.store.groups
 
 
-async def test_a_cancelled_commit_is_made_all_the_same(store: Store) -> None:
+async def test_a_cancelled_commit_is_made_anyway(store: Store) -> None:
     """A feed that is cancelled while its commit waits is not left in doubt: it ends after the commit is made."""
     committer = Committer(store)
     await committer.start([feed_commit(number, "a") for number in range(4)])
@@ -239,7 +239,7 @@ async def test_a_cancelled_commit_is_made_all_the_same(store: Store) -> None:
 
 
 async def test_an_unexpected_error_reaches_every_feed_of_the_group(store: Store) -> None:
-    """No feed waits for ever, and the next commits go on."""
+    """No feed waits forever, and the next commits go on."""
     committer = Committer(store)
     committer.store.error = ZeroDivisionError()
     await committer.start([feed_commit(number, "a") for number in range(3)])

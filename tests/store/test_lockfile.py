@@ -166,7 +166,7 @@ def test_a_killed_process_leaves_no_lock(path: Path) -> None:
     ids=["empty", "empty without WAL", "missing"],
 )
 def test_remains_of_a_state_are_damage(path: Path, damage: Callable[[Path], object], expected: str) -> None:
-    """A database that is empty or gone is not begun anew, until the user follows the advice."""
+    """A database that is empty or gone is not created again, until the user follows the advice."""
     with hold(path):
         pass
     damage(path)
@@ -182,7 +182,7 @@ def test_remains_of_a_state_are_damage(path: Path, damage: Callable[[Path], obje
         assert {} == store.series_values()
 
 
-def test_a_removed_state_is_begun_anew(path: Path) -> None:
+def test_a_removed_state_is_created_again(path: Path) -> None:
     """The lock file alone is no damage: the user may have removed the state, and its number does not count any more."""
     with closing(open_path(path)) as store:
         commit(store, "a")

@@ -35,7 +35,7 @@ def test_a_heartbeat_that_moves_begins_another_lease() -> None:
     assert ["a"] == watch({**looks, 58.0: members(a=2)})[-1]
 
 
-def test_nobody_is_dead_after_a_pause_of_the_observer() -> None:
+def test_no_member_is_dead_after_a_pause_of_the_observer() -> None:
     """An observer that was paused, or had no database, cannot know whether the others had the same trouble."""
     looks = {0.0: members(a=1), 3.0: members(a=1), 600.0: members(a=1), 614.0: members(a=1), 629.0: members(a=1)}
     assert [[], [], [], [], []] == watch(looks)

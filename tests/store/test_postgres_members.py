@@ -191,7 +191,7 @@ def test_series_of_some_workspaces(open_replica: Callable[..., SharedStore]) -> 
     assert {} == end
 
 
-def test_a_replica_that_is_cut_off_blocks_nobody(
+def test_a_replica_that_is_cut_off_blocks_no_one(
     url: str,
     membership: Membership,
     open_replica: Callable[..., SharedStore],

@@ -253,7 +253,7 @@ async def test_a_path_without_a_password_shows_nothing(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS[:3])
 async def test_bound_users_without_passwords(path: str) -> None:
-    """If there are no passwords although users are bound, nobody gets in."""
+    """If there are no passwords although users are bound, no one gets in."""
     harness = AccessHarness(users={})
     assert [401, 401] == [(await harness.request(user, path)).status for user in (None, "customer-a")]
 

@@ -179,7 +179,7 @@ async def test_requests_that_wait_for_the_same_check_are_bounded(harness: Harnes
     assert 1 == sum(password_hash == ALICE for _, password_hash in harness.bcrypt.calls)
 
 
-async def test_a_client_that_leaves_is_checked_all_the_same(harness: Harness) -> None:
+async def test_a_client_that_leaves_is_still_checked(harness: Harness) -> None:
     """The next request with a correct password gets in at once, even if the first one did not wait for its check."""
     harness.bcrypt.released.clear()
     scrape = harness.start("alice", "wonderland")
@@ -211,7 +211,7 @@ async def test_no_thread_for_a_check(harness: Harness, monkeypatch: pytest.Monke
     assert 200 == await harness.status("alice", "wonderland")
 
 
-async def test_a_failed_check_lets_nobody_wait() -> None:
+async def test_a_failed_check_blocks_no_one() -> None:
     """An unexpected error of a check ends the attempt, and the next one with the same password is checked again."""
 
     def fail(_: bytes, __: bytes) -> bool:

@@ -453,7 +453,7 @@ SLOW: dict[str, tuple[bytes, bytes]] = {
 
 @pytest.mark.exhaustive
 async def test_slow_clients(harness: ServerHarness, monkeypatch: pytest.MonkeyPatch, *, secure: bool) -> None:
-    """Slow clients delay nobody else and are disconnected after the timeout."""
+    """Slow clients delay no one else and are disconnected after the timeout."""
     harness.web, context = (tls_config(), client_context()) if secure else (WebConfig(), None)
     slow = {name: await harness.connect(context) for name in SLOW}
     for name, client in slow.items():
@@ -482,7 +482,7 @@ async def test_slow_clients(harness: ServerHarness, monkeypatch: pytest.MonkeyPa
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("drip", [b"", b"\x16"])
 async def test_slow_handshakes(harness: ServerHarness, monkeypatch: pytest.MonkeyPatch, drip: bytes) -> None:
-    """Unfinished handshakes delay nobody else and are closed after the timeout."""
+    """Unfinished handshakes delay no one else and are closed after the timeout."""
     monkeypatch.setattr(server, "CLIENT_TIMEOUT", 2.0)
     harness.web = tls_config()
     client = await harness.connect()
@@ -608,7 +608,7 @@ async def test_a_flood(harness: ServerHarness, monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_few_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that may open few files accepts fewer connections, and answers all the same."""
+    """A process that may open few files accepts fewer connections, and answers anyway."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (12, 12))
     async with running_server() as harness:
         clients = [await harness.connect() for _ in range(40)]

@@ -97,7 +97,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_memory_of_many_connections(server: Server, name: str) -> None:
-    """Any number of useless connections costs a bounded amount of memory, and keeps nobody out."""
+    """Any number of useless connections costs a bounded amount of memory, and keeps no one out."""
     assert server.get().endswith(b"quick")
     before = server.peak_memory
     with crowd(server.port, ATTACKS[name], CONNECTIONS, server.context):

@@ -494,7 +494,7 @@ def test_a_state_that_the_exporter_cannot_load_is_an_error(tmp_path: Path, table
 
 @pytest.mark.parametrize("exists", [True, False])
 def test_writing_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, exists: bool) -> None:
-    """Permissions say that root may write anywhere; a file that cannot be created all the same is an error."""
+    """Permissions say that root may write anywhere; a file that still cannot be created is an error."""
     if exists:
         open_store(f"sqlite:///{tmp_path}/state.db").close()
 

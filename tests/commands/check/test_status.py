@@ -58,7 +58,7 @@ LACKING = "403: the API key lacks a right: insufficient; grant the key the group
     ],
 )
 async def test_a_feed_that_cannot_be_read(failure: LateError | None, message: str, hint: str) -> None:
-    """A feed that is off or fails is a warning that says why, because the logs are counted all the same."""
+    """A feed that is off or fails is a warning that says why, because the logs are counted anyway."""
     api = StatusApi()
     api.documents["/v1/accounts"] = failure
     findings = await findings_of(api)
