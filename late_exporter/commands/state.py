@@ -14,124 +14,22 @@ import msgspec
 
 from late_exporter.commands._runner import interruptible, write_lines, write_stdout
 from late_exporter.commands.progress import ProgressBar
+from late_exporter.commands.state_summary import WorkspaceSummary, summarize_state
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import INVALID_NAME, is_workspace_name, parse_state_url
 from late_exporter.errors import ConfigError, InvalidExport, LateError, StoreError, StoreInUse
 from late_exporter.feeds import GENERATIONS
-from late_exporter.format import iso_time, plural
+from late_exporter.format import plural
 from late_exporter.ingest.audit import check_counters
 from late_exporter.log import escape, redact
 from late_exporter.masking import quote
-from late_exporter.model import Scope
 from late_exporter.store.exports import read_digest
-from late_exporter.store.maintenance import StateAdmin, StateSnapshot, is_in_use, open_admin, open_snapshot
+from late_exporter.store.maintenance import StateAdmin, open_admin, open_snapshot
 
 CONFIRMED_ACTIONS = ("rename", "drop")
 LONG_ACTIONS = ("backup", "check", "export", "import", "copy", "compact")  # actions that read or write the whole state
 NOTED_ROWS = 1000  # rows between two counts that a terminal shows
 STREAM = "-"  # name that stands for standard input or output
-
-
-class FeedSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Summary of a feed in a state; times are ISO 8601 in UTC, and every log since ``since`` was counted."""
-
-    feed: str
-    logs: int
-    pending: int
-    oldest: str | None
-    newest: str | None
-    since: str | None
-    gaps: int
-    synced: bool
-
-
-class WorkspaceSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Summary of a workspace in a state."""
-
-    workspace: str
-    series: int
-    feeds: Sequence[FeedSummary]
-
-    @property
-    def logs(self) -> int:
-        return sum(feed.logs for feed in self.feeds)
-
-
-class StateSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Summary of a state; the size is in bytes, and ``in_use`` is None if unknown."""
-
-    path: str
-    size: int
-    schema: int
-    in_use: bool | None
-    workspaces: Sequence[WorkspaceSummary]
-
-    def workspace(self, name: str) -> WorkspaceSummary:
-        for summary in self.workspaces:
-            if summary.workspace == name:
-                return summary
-        names = ", ".join(summary.workspace for summary in self.workspaces) or "none"
-        raise StoreError(f"there is no workspace {name} in the state; choose from {names}")
-
-    def text(self) -> Iterator[str]:
-        usage = {True: "in use by an exporter", False: "not in use", None: "may be in use"}[self.in_use]
-        yield f"{self.path}: {self.size:,} bytes, schema {self.schema}, {usage}"
-        for summary in self.workspaces:
-            yield f"{summary.workspace}: {summary.series:,} series"
-            yield from (f"  {feed.feed}: {', '.join(_feed_details(feed))}" for feed in summary.feeds)
-
-
-def summarize_state(url: str, password_file: Path | None = None) -> StateSummary:
-    """Return the summary of the state at a URL; raise StoreError if there is none, or if it cannot be read."""
-    with open_snapshot(url, password_file) as snapshot:
-        series_names = [labels[0] for _, labels in snapshot.series_values()]
-        feeds: dict[str, list[FeedSummary]] = {}
-        for scope in snapshot.scopes:
-            feeds.setdefault(scope.workspace, []).append(_summarize_feed(snapshot, scope))
-        workspaces = [
-            WorkspaceSummary(workspace=name, series=series_names.count(name), feeds=feeds.get(name, []))
-            for name in sorted({*feeds, *series_names})
-        ]
-        size, schema = snapshot.size, snapshot.schema_version
-    is_used = _is_in_use(url, password_file)
-    return StateSummary(path=snapshot.name, size=size, schema=schema, in_use=is_used, workspaces=workspaces)
-
-
-def _summarize_feed(snapshot: StateSnapshot, scope: Scope) -> FeedSummary:
-    state, created_range = snapshot.feed_state(scope), snapshot.created_range(scope)
-    coverage = state.coverage
-    oldest, newest = map(iso_time, created_range) if created_range is not None else (None, None)
-    return FeedSummary(
-        feed=scope.feed,
-        logs=state.log_count,
-        pending=len(state.pending_logs),
-        oldest=oldest,
-        newest=newest,
-        since=iso_time(coverage.complete_since) if coverage else None,
-        gaps=len(coverage.gaps) if coverage else 0,
-        synced=coverage is not None and coverage.is_synced,
-    )
-
-
-def _is_in_use(url: str, password_file: Path | None) -> bool | None:
-    try:
-        return is_in_use(url, password_file)
-    except StoreError:
-        return None  # the state is readable, but its lock file is not writable
-
-
-def _feed_details(feed: FeedSummary) -> Iterator[str]:
-    yield plural(feed.logs, "log")
-    if feed.pending:
-        yield f"{feed.pending:,} pending"
-    if feed.newest:
-        yield f"created {feed.oldest} to {feed.newest}"
-    if not feed.synced:
-        yield "first sync not complete"
-    if feed.since:
-        yield f"complete since {feed.since}"
-    if feed.gaps:
-        yield f"{plural(feed.gaps, 'gap')} to read"
 
 
 @interruptible()
