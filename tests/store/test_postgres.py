@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -35,6 +36,8 @@ OTHER = Scope("umbrella", "publishing")
 LOGS = "late_publishing_logs_total"
 NOW = 20_400 * DAY_MS
 """Midnight of a day in November 2025."""
+
+END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'late-exporter'"
 
 
 @pytest.fixture
@@ -372,6 +375,19 @@ def test_calls_that_wait_for_a_hung_server_fail_with_it(
     assert 2 == counts(store)[0]
 
 
+def test_hosts_that_do_not_answer(postgres: Cluster, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the attempts to connect to them take, the state on the host that answers is used."""
+    monkeypatch.setattr("late_exporter.store.postgres.database.DEADLINE_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts = f"127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{postgres.port}"
+        state_url = f"{url.replace(f'127.0.0.1:{postgres.port}', hosts)}&connect_timeout=2"
+        with closing(open_store(state_url)) as store:
+            postgres.execute(url, END_SESSIONS)
+            assert 1 == commit(store, observation(NOW))
+            postgres.execute(url, END_SESSIONS)
+            assert (1, 1) == counts(store)
+
+
 def is_committed(store: Store, row: Observation) -> bool:
     """Commit an observation; return whether that succeeded."""
     try:
@@ -404,10 +420,9 @@ def test_operations_end_at_the_deadline() -> None:
 def test_a_restart_of_the_server(postgres: Cluster, url: str, store: Store) -> None:
     """Ended sessions are no error: the next call connects again."""
     commit(store, observation(NOW))
-    kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'late-exporter'"
-    postgres.execute(url, kill)
+    postgres.execute(url, END_SESSIONS)
     assert 1 == commit(store, observation(NOW + 1))
-    postgres.execute(url, kill)
+    postgres.execute(url, END_SESSIONS)
     assert (2, 2) == counts(store)
 
 

@@ -163,12 +163,15 @@ class Database:
         """Yield the connection, which is closed after any error that may leave a transaction open.
 
         Args:
-            deadline: Monotonic time at which an operation fails.
+            deadline: Monotonic time at which an operation fails, without the time that it takes to connect: hosts that
+                do not answer are tried first, and must not leave no time for the one that does.
 
         Raises:
             psycopg.Error: The server cannot be reached, or an operation failed.
         """
+        started_at = time.monotonic()
         connection = self.connect()
+        deadline += time.monotonic() - started_at
         connection.deadline = deadline
         try:
             yield connection
