@@ -17,6 +17,7 @@ from late_exporter.store import SharedStore, open_membership, open_shared_store,
 from late_exporter.store.maintenance import open_admin
 from late_exporter.store.membership import Member, Membership
 from late_exporter.store.postgres.database import REPLICA_NAME
+from late_exporter.store.postgres.days import PARTITIONS
 from tests.e2e.program import wait_until
 from tests.support.postgres import Cluster, LaggingStandby
 from tests.support.proxy import Proxy
@@ -379,4 +380,47 @@ def test_a_partition_that_another_replica_has_dropped(open_replica: Callable[...
     with pytest.raises(StoreError):
         commit(second, "w1", NOW + 2)
     assert 1 == commit(second, "w1", NOW + 1, NOW + 2)
+    assert [] == list(open_admin(url).check())
+
+
+def test_days_that_other_replicas_have_dropped(
+    postgres: Cluster, open_replica: Callable[..., SharedStore], url: str
+) -> None:
+    """They do not keep a replica from dropping the next ones: it may be the only one that is left."""
+    first, second = open_replica(1, "w0"), open_replica(2, "w1")
+    for store, name in ((first, "w0"), (second, "w1")):
+        commit(store, name, NOW, NOW + DAY_MS)
+    day = NOW // DAY_MS
+    for store, name in ((second, "w1"), (first, "w0")):
+        commit(store, name, prune_before=NOW + DAY_MS)
+    assert [(day + 1,)] == postgres.execute(url, PARTITIONS)
+    for store, name in ((first, "w0"), (second, "w1")):
+        commit(store, name, prune_before=NOW + 2 * DAY_MS)
+    assert [] == postgres.execute(url, PARTITIONS)
+    assert [] == list(open_admin(url).check())
+
+
+def test_a_day_that_is_dropped_while_another_replica_needs_it(
+    postgres: Cluster, open_replica: Callable[..., SharedStore], url: str
+) -> None:
+    """What it stores there meanwhile is kept, so that no log is counted twice."""
+    second = open_replica(2, "w1")
+    with (
+        Proxy(postgres.port) as proxy,
+        closing(open_membership(url)) as membership,
+        closing(open_shared_store(url.replace(f":{postgres.port}/", f":{proxy.port}/"))) as first,
+    ):
+        membership.join(1, "a")
+        first.adopt(membership.claim(1, ["w0"], FEEDS))
+        commit(first, "w0", *range(NOW, NOW + 8))
+        commit(second, "w1", NOW)
+        proxy.hang_at(b"SELECT o.scope, o.key, count(*) AS observations")
+        dropping = threading.Thread(target=commit, args=(first, "w0"), kwargs={"prune_before": NOW + 5 * DAY_MS})
+        dropping.start()
+        wait_until(lambda: proxy.is_hanging)
+        assert 1 == commit(second, "w1", NOW, NOW + 1)
+        proxy.resume()
+        dropping.join()
+    assert [] == postgres.execute(url, PARTITIONS)
+    assert 0 == commit(second, "w1", NOW, NOW + 1)
     assert [] == list(open_admin(url).check())

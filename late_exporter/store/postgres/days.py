@@ -32,16 +32,19 @@ PARTITIONS = (
     " WHERE i.inhparent = 'late_observation'::regclass AND c.relname ~ '^late_observation_[0-9]+$' ORDER BY 1"
 )
 
-EXPIRED = """
-    SELECT count(*) FILTER (WHERE s.prune_before >= %(end)s), count(*)
-    FROM {partition} o JOIN late_scope s ON s.id = o.scope
-"""
+EXPIRED_SCOPES = "SELECT id FROM late_scope WHERE prune_before >= %s"
+
+IS_EXPIRED = "o.scope IN (SELECT unnest(%(expired)s::integer[]))"
+
+EXPIRED = f"SELECT count(*) FILTER (WHERE {IS_EXPIRED}), count(*) FROM {{partition}} o"  # noqa: S608 - constants
+
+MOVE = f"UPDATE late_observation o SET day = {REST} WHERE o.day = {{day}} AND NOT {IS_EXPIRED}"  # noqa: S608 - constants
 
 # In one statement, so that every part of it sees the same rows.
-FORGET = """
+FORGET = f"""
     WITH gone AS (
         SELECT o.scope, o.key, count(*) AS observations, min(o.created) / %(minute)s AS minute
-        FROM {partition} o GROUP BY o.scope, o.key
+        FROM {{partition}} o WHERE {IS_EXPIRED} GROUP BY o.scope, o.key
     ), counted AS (
         SELECT scope, minute, count(*) AS logs FROM gone GROUP BY scope, minute
     ), emptied AS (
@@ -57,7 +60,7 @@ FORGET = """
         - (SELECT coalesce(sum(e.deleted), 0) FROM emptied e WHERE e.scope = s.id)
     FROM (SELECT scope, count(*) AS logs, sum(observations) AS observations FROM gone GROUP BY scope) t
     WHERE s.id = t.scope
-"""
+"""  # noqa: S608 - constants
 
 
 def key_day(key: str) -> int:
@@ -120,22 +123,22 @@ class Partitions:
         Raises:
             psycopg.Error: The partition is in use by a long transaction, for example; nothing of it was changed.
         """
-        row = connection.execute("SELECT coalesce(max(prune_before), 0) FROM late_scope").fetchone()
-        newest = row[0] if row else 0
+        self.load(connection)  # Other replicas have dropped days, too.
         for day in sorted(self._days):
             end, partition = (day + 1) * DAY_MS, f"late_observation_{day}"
-            if end > newest:
+            # The same feeds in each statement, whatever others expire or add meanwhile.
+            scopes = [scope for (scope,) in connection.execute(EXPIRED_SCOPES, (end,))]
+            if not scopes:
                 break
-            expired, rows = connection.execute(EXPIRED.format(partition=partition), {"end": end}).fetchone() or (0, 0)
+            parameters = {"expired": scopes, "minute": MINUTE_MS}
+            expired, rows = connection.execute(EXPIRED.format(partition=partition), parameters).fetchone() or (0, 0)
             if expired < rows * EXPIRED_SHARE:
                 continue
             with connection.transaction():
                 connection.execute(SETTINGS)
-                connection.execute(
-                    f"UPDATE late_observation o SET day = {REST} FROM late_scope s WHERE o.day = {day}"  # noqa: S608 - numbers
-                    " AND s.id = o.scope AND coalesce(s.prune_before, 0) < %(end)s",
-                    {"end": end},
-                )
-                connection.execute(FORGET.format(partition=partition), {"minute": MINUTE_MS})
+                connection.execute(MOVE.format(day=day), parameters)
+                connection.execute(FORGET.format(partition=partition), parameters)
+                connection.execute(f"LOCK TABLE ONLY late_observation, ONLY {partition} IN ACCESS EXCLUSIVE MODE")
+                connection.execute(MOVE.format(day=day), parameters)  # What another replica has stored meanwhile.
                 connection.execute(f"DROP TABLE {partition}")
             self._days.discard(day)
