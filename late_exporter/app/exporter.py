@@ -71,6 +71,7 @@ class Exporter:
         owned: AbstractSet[str] | None = None,
     ) -> None:
         self._change_lock = asyncio.Lock()
+        self.webhook_receiver = _create_receiver(settings)
         self._connect = connect
         config = pipeline_config(settings)
         self.exposition = create_exposition(config)
@@ -89,7 +90,6 @@ class Exporter:
         self._use_settings(settings, owned)
         self.deliverer = self._create_deliverer(output, store_thread) if output is not None else None
         self.workspaces: dict[str, WorkspacePollers] = {}
-        self.webhook_receiver = _create_receiver(settings)
         self._key_limits = defaultdict[str, KeyLimits](lambda: KeyLimits(RequestBudget(), StatusPace()))
         self._task_group: asyncio.TaskGroup | None = None
         self._served_event = asyncio.Event()
@@ -207,7 +207,7 @@ class Exporter:
             raise
         await asyncio.sleep(0)  # A process that is being stopped must not start tasks.
         await self._remove_workspaces(self.workspaces.keys() - names)
-        self._reconfigure_webhooks(names)
+        self._reconfigure_webhooks()
         polling_changed = (previous.api, previous.poll) != (settings.api, settings.poll)
         polling_changed |= previous.webhook.poll_interval != settings.webhook.poll_interval
         for workspace in workspaces:
@@ -292,15 +292,10 @@ class Exporter:
             if self.webhook_receiver is not None:
                 self.webhook_receiver.stats_by_workspace.pop(name)
 
-    def _reconfigure_webhooks(self, names: AbstractSet[str]) -> None:
-        """Apply the settings of webhooks, given the names of the workspaces of this process."""
+    def _reconfigure_webhooks(self) -> None:
         receiver, webhook = self.webhook_receiver, self._settings.webhook
-        if receiver is None:
-            return
-        if webhook.secret_file is not None:
+        if receiver is not None and webhook.secret_file is not None:
             receiver.reconfigure(_secret_reader(webhook.secret_file), webhook.replay_window)
-        if self._owned is not None:
-            receiver.other_workspaces = {each.name for each in self._settings.workspaces} - names
 
     def _create_webhook_stats(self, workspace: Workspace) -> WebhookStats | None:
         if self.webhook_receiver is None:
@@ -315,6 +310,9 @@ class Exporter:
         self._settings, self._owned = settings, owned
         self._key_users = count_key_users(settings)
         self._pipeline.poll_config = poll_config(settings)
+        if self.webhook_receiver is not None and self._owned is not None:
+            # Also its own, which are looked for first: those that are being added or removed are accepted, too.
+            self.webhook_receiver.other_workspaces = frozenset(self.names())
 
 
 def _create_logger(scope: Scope) -> Logger:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -88,14 +89,16 @@ class ReloadHarness:
         return client, ApiGeneration("late", logger=NullLogger())
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[ReloadHarness]:
-        """Run the exporter."""
+    async def running(self, owned: AbstractSet[str] | None = None) -> AsyncIterator[ReloadHarness]:
+        """Run the exporter, of some workspaces only if it is that of a replica."""
         async with AsyncExitStack() as stack:
             offload = create_offload(stack.enter_context(ThreadPoolExecutor(1)))
             new_settings = self.read()
             self.store = await offload(open_store, new_settings.state.url)
             stack.push_async_callback(offload, self.store.close)
-            self.exporter = Exporter(new_settings, self.store, offload, self.connect, collect_process_metrics=list)
+            self.exporter = Exporter(
+                new_settings, self.store, offload, self.connect, collect_process_metrics=list, owned=owned
+            )
             await self.exporter.restore()
             self.control = LifecycleController(
                 new_settings,
@@ -244,6 +247,26 @@ async def test_changed_webhook_secret(tmp_path: Path) -> None:
         await harness.wait_until(
             lambda samples: samples.sum("late_exporter_webhooks_received_total", workspace="beta") == 1
         )
+    await harness.http.aclose()
+
+
+async def test_webhooks_of_a_replica_that_owns_no_workspace(tmp_path: Path) -> None:
+    """It accepts those of all configured workspaces from its start on, and follows a reload."""
+    harness = ReloadHarness(tmp_path, {})
+    text = "webhook: {path: /webhook, secret-file: acme.key}"
+    harness.write("acme", text=text)
+    async with harness.running(owned=frozenset()):
+        webhooks = harness.exporter.webhook_receiver
+        assert webhooks is not None
+
+        def send(path: str, number: int) -> int:
+            body = f'{{"event": "post.failed", "id": "{number}"}}'.encode()
+            return webhooks.receive(path, body, [sign(body, KEYS["acme"]).encode()])
+
+        assert [204, 204, 404] == [send(path, 1) for path in ("/webhook", "/webhook/acme", "/webhook/beta")]
+        harness.write("beta", text=text)
+        await harness.control.reload()
+        assert [204, 404, 204] == [send(path, 2) for path in ("/webhook", "/webhook/acme", "/webhook/beta")]
     await harness.http.aclose()
 
 
