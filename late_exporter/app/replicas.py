@@ -276,6 +276,8 @@ class Replica:
         ownership.view = view
         if self._shown <= ownership.held:
             self._trust.renew(started_at)
+        else:  # Others may show the rest: at once if their lease is shorter.
+            self._trust.revoke()
         await self._remove_dead(member_id)
         if missing := sorted(self._exporter.sharing_groups().keys() - view.owners.keys())[:MAX_ADDED]:
             await offload(membership.add_workspaces, missing)
@@ -330,7 +332,9 @@ class Replica:
         """Claim a few free workspaces that this replica should own, and serve them; return whether there were any."""
         ownership, state = self._ownership, self._state
         async with self._lock:
-            claims = ownership.plan(self._exporter.sharing_groups()).claims
+            planned = ownership.plan(self._exporter.sharing_groups()).claims
+            # What was lost since it was last served is served no more first: another replica may have counted its logs.
+            claims = [name for name in planned if name not in self._shown]
             feeds: Sequence[ClaimedFeed] = ()
             if claims and ownership.member_id is not None:
                 claim = state.membership.claim
@@ -345,12 +349,12 @@ class Replica:
 
     async def _serve(self, names: AbstractSet[str]) -> None:
         """Poll and show workspaces, and no others; return once the others are not shown any more."""
-        if names == self._served:
+        if names == self._served == self._shown:
             return
         self._shown |= names
         await self._exporter.own(frozenset(names))
-        removed, self._served = self._served - names, names
-        if removed:
+        self._served = names
+        if removed := self._shown - names:  # Also workspaces that could not be added.
             await self._exporter.publisher.wait_published()
             self._shown = names
             await self._state.offload(self._state.store.forget, removed - self._ownership.held)

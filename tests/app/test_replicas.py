@@ -27,8 +27,8 @@ class Cluster:
         self.groups = {name: name for name in names}
         self.replicas: list[SimulatedReplica] = []
 
-    def add(self, name: str = "a") -> SimulatedReplica:
-        self.replicas.append(SimulatedReplica(self.membership, self.clock, self.groups, name))
+    def add(self, name: str = "a", lease: float = LEASE) -> SimulatedReplica:
+        self.replicas.append(SimulatedReplica(self.membership, self.clock, self.groups, name, lease))
         return self.replicas[-1]
 
     async def remove(self, replica: SimulatedReplica, *, is_clean: bool) -> None:
@@ -43,12 +43,16 @@ class Cluster:
             self.check()
 
     def check(self) -> None:
-        """Check that no two replicas show a workspace, and that no two may write it; a paused one answers nothing."""
+        """Check that no two replicas show a workspace, and that no two may write it; a paused one answers nothing.
+
+        Nor may any write to a workspace of which it has not read the state since it has claimed it.
+        """
         awake = [each for each in self.replicas if not each.is_paused]
         shown = Counter(name for each in awake for name in each.exporter.scrape())
         assert set(shown.values()) <= {1}
-        written = Counter(name for each in awake for name in each.exporter.polled if each.can_commit(name))
-        assert set(written.values()) <= {1}
+        writing = [(name, each) for each in awake for name in each.exporter.polled if each.can_commit(name)]
+        assert set(Counter(name for name, _ in writing).values()) <= {1}
+        assert all(each.exporter.loaded_tokens[name] == each.store.tokens[name] for name, each in writing)
 
     def shown(self) -> dict[str, SimulatedReplica]:
         return {name: each for each in self.replicas for name in each.exporter.scrape()}
@@ -224,6 +228,51 @@ async def test_a_reload_adds_and_removes_workspaces(cluster: Cluster) -> None:
     assert {*NAMES, "new"} - {"w05"} == replica.exporter.scrape()
     assert cluster.membership.owners["w05"] is None
     assert 0 == replica.exporter.gauges["late_exporter_cluster_unowned_workspaces", ()]
+
+
+async def test_a_workspace_that_was_lost_is_read_again(cluster: Cluster) -> None:
+    """A replica that is removed while it adds workspaces stops those that it had before it claims them again."""
+    replica = cluster.add()
+    await cluster.run(2 * HEARTBEAT)
+    replica.exporter.can_change.clear()
+    cluster.groups["new"] = "new"
+    await cluster.run(2 * HEARTBEAT)
+    cluster.membership.leave(next(iter(cluster.membership.members)))
+    await cluster.run(2 * HEARTBEAT)
+    replica.exporter.can_change.set()
+    await cluster.run(3 * HEARTBEAT)
+    assert {*NAMES, "new"} == replica.exporter.scrape()
+
+
+async def test_a_workspace_that_could_not_be_added(cluster: Cluster) -> None:
+    """Once another replica owns it, this one shows the workspaces that it can add."""
+    other = cluster.add()
+    await cluster.run(2 * HEARTBEAT)
+    replica = cluster.add()
+    replica.exporter.fails = True
+    await cluster.run(4 * HEARTBEAT)
+    replica.pause()
+    await cluster.run(LEASE + 4 * HEARTBEAT)
+    assert set(NAMES) == other.exporter.scrape()
+    replica.exporter.fails = False
+    replica.resume()
+    await cluster.run(4 * HEARTBEAT)
+    assert replica.exporter.scrape()
+    assert set(NAMES) == cluster.shown().keys()
+
+
+async def test_replicas_with_different_leases(cluster: Cluster) -> None:
+    """While the option is changed one by one, a replica that was removed shows nothing from its next heartbeat on."""
+    first, second = cluster.add(), cluster.add(lease=LEASE / 3)
+    await cluster.run(4 * HEARTBEAT)
+    assert first.exporter.scrape()
+    first.pause()
+    await cluster.run(LEASE / 2)
+    assert set(NAMES) == second.exporter.scrape()
+    first.exporter.can_change.clear()
+    first.resume()
+    await cluster.run(0.1)
+    assert not first.exporter.scrape()
 
 
 @pytest.mark.exhaustive

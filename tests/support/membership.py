@@ -109,14 +109,25 @@ class Store:
 class RecordingExporter:
     """An exporter of workspaces that records what it polls, and publishes it when it is awaited.
 
+    Args:
+        tokens: Current fencing token of each workspace.
+
     Attributes:
         polled: Workspaces that it polls.
+        loaded_tokens: Fencing token of each of them when it was added.
+        can_change: Event that is set while other workspaces can be added and removed.
+        fails: Whether adding workspaces fails.
         published: Workspaces in the published bodies.
         gauges: Values of the metrics without labels.
     """
 
-    def __init__(self, groups: Mapping[str, str]) -> None:
+    def __init__(self, groups: Mapping[str, str], tokens: Mapping[str, int]) -> None:
         self.groups = groups
+        self._tokens = tokens
+        self.loaded_tokens: dict[str, int | None] = {}
+        self.can_change = asyncio.Event()
+        self.can_change.set()
+        self.fails = False
         self.polled: AbstractSet[str] = frozenset()
         self.published: AbstractSet[str] = frozenset()
         self.gauges: dict[Series, float] = {}
@@ -129,6 +140,11 @@ class RecordingExporter:
     async def own(self, names: AbstractSet[str]) -> None:
         """Poll other workspaces. Those that are added may be published at any time."""
         self.published |= names
+        added = names - self.polled
+        await self.can_change.wait()
+        if added and self.fails:
+            raise StoreError("the state cannot be read")
+        self.loaded_tokens |= {name: self._tokens.get(name) for name in added}
         await asyncio.sleep(0)
         self.polled = names
 
@@ -153,16 +169,22 @@ class SimulatedReplica:
     """A replica whose process can be paused and killed."""
 
     def __init__(
-        self, membership: MemoryMembership, clock: SleepingClock, groups: Mapping[str, str], name: str = "a"
+        self,
+        membership: MemoryMembership,
+        clock: SleepingClock,
+        groups: Mapping[str, str],
+        name: str = "a",
+        lease: float = LEASE,
     ) -> None:
-        self.exporter, self.store = RecordingExporter(groups), Store()
+        self.store = Store()
+        self.exporter = RecordingExporter(groups, self.store.tokens)
         self._membership, self._clock = membership, clock
         self._running = asyncio.Event()
         self._running.set()
         self.replica = Replica(
             cast("Exporter", self.exporter),
             SharedState(cast("SharedStore", self.store), self._offload, membership, self._offload),
-            ReplicaConfig(name, ("publishing",), LEASE),
+            ReplicaConfig(name, ("publishing",), lease),
             logger=NullLogger(),
             clock=clock.monotonic,
             sleep=self._sleep,
