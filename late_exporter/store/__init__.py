@@ -149,7 +149,11 @@ class SharedStore(Store, Protocol):
     fenced_workspaces: deque[str]
 
     def adopt(self, feeds: Sequence[ClaimedFeed]) -> None:
-        """Use feeds that were claimed."""
+        """Use feeds that were claimed.
+
+        Raises:
+            StoreRegressed: The state has lost commits to one of them; its feeds are marked as restored.
+        """
 
     def forget(self, workspaces: Collection[str]) -> None:
         """Do not use the feeds of workspaces any more."""

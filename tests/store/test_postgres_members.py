@@ -371,6 +371,26 @@ def test_a_server_that_lost_a_claim(open_replica: Callable[..., SharedStore], ur
             commit(second, "w0", NOW + 2)
 
 
+def test_a_server_that_lost_its_members(
+    postgres: Cluster, membership: Membership, open_replica: Callable[..., SharedStore], url: str
+) -> None:
+    """A replica that has to join again, as after a pause, notices lost commits when it claims a workspace again."""
+    store = open_replica(1, "w0", "w1")
+    commit(store, "w0", NOW)
+    membership.leave(1)
+    standby = LaggingStandby(url)
+    membership.join(2, "a")
+    store.adopt(membership.claim(2, ["w0", "w1"], FEEDS))
+    commit(store, "w0", NOW + 1)
+    standby.promote()
+    assert membership.send_heartbeat(2) is None
+    store.forget(["w0", "w1"])
+    membership.join(3, "a")
+    with pytest.raises(StoreRegressed):
+        store.adopt(membership.claim(3, ["w0", "w1"], FEEDS))
+    assert [(True,)] == postgres.execute(url, "SELECT bool_and(restored) FROM late_scope")
+
+
 def test_a_partition_that_another_replica_has_dropped(open_replica: Callable[..., SharedStore], url: str) -> None:
     """A log of that day is stored in the rest by the second attempt, and counts once."""
     first, second = open_replica(1, "w0"), open_replica(2, "w1")

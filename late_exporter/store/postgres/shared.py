@@ -11,6 +11,7 @@ from late_exporter.model import CommitResult, FeedCommit, Scope
 from late_exporter.store.membership import ClaimedFeed
 from late_exporter.store.postgres.database import REPLICA_NAME, DeadlineConnection
 from late_exporter.store.postgres.feed_rows import FeedRow
+from late_exporter.store.postgres.restored import end_regressed
 from late_exporter.store.postgres.store import PostgresStore
 
 
@@ -27,17 +28,21 @@ class SharedPostgresStore(PostgresStore):
     def __init__(self, url: str, password_file: Path | None = None) -> None:
         self.fenced_workspaces: deque[str] = deque()
         self._tokens: dict[str, int] = {}
+        self._revisions: dict[int, int] = {}  # of feeds that this process has written, by their ids
         super().__init__(url, password_file)
 
     def adopt(self, feeds: Sequence[ClaimedFeed]) -> None:
         self.forget({scope.workspace for scope, *_ in feeds})
+        if any(feed.revision < self._revisions.get(feed.scope_id, 0) for feed in feeds):
+            end_regressed(self._database)
         for scope, token, scope_id, revision, log_count in feeds:
             self._tokens[scope.workspace] = token
             self._add_row(scope, FeedRow(token, scope_id, revision, log_count))
 
     def forget(self, workspaces: Collection[str]) -> None:
         for scope in [scope for scope in self._rows if scope.workspace in workspaces]:
-            del self._rows[scope]
+            row = self._rows.pop(scope)
+            self._revisions[row.scope_id] = row.revision
         for workspace in workspaces:
             self._tokens.pop(workspace, None)
             self._log_counts.pop(workspace, None)
