@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from late_exporter.app.exporter import Exporter
-from late_exporter.errors import LateError, StoreError
+from late_exporter.errors import StoreError
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.protocols import Logger, Offload
 from late_exporter.series import Series, SeriesValue
@@ -36,6 +36,9 @@ MAX_ADDED = 5_000
 """Maximum number of workspaces that a heartbeat adds to the state; 100,000 at once exceed its deadline."""
 
 MAX_LOGGED_NAMES = 10
+
+HEARTBEAT, HANDOVER = "heartbeat", "handover"
+"""What can fail."""
 
 HANDOVERS = "late_exporter_cluster_handovers_total"
 FENCED_COMMITS: Series = ("late_exporter_cluster_fenced_commits_total", ())
@@ -76,6 +79,9 @@ class ClusterReport:
 
     Args:
         registry: Registry of the exporter.
+
+    Attributes:
+        failures: Errors of the last heartbeat and of the last handover, if they have failed.
     """
 
     def __init__(self, registry: SeriesRegistry, logger: Logger) -> None:
@@ -84,7 +90,7 @@ class ClusterReport:
         self._counts = Counter[tuple[str, tuple[str, ...]]]({FENCED_COMMITS: 0})
         self._counts.update({(HANDOVERS, (kind,)): 0 for kind in ("claimed", "released", "lost")})
         self._created = time.time()
-        self.failure = ""
+        self.failures: dict[str, str] = {}
 
     def count_fenced_commit(self) -> None:
         self._counts[FENCED_COMMITS] += 1
@@ -99,16 +105,17 @@ class ClusterReport:
         names = [each.name for each in members]
         self._logger.warning("replicas removed, because their heartbeat has stopped", names=names)
 
-    def report_failure(self, exc: LateError) -> None:
-        """Log a failure, unless it is the same as the last one."""
-        if str(exc) != self.failure:
-            self.failure = str(exc)
-            self._logger.warning("heartbeat failed", error=self.failure)
+    def report_failure(self, action: str, exc: StoreError) -> None:
+        """Log that a heartbeat or a handover has failed, unless for the same reason as the last one."""
+        if str(exc) != self.failures.get(action):
+            self.failures[action] = str(exc)
+            event = f"{action} failed"
+            self._logger.warning(event, error=str(exc))
 
-    def report_recovery(self) -> None:
-        if self.failure:
-            self.failure = ""
-            self._logger.info("heartbeat recovered")
+    def report_recovery(self, action: str) -> None:
+        if self.failures.pop(action, ""):
+            event = f"{action} recovered"
+            self._logger.info(event)
 
     def update(self, ownership: Ownership, configured: Iterable[str], lease_age: float) -> None:
         """Set the gauges, and the counters to what was counted."""
@@ -232,7 +239,7 @@ class Replica:
         """Leave, so that others own the workspaces at once; the pollers must be stopped and nothing be served."""
         self._trust.revoke()
         membership, member_id = self._state.membership, self._ownership.member_id
-        if member_id is not None and not self._report.failure:
+        if member_id is not None and HEARTBEAT not in self._report.failures:
             with suppress(StoreError):
                 await self._state.offload_membership(membership.leave, member_id)
         await self._state.offload_membership(membership.close)
@@ -252,9 +259,9 @@ class Replica:
             try:
                 async with self._lock:
                     await self._send_heartbeat(started_at)
-                self._report.report_recovery()
+                self._report.report_recovery(HEARTBEAT)
             except StoreError as exc:
-                self._report.report_failure(exc)
+                self._report.report_failure(HEARTBEAT, exc)
             self._report.update(self._ownership, self._exporter.sharing_groups(), self._trust.age)
             self._heartbeat_event.set()
             await self._sleep(max(0.0, started_at + interval - self._clock()))
@@ -307,8 +314,9 @@ class Replica:
                 await self._give_away()
                 while await self._claim():
                     pass
-            except LateError as exc:
-                self._report.report_failure(exc)
+                self._report.report_recovery(HANDOVER)
+            except StoreError as exc:
+                self._report.report_failure(HANDOVER, exc)
 
     async def _give_away(self) -> None:
         """Stop polling what is lost and a few of the workspaces that others should own; release the latter."""

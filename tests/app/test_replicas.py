@@ -10,8 +10,11 @@ from random import Random
 import pytest
 
 from late_exporter.app import replicas
+from late_exporter.errors import StoreRegressed
+from late_exporter.protocols import Logger
 from late_exporter.store.membership import MAX_MOVES
 from tests.support.clock import SleepingClock
+from tests.support.loggers import RecordingLogger
 from tests.support.membership import LEASE, MemoryMembership, SimulatedReplica
 
 HEARTBEAT = LEASE / replicas.HEARTBEATS_PER_LEASE
@@ -27,9 +30,10 @@ class Cluster:
         self.groups = {name: name for name in names}
         self.replicas: list[SimulatedReplica] = []
 
-    def add(self, name: str = "a", lease: float = LEASE) -> SimulatedReplica:
-        self.replicas.append(SimulatedReplica(self.membership, self.clock, self.groups, name, lease))
-        return self.replicas[-1]
+    def add(self, name: str = "a", *, lease: float = LEASE, logger: Logger | None = None) -> SimulatedReplica:
+        replica = SimulatedReplica(self.membership, self.clock, self.groups, name, lease=lease, logger=logger)
+        self.replicas.append(replica)
+        return replica
 
     async def remove(self, replica: SimulatedReplica, *, is_clean: bool) -> None:
         self.replicas.remove(replica)
@@ -203,6 +207,34 @@ async def test_a_fenced_workspace_is_claimed_again(cluster: Cluster) -> None:
     assert all(map(replica.can_commit, NAMES))
     assert set(NAMES) == cluster.shown().keys()
     assert 1 == replica.exporter.gauges["late_exporter_cluster_fenced_commits_total", ()]
+
+
+async def test_a_state_that_has_lost_commits(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica that notices when it claims a workspace ends."""
+    replica = cluster.add()
+
+    def adopt(_: object) -> None:
+        raise StoreRegressed
+
+    monkeypatch.setattr(replica.store, "adopt", adopt)
+    await cluster.run(2 * HEARTBEAT)
+    with pytest.raises(ExceptionGroup) as info:
+        await replica.kill()
+    assert info.group_contains(StoreRegressed)
+    cluster.replicas.clear()
+
+
+async def test_a_failure_is_logged_once(cluster: Cluster) -> None:
+    """Workspaces that cannot be added are no failure of the heartbeat, and are tried again without a line each time."""
+    logger = RecordingLogger()
+    replica = cluster.add(logger=logger)
+    replica.exporter.fails = True
+    await cluster.run(10 * HEARTBEAT)
+    replica.exporter.fails = False
+    await cluster.run(4 * HEARTBEAT)
+    assert set(NAMES) == replica.exporter.scrape()
+    failures = [event for _, event in logger.above_debug if not event.startswith("workspaces")]
+    assert ["handover failed", "handover recovered"] == failures
 
 
 async def test_a_claim_whose_answer_is_lost(cluster: Cluster) -> None:

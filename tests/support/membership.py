@@ -14,6 +14,7 @@ from late_exporter.app.exporter import Exporter
 from late_exporter.app.replicas import Replica, ReplicaConfig, SharedState
 from late_exporter.errors import StoreError
 from late_exporter.model import Scope
+from late_exporter.protocols import Logger
 from late_exporter.series import Labels, Series, SeriesValue
 from late_exporter.store import SharedStore
 from late_exporter.store.membership import ClaimedFeed, ClusterView, Member
@@ -174,7 +175,9 @@ class SimulatedReplica:
         clock: SleepingClock,
         groups: Mapping[str, str],
         name: str = "a",
+        *,
         lease: float = LEASE,
+        logger: Logger | None = None,
     ) -> None:
         self.store = Store()
         self.exporter = RecordingExporter(groups, self.store.tokens)
@@ -185,7 +188,7 @@ class SimulatedReplica:
             cast("Exporter", self.exporter),
             SharedState(cast("SharedStore", self.store), self._offload, membership, self._offload),
             ReplicaConfig(name, ("publishing",), lease),
-            logger=NullLogger(),
+            logger=logger or NullLogger(),
             clock=clock.monotonic,
             sleep=self._sleep,
         )
