@@ -163,6 +163,39 @@ def test_a_partition_in_use_costs_no_commit(url: str, store: Store) -> None:
     assert [] == list(open_admin(url).check())
 
 
+def test_a_day_that_cannot_be_dropped_is_tried_again(
+    postgres: Cluster, url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only at the same time of the next day, at which a daily backup is running again."""
+    commit(store, observation(NOW))
+    with psycopg.connect(url) as reader:
+        reader.execute("SELECT count(*) FROM late_observation")
+        commit(store, prune_before=NOW + 2 * DAY_MS)
+    reader.close()
+    commit(store, prune_before=NOW + 2 * DAY_MS)
+    assert [NOW // DAY_MS] == partitions(postgres, url)
+    monkeypatch.setattr("late_exporter.store.postgres.store.PRUNE_RETRY_SECONDS", 0.0)
+    commit(store, prune_before=NOW + 2 * DAY_MS)
+    assert [] == partitions(postgres, url)
+
+
+def test_a_day_that_cannot_be_added_is_tried_from_time_to_time(
+    postgres: Cluster, url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt blocks the look-ups of all processes, so that not each commit makes one while a backup is running."""
+    with psycopg.connect(url) as reader:
+        reader.execute("SELECT count(*) FROM late_observation")
+        commit(store, observation(NOW))
+    reader.close()
+    commit(store, observation(NOW + 1))
+    assert [] == partitions(postgres, url)
+    monkeypatch.setattr(days, "RETRY_SECONDS", 0.0)
+    commit(store, observation(NOW + 2))
+    assert [NOW // DAY_MS] == partitions(postgres, url)
+    assert 0 == commit(store, *(observation(NOW + number) for number in range(3)))
+    assert [] == list(open_admin(url).check())
+
+
 def test_odd_times_create_a_bounded_number_of_partitions(
     postgres: Cluster, url: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,8 @@ day in its key, and in the rest; all its statuses are in the same one.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -24,6 +26,12 @@ MAX_PARTITIONS = 400
 
 EXPIRED_SHARE = 0.75
 """Share of the logs of a partition that have to be expired before it is dropped, and the others are moved."""
+
+RETRY_SECONDS = 60.0
+"""Seconds in which no partition is created after a long transaction, such as a backup, has blocked that."""
+
+# Every look-up of every process waits behind a lock on the table that waits itself.
+SHORT_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '500ms'"
 
 ID_LENGTH, TIME_LENGTH = 24, 13
 
@@ -91,6 +99,7 @@ class Partitions:
 
     def __init__(self) -> None:
         self._days: set[int] = set()
+        self._blocked_at = -math.inf
 
     def load(self, connection: DeadlineConnection) -> None:
         self._days = {day for (day,) in connection.execute(PARTITIONS)}
@@ -102,10 +111,14 @@ class Partitions:
     def create(self, connection: DeadlineConnection, days: Iterable[int]) -> None:
         """Create missing partitions; if that fails, their observations are in the rest."""
         missing = sorted({*days} - self._days - {REST})[: max(0, MAX_PARTITIONS - len(self._days))]
-        for day in missing:
-            with suppress(psycopg.errors.LockNotAvailable):
+        if not missing or time.monotonic() - self._blocked_at < RETRY_SECONDS:
+            return
+        try:
+            for day in missing:
                 self._create(connection, day)
                 self._days.add(day)
+        except psycopg.errors.LockNotAvailable:
+            self._blocked_at = time.monotonic()
 
     @staticmethod
     def _create(connection: DeadlineConnection, day: int) -> None:
@@ -113,6 +126,7 @@ class Partitions:
         with suppress(psycopg.errors.DuplicateTable), connection.transaction():
             connection.execute(SETTINGS)
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+            connection.execute(SHORT_LOCK_TIMEOUT)
             connection.execute(
                 f"CREATE TABLE IF NOT EXISTS late_observation_{day} PARTITION OF late_observation FOR VALUES IN ({day})"
             )
@@ -138,6 +152,7 @@ class Partitions:
                 connection.execute(SETTINGS)
                 connection.execute(MOVE.format(day=day), parameters)
                 connection.execute(FORGET.format(partition=partition), parameters)
+                connection.execute(SHORT_LOCK_TIMEOUT)
                 connection.execute(f"LOCK TABLE ONLY late_observation, ONLY {partition} IN ACCESS EXCLUSIVE MODE")
                 connection.execute(MOVE.format(day=day), parameters)  # What another replica has stored meanwhile.
                 connection.execute(f"DROP TABLE {partition}")

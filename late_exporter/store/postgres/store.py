@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,9 @@ MAX_TRIES = 2
 ROWS_PER_SECOND = 1000.0
 """Number of rows for which a commit gets another second."""
 
+PRUNE_RETRY_SECONDS = 3600.0
+"""Seconds between two attempts to drop expired days, of which a long transaction, such as a backup, fails each."""
+
 SIZE_INTERVAL = 60.0
 """Seconds for which the size of the database is not queried again."""
 
@@ -104,6 +107,7 @@ class PostgresStore:
         self._log_counts = Counter[str]()
         self._partitions = Partitions()
         self._pruned_day = 0
+        self._prune_failed_at = -math.inf
         self._size: tuple[float, int, int] | None = None
         try:
             self._open()
@@ -401,21 +405,25 @@ class PostgresStore:
         row.log_count = log_count
 
     def _drop_expired(self, prune_before: int) -> bool:
-        """Drop partitions of expired days, once for each day; if that fails, the next day tries again.
+        """Drop partitions of expired days, once for each day; if that fails, a later commit tries again.
 
         Returns:
             Whether logs may have been dropped.
         """
-        if prune_before // DAY_MS <= self._pruned_day:
+        day, now = prune_before // DAY_MS, time.monotonic()
+        if day <= self._pruned_day or now - self._prune_failed_at < PRUNE_RETRY_SECONDS:
             return False
-        self._pruned_day = prune_before // DAY_MS
-        with suppress(StoreError):  # The batch is committed, and must not be committed again.
+        try:
             self._database.run(self._partitions.drop_expired, LONG_DEADLINE_SECONDS)
             log_counts = dict(
                 self._database.run(lambda connection: connection.execute("SELECT id, logs FROM late_scope").fetchall())
             )
-            for scope, row in self._rows.items():
-                self._set_log_count(scope, row, log_counts.get(row.scope_id, 0))
+        except StoreError:  # The batch is committed, and must not be committed again.
+            self._prune_failed_at = now
+            return True
+        self._pruned_day = day
+        for scope, row in self._rows.items():
+            self._set_log_count(scope, row, log_counts.get(row.scope_id, 0))
         return True
 
     def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
