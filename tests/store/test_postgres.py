@@ -838,3 +838,20 @@ def test_an_asynchronous_commit_is_not_accepted(url: str, configured: str, expec
         connection.execute(SETTINGS)
         assert (expected,) == connection.execute("SHOW synchronous_commit").fetchone()
     connection.close()
+
+
+def test_served_marks_are_durable(postgres: Cluster, url: str) -> None:
+    """A series that may show its value after the mark would fall to 0 if a crash of the server lost it."""
+    with closing(open_store(f"{url}%20-csynchronous_commit%3Doff")) as store:
+        series = (LOGS, ("acme", "tiktok", "publish", "success"))
+        batch = Batch(committed_at=1.0, observations=[observation(NOW)], zero_series=frozenset([series]))
+        commit_batch(store, SCOPE, batch)
+        postgres.execute(
+            url,
+            "CREATE TABLE noted (setting text)",
+            "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN INSERT INTO noted SELECT current_setting('synchronous_commit'); RETURN NULL; END$$",
+            "CREATE TRIGGER note AFTER UPDATE ON late_series EXECUTE FUNCTION note()",
+        )
+        assert [series] == store.mark_served([series])
+    assert [("on",)] == postgres.execute(url, "SELECT setting FROM noted")

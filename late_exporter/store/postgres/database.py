@@ -203,6 +203,23 @@ class Database:
             with self.connected(deadline) as connection:
                 return work(connection)
 
+    def transact(self, *statements: tuple[str, Any], seconds: float | None = None) -> list[tuple[Any, ...]]:
+        """Execute statements, which may be repeated, in one durable transaction and one round trip; return all rows.
+
+        Raises:
+            StoreError: Nothing was changed, or it is not known.
+        """
+
+        def execute(connection: DeadlineConnection) -> list[tuple[Any, ...]]:
+            with connection.pipeline():
+                connection.execute(BEGIN)
+                connection.execute(SETTINGS)
+                cursors = [connection.execute(statement, parameters) for statement, parameters in statements]
+                connection.execute("COMMIT")
+            return [row for cursor in cursors if cursor.description for row in cursor]
+
+        return self.run(execute, seconds)
+
     @contextmanager
     def store_errors(self) -> Iterator[None]:
         """Raise the errors of reading and writing a state as StoreError, which names the database and a remedy."""

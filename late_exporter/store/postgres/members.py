@@ -155,18 +155,7 @@ class PostgresMembership:
         self._write((END_STUCK, (REPLICA_NAME, STUCK_SECONDS)))
 
     def _write(self, *statements: tuple[str, Any]) -> list[tuple[Any, ...]]:
-        """Execute statements in one transaction and one round trip; return the rows of all of them."""
-
-        def write(connection: DeadlineConnection) -> list[tuple[Any, ...]]:
-            with connection.pipeline():
-                connection.execute(BEGIN)
-                connection.execute(SETTINGS)
-                connection.execute(LOCK_TIMEOUT)
-                cursors = [connection.execute(statement, parameters) for statement, parameters in statements]
-                connection.execute("COMMIT")
-            return [row for cursor in cursors if cursor.description for row in cursor]
-
-        return self._database.run(write, DEADLINE_SECONDS)
+        return self._database.transact((LOCK_TIMEOUT, ()), *statements, seconds=DEADLINE_SECONDS)
 
 
 def require_no_replicas(database: Database, connection: DeadlineConnection) -> None:

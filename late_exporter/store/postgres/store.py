@@ -435,7 +435,7 @@ class PostgresStore:
             "ids": [identity for _, identity in by_id],
             "tokens": [self._token_of(workspace) for workspace, _ in by_id],
         }
-        rows = self._database.run(lambda connection: connection.execute(statements.MARK_SERVED, parameters).fetchall())
+        rows = self._database.transact((statements.MARK_SERVED, parameters))
         marked = {identity for identity, _ in rows}
         if not all(is_owned for _, is_owned in rows):
             raise StoreFenced(f"{self._database.name}: {self.fenced_message}")
