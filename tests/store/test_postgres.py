@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import socket
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
@@ -21,7 +22,7 @@ from late_exporter.store import Store, open_store
 from late_exporter.store.exports import read_digest
 from late_exporter.store.maintenance import open_admin, open_snapshot
 from late_exporter.store.postgres import days
-from late_exporter.store.postgres.database import SETTINGS, until_deadline
+from late_exporter.store.postgres.database import LONG_DEADLINE_SECONDS, SETTINGS, until_deadline
 from late_exporter.store.postgres.schema import MIGRATIONS
 from late_exporter.store.postgres.store import PostgresStore
 from tests.e2e.program import wait_until
@@ -30,6 +31,8 @@ from tests.support.proxy import Proxy
 from tests.support.store import commit_batch
 
 pytestmark = pytest.mark.e2e
+
+T = TypeVar("T")
 
 SCOPE = Scope("acme", "publishing")
 OTHER = Scope("umbrella", "publishing")
@@ -597,6 +600,29 @@ def test_a_workspace_moves_to_another_state(url: str, tmp_path: Path, source: st
     there.import_state(here.export_state({"umbrella"}))
     with open_snapshot(urls[1]) as snapshot:
         assert [SCOPE, present, OTHER] == snapshot.scopes
+
+
+def test_a_state_that_takes_long_to_read_and_write(
+    url: str, postgres: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deadline is that of each part of a state, not of all of it, nor of what else is done meanwhile."""
+    elapsed, monotonic = [0.0], time.monotonic
+    monkeypatch.setattr("time.monotonic", lambda: monotonic() + elapsed[0])
+    monkeypatch.setattr("late_exporter.store.postgres.snapshot.ROWS_PER_FETCH", 2)
+    monkeypatch.setattr("late_exporter.store.postgres.admin.ROWS_PER_COPY", 2)
+
+    def slowly(rows: Iterable[T]) -> Iterator[T]:
+        for row in rows:
+            elapsed[0] += LONG_DEADLINE_SECONDS
+            yield row
+
+    with closing(open_store(url)) as store:
+        commit(store, *(observation(NOW + number) for number in range(5)))
+    with open_snapshot(url) as snapshot:
+        assert 5 == len(list(slowly(snapshot.recorded_statuses(SCOPE))))
+    target = open_admin(postgres.create_schema())
+    target.import_state(slowly(open_admin(url).export_state()))
+    assert [] == list(target.check())
 
 
 def test_rename_and_drop(url: str) -> None:

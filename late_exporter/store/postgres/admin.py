@@ -306,6 +306,7 @@ class _Import:
     def _copy(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         if not rows:
             return
+        self._connection.renew_deadline()
         if table == "observation":
             days = [observation_day(row["key"], row["created"]) for row in rows]
             self._partitions.create(self._connection, days)

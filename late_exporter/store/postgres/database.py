@@ -28,7 +28,7 @@ DEADLINE_SECONDS = 5.0
 """Longest time of a commit or a look-up, which take milliseconds; a process that is stopped waits for it."""
 
 LONG_DEADLINE_SECONDS = 600.0
-"""Longest time of an operation that reads or writes all logs."""
+"""Longest time of an operation that reads or writes all logs, or of a part of one that takes any time."""
 
 PAUSE_SECONDS = 1.0
 """Time after a connection that timed out in which calls fail at once: those that wait for it must not add up."""
@@ -86,6 +86,10 @@ class DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection whose operations fail at a deadline; libpq itself waits for as long as the network hangs."""
 
     deadline = float("inf")
+
+    def renew_deadline(self) -> None:
+        """Give the next part of an operation that reads or writes all logs its time."""
+        self.deadline = time.monotonic() + LONG_DEADLINE_SECONDS
 
     def wait(self, gen: PQGen[T], *args: Any, **keywords: Any) -> T:
         return super().wait(until_deadline(gen, self.deadline), *args, **keywords)

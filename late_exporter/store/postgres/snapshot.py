@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -14,7 +13,7 @@ from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, Stor
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import rekey
 from late_exporter.store.postgres import queries
-from late_exporter.store.postgres.database import LONG_DEADLINE_SECONDS, NO_RIGHT, Database, DeadlineConnection
+from late_exporter.store.postgres.database import NO_RIGHT, Database, DeadlineConnection
 from late_exporter.store.postgres.queries import PostgresRows
 from late_exporter.store.postgres.schema import MIGRATIONS, stored_version
 from late_exporter.store.snapshot import LookupResult, RecordedStatus
@@ -87,7 +86,7 @@ class PostgresSnapshot:
     def _reading(self) -> Iterator[DeadlineConnection]:
         """Yield the connection; another one would see another state, so it is not replaced if it is lost."""
         with self._database.store_errors():
-            self._connection.deadline = time.monotonic() + LONG_DEADLINE_SECONDS
+            self._connection.renew_deadline()
             yield self._connection
 
     @property
@@ -126,9 +125,10 @@ class PostgresSnapshot:
     def rows(self, query: str, parameters: Any = ()) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query, of which a part is in memory at a time."""
         with self._reading() as connection, connection.cursor(name=f"rows{next(self._cursor_numbers)}") as cursor:
-            cursor.itersize = ROWS_PER_FETCH
             cursor.execute(query, parameters)
-            yield from cursor
+            while rows := cursor.fetchmany(ROWS_PER_FETCH):
+                yield from rows
+                connection.renew_deadline()  # The caller may have read pages of the API meanwhile.
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
         with self._reading() as connection:
