@@ -22,7 +22,7 @@ from late_exporter.store import Store, open_store
 from late_exporter.store.exports import read_digest
 from late_exporter.store.maintenance import open_admin, open_snapshot
 from late_exporter.store.postgres import days
-from late_exporter.store.postgres.database import LONG_DEADLINE_SECONDS, SETTINGS, until_deadline
+from late_exporter.store.postgres.database import LONG_DEADLINE_SECONDS, SETTINGS, Database, until_deadline
 from late_exporter.store.postgres.schema import MIGRATIONS
 from late_exporter.store.postgres.store import PostgresStore
 from tests.e2e.program import wait_until
@@ -431,6 +431,15 @@ def is_committed(store: Store, row: Observation) -> bool:
     except StoreError:
         return False
     return True
+
+
+def test_the_driver_logs_no_failed_transaction(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The error is raised; a line about each would come with every poll of an outage."""
+    with closing(Database(url)) as database:
+        with pytest.raises(StoreError, match="division by zero"):
+            database.transact(("SELECT 1 / 0", ()), *[("SELECT 1", ())] * 1000)
+        assert [(1,)] == database.transact(("SELECT 1", ()))
+    assert [] == caplog.records
 
 
 def test_operations_end_at_the_deadline() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -80,6 +81,10 @@ CONNECTION_ERRORS: Mapping[str, str] = {
     "remaining connection slots": "53300",
 }
 """SQLSTATE by a pattern of the message: libpq reports none for an error while it connects."""
+
+
+# Its warnings are about errors while it cleans up after one that is raised.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 class DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):
