@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from late_exporter.errors import StoreError, StoreFenced, StoreInUse, StoreRegressed
-from late_exporter.feeds import FEEDS
+from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.model import DAY_MS, Batch, Coverage, FeedCommit, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter, ObserveHistogram
 from late_exporter.store import Store, open_store
@@ -37,6 +37,7 @@ T = TypeVar("T")
 SCOPE = Scope("acme", "publishing")
 OTHER = Scope("umbrella", "publishing")
 LOGS = "late_publishing_logs_total"
+ZERNIO = GENERATIONS["zernio"]["publishing"]
 NOW = 20_400 * DAY_MS
 """Midnight of a day in November 2025."""
 
@@ -357,6 +358,25 @@ def test_a_commit_whose_outcome_stays_unknown(proxied: tuple[Proxy, Store], lost
     assert (3, 3) == counts(store)
     assert 3 == result.log_count
     assert {} == result.pending_logs or result.pending_logs is None
+
+
+def test_logs_that_are_re_keyed_before_the_outcome_is_shown(proxied: tuple[Proxy, Store]) -> None:
+    """The next commit still returns what was durable, and does not save its increments again."""
+    proxy, store = proxied
+    former, renamed = (
+        LogEntry(key=f"{NOW:013d}-{'a' * 12}{rest}", status="success", created=NOW) for rest in ("=fine.0", "#x1")
+    )
+    commit(store, Observation(former, ()))
+    backlog = IncCounter("late_exporter_polls_total", ("acme", "publishing", "success"))
+    proxy.cut("answer", b"COMMIT", refuse=True)
+    with pytest.raises(StoreError):
+        commit_batch(store, SCOPE, Batch(committed_at=1.0, observations=[observation(NOW + 1)], increments=[backlog]))
+    proxy.heal()
+    assert renamed.key in store.lookup(SCOPE, [renamed], feed=ZERNIO, since=None).statuses
+    result = commit_batch(store, SCOPE, Batch(committed_at=1.0, increments=[backlog] * 2))
+    assert [observation(NOW + 1)] == result.observations
+    assert (LOGS, ("acme", "tiktok", "publish", "success")) in result.series_values
+    assert (1, 3) == counts(store)
 
 
 def test_a_feed_whose_outcome_was_unknown_shows_current_values(proxied: tuple[Proxy, Store]) -> None:

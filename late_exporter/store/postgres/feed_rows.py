@@ -36,7 +36,7 @@ class FeedRow(msgspec.Struct):
         revision: Number of its last transaction, which the next one requires.
         log_count: Number of stored logs.
         unconfirmed: Transactions of which it is unknown whether they are durable.
-        durable: A durable transaction whose result was not returned yet.
+        durable: A durable commit whose result was not returned yet.
     """
 
     token: int
@@ -61,8 +61,9 @@ class FeedRow(msgspec.Struct):
 
     def confirm(self, write: UnconfirmedWrite) -> None:
         """Take note that a transaction is durable."""
-        self.durable, self.revision = write, write.revision
-        self.unconfirmed = []
+        self.revision, self.unconfirmed = write.revision, []
+        if write.result is not None:
+            self.durable = write
 
 
 class FeedWrite(NamedTuple):

@@ -238,8 +238,7 @@ class PostgresStore:
         self._settle(row)
         current = self.feed_state(scope).coverage
         if current is not None and current.generation == coverage.generation:
-            row.durable = None  # An earlier attempt of which no answer came is durable.
-            return
+            return  # An earlier attempt of which no answer came is durable.
         self._write_feed(
             row,
             lambda connection: transactions.begin_rekey(connection, row.scope_id, coverage),
@@ -306,7 +305,6 @@ class PostgresStore:
     def _write_feed(self, row: FeedRow, send: Callable[[DeadlineConnection], None], seconds: float) -> None:
         """Write to one feed in a transaction that is no commit of a batch; raise StoreError as ``_write``."""
         self._write([FeedWrite(row, (), None, send)], seconds)
-        row.durable = None
 
     def _write(self, parts: Sequence[FeedWrite], seconds: float = 0.0) -> Sequence[Any]:
         """Write to feeds in one transaction and one round trip; return the answer for each, None if it was lost.
@@ -328,7 +326,7 @@ class PostgresStore:
                 except (psycopg.errors.CheckViolation, psycopg.errors.DivisionByZero) as exc:
                     for part in parts:
                         self._settle(part.row, is_rejected=True)
-                    if any(part.row.durable is not write for part, write in zip(parts, writes, strict=True)):
+                    if any(part.row.revision != write.revision for part, write in zip(parts, writes, strict=True)):
                         self._forget(parts, writes)
                         # Another process may have dropped the partition of an expired day.
                         self._database.run(self._partitions.load)
