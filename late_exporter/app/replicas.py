@@ -283,7 +283,7 @@ class Replica:
         ownership.view = view
         if self._shown <= ownership.held:
             self._trust.renew(started_at)
-        else:  # Others may show the rest: at once if their lease is shorter.
+        else:  # Others may show the rest, at once if their lease is shorter or this machine did not count a pause.
             self._trust.revoke()
         await self._remove_dead(member_id)
         if missing := sorted(self._exporter.sharing_groups().keys() - view.owners.keys())[:MAX_ADDED]:
@@ -341,7 +341,7 @@ class Replica:
         ownership, state = self._ownership, self._state
         async with self._lock:
             planned = ownership.plan(self._exporter.sharing_groups()).claims
-            # What was lost since it was last served is served no more first: another replica may have counted its logs.
+            # Not what was lost and is still polled: its state has to be read again, as others may have changed it.
             claims = [name for name in planned if name not in self._shown]
             feeds: Sequence[ClaimedFeed] = ()
             if claims and ownership.member_id is not None:
