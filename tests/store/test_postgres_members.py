@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from random import Random
 
@@ -418,6 +419,31 @@ def test_days_that_other_replicas_have_dropped(
         commit(store, name, prune_before=NOW + 2 * DAY_MS)
     assert [] == postgres.execute(url, PARTITIONS)
     assert [] == list(open_admin(url).check())
+
+
+def test_a_day_that_is_dropped_during_an_audit(
+    postgres: Cluster, open_replica: Callable[..., SharedStore], url: str
+) -> None:
+    """The counts of a feed are those of one moment, so that its audit finds no difference."""
+    other = open_replica(2, "w1")
+    commit(other, "w1", NOW)
+    with (
+        Proxy(postgres.port) as proxy,
+        ThreadPoolExecutor(1) as executor,
+        closing(open_membership(url)) as membership,
+        closing(open_shared_store(url.replace(f":{postgres.port}/", f":{proxy.port}/"))) as store,
+    ):
+        membership.join(1, "a")
+        store.adopt(membership.claim(1, ["w0"], FEEDS))
+        commit(store, "w0", NOW, NOW + DAY_MS, prune_before=NOW + DAY_MS)  # half of the day is needed
+        proxy.hang_at(b"FROM late_observation WHERE scope")
+        counting = executor.submit(store.accounting, Scope("w0", "publishing"))
+        wait_until(lambda: proxy.is_hanging)
+        commit(other, "w1", prune_before=NOW + DAY_MS)
+        assert [(NOW // DAY_MS + 1,)] == postgres.execute(url, PARTITIONS)
+        proxy.resume()
+        accounting = counting.result()
+    assert accounting.observation_count == accounting.stored_count + accounting.pruned_count
 
 
 def test_a_day_that_is_dropped_while_another_replica_needs_it(

@@ -51,6 +51,12 @@ LOG_COUNTS = """
     ) e WHERE s.id = %(scope)s
 """
 
+# In one statement: another replica may drop an expired day at any time.
+ACCOUNTING = """
+    SELECT observations, pruned, (SELECT count(*) FROM late_observation WHERE scope = %(scope)s)
+    FROM late_scope WHERE id = %(scope)s
+"""
+
 LAST_MINUTES = "SELECT minute FROM late_minute WHERE scope = %s AND minute <= %s ORDER BY minute DESC LIMIT 2"
 
 NEWEST_LOGS = """
@@ -200,8 +206,7 @@ def newest_logs(connection: DeadlineConnection, scope_id: int | None, *, until: 
 
 
 def accounting(connection: DeadlineConnection, scope_id: int, workspace: str) -> FeedAccounting:
-    total, pruned = one(connection, "SELECT observations, pruned FROM late_scope WHERE id = %s", (scope_id,))
-    (stored,) = one(connection, "SELECT count(*) FROM late_observation WHERE scope = %s", (scope_id,))
+    total, pruned, stored = one(connection, ACCOUNTING, {"scope": scope_id})
     rows = connection.execute(SERIES_OF_WORKSPACE, (workspace,))
     return FeedAccounting(
         observation_count=total,
