@@ -756,6 +756,15 @@ def test_a_snapshot_does_not_change(url: str, store: Store) -> None:
 # What the server must provide
 
 
+def test_a_snapshot_keeps_its_days(url: str, store: Store) -> None:
+    """A day that expires before the snapshot has read it is not dropped meanwhile, so that its counts agree."""
+    commit(store, observation(NOW), observation(NOW + 1))
+    with open_snapshot(url) as snapshot:
+        commit(store, prune_before=NOW + 2 * DAY_MS)
+        accounting = snapshot.accounting(SCOPE)
+    assert (2, 2, 0) == (accounting.observation_count, accounting.stored_count, accounting.pruned_count)
+
+
 def test_unusable_servers_are_named(postgres: Cluster, url: str) -> None:
     """Each error names the database without its password, and the remedy."""
     postgres.execute(url, "CREATE ROLE stranger LOGIN PASSWORD 'secret'")

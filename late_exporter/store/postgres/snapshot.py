@@ -54,12 +54,14 @@ class PostgresSnapshot:
 
     def _begin(self) -> None:
         with self._reading() as connection:
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             version = stored_version(self._database, connection)
             if version is None:
                 raise self._missing(connection)
             if version < len(MIGRATIONS):
                 raise StoreOutdated(f"{self.name} was written by an earlier version; start this one to migrate it")
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            # Before the first query: a snapshot shows nothing of a table that was dropped since.
+            connection.execute("LOCK TABLE late_observation IN ACCESS SHARE MODE")
             rows = connection.execute("SELECT id, workspace, feed FROM late_scope ORDER BY workspace, feed")
             self._scope_ids = {Scope(workspace, feed): number for number, workspace, feed in rows}
 
