@@ -19,6 +19,7 @@ from late_exporter.store.maintenance import open_admin
 from late_exporter.store.membership import Member, Membership
 from late_exporter.store.postgres.database import REPLICA_NAME
 from late_exporter.store.postgres.days import PARTITIONS
+from late_exporter.store.postgres.members import SESSIONS
 from tests.e2e.program import wait_until
 from tests.support.postgres import Cluster, LaggingStandby
 from tests.support.proxy import Proxy
@@ -306,6 +307,8 @@ def test_an_exporter_without_replicas_is_refused(
     assert 1 == commit(store, "w0", NOW)
     store.close()
     membership.close()
+    with psycopg.connect(url, autocommit=True) as connection:  # The server ends their sessions a moment later.
+        wait_until(lambda: connection.execute(SESSIONS, (REPLICA_NAME,)).fetchone() == (0,))
     with closing(open_store(url)) as single:
         assert 1 == commit_batch(single, Scope("w0", "publishing"), Batch(committed_at=1.0, observations=())).log_count
     with closing(open_membership(url)) as reopened:
