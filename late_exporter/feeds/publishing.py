@@ -136,7 +136,7 @@ def _common_entry(
 ) -> LogEntry:
     """Return an entry with what many logs of an account have in common."""
     action_label, status_label = decoder.label_text(action), decoder.label_text(status)
-    error_code = (error_code or "")[: decoder.LABEL_LENGTH]
+    error_code = decoder.optional_text(error_code)
     return LogEntry(
         key="",
         status=status_label,
@@ -144,7 +144,7 @@ def _common_entry(
         action=action_label,
         account_id=decoder.optional_text(account_id),
         username=decoder.label_text(username),
-        error_code=error_code or None,
+        error_code=error_code,
         fingerprint=decoder.account_fingerprint(platform, account_id, generic_action(action_label)),
         deviations=_check_values(action_label, status_label, error_code),
     )

@@ -139,7 +139,7 @@ def _profile_id(row: ZernioRow, metadata: RowMetadata | None) -> str | None:
 
 
 def _publishing(row: ZernioRow) -> LogEntry:
-    metadata = _parse_metadata(row.metadata)
+    metadata, error_code = _parse_metadata(row.metadata), decoder.optional_text(row.error_code)
     name, row_status = decoder.label_text(row.action), decoder.label_text(row.status)
     in_table = ACTIONS_BY_NAME.get(name)
     action, status = in_table or classify_action(name)[:2]
@@ -165,12 +165,12 @@ def _publishing(row: ZernioRow) -> LogEntry:
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(metadata.account_username),
         status_code=row.status_code,
-        error_code=row.error_code and row.error_code[: decoder.LABEL_LENGTH],
+        error_code=error_code,
         attempt=attempt,
         status_fingerprint=decoder.fingerprint(
             action, row.status_code, decoder.to_micros(row.duration_ms, 1000), attempt
         ),
-        deviations=_publishing_values(name, row_status, row.error_code and row.error_code[: decoder.LABEL_LENGTH]),
+        deviations=_publishing_values(name, row_status, error_code),
         former=former,
     )
 

@@ -127,6 +127,24 @@ def test_a_log_of_generation_zernio() -> None:
     assert event["id"].startswith("acme/publishing/1795")
 
 
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("cut \ud83d", "cut \ufffd"), ("TOKEN_EXPIRED sk_" + "a1" * 32, "TOKEN_EXPIRED ***"), ("x" * 200, "x" * 128)],
+)
+def test_an_error_code_of_any_characters(generation: str, code: str, expected: str) -> None:
+    """An error code is cleaned like all other texts: it is valid Unicode without API keys."""
+    row = {
+        "_id": "a",
+        "action": "publish",
+        "status": "failed",
+        "error_code": code,
+        "response": {"errorCode": code},
+        "created_at": "2026-11-20T08:00:00Z",
+    }
+    assert expected == event_of(row, generation=generation)["error_code"]
+
+
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
