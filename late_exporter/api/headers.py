@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
@@ -66,6 +67,8 @@ def parse_number(text: str | None) -> float | None:
 @lru_cache(8)
 def parse_date(text: str | None) -> float | None:
     try:
-        return parsedate_to_datetime(text or "").timestamp()
+        date = parsedate_to_datetime(text or "")
+        # Dates of HTTP are in UTC, also those in an obsolete format without a zone (RFC 9110, section 5.6.7).
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None

@@ -1,8 +1,37 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 import pytest
 
-from late_exporter.api.headers import request_id
+from late_exporter.api.headers import parse_date, request_id
+
+
+@pytest.fixture
+def local_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the local time be five hours behind UTC."""
+    with monkeypatch.context() as context:
+        context.setenv("TZ", "EST5")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("local_zone")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sun, 06 Nov 2026 08:49:37 GMT",
+        "Sunday, 06-Nov-26 08:49:37 GMT",
+        "Sun Nov  6 08:49:37 2026",
+        "Sun, 06 Nov 2026 08:49:37 -0000",
+        "Sun, 06 Nov 2026 09:49:37 +0100",
+    ],
+)
+def test_dates(text: str) -> None:
+    """A date is in UTC in each format of HTTP, wherever the exporter runs."""
+    assert 1793954977 == parse_date(text)
 
 
 @pytest.mark.parametrize("text", ["req_01JABC", "5f0c9d3e-7a6b-4f6e-9d0b-2a1c3b4d5e6f", "iad1::abc-123", "x" * 64])
