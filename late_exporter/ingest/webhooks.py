@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import math
 import time
 from collections import Counter, OrderedDict, deque
@@ -21,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from late_exporter.feeds.decoder import parse_integer
 from late_exporter.metrics.catalogue import CATALOGUE, WEBHOOK_BUCKETS
 from late_exporter.series import IncCounter, Increment, ObserveHistogram, SetCurrent
 
@@ -315,7 +317,7 @@ class WebhookReceiver:
         if not matches_any(signature, signatures):
             return "signature"
         try:
-            payload = msgspec.json.decode(body, type=_WebhookPayload)
+            payload = _parse_payload(body)
             sent_at = None if payload.timestamp is None else _parse_time(payload.timestamp)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return "malformed"
@@ -328,6 +330,12 @@ class WebhookReceiver:
         if is_known and not self._replay_cache.add((name, payload.id if has_id else signature), now, self._window):
             return "replay"
         return payload.event, sent_at
+
+
+def _parse_payload(body: bytes) -> _WebhookPayload:
+    # msgspec.json rejects texts that are cut within a character, as that of a post may be.
+    document = json.loads(body.decode("utf-8", "replace"), parse_int=parse_integer)
+    return msgspec.convert(document, _WebhookPayload)
 
 
 def _parse_time(text: str) -> float:
