@@ -26,9 +26,12 @@ from late_exporter.commands.pager import LogPager
 from late_exporter.commands.post import fetch_history, render_json, render_text
 from late_exporter.commands.terminal import JOINERS, CsvFormatter, JsonFormatter, TableFormatter, Terminal
 from late_exporter.errors import ApiError, LateError
+from late_exporter.events.loki import LokiFormat
+from late_exporter.events.otlp import OtlpFormat
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
 from late_exporter.feeds.status import STATUS_FEEDS
+from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace
 from late_exporter.log import escape
@@ -121,7 +124,7 @@ class WholePath:
             monotonic=self._clock.monotonic,
         )
         self._pipeline = Pipeline(
-            PipelineConfig(feeds=(rows.feed,)),
+            PipelineConfig(feeds=(rows.feed,), events=EventSelection(all_statuses=True, captions=True)),
             store_thread=StoreThread(self._store, _call),
             create_logger=lambda _: NullLogger(),
             runtime=Runtime(
@@ -174,6 +177,13 @@ class WholePath:
         values = {value for family in families for sample in family.samples for value in sample.labels.values()}
         assert max(map(len, values)) <= 200
         assert [] == [value for value in values if UNSAFE_CHARACTERS.search(value)]
+
+    def check_events(self) -> None:
+        """Read the log events, which can be sent to all receivers; they contain no key."""
+        events = self._store.outbox.read(1000)
+        for output in (LokiFormat(), OtlpFormat()):
+            assert KEY.encode() not in output.encode(events)
+        self._store.outbox.delete([event.number for event in events])
 
     async def run_commands(self) -> None:
         """Run logs, post and check; their errors are messages for users, and their output is text without controls."""
@@ -244,11 +254,14 @@ def follow(rows: Rows, page: bytes, *, has_good_rows: bool = True) -> None:
         path = WholePath(rows)
         try:
             await path.start()
+            path.body = page_of([], '{"total":0,"hasMore":false}').encode()
+            await path.poll()  # Logs of before the first sync are no events.
             path.body = page
             outcome = await path.poll()
             await path.refresh_status()
             samples = await path.scrape()
             path.check_metrics()
+            path.check_events()
             if has_good_rows and is_json(page) and all(row.encode() in page for row in rows.good):
                 assert "success" == outcome
                 assert len(rows.good) == counted_neighbours(samples, rows.feed)
