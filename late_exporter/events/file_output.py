@@ -119,6 +119,7 @@ class FileOutput:
     def _add_written(self, file: int, bodies: Sequence[bytes]) -> None:
         # The incomplete line of this file is no event that an older file has, even if it begins alike.
         self._written |= _repair(file, [body for body in bodies if body not in self._written])
+        os.fsync(file)  # The process that wrote the lines may have ended, or failed, before they were on the disk.
 
     def _rotated(self) -> Sequence[Path]:
         """Return the newest files to which this one may have been moved by logrotate, oldest first."""
@@ -192,7 +193,6 @@ def _repair(file: int, bodies: Iterable[bytes]) -> set[bytes]:
     body = next((body for body in bodies if body not in lines and body.startswith(fragment)), None)
     if body is not None:
         _write_all(file, body[len(fragment) :] + b"\n")
-        os.fsync(file)
         lines.add(body)
     elif newline or not start:
         os.ftruncate(file, size - len(fragment))

@@ -102,6 +102,22 @@ def test_a_rotated_file_that_cannot_be_completed(path: Path, monkeypatch: pytest
     assert (lines(1, 2), lines(3)) == (moved.read_bytes(), path.read_bytes())
 
 
+def test_events_are_delivered_once_they_are_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a disk cannot store what was written, nothing is delivered, also if its lines are in the file already."""
+    output = FileOutput(path)
+
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", fail)
+        for _ in range(3):
+            with pytest.raises(DeliveryError, match="Input/output error"):
+                deliver(output, 1, 2)
+    deliver(output, 1, 2)
+    assert lines(1, 2) == path.read_bytes()
+
+
 def test_an_incomplete_line_of_a_lost_event_is_removed(path: Path) -> None:
     """A beginning of an event that is not in the outbox any more cannot be completed."""
     path.write_bytes(lines(1) + lines(2)[:-5])
