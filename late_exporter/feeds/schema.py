@@ -13,7 +13,7 @@ import msgspec
 
 from late_exporter.feeds.vocabulary import CACHED_NAMES
 from late_exporter.format import mask_addresses
-from late_exporter.masking import KEY_PATTERN
+from late_exporter.masking import KEY_PATTERN, mask_keys
 from late_exporter.model import PAGE_SIZE, UNKNOWN, VALUE_DEVIATION, Deviation
 
 MAX_PATHS = 50
@@ -199,7 +199,8 @@ class SchemaChecker:
         return tuple(deviations.values())
 
     def _bounded_path(self, path: str) -> str:
-        name = mask_addresses("".join(char if char.isprintable() else "\ufffd" for char in path[:PATH_LENGTH]))
+        text = "".join(char if char.isprintable() else "\ufffd" for char in path[:PATH_LENGTH])
+        name = mask_keys(mask_addresses(text))
         if name not in self._unknown_paths and len(self._unknown_paths) >= MAX_PATHS:
             return OTHER
         self._unknown_paths.add(name)

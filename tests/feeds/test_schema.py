@@ -370,10 +370,13 @@ def test_documented_fields_of_requests_are_no_deviation() -> None:
     assert [] == deviations_of(ZERNIO_LOGS, row | dict.fromkeys(names, "203.0.113.77"))
 
 
-def test_an_address_is_no_name_of_a_field() -> None:
-    """An unknown field is reported without an address in its name."""
-    (deviation,) = deviations_of(LATE_PUBLISHING, {**PUBLISHED, "203.0.113.77": 1})
-    assert "***" == deviation.path
+@pytest.mark.parametrize(
+    ("name", "expected"), [("203.0.113.77", "***"), (KEY, "***"), (f"key {KEY}", "key ***")]
+)
+def test_the_name_of_a_field_is_masked(name: str, expected: str) -> None:
+    """An unknown field is reported without an address or an API key in its name."""
+    (deviation,) = deviations_of(LATE_PUBLISHING, {**PUBLISHED, name: 1})
+    assert expected == deviation.path
 
 
 # Metrics, log messages and findings.
