@@ -370,9 +370,7 @@ def test_documented_fields_of_requests_are_no_deviation() -> None:
     assert [] == deviations_of(ZERNIO_LOGS, row | dict.fromkeys(names, "203.0.113.77"))
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("203.0.113.77", "***"), (KEY, "***"), (f"key {KEY}", "key ***")]
-)
+@pytest.mark.parametrize(("name", "expected"), [("203.0.113.77", "***"), (KEY, "***"), (f"key {KEY}", "key ***")])
 def test_the_name_of_a_field_is_masked(name: str, expected: str) -> None:
     """An unknown field is reported without an address or an API key in its name."""
     (deviation,) = deviations_of(LATE_PUBLISHING, {**PUBLISHED, name: 1})
