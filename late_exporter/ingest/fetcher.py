@@ -11,14 +11,21 @@ import msgspec
 from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import NEWER_ONLY, STRICT, ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
-from late_exporter.errors import REQUEST_FAILURES, ApiError, GenerationMismatch, ResponseTooLarge, UnreadableTime
+from late_exporter.errors import (
+    REQUEST_FAILURES,
+    ApiError,
+    BadPayload,
+    GenerationMismatch,
+    ResponseTooLarge,
+    UnreadableTime,
+)
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.details import DetailReader
 from late_exporter.ingest.failures import FailureReporter
 from late_exporter.ingest.paging import time_above, time_below
 from late_exporter.ingest.partial_times import find_partial_times, ignores_time_filter
 from late_exporter.ingest.parts import read_all, read_in_parts
-from late_exporter.ingest.recognition import recognise_logs, require_recognition, skip_counted
+from late_exporter.ingest.recognition import MIN_UNRECOGNISED, recognise_logs, require_recognition, skip_counted
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, KnownLogs, LogEntry, LogPage
@@ -148,6 +155,8 @@ class Fetcher:
         if is_first_page or (is_list and page.total == 0):
             await self._generation.report_list(self.feed, self._client, is_empty=not page.entries)
         fetched = await self._look_up(response, uncommitted, find_partial_times(step, page), counts_logs=is_head)
+        if is_head:
+            self._require_times(fetched)
         return msgspec.structs.replace(fetched, has_unreadable=has_unreadable) if has_unreadable else fetched
 
     async def count_window(self, step: FetchPage, first: int, last: int) -> FetchedPage:
@@ -268,6 +277,22 @@ class Fetcher:
             uncommitted = uncommitted.beside(whole.entries)
             known_logs = await lookup(page, partial_times=times - undecided, uncommitted=uncommitted)
         return FetchedPage.identified(page, known_logs)
+
+    def _require_times(self, head: FetchedPage) -> None:
+        """Raise BadPayload if the API does not show the times any more by which logs without ids are recognised.
+
+        Logs without a time are at the end of the list, so that the newest page has dated ones, or known ones.
+        """
+        coverage = self._recorder.coverage
+        if (
+            head.page.without_ids
+            and len(head.entries) >= MIN_UNRECOGNISED
+            and not head.times
+            and not head.known_entries
+            and coverage is not None
+            and coverage.newest is not None
+        ):
+            raise BadPayload("none of the newest logs has a readable time, so all logs would count twice")
 
     async def _complete_time(self, created: int, page: LogPage) -> Sequence[LogEntry]:
         """Return all logs of a time, or those that are on the page if the others cannot be read."""

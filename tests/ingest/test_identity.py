@@ -130,6 +130,36 @@ def test_a_field_of_the_key_that_the_api_shows_in_another_form(
     assert ([], []) == (audit.differences, mismatches)
 
 
+@pytest.mark.parametrize("created_at", [None, "Sun, 29 Nov 2026 10:00:00 GMT"])
+@pytest.mark.parametrize("size", [3, 330])
+def test_times_that_cannot_be_read_any_more(
+    size: int, created_at: str | None, world: World, exporter: ExporterHarness
+) -> None:
+    """Nothing is counted while all times are missing or in another format; polls fail, and go on once they are back."""
+    world.publish(size, over=DAY)
+    exporter.poll_repeatedly(2)
+    for row in list(world.rows):
+        world.change(row["_id"], row["status"], zernio={"created_at": created_at})
+    assert ["bad_payload"] * 5 == [result.outcome for result in exporter.poll_repeatedly(5)]
+    assert size == exporter.scrape().sum(LOGS)
+    for row in list(world.rows):
+        world.change(row["_id"], row["status"], zernio={})
+    world.publish(2, over=30.0)
+    exporter.poll_repeatedly(2)
+    exporter.settle()
+    assert size + 2 == exporter.scrape().sum(LOGS)
+
+
+@pytest.mark.parametrize("dated_count", [0, 1])
+def test_new_logs_without_a_time(dated_count: int, world: World, exporter: ExporterHarness) -> None:
+    """They count, also if no other log has ever had a time."""
+    world.publish(dated_count)
+    exporter.poll_repeatedly(2)
+    world.publish(4, zernio={"created_at": None})
+    assert ["success"] * 2 == [result.outcome for result in exporter.poll_repeatedly(2)]
+    assert dated_count + 4 == exporter.scrape().sum(LOGS)
+
+
 @pytest.mark.parametrize(("count", "known_count"), [(2, 1), (4, 5)])
 def test_new_logs_at_the_times_of_deleted_ones(
     count: int, known_count: int, world: World, exporter: ExporterHarness
