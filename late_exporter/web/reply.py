@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TypeAlias
 
 import msgspec
 
 from late_exporter.web.access import AccessError
-from late_exporter.web.asgi import Message, Send
+from late_exporter.web.asgi import ClientDisconnected, Message, Send
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -26,7 +27,7 @@ COPIES_UNSENT = sys.version_info < (3, 12)
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """Response to a request; ``on_sent`` is called after its body has been sent."""
+    """Response to a request; ``on_sent`` is called after its body has been sent, unless the client has disconnected."""
 
     body: bytes
     status: int = 200
@@ -70,9 +71,16 @@ async def send_reply(reply: Reply, scope: Message, send: Send) -> None:
         # A proxy may disagree about where the request ends: what follows may be from another client.
         headers = (*headers, ("connection", "close"))
     encoded_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
-    await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
     is_head = scope["method"] == "HEAD"
     body = b"" if is_head else reply.body
+    with suppress(ClientDisconnected):
+        await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
+        await _send_body(body, scope, send)
+        if reply.on_sent is not None and not is_head:
+            reply.on_sent()
+
+
+async def _send_body(body: bytes, scope: Message, send: Send) -> None:
     # Small parts, so that a slow client costs no copy of a large body. If nothing is copied, all is sent at once: each
     # part may have to wait for threads that compute.
     part_bytes = PART_BYTES if COPIES_UNSENT or scope.get("scheme") == "https" else len(body)
@@ -82,5 +90,3 @@ async def send_reply(reply: Reply, scope: Message, send: Send) -> None:
         start += part_bytes
     # Waits until the client has read most of the parts before.
     await send({"type": "http.response.body", "body": body[start:], "more_body": False})
-    if reply.on_sent is not None and not is_head:
-        reply.on_sent()

@@ -25,7 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from late_exporter.config.web import WebConfig
-from late_exporter.web.asgi import App
+from late_exporter.web.asgi import App, ClientDisconnected, Message, Receive, Send
 from late_exporter.web.rate import LineLimiter
 from late_exporter.web.tls import TlsTransport
 
@@ -72,7 +72,7 @@ async def serve(
     ``descriptor_share`` is the share of the file descriptors of the process that connections may take.
     """
     config = uvicorn.Config(
-        app,
+        _reporting_disconnects(app),
         access_log=False,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES - HEADER_CHUNK_BYTES,
         http=_HttpConnection,
@@ -288,6 +288,23 @@ class _HttpConnection(H11Protocol):
     def resume_writing(self) -> None:
         self._resumptions += 1  # the client has read a part of a response, and the next part follows
         super().resume_writing()
+
+
+def _reporting_disconnects(app: App) -> App:
+    """Return an application whose ``send`` raises ClientDisconnected; uvicorn discards what is sent, without a word."""
+
+    async def run(scope: Message, receive: Receive, send: Send) -> None:
+        cycle: Any = send.__self__  # type: ignore[attr-defined] # a method of uvicorn's request
+
+        async def send_or_raise(message: Message) -> None:
+            await send(message)
+            if cycle.disconnected:
+                raise ClientDisconnected
+
+        with suppress(ClientDisconnected):
+            await app(scope, receive, send_or_raise)
+
+    return run
 
 
 def _set_done(future: asyncio.Future[None]) -> None:
