@@ -20,7 +20,7 @@ from late_exporter.api.body import MAX_LARGE_BODIES, read_body
 from late_exporter.api.failures import MAX_MESSAGE_LENGTH, connection_error, parse_error, status_error
 from late_exporter.api.headers import parse_date, parse_quota, request_id, retry_delay
 from late_exporter.api.quota import RateLimiter
-from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
+from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, ResponseTooLarge, Unauthorized
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
 
@@ -178,8 +178,8 @@ class LateClient:
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError, zlib.error) as exc:
             code, error = _translate_error(exc, self._timeout, self._base_url)
             raise error from exc
-        except BadPayload:
-            code = "too_large" if code == "error" else code
+        except BadPayload as exc:
+            code = "too_large" if isinstance(exc, ResponseTooLarge) else "decoding"
             raise
         except asyncio.CancelledError:
             code = "cancelled"

@@ -784,6 +784,7 @@ async def test_bytes_after_compressed_data() -> None:
 
     assert "the response continues after the end of its compressed data" == str(await api.fail())
     assert stream.sent < 1024**2
+    assert ["decoding"] == api.codes
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
@@ -814,6 +815,7 @@ async def test_unsupported_encoding(encoding: str) -> None:
     assert BadPayload is type(failure)
     assert "the response has an unsupported Content-Encoding; only gzip was requested" == str(failure)
     assert 0 == stream.sent
+    assert ["decoding"] == api.codes
 
 
 async def test_unsupported_encoding_of_an_error() -> None:
