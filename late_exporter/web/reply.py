@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -27,7 +26,10 @@ COPIES_UNSENT = sys.version_info < (3, 12)
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """Response to a request; ``on_sent`` is called after its body has been sent, unless the client has disconnected."""
+    """Response to a request; ``on_sent`` is called after its body has been sent.
+
+    If the client has disconnected before, it is called for POST only: a command takes effect all the same.
+    """
 
     body: bytes
     status: int = 200
@@ -73,11 +75,14 @@ async def send_reply(reply: Reply, scope: Message, send: Send) -> None:
     encoded_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     is_head = scope["method"] == "HEAD"
     body = b"" if is_head else reply.body
-    with suppress(ClientDisconnected):
+    calls_on_sent = not is_head
+    try:
         await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
         await _send_body(body, scope, send)
-        if reply.on_sent is not None and not is_head:
-            reply.on_sent()
+    except ClientDisconnected:
+        calls_on_sent = scope["method"] == "POST"
+    if reply.on_sent is not None and calls_on_sent:
+        reply.on_sent()
 
 
 async def _send_body(body: bytes, scope: Message, send: Send) -> None:

@@ -291,7 +291,7 @@ class _HttpConnection(H11Protocol):
 
 
 def _reporting_disconnects(app: App) -> App:
-    """Return an application whose ``send`` raises ClientDisconnected; uvicorn discards what is sent, without a word."""
+    """Return an application whose ``send`` raises ClientDisconnected, because that of uvicorn discards silently."""
 
     async def run(scope: Message, receive: Receive, send: Send) -> None:
         cycle: Any = send.__self__  # type: ignore[attr-defined] # a method of uvicorn's request
