@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from deploy.kubernetes.chart import ChartValue, options_schema, parse_values
@@ -117,6 +117,15 @@ REFINEMENTS: Mapping[str, Schema] = {
             },
         },
     },
+    "podDisruptionBudget": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "minAvailable": {"type": ["integer", "string"]},
+            "maxUnavailable": {"type": ["integer", "string"]},
+            "unhealthyPodEvictionPolicy": {"enum": ["AlwaysAllow", "IfHealthyBudget"]},
+        },
+    },
     "grafanaDashboards.label": {"type": "string", "minLength": 1},
     "networkPolicy.namespaces": STRINGS,
     "terminationGracePeriodSeconds": {"type": "integer", "minimum": 10},
@@ -127,7 +136,8 @@ REFINEMENTS: Mapping[str, Schema] = {
 
 def values_schema(text: str) -> Schema:
     """Return the JSON schema of the values in a values.yaml, and of the names that other charts give them."""
-    properties = dict(_properties(text))
+    root = _schema_of_values(text)
+    properties = root["properties"]
     properties["config"] = {**options_schema()}
     rules: Schema = properties["prometheusRule"]["properties"]
     rules["thresholds"] |= {
@@ -135,7 +145,6 @@ def values_schema(text: str) -> Schema:
         "properties": dict.fromkeys(defaults()["thresholds"], NUMBER),
     }
     # The synonyms of whole sections come last, so they allow all that the sections allow.
-    root = {"type": "object", "additionalProperties": False, "properties": properties}
     for name, (schema, reason) in UNUSED_VALUES.items():
         _insert(root, name, {**schema, "description": reason})
     for name, target in reversed(SYNONYMS):
@@ -144,11 +153,12 @@ def values_schema(text: str) -> Schema:
     return {"$schema": "http://json-schema.org/draft-07/schema#", **root}
 
 
-def _properties(text: str) -> Iterator[tuple[str, Schema]]:
+def _schema_of_values(text: str) -> Schema:
     root: Schema = {"type": "object", "additionalProperties": False, "properties": {}}
     for value in parse_values(text):
         _insert(root, value.name, REFINEMENTS.get(value.name) or _schema_of(value))
-    yield from root["properties"].items()
+        _require_sections(root, value.name)
+    return root
 
 
 def _schema_of(value: ChartValue) -> Schema:
@@ -172,6 +182,15 @@ def _insert(root: Schema, name: str, schema: Schema) -> None:
         empty = {"type": "object", "additionalProperties": False, "properties": {}}
         root = root.setdefault("properties", {}).setdefault(section, empty)
     root.setdefault("properties", {})[key] = schema
+
+
+def _require_sections(root: Schema, name: str) -> None:
+    """Require the sections that a value is in: one that is null, as if all of it is commented out, has no defaults."""
+    for section in name.split(".")[:-1]:
+        required = root.setdefault("required", [])
+        if section not in required:
+            required.append(section)
+        root = root["properties"][section]
 
 
 def _find(root: Schema, name: str) -> Schema:

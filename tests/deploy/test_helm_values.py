@@ -61,7 +61,7 @@ def _open_sections(schema: Any, name: str) -> Iterator[str]:
     """Yield the sections with known keys that accept unknown ones."""
     for key, part in schema.get("properties", {}).items():
         yield from _open_sections(part, f"{name}{key}.")
-    is_free = name in ("global.", "podDisruptionBudget.", *(f"{unused}." for unused in UNUSED_VALUES))
+    is_free = name in ("global.", *(f"{unused}." for unused in UNUSED_VALUES))
     if schema.get("properties") and schema.get("additionalProperties") is not False and not is_free:
         yield name
 
@@ -187,12 +187,23 @@ def test_numbers_in_maps_are_not_abbreviated(helm: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", ["commonLabels", "config", "podLabels"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "commonLabels",
+        "config",
+        "podLabels",
+        "grafanaDashboards.labels",
+        "prometheusRule.overrides",
+        "prometheusRule.thresholds",
+    ],
+)
 def test_section_can_be_empty(helm: str, name: str) -> None:
     """A section of a values file may contain comments only."""
-    monitors = [f"{monitor}.enabled=true" for monitor in ("serviceMonitor", "podMonitoring")]
-    resources = render_release(helm, *monitors, "webConfig.existingSecret=late-web", f"{name}=null")
-    defaults = render_release(helm, *monitors, "webConfig.existingSecret=late-web")
+    kinds = ("serviceMonitor", "podMonitoring", "prometheusRule", "grafanaDashboards")
+    settings = [*(f"{kind}.enabled=true" for kind in kinds), "webConfig.existingSecret=late-web"]
+    resources = render_release(helm, *settings, f"{name}=null")
+    defaults = render_release(helm, *settings)
     assert defaults == resources
 
 
@@ -263,6 +274,13 @@ def helm_error(helm: str, *settings: str) -> str:
         ((SECRET_SETTING, "terminationGracePeriodSeconds=1"), "'/terminationGracePeriodSeconds'"),
         ((SECRET_SETTING, "workspaces[0].name=brand"), "missing property 'key'"),
         ((SECRET_SETTING, "webConfig.certificateSecret=late-tls"), "of no use without webConfig.existingSecret"),
+        ((SECRET_SETTING, "webhook=null"), "missing property 'webhook'"),
+        ((SECRET_SETTING, "webhook.ingress=null"), "at '/webhook': missing property 'ingress'"),
+        ((SECRET_SETTING, "podDisruptionBudget.minAvail=1"), "additional properties 'minAvail' not allowed"),
+        (
+            (SECRET_SETTING, "podDisruptionBudget.minAvailable=1", "podDisruptionBudget.maxUnavailable=1"),
+            "Kubernetes accepts only one of minAvailable and maxUnavailable",
+        ),
     ],
 )
 def test_invalid_values_are_rejected(helm: str, settings: Sequence[str], message: str) -> None:

@@ -30,9 +30,14 @@ Every template begins with it; after the first time there is nothing left to do.
 {{- $_ := set $target (last $new) $value -}}
 {{- end -}}
 {{- end -}}
+{{- /* Null, if everything in a section of a values file is commented out. The schema requires those that have defaults. */ -}}
 {{- range list "commonLabels" "config" "podLabels" -}}
-{{- /* Null, if everything in a section of a values file is commented out. */ -}}
 {{- if not (get $values .) -}}{{- $_ := set $values . dict -}}{{- end -}}
+{{- end -}}
+{{- range $section, $names := dict "grafanaDashboards" (list "labels") "prometheusRule" (list "overrides" "thresholds") -}}
+{{- range $names -}}
+{{- if not (get (get $values $section) .) -}}{{- $_ := set (get $values $section) . dict -}}{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if kindIs "map" $values.extraEnv -}}
 {{- $_ := set $values "extraEnv" (include "late-exporter.variables" $values.extraEnv | fromYamlArray) -}}

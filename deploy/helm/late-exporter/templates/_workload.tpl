@@ -14,6 +14,11 @@
 {{- if and .serviceMonitor.enabled .podMonitor.enabled -}}
 {{- fail "serviceMonitor.enabled and podMonitor.enabled: all series would come twice; enable one of them" -}}
 {{- end -}}
+{{- with .podDisruptionBudget -}}
+{{- if and (hasKey . "minAvailable") (hasKey . "maxUnavailable") -}}
+{{- fail "podDisruptionBudget: Kubernetes accepts only one of minAvailable and maxUnavailable" -}}
+{{- end -}}
+{{- end -}}
 {{- if and $shards .state.url -}}
 {{- fail "shards have a state of their own each: with state.url set replicas instead, or leave state.url empty" -}}
 {{- end -}}
