@@ -349,13 +349,16 @@ EXPIRY_AGE = f"on ({FEED}) group_left () ({RETENTION.name} - {HOUR})"
 """Right side of a comparison with the age of a feed's coverage, from which older logs have expired."""
 
 OPEN_GAP = RecordingRule(
-    # While a gap is open, coverage starts where the gap begins.
+    # While a gap is open, coverage starts where the gap begins. If it starts before older polls instead, there is no
+    # gap: the state was lost, and its first sync has read again what they had read.
     "feed:late_exporter_open_gap:bool",
     f"""\
 max by ({FEED}) (
     {COVERAGE} - min_over_time({COVERAGE}[7d:10m]) > bool {COVERAGE_STEP_SECONDS}
   and
     time() - {COVERAGE} < {EXPIRY_AGE}
+  unless
+    {COVERAGE} < min_over_time({LAST_POLL}[7d:10m]) - {COVERAGE_STEP_SECONDS}
 )
 """,
 )

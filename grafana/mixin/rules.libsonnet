@@ -396,7 +396,7 @@ function(c) {
         },
         {
           "record": "feed:late_exporter_open_gap:bool",
-          "expr": "max by (" + c.cluster + "job, workspace, feed) (\n    late_exporter_coverage_start_timestamp_seconds" + c.braces + " - min_over_time(late_exporter_coverage_start_timestamp_seconds" + c.braces + "[7d:10m]) > bool " + num(c.thresholds.coverageStepSeconds) + "\n  and\n    time() - late_exporter_coverage_start_timestamp_seconds" + c.braces + " < on (" + c.cluster + "job, workspace, feed) group_left () (feed:late_exporter_retention:seconds - 3600)\n)\n",
+          "expr": "max by (" + c.cluster + "job, workspace, feed) (\n    late_exporter_coverage_start_timestamp_seconds" + c.braces + " - min_over_time(late_exporter_coverage_start_timestamp_seconds" + c.braces + "[7d:10m]) > bool " + num(c.thresholds.coverageStepSeconds) + "\n  and\n    time() - late_exporter_coverage_start_timestamp_seconds" + c.braces + " < on (" + c.cluster + "job, workspace, feed) group_left () (feed:late_exporter_retention:seconds - 3600)\n  unless\n    late_exporter_coverage_start_timestamp_seconds" + c.braces + " < min_over_time(late_exporter_last_successful_poll_timestamp_seconds" + c.braces + "[7d:10m]) - " + num(c.thresholds.coverageStepSeconds) + "\n)\n",
         },
         {
           "record": "feed:late_exporter_last_gapless_poll:timestamp_seconds",
