@@ -1430,9 +1430,7 @@ time() - (
             for_="10m",
             summary="A feed is no longer polled, so its metrics are frozen.",
             title=f"{_FEED} not polled for {_DURATION}",
-            description=(
-                f"{_WORKSPACE}: the last successful poll of the {_FEED} was {{{{ $value | humanizeDuration }}}} ago."
-            ),
+            description=f"{_WORKSPACE}: no poll of the {_FEED} has succeeded for {_DURATION}.",
             command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,
         ),

@@ -643,7 +643,7 @@ function(c) {
           "annotations": {
             "summary": "A feed is no longer polled, so its metrics are frozen.",
             "title": "{{ $labels.feed }} feed not polled for {{ $value | humanizeDuration }}",
-            "description": "Workspace {{ $labels.workspace }}: the last successful poll of the {{ $labels.feed }} feed was {{ $value | humanizeDuration }} ago.",
+            "description": "Workspace {{ $labels.workspace }}: no poll of the {{ $labels.feed }} feed has succeeded for {{ $value | humanizeDuration }}.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePollStale.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
