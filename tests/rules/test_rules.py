@@ -267,6 +267,15 @@ def test_runbook_queries_use_existing_series(query: str) -> None:
         assert selector.matchers.keys() <= _series_labels(selector.name)
 
 
+@pytest.mark.parametrize(
+    "path", [*sorted(RUNBOOKS.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.stem
+)
+def test_documented_joins_keep_jobs_apart(path: Path) -> None:
+    """Queries to paste do not join the series of two jobs, which may have the same workspace."""
+    joined_labels = re.findall(r"\bon \(([^)]*)\) group_(?:left|right)", path.read_text("utf-8"))
+    assert [] == [labels for labels in joined_labels if "job" not in labels.split(", ")]
+
+
 def _alert_timelines(name: str) -> Iterator[Sequence[Sequence[Any]]]:
     """Yield what fires at each evaluation time, for each unit test of an alert."""
     for file in TESTS:
