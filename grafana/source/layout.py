@@ -10,7 +10,7 @@ from grafana_foundation_sdk.models import dashboard
 
 from grafana.source.palette import BAD, NEUTRAL, WARNING
 from grafana.source.panels import DATASOURCE
-from grafana.source.queries import TARGET, WORKSPACE_TARGET, firing_alerts, selector
+from grafana.source.queries import TARGET, WORKSPACE_TARGET, add_labels, firing_alerts, selector
 
 __all__ = [
     "ACCOUNTS",
@@ -153,8 +153,13 @@ def _alert_annotation(name: str, severity: str, color: str, *, enabled: bool = T
 
 def _start_annotation() -> dashboard.AnnotationQuery:
     """Return an annotation query for starts; its value is the exact start time."""
-    build = selector("late_exporter_build_info")
-    start_times = f"process_start_time_seconds{{{TARGET}}} * on (job, instance) group_left (version, revision) {build}"
+    start_times = add_labels(
+        f"process_start_time_seconds{{{TARGET}}}",
+        "late_exporter_build_info",
+        ("job", "instance"),
+        "version",
+        "revision",
+    )
     return dashboard.AnnotationQuery(
         name="Starts and releases",
         datasource=DATASOURCE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from deploy.prometheus.rules import ALERT_LABELS, RUNBOOKS_URL
@@ -27,6 +28,7 @@ __all__ = [
     "TARGET",
     "WORKSPACE_TARGET",
     "Query",
+    "add_labels",
     "age",
     "failing_accounts",
     "firing_alerts",
@@ -187,9 +189,19 @@ def failing_accounts(**matchers: str) -> str:
 
 def with_username(expr: str) -> str:
     """Add the username label to an account expression with the other labels of ``late_account_info``."""
-    keys = ", ".join(("job", "instance", *ACCOUNT))
-    info = selector("late_account_info")
-    return f"max by (username, {', '.join(ACCOUNT)}) ({expr} * on ({keys}) group_left (username) {info})"
+    keys = ("job", "instance", *ACCOUNT)
+    joined = add_labels(expr, "late_account_info", keys, "username")
+    return f"max by (username, {', '.join(ACCOUNT)}) ({joined})"
+
+
+def add_labels(expr: str, info: str, keys: Sequence[str], *labels: str) -> str:
+    """Add labels of an info metric to an expression.
+
+    There may be several with the same keys: of exporters in other clusters, and of pushed metrics for some minutes
+    after a label has changed.
+    """
+    on = ", ".join(keys)
+    return f"{expr} * on ({on}) group_left ({', '.join(labels)}) topk by ({on}) (1, {selector(info)})"
 
 
 ATTEMPTS = selector("late_publishing_logs_total", action="~publish|retry", status="~success|failed")
