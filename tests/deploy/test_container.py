@@ -23,6 +23,7 @@ API = "http://127.0.0.1:10078/api"
 EXPORTER = "http://127.0.0.1:10077"
 RESTRICTED_OPTIONS = (
     "--read-only",
+    "--read-only-tmpfs=false",  # as in Docker, which lets nothing be written but volumes
     "--cap-drop=all",
     "--security-opt=no-new-privileges",
     "--memory=256m",
@@ -132,6 +133,22 @@ def test_restricted_container_runs(container_engine: ContainerEngine, tmp_path: 
     assert again.sum("late_exporter_coverage_start_timestamp_seconds") == before.sum(
         "late_exporter_coverage_start_timestamp_seconds"
     )
+
+
+VACUUM_SCRIPT = """
+import sqlite3
+state = sqlite3.connect("/var/lib/late-exporter/large.db")
+state.execute("CREATE TABLE rows (text)")
+state.executemany("INSERT INTO rows VALUES (?)", [("x" * 1000,)] * 20_000)
+state.commit()
+state.execute("VACUUM")
+"""
+
+
+def test_sqlite_finds_room_for_temporary_files(container_engine: ContainerEngine) -> None:
+    """A state that does not fit into SQLite's cache can be compacted in a container that can write its volume only."""
+    options = (*RESTRICTED_OPTIONS, "--rm", "--entrypoint=/opt/late-exporter/bin/python")
+    container_engine.podman("run", *options, IMAGE, "-c", VACUUM_SCRIPT)
 
 
 def scrape(container_engine: ContainerEngine) -> Samples:

@@ -200,7 +200,7 @@ spec:
         secretName: {{ include "late-exporter.webhookSecret" . }}
         defaultMode: 0440
     {{- end }}
-    # SQLite writes temporary files here.
+    # Temporary files, except for those of SQLite, which are beside the state.
     - name: tmp
       emptyDir:
         sizeLimit: 64Mi
