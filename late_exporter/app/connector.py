@@ -25,6 +25,9 @@ from late_exporter.protocols import Logger
 
 WORKSPACES_PER_CLIENT = 32
 
+MAX_IDLE_SECONDS = 100.0
+"""Seconds for which an idle connection is kept: networks drop older ones in silence, as Azure does after 240 s."""
+
 
 class Connector:
     """Connects workspaces to their APIs.
@@ -96,7 +99,7 @@ def _create_clients(settings: Settings) -> Sequence[httpx.AsyncClient]:
         follow_redirects=False,
         timeout=None,  # that of a request may change with a reload, and covers all of it
         # Keep connections open between two polls.
-        limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api.timeout),
+        limits=httpx.Limits(keepalive_expiry=min(2 * interval + settings.api.timeout, MAX_IDLE_SECONDS)),
         headers={"User-Agent": f"late-exporter/{__version__}"},
         # Plain http is for this machine only: a proxy would take the key to another one, unencrypted.
         mounts={"http://": None},

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from pathlib import Path
+from unittest.mock import Mock, call
 
+import httpx
 import pytest
 
 from late_exporter.api.cookies import CookielessAsyncClient
-from late_exporter.app.connector import WORKSPACES_PER_CLIENT, open_clients
+from late_exporter.app.connector import MAX_IDLE_SECONDS, WORKSPACES_PER_CLIENT, open_clients
 from late_exporter.config.sources import load
 
 
@@ -30,3 +32,14 @@ async def test_clients_are_shared(workspaces: int, clients: int, tmp_path: Path)
         for client in opened:
             assert isinstance(client, CookielessAsyncClient)
             assert [None] * 4 == [*client.timeout.as_dict().values()]
+
+
+@pytest.mark.parametrize(("interval", "seconds"), [("10s", 50.0), ("30s", 90.0), ("10m", MAX_IDLE_SECONDS)])
+async def test_idle_connections(interval: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are kept until the next poll, unless a network may have dropped them by then."""
+    limits = Mock(wraps=httpx.Limits)
+    monkeypatch.setattr(httpx, "Limits", limits)
+    settings = load("run", {"poll.interval": [interval]}, {"LATE_API_KEY": f"sk_{0:064x}"})
+    async with AsyncExitStack() as stack:
+        await open_clients(settings, stack)
+    assert [call(keepalive_expiry=seconds)] == limits.mock_calls
