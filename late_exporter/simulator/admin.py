@@ -116,6 +116,7 @@ class AdminEndpoints:
 
 
 def _start_incident(world: SimulatedWorld, name: str, parameters: QueryParameters) -> JsonObject:
+    parameters.reject_unknown(("platform", "duration"))
     duration = parameters.duration("duration", 30 * MINUTE)
     parameters.raise_errors()
     try:

@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION_PART = re.compile(r"([0-9]{1,6})([smhd])")
 DURATION = re.compile(rf"({DURATION_PART.pattern})+")
+MAX_DAYS = 365
+"""Maximum duration, because times after the year 9999 cannot be written."""
 
 
 ERROR_TYPES: Mapping[int, str] = {
@@ -80,9 +82,10 @@ class QueryParameters:
         text = self._values.get(name)
         if text is None:
             return default
-        if not DURATION.fullmatch(text):
-            self._errors[name] = "must be a duration such as 90s, 30m or 1h30m"
-        return sum(int(number) * UNIT_SECONDS[unit] for number, unit in DURATION_PART.findall(text))
+        seconds = sum(int(number) * UNIT_SECONDS[unit] for number, unit in DURATION_PART.findall(text))
+        if not DURATION.fullmatch(text) or seconds > MAX_DAYS * UNIT_SECONDS["d"]:
+            self._errors[name] = f"must be a duration such as 90s, 30m or 1h30m, at most {MAX_DAYS}d"
+        return seconds
 
     def time(self, name: str, default: float) -> float:
         text = self._values.get(name)

@@ -383,6 +383,8 @@ def test_incident_by_hand(admin: Callable[..., tuple[int, Any]]) -> None:
     ("method", "path", "query", "status"),
     [
         ("POST", "/_simulator/incidents/platform-outage", "duration=soon", 400),
+        ("POST", "/_simulator/incidents/platform-outage", "duration=366d", 400),
+        ("POST", "/_simulator/incidents/platform-outage", "for=1h", 400),
         ("POST", "/_simulator/incidents/platform-outage", "platform=myspace", 400),
         ("POST", "/_simulator/incidents/suspended", "platform=tiktok", 400),
         ("POST", "/_simulator/incidents/flood", "", 404),
@@ -397,6 +399,15 @@ def test_incident_by_hand(admin: Callable[..., tuple[int, Any]]) -> None:
 def test_admin_errors(admin: Callable[..., tuple[int, Any]], method: str, path: str, query: str, status: int) -> None:
     """Unknown paths and invalid parameters of the admin endpoints are rejected."""
     assert status == admin(method, path, query)[0]
+
+
+def test_rejected_incident_does_not_start(admin: Callable[..., tuple[int, Any]]) -> None:
+    """An incident that would last for thousands of years is rejected, and all endpoints continue to work."""
+    path = "/_simulator/incidents/account-cooldown"
+    error = "must be a duration such as 90s, 30m or 1h30m, at most 365d"
+    assert {"duration": error} == admin("POST", path, "duration=999999d999999d999999d999999d")[1]["details"]
+    assert [] == admin("GET", "/_simulator")[1]["incidents"]
+    assert (200, {"stopped": []}) == admin("DELETE", path)
 
 
 def test_unknown_incident_names_the_known(admin: Callable[..., tuple[int, Any]]) -> None:
