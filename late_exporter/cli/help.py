@@ -18,6 +18,7 @@ from late_exporter.config.settings import OPTIONS
 
 PROGRAM = "late-exporter"
 COMPLETION_VARIABLE = "_LATE_EXPORTER_COMPLETE"
+MIN_WIDTH = 40
 MAX_WIDTH = 100
 INDENT = " " * 6
 
@@ -93,7 +94,7 @@ class _Program(_Layout, click.Group):
 def help_text(name: str, *, with_all_options: bool = False) -> str:
     """Return the help of a command, or of the program if the name is empty, with its main options or all of them."""
     program = _Program(with_all_options=with_all_options)
-    width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
+    width = max(MIN_WIDTH, min(shutil.get_terminal_size().columns, MAX_WIDTH))
     context = click.Context(program, info_name=PROGRAM, terminal_width=width)
     if not name:
         return program.get_help(context)

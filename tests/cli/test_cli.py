@@ -247,7 +247,7 @@ def test_help_names_every_option(command: str) -> None:
         assert (command in option.commands and bool(option.flag)) == (option.flag in words)
 
 
-@pytest.mark.parametrize("columns", ["40", "60", "100"])
+@pytest.mark.parametrize("columns", ["1", "40", "60", "100"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_every_example(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
     """An example can be copied into a shell at any width of the terminal."""
