@@ -116,7 +116,7 @@ class LogPager:
     async def _fetch(self, position: PagePosition) -> PageResponse:
         if self._oldest is not None:
             return await self._fetch_since(position, self._oldest)
-        guess = self._oldest_at(self._clock())
+        guess = self._oldest_at(math.floor(self._clock()))  # the API's date is in whole seconds, too
         response = await self._fetch_since(position, guess)
         self._oldest = self._oldest_at(self._clock() if response.date is None else response.date)
         if self._feed.supports_time_filter and self._oldest < guess:

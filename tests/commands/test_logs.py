@@ -472,6 +472,16 @@ async def test_a_fast_local_clock_hides_no_logs() -> None:
     assert 2 == len(harness.api.requests)
 
 
+async def test_the_date_of_the_api_in_whole_seconds_costs_no_request() -> None:
+    """The dates of responses are truncated to seconds, which does not look like a clock that is behind."""
+    harness = LogsHarness(LogFilter(since=HOUR), generation="zernio")
+    harness.clock.advance(0.9)
+    harness.world.publish(59, over=HOUR - 60)
+
+    assert (59, False) == await harness.show()
+    assert 1 == len(harness.api.requests)
+
+
 async def test_activity_feeds_have_their_own_table() -> None:
     """Further feeds are printed with their endpoint."""
     harness = LogsHarness(generation="zernio", feed="webhooks", format_name="table")
