@@ -150,7 +150,7 @@ def _parameters(command: Command) -> Iterator[click.Parameter]:
         if option.flag and command.name in option.commands:
             yield _click_option(option, command.name)
     for index, argument in enumerate(command.arguments):
-        choices = command.first_arguments if not index else ()
+        choices = tuple(COMMANDS) if argument == "[COMMAND]" else command.first_arguments if not index else ()
         yield click.Argument(
             [f"argument{index}"],
             metavar=argument,

@@ -48,6 +48,7 @@ def completer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         (["metrics", "--format", ""], ["table", "markdown", "json"]),
         (["post", "--format", ""], ["text", "json"]),
         (["completion", "z"], ["zsh"]),
+        (["help", "he"], ["healthcheck", "help"]),
         (["state", "re"], ["rename"]),
         (["--poll.interval", ""], []),
         (["simulate", "--simulate.incident", "r"], ["revoked-token", "rate-limit-storm"]),

@@ -869,6 +869,20 @@ def test_key_files_in_a_file_are_beside_it(tmp_path: Path) -> None:
     assert tmp_path / "key" == load("run", {"config.file": [f"{tmp_path}/late.yaml"]}, {}).workspaces[0].key_file
 
 
+def test_paths_of_state_events_and_sockets_are_not_beside_the_file(tmp_path: Path) -> None:
+    """Paths that are part of another value are relative to the working directory, as in a flag."""
+    (tmp_path / "late.yaml").write_text(
+        "{state: {url: 'sqlite:///late.db'}, events: {output: 'file:events'}, web: {listen-address: 'unix:socket'}}"
+    )
+    settings = load("run", {"config.file": [f"{tmp_path}/late.yaml"]}, WITH_KEY)
+
+    assert ("sqlite:///late.db", "file:events", "unix:socket") == (
+        settings.state.url,
+        str(settings.events.output),
+        str(settings.web.listen_address[0]),
+    )
+
+
 def test_two_keys(file: Path) -> None:
     """Setting a key and a key file is a mistake."""
     file.write_text(KEY)
