@@ -96,7 +96,7 @@ def check_state(url: str, password_file: Path | None = None) -> Finding:
 
 def _check_writable(path: Path) -> Finding | None:
     """Return what is wrong if this user cannot write to a state."""
-    for place, reason in ((path.parent, _write_error(path.parent)), (path, _open_error(path))):
+    for place, reason in ((path.parent, write_error(path.parent)), (path, _open_error(path))):
         if reason:
             return Finding(
                 Level.ERROR,
@@ -137,7 +137,7 @@ def _check_new_state(path: Path) -> Finding:
     except StoreError as exc:
         return Finding(Level.ERROR, "state", str(exc))
     folder = next(parent for parent in path.absolute().parents if _exists(parent))
-    reason, user = _write_error(folder), _user_name()
+    reason, user = write_error(folder), _user_name()
     if not reason:
         return Finding(Level.OK, "state", f"{path}: will be created by the user {user}")
     return Finding(
@@ -156,7 +156,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _write_error(folder: Path) -> str:
+def write_error(folder: Path) -> str:
     """Return why this process cannot create a file in a folder; empty if it can."""
     try:
         with TemporaryFile(dir=folder):
