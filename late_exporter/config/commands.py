@@ -153,8 +153,8 @@ _COMMANDS = (
         ),
         notes=(
             "Times are UTC. Exit 1 if the workspace has no logs of the post.",
-            "It needs no state and does not affect a running exporter; it costs three requests of the key's quota, or one "
-            "if --api.generation is set.",
+            "It needs no state and does not affect a running exporter.",
+            "It costs three requests of the key's quota, or one if --api.generation is set.",
             "In generation zernio it searches for the post, which costs one request per 98 logs.",
         ),
     ),
