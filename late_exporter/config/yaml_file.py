@@ -68,8 +68,9 @@ class YamlFile:
         except yaml.MarkedYAMLError as exc:
             mark = exc.problem_mark
             place = f"{self._path}:{mark.line + 1}:{mark.column + 1}" if mark else self._path
+            problem = str(exc.problem).replace(r"character '\t' that cannot start any token", "a tab; use spaces")
             # A quoted token may be part of a secret.
-            problem = re.sub(r"'[^'\s]{2,}'|\"[^\"\s]{2,}\"", "...", str(exc.problem))
+            problem = re.sub(r"'[^'\s]{2,}'|\"[^\"\s]{2,}\"", "...", problem)
             raise ConfigError(f"{place}: not valid YAML: {problem}") from None
         except (yaml.YAMLError, UnicodeDecodeError):
             raise ConfigError(f"{self._path}: not a text file in UTF-8") from None

@@ -736,6 +736,8 @@ FILES = [
     ("a: b: c", "late.yaml:1:5: not valid YAML: mapping values are not allowed here"),
     ("poll: {}\n---\npoll: {}", "late.yaml:2:1: not valid YAML: but found another document"),
     ("poll: *nothing", "late.yaml:1:7: not valid YAML: found undefined alias ..."),
+    ("poll:\n\tinterval: 1s", "late.yaml:2:1: not valid YAML: found a tab; use spaces"),
+    ("poll:\n  interval:\t1s", "late.yaml:2:12: not valid YAML: found a tab; use spaces"),
     ("[" * 600, "late.yaml: nested too deeply"),
     ("\0", "late.yaml: not a text file in UTF-8"),
     (r'"\UFFFFFFFF"', "late.yaml: not valid YAML: a character or number is out of range"),
