@@ -115,7 +115,7 @@ def create_app(
                     workspaces.append(workspace)
                 await asyncio.sleep(0)
             cluster = health.cluster() if allowed is None else None  # It names all workspaces.
-            if get_header(scope, b"accept") == JSON_TYPE:
+            if _prefers_json(get_header(scope, b"accept") or ""):
                 document = StatusDocument(version=version, now=clock(), workspaces=tuple(workspaces), cluster=cluster)
                 return Reply(body=await asyncio.to_thread(encode_status, document), headers=JSON_HEADERS)
             html = await asyncio.to_thread(
@@ -189,6 +189,12 @@ async def _read_body(receive: Receive, limit: int) -> bytes | None:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     return bytes(body)
+
+
+def _prefers_json(accept: str) -> bool:
+    """Return whether a client accepts JSON and is no browser, which would accept HTML as well."""
+    types = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    return JSON_TYPE in types and "text/html" not in types
 
 
 def _read_route(respond: Callable[[Message], Reply]) -> Route:

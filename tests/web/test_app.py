@@ -387,7 +387,7 @@ async def test_readiness_tells_the_progress() -> None:
 
 
 async def test_the_page_as_json() -> None:
-    """Programs get the status as JSON if they ask for nothing else, also with names that UTF-8 cannot encode."""
+    """Clients that accept JSON, and no HTML, get the status as JSON, also with names that UTF-8 cannot encode."""
     feed = FeedHealth(name="f\ud800", progress=SyncProgress(log_count=1))
     response = await call(application(feed), headers=[(b"accept", b"application/json")])
     assert "application/json" == response.headers["content-type"]
@@ -398,6 +398,8 @@ async def test_the_page_as_json() -> None:
         document.workspaces[0].feeds[0].name,
         document.workspaces[0].feeds[0].progress and document.workspaces[0].feeds[0].progress.log_count,
     )
+    for accept in (b"application/json, text/plain, */*", b"Application/JSON;q=1, */*;q=0.5"):
+        assert response.body == (await call(application(feed), headers=[(b"accept", accept)])).body
     html = await call(application(feed), headers=[(b"accept", b"text/html,application/json;q=0.9")])
     assert html.text.startswith("<!doctype html>")
 
