@@ -15,7 +15,7 @@ from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.settings import OPTIONS, CommandContext, Settings
 from late_exporter.config.sources import health_check_target, load, parse_format
-from late_exporter.config.types import Address
+from late_exporter.config.types import Address, may_use_tls
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.masking import quote
 
@@ -141,7 +141,7 @@ def _check_health(args: ParsedArgs) -> int:
         from late_exporter.cli.loading import load_arguments  # noqa: PLC0415 - takes long to import
 
         _, settings = load_arguments(args)  # finds the mistakes
-        target = settings.web.listen_address[0], settings.web.config_file is not None
+        target = settings.web.listen_address[0], may_use_tls(settings.web.config_file)
     address, secure = target
     if isinstance(address, Address) and not address.port:
         raise ConfigError(

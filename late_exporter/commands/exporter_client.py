@@ -6,8 +6,9 @@ import base64
 import http.client
 from pathlib import Path
 
-from late_exporter.commands.healthcheck import connect, encrypt, loopback_of
+from late_exporter.commands.healthcheck import connect, connect_secure, loopback_of
 from late_exporter.config.settings import CommandContext
+from late_exporter.config.types import may_use_tls
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.log import add_secret
 
@@ -28,17 +29,17 @@ def fetch(context: CommandContext, path: str, *, accept: str) -> bytes:
     headers = {"Host": "localhost", "Accept": accept, **_credentials(context)}
     connection = http.client.HTTPConnection("localhost", timeout=TIMEOUT)
     try:
-        connection.sock = connect(address, TIMEOUT)
-        if context.settings.web.config_file is not None:
-            connection.sock = encrypt(connection.sock)
+        open_socket = connect_secure if may_use_tls(context.settings.web.config_file) else connect
+        connection.sock = open_socket(address, TIMEOUT)
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as exc:
         reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
-        raise LateError(
-            f"{address} does not answer: {reason}; start the exporter, or give its --web.listen-address"
-        ) from exc
+        hint = "start the exporter, or give its --web.listen-address"
+        if isinstance(exc, http.client.BadStatusLine):
+            hint = "give its --web.config.file if it uses TLS"
+        raise LateError(f"{address} does not answer: {reason}; {hint}") from exc
     finally:
         connection.close()
     if response.status == UNAUTHORIZED:

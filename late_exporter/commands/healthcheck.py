@@ -6,13 +6,9 @@ This runs every few seconds, so it imports only what it needs: http.client alone
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
 
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
-
-if TYPE_CHECKING:
-    import ssl
 
 # A process that listens on every interface is reached at a loopback address.
 LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - requested, not bound
@@ -62,31 +58,39 @@ def _secure_status(address: Address | UnixPath, timeout: float) -> int:
     """Return the status over TLS, or over plain HTTP if the server does not use TLS."""
     import ssl  # noqa: PLC0415 - takes long to import
 
-    connection = connect(address, timeout)
     try:
-        secured = encrypt(connection)
+        connection = connect_secure(address, timeout)
     except ssl.SSLError as exc:
-        connection.close()
-        if exc.reason == "WRONG_VERSION_NUMBER":
-            return _status(address, connect(address, timeout))
         if "ALERT" in (exc.reason or ""):
             return UNAUTHORIZED  # as below
         raise
     try:
-        return _status(address, secured)
+        return _status(address, connection)
     except TimeoutError:
         raise
     except OSError:
+        if not isinstance(connection, ssl.SSLSocket):
+            raise
         return UNAUTHORIZED  # the server requires a client certificate
 
 
-def encrypt(connection: socket.socket) -> ssl.SSLSocket:
-    """Start TLS on a connection to this machine, whose certificate is not verified; raise OSError."""
+def connect_secure(address: Address | UnixPath, timeout: float) -> socket.socket:
+    """Return a connection with TLS, or without if the server does not use it; raise OSError.
+
+    The certificate is not verified: the address is one of this machine.
+    """
     import ssl  # noqa: PLC0415 - as above
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context.wrap_socket(connection)
+    connection = connect(address, timeout)
+    try:
+        return context.wrap_socket(connection)
+    except ssl.SSLError as exc:
+        connection.close()
+        if exc.reason == "WRONG_VERSION_NUMBER":
+            return connect(address, timeout)
+        raise
 
 
 def connect(address: Address | UnixPath, timeout: float) -> socket.socket:

@@ -24,7 +24,7 @@ from late_exporter.config.parsers import distinct, split_items
 from late_exporter.config.sections import ShardingSettings
 from late_exporter.config.settings import OPTIONS, Settings
 from late_exporter.config.sharding import POD_NAME, pod_name, pod_ordinal
-from late_exporter.config.types import Address, UnixPath, parse_listen_address, read_file
+from late_exporter.config.types import Address, UnixPath, may_use_tls, parse_listen_address, read_file
 from late_exporter.errors import ConfigError
 from late_exporter.masking import quote
 
@@ -86,7 +86,8 @@ def health_check_target(flags: Mapping[str, Sequence[str]]) -> tuple[Address | U
         address: Address | UnixPath = distinct(tuple(map(parse_listen_address, split_items(addresses))))[0]
     except ValueError:
         return None
-    return address, first_value(sources, "web.config.file") is not None
+    file, _ = first_value(sources, "web.config.file") or (None, "")
+    return address, may_use_tls(file)
 
 
 def parse_flags(command: str, flags: Mapping[str, Sequence[str]]) -> CommandFlags:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+import trustme
 
 from late_exporter.cli import main
 from late_exporter.commands.accounts import Account, parse_accounts
+from late_exporter.config import web_file
+from late_exporter.config.types import Address
 from late_exporter.errors import LateError
 from late_exporter.status import (
     AccountHealth,
@@ -25,6 +29,9 @@ from late_exporter.status import (
     WorkspaceHealth,
     WorkspaceStatus,
 )
+from late_exporter.web.asgi import Message, Receive, Send
+from late_exporter.web.server import serve
+from late_exporter.web.sockets import bind_socket
 from tests.e2e.late import HttpExchange, LateServer, respond_with
 
 NOW = 1_763_993_002.0
@@ -229,3 +236,32 @@ def test_no_exporter(server: LateServer, capsys: pytest.CaptureFixture[str]) -> 
     server.stop()
     assert 1 == main(["status"])
     assert capsys.readouterr().err.endswith("start the exporter, or give its --web.listen-address\n")
+
+
+async def answer(_scope: Message, _receive: Receive, send: Send) -> None:
+    """Respond with the metrics."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": ACCOUNTS.encode()})
+
+
+@pytest.mark.parametrize("kind", ["plain", "tls"])
+async def test_a_web_configuration_need_not_have_tls(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """With the web configuration of the exporter, both kinds of servers are read; without it, one with TLS is not."""
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    file = tmp_path / "web.yml"
+    tls = "cert_file: server.pem, key_file: server.pem" if kind == "tls" else ""
+    file.write_text(f"tls_server_config: {{{tls}}}")
+    config = web_file.load(file)
+    with bind_socket(Address("127.0.0.1", 0)) as bound:
+        serving = asyncio.ensure_future(serve(answer, [bound], web_config=lambda: config))
+        arguments = ["accounts", "--format", "json", "--web.listen-address", str(Address(*bound.getsockname()))]
+        assert 0 == await asyncio.to_thread(main, [*arguments, "--web.config.file", str(file)])
+        assert 3 == len(capsys.readouterr().out.splitlines())
+        assert int(kind == "tls") == await asyncio.to_thread(main, arguments)
+        hint = "give its --web.config.file if it uses TLS\n" if kind == "tls" else ""
+        assert capsys.readouterr().err.endswith(hint)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving

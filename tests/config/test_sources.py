@@ -65,3 +65,14 @@ def test_the_health_check_finds_what_loading_would_find(
     else:
         expected = web.listen_address[0], web.config_file is not None
     assert expected == health_check_target(flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "uses_tls"), [("basic_auth_users: {}", False), ("tls_server_config: {cert_file: a}", True)]
+)
+def test_the_health_check_uses_tls_only_if_it_is_configured(tmp_path: Path, text: str, *, uses_tls: bool) -> None:
+    """A server without TLS would log each attempt to use it."""
+    (tmp_path / "web.yml").write_text(text)
+    target = health_check_target({"web.config.file": [str(tmp_path / "web.yml")]})
+    assert target is not None
+    assert uses_tls == target[1]
