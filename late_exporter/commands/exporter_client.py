@@ -11,6 +11,7 @@ from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import may_use_tls
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.log import add_secret
+from late_exporter.masking import quote
 
 TIMEOUT = 30.0  # seconds; a response may have several megabytes
 OK, UNAUTHORIZED = 200, 401
@@ -60,6 +61,6 @@ def _credentials(context: CommandContext) -> dict[str, str]:
         password = Path(file).read_text("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or "not a text file"
-        raise ConfigError(f"--password-file: {reason}") from None
+        raise ConfigError(f"--password-file{quote(file)}: {reason}") from None
     add_secret(password)
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}

@@ -213,6 +213,8 @@ def test_password(server: LateServer, tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err.endswith("requires a password; the password is wrong\n")
     assert 2 == main([command, "--user", "alice"])
     assert "--user and --password-file: give both or none" in capsys.readouterr().err
+    assert 2 == main([command, "--user", "alice", "--password-file", "gone"])
+    assert '--password-file "gone": No such file or directory\n' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
