@@ -68,8 +68,9 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
         If logs are followed, pending logs have to be seen once they no longer are pending: the API must not filter by
         that status.
         """
-        status = None if following and self.status == PENDING else self.status
-        filters = {"platform": self.platform, "status": status}
+        # The API knows the lower-case names only.
+        platform, status = (value and value.lower() for value in (self.platform, self.status))
+        filters = {"platform": platform, "status": None if following and status == PENDING else status}
         if feed.generation == LATE:
             filters["action" if feed.post_path is not None else "eventType"] = self.action
         else:

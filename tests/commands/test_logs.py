@@ -147,6 +147,13 @@ def test_the_api_filters_by_what_it_knows() -> None:
     assert "retry" == log_filter.query(CONNECTIONS, following=False)["eventType"]
 
 
+def test_the_case_of_platform_and_status_does_not_matter() -> None:
+    """The API rejects other spellings, and logs are compared without regard to case."""
+    log_filter = LogFilter(platform="Instagram", status="FAILED")
+    assert {"platform": "instagram", "status": "failed", "days": 1} == log_filter.query(FEED, following=False)
+    assert "status" not in LogFilter(status="Pending").query(FEED, following=True)
+
+
 @pytest.mark.parametrize(
     ("log_filter", "query"),
     [
