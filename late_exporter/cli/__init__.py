@@ -25,7 +25,8 @@ def main(
     """Run a command and return its exit code; tests replace the arguments of the process and the commands."""
     _open_streams()
     if argv is None:
-        _handle_signals(interrupted_code(sys.argv[1:]))
+        exit_code = interrupted_code(sys.argv[1:])
+        _handle_signals(exit_code, is_server=not exit_code and "logs" not in sys.argv)
     # The process ends soon: searching for garbage first would take as long as a short command.
     atexit.register(gc.freeze)
     try:
@@ -47,8 +48,10 @@ def interrupted_code(argv: Sequence[str]) -> int:
     return int(is_once or not commands <= resident)
 
 
-def _handle_signals(exit_code: int) -> None:
+def _handle_signals(exit_code: int, *, is_server: bool) -> None:
     """End the process at the first SIGINT or SIGTERM, until its command handles them.
+
+    A server ignores SIGHUP, because there is nothing to reload yet.
 
     As the first process of a container it would otherwise ignore SIGTERM. There is nothing to clean up yet: a child
     process notices the end itself. An exception would not do: it is lost if it is raised in a callback, and importing a
@@ -57,6 +60,8 @@ def _handle_signals(exit_code: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: os._exit(exit_code))
+    if is_server and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def _open_streams() -> None:

@@ -98,3 +98,29 @@ def test_a_signal_while_settings_are_loaded(
     os.close(reader)
     assert (code, (b"", b"")) == (process.returncode, output)
     assert [config] == list(tmp_path.iterdir())
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("argv", "code"), [(["run"], 0), (["logs", "--follow"], -signal.SIGHUP)], ids=str)
+def test_a_reload_while_settings_are_loaded(argv: Sequence[str], code: int, tmp_path: Path) -> None:
+    """The exporter does not end if it is to reload before it has started, other commands end with their terminal."""
+    config = tmp_path / "late.yml"
+    os.mkfifo(config)
+    with start_process(
+        [sys.executable, "-m", "late_exporter", *argv, "--config.file", str(config)],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "LATE_API_KEY": KEY},
+    ) as process:
+        held = wait_until(lambda: os.open(config, os.O_WRONLY | os.O_NONBLOCK))
+        process.send_signal(signal.SIGHUP)
+
+        def has_ended() -> bool:
+            process.send_signal(signal.SIGTERM)
+            return process.poll() is not None
+
+        if code:
+            process.wait(DEFAULT_TIMEOUT)
+        else:
+            wait_until(has_ended)
+        os.close(held)
+    assert code == process.returncode
