@@ -113,9 +113,18 @@ def _workspace_labels(labels: dict[str, object]) -> tuple[tuple[str, str], ...]:
         if not re.fullmatch(r"(?!__)[A-Za-z_][A-Za-z0-9_]{0,63}", name) or name in TARGET_LABELS:
             names = ", ".join(TARGET_LABELS)
             raise ValueError(f"{quote(name).strip()}: must be 1 to 64 letters, digits or _, and not {names}")
-        if not isinstance(value, str) or not (0 < len(value) <= MAX_LABEL_VALUE and value.isprintable()):
-            raise ValueError(f"the value of {name} must be 1 to {MAX_LABEL_VALUE} printable characters")
+        is_text = isinstance(value, str) and value not in EMPTY_VALUES
+        if not (is_text and len(str(value)) <= MAX_LABEL_VALUE and str(value).isprintable()):
+            raise ValueError(f"the value of {name} must be 1 to {MAX_LABEL_VALUE} printable characters, not null")
     return tuple((name, str(value)) for name, value in labels.items())
+
+
+def _profile_id(text: str) -> str:
+    if text in EMPTY_VALUES:
+        raise ValueError("leave it out to read all profiles")
+    if not re.fullmatch(r"[!-~]{1,200}", text):
+        raise ValueError("must be 1 to 200 visible ASCII characters, no whitespace")
+    return text
 
 
 def _timestamp(text: str) -> float:
@@ -376,9 +385,7 @@ WebhookPath: TypeAlias = Annotated[str, Parser(_webhook_path)]
 BaseUrl: TypeAlias = Annotated[str, Parser(_base_url)]
 Key: TypeAlias = Annotated[Secret, Parser(_key, kind=Secret)]
 KeyFile: TypeAlias = Annotated[SecretFile, Parser(_key_file)]
-ProfileId: TypeAlias = Annotated[
-    str, _matching(r"[!-~]{1,200}", "must be 1 to 200 visible ASCII characters, no whitespace")
-]
+ProfileId: TypeAlias = Annotated[str, Parser(_profile_id)]
 WorkspaceLabels: TypeAlias = Annotated[tuple[tuple[str, str], ...], Parser(_workspace_labels, kind=dict)]
 WorkspaceName: TypeAlias = Annotated[str, _matching(_NAME, INVALID_NAME)]
 StateUrl: TypeAlias = Annotated[str, Parser(parse_state_url)]

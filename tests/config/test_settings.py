@@ -987,6 +987,13 @@ def test_workspaces(file: Path) -> None:
             ],
         ),
         (
+            "workspaces:\n- {name: a, api_key_file: key, profile_id: null, labels: {team: ~}}",
+            [
+                'late.yaml:2: workspaces[0].profile_id "null": leave it out to read all profiles',
+                "late.yaml:2: workspaces[0].labels: the value of team must be 1 to 100 printable characters, not null",
+            ],
+        ),
+        (
             "workspaces:\n- {name: a, api_key_file: key, profile_id: p}\n- {name: b, api_key_file: key, profile-id: p}",
             [
                 'late.yaml:1: workspaces: "a" and "b" have the same API key and profile_id; give each its own one',
@@ -1004,10 +1011,10 @@ def test_workspaces(file: Path) -> None:
         ),
         (
             "workspaces:\n- {name: a, api_key_file: key, labels: {team: {x: y}}}",
-            ["late.yaml:2: workspaces[0].labels: the value of team must be 1 to 100 printable characters"],
+            ["late.yaml:2: workspaces[0].labels: the value of team must be 1 to 100 printable characters, not null"],
         ),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_wrong_workspaces(file: Path, text: str, messages: list[str]) -> None:
     """Mistakes in workspaces are reported with the index of the workspace."""
