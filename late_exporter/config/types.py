@@ -173,7 +173,9 @@ def _address_or_path(text: str) -> Address | UnixPath | None:
         return _address(text)
     from pathlib import Path  # noqa: PLC0415 - takes long to import
 
-    return UnixPath(Path(path)) if path and "\0" not in path and len(os.fsencode(path)) <= MAX_SOCKET_PATH else None
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        raise ValueError(f"the path of a socket has at most {MAX_SOCKET_PATH} bytes")
+    return UnixPath(Path(path)) if path and "\0" not in path else None
 
 
 def _host_and_port(text: str) -> tuple[str, str]:

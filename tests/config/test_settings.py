@@ -557,6 +557,8 @@ WRONG = [
     ("state.url", "sqlite:///data/", f'"sqlite:///data/": {STATE}'),
     ("web.listen-address", "10077", f'"10077": {ADDRESS}'),
     ("web.listen-address", ":65536", f'":65536": {ADDRESS}'),
+    ("web.listen-address", "unix:", f'"unix:": {ADDRESS}'),
+    ("web.listen-address", "unix:" + "x" * 108, f'"unix:{"x" * 95}...": the path of a socket has at most 107 bytes'),
     ("web.listen-address", "::1:10077", f'"::1:10077": {ADDRESS}'),
     ("web.listen-address", "[::g]:10077", f'"[::g]:10077": {ADDRESS}'),
     ("web.listen-address", "127.0.0.256:1", f'"127.0.0.256:1": {ADDRESS}'),
