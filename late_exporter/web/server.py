@@ -285,6 +285,9 @@ class _HttpConnection(H11Protocol):
         if self.cycle is not None:
             self.cycle.disconnected = True  # what the application sends is discarded
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Ignore a request to change the protocol, as HTTP allows; uvicorn would log how to install WebSockets."""
+
     def resume_writing(self) -> None:
         self._resumptions += 1  # the client has read a part of a response, and the next part follows
         super().resume_writing()

@@ -713,6 +713,18 @@ async def test_log_lines_of_strangers_are_limited(harness: ServerHarness, caplog
     assert ["Invalid HTTP request received."] * LOG_RATE.burst == caplog.messages
 
 
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+async def test_another_protocol_is_not_offered(
+    harness: ServerHarness, caplog: pytest.LogCaptureFixture, protocol: bytes
+) -> None:
+    """A request to change the protocol is answered in HTTP/1.1, without advice to install packages in the log."""
+    client = await harness.connect()
+    client.send(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n")
+    assert (200, b"/a") == await client.response()
+    assert (200, b"/b") == await client.get("/b")
+    assert [] == caplog.messages
+
+
 @pytest.mark.parametrize("path", ["/", "/slow", "/large"])
 @pytest.mark.parametrize("moment", ["before", "during", "after"])
 async def test_an_invalid_body_is_no_bug(
