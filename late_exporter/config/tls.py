@@ -180,7 +180,7 @@ def _set_clients(context: ssl.SSLContext, tls: Tls, folder: Path) -> None:
     if tls.client_allowed_sans and kind != "RequireAndVerifyClientCert":
         raise TlsError("client_allowed_sans", "needs client_auth_type: RequireAndVerifyClientCert")
     if authority and kind in ("", "NoClientCert"):
-        raise TlsError("client_auth_type", "must be set, because client_ca is set")
+        raise TlsError("client_auth_type", f"must be set, because {_option_in_use(tls, 'client_ca')} is set")
     if kind in NO_CERTIFICATE:
         return
     context.verify_mode = ssl.CERT_REQUIRED if kind == "RequireAndVerifyClientCert" else ssl.CERT_OPTIONAL

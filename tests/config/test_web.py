@@ -478,11 +478,11 @@ UNUSABLE = "cannot use certificate and key"
         # clients' certificates
         (
             TLS + "  client_ca_file: ca.crt\n",
-            ["web.yml:1: tls_server_config.client_auth_type: must be set, because client_ca is set"],
+            ["web.yml:1: tls_server_config.client_auth_type: must be set, because client_ca_file is set"],
         ),
         (
             TLS + "  client_auth_type: NoClientCert\n  client_ca_file: ca.crt\n",
-            ["web.yml:4: tls_server_config.client_auth_type: must be set, because client_ca is set"],
+            ["web.yml:4: tls_server_config.client_auth_type: must be set, because client_ca_file is set"],
         ),
         (
             TLS + VERIFY + "  client_ca_file: text.txt\n",
