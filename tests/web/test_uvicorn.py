@@ -19,7 +19,14 @@ from late_exporter.web import server
 
 ROOT = Path(__file__).resolve().parents[2]
 CONNECTION = server._HttpConnection  # noqa: SLF001 - what is tested
-REPLACED_METHODS = {"connection_lost", "connection_made", "data_received", "resume_writing", "send_400_response"}
+REPLACED_METHODS = {
+    "_unsupported_upgrade_warning",
+    "connection_lost",
+    "connection_made",
+    "data_received",
+    "resume_writing",
+    "send_400_response",
+}
 TIMER_METHODS = ("timeout_keep_alive_handler", "_unset_keepalive_if_required")
 
 
