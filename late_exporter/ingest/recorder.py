@@ -52,7 +52,7 @@ class UncommittedBatch(msgspec.Struct):
         listed_minutes: Minutes that were read completely.
         progress: Work that a later run continues, encoded; None leaves what is stored.
         uncommitted: Statuses of the logs.
-        log_count: Number of the logs.
+        log_count: Number of the logs; 0 once they are committed.
     """
 
     pages: list[ReadLogs] = msgspec.field(default_factory=list)
@@ -242,7 +242,7 @@ class FeedRecorder:
         if committed.result.keeps_logs:
             lookup_cache.add_marked(read.listed_minutes)
             self._lookup_cache = lookup_cache
-        await self._apply(committed, batch.coverage)
+        await self._apply(committed, batch.coverage, read)
 
     def count(self, family: str, amount: int, *labels: str) -> None:
         """Increment one of the exporter's own counters of the feed with the next commit."""
@@ -293,7 +293,7 @@ class FeedRecorder:
             progress=read.progress,
         )
 
-    async def _apply(self, committed: CommittedBatch, coverage: Coverage | None) -> None:
+    async def _apply(self, committed: CommittedBatch, coverage: Coverage | None, read: UncommittedBatch) -> None:
         was_synced, result = self.is_synced, committed.result
         self._state = FeedState(
             coverage=coverage or self.coverage,
@@ -301,6 +301,7 @@ class FeedRecorder:
             log_count=result.log_count,
             is_restored=self._state.is_restored and not (coverage is not None and coverage.is_caught_up),
         )
+        read.log_count = 0  # They are among the stored ones.
         self.recorded_count += len(result.observations)
         if self.recent_attempts is not None:
             self.recent_attempts.add((observation.entry for observation in result.observations), self._clock())

@@ -152,13 +152,11 @@ class FeedSync:
         if self._batch.pages:
             self._state.late_window.discard()
             self._state.scan_stretch = None
-        self._take_batch()
+        self._start_batch()
 
-    def _take_batch(self) -> UncommittedBatch:
-        """Return the logs that were read and not committed, and start a new batch."""
-        batch, self._batch = self._batch, UncommittedBatch()
+    def _start_batch(self) -> None:
+        self._batch = UncommittedBatch()
         self._read_buffer.update(self, 0)
-        return batch
 
     async def poll(
         self, interval: float, *, request_allowance: int | None = None, deadline: float | None = None
@@ -189,12 +187,15 @@ class FeedSync:
 
         ``is_last`` also saves how far a scan, a pass over the pending logs and an audit have come.
         """
-        batch = self._take_batch()
+        batch = self._batch
+        self._read_buffer.update(self, 0)
         batch.progress = self._progress_saver.select(self._encode_progress(), is_last=is_last)
         try:
             await self.recorder.commit(batch, self._fetcher.now(), increments)
         except StoreError as exc:
             return exc.without_frames()
+        finally:
+            self._start_batch()
         if batch.progress is not None:
             self._progress_saver.confirm(batch.progress)
         return None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TypeAlias
 
 import pytest
 
+from late_exporter.errors import StoreError
 from late_exporter.ingest.schedule import PollConfig
+from late_exporter.model import PAGE_OVERLAP, CommitResult, FeedCommit
 from late_exporter.status import SyncProgress
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR
@@ -74,6 +77,32 @@ def test_first_sync(start: Start, world: World, lookback: float, count: int) -> 
     assert exporter.poller.measure() is None
     (fields,) = messages(exporter, "first sync complete")
     assert fields["seconds"] == pytest.approx(seconds, abs=3 * LATENCY), "all its polls"
+
+
+def test_progress_does_not_fall(start: Start, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs that are being committed count as read, once; rows that two pages have count twice until then."""
+    publish_evenly(world, 3000, 6.99)
+    exporter = start()
+    log_counts: list[int] = []
+
+    def measure() -> None:
+        progress = exporter.poller.measure()
+        if progress is not None:
+            log_counts.append(progress.log_count)
+
+    commit_all = exporter.store.commit_all
+
+    def commit_measured(commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+        measure()
+        return commit_all(commits)
+
+    monkeypatch.setattr(exporter.store, "commit_all", commit_measured)
+    for number in range(30):
+        exporter.api.before_request(number, measure)
+    while exporter.poll().is_partial:
+        pass
+    assert len(log_counts) > 40
+    assert max(before - after for before, after in pairwise(log_counts)) <= PAGE_OVERLAP
 
 
 def test_a_first_sync_that_is_continued(start: Start, world: World) -> None:
