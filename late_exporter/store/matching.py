@@ -279,7 +279,6 @@ class _PageMatcher:
             (entry.key, entry.status): entry for entry in entries if entry.status not in stored_logs.get(entry.key, ())
         }
         self._known_count = sum(entry.status in stored_logs.get(entry.key, ()) for entry in entries)
-        self._compares_fields = True
         self.matches: dict[str, LogEntry] = {}
 
     def match_former_logs(self, entries: Sequence[LogEntry]) -> None:
@@ -306,31 +305,39 @@ class _PageMatcher:
         Otherwise all logs of the list would count again. A few may be new logs at the times of deleted ones, and at a
         partial time the stored logs may be those that the page lacks.
         """
-        self._compares_fields = False
-        times = self.times(lambda _: True) - self._partial_times
+
+        def is_unknown(pair: _Candidate) -> bool:
+            return pair.entry.key not in self._stored_logs  # as opposed to a known log that has another status now
+
+        times = self.times(is_unknown, by_fields=False) - self._partial_times
         changed_count = sum(time_prefix(entry.key) in times for entry in self._unmatched_entries.values())
         if len(times) >= MIN_CHANGED_TIMES and changed_count > self._known_count:
-            self.match(lambda pair: pair.has_same_status, is_sure=True)
-            self.match(lambda pair: pair.was_pending and pair.entry.status != PENDING)
+            self.match(lambda pair: is_unknown(pair) and pair.has_same_status, is_sure=True, by_fields=False)
+            self.match(
+                lambda pair: is_unknown(pair) and pair.was_pending and pair.entry.status != PENDING, by_fields=False
+            )
 
-    def match(self, rule: _Rule, *, is_sure: bool = False) -> Sequence[LogEntry]:
+    def match(self, rule: _Rule, *, is_sure: bool = False, by_fields: bool = True) -> Sequence[LogEntry]:
         matched_entries = []
         for entry in list(self._unmatched_entries.values()):
             if not is_sure and time_prefix(entry.key) in self._partial_times:
                 continue
-            pair = next((pair for pair in self._candidates(entry) if rule(pair)), None)
+            pair = next((pair for pair in self._candidates(entry, by_fields=by_fields) if rule(pair)), None)
             if pair is not None:
                 self.matches[pair.stored_key] = entry
                 del self._unmatched_logs[pair.stored_key], self._unmatched_entries[entry.key, entry.status]
                 matched_entries.append(entry)
         return matched_entries
 
-    def times(self, rule: _Rule) -> set[str]:
+    def times(self, rule: _Rule, *, by_fields: bool = True) -> set[str]:
         """Return the prefixes of the creation times with a candidate that satisfies a rule."""
-        entries = self._unmatched_entries.values()
-        return {pair.entry_key.time for entry in entries for pair in self._candidates(entry) if rule(pair)}
+        pairs = (
+            pair for entry in self._unmatched_entries.values() for pair in self._candidates(entry, by_fields=by_fields)
+        )
+        return {pair.entry_key.time for pair in pairs if rule(pair)}
 
-    def _candidates(self, entry: LogEntry) -> Iterator[_Candidate]:
+    def _candidates(self, entry: LogEntry, *, by_fields: bool) -> Iterator[_Candidate]:
+        """Yield the pairs of an entry that are comparable, or those of the same form if not ``by_fields``."""
         entry_key = _parse_key(entry.key)
         if entry_key is None:
             return
@@ -338,7 +345,7 @@ class _PageMatcher:
             if parts.time != entry_key.time:
                 continue
             pair = _Candidate(entry, entry_key, key, parts, self._stored_logs[key])
-            if pair.is_comparable or (pair.has_same_form and not self._compares_fields):
+            if pair.is_comparable if by_fields else pair.has_same_form:
                 yield pair
 
 

@@ -170,6 +170,13 @@ def test_fields_in_another_form() -> None:
     assert matches == match_logs(entries, stored, has_pending=True, partial_times=set(times[:1]))
     assert {} == match_logs(entries, stored, has_pending=True, partial_times=set(times[:2]))
     assert {} == match_logs(entries, dict.fromkeys(stored, FAILED), has_pending=True)
+    known = dict.fromkeys((entry.key for entry in entries), PENDING)
+    assert {} == match_logs(entries, {**stored, **known}, has_pending=True), "known logs that have settled"
+
+
+def test_logs_of_another_generation_keep_their_rules() -> None:
+    """Three logs whose details differ from the stored ones are others, if both generations report details alike."""
+    assert {} == match_logs(CONFLICTING, MANY, has_pending=True, fingerprints_agree=True)
 
 
 def test_final_logs_are_matched_by_their_fingerprint() -> None:
