@@ -160,6 +160,16 @@ def test_new_logs_without_a_time(dated_count: int, world: World, exporter: Expor
     assert dated_count + 4 == exporter.scrape().sum(LOGS)
 
 
+def test_only_known_logs_without_a_time_are_left(world: World, exporter: ExporterHarness) -> None:
+    """Once all others are deleted, polls go on, because nothing could count twice."""
+    dated = world.publish(2)
+    world.publish(4, zernio={"created_at": None})
+    exporter.poll_repeatedly(2)
+    world.delete(*dated)
+    assert ["success"] * 2 == [result.outcome for result in exporter.poll_repeatedly(2)]
+    assert 6 == exporter.scrape().sum(LOGS)
+
+
 @pytest.mark.parametrize(("count", "known_count"), [(2, 1), (4, 5)])
 def test_new_logs_at_the_times_of_deleted_ones(
     count: int, known_count: int, world: World, exporter: ExporterHarness

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
 from late_exporter.errors import StoreError
+from late_exporter.ingest.feed_publisher import FeedPublisher
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.model import PAGE_OVERLAP, CommitResult, FeedCommit
 from late_exporter.status import SyncProgress
@@ -80,7 +81,7 @@ def test_first_sync(start: Start, world: World, lookback: float, count: int) -> 
 
 
 def test_progress_does_not_fall(start: Start, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs that are being committed count as read, once; rows that two pages have count twice until then."""
+    """Logs count as read once, also during and after their commit; rows that two pages have count twice until then."""
     publish_evenly(world, 3000, 6.99)
     exporter = start()
     log_counts: list[int] = []
@@ -96,7 +97,14 @@ def test_progress_does_not_fall(start: Start, world: World, monkeypatch: pytest.
         measure()
         return commit_all(commits)
 
+    update = FeedPublisher.update
+
+    async def update_measured(publisher: FeedPublisher, *args: Any, **options: Any) -> None:
+        measure()
+        await update(publisher, *args, **options)
+
     monkeypatch.setattr(exporter.store, "commit_all", commit_measured)
+    monkeypatch.setattr(FeedPublisher, "update", update_measured)
     for number in range(30):
         exporter.api.before_request(number, measure)
     while exporter.poll().is_partial:
