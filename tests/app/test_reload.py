@@ -399,6 +399,7 @@ async def test_unreadable_state(harness: ReloadHarness, monkeypatch: pytest.Monk
             with pytest.raises(LateError, match="no luck"):
                 await harness.control.reload()
         assert {"acme"} == harness.exporter.workspaces.keys()
+        assert "beta" not in harness.exporter.configuration()
         assert [] == [series for series in await harness.scrape() if ("workspace", "beta") in series[1]]
     await harness.control.reload()
     await harness.wait_for_counts(acme=120, beta=30)
