@@ -247,6 +247,8 @@ def _lenient_pagination(value: object) -> Pagination:
     if not isinstance(value, dict):
         return Pagination()
     total, more = value.get("total"), value.get("hasMore")
+    if isinstance(total, str):
+        raise BadPayload("pagination.total is text, not a number")
     return Pagination(
         total=total if isinstance(total, int) and not isinstance(total, bool) else None,
         has_more=more if isinstance(more, bool) else None,

@@ -110,16 +110,6 @@ def test_any_limit_of_skip(limit: int, time_filter: str, world: World, start: St
     assert 801 == len(exporter.commit_log)
 
 
-def test_a_coarse_filter_hides_no_log(world: World, start: Start) -> None:
-    """If bounds are truncated to hours, they are raised until no log is hidden."""
-    exporter = start(world, max_skip=40, max_page_size=20, time_filter="hours")
-    world.publish(300, over=5 * HOUR)
-    exporter.poll()
-    check(exporter, world)
-    audit, _ = exporter.run_audit()
-    assert ([], 300) == (audit.differences, len(audit.listed_keys or ()))
-
-
 def test_the_skip_threshold_adapts_to_a_lower_limit(world: World, start: Start) -> None:
     """A limit below the threshold is found out once, and costs one request."""
     exporter = start(world)
@@ -147,22 +137,6 @@ def test_a_filter_that_does_not_work_is_noticed_once(time_filter: str, world: Wo
     assert 1 <= count == times_filtered(exporter) <= 4
 
 
-def test_a_filter_that_hides_every_log_is_noticed_in_two_polls(world: World, start: Start) -> None:
-    """If no log is before any time, every log is still counted, by polls and by an audit."""
-    exporter = start(world, max_skip=40, time_filter="nothing")
-    world.publish(900, over=3 * DAY)
-    exporter.poll_repeatedly(2)
-    check(exporter, world)
-    count = times_filtered(exporter)
-    world.clock.advance(HOUR)
-    world.publish(300)
-    exporter.poll()
-    check(exporter, world)
-    assert 1 <= count == times_filtered(exporter) <= 20
-    assert 1200 == audited_count(exporter)
-    assert times_filtered(exporter) <= 40
-
-
 @pytest.mark.parametrize("number", range(2, 12))
 def test_an_emptied_list_does_not_end_requests_by_time(number: int, world: World, start: Start) -> None:
     """If all logs are deleted during a first sync, and one is published at any time later, bounds are used on."""
@@ -178,15 +152,6 @@ def test_an_emptied_list_does_not_end_requests_by_time(number: int, world: World
     exporter.poll()
     assert expected_counts(world.rows) - exposed_counts(exporter) == Counter()
     assert times_filtered(exporter) > count
-
-
-def test_a_filter_that_shows_only_its_first_page_is_noticed(world: World, start: Start) -> None:
-    """If skip is ignored within a bound, every log is still counted, by polls and by an audit."""
-    exporter = start(world, max_skip=40, time_filter="first page")
-    world.publish(900, over=3 * DAY)
-    exporter.poll()
-    check(exporter, world)
-    assert 900 == audited_count(exporter)
 
 
 @pytest.mark.parametrize("beyond_max_skip", ["empty", "largest"])
@@ -227,14 +192,6 @@ def test_an_outage_does_not_end_requests_by_time(world: World, start: Start) -> 
     exporter.poll_repeatedly(1)
     check(exporter, world)
     assert times_filtered(exporter) - count >= 10
-
-
-def test_pages_that_lead_back_up_are_an_error(world: World, start: Start) -> None:
-    """If skip is rounded down to whole pages, a poll fails after some requests."""
-    exporter = start(world, skip_unit=100)
-    world.publish(900, over=3 * DAY)
-    limit_requests(exporter, 60)
-    assert "bad_payload" == exporter.poll().outcome
 
 
 @pytest.mark.parametrize("time_filter", ["ignored", "rejected"])
@@ -491,17 +448,6 @@ def test_logs_without_a_time_are_read_at_the_end(time_filter: str, world: World,
     check(exporter, world)
     audit, _ = exporter.run_audit()
     assert ([], 346) == (audit.differences, len(audit.listed_keys or ()))
-
-
-def test_a_list_that_is_not_sorted_by_time_is_read_by_skip(world: World, start: Start) -> None:
-    """No bound is used below a page that is not sorted by time, because newer logs may follow."""
-    order = partial(sorted, key=lambda row: world.insertion_order[row["_id"]])
-    exporter = start(world, max_skip=25, max_page_size=20, order=order)
-    for number in range(300):
-        world.insert(world.clock.now - (number * 7919 % 300) * MINUTE)
-    exporter.poll()
-    check(exporter, world)
-    assert 0 == times_filtered(exporter)
 
 
 def test_more_pending_logs_than_the_api_skips(world: World, start: Start) -> None:
