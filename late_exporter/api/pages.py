@@ -116,8 +116,8 @@ def _check_profiles(page: LogPage, profile_id: str) -> None:
 def _check_order(page: LogPage) -> None:
     """Raise BadPayload if a page is not sorted from new to old, so that polls would not find new logs.
 
-    The order is not documented, and every example is newest first. Some rows may be out of place: those that were written
-    late, in a list in order of insertion.
+    The order is not documented, and every example is newest first. Some rows may be out of place: those that were
+    written late, in a list in order of insertion.
     """
     times = page.times
     if len(times) < MIN_ORDERED_ROWS or list(times) == sorted(times, reverse=True):
