@@ -15,7 +15,7 @@ from late_exporter.commands.healthcheck import HEALTHY_STATUSES, check_health
 from late_exporter.config.sections import ShardingSettings
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
-from late_exporter.errors import LateError, StoreError, StoreMissing, StoreOutdated
+from late_exporter.errors import LateError, StoreError, StoreMissing
 from late_exporter.format import plural
 from late_exporter.store import is_postgres
 from late_exporter.store.lockfile import require_database, state_exists
@@ -116,8 +116,6 @@ def _check_open_state(url: str, password_file: Path | None) -> Finding:
             log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
     except StoreMissing as exc:
         return Finding(Level.OK, "state", f"{exc}; it will be created")
-    except StoreOutdated as exc:
-        return Finding(Level.WARNING, "state", str(exc))
     except StoreError as exc:
         return Finding(Level.ERROR, "state", str(exc))
     return Finding(Level.OK, "state", f"{location}: {plural(log_count, 'log')}")
