@@ -10,7 +10,7 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.format import iso_time, plural
 from late_exporter.model import Scope
-from late_exporter.store.maintenance import StateSnapshot, is_in_use, open_snapshot
+from late_exporter.store.maintenance import StateSnapshot, open_admin, open_snapshot
 
 
 class FeedSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +84,7 @@ def _summarize_feed(snapshot: StateSnapshot, scope: Scope) -> FeedSummary:
 
 def _is_in_use(url: str, password_file: Path | None) -> bool | None:
     try:
-        return is_in_use(url, password_file)
+        return open_admin(url, password_file).is_in_use()
     except StoreError:
         return None  # the state is readable, but its lock file is not writable
 

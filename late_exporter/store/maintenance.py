@@ -102,10 +102,3 @@ def state_path(url: str) -> Path:
     if path is None:
         raise StoreError("a state in memory cannot be read by another process")
     return path
-
-
-def is_in_use(url: str, password_file: Path | None = None) -> bool:
-    """Return whether another process has the state open; raise StoreError if the state cannot be written."""
-    if not is_postgres(url) and parse_url(url) is None:
-        return False
-    return open_admin(url, password_file).is_in_use()

@@ -1,4 +1,4 @@
-"""The schema of a state in SQLite, and the creation of its database: complete, or not at all."""
+"""Check the schema of a state in SQLite, and create its database: complete, or not at all."""
 
 from __future__ import annotations
 
@@ -20,63 +20,6 @@ SCHEMA_VERSION = 1
 APPLICATION_ID = 0x4C617465
 """Identifies a state of late-exporter; the ASCII codes of ``Late``."""
 
-# Ids of the API begin with their time, so that new observations are appended at the end of the B-tree.
-SCHEMA = """
-    CREATE TABLE scope (
-        id INTEGER PRIMARY KEY,
-        workspace TEXT NOT NULL,
-        feed TEXT NOT NULL,
-        coverage BLOB,
-        progress BLOB,
-        logs INTEGER NOT NULL DEFAULT 0,
-        observations INTEGER NOT NULL DEFAULT 0,
-        pruned INTEGER NOT NULL DEFAULT 0,
-        deleted INTEGER NOT NULL DEFAULT 0,
-        commits INTEGER NOT NULL DEFAULT 0,
-        restored INTEGER NOT NULL DEFAULT 0,
-        UNIQUE (workspace, feed)
-    );
-    CREATE TABLE observation (
-        scope INTEGER NOT NULL,
-        key TEXT NOT NULL,
-        status TEXT NOT NULL,
-        created INTEGER,
-        fingerprint TEXT,
-        status_fingerprint TEXT,
-        PRIMARY KEY (scope, key, status)
-    ) WITHOUT ROWID;
-    CREATE TABLE logs_per_minute (
-        scope INTEGER NOT NULL,
-        minute INTEGER NOT NULL,
-        logs INTEGER NOT NULL,
-        deleted INTEGER NOT NULL DEFAULT 0,
-        PRIMARY KEY (scope, minute)
-    ) WITHOUT ROWID;
-    CREATE TABLE pending (
-        scope INTEGER NOT NULL,
-        key TEXT NOT NULL,
-        created INTEGER NOT NULL,
-        platform TEXT NOT NULL,
-        action TEXT NOT NULL,
-        post_id TEXT,
-        PRIMARY KEY (scope, key)
-    ) WITHOUT ROWID;
-    CREATE TABLE series (
-        family TEXT NOT NULL,
-        labels TEXT NOT NULL,
-        value BLOB NOT NULL,
-        created REAL NOT NULL,
-        served INTEGER NOT NULL,
-        PRIMARY KEY (family, labels)
-    ) WITHOUT ROWID;
-    CREATE TABLE event (
-        id INTEGER PRIMARY KEY,
-        scope INTEGER NOT NULL,
-        queued INTEGER NOT NULL,
-        body BLOB NOT NULL
-    );
-"""
-
 INCOMPLETE = ".incomplete"
 """End of the name of a database that is being created."""
 
@@ -84,7 +27,7 @@ INCOMPLETE = ".incomplete"
 def create_schema(connection: Connection) -> None:
     """Create the tables of a state without logs."""
     with transaction(connection):
-        for statement in SCHEMA.split(";"):
+        for statement in Path(__file__).with_name("schema.sql").read_text("utf-8").split(";"):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -19,7 +19,7 @@ from late_exporter.errors import LateError, StoreError, StoreMissing
 from late_exporter.format import plural
 from late_exporter.store import is_postgres
 from late_exporter.store.lockfile import require_database, state_exists
-from late_exporter.store.maintenance import is_in_use, open_snapshot
+from late_exporter.store.maintenance import open_admin, open_snapshot
 from late_exporter.web.sockets import bind_socket
 
 KEY_PAGE = "https://zernio.com/dashboard/api-keys"
@@ -109,7 +109,7 @@ def _check_writable(path: Path) -> Finding | None:
 
 def _check_open_state(url: str, password_file: Path | None) -> Finding:
     try:
-        is_used = is_in_use(url, password_file)
+        is_used = open_admin(url, password_file).is_in_use()
         with open_snapshot(url, password_file) as snapshot:
             location = f"{snapshot.name}, in use by an exporter" if is_used else snapshot.name
             snapshot.series_values()  # The exporter reads them at its start, as the state of each feed.
