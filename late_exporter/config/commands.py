@@ -246,7 +246,7 @@ _COMMANDS = (
         ),
         notes=(
             "It needs no API key.",
-            "info, backup and check work beside a running exporter; copy is refused.",
+            "info, backup and check work beside a running exporter; for copy it must be stopped.",
             "Times are UTC. Exit 1 if a check finds a problem.",
         ),
         actions=(

@@ -82,11 +82,11 @@ def workspace_names(connection: Connection) -> list[str]:
 def state_rows(connection: Connection, table: str, workspaces: Collection[str] | None = None) -> Iterator[Row]:
     """Yield the rows of a table, or those of some workspaces, in its order."""
     columns, order = TABLES[table]
-    condition = WORKSPACE_CONDITIONS.get(table, SCOPE_CONDITION)
-    cursor = connection.execute(
-        f"SELECT {', '.join(columns)} FROM {table} WHERE ?1 IS NULL OR {condition} ORDER BY {order}",  # noqa: S608 - constants
-        (None if workspaces is None else json.dumps([*workspaces]),),
-    )
+    query, parameters = f"SELECT {', '.join(columns)} FROM {table}", list[str]()  # noqa: S608 - constants
+    if workspaces is not None:
+        query += f" WHERE {WORKSPACE_CONDITIONS.get(table, SCOPE_CONDITION)}"
+        parameters.append(json.dumps([*workspaces]))
+    cursor = connection.execute(f"{query} ORDER BY {order}", parameters)
     yield from map(tuple, cursor)  # It would close the cursor itself, perhaps after the connection.
 
 

@@ -78,7 +78,7 @@ def example(
             words[words.index("--remote-write") + 1] = exit_stack.enter_context(PushReceiver()).url
         command = words[0] if words else "run"
         env = {**ANYWHERE, "LATE_EXPORTER_API__BASE_URL": late.url}
-        if "--workspace" in words:
+        if "--workspace" in words and "default" not in words:
             env["LATE_EXPORTER_CONFIG__FILE"] = "workspaces.yml"
         elif "--api.key-file" not in words:
             env["LATE_API_KEY"] = KEY
