@@ -48,7 +48,7 @@ COPY --from=build /opt/late-exporter /opt/late-exporter
 COPY --from=build --chown=65532:65532 /state /var/lib/late-exporter
 
 # STATE_DIRECTORY sets the default location of the state; --state.url and the configuration file take precedence.
-# SQLITE_TMPDIR: the volume is all that a read-only container can write, and has room for a copy of the state.
+# SQLITE_TMPDIR: the volume is all that a read-only container can write.
 ENV PATH=/opt/late-exporter/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     SQLITE_TMPDIR=/var/lib/late-exporter \

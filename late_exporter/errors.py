@@ -16,9 +16,7 @@ LateError
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process has it open
 │   ├── StoreFenced      another process has taken it over
-│   ├── StoreMissing     there is none yet; starting the exporter creates it
-│   ├── InvalidExport    the input of an import is not an export; nothing was imported
-│   └── StoreOutdated    an earlier version wrote it; starting the exporter migrates it
+│   └── StoreMissing     there is none yet; starting the exporter creates it
 ├── DeliveryError        events were not delivered; the next delivery tries again
 │   └── EventsRejected   the receiver will never accept them
 ├── ExporterStopping     the process is being stopped: a reload ends without a result
@@ -166,14 +164,6 @@ class StoreFenced(StoreError):
 
 class StoreMissing(StoreError):
     """There is no state yet."""
-
-
-class InvalidExport(StoreError):
-    """The input of an import is not a complete export that the state can take; the message names the line."""
-
-
-class StoreOutdated(StoreError):
-    """The state was written by an earlier version of this program."""
 
 
 class StoreRegressed(LateError):

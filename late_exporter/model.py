@@ -254,7 +254,7 @@ class ListPosition(msgspec.Struct, frozen=True, gc=False):
     key: str
 
 
-class Gap(msgspec.Struct, frozen=True, rename={"last_complete_at": "since"}):
+class Gap(msgspec.Struct, frozen=True):
     """An unread range of a log list, from below ``upper`` down to ``lower``.
 
     Args:
@@ -272,18 +272,7 @@ class Gap(msgspec.Struct, frozen=True, rename={"last_complete_at": "since"}):
     failure_count: int = 0
 
 
-_COVERAGE_KEYS = {
-    "retention_floor": "horizon",
-    "complete_since": "start",
-    "caught_up_at": "checked",
-    "newest": "head",
-    "is_synced": "synced",
-    "published_at": "shown",
-}
-"""JSON names in state files."""
-
-
-class Coverage(msgspec.Struct, frozen=True, rename=_COVERAGE_KEYS):
+class Coverage(msgspec.Struct, frozen=True):
     """The part of a log list that has been counted: logs since ``retention_floor``, except those in a gap.
 
     Args:
@@ -293,7 +282,7 @@ class Coverage(msgspec.Struct, frozen=True, rename=_COVERAGE_KEYS):
         newest: Newest counted log, the high-water mark.
         gaps: Unread ranges, newest first.
         is_synced: Whether the first sync is complete.
-        published_at: API time at which the first sync was complete and the series were first exposed; 0 if unknown.
+        published_at: API time at which the first sync was complete and the series were first exposed; 0 before.
         generation: API generation whose keys the state holds.
     """
 

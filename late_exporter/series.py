@@ -124,11 +124,7 @@ class LatestValue(msgspec.Struct, frozen=True, tag="reading", gc=False):
     value: float | str
 
 
-_STREAK_KEYS = {"last_success": "success", "older_failures": "folded", "older_until": "folded_until"}
-"""JSON names in state files."""
-
-
-class FailureStreak(msgspec.Struct, frozen=True, tag="streak", gc=False, rename=_STREAK_KEYS):
+class FailureStreak(msgspec.Struct, frozen=True, tag="streak", gc=False):
     """The failures since the last success; the result does not depend on the order of arrival.
 
     Args:

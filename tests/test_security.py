@@ -29,6 +29,7 @@ from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi as QuietLate
+from tests.support.store import copy_state
 from tests.support.world import World
 
 ROOT = Path(__file__).parents[1]
@@ -124,12 +125,12 @@ def test_created_files_are_for_their_owner_only(tmp_path: Path) -> None:
 
 
 def test_copies_are_for_their_owner_alone(tmp_path: Path) -> None:
-    """Backups and imported states are as private as the state."""
+    """Backups and copies are as private as the state."""
     path = tmp_path / "state.db"
     with _mask(0):
         open_store(f"sqlite:///{path}").close()
         SqliteAdmin(path).backup(tmp_path / "copy.db")
-        SqliteAdmin(tmp_path / "new.db").import_state(list(SqliteAdmin(path).export_state()))
+        copy_state(f"sqlite:///{path}", f"sqlite:///{tmp_path}/new.db")
         modes = _modes(tmp_path)
     assert {"state.db", "copy.db", "new.db"} <= modes.keys()
     assert {0o600} == {mode for name, mode in modes.items() if name != tmp_path.name}

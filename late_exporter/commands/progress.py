@@ -48,10 +48,6 @@ class ProgressBar:
         self._step = self._step._replace(done=done, total=total, message=message)
         self.draw()
 
-    def note(self, message: str, done: int = 0, total: int = 0) -> None:
-        """Set what the next drawing shows; the total is 0 if it is not known."""
-        self._step = self._step._replace(message=message, done=done, total=total)
-
     def show(self, name: str, share: float | None, text: str) -> None:
         """Draw a bar with a text that has its own estimate; without a share there is only the text."""
         if self._is_terminal:

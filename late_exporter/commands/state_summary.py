@@ -10,7 +10,7 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.format import iso_time, plural
 from late_exporter.model import Scope
-from late_exporter.store.maintenance import StateSnapshot, is_in_use, open_snapshot
+from late_exporter.store.maintenance import StateSnapshot, open_admin, open_snapshot
 
 
 class FeedSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,30 +33,18 @@ class WorkspaceSummary(msgspec.Struct, frozen=True, kw_only=True):
     series: int
     feeds: Sequence[FeedSummary]
 
-    @property
-    def logs(self) -> int:
-        return sum(feed.logs for feed in self.feeds)
-
 
 class StateSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Summary of a state; the size is in bytes, and ``in_use`` is None if unknown."""
 
     path: str
     size: int
-    schema: int
     in_use: bool | None
     workspaces: Sequence[WorkspaceSummary]
 
-    def workspace(self, name: str) -> WorkspaceSummary:
-        for summary in self.workspaces:
-            if summary.workspace == name:
-                return summary
-        names = ", ".join(summary.workspace for summary in self.workspaces) or "none"
-        raise StoreError(f"there is no workspace {name} in the state; choose from {names}")
-
     def text(self) -> Iterator[str]:
         usage = {True: "in use by an exporter", False: "not in use", None: "may be in use"}[self.in_use]
-        yield f"{self.path}: {self.size:,} bytes, schema {self.schema}, {usage}"
+        yield f"{self.path}: {self.size:,} bytes, {usage}"
         for summary in self.workspaces:
             yield f"{summary.workspace}: {summary.series:,} series"
             yield from (f"  {feed.feed}: {', '.join(_feed_details(feed))}" for feed in summary.feeds)
@@ -73,9 +61,9 @@ def summarize_state(url: str, password_file: Path | None = None) -> StateSummary
             WorkspaceSummary(workspace=name, series=series_names.count(name), feeds=feeds.get(name, []))
             for name in sorted({*feeds, *series_names})
         ]
-        size, schema = snapshot.size, snapshot.schema_version
+        size = snapshot.size
     is_used = _is_in_use(url, password_file)
-    return StateSummary(path=snapshot.name, size=size, schema=schema, in_use=is_used, workspaces=workspaces)
+    return StateSummary(path=snapshot.name, size=size, in_use=is_used, workspaces=workspaces)
 
 
 def _summarize_feed(snapshot: StateSnapshot, scope: Scope) -> FeedSummary:
@@ -96,7 +84,7 @@ def _summarize_feed(snapshot: StateSnapshot, scope: Scope) -> FeedSummary:
 
 def _is_in_use(url: str, password_file: Path | None) -> bool | None:
     try:
-        return is_in_use(url, password_file)
+        return open_admin(url, password_file).is_in_use()
     except StoreError:
         return None  # the state is readable, but its lock file is not writable
 

@@ -232,58 +232,32 @@ _COMMANDS = (
     ),
     Command(
         "state",
-        "Manage the state: show its content, copy, check and move it, rename or drop a workspace.",
+        "Manage the state: show its content, back it up, check it, and copy workspaces to another one.",
         arguments=("ACTION", "[ARGUMENT ...]"),
         formats=("text", "json"),
         examples=(
             ("state info", "See what is counted, since when, and whether an exporter is using it."),
             ("state backup late-backup.db", "Copy the state while the exporter runs."),
             ("state check --state.url sqlite:///late-backup.db", "Check the copy."),
-            ("state export late-state.jsonl", "Export the state, to import it on another machine."),
-            ("state export agency.jsonl --workspace agency", "Export one workspace, to move it to another state."),
-            ("state rename default agency --yes", "Rename a workspace; the exporter must be stopped."),
+            (
+                "state copy sqlite:///late.db sqlite:///other.db --workspace agency",
+                "Copy one workspace, to move it to another state.",
+            ),
         ),
         notes=(
             "It needs no API key.",
-            "info, backup, check and export of the whole state work beside a running exporter; all others are refused.",
-            "Times are UTC. Exit 1 if a check finds a problem; exit 2 if --yes is missing.",
+            "info, backup and check work beside a running exporter; for copy it must be stopped.",
+            "Times are UTC. Exit 1 if a check finds a problem.",
         ),
         actions=(
             Action("info", "Print the content of the state by workspace and feed."),
             Action("backup", "Copy the state to a file that does not exist yet.", ("FILE",)),
             Action("check", "Check the state for corruption and inconsistencies; exit 1 if any are found."),
             Action(
-                "export",
-                "Write the state, or the workspace of --workspace, as JSON lines to a file or to standard output.",
-                ("[FILE]",),
-            ),
-            Action(
-                "import",
-                "Add the workspaces of an export to the state, or create it, and compare them; - is standard input.",
-                ("FILE",),
-            ),
-            Action(
                 "copy",
-                "Copy a state to another database, from SQLite to PostgreSQL or back, and compare the copy with it. "
-                "The target may have other workspaces.",
+                "Copy all workspaces, or that of --workspace, to another state in SQLite or PostgreSQL, under the name "
+                "of --as if given, and compare the copy row by row. The target may have other workspaces.",
                 ("SOURCE", "TARGET"),
-            ),
-            Action(
-                "compact",
-                "Return the space of pruned logs to the file system. It prunes nothing itself: the exporter prunes a "
-                "log a day after Zernio has deleted it.",
-            ),
-            Action(
-                "rename",
-                "Rename a workspace, also in the label of its metrics. Rename it in the configuration too. Needs "
-                "--yes.",
-                ("OLD", "NEW"),
-            ),
-            Action(
-                "drop",
-                "Delete a workspace and everything that was counted for it. If it is still configured, it starts from "
-                "scratch. Needs --yes.",
-                ("NAME",),
             ),
         ),
     ),

@@ -16,6 +16,7 @@ from late_exporter.config.types import (
     TenantId,
     Timestamp,
     TokenFile,
+    WorkspaceName,
 )
 
 LOGS = ("logs",)
@@ -43,8 +44,11 @@ class CommandFlags(NamedTuple):
         (*QUERY_COMMANDS, "state"),
         command_help={
             **dict.fromkeys(STATE_COMMANDS, "Workspace to read; by default all of them."),
-            "state": "Workspace to export; by default all of them.",
+            "state": "Workspace to copy; by default all of them.",
         },
+    )
+    new_name: WorkspaceName | None = option(
+        None, "NAME", "Name of the workspace of --workspace in the target of a copy.", ("state",), name="as"
     )
     feed: FeedName = option(
         "publishing",
@@ -86,9 +90,6 @@ class CommandFlags(NamedTuple):
         "NAME",
         "API to simulate: zernio with a single list and 90d of logs, late with one list per feed and 7d, or both.",
         SIMULATOR_COMMANDS,
-    )
-    yes: Bool = option(
-        "false", "", "Confirm an irreversible action; without it, state rename and state drop are previews.", ("state",)
     )
     once: Bool = option(
         "false",

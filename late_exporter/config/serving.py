@@ -20,7 +20,6 @@ from late_exporter.config.types import (
     HttpPath,
     KeyFile,
     ListenAddress,
-    RateLimit,
     TcpAddress,
     TelemetryPath,
     WebhookPath,
@@ -222,7 +221,7 @@ class SimulateSettings(NamedTuple):
         SIMULATOR_COMMANDS,
         command_defaults={"demo": "50h"},  # more than two days, to include the incidents of the history
     )
-    rate_limit: RateLimit = option(
+    rate_limit: Annotated[int, integer(1)] = option(
         "600",
         "LIMIT",
         "Requests per minute allowed per key; the tiers of the API are 60, 600 and 1200.",

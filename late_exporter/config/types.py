@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias, TypeVar
 
-from late_exporter.config.parsers import ListParser, Parser, distinct, integer, split_items
+from late_exporter.config.parsers import ListParser, Parser, distinct, split_items
 from late_exporter.masking import quote
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ TARGET_LABELS = ("workspace", "job", "instance")
 """Labels that every series has already."""
 
 INVALID_NAME = "must be 1 to 64 letters, digits, or _ . -"
-OLD_RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 1200}
-"""Requests per minute of former plans, whose names are still accepted."""
 
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
@@ -155,11 +153,6 @@ def _ascending(bounds: tuple[float, ...]) -> tuple[float, ...]:
     if len(bounds) > MAX_BUCKETS:
         raise ValueError(f"at most {MAX_BUCKETS} bounds are allowed, not {len(bounds)}")
     return bounds
-
-
-def _rate_limit(text: str) -> int:
-    limit: int = OLD_RATE_LIMITS.get(text.lower()) or integer(1)(text)
-    return limit
 
 
 def _address(text: str) -> Address | None:
@@ -368,7 +361,6 @@ Share: TypeAlias = Annotated[float, _positive(1.0, "must be a number above 0 and
 Bool: TypeAlias = Annotated[
     bool, Parser(lambda text: {"true": True, "false": False}.get(text.lower()), "must be true or false")
 ]
-RateLimit: TypeAlias = Annotated[int, Parser(_rate_limit)]
 parse_listen_address = Parser(
     _address_or_path, "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077 or unix:/run/late.sock"
 )

@@ -3,71 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from collections.abc import Set as AbstractSet
-from typing import NamedTuple
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 
 import msgspec
 
-from late_exporter.errors import StoreError
 from late_exporter.metrics.aggregation import decode_value
 from late_exporter.model import MINUTE_MS
 from late_exporter.series import Labels
+from late_exporter.store.copying import TABLES, RowSource
 
 
-class FeedCounts(NamedTuple):
-    """Counts of one feed that must agree.
-
-    Args:
-        name: Workspace and feed.
-        log_count: Number of logs, as it is kept.
-        stored: Number of logs that are stored.
-        marked_count: Number of logs marked as deleted, as it is kept.
-        marked: Sum of those marks per minute.
-        uncounted: Pending logs that are not stored.
-        wrong_minutes: Minutes whose number of logs is not that of the logs stored.
-    """
-
-    name: str
-    log_count: int
-    stored: int
-    marked_count: int
-    marked: int
-    uncounted: int
-    wrong_minutes: int
-
-    def inconsistencies(self) -> Iterator[str]:
-        if self.stored != self.log_count:
-            yield f"{self.name}: the log count is {self.log_count:,}, but {self.stored:,} logs are stored"
-        if self.wrong_minutes:
-            yield (
-                f"{self.name}: the log counts of {self.wrong_minutes:,} minutes do not agree with the times of the logs"
-            )
-        if self.marked != self.marked_count:
-            yield f"{self.name}: {self.marked_count:,} logs are marked as deleted, but {self.marked:,} per minute"
-        if self.uncounted:
-            yield f"{self.name}: {self.uncounted:,} pending logs are not stored as counted"
-
-
-def count_wrong_minutes(counted: Counter[int], times: Iterable[tuple[int, int]]) -> int:
-    """Return the number of minutes whose stored logs are not as many as counted.
-
-    Args:
-        counted: Number of logs by minute, as it is kept.
-        times: First and last creation time of each log, of which each status has one.
-    """
-    stored = Counter[int]()
-    ambiguous = 0
-    for first, last in times:
-        stored[first // MINUTE_MS] += 1
-        ambiguous += first // MINUTE_MS != last // MINUTE_MS  # Either minute may count it.
-    wrong = sum(counted[minute] != stored[minute] for minute in counted.keys() | stored.keys())
-    return wrong if wrong > 2 * ambiguous else 0
-
-
-def undecodable_series(rows: Iterable[tuple[str, str, bytes]]) -> Iterator[str]:
-    """Yield a message per series that cannot be decoded, given family, labels and value of each."""
-    for family, labels, value in rows:
+def inconsistencies(state: RowSource) -> Iterator[str]:
+    """Compare the counts of every feed with the rows that they count, and decode every series; yield the problems."""
+    for workspace in state.workspaces:
+        yield from _wrong_counts(state, workspace)
+    for family, labels, value, *_ in state.rows("series"):
         try:
             msgspec.json.decode(labels, type=Labels)
             decode_value(value)
@@ -75,9 +27,31 @@ def undecodable_series(rows: Iterable[tuple[str, str, bytes]]) -> Iterator[str]:
             yield f"{family} {labels}: the value cannot be decoded: {exc}"
 
 
-def require_workspace(name: str, existing: AbstractSet[str]) -> None:
-    """Raise StoreError if the state does not have a workspace."""
-    if name not in existing:
-        raise StoreError(
-            f"there is no workspace {name} in the state; there are {', '.join(sorted(existing)) or 'none'}"
-        )
+def _wrong_counts(state: RowSource, workspace: str) -> Iterator[str]:
+    names = [workspace]
+    feeds = {row[0]: dict(zip(TABLES["scope"].columns, row, strict=True)) for row in state.rows("scope", names)}
+    stored, marked = Counter[int](), Counter[int]()
+    counted, found, ambiguous = Counter[tuple[int, int]](), Counter[tuple[int, int]](), Counter[int]()
+    for scope, minute, logs, deleted in state.rows("logs_per_minute", names):
+        counted[scope, minute] = logs
+        marked[scope] += deleted
+    unknown_pending = {(scope, key) for scope, key, *_ in state.rows("pending", names)}
+    for (scope, key), rows in groupby(state.rows("observation", names), itemgetter(0, 1)):
+        stored[scope] += 1
+        unknown_pending.discard((scope, key))
+        minutes = sorted({created // MINUTE_MS for _, _, _, created, *_ in rows if created is not None})
+        if minutes:
+            found[scope, minutes[0]] += 1
+            ambiguous[scope] += len(minutes) > 1  # Either minute may count it.
+    wrong = Counter(place[0] for place in counted.keys() | found.keys() if counted[place] != found[place])
+    pending = Counter(scope for scope, _ in unknown_pending)
+    for scope, feed in feeds.items():
+        name = f"{workspace}/{feed['feed']}"
+        if stored[scope] != feed["logs"]:
+            yield f"{name}: the log count is {feed['logs']:,}, but {stored[scope]:,} logs are stored"
+        if wrong[scope] > 2 * ambiguous[scope]:
+            yield f"{name}: the log counts of {wrong[scope]:,} minutes do not agree with the times of the logs"
+        if marked[scope] != feed["deleted"]:
+            yield f"{name}: {feed['deleted']:,} logs are marked as deleted, but {marked[scope]:,} per minute"
+        if pending[scope]:
+            yield f"{name}: {pending[scope]:,} pending logs are not stored as counted"

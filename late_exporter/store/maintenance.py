@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -12,20 +12,12 @@ from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, Stor
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import import_postgres, is_postgres, parse_url
 from late_exporter.store.admin import SqliteAdmin
-from late_exporter.store.exports import Digest
+from late_exporter.store.copying import RowSource, RowTarget
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, SqliteSnapshot
 
 
-class StateSnapshot(Protocol):
+class StateSnapshot(RowSource, Protocol):
     """A snapshot of a state, as of the time at which it was opened; an exporter may have the state open."""
-
-    @property
-    def name(self) -> str:
-        """Path of the file, or URL of the database without its password."""
-
-    @property
-    def schema_version(self) -> int:
-        """Version of the schema of the backend."""
 
     @property
     def size(self) -> int:
@@ -65,10 +57,7 @@ class StateSnapshot(Protocol):
 
 
 class StateAdmin(Protocol):
-    """Administrative operations on a state.
-
-    All raise StoreError if the state cannot be read or written; those that change it need exclusive access.
-    """
+    """Administrative operations on a state; all raise StoreError if it cannot be read or written."""
 
     @property
     def name(self) -> str:
@@ -80,23 +69,17 @@ class StateAdmin(Protocol):
     def backup(self, target: Path) -> int:
         """Copy the state to a new file; return its size in bytes."""
 
-    def compact(self) -> tuple[int, int]:
-        """Return free space to the file system; return the size before and after, in bytes."""
-
     def check(self) -> Iterator[str]:
         """Check the state for corruption and inconsistencies; yield one message per problem."""
 
-    def export_state(self, workspaces: AbstractSet[str] | None = None) -> Iterator[str]:
-        """Return the state, or some of its workspaces, as lines of JSON, one per row, from one consistent snapshot."""
+    def writing(self) -> AbstractContextManager[RowTarget]:
+        """Begin a transaction that writes to the state, which is created if there is none.
 
-    def import_state(self, lines: Iterable[str]) -> Digest:
-        """Add the workspaces of an export to a state, or create it; return the digest of the rows."""
+        It is committed at the end of the block, and rolled back if that raises an exception.
 
-    def rename_workspace(self, old: str, new: str) -> int:
-        """Rename a workspace; return the number of its series."""
-
-    def drop_workspace(self, name: str) -> int:
-        """Delete a workspace with all its counters; return the number of its logs."""
+        Raises:
+            StoreInUse: An exporter has the state open.
+        """
 
 
 def open_snapshot(url: str, password_file: Path | None = None) -> StateSnapshot:
@@ -119,10 +102,3 @@ def state_path(url: str) -> Path:
     if path is None:
         raise StoreError("a state in memory cannot be read by another process")
     return path
-
-
-def is_in_use(url: str, password_file: Path | None = None) -> bool:
-    """Return whether another process has the state open; raise StoreError if the state cannot be written."""
-    if not is_postgres(url) and parse_url(url) is None:
-        return False
-    return open_admin(url, password_file).is_in_use()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection
@@ -14,6 +15,7 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.model import Coverage, FeedAccounting, FeedState, PendingLog, StoredLog
 from late_exporter.store import series_rows
+from late_exporter.store.copying import TABLES, Row
 from late_exporter.store.uncommitted import with_status
 
 LOOKUP_KEYS = 100
@@ -21,8 +23,17 @@ LOOKUP_KEYS = 100
 # The number of placeholders is fixed, because SQLite caches each different statement, at tens of kilobytes apiece.
 LOOKUP = f"SELECT key, status FROM observation WHERE scope = ? AND key IN ({','.join('?' * LOOKUP_KEYS)})"  # noqa: S608 - placeholders
 
-ANY_BETWEEN = "SELECT 1 FROM observation WHERE scope = ? AND key BETWEEN ? AND ? LIMIT 1"
+WORKSPACE_NAMES = "SELECT workspace FROM scope UNION SELECT json_extract(labels, '$[0]') FROM series ORDER BY 1"
 
+WORKSPACE_CONDITIONS = {
+    "scope": "workspace IN (SELECT value FROM json_each(?1))",
+    "series": "json_extract(labels, '$[0]') IN (SELECT value FROM json_each(?1))",
+}
+"""Conditions for the rows of some workspaces, given as a JSON array; those of all other tables have a scope."""
+
+SCOPE_CONDITION = "scope IN (SELECT id FROM scope WHERE workspace IN (SELECT value FROM json_each(?1)))"
+
+ANY_BETWEEN = "SELECT 1 FROM observation WHERE scope = ? AND key BETWEEN ? AND ? LIMIT 1"
 
 DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -50,6 +61,33 @@ def _is_damage(exc: Exception) -> bool:
 def connect_readonly(path: Path) -> Connection:
     uri = f"file:{quote(str(path))}?mode=ro"
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # SQLite itself rolls back if the disk is full.
+            connection.execute("ROLLBACK")
+        raise
+
+
+def workspace_names(connection: Connection) -> list[str]:
+    return [name for (name,) in connection.execute(WORKSPACE_NAMES)]
+
+
+def state_rows(connection: Connection, table: str, workspaces: Collection[str] | None = None) -> Iterator[Row]:
+    """Yield the rows of a table, or those of some workspaces, in its order."""
+    columns, order = TABLES[table]
+    query, parameters = f"SELECT {', '.join(columns)} FROM {table}", list[str]()  # noqa: S608 - constants
+    if workspaces is not None:
+        query += f" WHERE {WORKSPACE_CONDITIONS.get(table, SCOPE_CONDITION)}"
+        parameters.append(json.dumps([*workspaces]))
+    cursor = connection.execute(f"{query} ORDER BY {order}", parameters)
+    yield from map(tuple, cursor)  # It would close the cursor itself, perhaps after the connection.
 
 
 def feed_state(connection: Connection, scope_id: int) -> FeedState:

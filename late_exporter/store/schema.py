@@ -1,121 +1,107 @@
-"""The schema of the SQLite state and its migrations."""
+"""Check the schema of a state in SQLite, and create its database: complete, or not at all."""
 
 from __future__ import annotations
 
+import glob
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from sqlite3 import Connection
+
+from late_exporter.errors import StoreError
+from late_exporter.store.lockfile import NOT_A_STATE, StateLock
+from late_exporter.store.queries import store_errors, transaction
+
+SCHEMA_VERSION = 1
 
 APPLICATION_ID = 0x4C617465
 """Identifies a state of late-exporter; the ASCII codes of ``Late``."""
 
-# Ids of the API begin with their time, so that new observations are appended at the end of the B-tree.
-MIGRATIONS: tuple[str, ...] = (
-    """
-    CREATE TABLE scope (
-        id INTEGER PRIMARY KEY,
-        workspace TEXT NOT NULL,
-        feed TEXT NOT NULL,
-        coverage BLOB,
-        logs INTEGER NOT NULL DEFAULT 0,
-        UNIQUE (workspace, feed)
-    );
-    CREATE TABLE sighting (
-        scope INTEGER NOT NULL,
-        key TEXT NOT NULL,
-        status TEXT NOT NULL,
-        created INTEGER,
-        PRIMARY KEY (scope, key, status)
-    ) WITHOUT ROWID;
-    CREATE TABLE tally (
-        scope INTEGER NOT NULL,
-        minute INTEGER NOT NULL,
-        logs INTEGER NOT NULL,
-        PRIMARY KEY (scope, minute)
-    ) WITHOUT ROWID;
-    CREATE TABLE pending (
-        scope INTEGER NOT NULL,
-        key TEXT NOT NULL,
-        created INTEGER NOT NULL,
-        platform TEXT NOT NULL,
-        action TEXT NOT NULL,
-        post_id TEXT,
-        PRIMARY KEY (scope, key)
-    ) WITHOUT ROWID;
-    CREATE TABLE series (
-        family TEXT NOT NULL,
-        labels TEXT NOT NULL,
-        value BLOB NOT NULL,
-        created REAL NOT NULL,
-        PRIMARY KEY (family, labels)
-    ) WITHOUT ROWID
-    """,
-    # Earlier versions kept no record of pruned observations; the counters are the only source.
-    """
-    ALTER TABLE scope ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE scope ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0;
-    UPDATE scope SET counted = (
-        SELECT coalesce(sum(CAST(CAST(value AS TEXT) AS REAL)), 0) FROM series
-        WHERE json_extract(labels, '$[0]') = workspace AND (
-            family = 'late_publishing_logs_total' AND feed = 'publishing'
-            OR family = 'late_connection_events_total' AND feed = 'connections'
-            OR family = 'late_exporter_entries_rejected_total' AND json_extract(labels, '$[1]') = feed
-        )
-    );
-    UPDATE scope SET forgotten = max(0, counted - (SELECT count(*) FROM sighting WHERE sighting.scope = scope.id))
-    """,
-    # Fingerprints that match a log after a switch of the API generation.
-    """
-    ALTER TABLE sighting ADD COLUMN mark TEXT;
-    ALTER TABLE sighting ADD COLUMN detail TEXT
-    """,
-    # Names of the glossary, for tables as for metrics.
-    """
-    ALTER TABLE sighting RENAME TO observation;
-    ALTER TABLE observation RENAME COLUMN mark TO fingerprint;
-    ALTER TABLE observation RENAME COLUMN detail TO status_fingerprint;
-    ALTER TABLE tally RENAME TO logs_per_minute;
-    ALTER TABLE scope RENAME COLUMN counted TO observations;
-    ALTER TABLE scope RENAME COLUMN forgotten TO pruned;
-    UPDATE OR IGNORE series SET family = 'late_exporter_api_schema_drift_total'
-        WHERE family = 'late_exporter_api_fields_drifted_total';
-    UPDATE OR IGNORE series SET family = 'late_exporter_audit_last_completed_timestamp_seconds'
-        WHERE family = 'late_exporter_audit_last_timestamp_seconds';
-    UPDATE OR IGNORE series SET family = 'late_exporter_reconcile_last_completed_timestamp_seconds'
-        WHERE family = 'late_exporter_last_reconcile_timestamp_seconds';
-    UPDATE OR IGNORE series SET family = 'late_exporter_webhooks_rejected_total'
-        WHERE family = 'late_exporter_webhooks_refused_total'
-    """,
-    # Whether the initial zero of a series was served; earlier versions showed the values of all stored series.
-    """
-    ALTER TABLE series ADD COLUMN served INTEGER NOT NULL DEFAULT 1
-    """,
-    # Work that later runs continue, and the number of the last commit, by which an older copy is noticed.
-    """
-    ALTER TABLE scope ADD COLUMN progress BLOB;
-    ALTER TABLE scope ADD COLUMN commits INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE scope ADD COLUMN restored INTEGER NOT NULL DEFAULT 0
-    """,
-    # Stored logs that the API does not show any more.
-    """
-    ALTER TABLE logs_per_minute ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE scope ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0
-    """,
-    # Log events that are not delivered yet.
-    """
-    CREATE TABLE event (
-        id INTEGER PRIMARY KEY,
-        scope INTEGER NOT NULL,
-        queued INTEGER NOT NULL,
-        body BLOB NOT NULL
-    )
-    """,
-)
-"""The statements of each schema version; released ones never change."""
+INCOMPLETE = ".incomplete"
+"""End of the name of a database that is being created."""
 
 
-def migrate(connection: Connection, version: int, target: int = len(MIGRATIONS)) -> None:
-    """Bring the schema from one version to another, within the transaction of the caller."""
-    for migration in MIGRATIONS[version:target]:
-        for statement in migration.split(";"):
+def create_schema(connection: Connection) -> None:
+    """Create the tables of a state without logs."""
+    with transaction(connection):
+        for statement in Path(__file__).with_name("schema.sql").read_text("utf-8").split(";"):
             connection.execute(statement)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {target}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def require_schema(connection: Connection, name: object) -> None:
+    """Raise StoreError if a database is no state, or one with another schema."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (table_count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application != APPLICATION_ID and (application or table_count):
+        raise StoreError(f"{name} is the database of another program; it was not changed")
+    if application != APPLICATION_ID or version < 1:
+        raise StoreError(f"{name} {NOT_A_STATE}")
+    require_version(version, name)
+
+
+def require_version(version: int, name: object) -> None:
+    """Raise StoreError if a state has another schema than that of this program."""
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"{name} is a state of another version of late-exporter (schema {version}, this version uses"
+            f" {SCHEMA_VERSION}); it was not changed: use that version, or name another state with --state.url"
+        )
+
+
+@contextmanager
+def create_state(lock: StateLock) -> Iterator[Connection]:
+    """Create the database of a locked state, with its tables; if that fails, leave no lock file either.
+
+    The lock excludes another creation, so that files of one are those of a process that died.
+    """
+    for file in lock.path.parent.glob(f"{glob.escape(lock.path.name)}.????????{INCOMPLETE}*"):
+        with suppress(OSError):
+            file.unlink()
+    try:
+        with create_database(lock.path) as connection:
+            create_schema(connection)
+            yield connection
+    except BaseException:
+        lock.remove_new_file()
+        raise
+
+
+@contextmanager
+def create_database(path: Path) -> Iterator[Connection]:
+    """Yield a new database under a unique name, and rename it at the end of the block.
+
+    A process that dies meanwhile thus leaves no database that is empty or incomplete, but files named ``*.incomplete``.
+
+    Raises:
+        StoreError: The database cannot be written; there is none.
+    """
+    try:
+        # SQLite copies its mode to its other files.
+        fd, name = tempfile.mkstemp(INCOMPLETE, f"{path.name}.", path.parent)
+        os.close(fd)
+        new = Path(name)
+        try:
+            with store_errors(path), closing(sqlite3.connect(new, isolation_level=None)) as connection:
+                yield connection
+            new.replace(path)
+        except BaseException:
+            for suffix in ("", "-journal", "-wal", "-shm"):
+                Path(f"{new}{suffix}").unlink(missing_ok=True)
+            raise
+        _sync_directory(path.parent)
+    except OSError as exc:
+        raise StoreError(f"{path}: cannot be written: {exc.strerror}") from exc
+
+
+def _sync_directory(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from late_exporter.errors import StoreError, StoreOutdated
+from late_exporter.errors import StoreError
 from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, StoredLog
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import queries, rekey, series_rows
-from late_exporter.store.lockfile import NOT_A_STATE, require_database, state_exists, wal_size
-from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
+from late_exporter.store.copying import Row
+from late_exporter.store.lockfile import require_database, state_exists, wal_size
+from late_exporter.store.schema import require_schema
 from late_exporter.store.sqlite_rows import SqliteRows
 
 
@@ -43,15 +44,13 @@ class SqliteSnapshot:
     Neither takes the lock nor changes the file, so an exporter may have the state open.
 
     Raises:
-        StoreOutdated: The state has the schema of an earlier version.
-        StoreError: The file does not exist, belongs to another program, is damaged, was written by a newer version, or
-            cannot be read.
+        StoreError: The file does not exist, belongs to another program, is damaged, has another schema, or cannot be
+            read.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.name = str(path)
-        self.schema_version = len(MIGRATIONS)
         if not state_exists(path):
             raise StoreError(f"{path}: there is no state; start the exporter first, or name its state with --state.url")
         require_database(path, writable=False)
@@ -67,16 +66,7 @@ class SqliteSnapshot:
     def _begin(self) -> None:
         execute = self._connection.execute
         execute("BEGIN")
-        (application,) = execute("PRAGMA application_id").fetchone()
-        (version,) = execute("PRAGMA user_version").fetchone()
-        if application != APPLICATION_ID:
-            raise StoreError(f"{self._path} is the database of another program")
-        if version < 1:
-            raise StoreError(f"{self._path} {NOT_A_STATE}")
-        if version < len(MIGRATIONS):
-            raise StoreOutdated(f"{self._path} was written by an earlier version; start this one to migrate it")
-        if version > len(MIGRATIONS):
-            raise StoreError(f"{self._path} was written by a newer late-exporter; use that version")
+        require_schema(self._connection, self._path)
         self._scope_ids = {
             Scope(workspace, feed): number
             for number, workspace, feed in execute("SELECT id, workspace, feed FROM scope ORDER BY workspace, feed")
@@ -99,6 +89,22 @@ class SqliteSnapshot:
     @property
     def scopes(self) -> Sequence[Scope]:
         return list(self._scope_ids)
+
+    @property
+    def workspaces(self) -> Sequence[str]:
+        with queries.store_errors(self._path):
+            return queries.workspace_names(self._connection)
+
+    def rows(self, table: str, workspaces: Collection[str] | None = None) -> Iterator[Row]:
+        with queries.store_errors(self._path):
+            yield from queries.state_rows(self._connection, table, workspaces)
+
+    def damage(self) -> Iterator[str]:
+        """Check every page of the database; yield the problems."""
+        with queries.store_errors(self._path):
+            for (problem,) in self._connection.execute("PRAGMA integrity_check(20)"):
+                if problem != "ok":
+                    yield f"database: {problem}"
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
         with queries.store_errors(self._path):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from operator import attrgetter
 from pathlib import Path
 
@@ -34,12 +34,11 @@ from late_exporter.model import (
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import deletions, queries, rekey, series_rows
 from late_exporter.store.batches import select_new
-from late_exporter.store.creation import create_schema, create_state
-from late_exporter.store.lockfile import NOT_A_STATE, StateLock, file_identity, wal_size
+from late_exporter.store.lockfile import StateLock, file_identity, wal_size
 from late_exporter.store.outbox import SqliteOutbox, queue_events
 from late_exporter.store.pruning import expired_logs
 from late_exporter.store.restored import mark_restored
-from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
+from late_exporter.store.schema import create_schema, create_state, require_schema
 from late_exporter.store.series_rows import SeriesCursor
 from late_exporter.store.sqlite_rows import SqliteRows
 from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
@@ -59,8 +58,8 @@ class SqliteStore:
         path: Path of the file, which is created with its directories if missing; None for memory.
 
     Raises:
-        StoreError: The file is in use by another process, belongs to another program, is damaged, was written by a
-            newer version, or cannot be written.
+        StoreError: The file is in use by another process, belongs to another program, is damaged, has another schema,
+            or cannot be written.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -78,15 +77,22 @@ class SqliteStore:
             raise
 
     def _open(self) -> None:
-        if self._lock:
-            self._create_if_missing(self._lock)
+        if self._lock and not self._lock.path.exists():
+            with create_state(self._lock):
+                pass
+            self._lock.record_commit(0)
+            self._lock.lock_database()
         with queries.store_errors(self._name):
             self._connection = sqlite3.connect(
                 self._path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0
             )
         try:
             with queries.store_errors(self._name):
-                self._migrate()
+                if self._path is None:
+                    create_schema(self._connection)
+                require_schema(self._connection, self._name)
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
                 self._commit_number = queries.last_commit(self._connection)
                 if self._lock and self._commit_number < self._lock.last_commit:
                     self._commit_number = self._lock.last_commit
@@ -98,42 +104,8 @@ class SqliteStore:
             self._connection.close()
             raise
 
-    def _create_if_missing(self, lock: StateLock) -> None:
-        if lock.path.exists():
-            return
-        create_state(lock, create_schema)
-        lock.record_commit(0)
-        lock.lock_database()
-
-    def _migrate(self) -> None:
-        execute = self._connection.execute
-        (application,) = execute("PRAGMA application_id").fetchone()
-        (version,) = execute("PRAGMA user_version").fetchone()
-        (tables,) = execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if application != APPLICATION_ID and (application or tables):
-            raise StoreError(f"{self._name} is the database of another program; it was not changed")
-        if version < 0 or bool(version) != bool(application):  # A state has both numbers, a new database neither.
-            raise StoreError(f"{self._name} {NOT_A_STATE}")
-        if version > len(MIGRATIONS):
-            raise StoreError(
-                f"{self._name} was written by a newer late-exporter"
-                f" (schema {version}, this version supports {len(MIGRATIONS)}); it was not changed"
-            )
-        execute("PRAGMA journal_mode = WAL")
-        execute("PRAGMA synchronous = FULL")
-        with self._transaction():
-            migrate(self._connection, version)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
+    def _transaction(self) -> AbstractContextManager[None]:
+        return queries.transaction(self._connection)
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
         with queries.store_errors(self._name):

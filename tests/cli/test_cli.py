@@ -148,7 +148,7 @@ WRONG = [
     (["version", "2"], 'unexpected argument "2"'),
     (["check", "--user", "nobody-of-this-name"], '--user "nobody-of-this-name": no such user on this machine'),
     (["simulate", "--web.listen-address", ":1"], SIMULATE_ADDRESS),
-    (["state"], "ACTION is missing; must be one of info, backup, check, export, import, copy, compact, rename, drop"),
+    (["state"], "ACTION is missing; must be one of info, backup, check, copy"),
     (["completion"], "SHELL is missing; must be one of bash, zsh, fish"),
     (["--"], 'unknown flag "--"'),
     (["--poll.interval"], "--poll.interval: needs a value: --poll.interval DURATION"),
@@ -324,7 +324,7 @@ def test_help_of_the_catalogue() -> None:
         ("check", "--user NAME", "Local user to run the checks as, which needs root."),
         ("post", "--workspace NAME", "Workspace to read; required if there are several."),
         ("audit", "--workspace NAME", "Workspace to read; by default all of them."),
-        ("state", "--workspace NAME", "Workspace to export; by default all of them."),
+        ("state", "--workspace NAME", "Workspace to copy; by default all of them."),
         ("logs", "--until TIME", "Time of the newest log to print, for example 2026-11-20T08:00:00Z."),
     ],
 )

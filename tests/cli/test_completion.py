@@ -49,7 +49,7 @@ def completer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         (["post", "--format", ""], ["text", "json"]),
         (["completion", "z"], ["zsh"]),
         (["help", "he"], ["healthcheck", "help"]),
-        (["state", "re"], ["rename"]),
+        (["state", "co"], ["copy"]),
         (["--poll.interval", ""], []),
         (["simulate", "--simulate.incident", "r"], ["revoked-token", "rate-limit-storm"]),
         (["--poll.interval", "5s", "check", "--poll.loo"], ["--poll.lookback"]),

@@ -21,7 +21,6 @@ from late_exporter.model import Batch, Coverage, Gap, ListPosition, LogEntry, Ob
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_store
 from late_exporter.store.maintenance import open_snapshot
-from late_exporter.store.schema import MIGRATIONS
 from tests.support.store import commit_batch
 
 LOGS = "late_publishing_logs_total"
@@ -101,7 +100,7 @@ def test_info_summarizes_the_state(path: Path) -> None:
     of_beta = f"1 log, 1 pending, created {first} to {first}, first sync not complete, complete since {since}"
     assert 0 == code
     assert [
-        f"{path}: {path.stat().st_size:,} bytes, schema {len(MIGRATIONS)}, not in use",
+        f"{path}: {path.stat().st_size:,} bytes, not in use",
         "acme: 2 series",
         f"  publishing: {of_acme}",
         "beta: 1 series",
@@ -114,7 +113,7 @@ def test_info_is_available_as_json(store: Store, tmp_path: Path) -> None:
     code, out, _ = state(tmp_path / "state.db", "info", "--format", "json")
     summary = json.loads(out)
     sizes = [(tmp_path / name).stat().st_size for name in ("state.db", "state.db-wal")]
-    assert (0, True, len(MIGRATIONS), sum(sizes)) == (code, summary["in_use"], summary["schema"], summary["size"])
+    assert (0, True, sum(sizes)) == (code, summary["in_use"], summary["size"])
     assert {
         "workspace": "acme",
         "series": 2,
@@ -194,78 +193,49 @@ def test_a_closed_pipe_does_not_change_the_exit_code(path: Path) -> None:
             connection.execute("UPDATE scope SET logs = logs + 1")
 
 
-@pytest.mark.parametrize("channel", ["file", "stream"])
-def test_an_imported_state_equals_the_exported_one(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channel: str
-) -> None:
-    """The import contains the same, and both files are private."""
-    imported, lines = tmp_path / "there" / "state.db", tmp_path / "state.jsonl"
-    if channel == "file":
-        code, out, _ = state(path, "export", str(lines))
-        rows = len(lines.read_text().splitlines()) - 2
-        assert CommandResult(0, f"{lines}: {rows} rows exported from {path}\n", "") == (code, out, "")
-        assert 0o600 == lines.stat().st_mode & 0o777
-        assert CommandResult(0, f"{imported}: {rows} rows imported and compared\n", "") == state(
-            imported, "import", str(lines)
-        )
-    else:
-        code, out, _ = state(path, "export")
-        monkeypatch.setattr("sys.stdin", io.StringIO(out))
-        assert (0, 0) == (code, state(imported, "import", "-").code)
-    assert content(path) == content(imported)
-    assert (0o600, 0o700) == (imported.stat().st_mode & 0o777, imported.parent.stat().st_mode & 0o777)
+def copy(source: Path, target: Path, *args: str) -> CommandResult:
+    """Copy workspaces from a state to another one."""
+    return state(source, "copy", f"sqlite:///{source}", f"sqlite:///{target}", *args)
+
+
+def test_a_copy_of_a_state_equals_it(path: Path, tmp_path: Path) -> None:
+    """The copy contains the same, and only the owner can read it."""
+    target, before = tmp_path / "there" / "state.db", content(path)
+    expected = CommandResult(0, f"{target}: 131 rows copied from {path} and compared\n", "")
+    assert expected == copy(path, target)
+    assert before == content(path) == content(target)
+    assert (0o600, 0o700) == (target.stat().st_mode & 0o777, target.parent.stat().st_mode & 0o777)
 
 
 def test_a_workspace_moves_to_another_state(path: Path, tmp_path: Path) -> None:
-    """One workspace is exported from a state, imported into another one that exists, and dropped."""
-    lines, other = tmp_path / "beta.jsonl", tmp_path / "other.db"
+    """One workspace is copied into a state that has others, under its name or another one."""
+    other, before = tmp_path / "other.db", content(path)
     with closing(open_store(f"sqlite:///{other}")) as store:
         fill(store, "gamma", 2)
-    before = content(path)
-    assert 0 == state(path, "export", str(lines), "--workspace", "beta").code
-    rows = len(lines.read_text().splitlines()) - 2
-    expected = CommandResult(0, f"{other}: {rows} rows imported and compared\n", "")
-    assert expected == state(other, "import", str(lines))
+    expected = CommandResult(0, f"{other}: 5 rows copied from {path} and compared\n", "")
+    assert expected == copy(path, other, "--workspace", "beta")
+    assert expected == copy(path, other, "--workspace", "beta", "--as", "agency")
     assert before == content(path)
-    assert 0 == state(path, "drop", "beta", "--yes").code
-    with open_snapshot(f"sqlite:///{other}") as there, open_snapshot(f"sqlite:///{path}") as here:
-        assert ["beta", "gamma"] == [scope.workspace for scope in there.scopes]
-        assert ["acme"] == [scope.workspace for scope in here.scopes]
-    with closing(open_store(f"sqlite:///{other}")):
-        expected = CommandResult(1, "", f"late-exporter: error: {other}: in use by an exporter; stop it first\n")
-        assert expected == state(other, "import", str(lines))
-        assert expected == state(other, "export", "--workspace", "beta")
-
-
-def test_an_export_into_a_closed_pipe_fails(path: Path) -> None:
-    """Half an export must not look like a success."""
-    with closing(open_store(f"sqlite:///{path}")) as store:
-        fill(store, "gamma", 5000)
-    command = f"'{sys.executable}' -m late_exporter state export --state.url=sqlite:///{path} | head -n 1"
-    root = Path(cli.__file__).parents[2]
-    result = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False, cwd=root, text=True, timeout=60
-    )
-    assert (1, "") == (result.returncode, result.stderr)
+    with open_snapshot(f"sqlite:///{other}") as snapshot:
+        assert ["agency", "beta", "gamma"] == [scope.workspace for scope in snapshot.scopes]
+        assert 1 == snapshot.series_values()[LOGS, ("agency", "tiktok", "publish", "pending")].value
 
 
 @pytest.mark.parametrize(
-    "args",
-    [("info",), ("check",), ("export",), ("backup", "copy.db"), ("compact",), ("drop", "acme"), ("import", "-")],
-    ids=" ".join,
+    "args", [("info",), ("check",), ("backup", "copy.db"), ("copy", "sqlite:///{path}", "sqlite:///new.db")], ids=str
 )
 def test_a_path_that_cannot_be_examined_is_an_error(tmp_path: Path, args: tuple[str, ...]) -> None:
     """The error is one line, as for a folder that this user may not read."""
     path = tmp_path / f"{'x' * 300}.db"
-    expected = f"late-exporter: error: {path}: the state cannot be read: File name too long\n"
-    assert CommandResult(1, "", expected) == state(path, *args)
+    code, out, err = state(path, *(word.format(path=path) for word in args))
+    assert (1, "", 1) == (code, out, len(err.splitlines()))
+    assert f"late-exporter: error: {path}: the state cannot be " in err
+    assert "File name too long" in err
 
 
-@pytest.mark.parametrize(
-    "args", [("info",), ("export",), ("backup", "copy.db"), ("compact",), ("import", "-")], ids=" ".join
-)
+@pytest.mark.parametrize("args", [("info",), ("backup", "copy.db")], ids=" ".join)
 def test_a_pipe_is_no_state(tmp_path: Path, args: tuple[str, ...]) -> None:
-    """The command fails at once, instead of waiting for a writer, and an import does not replace the pipe."""
+    """The command fails at once, instead of waiting for a writer."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reason = "is not a regular file; name a file, or use sqlite:// for a state in memory"
@@ -287,110 +257,42 @@ def test_a_copy_never_replaces_a_pipe(path: Path, tmp_path: Path) -> None:
     assert target.is_fifo()
 
 
-def test_an_import_never_replaces_a_state(path: Path, tmp_path: Path) -> None:
-    """An input that is not a complete export creates no state."""
-    before = content(path)
-    lines = tmp_path / "state.jsonl"
-    state(path, "export", str(lines))
-    for target, source, words in (
-        (path, lines, "there is a workspace acme already, and nothing was imported; rename or drop it before"),
-        (tmp_path / "new.db", tmp_path / "none", f"{tmp_path / 'none'}: cannot be read: No such file or directory"),
-        (tmp_path / "new.db", path, f"error: {path}: line 1: not a JSON object"),
-        (tmp_path / "new.db", Path(__file__), f"error: {__file__}: line 1: not a JSON object"),
+def test_a_copy_never_replaces_a_workspace(path: Path, tmp_path: Path) -> None:
+    """Nothing is copied if one of the workspaces exists in the target, or is missing in the source."""
+    target = tmp_path / "target.db"
+    assert 0 == copy(path, target, "--workspace", "beta").code
+    before = content(target)
+    remedy = "and nothing was copied; copy one with --workspace and --as, or into another state"
+    exists = f"late-exporter: error: {target}: there is a workspace beta already, {remedy}\n"
+    for args, message in (
+        ((), exists),
+        (("--workspace", "beta"), exists),
+        (("--workspace", "acme", "--as", "beta"), exists),
+        (("--workspace", "acne"), f"late-exporter: error: {path}: there is no workspace acne; there are acme, beta\n"),
     ):
-        result = state(target, "import", str(source))
-        assert (1, "") == result[:2]
-        assert words in result.err
-    lines.write_text("".join(lines.read_text().splitlines(keepends=True)[:-1]))
-    assert f"error: {lines}: the export is truncated after" in state(tmp_path / "new.db", "import", str(lines)).err
+        assert CommandResult(1, "", message) == copy(path, target, *args)
+        assert before == content(target)
+    assert 1 == copy(path, tmp_path / "new.db", "--workspace", "acne").code
     assert [] == list(tmp_path.glob("new.db*"))
-    assert before == content(path)
 
 
-@pytest.mark.parametrize("redirection", ["<&-", "< state.db"])
-def test_an_import_of_an_unusable_standard_input(path: Path, redirection: str) -> None:
-    """The error is one line that names standard input."""
-    command = f"'{sys.executable}' -m late_exporter state import - --state.url=sqlite:///new.db {redirection}"
-    result = subprocess.run(
-        ["bash", "-c", command],
-        capture_output=True,
-        check=False,
-        cwd=path.parent,
-        env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])},
-        text=True,
-        timeout=60,
-    )
-    expected = "late-exporter: error: standard input: line 1: not a JSON object\n"
-    assert (1, expected) == (result.returncode, result.stderr)
-
-
-def test_an_export_never_replaces_a_file(path: Path, tmp_path: Path) -> None:
-    """A missing folder is named, and a failed export leaves no file."""
-    lines = tmp_path / "state.jsonl"
-    lines.write_text("precious")
-    assert f"{lines}: the file exists already and was not changed" in state(path, "export", str(lines)).err
-    assert "precious" == lines.read_text()
-    nowhere = tmp_path / "nowhere" / "state.jsonl"
-    result = state(path, "export", str(nowhere))
-    assert (
-        CommandResult(1, "", f"late-exporter: error: {nowhere}: cannot be written: No such file or directory\n")
-        == result
-    )
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE series SET value = x'ff'")
-    assert 1 == state(path, "export", str(tmp_path / "half.jsonl")).code
-    assert not (tmp_path / "half.jsonl").exists()
-
-
-def test_compact_shrinks_the_file(path: Path) -> None:
-    """The content stays the same."""
-    with closing(open_store(f"sqlite:///{path}")) as store:
-        fill(store, "gamma", 5000)
-    state(path, "drop", "gamma", "--yes")
-    before, size = content(path), path.stat().st_size
-    code, out, _ = state(path, "compact")
-    assert CommandResult(0, f"{path}: {path.stat().st_size:,} bytes, previously {size:,}\n", "") == (code, out, "")
-    assert path.stat().st_size < size
-    assert before == content(path)
-
-
-def test_rename_needs_a_confirmation(path: Path) -> None:
-    """Without --yes the command only says what it would do."""
-    before = content(path)
-    expected = "would rename the workspace acme with 61 logs and 2 series to agency; add --yes to do so"
-    assert CommandResult(2, "", f"late-exporter: error: {expected}\n") == state(path, "rename", "acme", "agency")
-    assert before == content(path)
-    assert CommandResult(0, f"{path}: renamed acme to agency, with 2 series\n", "") == state(
-        path, "rename", "acme", "agency", "--yes"
-    )
-    with open_snapshot(f"sqlite:///{path}") as records:
-        assert ["agency", "beta"] == [scope.workspace for scope in records.scopes]
-
-
-def test_drop_needs_a_confirmation(path: Path) -> None:
-    """Without --yes the command only says what it would do."""
-    before = content(path)
-    preview = "would delete the workspace beta with 1 log and 1 series permanently; add --yes to do so"
-    assert CommandResult(2, "", f"late-exporter: error: {preview}\n") == state(path, "drop", "beta")
-    assert before == content(path)
-    assert CommandResult(0, f"{path}: deleted beta, with 1 log\n", "") == state(path, "drop", "beta", "--yes")
-    with open_snapshot(f"sqlite:///{path}") as records:
-        assert {"acme"} == {scope.workspace for scope in records.scopes} | {
-            labels[0] for _, labels in records.series_values()
-        }
-
-
-@pytest.mark.parametrize(
-    "args", [["compact"], ["rename", "acme", "agency", "--yes"], ["drop", "acme", "--yes"]], ids=str
-)
-def test_a_state_in_use_is_not_changed(store: Store, tmp_path: Path, args: list[str]) -> None:
-    """The error says to stop the exporter."""
-    path = tmp_path / "state.db"
-    before = content(path)
-    expected = f"late-exporter: error: {path}: in use by an exporter; stop it first\n"
-    assert CommandResult(1, "", expected) == state(path, *args)
+def test_a_state_in_use_is_not_copied(store: Store, tmp_path: Path) -> None:
+    """Neither the source nor the target may be in use; the error says to stop the exporter."""
+    path, other = tmp_path / "state.db", tmp_path / "other.db"
+    with closing(open_store(f"sqlite:///{other}")) as idle_store:
+        fill(idle_store, "gamma", 2)
+    before, expected = content(path), f"late-exporter: error: {path}: in use by an exporter; stop it first\n"
+    for source, target in ((path, other), (other, path), (path, path)):
+        assert CommandResult(1, "", expected) == copy(source, target)
     assert before == content(path)
     assert store.series_values()
+
+
+def test_a_copy_without_a_source(path: Path, tmp_path: Path) -> None:
+    """A source that does not exist is named, and no target is created."""
+    result = copy(tmp_path / "none.db", tmp_path / "new.db")
+    assert CommandResult(1, "", f"late-exporter: error: {tmp_path / 'none.db'}: {NO_STATE}\n") == result
+    assert [path.name] == [file.name for file in tmp_path.iterdir() if file.suffix == ".db"]
 
 
 @pytest.mark.parametrize(
@@ -398,24 +300,16 @@ def test_a_state_in_use_is_not_changed(store: Store, tmp_path: Path, args: list[
     [
         ([], 2, "ACTION is missing"),
         (["backup"], 2, "FILE is missing"),
-        (["import"], 2, "FILE is missing"),
-        (["rename", "acme"], 2, "NEW is missing"),
-        (["drop"], 2, "NAME is missing"),
+        (["copy", "sqlite:///a.db"], 2, "TARGET is missing"),
         (["info", "more"], 2, 'unexpected argument "more"'),
-        (["rename", "a", "b", "c"], 2, 'unexpected argument "c"'),
-        (
-            ["erase", "acme"],
-            2,
-            'ACTION "erase": must be one of info, backup, check, export, import, copy, compact, rename, drop',
-        ),
+        (["copy", "a", "b", "c"], 2, 'unexpected argument "c"'),
+        (["erase", "acme"], 2, 'ACTION "erase": must be one of info, backup, check, copy'),
         (["check", "--format", "json"], 2, "--format: json is supported by state info only, not by state check"),
-        (["info", "--yes"], 2, "--yes: supported by state rename and state drop only, not by state info"),
-        (["rename", "acme", "Große Firma", "--yes"], 2, 'NEW "Große Firma": must be 1 to 64 letters, digits, or _ . -'),
-        (["info", "--workspace", "acme"], 2, "--workspace: supported by state export only, not by state info"),
-        (["export", "--workspace", "acne"], 1, "there is no workspace acne in the state; choose from acme, beta"),
-        (["rename", "acne", "new"], 1, "there is no workspace acne in the state; choose from acme, beta"),
-        (["rename", "acme", "beta", "--yes"], 1, "{path}: the workspace beta already exists"),
-        (["drop", "acne", "--yes"], 1, "there is no workspace acne in the state; choose from acme, beta"),
+        (["info", "--workspace", "acme"], 2, "--workspace: supported by state copy only, not by state info"),
+        (["check", "--as", "acme"], 2, "--as: supported by state copy only, not by state check"),
+        (["copy", "a", "b", "--as", "new"], 2, "--as: needs --workspace, which names the workspace to copy"),
+        (["copy", "a", "b", "--as", "Große Firma"], 2, '--as "Große Firma": must be 1 to 64 letters, digits, or _ . -'),
+        (["copy", "late.db", "sqlite:///b.db"], 2, 'SOURCE "late.db": '),
         (["info", "--poll.interval", "1s"], 2, "--poll.interval: not an option of state, but of run"),
     ],
     ids=str,
@@ -433,7 +327,7 @@ def test_invalid_arguments_are_one_line(path: Path, args: list[str], code: int, 
 NO_STATE = "there is no state; start the exporter first, or name its state with --state.url"
 
 
-@pytest.mark.parametrize("action", ["info", "check", "export", "compact"])
+@pytest.mark.parametrize("action", ["info", "check"])
 def test_a_missing_state_is_an_error(tmp_path: Path, action: str) -> None:
     """The error names the file, which is not created."""
     path = tmp_path / "none.db"
@@ -459,7 +353,8 @@ def test_a_name_does_not_control_the_terminal(path: Path) -> None:
     """The name of a workspace is printed without control characters."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE scope SET workspace = char(27) || '[31m' WHERE workspace = 'beta'")
-    for args in (["info"], ["info", "--format", "json"], ["drop", "none"]):
+    source = f"sqlite:///{path}"
+    for args in (["info"], ["info", "--format", "json"], ["copy", source, "sqlite:///b.db", "--workspace", "none"]):
         result = state(path, *args)
         assert "\x1b" not in result.out + result.err
 
@@ -468,5 +363,5 @@ def test_help_describes_every_action(capsys: pytest.CaptureFixture[str]) -> None
     """The help has the arguments of each action."""
     cli.main(["state", "--help"])
     output = capsys.readouterr().out
-    assert re.search(r"\n  rename OLD NEW +Rename a workspace", output)
+    assert re.search(r"\n  copy SOURCE TARGET +Copy all workspaces", output)
     assert "\nACTION is one of:\n" in output

@@ -211,15 +211,6 @@ def test_defaults_of_the_simulator() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "limit"),
-    [("7", 7), ("1200", 1200), ("free", 60), ("Build", 120), ("ACCELERATE", 600), ("unlimited", 1200)],
-)
-def test_rate_limit_of_the_simulator(text: str, limit: int) -> None:
-    """The simulator's rate limit is a number; the names of former plans are accepted in upper or lower case."""
-    assert limit == load("simulate", {"simulate.rate-limit": [text]}, {}).simulate.rate_limit
-
-
 def test_demo_leaves_no_state_behind_and_polls_faster() -> None:
     """The demo keeps its state in memory, polls often, and has a rate limit that allows it."""
     settings = load_flags("demo")

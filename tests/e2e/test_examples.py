@@ -34,7 +34,6 @@ DOCUMENTED = sorted(
         if command.is_program
     }
     - {line for _, line in HELP}
-    - {"state import -"}  # reads a pipe; test_state.py covers it
 )
 EXAMPLES = [*HELP, *((shlex.split(line)[0] if line else "run", line) for line in DOCUMENTED)]
 SERVING = ("run", "demo")
@@ -79,7 +78,7 @@ def example(
             words[words.index("--remote-write") + 1] = exit_stack.enter_context(PushReceiver()).url
         command = words[0] if words else "run"
         env = {**ANYWHERE, "LATE_EXPORTER_API__BASE_URL": late.url}
-        if "--workspace" in words or "drop" in words:
+        if "--workspace" in words and "default" not in words:
             env["LATE_EXPORTER_CONFIG__FILE"] = "workspaces.yml"
         elif "--api.key-file" not in words:
             env["LATE_API_KEY"] = KEY
@@ -90,7 +89,7 @@ def example(
             env["LATE_EXPORTER_STATE__URL"] = "sqlite:///state.db"
             _count(tmp_path, env)
         if command == "state":
-            _prepare_state(tmp_path, words, env)
+            _prepare_state(tmp_path, words)
         if command in ("healthcheck", "status", "accounts"):
             listening = ("--web.listen-address=unix:late.sock", "--web.listen-address=127.0.0.1:0")
             exporter = exit_stack.enter_context(ExporterProcess(tmp_path, "run", *listening, env=env))
@@ -115,19 +114,12 @@ def _count(folder: Path, env: Mapping[str, str]) -> None:
         assert 0 == program.wait_exit(), program.stderr
 
 
-def _prepare_state(folder: Path, words: list[str], env: dict[str, str]) -> None:
+def _prepare_state(folder: Path, words: list[str]) -> None:
     """Create the files that an action of ``state`` reads, and remove those that it creates."""
-    if words[1] == "import":
-        with ExporterProcess(folder, "state", "export", words[2], env=env) as program:
-            assert 0 == program.wait_exit(), program.stderr
-        env["LATE_EXPORTER_STATE__URL"] = "sqlite:///other.db"
     if words[1] == "copy":
-        (folder / "data").mkdir()
-        shutil.copy(folder / "state.db", folder / "data" / "late-exporter.db")
-    if words[1] in ("export", "drop"):
-        for word in words:
-            if word.startswith("sqlite:///"):
-                shutil.copy(folder / "state.db", folder / word.removeprefix("sqlite:///"))
+        source = folder / words[2].removeprefix("sqlite:///")
+        source.parent.mkdir(exist_ok=True)
+        shutil.copy(folder / "state.db", source)
     if words[1] != "backup":
         shutil.copy(folder / "state.db", folder / "late-backup.db")
 

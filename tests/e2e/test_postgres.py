@@ -168,8 +168,9 @@ def test_commands(late: LateServer, postgres: Cluster, start: Callable[..., Expo
         words = run_command(tmp_path, url, "state", "copy", without_password(url), target, exit_code=1)
         assert "already" in words
     assert "pg_dump" in run_command(tmp_path, url, "state", "backup", "copy.db", exit_code=1)
-    assert "renamed default to agency" in run_command(tmp_path, url, "state", "rename", "default", "agency", "--yes")
-    assert "deleted agency, with" in run_command(tmp_path, url, "state", "drop", "agency", "--yes")
+    here, there = map(without_password, (url, copies[1]))
+    flags = ("--workspace=default", "--as=agency")
+    assert "rows copied from" in run_command(tmp_path, url, "state", "copy", here, there, *flags)
 
 
 def run_command(folder: Path, url: str, *arguments: str, exit_code: int = 0) -> str:

@@ -96,15 +96,13 @@ def test_a_workspace_moves_with_its_state(late: LateServer, tmp_path: Path, exit
     assert [1, 0] == [shard_of(name, 2) for name in WORKSPACES]
     alone = start_shard(tmp_path, late, 0, 1, stack=exit_stack).wait_ready()
     wait_equal(dict.fromkeys(WORKSPACES, 300.0), lambda: total_logs([alone]))
-    here, there = (f"--state.url=sqlite:///state-{number}.db" for number in range(2))
-    code, words = run_state(tmp_path, "export", "moved.jsonl", "--workspace=brand-0", here)
+    move = ("copy", "sqlite:///state-0.db", "sqlite:///state-1.db", "--workspace=brand-0")
+    code, words = run_state(tmp_path, *move)
     assert (1, True) == (code, "in use by an exporter; stop it first" in words)
     assert 0 == alone.stop()
     # Logs that the API no longer shows are only in the state.
     late.world.delete_top(50)
-    assert 0 == run_state(tmp_path, "export", "moved.jsonl", "--workspace=brand-0", here)[0]
-    assert 0 == run_state(tmp_path, "import", "moved.jsonl", there)[0]
-    assert 0 == run_state(tmp_path, "drop", "brand-0", "--yes", here)[0]
+    assert 0 == run_state(tmp_path, *move)[0]
     late.world.publish(5)
     shards = [start_shard(tmp_path, late, number, 2, stack=exit_stack).wait_ready() for number in range(2)]
     wait_equal(dict.fromkeys(WORKSPACES, 305.0), lambda: total_logs(shards))

@@ -97,7 +97,7 @@ def make_foreign(path: Path) -> None:
         connection.execute("CREATE TABLE cookies (name, value)")
 
 
-def make_newer(path: Path) -> None:
+def make_later(path: Path) -> None:
     """Create a state of a later version."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"PRAGMA application_id = {0x4C617465}")
@@ -111,7 +111,7 @@ def make_newer(path: Path) -> None:
         (make_corrupt, "is not a state of late-exporter, or is damaged; it was not changed"),
         (make_damaged, ""),
         (make_foreign, "is the database of another program; it was not changed"),
-        (make_newer, "was written by a newer late-exporter"),
+        (make_later, "is a state of another version of late-exporter (schema 99, this version uses 1); it was not"),
     ],
 )
 def test_an_invalid_state_is_not_changed(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import threading
@@ -48,21 +47,6 @@ def traffic(late: LateServer) -> Iterator[None]:
         publishing.join()
 
 
-def test_a_terminated_export_is_a_failure(
-    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path
-) -> None:
-    """An export whose reader is slow is terminated with exit code 1: half an export is no success."""
-    late.world.publish(2000, over=3600)
-    assert 0 == start_exporter().wait_ready().stop()
-    command = [sys.executable, "-m", "late_exporter", "state", "export", "--state.url=sqlite:///state.db"]
-    with subprocess.Popen(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as export:
-        assert export.stdout is not None
-        export.stdout.read(1)  # It has begun, and does not fit into the pipe.
-        export.terminate()
-        export.stdout.close()
-        assert 1 == export.wait(60)
-
-
 def test_a_backup_of_a_running_exporter(
     late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path, exit_stack: ExitStack
 ) -> None:
@@ -79,7 +63,7 @@ def test_a_backup_of_a_running_exporter(
                 tmp_path, "check", f"--state.url=sqlite:///copy-{number}.db"
             )
             assert 0 == run_state(tmp_path, "check", here)[0]
-        assert 1 == run_state(tmp_path, "drop", "default", "--yes", here)[0]
+        assert 1 == run_state(tmp_path, "copy", "sqlite:///state.db", "sqlite:///other.db")[0]
     wait_equal(float(len(late.world.rows)), lambda: program.scrape().sum(LOGS))
     assert 0 == program.scrape().sum("late_exporter_polls_total", outcome="store_error")
     again = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=tmp_path / "copy-0.db"))
@@ -88,32 +72,26 @@ def test_a_backup_of_a_running_exporter(
     wait_equal(float(len(late.world.rows)), lambda: again.scrape().sum(LOGS))
 
 
-def test_to_another_machine(
+def test_another_name(
     late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path, exit_stack: ExitStack
 ) -> None:
-    """An exporter continues from a state that was exported, imported and renamed."""
+    """An exporter continues a workspace that was copied to another state under another name."""
     late.world.publish(300, over=600)
     program = start_exporter().wait_ready()
     wait_equal(300.0, lambda: program.scrape().sum(LOGS))
     assert 0 == program.stop()
     other = tmp_path / "other"
-    export = f"'{sys.executable}' -m late_exporter state export --state.url=sqlite:///{tmp_path}/state.db"
-    imported = f"'{sys.executable}' -m late_exporter state import - --state.url=sqlite:///{other}/state.db"
-    command = ["bash", "-o", "pipefail", "-c", f"{export} | {imported}"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    words = ("sqlite:///state.db", "sqlite:///other/state.db", "--workspace=default", "--as=agency")
+    assert 0 == run_state(tmp_path, "copy", *words)[0]
     # Logs that the API no longer shows are only in the state.
     late.world.delete_top(50)
     late.world.publish(5)
-    second = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=other / "state.db"))
-    wait_equal(305.0, lambda: second.scrape().sum(LOGS))
-    assert 0 == second.stop()
-    assert 0 == run_state(other, "rename", "default", "agency", "--yes", "--state.url=sqlite:///state.db")[0]
-    shutil.copy(other / "state.db", other / "renamed.db")
     (other / "late.key").write_text("sk_" + "c0ffee42" * 8)
     (other / "late.yml").write_text("workspaces: [{name: agency, api_key_file: late.key}]\n")
     renamed = exit_stack.enter_context(
-        ExporterProcess.for_api(other, late.url, "--config.file=late.yml", state=other / "renamed.db", env={})
+        ExporterProcess.for_api(other, late.url, "--config.file=late.yml", state=other / "state.db", env={})
     )
+    wait_equal(305.0, lambda: renamed.scrape().sum(LOGS, workspace="agency"))
     late.world.publish(2)
     wait_equal(307.0, lambda: renamed.scrape().sum(LOGS, workspace="agency"))
 

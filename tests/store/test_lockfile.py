@@ -19,7 +19,7 @@ from late_exporter.model import Batch, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_store
 from late_exporter.store.lockfile import StateLock
-from late_exporter.store.maintenance import is_in_use, open_snapshot
+from late_exporter.store.maintenance import open_admin, open_snapshot
 from tests.support.store import commit_batch
 
 SCOPE = Scope("acme", "publishing")
@@ -40,6 +40,11 @@ for key in sys.stdin:
     print("committed", flush=True)
 """
 """Program that opens a state and commits a log for each line of its standard input."""
+
+
+def is_in_use(url: str) -> bool:
+    """Return whether another process has the state open."""
+    return open_admin(url).is_in_use()
 
 
 @pytest.fixture

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from late_exporter.errors import StoreError
 from late_exporter.model import Backlog, Batch, FeedCommit, LogEntry, Observation, Scope
-from late_exporter.store import Store, is_postgres, open_membership, open_shared_store, open_store
-from late_exporter.store.maintenance import open_admin
-from tests.support.store import commit_batch
+from late_exporter.store import Store, open_store
+from tests.support.store import commit_batch, copy_state
 
 SCOPE = Scope("acme", "publishing")
 OTHER = Scope("umbrella", "connections")
@@ -106,101 +104,26 @@ def test_events_survive_a_restart(url: str) -> None:
         assert [b'{"id":"a"}', b'{"id":"b"}'] == [body for _, _, body in queued(store)]
 
 
-def test_an_exported_state_has_its_events(store: Store, url: str, tmp_path: Path) -> None:
+def test_a_copied_state_has_its_events(store: Store, url: str, tmp_path: Path) -> None:
     """Events move with the state from any backend to the other, and a later one gets a number of its own."""
     commit_batch(store, SCOPE, batch("a", "b"))
+    store.close()
     target = f"sqlite:///{tmp_path / 'copy.db'}"
-    open_admin(target).import_state(open_admin(url).export_state())
-    with closing(open_store(target)) as copy:
-        assert queued(store) == queued(copy)
+    copy_state(url, target)
+    with closing(open_store(target)) as copy, closing(open_store(url)) as source:
+        assert queued(source) == queued(copy)
         commit_batch(copy, SCOPE, batch("c"))
         assert 3 == len(set(numbers(copy)))
 
 
 @pytest.mark.e2e
-def test_an_imported_state_has_its_events(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Numbers go on behind those of the imported events."""
+def test_events_that_are_copied_to_postgresql(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Numbers go on behind those of the copied events."""
     source = f"sqlite:///{tmp_path / 'late.db'}"
     with closing(open_store(source)) as store:
         commit_batch(store, SCOPE, batch("a", "b"))
-        lines = list(open_admin(source).export_state())
     target: str = request.getfixturevalue("postgres").create_schema()
-    open_admin(target).import_state(lines)
+    copy_state(source, target)
     with closing(open_store(target)) as copy:
         commit_batch(copy, SCOPE, batch("c"))
         assert [f'{{"id":"{key}"}}'.encode() for key in "abc"] == [body for _, _, body in queued(copy)]
-
-
-def test_a_dropped_workspace_has_no_events(url: str) -> None:
-    """Dropping a workspace deletes its events, and the state is consistent."""
-    with closing(open_store(url)) as store:
-        commit_batch(store, SCOPE, batch("a"))
-        commit_batch(store, OTHER, batch("b"))
-    open_admin(url).drop_workspace("acme")
-    assert [] == list(open_admin(url).check())
-    with closing(open_store(url)) as store:
-        assert ["umbrella"] == [workspace for workspace, _, _ in queued(store)]
-
-
-def test_an_event_is_queued_if_and_only_if_its_batch_is_committed(store: Store, url: str) -> None:
-    """A batch that cannot be stored queues no event; the next attempt does."""
-    if is_postgres(url):
-        pytest.skip("a trigger of SQLite breaks the batch")
-    connection = store._connection  # type: ignore[attr-defined] # noqa: SLF001 - to break it
-    connection.execute(
-        "CREATE TRIGGER broken BEFORE UPDATE ON scope WHEN NEW.observations > 1 BEGIN SELECT RAISE(ABORT, 'full'); END"
-    )
-    with pytest.raises(StoreError, match="full"):
-        commit_batch(store, SCOPE, batch("a", "b"))
-    assert [] == queued(store)
-    connection.execute("DROP TRIGGER broken")
-    commit_batch(store, SCOPE, batch("a", "b"))
-    assert 2 == len(queued(store))
-
-
-def test_without_events_a_commit_has_no_further_statement(store: Store, url: str) -> None:
-    """The table of events is not read or written by a commit without events."""
-    if is_postgres(url):
-        pytest.skip("the statements of SQLite are traced")
-    statements: list[str] = []
-    store._connection.set_trace_callback(statements.append)  # type: ignore[attr-defined] # noqa: SLF001
-    commit_batch(store, SCOPE, batch("a", "b", has_events=False))
-    assert [] == [each for each in statements if "event" in each]
-    commit_batch(store, SCOPE, batch("c"))
-    assert 1 == len([each for each in statements if "INTO event" in each])
-
-
-@pytest.mark.e2e
-def test_a_process_that_was_replaced_delivers_nothing(request: pytest.FixtureRequest) -> None:
-    """In PostgreSQL only the process that has claimed a feed reads its events."""
-    url: str = request.getfixturevalue("postgres").create_schema()
-    with closing(open_store(url)) as first:
-        commit_batch(first, SCOPE, batch("a"))
-        with closing(open_store(url)) as second:
-            assert [] == queued(first)
-            assert ({}, {}) == (first.outbox.backlogs(), first.outbox.delete_oldest(0))
-            assert [b'{"id":"a"}'] == [body for _, _, body in queued(second)]
-
-
-@pytest.mark.e2e
-def test_replicas_deliver_the_events_of_their_own_workspaces(request: pytest.FixtureRequest) -> None:
-    """A replica reads and drops the events of what it has claimed; those of a handover are the next owner's."""
-    url: str = request.getfixturevalue("postgres").create_schema()
-    with ExitStack() as stack:
-        stores = [stack.enter_context(closing(open_shared_store(url))) for _ in range(2)]
-        membership = stack.enter_context(closing(open_membership(url)))
-        membership.add_workspaces([SCOPE.workspace, OTHER.workspace])
-        for member_id, (store, scope) in enumerate(zip(stores, (SCOPE, OTHER), strict=True)):
-            membership.join(member_id, "replica")
-            store.adopt(membership.claim(member_id, [scope.workspace], [scope.feed]))
-            commit_batch(store, scope, batch("a", "b"))
-        first, second = stores
-        assert [["acme"] * 2, ["umbrella"] * 2] == [[name for name, _, _ in queued(store)] for store in stores]
-        assert {"umbrella": Backlog(2, 1000)} == second.outbox.backlogs()
-        assert {"umbrella": 1} == second.outbox.delete_oldest(1)
-        membership.release(0, [SCOPE.workspace])
-        second.adopt(membership.claim(1, [SCOPE.workspace], [SCOPE.feed]))
-        assert ([], {}) == (queued(first), first.outbox.delete_oldest(0))
-        assert ["acme", "acme", "umbrella"] == [name for name, _, _ in queued(second)]
-        second.forget([OTHER.workspace])
-        assert {"acme": Backlog(2, 1000)} == second.outbox.backlogs()

@@ -19,16 +19,15 @@ from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.model import DAY_MS, Batch, Coverage, FeedCommit, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter, ObserveHistogram
 from late_exporter.store import Store, open_store
-from late_exporter.store.exports import read_digest
 from late_exporter.store.maintenance import open_admin, open_snapshot
 from late_exporter.store.postgres import days
 from late_exporter.store.postgres.database import LONG_DEADLINE_SECONDS, SETTINGS, Database, until_deadline
-from late_exporter.store.postgres.schema import MIGRATIONS
+from late_exporter.store.postgres.snapshot import PostgresSnapshot
 from late_exporter.store.postgres.store import PostgresStore
 from tests.e2e.program import wait_until
 from tests.support.postgres import PASSWORD, USER, Cluster, LaggingStandby, running_bouncer
 from tests.support.proxy import Proxy
-from tests.support.store import commit_batch
+from tests.support.store import all_rows, commit_batch, copy_state
 
 pytestmark = pytest.mark.e2e
 
@@ -250,13 +249,13 @@ def test_concurrent_owners_count_once(url: str) -> None:
     assert [] == list(open_admin(url).check())
 
 
-def test_a_dropped_workspace_is_not_written(url: str) -> None:
-    """A process that runs while its workspace is dropped does not bring parts of it back."""
+def test_a_removed_workspace_is_not_written(postgres: Cluster, url: str) -> None:
+    """A process whose workspace is removed from the database does not bring parts of it back."""
     with closing(open_store(url)) as store:
         commit(store, observation(NOW))
-        store._database.disconnect()  # type: ignore[attr-defined] # noqa: SLF001 - the command refuses a state in use
-        assert 1 == open_admin(url).drop_workspace("acme")
-        with pytest.raises(StoreError, match="the workspace was dropped from the state; restart late-exporter"):
+        for table in ("scope", "observation", "minute", "series"):
+            postgres.execute(url, f"DELETE FROM late_{table}")  # noqa: S608 - constants
+        with pytest.raises(StoreError, match="the workspace was removed from the state; restart late-exporter"):
             commit(store, observation(NOW + 1))
     with closing(open_store(url)) as store:
         assert {} == store.series_values()
@@ -569,66 +568,13 @@ def fill(store: Store) -> None:
         commit(store, *logs, Observation(odd, ()), scope=scope)
 
 
-@pytest.mark.parametrize("source", ["sqlite", "postgres"])
-def test_a_copy_of_a_state_is_equal(url: str, tmp_path: Path, source: str) -> None:
-    """A state that is copied to the other backend has the same rows, and an exporter continues there."""
-    urls = [url, f"sqlite:///{tmp_path}/state.db"]
-    if source == "sqlite":
-        urls.reverse()
-    with closing(open_store(urls[0])) as store:
-        fill(store)
-        values, state = store.series_values(), store.feed_state(SCOPE)
-    digest = open_admin(urls[1]).import_state(open_admin(urls[0]).export_state())
-    assert digest == read_digest(open_admin(urls[1]).export_state())
-    assert [] == list(open_admin(urls[1]).check())
-    with closing(open_store(urls[1])) as store:
-        assert values == store.series_values()
-        assert state == store.feed_state(SCOPE)
-        fill(store)
-        assert counts(store)[0] == 20
-        assert 1 == commit(store, observation(NOW - 1))
-    with pytest.raises(StoreError, match="there is a workspace acme already, and nothing was imported"):
-        open_admin(urls[1]).import_state(open_admin(urls[0]).export_state())
-
-
-def test_an_import_is_exact_whatever_the_session_escapes(url: str) -> None:
+def test_a_copy_is_exact_whatever_the_session_escapes(postgres: Cluster, url: str) -> None:
     """Bytes arrive as they are, also if strings of the session have backslash escapes."""
     with closing(open_store(url)) as store:
         fill(store)
-    lines = list(open_admin(url).export_state())
-    open_admin(url).drop_workspace("acme")
-    open_admin(url).drop_workspace("umbrella")
-    digest = open_admin(f"{url}%20-cstandard_conforming_strings%3Doff").import_state(lines)
-    assert digest == read_digest(open_admin(url).export_state())
-
-
-@pytest.mark.parametrize("source", ["sqlite", "postgres"])
-def test_a_workspace_moves_to_another_state(url: str, tmp_path: Path, source: str) -> None:
-    """A workspace that is imported beside others keeps everything, and the others do not change."""
-    urls = [url, f"sqlite:///{tmp_path}/state.db"]
-    if source == "sqlite":
-        urls.reverse()
-    with closing(open_store(urls[0])) as store:
-        fill(store)
-        values, state = dict(store.series_values()), store.feed_state(SCOPE)
-    present = Scope("present", SCOPE.feed)
-    with closing(open_store(urls[1])) as store:
-        commit(store, observation(NOW, 1, workspace="present"), scope=present)
-        values |= store.series_values()
-        present_state = store.feed_state(present)
-    here, there = map(open_admin, urls)
-    digest = there.import_state(here.export_state({"acme"}))
-    assert ({"acme"}, digest) == (digest.workspaces, read_digest(there.export_state({"acme"})))
-    assert [] == list(there.check())
-    with closing(open_store(urls[1])) as store:
-        assert {
-            series: value for series, value in values.items() if series[1][0] != "umbrella"
-        } == store.series_values()
-        assert (state, present_state) == (store.feed_state(SCOPE), store.feed_state(present))
-        assert 1 == commit(store, observation(NOW - 1), observation(NOW))
-    there.import_state(here.export_state({"umbrella"}))
-    with open_snapshot(urls[1]) as snapshot:
-        assert [SCOPE, present, OTHER] == snapshot.scopes
+    target = postgres.create_schema()
+    copy_state(url, f"{target}%20-cstandard_conforming_strings%3Doff")
+    assert all_rows(url) == all_rows(target)
 
 
 def test_a_state_that_takes_long_to_read_and_write(
@@ -637,7 +583,7 @@ def test_a_state_that_takes_long_to_read_and_write(
     """The deadline is that of each part of a state, not of all of it, nor of what else is done meanwhile."""
     elapsed, monotonic = [0.0], time.monotonic
     monkeypatch.setattr("time.monotonic", lambda: monotonic() + elapsed[0])
-    monkeypatch.setattr("late_exporter.store.postgres.snapshot.ROWS_PER_FETCH", 2)
+    monkeypatch.setattr("late_exporter.store.postgres.queries.ROWS_PER_FETCH", 2)
     monkeypatch.setattr("late_exporter.store.postgres.admin.ROWS_PER_COPY", 2)
 
     def slowly(rows: Iterable[T]) -> Iterator[T]:
@@ -649,34 +595,11 @@ def test_a_state_that_takes_long_to_read_and_write(
         commit(store, *(observation(NOW + number) for number in range(5)))
     with open_snapshot(url) as snapshot:
         assert 5 == len(list(slowly(snapshot.recorded_statuses(SCOPE))))
-    target = open_admin(postgres.create_schema())
-    target.import_state(slowly(open_admin(url).export_state()))
-    assert [] == list(target.check())
-
-
-def test_rename_and_drop(url: str) -> None:
-    """A renamed workspace keeps its counters, a dropped one leaves nothing, and other workspaces do not change."""
-    with closing(open_store(url)) as store:
-        fill(store)
-        before = dict(store.series_values())
-    admin = open_admin(url)
-    with pytest.raises(StoreError, match="there is no workspace acne in the state; there are acme, umbrella"):
-        admin.rename_workspace("acne", "other")
-    with pytest.raises(StoreError, match="there is a workspace umbrella already"):
-        admin.rename_workspace("acme", "umbrella")
-    assert 3 == admin.rename_workspace("acme", "Große Firma")
-    with closing(open_store(url)) as store:
-        assert before == {
-            (family, ("acme" if labels[0] == "Große Firma" else labels[0], *labels[1:])): value
-            for (family, labels), value in store.series_values().items()
-        }
-    assert 24 == admin.drop_workspace("Große Firma")
-    assert [] == list(admin.check())
-    with open_snapshot(url) as snapshot:
-        assert [OTHER] == snapshot.scopes
-        assert {
-            series: value for series, value in before.items() if series[1][0] == "umbrella"
-        } == snapshot.series_values()
+    rows = PostgresSnapshot.rows
+    monkeypatch.setattr(PostgresSnapshot, "rows", lambda *args: slowly(rows(*args)))
+    target = postgres.create_schema()
+    copy_state(url, target)
+    assert [] == list(open_admin(target).check())
 
 
 def test_changes_require_exclusive_access(postgres: Cluster) -> None:
@@ -686,10 +609,8 @@ def test_changes_require_exclusive_access(postgres: Cluster) -> None:
         fill(store)
         admin = open_admin(url)
         assert admin.is_in_use()
-        with pytest.raises(StoreInUse):
-            admin.rename_workspace("acme", "other")
-        with pytest.raises(StoreInUse):
-            admin.drop_workspace("acme")
+        with pytest.raises(StoreInUse), admin.writing():
+            pass
         commit(store, observation(NOW - 1))
     assert not admin.is_in_use()
 
@@ -702,7 +623,6 @@ def test_changes_require_exclusive_access(postgres: Cluster) -> None:
         ("DELETE FROM late_minute WHERE minute = (SELECT min(minute) FROM late_minute)", "minutes do not agree"),
         ("INSERT INTO late_pending VALUES (1, 'nobody', 1, 'a', 'b', NULL)", "pending logs are not stored as counted"),
         ("UPDATE late_series SET value = '{'", "the value cannot be decoded"),
-        ("DELETE FROM late_scope WHERE workspace = 'umbrella'", "rows belong to no workspace"),
         ("UPDATE late_scope SET deleted = 5", "logs are marked as deleted"),
     ],
 )
@@ -713,29 +633,6 @@ def test_check_reports_inconsistencies(postgres: Cluster, url: str, statement: s
     assert [] == list(open_admin(url).check())
     postgres.execute(url, statement)
     assert [line for line in open_admin(url).check() if fault in line]
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "line 1"),
-        ("{head}\n{row}", "truncated after 1 rows"),
-        ('{head}\n{"table": "scope"}\n{end}', "line 2: not a row"),
-        ("{head}\n{row}\n{row}\n{end}", "duplicate key"),
-    ],
-)
-def test_an_invalid_import_leaves_no_state(url: str, postgres: Cluster, text: str, reason: str) -> None:
-    """The error names the line, and nothing is stored."""
-    source = postgres.create_schema()
-    with closing(open_store(source)) as store:
-        fill(store)
-    exported = list(open_admin(source).export_state())
-    for name, line in (("{head}", exported[0]), ("{row}", exported[1]), ("{end}", exported[-1])):
-        text = text.replace(name, line)
-    with pytest.raises(StoreError, match=reason):
-        open_admin(url).import_state(text.splitlines())
-    with closing(open_store(url)) as store:
-        assert {} == store.series_values()
 
 
 def test_a_snapshot_does_not_change(url: str, store: Store) -> None:
@@ -847,17 +744,18 @@ def test_a_server_that_lost_commits(url: str) -> None:
     assert [] == list(open_admin(url).check())
 
 
-def test_a_newer_schema_is_refused_unless_it_is_compatible(postgres: Cluster, url: str) -> None:
-    """A state of a newer version is used while that version allows it."""
+def test_a_state_with_another_schema_is_refused(postgres: Cluster, url: str) -> None:
+    """The error names the database and the remedy, and nothing is changed."""
     open_store(url).close()
-    newer = len(MIGRATIONS) + 1
-    postgres.execute(url, f"UPDATE late_state SET schema = {newer}")  # noqa: S608 - a number
-    open_store(url).close()
-    postgres.execute(url, f"UPDATE late_state SET oldest = {newer}")  # noqa: S608 - a number
-    words = rf"was written by a newer late-exporter \(schema {newer}, this version supports {len(MIGRATIONS)}\)"
+    postgres.execute(url, "UPDATE late_state SET schema = 3")
+    words = (
+        r"^postgresql://late@.* is a state of another version of late-exporter \(schema 3, this version uses 1\);"
+        " it was not changed: use that version, or name another state with --state.url$"
+    )
     for opening in (open_store, open_snapshot):
         with pytest.raises(StoreError, match=words):
             opening(url)
+    assert [(3,)] == postgres.execute(url, "SELECT schema FROM late_state")
 
 
 def test_simultaneous_starts_create_one_state(url: str) -> None:
@@ -874,7 +772,7 @@ def test_simultaneous_starts_create_one_state(url: str) -> None:
 
 
 def test_simultaneous_starts_on_a_database_with_another_isolation(postgres: Cluster) -> None:
-    """The lock of the migration is of use whatever the default isolation of the user is."""
+    """The lock of the creation is of use whatever the default isolation of the user is."""
     postgres.execute(
         postgres.url("postgres"), "ALTER ROLE CURRENT_USER SET default_transaction_isolation = serializable"
     )

@@ -12,7 +12,7 @@ from late_exporter.model import Batch, Coverage, Gap, ListPosition, LogEntry, Ob
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_store
 from late_exporter.store.admin import SqliteAdmin
-from tests.support.store import commit_batch
+from tests.support.store import commit_batch, copy_state
 
 PUBLISHING, CONNECTIONS = Scope("acme", "publishing"), Scope("acme", "connections")
 LOGS = ("late_publishing_logs_total", ("acme", "tiktok", "publish", "success"))
@@ -100,28 +100,26 @@ def test_own_counters_begin_at_zero(path: Path, copy: Path) -> None:
 
 
 def test_a_state_that_was_not_restored(path: Path) -> None:
-    """Neither a restart nor a change by the commands is taken for an older copy."""
+    """Neither a restart nor workspaces that are copied into a state are taken for an older copy."""
     for _ in range(2):
         with closing(open_path(path)) as store:
             commit(store, "a")
             commit(store, "a", Scope("beta", "publishing"))
             assert [] == restored_feeds(store)
-    SqliteAdmin(path).drop_workspace("beta")
+    copy_state(f"sqlite:///{path}", f"sqlite:///{path}", "beta", "gamma")
     with closing(open_path(path)) as store:
         assert [] == restored_feeds(store)
-    SqliteAdmin(path).rename_workspace("acme", "beta")
-    with closing(open_path(path)) as store:
-        assert not store.feed_state(Scope("beta", "publishing")).is_restored
+        assert not store.feed_state(Scope("gamma", "publishing")).is_restored
 
 
-def test_an_older_export_is_noticed(path: Path) -> None:
-    """An import keeps the number of the export, so that an older one is noticed where the newer one was used."""
+def test_an_older_copy_is_noticed(path: Path) -> None:
+    """A copy keeps the number of the last commit, so that it is noticed where its source was used afterwards."""
     with closing(open_path(path)) as store:
         commit(store, "a")
-        lines = list(SqliteAdmin(path).export_state())
+    copy_state(f"sqlite:///{path}", f"sqlite:///{path}.copy")
+    with closing(open_path(path)) as store:
         commit(store, "b")
-    path.unlink()
-    SqliteAdmin(path).import_state(lines)
+    Path(f"{path}.copy").replace(path)
     with closing(open_path(path)) as store:
         assert ["publishing"] == restored_feeds(store)
 

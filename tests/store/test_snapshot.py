@@ -144,9 +144,9 @@ def test_rejects_unusable_urls(url: str) -> None:
 
 def test_rejects_foreign_files(tmp_path: Path) -> None:
     """A foreign file is named and not changed."""
-    text, other, newer, negative = (tmp_path / name for name in ("text", "other.db", "newer.db", "negative.db"))
+    text, other, later, negative = (tmp_path / name for name in ("text", "other.db", "later.db", "negative.db"))
     text.write_text("not a database")
-    for file, pragma in ((other, "application_id = 5"), (newer, "user_version = 99"), (negative, "user_version = -1")):
+    for file, pragma in ((other, "application_id = 5"), (later, "user_version = 99"), (negative, "user_version = -1")):
         if file != other:
             open_store(f"sqlite:///{file}").close()
         with sqlite3.connect(file) as connection:
@@ -156,7 +156,7 @@ def test_rejects_foreign_files(tmp_path: Path) -> None:
     for file, reason in (
         (text, "not a state"),
         (other, "another program"),
-        (newer, "a newer late-exporter"),
+        (later, "another version of late-exporter"),
         (negative, "not a state"),
     ):
         before = file.read_bytes()

@@ -49,7 +49,6 @@ from late_exporter.series import (
 from late_exporter.store import Store, open_store
 from late_exporter.store.maintenance import open_snapshot
 from late_exporter.store.queries import store_errors
-from late_exporter.store.schema import MIGRATIONS, migrate
 from tests.support.store import commit_batch
 
 MINUTE = 60_000
@@ -269,19 +268,6 @@ def test_the_mark_that_a_zero_was_served(reopen: Reopen) -> None:
             series: value.value for series, value in store.series_values().items()
         }
         assert {second} == {series for series, value in store.series_values().items() if not value.is_served}
-
-
-@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
-def test_series_of_earlier_versions_were_served(path: Path, version: int) -> None:
-    """Earlier versions have shown every stored series, so none starts at zero after the migration."""
-    create_released(path, "0.1.0")
-    with closing(sqlite3.connect(path)) as connection:
-        migrate(connection, 1, version)
-        connection.commit()
-    with closing(open_file(path)) as store:
-        values = store.series_values()
-        assert values
-        assert all(value.is_served for value in values.values())
 
 
 def test_similar_keys_are_different(store: Store) -> None:
@@ -682,122 +668,8 @@ def test_file_properties(path: Path) -> None:
     """The file has the application id and schema version, and commits are synchronous."""
     with closing(open_file(path)) as store, closing(sqlite3.connect(path)) as connection:
         pragmas = ["application_id", "user_version", "journal_mode"]
-        assert [0x4C617465, len(MIGRATIONS), "wal"] == [
-            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas
-        ]
+        assert [0x4C617465, 1, "wal"] == [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
         assert [(2,)] == list(store._connection.execute("PRAGMA synchronous"))  # type: ignore[attr-defined] # noqa: SLF001 - a setting of the connection
-
-
-RENAMED_FAMILIES = {
-    "late_exporter_api_fields_drifted_total": "late_exporter_api_schema_drift_total",
-    "late_exporter_audit_last_timestamp_seconds": "late_exporter_audit_last_completed_timestamp_seconds",
-    "late_exporter_last_reconcile_timestamp_seconds": "late_exporter_reconcile_last_completed_timestamp_seconds",
-    "late_exporter_webhooks_refused_total": "late_exporter_webhooks_rejected_total",
-}
-
-
-def rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Return the observations and series of a state of any version, with the current family names."""
-    with closing(sqlite3.connect(path)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
-        table = "observation" if "observation" in tables else "sighting"
-        observations = connection.execute(f"SELECT scope, key, status, created FROM {table}")  # noqa: S608 - a constant
-        series = connection.execute("SELECT family, labels, value, created FROM series")
-        return {
-            "observations": list(observations),
-            "series": sorted((RENAMED_FAMILIES.get(family, family), *rest) for family, *rest in series),
-        }
-
-
-def create_released(path: Path, version: str) -> None:
-    """Create a state of a released version."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript((STATES / f"{version}.sql").read_text())
-
-
-@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
-def test_migration_of_every_schema_version(path: Path, version: int) -> None:
-    """A state of any schema version has the same content after the migration."""
-    create_released(path, "0.1.0")
-    with closing(sqlite3.connect(path)) as connection:
-        migrate(connection, 1, version)
-        connection.commit()
-    before = rows(path)
-    open_file(path).close()
-    assert before == rows(path)
-
-
-def test_migration_renames_families(path: Path) -> None:
-    """Series of renamed metrics keep their values."""
-    create_released(path, "0.1.0")
-    execute(
-        path,
-        "DELETE FROM series",
-        *(f"INSERT INTO series VALUES ('{family}', '[\"acme\"]', x'37', 1.0)" for family in RENAMED_FAMILIES),  # noqa: S608 - constants
-    )
-    with closing(open_file(path)) as store:
-        assert (
-            dict.fromkeys(((family, ("acme",)) for family in RENAMED_FAMILIES.values()), SeriesValue(7, 1.0))
-            == store.series_values()
-        )
-
-
-@pytest.mark.parametrize("version", [file.stem for file in sorted(STATES.glob("*.sql"))])
-def test_migration_of_released_versions(path: Path, version: str) -> None:
-    """A state of any released version is migrated without loss, and its accounting is consistent."""
-    create_released(path, version)
-    before = rows(path)
-    publishing, connections = Scope("default", "publishing"), Scope("default", "connections")
-    for _ in range(2):
-        with closing(open_file(path)) as store:
-            assert before == rows(path)
-            accounts = [store.accounting(scope) for scope in (publishing, connections)]
-            assert [(17, 7, 10), (2, 2, 0)] == [
-                (account.observation_count, account.stored_count, account.pruned_count) for account in accounts
-            ]
-            assert store.feed_state(publishing).coverage is not None
-    with closing(open_file(path)) as store:
-        old, new = observation("6b06aebc0000000000000009", "pending"), observation("new")
-        assert [new] == commit(store, old, new, scope=publishing).observations
-        assert 18 == store.accounting(publishing).observation_count
-
-
-def test_killed_migration(path: Path) -> None:
-    """A process that is killed before any statement of a migration leaves a state that can be migrated."""
-    create_released(path, "0.1.0")
-    program = f"""
-import itertools, os, shutil, signal, sqlite3
-from late_exporter.store import open_store
-
-class DyingConnection(sqlite3.Connection):
-    remaining = 0
-
-    def execute(self, *args):
-        if DyingConnection.remaining == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        DyingConnection.remaining -= 1
-        return super().execute(*args)
-
-connect = sqlite3.connect
-sqlite3.connect = lambda *args, **options: connect(*args, factory=DyingConnection, **options)
-for number in itertools.count():
-    copy = f"{path}.{{number}}"
-    shutil.copy("{path}", copy)
-    DyingConnection.remaining = number
-    if (child := os.fork()) == 0:
-        open_store(f"sqlite:///{{copy}}")
-        os._exit(0)
-    if os.waitpid(child, 0)[1] == 0:
-        break
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-    before = rows(path)
-    copies = [copy for copy in path.parent.glob(f"{path.name}.*") if copy.suffix[1:].isdecimal()]
-    assert len(copies) > len("".join(MIGRATIONS[1:]).split(";"))
-    for copy in copies:
-        assert before == rows(copy)
-        open_file(copy).close()
-        assert before == rows(copy)
 
 
 def test_a_closed_state_is_one_file(path: Path) -> None:
@@ -818,12 +690,6 @@ def foreign_application_id(path: Path) -> None:
     execute(path, "PRAGMA application_id = 252006674")
 
 
-def newer(path: Path) -> None:
-    """Create a state of a later version."""
-    open_file(path).close()
-    execute(path, "PRAGMA user_version = 4711")
-
-
 def noise(path: Path) -> None:
     """Create a file with only the header of a database."""
     path.write_bytes(b"SQLite format 3\0" + random.Random(3).randbytes(8000))
@@ -836,9 +702,9 @@ def renumbered(path: Path, version: int) -> None:
 
 
 FOREIGN = "/late.db is the database of another program; it was not changed"
-NEWER = (
-    f"/late.db was written by a newer late-exporter (schema 4711, this version supports {len(MIGRATIONS)}); it was not"
-    " changed"
+OTHER_SCHEMA = (
+    "/late.db is a state of another version of late-exporter (schema 2, this version uses 1); it was not changed: use"
+    " that version, or name another state with --state.url"
 )
 STRANGE = (
     "/late.db is not a state of late-exporter, or is damaged; it was not changed: restore a backup, or name another"
@@ -861,11 +727,11 @@ REMEDY = "restore a backup, or remove the file to begin a new state"
         (STRANGE, lambda path: execute(path, "PRAGMA user_version = -1")),
         (FOREIGN, other_program),
         (FOREIGN, foreign_application_id),
-        (NEWER, newer),
+        (OTHER_SCHEMA, lambda path: renumbered(path, 2)),
     ],
 )
 def test_unusable_files_are_rejected(path: Path, expected: str, prepare: Callable[[Path], object]) -> None:
-    """A foreign, newer or damaged file is named and not changed, on every attempt."""
+    """A file that is foreign, damaged or of another version is named and not changed, on every attempt."""
     prepare(path)
     before = path.read_bytes()
 
@@ -1019,9 +885,9 @@ def test_file_in_use_is_rejected(path: Path) -> None:
 
 def test_rejected_file_is_unlocked(path: Path) -> None:
     """A file that was rejected can be opened once it is repaired."""
-    newer(path)
+    renumbered(path, 2)
     open_error(path)
-    execute(path, f"PRAGMA user_version = {len(MIGRATIONS)}")
+    execute(path, "PRAGMA user_version = 1")
     open_file(path).close()
 
 

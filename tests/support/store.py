@@ -22,6 +22,8 @@ from late_exporter.model import (
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import Outbox, SeriesCursor, Store
+from late_exporter.store.copying import TABLES, copy_rows
+from late_exporter.store.maintenance import open_admin, open_snapshot
 
 LogStatus: TypeAlias = tuple[str, str]
 """Key and status of a log: an observation."""
@@ -33,6 +35,18 @@ def commit_batch(store: Store, scope: Scope, batch: Batch) -> CommitResult:
     if isinstance(result, StoreError):
         raise result
     return result
+
+
+def copy_state(source: str, target: str, workspace: str | None = None, new_name: str | None = None) -> int:
+    """Copy workspaces between the states at two URLs; return the number of rows."""
+    with open_admin(target).writing() as rows, open_snapshot(source) as snapshot:
+        return copy_rows(snapshot, rows, workspace, new_name)
+
+
+def all_rows(url: str) -> dict[str, list[Sequence[Any]]]:
+    """Return everything that the state at a URL contains, by table."""
+    with open_snapshot(url) as snapshot:
+        return {table: [*snapshot.rows(table)] for table in TABLES}
 
 
 @dataclass

@@ -40,11 +40,6 @@ class Period(msgspec.Struct, frozen=True):
                 f"{_name(scope)}: the first sync is not complete; start the exporter and try again when it is ready, "
                 "or remove the feed from --poll.feeds"
             )
-        if self.until is None and not coverage.published_at:
-            raise LateError(
-                f"{_name(scope)}: the state was written by an earlier version, which did not record when its metrics "
-                "were first exposed; set --until to a time well before Prometheus first scraped the exporter"
-            )
         end = self.until
         if end is None:
             end = min(self.now - HEAD_BLOCK, coverage.published_at - LATE_ARRIVAL_WINDOW)

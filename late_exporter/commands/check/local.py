@@ -15,11 +15,11 @@ from late_exporter.commands.healthcheck import HEALTHY_STATUSES, check_health
 from late_exporter.config.sections import ShardingSettings
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
-from late_exporter.errors import LateError, StoreError, StoreMissing, StoreOutdated
+from late_exporter.errors import LateError, StoreError, StoreMissing
 from late_exporter.format import plural
 from late_exporter.store import is_postgres
 from late_exporter.store.lockfile import require_database, state_exists
-from late_exporter.store.maintenance import is_in_use, open_snapshot
+from late_exporter.store.maintenance import open_admin, open_snapshot
 from late_exporter.web.sockets import bind_socket
 
 KEY_PAGE = "https://zernio.com/dashboard/api-keys"
@@ -109,15 +109,13 @@ def _check_writable(path: Path) -> Finding | None:
 
 def _check_open_state(url: str, password_file: Path | None) -> Finding:
     try:
-        is_used = is_in_use(url, password_file)
+        is_used = open_admin(url, password_file).is_in_use()
         with open_snapshot(url, password_file) as snapshot:
             location = f"{snapshot.name}, in use by an exporter" if is_used else snapshot.name
             snapshot.series_values()  # The exporter reads them at its start, as the state of each feed.
             log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
     except StoreMissing as exc:
         return Finding(Level.OK, "state", f"{exc}; it will be created")
-    except StoreOutdated as exc:
-        return Finding(Level.WARNING, "state", str(exc))
     except StoreError as exc:
         return Finding(Level.ERROR, "state", str(exc))
     return Finding(Level.OK, "state", f"{location}: {plural(log_count, 'log')}")

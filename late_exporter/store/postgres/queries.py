@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import count
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,10 +14,34 @@ import msgspec
 from late_exporter.metrics.aggregation import decode_value
 from late_exporter.model import DAY_MS, MINUTE_MS, Coverage, FeedAccounting, FeedState, PendingLog, StoredLog
 from late_exporter.series import Labels, Series, SeriesValue
+from late_exporter.store.copying import TABLES, Row
 from late_exporter.store.postgres.database import DeadlineConnection
 from late_exporter.store.postgres.days import REST, lookup_days
 from late_exporter.store.series_rows import SeriesCursor
 from late_exporter.store.uncommitted import with_status
+
+ROWS_PER_FETCH = 5000
+
+TABLE_NAMES = {
+    "scope": "late_scope",
+    "observation": "late_observation",
+    "logs_per_minute": "late_minute",
+    "pending": "late_pending",
+    "series": "late_series",
+    "event": "late_event",
+}
+
+TEXT_COLUMNS = ("key", "status", "platform", "action", "post_id")
+"""Columns whose text is stored as bytes."""
+
+EXPRESSIONS = {"commits": "revision", "restored": "restored::integer", "served": "served::integer"}
+"""Expressions of columns that have another name or type."""
+
+OF_WORKSPACES = "WHERE workspace = ANY(%s)"
+# An array rather than a join, so that the index is used.
+OF_SCOPES = "WHERE scope = ANY(ARRAY(SELECT id FROM late_scope WHERE workspace = ANY(%s)))"
+
+WORKSPACE_NAMES = "SELECT workspace FROM late_scope UNION SELECT workspace FROM late_series ORDER BY 1"
 
 STATUSES = "SELECT key, status, day FROM late_observation WHERE scope = %s AND day = ANY(%s) AND key = ANY(%b::bytea[])"
 
@@ -121,6 +146,39 @@ def one(connection: DeadlineConnection, query: str, parameters: Any = ()) -> tup
     """Return the only row of a query."""
     (row,) = connection.execute(query, parameters).fetchall()
     return row
+
+
+_cursor_numbers = count()
+
+
+def fetch(connection: DeadlineConnection, query: str, parameters: Any = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a query within a transaction, of which a part is in memory at a time."""
+    connection.renew_deadline()
+    with connection.cursor(name=f"rows{next(_cursor_numbers)}") as cursor:
+        cursor.execute(query, parameters)
+        while rows := cursor.fetchmany(ROWS_PER_FETCH):
+            yield from rows
+            connection.renew_deadline()  # The caller may have read pages of the API meanwhile.
+
+
+def workspace_names(connection: DeadlineConnection) -> list[str]:
+    return [name for (name,) in connection.execute(WORKSPACE_NAMES)]
+
+
+def state_rows(connection: DeadlineConnection, table: str, workspaces: Collection[str] | None = None) -> Iterator[Row]:
+    """Yield the rows of a table, or those of some workspaces, in its order."""
+    columns, order = TABLES[table]
+    expressions = ", ".join(EXPRESSIONS.get(column, column) for column in columns)
+    query, parameters = f"SELECT {expressions} FROM {TABLE_NAMES[table]}", list[Any]()  # noqa: S608 - constants
+    if workspaces is not None:
+        query += f" {OF_WORKSPACES if table in ('scope', 'series') else OF_SCOPES}"
+        parameters.append([*workspaces])
+    are_texts = [column in TEXT_COLUMNS for column in columns]
+    for row in fetch(connection, f"{query} ORDER BY {order}", parameters):
+        yield tuple(
+            value.decode() if is_text and value is not None else value
+            for value, is_text in zip(row, are_texts, strict=True)
+        )
 
 
 def statuses_parameters(scope_id: int, keys: Iterable[str]) -> tuple[int, list[int], list[bytes]]:

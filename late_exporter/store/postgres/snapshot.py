@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from late_exporter.errors import StoreError, StoreMissing, StoreOutdated
+from late_exporter.errors import StoreError, StoreMissing
 from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, StoredLog
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import rekey
+from late_exporter.store.copying import Row
 from late_exporter.store.postgres import queries
 from late_exporter.store.postgres.database import NO_RIGHT, Database, DeadlineConnection
 from late_exporter.store.postgres.queries import PostgresRows
-from late_exporter.store.postgres.schema import MIGRATIONS, stored_version
+from late_exporter.store.postgres.schema import has_state
 from late_exporter.store.snapshot import LookupResult, RecordedStatus
-
-ROWS_PER_FETCH = 5000
 
 RIGHTS = (
     "SELECT current_schema(), has_schema_privilege(current_schema(), 'CREATE'),"
@@ -34,16 +32,13 @@ class PostgresSnapshot:
         password_file: File with the password.
 
     Raises:
-        StoreOutdated: The state has the schema of an earlier version.
         StoreMissing: There is no state.
-        StoreError: It was written by a newer version, or it cannot be read.
+        StoreError: It has another schema, or it cannot be read.
     """
 
     def __init__(self, url: str, password_file: Path | None = None) -> None:
         self._database = Database(url, password_file, application_name="late-exporter command")
         self.name = self._database.name
-        self.schema_version = len(MIGRATIONS)
-        self._cursor_numbers = count()
         try:
             with self._database.store_errors():
                 self._connection = self._database.connect()
@@ -54,11 +49,8 @@ class PostgresSnapshot:
 
     def _begin(self) -> None:
         with self._reading() as connection:
-            version = stored_version(self._database, connection)
-            if version is None:
+            if not has_state(self._database, connection):
                 raise self._missing(connection)
-            if version < len(MIGRATIONS):
-                raise StoreOutdated(f"{self.name} was written by an earlier version; start this one to migrate it")
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             # Before the first query: a snapshot shows nothing of a table that was dropped since.
             connection.execute("LOCK TABLE late_observation IN ACCESS SHARE MODE")
@@ -121,16 +113,18 @@ class PostgresSnapshot:
 
     def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
         query = "SELECT key, status, created FROM late_observation WHERE scope = %s ORDER BY key, status"
-        for key, status, created in self.rows(query, (self._scope_ids.get(scope),)):
-            yield RecordedStatus(key.decode(), status.decode(), created)
+        with self._reading() as connection:
+            for key, status, created in queries.fetch(connection, query, (self._scope_ids.get(scope),)):
+                yield RecordedStatus(key.decode(), status.decode(), created)
 
-    def rows(self, query: str, parameters: Any = ()) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a query, of which a part is in memory at a time."""
-        with self._reading() as connection, connection.cursor(name=f"rows{next(self._cursor_numbers)}") as cursor:
-            cursor.execute(query, parameters)
-            while rows := cursor.fetchmany(ROWS_PER_FETCH):
-                yield from rows
-                connection.renew_deadline()  # The caller may have read pages of the API meanwhile.
+    @property
+    def workspaces(self) -> Sequence[str]:
+        with self._reading() as connection:
+            return queries.workspace_names(connection)
+
+    def rows(self, table: str, workspaces: Collection[str] | None = None) -> Iterator[Row]:
+        with self._reading() as connection:
+            yield from queries.state_rows(connection, table, workspaces)
 
     def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
         with self._reading() as connection:

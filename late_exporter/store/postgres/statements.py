@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # The constraint ``late_fence`` or a division by zero fails the whole transaction if another process has taken the feed
-# over, if the feed is not as this process left it, or if it was dropped.
+# over, if the feed is not as this process left it, or if it was removed.
 FENCE = """
     WITH fenced AS (
         UPDATE late_scope SET

@@ -48,7 +48,7 @@ from late_exporter.store.postgres.members import require_no_replicas
 from late_exporter.store.postgres.outbox import PostgresOutbox
 from late_exporter.store.postgres.queries import PostgresRows
 from late_exporter.store.postgres.restored import end_regressed
-from late_exporter.store.postgres.schema import migrate
+from late_exporter.store.postgres.schema import create_schema
 from late_exporter.store.series_rows import SeriesCursor
 from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
@@ -78,7 +78,7 @@ READ_SCOPE = "SELECT id, revision, logs FROM late_scope WHERE workspace = %s AND
 READ_FENCE = "SELECT token, revision, last_write FROM late_scope WHERE id = %s FOR UPDATE"
 
 FENCED = "another late-exporter has taken this state over, so nothing was counted; stop one of the two"
-DROPPED = "the workspace was dropped from the state; restart late-exporter to begin it again"
+REMOVED = "the workspace was removed from the state; restart late-exporter to begin it again"
 
 
 class PostgresStore:
@@ -93,7 +93,7 @@ class PostgresStore:
 
     Raises:
         ConfigError: The URL is not usable.
-        StoreError: The server cannot be reached or refuses what is needed, or a newer version wrote the state.
+        StoreError: The server cannot be reached or refuses what is needed, or the state has another schema.
     """
 
     session_name = EXPORTER_NAME
@@ -118,7 +118,7 @@ class PostgresStore:
     def _open(self) -> None:
         deadline = time.monotonic() + LONG_DEADLINE_SECONDS
         with self._database.store_errors(), self._database.connected(deadline) as connection:
-            migrate(self._database, connection)
+            create_schema(self._database, connection)
             self._claim_all(connection)
             self._partitions.load(connection)
 
@@ -382,13 +382,13 @@ class PostgresStore:
         Raises:
             StoreFenced: Another process has taken the state over.
             StoreRegressed: The server has lost commits.
-            StoreError: The feed was dropped, or the state cannot be read.
+            StoreError: The feed was removed, or the state cannot be read.
         """
         if not row.unconfirmed and not is_rejected:
             return
         found = self._database.run(lambda connection: connection.execute(READ_FENCE, (row.scope_id,)).fetchone())
         if found is None:
-            raise StoreError(f"{self._database.name}: {DROPPED}")
+            raise StoreError(f"{self._database.name}: {REMOVED}")
         token, revision, number = found
         if revision < row.revision:  # Whatever the token is: the claim of this process may be lost, too.
             end_regressed(self._database)

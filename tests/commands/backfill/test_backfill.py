@@ -568,10 +568,6 @@ def test_a_changing_list_is_read_exactly_once(harness: BackfillHarness) -> None:
         (None, "the first sync is not complete; start the exporter"),
         (Coverage(retention_floor=0, complete_since=0), "the first sync is not complete; start the exporter"),
         (
-            Coverage(retention_floor=0, complete_since=0, is_synced=True),
-            "did not record when its metrics were first exposed; set --until",
-        ),
-        (
             Coverage(retention_floor=0, complete_since=0, is_synced=True, published_at=8 * 3_600_000),
             "it would begin at 1970-01-01T10:00:00Z",
         ),
