@@ -23,6 +23,8 @@ LOOKUP = f"SELECT key, status FROM observation WHERE scope = ? AND key IN ({','.
 
 ANY_BETWEEN = "SELECT 1 FROM observation WHERE scope = ? AND key BETWEEN ? AND ? LIMIT 1"
 
+FEED_ROW = tuple[bytes | None, int, bytes | None, int]
+"""Types of coverage, number of logs, progress and the mark of a restored state, as they are stored."""
 
 DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -53,9 +55,9 @@ def connect_readonly(path: Path) -> Connection:
 
 
 def feed_state(connection: Connection, scope_id: int) -> FeedState:
-    coverage, log_count, progress, is_restored = connection.execute(
-        "SELECT coverage, logs, progress, restored FROM scope WHERE id = ?", (scope_id,)
-    ).fetchone()
+    row = connection.execute("SELECT coverage, logs, progress, restored FROM scope WHERE id = ?", (scope_id,)).fetchone()
+    # A damaged page may have any type in any column.
+    coverage, log_count, progress, is_restored = msgspec.convert(row, FEED_ROW, builtin_types=(bytes,))
     return FeedState(
         coverage=msgspec.json.decode(coverage, type=Coverage) if coverage else None,
         pending_logs=pending_logs(connection, scope_id),

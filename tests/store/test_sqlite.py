@@ -904,11 +904,19 @@ def test_corrupt_page(path: Path) -> None:
         'UPDATE series SET value = \'{"type":"other"}\'',
         "UPDATE series SET labels = 'acme'",
         "UPDATE series SET labels = CAST(x'ff' AS TEXT)",
+        "UPDATE series SET value = 1.5",
+        "UPDATE series SET family = x'6c617465'",
+        "UPDATE series SET labels = x'5b5d'",
+        "UPDATE series SET served = 'yes'",
         "UPDATE scope SET coverage = x'7b'",
+        "UPDATE scope SET coverage = 1.5",
+        "UPDATE scope SET coverage = '{}'",
+        "UPDATE scope SET progress = 1.5",
+        "UPDATE scope SET logs = 'many'",
     ],
 )
 def test_corrupt_values(path: Path, statement: str) -> None:
-    """A corrupt value, label or coverage is an error that names the file and the remedy."""
+    """A value that is corrupt or of another type is an error that names the file and the remedy."""
     with closing(open_file(path)) as store:
         commit(store, observation("a"))
     execute(path, statement)
