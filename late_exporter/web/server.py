@@ -171,7 +171,7 @@ class _Server:
             except OSError as exc:  # out of file descriptors, or the client has disconnected already
                 if exc.errno in (errno.EMFILE, errno.ENFILE) and not self._has_logged_limit:
                     self._has_logged_limit = True
-                    logging.getLogger(__name__).error(
+                    logging.getLogger(__name__).warning(
                         "no connection can be accepted: %s; raise it with ulimit -n, or LimitNOFILE of systemd",
                         exc.strerror,
                     )

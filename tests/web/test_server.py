@@ -651,7 +651,7 @@ class ExhaustedListener(socket.socket):
     failures = 3
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Fail as accept(2) does, then accept."""
+        """Fail as the system does without a free descriptor, then accept."""
         if self.failures:
             self.failures -= 1
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
