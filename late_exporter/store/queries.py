@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from sqlite3 import Connection
 from urllib.parse import quote
@@ -22,6 +22,8 @@ LOOKUP_KEYS = 100
 LOOKUP = f"SELECT key, status FROM observation WHERE scope = ? AND key IN ({','.join('?' * LOOKUP_KEYS)})"  # noqa: S608 - placeholders
 
 ANY_BETWEEN = "SELECT 1 FROM observation WHERE scope = ? AND key BETWEEN ? AND ? LIMIT 1"
+
+TABLES = ("event", "logs_per_minute", "observation", "pending", "scope", "series")
 
 FEED_ROW = tuple[bytes | None, int, bytes | None, int]
 """Types of coverage, number of logs, progress and the mark of a restored state, as they are stored."""
@@ -54,8 +56,20 @@ def connect_readonly(path: Path) -> Connection:
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
 
 
+def require_writable(path: Path) -> None:
+    """Begin to write to each table of a state; raise StoreError if this user cannot, or if a table is missing."""
+    uri = f"file:{quote(str(path))}?mode=rw"
+    with store_errors(path), closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for table in TABLES:
+            connection.execute(f"DELETE FROM {table} WHERE false")  # noqa: S608 - a constant
+        connection.execute("ROLLBACK")
+
+
 def feed_state(connection: Connection, scope_id: int) -> FeedState:
-    row = connection.execute("SELECT coverage, logs, progress, restored FROM scope WHERE id = ?", (scope_id,)).fetchone()
+    row = connection.execute(
+        "SELECT coverage, logs, progress, restored FROM scope WHERE id = ?", (scope_id,)
+    ).fetchone()
     # A damaged page may have any type in any column.
     coverage, log_count, progress, is_restored = msgspec.convert(row, FEED_ROW, builtin_types=(bytes,))
     return FeedState(

@@ -47,7 +47,7 @@ from late_exporter.series import (
     Value,
 )
 from late_exporter.store import Store, open_store
-from late_exporter.store.maintenance import open_snapshot
+from late_exporter.store.maintenance import open_snapshot, require_writable
 from late_exporter.store.queries import store_errors
 from late_exporter.store.schema import MIGRATIONS, migrate
 from tests.support.store import commit_batch
@@ -881,6 +881,18 @@ def test_missing_table(path: Path) -> None:
     assert f"/late.db: no such table: scope; {REMEDY}" == open_error(path)
     with pytest.raises(StoreError, match=f"no such table: scope; {REMEDY}$"):
         open_snapshot(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize("table", ["event", "logs_per_minute", "observation", "pending"])
+def test_the_check_finds_a_missing_table(path: Path, table: str) -> None:
+    """A table that is not read at the start is missed before an exporter needs it; nothing is changed."""
+    open_file(path).close()
+    before = path.read_bytes()
+    require_writable(f"sqlite:///{path}")
+    assert before == path.read_bytes()
+    execute(path, f"DROP TABLE {table}")
+    with pytest.raises(StoreError, match=f"no such table: (main.)?{table}; {REMEDY}$"):
+        require_writable(f"sqlite:///{path}")
 
 
 def test_corrupt_page(path: Path) -> None:
