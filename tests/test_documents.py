@@ -188,6 +188,12 @@ def test_readme_is_short() -> None:
     assert len(README.split()) <= README_WORDS
 
 
+def test_the_quick_start_names_the_first_commands() -> None:
+    """The demo, the exporter and the tests can be run from the first lines of the README."""
+    quick_start = README.partition("## Quick start")[2].partition("\n## ")[0]
+    assert {"demo", "run", "test"} <= set(re.findall(r"^(?:\w+=\S+ )?make ([a-z-]+)", quick_start, re.MULTILINE))
+
+
 def test_readme_leads_to_every_page() -> None:
     """Every page directly in docs/ is linked from the README."""
     pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}

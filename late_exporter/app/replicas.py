@@ -43,7 +43,7 @@ HEARTBEAT, HANDOVER = "heartbeat", "handover"
 HANDOVERS = "late_exporter_cluster_handovers_total"
 FENCED_COMMITS: Series = ("late_exporter_cluster_fenced_commits_total", ())
 
-NO_LEASE = "this replica has no lease, because the database does not answer; it shows no workspaces"
+NO_LEASE = "this replica has no lease and shows no workspaces"
 
 
 def boot_time() -> float:
@@ -246,7 +246,10 @@ class Replica:
 
     def unready_reason(self) -> str:
         """Return why this replica is not ready; empty if it is."""
-        return "" if self._trust.is_open() else NO_LEASE
+        if self._trust.is_open():
+            return ""
+        failure = self._report.failures.get(HEARTBEAT)
+        return f"{NO_LEASE}; its last heartbeat failed: {failure}" if failure else NO_LEASE
 
     def health(self) -> ClusterHealth:
         """Return the members, and who owns what, as of the last heartbeat."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
@@ -22,6 +23,9 @@ from late_exporter.masking import quote
 CommandFunction: TypeAlias = Callable[[CommandContext], int]
 
 RESIDENT_COMMANDS = ("run", "demo")  # long-running commands, whose memory matters
+
+MIN_DESCRIPTORS = 32
+"""Files that the process must be allowed to open; below about 20 the exporter polls, but accepts no connection."""
 
 
 class ExitCode(IntEnum):
@@ -97,6 +101,10 @@ def _load_format(args: ParsedArgs) -> str:
 def _start(argv: Sequence[str], args: ParsedArgs, commands: Mapping[str, CommandFunction] | None) -> int:
     from late_exporter import log  # noqa: PLC0415 - takes long to import
 
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and limit < MIN_DESCRIPTORS:
+        needed = f"at least {MIN_DESCRIPTORS} are needed, raise it with ulimit -n"
+        raise LateError(f"RLIMIT_NOFILE is {limit}; {needed}")
     if args.command == "check" and "user" in args.flags:
         from late_exporter.commands.check.user import become  # noqa: PLC0415 - not needed by other commands
 

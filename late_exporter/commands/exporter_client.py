@@ -6,7 +6,7 @@ import base64
 import http.client
 from pathlib import Path
 
-from late_exporter.commands.healthcheck import connect, connect_secure, loopback_of
+from late_exporter.commands.healthcheck import connect, connect_secure, deadline, loopback_of
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import may_use_tls
 from late_exporter.errors import ConfigError, LateError
@@ -32,9 +32,10 @@ def fetch(context: CommandContext, path: str, *, accept: str) -> bytes:
     try:
         open_socket = connect_secure if may_use_tls(context.settings.web.config_file) else connect
         connection.sock = open_socket(address, TIMEOUT)
-        connection.request("GET", path, headers=headers)
-        response = connection.getresponse()
-        body = response.read()
+        with deadline(connection.sock, TIMEOUT):
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            body = response.read()
     except (OSError, http.client.HTTPException) as exc:
         reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
         hint = "start the exporter, or give its --web.listen-address"

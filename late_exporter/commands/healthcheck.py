@@ -6,6 +6,9 @@ This runs every few seconds, so it imports only what it needs: http.client alone
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
@@ -36,7 +39,7 @@ def check_health(
     """
     address = loopback_of(address)
     try:
-        status = _secure_status(address, timeout) if secure else _status(address, connect(address, timeout))
+        status = _secure_status(address, timeout) if secure else _status(address, connect(address, timeout), timeout)
     except TimeoutError as exc:
         raise LateError(f"{address} does not answer within {timeout:g} s") from exc
     except OSError as exc:
@@ -65,7 +68,7 @@ def _secure_status(address: Address | UnixPath, timeout: float) -> int:
             return UNAUTHORIZED  # as below
         raise
     try:
-        return _status(address, connection)
+        return _status(address, connection, timeout)
     except TimeoutError:
         raise
     except OSError:
@@ -108,14 +111,35 @@ def connect(address: Address | UnixPath, timeout: float) -> socket.socket:
     return connection
 
 
-def _status(address: Address | UnixPath, connection: socket.socket) -> int:
+@contextmanager
+def deadline(connection: socket.socket, seconds: float) -> Iterator[None]:
+    """Raise TimeoutError if an exchange takes longer: the timeout of a socket begins again with each byte."""
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        with suppress(OSError):  # closed already
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # that of SSLSocket is not for another thread
+
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if expired.is_set():
+            raise TimeoutError(f"no complete response within {seconds:g} s")
+
+
+def _status(address: Address | UnixPath, connection: socket.socket, timeout: float) -> int:
     """Send the request and return the status of the response.
 
     Raises:
         ValueError: The response is not HTTP.
         LateError: The response is that of another program.
     """
-    with connection:
+    with connection, deadline(connection, timeout):
         connection.sendall(REQUEST)
         with connection.makefile("rb") as response:
             line = response.readline(MAX_LINE)

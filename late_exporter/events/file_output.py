@@ -22,7 +22,8 @@ TAIL_BYTES = 2 * MAX_BATCH_BYTES
 MAX_ROTATED = 2
 """Rotated files in which the last batch may be."""
 
-OPEN_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+# In a folder that others can write to, a link could have the events appended to any file of this user.
+OPEN_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 STDOUT = 1
@@ -84,19 +85,15 @@ class FileOutput:
         try:
             file = os.open(self._path, OPEN_FLAGS)
         except FileNotFoundError:
-            file = self._create_file()
+            file = os.open(self._path, OPEN_FLAGS | os.O_CREAT | os.O_EXCL, 0o640)
+        except OSError:
+            if self._path.is_symlink():
+                raise DeliveryError(f"{self.name}: is a symbolic link; name a file", reason="file") from None
+            raise
         if _is_regular(file) and not LINE_START.startswith(os.pread(file, len(LINE_START), 0)):
             os.close(file)
             raise DeliveryError(f"{self.name}: is not a file of events; name another one", reason="file")
         return file
-
-    def _create_file(self) -> int:
-        # In a folder that others can write to, a symbolic link could have a file created anywhere.
-        try:
-            return os.open(self._path, OPEN_FLAGS | os.O_CREAT | os.O_EXCL, 0o640)
-        except FileExistsError:
-            reason = "is a symbolic link to a file that does not exist; create it, or name another one"
-            raise DeliveryError(f"{self.name}: {reason}", reason="file") from None
 
     def _open(self, bodies: Sequence[bytes]) -> None:
         self._file = self._open_file()
@@ -106,7 +103,7 @@ class FileOutput:
             return
         for path in self._rotated():
             try:
-                file = os.open(path, OPEN_FLAGS | os.O_NOFOLLOW)
+                file = os.open(path, OPEN_FLAGS)
             except OSError:
                 continue
             try:
@@ -203,7 +200,7 @@ def _repair(file: int, bodies: Iterable[bytes]) -> set[bytes]:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        found = path.lstat()
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from late_exporter.errors import LateError, RateLimited, Unauthorized
+from late_exporter.errors import LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.ingest.paging import MAX_SKIP
 from late_exporter.ingest.webhooks import Debouncer, WebhookStats
 from late_exporter.protocols import Client
@@ -155,7 +155,9 @@ class PollSchedule:
         if isinstance(result.error, RateLimited):
             return max(result.error.until - self._runtime.monotonic(), interval * jitter - elapsed)
         if result.error is not None:
-            backoff = interval * 2.0 ** min(failure_count - 1, 20)
+            # An error of the state is no reason to spare the API, and polls should go on soon after it.
+            exponent = 0 if isinstance(result.error, StoreError) else min(failure_count - 1, 20)
+            backoff = interval * 2.0**exponent
             return min(backoff, max(interval, MAX_BACKOFF)) * jitter
         interval = self.interval
         is_first, self._has_succeeded = not self._has_succeeded, True

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 from late_exporter.errors import StoreError
 from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, StoredLog
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import import_postgres, is_postgres, parse_url
+from late_exporter.store import import_postgres, is_postgres, parse_url, queries
 from late_exporter.store.admin import SqliteAdmin
 from late_exporter.store.copying import RowSource, RowTarget
 from late_exporter.store.snapshot import LookupResult, RecordedStatus, SqliteSnapshot
@@ -102,3 +102,11 @@ def state_path(url: str) -> Path:
     if path is None:
         raise StoreError("a state in memory cannot be read by another process")
     return path
+
+
+def require_writable(url: str, password_file: Path | None = None) -> None:
+    """Write to the state at a URL and roll it back; raise StoreError if this user cannot, or if a table is missing."""
+    if is_postgres(url):
+        import_postgres("access").require_writable(url, password_file)
+    else:
+        queries.require_writable(state_path(url))

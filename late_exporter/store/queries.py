@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from sqlite3 import Connection
 from urllib.parse import quote
@@ -34,6 +34,9 @@ WORKSPACE_CONDITIONS = {
 SCOPE_CONDITION = "scope IN (SELECT id FROM scope WHERE workspace IN (SELECT value FROM json_each(?1)))"
 
 ANY_BETWEEN = "SELECT 1 FROM observation WHERE scope = ? AND key BETWEEN ? AND ? LIMIT 1"
+
+FEED_ROW = tuple[bytes | None, int, bytes | None, int]
+"""Types of coverage, number of logs, progress and the mark of a restored state, as they are stored."""
 
 DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -90,10 +93,22 @@ def state_rows(connection: Connection, table: str, workspaces: Collection[str] |
     yield from map(tuple, cursor)  # It would close the cursor itself, perhaps after the connection.
 
 
+def require_writable(path: Path) -> None:
+    """Begin to write to each table of a state; raise StoreError if this user cannot, or if a table is missing."""
+    uri = f"file:{quote(str(path))}?mode=rw"
+    with store_errors(path), closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for table in TABLES:
+            connection.execute(f"DELETE FROM {table} WHERE false")  # noqa: S608 - a constant
+        connection.execute("ROLLBACK")
+
+
 def feed_state(connection: Connection, scope_id: int) -> FeedState:
-    coverage, log_count, progress, is_restored = connection.execute(
+    row = connection.execute(
         "SELECT coverage, logs, progress, restored FROM scope WHERE id = ?", (scope_id,)
     ).fetchone()
+    # A damaged page may have any type in any column.
+    coverage, log_count, progress, is_restored = msgspec.convert(row, FEED_ROW, builtin_types=(bytes,))
     return FeedState(
         coverage=msgspec.json.decode(coverage, type=Coverage) if coverage else None,
         pending_logs=pending_logs(connection, scope_id),

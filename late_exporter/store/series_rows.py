@@ -69,7 +69,9 @@ def load_workspace(connection: Connection, workspace: str) -> Mapping[Series, Se
 
 def _decode(rows: Iterable[_SeriesRow]) -> dict[Series, SeriesValue]:
     values: dict[Series, SeriesValue] = {}
-    for family, labels, value, created, served in rows:
+    for row in rows:
+        # A damaged page may have any type in any column.
+        family, labels, value, created, served = msgspec.convert(row, _SeriesRow, builtin_types=(bytes,))
         # Most label values are those of many series.
         series = (sys.intern(family), tuple(map(sys.intern, msgspec.json.decode(labels, type=Labels))))
         values[series] = SeriesValue(decode_value(value), created, bool(served))

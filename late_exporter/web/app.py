@@ -242,9 +242,10 @@ def encode_status(document: StatusDocument) -> bytes:
 
 
 def _readiness(health: HealthSource, scope: Message) -> Reply:
-    if reason := health.unready_reason():
-        return text_reply(reason, 503)
     allowed = allowed_workspaces(scope)
+    if reason := health.unready_reason():
+        # It may name the database.
+        return text_reply(reason if allowed is None else "this process is not ready", 503)
     unsynced_feeds = health.unsynced_feeds()
     if allowed is not None and not allowed:  # a probe without a password, while users are bound to workspaces
         is_ready = next(iter(unsynced_feeds), None) is None

@@ -8,6 +8,7 @@ docs/decisions/0005-own-accept-loop.md.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import resource
@@ -109,6 +110,7 @@ class _Server:
         self._max_descriptors = max_descriptors
         self._handshakes: dict[TlsTransport, None] = {}  # in the order in which they were opened
         self._has_activity = asyncio.Event()
+        self._has_logged_limit = False
 
     @property
     def _connections(self) -> list[_HttpConnection]:
@@ -166,7 +168,13 @@ class _Server:
                 client, _ = listener.accept()
             except BlockingIOError:
                 continue
-            except OSError:  # out of file descriptors, or the client has disconnected already
+            except OSError as exc:  # out of file descriptors, or the client has disconnected already
+                if exc.errno in (errno.EMFILE, errno.ENFILE) and not self._has_logged_limit:
+                    self._has_logged_limit = True
+                    logging.getLogger(__name__).warning(
+                        "no connection can be accepted: %s; raise it with ulimit -n, or LimitNOFILE of systemd",
+                        exc.strerror,
+                    )
                 await asyncio.sleep(0.1)
                 continue
             self._make_room()

@@ -12,6 +12,7 @@ import pytest
 import trustme
 
 from late_exporter.cli import main
+from late_exporter.commands import exporter_client
 from late_exporter.commands.accounts import Account, parse_accounts
 from late_exporter.config import web_file
 from late_exporter.config.types import Address
@@ -32,7 +33,7 @@ from late_exporter.status import (
 from late_exporter.web.asgi import Message, Receive, Send
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
-from tests.e2e.late import HttpExchange, LateServer, respond_with
+from tests.e2e.late import HttpExchange, LateServer, drip, respond_with
 
 NOW = 1_763_993_002.0
 HOSTILE = "evil \x1b[31m[bold]name[/bold]\n"
@@ -238,6 +239,17 @@ def test_no_exporter(server: LateServer, capsys: pytest.CaptureFixture[str]) -> 
     server.stop()
     assert 1 == main(["status"])
     assert capsys.readouterr().err.endswith("start the exporter, or give its --web.listen-address\n")
+
+
+@pytest.mark.parametrize("command", ["status", "accounts"])
+def test_a_response_without_end(
+    server: LateServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """A process that sends byte after byte in the place of the exporter does not hold the command."""
+    monkeypatch.setattr(exporter_client, "TIMEOUT", 0.1)
+    server.fault = drip(server, pause=0.01)
+    assert 1 == main([command])
+    assert "does not answer: no complete response within 0.1 s; start the exporter" in capsys.readouterr().err
 
 
 async def answer(_scope: Message, _receive: Receive, send: Send) -> None:

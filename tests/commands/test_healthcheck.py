@@ -17,7 +17,7 @@ from late_exporter.errors import LateError
 from late_exporter.web.asgi import Message, Receive, Send
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
-from tests.e2e.late import FaultHandler, HttpExchange, LateServer, hang, respond_with
+from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, hang, respond_with
 
 OTHER_PROGRAM = "is not late-exporter; give the address with --web.listen-address"
 
@@ -81,6 +81,14 @@ def test_a_hanging_server_is_unhealthy(server: LateServer) -> None:
     server.fault = hang(server)
     with pytest.raises(LateError, match=r" does not answer within 0.05 s$"):
         check_health(address(server), timeout=0.05)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_dripping_server_is_unhealthy(server: LateServer, *, secure: bool) -> None:
+    """The timeout is that of the whole exchange, however many bytes arrive in between."""
+    server.fault = drip(server, pause=0.01)
+    with pytest.raises(LateError, match=r" does not answer within 0.1 s$"):
+        check_health(address(server), secure=secure, timeout=0.1)
 
 
 def test_a_refused_connection_is_unhealthy() -> None:

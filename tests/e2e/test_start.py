@@ -56,6 +56,19 @@ def test_port_in_use(late: LateServer, start_exporter: Run) -> None:
     assert not Path(state(program)).exists()
 
 
+@pytest.mark.parametrize("limit", [5, 16, 31])
+def test_few_file_descriptors(late: LateServer, tmp_path: Path, limit: int) -> None:
+    """A limit with which nothing could be served is one error at the start; exit code 1, and no state is created."""
+    program = ExporterProcess.for_api(tmp_path, late.url)
+    program.wrapper = ("prlimit", f"--nofile={limit}:")
+    with program:
+        assert 1 == program.wait_exit()
+    assert [
+        f"late-exporter: error: RLIMIT_NOFILE is {limit}; at least 32 are needed, raise it with ulimit -n"
+    ] == program.stderr.splitlines()
+    assert not Path(state(program)).exists()
+
+
 @pytest.mark.parametrize("content", [None, "", "two words"])
 def test_unusable_key_file(start_exporter: Run, tmp_path: Path, content: str | None) -> None:
     """A key file that is missing, empty or invalid is named but not shown; exit code 2, no traceback."""

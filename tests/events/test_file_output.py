@@ -209,19 +209,21 @@ def test_a_folder_that_does_not_exist(path: Path) -> None:
     deliver(output, 1)
 
 
-def test_a_symbolic_link_is_followed_to_a_file(path: Path) -> None:
-    """A link may name a file that exists, or a stream as /dev/stdout does, but creates no file elsewhere."""
-    target = path.with_name("target.jsonl")
-    path.symlink_to(target)
+@pytest.mark.parametrize("target", ["missing", "empty", "events"])
+def test_a_symbolic_link_is_not_followed(path: Path, target: str) -> None:
+    """A link is an error that names it, wherever it leads, also if it takes the place of a file that is open."""
+    victim = path.with_name("victim")
+    if target != "missing":
+        victim.write_bytes(lines(1) if target == "events" else b"")
+    before = victim.read_bytes() if victim.exists() else None
     output = FileOutput(path)
-    expected = "events.jsonl: is a symbolic link to a file that does not exist; create it, or name another one"
-    for write in (output.check, lambda: deliver(output, 1)):
-        with pytest.raises(DeliveryError, match=f"{expected}$"):
-            write()
-    assert not target.exists()
-    target.touch()
     deliver(output, 1)
-    assert lines(1) == target.read_bytes()
+    path.unlink()
+    path.symlink_to(victim)
+    for write in (output.check, lambda: deliver(output, 2)):
+        with pytest.raises(DeliveryError, match=r"/events.jsonl: is a symbolic link; name a file$"):
+            write()
+    assert before == (victim.read_bytes() if victim.exists() else None)
 
 
 def test_a_symbolic_link_is_no_rotated_file(path: Path) -> None:

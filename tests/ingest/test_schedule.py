@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from late_exporter.errors import ApiUnavailable, RateLimited
+from late_exporter.errors import ApiUnavailable, RateLimited, StoreError
 from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule, Runtime
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from tests.support.clock import VirtualClock
@@ -29,12 +29,13 @@ def create_schedule(
         (FAILURE, 7.0, 1, 30.0),
         (FAILURE, 7.0, 2, 60.0),
         (FAILURE, 7.0, 50, 120.0),
+        (PollResult("store_error", StoreError("no answer in time")), 7.0, 50, 30.0),
         (PollResult("rate_limited", RateLimited("429", until=45.0)), 7.0, 1, 45.0),
         (PollResult("rate_limited", RateLimited("429", until=10.0)), 7.0, 1, 23.0),
     ],
 )
 def test_delay(result: PollResult, elapsed: float, failure_count: int, delay: float) -> None:
-    """The delay is the rest of the interval, a backoff after failures, the reset after a 429, 0 inside a gap."""
+    """The delay is the rest of the interval, a backoff after failures of the API, the reset after a 429, 0 in a gap."""
     clock = VirtualClock()
     schedule = create_schedule(clock, PollConfig(interval=30.0))
     schedule.plan_next(result, elapsed, failure_count=failure_count)

@@ -47,7 +47,7 @@ from late_exporter.series import (
     Value,
 )
 from late_exporter.store import Store, open_store
-from late_exporter.store.maintenance import open_snapshot
+from late_exporter.store.maintenance import open_snapshot, require_writable
 from late_exporter.store.queries import store_errors
 from tests.support.store import commit_batch
 
@@ -749,6 +749,18 @@ def test_missing_table(path: Path) -> None:
         open_snapshot(f"sqlite:///{path}")
 
 
+@pytest.mark.parametrize("table", ["event", "logs_per_minute", "observation", "pending"])
+def test_the_check_finds_a_missing_table(path: Path, table: str) -> None:
+    """A table that is not read at the start is missed before an exporter needs it; nothing is changed."""
+    open_file(path).close()
+    before = path.read_bytes()
+    require_writable(f"sqlite:///{path}")
+    assert before == path.read_bytes()
+    execute(path, f"DROP TABLE {table}")
+    with pytest.raises(StoreError, match=f"no such table: (main.)?{table}; {REMEDY}$"):
+        require_writable(f"sqlite:///{path}")
+
+
 def test_corrupt_page(path: Path) -> None:
     """A corrupt page is an error that names the file."""
     with closing(open_file(path)) as store:
@@ -770,11 +782,19 @@ def test_corrupt_page(path: Path) -> None:
         'UPDATE series SET value = \'{"type":"other"}\'',
         "UPDATE series SET labels = 'acme'",
         "UPDATE series SET labels = CAST(x'ff' AS TEXT)",
+        "UPDATE series SET value = 1.5",
+        "UPDATE series SET family = x'6c617465'",
+        "UPDATE series SET labels = x'5b5d'",
+        "UPDATE series SET served = 'yes'",
         "UPDATE scope SET coverage = x'7b'",
+        "UPDATE scope SET coverage = 1.5",
+        "UPDATE scope SET coverage = '{}'",
+        "UPDATE scope SET progress = 1.5",
+        "UPDATE scope SET logs = 'many'",
     ],
 )
 def test_corrupt_values(path: Path, statement: str) -> None:
-    """A corrupt value, label or coverage is an error that names the file and the remedy."""
+    """A value that is corrupt or of another type is an error that names the file and the remedy."""
     with closing(open_file(path)) as store:
         commit(store, observation("a"))
     execute(path, statement)

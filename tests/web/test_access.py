@@ -63,6 +63,7 @@ class AccessHarness:
         unauthenticated_paths: Sequence[str] = (),
         require_auth: bool = False,
         is_synced: bool = True,
+        unready_reason: str = "",
     ) -> None:
         self.calls: list[str] = []
         self.exposition = build_exposition()
@@ -75,6 +76,7 @@ class AccessHarness:
             configuration=lambda: f"workspaces: {NAMES}",
             unsynced_feeds=lambda: ((name, feed) for name in NAMES if not is_synced),
             cluster=lambda: CLUSTER,
+            unready_reason=lambda: unready_reason,
         )
 
         async def reload() -> None:
@@ -242,6 +244,14 @@ async def test_readiness() -> None:
         (await ready.request(None, "/-/ready")).status,
         (await ready.request("customer-a", "/-/ready")).text,
     )
+
+
+async def test_readiness_of_the_process() -> None:
+    """Why the process is not ready may name the database, which bound users do not see."""
+    harness = AccessHarness(unready_reason="no lease: postgresql://late@db/late: refused")
+    bound, everything = await harness.request("customer-a", "/-/ready"), await harness.request("ops", "/-/ready")
+    assert (503, "this process is not ready\n") == (bound.status, bound.text)
+    assert (503, "no lease: postgresql://late@db/late: refused\n") == (everything.status, everything.text)
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/", "/config"])

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import os
 import resource
 import socket
 import ssl
@@ -641,6 +643,33 @@ async def test_few_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
         clients = [await harness.connect() for _ in range(40)]
         assert (200, b"/") == await harness.get("/")
         await wait_until(lambda: 35 <= sum(client.disconnected for client in clients))
+
+
+class ExhaustedListener(socket.socket):
+    """Listener of a process that is out of file descriptors for a while."""
+
+    failures = 3
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Fail as the system does without a free descriptor, then accept."""
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().accept()
+
+
+async def test_no_file_descriptors(caplog: pytest.LogCaptureFixture) -> None:
+    """A process without a free descriptor says so once, and accepts the connection when it has one again."""
+    listener = ExhaustedListener(fileno=bind_socket(LOOPBACK).detach())
+    harness = ServerHarness(Application(), [listener])
+    try:
+        assert (200, b"/") == await harness.get("/")
+    finally:
+        await harness.close()
+    assert 0 == listener.failures
+    assert [
+        "no connection can be accepted: Too many open files; raise it with ulimit -n, or LimitNOFILE of systemd"
+    ] == caplog.messages
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 10), (0.25, 5), (0.01, 1)])

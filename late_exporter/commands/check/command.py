@@ -19,6 +19,7 @@ from late_exporter.commands.check.generation import check_generation, recorded_f
 from late_exporter.commands.check.local import (
     WEBHOOK_STATUSES,
     check_addresses,
+    check_connection,
     check_key_file,
     check_key_rights,
     check_same_logs,
@@ -79,6 +80,7 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
 def _local_findings(settings: Settings) -> Iterator[Finding]:
     """Yield the findings about this machine and the services that it uses; some take long."""
     yield check_state(settings.state.url, settings.state.password_path)
+    yield from check_connection(settings.state.url, settings.state.password_path)
     yield from check_otlp(os.environ, has_replicas=settings.state.replicas)
     yield from check_events(settings.events)
     yield from check_web(settings.web.config_file, settings.web_config)

@@ -17,9 +17,9 @@ from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError, StoreError, StoreMissing
 from late_exporter.format import plural
-from late_exporter.store import is_postgres
+from late_exporter.store import import_postgres, is_postgres
 from late_exporter.store.lockfile import require_database, state_exists
-from late_exporter.store.maintenance import open_admin, open_snapshot
+from late_exporter.store.maintenance import open_admin, open_snapshot, require_writable
 from late_exporter.web.sockets import bind_socket
 
 KEY_PAGE = "https://zernio.com/dashboard/api-keys"
@@ -90,8 +90,18 @@ def check_state(url: str, password_file: Path | None = None) -> Finding:
     except StoreError as exc:
         hint = f"give the user {_user_name()} access to its folder, or choose another --state.url"
         return Finding(Level.ERROR, "state", str(exc), hint=hint)
-    finding = _check_open_state(url, None)
-    return finding if finding.level is not Level.OK else _check_writable(path) or finding
+    return _check_open_state(url, None, path)
+
+
+def check_connection(url: str, password_file: Path | None) -> Iterator[Finding]:
+    """Warn if the connection to a database on another machine is not protected."""
+    if not is_postgres(url):
+        return
+    with suppress(StoreError):  # check_state reports that it cannot be reached
+        if risk := import_postgres("access").connection_risk(url, password_file):
+            yield Finding(
+                Level.WARNING, "state", risk, hint="add sslmode=verify-full and sslrootcert=PATH to --state.url"
+            )
 
 
 def _check_writable(path: Path) -> Finding | None:
@@ -107,13 +117,16 @@ def _check_writable(path: Path) -> Finding | None:
     return None
 
 
-def _check_open_state(url: str, password_file: Path | None) -> Finding:
+def _check_open_state(url: str, password_file: Path | None, path: Path | None = None) -> Finding:
     try:
         is_used = open_admin(url, password_file).is_in_use()
         with open_snapshot(url, password_file) as snapshot:
             location = f"{snapshot.name}, in use by an exporter" if is_used else snapshot.name
             snapshot.series_values()  # The exporter reads them at its start, as the state of each feed.
             log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
+        if path is not None and (problem := _check_writable(path)):
+            return problem
+        require_writable(url, password_file)
     except StoreMissing as exc:
         return Finding(Level.OK, "state", f"{exc}; it will be created")
     except StoreError as exc:

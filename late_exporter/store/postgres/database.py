@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -47,6 +48,14 @@ DEFAULTS: dict[str, Any] = {
 }
 """Connection parameters that the URL may override."""
 
+LIBPQ = psycopg.pq.version() // 10_000
+
+REFUSES_CLEAR_TEXT = LIBPQ >= 16  # noqa: PLR2004 - the first version with require_auth
+"""Whether libpq can refuse to send a password in clear text: that of psycopg[binary] can, one of the system may not."""
+
+LOCAL_HOST = re.compile(r"|localhost|127\.[\d.]+|::1|[/@].*")
+"""This machine: the default, a loopback address, or the folder of a Unix socket."""
+
 # Set for each transaction: behind pgbouncer in transaction mode a session has no settings. A commit that is not durable
 # must not be shown, so that an asynchronous commit is not accepted, while a stricter setting of the database is kept.
 # The server has to notice that this machine is gone, because it keeps locks of an incomplete transaction until then.
@@ -58,15 +67,26 @@ SETTINGS = (
     " ELSE current_setting('synchronous_commit') END, true)"
 )
 
-NO_RIGHT = "the user needs the right to create tables in the schema; make it the owner of the database"
+NO_RIGHT = (
+    "the user needs the right to create tables in the schema, and must own those of the state; make it the owner of"
+    " both"
+)
+
+INCOMPLETE = (
+    "the state is incomplete; restore a backup, or drop the tables whose names begin with late_ to begin a new state"
+)
 
 REMEDIES: Mapping[str, str] = {
-    "25006": "the server is read-only, as a standby or during a failover; name the primary in --state.url, or several"
-    " hosts with target_session_attrs=read-write",
+    "08001": "the server asks for the password in clear text, or for none: use sslmode=verify-full, or accept that with"
+    " require_auth=password or require_auth=none in --state.url",
+    "25006": "the server is read-only, as a standby, during a failover or by default_transaction_read_only; name the"
+    " primary in --state.url, or several hosts with target_session_attrs=read-write",
     "28P01": "check the user in --state.url and the password in --state.password-file or PGPASSFILE",
     "3D000": "create the database, with encoding UTF8",
     "3F000": NO_RIGHT,
     "42501": NO_RIGHT,
+    "42P01": INCOMPLETE,
+    "42P07": INCOMPLETE,
     "53100": "free some space; nothing is lost meanwhile",
     "53300": "raise max_connections or the limit of the user, or put pgbouncer in front; late-exporter uses one"
     " connection, a replica two",
@@ -74,6 +94,7 @@ REMEDIES: Mapping[str, str] = {
 """What to do about an error, by SQLSTATE."""
 
 CONNECTION_ERRORS: Mapping[str, str] = {
+    "authentication method requirement": "08001",
     "password authentication failed": "28P01",
     "no password supplied": "28P01",
     'database ".*" does not exist': "3D000",
@@ -136,13 +157,15 @@ class Database:
         self.name = database_name(url)
         self._password_file = password_file
         try:
-            self._parameters: dict[str, Any] = {
-                **DEFAULTS,
-                **conninfo_to_dict(url),
-                "application_name": application_name,
-            }
+            parameters = conninfo_to_dict(url)
         except psycopg.Error as exc:
             raise ConfigError(f"--state.url {self.name!r}: {_first_line(exc)}") from None
+        self._parameters: dict[str, Any] = {
+            **DEFAULTS,
+            **required_authentication(parameters, has_password_file=password_file is not None),
+            **parameters,
+            "application_name": application_name,
+        }
         self._connection: DeadlineConnection | None = None
         self._paused_until = 0.0
         self._is_closed = False
@@ -280,6 +303,24 @@ class Database:
                 connection.execute("ROLLBACK")
         if connection.broken or connection.closed or connection.info.transaction_status != status.IDLE:
             self.disconnect()
+
+
+def required_authentication(parameters: Mapping[str, Any], *, has_password_file: bool) -> Mapping[str, str]:
+    """Return what the server must ask for, so that one that pretends to be it does not get the password in clear text.
+
+    A verified server may ask for anything. If a password file is given, another machine must ask for it.
+    """
+    mode = str(parameters.get("sslmode") or os.environ.get("PGSSLMODE", ""))
+    if mode.startswith("verify-") or "PGREQUIREAUTH" in os.environ or not REFUSES_CLEAR_TEXT:
+        return {}
+    names = ("hostaddr", "host")
+    hosts = [parameters.get(name) for name in names] + [os.environ.get(f"PG{name.upper()}") for name in names]
+    is_local = all(map(is_local_host, next(filter(None, hosts), "").split(",")))
+    return {"require_auth": "!password,!none" if has_password_file and not is_local else "!password"}
+
+
+def is_local_host(host: str) -> bool:
+    return LOCAL_HOST.fullmatch(host) is not None
 
 
 def database_name(url: str) -> str:

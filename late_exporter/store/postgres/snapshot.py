@@ -13,14 +13,15 @@ from late_exporter.series import Series, SeriesValue
 from late_exporter.store import rekey
 from late_exporter.store.copying import Row
 from late_exporter.store.postgres import queries
-from late_exporter.store.postgres.database import NO_RIGHT, Database, DeadlineConnection
+from late_exporter.store.postgres.database import INCOMPLETE, NO_RIGHT, Database, DeadlineConnection
 from late_exporter.store.postgres.queries import PostgresRows
 from late_exporter.store.postgres.schema import has_state
 from late_exporter.store.snapshot import LookupResult, RecordedStatus
 
 RIGHTS = (
     "SELECT current_schema(), has_schema_privilege(current_schema(), 'CREATE'),"
-    " pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean"
+    " pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean,"
+    " to_regclass('late_scope') IS NOT NULL"
 )
 
 
@@ -59,7 +60,9 @@ class PostgresSnapshot:
 
     def _missing(self, connection: DeadlineConnection) -> StoreError:
         """Return the error that there is no state, or that this user cannot create one."""
-        schema, may_create, is_read_only = queries.one(connection, RIGHTS)
+        schema, may_create, is_read_only, has_tables = queries.one(connection, RIGHTS)
+        if has_tables:
+            return StoreError(f"{self.name}: the table late_state is missing or empty; {INCOMPLETE}")
         if is_read_only:
             return StoreError(f"{self.name}: there is no state, and the server is read-only")
         if schema is None or not may_create:
