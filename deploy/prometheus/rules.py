@@ -1711,14 +1711,14 @@ time() - min by (job, workspace) (late_exporter_events_oldest_pending_timestamp_
             severity="warning",
             condition="log events were dropped within 1h",
             expr="""\
-sum by (job, workspace, reason) (increase(late_exporter_events_dropped_total[1h])) > 0
+sum by (job, workspace) (increase(late_exporter_events_dropped_total[1h])) > 0
 """,
             for_="0m",
             summary="Log events were dropped.",
             title=f"{_COUNT} log events dropped in 1h",
             description=(
-                f"{_WORKSPACE}: {{{{ $value | humanize }}}} log events of the last hour will never be delivered"
-                " ({{ $labels.reason }}). Metrics are not affected."
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} log events of the last hour will never be delivered,"
+                " because too many were waiting. Metrics are not affected."
             ),
             command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,

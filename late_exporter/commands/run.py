@@ -33,7 +33,9 @@ from late_exporter.config.events import EventTarget
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig, WebConfigWatcher
-from late_exporter.errors import ConfigError, LateError
+from late_exporter.errors import ConfigError, DeliveryError, LateError
+from late_exporter.events.file_output import FileOutput, StdoutOutput
+from late_exporter.events.output import Output
 from late_exporter.ingest.webhooks import WebhookReceiver
 from late_exporter.store import open_membership, open_shared_store, open_store
 from late_exporter.store.thread import create_offload
@@ -191,18 +193,13 @@ async def _open(
     store = await offload(open_state, settings.state.url, settings.state.password_path)
     stack.push_async_callback(offload, store.close)
     connector = Connector(await open_clients(settings, stack), lambda workspace: _logger().bind(workspace=workspace))
-    output = None
-    if settings.events.output is not None:
-        from late_exporter.commands.event_output import open_output  # noqa: PLC0415 - less memory without an output
-
-        output = await open_output(settings.events, stack)
     exporter = Exporter(
         settings,
         store,
         offload,
         connector.connect,
         collect_process_metrics=collect_process_metrics,
-        output=output,
+        output=_open_output(settings.events.output),
         owned=frozenset() if is_shared else None,
     )
     if keep_created:
@@ -222,6 +219,18 @@ async def _open(
     )
     stack.push_async_callback(replica.close)
     return exporter, replica
+
+
+def _open_output(target: EventTarget | None) -> Output | None:
+    """Return the output of log events, None if there is none; raise ConfigError if its file cannot be written."""
+    if target is None or target.kind == "stdout":
+        return StdoutOutput() if target else None
+    file = FileOutput(Path(target.path))
+    try:
+        file.check()
+    except DeliveryError as exc:
+        raise ConfigError(f"--events.output {exc}") from None
+    return file
 
 
 async def _export_once(settings: Settings, write: Callable[[bytes], None], _: Stop) -> None:

@@ -63,7 +63,6 @@ def example(
     (tmp_path / "late.key").write_text(KEY)
     (tmp_path / "grafana-cloud.token").write_text("open sesame")
     (tmp_path / "webhook.secret").write_text("c0ffee" * 8)
-    (tmp_path / "events.headers").write_text("Authorization: Bearer open-sesame\n")
     users = f"{{alice: $2y$10${'a' * 21}O{'a' * 31}}}"
     (tmp_path / "web.yml").write_text(f"basic_auth_users: {users}\n")
     (tmp_path / "late.yml").write_text("poll: {interval: 1m}\n")

@@ -80,7 +80,7 @@ def _local_findings(settings: Settings) -> Iterator[Finding]:
     """Yield the findings about this machine and the services that it uses; some take long."""
     yield check_state(settings.state.url, settings.state.password_path)
     yield from check_otlp(os.environ, has_replicas=settings.state.replicas)
-    yield from check_events(settings.events)
+    yield from check_events(settings.events.output)
     yield from check_web(settings.web.config_file, settings.web_config)
     yield from check_families(settings.metrics.disable, settings.metrics.buckets)
     secure = settings.web_config.ssl_context is not None
