@@ -1290,18 +1290,16 @@ EXPORTER_GROUP = RuleGroup(
             name="LateExporterAbsent",
             severity="critical",
             condition="Prometheus has no exporter to scrape, or none of a job that had one within the last day",
-            # An exporter that pushes its metrics has no target, and a user who may see some workspaces no build info.
+            # A user who may see some workspaces sees no build info.
             expr=f"""\
 absent(
 {EXPORTER_TARGETS}or
-  {SCRAPED_EXPORTERS}
-or
   late_up
 )
 or
 group by (job) (last_over_time({SCRAPED_EXPORTERS}[1d]))
 unless on (job)
-(up or {SCRAPED_EXPORTERS})
+up
 """,
             for_="10m",
             summary="Prometheus has no exporter target.",

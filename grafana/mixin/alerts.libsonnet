@@ -532,7 +532,7 @@ function(c) {
         },
         {
           "alert": "LateExporterAbsent",
-          "expr": "absent(\n  up{" + c.exporters + "}\nor\n  up" + c.braces + " and on (" + c.cluster + "job, instance) last_over_time(late_exporter_build_info" + c.braces + "[7d])\nor\n  late_exporter_build_info" + c.braces + "\nor\n  late_up" + c.braces + "\n)\nor\ngroup by (" + c.cluster + "job) (last_over_time(late_exporter_build_info" + c.braces + "[1d]))\nunless on (" + c.cluster + "job)\n(up" + c.braces + " or late_exporter_build_info" + c.braces + ")\n",
+          "expr": "absent(\n  up{" + c.exporters + "}\nor\n  up" + c.braces + " and on (" + c.cluster + "job, instance) last_over_time(late_exporter_build_info" + c.braces + "[7d])\nor\n  late_up" + c.braces + "\n)\nor\ngroup by (" + c.cluster + "job) (last_over_time(late_exporter_build_info" + c.braces + "[1d]))\nunless on (" + c.cluster + "job)\nup" + c.braces + "\n",
           "for": "10m",
           "labels": {
             "severity": "critical",
