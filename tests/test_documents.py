@@ -153,7 +153,7 @@ def test_names_exist(path: Path) -> None:
     recorded = {name.split(":")[1] for name in RECORDED}
     samples = {f"{name}{end}" for name in CATALOGUE for end in ("", "_bucket", "_sum", "_count")}
     assert set() == metrics - samples - recorded - {*TABLES, "late_observation_rest", WORKSPACE_INFO}
-    assert set() == flags - {option.flag for option in OPTIONS} - {"--web.enable-remote-write-receiver"}
+    assert set() == flags - {option.flag for option in OPTIONS}
     assert set() == variables - {name for option in OPTIONS for name in (option.variable, option.alias)}
     assert set() == targets - _targets()
 
