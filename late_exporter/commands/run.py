@@ -202,8 +202,10 @@ async def _open(
 
 def _open_output(target: EventTarget | None) -> Output | None:
     """Return the output of log events, None if there is none; raise ConfigError if its file cannot be written."""
-    if target is None or target.kind == "stdout":
-        return StdoutOutput() if target else None
+    if target is None:
+        return None
+    if target.kind == "stdout":
+        return StdoutOutput()
     file = FileOutput(Path(target.path))
     try:
         file.check()
