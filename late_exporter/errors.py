@@ -18,7 +18,6 @@ LateError
 │   ├── StoreFenced      another process has taken it over
 │   └── StoreMissing     there is none yet; starting the exporter creates it
 ├── DeliveryError        events were not delivered; the next delivery tries again
-│   └── EventsRejected   the receiver will never accept them
 ├── ExporterStopping     the process is being stopped: a reload ends without a result
 ├── StoreRegressed       the state has lost commits: the process has to be started again
 └── ConfigError          the user has to change something; the command ends with exit code 2
@@ -178,22 +177,7 @@ class ExporterStopping(LateError):
 
 
 class DeliveryError(LateError):
-    """Events could not be delivered.
-
-    Args:
-        message: Error message.
-        reason: Label value that counts the failure.
-        retry_after: Seconds for which the receiver asks to wait; 0 if it does not.
-    """
-
-    def __init__(self, message: str, *, reason: str, retry_after: float = 0.0) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.retry_after = retry_after
-
-
-class EventsRejected(DeliveryError):
-    """The receiver does not accept one of the events, or so many at once, and never will."""
+    """Events could not be delivered."""
 
 
 class ConfigError(LateError):

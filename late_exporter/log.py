@@ -60,7 +60,7 @@ def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str
     for secret in secrets:
         add_secret(secret)
     reconfigure(level, format)
-    for name in ("httpx", "httpcore", "urllib3"):
+    for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.access").disabled = True
 

@@ -31,7 +31,6 @@ from late_exporter.config.sources import parse_flags
 from late_exporter.ingest.request_queue import REQUEST_KINDS
 from late_exporter.ingest.webhooks import REJECTION_RESPONSES
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.otlp.pusher import EXPORTS
 from tests.support.documents import DOCUMENTS, ROOT, blocks, commands, document, inline_commands, spans
 from tests.support.postgres import TABLES
 
@@ -153,8 +152,8 @@ def test_names_exist(path: Path) -> None:
     targets = set(re.findall(r"\bmake ([a-z-]+)", spans(text)))
     recorded = {name.split(":")[1] for name in RECORDED}
     samples = {f"{name}{end}" for name in CATALOGUE for end in ("", "_bucket", "_sum", "_count")}
-    assert set() == metrics - samples - recorded - {*TABLES, "late_observation_rest", WORKSPACE_INFO, EXPORTS}
-    assert set() == flags - {option.flag for option in OPTIONS} - {"--web.enable-remote-write-receiver"}
+    assert set() == metrics - samples - recorded - {*TABLES, "late_observation_rest", WORKSPACE_INFO}
+    assert set() == flags - {option.flag for option in OPTIONS}
     assert set() == variables - {name for option in OPTIONS for name in (option.variable, option.alias)}
     assert set() == targets - _targets()
 

@@ -1290,18 +1290,16 @@ EXPORTER_GROUP = RuleGroup(
             name="LateExporterAbsent",
             severity="critical",
             condition="Prometheus has no exporter to scrape, or none of a job that had one within the last day",
-            # An exporter that pushes its metrics has no target, and a user who may see some workspaces no build info.
+            # A user who may see some workspaces sees no build info.
             expr=f"""\
 absent(
 {EXPORTER_TARGETS}or
-  {SCRAPED_EXPORTERS}
-or
   late_up
 )
 or
 group by (job) (last_over_time({SCRAPED_EXPORTERS}[1d]))
 unless on (job)
-(up or {SCRAPED_EXPORTERS})
+up
 """,
             for_="10m",
             summary="Prometheus has no exporter target.",
@@ -1711,14 +1709,14 @@ time() - min by (job, workspace) (late_exporter_events_oldest_pending_timestamp_
             severity="warning",
             condition="log events were dropped within 1h",
             expr="""\
-sum by (job, workspace, reason) (increase(late_exporter_events_dropped_total[1h])) > 0
+sum by (job, workspace) (increase(late_exporter_events_dropped_total[1h])) > 0
 """,
             for_="0m",
             summary="Log events were dropped.",
             title=f"{_COUNT} log events dropped in 1h",
             description=(
-                f"{_WORKSPACE}: {{{{ $value | humanize }}}} log events of the last hour will never be delivered"
-                " ({{ $labels.reason }}). Metrics are not affected."
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} log events of the last hour will never be delivered,"
+                " because too many were waiting. Metrics are not affected."
             ),
             command=_CHECK,
             dashboard_url=EXPORTER_DASHBOARD,

@@ -25,7 +25,7 @@ BUDGET_FAILED_LOGS = 10
 """Minimum logs in the long window for a burn rate to be meaningful."""
 
 LATE_LOG_LAG = "3600([.]0)?"
-"""Bound of a bucket as a regular expression: 3600.0 in what is scraped, 3600 in what is pushed by OTLP."""
+"""Bound of a bucket as a regular expression: Prometheus stores 3600.0, an OpenTelemetry Collector writes 3600."""
 
 CATCH_UP_RATIO = 0.2
 """The exporter is catching up if more than this share of the logs counted exceeds the lag above."""

@@ -532,7 +532,7 @@ function(c) {
         },
         {
           "alert": "LateExporterAbsent",
-          "expr": "absent(\n  up{" + c.exporters + "}\nor\n  up" + c.braces + " and on (" + c.cluster + "job, instance) last_over_time(late_exporter_build_info" + c.braces + "[7d])\nor\n  late_exporter_build_info" + c.braces + "\nor\n  late_up" + c.braces + "\n)\nor\ngroup by (" + c.cluster + "job) (last_over_time(late_exporter_build_info" + c.braces + "[1d]))\nunless on (" + c.cluster + "job)\n(up" + c.braces + " or late_exporter_build_info" + c.braces + ")\n",
+          "expr": "absent(\n  up{" + c.exporters + "}\nor\n  up" + c.braces + " and on (" + c.cluster + "job, instance) last_over_time(late_exporter_build_info" + c.braces + "[7d])\nor\n  late_up" + c.braces + "\n)\nor\ngroup by (" + c.cluster + "job) (last_over_time(late_exporter_build_info" + c.braces + "[1d]))\nunless on (" + c.cluster + "job)\nup" + c.braces + "\n",
           "for": "10m",
           "labels": {
             "severity": "critical",
@@ -961,7 +961,7 @@ function(c) {
         },
         {
           "alert": "LateEventsDropped",
-          "expr": "sum by (" + c.cluster + "job, workspace, reason) (increase(late_exporter_events_dropped_total" + c.braces + "[1h])) > 0\n",
+          "expr": "sum by (" + c.cluster + "job, workspace) (increase(late_exporter_events_dropped_total" + c.braces + "[1h])) > 0\n",
           "for": "0m",
           "labels": {
             "severity": "warning",
@@ -970,7 +970,7 @@ function(c) {
           "annotations": {
             "summary": "Log events were dropped.",
             "title": "{{ $value | printf \"%.0f\" }} log events dropped in 1h",
-            "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} log events of the last hour will never be delivered ({{ $labels.reason }}). Metrics are not affected.",
+            "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} log events of the last hour will never be delivered, because too many were waiting. Metrics are not affected.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateEventsDropped.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",

@@ -704,14 +704,20 @@ EVENTS_ROW = PanelRow(
                 per_minute_nonzero(selector("late_exporter_events_delivered_total"), "workspace"),
                 "delivered: {{workspace}}",
             ),
-            Query(per_minute_nonzero(selector("late_exporter_events_dropped_total"), "reason"), "dropped: {{reason}}"),
+            Query(
+                per_minute_nonzero(selector("late_exporter_events_dropped_total"), "workspace"),
+                "dropped: {{workspace}}",
+            ),
             unit=PER_MINUTE,
             colors={"/^delivered/": GOOD, "/^dropped/": BAD},
             no_value="None",
         ),
         panels.bar_chart(
-            PanelFrame(604, "Failed deliveries", "Failed attempts to deliver log events per minute, by reason.", 6, 8),
-            Query(per_minute_nonzero(selector("late_exporter_event_delivery_failures_total"), "reason"), "{{reason}}"),
+            PanelFrame(604, "Failed deliveries", "Failed attempts to deliver log events per minute.", 6, 8),
+            Query(
+                per_minute_nonzero(selector("late_exporter_event_delivery_failures_total"), "workspace"),
+                "{{workspace}}",
+            ),
             unit=PER_MINUTE,
             no_value="None failed",
         ),

@@ -1,4 +1,4 @@
-"""The row with the log lines of failed posts, for those who deliver log events to Loki."""
+"""The row with the log lines of failed posts, for those who send log events to Loki."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAILED_POSTS_ROW = PanelRow(
             PanelFrame(
                 701,
                 "Failed posts",
-                "The failed logs themselves, newest first, if the exporter delivers log events to Loki"
+                "The failed logs themselves, newest first, if the log events of the exporter are sent to Loki"
                 " (--events.output). Click a line for all of its fields, and for the link to the post if it has one.",
                 24,
                 12,

@@ -112,9 +112,7 @@ def _template_variables(page: DashboardSpec) -> Iterator[builders.DatasourceVari
     families = "late_publishing_logs_total|late_connection_events_total"
     yield builders.DatasourceVariable("datasource").label("Data source").type("prometheus")
     yield _query_variable("job", "Job", 'label_values({__name__=~"late_exporter_build_info|late_up"}, job)')
-    # Metrics that are pushed have no instance.
-    instance = _query_variable("instance", "Instance", 'label_values(late_exporter_build_info{job=~"$job"}, instance)')
-    yield instance.all_value(".*")
+    yield _query_variable("instance", "Instance", 'label_values(late_exporter_build_info{job=~"$job"}, instance)')
     yield _query_variable("workspace", "Workspace", f"label_values(late_up{{{WORKSPACE_TARGET}}}, workspace)")
     platform = _query_variable(
         "platform", "Platform", f'label_values({{__name__=~"{families}", {workspace}}}, platform)'

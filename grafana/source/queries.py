@@ -197,8 +197,7 @@ def with_username(expr: str) -> str:
 def add_labels(expr: str, info: str, keys: Sequence[str], *labels: str) -> str:
     """Add labels of an info metric to an expression.
 
-    There may be several with the same keys: of exporters in other clusters, and of pushed metrics for some minutes
-    after a label has changed.
+    There may be several with the same keys, of exporters in other clusters.
     """
     on = ", ".join(keys)
     return f"{expr} * on ({on}) group_left ({', '.join(labels)}) topk by ({on}) (1, {selector(info)})"

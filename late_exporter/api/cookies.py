@@ -1,4 +1,4 @@
-"""HTTP clients that keep no cookies."""
+"""An HTTP client that keeps no cookies."""
 
 from __future__ import annotations
 
@@ -13,12 +13,6 @@ class _NoCookies(httpx.Cookies):
 
 
 _NO_COOKIES = _NoCookies()
-
-
-class CookielessClient(httpx.Client):
-    """A client for one server that keeps no cookies."""
-
-    cookies = property(lambda _self: _NO_COOKIES)
 
 
 class CookielessAsyncClient(httpx.AsyncClient):

@@ -1,4 +1,4 @@
-"""Parse response headers: rate limit, waiting time after a 429, clock, request id and compression."""
+"""Parse response headers: rate limit, waiting time after a 429, clock and request id."""
 
 from __future__ import annotations
 
@@ -49,11 +49,6 @@ def request_id(headers: Mapping[str, str]) -> str:
     """Return the id that the API gave to a request; empty if it has none, or one that is not fit for a message."""
     text = headers.get("X-Request-Id", "").strip()
     return text if _REQUEST_ID.fullmatch(text) else ""
-
-
-def is_compressed(headers: Mapping[str, str]) -> bool:
-    """Return whether a response body is encoded in any way, for clients that request ``identity``."""
-    return headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
 
 
 def parse_number(text: str | None) -> float | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import platform
-import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -108,7 +107,6 @@ class Exporter:
             logger=log.get_logger("late_exporter"),
             max_pending=self._settings.events.max_pending,
             monotonic=time.monotonic,
-            random=random.random,
         )
         store_thread.on_events = deliverer.wake
         return deliverer

@@ -85,9 +85,7 @@ class LifecycleController:
         return None
 
     async def on_sighup(self) -> None:
-        """Reload, and open the file of events again; a failure is only logged."""
-        if self._exporter.deliverer is not None:
-            self._exporter.deliverer.output.reopen()
+        """Reload; a failure is only logged."""
         with suppress(LateError):
             await self.reload()
 

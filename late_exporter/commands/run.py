@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import platform
 import signal
 import socket
@@ -26,14 +25,15 @@ from late_exporter.app.reload import LifecycleController, start_task
 from late_exporter.app.sync_progress import log_progress, total_progress
 from late_exporter.commands._runner import write_stdout
 from late_exporter.commands.event_loop import Stop, run_until_stopped
-from late_exporter.commands.otlp import create_pusher, open_otlp
 from late_exporter.commands.progress import REFRESH_SECONDS, ProgressBar
 from late_exporter.commands.textfile import require_textfile, write_textfile
 from late_exporter.config.events import EventTarget
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig, WebConfigWatcher
-from late_exporter.errors import ConfigError, LateError
+from late_exporter.errors import ConfigError, DeliveryError, LateError
+from late_exporter.events.file_output import FileOutput, StdoutOutput
+from late_exporter.events.output import Output
 from late_exporter.ingest.webhooks import WebhookReceiver
 from late_exporter.store import open_membership, open_shared_store, open_store
 from late_exporter.store.thread import create_offload
@@ -75,18 +75,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
         webhook_sockets = [stack.enter_context(bound) for bound in _bind(settings.webhook.listen_address, stack)]
-        collectors = [_process_collector()]
-        otlp = await asyncio.to_thread(open_otlp, os.environ, has_replicas=settings.state.replicas)
-        exporter, replica = await _open(
-            settings,
-            stack,
-            lambda: [metric for collect in collectors for metric in collect()],
-            keep_created=otlp is not None,
-        )
-        pusher = None if otlp is None else create_pusher(otlp, exporter.exposition, _logger())
-        if pusher is not None:
-            collectors.append(pusher.collect)
-            stack.push_async_callback(pusher.close)
+        exporter, replica = await _open(settings, stack, _process_collector())
         _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watcher = WebConfigWatcher(settings.web_config, _logger())
@@ -99,8 +88,6 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         group.create_task(log_progress(exporter.pollers))
         if exporter.deliverer is not None:
             group.create_task(exporter.deliverer.run())
-        if pusher is not None:
-            group.create_task(pusher.run())
         exporter.start(group)
         if replica is not None:
             group.create_task(replica.run())
@@ -178,11 +165,7 @@ def _needs_no_password(receiver: WebhookReceiver, path: str, *, require_auth: bo
 
 
 async def _open(
-    settings: Settings,
-    stack: AsyncExitStack,
-    collect_process_metrics: Callable[[], Iterable[Metric]],
-    *,
-    keep_created: bool = False,
+    settings: Settings, stack: AsyncExitStack, collect_process_metrics: Callable[[], Iterable[Metric]]
 ) -> tuple[Exporter, Replica | None]:
     """Return the exporter with its workspaces restored, or one without any and the replica that will claim some."""
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
@@ -191,22 +174,15 @@ async def _open(
     store = await offload(open_state, settings.state.url, settings.state.password_path)
     stack.push_async_callback(offload, store.close)
     connector = Connector(await open_clients(settings, stack), lambda workspace: _logger().bind(workspace=workspace))
-    output = None
-    if settings.events.output is not None:
-        from late_exporter.commands.event_output import open_output  # noqa: PLC0415 - less memory without an output
-
-        output = await open_output(settings.events, stack)
     exporter = Exporter(
         settings,
         store,
         offload,
         connector.connect,
         collect_process_metrics=collect_process_metrics,
-        output=output,
+        output=_open_output(settings.events.output),
         owned=frozenset() if is_shared else None,
     )
-    if keep_created:
-        exporter.exposition.keep_created()
     await exporter.restore()
     if not is_shared:
         return exporter, None
@@ -222,6 +198,20 @@ async def _open(
     )
     stack.push_async_callback(replica.close)
     return exporter, replica
+
+
+def _open_output(target: EventTarget | None) -> Output | None:
+    """Return the output of log events, None if there is none; raise ConfigError if its file cannot be written."""
+    if target is None:
+        return None
+    if target.kind == "stdout":
+        return StdoutOutput()
+    file = FileOutput(Path(target.path))
+    try:
+        file.check()
+    except DeliveryError as exc:
+        raise ConfigError(f"--events.output {exc}") from None
+    return file
 
 
 async def _export_once(settings: Settings, write: Callable[[bytes], None], _: Stop) -> None:

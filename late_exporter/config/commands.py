@@ -200,18 +200,13 @@ _COMMANDS = (
     ),
     Command(
         "backfill",
-        "Write the history that the API still has, for promtool tsdb create-blocks-from openmetrics, or send it to a "
-        "remote-write server.",
+        "Write the history that the API still has, for promtool tsdb create-blocks-from openmetrics.",
         examples=(
             (
                 "backfill --output late.om --label job=late --label instance=localhost:10077",
                 "Write everything before the first metrics of the running exporter.",
             ),
             ("backfill --output day.om --since 1d --step 4m --workspace agency", "Write a day of one workspace."),
-            (
-                "backfill --remote-write http://localhost:9090/api/v1/write --label job=late,instance=localhost:10077",
-                "Send it to a Prometheus that accepts remote write and old samples.",
-            ),
         ),
         notes=(
             (

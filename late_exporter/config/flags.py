@@ -10,12 +10,8 @@ from late_exporter.config.types import (
     Bool,
     CommaSeparated,
     FeedName,
-    PasswordFile,
-    RemoteWriteUrl,
     TargetLabel,
-    TenantId,
     Timestamp,
-    TokenFile,
     WorkspaceName,
 )
 
@@ -104,41 +100,6 @@ class CommandFlags(NamedTuple):
         AUDIT,
     )
     output: str | None = option(None, "FILE", "File to create; must not exist yet. - for standard output.", BACKFILL)
-    remote_write: RemoteWriteUrl | None = option(
-        None,
-        "URL",
-        "Server to send the history to, by the Prometheus remote-write protocol, instead of writing --output. Needs "
-        "the package extra remote-write.",
-        BACKFILL,
-    )
-    remote_write_username: str | None = option(
-        None,
-        "NAME",
-        "User of the remote-write server, with --remote-write.password-file.",
-        BACKFILL,
-        name="remote-write.username",
-    )
-    remote_write_password_file: PasswordFile | None = option(
-        None,
-        "FILE",
-        "File that holds the password of --remote-write.username.",
-        BACKFILL,
-        name="remote-write.password-file",
-    )
-    remote_write_bearer_token_file: TokenFile | None = option(
-        None,
-        "FILE",
-        "File that holds the bearer token for the remote-write server.",
-        BACKFILL,
-        name="remote-write.bearer-token-file",
-    )
-    remote_write_tenant: TenantId | None = option(
-        None,
-        "ID",
-        "Tenant of Mimir or Cortex, which is sent as X-Scope-OrgID.",
-        BACKFILL,
-        name="remote-write.tenant",
-    )
     # Prometheus considers a series stale after five minutes without a sample.
     step: Annotated[float, duration("1s", "4m")] = option(
         "1m",

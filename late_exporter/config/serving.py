@@ -9,7 +9,7 @@ from late_exporter.config.commands import (
     SERVER_COMMANDS,
     SIMULATOR_COMMANDS,
 )
-from late_exporter.config.events import EventOutput, HeadersFile
+from late_exporter.config.events import EventOutput
 from late_exporter.config.named_lists import FamilyBuckets, FamilyName, UserWorkspaces
 from late_exporter.config.options import option
 from late_exporter.config.parsers import duration, integer
@@ -169,19 +169,12 @@ class EventSettings(NamedTuple):
     output: EventOutput | None = option(
         None,
         "OUTPUT",
-        "Where to write a JSON line about each new failed log: stdout, file:PATH, loki:URL or otlp:URL. By default "
-        "nowhere.",
+        "Where to write a JSON line about each new failed log: stdout or file:PATH. By default nowhere.",
     )
     include: Literal["failed", "all"] = option(
         "failed", "LOGS", "Logs to write events about: failed, or all in each status they are seen in."
     )
     captions: Bool = option("false", "", "Add the beginning of the post's text to events.")
-    headers_file: HeadersFile | None = option(
-        None,
-        "FILE",
-        "File with HTTP headers for loki and otlp, one per line, for example Authorization: Bearer TOKEN or "
-        "X-Scope-OrgID: acme. It is read again at each request.",
-    )
     max_pending: Annotated[int, integer(1)] = option(
         "100000",
         "NUMBER",

@@ -64,9 +64,6 @@ class UnixPath(NamedTuple):
 MAX_PASSWORD = 1024
 """Maximum length of a password, in characters."""
 
-MAX_TOKEN = 8192
-"""Maximum length of a bearer token, in characters; those of Kubernetes have more than a thousand."""
-
 
 class Secret:
     """A text that no representation shows."""
@@ -209,33 +206,18 @@ def _webhook_path(text: str) -> str:
 
 
 def _base_url(text: str) -> str:
-    check_url(text, NOT_A_URL, "give the key with LATE_API_KEY or --api.key-file")
-    if not is_private_url(text):
-        raise ValueError("must begin with https://; plain http is allowed for loopback addresses only")
-    return text.rstrip("/")
-
-
-def _remote_write_url(text: str) -> str:
-    check_url(text, "must be a URL like https://mimir.example/api/v1/push", "give them with the options of that name")
-    return text
-
-
-def check_url(text: str, expected: str, remedy: str) -> None:
-    """Raise ValueError if a text is not an HTTP URL, or contains more than scheme, host, port and path."""
     if not re.fullmatch(r"https?://[!-~]+", text) or "\\" in text:
-        raise ValueError(expected)
+        raise ValueError(NOT_A_URL)
     if "@" in text:
-        raise ValueError(f"must not contain a user or password; {remedy}")
+        raise ValueError("must not contain a user or password; give the key with LATE_API_KEY or --api.key-file")
     if "?" in text or "#" in text:
         raise ValueError("must not contain a query or fragment")
     host, port = _host_and_port(text.partition("://")[2].partition("/")[0])
     if not host or "%" in host or int(port or 443) == 0:
-        raise ValueError(expected)
-
-
-def is_private_url(url: str) -> bool:
-    """Return whether requests to a URL are encrypted or do not leave this machine."""
-    return url.startswith("https:") or _is_loopback(_host_and_port(url.partition("://")[2].partition("/")[0])[0])
+        raise ValueError(NOT_A_URL)
+    if text.startswith("http:") and not _is_loopback(host):
+        raise ValueError("must begin with https://; plain http is allowed for loopback addresses only")
+    return text.rstrip("/")
 
 
 def _is_loopback(host: str) -> bool:
@@ -275,15 +257,6 @@ def _password_file(path: str) -> SecretFile:
     if not text or len(text) > MAX_PASSWORD or "\0" in text or "\n" in text:
         raise ValueError("the file must contain one password")
     return SecretFile(Path(path), Secret(text))
-
-
-def _token_file(path: str) -> SecretFile:
-    from pathlib import Path  # noqa: PLC0415 - as above
-
-    token = read_file(path, MAX_TOKEN).decode("latin-1").strip()
-    if not re.fullmatch(rf"[!-~]{{1,{MAX_TOKEN}}}", token):
-        raise ValueError(f"the file must contain one token of 1 to {MAX_TOKEN} visible ASCII characters")
-    return SecretFile(Path(path), Secret(token))
 
 
 def parse_state_url(text: str) -> str:
@@ -384,8 +357,3 @@ WorkspaceLabels: TypeAlias = Annotated[tuple[tuple[str, str], ...], Parser(_work
 WorkspaceName: TypeAlias = Annotated[str, _matching(_NAME, INVALID_NAME)]
 StateUrl: TypeAlias = Annotated[str, Parser(parse_state_url)]
 PasswordFile: TypeAlias = Annotated[SecretFile, Parser(_password_file)]
-TokenFile: TypeAlias = Annotated[SecretFile, Parser(_token_file)]
-RemoteWriteUrl: TypeAlias = Annotated[str, Parser(_remote_write_url)]
-TenantId: TypeAlias = Annotated[
-    str, _matching(r"[!-~]{1,150}", "must be 1 to 150 visible ASCII characters, no whitespace")
-]

@@ -1,1 +1,1 @@
-"""Delivery of log events from the outbox to an output: standard output, a file, or a receiver over HTTP."""
+"""Delivery of log events from the outbox to standard output or a file."""

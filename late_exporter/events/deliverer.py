@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from late_exporter.errors import DeliveryError, EventsRejected, LateError, StoreError
+from late_exporter.errors import DeliveryError, StoreError
 from late_exporter.events.output import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Output
-from late_exporter.events.report import OVERFLOW, DeliveryReport
+from late_exporter.events.report import DELIVERED, DROPPED, FAILURES, DeliveryReport
 from late_exporter.model import QueuedEvent
 from late_exporter.protocols import Logger, Offload
 from late_exporter.store import Outbox
@@ -21,17 +20,11 @@ BATCH_SECONDS = 0.25
 IDLE_SECONDS = 30.0
 """Time after which the outbox is read even if this process has queued nothing: another one may have."""
 
+RETRY_SECONDS = 5.0
+"""Time to wait after a failure."""
+
 CHECK_SECONDS = 15.0
 """Time between two measurements of a backlog, which read all of it."""
-
-WARNING_SECONDS = 60.0
-"""Time between two log lines about rejected events, because a receiver can reject any number."""
-
-FIRST_BACKOFF, MAX_BACKOFF = 1.0, 60.0
-"""Seconds to wait after the first of several failures, and the longest wait."""
-
-MAX_RETRY_AFTER = 600.0
-"""Longest wait in seconds that a receiver can ask for."""
 
 STOP_SECONDS = 2.0
 """Time that a delivery in progress has to complete when the process is stopped."""
@@ -40,8 +33,6 @@ STOP_SECONDS = 2.0
 class EventDeliverer:
     """Delivers the events of the outbox in batches, oldest first, and deletes them after their delivery.
 
-    A batch that the receiver rejects is divided until the event that it rejects is found and dropped.
-
     Args:
         outbox: Events of the workspaces of this process.
         output: Where they are delivered to.
@@ -49,7 +40,6 @@ class EventDeliverer:
         report: Counts what happens.
         max_pending: Number of events that may wait; the oldest ones beyond it are dropped.
         monotonic: Returns the monotonic time.
-        random: Returns a number between 0 and 1, for the jitter of retries.
     """
 
     def __init__(
@@ -62,21 +52,18 @@ class EventDeliverer:
         logger: Logger,
         max_pending: int,
         monotonic: Callable[[], float],
-        random: Callable[[], float],
     ) -> None:
-        self.output = output
         self._outbox = outbox
+        self._output = output
         self._offload = offload
         self._report = report
         self._logger = logger
         self._max_pending = max_pending
-        self._monotonic, self._random = monotonic, random
+        self._monotonic = monotonic
         self._queued = asyncio.Event()
-        self._limit = MAX_BATCH_EVENTS
         self._unacknowledged: list[int] = []
-        self._failure_count = 0
+        self._is_failing = False
         self._next_check = 0.0
-        self._rejections = _RejectionLog(logger, monotonic)
 
     def wake(self) -> None:
         """Note that events were queued."""
@@ -91,7 +78,7 @@ class EventDeliverer:
             except asyncio.CancelledError:
                 await self._finish(delivery)
                 raise
-            if self._failure_count:
+            if self._is_failing:
                 await asyncio.sleep(delay)
                 continue
             with suppress(TimeoutError):
@@ -112,9 +99,9 @@ class EventDeliverer:
             await self._deliver_all()
         except (DeliveryError, StoreError) as exc:
             return await self._fail(exc)
-        if self._failure_count:
-            self._logger.info("events are delivered again", output=self.output.name)
-        self._failure_count = 0
+        if self._is_failing:
+            self._logger.info("events are delivered again", output=self._output.name)
+        self._is_failing = False
         self._report.show_backlogs({})
         return IDLE_SECONDS
 
@@ -124,35 +111,21 @@ class EventDeliverer:
             self._queued.clear()
             await self._acknowledge()
             await self._check_backlog()
-            events: Sequence[QueuedEvent] = await self._offload(self._outbox.read, self._limit)
+            events: Sequence[QueuedEvent] = await self._offload(self._outbox.read, MAX_BATCH_EVENTS)
             batch = _within_size(events)
-            is_full = len(events) == self._limit or len(batch) < len(events)
+            is_full = len(events) == MAX_BATCH_EVENTS or len(batch) < len(events)
             if batch:
                 await self._deliver_batch(batch)
         await self._acknowledge()
 
     async def _deliver_batch(self, batch: Sequence[QueuedEvent]) -> None:
         try:
-            rejected_count = await self.output.deliver(batch)
-        except EventsRejected as exc:
-            if len(batch) > 1:
-                self._limit = len(batch) // 2
-                self._queued.set()  # to go on at once
-                return
-            self._rejections.log(self.output.name, exc)
-            self._report.count_dropped(Counter([batch[0].workspace]), exc.reason)
+            await self._output.deliver(batch)
         except DeliveryError:
             raise
         except Exception as exc:  # an output must never stop the counting
-            text = f"{self.output.name}: {type(exc).__name__}: {exc}"
-            raise DeliveryError(text, reason="unexpected") from exc
-        else:
-            self._limit = min(MAX_BATCH_EVENTS, self._limit * 2)
-            workspaces = [event.workspace for event in batch]
-            # The receiver does not say which events it has rejected: the sum over all workspaces is right.
-            accepted_count = len(batch) - rejected_count
-            self._report.count_delivered(Counter(workspaces[:accepted_count]))
-            self._report.count_dropped(Counter(workspaces[accepted_count:]), "rejected")
+            raise DeliveryError(f"{self._output.name}: {type(exc).__name__}: {exc}") from exc
+        self._report.count(DELIVERED, Counter([event.workspace for event in batch]))
         self._unacknowledged = [event.number for event in batch]
 
     async def _acknowledge(self) -> None:
@@ -169,43 +142,20 @@ class EventDeliverer:
         self._next_check = now + CHECK_SECONDS
         dropped = await self._offload(self._outbox.delete_oldest, self._max_pending)
         if dropped:
-            self._logger.warning("events dropped", reason=OVERFLOW, count=sum(dropped.values()))
-            self._report.count_dropped(dropped, OVERFLOW)
+            self._logger.warning("events dropped", count=sum(dropped.values()))
+            self._report.count(DROPPED, dropped)
         self._report.show_backlogs(await self._offload(self._outbox.backlogs))
 
-    async def _fail(self, exc: LateError) -> float:
-        if not self._failure_count:
-            self._logger.warning("events cannot be delivered", output=self.output.name, error=str(exc))
-        else:
-            self._logger.debug("events cannot be delivered", output=self.output.name, error=str(exc))
-        longest = min(MAX_BACKOFF, FIRST_BACKOFF * float(2 ** min(self._failure_count, 10)))
-        backoff = longest * (0.5 + self._random() / 2)
-        self._failure_count += 1
-        if not isinstance(exc, DeliveryError):
-            return backoff
-        with suppress(StoreError):
-            backlogs = await self._offload(self._outbox.backlogs)
-            self._report.show_backlogs(backlogs)
-            self._report.count_failure(backlogs, exc.reason)
-        return max(backoff, min(exc.retry_after, MAX_RETRY_AFTER))
-
-
-class _RejectionLog:
-    """Logs rejected events, at most one line per WARNING_SECONDS, with their number since the last line."""
-
-    def __init__(self, logger: Logger, monotonic: Callable[[], float]) -> None:
-        self._logger = logger
-        self._monotonic = monotonic
-        self._count = 0
-        self._next_line = -math.inf
-
-    def log(self, output: str, exc: EventsRejected) -> None:
-        self._count += 1
-        now = self._monotonic()
-        if now < self._next_line:
-            return
-        self._logger.warning("events dropped", output=output, reason=exc.reason, error=str(exc), count=self._count)
-        self._count, self._next_line = 0, now + WARNING_SECONDS
+    async def _fail(self, exc: DeliveryError | StoreError) -> float:
+        log_failure = self._logger.debug if self._is_failing else self._logger.warning
+        log_failure("events cannot be delivered", output=self._output.name, error=str(exc))
+        self._is_failing = True
+        if isinstance(exc, DeliveryError):
+            with suppress(StoreError):
+                backlogs = await self._offload(self._outbox.backlogs)
+                self._report.show_backlogs(backlogs)
+                self._report.count(FAILURES, dict.fromkeys(backlogs, 1))
+        return RETRY_SECONDS
 
 
 def _within_size(events: Sequence[QueuedEvent]) -> Sequence[QueuedEvent]:

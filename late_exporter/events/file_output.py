@@ -50,9 +50,6 @@ class FileOutput:
     def name(self) -> str:
         return f"file:{self._path}"
 
-    def reopen(self) -> None:
-        self._identity = (0, 0)
-
     def check(self) -> None:
         """Create the file if it does not exist; raise DeliveryError if it cannot be written."""
         try:
@@ -60,9 +57,8 @@ class FileOutput:
         except OSError as exc:
             raise self._error(exc) from None
 
-    async def deliver(self, events: Sequence[QueuedEvent]) -> int:
+    async def deliver(self, events: Sequence[QueuedEvent]) -> None:
         await asyncio.to_thread(self._write, events)
-        return 0
 
     def _write(self, events: Sequence[QueuedEvent]) -> None:
         try:
@@ -79,7 +75,7 @@ class FileOutput:
             raise self._error(exc) from None
 
     def _error(self, exc: OSError) -> DeliveryError:
-        return DeliveryError(f"{self.name}: {exc.strerror or exc}", reason="file")
+        return DeliveryError(f"{self.name}: {exc.strerror or exc}")
 
     def _open_file(self) -> int:
         try:
@@ -88,11 +84,11 @@ class FileOutput:
             file = os.open(self._path, OPEN_FLAGS | os.O_CREAT | os.O_EXCL, 0o640)
         except OSError:
             if self._path.is_symlink():
-                raise DeliveryError(f"{self.name}: is a symbolic link; name a file", reason="file") from None
+                raise DeliveryError(f"{self.name}: is a symbolic link; name a file") from None
             raise
         if _is_regular(file) and not LINE_START.startswith(os.pread(file, len(LINE_START), 0)):
             os.close(file)
-            raise DeliveryError(f"{self.name}: is not a file of events; name another one", reason="file")
+            raise DeliveryError(f"{self.name}: is not a file of events; name another one")
         return file
 
     def _open(self, bodies: Sequence[bytes]) -> None:
@@ -145,12 +141,8 @@ class StdoutOutput:
         self._file = file
         self._has_fragment = False
 
-    def reopen(self) -> None:
-        """Do nothing: the output stays the same."""
-
-    async def deliver(self, events: Sequence[QueuedEvent]) -> int:
+    async def deliver(self, events: Sequence[QueuedEvent]) -> None:
         await asyncio.to_thread(self._write, events)
-        return 0
 
     def _write(self, events: Sequence[QueuedEvent]) -> None:
         data = b"".join(event.body + b"\n" for event in events)
@@ -159,7 +151,7 @@ class StdoutOutput:
             _write_all(self._file, b"\n" + data if self._has_fragment else data)
         except OSError as exc:
             self._has_fragment = True
-            raise DeliveryError(f"{self.name}: {exc.strerror or exc}", reason="stdout") from None
+            raise DeliveryError(f"{self.name}: {exc.strerror or exc}") from None
         self._has_fragment = False
 
 

@@ -17,15 +17,7 @@ class Output(Protocol):
 
     @property
     def name(self) -> str:
-        """The output in messages, without secrets."""
+        """The output in messages."""
 
-    async def deliver(self, events: Sequence[QueuedEvent]) -> int:
-        """Deliver events durably; return how many of them the receiver has rejected for good.
-
-        Raises:
-            EventsRejected: One of them, or their number, will never be accepted.
-            DeliveryError: They may not have been delivered.
-        """
-
-    def reopen(self) -> None:
-        """Open the file again before the next delivery, if there is one."""
+    async def deliver(self, events: Sequence[QueuedEvent]) -> None:
+        """Deliver events durably; raise DeliveryError if they may not have been delivered."""

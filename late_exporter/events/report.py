@@ -14,9 +14,6 @@ FAILURES = "late_exporter_event_delivery_failures_total"
 PENDING = "late_exporter_events_pending"
 OLDEST = "late_exporter_events_oldest_pending_timestamp_seconds"
 
-OVERFLOW = "overflow"
-"""Reason for which the oldest of too many events are dropped."""
-
 
 class DeliveryReport:
     """Counts events by workspace, and shows how many wait.
@@ -24,31 +21,23 @@ class DeliveryReport:
     Args:
         registry: Registry of the series.
         workspaces: Returns the names of the workspaces.
-        count: Saves increments with the next commit of a workspace, which shows them.
+        save: Saves increments with the next commit of a workspace, which shows them.
     """
 
     def __init__(
         self,
         registry: SeriesRegistry,
         workspaces: Callable[[], Iterable[str]],
-        count: Callable[[str, Sequence[IncCounter]], None],
+        save: Callable[[str, Sequence[IncCounter]], None],
     ) -> None:
         self._registry = registry
         self._workspaces = workspaces
-        self._count = count
+        self._save = save
 
-    def count_delivered(self, counts: Mapping[str, int]) -> None:
-        for workspace, count in counts.items():
-            self._count(workspace, [IncCounter(DELIVERED, (workspace,), amount=count)])
-
-    def count_dropped(self, counts: Mapping[str, int], reason: str) -> None:
-        for workspace, count in counts.items():
-            self._count(workspace, [IncCounter(DROPPED, (workspace, reason), amount=count)])
-
-    def count_failure(self, workspaces: Iterable[str], reason: str) -> None:
-        """Count a failed delivery for each workspace that waits for it."""
-        for workspace in workspaces:
-            self._count(workspace, [IncCounter(FAILURES, (workspace, reason))])
+    def count(self, family: str, amounts: Mapping[str, int]) -> None:
+        """Increase a counter by an amount per workspace."""
+        for workspace, amount in amounts.items():
+            self._save(workspace, [IncCounter(family, (workspace,), amount=amount)])
 
     def show_backlogs(self, backlogs: Mapping[str, Backlog]) -> None:
         """Show the events that wait, none for the workspaces that are not given."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import NamedTuple
 
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.gzip import Segment, compress, join_segments
@@ -52,33 +51,15 @@ class _Block:
         self.values += upper.values
 
 
-class FamilyCopy(NamedTuple):
-    """Series of a family at a moment, column by column."""
-
-    family: Family
-    labels: Sequence[Labels]
-    values: Sequence[PackedValue]
-    zeros: frozenset[Labels]
-    created: Mapping[Labels, float]
-
-    def rows(self) -> Iterator[tuple[Labels, float | Histogram, float | None]]:
-        """Yield labels, value as it is shown, and creation time in Unix seconds if it is known."""
-        formatter = FamilyFormatter(self.family)
-        for labels, packed in zip(self.labels, self.values, strict=True):
-            value = formatter.zero if labels in self.zeros else packed
-            yield labels, formatter.unpack(value), self.created.get(labels)
-
-
 class FamilyBlocks:
-    """Series of a family in sorted blocks; ``shows_created`` is whether OpenMetrics has their creation times.
+    """Series of a family in sorted blocks.
 
     Attributes:
         section: The published lines; None if there are none.
         changed_blocks: Blocks that the next publication renders.
     """
 
-    def __init__(self, family: Family, compress_lines: Callable[[bytes], Segment], *, shows_created: bool) -> None:
-        self._shows_created = shows_created
+    def __init__(self, family: Family, compress_lines: Callable[[bytes], Segment]) -> None:
         self._family = family
         self._formatter = FamilyFormatter(family)
         self._compress = compress_lines
@@ -129,12 +110,6 @@ class FamilyBlocks:
             upper = block.split()
             self._blocks.insert(block_index + 1, upper)
             self.changed_blocks[upper] = None
-
-    def copy(self) -> FamilyCopy:
-        """Return the series as of the last changes that were applied."""
-        labels = [each for block in self._blocks for each in block.labels]
-        values = [each for block in self._blocks for each in block.values]
-        return FamilyCopy(self._family, labels, values, frozenset(self._zeros), self._created.copy())
 
     def remove(self, labels: Labels) -> None:
         self._zeros.discard(labels)
@@ -214,9 +189,8 @@ class FamilyBlocks:
     def _lines(self, block: _Block, start: int, end: int) -> tuple[bytes, bytes]:
         """Return the lines of some series of a block as text and as OpenMetrics."""
         rows = zip(block.labels[start:end], block.values[start:end], strict=True)
-        created_times = self._created if self._shows_created else {}
         text: list[str] = []
-        if not self._zeros and not self._exemplars and not created_times:
+        if not self._zeros and not self._exemplars and not self._created:
             for labels, value in rows:
                 text += self._formatter.text_lines(labels, value)
             text_bytes = "".join(text).encode(errors="replace")
@@ -227,7 +201,7 @@ class FamilyBlocks:
             value = self._formatter.zero if is_zero else stored
             has_exemplars = not is_zero and self._formatter.matches_buckets(value)
             exemplars = self._exemplars.get(labels, {}) if has_exemplars else {}
-            created = created_times.get(labels)
+            created = self._created.get(labels)
             lines = self._formatter.text_lines(labels, value)
             text += lines
             openmetrics += self._formatter.openmetrics_lines(lines, labels, created, exemplars)

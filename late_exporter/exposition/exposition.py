@@ -10,12 +10,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from prometheus_client.core import Metric
 
-from late_exporter.exposition.blocks import FamilyBlocks, FamilyCopy
+from late_exporter.exposition.blocks import FamilyBlocks
 from late_exporter.exposition.changes import ChangeQueue, InitialZeros
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.gzip import Segment, compress, join_segments
@@ -38,14 +38,6 @@ class EncodedBody(msgspec.Struct, frozen=True):
     version: int
 
 
-class SeriesCopy(NamedTuple):
-    """All series at a moment. ``version`` is that of the changes in them, for ``Exposition.mark_served``."""
-
-    version: int
-    families: Sequence[FamilyCopy]
-    process_metrics: Sequence[Metric]
-
-
 class Exposition:
     """Current values of the visible series, and the bodies rendered from them.
 
@@ -54,7 +46,6 @@ class Exposition:
     another thread than all other methods.
 
     Attributes:
-        served_count: Number of bodies that were sent.
         shows_workspaces: Returns whether the series of workspaces may be shown now; may be replaced.
 
     Args:
@@ -72,12 +63,10 @@ class Exposition:
         compress_lines: Callable[[bytes], Segment] = compress,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._keeps_created = created
+        self._shows_created = created
         self.shows_workspaces: Callable[[], bool] = lambda: True
         self._compress = compress_lines
-        self._families = {
-            name: FamilyBlocks(family, compress_lines, shows_created=created) for name, family in families.items()
-        }
+        self._families = {name: FamilyBlocks(family, compress_lines) for name, family in families.items()}
         self._process_metrics: ProcessMetrics | None = None
         self._end = join_segments([compress_lines(b"# EOF\n")])
         self._workspace_lines = WorkspaceLines(compress_lines)
@@ -87,7 +76,6 @@ class Exposition:
         self._zeros = InitialZeros(monotonic)
         self._render_lock = threading.Lock()
         self._snapshot = Snapshot(0, (), None, self._end, self._workspace_lines)
-        self.served_count = 0
 
     @property
     def sample_count(self) -> int:
@@ -111,10 +99,6 @@ class Exposition:
         """Call ``callback`` whenever a body was sent and ``served_zeros`` is not empty."""
         self._on_served = callback
 
-    def keep_created(self) -> None:
-        """Keep the creation times of the series that are set from now on, for ``copy_series``."""
-        self._keeps_created = True
-
     def put(
         self,
         family: str,
@@ -133,7 +117,7 @@ class Exposition:
             return
         if start_at_zero:
             self._zeros.add((family, labels), self._changes.batch + 1)
-        self._change(self._families[family].put, labels, value, created if self._keeps_created else None, start_at_zero)
+        self._change(self._families[family].put, labels, value, created if self._shows_created else None, start_at_zero)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attach an exemplar to a counter or to the bucket of ``value``, unless a newer one is attached."""
@@ -213,13 +197,6 @@ class Exposition:
             return EncodedBody(content_type, encoding, snapshot.body_without_workspaces(content_type, encoding), 0)
         return EncodedBody(content_type, encoding, snapshot.body(content_type, encoding, ()), 0)
 
-    def copy_series(self) -> SeriesCopy:
-        """Return all series as of the last changes that were applied; may run in any thread."""
-        with self._render_lock:
-            families = [family.copy() for family in self._families.values()]
-            metrics = self._process_metrics.metrics if self._process_metrics is not None else ()
-            return SeriesCopy(self._changes.applied_batch, families, metrics)
-
     def has_body(self, accept: str | None, accept_encoding: str | None, workspaces: Sequence[str]) -> bool:
         """Return whether the body of some workspaces is ready, so that ``get_body`` takes no time."""
         encoding = "gzip" if accepts_gzip(accept_encoding) else None
@@ -230,7 +207,6 @@ class Exposition:
 
         ``workspaces`` are those of a limited body. If both kinds of bodies are scraped, a series shows 0 in both.
         """
-        self.served_count += 1
         self._zeros.mark_served(version, workspaces)
         if self._zeros.served():
             self._on_served()

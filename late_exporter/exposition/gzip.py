@@ -7,15 +7,11 @@ end of the first. See docs/decisions/0004-cached-exposition.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
-
-try:
-    from isal import isal_zlib as zlib
-except ImportError:  # pragma: no cover - platforms without a wheel of isal
-    import zlib  # type: ignore[no-redef]
 
 RAW_DEFLATE = -15
 GZIP_FORMAT = 31
@@ -59,15 +55,14 @@ def decompress(pieces: Sequence[bytes]) -> bytes:
 
 def inflate_segment(segment: Segment) -> bytes:
     """Return the text of a segment."""
-    text: bytes = zlib.decompressobj(RAW_DEFLATE).decompress(segment.deflated)
-    return text
+    return zlib.decompressobj(RAW_DEFLATE).decompress(segment.deflated)
 
 
 def join_segments(segments: Sequence[Segment]) -> BodySection:
     """Return the section that has the text of the segments."""
     crc = size = 0
     for segment in segments:
-        crc = _combine(crc, segment.crc, segment.size)
+        crc = combine_crc32(crc, segment.crc, segment.size)
         size += segment.size
     return BodySection([segment.deflated for segment in segments], crc, size)
 
@@ -77,7 +72,7 @@ def gzip_member(sections: Iterable[BodySection]) -> list[bytes]:
     crc = size = 0
     pieces = [GZIP_HEADER]
     for section in sections:
-        crc = _combine(crc, section.crc, section.size)
+        crc = combine_crc32(crc, section.crc, section.size)
         size += section.size
         pieces += section.pieces
     trailer = crc.to_bytes(4, "little") + (size % 2**32).to_bytes(4, "little")
@@ -87,8 +82,8 @@ def gzip_member(sections: Iterable[BodySection]) -> list[bytes]:
 def combine_crc32(first: int, second: int, size: int) -> int:
     """Return the CRC-32 of two joined texts, the second of ``size`` bytes, from the CRC-32 of each.
 
-    It is like isal's crc32_combine, which the standard library lacks. A CRC is a polynomial over GF(2). Appending
-    ``size`` bytes multiplies that of the first text by x^(8 * size).
+    It is zlib's crc32_combine, which Python does not offer. A CRC is a polynomial over GF(2). Appending ``size`` bytes
+    multiplies that of the first text by x^(8 * size).
     """
     return _multiply(_power_of_x(size), first) ^ second
 
@@ -111,6 +106,3 @@ def _multiply(first: int, second: int) -> int:
             product ^= second
         second = second >> 1 ^ CRC32_POLYNOMIAL if second & 1 else second >> 1
     return product
-
-
-_combine: Callable[[int, int, int], int] = getattr(zlib, "crc32_combine", combine_crc32)

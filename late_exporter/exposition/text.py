@@ -60,12 +60,6 @@ class FamilyFormatter:
                 return _encode((value.micros, *value.counts))
         return value
 
-    def unpack(self, packed: PackedValue) -> float | Histogram:
-        if not isinstance(packed, bytes):
-            return packed
-        micros, *counts = _decode(packed)
-        return Histogram(self._family.buckets, tuple(counts), micros)
-
     def matches_buckets(self, value: PackedValue) -> bool:
         """Return whether a value has the buckets of the family; a stored histogram may have others."""
         return not isinstance(value, Histogram) or value.bounds == self._family.buckets

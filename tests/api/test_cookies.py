@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from late_exporter.api.cookies import CookielessAsyncClient, CookielessClient
+from late_exporter.api.cookies import CookielessAsyncClient
 
 COOKIES = ["session=of-another-key; Path=/", "name=日本"]
 URL = "https://api.example/v1/logs"
@@ -31,14 +31,4 @@ async def test_no_cookie_is_kept(cookie: str) -> None:
     async with CookielessAsyncClient(transport=httpx.MockTransport(server.answer)) as client:
         for _ in range(2):
             await client.get(URL)
-    assert [False, False] == server.has_cookie
-
-
-@pytest.mark.parametrize("cookie", COOKIES)
-def test_no_cookie_is_kept_by_a_synchronous_client(cookie: str) -> None:
-    """The client of one server keeps no cookies either."""
-    server = Server(cookie)
-    with CookielessClient(transport=httpx.MockTransport(server.answer)) as client:
-        for _ in range(2):
-            client.get(URL)
     assert [False, False] == server.has_cookie

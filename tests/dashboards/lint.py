@@ -69,9 +69,7 @@ def variables(dashboard: DashboardFile) -> Iterator[str]:
         if variable is None:
             yield f"no variable {name}"
             continue
-        # The label is missing from metrics that are pushed.
-        all_value = ".*" if name == "instance" else ".+"
-        if not (variable["multi"] and variable["includeAll"] and variable["allValue"] == all_value):
+        if not (variable["multi"] and variable["includeAll"] and variable["allValue"] == ".+"):
             yield f"{name} is not a multi-value variable with All"
         if variable["label"] != name.capitalize():
             yield f"{name} has the label {variable['label']}"

@@ -15,7 +15,6 @@ from pathlib import Path
 from random import Random
 from urllib.parse import urlencode
 
-import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from late_exporter.errors import ApiUnavailable, DeliveryError
@@ -80,11 +79,11 @@ API_OUTAGE = (END - 200 * MINUTE, END - 193 * MINUTE)
 SCHEMA_DRIFT = (END - 170 * MINUTE, END - 110 * MINUTE)
 """Period in which the API returns an undocumented field."""
 
-RECEIVER_OUTAGE = (END - 75 * MINUTE, END - 58 * MINUTE)
-"""Period in which the receiver of log events returns 503."""
+OUTPUT_OUTAGE = (END - 75 * MINUTE, END - 58 * MINUTE)
+"""Period in which the output of log events fails."""
 
-MAX_EVENT_AGE = 16 * MINUTE
-"""Age from which on the receiver rejects an event."""
+MAX_PENDING = 12
+"""Number of log events that may wait, which are fewer than there are in that period."""
 
 WEBHOOK_EVENTS = {"post.published": 60, "post.scheduled": 30, "post.failed": 5, "account.connected": 1}
 """Webhook events and their relative frequency."""
@@ -171,20 +170,16 @@ class ProcessMetrics:
 
 
 class TroubledOutput(FakeOutput):
-    """A receiver of log events that fails for a while, and afterwards rejects those that are too old by then."""
+    """An output of log events that fails for a while."""
 
     def __init__(self, clock: VirtualClock) -> None:
-        super().__init__(self._is_too_old)
+        super().__init__()
         self._clock = clock
 
-    async def deliver(self, events: Sequence[QueuedEvent]) -> int:
-        if RECEIVER_OUTAGE[0] <= self._clock.now < RECEIVER_OUTAGE[1]:
-            raise DeliveryError("fake: HTTP 503", reason="server_error")
-        return await super().deliver(events)
-
-    def _is_too_old(self, event: QueuedEvent) -> bool:
-        created = datetime.fromisoformat(msgspec.json.decode(event.body)["time"]).timestamp()
-        return self._clock.now >= RECEIVER_OUTAGE[1] and self._clock.now - created > MAX_EVENT_AGE
+    async def deliver(self, events: Sequence[QueuedEvent]) -> None:
+        if OUTPUT_OUTAGE[0] <= self._clock.now < OUTPUT_OUTAGE[1]:
+            raise DeliveryError("fake: No space left on device")
+        await super().deliver(events)
 
 
 class WeekExporter(ExporterHarness):
@@ -205,9 +200,8 @@ class WeekExporter(ExporterHarness):
             offload=offload_in_steps,
             report=DeliveryReport(pipeline.registry, lambda: pipeline.pollers, pipeline.count),
             logger=self.logger,
-            max_pending=1_000,
+            max_pending=MAX_PENDING,
             monotonic=self.clock.monotonic,
-            random=lambda: 0.5,
         )
 
 

@@ -179,16 +179,6 @@ def test_more_replicas_change_no_pod(helm: str) -> None:
 
 
 @pytest.mark.e2e
-def test_the_push_excludes_replicas(helm: str) -> None:
-    """A pod that pushes its metrics is not a replica, and stops before its replacement starts."""
-    variable = {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}
-    values = {"state": {"url": "postgresql://late@db.example/late"}, "extraEnv": [variable]}
-    resources = render_release(helm, values=values)
-    assert_one_writer(resources)
-    assert "Recreate" == find_workload(resources)["spec"]["strategy"]["type"]
-
-
-@pytest.mark.e2e
 def test_program_reads_workspaces_and_options(helm: str, tmp_path: Path) -> None:
     """The program gets workspaces and options from the values."""
     resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["workspaces"]))

@@ -12,30 +12,18 @@ from late_exporter.feeds.log_events import LogEvent
 FOLDER = Path(__file__).parents[2] / "deploy" / "logs"
 FILE = "/var/log/late-exporter/events.jsonl"
 LABELS = {"workspace", "platform", "status"}
-"""Labels of the output ``loki``, besides the job."""
+"""Labels in Loki, besides the job; the dashboards select lines by them."""
 
 
 def test_every_configuration_reads_the_documented_file() -> None:
     """All read the file that their first lines and logrotate name."""
-    assert ["alloy.alloy", "late-exporter.logrotate", "promtail.yml", "vector.yaml"] == sorted(
-        path.name for path in FOLDER.iterdir()
-    )
+    assert ["alloy.alloy", "late-exporter.logrotate", "vector.yaml"] == sorted(path.name for path in FOLDER.iterdir())
     assert [] == [path.name for path in FOLDER.iterdir() if FILE not in path.read_text("utf-8")]
     assert LABELS | {"time"} <= set(LogEvent.__struct_fields__)
 
 
-def test_promtail() -> None:
-    """The labels are those of the output loki, and the time is that of the log."""
-    (job,) = yaml.safe_load((FOLDER / "promtail.yml").read_text("utf-8"))["scrape_configs"]
-    (static,) = job["static_configs"]
-    stages = {name: stage for each in job["pipeline_stages"] for name, stage in each.items()}
-    assert {"job": "late-exporter", "__path__": FILE} == static["labels"]
-    assert (LABELS, LABELS | {"time"}) == (stages["labels"].keys(), stages["json"]["expressions"].keys())
-    assert {"source": "time", "format": "RFC3339"} == stages["timestamp"]
-
-
 def test_vector() -> None:
-    """The labels are those of the output loki, and the line keeps all fields."""
+    """The labels are those of the dashboards, and the line keeps all fields."""
     document = yaml.safe_load((FOLDER / "vector.yaml").read_text("utf-8"))
     assert [FILE] == document["sources"]["late_events"]["include"]
     sink = document["sinks"]["loki"]
@@ -44,7 +32,7 @@ def test_vector() -> None:
 
 
 def test_alloy() -> None:
-    """The labels are those of the output loki; every component that is named exists."""
+    """The labels are those of the dashboards; every component that is named exists."""
     text = (FOLDER / "alloy.alloy").read_text("utf-8")
     (labels,) = re.findall(r"stage\.labels \{\s+values = \{(.*)\}", text)
     assert LABELS == set(re.findall(r"(\w+) = ", labels))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import time
@@ -12,12 +11,11 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
 from tests.e2e.late import KEY, LateServer, hang
-from tests.e2e.program import ROOT, ExporterProcess, wait_equal, wait_until
+from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
 from tests.support.clock import DAY, HOUR, MINUTE
 
@@ -142,74 +140,6 @@ def test_a_prometheus_sees_the_week_before(
         assert 1 == database.value(f"count(count by (job, instance) ({LOGS}))")
         assert database.value(f"count({LOGS})") == database.value(f"count({LOGS} @ {until:.0f})")
     assert 0 == exporter.stop()
-
-
-OUT_OF_ORDER = "storage: {tsdb: {out_of_order_time_window: %s}}\n"
-RECEIVER = "--web.enable-remote-write-receiver"
-
-
-def raw_samples(database: PrometheusApi, until: float) -> dict[str, list[list[Any]]]:
-    """Return times and values of all samples of the exporter's series in the HOURS until a time, by their labels."""
-    query = f'{{job="late",__name__=~"late_.*"}}[{HOURS}h]'
-    rows = database.call_api("query", query=query, time=f"{until:.3f}")["result"]
-    return {json.dumps(row["metric"], sort_keys=True): row["values"] for row in rows}
-
-
-def test_remote_write_stores_what_the_file_does(
-    late: LateServer,
-    start_exporter: Callable[..., ExporterProcess],
-    backfill: Callable[..., ExporterProcess],
-    require_tool: Callable[[str], str],
-    tmp_path: Path,
-) -> None:
-    """A Prometheus that scrapes the exporter takes the history, twice if it must, with the samples of the file."""
-    begin = (time.time() // HOUR - HOURS - 4) * HOUR
-    truth = history(late, begin)
-    late.world.add_connection()
-    exporter = start_exporter().wait_ready()
-    instance = exporter.url.removeprefix("http://")
-    labels = ("--label", "job=late", "--label", f"instance={instance}", "--since=3d", "--until")
-    end = datetime.fromtimestamp(begin + HOURS * HOUR, UTC).isoformat()
-    assert_done(backfill("--output", "late.om", *labels, end))
-    blocks = ["tsdb", "create-blocks-from", f"--max-block-duration={WIDEST}", "openmetrics"]
-    subprocess.run([require_tool("promtool"), *blocks, tmp_path / "late.om", tmp_path / "file/tsdb"], check=True)
-    with run_prometheus(require_tool("prometheus"), tmp_path / "file", "") as database:
-        expected = raw_samples(database, begin + HOURS * HOUR)
-    assert len(expected) > 100
-
-    (tmp_path / "small").mkdir()
-    small_window = OUT_OF_ORDER % "1d" + CONFIG % instance
-    with run_prometheus(require_tool("prometheus"), tmp_path / "small", small_window, RECEIVER) as database:
-        wait_until(lambda: database.value(f"sum({LOGS})"))
-        program = backfill("--remote-write", f"{database.url}/api/v1/write", *labels, end)
-        assert 1 == program.wait_exit()
-        assert f"{database.url}/api/v1/write: 400: " in program.stderr
-        assert "set out_of_order_time_window of the server to 4d or more" in program.stderr
-
-    (tmp_path / "pushed").mkdir()
-    large_window = OUT_OF_ORDER % "4d" + CONFIG % instance
-    with run_prometheus(require_tool("prometheus"), tmp_path / "pushed", large_window, RECEIVER) as database:
-        wait_equal(float(sum(truth.values())), lambda: database.value(f"sum({LOGS})"))
-        for _ in range(2):
-            program = assert_done(backfill("--remote-write", f"{database.url}/api/v1/write", *labels, end))
-            assert expected == raw_samples(database, begin + HOURS * HOUR)
-        assert " samples of " in program.stderr
-        actions = '{action="publish",status=~"success|failed"}'
-        hours = [begin + (hour + 1) * HOUR for hour in range(HOURS)]
-        assert truth == Counter(increases(database, f"increase({LOGS}{actions}[1h])", hours))
-        assert 0 == database.value(f"sum(resets({LOGS}[4d]))")
-    assert 0 == exporter.stop()
-
-
-def test_remote_write_without_its_packages(backfill: Callable[..., ExporterProcess], tmp_path: Path) -> None:
-    """Without the extra the error says what to run; here a module that cannot be imported is in its way."""
-    (tmp_path / "cramjam.py").write_text("raise ModuleNotFoundError('no', name='cramjam')")
-    program = backfill("--remote-write=http://127.0.0.1:9/api/v1/write", env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
-    assert 2 == program.wait_exit()
-    assert (
-        "late-exporter: error: --remote-write: needs more packages; run: pip install 'late-exporter[remote-write]'\n"
-        == program.stderr
-    )
 
 
 def test_backfill_errors(

@@ -15,24 +15,14 @@ import pytest
 
 from late_exporter.store import open_store
 from tests.e2e.late import LateServer
-from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.traffic import Traffic, in_thread
-from tests.support.event_receiver import ACCEPT, EventReceiver, Reply
 from tests.support.postgres import PASSWORD, without_password
 
 pytestmark = pytest.mark.e2e
 
 KILLS = 5
 SEED = 20261127
-
-FAULTS = (
-    *(ACCEPT,) * 9,
-    Reply(503),
-    Reply(429, headers={"Retry-After": "0"}),
-    Reply(0, is_stored=True),  # the response is lost
-    Reply(500, is_stored=True),
-    Reply(0),
-)
 
 
 def expected_ids(late: LateServer) -> set[str]:
@@ -76,25 +66,6 @@ def queued_count(state: Path) -> int:
         return len(store.outbox.read(10_000))
     finally:
         store.close()
-
-
-@pytest.mark.parametrize("kind", ["loki", "otlp"])
-def test_kills_and_faults_neither_lose_nor_double_an_event(
-    kind: str, late: LateServer, tmp_path: Path, exit_stack: ExitStack
-) -> None:
-    """A receiver that fails, loses responses and an exporter that is killed: each failure arrives, once by its id."""
-    random = Random(SEED)
-    receiver = exit_stack.enter_context(EventReceiver(lambda _: random.choice(FAULTS)))
-    program = start_synced(tmp_path, late, f"--events.output={kind}:{receiver.url}")
-    exit_stack.callback(program.kill)
-    kill_repeatedly(program, late)
-    wait_equal(expected_ids(late), lambda: receiver.ids)
-    assert [] == receiver.duplicates
-    paths = {path for path, _ in receiver.requests}
-    assert {{"loki": "/loki/api/v1/push", "otlp": "/v1/logs"}[kind]} == paths
-    wait_equal(0.0, lambda: program.scrape().sum("late_exporter_events_pending"))
-    assert 0 == program.stop()
-    assert 0 == queued_count(tmp_path / "state.db")
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"])
@@ -161,26 +132,6 @@ def test_run_once_delivers(late: LateServer, tmp_path: Path) -> None:
     wrong = ExporterProcess.for_api(tmp_path, late.url, "--once", "--events.output=stdout")
     assert 2 == wrong.start().wait_exit()
     assert "--events.output stdout: --once prints the metrics there; write the events to a file" in wrong.stderr
-
-
-def test_secrets_of_a_receiver_are_not_written(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
-    """Headers are sent to the receiver, and are in no log, page or metric, even if it repeats them."""
-    secret = "Basic bGF0ZTpzZWNyZXQxMjM0"
-    receiver = exit_stack.enter_context(EventReceiver(lambda _: Reply(401, body=f"not allowed: {secret}".encode())))
-    (tmp_path / "headers").write_text(f"# credentials\nAuthorization: {secret}\nX-Scope-OrgID: acme\n")
-    program = start_synced(
-        tmp_path, late, f"--events.output=loki:{receiver.url}", f"--events.headers-file={tmp_path / 'headers'}"
-    )
-    exit_stack.callback(program.kill)
-    with late.lock:
-        late.world.publish(status="failed")
-    wait_equal(1, lambda: min(1, len(receiver.requests)))
-    assert (secret, "acme") == tuple(receiver.requests[0][1][name] for name in ("Authorization", "X-Scope-OrgID"))
-    failures = {"reason": "unauthorized"}
-    wait_until(lambda: program.scrape().sum("late_exporter_event_delivery_failures_total", **failures))
-    pages = [program.get(path).text for path in ("/", "/config", "/metrics")]
-    assert [] == [text for text in (program.stderr, *pages) if "bGF0ZTpz" in text]
-    assert "events cannot be delivered" in program.stderr
 
 
 @pytest.mark.parametrize(

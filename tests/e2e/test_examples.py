@@ -20,7 +20,6 @@ from late_exporter.simulator import LogList
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, http_get, wait_until
 from tests.support.documents import DOCUMENTS, commands
-from tests.support.receiver import PushReceiver
 
 pytestmark = pytest.mark.e2e
 
@@ -60,9 +59,7 @@ def example(
 ) -> Callable[[str], ExporterProcess]:
     """Start an example in a folder with the files that it names, with a running exporter or server if it needs one."""
     (tmp_path / "late.key").write_text(KEY)
-    (tmp_path / "grafana-cloud.token").write_text("open sesame")
     (tmp_path / "webhook.secret").write_text("c0ffee" * 8)
-    (tmp_path / "events.headers").write_text("Authorization: Bearer open-sesame\n")
     users = f"{{alice: $2y$10${'a' * 21}O{'a' * 31}}}"
     (tmp_path / "web.yml").write_text(f"basic_auth_users: {users}\n")
     (tmp_path / "late.yml").write_text("poll: {interval: 1m}\n")
@@ -74,8 +71,6 @@ def example(
         if any(word.startswith("postgresql://") for word in words):
             url = _postgres_url(request, tmp_path)
             words = [url if word.startswith("postgresql://") else word for word in words]
-        if "--remote-write" in words:
-            words[words.index("--remote-write") + 1] = exit_stack.enter_context(PushReceiver()).url
         command = words[0] if words else "run"
         env = {**ANYWHERE, "LATE_EXPORTER_API__BASE_URL": late.url}
         if "--workspace" in words and "default" not in words:
@@ -148,7 +143,7 @@ def test_examples_that_end(late: LateServer, example: Callable[[str], ExporterPr
     assert not re.search("error|warn", program.stderr)
     words = shlex.split(line)
     file = words[words.index("--output") + 1] if "--output" in words else words[-1]
-    assert "--remote-write" in words or program.stdout or (program.folder / Path(file).name).stat().st_size
+    assert program.stdout or (program.folder / Path(file).name).stat().st_size
     if "--format json" in line:
         assert [
             json.loads(text)

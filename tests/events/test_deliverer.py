@@ -12,7 +12,7 @@ import pytest
 
 from late_exporter.errors import DeliveryError, StoreError
 from late_exporter.events import deliverer as module
-from late_exporter.events.deliverer import IDLE_SECONDS, MAX_BACKOFF, EventDeliverer
+from late_exporter.events.deliverer import IDLE_SECONDS, RETRY_SECONDS, EventDeliverer
 from late_exporter.events.output import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 from late_exporter.events.report import DELIVERED, DROPPED, FAILURES, OLDEST, PENDING, DeliveryReport
 from late_exporter.exposition.exposition import Exposition
@@ -28,16 +28,16 @@ from tests.support.samples import Samples
 from tests.support.steps import drive, offload_in_steps
 from tests.support.store import StoreProxy, commit_batch
 
-UNAVAILABLE = DeliveryError("fake: HTTP 503", reason="server_error")
+UNAVAILABLE = DeliveryError("fake: No space left on device")
 
 
 class Harness:
     """A deliverer with a store in memory, a fake output and a fake clock."""
 
-    def __init__(self, *, max_pending: int = 100_000, rejects: Callable[[QueuedEvent], bool] = lambda _: False) -> None:
+    def __init__(self, *, max_pending: int = 100_000) -> None:
         self.store = StoreProxy(open_store("sqlite://"))
         self.clock = VirtualClock()
-        self.output = FakeOutput(rejects)
+        self.output = FakeOutput()
         self.logger = RecordingLogger()
         self.counts = Counter[tuple[str, ...]]()
         self.failing: set[str] = set()
@@ -53,7 +53,6 @@ class Harness:
             logger=self.logger,
             max_pending=max_pending,
             monotonic=self.clock.monotonic,
-            random=lambda: 1.0,
         )
 
     async def offload(self, call: Callable[..., Any], *args: Any) -> Any:
@@ -126,28 +125,17 @@ def test_a_batch_is_bounded_in_bytes(harness: Harness) -> None:
     assert [] == harness.left
 
 
-def test_failures_are_retried_with_backoff(harness: Harness) -> None:
-    """The pause doubles up to a minute, and starts again after a success; nothing is lost."""
+def test_failures_are_retried(harness: Harness) -> None:
+    """A delivery that fails is repeated after some seconds until it succeeds; only the first failure is a warning."""
     harness.queue(b"a")
     harness.output.failures = [UNAVAILABLE] * 8
-    assert [1, 2, 4, 8, 16, 32, 60, 60] == [harness.deliver() for _ in range(8)]
+    assert [RETRY_SECONDS] * 8 == [harness.deliver() for _ in range(8)]
     assert IDLE_SECONDS == harness.deliver()
     assert [b"a"] == harness.output.bodies
-    assert 8 == harness.counts[FAILURES, "acme", "server_error"]
+    assert 8 == harness.counts[FAILURES, "acme"]
     assert [("warning", "events cannot be delivered"), ("info", "events are delivered again")] == (
         harness.logger.above_debug
     )
-    harness.queue(b"b")
-    harness.output.failures = [UNAVAILABLE]
-    assert 1 == harness.deliver()
-
-
-@pytest.mark.parametrize(("retry_after", "delay"), [(0.5, 1), (30, 30), (10**9, 600)])
-def test_a_receiver_can_ask_to_wait(harness: Harness, retry_after: float, delay: float) -> None:
-    """``Retry-After`` is respected, within bounds."""
-    harness.queue(b"a")
-    harness.output.failures = [DeliveryError("fake: HTTP 429", reason="rate_limited", retry_after=retry_after)]
-    assert delay == harness.deliver()
 
 
 def test_a_backlog_is_shown(harness: Harness) -> None:
@@ -167,12 +155,12 @@ def test_an_unexpected_error_of_the_output_is_a_failed_delivery(harness: Harness
     """No error of an output stops the exporter: it is logged and counted, and the delivery is retried."""
     harness.queue(b"a")
     harness.output.failures = [RecursionError("too deep")]
-    assert 1 == harness.deliver()
+    assert RETRY_SECONDS == harness.deliver()
     fields = {"output": "fake", "error": "fake: RecursionError: too deep"}
     assert [("warning", "events cannot be delivered", fields)] == harness.logger.records
     assert IDLE_SECONDS == harness.deliver()
     assert [b"a"] == harness.output.bodies
-    assert 1 == harness.counts[FAILURES, "acme", "unexpected"]
+    assert 1 == harness.counts[FAILURES, "acme"]
 
 
 def test_the_oldest_of_too_many_events_are_dropped() -> None:
@@ -184,56 +172,18 @@ def test_the_oldest_of_too_many_events_are_dropped() -> None:
         harness.deliver()
     harness.deliver()
     assert [b"7", b"8", b"9"] == harness.output.bodies
-    assert (5, 2) == tuple(harness.counts[DROPPED, workspace, "overflow"] for workspace in ("acme", "umbrella"))
+    assert (5, 2) == tuple(harness.counts[DROPPED, workspace] for workspace in ("acme", "umbrella"))
     assert ("warning", "events dropped") in harness.logger.above_debug
     harness.store.close()
-
-
-@pytest.mark.parametrize("number", [0, 7, 100, 499])
-def test_only_the_rejected_event_is_dropped(number: int) -> None:
-    """A batch that is rejected is divided until one event is left; all others are delivered once, in order."""
-    events = bodies(500)
-    harness = Harness(rejects=lambda event: event.body == events[number])
-    harness.queue(*events)
-    assert IDLE_SECONDS == harness.deliver()
-    assert [each for each in events if each != events[number]] == harness.output.bodies
-    assert {(DELIVERED, "acme"): 499, (DROPPED, "acme", "too_old"): 1} == harness.counts
-    assert harness.output.attempt_count < 40
-    assert [] == harness.left
-    harness.store.close()
-
-
-def test_rejections_are_logged_at_a_limited_rate() -> None:
-    """A receiver that rejects everything costs a line per minute, which has the number of events since the last one."""
-    harness = Harness(rejects=lambda _: True)
-    for batch in range(3):
-        harness.queue(*bodies(100, 100 * batch))
-        harness.deliver()
-    fields = {"output": "fake", "reason": "too_old", "error": "too old"}
-    assert [
-        ("warning", "events dropped", {**fields, "count": 1}),
-        ("warning", "events dropped", {**fields, "count": 200}),
-    ] == [record for record in harness.logger.records if record[0] == "warning"]
-    assert 300 == harness.counts[DROPPED, "acme", "too_old"]
-    harness.store.close()
-
-
-def test_events_that_the_receiver_reports_as_rejected(harness: Harness) -> None:
-    """A partial success is final: what was rejected counts as dropped and is not sent again."""
-    harness.queue(*bodies(5))
-    harness.output.rejected_count = 2
-    harness.deliver()
-    assert {(DELIVERED, "acme"): 3, (DROPPED, "acme", "rejected"): 2} == harness.counts
-    assert (1, []) == (harness.output.attempt_count, harness.left)
 
 
 def test_a_failed_acknowledgement_repeats_nothing(harness: Harness) -> None:
     """If the store fails after the delivery, the events are deleted later and not delivered again."""
     harness.queue(b"a", b"b")
     harness.failing = {"delete"}
-    assert 1 == harness.deliver()
+    assert RETRY_SECONDS == harness.deliver()
     harness.queue(b"c")
-    assert 2 == harness.deliver()
+    assert RETRY_SECONDS == harness.deliver()
     harness.failing = set()
     harness.deliver()
     assert [[b"a", b"b"], [b"c"]] == harness.output.batches
@@ -245,19 +195,10 @@ def test_a_store_that_fails_is_tried_again(harness: Harness, method: str) -> Non
     """An outbox that cannot be read delays the delivery only."""
     harness.queue(b"a")
     harness.failing = {method}
-    assert 1 == harness.deliver()
+    assert RETRY_SECONDS == harness.deliver()
     harness.failing = set()
     harness.deliver()
     assert [b"a"] == harness.output.bodies
-
-
-def test_jitter(harness: Harness) -> None:
-    """Pauses are at least half as long as without jitter, so that many processes do not retry together."""
-    harness.deliverer._random = lambda: 0.0  # noqa: SLF001 - the only random number
-    harness.queue(b"a")
-    harness.output.failures = [UNAVAILABLE] * 9
-    delays = [harness.deliver() for _ in range(9)]
-    assert (0.5, MAX_BACKOFF / 2) == (delays[0], delays[-1])
 
 
 class SlowOutput(FakeOutput):
@@ -267,15 +208,15 @@ class SlowOutput(FakeOutput):
         super().__init__()
         self.started, self.released = asyncio.Event(), asyncio.Event()
 
-    async def deliver(self, events: Sequence[QueuedEvent]) -> int:
+    async def deliver(self, events: Sequence[QueuedEvent]) -> None:
         self.started.set()
         await self.released.wait()
-        return await super().deliver(events)
+        await super().deliver(events)
 
 
 async def _stop_while_delivering(harness: Harness, *, is_slow: bool) -> None:
     output = SlowOutput()
-    harness.deliverer.output = harness.output = output
+    harness.deliverer._output = harness.output = output  # noqa: SLF001 - made in an event loop
 
     async def offload(call: Callable[..., Any], *args: Any) -> Any:
         return call(*args)

@@ -31,7 +31,7 @@ def lines(*numbers: int) -> bytes:
 
 def deliver(output: FileOutput | StdoutOutput, *numbers: int) -> None:
     """Deliver some events."""
-    assert 0 == asyncio.run(output.deliver(events(*numbers)))
+    asyncio.run(output.deliver(events(*numbers)))
 
 
 @pytest.fixture
@@ -150,8 +150,8 @@ def test_a_file_that_is_copied_and_truncated(path: Path) -> None:
     assert lines(2) == path.read_bytes()
 
 
-def test_reopening(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is opened again on demand, and otherwise stays open."""
+def test_the_file_stays_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is not opened for each delivery."""
     opened: list[object] = []
     real_open = os.open
 
@@ -164,10 +164,7 @@ def test_reopening(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = FileOutput(path)
     for number in range(3):
         deliver(output, number)
-    assert [path] == opened
-    output.reopen()
-    deliver(output, 3)
-    assert ([path, path], lines(0, 1, 2, 3)) == (opened, path.read_bytes())
+    assert ([path], lines(0, 1, 2)) == (opened, path.read_bytes())
 
 
 def test_a_disk_that_is_full_in_the_middle_of_a_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +240,6 @@ def test_a_fifo(path: Path) -> None:
     reader.start()
     output = FileOutput(path)
     deliver(output, 1)
-    output.reopen()
     output._close()  # noqa: SLF001 - as the end of the process does
     reader.join(60)
     assert lines(1) == content

@@ -3,7 +3,6 @@ from __future__ import annotations
 import gzip
 import math
 import subprocess
-import sys
 import threading
 import zlib
 from bisect import bisect_left
@@ -369,25 +368,6 @@ def test_an_integer_beyond_a_float_is_infinite(value: int, expected: str) -> Non
 def test_checksums_combine(first: bytes, second: bytes) -> None:
     """The checksum of two joined texts follows from those of the texts."""
     assert zlib.crc32(first + second) == combine_crc32(zlib.crc32(first), zlib.crc32(second), len(second))
-
-
-def test_bodies_without_isal() -> None:
-    """Without isal the standard library compresses the same text."""
-    program = (
-        "import sys; sys.modules['isal'] = None\n"
-        "from late_exporter.exposition.exposition import Exposition\n"
-        "from late_exporter.metrics.catalogue import Family\n"
-        "exposition = Exposition({'up': Family('up', 'gauge', 'Help.', ('n',))})\n"
-        "for n in range(600): exposition.put('up', (str(n),), n)\n"
-        "exposition.publish()\n"
-        "sys.stdout.buffer.write(exposition.get_body(None, 'gzip').body)"
-    )
-    body = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout
-    exposition = Exposition(table(family("up", "gauge", "n")))
-    for index in range(600):
-        exposition.put("up", (str(index),), index)
-    exposition.publish()
-    assert plain(exposition) == gzip.decompress(body)
 
 
 @pytest.mark.parametrize("media", [TEXT, OPENMETRICS])

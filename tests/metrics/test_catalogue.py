@@ -89,8 +89,8 @@ late_exporter_webhooks_rejected_total                 counter   workspace reason
 late_exporter_webhook_lag_seconds                    histogram workspace
 late_exporter_webhook_last_received_timestamp_seconds gauge    workspace
 late_exporter_events_delivered_total                  counter   workspace
-late_exporter_events_dropped_total                    counter   workspace reason
-late_exporter_event_delivery_failures_total           counter   workspace reason
+late_exporter_events_dropped_total                    counter   workspace
+late_exporter_event_delivery_failures_total           counter   workspace
 late_exporter_events_pending                          gauge     workspace
 late_exporter_events_oldest_pending_timestamp_seconds gauge     workspace
 """

@@ -55,7 +55,7 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
     ("LatePollStale", FEED, "LateQuotaLow", WORKSPACE, SUPPRESSED),
     ("LatePollStale", FEED, "LateStatusFeedFailing", {**FEED, "feed": "posts"}, SUPPRESSED),
     ("LateEventsDelayed", WORKSPACE, "LateEventsDropped", {**WORKSPACE, "reason": "overflow"}, SUPPRESSED),
-    ("LateEventsDelayed", WORKSPACE, "LateEventsDropped", {**WORKSPACE, "reason": "too_old"}, ACTIVE),
+    ("LateEventsDelayed", WORKSPACE, "LateEventsDropped", WORKSPACE, ACTIVE),
     ("LateGenerationMismatch", FEED, "LatePollStale", FEED, SUPPRESSED),
     ("LateGenerationMismatch", FEED, "LateNoAttempts", WORKSPACE, SUPPRESSED),
     ("LateGenerationUnread", {**WORKSPACE, "generation": "zernio"}, "LatePublishingQuiet", WORKSPACE, SUPPRESSED),

@@ -7,9 +7,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -23,13 +22,11 @@ from late_exporter.commands._runner import (
 from late_exporter.commands.backfill.collect import HEAD_BLOCK, Period, collect_history
 from late_exporter.commands.backfill.history import SeriesHistory
 from late_exporter.commands.backfill.openmetrics import (
-    History,
     SampleGrid,
     estimate_size,
     sort_histories,
     write_openmetrics,
 )
-from late_exporter.commands.backfill.remote_write import SEND_AGAIN, find_problems, send_history
 from late_exporter.commands.feed_choice import recorded_feed, require_retained
 from late_exporter.commands.progress import ProgressBar
 from late_exporter.commands.textfile import atomic_write
@@ -50,7 +47,7 @@ STANDARD_OUTPUT = "-"
 
 
 def write_backfill(context: CommandContext, connect: ConnectWorkspaces) -> int:
-    """Write the history to a file, which does not exist if the command fails, or send it; return the exit code."""
+    """Write the history to a file, which does not exist if the command fails; return the exit code."""
     now, flags = int(time.time() * 1000), context.flags
     metrics, target_labels = context.settings.metrics, dict(flags.label)
     families = build_catalogue(metrics.duration_buckets, metrics.buckets)
@@ -59,45 +56,46 @@ def write_backfill(context: CommandContext, connect: ConnectWorkspaces) -> int:
         raise ConfigError(*problems)
     if "job" not in target_labels:
         warn("no --label job=...: Prometheus adds a job to everything it scrapes, so these will be separate series")
-    progress = ProgressBar(sys.stderr)
+    progress, output = ProgressBar(sys.stderr), flags.output or ""
 
-    def collect() -> History:
-        since, histories = asyncio.run(_collect(context, connect, families, now, progress))
-        progress.clear()
-        grid = SampleGrid(since, int(flags.step * 1000))
-        return History(sort_histories(histories, families), grid, target_labels)
+    def write() -> int:
+        with _output_file(output) as file:
+            since, histories = asyncio.run(_collect(context, connect, families, now, progress))
+            progress.clear()
+            grid = SampleGrid(since, int(flags.step * 1000))
+            _write_series(file, output, sort_histories(histories, families), grid, target_labels, progress)
+        return 0
 
     try:
         with interruptible():
-            if flags.remote_write is not None:
-                send_history(flags, collect(), now=now, progress=progress)
-                return 0
-            return write_stdout(partial(_write_file, flags.output or "", collect, progress))
+            return write_stdout(write)
     except KeyboardInterrupt:
         progress.clear()
-        unfinished = "standard output is incomplete" if flags.output == STANDARD_OUTPUT else "nothing was written"
-        warn("interrupted; " + (unfinished if flags.remote_write is None else SEND_AGAIN))
+        unfinished = "standard output is incomplete" if output == STANDARD_OUTPUT else "nothing was written"
+        warn(f"interrupted; {unfinished}")
         raise
     except BaseException:
         progress.clear()
         raise
 
 
-def _write_file(output: str, collect: Callable[[], History], progress: ProgressBar) -> int:
-    with _output_file(output) as file:
-        history = collect()
-        total = len(history.series)
-        require_space(output, estimate_size(history.series, history.grid, history.target_labels), total)
-        progress.start(output)
+def _write_series(
+    file: IO[bytes],
+    output: str,
+    histories: Sequence[SeriesHistory],
+    grid: SampleGrid,
+    target_labels: Mapping[str, str],
+    progress: ProgressBar,
+) -> None:
+    total = len(histories)
+    require_space(output, estimate_size(histories, grid, target_labels), total)
+    progress.start(output)
 
-        def on_progress(count: int) -> None:
-            progress.update(count, total, f"{count:,} of {total:,} series")
+    def on_progress(count: int) -> None:
+        progress.update(count, total, f"{count:,} of {total:,} series")
 
-        sample_count = write_openmetrics(
-            file, history.series, history.grid, history.target_labels, on_progress=on_progress
-        )
+    sample_count = write_openmetrics(file, histories, grid, target_labels, on_progress=on_progress)
     progress.finish(f"{plural(sample_count, 'sample')} of {total:,} series")
-    return 0
 
 
 def require_space(output: str, size: int, series_count: int) -> None:
@@ -124,13 +122,10 @@ def _is_exposed(family: Family, metrics: MetricsSettings) -> bool:
 
 def _problems(context: CommandContext, families: Mapping[str, Family], now: int) -> Iterator[str]:
     flags = context.flags
-    if not flags.output and flags.remote_write is None:
-        yield "--output: required: a file, or - for standard output; or --remote-write: the URL of a server"
-    if flags.output is not None and flags.remote_write is not None:
-        yield "--output: excludes --remote-write"
-    if flags.output not in (None, STANDARD_OUTPUT) and os.path.lexists(flags.output or ""):
+    if not flags.output:
+        yield "--output: required: a file, or - for standard output"
+    elif flags.output != STANDARD_OUTPUT and os.path.lexists(flags.output):
         yield f"--output{quote(flags.output)}: already exists; remove it, or choose another name"
-    yield from find_problems(flags)
     yield from _period_problems(flags, now)
     try:
         selected_workspaces(context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import IO
 
@@ -32,14 +32,6 @@ class SampleGrid(msgspec.Struct, frozen=True):
     def timestamps(self, end: int) -> range:
         """Return the times until ``end``; they do not depend on when a command runs, so that it can be repeated."""
         return range(-(-self.since // self.sparse_step) * self.sparse_step, end + 1, self.step)
-
-
-class History(msgspec.Struct, frozen=True):
-    """Sorted series, the times of their samples, and the labels that Prometheus adds to them."""
-
-    series: Sequence[SeriesHistory]
-    grid: SampleGrid
-    target_labels: Mapping[str, str]
 
 
 def samples(history: SeriesHistory, timestamps: range) -> Iterator[tuple[int, SampleValue]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -27,7 +26,6 @@ from late_exporter.commands.check.local import (
     check_state,
     check_web,
 )
-from late_exporter.commands.check.otlp import check_otlp
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.format import plural
 from late_exporter.log import escape, redact
@@ -81,8 +79,7 @@ def _local_findings(settings: Settings) -> Iterator[Finding]:
     """Yield the findings about this machine and the services that it uses; some take long."""
     yield check_state(settings.state.url, settings.state.password_path)
     yield from check_connection(settings.state.url, settings.state.password_path)
-    yield from check_otlp(os.environ, has_replicas=settings.state.replicas)
-    yield from check_events(settings.events)
+    yield from check_events(settings.events.output)
     yield from check_web(settings.web.config_file, settings.web_config)
     yield from check_families(settings.metrics.disable, settings.metrics.buckets)
     secure = settings.web_config.ssl_context is not None

@@ -6,26 +6,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from late_exporter.commands.check.finding import Finding, Level, unencrypted_headers
+from late_exporter.commands.check.finding import Finding, Level
 from late_exporter.commands.check.local import write_error
-from late_exporter.config.serving import EventSettings
+from late_exporter.config.events import EventTarget
 from late_exporter.errors import DeliveryError
 from late_exporter.events.file_output import FileOutput
 
 
-def check_events(settings: EventSettings) -> Iterator[Finding]:
-    """Check that a file of events can be written, and warn if headers are sent to another machine unencrypted."""
-    target = settings.output
-    if target is None:
+def check_events(target: EventTarget | None) -> Iterator[Finding]:
+    """Yield what would keep the exporter from starting with a file of events; a missing file is not created."""
+    if target is None or target.kind != "file":
         return
-    if target.kind == "file":
-        yield from _check_file(Path(target.location))
-    elif target.kind in ("loki", "otlp") and settings.headers_file is not None:
-        yield from unencrypted_headers("events", target.location)
-
-
-def _check_file(path: Path) -> Iterator[Finding]:
-    """Yield what would keep the exporter from starting; a missing file is not created."""
+    path = Path(target.path)
     problem = ""
     if os.path.lexists(path):
         try:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
-
-from late_exporter.config.types import is_private_url
-from late_exporter.masking import mask_url
 
 
 class Level(StrEnum):
@@ -27,12 +24,6 @@ class Finding(msgspec.Struct, frozen=True):
     message: str
     hint: str = ""
     workspace: str = ""
-
-
-def unencrypted_headers(subject: str, url: str) -> Iterator[Finding]:
-    """Warn if headers leave this machine unencrypted in requests to a URL."""
-    if not is_private_url(url):
-        yield Finding(Level.WARNING, subject, f"{mask_url(url)}: headers are sent unencrypted", hint="use https://")
 
 
 def format_findings(findings: Sequence[Finding]) -> list[str]:

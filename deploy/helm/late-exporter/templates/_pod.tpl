@@ -64,10 +64,8 @@ spec:
         - name: LATE_EXPORTER_STATE__PASSWORD_FILE
           value: /etc/late-exporter/state/{{ $database.key }}
         {{- end }}
-        {{- if include "late-exporter.hasReplicas" . }}
         - name: LATE_EXPORTER_STATE__REPLICAS
           value: "true"
-        {{- end }}
         {{- else }}
         - name: STATE_DIRECTORY
           value: /var/lib/late-exporter

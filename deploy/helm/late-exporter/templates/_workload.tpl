@@ -35,15 +35,6 @@
 {{- ternary "deployment" "statefulset" (not (empty .Values.state.url)) -}}
 {{- end -}}
 
-{{/* Whether the pods are replicas, also if there is one, so that more can be added. The push by OTLP excludes it. */}}
-{{- define "late-exporter.hasReplicas" -}}
-{{- $pushes := false -}}
-{{- range .Values.extraEnv -}}
-{{- $pushes = or $pushes (hasPrefix "OTEL_EXPORTER_OTLP_" .name) -}}
-{{- end -}}
-{{- if and .Values.state.url (or (gt (int .Values.replicas) 1) (not $pushes)) -}}true{{- end -}}
-{{- end -}}
-
 {{- define "late-exporter.podCount" -}}
 {{- max (int .Values.shards) (int .Values.replicas) -}}
 {{- end -}}

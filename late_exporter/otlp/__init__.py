@@ -1,1 +1,0 @@
-"""Push the metrics by OTLP. Only ``client`` and ``conversion`` import OpenTelemetry, which is an optional package."""
