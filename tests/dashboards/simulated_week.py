@@ -82,7 +82,7 @@ SCHEMA_DRIFT = (END - 170 * MINUTE, END - 110 * MINUTE)
 OUTPUT_OUTAGE = (END - 75 * MINUTE, END - 58 * MINUTE)
 """Period in which the output of log events fails."""
 
-MAX_PENDING = 12
+MAX_PENDING = 3
 """Number of log events that may wait, which are fewer than there are in that period."""
 
 WEBHOOK_EVENTS = {"post.published": 60, "post.scheduled": 30, "post.failed": 5, "account.connected": 1}
