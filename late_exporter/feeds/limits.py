@@ -18,8 +18,9 @@ A page of 100 logs has a few thousand of them.
 UNCHECKED_BYTES = 2 * MAX_CONTAINERS
 """Size of responses that cannot contain too many values: each has at least two bytes, with its brackets or comma."""
 
-STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-"""A string, possessive because it may have millions of escapes."""
+STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+"""A string, possessive because it may have millions of escapes; it may lack its end, or each escaped quote in it would
+be searched for one."""
 
 _TOKEN = re.compile(rb"[\[\]{}]|" + STRING.pattern, re.DOTALL)
 """A bracket, or a string, in which brackets mean nothing."""
