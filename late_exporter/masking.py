@@ -50,6 +50,8 @@ class Secrets:
     def mask(self, text: str, mask: str, *, short: bool) -> str:
         """Replace secrets and the beginnings of long ones; ``short`` ones may be words, so not in labels."""
         found = self.candidates(text)
+        if not found and not short:
+            return text
         for spelling in sorted([*found, *(self._short if short else ())], key=len, reverse=True):
             text = text.replace(spelling, mask)
         while start := max((_common_start(spelling, text) for spelling in found), key=len, default=""):
@@ -58,11 +60,10 @@ class Secrets:
 
     def candidates(self, text: str) -> list[str]:
         """Return the long spellings that a text may contain, or the beginning of which."""
-        if not self._by_start:
-            return []
-        pieces = (text[at : at + MIN_START] for at in range(len(text) - MIN_START + 1))
-        starts = {piece for piece in pieces if piece in self._by_start}
-        return [spelling for start in starts for spelling in self._by_start[start]]
+        by_start = self._by_start
+        places = range(len(text) - MIN_START + 1) if by_start else ()
+        starts = {text[at : at + MIN_START] for at in places if text[at : at + MIN_START] in by_start}
+        return [spelling for start in starts for spelling in by_start[start]]
 
 
 def _spellings(secret: str) -> Iterator[str]:

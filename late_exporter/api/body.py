@@ -28,11 +28,13 @@ SMALL_BODY_BYTES = 256 * 1024
 MAX_LARGE_BODIES = 3
 """Maximum number of larger responses that are read at the same time; further ones wait."""
 
-MAX_PIECES = 16 * 1024
-"""Maximum number of pieces of a response, because each takes far more time than its bytes; 8 MiB in TCP segments of the
-smallest usual size have fewer."""
+MAX_PIECES = 8 * 1024
+"""Maximum number of pieces of a response, because each takes far more time than its bytes.
 
-PIECES_AT_A_TIME = 64
+8 MiB in the smallest packets of IPv6 are fewer.
+"""
+
+PIECES_AT_A_TIME = 16
 """Pieces after which other tasks run, if several have been received together."""
 
 MAX_ERROR_BYTES = 16 * 1024

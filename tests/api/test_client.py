@@ -676,7 +676,7 @@ async def test_a_body_in_millions_of_pieces() -> None:
         turns += 1
         await asyncio.sleep(0)
 
-    assert "the response arrives in more than 16,384 pieces" == str(await reading)
+    assert "the response arrives in more than 8,192 pieces" == str(await reading)
     assert MAX_PIECES + 1 == stream.sent
     assert turns > MAX_PIECES / PIECES_AT_A_TIME
 
@@ -702,7 +702,7 @@ async def test_a_server_that_sends_single_bytes() -> None:
             rate_limiter=RateLimiter(0.5),
             timeout=60.0,
         )
-        with pytest.raises(ResponseTooLarge, match="in more than 16,384 pieces"):
+        with pytest.raises(ResponseTooLarge, match="in more than 8,192 pieces"):
             await client.get(PATH, {}, path_template=PATH)
 
 
