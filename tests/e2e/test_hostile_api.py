@@ -103,7 +103,9 @@ def zernio_metadata(metadata: str) -> Attack:
 
 ZERNIO_ATTACKS: Mapping[str, Attack] = {
     "objects in a text": zernio_metadata('{"profileId":[%s{}]}' % ("{}," * 2_700_000)),
-    "a text that is cut": zernio_metadata('{"postId":"\U0001f525' + "a" * 8_000_000),
+    "a text that is cut": zernio_metadata('{"postId":"' + "a" * 8_000_000),
+    "emoji": zernio_metadata("\U0001f525" + "a" * 8_000_000),
+    "letters of two bytes": zernio_metadata("\u4e2d" + "a" * 8_000_000),
 }
 """Attacks on the texts of generation zernio, which log events are made of."""
 

@@ -13,7 +13,7 @@ from tests.support.page_memory import Measurement
 
 pytestmark = pytest.mark.exhaustive
 
-MAX_MEMORY = 150
+MAX_MEMORY = 120
 """MiB; the rest of the process and two other responses that are read at the same time have the difference to 200."""
 
 
