@@ -10,55 +10,24 @@ import sys
 import traceback
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote
 
-from late_exporter.masking import KEY_PATTERN
+from late_exporter.masking import KEY_PATTERN, SECRETS
 
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 _REDACTED = "[redacted]"
-_MIN_PREFIX = 12  # length from which the beginning of a secret is redacted
 _TOKENS = re.compile(rf"{KEY_PATTERN}|bearer\s+[^\s\"']+", re.IGNORECASE)
 _LEVEL_NAMES = {"DEBUG": "debug", "INFO": "info", "WARNING": "warn", "ERROR": "error", "CRITICAL": "error"}
 
 
-class _Secrets:
-    """Spellings of texts that must not be written, by their beginning: the time to find one does not grow with them."""
-
-    def __init__(self) -> None:
-        self._by_start: dict[str, list[str]] = {}
-        self._short: list[str] = []
-
-    def add(self, value: str) -> None:
-        for spelling in {value, repr(value)[1:-1], json.dumps(value)[1:-1], quote(value, safe="")} - {""}:
-            same = self._by_start.setdefault(spelling[:_MIN_PREFIX], []) if _is_long(spelling) else self._short
-            if spelling not in same:
-                same.append(spelling)
-
-    def candidates(self, text: str) -> list[str]:
-        """Return the spellings that a text may contain, or the beginning of which, longest first."""
-        starts = {text[at : at + _MIN_PREFIX] for at in range(len(text) - _MIN_PREFIX + 1)}
-        found = [spelling for start in starts & self._by_start.keys() for spelling in self._by_start[start]]
-        return sorted([*found, *self._short], key=len, reverse=True)
-
-
-def _is_long(spelling: str) -> bool:
-    return len(spelling) >= _MIN_PREFIX
-
-
-_secrets = _Secrets()
-
-
 def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str] = ()) -> None:  # noqa: A002 - the name of the flag
     """Write all logs, also those of libraries, to standard error; ``secrets`` replace those of an earlier call."""
-    global _secrets  # noqa: PLW0603 - logging is global, and so are its secrets
-    _secrets = _Secrets()
+    SECRETS.clear()
     for secret in secrets:
-        add_secret(secret)
+        SECRETS.add(secret)
     reconfigure(level, format)
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -85,27 +54,12 @@ def get_logger(name: str) -> BoundLogger:
     return cast("BoundLogger", logger)
 
 
-def add_secret(value: str) -> None:
-    """Redact a text from now on, even if it is quoted, escaped or URL-encoded."""
-    _secrets.add(value)
+add_secret = SECRETS.add
 
 
 def redact(text: str) -> str:
     """Replace registered secrets, keys and bearer tokens in a text."""
-    spellings = _secrets.candidates(text)
-    for spelling in spellings:
-        text = text.replace(spelling, _REDACTED)
-    while prefix := max((_common_prefix(spelling, text) for spelling in spellings), key=len, default=""):
-        text = text.replace(prefix, _REDACTED)
-    return _TOKENS.sub(_REDACTED, text)
-
-
-def _common_prefix(secret: str, text: str) -> str:
-    """Return the beginning of a secret with which a truncated text ends."""
-    at = text.find(secret[:_MIN_PREFIX])
-    if not _is_long(secret) or at < 0:
-        return ""
-    return "".join(char for char, _ in takewhile(lambda pair: pair[0] == pair[1], zip(secret, text[at:], strict=False)))
+    return _TOKENS.sub(_REDACTED, SECRETS.mask(text, _REDACTED, short=True))
 
 
 def escape(text: str) -> str:

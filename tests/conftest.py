@@ -14,6 +14,8 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from late_exporter.masking import SECRETS
+
 if TYPE_CHECKING:
     from tests.support.postgres import Cluster
 
@@ -40,6 +42,13 @@ SYSTEM_FILES = ("test_compose.py", "test_container.py", "test_pod.py", "test_sys
 
 LONG_FILES = ("test_alerts.py", "test_browser.py", "test_rules.py", "test_kill.py", *SYSTEM_FILES)
 """Files that take longest. They start right after the unit tests, so that no worker has one left at the end."""
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets() -> Iterator[None]:
+    """Forget the secrets that a test has registered: parts of made up keys are in the ids of other tests."""
+    yield
+    SECRETS.clear()
 
 
 @pytest.fixture(scope="session")

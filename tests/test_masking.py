@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
@@ -8,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter import log
+from late_exporter.feeds.decoder import id_text, label_text, log_key
 from late_exporter.feeds.schema import SECRET
-from late_exporter.masking import mask_keys
+from late_exporter.masking import MAX_SEARCHED, SECRETS, mask_keys
+from late_exporter.masking import quote as quote_value
 
 UNRESTRICTED = "sk_" + "0123456789abcdef" * 4
 RESTRICTED = "zrk_" + "4f1d8c6b" * 8
@@ -62,6 +66,64 @@ def test_a_key_is_masked_in_any_text(before: str, after: str, key: str) -> None:
     for spelling in (text, repr(text), json.dumps(text), quote(text)):
         assert key[4:16] not in mask_keys(spelling)
         assert key[4:16] not in log.redact(spelling)
+
+
+PIECE = 20
+"""Length of a part of an echo that shows something of the key; in Base64, less may encode what is around it."""
+
+
+@pytest.fixture(params=[UNRESTRICTED, RESTRICTED, "sk_" + "Kq7Zx/+w?~" * 4, "Zx9" * 16], ids=len)
+def own_key(request: pytest.FixtureRequest) -> str:
+    """Return a key that the process has."""
+    key: str = request.param
+    SECRETS.add(key)
+    return key
+
+
+ENCODINGS: dict[str, Callable[[str], str]] = {
+    "bare": lambda key: key.removeprefix("sk_").removeprefix("zrk_"),
+    "base64": lambda key: b64encode(key.encode()).decode(),
+    "URL-safe base64": lambda key: urlsafe_b64encode(key.encode()).decode().rstrip("="),
+    "base64 without the prefix": lambda key: b64encode(ENCODINGS["bare"](key).encode()).decode(),
+    "base64 of the header": lambda key: b64encode(f"Bearer {key}\r\n".encode()).decode(),
+    "base64 at the next position": lambda key: urlsafe_b64encode(f"x{key}yz".encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_the_own_key_is_masked_without_its_prefix_and_in_base64(own_key: str, encoding: str) -> None:
+    """An API that echoes the key in another form gets it neither into a log nor a label, an id, a key or a message."""
+    echo = ENCODINGS[encoding](own_key)
+    pieces = {echo[at : at + PIECE] for at in range(len(echo) - PIECE + 1)}
+    for outputs in (mask_keys, log.redact, label_text, id_text, log_key, quote_value):
+        for text in (echo, f"user {echo} end", f"cut {echo[:40]}"):
+            assert [] == [piece for piece in pieces if piece in outputs(text)], outputs
+
+
+def test_short_secrets_are_masked_in_logs_only() -> None:
+    """A password that is a word keeps no platform out of the metrics."""
+    SECRETS.add("instagram")
+    assert ("instagram", "[redacted]") == (label_text("instagram"), log.redact("instagram"))
+
+
+@pytest.mark.parametrize("text", [":" * 31_000, "password=" * 4000, "https://user:" + "x" * MAX_SEARCHED + "@host"])
+def test_long_values_are_not_searched(text: str) -> None:
+    """The time to quote a value does not grow with it, and nothing of one is shown that was not searched."""
+    assert f" of {len(text)} characters" == quote_value(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("user:secret@host", ' "***@host"'),
+        ("a:b:c@host", ' "***@host"'),
+        ("user@host:1", ' "user@host:1"'),
+        ("x" * MAX_SEARCHED, f' "{"x" * 100}..."'),
+    ],
+)
+def test_quoted_values(text: str, quoted: str) -> None:
+    """Passwords are masked, and long texts cut."""
+    assert quoted == quote_value(text)
 
 
 @pytest.mark.parametrize(

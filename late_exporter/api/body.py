@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -27,6 +28,15 @@ SMALL_BODY_BYTES = 256 * 1024
 MAX_LARGE_BODIES = 3
 """Maximum number of larger responses that are read at the same time; further ones wait."""
 
+MAX_PIECES = 8 * 1024
+"""Maximum number of pieces of a response, because each takes far more time than its bytes.
+
+8 MiB in the smallest packets of IPv6 are fewer.
+"""
+
+PIECES_AT_A_TIME = 16
+"""Pieces after which other tasks run, if several have been received together."""
+
 MAX_ERROR_BYTES = 16 * 1024
 """Part of an error response that is read; its message is at the beginning."""
 
@@ -47,7 +57,7 @@ async def read_body(
         wait_for_memory: Called before more than SMALL_BODY_BYTES are read.
 
     Raises:
-        ResponseTooLarge: The body is too large, or much larger than its compressed form.
+        ResponseTooLarge: The body is too large, much larger than its compressed form, or in too many pieces.
         BadPayload: It is compressed in an unsupported way, or continues after its end.
         zlib.error: The body is damaged.
     """
@@ -91,6 +101,7 @@ class _BodyReader:
         self._gzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if is_gzip else None
         self._unread = memoryview(b"")
         self._decoded_size = 0
+        self._piece_count = 0
 
     async def read(self, limit: int) -> None:
         """Read until the body is complete or exceeds a number of bytes."""
@@ -103,9 +114,14 @@ class _BodyReader:
                 chunk = await anext(self._chunks, None)
                 if chunk is None:
                     return
-                self._receive(chunk)
+                await self._receive(chunk)
 
-    def _receive(self, chunk: bytes) -> None:
+    async def _receive(self, chunk: bytes) -> None:
+        self._piece_count += 1
+        if self._piece_count > MAX_PIECES:
+            raise ResponseTooLarge(f"the response arrives in more than {MAX_PIECES:,} pieces")
+        if self._piece_count % PIECES_AT_A_TIME == 0:
+            await asyncio.sleep(0)
         if chunk and self._gzip is not None and self._gzip.eof:
             raise _trailing_bytes()
         self._unread = memoryview(chunk)

@@ -35,6 +35,9 @@ HEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 
+MAX_COST = 14
+"""Cost of a hash that takes about a second; one is computed at a time, and a wrong password takes the longest one."""
+
 
 def load(path: Path, files: dict[Path, FileStamp] | None = None) -> WebConfig:
     """Read the file and the certificates that it names; raise ConfigError with every mistake.
@@ -67,8 +70,14 @@ def load(path: Path, files: dict[Path, FileStamp] | None = None) -> WebConfig:
 
 
 def _check_hash(text: str) -> str:
-    if not HASH.fullmatch(text):
+    match = HASH.fullmatch(text)
+    if match is None:
         raise ValueError("must be a bcrypt hash, as htpasswd -nBC 10 makes it")
+    if int(match[1]) > MAX_COST:
+        raise ValueError(
+            f"the cost of the bcrypt hash is {int(match[1])}, and must be at most {MAX_COST}, because anyone can have "
+            "one computed; make another one with htpasswd -nBC 10"
+        )
     return text
 
 

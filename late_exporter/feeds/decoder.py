@@ -33,6 +33,9 @@ MAX_MICROS = 10**15
 SMALL_NUMBER = 10**9
 """Integer below which no scale exceeds MAX_MICROS; nearly all are."""
 
+MAX_TIME_LENGTH = 64
+"""Length of a text from which it is no time, and would only be repeated in an error message."""
+
 ONE_ATTEMPT = 1_000_000
 """One attempt in the millionths of ``LogEntry.attempt``."""
 
@@ -310,8 +313,8 @@ def optional_text(value: str | None) -> str | None:
 
 def log_key(value: str) -> str:
     """Return the key of a log by its id: the id itself, or a digest if it is too long or looks like an API key."""
-    is_printable = mask_keys(value) == value
-    if is_printable and value.isascii() and len(value) <= KEY_LENGTH:
+    is_printable = len(value) <= KEY_LENGTH and mask_keys(value) == value
+    if is_printable and value.isascii():
         return value
     encoded = value.encode("utf-8", "backslashreplace")
     if is_printable and len(encoded) <= KEY_LENGTH:
@@ -360,7 +363,7 @@ def parse_millis(value: str | None) -> int | None:
 
     Return None if it is invalid, or before the year 2000: such a time stands for a missing one.
     """
-    if not value:
+    if not value or len(value) > MAX_TIME_LENGTH:
         return None
     try:
         parsed_time = datetime.fromisoformat(value)

@@ -18,8 +18,14 @@ A page of 100 logs has a few thousand of them.
 UNCHECKED_BYTES = 2 * MAX_CONTAINERS
 """Size of responses that cannot contain too many values: each has at least two bytes, with its brackets or comma."""
 
-STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-"""A string, possessive because it may have millions of escapes."""
+MAX_WIDE_BYTES = 2 * 1024**2
+"""Size of responses that may have emoji: for one of them, Python stores each letter of a text in four bytes."""
+
+_WIDE = re.compile(rb"[\xf0-\xff]|\\u[dD][89abAB]")
+
+STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+"""A string, possessive because it may have millions of escapes; it may lack its end, or each escaped quote in it would
+be searched for one."""
 
 _TOKEN = re.compile(rb"[\[\]{}]|" + STRING.pattern, re.DOTALL)
 """A bracket, or a string, in which brackets mean nothing."""
@@ -47,7 +53,9 @@ def limit_depth(body: bytes) -> bytes:
 
 
 def check_value_count(body: bytes) -> None:
-    """Raise ResponseTooLarge if a response has so many values that decoding it could exhaust the memory."""
+    """Raise ResponseTooLarge if a response has so many values, or such texts, that decoding takes too much memory."""
+    if len(body) > MAX_WIDE_BYTES and _WIDE.search(body):
+        raise ResponseTooLarge(f"the response has emoji and is larger than {MAX_WIDE_BYTES // 1024**2} MiB")
     if len(body) > UNCHECKED_BYTES and _has_too_many_values(body):
         raise ResponseTooLarge("the response has more values than a page of 100 logs")
 

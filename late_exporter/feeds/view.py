@@ -16,6 +16,11 @@ from late_exporter.model import FAILED, SUCCESS, UNKNOWN, LogEntry
 TEXT_LENGTH = 1000
 """Length at which texts are truncated, except in JSON output."""
 
+SEARCHED_LENGTH = 64 * 1024
+"""Length up to which the JSON text of a field is searched."""
+
+_decode_member = json.JSONDecoder(strict=False).decode
+
 
 def common_fields(row: RawLog, entry: LogEntry, *, created_field: str, account_field: str) -> dict[str, Any]:
     time = iso_time(entry.created) if entry.created is not None else ""
@@ -56,9 +61,11 @@ def _members(field: object, name: str) -> Iterator[str]:
     if isinstance(field, dict):
         yield row_text(field, name)
     elif isinstance(field, str):
-        for value in re.findall(rf'"{name}"\s*:\s*("(?:[^"\\]|\\.)*"|\d{{1,100}})', field):
+        # Possessive, because a text that is cut may have any number of characters after its last quote.
+        pattern = rf'"{name}"\s*+:\s*+("[^"\\]*+(?:\\.[^"\\]*+)*+"|\d{{1,100}})'
+        for match in re.finditer(pattern, field[:SEARCHED_LENGTH]):
             try:
-                yield row_text({name: json.loads(value, strict=False)}, name)
+                yield row_text({name: _decode_member(match[1])}, name)
             except ValueError:
                 continue
 

@@ -14,7 +14,14 @@ from late_exporter.feeds import connections, decoder, publishing
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME, classify_action, classify_event
 from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import ZERNIO_LOGS, ValueChecker
-from late_exporter.feeds.view import common_fields, event_status, row_text, search_json_text, without_unknown
+from late_exporter.feeds.view import (
+    SEARCHED_LENGTH,
+    common_fields,
+    event_status,
+    row_text,
+    search_json_text,
+    without_unknown,
+)
 from late_exporter.feeds.vocabulary import METHODS, STATUSES
 from late_exporter.feeds.zernio_keys import former_log, number_entries, renumber_entries, row_key
 from late_exporter.model import DAY_MS, FAILED, ZERNIO, LogEntry, LogKind, LogPage
@@ -41,7 +48,7 @@ class RowMetadata(msgspec.Struct, rename="camel", gc=False):
     connection_method: str | None = None
     token_expires_at: str | None = None
     is_reconnection: bool | None = None
-    profile_id: Any = None
+    profile_id: str | None = None
 
 
 class ZernioRow(msgspec.Struct, gc=False):
@@ -62,8 +69,8 @@ class ZernioRow(msgspec.Struct, gc=False):
     metadata: str | RowMetadata | None = None
     request_id: str | None = None
     user_agent: str | None = None
-    profile_id: Any = None
-    camel_profile_id: Any = msgspec.field(default=None, name="profileId")
+    profile_id: str | None = None
+    camel_profile_id: str | None = msgspec.field(default=None, name="profileId")
 
 
 _FORMAT = decoder.ResponseFormat(ZernioRow, ZERNIO_LOGS)
@@ -101,7 +108,7 @@ def _parse_metadata(metadata: str | RowMetadata | None) -> RowMetadata:
     try:
         return _metadata_decoder.decode(metadata)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        texts = dict(_FIELD.findall(metadata))
+        texts = dict(_FIELD.findall(metadata, 0, SEARCHED_LENGTH))
     values = {}
     for name, encoded_name, decoder_of_field in _metadata_fields:
         try:
@@ -133,7 +140,7 @@ def _entry(
 def _profile_id(row: ZernioRow, metadata: RowMetadata | None) -> str | None:
     """Return the profile of a log; the API does not document the name of the field."""
     for profile_id in (row.profile_id, row.camel_profile_id, metadata.profile_id if metadata else None):
-        if isinstance(profile_id, str) and profile_id:
+        if profile_id:
             return decoder.label_text(profile_id)
     return None
 

@@ -36,7 +36,8 @@ def row_key(row: ZernioRow, created: int | None, fingerprint: str, generic_actio
 def _former_key(row: ZernioRow, created: int | None, action: str, generic_action: str | None) -> str:
     """Return the key that an earlier version gave a log without an id, without the ordinal."""
     prefix = f"{created or 0:013d}-{decoder.fingerprint(row.platform, row.account_id, generic_action)}"
-    fields = (action, row.user_id, row.request_id, row.request_body)
+    # Limited, because a character may take forty bytes in the representation of a text.
+    fields = tuple(text and text[:65_536] for text in (action, row.user_id, row.request_id, row.request_body))
     digest = hashlib.blake2b(repr(fields).encode("utf-8", "backslashreplace"), digest_size=6).hexdigest()
     return f"{prefix}={digest}"
 

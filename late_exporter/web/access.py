@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
-from late_exporter.config.options import suggest
+from late_exporter.config.types import INVALID_NAME, is_workspace_name
 from late_exporter.errors import LateError
 from late_exporter.masking import quote
 from late_exporter.web.asgi import Message
@@ -15,10 +15,6 @@ ALLOWED_WORKSPACES = "late_exporter.workspaces"
 """Key of an ASGI scope with the names of the workspaces that a request may see; without it, that is all of them."""
 
 NOT_ALLOWED = "not allowed for a user who is bound to workspaces"
-
-
-MAX_SUGGESTED = 100
-"""Workspaces up to which a name is compared with all of them: with thousands that would hold up other requests."""
 
 
 class AccessError(LateError):
@@ -67,6 +63,6 @@ def select_workspaces(scope: Message, existing: Collection[str]) -> Sequence[str
     for name in names:
         require_workspace(scope, name)
         if name not in existing:
-            suggestion = suggest(name, existing) if len(existing) <= MAX_SUGGESTED else ""
-            raise AccessError(HTTPStatus.NOT_FOUND, f"unknown workspace{quote(name)}{suggestion}")
+            shown = quote(name) if is_workspace_name(name) else f": a name {INVALID_NAME}"
+            raise AccessError(HTTPStatus.NOT_FOUND, f"unknown workspace{shown}")
     return sorted(set(names))

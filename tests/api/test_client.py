@@ -10,6 +10,7 @@ import string
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,7 +21,15 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.api.body import MAX_BODY_BYTES, MAX_LARGE_BODIES, MAX_RATIO, SMALL_BODY_BYTES, UNLIMITED_BYTES
+from late_exporter.api.body import (
+    MAX_BODY_BYTES,
+    MAX_LARGE_BODIES,
+    MAX_PIECES,
+    MAX_RATIO,
+    PIECES_AT_A_TIME,
+    SMALL_BODY_BYTES,
+    UNLIMITED_BYTES,
+)
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.quota import RateLimiter
 from late_exporter.errors import (
@@ -657,6 +666,44 @@ async def test_endless_body() -> None:
     assert MAX_BODY_BYTES < stream.sent <= MAX_BODY_BYTES + 1024 * 1024
     assert stream.closed
     assert ["too_large"] == api.codes
+
+
+async def test_a_body_in_millions_of_pieces() -> None:
+    """A response is not read beyond a number of pieces, and other tasks run while they are received."""
+    stream, turns = ChunkStream(forever=b" "), 0
+    reading = asyncio.ensure_future(ClientHarness(stream_response(stream)).fail())
+    while not reading.done():
+        turns += 1
+        await asyncio.sleep(0)
+
+    assert "the response arrives in more than 8,192 pieces" == str(await reading)
+    assert MAX_PIECES + 1 == stream.sent
+    assert turns > MAX_PIECES / PIECES_AT_A_TIME
+
+
+async def test_a_server_that_sends_single_bytes() -> None:
+    """A real response of single bytes is rejected as too large, long before its size is."""
+
+    async def send_bytes(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with suppress(ConnectionError):
+            for _number in range(100):
+                writer.write(b"1\r\n \r\n" * 1000)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(send_bytes, "127.0.0.1", 0)
+    async with server, httpx.AsyncClient(trust_env=False) as http:
+        port = server.sockets[0].getsockname()[1]
+        client = LateClient(
+            http,
+            base_url=f"http://127.0.0.1:{port}",
+            key=ApiKey(SECRET),
+            rate_limiter=RateLimiter(0.5),
+            timeout=60.0,
+        )
+        with pytest.raises(ResponseTooLarge, match="in more than 8,192 pieces"):
+            await client.get(PATH, {}, path_template=PATH)
 
 
 async def test_maximum_body() -> None:

@@ -469,7 +469,7 @@ WRONG = [
     ("poll.interval", "1s1s", f'"1s1s": {DURATION}'),
     ("poll.interval", "٣s", f'"٣s": {DURATION}'),
     ("poll.interval", "9" * 17 + "d", f'"{"9" * 17}d": must be at least 100ms and at most 100y'),
-    ("poll.interval", "9" * 5000 + "y", f'"{"9" * 100}...": must be at least 100ms and at most 100y'),
+    ("poll.interval", "9" * 5000 + "y", "of 5001 characters: must be at least 100ms and at most 100y"),
     ("poll.interval", "30s\n", f'"30s\\n": {DURATION}'),
     ("poll.interval", "50ms", '"50ms": must be at least 100ms and at most 100y'),
     ("poll.interval", "0", '"0": must be at least 100ms and at most 100y'),
@@ -628,7 +628,7 @@ def test_wrong_values(option: str, text: str, message: str) -> None:
         (
             "simulate.rate-limit",
             "9" * 5000,
-            f'"{"9" * 100}...": must be a whole number of at least 1 and at most {"9" * 18}',
+            f"of 5000 characters: must be a whole number of at least 1 and at most {'9' * 18}",
         ),
         ("simulate.customer-rate", "100001", '"100001": must be a whole number of at least 0 and at most 100000'),
         ("simulate.listen-address", "x", f'"x": {TCP_ADDRESS}'),

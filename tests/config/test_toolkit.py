@@ -52,7 +52,7 @@ ACCEPTED = {
     + "  client_auth_type: VerifyClientCertIfGiven\n",
     "no rate limit": "rate_limit:\n  interval: 0\n  burst: 0\n",
     "a rate limit that rejects every request": 'rate_limit:\n  interval: "1s"\n  burst: 0\n',
-    "users": f"{TLS}basic_auth_users:\n  alice: {BCRYPT_HASH}\n  bob: {BCRYPT_HASH.replace('$10$', '$18$')}\n",
+    "users": f"{TLS}basic_auth_users:\n  alice: {BCRYPT_HASH}\n  bob: {BCRYPT_HASH.replace('$10$', '$14$')}\n",
     "users without TLS": f"basic_auth_users:\n  alice: {BCRYPT_HASH}\n",
     # The toolkit refuses this one, because HTTP/2 needs another suite; here HTTP/2 is not served.
     "cipher suites without that of HTTP/2": f"{IF_GIVEN}  cipher_suites: [TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384]\n"
@@ -85,6 +85,11 @@ REFUSED = {
     ),
     "another header": ("http_server_config: {headers: {Content-Type: foo}}", "Content-Type cannot be set"),
     "a wrong frame option": ("http_server_config: {headers: {X-Frame-Options: foo}}", "must be deny or sameorigin"),
+    # The toolkit accepts this one, but anyone could keep all others from logging in for many seconds.
+    "a hash that takes too long": (
+        f"basic_auth_users:\n  bob: {BCRYPT_HASH.replace('$10$', '$18$')}\n",
+        "basic_auth_users.bob: the cost of the bcrypt hash is 18, and must be at most 14",
+    ),
     # The toolkit accepts these, but Python's TLS has no way to request a certificate that is not verified.
     "certificates that nobody verifies": (f"{TLS}{ANY}", "Python's TLS requests no certificate without verifying it"),
     "certificates that nobody verifies, with an inline key": (

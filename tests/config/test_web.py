@@ -351,6 +351,10 @@ UNSAFE = (
     "use RequireAndVerifyClientCert"
 )
 A_HASH = "must be a bcrypt hash, as htpasswd -nBC 10 makes it"
+TOO_COSTLY = (
+    "the cost of the bcrypt hash is 15, and must be at most 14, because anyone can have one computed; "
+    "make another one with htpasswd -nBC 10"
+)
 A_NAME = "a user name must be printable and must not contain a colon"
 A_MAPPING = "must be a mapping, as in basic_auth_users: {alice: $2y$10$...}"
 DURATION = "not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w"
@@ -542,6 +546,10 @@ UNUSABLE = "cannot use certificate and key"
         ),
         # users
         ("basic_auth_users:\n  alice:\n", [f"web.yml:2: basic_auth_users.alice: {A_HASH}"]),
+        (
+            f"basic_auth_users:\n  bob: {'$2y$14$' + BCRYPT_HASH[7:]}\n  alice: {'$2y$15$' + BCRYPT_HASH[7:]}\n",
+            [f"web.yml:3: basic_auth_users.alice: {TOO_COSTLY}"],
+        ),
         ("basic_auth_users:\n  alice: [x]\n", ["web.yml:2: basic_auth_users.alice: must be one value"]),
         (f'basic_auth_users:\n  "": {BCRYPT_HASH}\n', [f"web.yml:2: basic_auth_users.: {A_NAME}"]),
         (f'basic_auth_users:\n  "a\\tb": {BCRYPT_HASH}\n', [f"web.yml:2: basic_auth_users.a\tb: {A_NAME}"]),

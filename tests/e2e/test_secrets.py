@@ -83,8 +83,13 @@ def key_in_truncated_json(exchange: HttpExchange) -> None:
 
 
 def key_in_base64(exchange: HttpExchange) -> None:
-    """Send an error that repeats the header in base64, which is not redacted but must not crash."""
-    exchange.send(500, base64.b64encode(b"nothing here"))
+    """Send an error that repeats the header in base64."""
+    exchange.send(500, b"bad header " + base64.b64encode(exchange.key.encode()))
+
+
+def key_without_prefix(exchange: HttpExchange) -> None:
+    """Send an error with the secret part of the key."""
+    exchange.send(500, json.dumps({"error": f"bad key {key_in_body(exchange).partition('_')[2]}"}).encode())
 
 
 def key_in_status_line(exchange: HttpExchange) -> None:
@@ -118,6 +123,7 @@ HOSTILE = (
     key_in_invalid_json,
     key_in_truncated_json,
     key_in_base64,
+    key_without_prefix,
     key_in_status_line,
     key_in_header,
 )
@@ -125,7 +131,15 @@ HOSTILE = (
 
 def key_fragments(key: str) -> set[str]:
     """Return all fragments of a key that are long enough to matter, plain and in common encodings."""
-    encodings = {key, html.escape(key), quote(key, safe=""), json.dumps(key)[1:-1], repr(key)[1:-1], key.lower()}
+    encodings = {
+        key,
+        base64.b64encode(key.encode()).decode(),
+        html.escape(key),
+        quote(key, safe=""),
+        json.dumps(key)[1:-1],
+        repr(key)[1:-1],
+        key.lower(),
+    }
     return {text[position : position + PIECE] for text in encodings for position in range(len(text) - PIECE + 1)}
 
 

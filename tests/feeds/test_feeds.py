@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.errors import BadPayload
+from late_exporter.errors import BadPayload, ResponseTooLarge
 from late_exporter.feeds import FEEDS, GENERATIONS, publishing
 from late_exporter.feeds.decoder import (
     LABEL_LENGTH,
@@ -24,7 +24,7 @@ from late_exporter.feeds.decoder import (
     to_micros,
 )
 from late_exporter.feeds.feed import Feed
-from late_exporter.feeds.limits import MAX_CONTAINERS, MAX_SEPARATORS
+from late_exporter.feeds.limits import MAX_CONTAINERS, MAX_SEPARATORS, STRING
 from late_exporter.feeds.publishing import PublishingRow, failure_category
 from late_exporter.feeds.vocabulary import FAILURE_CATEGORIES
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -780,6 +780,25 @@ def test_memory_of_a_response_with_millions_of_values(feed: Feed, payload: bytes
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("emoji", ["\N{FIRE}".encode(), rb"\uD83D\uDD25"], ids=["UTF-8", "escape"])
+@pytest.mark.parametrize("feed", [PUBLISHING, GENERATIONS["zernio"]["publishing"]], ids=["late", "zernio"])
+def test_a_large_page_with_emoji_is_read_in_parts(feed: Feed, emoji: bytes) -> None:
+    """A text takes four times its size with one emoji, so that a larger page is refused as too large."""
+    page = b'{"logs": [{"_id": "a", "platform": "%s%s"}]}'
+    assert 1 == len(feed.parse(page % (emoji, b"x" * 2_000_000)).entries)
+    assert 1 == len(feed.parse(page % (b"\xe4\xb8\xad", b"x" * 7_000_000)).entries)
+    with pytest.raises(ResponseTooLarge, match="the response has emoji and is larger than 2 MiB"):
+        feed.parse(page % (emoji, b"x" * 2_100_000))
+
+
+def test_a_text_without_end_is_read_once() -> None:
+    """A text that is cut is one string, whatever it contains, or each of its escaped quotes would begin another one."""
+    assert [b'"a"', rb'"\"\"'] == [match[0] for match in STRING.finditer(rb'["a", "\"\"')]
+    body = b'{"logs":' + b"[0," * (MAX_CONTAINERS + 1) + b'"' + rb"\"" * 500_000
+    for feed in (PUBLISHING, GENERATIONS["zernio"]["publishing"]):
+        assert "the response has more values than a page of 100 logs" == payload_error(body, feed)
 
 
 def test_invalid_utf8() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any, TypeAlias
 
 import msgspec
@@ -228,6 +229,27 @@ def test_truncated_metadata(metadata: object) -> None:
     (entry,) = parse({**LOG, "metadata": metadata})
     assert "publish" == entry.action
     assert ("p1" if isinstance(metadata, str) and "p1" in metadata else None) == entry.post_id
+
+
+def test_objects_in_metadata_are_not_decoded() -> None:
+    """JSON in the text of a field costs no memory beyond its text, because its values are not counted."""
+    body = json.dumps({"logs": [{**LOG, "metadata": '{"profileId":[%s{}]}' % ("{}," * 200_000)}]}).encode()
+    tracemalloc.start()
+    try:
+        (entry,) = PUBLISHING.parse(body).entries
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(body)
+    finally:
+        tracemalloc.stop()
+    assert entry.profile_id is None
+
+
+def test_the_beginning_of_a_long_text_is_searched() -> None:
+    """Members of truncated JSON are read from the first 64 KiB of a text, by the decoder and for display."""
+    for length, post_id in ((60_000, "p1"), (70_000, "")):
+        row = {**LOG, "metadata": '{"x":"%s","postId":"p1","contentPreview":"' % ("x" * length)}
+        body = json.dumps({"logs": [row]}).encode()
+        (entry,) = PUBLISHING.parse(body).entries
+        assert (post_id or None, post_id) == (entry.post_id, PUBLISHING.view(row, entry).post_id)
 
 
 def test_the_profile_of_truncated_metadata() -> None:

@@ -16,7 +16,6 @@ from late_exporter.exposition.family import Family
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats, sign
 from late_exporter.status import ClusterHealth, FeedHealth, MemberHealth, WorkspaceHealth
-from late_exporter.web.access import AccessError, select_workspaces
 from late_exporter.web.app import HealthSource, Lifecycle, create_app
 from late_exporter.web.asgi import Message, by_path
 from late_exporter.web.auth import AuthMiddleware
@@ -30,6 +29,7 @@ BOUND = {"customer-a": frozenset({"brand-a"}), "customer-ab": frozenset({"brand-
 NAMES = ("brand-a", "brand-b", "brand-c")
 CLUSTER = ClusterHealth(members=(MemberHealth(name="late-0", workspaces=NAMES),), unowned_workspaces=(), lease_age=1.0)
 SECRET = "s3cr3t"
+NO_NAME = "unknown workspace: a name must be 1 to 64 letters, digits, or _ . -\n"
 PATHS = ("/", "/metrics", "/config", "/-/healthy", "/-/ready", "/-/reload", "/-/quit", "/hook/brand-a", "/nowhere")
 
 
@@ -164,24 +164,18 @@ async def test_another_workspace(path: str, query: str) -> None:
 @pytest.mark.parametrize(
     ("query", "text"),
     [
-        ("workspace=brand-d", 'unknown workspace "brand-d"; did you mean brand-c?\n'),
+        ("workspace=brand-d", 'unknown workspace "brand-d"\n'),
         ("workspace=brand-a&workspace=elsewhere", 'unknown workspace "elsewhere"\n'),
-        ("workspace=", 'unknown workspace ""\n'),
-        ("workspace=%0A%3Cb%3E%FF", 'unknown workspace "\\n<b>\N{REPLACEMENT CHARACTER}"\n'),
+        ("workspace=", NO_NAME),
+        ("workspace=%0A%3Cb%3E%FF", NO_NAME),
+        ("workspace=" + ":" * 31_000, NO_NAME),
     ],
 )
 async def test_unknown_workspace(query: str, text: str) -> None:
-    """An unknown workspace is not found, and the response says what was asked for."""
+    """An unknown workspace is not found, and the response says what was asked for, if that can be a name."""
     response = await AccessHarness().request("ops", query=query)
     assert (404, text) == (response.status, response.text)
     assert "text/plain; charset=utf-8" == response.headers["content-type"]
-
-
-def test_nothing_is_suggested_among_very_many_workspaces() -> None:
-    """A request for an unknown workspace takes little time, however many there are."""
-    existing = [f"brand-{number}" for number in range(101)]
-    with pytest.raises(AccessError, match=r'^unknown workspace "brand-x"$'):
-        select_workspaces({"query_string": b"workspace=brand-x"}, existing)
 
 
 @pytest.mark.parametrize("accept", ["text/plain", OPENMETRICS])
