@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import msgspec
 
 from late_exporter.errors import ApiUnavailable, BadRequest, Forbidden, ResponseTooLarge
-from late_exporter.feeds.decoder import parse_millis
-from late_exporter.format import iso_time
 from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
 from tests.support.client import QueryParams
@@ -28,6 +27,7 @@ from tests.support.late_api import (
     unauthorized,
     unavailable,
 )
+from tests.support.world import iso_time
 
 Difference: TypeAlias = Callable[[LogRow], Mapping[str, Any]]
 """Returns the fields of a row of generation zernio that differ from generation late."""
@@ -91,24 +91,17 @@ LARGE_ROWS = 7
 """Rows of a response beyond which it is too large."""
 
 
-def _shift(row: LogRow, millis: int) -> Mapping[str, Any]:
-    created = parse_millis(row["created_at"])
-    return {} if created is None else {"created_at": iso_time(created + millis, precise=True)}
-
-
-def _whole_seconds(row: LogRow) -> Mapping[str, Any]:
-    created = parse_millis(row["created_at"])
-    return {} if created is None else {"created_at": iso_time(created - created % 1000, precise=True)}
-
-
-def _some_rounded(row: LogRow) -> Mapping[str, Any]:
-    return _shift(row, (parse_millis(row["created_at"]) or 0) % 2)
+def _retimed(row: LogRow, change: Callable[[int], int]) -> Mapping[str, Any]:
+    if row["created_at"] is None:
+        return {}
+    millis = round(datetime.fromisoformat(row["created_at"]).timestamp() * 1000)
+    return {"created_at": iso_time(change(millis) / 1000)}
 
 
 DIFFERENCES: Mapping[str, Difference] = {
-    "whole seconds": _whole_seconds,
-    "rounded": _some_rounded,
-    "time zone": lambda row: _shift(row, 7_200_000),
+    "whole seconds": lambda row: _retimed(row, lambda millis: millis - millis % 1000),
+    "rounded": lambda row: _retimed(row, lambda millis: millis + millis % 2),
+    "time zone": lambda row: _retimed(row, lambda millis: millis + 7_200_000),
     "account ids": lambda row: {"account_id": f"zrn_{row['account_id']}"} if row["account_id"] else {},
     "platforms": lambda row: {"platform": f"{row['platform']}-business"},
 }

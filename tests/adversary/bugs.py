@@ -1,4 +1,7 @@
-"""Bugs put in on purpose, each by replacing one function, to show that the adversary finds them."""
+"""Bugs put in on purpose, each by replacing one function, to show that the adversary finds them.
+
+This is the only file of the adversary that knows the inside of the program, and is rewritten with it.
+"""
 
 from __future__ import annotations
 

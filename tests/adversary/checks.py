@@ -24,7 +24,7 @@ CHECKS: Mapping[str, str] = {
     "scan": "A reconciliation scan completes.",
     "reconciled": "Logs that polls must find are not found by a scan.",
     "requests": "At rest, a poll is one request, or two if a pending log is below the first page.",
-    "audit": "Neither audit finds a difference.",
+    "audit": "The background audit finds no difference.",
     "own times": "The time of the last successful poll is that of the exporter's clock.",
     "coverage": "The coverage does not start in the future.",
     "alike logs": "All of this holds for logs that cannot be distinguished.",

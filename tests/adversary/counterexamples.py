@@ -85,7 +85,7 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
         (Poll(), Switch(shape="308", difference="time zone")),
     ),
     "catch-up": Program(
-        Setup(distinct_times=True, latency=2.0, has_dates=False, history=25, commit_size=1, max_skip=0),
+        Setup(distinct_times=True, latency=2.0, has_dates=False, history=25, commit_size=1),
         (
             Poll(),
             Switch(shape="500"),

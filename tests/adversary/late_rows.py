@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from late_exporter.ingest.schedule import PollResult
 from tests.adversary.observer import Observer
-from tests.adversary.scene import PUBLISHING, Rows, Scene
+from tests.adversary.scene import Rows, Scene
 from tests.support.clock import MINUTE
+from tests.support.exporter import Poll as PollResult
 from tests.support.oracle import created_at
 
 MAX_POLLS = 3
@@ -28,7 +28,7 @@ class LateRows:
 
     def add(self, log_id: str) -> None:
         """Expect a log that has arrived just now, unless the first sync will find it."""
-        if self._scene.exporter.recorders[PUBLISHING].is_synced:
+        if self._scene.is_synced("publishing"):
             self._poll_counts[log_id] = 0
 
     def reset(self) -> None:

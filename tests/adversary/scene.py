@@ -7,24 +7,20 @@ from collections import Counter
 from pathlib import Path
 from typing import TypeAlias
 
-from late_exporter.ingest.poller import Poller
-from late_exporter.ingest.schedule import PollConfig, PollResult
-from late_exporter.ingest.sync import MIN_SETTLEMENT_CHECKS
-from late_exporter.model import Scope
 from tests.adversary.api import HostileApi
 from tests.adversary.events import CONNECTIONS
 from tests.adversary.program import Setup
 from tests.support.clock import DAY, MINUTE, VirtualClock
 from tests.support.events import KINDS
-from tests.support.exporter import ExporterHarness
+from tests.support.exporter import ExporterHarness, Poll
 from tests.support.late_api import ListQuirks
 from tests.support.oracle import created_at
-from tests.support.scans import whole_scan_interval
-from tests.support.steps import drive, drive_together
 from tests.support.world import RETENTION, World
 
 FEEDS = ("publishing", "connections")
-PUBLISHING = Scope("default", "publishing")
+
+CHECKS_PER_POLL = 5
+"""Pending logs that are not listed any more, and are looked up in one poll, at least."""
 
 MIN_LATENCY = 0.1
 """Seconds of a request while a process catches up, which takes time until it has no more."""
@@ -68,42 +64,49 @@ class Scene:
         self.totals = totals
         self.world = World(VirtualClock(), distinct_times=setup.distinct_times)
         self._insert_history()
+        # Without a filter by time, nothing leads beyond a limit of skip.
+        is_filtered = setup.time_filter not in ("ignored", "rejected")
         self.api = HostileApi(
             self.world,
             latency=setup.latency,
             sends_date=setup.has_dates,
-            quirks=ListQuirks(max_page_size=setup.page_size, time_filter=setup.time_filter),
+            quirks=ListQuirks(
+                max_page_size=setup.page_size,
+                time_filter=setup.time_filter,
+                max_skip=setup.max_skip if is_filtered else None,
+            ),
             generation=setup.generation,
         )
-        # Counts of time windows are compared in the whole list each time.
-        self._counts_windows = setup.generation == "zernio" and setup.time_filter not in ("ignored", "rejected")
-        config = PollConfig(
-            reconcile_interval=setup.reconcile_interval, audit_interval=setup.audit_interval, max_skip=setup.max_skip
+        self.exporter = ExporterHarness(
+            self.api,
+            path,
+            feeds=FEEDS,
+            generation="auto",
+            commit_size=setup.commit_size,
+            reconcile_interval=setup.reconcile_interval,
+            audit_interval=setup.audit_interval,
         )
-        self.exporter = ExporterHarness(self.api, path, feeds=FEEDS, config=config, generation="auto")
+        self._is_complete = False
 
     def close(self) -> None:
         totals = self.totals
         totals.programs += 1
         totals.requests += len(self.api.requests)
         totals.logs += len(self.world.insertion_order) + len(self.world.connection_history)
-        totals.observations += len(self.exporter.commit_log)
+        totals.observations += len(self.exporter.counted)
         self.exporter.close()
 
     @property
     def scan_interval(self) -> float:
-        """Seconds between two scans of the whole list."""
-        # No time window has the logs without a time, and a scan of a quiet feed needs no more than its first page.
-        has_undated = any(row["createdAt"] is None for row in self.world.rows)
-        interval = self.setup.reconcile_interval
-        return interval if self._counts_windows and not has_undated else whole_scan_interval(interval)
+        """Seconds within which the whole list is read, by the next scan or once a day."""
+        return max(self.setup.reconcile_interval, DAY)
 
     @property
     def pending_polls(self) -> int:
         """Polls that read the list of pending logs twice, page by page, and again for every few that are gone."""
         listed_count = sum(1 for row in self.world.rows if row["status"] == "pending")
-        gone_count = max(0, len(self.exporter.recorders[PUBLISHING].pending_logs) - listed_count)
-        return (2 + listed_count // (self.setup.page_size - 2)) * (2 + gone_count // MIN_SETTLEMENT_CHECKS)
+        gone_count = max(0, int(self.exporter.peek().sum("late_publishing_pending_logs")) - listed_count)
+        return (2 + listed_count // (self.setup.page_size - 2)) * (2 + gone_count // CHECKS_PER_POLL)
 
     @property
     def has_dense_time(self) -> bool:
@@ -140,37 +143,49 @@ class Scene:
             if row["createdAt"] is None or created_at(row) >= since
         }
 
-    def poll(self, steps: int | None = None) -> dict[str, PollResult]:
-        """Do what the loops of all pollers do once; raise Killed if that takes more steps than allowed."""
+    def poll(self) -> dict[str, Poll]:
+        """Do what the loops of all feeds do once."""
         self.totals.polls += len(FEEDS)
-        works = [_poll_feed(poller) for poller in self.exporter.pollers.values()]
-        return dict(zip(FEEDS, drive_together(works, steps), strict=True))
+        results = {feed: result for (_, feed), result in self.exporter.poll_all().items()}
+        publishing = results["publishing"]
+        self._is_complete = publishing.error is None and not publishing.is_partial
+        return results
+
+    def kill(self, steps: int, downtime: float) -> bool:
+        """Kill the process at a step of its polls; return whether they took so many steps."""
+        self.totals.polls += len(FEEDS)
+        self._is_complete = False
+        return self.exporter.kill(steps, downtime)
 
     def catch_up(self) -> None:
         """Do what a process does that ends once nothing is left to read."""
         self.totals.polls += len(FEEDS)
         latency = self.api.latency
         self.api.latency = latency or MIN_LATENCY
-        for poller in self.exporter.pollers.values():
-            drive(poller.catch_up())
-            drive(poller.save_requests())
+        for feed in FEEDS:
+            self.exporter.run_once(feed)
+        self._is_complete = False
         self.api.latency = latency
+
+    def is_synced(self, feed: str) -> bool:
+        """Return whether the logs of a feed are shown."""
+        return bool(self.exporter.peek().family("late_exporter_coverage_start_timestamp_seconds", feed=feed))
 
     def reads_new_logs(self, feed: str) -> bool:
         """Return whether a feed is read from the list that has its logs; an empty one is left after ten minutes."""
-        generation = self.exporter.pollers[Scope("default", feed)].generation
-        return not self.api.vanished or generation == "zernio"
+        if not self.api.vanished:
+            return True
+        retention = self.exporter.peek().family("late_exporter_retention_seconds", feed=feed)
+        return max(retention.values(), default=0.0) > RETENTION
 
     def can_read_new_logs(self, new_count: int) -> bool:
         """Return whether a poll finds what is new without the broken row."""
         row = self.api.broken_row
         if row is None:
             return True
-        coverage = self.exporter.recorders[PUBLISHING].coverage
         ids = self.world.ids
         depth = ids.index(row["_id"]) if row["_id"] in ids else len(ids)
-        is_complete = coverage is not None and coverage.is_synced and not coverage.gaps
-        return is_complete and depth >= new_count + 2 * self.setup.page_size
+        return self._is_complete and depth >= new_count + 2 * self.setup.page_size
 
     def _insert_history(self) -> None:
         setup = self.setup
@@ -178,11 +193,3 @@ class Scene:
         for number in range(setup.connections):
             event, fields = CONNECTIONS[number % len(CONNECTIONS)]
             self.world.add_connection(event, age=MINUTE * (setup.connections - number), **fields)
-
-
-async def _poll_feed(poller: Poller) -> PollResult:
-    """Do what the poller's loop does once."""
-    result = await poller.poll()
-    await poller.audit(result)
-    await poller.examine_generation(result)
-    return result

@@ -8,11 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-from late_exporter.ingest import sync
-from late_exporter.ingest.recognition import MIN_SHARE, SAMPLE_SIZE
-from late_exporter.ingest.schedule import PollResult
 from late_exporter.simulator.log_list import LogRow, post_id
 from tests.adversary.api import DIFFERENCES, FAULTS, LIES, MISLEADING, SHORT_LIES
 from tests.adversary.checks import Abandoned
@@ -35,9 +31,9 @@ from tests.adversary.program import (
 )
 from tests.adversary.scene import FEEDS, LogStatuses, Scene, Totals
 from tests.support.clock import MINUTE
+from tests.support.exporter import Poll as PollResult
 from tests.support.late_api import VANISHED, Document, zernio_row
 from tests.support.oracle import created_at
-from tests.support.steps import Killed
 
 LATE_LISTS = ("/v1/posts/logs", "/v1/connections/logs")
 MEMORY = Path("/dev/shm")  # noqa: S108 - for files of a test, where there is such a place
@@ -48,6 +44,9 @@ PROMPT_AGE = 15 * MINUTE
 MAX_SCAN_POLLS = 80
 """Polls within which a scan of the lists of a program is complete, unless many logs are pending."""
 
+MIN_SHARE, SAMPLE_SIZE = 0.9, 500
+"""Share of the newest counted logs, and their number, that the other list has if it is that of the same logs."""
+
 SWITCH_POLLS = 5
 """Polls after which the exporter has followed the API to another generation."""
 
@@ -57,8 +56,7 @@ def run_program(program: Program, totals: Totals) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         scene = Scene(program.setup, Path(folder, "state.db"), totals)
         try:
-            with patch.object(sync, "COMMIT_SIZE", program.setup.commit_size):
-                Trial(scene).run(program)
+            Trial(scene).run(program)
         except Abandoned:
             pass
         finally:
@@ -98,7 +96,6 @@ class Trial:
         for step in steps:
             takers[type(step)](step)
             self._observer.compare()
-        self._observer.check_audits()
 
     def _poll(self, step: Poll) -> None:
         self._foresee(step.events)
@@ -107,7 +104,7 @@ class Trial:
             self._api.fail_request(number, FAULTS[name])
         if step.store_failure is not None:
             number, moment = step.store_failure
-            self._exporter.store.failures[number] = moment
+            self._exporter.fail_commit(number, moment)
         is_misled = self._api.quirks.transform is not None or (step.fault is not None and step.fault[1] in MISLEADING)
         self._observer.is_misled |= is_misled
         if step.kill is not None:
@@ -116,7 +113,7 @@ class Trial:
             has_trouble = is_misled or step.fault is not None or step.store_failure is not None
             self._poll_once(is_misled=is_misled, has_trouble=has_trouble, seconds=step.events.seconds)
         self._api.clear_events()
-        self._exporter.store.failures.clear()
+        self._exporter.free_disk()
         if is_misled:
             self._doubtful_ids |= self._observer.uncounted_ids(self._scene.rows)
         if step.store_failure is not None and step.store_failure[1] == "after":
@@ -129,12 +126,10 @@ class Trial:
 
     def _kill(self, steps: int, downtime: float) -> None:
         self._late_rows.reset()
-        try:
-            self._scene.poll(steps)
-        except Killed:
+        if self._scene.kill(steps, downtime):
             self._is_steady = False
             self._scene.totals.kills += 1
-            self._restart(downtime)
+            self._note_restart()
 
     def _poll_once(self, *, is_misled: bool, has_trouble: bool, seconds: float) -> None:
         """Poll all feeds; check that what they have read is counted."""
@@ -173,8 +168,11 @@ class Trial:
         return {log for log in logs if log[1] not in self._unreadable_ids}
 
     def _restart(self, downtime: float) -> None:
-        self._scene.totals.restarts += 1
         self._exporter.restart(downtime)
+        self._note_restart()
+
+    def _note_restart(self) -> None:
+        self._scene.totals.restarts += 1
         self._observer.note_end()
 
     def _live_shortly(self, step: ShortLives) -> None:
@@ -222,22 +220,22 @@ class Trial:
         self._api.generation = "both"
         self._api.vanished = dict.fromkeys(LATE_LISTS, VANISHED[step.shape])
         if step.difference and self._is_recognisable(step.difference):
-            count = len(self._exporter.commit_log)
+            count = len(self._exporter.counted)
             self._api.difference = DIFFERENCES[step.difference]
             self._observer.difference = step.difference
             for result in [self._poll_quietly() for _ in range(SWITCH_POLLS)][-1].values():
                 self._observer.expect("generation_mismatch" == result.outcome, "switch", step.difference)
-            self._observer.expect(count == len(self._exporter.commit_log), "switch", step.difference)
+            self._observer.expect(count == len(self._exporter.counted), "switch", step.difference)
             self._api.difference = None
         for _ in range(SWITCH_POLLS):
             self._poll_quietly()
-        for scope, poller in self._exporter.pollers.items():
-            is_empty = scope.feed not in known_feeds or all(feed != scope.feed for feed, _, _ in self._scene.lasting)
-            if is_empty or "zernio" == poller.generation:
+        for feed in FEEDS:
+            is_empty = feed not in known_feeds or all(name != feed for name, _, _ in self._scene.lasting)
+            if is_empty or self._scene.reads_new_logs(feed):
                 continue
-            if self._deleted_share(scope.feed) > 1 - MIN_SHARE:
+            if self._deleted_share(feed) > 1 - MIN_SHARE:
                 raise Abandoned  # It is right to refuse the switch.
-            self._observer.report("switch", f"{scope.feed} is not followed")
+            self._observer.report("switch", f"{feed} is not followed")
 
     def _poll_quietly(self) -> Mapping[str, PollResult]:
         self._world.clock.advance(30)
@@ -290,7 +288,7 @@ class Trial:
 
     def _scan(self) -> None:
         """Poll until both lists are scanned, and all pending logs are looked up."""
-        first_batch = len(self._exporter.store.batches)
+        scanned_at = self._observer.scan_times()
         is_partial, unscanned = False, set(FEEDS)
         pending_polls = self._scene.pending_polls
         for count in range(max(MAX_SCAN_POLLS, pending_polls + 1)):
@@ -301,7 +299,8 @@ class Trial:
                 is_expected = result.error is None or not self._scene.reads_new_logs(feed)
                 self._observer.expect(is_expected, "outcome", f"{feed}: {result.error}")
             is_partial = any(result.is_partial for result in results.values())
-            unscanned -= self._observer.scanned_feeds(first_batch)
+            now = self._observer.scan_times()
+            unscanned -= {feed for feed in FEEDS if now.get(feed) != scanned_at.get(feed)}
             if not unscanned and count >= pending_polls:
                 break
         self._observer.expect(not unscanned, "catch-up" if is_partial else "scan", str(unscanned))

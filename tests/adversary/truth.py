@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
-import msgspec
-
-from late_exporter.feeds import GENERATIONS
-from late_exporter.model import PENDING, Scope
 from late_exporter.simulator.log_list import LogRow
-from tests.support.late_api import zernio_row
-from tests.support.store import LogStatus
+from tests.support.exporter import Counted, log_key, without_ordinal
 from tests.support.world import World
-
-ORDINAL = re.compile(r"\.\d+$")
-"""End of the key of a log without an id: its number among identical logs."""
 
 
 class Sighting(NamedTuple):
@@ -65,12 +56,11 @@ class Truth:
         self._update()
         return self._logs[log_id]
 
-    def counted(self, commit_log: Iterable[tuple[Scope, LogStatus]]) -> Counter[Sighting]:
+    def counted(self, commits: Iterable[Counted]) -> Counter[Sighting]:
         """Return how often each sighting was committed; keys of unknown logs stay as they are."""
         self._update()
         return Counter(
-            Sighting(scope.feed, self._logs.get(key) or _without_ordinal(key), status)
-            for scope, (key, status) in commit_log
+            Sighting(each.feed, self._logs.get(each.key) or without_ordinal(each.key), each.status) for each in commits
         )
 
     def rows(self, counted: Counter[Sighting], feed: str, *, final_first: bool) -> list[LogRow]:
@@ -88,11 +78,11 @@ class Truth:
 
     def _counted_rows(self, counted: Counter[Sighting], sighting: Sighting, *, final_first: bool) -> list[LogRow]:
         rows = self._rows[sighting]
-        if sighting.status == PENDING and counted[sighting] < len(rows):
+        if sighting.status == "pending" and counted[sighting] < len(rows):
             final_ids = {
                 row["_id"]
                 for other, others in self._rows.items()
-                if other.feed == sighting.feed and other.log == sighting.log and other.status != PENDING
+                if other.feed == sighting.feed and other.log == sighting.log and other.status != "pending"
                 for row in others[: counted[other]]
             }
             rows = sorted(rows, key=lambda row: (row["_id"] in final_ids) != final_first)
@@ -105,16 +95,6 @@ class Truth:
         new_rows += [("connections", row) for row in islice(world.connection_history.values(), connection_count, None)]
         self._row_counts = [len(world.history), len(world.connection_history)]
         for feed, row in new_rows:
-            self._logs[row["_id"]] = log = row["_id"] if self._by_id else _zernio_log(feed, row)
+            self._logs[row["_id"]] = log = row["_id"] if self._by_id else log_key(feed, row)
             sighting = Sighting(feed, log, row.get("status") or row["eventType"])
             self._rows.setdefault(sighting, []).append(row)
-
-
-def _zernio_log(feed: str, row: LogRow) -> str:
-    body = b'{"logs": [' + msgspec.json.encode(zernio_row(row)) + b"]}"
-    (entry,) = GENERATIONS["zernio"][feed].parse(body).entries
-    return _without_ordinal(entry.key)
-
-
-def _without_ordinal(key: str) -> str:
-    return ORDINAL.sub("", key)

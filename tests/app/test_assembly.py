@@ -16,10 +16,11 @@ from late_exporter.ingest.details import EventSelection
 from late_exporter.model import FeedState, Scope
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import SeriesCursor, open_store
+from late_exporter.store.sqlite import SqliteStore
 from late_exporter.store.thread import StoreThread
 from tests.support.client import FakeClient
 from tests.support.clock import HOUR, VirtualClock
-from tests.support.exporter import ExporterHarness
+from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi
 from tests.support.loggers import NullLogger
 from tests.support.steps import drive, offload_in_steps
@@ -74,7 +75,7 @@ def test_a_removed_workspace_has_no_series() -> None:
     worlds = {name: World(clock) for name in ("acme", "umbrella")}
     for world in worlds.values():
         world.publish(5, over=HOUR)
-    with closing(ExporterHarness({name: FakeLateApi(world) for name, world in worlds.items()})) as exporter:
+    with closing(InsideHarness({name: FakeLateApi(world) for name, world in worlds.items()})) as exporter:
         for name in worlds:
             exporter.poll(name)
         exporter.pipeline.remove_workspace("acme")
@@ -87,22 +88,22 @@ def test_series_are_restored_in_pages(monkeypatch: pytest.MonkeyPatch, tmp_path:
     """After a restart every series has its value, although no more than a page of them is in memory at once."""
     monkeypatch.setattr("late_exporter.app.assembly.SERIES_PER_PAGE", 7)
     sizes: list[int] = []
-    read_page = StoreProxy.series_page
+    read_page = SqliteStore.series_page
 
     def count_series(
-        store: StoreProxy, after: SeriesCursor, *, limit: int, workspaces: Collection[str]
+        store: SqliteStore, after: SeriesCursor, *, limit: int, workspaces: Collection[str]
     ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
         page, cursor = read_page(store, after, limit=limit, workspaces=workspaces)
         sizes.append(len(page))
         return page, cursor
 
-    monkeypatch.setattr(StoreProxy, "series_page", count_series)
+    monkeypatch.setattr(SqliteStore, "series_page", count_series)
     clock = VirtualClock()
     worlds = {name: World(clock) for name in ("acme", "umbrella")}
     for world in worlds.values():
         world.publish(30, over=HOUR)
     apis = {name: FakeLateApi(world) for name, world in worlds.items()}
-    with closing(ExporterHarness(apis, path=tmp_path / "state.db")) as exporter:
+    with closing(InsideHarness(apis, path=tmp_path / "state.db")) as exporter:
         for name in worlds:
             exporter.poll(name)
         before = {
@@ -122,7 +123,7 @@ def test_restored_objects_are_left_out_of_collections(tmp_path: Path, monkeypatc
     """The garbage collector does not look at a large state while it is loaded, which would hold the event loop."""
     world = World(VirtualClock())
     world.publish(20, over=HOUR)
-    with closing(ExporterHarness(FakeLateApi(world), tmp_path / "state.db")) as exporter:
+    with closing(InsideHarness(FakeLateApi(world), tmp_path / "state.db")) as exporter:
         exporter.poll()
         freezes: list[None] = []
         monkeypatch.setattr(gc, "freeze", lambda: freezes.append(None))

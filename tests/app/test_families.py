@@ -11,7 +11,7 @@ import pytest
 
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from tests.support.clock import VirtualClock
-from tests.support.exporter import ExporterHarness
+from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi
 from tests.support.samples import Samples
 from tests.support.world import World
@@ -31,16 +31,16 @@ def world() -> World:
 
 
 @pytest.fixture
-def exporter(world: World, tmp_path: Path) -> Iterator[ExporterHarness]:
+def exporter(world: World, tmp_path: Path) -> Iterator[InsideHarness]:
     """Return an exporter that has exposed its history."""
-    with closing(ExporterHarness(FakeLateApi(world), tmp_path / "state.db")) as exporter:
+    with closing(InsideHarness(FakeLateApi(world), tmp_path / "state.db")) as exporter:
         exporter.poll()
         exporter.scrape_once()
         world.clock.advance(30)
         yield exporter
 
 
-def test_a_disabled_family_is_counted(exporter: ExporterHarness, world: World) -> None:
+def test_a_disabled_family_is_counted(exporter: InsideHarness, world: World) -> None:
     """A family that was disabled for a while has its true totals when it is exposed again, and never falls."""
     before = exporter.scrape()
     exporter.restart(disabled_families=frozenset({LOGS, DURATION, ACCOUNT}))
@@ -58,7 +58,7 @@ def test_a_disabled_family_is_counted(exporter: ExporterHarness, world: World) -
     assert all(enabled[series] >= value for series, value in before.counters.items())
 
 
-def test_the_status_page_does_not_depend_on_disabled_families(exporter: ExporterHarness) -> None:
+def test_the_status_page_does_not_depend_on_disabled_families(exporter: InsideHarness) -> None:
     """What the status page shows is known, whatever is exposed."""
     expected = exporter.registry.platform_health("default")
     exporter.restart(disabled_families=frozenset(CATALOGUE))
@@ -68,7 +68,7 @@ def test_the_status_page_does_not_depend_on_disabled_families(exporter: Exporter
 
 
 def test_a_series_that_begins_while_its_family_is_disabled_has_no_initial_zero(
-    exporter: ExporterHarness, world: World
+    exporter: InsideHarness, world: World
 ) -> None:
     """What was counted while a family was disabled is history, not an increase at the time it is exposed again."""
     exporter.restart(disabled_families=frozenset({LOGS}))
@@ -82,7 +82,7 @@ def test_a_series_that_begins_while_its_family_is_disabled_has_no_initial_zero(
     "bounds",
     [(1.0,), (0.5, 1.0, 2.0, 4.0), (100.0, 200.0), (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)],
 )
-def test_other_buckets_lose_nothing(exporter: ExporterHarness, world: World, bounds: tuple[float, ...]) -> None:
+def test_other_buckets_lose_nothing(exporter: InsideHarness, world: World, bounds: tuple[float, ...]) -> None:
     """After a change of buckets the histogram is valid, has the same count and sum, and goes on from there."""
     before = exporter.scrape()
     exporter.restart(families=build_catalogue(buckets=[(DURATION, bounds)]))

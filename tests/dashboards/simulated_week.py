@@ -25,14 +25,13 @@ from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.model import QueuedEvent
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.simulator.world import ZERNIO_RETENTION
 from late_exporter.status import Quota
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
-from tests.support.exporter import ExporterHarness
+from tests.support.inside import InsideHarness
 from tests.support.late_api import KEY, FakeLateApi
 from tests.support.outputs import FakeOutput
 from tests.support.steps import drive, offload_in_steps
@@ -182,10 +181,9 @@ class TroubledOutput(FakeOutput):
         await super().deliver(events)
 
 
-class WeekExporter(ExporterHarness):
+class WeekExporter(InsideHarness):
     """An exporter that reads every status feed and delivers log events."""
 
-    status_config = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, STATUS_INTERVALS[0][1]))
     events = EventSelection()
 
     def deliver_events(self) -> None:
@@ -199,7 +197,7 @@ class WeekExporter(ExporterHarness):
             TroubledOutput(self.clock),
             offload=offload_in_steps,
             report=DeliveryReport(pipeline.registry, lambda: pipeline.pollers, pipeline.count),
-            logger=self.logger,
+            logger=self.log,
             max_pending=MAX_PENDING,
             monotonic=self.clock.monotonic,
         )
@@ -227,6 +225,7 @@ class WeekOfScrapes:
             config=config,
             generation="zernio",
             webhooks=True,
+            status=dict.fromkeys(STATUS_FEEDS, STATUS_INTERVALS[0][1]),
         )
         self._event_random = Random(SEED)
         self._process = ProcessMetrics(BEGIN - POLL_LEAD)

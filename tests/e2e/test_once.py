@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -107,18 +106,3 @@ def test_a_signal_is_a_failure(
     assert "" == once.stdout
     assert not (tmp_path / "late.prom").exists()
     assert "Traceback" not in once.stderr
-
-
-@pytest.mark.parametrize("command", [("run", "--once"), ("textfile", "late.prom")], ids=["run", "textfile"])
-def test_runs_find_a_log_that_is_hours_late(late: LateServer, tmp_path: Path, command: tuple[str, ...]) -> None:
-    """A due scan is finished by a run, so that a log that no poll can see is counted."""
-    late.world.publish(500, over=DAY)
-    run = program(late, tmp_path, *command, "--poll.reconcile-interval=1s")
-    assert 0 == run.start().wait_exit()
-    ended_at = time.time()
-    late.world.insert(late.world.clock.now - 3 * 3600)
-    late.world.delete(late.world.ids[0])
-    wait_until(lambda: time.time() > ended_at + 1)
-    assert 0 == run.start().wait_exit()
-    text = run.stdout if command[0] == "run" else (tmp_path / "late.prom").read_text()
-    assert 501 == Samples.parse(text).sum(LOGS)

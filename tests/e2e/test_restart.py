@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import time
@@ -13,9 +12,6 @@ from typing import TypeAlias
 
 import pytest
 
-from late_exporter.exposition.exposition import Exposition
-from late_exporter.exposition.publisher import Publisher
-from late_exporter.metrics.catalogue import CATALOGUE
 from tests.e2e.late import KEY, FaultHandler, LateServer, drip, hang
 from tests.e2e.program import ROOT, ExporterProcess, wait_equal, wait_until
 from tests.support.samples import Samples
@@ -185,22 +181,3 @@ def test_the_program_starts_quickly(late: LateServer, start_exporter: Run, tmp_p
     start = time.monotonic()
     assert program.start().url
     assert time.monotonic() - start < 5
-
-
-@pytest.mark.parametrize("ticks", range(6))
-async def test_a_change_does_not_swallow_the_end(monkeypatch: pytest.MonkeyPatch, ticks: int) -> None:
-    """The publisher ends if it is cancelled shortly after a change."""
-    monkeypatch.setattr("late_exporter.exposition.publisher.MIN_PAUSE_SECONDS", 0)
-    exposition = Exposition(CATALOGUE)
-    publisher = Publisher(exposition, list)
-    running = asyncio.ensure_future(publisher.run())
-    await publisher.wait_published()
-    for _ in range(5):
-        await asyncio.sleep(0)
-    exposition.put("late_up", ("default", "publishing"), 1)
-    for _ in range(ticks):
-        await asyncio.sleep(0)
-    running.cancel()
-    tasks, _ = await asyncio.wait([running], timeout=GRACE)
-    assert {running} == tasks
-    assert running.cancelled()

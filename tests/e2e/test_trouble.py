@@ -71,21 +71,6 @@ def test_refused_at_the_start_and_later_there(exit_stack: ExitStack, tmp_path: P
     wait_equal(2.0, lambda: program.scrape().sum("late_up"))
 
 
-def test_the_api_goes_away_and_comes_back(late: LateServer, start_exporter: Run) -> None:
-    """Counts stay visible while the API is away, and logs of that time are counted afterwards."""
-    late.world.publish(50, over=600)
-    program = start_exporter()
-    wait_equal(50.0, lambda: program.scrape().sum(LOGS))
-    late.stop()
-    is_down(program, "unavailable")
-    assert 50 == program.scrape().sum(LOGS)
-    assert 200 == program.get("/-/ready").status
-    late.world.publish(250, over=5)
-    late.start()
-    wait_equal(300.0, lambda: program.scrape().sum(LOGS))
-    wait_equal(2.0, lambda: program.scrape().sum("late_up"))
-
-
 def reset_connection(exchange: HttpExchange) -> None:
     """Reset the connection before a response."""
     exchange.reset()
@@ -305,36 +290,3 @@ def odd_logs() -> list[Any]:
         "not an object",
         None,
     ]
-
-
-def test_odd_logs_cost_nothing(late: LateServer, start_exporter: Run) -> None:
-    """Logs with lone surrogates, wrong types and odd texts are counted; logs without an id are rejected once each."""
-    import json  # noqa: PLC0415 - msgspec writes no lone surrogates, and that is what is wanted here
-
-    body = json.dumps({"logs": odd_logs(), "pagination": {"total": 8, "hasMore": False}})
-    late.fault = respond_with(200, body)
-    program = start_exporter("--poll.feeds=publishing", "--log.level=debug").wait_ready()
-    wait_equal(5.0, lambda: program.scrape().sum(LOGS))
-    wait_equal(3.0, lambda: program.scrape().sum("late_exporter_entries_rejected_total"))
-    polls = program.scrape().sum(POLLS)
-    wait_until(lambda: program.scrape().sum(POLLS) > polls + 2)
-    assert 5 == program.scrape().sum(LOGS)
-    assert 3 == program.scrape().sum("late_exporter_entries_rejected_total")
-    for accept in ("text/plain", "application/openmetrics-text; version=1.0.0"):
-        program.get("/metrics", Accept=accept).body.decode("utf-8")
-    program.get("/").body.decode("utf-8")
-
-
-def test_five_thousand_platforms(late: LateServer, start_exporter: Run) -> None:
-    """With thousands of platforms the labels are bounded, every log is counted, and the overflow is a metric."""
-    for number in range(5000):
-        late.world.insert(time.time() - number, platform=f"platform{number}", accountId=f"account{number}")
-    program = start_exporter("--poll.feeds=publishing")
-    wait_equal(5000.0, lambda: program.scrape().sum(LOGS), timeout=60)
-    samples = program.scrape()
-    platforms = {labels[0] for labels in samples.family(LOGS)}
-    assert 51 == len(platforms)
-    assert 4950 == samples.sum(LOGS, platform="other")
-    assert samples.sum("late_exporter_label_overflow_total", label="platform") >= 4950
-    assert len(samples) < 6000
-    assert program.peak_memory_bytes < 200 * MIB

@@ -41,7 +41,7 @@ from late_exporter.model import (
 from late_exporter.series import IncCounter, Series, SeriesValue
 from late_exporter.simulator.log_list import LogRow
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
-from tests.support.exporter import ExporterHarness
+from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, announce_more, unavailable
 from tests.support.profiles import example_count, is_thorough
 from tests.support.world import World
@@ -81,12 +81,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def exporter(late: FakeLateApi, path: Path) -> Iterator[ExporterHarness]:
+def exporter(late: FakeLateApi, path: Path) -> Iterator[InsideHarness]:
     """Return an exporter that has counted the logs of some days, some of which were pending."""
     late.world.publish(230, over=5 * DAY)
     late.world.publish(3, status="failed", statusCode=500)
     waiting = late.world.publish(2, status="pending", action="retry")
-    with closing(ExporterHarness(late, path)) as exporter:
+    with closing(InsideHarness(late, path)) as exporter:
         exporter.poll()
         late.world.change(waiting[0], "success")
         exporter.settle()
@@ -115,14 +115,14 @@ def test_a_list_that_always_announces_more(rows: int, world: World, late: FakeLa
     """If every page says that more rows follow, an audit ends below the last one."""
     late.quirks = ListQuirks(transform=announce_more)
     world.publish(rows, over=DAY)
-    with closing(ExporterHarness(late, path)) as exporter:
+    with closing(InsideHarness(late, path)) as exporter:
         exporter.poll()
         late.before_request(10, lambda: pytest.fail("the audit does not end"))
         audit, mismatches = exporter.run_audit(exporter_running=False)
     assert ([], [], rows) == (audit.differences, mismatches, len(audit.listed_keys or ()))
 
 
-def test_a_healthy_state(exporter: ExporterHarness, world: World) -> None:
+def test_a_healthy_state(exporter: InsideHarness, world: World) -> None:
     """A healthy state has no differences, and every log was compared with few requests."""
     request_count = len(exporter.api.requests)
     audit, mismatches = exporter.run_audit()
@@ -133,7 +133,7 @@ def test_a_healthy_state(exporter: ExporterHarness, world: World) -> None:
 
 
 @pytest.mark.parametrize("place", [5, 99, 100, 234])
-def test_a_log_that_was_never_counted(exporter: ExporterHarness, path: Path, world: World, place: int) -> None:
+def test_a_log_that_was_never_counted(exporter: InsideHarness, path: Path, world: World, place: int) -> None:
     """A log without record and count is missing, wherever it is."""
     log_id = world.ids[place]
     execute(path, "DELETE FROM observation WHERE key = ?", log_id)
@@ -144,7 +144,7 @@ def test_a_log_that_was_never_counted(exporter: ExporterHarness, path: Path, wor
     assert (1, 0) == (count_missing(audit.differences, mismatches), count_extra(mismatches))
 
 
-def test_lost_record(exporter: ExporterHarness, path: Path, world: World) -> None:
+def test_lost_record(exporter: InsideHarness, path: Path, world: World) -> None:
     """A log whose record was lost is missing, and is extra once it is counted again."""
     log_id = world.ids[150]
     execute(path, "DELETE FROM observation WHERE key = ?", log_id)
@@ -170,7 +170,7 @@ def test_lost_record(exporter: ExporterHarness, path: Path, world: World) -> Non
 )
 @pytest.mark.parametrize("change", [1, -1])
 def test_wrong_counter(
-    exporter: ExporterHarness, path: Path, family: str, labels: str, expected: int, change: int
+    exporter: InsideHarness, path: Path, family: str, labels: str, expected: int, change: int
 ) -> None:
     """A count too many is extra, one too few is missing; no log differs and no other family is blamed."""
     execute(path, ADD, change, family, labels)
@@ -179,7 +179,7 @@ def test_wrong_counter(
     assert (max(0, -change), max(0, change)) == (count_missing(audit.differences, mismatches), count_extra(mismatches))
 
 
-def test_a_log_counted_in_another_status(exporter: ExporterHarness, path: Path, world: World) -> None:
+def test_a_log_counted_in_another_status(exporter: InsideHarness, path: Path, world: World) -> None:
     """A log recorded in another status is a difference with both."""
     log_id = world.ids[120]
     execute(path, "UPDATE observation SET status = 'failed' WHERE key = ?", log_id)
@@ -188,7 +188,7 @@ def test_a_log_counted_in_another_status(exporter: ExporterHarness, path: Path, 
     assert (1, 0) == (count_missing(audit.differences, mismatches), count_extra(mismatches))
 
 
-def test_uncounted_record(exporter: ExporterHarness, path: Path) -> None:
+def test_uncounted_record(exporter: InsideHarness, path: Path) -> None:
     """A record that was never counted makes the records one too many."""
     created = int((exporter.clock.now - DAY) * 1000)
     execute(path, "INSERT INTO observation VALUES (1, 'stray', 'success', ?, NULL, NULL)", created)
@@ -198,7 +198,7 @@ def test_uncounted_record(exporter: ExporterHarness, path: Path) -> None:
 
 
 def test_a_log_that_is_wrongly_known(
-    exporter: ExporterHarness, world: World, path: Path, monkeypatch: pytest.MonkeyPatch
+    exporter: InsideHarness, world: World, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A log that the exporter wrongly takes for known is still missing after polls and scans."""
     log_id = world.ids[200]
@@ -215,7 +215,7 @@ def test_a_log_that_is_wrongly_known(
     assert [(log_id, "success", [])] == differences_of(audit)
 
 
-def test_deleted_logs_are_no_difference(exporter: ExporterHarness, world: World) -> None:
+def test_deleted_logs_are_no_difference(exporter: InsideHarness, world: World) -> None:
     """A counted log that the API has deleted is no difference."""
     world.delete(*world.ids[3:150:2])
     audit, mismatches = exporter.run_audit()
@@ -223,7 +223,7 @@ def test_deleted_logs_are_no_difference(exporter: ExporterHarness, world: World)
     assert set(world.ids) == audit.listed_keys
 
 
-def test_pruned_logs_are_no_difference(exporter: ExporterHarness, world: World) -> None:
+def test_pruned_logs_are_no_difference(exporter: InsideHarness, world: World) -> None:
     """After pruning, the accounting is still exact."""
     for _ in range(12):
         world.clock.advance(DAY)
@@ -240,7 +240,7 @@ def test_logs_before_the_lookback_are_out_of_scope(late: FakeLateApi, path: Path
     late.world.publish(130, over=50 * MINUTE)
     for _ in range(3):
         late.world.insert(None)
-    with closing(ExporterHarness(late, path, config=PollConfig(lookback=HOUR))) as exporter:
+    with closing(InsideHarness(late, path, config=PollConfig(lookback=HOUR))) as exporter:
         exporter.poll()
         late.world.clock.advance(10 * MINUTE)
         exporter.poll()
@@ -251,7 +251,7 @@ def test_logs_before_the_lookback_are_out_of_scope(late: FakeLateApi, path: Path
         assert 4 >= len(late.requests) - request_count
 
 
-def test_only_since(exporter: ExporterHarness, path: Path, world: World) -> None:
+def test_only_since(exporter: InsideHarness, path: Path, world: World) -> None:
     """With ``since`` older logs are not compared."""
     new, old = world.ids[50], world.ids[150]
     for log_id in (new, old):
@@ -261,7 +261,7 @@ def test_only_since(exporter: ExporterHarness, path: Path, world: World) -> None
     assert [new, old] == [log_id for log_id, _, _ in differences_of(exporter.run_audit(exporter_running=False)[0])]
 
 
-def test_logs_newer_than_the_last_poll(exporter: ExporterHarness, world: World) -> None:
+def test_logs_newer_than_the_last_poll(exporter: InsideHarness, world: World) -> None:
     """Logs written since the last poll are too recent, not missing."""
     world.clock.advance(HOUR)
     new = world.publish(150, over=HOUR)
@@ -269,7 +269,7 @@ def test_logs_newer_than_the_last_poll(exporter: ExporterHarness, world: World) 
     assert ([], set(new)) == (differences_of(audit), audit.too_recent)
 
 
-def test_logs_that_settle_while_no_exporter_runs(exporter: ExporterHarness, world: World) -> None:
+def test_logs_that_settle_while_no_exporter_runs(exporter: InsideHarness, world: World) -> None:
     """A log known as pending is no difference while nothing polls."""
     (waiting,) = [row["_id"] for row in world.rows if row["status"] == "pending"]
     world.clock.advance(HOUR)
@@ -279,7 +279,7 @@ def test_logs_that_settle_while_no_exporter_runs(exporter: ExporterHarness, worl
     assert [] == differences_of(exporter.run_audit()[0])
 
 
-def test_an_open_gap(exporter: ExporterHarness, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_gap(exporter: InsideHarness, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Logs in a gap are reported as such and are no difference."""
     monkeypatch.setattr(sync, "COMMIT_SIZE", 1)
     counted = set(world.ids)
@@ -296,7 +296,7 @@ def test_an_open_gap(exporter: ExporterHarness, world: World, monkeypatch: pytes
     assert ([], [], set()) == (differences_of(audit), mismatches, audit.in_gap)
 
 
-def test_logs_that_come_late_during_an_audit(exporter: ExporterHarness, world: World) -> None:
+def test_logs_that_come_late_during_an_audit(exporter: InsideHarness, world: World) -> None:
     """Logs that are written days late are suspects, and no difference once the exporter had time to catch up."""
     late_ones = {world.insert(world.clock.now - days * DAY) for days in (1, 3, 4)}
     audit, mismatches = exporter.run_audit()
@@ -309,7 +309,7 @@ def test_workspaces_do_not_mix(clock: VirtualClock, path: Path) -> None:
     worlds = {name: World(clock) for name in ("acme", "umbrella")}
     worlds["acme"].publish(130, over=DAY)
     worlds["umbrella"].publish(260, over=DAY)
-    with closing(ExporterHarness({name: FakeLateApi(world) for name, world in worlds.items()}, path)) as exporter:
+    with closing(InsideHarness({name: FakeLateApi(world) for name, world in worlds.items()}, path)) as exporter:
         for name in worlds:
             exporter.poll(name)
         for name, world in worlds.items():
@@ -326,7 +326,7 @@ def test_connections_are_audited_too(late: FakeLateApi, path: Path) -> None:
     for number in range(120):
         late.world.clock.advance(60)
         ids.append(late.world.add_connection(("connect_success", "connect_failed", "sso_failed")[number % 3]))
-    with closing(ExporterHarness(late, path, feeds=("publishing", "connections"))) as exporter:
+    with closing(InsideHarness(late, path, feeds=("publishing", "connections"))) as exporter:
         exporter.poll()
         exporter.poll(feed="connections")
         late.world.clock.advance(600)
@@ -344,7 +344,7 @@ def test_rejected_rows_and_limited_labels_are_counted(late: FakeLateApi, path: P
     late.quirks = ListQuirks(transform=lambda document: {**document, "logs": [*document["logs"], *odd]})
     for number in range(40):
         late.world.insert(late.world.clock.now - DAY + number, platform=f"platform{number}", action=f"action{number}")
-    with closing(ExporterHarness(late, path, max_values=5)) as exporter:
+    with closing(InsideHarness(late, path, max_label_values=5)) as exporter:
         exporter.poll()
         late.world.clock.advance(600)
         exporter.poll()
@@ -384,7 +384,7 @@ def test_no_false_alarm_while_the_list_moves(
     world.publish(history, over=6 * DAY, kinds=KINDS)
     late = FakeLateApi(world, quirks=ListQuirks(max_page_size=cap))
     together = data.draw(st.integers(1, 5))
-    with closing(ExporterHarness(late)) as exporter:
+    with closing(InsideHarness(late)) as exporter:
         exporter.settle()
         left = iter(moves)
 
@@ -402,7 +402,7 @@ def test_no_false_alarm_while_the_list_moves(
         assert ([], [], set(), set()) == (differences_of(audit), mismatches, audit.too_recent, audit.in_gap)
 
 
-def _move(world: World, exporter: ExporterHarness, name: str, first: int, second: int) -> None:
+def _move(world: World, exporter: InsideHarness, name: str, first: int, second: int) -> None:
     now, kind = world.clock.now, KINDS[second % len(KINDS)]
     match name:
         case "publish":

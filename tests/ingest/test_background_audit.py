@@ -19,7 +19,7 @@ from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.model import CommitResult, Coverage, FeedAccounting, FeedCommit, KnownLogs, LogEntry, LogPage, Scope
 from late_exporter.series import SetCurrent
 from tests.support.clock import DAY, MINUTE, VirtualClock
-from tests.support.exporter import ExporterHarness
+from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
 from tests.support.loggers import RecordingLogger
 from tests.support.steps import offload_in_steps
@@ -52,14 +52,14 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def exporter(late: FakeLateApi, path: Path) -> Iterator[ExporterHarness]:
+def exporter(late: FakeLateApi, path: Path) -> Iterator[InsideHarness]:
     """Return an exporter that audits once a day and has completed its first scan."""
-    with closing(ExporterHarness(late, path, config=AUDITED)) as exporter:
+    with closing(InsideHarness(late, path, config=AUDITED)) as exporter:
         exporter.settle()
         yield exporter
 
 
-def run_polls(exporter: ExporterHarness, polls: int = 60, every: float = 30.0) -> None:
+def run_polls(exporter: InsideHarness, polls: int = 60, every: float = 30.0) -> None:
     """Poll several times, each followed by some pages of an audit."""
     for _ in range(polls):
         exporter.clock.advance(every)
@@ -68,7 +68,7 @@ def run_polls(exporter: ExporterHarness, polls: int = 60, every: float = 30.0) -
     exporter.poll()
 
 
-def audit_results(exporter: ExporterHarness) -> dict[str, float]:
+def audit_results(exporter: InsideHarness) -> dict[str, float]:
     """Return the exposed results of the last audit."""
     scrape = exporter.scrape()
     return {
@@ -76,7 +76,7 @@ def audit_results(exporter: ExporterHarness) -> dict[str, float]:
     }
 
 
-def test_a_healthy_exporter(exporter: ExporterHarness, world: World) -> None:
+def test_a_healthy_exporter(exporter: InsideHarness, world: World) -> None:
     """An audit of some pages per poll finds nothing, reports its end, and is repeated a day later."""
     assert {} == audit_results(exporter)
     run_polls(exporter, polls=1)
@@ -115,13 +115,13 @@ def test_counters_are_compared_in_the_thread_of_the_store(
 
     monkeypatch.setattr("tests.support.exporter.offload_in_steps", offload)
     monkeypatch.setattr("late_exporter.ingest.background_audit.check_counters", check)
-    with closing(ExporterHarness(late, path, config=AUDITED)) as exporter:
+    with closing(InsideHarness(late, path, config=AUDITED)) as exporter:
         exporter.settle()
         run_polls(exporter, polls=4)
     assert ["store"] == places
 
 
-def test_page_budget(exporter: ExporterHarness, late: FakeLateApi) -> None:
+def test_page_budget(exporter: InsideHarness, late: FakeLateApi) -> None:
     """An audit uses at most two percent of the rate limit, but at least a page per poll."""
     for limit, pages in ((600, 6), (60, 1)):
         late.rate_limit = limit
@@ -136,7 +136,7 @@ def test_page_budget(exporter: ExporterHarness, late: FakeLateApi) -> None:
 
 def test_the_first_audit_starts_after_the_first_scan(late: FakeLateApi, path: Path) -> None:
     """Logs that only the first scan finds are no difference."""
-    with closing(ExporterHarness(late, path, config=AUDITED)) as exporter:
+    with closing(InsideHarness(late, path, config=AUDITED)) as exporter:
         exporter.poll()
         for _ in range(3):
             request_count = len(late.requests)
@@ -149,14 +149,14 @@ def test_the_first_audit_starts_after_the_first_scan(late: FakeLateApi, path: Pa
 
 def test_an_interval_of_zero_disables_audits(late: FakeLateApi, path: Path) -> None:
     """No audit is started with an interval of 0."""
-    with closing(ExporterHarness(late, path)) as exporter:
+    with closing(InsideHarness(late, path)) as exporter:
         exporter.settle()
         run_polls(exporter, polls=80)
         assert {} == audit_results(exporter)
 
 
 @pytest.mark.exhaustive
-def test_a_log_that_is_never_counted(exporter: ExporterHarness, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_is_never_counted(exporter: InsideHarness, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that the store swallows is missing until it is counted."""
     honest = exporter.store.commit_all
     lost = world.insert(world.clock.now - 2 * DAY)
@@ -180,7 +180,7 @@ def test_a_log_that_is_never_counted(exporter: ExporterHarness, world: World, mo
     assert {MISSING: 0, EXTRA: 0} == audit_results(exporter)
 
 
-def test_extra_count(exporter: ExporterHarness, path: Path) -> None:
+def test_extra_count(exporter: InsideHarness, path: Path) -> None:
     """A counter that is too high is extra."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(
@@ -192,7 +192,7 @@ def test_extra_count(exporter: ExporterHarness, path: Path) -> None:
     assert {MISSING: 0, EXTRA: 3} == audit_results(exporter)
 
 
-def test_late_logs_are_no_difference(exporter: ExporterHarness, world: World) -> None:
+def test_late_logs_are_no_difference(exporter: InsideHarness, world: World) -> None:
     """A log written days late during the audit is counted by a scan before the recheck."""
     exporter.clock.advance(30)
     exporter.audit()
@@ -205,7 +205,7 @@ def test_late_logs_are_no_difference(exporter: ExporterHarness, world: World) ->
     assert late_one in {log_id for log_id, _ in exporter.observations}
 
 
-def test_faults_only_delay_an_audit(exporter: ExporterHarness, late: FakeLateApi) -> None:
+def test_faults_only_delay_an_audit(exporter: InsideHarness, late: FakeLateApi) -> None:
     """A failed request of an audit is repeated after the next poll."""
     for _ in range(4):
         exporter.clock.advance(30)
@@ -217,7 +217,7 @@ def test_faults_only_delay_an_audit(exporter: ExporterHarness, late: FakeLateApi
     assert {MISSING: 0, EXTRA: 0} == audit_results(exporter)
 
 
-def test_a_restart_restarts_the_audit(exporter: ExporterHarness, world: World, late: FakeLateApi) -> None:
+def test_a_restart_restarts_the_audit(exporter: InsideHarness, world: World, late: FakeLateApi) -> None:
     """After a restart an audit starts from the top, no sooner than due, and the last results stay exposed."""
     exporter.clock.advance(30)
     exporter.audit()
@@ -238,7 +238,7 @@ def test_a_restart_restarts_the_audit(exporter: ExporterHarness, world: World, l
 
 @pytest.mark.parametrize("reason", ["error", "throttled"])
 def test_audits_yield_to_polls(
-    exporter: ExporterHarness, late: FakeLateApi, monkeypatch: pytest.MonkeyPatch, reason: str
+    exporter: InsideHarness, late: FakeLateApi, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     """There is no audit after a poll that failed or waited for the rate limiter."""
     exporter.clock.advance(30)
@@ -251,7 +251,7 @@ def test_audits_yield_to_polls(
     assert 1 == len(late.requests) - request_count
 
 
-def test_a_list_that_repeats_itself(exporter: ExporterHarness, late: FakeLateApi, world: World) -> None:
+def test_a_list_that_repeats_itself(exporter: InsideHarness, late: FakeLateApi, world: World) -> None:
     """An audit of a list without end is given up and tried again after the interval."""
     exporter.clock.advance(30)
     exporter.audit()

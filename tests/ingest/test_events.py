@@ -12,9 +12,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from late_exporter.ingest.details import EventSelection
-from tests.ingest.conftest import OpenExporter
 from tests.support.clock import VirtualClock
-from tests.support.exporter import ExporterHarness
+from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi
 from tests.support.world import World
 
@@ -22,19 +21,19 @@ FAILED_LOG: dict[str, Any] = {"status": "failed", "response": {"errorCode": "MED
 FEEDS = ("publishing", "connections")
 
 
-class EventExporter(ExporterHarness):
+class EventExporter(InsideHarness):
     """An exporter with events about failures."""
 
     events = EventSelection()
 
 
-class AllExporter(ExporterHarness):
+class AllExporter(InsideHarness):
     """An exporter with events about all logs."""
 
     events = EventSelection(all_statuses=True)
 
 
-OpenEvents: TypeAlias = Callable[..., ExporterHarness]
+OpenEvents: TypeAlias = Callable[..., InsideHarness]
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def open_events() -> Iterator[OpenEvents]:
         )
 
 
-def queued_ids(exporter: ExporterHarness) -> Counter[str]:
+def queued_ids(exporter: InsideHarness) -> Counter[str]:
     """Return how often each event is queued, by key and status."""
     events = [json.loads(each.body) for each in exporter.store.outbox.read(10_000)]
     return Counter(event["id"].partition("/publishing/")[2] for event in events)
@@ -114,16 +113,6 @@ def test_failed_connections(world: World, open_events: OpenEvents) -> None:
     exporter.poll(feed="connections")
     (queued,) = exporter.store.outbox.read(10)
     assert ("connect_failed", "no") == tuple(json.loads(queued.body)[name] for name in ("action", "error"))
-
-
-def test_without_events_nothing_is_read_or_queued(world: World, open_exporter: OpenExporter) -> None:
-    """By default no log has details, and the outbox stays empty."""
-    exporter = open_exporter(FakeLateApi(world))
-    exporter.poll()
-    world.publish(over=5, **FAILED_LOG)
-    exporter.poll_repeatedly(2)
-    assert not exporter.store.outbox.read(10)
-    assert {None} == {each.entry.detail for batch in exporter.store.batches for each in batch.observations}
 
 
 def test_a_page_that_is_not_new_is_not_read_again(world: World, open_events: OpenEvents) -> None:

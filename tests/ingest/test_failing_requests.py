@@ -20,13 +20,11 @@ from late_exporter.errors import (
     ResponseTooLarge,
     Unauthorized,
 )
-from late_exporter.ingest.schedule import PollConfig
 from late_exporter.protocols import ApiResponse
 from tests.ingest.conftest import OpenExporter
-from tests.ingest.test_exactness import NEVER
 from tests.support.client import QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE
-from tests.support.exporter import ExporterHarness
+from tests.support.exporter import NEVER, ExporterHarness
 from tests.support.late_api import Document, FakeLateApi, ListQuirks
 from tests.support.world import World
 
@@ -74,8 +72,7 @@ def start(open_exporter: OpenExporter) -> Start:
     """Return a function that starts an exporter, by default without scheduled reconciliation scans."""
 
     def start(api: FaultyApi, reconcile: float = NEVER) -> ExporterHarness:
-        config = PollConfig(reconcile_interval=reconcile)
-        return open_exporter(api, generation=api.generation, config=config)
+        return open_exporter(api, generation=api.generation, reconcile_interval=reconcile)
 
     return start
 
@@ -220,24 +217,6 @@ def test_a_time_filter_that_is_always_refused_is_given_up(world: World, start: S
     assert {"success": 40} == outcomes(exporter, 40)
     assert {"window": 3} == failed_requests(exporter)
     assert 0 == pending(exporter)
-
-
-@pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_scan_of_a_list_that_ignores_skip_is_not_complete(generation: str, world: World, start: Start) -> None:
-    """If every page is the first one, scans fail and do not claim to have read the list, until it can be read."""
-    exporter = start(FaultyApi(world, generation=generation), reconcile=HOUR)
-    world.publish(350, over=DAY)
-    exporter.poll()
-    completed_at = exporter.scrape().sum(LAST_RECONCILE)
-    exporter.api.quirks = ListQuirks(ignores_skip=True)
-    world.clock.advance(DAY)
-    assert {"success": 20} == outcomes(exporter, 20)
-    assert failed_requests(exporter).get("scan", 0) > 0
-    assert completed_at == exporter.scrape().sum(LAST_RECONCILE)
-    exporter.api.quirks = ListQuirks()
-    world.clock.advance(DAY)
-    assert {"success": 20} == outcomes(exporter, 20)
-    assert exporter.scrape().sum(LAST_RECONCILE) > completed_at
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -414,8 +393,7 @@ class LargeRowsApi(FakeLateApi):
 def test_pages_that_are_too_large_are_read_in_parts(generation: str, world: World, open_exporter: OpenExporter) -> None:
     """No poll fails: history, new logs, late logs and settled logs count once, and an audit reads all pages."""
     api = LargeRowsApi(world, generation=generation)
-    config = PollConfig(reconcile_interval=10 * MINUTE, audit_interval=HOUR)
-    exporter = open_exporter(api, generation=generation, config=config)
+    exporter = open_exporter(api, generation=generation, reconcile_interval=10 * MINUTE, audit_interval=HOUR)
     world.publish(350, over=DAY)
     pending_ids = [world.insert(world.clock.now - HOUR - n, status="pending", postId=f"p{n}") for n in range(40)]
     assert {"success": 1} == outcomes(exporter, 1)
@@ -428,7 +406,7 @@ def test_pages_that_are_too_large_are_read_in_parts(generation: str, world: Worl
     assert 0 == pending(exporter)
     assert 0 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
     world.clock.advance(HOUR)
-    assert {"success"} == {exporter.audit().outcome for _ in range(40)}
+    assert {"success"} == {exporter.poll().outcome for _ in range(40)}
     audited_at = exporter.scrape().sum("late_exporter_audit_last_completed_timestamp_seconds")
     assert audited_at > world.clock.now - HOUR
     assert 0 == exporter.scrape().sum("late_exporter_audit_missing_logs")

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgspec
 import pytest
 
-from late_exporter.ingest import sync
-from late_exporter.ingest.schedule import PollConfig
-from late_exporter.model import KnownLogs, LogEntry, Scope
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import Document, FakeLateApi, Fault, ListQuirks
-from tests.support.store import StoreProxy
 from tests.support.world import World
 
 pytestmark = pytest.mark.exhaustive
@@ -62,7 +58,7 @@ def start(world: World, open_exporter: OpenExporter) -> Start:
         generation: str, *, quirks: ListQuirks | None = None, skew: float | None = None, **config: Any
     ) -> ExporterHarness:
         api = FakeLateApi(world, generation=generation, quirks=quirks, sends_date=skew is None)
-        return open_exporter(api, in_memory=True, config=PollConfig(**config), generation=generation, skew=skew or 0.0)
+        return open_exporter(api, in_memory=True, generation=generation, skew=skew or 0.0, **config)
 
     return start
 
@@ -88,7 +84,7 @@ def test_one_short_answer_hides_no_history(
     exporter.api.fail_request(number, shape)
     assert 450 == first_exposure(exporter)
     exporter.settle()
-    assert 450 == exporter.scrape().sum(LOGS) == len(exporter.commit_log)
+    assert 450 == exporter.scrape().sum(LOGS) == len(exporter.counted)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -118,8 +114,8 @@ def test_a_wrong_total_does_not_prevent_a_first_sync(
     world.publish(count, over=6 * DAY)
     exporter = start(generation, quirks=ListQuirks(transform=lambda document: _with_total(document, change)))
     exporter.poll()
-    assert exporter.poller.health.is_synced
-    assert count == len(exporter.commit_log)
+    assert exporter.is_synced
+    assert count == len(exporter.counted)
     assert len(exporter.api.requests) <= 14
 
 
@@ -145,7 +141,7 @@ def test_pages_shorter_than_requested_do_not_end_the_list(
     world.clock.advance(HOUR)
     world.publish(120, over=HOUR / 2)
     exporter.poll()
-    assert 520 == len(exporter.commit_log)
+    assert 520 == len(exporter.counted)
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
@@ -154,7 +150,7 @@ def test_a_clock_ahead_by_more_than_the_lookback_hides_no_new_log(generation: st
     world.publish(50, over=DAY)
     exporter = start(generation, skew=2 * HOUR, lookback=HOUR)
     exporter.poll()
-    history = len(exporter.commit_log)
+    history = len(exporter.counted)
     late_log = world.clock.now - 60
     for _ in range(20):
         world.clock.advance(30)
@@ -162,7 +158,7 @@ def test_a_clock_ahead_by_more_than_the_lookback_hides_no_new_log(generation: st
         exporter.poll()
     world.insert(late_log)
     exporter.settle()
-    assert history + 21 == len(exporter.commit_log)
+    assert history + 21 == len(exporter.counted)
 
 
 def test_a_lookback_ends_a_first_sync_at_once(world: World, start: Start) -> None:
@@ -170,7 +166,7 @@ def test_a_lookback_ends_a_first_sync_at_once(world: World, start: Start) -> Non
     world.publish(900, over=6 * DAY)
     exporter = start("late", lookback=DAY)
     exporter.poll()
-    assert exporter.poller.health.is_synced
+    assert exporter.is_synced
     assert len(exporter.api.requests) <= 3 + 1, "three pages, and a look at the end for logs without a time"
 
 
@@ -181,32 +177,5 @@ def test_logs_deleted_during_a_first_sync_do_not_delay_it(generation: str, world
     exporter = start(generation)
     exporter.api.before_request(2, lambda: world.delete(*world.ids[300:320]))
     exporter.poll()
-    assert exporter.poller.health.is_synced
-    assert 430 == len(exporter.commit_log)
-
-
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_pages_of_a_gap_are_not_looked_up(
-    generation: str, world: World, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A first sync and a catch-up look up the first page and one after each commit; all others are known to be new."""
-    pages: list[int] = []  # numbers of counted logs when a page with new logs was looked up
-    look_up = StoreProxy.lookup
-
-    def lookup(store: StoreProxy, scope: Scope, entries: Sequence[LogEntry], **options: Any) -> KnownLogs:
-        known_logs = look_up(store, scope, entries, **options)
-        if len(known_logs.statuses) < len(entries):
-            pages.append(len(exporter.commit_log))
-        return known_logs
-
-    monkeypatch.setattr(StoreProxy, "lookup", lookup)
-    monkeypatch.setattr(sync, "COMMIT_SIZE", 1000)
-    world.publish(2000, over=6 * HOUR)
-    exporter = start(generation)
-    exporter.poll()
-    exporter.clock.advance(4 * HOUR)
-    world.publish(2000, over=3 * HOUR)
-    exporter.poll()
-    assert 4000 == len(exporter.commit_log)
-    assert 2 == len([count for count in pages if count < 2000])
-    assert 3 == len([count for count in pages if count >= 2000]), "the last one is at the high-water mark"
+    assert exporter.is_synced
+    assert 430 == len(exporter.counted)

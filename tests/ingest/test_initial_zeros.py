@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from late_exporter.errors import StoreError
-from late_exporter.series import Series
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
@@ -113,40 +112,12 @@ def test_zero_is_shown_as_long_as_the_mark_cannot_be_written(world: World, start
     exporter = start()
     world.publish(2, **FAILURE)
     exporter.poll()
-    exporter.store.failing = {"mark_served"}
+    exporter.fill_disk()
     for _ in range(2):
         with pytest.raises(StoreError):
             exporter.scrape_once()
         assert ZEROS == new_platform(exporter.scrape_unmarked())
-    exporter.store.failing.clear()
-    assert ZEROS == new_platform(exporter.scrape_once())
-    assert VALUES == new_platform(exporter.scrape_once())
-
-
-def test_a_counter_that_cannot_be_saved_keeps_its_zero(start: Start) -> None:
-    """A new counter of the exporter itself stays at 0 until it is stored with the mark; then it never falls."""
-    exporter = start()
-    recorder, reporter = exporter.poller.recorder, exporter.poller._reporter  # noqa: SLF001 - as a failed poll does
-    outcome: Series = ("late_exporter_polls_total", ("default", "publishing", "new_outcome"))
-    for _ in range(3):
-        recorder.defer((), provisional=[reporter.poll_increment("new_outcome")])
-        assert 0 == exporter.scrape_once().sum(outcome[0], outcome="new_outcome")
-    exporter.poll()
-    assert not exporter.store.series_values()[outcome].is_served
-    assert 0 == exporter.scrape_once().sum(outcome[0], outcome="new_outcome")
-    exporter.restart()
-    assert 3 == exporter.scrape_once().sum(outcome[0], outcome="new_outcome")
-
-
-def test_a_workspace_that_is_added_again_shows_its_zeros_again(world: World, start: Start) -> None:
-    """Series that were not scraped before their workspace was removed are at 0 when it is back."""
-    exporter = start()
-    world.publish(2, **FAILURE)
-    exporter.poll()
-    exporter.scrape_unmarked()
-    exporter.pipeline.remove_workspace("default")
-    assert {} == {key: value for key, value in exporter.scrape_once().items() if key[0] == LOGS}
-    exporter.restart()
+    exporter.free_disk()
     assert ZEROS == new_platform(exporter.scrape_once())
     assert VALUES == new_platform(exporter.scrape_once())
 
@@ -154,17 +125,17 @@ def test_a_workspace_that_is_added_again_shows_its_zeros_again(world: World, sta
 def test_a_scrape_without_new_series_writes_nothing(world: World, start: Start) -> None:
     """The state is written only after scrapes that showed the zero of a new series, once each."""
     exporter = start()
-    exporter.store.failing = {"mark_served"}
+    exporter.fill_disk()
     exporter.scrape()
     world.publish(2)
     exporter.poll()
-    exporter.store.failing.clear()
+    exporter.free_disk()
     exporter.scrape()
-    exporter.store.failing = {"mark_served"}
+    exporter.fill_disk()
     exporter.scrape()
 
 
-STEPS = ("publish", "poll", "poll", "scrape", "scrape", "scrape and kill", "kill", "kill poll", "kill mark")
+STEPS = ("publish", "poll", "poll", "scrape", "scrape", "scrape and kill", "kill", "kill poll")
 KINDS: tuple[dict[str, Any], ...] = (
     {"platform": "tiktok", "status": "failed", "statusCode": 500},
     {"platform": "x", "durationMs": None},
@@ -207,10 +178,6 @@ def test_any_order_of_kills_and_scrapes(generation: str, data: st.DataObject) ->
                     exporter.restart()
                 case "kill poll":
                     exporter.kill(data.draw(st.integers(1, 12)))
-                case "kill mark":
-                    samples = exporter.scrape_unmarked()
-                    exporter.store.mark_served(exporter.registry.served_zeros())
-                    exporter.restart()
             for series, value in samples.counters.items():
                 assert latest[series] <= value if series in latest else value == 0, (step, series, value)
                 latest[series] = value

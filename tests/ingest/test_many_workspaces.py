@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from late_exporter.ingest import read_buffer
-from late_exporter.ingest.read_buffer import ReadBuffer
 from tests.support.clock import HOUR, VirtualClock
-from tests.support.exporter import ExporterHarness
+from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi
 from tests.support.steps import Killed, drive_together
 from tests.support.world import World
@@ -20,17 +19,17 @@ SIZES = {"acme": 730, "umbrella": 730, "initech": 20}
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[], ExporterHarness]]:
+def start(tmp_path: Path) -> Iterator[Callable[[], InsideHarness]]:
     """Return a function that starts an exporter of workspaces of different sizes, with a state of its own."""
-    started: list[ExporterHarness] = []
+    started: list[InsideHarness] = []
 
-    def start() -> ExporterHarness:
+    def start() -> InsideHarness:
         clock = VirtualClock()
         worlds = {name: World(clock) for name in SIZES}
         for name, world in worlds.items():
             world.publish(SIZES[name], over=HOUR)
         apis = {name: FakeLateApi(world) for name, world in worlds.items()}
-        started.append(ExporterHarness(apis, tmp_path / f"{len(started)}.db"))
+        started.append(InsideHarness(apis, tmp_path / f"{len(started)}.db"))
         return started[-1]
 
     yield start
@@ -38,18 +37,18 @@ def start(tmp_path: Path) -> Iterator[Callable[[], ExporterHarness]]:
         exporter.close()
 
 
-def counts(exporter: ExporterHarness) -> dict[str, float]:
+def counts(exporter: InsideHarness) -> dict[str, float]:
     """Return the counted logs of each workspace."""
     samples = exporter.scrape_once()
     return {name: samples.sum(LOGS, workspace=name) for name in SIZES}
 
 
-def poll_all(exporter: ExporterHarness, steps: int | None = None) -> None:
+def poll_all(exporter: InsideHarness, steps: int | None = None) -> None:
     """Poll every workspace at the same time, up to a number of steps."""
     drive_together([poller.poll() for poller in exporter.pollers.values()], steps)
 
 
-def test_small_workspaces_are_synced_while_large_ones_still_read(start: Callable[[], ExporterHarness]) -> None:
+def test_small_workspaces_are_synced_while_large_ones_still_read(start: Callable[[], InsideHarness]) -> None:
     """Workspaces take turns: the smallest one is ready after its own pages."""
     exporter = start()
     with pytest.raises(Killed):
@@ -60,7 +59,7 @@ def test_small_workspaces_are_synced_while_large_ones_still_read(start: Callable
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("stride", [1, 17])
-def test_a_kill_at_any_step_loses_and_doubles_nothing(start: Callable[[], ExporterHarness], stride: int) -> None:
+def test_a_kill_at_any_step_loses_and_doubles_nothing(start: Callable[[], InsideHarness], stride: int) -> None:
     """Workspaces that commit together are killed at any step; the next run counts every log once."""
     step, is_killed, groups = 0, True, 0
     while is_killed:
@@ -80,7 +79,7 @@ def test_a_kill_at_any_step_loses_and_doubles_nothing(start: Callable[[], Export
 
 
 def test_logs_in_memory_do_not_grow_with_the_workspaces(
-    start: Callable[[], ExporterHarness], monkeypatch: pytest.MonkeyPatch
+    start: Callable[[], InsideHarness], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If all feeds together have read too many logs, each commits after every page."""
     monkeypatch.setattr(read_buffer, "MAX_LOGS", 250)
@@ -91,29 +90,3 @@ def test_logs_in_memory_do_not_grow_with_the_workspaces(
     assert max(sizes) <= 300
     buffer = exporter.pipeline._read_buffer  # noqa: SLF001 - its content
     assert 0 == buffer.log_count
-
-
-def test_a_removed_workspace_leaves_no_logs_in_memory(start: Callable[[], ExporterHarness]) -> None:
-    """The logs that a cancelled poll has read do not count forever."""
-    exporter = start()
-    with pytest.raises(Killed):
-        poll_all(exporter, 24)
-    buffer = exporter.pipeline._read_buffer  # noqa: SLF001 - its content
-    assert buffer.log_count > 0
-    for name in SIZES:
-        exporter.pipeline.remove_workspace(name)
-    assert 0 == buffer.log_count
-
-
-def test_the_buffer_counts_each_feed_once() -> None:
-    """The count of a feed replaces its previous one."""
-    buffer = ReadBuffer()
-    buffer.update("a", 100)
-    buffer.update("a", 200)
-    buffer.update("b", read_buffer.MAX_LOGS - 200)
-    assert not buffer.is_full
-    buffer.update("b", read_buffer.MAX_LOGS)
-    assert buffer.is_full
-    buffer.update("b", 0)
-    buffer.update("c", 0)
-    assert 200 == buffer.log_count

@@ -15,7 +15,7 @@ from late_exporter.ingest.schedule import PollConfig
 from late_exporter.protocols import ApiResponse
 from tests.support.client import QueryParams
 from tests.support.clock import DAY, MINUTE, VirtualClock
-from tests.support.exporter import ExporterHarness
+from tests.support.inside import InsideHarness
 from tests.support.late_api import Document, FakeLateApi
 from tests.support.loggers import RecordingLogger
 from tests.support.world import World
@@ -77,21 +77,21 @@ def api() -> RequestLogApi:
 
 
 @pytest.fixture
-def exporter(api: RequestLogApi, tmp_path: Path) -> Iterator[ExporterHarness]:
+def exporter(api: RequestLogApi, tmp_path: Path) -> Iterator[InsideHarness]:
     """Return an exporter that has completed its first sync."""
     config = PollConfig(audit_interval=DAY)
     path = tmp_path / "state.db"
-    with closing(ExporterHarness(api, path, feeds=("api_request",), config=config, generation="zernio")) as exporter:
+    with closing(InsideHarness(api, path, feeds=("api_request",), config=config, generation="zernio")) as exporter:
         assert "success" == exporter.poll().outcome
         yield exporter
 
 
-def count(exporter: ExporterHarness) -> float:
+def count(exporter: InsideHarness) -> float:
     """Return the exposed number of logs."""
     return exporter.scrape().sum(LOGS, type="api_request")
 
 
-def test_only_requests_of_the_customer_count(exporter: ExporterHarness, api: RequestLogApi) -> None:
+def test_only_requests_of_the_customer_count(exporter: InsideHarness, api: RequestLogApi) -> None:
     """First sync, polls, a restart and a catch-up of mostly own requests count those of the customer exactly once."""
     assert 10 == count(exporter) == len(exporter.commit_log)
     api.world.clock.advance(30)
@@ -106,7 +106,7 @@ def test_only_requests_of_the_customer_count(exporter: ExporterHarness, api: Req
     assert 15 == count(exporter) == len(set(exporter.commit_log)) == len(exporter.commit_log)
 
 
-def test_own_requests_cost_no_requests(exporter: ExporterHarness, api: RequestLogApi) -> None:
+def test_own_requests_cost_no_requests(exporter: InsideHarness, api: RequestLogApi) -> None:
     """At rest a poll is one request, although each one adds a log and the total of the API grows."""
     exporter.poll_repeatedly(9)
     requests = len(api.requests)
@@ -114,7 +114,7 @@ def test_own_requests_cost_no_requests(exporter: ExporterHarness, api: RequestLo
     assert 10 == len(api.requests) - requests
 
 
-def test_own_requests_are_no_findings(exporter: ExporterHarness, api: RequestLogApi) -> None:
+def test_own_requests_are_no_findings(exporter: InsideHarness, api: RequestLogApi) -> None:
     """Reconciliation and audit neither count nor miss the requests of the exporter."""
     exporter.settle()
     audit, mismatches = exporter.run_audit()
@@ -128,7 +128,7 @@ def test_own_requests_are_no_findings(exporter: ExporterHarness, api: RequestLog
     assert 10 == count(exporter)
 
 
-def test_equal_requests_of_the_customer_keep_their_keys(exporter: ExporterHarness, api: RequestLogApi) -> None:
+def test_equal_requests_of_the_customer_keep_their_keys(exporter: InsideHarness, api: RequestLogApi) -> None:
     """Own requests of the same time do not change the ordinals of equal logs, whatever their order."""
     api.world.clock.advance(60)
     for user_agent in ("curl/8", OWN, "curl/8", None):
@@ -142,7 +142,7 @@ def test_equal_requests_of_the_customer_keep_their_keys(exporter: ExporterHarnes
 
 
 def test_the_log_says_once_what_is_left_out(
-    exporter: ExporterHarness, api: RequestLogApi, monkeypatch: pytest.MonkeyPatch
+    exporter: InsideHarness, api: RequestLogApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One message names the feed, and none has the address of a client."""
     exporter.restart()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import pytest
 
 from late_exporter.errors import ApiUnavailable, ResponseTooLarge
-from late_exporter.ingest.schedule import PollConfig
 from late_exporter.protocols import ApiResponse
-from late_exporter.simulator.log_list import LogRow
 from tests.ingest.conftest import OpenExporter
-from tests.ingest.test_exactness import NEVER
 from tests.support.client import QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE
-from tests.support.exporter import ExporterHarness
+from tests.support.exporter import NEVER, ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, announce_more
 from tests.support.world import World
 
@@ -46,8 +43,7 @@ def start(open_exporter: OpenExporter) -> Start:
     """Return a function that starts an exporter, by default without reconciliation scans."""
 
     def start(api: FakeLateApi, **options: Any) -> ExporterHarness:
-        config = PollConfig(**{"reconcile_interval": NEVER, **options})
-        return open_exporter(api, generation=api.generation, config=config)
+        return open_exporter(api, generation=api.generation, **{"reconcile_interval": NEVER, **options})
 
     return start
 
@@ -150,33 +146,6 @@ def test_a_list_with_short_pages_that_becomes_shorter_has_not_ended(polls: int, 
     assert 1 == listed_pending(world) == pending(exporter)
 
 
-def test_logs_of_a_moment_in_another_order_on_each_page_are_not_given_up(world: World, start: Start) -> None:
-    """A moment with more logs than a page, in another order per request, hides some from a single settlement check."""
-    api = FakeLateApi(world, generation="zernio")
-    exporter = start(api)
-    moment = world.clock.now - DAY
-    ids = [world.insert(moment, status="pending", postId=f"p{n}", requestId=f"r{n}") for n in range(150)]
-    world.publish(150, over=HOUR)
-    exporter.poll()
-    exporter.poll_repeatedly(1)
-    assert 150 == pending(exporter)
-    count = 0
-
-    def rotate(rows: Sequence[LogRow]) -> Sequence[LogRow]:
-        nonlocal count
-        count += 1
-        same = [row for row in rows if row["status"] == "pending"]
-        rest = [row for row in rows if row["status"] != "pending"]
-        shift = count * 61 % len(same) if same else 0
-        return [*rest, *same[shift:], *same[:shift]]
-
-    api.quirks = ListQuirks(order=rotate)
-    world.change(ids[0], "success")
-    for _ in range(8):
-        exporter.poll_repeatedly(1)
-        assert 149 <= pending(exporter)
-
-
 ALIKE: dict[str, Any] = {"requestId": None, "postId": "p1"}
 
 
@@ -243,7 +212,7 @@ def test_a_log_that_is_written_alike_pending_ones_settles_none_of_them(depth: in
     assert 7 == listed_pending(world) == pending(exporter)
     exporter.poll_repeatedly(3)
     assert 7 == pending(exporter)
-    assert 9 + depth == len(exporter.commit_log)
+    assert 9 + depth == len(exporter.counted)
 
 
 def test_a_deleted_log_leaves_the_gauge_beside_more_alike_logs_than_a_page_has(world: World, start: Start) -> None:

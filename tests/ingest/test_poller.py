@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, StoreError, Unauthorized
-from late_exporter.ingest import feed_publisher, sync
-from late_exporter.ingest.observations import LOGS_PER_SLICE, ReadLogs
+from late_exporter.errors import ApiUnavailable, RateLimited
+from late_exporter.ingest import feed_publisher
+from late_exporter.ingest.observations import LOGS_PER_SLICE
 from late_exporter.ingest.recorder import UncommittedBatch
 from late_exporter.ingest.reporter import POLL_OUTCOMES
-from late_exporter.ingest.request_queue import REQUEST_KINDS
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.webhooks import WebhookReceiver, sign
-from late_exporter.model import CommitResult, Coverage, FeedCommit, ListPosition, LogEntry, Scope
+from late_exporter.model import Coverage, ListPosition
 from late_exporter.protocols import ApiResponse
 from late_exporter.series import Histogram, IncCounter
 from late_exporter.status import FeedHealth, PollHealth, Quota
@@ -68,63 +67,12 @@ async def test_successful_poll(harness: PollerHarness) -> None:
     assert 0 == harness.value("late_publishing_pending_logs", "tiktok", "publish")
 
 
-OUTCOMES_OF = [
-    ("unauthorized", Unauthorized("401: the key was refused")),
-    ("rate_limited", RateLimited("429: slowly", until=100.0)),
-    ("unavailable", ApiUnavailable("502: Bad Gateway")),
-    ("bad_payload", BadPayload("the answer is not JSON")),
-]
-
-
-@pytest.mark.parametrize(("outcome", "failure"), OUTCOMES_OF)
-async def test_failed_poll(harness: PollerHarness, outcome: str, failure: LateError) -> None:
-    """A failed poll counts by its outcome and sets late_up to 0 until a poll succeeds."""
-    await harness.poller.poll()
-    harness.now = 30.0
-    harness.fail_requests(failure)
-    assert PollResult(outcome, failure) == await harness.poller.poll()
-
-    assert ({"success": 1, outcome: 1}, 0) == (harness.poll_counts(), harness.value("late_up", "publishing"))
-    assert NOW == harness.value(SUCCEEDED, "publishing"), "the time of the last success"
-    assert 1 == harness.value(REQUESTS, LIST, "error")
-    health = harness.poller.health
-    assert (outcome, str(failure), NOW, NOW + 30) == (
-        health.outcome,
-        health.error,
-        health.last_success,
-        health.last_poll,
-    )
-
-    harness.restore_api()
-    assert PollResult("success") == await harness.poller.poll()
-    assert ({"success": 2, outcome: 1}, 1) == (harness.poll_counts(), harness.value("late_up", "publishing"))
-    assert ("success", "") == (harness.poller.health.outcome, harness.poller.health.error)
-
-
-async def test_an_error_keeps_no_frames(harness: PollerHarness) -> None:
-    """The error of a poll, which is kept until the next one, does not keep the pages that the poll had read."""
-
-    def handler(_: str, __: QueryParams) -> ApiResponse:
-        raise ApiUnavailable("502: Bad Gateway") from OSError("reset")
-
-    harness.client.handler = handler
-    error = (await harness.poller.poll()).error
-    assert error is not None
-    assert (None, None, None) == (error.__traceback__, error.__cause__, error.__context__)
-
-
 async def test_missing_list(harness: PollerHarness) -> None:
     """A 404 for the list is a failure, not an empty list."""
     harness.client.handler = lambda _, __: None
     result = await harness.poller.poll()
     assert ("unavailable", "404: the API has no /v1/posts/logs") == (result.outcome, str(result.error))
     assert 1 == harness.value(REQUESTS, LIST, "404")
-
-
-async def test_bad_payload(harness: PollerHarness) -> None:
-    """A response that is no list of logs is a bad payload."""
-    harness.client.handler = lambda _, __: ApiResponse(b"<html>", None)
-    assert "bad_payload" == (await harness.poller.poll()).outcome
 
 
 async def test_counters_start_at_zero(harness: PollerHarness) -> None:
@@ -139,16 +87,6 @@ async def test_counters_start_at_zero(harness: PollerHarness) -> None:
         assert 0 == harness.value("late_exporter_entries_rejected_total", "publishing", reason)
     assert 0 == harness.value("late_exporter_reconciled_logs_total", "publishing")
     assert 0 == harness.value(THROTTLED)
-
-
-async def test_restart(harness: PollerHarness) -> None:
-    """After a restart all counters continue from their values."""
-    harness.rows = [publishing_row(1)]
-    await harness.run(2)
-    await harness.start()
-    assert ({"success": 2}, 1) == (harness.poll_counts(), harness.logs())
-    await harness.run(1)
-    assert ({"success": 3}, 1) == (harness.poll_counts(), harness.logs())
 
 
 async def test_health(harness: PollerHarness) -> None:
@@ -246,33 +184,6 @@ async def test_one_exemplar_per_bucket(harness: PollerHarness) -> None:
     assert [log_id in exemplar for log_id, exemplar in zip(("399", "400"), exemplars, strict=True)]
 
 
-async def test_an_unchanged_page_is_not_looked_up(harness: PollerHarness) -> None:
-    """A poll at rest asks the store once a minute, because logs expire, and whenever logs have changed."""
-    look_ups: list[bool] = []
-
-    async def look_ups_of_poll() -> int:
-        look_ups.clear()
-        await harness.poller.poll()
-        return len(look_ups)
-
-    async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-        look_ups.extend([True] * (call.__name__ == "lookup"))
-        return call(*args, **keywords)
-
-    harness.offload = offload  # type: ignore[method-assign]
-    await harness.start(PollConfig(interval=10, late_window=0))
-    harness.rows = [publishing_row(number, age=1000 - number) for number in range(250, 0, -1)]
-    await harness.poller.poll()
-    polls = [await look_ups_of_poll() for _ in range(3)]
-    assert 0 == polls[-1]
-    harness.now += 60
-    assert [1, 0] == [await look_ups_of_poll() for _ in range(2)]
-    harness.rows.insert(0, publishing_row(300))
-    assert [1, 1, 0] == [await look_ups_of_poll() for _ in range(3)], "the page, and again now that it is recorded"
-    harness.store.failures = {0: "after"}
-    assert [0, 1, 0] == [await look_ups_of_poll() for _ in range(3)], "it is unknown what the failed commit has changed"
-
-
 async def test_a_commit_is_never_published_in_part(harness: PollerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other tasks run while the series of a large commit are set, but no publication has a part of them."""
     monkeypatch.setattr(feed_publisher, "SERIES_PER_SLICE", 1)
@@ -334,14 +245,6 @@ async def test_cancelled_at_any_step(harness: PollerHarness, monkeypatch: pytest
     assert step > unrecorded_steps + 3
 
 
-async def test_rejected_rows(harness: PollerHarness) -> None:
-    """A row without an id is rejected, and counted as such once."""
-    harness.rows = [publishing_row(1), {"platform": "tiktok", "status": "x"}, publishing_row(2, _id=5)]
-    for _ in range(3):
-        assert "success" == (await harness.poller.poll()).outcome
-    assert (1, 2) == (harness.logs(), harness.value("late_exporter_entries_rejected_total", "publishing", "no_id"))
-
-
 # Time of the next poll.
 
 
@@ -374,106 +277,6 @@ async def test_polls_that_start_together_are_spread(
     assert pytest.approx(pauses) == await harness.run(2)
 
 
-@pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.9), (0.5, 1.0), (1.0, 1.1)])
-async def test_backoff(harness: PollerHarness, chance: float, factor: float) -> None:
-    """After each failure the pause doubles up to two minutes, with jitter; a success resets it."""
-    harness.random_value = chance
-    harness.fail_requests(ApiUnavailable("down"))
-    assert pytest.approx([factor * pause for pause in (30, 60, 120, 120, 120)]) == await harness.run(5)
-    harness.restore_api()
-    assert pytest.approx([30 * factor]) == await harness.run(1)
-    harness.fail_requests(BadPayload("odd"))
-    assert pytest.approx([30 * factor, 60 * factor]) == await harness.run(2)
-
-
-async def test_backoff_after_many_failures(harness: PollerHarness) -> None:
-    """The pause is bounded after any number of failures."""
-    harness.fail_requests(ApiUnavailable("down"))
-    assert [120.0] * 1100 == (await harness.run(1102))[2:]
-    assert {"unavailable": 1102} == harness.poll_counts()
-
-
-async def test_interval_longer_than_the_backoff(harness: PollerHarness) -> None:
-    """An interval longer than the maximum backoff stays the pause."""
-    await harness.start(PollConfig(interval=300.0))
-    harness.fail_requests(ApiUnavailable("down"))
-    assert [300.0] * 3 == await harness.run(3)
-
-
-@pytest.mark.parametrize(("until", "pause"), [(500.0, 500.0), (31.0, 31.0), (12.0, 30.0), (-5.0, 30.0)])
-async def test_rate_limited(harness: PollerHarness, until: float, pause: float) -> None:
-    """After a 429 no request is sent before the reset, nor before the next poll is due."""
-    harness.fail_requests(RateLimited("429", until=until))
-    assert [pause] == await harness.run(1)
-    assert NOW + pause == harness.poller.health.next_poll
-
-
-async def test_rate_limits_do_not_add_up(harness: PollerHarness) -> None:
-    """A key that is repeatedly over its limit waits for each reset, and no longer."""
-
-    def handler(_: str, __: QueryParams) -> ApiResponse | None:
-        raise RateLimited("429", until=harness.now + 45)
-
-    harness.client.handler = handler
-    assert [45.0] * 5 == await harness.run(5)
-
-
-async def test_a_new_key_is_tried_soon(harness: PollerHarness) -> None:
-    """A rejected key backs off; a new key in its file is tried within an interval."""
-    harness.fail_requests(Unauthorized("401"))
-    assert [30.0, 30.0, 30.0, 30.0, 30.0, 30.0, 30.0] == await harness.run(7)
-    assert 3 == len(harness.client.requests), "30 s, 60 s and 120 s of backoff"
-
-    harness.restore_api()
-    harness.client.has_new_key = True
-    before = harness.now
-    with suppress(Stop):
-        await harness.poller.run()
-    assert before == harness.now - harness.clock.sleeps[-1]
-    assert 1 == harness.value("late_up", "publishing")
-
-
-async def test_a_new_key_ends_the_pause(harness: PollerHarness) -> None:
-    """A key that changes during a long pause ends it at the next check."""
-    await harness.start(PollConfig(interval=10.0))
-    harness.fail_requests(Unauthorized("401"))
-    sleep = harness.sleep
-
-    async def watched(seconds: float) -> None:
-        if harness.now >= 100.0:
-            harness.client.has_new_key = True
-            harness.restore_api()
-        await sleep(seconds)
-
-    harness.sleep = watched  # type: ignore[method-assign]
-    await harness.start(PollConfig(interval=10.0))
-    harness.clock.sleeps, harness.max_sleeps = [], 13
-    with pytest.raises(Stop):
-        await harness.poller.run()
-    assert {10.0} == set(harness.clock.sleeps)
-    assert {"unauthorized": 4, "success": 2} == harness.poll_counts(), "at 0, 10, 30, 70 and 110 s"
-
-
-async def test_a_new_key_that_another_feed_read_ends_the_pause(harness: PollerHarness) -> None:
-    """A key reload by another feed ends the backoff as well."""
-    await harness.start(PollConfig(interval=10.0))
-    harness.fail_requests(Unauthorized("401"))
-    sleep = harness.sleep
-
-    async def watched(seconds: float) -> None:
-        if harness.now >= 100.0 and not harness.client.key_reload_count:
-            harness.client.key_reload_count = 1
-            harness.restore_api()
-        await sleep(seconds)
-
-    harness.sleep = watched  # type: ignore[method-assign]
-    await harness.start(PollConfig(interval=10.0))
-    harness.clock.sleeps, harness.max_sleeps = [], 13
-    with pytest.raises(Stop):
-        await harness.poller.run()
-    assert {"unauthorized": 4, "success": 2} == harness.poll_counts(), "at 0, 10, 30, 70 and 110 s"
-
-
 async def test_a_catch_up_is_interrupted(harness: PollerHarness) -> None:
     """A catch-up longer than an interval is interrupted for the newest logs and resumed at once."""
 
@@ -498,55 +301,6 @@ async def test_a_catch_up_is_interrupted(harness: PollerHarness) -> None:
     assert [row[1] for row in harness.logger.above_debug].count("first sync complete") == 1
 
 
-async def test_a_catch_up_is_committed_in_parts(harness: PollerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long first sync is committed every thousand logs, and a failure in its middle costs none of them."""
-    monkeypatch.setattr(sync, "COMMIT_SIZE", 1000)
-    harness.rows = [publishing_row(number, age=5000 - number) for number in range(2500, 0, -1)]
-
-    def handler(path: str, params: QueryParams) -> ApiResponse | None:
-        if int(params["skip"]) > 1800:
-            raise ApiUnavailable("gone")
-        return harness.respond(path, params)
-
-    harness.client.handler = handler
-    assert "unavailable" == (await harness.poller.poll()).outcome
-    sizes = [len(batch.observations) for batch in harness.store.batches]
-    assert all(size < 1200 for size in sizes)
-    assert 1800 < sum(sizes) < 2300
-    held = harness.store.feed_state(Scope("acme", "publishing")).log_count
-    assert 1800 < held < 1901
-    assert harness.logs() is None
-
-    harness.restore_api()
-    await harness.start()
-    harness.client.requests.clear()
-    await harness.poller.poll()
-    assert (2500, 2500) == (harness.logs(), harness.poller.health.logs)
-    assert len(harness.client.requests) < 20, "only late arrivals are searched for again"
-
-
-async def test_reconciliation_scan(harness: PollerHarness) -> None:
-    """Known logs are scanned again every reconcile interval, page by page; otherwise a poll is one request."""
-    await harness.start(PollConfig(reconcile_interval=300.0))
-    harness.rows = [publishing_row(number, age=5000 - number) for number in range(450, 0, -1)]
-    await harness.poller.poll()
-    await harness.poller.poll()
-    harness.client.requests.clear()
-    await harness.poller.poll()
-    assert 1 == len(harness.client.requests)
-
-    harness.rows.insert(440, publishing_row(9999, "failed", age=4990))  # below the high-water mark
-    harness.rows.pop()
-    harness.now = 300.0
-    for _ in range(12):
-        await harness.poller.poll()
-    assert 1 == harness.logs("failed")
-    assert 1 == harness.value("late_exporter_reconciled_logs_total", "publishing")
-    requests = len(harness.client.requests)
-    await harness.poller.poll()
-    assert 1 == len(harness.client.requests) - requests
-
-
 async def test_background_audit(harness: PollerHarness) -> None:
     """The loop audits after its polls; if audits are disabled, the old results are removed."""
     await harness.start(PollConfig(reconcile_interval=60.0, audit_interval=3600.0))
@@ -564,6 +318,31 @@ async def test_background_audit(harness: PollerHarness) -> None:
     assert 0 == harness.value(families[0], "publishing")
     await harness.run(1)
     assert [None] * 3 == [harness.value(family, "publishing") for family in (*families, last)]
+
+
+async def test_pending_logs_are_looked_up(harness: PollerHarness) -> None:
+    """The final status of a pending log is looked up by its post, whatever its id."""
+    harness.rows = [publishing_row(1, "pending", postId="a/b?c", age=DAY)]
+    await harness.poller.poll()
+    gauges = "late_publishing_pending_logs", "late_publishing_oldest_pending_timestamp_seconds"
+    assert [1, NOW - DAY] == [harness.value(gauges[0], "tiktok", "publish"), harness.value(gauges[1], "tiktok")]
+
+    paths: list[str] = []
+
+    def handler(path: str, params: QueryParams) -> ApiResponse | None:
+        paths.append(path)
+        return harness.respond(path if path == LIST else "/v1/posts/a/b?c/logs", params)
+
+    harness.rows = [publishing_row(number) for number in range(300, 100, -1)]
+    harness.rows.append(publishing_row(1, postId="a/b?c", age=DAY))
+    harness.client.handler = handler
+    await harness.start()
+    for _ in range(2):
+        await harness.poller.poll()
+    assert "/v1/posts/a%2Fb%3Fc/logs" in paths
+    assert 0 == harness.value(gauges[0], "tiktok", "publish")
+    assert harness.value(gauges[1], "tiktok") is None
+    assert (201, 1, 0) == (harness.logs(), harness.logs("pending"), harness.poller.health.pending)
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3, None])
@@ -617,98 +396,6 @@ async def test_a_scan_whose_finds_were_dropped_is_not_reported(harness: PollerHa
     assert (1, harness.clock.time()) == (harness.logs("failed"), harness.value(*completed_at))
 
 
-async def test_pending_logs_are_looked_up(harness: PollerHarness) -> None:
-    """The final status of a pending log is looked up by its post, whatever its id."""
-    harness.rows = [publishing_row(1, "pending", postId="a/b?c", age=DAY)]
-    await harness.poller.poll()
-    gauges = "late_publishing_pending_logs", "late_publishing_oldest_pending_timestamp_seconds"
-    assert [1, NOW - DAY] == [harness.value(gauges[0], "tiktok", "publish"), harness.value(gauges[1], "tiktok")]
-
-    paths: list[str] = []
-
-    def handler(path: str, params: QueryParams) -> ApiResponse | None:
-        paths.append(path)
-        return harness.respond(path if path == LIST else "/v1/posts/a/b?c/logs", params)
-
-    harness.rows = [publishing_row(number) for number in range(300, 100, -1)]
-    harness.rows.append(publishing_row(1, postId="a/b?c", age=DAY))
-    harness.client.handler = handler
-    await harness.start()
-    for _ in range(2):
-        await harness.poller.poll()
-    assert "/v1/posts/a%2Fb%3Fc/logs" in paths
-    assert 0 == harness.value(gauges[0], "tiktok", "publish")
-    assert harness.value(gauges[1], "tiktok") is None
-    assert (201, 1, 0) == (harness.logs(), harness.logs("pending"), harness.poller.health.pending)
-
-
-async def test_deleted_post(harness: PollerHarness) -> None:
-    """A pending log of a deleted post is not pending any more."""
-    harness.rows = [publishing_row(1, "pending", postId="p", age=DAY)]
-    await harness.poller.poll()
-    harness.rows = [publishing_row(2)]
-    await harness.poller.poll()
-    assert ("/v1/posts/p/logs", {"limit": 100}) in harness.client.requests
-    assert 1 == harness.value(REQUESTS, POST, "404")
-    assert 0 == harness.poller.health.pending
-
-
-async def test_connection_logs() -> None:
-    """The connections feed is polled in the same way, without pending logs."""
-    with closing(open_store("sqlite://")) as store:
-        harness = PollerHarness(store, "connections")
-        await harness.start()
-        harness.rows = [{"_id": "a", "platform": "tiktok", "eventType": "disconnect", "createdAt": iso_time(NOW)}]
-        await harness.run(1)
-        assert [("/v1/connections/logs", {"days": 7, "limit": 100, "skip": 0})] * 2 == harness.client.requests
-        assert 1 == harness.value("late_connection_events_total", "tiktok", "disconnect", "unknown")
-        assert 1 == harness.value("late_up", "connections")
-        assert not [family for family, _ in harness.exposition.values if family.startswith("late_publishing")]
-
-
-# Failures of the store.
-
-
-async def test_unsaved_poll(harness: PollerHarness) -> None:
-    """A poll whose logs cannot be saved fails, counts none of them, and still counts itself."""
-    harness.rows = [publishing_row(1)]
-    await harness.poller.poll()
-    harness.rows.insert(0, publishing_row(2, "failed"))
-    harness.now = 30.0
-    harness.store.failing = {"commit"}
-    for number in (1, 2, 3):
-        result = await harness.poller.poll()
-        assert ("store_error", "commit: disk I/O error") == (result.outcome, str(result.error))
-        assert {"success": 1, "store_error": number} == harness.poll_counts()
-    assert (0, 0) == (harness.value("late_up", "publishing"), harness.logs("failed"))
-    assert NOW == harness.value(SUCCEEDED, "publishing")
-    assert 2 == harness.value(REQUESTS, LIST, "200")
-    assert harness.stored_value(POLLS, "publishing", "store_error") is None
-    assert 2 == harness.stored_value(REQUESTS, LIST, "200")
-
-    harness.store.failing = set()
-    await harness.poller.poll()
-    await harness.poller.poll()
-    assert {"success": 3, "store_error": 3} == harness.poll_counts()
-    assert (1, 1) == (harness.logs(), harness.logs("failed"))
-    assert (3, 7) == (
-        harness.stored_value(POLLS, "publishing", "store_error"),
-        harness.stored_value(REQUESTS, LIST, "200"),
-    )
-    assert harness.poll_counts() == {
-        name: harness.stored_value(POLLS, "publishing", name) for name in ("success", "store_error")
-    }
-    assert [] == harness.recorder.unsaved_increments
-
-
-async def test_unsaved_failure(harness: PollerHarness) -> None:
-    """If both the API and the store fail, the poll counts once, as store_error."""
-    harness.fail_requests(ApiUnavailable("down"))
-    harness.store.failing = {"commit"}
-    assert "store_error" == (await harness.poller.poll()).outcome
-    assert {"store_error": 1} == harness.poll_counts()
-
-
 async def test_unreadable_store(harness: PollerHarness) -> None:
     """A failed lookup fails the poll; nothing is counted twice later."""
     harness.rows = [publishing_row(1)]
@@ -723,53 +410,6 @@ async def test_unreadable_store(harness: PollerHarness) -> None:
     harness.store.failing = set()
     await harness.poller.poll()
     assert 1 == harness.logs()
-
-
-async def test_unsaved_start(harness: PollerHarness) -> None:
-    """An exporter started on a full disk exposes its counters at once and saves them exactly once later."""
-    harness.rows = [publishing_row(1)]
-    harness.store.failing = {"commit"}
-    assert [30.0, 30.0] == await harness.run(2)
-    assert (0, {"store_error": 2}) == (harness.value(POLLS, "publishing", "success"), harness.poll_counts())
-    assert harness.logs() is None
-
-    harness.store.failing = set()
-    await harness.poller.poll()
-    assert ({"success": 1, "store_error": 2}, 1) == (harness.poll_counts(), harness.logs())
-    await harness.start()
-    assert ({"success": 1, "store_error": 2}, 1) == (harness.poll_counts(), harness.logs())
-    assert 6 == harness.value(REQUESTS, LIST, "200"), "each first sync looks twice"
-
-
-async def test_interrupted_first_sync(harness: PollerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A first sync that fails by the store resumes at its last commit and counts every log once."""
-    monkeypatch.setattr(sync, "COMMIT_SIZE", 1000)
-    harness.rows = [publishing_row(number, age=5000 - number) for number in range(1500, 0, -1)]
-
-    def handler(path: str, params: QueryParams) -> ApiResponse | None:
-        harness.store.failing = {"commit"} if 500 < int(params["skip"]) < 1400 else set()
-        return harness.respond(path, params)
-
-    harness.client.handler = handler
-    assert "store_error" == (await harness.poller.poll()).outcome
-    harness.restore_api()
-    harness.store.failing = set()
-    assert "success" == (await harness.poller.poll()).outcome
-    assert (1500, 1500) == (harness.logs(), harness.poller.health.logs)
-
-
-async def test_initial_zeros_survive_a_failed_commit(harness: PollerHarness) -> None:
-    """A failed commit does not lose the initial zeros of a new platform."""
-    await harness.poller.poll()
-    harness.rows = [publishing_row(1)]
-    harness.store.failing = {"commit"}
-    await harness.poller.poll()
-    harness.store.failing = set()
-    await harness.poller.poll()
-
-    assert (1, 0) == (harness.logs(), harness.logs("failed"))
-    assert 24 == len([labels for family, labels in harness.exposition.values if family == LOGS])
-    assert (LOGS, ("acme", "tiktok", "publish", "success")) in harness.exposition.zero_started
 
 
 async def test_failed_size(harness: PollerHarness) -> None:
@@ -803,6 +443,25 @@ async def test_the_feeds_of_a_workspace_share_unsaved_increments() -> None:
         assert [] == harness.recorder.unsaved_increments
 
 
+def coverage(newest: float, floor: float = 0.0) -> Coverage:
+    """Return a coverage with this time of its newest log."""
+    return Coverage(
+        retention_floor=int(floor * 1000),
+        complete_since=0,
+        newest=ListPosition(int(newest * 1000), "x"),
+        is_synced=True,
+    )
+
+
+async def test_the_retention_floor_never_falls(harness: PollerHarness) -> None:
+    """A clock that goes back does not bring back pruned logs."""
+    await harness.recorder.commit(UncommittedBatch(coverage=coverage(NOW, floor=NOW - 2 * DAY)), int(NOW * 1000))
+    kept = harness.store.batches[-1].coverage
+    assert kept is not None
+    assert int((NOW - 2 * DAY) * 1000) == kept.retention_floor
+    assert harness.store.batches[-1].prune_before == int((NOW - 8 * DAY) * 1000)
+
+
 # Exceptions and cancellation.
 
 
@@ -812,37 +471,6 @@ async def test_a_bug_ends_the_loop(harness: PollerHarness) -> None:
     with pytest.raises(ZeroDivisionError):
         await harness.poller.run()
     assert {} == harness.poll_counts()
-
-
-async def test_a_bug_in_the_store_ends_the_loop(harness: PollerHarness) -> None:
-    """An unexpected exception of a commit is raised, and the backlog is kept."""
-
-    def broken(commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
-        assert ["acme"] == [commit.scope.workspace for commit in commits]
-        raise ZeroDivisionError
-
-    harness.recorder.defer([IncCounter(THROTTLED, ("acme",))])
-    harness.store.commit_all = broken  # type: ignore[method-assign]
-    with pytest.raises(ZeroDivisionError):
-        await harness.poller.run()
-    assert [IncCounter(THROTTLED, ("acme",))] == harness.recorder.unsaved_increments
-
-
-@pytest.mark.parametrize("steps", range(1, 14))
-async def test_cancellation(harness: PollerHarness, steps: int) -> None:
-    """A loop cancelled at any step ends at once; another one on the same state counts everything once."""
-    harness.rows = [publishing_row(number, age=1000 - number) for number in range(150, 0, -1)]
-    harness.max_sleeps = 1000
-    running = asyncio.ensure_future(harness.poller.run())
-    for _ in range(steps):
-        await asyncio.sleep(0)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-
-    await harness.start()
-    await harness.poller.poll()
-    assert (150, 150) == (harness.logs(), harness.stored_value(LOGS, "tiktok", "publish", "success"))
 
 
 async def test_cancellation_during_a_request(harness: PollerHarness) -> None:
@@ -864,117 +492,6 @@ async def test_cancellation_during_a_request(harness: PollerHarness) -> None:
         await running
     assert {} == harness.poll_counts()
     assert harness.value("late_up", "publishing") is None
-
-
-# Logging.
-
-
-async def test_log_messages(harness: PollerHarness) -> None:
-    """The first sync, the first of equal failures and the recovery are logged, all else at debug level."""
-    for failure in (
-        None,
-        None,
-        ApiUnavailable("a"),
-        ApiUnavailable("a"),
-        ApiUnavailable("b"),
-        BadPayload("b"),
-        None,
-        None,
-    ):
-        if failure is None:
-            harness.restore_api()
-        else:
-            harness.fail_requests(failure)
-        await harness.poller.poll()
-
-    assert [
-        ("info", "first sync complete"),
-        ("warning", "poll failed"),
-        ("warning", "poll failed"),
-        ("warning", "poll failed"),
-        ("info", "poll recovered"),
-    ] == harness.logger.above_debug
-    assert 8 == len(harness.logger.records)
-    assert {"outcome": "unavailable", "seconds": 0.0, "logs": 0, "error": "a"} == harness.logger.records[2][2]
-    assert 4 == harness.logger.records[6][2]["failed_polls"]
-
-
-async def test_initial_zeros(harness: PollerHarness) -> None:
-    """The exporter's own counters of a feed start at 0."""
-    await harness.poller.start()
-    labels = ("acme", "publishing")
-    assert {
-        *((POLLS, (*labels, outcome)) for outcome in POLL_OUTCOMES),
-        ("late_exporter_entries_rejected_total", (*labels, "no_id")),
-        ("late_exporter_entries_rejected_total", (*labels, "not_an_object")),
-        *(("late_exporter_failed_requests_total", (*labels, request)) for request in REQUEST_KINDS),
-        ("late_exporter_unreadable_rows_total", labels),
-        ("late_exporter_reconciled_logs_total", labels),
-        ("late_exporter_api_throttled_seconds_total", ("acme",)),
-    } == {series for series, stored in harness.store.series_values().items() if stored.value == 0}
-
-
-# Pruning.
-
-
-def coverage(newest: float, floor: float = 0.0) -> Coverage:
-    """Return a coverage with this time of its newest log."""
-    return Coverage(
-        retention_floor=int(floor * 1000),
-        complete_since=0,
-        newest=ListPosition(int(newest * 1000), "x"),
-        is_synced=True,
-    )
-
-
-PRUNES = [
-    # newest log, clock, clock of the API, time that pruning is based on
-    (NOW, NOW, NOW, NOW),
-    (NOW - 5 * DAY, NOW, NOW, NOW - 5 * DAY),
-    (NOW + 5 * DAY, NOW, NOW, NOW),
-    (NOW, NOW + 400 * DAY, NOW + 400 * DAY, NOW),
-    (NOW, NOW - 3 * DAY, NOW, NOW - 3 * DAY),
-    (NOW, NOW, NOW - 3 * DAY, NOW - 3 * DAY),
-]
-
-
-@pytest.mark.parametrize(("newest", "clock", "api", "by"), PRUNES)
-async def test_pruning(harness: PollerHarness, newest: float, clock: float, api: float, by: float) -> None:
-    """Logs are pruned a day after the API has dropped them, by the earliest of the newest log and the two clocks."""
-    harness.now = clock - NOW
-    await harness.recorder.commit(UncommittedBatch(coverage=coverage(newest)), int(api * 1000))
-
-    batch = harness.store.batches[-1]
-    assert int((by - 8 * DAY) * 1000) == batch.prune_before
-    assert batch.coverage is not None
-    assert batch.prune_before == batch.coverage.retention_floor
-    assert harness.recorder.coverage == batch.coverage
-
-
-async def test_pruned_logs_are_not_counted_again(harness: PollerHarness) -> None:
-    """A log older than the pruned ones is not counted even if the API shows it; one without a time is."""
-    entries = [
-        LogEntry(key="old", status="success", created=int((NOW - 8 * DAY) * 1000) - 1),
-        LogEntry(key="edge", status="success", created=int((NOW - 8 * DAY) * 1000)),
-        LogEntry(key="undated", status="success"),
-    ]
-    batch = UncommittedBatch(pages=[ReadLogs(entries, by_reconciliation=False)], coverage=coverage(NOW))
-    await harness.recorder.commit(batch, int(NOW * 1000))
-    assert ["edge", "undated"] == [observation.entry.key for observation in harness.store.batches[-1].observations]
-
-    await harness.recorder.commit(
-        UncommittedBatch(pages=[ReadLogs(entries[:1], by_reconciliation=False)]), int(NOW * 1000)
-    )
-    assert [] == harness.store.batches[-1].observations
-
-
-async def test_the_retention_floor_never_falls(harness: PollerHarness) -> None:
-    """A clock that goes back does not bring back pruned logs."""
-    await harness.recorder.commit(UncommittedBatch(coverage=coverage(NOW, floor=NOW - 2 * DAY)), int(NOW * 1000))
-    kept = harness.store.batches[-1].coverage
-    assert kept is not None
-    assert int((NOW - 2 * DAY) * 1000) == kept.retention_floor
-    assert harness.store.batches[-1].prune_before == int((NOW - 8 * DAY) * 1000)
 
 
 async def test_created_timestamps(harness: PollerHarness) -> None:

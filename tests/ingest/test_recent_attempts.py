@@ -6,7 +6,15 @@ from collections.abc import Iterable
 
 import pytest
 
-from late_exporter.ingest.recent_attempts import HOUR, MAX_PLATFORMS, SLOT_SECONDS, RecentAttempts
+from deploy.prometheus import thresholds
+from late_exporter.ingest.recent_attempts import (
+    FAILING_ATTEMPTS,
+    FAILING_SHARE,
+    HOUR,
+    MAX_PLATFORMS,
+    SLOT_SECONDS,
+    RecentAttempts,
+)
 from late_exporter.ingest.steps import FetchedPage
 from late_exporter.model import Coverage, KnownLogs, ListPosition, LogEntry, LogPage
 from late_exporter.status import RecentCounts
@@ -99,3 +107,8 @@ def test_the_first_page_extends_what_is_known() -> None:
     whole_list = RecentAttempts(COVERAGE)
     whole_list.add_counted(page([log(10)], has_more=False), NOW)
     assert NOW - HOUR == whole_list.known_since(NOW)
+
+
+def test_a_platform_fails_on_the_page_as_in_the_alerts() -> None:
+    """The thresholds are the same."""
+    assert (thresholds.PLATFORM_FAILED_SHARE, thresholds.PLATFORM_FINAL_LOGS) == (FAILING_SHARE, FAILING_ATTEMPTS)

@@ -13,7 +13,7 @@ from late_exporter.simulator.log_list import LogRow
 from late_exporter.store import open_store
 from late_exporter.store.admin import SqliteAdmin
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
-from tests.support.exporter import ExporterHarness
+from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi, unavailable
 from tests.support.poller import PollerHarness
 from tests.support.samples import Samples
@@ -40,7 +40,7 @@ def test_counters_are_hidden_until_they_have_caught_up(tmp_path: Path, generatio
     world = World(VirtualClock())
     late = FakeLateApi(world, generation=generation)
     path, copy = tmp_path / "state.db", tmp_path / "copy.db"
-    with closing(ExporterHarness(late, path, generation=generation)) as exporter:
+    with closing(InsideHarness(late, path, generation=generation)) as exporter:
         kinds: tuple[LogRow, ...] = (
             {},
             {"status": "failed", "statusCode": 500},

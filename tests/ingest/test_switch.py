@@ -24,14 +24,15 @@ from late_exporter.ingest.paging import MAX_SKIP
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.simulator.log_list import LogRow
 from tests.ingest.test_exactness import EVENTS as HAPPENINGS
-from tests.ingest.test_exactness import MEMORY, NEVER, START, Action, Events, Exactness
+from tests.ingest.test_exactness import MEMORY, START, Action, Events, Exactness
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
-from tests.support.exporter import ExporterHarness
+from tests.support.exporter import NEVER
+from tests.support.exporter import ExporterHarness as Harness
+from tests.support.inside import InsideHarness as ExporterHarness
 from tests.support.late_api import TIME_FILTERS, VANISHED, Document, FakeLateApi, ListQuirks, unavailable, zernio_row
 from tests.support.profiles import example_count, is_thorough, spread
 from tests.support.steps import Killed, drive
-from tests.support.store import LogStatus
-from tests.support.world import World
+from tests.support.world import LogStatus, World
 
 Start: TypeAlias = Callable[..., ExporterHarness]
 
@@ -585,11 +586,10 @@ class WithoutIds(Exactness):
         self.time_filter, self.max_skip = time_filter, max_skip
         super().begin(**options)
 
-    def _start(self, late: FakeLateApi, path: Path, pace: PollConfig) -> ExporterHarness:
+    def _start(self, late: FakeLateApi, path: Path, **options: Any) -> Harness:
         late.generation = self.generation
         late.quirks = dataclasses.replace(late.quirks, time_filter=self.time_filter)
-        pace = msgspec.structs.replace(pace, max_skip=self.max_skip)
-        return ExporterHarness(late, path, config=pace, generation="auto")
+        return Harness(late, path, max_skip=self.max_skip, generation="auto", **options)
 
     def _rest(self) -> None:
         """Assert that pending logs are right, unless the API does not find deleted ones."""

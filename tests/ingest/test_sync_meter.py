@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
-from late_exporter.errors import StoreError
-from late_exporter.ingest.feed_publisher import FeedPublisher
-from late_exporter.ingest.schedule import PollConfig
-from late_exporter.model import PAGE_OVERLAP, CommitResult, FeedCommit
 from late_exporter.status import SyncProgress
-from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR
-from tests.support.exporter import ExporterHarness
+from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi
-from tests.support.loggers import RecordingLogger
 from tests.support.world import World
 
 LATENCY = 2.0  # the quota allows a request per second, so that it is not what limits the speed
 
-Start: TypeAlias = Callable[..., ExporterHarness]
+Start: TypeAlias = Callable[..., InsideHarness]
 
 
 @pytest.fixture
-def start(world: World, open_exporter: OpenExporter, monkeypatch: pytest.MonkeyPatch) -> Start:
+def start(world: World, tmp_path: Path) -> Iterator[Start]:
     """Return a function that starts an exporter whose requests take two seconds."""
-    monkeypatch.setattr(ExporterHarness, "logger", RecordingLogger())
 
-    def start(lookback: float = 7 * DAY) -> ExporterHarness:
+    def start(lookback: float = 7 * DAY) -> InsideHarness:
         api = FakeLateApi(world, latency=LATENCY)
-        return open_exporter(api, config=PollConfig(lookback=lookback))
+        return stack.enter_context(closing(InsideHarness(api, tmp_path / "state.db", lookback=lookback)))
 
-    return start
+    with ExitStack() as stack:
+        yield start
 
 
 def publish_evenly(world: World, count: int, days: float) -> None:
@@ -43,7 +38,7 @@ def publish_evenly(world: World, count: int, days: float) -> None:
         world.insert(world.clock.now - (number + 0.5) * days * DAY / count)
 
 
-def read_progress(exporter: ExporterHarness, requests: int) -> list[SyncProgress | None]:
+def read_progress(exporter: InsideHarness, requests: int) -> list[SyncProgress | None]:
     """Poll until the exporter has caught up; return the progress before each of the first so many requests."""
     progress: list[SyncProgress | None] = []
     for number in range(requests):
@@ -53,10 +48,9 @@ def read_progress(exporter: ExporterHarness, requests: int) -> list[SyncProgress
     return progress
 
 
-def messages(exporter: ExporterHarness, event: str) -> list[dict[str, object]]:
+def messages(exporter: InsideHarness, event: str) -> list[dict[str, object]]:
     """Return the fields of the messages of an event."""
-    assert isinstance(exporter.logger, RecordingLogger)
-    return [fields for _, name, fields in exporter.logger.records if name == event]
+    return [fields for _, name, fields in exporter.log.records if name == event]
 
 
 @pytest.mark.parametrize(("lookback", "count"), [(7 * DAY, 3000), (3.5 * DAY, 1500)])
@@ -80,39 +74,6 @@ def test_first_sync(start: Start, world: World, lookback: float, count: int) -> 
     assert fields["seconds"] == pytest.approx(seconds, abs=3 * LATENCY), "all its polls"
 
 
-def test_progress_does_not_fall(start: Start, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs count as read once, also during and after their commit; rows that two pages have count twice until then."""
-    publish_evenly(world, 3000, 6.99)
-    exporter = start()
-    log_counts: list[int] = []
-
-    def measure() -> None:
-        progress = exporter.poller.measure()
-        if progress is not None:
-            log_counts.append(progress.log_count)
-
-    commit_all = exporter.store.commit_all
-
-    def commit_measured(commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
-        measure()
-        return commit_all(commits)
-
-    update = FeedPublisher.update
-
-    async def update_measured(publisher: FeedPublisher, *args: Any, **options: Any) -> None:
-        measure()
-        await update(publisher, *args, **options)
-
-    monkeypatch.setattr(exporter.store, "commit_all", commit_measured)
-    monkeypatch.setattr(FeedPublisher, "update", update_measured)
-    for number in range(30):
-        exporter.api.before_request(number, measure)
-    while exporter.poll().is_partial:
-        pass
-    assert len(log_counts) > 40
-    assert max(before - after for before, after in pairwise(log_counts)) <= PAGE_OVERLAP
-
-
 def test_a_first_sync_that_is_continued(start: Start, world: World) -> None:
     """What an earlier process has read counts as read, but not for the speed."""
     publish_evenly(world, 5000, 6.99)
@@ -126,7 +87,7 @@ def test_a_first_sync_that_is_continued(start: Start, world: World) -> None:
     assert second.expected_count == pytest.approx(5000, rel=0.05)
 
 
-def open_interrupted(start: Start) -> ExporterHarness:
+def open_interrupted(start: Start) -> InsideHarness:
     """Return an exporter that was killed after some commits of its first sync."""
     exporter = start()
     exporter.poll()
@@ -134,7 +95,7 @@ def open_interrupted(start: Start) -> ExporterHarness:
     return exporter
 
 
-def start_before_catch_up(start: Start, world: World) -> ExporterHarness:
+def start_before_catch_up(start: Start, world: World) -> InsideHarness:
     """Return an exporter that has read 500 logs of a day, and misses 1500 of the three days after it."""
     publish_evenly(world, 500, 1)
     exporter = start()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, TypeAlias
 
 import pytest
 
-from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest.schedule import PollConfig
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, MINUTE
-from tests.support.exporter import ExporterHarness
+from tests.support.exporter import NEVER, ExporterHarness
 from tests.support.late_api import TIME_FILTERS, FakeLateApi, Fault, ListQuirks, rejected, unavailable
 from tests.support.oracle import created_at
 from tests.support.world import World
@@ -22,7 +19,6 @@ pytestmark = pytest.mark.exhaustive
 
 Start: TypeAlias = Callable[..., ExporterHarness]
 
-NEVER = 10 * 365 * DAY
 MAX_POLLS = 3
 
 
@@ -34,8 +30,8 @@ def start(world: World, open_exporter: OpenExporter) -> Start:
         generation: str, *, quirks: ListQuirks | None = None, skew: float | None = None, **config: Any
     ) -> ExporterHarness:
         api = FakeLateApi(world, generation=generation, quirks=quirks, sends_date=skew is None)
-        poll = PollConfig(**{"reconcile_interval": NEVER, **config})
-        return open_exporter(api, in_memory=True, config=poll, generation=generation, skew=skew or 0.0)
+        options = {"reconcile_interval": NEVER, **config}
+        return open_exporter(api, in_memory=True, generation=generation, skew=skew or 0.0, **options)
 
     return start
 
@@ -76,19 +72,6 @@ class BusyFeed:
             self._world.delete(self._random.choice(ids[: len(ids) // 2]))
 
 
-def ids_of(exporter: ExporterHarness, world: World) -> set[str]:
-    """Return the ids of the counted logs; in generation zernio a log is known by its time."""
-    if exporter.generation == "late":
-        return {key for key, _ in exporter.observations}
-    by_time = {millis(row["createdAt"]): log_id for (log_id, _), row in world.history.items()}
-    return {by_time[int(key[:13])] for key, _ in exporter.observations}
-
-
-def millis(text: str) -> int:
-    """Return an API time in milliseconds."""
-    return round(datetime.fromisoformat(text).timestamp() * 1000)
-
-
 @pytest.mark.parametrize(
     ("interval", "polls"),
     [
@@ -111,12 +94,11 @@ def test_no_log_of_a_busy_feed_waits_longer_than_three_polls(
     for _ in range(polls):
         feed.advance(interval)
         assert "success" == exporter.poll().outcome
-        missing = set(world.ids) - ids_of(exporter, world)
+        missing = set(world.ids) - exporter.counted_ids
         waited = {log_id: waited.get(log_id, 0) + 1 for log_id in missing}
         overdue |= {log_id for log_id, count in waited.items() if count >= MAX_POLLS}
     assert set() == overdue
-    counted = [observation for _, observation in exporter.commit_log]
-    assert len(set(counted)) == len(counted)
+    assert len(set(exporter.counted)) == len(exporter.counted)
 
 
 def requests_of(exporter: ExporterHarness, polls: int, every: float = 30.0) -> list[int]:
@@ -145,7 +127,7 @@ def test_a_late_log_is_counted_while_as_many_logs_are_deleted(
         world.delete(world.ids[2000])
         world.publish(1)
         exporter.poll_repeatedly(MAX_POLLS)
-        assert late in ids_of(exporter, world)
+        assert late in exporter.counted_ids
     assert 0 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
 
 
@@ -166,11 +148,11 @@ def test_a_time_ahead_does_not_move_the_late_window(
         world.clock.advance(30)
         world.publish(40, over=20)
         exporter.poll()
-    assert late_id in ids_of(exporter, world)
+    assert late_id in exporter.counted_ids
 
 
-def test_marks_of_deleted_logs_are_no_missed_logs(world: World, start: Start) -> None:
-    """When a scan marks logs that were deleted minutes before, no scan of the whole list begins."""
+def test_deleted_logs_are_no_missed_logs(world: World, start: Start) -> None:
+    """When a scan finds that logs were deleted minutes before, no scan of the whole list begins."""
     world.publish(900, over=20 * HOUR)
     exporter = start("late", reconcile_interval=10 * MINUTE)
     requests_of(exporter, 45)
@@ -191,30 +173,12 @@ def test_every_reading_of_a_bound_finds_a_late_log(time_filter: str, world: Worl
         late = world.insert(world.clock.now - minutes * MINUTE - 0.5)
         world.delete(*world.ids[1500:1502])
         exporter.poll_repeatedly(MAX_POLLS)
-        assert late in ids_of(exporter, world)
-
-
-@pytest.mark.parametrize("time_filter", ["inclusive", "exclusive", "seconds", "exclusive seconds"])
-def test_windows_are_compared_before_they_are_read(time_filter: str, world: World, start: Start) -> None:
-    """In generation zernio, new logs cost about five counts every third poll, and a late log some more and a page."""
-    world.publish(3000, over=HOUR)
-    exporter = start("zernio", quirks=ListQuirks(time_filter=time_filter))
-    exporter.poll()
-    world.publish(1)
-    requests_of(exporter, 4)  # The first check finds out how the API reads bounds.
-    counts = []
-    for _ in range(9):
-        world.publish(1)
-        counts += requests_of(exporter, 1)
-    assert 6 == counts.count(1)
-    assert 6 >= max(counts)
-    world.insert(world.clock.now - 10 * MINUTE)
-    assert 16 >= sum(requests_of(exporter, MAX_POLLS))
+        assert late in exporter.counted_ids
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_deleted_logs_are_marked_and_read_once(generation: str, world: World, start: Start) -> None:
-    """Logs that were deleted within the late window are marked once; afterwards a poll is one request again."""
+def test_deleted_logs_are_looked_for_once(generation: str, world: World, start: Start) -> None:
+    """Once logs were deleted within the late window, a poll is one request again."""
     world.publish(3000, over=HOUR)
     exporter = start(generation)
     exporter.poll()
@@ -222,41 +186,14 @@ def test_deleted_logs_are_marked_and_read_once(generation: str, world: World, st
     world.delete(*world.ids[150:700:50], *world.ids[20:40])
     requests_of(exporter, 6)
     assert [1] * 5 == requests_of(exporter, 5)
-    assert (len(world.ids), 31) == stored_counts(exporter)
-
-
-def stored_counts(exporter: ExporterHarness) -> tuple[int, int]:
-    """Return the number of stored logs that are not marked as deleted, and of those that are."""
-    (scope,) = exporter.pollers
-    feed = GENERATIONS[exporter.generation][scope.feed]
-    known_logs = exporter.store.lookup(scope, (), feed=feed, since=0)
-    return known_logs.stored_count, known_logs.deleted_count
-
-
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_a_log_that_is_shown_again_is_marked_no_longer(generation: str, world: World, start: Start) -> None:
-    """A log that the API hides for a while does not count again, and its mark is removed."""
-    world.publish(60, over=30 * MINUTE)
-    hidden: set[int] = set()
-    exporter = start(
-        generation, quirks=ListQuirks(order=lambda rows: [row for n, row in enumerate(rows) if n not in hidden])
-    )
-    exporter.poll()
-    hidden |= {10, 11, 30}
-    exporter.poll_repeatedly(2)
-    assert (57, 3) == stored_counts(exporter)
-    hidden.clear()
-    exporter.poll_repeatedly(2)
-    assert (60, 0) == stored_counts(exporter)
-    assert 60 == len(exporter.commit_log)
 
 
 @pytest.mark.parametrize("deleted", [1, 2, 50, 98, 99, 120])
 @pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_rows_that_move_between_page_reads_are_not_marked(
+def test_rows_that_move_between_page_reads_are_counted(
     generation: str, deleted: int, world: World, start: Start
 ) -> None:
-    """Logs that deletions move across the edge of a page that is being read are not taken for deleted."""
+    """Logs that deletions move across the edge of a page that is being read are counted soon."""
     world.publish(900, over=10 * MINUTE)
     exporter = start(generation)
     exporter.poll()
@@ -267,9 +204,8 @@ def test_rows_that_move_between_page_reads_are_not_marked(
         exporter.api.before_request(number, lambda: world.delete_top(deleted))
     exporter.poll_repeatedly(1)
     exporter.api.clear_events()
-    assert stored_counts(exporter)[0] >= len(world.ids)
     exporter.poll_repeatedly(6)
-    assert set(world.ids) <= ids_of(exporter, world)
+    assert set(world.ids) <= exporter.counted_ids
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
@@ -295,7 +231,7 @@ def test_a_longer_late_window_finds_older_logs(generation: str, world: World, st
     world.delete(world.ids[-1])
     world.publish(1)
     exporter.poll_repeatedly(MAX_POLLS)
-    assert late in ids_of(exporter, world)
+    assert late in exporter.counted_ids
 
 
 @pytest.mark.parametrize("fault", [unavailable, rejected])
@@ -313,7 +249,7 @@ def test_a_check_that_fails_is_made_up_for(generation: str, fault: Fault, world:
     exporter.poll_repeatedly(1)
     exporter.api.clear_events()
     exporter.poll_repeatedly(2 * MAX_POLLS)
-    assert late in ids_of(exporter, world)
+    assert late in exporter.counted_ids
 
 
 def scan_requests(exporter: ExporterHarness) -> int:
@@ -326,53 +262,6 @@ def scan_requests(exporter: ExporterHarness) -> int:
     return total
 
 
-@pytest.mark.parametrize("time_filter", ["inclusive", "exclusive seconds"])
-def test_a_scan_compares_counts(time_filter: str, world: World, start: Start) -> None:
-    """In generation zernio, a scan of a list without differences is a few counts, and a late log costs some more."""
-    world.publish(2000, over=5 * DAY)
-    exporter = start("zernio", quirks=ListQuirks(time_filter=time_filter), reconcile_interval=20 * MINUTE)
-    exporter.poll()
-    assert 20 <= scan_requests(exporter), "the first scan reads the list"
-    assert 14 >= scan_requests(exporter), "the first comparison finds out how the API reads bounds"
-    late = world.insert(world.clock.now - 3 * DAY)
-    world.delete(world.ids[400])
-    assert 45 > scan_requests(exporter)
-    assert late in ids_of(exporter, world)
-    assert 1 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
-    assert 9 >= scan_requests(exporter), "the deleted log is marked"
-    completed = exporter.scrape().sum("late_exporter_reconcile_last_completed_timestamp_seconds")
-    assert completed > world.clock.now - HOUR
-
-
-@pytest.mark.parametrize(("days", "request_count"), [(90, 13), (7, 20)])
-def test_a_scan_hardly_compares_expired_logs(
-    days: int, request_count: int, world: World, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Logs stay stored for a day after they have expired, or longer if the API keeps logs for less than 90 days."""
-    monkeypatch.setattr("tests.support.world.RETENTION", days * DAY)
-    world.publish(3000, over=(days - 0.1) * DAY)
-    exporter = start("zernio", reconcile_interval=20 * MINUTE, lookback=90 * DAY)
-    exporter.poll()
-    scan_requests(exporter)
-    world.clock.advance(1.1 * DAY)
-    assert 25 <= scan_requests(exporter), "the list is read once a day"
-    world.clock.advance(0.6 * DAY)
-    assert request_count >= scan_requests(exporter)
-
-
-def test_few_logs_of_a_window_are_read_at_once(world: World, start: Start) -> None:
-    """A window whose logs were deleted is not divided: one page has all that are left."""
-    world.publish(3000, over=5 * DAY)
-    exporter = start("zernio", reconcile_interval=20 * MINUTE)
-    exporter.poll()
-    scan_requests(exporter)
-    scan_requests(exporter)
-    world.delete(*world.ids[500:2500])
-    assert 20 >= scan_requests(exporter)
-    assert 9 >= scan_requests(exporter)
-    assert len(world.ids) == stored_counts(exporter)[0]
-
-
 def test_the_list_is_read_once_a_day(world: World, start: Start) -> None:
     """A late log in a window from which another one has disappeared is found by a scan a day after the last reading."""
     world.publish(600, over=5 * DAY)
@@ -383,41 +272,10 @@ def test_the_list_is_read_once_a_day(world: World, start: Start) -> None:
     deleted = world.ids[300]
     late = world.insert(created_at(world.rows[300]) + 1)
     world.delete(deleted)
-    while late not in ids_of(exporter, world):
+    while late not in exporter.counted_ids:
         assert world.clock.now < read_at + 1.1 * DAY
         world.clock.advance(4 * HOUR)
         scan_requests(exporter)
-    assert world.clock.now > read_at + 0.9 * DAY
-
-
-def test_a_scan_finds_logs_without_a_time(world: World, start: Start) -> None:
-    """Logs without a time are in no time window: if their number grows, the scan reads the list."""
-    world.publish(600, over=5 * DAY)
-    exporter = start("zernio", reconcile_interval=20 * MINUTE)
-    exporter.poll()
-    scan_requests(exporter)
-    for number in range(1, 3):
-        scan_requests(exporter)
-        world.insert(None)
-        world.delete(world.ids[300])
-        assert 6 <= scan_requests(exporter)
-        assert number == sum(key.startswith("0000000000000") for key, _ in exporter.observations)
-        assert 10 >= scan_requests(exporter)
-
-
-def test_a_deleted_log_without_a_time_hides_no_later_one(world: World, start: Start) -> None:
-    """Once a scan has seen that fewer logs have no time, one more is noticed."""
-    world.publish(600, over=5 * DAY)
-    first = world.insert(None)
-    exporter = start("zernio", reconcile_interval=20 * MINUTE, lookback=100 * DAY)
-    exporter.poll()
-    scan_requests(exporter)
-    world.delete(first)
-    scan_requests(exporter)
-    world.insert(None)
-    world.delete(world.ids[300])  # The total does not show it.
-    scan_requests(exporter)
-    assert 2 == sum(key.startswith("0000000000000") for key, _ in exporter.observations)
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
@@ -429,8 +287,8 @@ def test_a_check_that_cannot_be_saved_is_repeated(generation: str, world: World,
     exporter.poll_repeatedly(4)
     late = world.insert(world.clock.now - 10 * MINUTE)
     world.delete(*world.ids[-2:])
-    exporter.store.failures.update(dict.fromkeys(range(5), "before"))
+    exporter.fill_disk()
     assert ["store_error"] == [result.outcome for result in exporter.poll_repeatedly(1)]
-    exporter.store.failures.clear()
+    exporter.free_disk()
     exporter.poll_repeatedly(MAX_POLLS)
-    assert late in ids_of(exporter, world)
+    assert late in exporter.counted_ids

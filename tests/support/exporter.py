@@ -1,232 +1,337 @@
-"""The exporter of a test: production's pipeline over fake APIs, run step by step."""
+"""The exporter of a test, seen from outside: an API and a clock in front of it, its metrics and its commits behind it.
+
+This is the only place of the contract suites that knows how the program is composed and what it commits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
+from unittest.mock import patch
 
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.api.pages import fetch_page
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource
-from late_exporter.exposition.exposition import Exposition
+from late_exporter.errors import StoreError
 from late_exporter.feeds import GENERATIONS
-from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.audit import (
-    Audit,
-    CounterMismatch,
-    WaitForExporter,
-    audit_list,
-    check_counters,
-    fetch_next,
-    grace_period,
-)
+from late_exporter.ingest import sync
 from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.poller import Poller
-from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace
-from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
-from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import Scope
-from late_exporter.protocols import Logger
-from late_exporter.store import open_store
+from late_exporter.model import CommitResult, FeedCommit
+from late_exporter.protocols import ApiResponse
+from late_exporter.series import Series
+from late_exporter.simulator.log_list import LogRow
+from late_exporter.store import Store, open_store
 from late_exporter.store.thread import StoreThread
-from tests.support.late_api import FakeLateApi
-from tests.support.loggers import NullLogger
+from tests.support.client import ClientRequest, FakeClient, QueryParams
+from tests.support.clock import DAY, VirtualClock
+from tests.support.late_api import FakeLateApi, zernio_row
+from tests.support.loggers import RecordingLogger
 from tests.support.samples import Samples
-from tests.support.scans import whole_scan_interval
-from tests.support.steps import Killed, drive, offload_in_steps
-from tests.support.store import LogStatus, StoreProxy
+from tests.support.steps import Killed, drive, drive_together, offload_in_steps
+
+NEVER = 10 * 365 * DAY
+"""Interval of reconciliation scans that no test reaches."""
+
+ORDINAL = re.compile(r"\.\d+$")
+"""End of the key of a log without an id: its number among alike logs."""
+
+
+class Counted(NamedTuple):
+    """An observation that was committed.
+
+    Args:
+        key: Id of the log; in generation zernio the key that the exporter makes of its fields.
+        status: Status of a publishing log, event of a connection log.
+    """
+
+    workspace: str
+    feed: str
+    key: str
+    status: str
+
+
+class Poll(NamedTuple):
+    """Result of a poll.
+
+    Args:
+        outcome: Value of the label ``outcome`` of ``late_exporter_polls_total``.
+        error: Message of the error that ended the poll.
+        is_partial: Whether older logs are left to read by the next polls.
+    """
+
+    outcome: str
+    error: str | None
+    is_partial: bool
+
+
+class _Ended(Exception):
+    """The time is over for which a loop runs."""
+
+
+def log_key(feed: str, row: LogRow) -> str:
+    """Return the key of a log in generation zernio, without its number among alike logs."""
+    (entry,) = GENERATIONS["zernio"][feed].parse(msgspec.json.encode({"logs": [zernio_row(row)]})).entries
+    return without_ordinal(entry.key)
+
+
+def without_ordinal(key: str) -> str:
+    """Return what alike logs have in common of their keys."""
+    return ORDINAL.sub("", key)
+
+
+class ObservedStore:
+    """The store of an exporter, whose commits are observed, and whose disk may be full.
+
+    Attributes:
+        failures: Commits that fail, by number counted from the next one: ``before`` or ``after`` they are durable.
+        is_full: Whether nothing can be written.
+    """
+
+    def __init__(self, store: Store, counted: list[Counted]) -> None:
+        self.store = store
+        self.counted = counted
+        self.failures: dict[int, str] = {}
+        self.is_full = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+        """Commit; each may fail before or after its batch is durable."""
+        failures = [self._next_failure() for _ in commits]
+        durable = [commit for commit, failure in zip(commits, failures, strict=True) if failure != "before"]
+        results = iter(self.store.commit_all(durable))
+        return [
+            StoreError("the state: database or disk is full")
+            if failure == "before"
+            else self._observe(commit, next(results), failure)
+            for commit, failure in zip(commits, failures, strict=True)
+        ]
+
+    def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
+        if self.is_full:
+            raise StoreError("the state: database or disk is full")
+        return self.store.mark_served(series)
+
+    def _next_failure(self) -> str:
+        failure = "before" if self.is_full else self.failures.pop(0, "")
+        self.failures = {number - 1: moment for number, moment in self.failures.items()}
+        return failure
+
+    def _observe(
+        self, commit: FeedCommit, result: CommitResult | StoreError, failure: str
+    ) -> CommitResult | StoreError:
+        if isinstance(result, StoreError):
+            return result
+        workspace, feed = commit.scope.workspace, commit.scope.feed
+        self.counted += [Counted(workspace, feed, each.entry.key, each.entry.status) for each in result.observations]
+        return StoreError("the state: disk I/O error") if failure == "after" else result
 
 
 class ExporterHarness:
-    """A pipeline over fake APIs.
+    """An exporter of some workspaces, run step by step.
 
     Args:
         apis: API of each workspace; a single one is that of ``default``.
+        clock: Time of the APIs; None is that of the world of the first one.
         path: Path of the state, or its URL; None for memory.
+        generation: API generation: ``late``, ``zernio`` or ``auto``.
         skew: Seconds by which the exporter's clock is ahead of the API's; may change.
+        commit_size: Number of logs that a catch-up commits together; None leaves it to the exporter; may change.
+        status: Seconds between two refreshes of each status feed; None reads none.
+        poll: Settings of polls by name, as ``reconcile_interval``, in seconds.
+
+    Attributes:
+        counted: Observations that were committed, in order, over all restarts.
+        clock: Time of the world.
+        log: What was logged.
     """
 
-    status_config: StatusConfig | None = None
-    """Configuration of the status feeds; a subclass that sets it reads them."""
-
-    switch_policy = "strict"
-    """What to count if the counted logs are not recognised in the list of another API generation."""
+    whole_reading = DAY
+    """Seconds within which the whole list is read."""
 
     events: EventSelection | None = None
     """Observations that become events."""
 
-    logger: Logger = NullLogger()
-    """Logger of the pollers."""
-
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, which are independent of each other
         self,
-        apis: FakeLateApi | Mapping[str, FakeLateApi],
+        apis: FakeClient | Mapping[str, FakeClient],
         path: Path | str | None = None,
         *,
+        clock: VirtualClock | None = None,
         feeds: Sequence[str] = ("publishing",),
-        config: PollConfig | None = None,
-        skew: float = 0.0,
-        max_values: int = 50,
         generation: str = "late",
+        skew: float = 0.0,
+        commit_size: int | None = None,
+        max_label_values: int = 50,
         webhooks: bool = False,
+        status: Mapping[str, float] | None = None,
+        **poll: Any,
     ) -> None:
         self.generation = generation
-        self.apis = {"default": apis} if isinstance(apis, FakeLateApi) else apis
-        self.clock = next(iter(self.apis.values())).world.clock
-        self.commit_log: list[tuple[Scope, LogStatus]] = []
-        self._url = path if isinstance(path, str) else f"sqlite:///{path}" if path else "sqlite://"
+        self.apis = {"default": apis} if isinstance(apis, FakeClient) else apis
+        self.clock = clock or self._world_clock()
+        self.counted: list[Counted] = []
+        self.log = RecordingLogger()
         self.skew = skew
+        self._url = path if isinstance(path, str) else f"sqlite:///{path}" if path else "sqlite://"
+        self.commit_size = commit_size
         self._config = PipelineConfig(
             feeds=tuple(feeds),
-            poll=config or PollConfig(),
-            max_label_values=max_values,
+            poll=PollConfig(**poll),
+            max_label_values=max_label_values,
             has_webhooks=webhooks,
             events=self.events,
         )
+        self._status = StatusConfig(intervals=status) if status else None
+        self._ends_at = math.inf
+        self._ids: dict[str, str] = {}
         self._start()
 
     @property
     def api(self) -> FakeLateApi:
         """API of the only workspace."""
         (api,) = self.apis.values()
+        assert isinstance(api, FakeLateApi)
         return api
 
     @property
-    def exposition(self) -> Exposition:
-        return self.pipeline.exposition
+    def requests(self) -> list[ClientRequest]:
+        """Requests to the API of the only workspace."""
+        return self.api.requests
 
     @property
-    def registry(self) -> SeriesRegistry:
-        return self.pipeline.registry
+    def feeds(self) -> tuple[str, ...]:
+        return self._config.feeds
 
     @property
-    def pollers(self) -> dict[Scope, Poller]:
-        return {
-            Scope(workspace, feed): poller
-            for workspace, pollers in self.pipeline.pollers.items()
-            for feed, poller in pollers.items()
-        }
-
-    @property
-    def poller(self) -> Poller:
-        """Poller of the only feed."""
-        (poller,) = self.pollers.values()
-        return poller
-
-    @property
-    def recorders(self) -> dict[Scope, FeedRecorder]:
-        return {scope: poller.recorder for scope, poller in self.pollers.items()}
-
-    @property
-    def observations(self) -> set[LogStatus]:
-        """Observations of the first workspace that were committed."""
+    def observations(self) -> set[tuple[str, str]]:
+        """Key and status of the observations of the first workspace."""
         workspace = next(iter(self.apis))
-        return {log_status for scope, log_status in self.commit_log if scope.workspace == workspace}
+        return {(each.key, each.status) for each in self.counted if each.workspace == workspace}
 
-    def restart(self, downtime: float = 0.0, **changes: Any) -> None:
-        """Stop the exporter and start it again, with changes of its configuration."""
-        self.close()
-        self._config = msgspec.structs.replace(self._config, **changes)
-        self.clock.advance(downtime)
-        self._start()
+    @property
+    def counted_ids(self) -> set[str]:
+        """Ids of the publishing logs of the only workspace that are counted, whatever their keys are."""
+        for (log_id, _), row in self.api.world.history.items():
+            if log_id not in self._ids.values():
+                self._ids[log_key("publishing", row)] = log_id
+        return {self._ids.get(without_ordinal(key), key) for key, _ in self.observations}
 
-    def reload(self) -> None:
-        """Apply another switch policy, as a reload of the configuration does."""
-        for scope, poller in self.pollers.items():
-            poller.reconfigure(self.apis[scope.workspace], self._api_generation(), self._config.poll)
+    @property
+    def is_synced(self) -> bool:
+        """Whether the logs of all feeds are shown."""
+        shown = self.peek().family("late_exporter_coverage_start_timestamp_seconds")
+        return len(shown) == len(self.apis) * len(self.feeds)
 
-    def close(self) -> None:
-        self.store.close()
+    def poll(self, workspace: str = "default", feed: str | None = None) -> Poll:
+        """Do what the loop of a feed does between two sleeps."""
+        with self._running():
+            return drive(self._turn(self._poller(workspace, feed)))
 
-    def poll(self, workspace: str = "default", feed: str | None = None) -> PollResult:
-        return drive(self.pollers[self._scope(workspace, feed)].poll())
+    def poll_all(self) -> dict[tuple[str, str], Poll]:
+        """Poll all feeds of all workspaces at once; return the results by workspace and feed."""
+        with self._running():
+            results = drive_together([self._turn(poller) for poller in self._pollers.values()])
+        return dict(zip(self._pollers, results, strict=True))
 
-    def refresh_status(self) -> None:
-        """Refresh every status feed of every workspace."""
-        for poller in self.pipeline.status_pollers.values():
-            drive(poller.refresh())
-
-    def examine(self, feed: str | None = None) -> None:
-        """Poll a feed once, and examine the lists of its generations if that is due."""
-        result = self.poll(feed=feed)
-        (workspace,) = self.apis
-        drive(self.pollers[self._scope(workspace, feed)].examine_generation(result))
-
-    def audit(self, feed: str | None = None) -> PollResult:
-        """Poll a feed once and continue its background audit."""
-        result = self.poll(feed=feed)
-        (workspace,) = self.apis
-        drive(self.pollers[self._scope(workspace, feed)].audit(result))
-        return result
-
-    def run_audit(
-        self,
-        workspace: str = "default",
-        feed: str | None = None,
-        *,
-        between: Callable[[], object] = list,
-        **options: Any,
-    ) -> tuple[Audit, list[CounterMismatch]]:
-        """Audit a feed from outside, as the audit command does; ``between`` is called before each request."""
-        scope = self._scope(workspace, feed)
-        coverage = self.store.feed_state(scope).coverage
-        assert coverage is not None
-        poll, audited_feed = self._config.poll, self._feed(scope)
-        defaults = {
-            "grace_period": grace_period(poll.interval),
-            "listed_keys": set(),
-            "max_skip": poll.max_skip if audited_feed.supports_time_filter else None,
-        }
-        audit = Audit(coverage=coverage, **{**defaults, **options})
-        steps = audit_list(audit)
-        step: FetchPage | WaitForExporter | None = next(steps)
-        while step is not None:
-            if isinstance(step, WaitForExporter):
-                if audit.exporter_running:
-                    self.settle(scope)
-                audit.coverage = self.store.feed_state(scope).coverage or coverage
-                step = next(steps)
-            else:
-                between()
-                step = drive(fetch_next(steps, step, partial(self._fetch_page, scope)))
-        return audit, check_counters(scope, audited_feed, self.store.accounting(scope))
-
-    def kill(self, steps: int, downtime: float = 0.0) -> bool:
-        """Start a poll, kill the exporter at a step, and start it again; return whether the poll took so many steps."""
-        try:
-            drive(self.poller.poll(), steps)
-        except Killed:
-            self.restart(downtime)
-            return True
-        return False
-
-    def poll_repeatedly(self, count: int, every: float = 30.0) -> list[PollResult]:
-        """Poll the only feed several times, with time between the polls."""
+    def poll_repeatedly(self, count: int, every: float = 30.0) -> list[Poll]:
+        """Poll the only feed several times, with time before each poll."""
         results = []
         for _ in range(count):
             self.clock.advance(every)
             results.append(self.poll())
         return results
 
-    def settle(self, scope: Scope | None = None) -> None:
-        """Poll until two scans of the whole list are complete, in a world that does not change any more."""
-        scope = scope or next(iter(self.pollers))
-        api = self.apis[scope.workspace]
+    def run(self, seconds: float, workspace: str = "default", feed: str | None = None) -> list[float]:
+        """Let the loop of a feed run for some time; return the times at which it sent requests, from the start on."""
+        start, self._ends_at = self.clock.elapsed, self.clock.elapsed + seconds
+        api, times = self.apis[workspace], list[float]()
+        get = api.get
+
+        async def timed_get(path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
+            times.append(self.clock.elapsed - start)
+            return await get(path, params, path_template=path_template)
+
+        with self._running(), patch.object(api, "get", timed_get), suppress(_Ended):
+            drive(self._poller(workspace, feed).run())
+        return times
+
+    def run_once(self, feed: str | None = None) -> Poll:
+        """Do what a process does that ends once nothing is left to read, except to end."""
+        poller = self._poller(next(iter(self.apis)), feed)
+        with self._running():
+            result = drive(poller.catch_up())
+            drive(poller.save_requests())
+        return _poll(result)
+
+    def refresh_status(self) -> None:
+        """Refresh the status feeds that are due."""
+        for poller in self._pipeline.status_pollers.values():
+            drive(poller.refresh())
+
+    def settle(self, workspace: str = "default", feed: str | None = None) -> None:
+        """Poll until the whole list has been read twice, in a world that does not change any more."""
+        api = self.apis[workspace]
+        assert isinstance(api, FakeLateApi)
         api.clear_events()
         rows = max(len(archive.rows) for archive in (api.world.archives.publishing, api.world.archives.connections))
         for _ in range(2):
-            self.clock.advance(whole_scan_interval(self._config.poll.reconcile_interval) + 1)
+            self.clock.advance(max(self._config.poll.reconcile_interval, self.whole_reading) + 1)
             for _ in range(5 + (rows // api.quirks.max_page_size + 1) * 5 // 4):
                 self.clock.advance(1.0)
-                result = self.poll(scope.workspace, scope.feed)
+                result = self.poll(workspace, feed)
                 assert "success" == result.outcome, result.error
+
+    def restart(self, downtime: float = 0.0) -> None:
+        """Stop the exporter and start it again."""
+        self.close()
+        self.clock.advance(downtime)
+        self._start()
+
+    def kill(self, steps: int, downtime: float = 0.0) -> bool:
+        """Poll all feeds at once, kill the exporter at a step, and start it again.
+
+        Returns:
+            Whether the polls took so many steps; otherwise they are complete, and nothing was killed.
+        """
+        try:
+            with self._running():
+                drive_together([self._turn(poller) for poller in self._pollers.values()], steps)
+        except Killed:
+            self.restart(downtime)
+            return True
+        return False
+
+    def close(self) -> None:
+        self._store.close()
+
+    def fail_commit(self, number: int, moment: str = "before") -> None:
+        """Fail a commit, by its number counted from the next one, ``before`` or ``after`` it is durable."""
+        self._store.failures[number] = moment
+
+    def fill_disk(self) -> None:
+        """Let nothing be written until the disk is freed."""
+        self._store.is_full = True
+
+    def free_disk(self) -> None:
+        """Let everything be written."""
+        self._store.is_full = False
+        self._store.failures.clear()
+
+    def receive_webhook(self, event: str, workspace: str = "default") -> None:
+        """Receive a valid webhook that was sent now."""
+        now = self.clock.now + self.skew
+        self._webhook_stats[workspace].record(event, now, now)
 
     def scrape(self) -> Samples:
         """Scrape twice, so that new series have left their initial 0; return the second scrape."""
@@ -236,63 +341,82 @@ class ExporterHarness:
     def scrape_once(self) -> Samples:
         """Publish and scrape, and let the state know what the scrape has read."""
         samples = self.scrape_unmarked()
-        drive(self.pipeline.mark_served())
+        drive(self._pipeline.mark_served())
         return samples
 
     def scrape_unmarked(self) -> Samples:
         """Publish and scrape, as if the process ended before the state knows what the scrape has read."""
-        self.exposition.publish()
-        body = self.exposition.get_body(None, None)
-        self.exposition.mark_served(body.version)
+        exposition = self._pipeline.exposition
+        exposition.publish()
+        body = exposition.get_body(None, None)
+        exposition.mark_served(body.version)
         return Samples.parse(body.body.decode())
 
-    def _scope(self, workspace: str, feed: str | None) -> Scope:
-        return Scope(workspace, feed or self._config.feeds[0])
+    def peek(self) -> Samples:
+        """Return what a scrape would read, without one."""
+        self._pipeline.exposition.publish()
+        return Samples.parse(self._pipeline.exposition.get_body(None, None).body.decode())
 
-    def _feed(self, scope: Scope) -> Feed:
-        return GENERATIONS[self.pollers[scope].generation][scope.feed]
+    def _world_clock(self) -> VirtualClock:
+        api = next(iter(self.apis.values()))
+        assert isinstance(api, FakeLateApi)
+        return api.world.clock
 
-    async def _fetch_page(self, scope: Scope, step: FetchPage) -> FetchedPage:
-        feed, api = self._feed(scope), self.apis[scope.workspace]
-        page = (await fetch_page(api, feed, skip=step.skip, created_before=step.created_before)).page
-        # The real store answers, even if a test makes the exporter's store lie.
-        without_rekey = msgspec.structs.replace(feed, generation="late")
-        known_logs = self.store.store.lookup(scope, page.entries, feed=without_rekey, since=0)
-        return FetchedPage.identified(page, known_logs)
+    async def _sleep(self, seconds: float) -> None:
+        await self.clock.sleep(min(seconds, self._ends_at - self.clock.elapsed))
+        if self.clock.elapsed >= self._ends_at:
+            raise _Ended
+
+    def _poller(self, workspace: str, feed: str | None) -> Poller:
+        return self._pollers[workspace, feed or self.feeds[0]]
+
+    async def _turn(self, poller: Poller) -> Poll:
+        result = await poller.poll()
+        await poller.audit(result)
+        if self.generation == "auto":  # Otherwise nothing but a metric follows from it, at two requests an hour.
+            await poller.examine_generation(result)
+        return _poll(result)
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        with patch.object(sync, "COMMIT_SIZE", self.commit_size or sync.COMMIT_SIZE):
+            yield
+
+    def _open_store(self) -> ObservedStore:
+        return ObservedStore(open_store(self._url), self.counted)
 
     def _api_generation(self) -> ApiGeneration:
-        return ApiGeneration(
-            self.generation,
-            switch_policy=self.switch_policy,
-            logger=self.logger,
-            monotonic=self.clock.monotonic,
-        )
+        return ApiGeneration(self.generation, logger=self.log, monotonic=self.clock.monotonic)
 
     def _start(self) -> None:
-        self.store = StoreProxy(open_store(self._url), self.commit_log)
-        self.pipeline = Pipeline(
+        self._store = self._open_store()
+        self._pipeline = Pipeline(
             self._config,
-            store_thread=StoreThread(self.store, offload_in_steps),
-            create_logger=lambda _: self.logger,
+            store_thread=StoreThread(cast("Store", self._store), offload_in_steps),
+            create_logger=lambda _: self.log,
             runtime=Runtime(
                 clock=lambda: self.clock.now + self.skew,
                 monotonic=self.clock.monotonic,
-                sleep=self.clock.sleep,
+                sleep=self._sleep,
                 random=lambda: 0.5,
             ),
         )
         has_webhooks = self._config.has_webhooks
-        self.webhook_stats = {name: WebhookStats(name, RequestBudget()) for name in self.apis} if has_webhooks else {}
-        status = StatusSource(self.status_config, StatusPace()) if self.status_config else None
+        self._webhook_stats = {name: WebhookStats(name, RequestBudget()) for name in self.apis} if has_webhooks else {}
+        status = StatusSource(self._status, StatusPace()) if self._status else None
         connections = {
-            name: ApiConnection(
-                api,
-                self._api_generation(),
-                self.webhook_stats.get(name),
-                status,
-            )
+            name: ApiConnection(api, self._api_generation(), self._webhook_stats.get(name), status)
             for name, api in self.apis.items()
         }
-        drive(self.pipeline.add_workspaces(connections))
-        for poller in self.pollers.values():
+        drive(self._pipeline.add_workspaces(connections))
+        self._pollers = {
+            (workspace, feed): poller
+            for workspace, pollers in self._pipeline.pollers.items()
+            for feed, poller in pollers.items()
+        }
+        for poller in self._pollers.values():
             drive(poller.start())
+
+
+def _poll(result: PollResult) -> Poll:
+    return Poll(result.outcome, None if result.error is None else str(result.error), result.is_partial)

@@ -10,13 +10,21 @@ from late_exporter.metrics.catalogue import CATALOGUE
 
 
 class Samples(dict[tuple[str, tuple[tuple[str, str], ...]], float]):
-    """Samples of a scrape: value by name and labels."""
+    """Samples of a scrape: value by name and labels.
+
+    Attributes:
+        text: Text format from which they were parsed.
+    """
+
+    text = ""
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parse the text format."""
         lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
-        return cls({_series(head): float(value) for head, _, value in lines})
+        samples = cls({_series(head): float(value) for head, _, value in lines})
+        samples.text = text
+        return samples
 
     def family(self, name: str, **labels: str) -> dict[tuple[str, ...], float]:
         """Return values above 0 with some labels, by the values of the other labels in the catalogue's order."""

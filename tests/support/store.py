@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 from late_exporter.errors import StoreError
-from late_exporter.feeds.feed import Feed
-from late_exporter.model import (
-    Batch,
-    CommitResult,
-    Coverage,
-    FeedAccounting,
-    FeedCommit,
-    FeedState,
-    KnownLogs,
-    LogEntry,
-    Scope,
-    StoredLog,
-)
-from late_exporter.series import Series, SeriesValue
-from late_exporter.store import Outbox, SeriesCursor, Store
+from late_exporter.model import Batch, CommitResult, FeedCommit, Scope
+from late_exporter.series import Series
+from late_exporter.store import Store
 from late_exporter.store.copying import TABLES, copy_rows
 from late_exporter.store.maintenance import open_admin, open_snapshot
-
-LogStatus: TypeAlias = tuple[str, str]
-"""Key and status of a log: an observation."""
+from tests.support.exporter import Counted, ObservedStore
 
 
 def commit_batch(store: Store, scope: Scope, batch: Batch) -> CommitResult:
@@ -49,101 +34,39 @@ def all_rows(url: str) -> dict[str, list[Sequence[Any]]]:
         return {table: [*snapshot.rows(table)] for table in TABLES}
 
 
-@dataclass
-class StoreProxy:
-    """A store that records what was committed.
+class StoreProxy(ObservedStore):
+    """A store of tests of what is inside.
 
-    Args:
-        failures: Commits that fail, by number counted from the next one: ``before`` or ``after`` they are durable.
-        failing: Names of methods that fail.
+    Attributes:
+        failing: Names of methods that fail; ``commit`` is that of all commits.
+        batches: All committed batches.
         group_sizes: Number of batches of each call of ``commit_all``.
     """
 
-    store: Store
-    counted: list[tuple[Scope, LogStatus]] = field(default_factory=list)
-    failures: dict[int, str] = field(default_factory=dict)
-    failing: set[str] = field(default_factory=set)
-    batches: list[Batch] = field(default_factory=list)
-    group_sizes: list[int] = field(default_factory=list)
+    def __init__(self, store: Store, counted: list[Counted] | None = None) -> None:
+        super().__init__(store, [] if counted is None else counted)
+        self.failing: set[str] = set()
+        self.batches: list[Batch] = []
+        self.group_sizes: list[int] = []
 
-    def _check(self, method: str) -> None:
-        if method in self.failing:
-            raise StoreError(f"{method}: disk I/O error")
-
-    @property
-    def outbox(self) -> Outbox:
-        return self.store.outbox
-
-    def series_values(self) -> Mapping[Series, SeriesValue]:
-        return self.store.series_values()
-
-    def series_page(
-        self, after: SeriesCursor, *, limit: int, workspaces: Collection[str]
-    ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
-        self._check("series_page")
-        return self.store.series_page(after, limit=limit, workspaces=workspaces)
-
-    def feed_state(self, scope: Scope) -> FeedState:
-        return self.store.feed_state(scope)
-
-    def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
-        return self.store.feed_states(scopes)
-
-    def lookup(
-        self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int | None, **options: Any
-    ) -> KnownLogs:
-        self._check("lookup")
-        return self.store.lookup(scope, entries, feed=feed, since=since, **options)
-
-    def count_logs(self, scope: Scope, first: int, last: int) -> int:
-        self._check("count_logs")
-        return self.store.count_logs(scope, first, last)
-
-    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        self._check("newest_logs")
-        return self.store.newest_logs(scope, until=until, limit=limit)
-
-    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
-        self._check("begin_rekey")
-        self.store.begin_rekey(scope, coverage)
-
-    def accounting(self, scope: Scope) -> FeedAccounting:
-        self._check("accounting")
-        return self.store.accounting(scope)
+    def __getattr__(self, name: str) -> Any:
+        if name in self.failing:
+            raise StoreError(f"{name}: disk I/O error")
+        return super().__getattr__(name)
 
     def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
         """Commit; each may fail before or after its batch is durable."""
+        self.is_full = "commit" in self.failing
         self.group_sizes.append(len(commits))
-        failures = [self._next_failure() for _ in commits]
-        durable = [commit for commit, failure in zip(commits, failures, strict=True) if failure in ("", "after")]
-        results = iter(self.store.commit_all(durable))
-        return [
-            self._record(commit, next(results), failure) if failure in ("", "after") else StoreError(failure)
-            for commit, failure in zip(commits, failures, strict=True)
-        ]
-
-    def _next_failure(self) -> str:
-        """Return the error of the next commit if it fails before it is durable; ``after`` if it fails later."""
-        if "commit" in self.failing:
-            return "commit: disk I/O error"
-        failure = self.failures.pop(0, "")
-        self.failures = {number - 1: moment for number, moment in self.failures.items()}
-        return "the state: database or disk is full" if failure == "before" else failure
-
-    def _record(self, commit: FeedCommit, result: CommitResult | StoreError, failure: str) -> CommitResult | StoreError:
-        if isinstance(result, StoreError):
-            return result
-        self.batches.append(commit.batch)
-        self.counted += [(commit.scope, (each.entry.key, each.entry.status)) for each in result.observations]
-        return StoreError("the state: disk I/O error") if failure == "after" else result
+        return super().commit_all(commits)
 
     def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
-        self._check("mark_served")
-        return self.store.mark_served(series)
+        self.is_full = "mark_served" in self.failing
+        return super().mark_served(series)
 
-    def size(self, workspace: str) -> tuple[int, int]:
-        self._check("size")
-        return self.store.size(workspace)
-
-    def close(self) -> None:
-        self.store.close()
+    def _observe(
+        self, commit: FeedCommit, result: CommitResult | StoreError, failure: str
+    ) -> CommitResult | StoreError:
+        if not isinstance(result, StoreError):
+            self.batches.append(commit.batch)
+        return super()._observe(commit, result, failure)

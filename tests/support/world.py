@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from late_exporter.simulator import LogList, StaticLogs
 from late_exporter.simulator.log_list import LogRow
 from tests.support.clock import DAY, VirtualClock
-from tests.support.store import LogStatus
 
 RETENTION = 7 * DAY
+
+LogStatus: TypeAlias = tuple[str, str]
+"""Key and status of a log: an observation."""
 
 
 class World:
@@ -88,7 +90,7 @@ class World:
             "response": {"errorCode": None},
             "durationMs": 1200,
             "attemptNumber": 1,
-            "createdAt": None if created is None else _iso_time(created, precise=precise),
+            "createdAt": None if created is None else iso_time(created, precise=precise),
             **fields,
         }
         self.insertion_order[log_id] = number
@@ -132,7 +134,7 @@ class World:
             "eventType": event,
             "connectionMethod": "oauth",
             "durationMs": 900,
-            "createdAt": _iso_time(created, precise=True),
+            "createdAt": iso_time(created, precise=True),
             **fields,
         }
         self.archives.connections.insert(row)
@@ -150,6 +152,7 @@ class World:
         self.history[row["_id"], row["status"]] = dict(row)
 
 
-def _iso_time(seconds: float, *, precise: bool) -> str:
+def iso_time(seconds: float, *, precise: bool = True) -> str:
+    """Return a Unix time as the API writes it."""
     text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds" if precise else "seconds")
     return text.replace("+00:00", "Z")

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from deploy.prometheus import thresholds
-from late_exporter.ingest.recent_attempts import FAILING_ATTEMPTS, FAILING_SHARE
 from late_exporter.status import (
     AccountHealth,
     AccountStatus,
@@ -395,8 +394,6 @@ def test_thresholds_are_those_of_the_alerts() -> None:
     share = thresholds.FAST_BURN * thresholds.ERROR_BUDGET
     assert (thresholds.POST_STUCK_SECONDS, thresholds.CONSECUTIVE_FAILURES) == (STUCK_SECONDS, FAILURES_IN_A_ROW)
     assert share == pytest.approx(FAILED_SHARE)
-    assert thresholds.PLATFORM_FAILED_SHARE == FAILING_SHARE
-    assert thresholds.PLATFORM_FINAL_LOGS == FAILING_ATTEMPTS
 
 
 def test_worst_platform_comes_first() -> None:

@@ -22,7 +22,7 @@ from late_exporter.model import FeedAccounting, LogEntry, Scope
 from late_exporter.protocols import ApiResponse
 from late_exporter.store.maintenance import open_snapshot
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
-from tests.support.exporter import ExporterHarness
+from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
 from tests.support.loggers import NullLogger
 from tests.support.oracle import created_at
@@ -47,9 +47,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def exporter(world: World, path: Path) -> Iterator[ExporterHarness]:
+def exporter(world: World, path: Path) -> Iterator[InsideHarness]:
     """Return an exporter that has counted them."""
-    with closing(ExporterHarness(FakeLateApi(world), path)) as exporter:
+    with closing(InsideHarness(FakeLateApi(world), path)) as exporter:
         exporter.settle()
         yield exporter
 
@@ -59,7 +59,7 @@ class AuditHarness:
 
     def __init__(
         self,
-        exporter: ExporterHarness,
+        exporter: InsideHarness,
         path: Path,
         on_wait: Callable[[], object] = list,
         on_page: Callable[[int, int, int], object] = lambda *_: None,
@@ -101,7 +101,7 @@ def lose(path: Path, key: str) -> None:
         connection.commit()
 
 
-def test_a_healthy_state_has_no_difference(exporter: ExporterHarness, world: World, path: Path) -> None:
+def test_a_healthy_state_has_no_difference(exporter: InsideHarness, world: World, path: Path) -> None:
     """Deleted and recent logs are reported beside a running exporter."""
     world.delete(*world.ids[10:13])
     world.clock.advance(30)
@@ -118,7 +118,7 @@ def test_a_healthy_state_has_no_difference(exporter: ExporterHarness, world: Wor
     assert report.until == pytest.approx((world.clock.now - 90) * 1000, abs=5000)
 
 
-def test_logs_counted_during_the_wait_are_not_differences(exporter: ExporterHarness, world: World, path: Path) -> None:
+def test_logs_counted_during_the_wait_are_not_differences(exporter: InsideHarness, world: World, path: Path) -> None:
     """The audit waits for suspects, and no longer than necessary."""
     exporter.poll()
     world.insert(world.clock.now - 2 * DAY)
@@ -127,7 +127,7 @@ def test_logs_counted_during_the_wait_are_not_differences(exporter: ExporterHarn
     assert (True, False, [5.0]) == (report.ok, report.reconciled, harness.pauses)
 
 
-def test_logs_that_stay_uncounted_are_differences(exporter: ExporterHarness, world: World, path: Path) -> None:
+def test_logs_that_stay_uncounted_are_differences(exporter: InsideHarness, world: World, path: Path) -> None:
     """They are reported after the wait, or at once if there is none."""
     lost = world.ids[100]
     lose(path, lost)
@@ -143,7 +143,7 @@ def test_logs_that_stay_uncounted_are_differences(exporter: ExporterHarness, wor
 
 
 def test_a_complete_reconciliation_ends_the_wait(
-    exporter: ExporterHarness, world: World, path: Path, monkeypatch: pytest.MonkeyPatch
+    exporter: InsideHarness, world: World, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Waiting longer would not help if a reconciliation did not count a log."""
     lost = world.ids[100]
@@ -164,7 +164,7 @@ def test_a_complete_reconciliation_ends_the_wait(
     assert [lost] == [difference.entry.key for difference in report.differences]
 
 
-def test_without_an_exporter_only_older_logs_are_compared(exporter: ExporterHarness, world: World, path: Path) -> None:
+def test_without_an_exporter_only_older_logs_are_compared(exporter: InsideHarness, world: World, path: Path) -> None:
     """Logs that arrived after its last poll are left out, and nothing is waited for."""
     (pending_id,) = world.publish(1, status="pending")
     exporter.poll()
@@ -181,7 +181,7 @@ def test_without_an_exporter_only_older_logs_are_compared(exporter: ExporterHarn
     assert [] == harness.pauses
 
 
-def test_since_limits_the_audit(exporter: ExporterHarness, world: World, path: Path) -> None:
+def test_since_limits_the_audit(exporter: InsideHarness, world: World, path: Path) -> None:
     """Older logs are neither compared nor requested."""
     exporter.poll()
     lose(path, world.ids[200])
@@ -193,7 +193,7 @@ def test_since_limits_the_audit(exporter: ExporterHarness, world: World, path: P
     assert report.since == pytest.approx((world.clock.now - 2 * DAY) * 1000, abs=2000)
 
 
-def test_since_may_be_later_than_the_last_poll(exporter: ExporterHarness, world: World, path: Path) -> None:
+def test_since_may_be_later_than_the_last_poll(exporter: InsideHarness, world: World, path: Path) -> None:
     """Nothing is compared, and the report does not begin after its end."""
     exporter.poll()
     world.clock.advance(HOUR)
@@ -202,12 +202,12 @@ def test_since_may_be_later_than_the_last_poll(exporter: ExporterHarness, world:
     assert report.since == report.until
 
 
-def test_a_feed_without_a_complete_sync_cannot_be_audited(exporter: ExporterHarness, path: Path, world: World) -> None:
+def test_a_feed_without_a_complete_sync_cannot_be_audited(exporter: InsideHarness, path: Path, world: World) -> None:
     """A feed that was never read, or only in part, is reported as an error."""
     report = AuditHarness(exporter, path).run(scope=Scope("default", "connections"))
     assert ("nothing has been counted yet", False) == (report.error, report.ok)
     beside = path.with_name("other.db")
-    with closing(ExporterHarness(FakeLateApi(world), beside, config=PollConfig())) as other:
+    with closing(InsideHarness(FakeLateApi(world), beside, config=PollConfig())) as other:
         other.api.fail_request(1, unavailable)
         other.poll()
         report = AuditHarness(other, beside).run()
@@ -221,14 +221,14 @@ def _refuse(*_: Any) -> bytes:
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_a_failed_request_ends_the_audit(exporter: ExporterHarness, path: Path, number: int) -> None:
+def test_a_failed_request_ends_the_audit(exporter: InsideHarness, path: Path, number: int) -> None:
     """An audit that cannot be completed is not ok."""
     exporter.api.fail_request(number, _refuse)
     report = AuditHarness(exporter, path).run()
     assert ("401: the key was refused", False) == (report.error, report.ok)
 
 
-def test_a_missing_endpoint_is_an_error(exporter: ExporterHarness, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_endpoint_is_an_error(exporter: InsideHarness, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 404 is not an empty list."""
 
     async def get(path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
@@ -239,7 +239,7 @@ def test_a_missing_endpoint_is_an_error(exporter: ExporterHarness, path: Path, m
     assert "404: the API has no /v1/posts/logs" == AuditHarness(exporter, path).run().error
 
 
-def switch_to_zernio(exporter: ExporterHarness, scope: Scope = SCOPE) -> None:
+def switch_to_zernio(exporter: InsideHarness, scope: Scope = SCOPE) -> None:
     """Switch the API to zernio, and only the coverage of the exporter."""
     exporter.api.set_generation("zernio")
     coverage = exporter.store.feed_state(scope).coverage
@@ -254,7 +254,7 @@ def test_logs_without_ids_are_compared(world: World, path: Path) -> None:
         world.insert(world.clock.now - DAY, postId="p1")
     late = FakeLateApi(world)
     late.set_generation("zernio")
-    with closing(ExporterHarness(late, path, generation="auto")) as exporter:
+    with closing(InsideHarness(late, path, generation="auto")) as exporter:
         exporter.settle()
         exporter.poll()
         report = AuditHarness(exporter, path).run()
@@ -271,7 +271,7 @@ def test_more_logs_than_the_api_skips(time_filter: str, world: World, path: Path
     """A list longer than the limit of skip is read by time; if that is impossible, the report says so."""
     world.publish(700, over=DAY)
     late = FakeLateApi(world, generation="zernio")
-    with closing(ExporterHarness(late, path, generation="zernio")) as exporter:
+    with closing(InsideHarness(late, path, generation="zernio")) as exporter:
         exporter.poll()
         late.quirks = ListQuirks(max_skip=500, time_filter=time_filter)
         report = AuditHarness(exporter, path).run()
@@ -282,7 +282,7 @@ def test_more_logs_than_the_api_skips(time_filter: str, world: World, path: Path
             assert len(world.rows) == report.logs + report.too_recent
 
 
-def test_logs_are_matched_after_a_switch(exporter: ExporterHarness, world: World, path: Path) -> None:
+def test_logs_are_matched_after_a_switch(exporter: InsideHarness, world: World, path: Path) -> None:
     """Logs with keys of the former generation are neither missing nor deleted, but uncounted logs are differences."""
     exporter.poll()
     switch_to_zernio(exporter)
@@ -298,9 +298,7 @@ def test_logs_are_matched_after_a_switch(exporter: ExporterHarness, world: World
     assert 1 == report.deleted
 
 
-def test_a_log_that_settled_during_a_switch_is_a_difference(
-    exporter: ExporterHarness, world: World, path: Path
-) -> None:
+def test_a_log_that_settled_during_a_switch_is_a_difference(exporter: InsideHarness, world: World, path: Path) -> None:
     """Its final status is the one that is missing."""
     world.insert(world.clock.now - DAY, status="pending", platform="tiktok")
     (pending_id,) = (row["_id"] for row in world.rows if row["status"] == "pending")
@@ -320,7 +318,7 @@ def test_connections_are_matched_after_a_switch(world: World, path: Path) -> Non
         world.add_connection(event)
         world.clock.advance(600)
     scope = Scope("default", "connections")
-    with closing(ExporterHarness(FakeLateApi(world), path, feeds=["connections"])) as exporter:
+    with closing(InsideHarness(FakeLateApi(world), path, feeds=["connections"])) as exporter:
         exporter.settle()
         exporter.poll()
         switch_to_zernio(exporter, scope)
@@ -329,7 +327,7 @@ def test_connections_are_matched_after_a_switch(world: World, path: Path) -> Non
     assert (3, 0) == (report.logs + report.too_recent, report.deleted)
 
 
-def test_an_unknown_switch_is_an_error(exporter: ExporterHarness, path: Path) -> None:
+def test_an_unknown_switch_is_an_error(exporter: InsideHarness, path: Path) -> None:
     """The exporter has to be started once after a switch."""
     exporter.api.set_generation("zernio")
     report = AuditHarness(exporter, path).run()
@@ -340,7 +338,7 @@ def test_an_unknown_switch_is_an_error(exporter: ExporterHarness, path: Path) ->
     ) == report.error
 
 
-def test_since_must_be_within_the_retention(exporter: ExporterHarness, path: Path) -> None:
+def test_since_must_be_within_the_retention(exporter: InsideHarness, path: Path) -> None:
     """The limit depends on the generation."""
     with pytest.raises(ConfigError, match="--since: must be at most 7d, because generation late of the API"):
         AuditHarness(exporter, path).run(since=8 * DAY)
@@ -473,7 +471,7 @@ def test_json_lists_all_differences() -> None:
     }
 
 
-def test_progress(exporter: ExporterHarness, world: World, path: Path) -> None:
+def test_progress(exporter: InsideHarness, world: World, path: Path) -> None:
     """After each request the command knows how much of the list it has read, also if it pages by time."""
     world.publish(250, over=DAY)
     exporter.poll()

@@ -33,7 +33,7 @@ from late_exporter.model import Coverage, Scope
 from late_exporter.series import Histogram
 from late_exporter.store.maintenance import open_snapshot
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
-from tests.support.exporter import ExporterHarness
+from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, rate_limited, unauthorized, unavailable
 from tests.support.samples import Samples
 from tests.support.steps import drive
@@ -69,7 +69,9 @@ class BackfillHarness:
 
     def start(self) -> None:
         """Start the exporter, which counts all logs and is scraped for the first time."""
-        self.exporter = ExporterHarness(self.api, self._path, max_values=self._max_values, generation=self.generation)
+        self.exporter = InsideHarness(
+            self.api, self._path, max_label_values=self._max_values, generation=self.generation
+        )
         self.exporter.poll()
         self.started = self.clock.now
         self.first = self.exporter.scrape_once()

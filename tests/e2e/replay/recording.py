@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeAlias
 from urllib.parse import urlencode
 
-from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.schedule import Runtime
-from late_exporter.ingest.status_poller import StatusConfig, StatusPace
 from late_exporter.protocols import ApiResponse
 from late_exporter.simulator import ZERNIO_RETENTION, SimulatedApi, SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS
-from late_exporter.store import Store, open_store
-from late_exporter.store.thread import StoreThread
 from tests.e2e.late import KEY
 from tests.support.client import FakeClient, QueryParams
 from tests.support.clock import VirtualClock
-from tests.support.loggers import NullLogger
+from tests.support.exporter import ExporterHarness
 from tests.support.samples import Samples
-from tests.support.steps import drive, offload_in_steps
 
 __all__ = ["INCIDENT_MINUTES", "LEAD_MINUTES", "START", "TOTAL_MINUTES", "SampleRow", "record_incident"]
 
@@ -37,7 +31,6 @@ PLATFORMS = frozenset({"instagram", "twitter", "youtube", "tiktok"})
 LOGS_PER_DAY = 3000
 SEED = 7
 STATUS_INTERVALS = {"posts": 60.0, "accounts": 300.0, "cooldowns": 60.0, "webhooks": 300.0, "billing": 3600.0}
-WORKSPACE = "default"
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -53,7 +46,7 @@ class SampleRow(NamedTuple):
 class RecordedExporter:
     """An exporter of a simulated world without processes and network; its clock advances by a minute per scrape."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self) -> None:
         self.clock = VirtualClock(START - LEAD_MINUTES * MINUTE)
         accounts = [account for account in ACCOUNTS if account.platform.name in PLATFORMS]
         self.world = SimulatedWorld(
@@ -66,37 +59,26 @@ class RecordedExporter:
             with_activity=True,
         )
         self._api = SimulatedApi(self.world, clock=self.clock.time, rate_limit=10**6, generation="zernio")
-        self._pipeline = Pipeline(
-            PipelineConfig(feeds=tuple(FEEDS)),
-            store_thread=StoreThread(store, offload_in_steps),
-            create_logger=lambda _: NullLogger(),
-            runtime=Runtime(
-                clock=self.clock.time, monotonic=self.clock.monotonic, sleep=self.clock.sleep, random=lambda: 0.5
-            ),
-        )
-        connection = ApiConnection(
+        self._exporter = ExporterHarness(
             FakeClient(self._respond, rate_limit=600),
-            ApiGeneration("zernio", logger=NullLogger(), monotonic=self.clock.monotonic),
-            status=StatusSource(StatusConfig(intervals=STATUS_INTERVALS), StatusPace()),
+            clock=self.clock,
+            feeds=tuple(FEEDS),
+            generation="zernio",
+            status=STATUS_INTERVALS,
         )
-        drive(self._pipeline.add_workspaces({WORKSPACE: connection}))
-        self._pollers = tuple(self._pipeline.pollers[WORKSPACE].values())
-        for poller in self._pollers:
-            drive(poller.start())
 
     def scrape(self) -> Samples:
         """Poll every feed, refresh the status feeds that are due, and return what a scrape gets a minute later."""
-        for poller in self._pollers:
-            result = drive(poller.poll())
+        for feed in FEEDS:
+            result = self._exporter.poll(feed=feed)
             assert "success" == result.outcome, result.error
-        drive(self._pipeline.status_pollers[WORKSPACE].refresh())
-        exposition = self._pipeline.exposition
-        exposition.publish()
-        body = exposition.get_body(None, None)
-        exposition.mark_served(body.version)
-        drive(self._pipeline.mark_served())
+        self._exporter.refresh_status()
+        samples = self._exporter.scrape_once()
         self.clock.advance(MINUTE)
-        return Samples.parse(body.body.decode())
+        return samples
+
+    def close(self) -> None:
+        self._exporter.close()
 
     def _respond(self, path: str, params: QueryParams) -> ApiResponse:
         response = self._api.handle("GET", path, urlencode(params), {"authorization": f"Bearer {KEY}"})
@@ -106,11 +88,8 @@ class RecordedExporter:
 
 def record_incident(name: str) -> Sequence[SampleRow]:
     """Return the series of a simulated incident of an hour, with the hours before and after it."""
-    store = open_store("sqlite://")
-    try:
-        return _record(RecordedExporter(store), name)
-    finally:
-        store.close()
+    with closing(RecordedExporter()) as exporter:
+        return _record(exporter, name)
 
 
 def _record(exporter: RecordedExporter, incident: str) -> Sequence[SampleRow]:

@@ -1,0 +1,129 @@
+"""The exporter is polite: few requests at rest, none while it must wait, and fewer and fewer while nothing works."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
+from tests.ingest.conftest import OpenExporter
+from tests.support.clock import DAY, HOUR, MINUTE
+from tests.support.exporter import NEVER, ExporterHarness
+from tests.support.late_api import FakeLateApi, refusal
+from tests.support.world import World
+
+UP = "late_up"
+
+
+@pytest.fixture
+def exporter(world: World, open_exporter: OpenExporter) -> ExporterHarness:
+    """Return an exporter that has read the logs of a day."""
+    world.publish(30, over=DAY)
+    exporter = open_exporter(FakeLateApi(world), reconcile_interval=NEVER)
+    exporter.poll_repeatedly(3)
+    return exporter
+
+
+def fail(exporter: ExporterHarness, error: ApiError, requests: int = 200) -> None:
+    """Fail the next requests."""
+    for number in range(requests):
+        exporter.api.fail_request(number, refusal(error))
+
+
+def pauses(times: list[float]) -> list[float]:
+    """Return the time between two polls, each of which may send some requests at once."""
+    return [later - earlier for earlier, later in pairwise(sorted({round(at) for at in times}))]
+
+
+def test_at_rest_a_request_is_sent_every_interval(exporter: ExporterHarness) -> None:
+    """Besides them, two requests in an hour look whether the other generation of the API has newer logs."""
+    times = exporter.run(HOUR)
+    assert 120 == len({round(at) for at in times})
+    assert len(times) <= 124
+
+
+@pytest.mark.parametrize("error", [ApiUnavailable("502: Bad Gateway"), BadPayload("odd")])
+def test_failures_make_polls_rarer(error: ApiError, exporter: ExporterHarness) -> None:
+    """The pause doubles up to two minutes, ``late_up`` is 0 meanwhile, and a success restores the interval."""
+    fail(exporter, error)
+    times = exporter.run(20 * MINUTE)
+    assert [30, 60, 120, 120] == pauses(times)[:4]
+    assert {120} == set(pauses(times)[2:])
+    assert 0 == exporter.peek().sum(UP)
+    exporter.api.clear_events()
+    assert {30} == set(pauses(exporter.run(10 * MINUTE)))
+    assert 1 == exporter.peek().sum(UP)
+
+
+def test_a_long_interval_is_the_shortest_pause(world: World, open_exporter: OpenExporter) -> None:
+    """An interval longer than the largest pause stays the pause after failures."""
+    exporter = open_exporter(FakeLateApi(world), interval=300.0)
+    fail(exporter, ApiUnavailable("down"))
+    assert {300} == set(pauses(exporter.run(HOUR)))
+
+
+@pytest.mark.parametrize(("seconds", "pause"), [(500.0, 500), (31.0, 31), (12.0, 30), (-5.0, 30)])
+def test_nothing_is_sent_until_a_rate_limit_ends(seconds: float, pause: int, exporter: ExporterHarness) -> None:
+    """Nor before the next poll is due; each limit is waited for, and no longer."""
+    for number in range(3):
+        until = exporter.clock.elapsed + number * max(seconds, 30.0) + seconds
+        exporter.api.fail_request(number, refusal(RateLimited("429: slowly", until=until)))
+    times = exporter.run(4 * pause)
+    assert [pause] * 3 == pauses(times)[:3]
+    assert 3 == exporter.peek().sum("late_exporter_polls_total", outcome="rate_limited")
+
+
+@pytest.mark.parametrize("by_other_feed", [True, False])
+def test_a_new_key_is_tried_within_an_interval(exporter: ExporterHarness, *, by_other_feed: bool) -> None:
+    """A rejected key is ``late_up`` 0 and tried less and less often, until its file has another one."""
+    fail(exporter, Unauthorized("401: the key was rejected"))
+    assert [30, 60, 120] == pauses(exporter.run(5 * MINUTE))[:3]
+    assert 0 == exporter.peek().sum(UP)
+
+    def change_key() -> None:
+        exporter.api.clear_events()
+        exporter.api.has_new_key = not by_other_feed
+        exporter.api.key_reload_count += by_other_feed
+
+    sleep = exporter.clock.sleep
+    moments: list[float] = []
+
+    async def change_while_waiting(seconds: float) -> None:
+        await sleep(seconds)
+        if not moments and exporter.clock.elapsed >= start + 4 * MINUTE:
+            moments.append(exporter.clock.elapsed - start)
+            change_key()
+
+    start = exporter.clock.elapsed
+    exporter.clock.sleep = change_while_waiting  # type: ignore[method-assign]
+    times = exporter.run(6 * MINUTE)
+    assert 30 >= next(at for at in times if at >= moments[0]) - moments[0]
+    assert 1 == exporter.peek().sum(UP)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error"),
+    [
+        ("unauthorized", Unauthorized("401: the key was refused")),
+        ("rate_limited", RateLimited("429: slowly", until=0.0)),
+        ("unavailable", ApiUnavailable("502: Bad Gateway")),
+        ("bad_payload", BadPayload("the answer is not JSON")),
+    ],
+)
+def test_a_failed_poll_is_shown(outcome: str, error: ApiError, exporter: ExporterHarness) -> None:
+    """It counts by its outcome, ``late_up`` is 0, the last success stays, and the first of equal failures is logged."""
+    succeeded_at = exporter.peek().sum("late_exporter_last_successful_poll_timestamp_seconds")
+    assert 1 == exporter.peek().sum(UP)
+    fail(exporter, error, 3)
+    assert [(outcome, str(error))] * 2 == [(each.outcome, each.error) for each in exporter.poll_repeatedly(2)]
+    samples = exporter.scrape()
+    assert 2 == samples.sum("late_exporter_polls_total", outcome=outcome)
+    assert (0, succeeded_at) == (samples.sum(UP), samples.sum("late_exporter_last_successful_poll_timestamp_seconds"))
+    messages: list[Any] = [event for level, event, _ in exporter.log.records if level == "warning"]
+    assert ["poll failed"] == messages
+    exporter.api.clear_events()
+    exporter.poll_repeatedly(1)
+    assert 1 == exporter.peek().sum(UP)
+    assert ("info", "poll recovered") == exporter.log.above_debug[-1]

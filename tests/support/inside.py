@@ -1,0 +1,159 @@
+"""The exporter of a test with everything that is inside: for tests of the parts of ``ingest`` and ``store``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from late_exporter.api.pages import fetch_page
+from late_exporter.app.assembly import Pipeline
+from late_exporter.exposition.exposition import Exposition
+from late_exporter.feeds import GENERATIONS
+from late_exporter.feeds.feed import Feed
+from late_exporter.ingest.audit import (
+    Audit,
+    CounterMismatch,
+    WaitForExporter,
+    audit_list,
+    check_counters,
+    fetch_next,
+    grace_period,
+)
+from late_exporter.ingest.poller import Poller
+from late_exporter.ingest.recorder import FeedRecorder
+from late_exporter.ingest.schedule import PollConfig
+from late_exporter.ingest.steps import FetchedPage, FetchPage
+from late_exporter.ingest.webhooks import WebhookStats
+from late_exporter.metrics.registry import SeriesRegistry
+from late_exporter.model import Scope
+from late_exporter.store import open_store
+from tests.support.client import FakeClient
+from tests.support.exporter import ExporterHarness, Poll
+from tests.support.steps import drive
+from tests.support.store import StoreProxy
+from tests.support.world import LogStatus
+
+
+class InsideHarness(ExporterHarness):
+    """An exporter whose parts a test may use; a poll neither audits nor examines the other API generation."""
+
+    whole_reading = 64 * 600.0
+    """Seconds between two scans of the whole list, with the usual interval of scans."""
+
+    def __init__(
+        self,
+        apis: FakeClient | Mapping[str, FakeClient],
+        path: Path | str | None = None,
+        *,
+        config: PollConfig | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(apis, path, **{**msgspec.structs.asdict(config or PollConfig()), **options})
+
+    @property
+    def store(self) -> StoreProxy:
+        assert isinstance(self._store, StoreProxy)
+        return self._store
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return self._pipeline
+
+    @property
+    def webhook_stats(self) -> dict[str, WebhookStats]:
+        return self._webhook_stats
+
+    @property
+    def exposition(self) -> Exposition:
+        return self._pipeline.exposition
+
+    @property
+    def registry(self) -> SeriesRegistry:
+        return self._pipeline.registry
+
+    @property
+    def pollers(self) -> dict[Scope, Poller]:
+        return {Scope(*scope): poller for scope, poller in self._pollers.items()}
+
+    @property
+    def poller(self) -> Poller:
+        """Poller of the only feed."""
+        (poller,) = self._pollers.values()
+        return poller
+
+    @property
+    def recorders(self) -> dict[Scope, FeedRecorder]:
+        return {scope: poller.recorder for scope, poller in self.pollers.items()}
+
+    @property
+    def commit_log(self) -> list[tuple[Scope, LogStatus]]:
+        """Observations that were committed, in order."""
+        return [(Scope(each.workspace, each.feed), (each.key, each.status)) for each in self.counted]
+
+    def restart(self, downtime: float = 0.0, **changes: Any) -> None:
+        """Stop the exporter and start it again, with changes of its configuration."""
+        self._config = msgspec.structs.replace(self._config, **changes)
+        super().restart(downtime)
+
+    def examine(self, feed: str | None = None) -> None:
+        """Poll a feed once, and examine the lists of its generations if that is due."""
+        poller = self._poller(next(iter(self.apis)), feed)
+        drive(poller.examine_generation(drive(poller.poll())))
+
+    def audit(self, feed: str | None = None) -> Poll:
+        """Poll a feed once and continue its background audit."""
+        return drive(super()._turn(self._poller(next(iter(self.apis)), feed)))
+
+    def run_audit(
+        self,
+        workspace: str = "default",
+        feed: str | None = None,
+        *,
+        between: Callable[[], object] = list,
+        **options: Any,
+    ) -> tuple[Audit, list[CounterMismatch]]:
+        """Audit a feed from outside, as the audit command does; ``between`` is called before each request."""
+        scope = Scope(workspace, feed or self.feeds[0])
+        coverage = self.store.feed_state(scope).coverage
+        assert coverage is not None
+        poll, audited_feed = self._config.poll, self._feed(scope)
+        defaults = {
+            "grace_period": grace_period(poll.interval),
+            "listed_keys": set(),
+            "max_skip": poll.max_skip if audited_feed.supports_time_filter else None,
+        }
+        audit = Audit(coverage=coverage, **{**defaults, **options})
+        steps = audit_list(audit)
+        step: FetchPage | WaitForExporter | None = next(steps)
+        while step is not None:
+            if isinstance(step, WaitForExporter):
+                if audit.exporter_running:
+                    self.settle(scope.workspace, scope.feed)
+                audit.coverage = self.store.feed_state(scope).coverage or coverage
+                step = next(steps)
+            else:
+                between()
+                step = drive(fetch_next(steps, step, partial(self._fetch_page, scope)))
+        return audit, check_counters(scope, audited_feed, self.store.accounting(scope))
+
+    async def _turn(self, poller: Poller) -> Poll:
+        result = await poller.poll()
+        return Poll(result.outcome, None if result.error is None else str(result.error), result.is_partial)
+
+    def _feed(self, scope: Scope) -> Feed:
+        return GENERATIONS[self.pollers[scope].generation][scope.feed]
+
+    async def _fetch_page(self, scope: Scope, step: FetchPage) -> FetchedPage:
+        feed, api = self._feed(scope), self.apis[scope.workspace]
+        page = (await fetch_page(api, feed, skip=step.skip, created_before=step.created_before)).page
+        # The real store answers, even if a test makes the exporter's store lie.
+        without_rekey = msgspec.structs.replace(feed, generation="late")
+        known_logs = self.store.store.lookup(scope, page.entries, feed=without_rekey, since=0)
+        return FetchedPage.identified(page, known_logs)
+
+    def _open_store(self) -> StoreProxy:
+        return StoreProxy(open_store(self._url), self.counted)
