@@ -18,11 +18,18 @@ HARNESSES = ("support/exporter.py", "fuzz/whole_path.py", "adversary/bugs.py")
 
 EXACT_SUITES = (
     *("exactness", "failing_requests", "first_sync", "clocks", "pending", "paging", "identity", "window_check"),
-    *("initial_zeros", "short_lives", "postgres_exactness"),
+    *("initial_zeros", "short_lives", "postgres_exactness", "implausible_apis"),
 )
 CORE = (
     *(f"ingest/test_{name}.py" for name in EXACT_SUITES),
-    *("ingest/conftest.py", "adversary/*.py", "support/late_api.py", "support/oracle.py", "support/world.py"),
+    *(
+        "ingest/conftest.py",
+        "adversary/*.py",
+        "support/late_api.py",
+        "support/odd_api.py",
+        "support/oracle.py",
+        "support/world.py",
+    ),
 )
 """Suites of what is counted, and the fake world and API that they speak to."""
 

@@ -77,7 +77,6 @@ LIES: Mapping[str, Mapping[str, Any]] = {
     "total 0": {"total": 0},
     "huge total": {"total": 10**9},
     "negative total": {"total": -1},
-    "text total": {"total": "many"},
 }
 """What the pagination of every page claims."""
 

@@ -535,18 +535,6 @@ def test_a_pending_log_whose_post_is_deleted_is_pending_no_more(world: World, ex
     assert {(kept, "pending")} <= set(world.visible)
 
 
-def test_an_ignored_status_filter_only_delays_settlement(world: World, exporter: ExporterHarness) -> None:
-    """If ``status=pending`` returns every log, the list is scanned one page per poll."""
-    exporter.api.quirks = ListQuirks(ignores_status=True)
-    (deep,) = world.publish(1, status="pending")
-    world.clock.advance(HOUR)
-    world.publish(250)
-    exporter.poll()
-    world.change(deep, "failed", statusCode=400)
-    exporter.poll_repeatedly(4)
-    check(exporter, world, world.history)
-
-
 def test_logs_without_a_time_are_counted_once(world: World, scanning_exporter: ExporterHarness) -> None:
     """Logs without createdAt are last in the list, never expire, and count once."""
     for _ in range(120):

@@ -51,27 +51,19 @@ class ListQuirks:
         order: Reorders the list; None keeps the documented order.
         transform: Changes a response document before it is sent.
         never_expires: Whether logs never expire and ``days`` is ignored.
-        ignores_skip: Whether ``skip`` is ignored.
-        ignores_status: Whether ``status`` is ignored.
-        time_filter: How ``from`` and ``to`` are read, one of TIME_FILTERS, or ``hours`` if they are truncated to hours,
-            or ``nothing`` if no log is before any time, or ``first page`` if ``skip`` is ignored together with ``to``,
-            or ``fails``.
+        time_filter: How ``from`` and ``to`` are read, one of TIME_FILTERS, or ``fails``.
         max_skip: Largest ``skip`` that is accepted; None accepts any.
         beyond_max_skip: Answer to a larger ``skip``: it is ``rejected``, or lowered to the ``largest``, or the page is
             ``empty``, or the API ``fails``.
-        skip_unit: Number of rows to whose multiples ``skip`` is rounded down.
     """
 
     max_page_size: int = 100
     order: Callable[[Sequence[LogRow]], Sequence[LogRow]] | None = None
     transform: Callable[[Document], Document] | None = None
     never_expires: bool = False
-    ignores_skip: bool = False
-    ignores_status: bool = False
     time_filter: str = "inclusive"
     max_skip: int | None = None
     beyond_max_skip: str = "rejected"
-    skip_unit: int = 1
 
 
 class FakeLateApi(FakeClient):
@@ -164,9 +156,6 @@ class FakeLateApi(FakeClient):
             return ApiResponse(msgspec.json.encode(quirks.transform(page) if quirks.transform else page), now)
         if "skip" in query:
             query["limit"] = min(int(query["limit"]), quirks.max_page_size)
-            query["skip"] = 0 if quirks.ignores_skip else query["skip"]
-            if quirks.ignores_status:
-                query.pop("status", None)
         response = self._service.handle("GET", f"/api{path}", urlencode(query), {"Authorization": f"Bearer {KEY}"})
         if response.status == HTTPStatus.NOT_FOUND:
             return None
@@ -196,15 +185,13 @@ class FakeLateApi(FakeClient):
     def _effective_skip(self, query: QueryParams, row_count: int) -> int:
         """Return the number of rows that a request skips."""
         quirks, skip = self.quirks, int(query.get("skip", 0))
-        if quirks.ignores_skip or (quirks.time_filter == "first page" and "to" in query):
-            return 0
         if quirks.max_skip is not None and skip > quirks.max_skip:
             if quirks.beyond_max_skip == "rejected":
                 raise BadRequest(f"400: skip must be <= {quirks.max_skip}")
             if quirks.beyond_max_skip == "fails":
                 raise ApiUnavailable("500: oops", status=500)
             skip = row_count if quirks.beyond_max_skip == "empty" else quirks.max_skip
-        return skip - skip % quirks.skip_unit
+        return skip
 
     def _select(self, rows: Sequence[LogRow], query: QueryParams) -> Sequence[LogRow]:
         """Return the rows that the filters of a request select; a log without a time is between no times."""
@@ -212,14 +199,10 @@ class FakeLateApi(FakeClient):
             rows = [row for row in rows if query["status"] == row.get("status")]
         if self.quirks.time_filter == "ignored" or not query.keys() & {"from", "to"}:
             return rows
-        if self.quirks.time_filter == "nothing" and "to" in query:
-            return []
         unit = 1000 if "seconds" in self.quirks.time_filter else 1
         margin = 1 if "exclusive" in self.quirks.time_filter else 0
         first = _millis(str(query["from"])) // unit + margin if "from" in query else 0
         last = _millis(str(query["to"])) // unit - margin if "to" in query else 2**60
-        if self.quirks.time_filter == "hours":
-            last -= last % 3_600_000
         return [row for row in rows if row["createdAt"] and first <= _millis(row["createdAt"]) // unit <= last]
 
     def _custom_page(self, query: QueryParams) -> Document:
