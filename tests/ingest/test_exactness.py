@@ -368,6 +368,23 @@ def test_a_rate_limit_pause_counts_once(world: World, exporter: ExporterHarness)
     assert 1 == check(exporter, world, world.history).sum("late_publishing_rate_limit_pauses_total")
 
 
+def test_a_list_in_order_of_insertion_is_counted_at_once(world: World, exporter: ExporterHarness) -> None:
+    """In a list sorted by insertion, late logs are on top and counted at once."""
+    exporter.api.quirks = ListQuirks(
+        order=lambda rows: sorted(rows, key=lambda row: -world.insertion_order[row["_id"]])
+    )
+    world.publish(350, over=6 * DAY)
+    exporter.poll()
+    check(exporter, world, world.history)
+    for number in range(1, 9):
+        world.clock.advance(300)
+        world.publish(30 * number)
+        for minutes in (1, 30, 50):
+            world.insert(world.clock.now - 60 * minutes)
+        exporter.poll()
+        check(exporter, world, world.history)
+
+
 @pytest.mark.parametrize("changes", [{}, {"hasMore": "missing"}])
 @pytest.mark.parametrize("cap", [50, 10])
 def test_short_pages_do_not_end_the_list(
