@@ -62,16 +62,9 @@ MIGRATIONS: tuple[str, ...] = (
     );
     UPDATE scope SET forgotten = max(0, counted - (SELECT count(*) FROM sighting WHERE sighting.scope = scope.id))
     """,
-    # Fingerprints that match a log after a switch of the API generation.
-    """
-    ALTER TABLE sighting ADD COLUMN mark TEXT;
-    ALTER TABLE sighting ADD COLUMN detail TEXT
-    """,
     # Names of the glossary, for tables as for metrics.
     """
     ALTER TABLE sighting RENAME TO observation;
-    ALTER TABLE observation RENAME COLUMN mark TO fingerprint;
-    ALTER TABLE observation RENAME COLUMN detail TO status_fingerprint;
     ALTER TABLE tally RENAME TO logs_per_minute;
     ALTER TABLE scope RENAME COLUMN counted TO observations;
     ALTER TABLE scope RENAME COLUMN forgotten TO pruned;

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from late_exporter.feeds import GENERATIONS
+from late_exporter.feeds.decoder import parse_millis
 from late_exporter.model import PENDING, Scope
 from late_exporter.simulator.log_list import LogRow
 from tests.support.late_api import zernio_row
@@ -47,6 +48,7 @@ class Truth:
         self._by_id = by_id
         self._rows: dict[Sighting, list[LogRow]] = {}
         self._logs: dict[str, str] = {}
+        self._places: dict[str, tuple[str, int | None]] = {}
         self._row_counts = [0, 0]
 
     @property
@@ -64,6 +66,11 @@ class Truth:
         """Return the key of a log of the world, as in its sightings."""
         self._update()
         return self._logs[log_id]
+
+    def place_of(self, log_id: str) -> tuple[str, int | None] | None:
+        """Return feed and creation time in milliseconds of a log of the world by its id; None if it has no such log."""
+        self._update()
+        return self._places.get(log_id)
 
     def counted(self, commit_log: Iterable[tuple[Scope, LogStatus]]) -> Counter[Sighting]:
         """Return how often each sighting was committed; keys of unknown logs stay as they are."""
@@ -106,6 +113,7 @@ class Truth:
         self._row_counts = [len(world.history), len(world.connection_history)]
         for feed, row in new_rows:
             self._logs[row["_id"]] = log = row["_id"] if self._by_id else _zernio_log(feed, row)
+            self._places[row["_id"]] = feed, parse_millis(row["createdAt"])
             sighting = Sighting(feed, log, row.get("status") or row["eventType"])
             self._rows.setdefault(sighting, []).append(row)
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import msgspec
 import pytest
 
-from late_exporter.errors import StoreError
-from late_exporter.ingest.audit import Audit, Difference, ListScan
-from late_exporter.ingest.progress import MAX_BYTES, AuditProgress, Progress, decode_progress, encode_progress
+from late_exporter.ingest.progress import MAX_BYTES, Progress, decode_progress, encode_progress
 from late_exporter.ingest.reader_state import PageCursor, PendingScan, ReconcileScan
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.model import CommitResult, Coverage, FeedCommit, LogEntry
-from late_exporter.store.sqlite import SqliteStore
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
+from tests.support.late_api import FakeLateApi, unavailable
 from tests.support.steps import drive
 from tests.support.world import World
 
@@ -149,51 +144,17 @@ def test_a_pass_over_the_pending_logs_takes_several_runs(start: Start) -> None:
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_an_audit_takes_several_runs(start: Start, generation: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An audit is completed by runs of a few requests each, and finds a log that the store swallows."""
-    job = start(generation, latency=2.0, audit_interval=DAY)
-    job.world.publish(1500, over=3 * DAY)
+def test_an_audit_within_a_run(start: Start, generation: str) -> None:
+    """An audit that fits into a run is completed by one, after a scan of the whole list."""
+    job = start(generation, latency=1.0, audit_interval=DAY)
+    job.world.publish(450, over=3 * DAY)
     job.run()
     job.run(every=MINUTE)
     synced_at = job.gauge(LAST_AUDIT)
     job.world.insert(job.world.clock.now - 2 * DAY, platform="tiktok")
-    honest = SqliteStore.commit_all
-
-    def commit_all(store: SqliteStore, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
-        kept = [[each for each in batch.observations if each.entry.platform != "tiktok"] for _, batch in commits]
-        return honest(
-            store,
-            [
-                FeedCommit(scope, msgspec.structs.replace(batch, observations=observations))
-                for (scope, batch), observations in zip(commits, kept, strict=True)
-            ],
-        )
-
-    monkeypatch.setattr(SqliteStore, "commit_all", commit_all)
-    runs = 0
-    while synced_at == job.gauge(LAST_AUDIT):
-        job.run(every=6 * MINUTE)
-        runs += 1
-        assert runs < 30
-    assert runs >= 3
-    assert 1 == job.gauge(MISSING)
-
-
-def test_an_audit_that_takes_days(start: Start) -> None:
-    """Logs that are pruned while an audit goes on are no difference, although the API still shows them."""
-    job = start("late", latency=2.0, audit_interval=DAY)
-    job.api.quirks = ListQuirks(never_expires=True)
-    for _ in range(8):
-        job.world.publish(250, over=DAY)
-        job.world.clock.advance(DAY)
-    job.run()
-    job.run(every=MINUTE)
-    synced_at, runs = job.gauge(LAST_AUDIT), 0
-    while synced_at == job.gauge(LAST_AUDIT):
-        job.run(every=18 * HOUR, published=120)
-        runs += 1
-        assert runs < 20
-    assert runs >= 4
+    for _ in range(3):
+        job.run(every=12 * MINUTE)
+    assert synced_at < job.gauge(LAST_AUDIT)
     assert 0 == job.gauge(MISSING)
 
 
@@ -259,22 +220,11 @@ def test_a_clock_that_was_ahead(start: Start) -> None:
 
 def test_progress_survives_the_state() -> None:
     """Every part is the same after decoding; another generation or version has none."""
-    entry = LogEntry(key="a", status="failed", created=5)
     progress = Progress(
         "late",
         ReconcileScan(started_at=7, cursor=PageCursor(page_keys=frozenset("ab"), created=3)),
         PendingScan(98, frozenset("ab"), {"a"}, frozenset("b")),
         frozenset("b"),
-        AuditProgress(
-            Audit(
-                coverage=Coverage(retention_floor=1, complete_since=2),
-                suspects={"a": Difference(entry, frozenset({"pending"}))},
-                scan=ListScan(300, previous_times=(3, 2)),
-                unresolved={"a"},
-            ),
-            is_waiting=True,
-            ignored_scan=7,
-        ),
     )
     encoded = encode_progress(progress)
     assert progress == decode_progress(encoded, "late")

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.schedule import PollConfig
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, MINUTE
@@ -228,8 +227,7 @@ def test_deleted_logs_are_marked_and_read_once(generation: str, world: World, st
 def stored_counts(exporter: ExporterHarness) -> tuple[int, int]:
     """Return the number of stored logs that are not marked as deleted, and of those that are."""
     (scope,) = exporter.pollers
-    feed = GENERATIONS[exporter.generation][scope.feed]
-    known_logs = exporter.store.lookup(scope, (), feed=feed, since=0)
+    known_logs = exporter.store.lookup(scope, (), since=0)
     return known_logs.stored_count, known_logs.deleted_count
 
 

@@ -56,8 +56,6 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
     ("LatePollStale", FEED, "LateStatusFeedFailing", {**FEED, "feed": "posts"}, SUPPRESSED),
     ("LateEventsDelayed", WORKSPACE, "LateEventsDropped", {**WORKSPACE, "reason": "overflow"}, SUPPRESSED),
     ("LateEventsDelayed", WORKSPACE, "LateEventsDropped", {**WORKSPACE, "reason": "too_old"}, ACTIVE),
-    ("LateGenerationMismatch", FEED, "LatePollStale", FEED, SUPPRESSED),
-    ("LateGenerationMismatch", FEED, "LateNoAttempts", WORKSPACE, SUPPRESSED),
     ("LateGenerationUnread", {**WORKSPACE, "generation": "zernio"}, "LatePublishingQuiet", WORKSPACE, SUPPRESSED),
     ("LateGenerationUnread", {**WORKSPACE, "generation": "zernio"}, "LateErrorBudgetBurningFast", WORKSPACE, ACTIVE),
     ("LateWorkspaceSuspended", WORKSPACE, "LatePostsOverdue", OVERDUE, SUPPRESSED),

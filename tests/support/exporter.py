@@ -15,15 +15,7 @@ from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, 
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.audit import (
-    Audit,
-    CounterMismatch,
-    WaitForExporter,
-    audit_list,
-    check_counters,
-    fetch_next,
-    grace_period,
-)
+from late_exporter.ingest.audit import Audit, CounterMismatch, audit_list, check_counters, fetch_next, grace_period
 from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
@@ -55,9 +47,6 @@ class ExporterHarness:
 
     status_config: StatusConfig | None = None
     """Configuration of the status feeds; a subclass that sets it reads them."""
-
-    switch_policy = "strict"
-    """What to count if the counted logs are not recognised in the list of another API generation."""
 
     events: EventSelection | None = None
     """Observations that become events."""
@@ -137,11 +126,6 @@ class ExporterHarness:
         self.clock.advance(downtime)
         self._start()
 
-    def reload(self) -> None:
-        """Apply another switch policy, as a reload of the configuration does."""
-        for scope, poller in self.pollers.items():
-            poller.reconfigure(self.apis[scope.workspace], self._api_generation(), self._config.poll)
-
     def close(self) -> None:
         self.store.close()
 
@@ -172,30 +156,34 @@ class ExporterHarness:
         feed: str | None = None,
         *,
         between: Callable[[], object] = list,
+        exporter_running: bool = True,
         **options: Any,
     ) -> tuple[Audit, list[CounterMismatch]]:
-        """Audit a feed from outside, as the audit command does; ``between`` is called before each request."""
+        """Audit a feed from outside, as the audit command does; ``between`` is called before each request.
+
+        Differences are those that a running exporter has not recorded either once it has settled.
+        """
         scope = self._scope(workspace, feed)
-        coverage = self.store.feed_state(scope).coverage
+        coverage, commit_count = self.store.feed_state(scope).coverage, len(self.commit_log)
         assert coverage is not None
         poll, audited_feed = self._config.poll, self._feed(scope)
-        defaults = {
-            "grace_period": grace_period(poll.interval),
-            "listed_keys": set(),
-            "max_skip": poll.max_skip if audited_feed.supports_time_filter else None,
-        }
-        audit = Audit(coverage=coverage, **{**defaults, **options})
-        steps = audit_list(audit)
-        step: FetchPage | WaitForExporter | None = next(steps)
+        audit = Audit(
+            coverage=coverage,
+            cutoff=coverage.caught_up_at - grace_period(poll.interval),
+            compares_pending=exporter_running,
+            listed_keys=set(),
+            **options,
+        )
+        steps = audit_list(audit, poll.max_skip if audited_feed.supports_time_filter else None)
+        step: FetchPage | None = next(steps)
         while step is not None:
-            if isinstance(step, WaitForExporter):
-                if audit.exporter_running:
-                    self.settle(scope)
-                audit.coverage = self.store.feed_state(scope).coverage or coverage
-                step = next(steps)
-            else:
-                between()
-                step = drive(fetch_next(steps, step, partial(self._fetch_page, scope)))
+            between()
+            step = drive(fetch_next(steps, step, partial(self._fetch_page, scope)))
+        if audit.unrecorded and exporter_running:
+            self.settle(scope)
+            for key, status in [found for each, found in self.commit_log[commit_count:] if each == scope]:
+                if key in audit.unrecorded and audit.unrecorded[key].entry.status in (status, "pending"):
+                    del audit.unrecorded[key]
         return audit, check_counters(scope, audited_feed, self.store.accounting(scope))
 
     def kill(self, steps: int, downtime: float = 0.0) -> bool:
@@ -256,17 +244,11 @@ class ExporterHarness:
         feed, api = self._feed(scope), self.apis[scope.workspace]
         page = (await fetch_page(api, feed, skip=step.skip, created_before=step.created_before)).page
         # The real store answers, even if a test makes the exporter's store lie.
-        without_rekey = msgspec.structs.replace(feed, generation="late")
-        known_logs = self.store.store.lookup(scope, page.entries, feed=without_rekey, since=0)
+        known_logs = self.store.store.lookup(scope, page.entries, since=0)
         return FetchedPage.identified(page, known_logs)
 
     def _api_generation(self) -> ApiGeneration:
-        return ApiGeneration(
-            self.generation,
-            switch_policy=self.switch_policy,
-            logger=self.logger,
-            monotonic=self.clock.monotonic,
-        )
+        return ApiGeneration(self.generation, logger=self.logger, monotonic=self.clock.monotonic)
 
     def _start(self) -> None:
         self.store = StoreProxy(open_store(self._url), self.commit_log)

@@ -7,18 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from late_exporter.errors import StoreError
-from late_exporter.feeds.feed import Feed
 from late_exporter.model import (
     Batch,
     CommitResult,
-    Coverage,
     FeedAccounting,
     FeedCommit,
     FeedState,
     KnownLogs,
     LogEntry,
     Scope,
-    StoredLog,
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import Outbox, SeriesCursor, Store
@@ -75,23 +72,17 @@ class StoreProxy:
     def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
         return self.store.feed_states(scopes)
 
-    def lookup(
-        self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int | None, **options: Any
-    ) -> KnownLogs:
+    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, since: int | None, **options: Any) -> KnownLogs:
         self._check("lookup")
-        return self.store.lookup(scope, entries, feed=feed, since=since, **options)
+        return self.store.lookup(scope, entries, since=since, **options)
 
     def count_logs(self, scope: Scope, first: int, last: int) -> int:
         self._check("count_logs")
         return self.store.count_logs(scope, first, last)
 
-    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        self._check("newest_logs")
-        return self.store.newest_logs(scope, until=until, limit=limit)
-
-    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
-        self._check("begin_rekey")
-        self.store.begin_rekey(scope, coverage)
+    def newest_time(self, scope: Scope, *, until: int) -> int | None:
+        self._check("newest_time")
+        return self.store.newest_time(scope, until=until)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         self._check("accounting")

@@ -74,7 +74,7 @@ TABLES: Mapping[str, ExportedTable] = {
     ),
     "observation": ExportedTable(
         "late_observation",
-        ("scope", "key", "status", "created", "fingerprint", "status_fingerprint"),
+        ("scope", "key", "status", "created"),
         OF_SCOPES,
         order="scope, key, status",
         byte_columns=("key", "status"),

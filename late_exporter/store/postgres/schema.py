@@ -32,8 +32,6 @@ MIGRATIONS: tuple[str, ...] = (
         key bytea NOT NULL,
         status bytea NOT NULL,
         created bigint,
-        fingerprint text COLLATE "C",
-        status_fingerprint text COLLATE "C",
         PRIMARY KEY (scope, day, key, status)
     ) PARTITION BY LIST (day);
     CREATE TABLE late_observation_rest PARTITION OF late_observation (CHECK (day = 0)) DEFAULT;
