@@ -66,13 +66,6 @@ class Deviation(msgspec.Struct, frozen=True, gc=False):
     sample: str = ""
 
 
-class FormerLog(msgspec.Struct, frozen=True, gc=False):
-    """Key and status by which an earlier version of the exporter identified a log."""
-
-    key: str
-    status: str
-
-
 class LogDetail(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The fields of a log that only its event shows; a missing one is empty.
 
@@ -127,10 +120,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         rejection_reason: Reason why the row has no usable key; None if it has one.
         is_own: Whether this program caused the log, by a request to the API; such a log is left out of every count.
         profile_id: Profile of the log, if the row names one.
-        fingerprint: Digest of the immutable fields that both API generations report.
-        status_fingerprint: Digest of the fields that both API generations report for the current status.
         deviations: Differences from the documented schema.
-        former: Identity of the log in earlier versions of the exporter; None if it is the same.
         detail: What the log's event shows besides; None if the log has no event.
     """
 
@@ -151,10 +141,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     rejection_reason: str | None = None
     is_own: bool = False
     profile_id: str | None = None
-    fingerprint: str = ""
-    status_fingerprint: str = ""
     deviations: tuple[Deviation, ...] = ()
-    former: FormerLog | None = None
     detail: LogDetail | None = None
 
     @property
@@ -282,8 +269,9 @@ class Coverage(msgspec.Struct, frozen=True):
         newest: Newest counted log, the high-water mark.
         gaps: Unread ranges, newest first.
         is_synced: Whether the first sync is complete.
-        published_at: API time at which the first sync was complete and the series were first exposed; 0 before.
-        generation: API generation whose keys the state holds.
+        published_at: API time at which the first sync was complete and the series were first exposed; 0 if unknown.
+        generation: API generation of the list.
+        is_switched: Whether older logs were counted by other keys, so that one without a time may be one of them.
     """
 
     retention_floor: int
@@ -294,6 +282,7 @@ class Coverage(msgspec.Struct, frozen=True):
     is_synced: bool = False
     published_at: int = 0
     generation: str = LATE
+    is_switched: bool = False
 
     @property
     def is_caught_up(self) -> bool:
@@ -325,20 +314,6 @@ class PendingLog(msgspec.Struct, frozen=True, gc=False):
     platform: str
     action: str
     post_id: str | None
-
-
-class StoredLog(msgspec.Struct, frozen=True, gc=False):
-    """A counted log as it is stored.
-
-    Args:
-        fingerprint: Digest of the immutable fields that both API generations report; None if unknown.
-        statuses: Status fingerprint by status, None if unknown.
-    """
-
-    key: str
-    created: int
-    fingerprint: str | None
-    statuses: Mapping[str, str | None]
 
 
 class Observation(msgspec.Struct, frozen=True, gc=False):
@@ -460,7 +435,6 @@ class KnownLogs(msgspec.Struct, frozen=True):
         deleted_count: Number of stored logs within the retention that are marked as deleted.
         window_count: Number of stored logs in the time window that the page was requested for, without those marked as
             deleted; 0 if the step has no window.
-        pending_logs: Pending logs of the feed by key; None if the look-up did not change their keys.
         entries: Logs of the page with their final keys; None if they have them already.
         undecided_times: Partial creation times whose logs can only be recognised together.
         empty_range: Creation times at which no log is stored, around the new logs at the end of the page; None if it
@@ -472,7 +446,6 @@ class KnownLogs(msgspec.Struct, frozen=True):
     expiring_count: int = 0
     deleted_count: int = 0
     window_count: int = 0
-    pending_logs: Mapping[str, PendingLog] | None = None
     entries: tuple[LogEntry, ...] | None = None
     undecided_times: frozenset[int] = frozenset()
     empty_range: TimeRange | None = None

@@ -1465,25 +1465,6 @@ max by ({FEED}) (late_up) == 0
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
-            name="LateGenerationMismatch",
-            severity="critical",
-            condition="polls fail because stored logs are not recognised after a switch of the API generation",
-            expr=f"""\
-sum by ({FEED}) (increase(late_exporter_polls_total{{outcome="generation_mismatch"}}[15m])) > 0
-and
-max by ({FEED}) (late_up) == 0
-""",
-            for_="5m",
-            summary="Counting has stopped, because the other API generation returns other logs.",
-            title=f"{_FEED} not counted after a switch of the API generation",
-            description=(
-                f"{_WORKSPACE}: after a switch of the API generation, too few stored logs of the {_FEED} were"
-                " recognised. None is counted, because many would count twice."
-            ),
-            command=_CHECK,
-            dashboard_url=EXPORTER_DASHBOARD,
-        ),
-        AlertingRule(
             name="LateQuotaLow",
             severity="warning",
             condition=(

@@ -685,23 +685,6 @@ function(c) {
           },
         },
         {
-          "alert": "LateGenerationMismatch",
-          "expr": "sum by (" + c.cluster + "job, workspace, feed) (increase(late_exporter_polls_total{" + c.matchers + "outcome=\"generation_mismatch\"}[15m])) > 0\nand\nmax by (" + c.cluster + "job, workspace, feed) (late_up" + c.braces + ") == 0\n",
-          "for": "5m",
-          "labels": {
-            "severity": "critical",
-            "exporter": "late",
-          },
-          "annotations": {
-            "summary": "Counting has stopped, because the other API generation returns other logs.",
-            "title": "{{ $labels.feed }} feed not counted after a switch of the API generation",
-            "description": "Workspace {{ $labels.workspace }}: after a switch of the API generation, too few stored logs of the {{ $labels.feed }} feed were recognised. None is counted, because many would count twice.",
-            "command": "late-exporter check",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateGenerationMismatch.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
-          },
-        },
-        {
           "alert": "LateQuotaLow",
           "expr": "avg by (" + c.cluster + "job, workspace) (avg_over_time(late_exporter_api_quota_remaining" + c.braces + "[15m]))\n/\n(avg by (" + c.cluster + "job, workspace) (late_exporter_api_quota_limit" + c.braces + ") > 0)\n< " + num(c.thresholds.quotaLeftWarning) + "\n",
           "for": "15m",

@@ -173,7 +173,7 @@ POLL_DETAIL_ROW = PanelRow(
                 202,
                 "Polls by outcome",
                 "Polls per minute. unauthorized: the API key; rate_limited, unavailable, bad_payload: the"
-                " API; generation_mismatch: a switch of the API generation; store_error: the state file.",
+                " API; store_error: the state file.",
                 12,
                 8,
             ),

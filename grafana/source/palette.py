@@ -88,7 +88,6 @@ OUTCOMES: Mapping[str, str] = {
     "rate_limited": "#EC4899",
     "unavailable": BAD,
     "bad_payload": "#F97316",
-    "generation_mismatch": "#BE185D",
     "store_error": "#EAB308",
 }
 CONNECTION_EVENTS: Mapping[str, str] = {

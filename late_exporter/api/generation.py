@@ -22,9 +22,6 @@ from late_exporter.protocols import Client, Logger
 
 AUTO = "auto"
 
-STRICT, NEWER_ONLY = "strict", "newer-only"
-"""Switch policies: what to count if the counted logs are not recognised in the list of the other generation."""
-
 MAX_REFUSALS = 3
 """Consecutive refusals of a list after which both lists are examined again; a single one may be a deployment."""
 
@@ -183,19 +180,16 @@ class ApiGeneration:
 
     Args:
         configured: ``late``, ``zernio``, or ``auto`` to detect it.
-        switch_policy: ``strict``, ``trust`` or ``newer-only``.
     """
 
     def __init__(
         self,
         configured: str,
         *,
-        switch_policy: str = STRICT,
         logger: Logger,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.configured = configured
-        self.switch_policy = switch_policy
         self._logger = logger
         self._monotonic = monotonic
         self._feeds: dict[str, _FeedLists] = {}
@@ -261,10 +255,6 @@ class ApiGeneration:
             status.refusal_count += 1
         if status.refusal_count >= MAX_REFUSALS:
             status.selected = None
-
-    def forget(self, feed: Feed) -> None:
-        """Examine the lists of a feed again before the next poll."""
-        self._status(feed.name).selected = None
 
     async def report_list(self, feed: Feed, client: Client, *, is_empty: bool) -> None:
         """Report whether a list is empty; examine both if a list of generation ``late`` has become empty.

@@ -52,7 +52,6 @@ class Connector:
     def connect(self, settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
         generation = ApiGeneration(
             settings.api.generation,
-            switch_policy=settings.api.switch,
             logger=self._create_logger(workspace.name),
         )
         key = workspace.key_text

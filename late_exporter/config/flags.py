@@ -96,7 +96,7 @@ class CommandFlags(NamedTuple):
     wait: Annotated[float, duration("0s", "1d")] = option(
         "2m",
         "DURATION",
-        "How long a running exporter may take to count a suspect log before it is reported as a difference.",
+        "How long a running exporter may take to count a log before it is reported as a difference.",
         AUDIT,
     )
     output: str | None = option(None, "FILE", "File to create; must not exist yet. - for standard output.", BACKFILL)

@@ -322,8 +322,8 @@ def log_key(value: str) -> str:
     return f"#{hashlib.sha256(encoded).hexdigest()}"
 
 
-def fingerprint(*values: object) -> str:
-    """Return a digest of values that both API generations report, as 12 hexadecimal digits."""
+def text_digest(*values: object) -> str:
+    """Return a digest of the texts of values, as 12 hexadecimal digits."""
     digest = _NEW_DIGEST.copy()  # faster than another one with the same parameters
     digest.update("\0".join(["" if fact is None else str(fact) for fact in values]).encode("utf-8", "replace"))
     return digest.hexdigest()
@@ -350,12 +350,6 @@ def cached_by_texts(build: Callable[P, ResultT]) -> Callable[P, ResultT]:
 
 class _LongTextError(Exception):
     """A text is too long to be kept."""
-
-
-@cached_by_texts
-def account_fingerprint(platform: str | None, account_id: str | None, action: str | None) -> str:
-    """Return the fingerprint of the immutable fields of a log, which many logs of an account have in common."""
-    return fingerprint(platform, account_id, action)
 
 
 def parse_millis(value: str | None) -> int | None:

@@ -66,7 +66,6 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
         post_path: Path of the logs of one post, with ``{postId}``; None if the API has none.
         generation: Name of the API generation.
         query: Query parameters that select the feed among several at ``path``.
-        has_pending: Whether logs can be pending and change their status.
         supports_time_filter: Whether the list can be filtered by creation time.
         counter_labels: Labels that select the feed's series among those of ``counter``.
         number_entries: Number identical logs again if their pages are joined; None if all logs have ids.
@@ -83,7 +82,6 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     post_path: str | None = None
     generation: str = LATE
     query: Mapping[str, str] = msgspec.field(default_factory=dict)
-    has_pending: bool = False
     supports_time_filter: bool = False
     counter_labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     number_entries: Callable[[Sequence[LogEntry]], Sequence[LogEntry]] | None = None

@@ -109,8 +109,6 @@ _check_values = ValueChecker(
 
 def _entry(row: PublishingRow) -> LogEntry:
     post = row.post_id.id if isinstance(row.post_id, PostReference) else row.post_id
-    duration = decoder.to_micros(row.duration_ms, 1000)
-    attempt = decoder.to_micros(row.attempt_number, decoder.ONE_ATTEMPT)
     error_code = row.response.error_code if row.response else None
     return msgspec.structs.replace(
         _common_entry(row.platform, row.account_id, row.account_username, row.action, row.status, error_code),
@@ -119,9 +117,8 @@ def _entry(row: PublishingRow) -> LogEntry:
         # Dots would change the path of a request.
         post_id=decoder.id_text(post) if post and post.strip(".") else None,
         status_code=row.status_code,
-        duration=duration,
-        attempt=attempt,
-        status_fingerprint=decoder.fingerprint(row.action, row.status_code, duration, attempt),
+        duration=decoder.to_micros(row.duration_ms, 1000),
+        attempt=decoder.to_micros(row.attempt_number, decoder.ONE_ATTEMPT),
     )
 
 
@@ -145,13 +142,12 @@ def _common_entry(
         account_id=decoder.optional_text(account_id),
         username=decoder.label_text(username),
         error_code=error_code,
-        fingerprint=decoder.account_fingerprint(platform, account_id, generic_action(action_label)),
         deviations=_check_values(action_label, status_label, error_code),
     )
 
 
 def generic_action(action: str) -> str:
-    """Return the action as both API generations report it: ``zernio`` does not always distinguish retries."""
+    """Return an action without what may change with the status of a log: whether an attempt is a retry."""
     return "attempt" if action in ATTEMPTS else action
 
 
@@ -236,5 +232,4 @@ FEED = Feed(
         "late_publishing_retries_total": ("action", "retry"),
     },
     post_path="/v1/posts/{postId}/logs",
-    has_pending=True,
 )

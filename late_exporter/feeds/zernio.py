@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from late_exporter.feeds import connections, decoder, publishing
-from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME, classify_action, classify_event
+from late_exporter.feeds.classification import classify_action, classify_event
 from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import ZERNIO_LOGS, ValueChecker
 from late_exporter.feeds.view import (
@@ -23,7 +23,7 @@ from late_exporter.feeds.view import (
     without_unknown,
 )
 from late_exporter.feeds.vocabulary import METHODS, STATUSES
-from late_exporter.feeds.zernio_keys import former_log, number_entries, renumber_entries, row_key
+from late_exporter.feeds.zernio_keys import number_entries, renumber_entries, row_key
 from late_exporter.model import DAY_MS, FAILED, ZERNIO, LogEntry, LogKind, LogPage
 from late_exporter.series import IncCounter, Increment, ObserveLog
 
@@ -122,11 +122,8 @@ def _entry(
     row: ZernioRow, metadata: RowMetadata | None, action: str, status: str, *, generic_action: str | None, **fields: Any
 ) -> LogEntry:
     created = decoder.parse_millis(row.created_at)
-    fingerprint = decoder.account_fingerprint(row.platform, row.account_id, generic_action)
-    key = row_key(row, created, fingerprint, generic_action)
     return LogEntry(
-        key=key,
-        fingerprint=fingerprint if "#" in key else "",
+        key=row_key(row, created, generic_action),
         status=status,
         created=created,
         platform=decoder.label_text(row.platform),
@@ -148,20 +145,12 @@ def _profile_id(row: ZernioRow, metadata: RowMetadata | None) -> str | None:
 def _publishing(row: ZernioRow) -> LogEntry:
     metadata, error_code = _parse_metadata(row.metadata), decoder.optional_text(row.error_code)
     name, row_status = decoder.label_text(row.action), decoder.label_text(row.status)
-    in_table = ACTIONS_BY_NAME.get(name)
-    action, status = in_table or classify_action(name)[:2]
+    action, status = classify_action(name)[:2]
     if row.status:
         status = row_status
     attempt = decoder.to_micros(metadata.attempt_number, decoder.ONE_ATTEMPT)
-    is_retry = attempt is not None and attempt > decoder.ONE_ATTEMPT
-    if action == "publish" and is_retry:
+    if action == "publish" and attempt is not None and attempt > decoder.ONE_ATTEMPT:
         action = "retry"
-    former = None
-    if in_table is None:
-        # Earlier versions classified by the table only.
-        former_action = "retry" if name == "publish" and is_retry else name
-        if (former_action, row_status) != (action, status):
-            former = former_log(row, former_action, row_status, publishing.generic_action(former_action))
     return _entry(
         row,
         metadata,
@@ -174,22 +163,14 @@ def _publishing(row: ZernioRow) -> LogEntry:
         status_code=row.status_code,
         error_code=error_code,
         attempt=attempt,
-        status_fingerprint=decoder.fingerprint(
-            action, row.status_code, decoder.to_micros(row.duration_ms, 1000), attempt
-        ),
         deviations=_publishing_values(name, row_status, error_code),
-        former=former,
     )
 
 
 def _connection(row: ZernioRow) -> LogEntry:
     metadata = _parse_metadata(row.metadata)
     name, method = decoder.label_text(row.action), decoder.label_text(metadata.connection_method)
-    event, former = _event(classify_event(name).name, row.status, metadata), None
-    if name not in EVENTS_BY_NAME:
-        former_event = _event(name, row.status, metadata)
-        if former_event != event:
-            former = former_log(row, former_event, former_event, connections.generic_event(former_event))
+    event = _event(classify_event(name).name, row.status, metadata)
     return _entry(
         row,
         metadata,
@@ -202,7 +183,6 @@ def _connection(row: ZernioRow) -> LogEntry:
         error_code=decoder.label_text(row.error_code),
         expires_at=decoder.parse_millis(metadata.token_expires_at),
         deviations=_connection_values(name, decoder.label_text(row.status), method),
-        former=former,
     )
 
 
@@ -310,7 +290,6 @@ def _activity_feed(name: str) -> Feed:
         counter_labels={"type": name},
         generation=ZERNIO,
         supports_time_filter=True,
-        has_pending=True,
         number_entries=renumber_entries,
     )
 

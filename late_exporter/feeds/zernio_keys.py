@@ -6,7 +6,6 @@ decoder counts the ordinals of a page per status; which stored logs they are is 
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,32 +13,22 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from late_exporter.feeds import decoder
-from late_exporter.model import FormerLog, LogEntry
+from late_exporter.model import LogEntry
 
 if TYPE_CHECKING:
     from late_exporter.feeds.zernio import ZernioRow
 
 
-def row_key(row: ZernioRow, created: int | None, fingerprint: str, generic_action: str | None) -> str:
+def row_key(row: ZernioRow, created: int | None, generic_action: str | None) -> str:
     """Return the key of a log, which sorts by time; if the row has no id, the key still lacks the ordinal.
 
-    Only fields that never change identify a log: a request body may appear with the final status, and a publish log may
-    turn out to be a retry. The account may vanish, which store.matching allows for.
+    Only fields that never change identify a log: a request body may appear with the final status, a publish log may
+    turn out to be a retry, and the account vanishes from all its logs when it is deleted.
     """
     prefix, row_id = f"{created or 0:013d}-", row.underscore_id or row.id
     if row_id:
         return f"{prefix}#{decoder.log_key(row_id)}"
-    digest = decoder.fingerprint(row.platform, generic_action, row.user_id, row.request_id)
-    return f"{prefix}{fingerprint}+{digest}"
-
-
-def _former_key(row: ZernioRow, created: int | None, action: str, generic_action: str | None) -> str:
-    """Return the key that an earlier version gave a log without an id, without the ordinal."""
-    prefix = f"{created or 0:013d}-{decoder.fingerprint(row.platform, row.account_id, generic_action)}"
-    # Limited, because a character may take forty bytes in the representation of a text.
-    fields = tuple(text and text[:65_536] for text in (action, row.user_id, row.request_id, row.request_body))
-    digest = hashlib.blake2b(repr(fields).encode("utf-8", "backslashreplace"), digest_size=6).hexdigest()
-    return f"{prefix}={digest}"
+    return f"{prefix}{decoder.text_digest(row.platform, generic_action, row.user_id, row.request_id)}"
 
 
 def number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
@@ -52,26 +41,17 @@ def number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
             continue
         number = ordinals[entry.key, entry.status]
         ordinals[entry.key, entry.status] += 1
-        former = entry.former
-        if former is not None:
-            former_number = ordinals[former.key, former.status]
-            ordinals[former.key, former.status] += 1
-            former = FormerLog(f"{former.key}.{former_number}", former.status)
-        numbered_entries.append(msgspec.structs.replace(entry, key=f"{entry.key}.{number}", former=former))
+        numbered_entries.append(msgspec.structs.replace(entry, key=f"{entry.key}.{number}"))
     return numbered_entries
 
 
 def renumber_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
     """Return the entries of several pages with the ordinals that they would have on one."""
-    bare_entries = []
-    for entry in entries:
-        if entry.rejection_reason or "#" in entry.key:
-            bare_entries.append(entry)
-            continue
-        former = entry.former and FormerLog(entry.former.key.rpartition(".")[0], entry.former.status)
-        bare_entries.append(msgspec.structs.replace(entry, key=entry.key.rpartition(".")[0], former=former))
-    return number_entries(bare_entries)
-
-
-def former_log(row: ZernioRow, action: str, status: str, generic_action: str) -> FormerLog:
-    return FormerLog(_former_key(row, decoder.parse_millis(row.created_at), action, generic_action), status)
+    return number_entries(
+        [
+            entry
+            if entry.rejection_reason or "#" in entry.key
+            else msgspec.structs.replace(entry, key=entry.key.rpartition(".")[0])
+            for entry in entries
+        ]
+    )

@@ -4,15 +4,15 @@ The audit shares no rule with the reader, whose work it checks: it scans the who
 only to exclude what the exporter does not claim to have recorded. Like the reader it is a generator without network,
 database or clock: it yields a step and is sent the result.
 
-The list moves while it is read, and the exporter goes on recording. A mismatch on the first pass is therefore only a
-suspect. It is reported if it persists after the exporter had time to catch up.
+The list moves while it is read, and the exporter goes on recording, so logs are compared only up to a time at which
+everything should have been recorded. Logs without a time are not compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import msgspec
 
@@ -30,10 +30,6 @@ MAX_REPEATS = 10
 
 GRACE_POLLS = 3
 MIN_GRACE_SECONDS = 60.0
-
-
-class WaitForExporter(msgspec.Struct, frozen=True):
-    """Step: wait until the exporter had time to catch up, and update ``Audit.coverage``; send back None."""
 
 
 class Difference(msgspec.Struct, frozen=True, gc=False):
@@ -58,8 +54,6 @@ class CounterMismatch(msgspec.Struct, frozen=True, gc=False):
 
 
 ScanSteps: TypeAlias = Generator[FetchPage, FetchedPage | None, None]
-StepT = TypeVar("StepT")
-AuditSteps: TypeAlias = Generator[FetchPage | WaitForExporter, FetchedPage | None, None]
 
 
 class ListScan(msgspec.Struct):
@@ -132,37 +126,31 @@ class ListScan(msgspec.Struct):
 
 
 class Audit(msgspec.Struct, kw_only=True):
-    """Input, state and result of an audit of one log list; an audit that was interrupted continues from its state.
+    """Input and result of an audit of one log list.
 
     Args:
         coverage: Coverage last committed.
+        cutoff: Time in milliseconds up to which logs are compared; newer ones may not be recorded yet.
         since: Logs older than this are excluded, as are those below the coverage's retention floor.
-        grace_period: Milliseconds before the last complete poll within which a new log may not be recorded yet.
-        exporter_running: Whether an exporter polls meanwhile; if not, a log whose status changed is no difference.
-        cutoff: Logs newer than this are too recent; set when the audit starts.
-        max_skip: Rows to skip before pages are requested by time; None if the list cannot be filtered by time.
+        compares_pending: Whether a log is a difference that was recorded as pending only, and has settled.
         listed_keys: Collects the keys of all logs in scope; None skips that.
-        suspects: Mismatches of the first pass, by key.
-        too_recent: Keys of logs that no poll had time to record.
+        too_recent: Keys of logs that may not be recorded yet.
         in_gap: Keys of logs in gaps, which the exporter knows to be missing.
-        differences: Confirmed mismatches, newest first.
-        scan: Current pass over the list; None before the first pass and between the two.
-        unresolved: Keys of the suspects that the second pass has not found yet; None before that pass.
+        unrecorded: Logs that are not recorded in their status, by key, newest first.
     """
 
     coverage: Coverage
+    cutoff: int
     since: int = 0
-    grace_period: int = 0
-    exporter_running: bool = True
-    cutoff: int = 0
-    max_skip: int | None = None
+    compares_pending: bool = True
     listed_keys: set[str] | None = None
-    suspects: dict[str, Difference] = msgspec.field(default_factory=dict)
     too_recent: set[str] = msgspec.field(default_factory=set)
     in_gap: set[str] = msgspec.field(default_factory=set)
-    differences: list[Difference] = msgspec.field(default_factory=list)
-    scan: ListScan | None = None
-    unresolved: set[str] | None = None
+    unrecorded: dict[str, Difference] = msgspec.field(default_factory=dict)
+
+    @property
+    def differences(self) -> list[Difference]:
+        return list(self.unrecorded.values())
 
     @property
     def lower(self) -> int:
@@ -174,75 +162,35 @@ def grace_period(interval: float) -> int:
     return int(max(GRACE_POLLS * interval, MIN_GRACE_SECONDS) * 1000)
 
 
-def audit_list(state: Audit) -> AuditSteps:
-    """Compare every log of the list, then recheck the suspects; continue with the page that was not compared yet."""
-    if state.scan is None and not state.suspects:
-        state.cutoff = state.coverage.caught_up_at - state.grace_period
-        state.scan = ListScan(state.max_skip)
-    if state.scan is not None and state.unresolved is None:
-        yield from scan_list(partial(_compare_page, state), state.scan)
-        state.scan = None
-    if state.suspects and state.unresolved is None:
-        yield WaitForExporter()
-        state.unresolved, state.scan = set(state.suspects), ListScan(state.max_skip)
-    if state.scan is not None and state.unresolved is not None:
-        yield from scan_list(partial(_recheck_page, state, state.unresolved), state.scan)
-    state.differences.sort(key=lambda difference: (difference.entry.created or 0, difference.entry.key), reverse=True)
+def audit_list(audit: Audit, max_skip: int | None) -> ScanSteps:
+    """Compare every log of the list; ``max_skip`` is that of the ListScan."""
+    return scan_list(partial(_compare_page, audit), ListScan(max_skip))
 
 
-def _compare_page(state: Audit, page: FetchedPage) -> bool:
-    """Compare a page and collect suspects; return whether the rest of the list is out of scope."""
+def _compare_page(audit: Audit, page: FetchedPage) -> bool:
+    """Compare a page; return whether the rest of the list is out of scope."""
     for entry in page.entries:
-        if entry.is_own or (entry.created is not None and entry.created < state.lower):
+        if entry.is_own or (entry.created is not None and entry.created < audit.lower):
             continue
-        if state.listed_keys is not None:
-            state.listed_keys.add(entry.key)
+        if audit.listed_keys is not None:
+            audit.listed_keys.add(entry.key)
+        if entry.created is None:
+            continue
         recorded_statuses = page.recorded_statuses(entry)
         if entry.status in recorded_statuses:
+            audit.unrecorded.pop(entry.key, None)  # Pages overlap, and it was recorded in between.
             continue
-        if _is_in_gap(state.coverage, entry):
-            state.in_gap.add(entry.key)
-        elif (entry.created is not None and entry.created > state.cutoff) or (
-            not state.exporter_running and PENDING in recorded_statuses
-        ):
-            state.too_recent.add(entry.key)
+        if _is_in_gap(audit.coverage, entry.created):
+            audit.in_gap.add(entry.key)
+        elif entry.created > audit.cutoff or (PENDING in recorded_statuses and not audit.compares_pending):
+            audit.too_recent.add(entry.key)
         else:
-            state.suspects[entry.key] = Difference(entry, recorded_statuses)
-    is_done = leaves_scope(page, state.lower)
-    if is_done:
-        # Logs without a time are at the end of the list, which neither the exporter nor the audit reaches.
-        for key in [key for key, suspect in state.suspects.items() if suspect.entry.created is None]:
-            del state.suspects[key]
-    return is_done
+            audit.unrecorded[entry.key] = Difference(entry, recorded_statuses)
+    return leaves_scope(page, audit.lower)
 
 
-def _recheck_page(state: Audit, unresolved: set[str], page: FetchedPage) -> bool:
-    """Confirm the suspects that still mismatch; return whether all of them were found."""
-    for entry in page.entries:
-        if entry.key not in unresolved:
-            continue
-        unresolved.remove(entry.key)
-        recorded_statuses = page.recorded_statuses(entry)
-        if entry.created is not None and entry.created < state.lower:
-            continue
-        if _is_in_gap(state.coverage, entry):
-            state.in_gap.add(entry.key)
-        elif _persists(state.suspects[entry.key], entry, recorded_statuses):
-            state.differences.append(Difference(entry, recorded_statuses))
-    return not unresolved
-
-
-def _persists(suspect: Difference, entry: LogEntry, recorded_statuses: frozenset[str]) -> bool:
-    """Return whether both passes found the same mismatch: an unknown log, or the same status not recorded."""
-    if not recorded_statuses:
-        return not suspect.recorded_statuses
-    return entry.status == suspect.entry.status and entry.status not in recorded_statuses
-
-
-def _is_in_gap(coverage: Coverage, entry: LogEntry) -> bool:
-    if entry.created is None:
-        return bool(coverage.gaps)
-    return any(gap.lower <= entry.created <= gap.upper.created for gap in coverage.gaps)
+def _is_in_gap(coverage: Coverage, created: int) -> bool:
+    return any(gap.lower <= created <= gap.upper.created for gap in coverage.gaps)
 
 
 def scan_list(visit: Callable[[FetchedPage], bool], scan: ListScan) -> ScanSteps:
@@ -294,10 +242,8 @@ def _fetch_continuation(scan: ListScan) -> Generator[FetchPage, FetchedPage | No
 
 
 async def fetch_next(
-    steps: Generator[FetchPage | StepT, FetchedPage | None, None],
-    step: FetchPage,
-    fetch_page: Callable[[FetchPage], Awaitable[FetchedPage]],
-) -> FetchPage | StepT | None:
+    steps: ScanSteps, step: FetchPage, fetch_page: Callable[[FetchPage], Awaitable[FetchedPage]]
+) -> FetchPage | None:
     """Fetch the page of a step, and return the next step; None if there is none.
 
     The generator decides about a page that the API rejects; BadRequest is raised if it needs the page.

@@ -11,16 +11,14 @@ from late_exporter.errors import REQUEST_FAILURES, ApiError, BadPayload, BadRequ
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.audit import (
     Audit,
-    AuditSteps,
     CounterMismatch,
     Difference,
-    WaitForExporter,
+    ScanSteps,
     audit_list,
     check_counters,
     count_extra,
     count_missing,
 )
-from late_exporter.ingest.progress import AuditProgress
 from late_exporter.ingest.reader_state import ReconcileScan
 from late_exporter.ingest.request_queue import RequestKind
 from late_exporter.ingest.seeking import MAX_PAGE_FAILURES
@@ -36,27 +34,29 @@ AUDIT_GAUGES = ("late_exporter_audit_missing_logs", "late_exporter_audit_extra_l
 MAX_LOGGED_LOGS = 10
 """Missing logs that are logged by id; the audit command lists all of them."""
 
+MAX_LATENESS = 4 * 3_600_000
+"""Milliseconds by which a log may appear late without being called missing if it appears after the scan."""
+
 
 class _AuditRun(msgspec.Struct):
     """An audit in progress.
 
     Args:
-        step: Next step; None once the audit is complete.
+        step: Next step; None if the list is compared.
         failure_count: Number of attempts to read the next page that failed.
     """
 
     audit: Audit
-    steps: AuditSteps
-    step: FetchPage | WaitForExporter | None
+    steps: ScanSteps
+    step: FetchPage | None
     failure_count: int = 0
 
 
 class BackgroundAuditor:
     """Repeated audit of one feed.
 
-    Before an audit rechecks its suspects, it waits for a whole reconciliation scan: by its end, logs that were written
-    late or changed their status unnoticed are recorded. For the same reason the first audit starts after the first
-    scan.
+    An audit follows a reconciliation scan of the whole list, and compares the logs that were in the list when the scan
+    began, even if they were hours late. An audit that is interrupted by a restart starts again.
     """
 
     def __init__(
@@ -80,8 +80,7 @@ class BackgroundAuditor:
         self._logger = logger
         self._last_audit_at = last_audit_at
         self._run: _AuditRun | None = None
-        self._is_scan_complete = False
-        self._ignored_scan = 0
+        self._scanned_at = 0
 
     @property
     def last_audit_at(self) -> float:
@@ -89,60 +88,44 @@ class BackgroundAuditor:
         return self._last_audit_at
 
     @property
-    def progress(self) -> AuditProgress | None:
-        """Progress of the audit in progress; None if there is none."""
-        run = self._run
-        if run is None:
-            return None
-        return AuditProgress(run.audit, isinstance(run.step, WaitForExporter), self._ignored_scan)
-
-    def resume(self, progress: AuditProgress) -> None:
-        """Continue an audit of an earlier run."""
-        steps = audit_list(progress.audit)
-        self._run = _AuditRun(progress.audit, steps, next(steps))
-        self._is_scan_complete, self._ignored_scan = not progress.is_waiting, progress.ignored_scan
+    def next_step(self) -> FetchPage | None:
+        """The next page of the audit in progress; None if there is none."""
+        return None if self._run is None else self._run.step
 
     def switch_feed(self, feed: Feed) -> None:
         """Continue with the feed of another API generation; an audit in progress is cancelled."""
         self._feed = feed
-        self._run = None
+        self._run, self._scanned_at = None, 0
 
     def is_due(self, now: float, interval: float) -> bool:
-        return self._is_scan_complete and self._is_wanted(now, interval)
+        return self._scanned_at > 0 and self._is_wanted(now, interval)
 
     def awaits_scan(self, now: float, interval: float) -> bool:
-        """Return whether an audit cannot begin or continue before a scan of the whole list."""
-        return not self._is_scan_complete and self._is_wanted(now, interval)
+        """Return whether an audit cannot begin before a scan of the whole list."""
+        return not self._scanned_at and self._is_wanted(now, interval)
 
     def _is_wanted(self, now: float, interval: float) -> bool:
         # An audit after now was completed while the clock was ahead.
         return interval > 0 and (self._run is not None or not 0 <= now - self._last_audit_at < interval)
 
     def report_scan(self, scan: ReconcileScan) -> None:
-        """Accept a scan that was completed and committed; one that began while an audit waits reads the whole list."""
-        # A scan that was in progress when the suspects were found may already have passed some of them.
-        self._is_scan_complete = self._is_scan_complete or scan.started_at != self._ignored_scan
+        """Accept a scan that was completed and committed."""
+        if scan.depth is None and self._run is None:
+            self._scanned_at = scan.started_at
 
     async def advance(
-        self,
-        coverage: Coverage,
-        scan: ReconcileScan | None,
-        *,
-        page_budget: int,
-        grace_period: int,
-        now: float,
-        max_skip: int | None = None,
+        self, coverage: Coverage, *, page_budget: int, max_skip: int | None, now: float
     ) -> Sequence[Increment]:
         """Audit some pages; return the results once the audit is complete.
 
-        If that fails, the same page is fetched the next time. ``max_skip`` is that of the Audit.
+        If that fails, the same page is fetched the next time. ``max_skip`` is that of the ListScan.
         """
         try:
             if self._run is None:
-                audit = Audit(coverage=coverage, grace_period=grace_period, max_skip=max_skip)
-                steps = audit_list(audit)
+                audit = Audit(coverage=coverage, cutoff=self._scanned_at - MAX_LATENESS, compares_pending=False)
+                steps = audit_list(audit, max_skip)
                 self._run = _AuditRun(audit, steps, next(steps))
-            return await self._advance(self._run, coverage, scan, page_budget=page_budget, now=now)
+            return await self._advance(self._run, coverage, page_budget=page_budget, now=now)
         except REQUEST_FAILURES as exc:
             self._report_failure("audit", exc.without_frames())
             return ()
@@ -151,25 +134,19 @@ class BackgroundAuditor:
             return ()
 
     async def _advance(
-        self, run: _AuditRun, coverage: Coverage, scan: ReconcileScan | None, *, page_budget: int, now: float
+        self, run: _AuditRun, coverage: Coverage, *, page_budget: int, now: float
     ) -> Sequence[Increment]:
-        if isinstance(run.step, WaitForExporter):
-            run.audit.coverage = coverage
-            run.step = next(run.steps)
         # Logs that expire during an audit are pruned, even if the API shows them for longer.
-        run.audit.coverage = msgspec.structs.replace(run.audit.coverage, retention_floor=coverage.retention_floor)
+        run.audit.coverage = coverage
         for _ in range(page_budget):
-            if isinstance(run.step, FetchPage):
+            if run.step is not None:
                 run.step = await self._fetch_next(run, run.step, now)
             if run.step is None:
                 mismatches = await self._evaluate_accounting(partial(check_counters, self._scope, self._feed))
-                return self._finish(run.audit, mismatches, now)
-            if isinstance(run.step, WaitForExporter):
-                self._is_scan_complete, self._ignored_scan = False, scan.started_at if scan else 0
-                break
+                return self._finish(run.audit.differences, mismatches, now)
         return ()
 
-    async def _fetch_next(self, run: _AuditRun, step: FetchPage, now: float) -> FetchPage | WaitForExporter | None:
+    async def _fetch_next(self, run: _AuditRun, step: FetchPage, now: float) -> FetchPage | None:
         """Fetch a page for the audit, and return its next step; None if it is complete.
 
         An audit that cannot go on is started again after the interval.
@@ -190,15 +167,17 @@ class BackgroundAuditor:
             return None
         except (BadPayload, BadRequest) as exc:
             self._last_audit_at = now
-            self._run = None
+            self._run, self._scanned_at = None, 0
             self._logger.warning("audit cannot continue", error=str(exc))
             raise
 
-    def _finish(self, audit: Audit, mismatches: Sequence[CounterMismatch], now: float) -> Sequence[Increment]:
-        self._run = None
+    def _finish(
+        self, differences: Sequence[Difference], mismatches: Sequence[CounterMismatch], now: float
+    ) -> Sequence[Increment]:
+        self._run, self._scanned_at = None, 0
         self._last_audit_at = now
-        missing, extra = count_missing(audit.differences, mismatches), count_extra(mismatches)
-        self._log_result(audit.differences, mismatches, missing=missing, extra=extra)
+        missing, extra = count_missing(differences, mismatches), count_extra(mismatches)
+        self._log_result(differences, mismatches, missing=missing, extra=extra)
         labels = (self._scope.workspace, self._scope.feed)
         return [
             SetCurrent(family, labels, value=value)

@@ -97,6 +97,10 @@ class FeedPublisher:
         self._registry.show_feed(self._workspace, self._feed)
         self._registry.set_gauge(COVERAGE_START, (self._workspace, self._feed), complete_since / 1000)
 
+    def hide_feed(self) -> None:
+        self._registry.hide_feed(self._workspace, self._feed)
+        self._registry.remove_gauge(COVERAGE_START, (self._workspace, self._feed))
+
     def update_pending_gauges(self, pending_logs: Mapping[str, PendingLog]) -> None:
         """Show the pending logs; most polls change neither them nor the platforms, and show nothing."""
         workspace, limit_value = self._workspace, self._label_limiter.limit_value

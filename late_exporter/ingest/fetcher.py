@@ -9,15 +9,15 @@ from functools import partial
 import msgspec
 
 from late_exporter.api.clock import ApiClock
-from late_exporter.api.generation import NEWER_ONLY, STRICT, ApiGeneration, require_ids
+from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import (
     REQUEST_FAILURES,
     ApiError,
     BadPayload,
-    GenerationMismatch,
     ResponseTooLarge,
     UnreadableTime,
+    UnrecognisedLogs,
 )
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.details import DetailReader
@@ -25,15 +25,17 @@ from late_exporter.ingest.failures import FailureReporter
 from late_exporter.ingest.paging import time_above, time_below
 from late_exporter.ingest.partial_times import find_partial_times, ignores_time_filter
 from late_exporter.ingest.parts import read_all, read_in_parts
-from late_exporter.ingest.recognition import MIN_UNRECOGNISED, recognise_logs, require_recognition, skip_counted
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime
-from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, KnownLogs, LogEntry, LogPage
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, KnownLogs, LogEntry, LogPage
 from late_exporter.protocols import Client, Logger
 from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 MAX_DATE_REPEATS = 2
 """Repetitions of a request because of its date; of three dates two agree, unless two of them are wrong."""
+
+MIN_UNDATED = 3
+"""Newest logs that have to be without a time before that is taken for a change of the API."""
 
 MAX_REPORTED = 100
 """Reports of deviations per feed beyond which undocumented values are counted but no longer logged."""
@@ -79,55 +81,33 @@ class Fetcher:
         """Detect the API's generation if necessary; return whether the feed is another list from now on.
 
         Raises:
-            ApiError: The generation cannot be detected, does not fit the state, or has other logs than the state.
+            ApiError: The generation cannot be detected, or does not fit the state.
             StoreError: The switch cannot be committed.
         """
+        coverage, state_generation = self._recorder.coverage, self._recorder.state_generation
         try:
-            return await self._refresh_generation()
+            feed = await self._generation.resolve_feed(self.feed.name, self._client, state_generation=state_generation)
+            if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
+                return False
+            await self._recorder.switch_feed(feed, self.now())
+            if state_generation is not None:
+                self._logger.warning(
+                    "API generation changed, only newer logs count", before=state_generation, now=feed.generation
+                )
+            self.feed = feed
+            return True
         finally:
             self._generation.report_use(self.feed)
+
+    async def skip_counted(self, error: UnrecognisedLogs) -> None:
+        """Go on as after a switch of the API generation, so that no log counts again; raises StoreError."""
+        await self._recorder.skip_counted(self.feed.generation, self.now())
+        self._logger.warning("only newer logs count from now on", reason=str(error))
 
     async def examine_generation(self) -> None:
         """Examine, if that is due, whether the list of the other API generation has newer logs."""
         state_generation = self._recorder.state_generation
         await self._generation.examine_if_due(self.feed, self._client, state_generation=state_generation)
-
-    async def _refresh_generation(self) -> bool:
-        coverage, state_generation = self._recorder.coverage, self._recorder.state_generation
-        feed = await self._generation.resolve_feed(self.feed.name, self._client, state_generation=state_generation)
-        if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
-            return False
-        if coverage is not None and state_generation not in (feed.generation, None):
-            # Nothing is committed before the logs are recognised, so a crash in between repeats this check.
-            try:
-                coverage = await self._prepare_switch(feed, coverage)
-            except GenerationMismatch:
-                self._generation.forget(feed)
-                raise
-        await self._recorder.switch_feed(feed, coverage)
-        self.feed = feed
-        return True
-
-    async def _prepare_switch(self, feed: Feed, coverage: Coverage) -> Coverage:
-        """Return the coverage with which to continue in the list of another API generation.
-
-        Raises:
-            GenerationMismatch: The counted logs are not recognised, and the switch policy is to count nothing.
-        """
-        load_logs = self._recorder.newest_logs
-        recognition = await recognise_logs(self._client, feed, load_logs, gaps=coverage.gaps)
-        self.request_count += recognition.request_count
-        details: dict[str, object] = {"recognised": recognition.recognised, "of": recognition.comparable}
-        if not recognition.is_sufficient:
-            policy = self._generation.switch_policy
-            if policy == STRICT:
-                require_recognition(recognition, feed)
-            now = self.now() if recognition.api_time is None else recognition.api_time
-            if policy == NEWER_ONLY:
-                coverage = await skip_counted(recognition, feed, load_logs, coverage=coverage, now=now)
-            details["switch"] = policy
-        self._logger.warning("API generation changed", before=coverage.generation, now=feed.generation, **details)
-        return coverage
 
     async def fetch_page(self, step: FetchPage, uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS) -> FetchedPage:
         """Fetch a page of the list.
@@ -267,16 +247,22 @@ class Fetcher:
         known_logs = await lookup(page, partial_times=times)
         undecided = known_logs.undecided_times
         if undecided:
-            # Read with the rest of the page, which shows whether the generations report details alike.
-            entries = [entry for entry in page.entries if entry.created not in undecided]
+            entries: list[LogEntry] = []
             for created in sorted(undecided):
                 entries += await self._complete_time(created, page)
             whole = LogPage(tuple(entries))
-            whole = FetchedPage.identified(whole, await lookup(whole, partial_times=times - undecided)).page
+            whole = FetchedPage.identified(whole, await lookup(whole)).page
             # The alike logs of the page are some of these.
             uncommitted = uncommitted.beside(whole.entries)
             known_logs = await lookup(page, partial_times=times - undecided, uncommitted=uncommitted)
-        return FetchedPage.identified(page, known_logs)
+        fetched = FetchedPage.identified(page, known_logs)
+        if coverage is None or not coverage.is_switched:
+            return fetched
+        # One without a time may be one that was counted before the switch.
+        undated = {entry.key: frozenset((entry.status,)) for entry in fetched.entries if entry.created is None}
+        return FetchedPage(
+            fetched.page, msgspec.structs.replace(known_logs, statuses={**known_logs.statuses, **undated})
+        )
 
     def _require_times(self, head: FetchedPage) -> None:
         """Raise BadPayload if the API does not show the times any more by which logs without ids are recognised.
@@ -286,7 +272,7 @@ class Fetcher:
         coverage = self._recorder.coverage
         if (
             head.page.without_ids
-            and len(head.entries) >= MIN_UNRECOGNISED
+            and len(head.entries) >= MIN_UNDATED
             and not head.times
             and not head.known_entries
             and coverage is not None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from late_exporter.feeds.feed import Feed
 from late_exporter.model import MINUTE_MS, KnownLogs, ListedMinutes, LogPage, TimeRange
-from late_exporter.store.rekey import number_new
+from late_exporter.store.known_logs import number_new
 from late_exporter.store.uncommitted import UncommittedLogs
 
 
@@ -56,10 +56,7 @@ class LookupCache:
 
     def add(self, lookup: Lookup, known_logs: KnownLogs) -> None:
         """Keep what a look-up has shown."""
-        if known_logs.pending_logs is not None:  # Logs have other keys now.
-            self._forget()
-            self._marked_minutes = ()
-        elif lookup.since is not None and lookup.uncommitted.is_empty:
+        if lookup.since is not None and lookup.uncommitted.is_empty:
             # With many workspaces no page is kept until the next poll, nor is its result.
             self._first_page = weakref.ref(lookup.page, self._forget)
             self._question, self._result = _question(lookup), known_logs

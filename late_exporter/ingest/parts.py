@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 from late_exporter.api.pages import PageResponse
 from late_exporter.errors import REQUEST_FAILURES, BadPayload, UnreadableTime
 from late_exporter.model import PAGE_SIZE, LogEntry
-from late_exporter.store.matching import without_ordinal
+from late_exporter.store.ordinals import without_ordinal
 
 FetchRows: TypeAlias = Callable[[int, int], Awaitable[PageResponse]]
 """Fetches some rows of a page, given their offset in the page and their number."""

@@ -1,7 +1,7 @@
 """Work that takes more than one poll, and that a later run continues.
 
-A run may be shorter than a reconciliation scan, a pass over the pending logs or an audit: ``late-exporter textfile``
-ends after a poll interval, and a process may be restarted every few minutes.
+A run may be shorter than a reconciliation scan or a pass over the pending logs: ``late-exporter textfile`` ends after a
+poll interval, and a process may be restarted every few minutes.
 """
 
 from __future__ import annotations
@@ -10,29 +10,15 @@ import math
 
 import msgspec
 
-from late_exporter.ingest.audit import Audit
 from late_exporter.ingest.reader_state import PendingScan, ReconcileScan
 from late_exporter.ingest.schedule import Runtime
 from late_exporter.model import MAX_CLOCK_SKEW_MS
 
 MAX_BYTES = 1_000_000
-"""Size above which nothing is stored, for example because an audit has very many suspects."""
+"""Size above which nothing is stored, for example because very many logs are pending."""
 
 SAVE_INTERVAL = 60.0
 """Seconds of work that a process which is killed may have to repeat."""
-
-
-class AuditProgress(msgspec.Struct, omit_defaults=True):
-    """Progress of an audit.
-
-    Args:
-        is_waiting: Whether its suspects wait for a reconciliation scan.
-        ignored_scan: Start time of the scan that was in progress when they were found, and does not count.
-    """
-
-    audit: Audit
-    is_waiting: bool = False
-    ignored_scan: int = 0
 
 
 class Progress(msgspec.Struct, omit_defaults=True):
@@ -47,7 +33,6 @@ class Progress(msgspec.Struct, omit_defaults=True):
     scan: ReconcileScan | None = None
     pending_scan: PendingScan | None = None
     missed_keys: frozenset[str] = frozenset()
-    audit: AuditProgress | None = None
 
 
 def encode_progress(progress: Progress) -> bytes:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import msgspec
 
-from late_exporter.errors import REQUEST_FAILURES
+from late_exporter.errors import REQUEST_FAILURES, UnrecognisedLogs
 from late_exporter.ingest.leftovers import read_dense_time, read_undated
 from late_exporter.ingest.paging import PagePosition, time_above
 from late_exporter.ingest.pending import resolve_pending
@@ -36,6 +36,9 @@ from late_exporter.ingest.steps import FetchedPage, ReaderSteps, Record
 from late_exporter.ingest.stretch import Stretch
 from late_exporter.ingest.window_check import check_late_window
 from late_exporter.model import MINUTE_MS, PAGE_OVERLAP, Coverage, Gap, ListPosition, creation_times
+
+MIN_UNRECOGNISED = 3
+"""Logs of a page that should be known from which it means something that none is; fewer may have appeared late."""
 
 
 def poll(context: PollContext) -> ReaderSteps:
@@ -76,6 +79,7 @@ def _fetch_head(context: PollContext) -> StepsTo[FetchedPage]:
 
 def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Coverage, PageCursor | None]]:
     """Record the first page; if it does not reach the high-water mark, what lies between becomes a gap."""
+    _require_recognised(context, head)
     previous = context.coverage or _initial_coverage(context, head)
     lower = previous.newest.created if previous.newest else previous.retention_floor
     new_count = len(head.entries) - len(head.known_entries)
@@ -104,6 +108,19 @@ def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Cover
     return coverage, cursor
 
 
+def _require_recognised(context: PollContext, page: FetchedPage) -> None:
+    """Raise UnrecognisedLogs if a page without ids has older logs than the mark and all gaps, and none is known.
+
+    About half a page of known logs is right above the mark, so late logs below it are not taken for such ones.
+    """
+    coverage = context.coverage
+    if coverage is None or coverage.newest is None or not page.without_ids or page.known_entries:
+        return
+    mark = min([coverage.newest.created, *(gap.lower for gap in coverage.gaps)])
+    if sum(coverage.retention_floor <= created < mark for created in page.times) >= MIN_UNRECOGNISED:
+        raise UnrecognisedLogs("none of the counted logs is recognised any more")
+
+
 def _initial_coverage(context: PollContext, head: FetchedPage) -> Coverage:
     newest = max(head.times, default=None)
     now = _plausible_time(context, newest)
@@ -126,6 +143,7 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
         except REQUEST_FAILURES:
             yield Record((), _set_failure_count(coverage, gap, failure_count + 1))
             raise
+        _require_recognised(context, page)
         next_cursor = advance_cursor(context, position, page, cursor)
         no_progress = makes_no_progress(cursor, next_cursor)
         listed = None

@@ -19,6 +19,7 @@ from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import LOGS
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
+    MAX_CLOCK_SKEW_MS,
     Batch,
     CommitResult,
     Coverage,
@@ -26,11 +27,11 @@ from late_exporter.model import (
     FeedState,
     KnownLogs,
     ListedMinutes,
+    ListPosition,
     LogEntry,
     LogPage,
     PendingLog,
     Scope,
-    StoredLog,
 )
 from late_exporter.series import IncCounter, Increment
 from late_exporter.store.thread import StoreThread
@@ -174,13 +175,10 @@ class FeedRecorder:
             self._store.lookup,
             self._scope,
             lookup.page.entries,
-            feed=lookup.feed,
             since=lookup.since,
             uncommitted=lookup.uncommitted,
             partial_times=lookup.partial_times,
         )
-        if known_logs.pending_logs is not None:
-            self._state = msgspec.structs.replace(self._state, pending_logs=known_logs.pending_logs)
         return known_logs
 
     async def count_logs(self, first: int, last: int) -> int:
@@ -188,28 +186,57 @@ class FeedRecorder:
         count: int = await self._offload(self._store.count_logs, self._scope, first, last)
         return count
 
-    async def newest_logs(self, *, until: int, limit: int) -> Sequence[StoredLog]:
-        """Return the newest stored logs up to a creation time, newest first; raise StoreError if that fails."""
-        logs: Sequence[StoredLog] = await self._offload(self._store.newest_logs, self._scope, until=until, limit=limit)
-        return logs
+    async def switch_feed(self, feed: Feed, now: int) -> None:
+        """Continue with the feed of another API generation; of its logs, only those newer than all counted ones count.
 
-    async def switch_feed(self, feed: Feed, coverage: Coverage | None) -> None:
-        """Continue with the feed of another API generation, and the coverage there; None if nothing was counted.
+        ``now`` is the API time in milliseconds.
 
         Raises:
             StoreError: That cannot be committed.
         """
-        if coverage is not None and coverage.generation != feed.generation:
-            coverage = msgspec.structs.replace(coverage, generation=feed.generation)
-            self._lookup_cache = LookupCache()
-            state: FeedState = await self._offload(self._begin_rekey, coverage)
-            self._state = msgspec.structs.replace(self._state, coverage=state.coverage, pending_logs=state.pending_logs)
+        if self.coverage is not None and self.coverage.generation != feed.generation:
+            await self.skip_counted(feed.generation, now)
         self.feed = feed
         self._builder = ObservationBuilder(self._scope, feed, self._label_limiter)
 
-    def _begin_rekey(self, coverage: Coverage) -> FeedState:
-        self._store.begin_rekey(self._scope, coverage)
-        return self._store.feed_state(self._scope)
+    async def skip_counted(self, generation: str, now: int) -> None:
+        """Count only logs that are newer than all counted ones from now on, because these have other keys.
+
+        No counted log is pending any more. If none was counted, the list is a first sync.
+
+        Args:
+            generation: API generation of the list.
+            now: API time in milliseconds.
+
+        Raises:
+            StoreError: That cannot be committed.
+        """
+        coverage = self.coverage
+        if coverage is None:
+            return
+        is_first_sync = not self.log_count
+        if is_first_sync:
+            coverage = Coverage(coverage.retention_floor, coverage.complete_since, generation=generation)
+        else:
+            # A log dated in the future must not end the counting, and a clock that is behind must not repeat it.
+            plausible = max(now, coverage.caught_up_at, coverage.newest.created if coverage.newest else 0)
+            newest: int | None = await self._offload(
+                self._store.newest_time, self._scope, until=plausible + MAX_CLOCK_SKEW_MS
+            )
+            # The list may have times in whole seconds.
+            floor = max(((newest or 0) // 1000 + 1) * 1000, coverage.retention_floor)
+            coverage = msgspec.structs.replace(
+                coverage,
+                retention_floor=floor,
+                complete_since=coverage.complete_since if coverage.is_caught_up else floor,
+                newest=ListPosition(floor, ""),
+                gaps=(),
+                generation=generation,
+                is_switched=True,
+            )
+        await self.commit(UncommittedBatch(coverage=coverage, deleted_keys=list(self.pending_logs)), now)
+        if is_first_sync:
+            self._publisher.hide_feed()
 
     async def evaluate_accounting(self, evaluate: Callable[[FeedAccounting], ResultT]) -> ResultT:
         """Return the result of a function of the feed's accounting, computed in the store's thread.

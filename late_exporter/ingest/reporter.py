@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.errors import GenerationMismatch, StoreError
+from late_exporter.errors import StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.background_audit import AUDIT_GAUGES
 from late_exporter.ingest.failures import FAILED_REQUESTS, UNREADABLE_ROWS
@@ -39,7 +39,6 @@ POLL_OUTCOMES = (
     "rate_limited",
     "unavailable",
     "bad_payload",
-    GenerationMismatch.outcome,
     StoreError.outcome,
 )
 

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.errors import REQUEST_FAILURES, ApiError, LateError, StoreError
+from late_exporter.errors import REQUEST_FAILURES, ApiError, LateError, StoreError, UnrecognisedLogs
 from late_exporter.ingest import reader
-from late_exporter.ingest.audit import grace_period
 from late_exporter.ingest.background_audit import BackgroundAuditor
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.progress import Progress, ProgressSaver, ScanSchedule, decode_progress, encode_progress
@@ -18,7 +17,6 @@ from late_exporter.ingest.recorder import FeedRecorder, UncommittedBatch
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchTime, ReaderStep, Record, ReportFailure
 from late_exporter.ingest.sync_meter import ReadingState
-from late_exporter.model import Coverage
 from late_exporter.protocols import Client
 from late_exporter.series import Increment
 
@@ -81,8 +79,6 @@ class FeedSync:
             missed_keys=progress.missed_keys,
         )
         self._scans = ScanSchedule(runtime, last_scan_at=last_scan_at, unfinished=progress.scan)
-        if progress.audit is not None:
-            auditor.resume(progress.audit)
         self._progress_saver = ProgressSaver(recorder.progress, runtime)
         self._batch = UncommittedBatch()
         self._batch_started_at = 0.0
@@ -132,6 +128,7 @@ class FeedSync:
             scan and scan.cursor,
             self._scans.started_at,
             self._auditor.last_audit_at,
+            self._auditor.next_step,
             len(self.recorder.pending_logs),
         )
 
@@ -172,7 +169,15 @@ class FeedSync:
         error: LateError | None = None
         is_partial, self.completed_scan = False, None
         try:
-            is_partial = await self._run_reader(interval, request_allowance, deadline)
+            if await self._fetcher.refresh_generation():
+                self._restart_reader()
+            try:
+                is_partial = await self._run_reader(interval, request_allowance, deadline)
+            except UnrecognisedLogs as exc:
+                self._start_batch()
+                await self._fetcher.skip_counted(exc)
+                self._restart_reader()
+                is_partial = await self._run_reader(interval, request_allowance, deadline)
         except (ApiError, StoreError) as exc:
             error = exc.without_frames()
         if (self._batch.pages or self._batch.coverage) and not self.recorder.is_synced:
@@ -224,20 +229,16 @@ class FeedSync:
             if coverage is None or not self._is_audit_due:
                 break
             work_done = self.work_done
-            await self._audit_pages(coverage, page_budget, interval)
+            self.recorder.defer(
+                await self._auditor.advance(
+                    coverage,
+                    page_budget=page_budget,
+                    max_skip=self._config.max_skip if self._fetcher.feed.supports_time_filter else None,
+                    now=self._runtime.clock(),
+                )
+            )
             if deadline is None or work_done == self.work_done:
                 break
-
-    async def _audit_pages(self, coverage: Coverage, page_budget: int, interval: float) -> None:
-        increments = await self._auditor.advance(
-            coverage,
-            self._scans.unfinished or self._state.scan,
-            page_budget=page_budget,
-            grace_period=grace_period(interval),
-            max_skip=self._config.max_skip if self._fetcher.feed.supports_time_filter else None,
-            now=self._runtime.clock(),
-        )
-        self.recorder.defer(increments)
 
     async def examine_generation(self) -> None:
         """Examine, if that is due, whether the list of the other API generation has newer logs."""
@@ -245,11 +246,6 @@ class FeedSync:
 
     async def _run_reader(self, interval: float, request_allowance: int | None, deadline: float | None) -> bool:
         """Execute the reader's steps; return whether the poll was interrupted inside a gap."""
-        if await self._fetcher.refresh_generation():
-            # Cursors and totals of the old list do not apply to the new one, which may have logs the old one lacked.
-            self._state = ReaderState(max_skip=self._config.max_skip)
-            self._scans.discard()
-            self._auditor.switch_feed(self._fetcher.feed)
         self._start_scan_if_due()
         context = self._create_context(interval, request_allowance, is_finishing=deadline is not None)
         steps = reader.poll(context)
@@ -272,6 +268,12 @@ class FeedSync:
             if self._state.scan is not None and self._state.scan.is_complete:
                 self._state.scan, self.completed_scan = None, self._state.scan
         return False
+
+    def _restart_reader(self) -> None:
+        """Forget cursors and totals, which are those of another list, or of one with other keys."""
+        self._state = ReaderState(max_skip=self._config.max_skip)
+        self._scans.discard()
+        self._auditor.switch_feed(self._fetcher.feed)
 
     def _start_scan_if_due(self) -> None:
         state = self._state
@@ -301,7 +303,6 @@ class FeedSync:
                 scan=scan if scan is not None and scan.started_at else None,
                 pending_scan=state.pending_scan if state.pending_scan.skip else None,
                 missed_keys=state.missed_keys,
-                audit=self._auditor.progress,
             )
         )
 

@@ -148,6 +148,10 @@ class SeriesRegistry:
         self.defer_feed(workspace, feed)
         self.set_deferred()
 
+    def hide_feed(self, workspace: str, feed: str) -> None:
+        """Hide what is counted of a feed from now on, because another first sync begins."""
+        self._workspaces[workspace].synced_feeds.discard(feed)
+
     def defer_feed(self, workspace: str, feed: str) -> None:
         """Make the families of a feed visible with the next calls of ``set_deferred``."""
         owner = self._workspaces[workspace]

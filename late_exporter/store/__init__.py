@@ -14,17 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from late_exporter.errors import ConfigError, StoreError
-from late_exporter.feeds.feed import Feed
 from late_exporter.model import (
     CommitResult,
-    Coverage,
     FeedAccounting,
     FeedCommit,
     FeedState,
     KnownLogs,
     LogEntry,
     Scope,
-    StoredLog,
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store.outbox import Outbox
@@ -82,21 +79,18 @@ class Store(Protocol):
         scope: Scope,
         entries: Sequence[LogEntry],
         *,
-        feed: Feed,
         since: int | None,
         uncommitted: UncommittedLogs = ...,
         partial_times: AbstractSet[int] = ...,
     ) -> KnownLogs:
-        """Return the counted statuses of the logs of a page, and re-key those that are stored under a former key.
+        """Return the counted statuses of the logs of a page.
 
         Args:
             scope: Feed of a workspace.
             entries: Logs of the page.
-            feed: Feed that the page was read from.
             since: Creation time of the oldest logs that the API may still return; None leaves the numbers of logs at 0.
             uncommitted: Logs that were read but are not committed yet.
-            partial_times: Creation times of which the page may lack logs. If some of them are undecided, nothing is
-                re-keyed.
+            partial_times: Creation times of which the page may lack logs.
         """
 
     def count_logs(self, scope: Scope, first: int, last: int) -> int:
@@ -108,16 +102,10 @@ class Store(Protocol):
             last: Last millisecond of the range.
         """
 
-    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        """Return the newest stored logs of a feed up to a creation time, newest first, except rejected ones.
+    def newest_time(self, scope: Scope, *, until: int) -> int | None:
+        """Return the creation time of the newest stored log of a feed up to a time, except rejected ones.
 
-        Reads all logs of the feed.
-        """
-
-    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
-        """Prepare the stored logs of a feed for the keys of another API generation, and store its coverage.
-
-        Logs created before the coverage's retention floor are no longer pending.
+        None if there is none. Reads all logs of the feed.
         """
 
     def accounting(self, scope: Scope) -> FeedAccounting:

@@ -29,9 +29,7 @@ TABLES: Mapping[str, Table] = {
         ),
         order="id",
     ),
-    "observation": Table(
-        ("scope", "key", "status", "created", "fingerprint", "status_fingerprint"), order="scope, key, status"
-    ),
+    "observation": Table(("scope", "key", "status", "created"), order="scope, key, status"),
     "logs_per_minute": Table(("scope", "minute", "logs", "deleted"), order="scope, minute"),
     "pending": Table(("scope", "key", "created", "platform", "action", "post_id"), order="scope, key"),
     "series": Table(("family", "labels", "value", "created", "served"), order="family, labels"),

@@ -34,11 +34,6 @@ def mark_deleted(connection: Connection, scope_id: int, ranges: Iterable[ListedM
     return has_changed
 
 
-def reset_marks(connection: Connection, scope_id: int) -> None:
-    connection.execute("UPDATE logs_per_minute SET deleted = 0 WHERE scope = ? AND deleted <> 0", (scope_id,))
-    connection.execute("UPDATE scope SET deleted = 0 WHERE id = ?", (scope_id,))
-
-
 def log_counts(connection: Connection, scope_id: int, since: int) -> tuple[int, int, int]:
     """Return the number of unmarked logs created since a time, of those of them that expire now, and of marked ones."""
     earliest, latest = expiring_minutes(since)

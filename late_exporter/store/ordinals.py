@@ -14,10 +14,23 @@ from typing import TypeAlias
 import msgspec
 
 from late_exporter.model import PENDING, LogEntry
-from late_exporter.store.matching import has_ordinal
 
 Statuses: TypeAlias = Mapping[str, AbstractSet[str]]
 """Counted statuses by key."""
+
+ORDINAL_AT = 26
+"""Place of the dot before the ordinal in a key: after the creation time, a hyphen and a digest."""
+
+
+def has_ordinal(key: str) -> bool:
+    """Return whether a key ends in an ordinal among alike logs."""
+    # Called for each log of each page, for which a regular expression is too slow.
+    return key[ORDINAL_AT : ORDINAL_AT + 1] == "." and key[13:14] == "-" and key[14] != "#" and key[:13].isdigit()
+
+
+def without_ordinal(key: str) -> str:
+    """Return what the keys of alike logs have in common, or the whole key if it has no ordinal."""
+    return key.rpartition(".")[0] if has_ordinal(key) else key
 
 
 def unnumbered_keys(entries: Iterable[LogEntry], statuses: Statuses) -> set[str]:
@@ -81,11 +94,7 @@ def _base(key: str) -> str:
 
 
 class _Group:
-    """Alike stored logs: their statuses by ordinal.
-
-    Each stored observation is used for one row. Logs that an earlier version numbered per status can have several final
-    statuses, each of which is another log.
-    """
+    """Alike stored logs: their statuses by ordinal. Each stored observation is used for one row."""
 
     def __init__(self, logs: Mapping[int, AbstractSet[str]]) -> None:
         self._logs = logs

@@ -21,8 +21,6 @@ CREATE TABLE observation (
     key TEXT NOT NULL,
     status TEXT NOT NULL,
     created INTEGER,
-    fingerprint TEXT,
-    status_fingerprint TEXT,
     PRIMARY KEY (scope, key, status)
 ) WITHOUT ROWID;
 

@@ -13,14 +13,12 @@ from pathlib import Path
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.feeds.feed import Feed
 from late_exporter.metrics.counting import effective_increments
 from late_exporter.model import (
     MINUTE_MS,
     PENDING,
     Batch,
     CommitResult,
-    Coverage,
     FeedAccounting,
     FeedCommit,
     FeedState,
@@ -28,11 +26,10 @@ from late_exporter.model import (
     LogEntry,
     Observation,
     Scope,
-    StoredLog,
     TimeRange,
 )
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import deletions, queries, rekey, series_rows
+from late_exporter.store import deletions, known_logs, queries, series_rows
 from late_exporter.store.batches import select_new
 from late_exporter.store.lockfile import StateLock, file_identity, wal_size
 from late_exporter.store.outbox import SqliteOutbox, queue_events
@@ -45,6 +42,7 @@ from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 HAS_PENDING = "SELECT EXISTS (SELECT 1 FROM pending WHERE scope = ?)"
 LAST_MINUTES = "SELECT minute FROM logs_per_minute WHERE scope = ? AND minute <= ? ORDER BY minute DESC LIMIT 2"
+NEWEST_TIME = "SELECT max(created) FROM observation WHERE scope = ? AND created <= ? AND status <> 'rejected'"
 SIZES = (  # one statement, because each commit asks for them
     "SELECT coalesce(sum(logs), 0), (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
     " FROM scope WHERE workspace = ?"
@@ -142,62 +140,37 @@ class SqliteStore:
         scope: Scope,
         entries: Sequence[LogEntry],
         *,
-        feed: Feed,
         since: int | None,
         uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
         partial_times: AbstractSet[int] = frozenset(),
     ) -> KnownLogs:
         with queries.store_errors(self._name):
-            scope_id, pending_logs = self._scope_id(scope), None
-            rows = SqliteRows(self._connection, scope_id)
-            page, matches, undecided_times = rekey.match_former_keys(
-                rows, entries, feed=feed, uncommitted=uncommitted, partial_times=partial_times
-            )
-            if matches and not undecided_times:
-                with self._transaction():
-                    rows.apply(rekey.plan_changes(page, matches, has_pending=feed.has_pending))
-                page = rekey.identify(rows, entries, uncommitted)
-                pending_logs = queries.pending_logs(self._connection, scope_id)
+            scope_id = self._scope_id(scope)
+            page = known_logs.identify(SqliteRows(self._connection, scope_id), entries, uncommitted)
             counts = (0, 0, 0) if since is None else deletions.log_counts(self._connection, scope_id, since)
             return KnownLogs(
                 page.statuses,
                 *counts,
-                pending_logs=pending_logs,
                 entries=page.entries,
-                undecided_times=undecided_times,
+                undecided_times=page.undecided_times(partial_times),
                 empty_range=self._empty_range(scope_id, page),
             )
 
-    def _empty_range(self, scope_id: int, page: rekey.IdentifiedPage) -> TimeRange | None:
-        minute = rekey.new_since(page)
+    def _empty_range(self, scope_id: int, page: known_logs.IdentifiedPage) -> TimeRange | None:
+        minute = known_logs.new_since(page)
         if minute is None:
             return None
         rows = self._connection.execute(LAST_MINUTES, (scope_id, minute))
-        return rekey.empty_range(minute, [stored for (stored,) in rows])
+        return known_logs.empty_range(minute, [stored for (stored,) in rows])
 
     def count_logs(self, scope: Scope, first: int, last: int) -> int:
         with queries.store_errors(self._name):
             return deletions.count_logs(self._connection, self._scope_id(scope), first, last)
 
-    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
+    def newest_time(self, scope: Scope, *, until: int) -> int | None:
         with queries.store_errors(self._name):
-            return queries.newest_logs(self._connection, self._scope_id(scope), until=until, limit=limit)
-
-    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
-        with queries.store_errors(self._name):
-            scope_id = self._scope_id(scope)
-            with self._transaction():
-                SqliteRows(self._connection, scope_id).assign_interim_keys()
-                deletions.reset_marks(self._connection, scope_id)
-                # No page shows the outcome of a log that is older than what is counted.
-                self._connection.execute(
-                    "DELETE FROM pending WHERE scope = ? AND created BETWEEN 1 AND ?",
-                    (scope_id, coverage.retention_floor - 1),
-                )
-                self._connection.execute(
-                    "UPDATE scope SET coverage = ? WHERE id = ?", (msgspec.json.encode(coverage), scope_id)
-                )
-            self._walk_cursors.pop(scope_id, None)
+            row: tuple[int | None] = self._connection.execute(NEWEST_TIME, (self._scope_id(scope), until)).fetchone()
+            return row[0]
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         with queries.store_errors(self._name):
@@ -277,9 +250,9 @@ class SqliteStore:
         statuses = queries.stored_statuses(self._connection, scope_id, keys)
         new, first = select_new(observations, statuses)
         self._connection.executemany(
-            "INSERT INTO observation VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO observation VALUES (?, ?, ?, ?)",
             (
-                (scope_id, log.key, log.status, log.created, *rekey.match_columns(log))
+                (scope_id, log.key, log.status, log.created)
                 # In the order of the table: a list is read from new to old, which would split every page of the B-tree.
                 for log in sorted([observation.entry for observation in new], key=attrgetter("key"))
             ),

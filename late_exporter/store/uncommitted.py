@@ -12,6 +12,11 @@ TIME_PREFIX_LENGTH = 14
 """Number of characters of the creation time at the start of a key without an id, with the hyphen."""
 
 
+def time_prefix(key: str) -> str | None:
+    """Return the prefix that all keys of the same creation time share; None if the key does not sort by time."""
+    return key[:TIME_PREFIX_LENGTH] if key[TIME_PREFIX_LENGTH - 1 : TIME_PREFIX_LENGTH] == "-" else None
+
+
 class UncommittedLogs:
     """Statuses of logs, by key and by the creation time in it: a catch-up has read thousands of other logs."""
 
@@ -23,8 +28,8 @@ class UncommittedLogs:
         for entry in entries:
             key = entry.key
             known = self._statuses.get(key)
-            if known is None and key[TIME_PREFIX_LENGTH - 1 : TIME_PREFIX_LENGTH] == "-":  # no id
-                self._keys_by_time.setdefault(key[:TIME_PREFIX_LENGTH], []).append(key)
+            if known is None and (prefix := time_prefix(key)):
+                self._keys_by_time.setdefault(prefix, []).append(key)
             self._statuses[key] = with_status(known, entry.status)
 
     def beside(self, entries: Sequence[LogEntry]) -> UncommittedLogs:

@@ -1,11 +1,10 @@
-"""An API that lies about its list, fails certain requests forever, and shows other logs in another generation."""
+"""An API that lies about its list, and fails certain requests forever."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -15,7 +14,6 @@ from late_exporter.simulator.log_list import LogRow
 from tests.support.client import QueryParams
 from tests.support.clock import DAY
 from tests.support.late_api import (
-    Document,
     FakeLateApi,
     Fault,
     bad_gateway,
@@ -27,10 +25,6 @@ from tests.support.late_api import (
     unauthorized,
     unavailable,
 )
-from tests.support.world import iso_time
-
-Difference: TypeAlias = Callable[[LogRow], Mapping[str, Any]]
-"""Returns the fields of a row of generation zernio that differ from generation late."""
 
 
 def stale_page(_: FakeLateApi, body: bytes) -> bytes:
@@ -90,23 +84,6 @@ LARGE_ROWS = 7
 """Rows of a response beyond which it is too large."""
 
 
-def _retimed(row: LogRow, change: Callable[[int], int]) -> Mapping[str, Any]:
-    if row["created_at"] is None:
-        return {}
-    millis = round(datetime.fromisoformat(row["created_at"]).timestamp() * 1000)
-    return {"created_at": iso_time(change(millis) / 1000)}
-
-
-DIFFERENCES: Mapping[str, Difference] = {
-    "whole seconds": lambda row: _retimed(row, lambda millis: millis - millis % 1000),
-    "rounded": lambda row: _retimed(row, lambda millis: millis + millis % 2),
-    "time zone": lambda row: _retimed(row, lambda millis: millis + 7_200_000),
-    "account ids": lambda row: {"account_id": f"zrn_{row['account_id']}"} if row["account_id"] else {},
-    "platforms": lambda row: {"platform": f"{row['platform']}-business"},
-}
-"""How the logs of generation zernio may differ."""
-
-
 def _row_count(response: ApiResponse) -> int:
     try:
         return len(msgspec.json.decode(response.body).get("logs") or ())
@@ -121,7 +98,6 @@ class HostileApi(FakeLateApi):
         failures: Names of the requests that fail.
         broken_post: Post whose logs cannot be read.
         broken_row: Publishing log that costs every page below the first that has it.
-        difference: How the logs of generation zernio differ; None if they do not.
         date_error: Seconds by which the date of the next response is ahead.
     """
 
@@ -130,14 +106,13 @@ class HostileApi(FakeLateApi):
         self.failures: set[str] = set()
         self.broken_post = ""
         self.broken_row: LogRow | None = None
-        self.difference: Difference | None = None
         self.date_error = 0.0
 
     def heal(self) -> None:
         """End all failures and lies."""
         self.clear_events()
         self.failures.clear()
-        self.broken_row = self.difference = None
+        self.broken_row = None
         self.quirks = dataclasses.replace(self.quirks, transform=None)
 
     async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
@@ -173,9 +148,3 @@ class HostileApi(FakeLateApi):
             row_id = self.broken_row["_id"]
             if f'"{row_id}"'.encode() in response.body:
                 raise ApiUnavailable("500: oops", status=500)
-
-    def _zernio_page(self, query: QueryParams) -> Document:
-        page = super()._zernio_page(query)
-        if self.difference is None:
-            return page
-        return {**page, "logs": [{**row, **self.difference(row)} for row in page["logs"]]}

@@ -76,14 +76,6 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
         Setup(generation="zernio", time_filter="rejected"),
         (Poll(events=Events(actions=(("alike", 8, 57),), between=((0, ("publish", 29, 10)),))),),
     ),
-    "undated logs": Program(
-        Setup(distinct_times=True, history=30),
-        (Polls(count=4, events=Events(actions=(("undated", 180, 52),))), Switch(shape="500")),
-    ),
-    "switch to another time zone": Program(
-        Setup(distinct_times=True, history=25, connections=25),
-        (Poll(), Switch(shape="308", difference="time zone")),
-    ),
     "catch-up": Program(
         Setup(distinct_times=True, latency=2.0, has_dates=False, history=25, commit_size=1),
         (
@@ -91,16 +83,6 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
             Switch(shape="500"),
             Poll(events=Events(seconds=1.0, actions=(("publish", 25, 18), ("publish", 97, 0))), kill=12),
             Poll(events=Events(seconds=1.0, actions=(("publish", 25, 18), ("publish", 97, 0))), kill=12),
-        ),
-    ),
-    "switch to whole seconds": Program(
-        Setup(distinct_times=True),
-        (
-            Poll(events=Events(actions=(("publish", 1, 19),))),
-            Poll(events=Events(actions=(("connect", 11, 39),))),
-            Poll(events=Events(actions=(("moment", 35, 52),))),
-            Poll(events=Events(actions=(("connect", 12, 35),))),
-            Switch(shape="400", difference="whole seconds"),
         ),
     ),
 }

@@ -21,7 +21,7 @@ CONNECTIONS: tuple[tuple[str, LogRow], ...] = (
 )
 """Event of a connection log, and what is special about it."""
 
-IDENTITY = ("platform", "accountId", "action", "status")
+IDENTITY = ("platform", "action", "status")
 """Fields by which logs without ids are distinguished."""
 
 ALIKE_KINDS = tuple(

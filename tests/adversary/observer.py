@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.adversary.checks import ALIKE, FATAL, NOT_YET, SWITCHES, Abandoned, Wrong
+from tests.adversary.checks import ALIKE, FATAL, NOT_YET, Abandoned, Wrong
 from tests.adversary.scene import FEEDS, LogStatuses, Scene
 from tests.adversary.truth import Sighting, Truth
 from tests.support.clock import HOUR, MINUTE
@@ -41,7 +41,6 @@ class Observer:
     Attributes:
         is_misled: Whether the list has ever lied about itself.
         has_alike_logs: Whether some logs cannot be distinguished.
-        difference: How the list differed to which the API has switched.
     """
 
     def __init__(
@@ -63,28 +62,19 @@ class Observer:
         self._has_ended = False
         self.is_misled = False
         self.has_alike_logs = False
-        self.difference = ""
+        self._newest: dict[str, int] = {}
+        self._is_switched = False
 
     def report(self, check: str, detail: str) -> None:
         """Raise Wrong, or count the failure if the check is not expected to hold."""
         if self.has_alike_logs and check in ALIKE:
-            check = self._alike_check
-        if self._scene.api.difference is not None:
-            check = "switch"
-        if check == "switch":
-            check = SWITCHES.get(self.difference, check)
+            can_filter = self._scene.setup.time_filter not in ("ignored", "rejected")
+            check = "alike logs" if can_filter else "unfiltered alike logs"
         if check not in NOT_YET:
             raise Wrong(check, detail)
         self._scene.totals.not_yet[check] += 1
         if check in FATAL:
             raise Abandoned
-
-    @property
-    def _alike_check(self) -> str:
-        setup = self._scene.setup
-        if setup.distinct_times:
-            return "undated logs"
-        return "unfiltered alike logs" if setup.time_filter in ("ignored", "rejected") else "alike logs"
 
     def expect(self, condition: object, check: str, detail: str) -> None:
         """Report a check unless a condition holds."""
@@ -92,16 +82,30 @@ class Observer:
             self.report(check, detail)
 
     def require(self, logs: Iterable[tuple[str, str, str]], check: str) -> None:
-        """Report a check unless logs, by feed, id and status, are counted."""
+        """Report a check unless logs, by feed, id and status, are counted, or lost in a switch."""
         self._read_commits()
-        missing = Counter(self._truth.of(*log) for log in logs) - self._counted
+        missing = Counter(self._truth.of(*log) for log in logs if not self.is_lost(log[1])) - self._counted
         self.expect(not missing, check, f"{missing.total()} logs, {next(iter(missing), None)}")
 
     def uncounted_ids(self, log_ids: Iterable[str]) -> set[str]:
-        """Return the ids of the logs that are counted in no status."""
+        """Return the ids of the logs that are counted in no status, except those that are lost in a switch."""
         self._read_commits()
         logs = {sighting.log for sighting in self._counted}
-        return {log_id for log_id in log_ids if self._truth.log_of(log_id) not in logs}
+        return {log_id for log_id in log_ids if self._truth.log_of(log_id) not in logs and not self.is_lost(log_id)}
+
+    def note_switch(self) -> None:
+        """The lists of generation late are gone: of each feed, only logs newer than all counted ones count."""
+        self._read_commits()
+        self._is_switched = True
+
+    def is_lost(self, log_id: str) -> bool:
+        """Return whether a log must not count because of a switch, unless it was counted before."""
+        feed, created = self._truth.place_of(log_id) or ("", None)
+        return self._is_switched and feed in self._newest and (created or 0) < self._floor(feed)
+
+    def _floor(self, feed: str) -> int:
+        """Return the next second after the newest log of a feed that was counted from generation late."""
+        return (self._newest[feed] // 1000 + 1) * 1000
 
     def note_end(self) -> None:
         """The process has ended, and another one has started."""
@@ -140,7 +144,7 @@ class Observer:
         scrape = self._scrape()
         if self._finds_deleted_logs():
             waiting = Counter(scrape.family("late_publishing_pending_logs"))
-            least, most = expected_pending(self._world), expected_pending(self._world, 3 * HOUR)
+            least, most = (expected_pending(self._world, grace, lost=self.is_lost) for grace in (0.0, 3 * HOUR))
             self.expect(least <= waiting <= most, "pending at rest", f"{waiting}, {least}")
         if is_steady and not self.is_misled:
             found = scrape.sum("late_exporter_reconciled_logs_total")
@@ -157,7 +161,8 @@ class Observer:
 
     def _check_requests(self) -> None:
         top = set(self._world.ids[: self._exporter.api.quirks.max_page_size])
-        deep = any(row["status"] == "pending" and row["_id"] not in top for row in self._world.rows)
+        pending = [row["_id"] for row in self._world.rows if row["status"] == "pending"]
+        deep = any(log_id not in top and not self.is_lost(log_id) for log_id in pending)
         for feed, expected in (("publishing", 1 + deep), ("connections", 1)):
             request_count = len(self._exporter.api.requests)
             result = self._exporter.poll(feed=feed)
@@ -173,6 +178,11 @@ class Observer:
         for commit in commits:
             self.expect(commit not in self._keys, "twice", str(commit))
             self._keys.add(commit)
+            place = self._truth.place_of(commit.key)
+            if place is not None:
+                self._newest[commit.feed] = max(self._newest.get(commit.feed, 0), place[1] or 0)
+            elif commit.feed in self._newest:
+                self.expect(int(commit.key[:13]) >= self._floor(commit.feed), "switch", f"{commit.key} is not newer")
         self._counted += self._truth.counted(commits)
 
     def _scrape(self) -> Samples:
@@ -194,7 +204,9 @@ class Observer:
             self.require((log for log in self._history() if log[0] == feed), check)
         for series, value in scrape.counters.items():
             is_new = series not in self._shown and series[0].startswith(LOG_FAMILIES)
-            if value and is_new and any(feed in visible for feed in _feeds(series[0])):
+            # A feed of which nothing was counted before a switch begins with a first sync.
+            is_first = self._is_switched and not self._newest.keys() & set(_feeds(series[0]))
+            if value and is_new and not is_first and any(feed in visible for feed in _feeds(series[0])):
                 check = "first increment after an end" if self._has_ended else "first increment"
                 self.report(check, f"{series} was {value} at first")
 
@@ -227,7 +239,7 @@ class Observer:
         pending = Counter(
             (self._truth.of("publishing", log_id, status), row["platform"], row["action"])
             for (log_id, status), row in self._world.visible.items()
-            if status == "pending"
+            if status == "pending" and not self.is_lost(log_id)
         )
         known: Counter[tuple[str, ...]] = Counter()
         for (sighting, platform, action), log_count in pending.items():

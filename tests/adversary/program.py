@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from hypothesis import strategies as st
 
-from tests.adversary.api import DIFFERENCES, FAILURES, FAULTS, LIES
+from tests.adversary.api import FAILURES, FAULTS, LIES
 from tests.adversary.events import ACTIONS, Action
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.events import MOVES, NUMBERS
@@ -145,11 +145,9 @@ class Switch(_Value):
 
     Args:
         shape: How they answer from then on.
-        difference: How the logs of generation zernio differ at first; empty if they do not.
     """
 
     shape: str = "404"
-    difference: str = ""
     events: Events = Events()
 
 
@@ -238,12 +236,6 @@ MODES: dict[str, st.SearchStrategy[Program]] = {
         ),
         _steps(STEPS),
     ),
-    "one switch": st.builds(
-        lambda setup, events, switch: Program(setup, (Poll(events=events), switch)),
-        st.builds(Setup, distinct_times=st.sampled_from((True,)), history=st.just(130), connections=st.just(25)),
-        EVENTS,
-        st.builds(Switch, shape=st.sampled_from(sorted(VANISHED)), difference=st.sampled_from(sorted(DIFFERENCES))),
-    ),
     "switch": st.builds(
         lambda setup, before, switch, after: Program(setup, (*before, switch, *after)),
         st.builds(
@@ -253,12 +245,7 @@ MODES: dict[str, st.SearchStrategy[Program]] = {
             **{**SETUP, "history": st.sampled_from((25, 130))},
         ),
         _steps(STEPS),
-        st.builds(
-            Switch,
-            shape=st.sampled_from(sorted(VANISHED)),
-            difference=st.sampled_from(("", "", *sorted(DIFFERENCES))),
-            events=EVENTS,
-        ),
+        st.builds(Switch, shape=st.sampled_from(sorted(VANISHED)), events=EVENTS),
         _steps(STEPS),
     ),
 }

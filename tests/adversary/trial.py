@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from late_exporter.simulator.log_list import LogRow, post_id
-from tests.adversary.api import DIFFERENCES, FAULTS, LIES, MISLEADING, SHORT_LIES
+from late_exporter.simulator.log_list import post_id
+from tests.adversary.api import FAULTS, LIES, MISLEADING, SHORT_LIES
 from tests.adversary.checks import Abandoned
 from tests.adversary.events import Action, act
 from tests.adversary.late_rows import LateRows
@@ -32,8 +32,7 @@ from tests.adversary.program import (
 from tests.adversary.scene import FEEDS, LogStatuses, Scene, Totals
 from tests.support.clock import MINUTE
 from tests.support.exporter import Poll as PollResult
-from tests.support.late_api import VANISHED, Document, zernio_row
-from tests.support.oracle import created_at
+from tests.support.late_api import VANISHED, Document
 
 LATE_LISTS = ("/v1/posts/logs", "/v1/connections/logs")
 MEMORY = Path("/dev/shm")  # noqa: S108 - for files of a test, where there is such a place
@@ -219,22 +218,13 @@ class Trial:
         self._late_rows.forget()
         self._api.generation = "both"
         self._api.vanished = dict.fromkeys(LATE_LISTS, VANISHED[step.shape])
-        if step.difference and self._is_recognisable(step.difference):
-            count = len(self._exporter.counted)
-            self._api.difference = DIFFERENCES[step.difference]
-            self._observer.difference = step.difference
-            for result in [self._poll_quietly() for _ in range(SWITCH_POLLS)][-1].values():
-                self._observer.expect("generation_mismatch" == result.outcome, "switch", step.difference)
-            self._observer.expect(count == len(self._exporter.counted), "switch", step.difference)
-            self._api.difference = None
+        self._observer.note_switch()
         for _ in range(SWITCH_POLLS):
             self._poll_quietly()
         for feed in FEEDS:
             is_empty = feed not in known_feeds or all(name != feed for name, _, _ in self._scene.lasting)
             if is_empty or self._scene.reads_new_logs(feed):
                 continue
-            if self._deleted_share(feed) > 1 - MIN_SHARE:
-                raise Abandoned  # It is right to refuse the switch.
             self._observer.report("switch", f"{feed} is not followed")
 
     def _poll_quietly(self) -> Mapping[str, PollResult]:
@@ -242,29 +232,6 @@ class Trial:
         results = self._scene.poll()
         self._observer.compare()
         return results
-
-    def _deleted_share(self, feed: str) -> float:
-        """Return the share of the newest counted logs that were deleted, with too many of which a switch is refused."""
-        is_publishing = feed == "publishing"
-        history = self._world.history if is_publishing else self._world.connection_history
-        rows = [row for row in history.values() if row["createdAt"]]
-        listed_ids = {row["_id"] for row in rows} & self._scene.rows.keys()
-        uncounted_ids = self._observer.uncounted_ids(row["_id"] for row in rows)
-        oldest = min((created_at(row) for row in rows if row["_id"] in listed_ids), default=0.0)
-        counted = {row["_id"]: created_at(row) for row in rows if row["_id"] not in uncounted_ids}
-        newest = sorted((created, log_id) for log_id, created in counted.items() if created >= oldest)[-SAMPLE_SIZE:]
-        return sum(log_id not in listed_ids for _, log_id in newest) / max(1, len(newest))
-
-    def _is_recognisable(self, difference: str) -> bool:
-        """Return whether enough logs are counted, and enough of them differ, that the difference must be noticed."""
-        self._world.expire()
-        uncounted_ids = self._observer.uncounted_ids(self._scene.rows)
-        for archive in (self._world.archives.publishing, self._world.archives.connections):
-            rows = [row for row in archive.rows if row["_id"] not in uncounted_ids and row["createdAt"]][:500]
-            changed = [row for row in rows if _differs(difference, row)]
-            if len(rows) < 20 or len(changed) < len(rows) / 2:
-                return False
-        return True
 
     def _rest(self, _step: Rest) -> None:
         """Let two scans of the whole list complete; everything must be counted then."""
@@ -319,15 +286,9 @@ class Trial:
         if name == "late" and is_prompt:
             self._late_rows.add(next(reversed(self._world.insertion_order)))
         self._is_steady &= name != "delete" and is_prompt
-        # Logs without a time all have the same one in their keys, and are matched one by one in a switch.
-        names = {"undated"} if self._scene.setup.distinct_times else {"alike"}
-        self._observer.has_alike_logs |= name in names and self._scene.setup.can_lack_ids
+        setup = self._scene.setup
+        self._observer.has_alike_logs |= name == "alike" and setup.can_lack_ids and not setup.distinct_times
 
 
 def _paginate(changes: Mapping[str, Any], document: Document) -> Document:
     return {**document, "pagination": {**document["pagination"], **changes}}
-
-
-def _differs(difference: str, row: LogRow) -> bool:
-    original = zernio_row(row)
-    return {**original, **DIFFERENCES[difference](original)} != original

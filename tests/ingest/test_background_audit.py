@@ -18,9 +18,9 @@ from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.model import CommitResult, Coverage, FeedAccounting, FeedCommit, KnownLogs, LogEntry, LogPage, Scope
 from late_exporter.series import SetCurrent
-from tests.support.clock import DAY, MINUTE, VirtualClock
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness
-from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
+from tests.support.late_api import FakeLateApi, unavailable
 from tests.support.loggers import RecordingLogger
 from tests.support.steps import offload_in_steps
 from tests.support.world import World
@@ -193,14 +193,13 @@ def test_extra_count(exporter: InsideHarness, path: Path) -> None:
 
 
 def test_late_logs_are_no_difference(exporter: InsideHarness, world: World) -> None:
-    """A log written days late during the audit is counted by a scan before the recheck."""
+    """A log written hours late during the audit is not compared: the next scan counts it."""
+    world.publish(3, over=MINUTE)
     exporter.clock.advance(30)
     exporter.audit()
-    late_one = world.insert(world.clock.now - 4.9 * DAY)
-    world.delete_top(1)
-    run_polls(exporter, polls=2)
-    assert {} == audit_results(exporter)
-    run_polls(exporter, polls=60)
+    late_one = world.insert(world.clock.now - 3.9 * HOUR)
+    world.delete(world.ids[-1])
+    run_polls(exporter, polls=100)
     assert {MISSING: 0, EXTRA: 0} == audit_results(exporter)
     assert late_one in {log_id for log_id, _ in exporter.observations}
 
@@ -251,24 +250,10 @@ def test_audits_yield_to_polls(
     assert 1 == len(late.requests) - request_count
 
 
-def test_a_list_that_repeats_itself(exporter: InsideHarness, late: FakeLateApi, world: World) -> None:
-    """An audit of a list without end is given up and tried again after the interval."""
-    exporter.clock.advance(30)
-    exporter.audit()
-    late.quirks = ListQuirks(ignores_skip=True)
-    run_polls(exporter, polls=20)
-    assert {} == audit_results(exporter)
-    late.quirks = ListQuirks()
-    run_polls(exporter, polls=5)
-    assert {} == audit_results(exporter)
-    world.clock.advance(DAY)
-    exporter.settle()
-    run_polls(exporter, polls=5)
-    assert {MISSING: 0, EXTRA: 0} == audit_results(exporter)
-
-
-COVERAGE = Coverage(retention_floor=0, complete_since=0, caught_up_at=10_000_000, is_synced=True)
+COVERAGE = Coverage(retention_floor=0, complete_since=0, caught_up_at=20_000_000, is_synced=True)
 ENTRY = LogEntry(key="a", status="success", created=1)
+SCANNED_AT = 5 * 3_600_000
+NEW_ENTRY = LogEntry(key="b", status="success", created=SCANNED_AT - 3_600_000)
 
 
 class AuditorHarness:
@@ -300,9 +285,9 @@ class AuditorHarness:
     ) -> list[CounterMismatch]:
         return evaluate(FeedAccounting(observation_count=1, stored_count=0, pruned_count=0, series_values={}))
 
-    async def advance(self, scan: ReconcileScan | None = None) -> dict[str, object]:
+    async def advance(self) -> dict[str, object]:
         """Audit up to two pages; return the results by family."""
-        results = await self.auditor.advance(COVERAGE, scan, page_budget=2, grace_period=0, now=7.0)
+        results = await self.auditor.advance(COVERAGE, page_budget=2, max_skip=None, now=7.0)
         return {result.family: result.value for result in results if isinstance(result, SetCurrent)}
 
 
@@ -311,16 +296,16 @@ def last_page(*entries: LogEntry, **statuses: str) -> FetchedPage:
     return FetchedPage(LogPage(entries), KnownLogs({key: frozenset({status}) for key, status in statuses.items()}))
 
 
-async def test_suspects_wait_for_a_scan_that_starts_after_them() -> None:
-    """A scan that was in progress when the suspects were found does not release them, the next one does."""
-    harness, in_progress = AuditorHarness(last_page(ENTRY), last_page(ENTRY)), ReconcileScan(started_at=1)
-    assert {} == await harness.advance(in_progress)
+async def test_an_audit_follows_a_scan_of_the_whole_list() -> None:
+    """What is older than the scan by some hours and not recorded is missing; the next audit needs another scan."""
+    harness = AuditorHarness(last_page(NEW_ENTRY, ENTRY))
+    harness.auditor.report_scan(ReconcileScan(started_at=SCANNED_AT, depth=1000))
+    assert harness.auditor.awaits_scan(1e9, 1.0)
     assert not harness.auditor.is_due(1e9, 1.0)
-    harness.auditor.report_scan(in_progress)
-    assert not harness.auditor.is_due(1e9, 1.0)
-    harness.auditor.report_scan(ReconcileScan(started_at=2))
+    harness.auditor.report_scan(ReconcileScan(started_at=SCANNED_AT))
     assert harness.auditor.is_due(1e9, 1.0)
     assert {MISSING: 2, EXTRA: 1, LAST: 7.0} == await harness.advance()
+    assert harness.auditor.awaits_scan(1e9, 1.0)
     assert [
         ("audit found differences", {"missing": 2, "extra": 1}),
         ("log not counted", {"id": "a", "status": "success", "counted": "none"}),

@@ -122,13 +122,13 @@ def test_a_list_that_moves(change: str, request_number: int, total: int | None) 
 def test_alike_rows() -> None:
     """They have other ordinals in a part than alone."""
     rows = Rows(500, [61])
-    rows.keys[:61] = [f"{TIME}+alike.{number}" for number in range(61)]
+    rows.keys[:61] = [f"{TIME}.{number}" for number in range(61)]
     fetch = rows.fetch
 
     async def fetch_numbered(offset: int, limit: int) -> PageResponse:
         response = await fetch(offset, limit)
         entries = [
-            msgspec.structs.replace(entry, key=f"{TIME}+alike.{number}") if "alike" in entry.key else entry
+            msgspec.structs.replace(entry, key=f"{TIME}.{number}") if entry.key.startswith(f"{TIME}.") else entry
             for number, entry in enumerate(response.page.entries)
         ]
         return response._replace(page=msgspec.structs.replace(response.page, entries=tuple(entries)))

@@ -16,6 +16,7 @@ from tests.support.world import World
 pytestmark = pytest.mark.exhaustive
 
 LAST_SCAN = "late_exporter_reconcile_last_completed_timestamp_seconds"
+MISSING = "late_exporter_audit_missing_logs"
 LAST_AUDIT = "late_exporter_audit_last_completed_timestamp_seconds"
 PENDING = "late_publishing_pending_logs"
 GENERATIONS = ("late", "zernio")
@@ -134,6 +135,21 @@ def test_a_pass_over_the_pending_logs_takes_several_runs(start: Start) -> None:
         assert runs < 8
     assert runs >= 2
     assert 897 == job.gauge(PENDING)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_an_audit_within_a_run(start: Start, generation: str) -> None:
+    """An audit that fits into a run is completed by one, after a scan of the whole list."""
+    job = start(generation, latency=1.0, audit_interval=DAY)
+    job.world.publish(450, over=3 * DAY)
+    job.run()
+    job.run(every=MINUTE)
+    synced_at = job.gauge(LAST_AUDIT)
+    job.world.insert(job.world.clock.now - 2 * DAY, platform="tiktok")
+    for _ in range(3):
+        job.run(every=12 * MINUTE)
+    assert synced_at < job.gauge(LAST_AUDIT)
+    assert 0 == job.gauge(MISSING)
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)

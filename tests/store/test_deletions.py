@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from late_exporter.feeds import FEEDS
-from late_exporter.model import MINUTE_MS, Batch, Coverage, ListedMinutes, LogEntry, Observation, Scope
+from late_exporter.model import MINUTE_MS, Batch, ListedMinutes, LogEntry, Observation, Scope
 from late_exporter.store import Store, is_postgres, open_store
 from late_exporter.store.maintenance import open_admin
 from tests.support.store import commit_batch
@@ -44,7 +43,7 @@ def commit(
 
 def counts(store: Store) -> tuple[int, int]:
     """Return the number of logs that are not marked, and of those that are."""
-    known_logs = store.lookup(SCOPE, (), feed=FEEDS["publishing"], since=0)
+    known_logs = store.lookup(SCOPE, (), since=0)
     return known_logs.stored_count, known_logs.deleted_count
 
 
@@ -118,7 +117,7 @@ def test_expired_logs_are_counted_without_their_marks(store: Store) -> None:
     """Logs past their retention are neither in the number of stored nor in that of marked logs."""
     commit(store, listed=[listed_minutes(0, 9, m0=1, m9=1)])
     since = (START + 5) * MINUTE_MS + 2 * MINUTE_MS
-    known_logs = store.lookup(SCOPE, (), feed=FEEDS["publishing"], since=since)
+    known_logs = store.lookup(SCOPE, (), since=since)
     assert (1, 14) == (known_logs.stored_count, known_logs.deleted_count)
 
 
@@ -127,7 +126,7 @@ def test_a_marked_log_stays_known(store: Store) -> None:
     commit(store, listed=[listed_minutes(0, 9)])
     assert (0, 30) == counts(store)
     again = [entry((START + 2) * MINUTE_MS)]
-    assert {again[0].key} == store.lookup(SCOPE, again, feed=FEEDS["publishing"], since=0).statuses.keys()
+    assert {again[0].key} == store.lookup(SCOPE, again, since=0).statuses.keys()
 
 
 def test_pruned_logs_take_their_marks_along(store: Store, url: str) -> None:
@@ -141,14 +140,6 @@ def test_pruned_logs_take_their_marks_along(store: Store, url: str) -> None:
     assert [] == list(open_admin(url).check())
 
 
-def test_a_switch_of_the_generation_removes_all_marks(store: Store, url: str) -> None:
-    """The list of another generation may show other logs."""
-    commit(store, listed=[listed_minutes(0, 9)])
-    store.begin_rekey(SCOPE, Coverage(retention_floor=0, complete_since=0, generation="zernio"))
-    assert (30, 0) == counts(store)
-    assert [] == list(open_admin(url).check())
-
-
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_marks_that_do_not_add_up_are_found(store: Store, url: str) -> None:
     """The check of a state names a number of marks that its minutes contradict."""
@@ -159,7 +150,7 @@ def test_marks_that_do_not_add_up_are_found(store: Store, url: str) -> None:
 def empty_range(store: Store, *minutes: float) -> tuple[int, int] | None:
     """Return the empty range of a page with logs at these minutes since the first log; None if it has no time."""
     entries = [entry(int((START + minute) * MINUTE_MS)) for minute in minutes]
-    found = store.lookup(SCOPE, entries, feed=FEEDS["publishing"], since=None).empty_range
+    found = store.lookup(SCOPE, entries, since=None).empty_range
     if found is None or found.first >= found.end:
         return None
     return max(found.first // MINUTE_MS - START, -100), found.end // MINUTE_MS - START
@@ -192,7 +183,7 @@ def test_an_empty_range_ends_at_stored_logs(store: Store) -> None:
 def test_logs_without_a_time_have_no_empty_range(store: Store) -> None:
     """Nothing is known of the times around logs without one."""
     entries = [LogEntry(key=key, status="success", created=None) for key in "xy"]
-    assert store.lookup(SCOPE, entries, feed=FEEDS["publishing"], since=None).empty_range is None
+    assert store.lookup(SCOPE, entries, since=None).empty_range is None
 
 
 def test_commits_tell_whether_logs_have_changed(store: Store) -> None:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from late_exporter.errors import StoreError, StoreFenced, StoreInUse, StoreRegressed
-from late_exporter.feeds import FEEDS, GENERATIONS
+from late_exporter.feeds import GENERATIONS
 from late_exporter.model import DAY_MS, Batch, Coverage, FeedCommit, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter, ObserveHistogram
 from late_exporter.store import Store, open_store
@@ -117,9 +117,7 @@ def test_logs_are_in_the_partition_of_their_day(postgres: Cluster, url: str, sto
     assert {0: 4, 20_399: 1, 20_400: 2} == rows
     assert [20_399, 20_400] == partitions(postgres, url)
     entries = [each.entry for each in observations]
-    assert {each.key for each in entries} == set(
-        store.lookup(SCOPE, entries, feed=FEEDS["publishing"], since=0).statuses
-    )
+    assert {each.key for each in entries} == set(store.lookup(SCOPE, entries, since=0).statuses)
     assert 0 == commit(store, *observations)
 
 
@@ -137,7 +135,7 @@ def test_expired_days_are_dropped(postgres: Cluster, url: str, store: Store) -> 
     assert (41, 20, 21) == (accounting.observation_count, accounting.stored_count, accounting.pruned_count)
     assert (20, 1) == (store.size("acme")[0], store.size("umbrella")[0])
     assert {} == store.feed_state(SCOPE).pending_logs
-    assert 20 == store.lookup(SCOPE, [], feed=FEEDS["publishing"], since=0).stored_count
+    assert 20 == store.lookup(SCOPE, [], since=0).stored_count
     assert 0 == commit(store, late, scope=OTHER), "it is still known"
     assert [] == list(open_admin(url).check())
 
@@ -357,25 +355,6 @@ def test_a_commit_whose_outcome_stays_unknown(proxied: tuple[Proxy, Store], lost
     assert (3, 3) == counts(store)
     assert 3 == result.log_count
     assert {} == result.pending_logs or result.pending_logs is None
-
-
-def test_logs_that_are_re_keyed_before_the_outcome_is_shown(proxied: tuple[Proxy, Store]) -> None:
-    """The next commit still returns what was durable, and does not save its increments again."""
-    proxy, store = proxied
-    former, renamed = (
-        LogEntry(key=f"{NOW:013d}-{'a' * 12}{rest}", status="success", created=NOW) for rest in ("=fine.0", "#x1")
-    )
-    commit(store, Observation(former, ()))
-    backlog = IncCounter("late_exporter_polls_total", ("acme", "publishing", "success"))
-    proxy.cut("answer", b"COMMIT", refuse=True)
-    with pytest.raises(StoreError):
-        commit_batch(store, SCOPE, Batch(committed_at=1.0, observations=[observation(NOW + 1)], increments=[backlog]))
-    proxy.heal()
-    assert renamed.key in store.lookup(SCOPE, [renamed], feed=ZERNIO, since=None).statuses
-    result = commit_batch(store, SCOPE, Batch(committed_at=1.0, increments=[backlog] * 2))
-    assert [observation(NOW + 1)] == result.observations
-    assert (LOGS, ("acme", "tiktok", "publish", "success")) in result.series_values
-    assert (1, 3) == counts(store)
 
 
 def test_a_feed_whose_outcome_was_unknown_shows_current_values(proxied: tuple[Proxy, Store]) -> None:

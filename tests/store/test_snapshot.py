@@ -84,25 +84,6 @@ def test_new_keys_of_a_catch_up_are_not_looked_up(store: Store, path: Path) -> N
         assert {"log500": {"success"}} == queries.stored_statuses(connection, 1, [*below, "log500"])
 
 
-def test_lookup_matches_logs_that_are_not_rekeyed(store: Store, path: Path) -> None:
-    """After a switch of the generation logs are found by their new keys, and the state is not changed."""
-    old = LogEntry(key="log3", status="pending", created=3, fingerprint="a" * 12)
-    commit_batch(store, PUBLISHING, Batch(committed_at=8.0, observations=[Observation(old, ())]))
-    store.begin_rekey(PUBLISHING, Coverage(retention_floor=0, complete_since=1, is_synced=True, generation="zernio"))
-    stored, new = (
-        LogEntry(key=f"000000000000{at}-{'a' * 12}=b.0", status="success", created=at, fingerprint="a" * 12)
-        for at in (3, 4)
-    )
-    with open_snapshot(f"sqlite:///{path}") as records:
-        before = list(records.recorded_statuses(PUBLISHING))
-        can_change = records.lookup(PUBLISHING, [stored, new], has_pending=True)
-        cannot_change = records.lookup(PUBLISHING, [stored, new], has_pending=False)
-        assert before == list(records.recorded_statuses(PUBLISHING))
-    assert {stored.key: {"pending"}} == can_change.statuses
-    assert {stored.key: {"success"}} == cannot_change.statuses
-    assert {f"0000000000003-{'a' * 12}@log3"} == can_change.former_keys
-
-
 def test_reads_are_of_one_transaction(store: Store, path: Path) -> None:
     """Later commits are not visible and are not blocked."""
     with open_snapshot(f"sqlite:///{path}") as records:

@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 import pytest
 
 from late_exporter.errors import ConfigError, StoreError
-from late_exporter.feeds import FEEDS
 from late_exporter.model import (
     Batch,
     CommitResult,
@@ -106,7 +105,7 @@ def counter_value(store: Store, status: str = "success", workspace: str = "acme"
 def lookup(store: Store, *keys: str, scope: Scope = SCOPE, since: int = 0) -> KnownLogs:
     """Look up keys of generation ``late``."""
     entries = [LogEntry(key=key, status="success") for key in keys]
-    return store.lookup(scope, entries, feed=FEEDS[scope.feed], since=since)
+    return store.lookup(scope, entries, since=since)
 
 
 @pytest.fixture(params=backends(*BACKENDS))

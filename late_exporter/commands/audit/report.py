@@ -22,7 +22,7 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
         since: Creation time of the oldest logs compared, in milliseconds.
         until: Creation time of the newest logs compared, in milliseconds.
         polled: Whether an exporter was polling during the audit.
-        reconciled: Whether a reconciliation completed between the two passes.
+        reconciled: Whether a reconciliation completed after the comparison.
         differences: Logs that are not counted in the status that the API shows.
         mismatches: Counters that do not add up.
         too_recent: Number of logs that no poll could have counted yet.

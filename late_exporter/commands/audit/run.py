@@ -13,11 +13,11 @@ from late_exporter.commands.audit.report import AuditReport
 from late_exporter.commands.feed_choice import require_retained
 from late_exporter.errors import ApiError
 from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.audit import Audit, WaitForExporter, audit_list, check_counters, fetch_next, grace_period
+from late_exporter.ingest.audit import Audit, Difference, audit_list, check_counters, fetch_next, grace_period
 from late_exporter.ingest.paging import MAX_SKIP
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.metrics.names import LAST_POLL, LAST_RECONCILE
-from late_exporter.model import Coverage, FeedAccounting, KnownLogs, LogEntry, Scope
+from late_exporter.model import PENDING, Coverage, FeedAccounting, KnownLogs, LogEntry, Scope
 from late_exporter.protocols import Client, Logger
 from late_exporter.series import gauge_value
 from late_exporter.store.maintenance import StateSnapshot
@@ -38,7 +38,7 @@ class Timing(NamedTuple):
 
 
 class AuditRunner:
-    """Audits one feed of one workspace; ``wait`` is the number of seconds that the exporter has to count a suspect.
+    """Audits one feed of one workspace; ``wait`` is the number of seconds that the exporter has to count what differs.
 
     Attributes:
         on_page: Called after each request with the logs read, the logs of the list (0 if unknown) and the requests.
@@ -82,12 +82,23 @@ class AuditRunner:
         except ApiError as exc:
             return self._failure(str(exc))
         require_retained(since, feed)
-        audit = self._begin(coverage, status.last_poll, since)
-        audit.max_skip = MAX_SKIP if feed.supports_time_filter else None
+        now = self._timing.clock()
+        is_running = now - status.last_poll <= max(LIVENESS_POLLS * self._interval, MIN_LIVENESS)
+        audit = Audit(
+            coverage=coverage,
+            cutoff=coverage.caught_up_at - (grace_period(self._interval) if is_running else LATE_WRITE_WINDOW),
+            since=0 if since is None else int((now - since) * 1000),
+            compares_pending=is_running,
+            listed_keys=set(),
+        )
+        steps = audit_list(audit, MAX_SKIP if feed.supports_time_filter else None)
+        step: FetchPage | None = next(steps)
         try:
-            has_reconciled = await self._compare(audit, feed)
+            while step is not None:
+                step = await fetch_next(steps, step, partial(self._fetch_page, feed))
         except ApiError as exc:
             return self._failure(str(exc))
+        has_reconciled = is_running and await self._wait_for_exporter(audit)
         listed_keys = audit.listed_keys or set()
         accounting = self._state.accounting()
         return AuditReport(
@@ -95,7 +106,7 @@ class AuditRunner:
             feed=self._scope.feed,
             since=min(max(audit.lower, audit.coverage.caught_up_at - feed.retention), audit.cutoff),
             until=audit.cutoff,
-            polled=audit.exporter_running,
+            polled=is_running,
             reconciled=has_reconciled,
             logs=len(listed_keys) - len(audit.too_recent) - len(audit.in_gap),
             requests=self._request_count,
@@ -108,33 +119,9 @@ class AuditRunner:
             deleted=self._state.deleted_count(audit, feed),
         )
 
-    def _begin(self, coverage: Coverage, last_poll: float, since: float | None) -> Audit:
-        now = self._timing.clock()
-        is_running = now - last_poll <= max(LIVENESS_POLLS * self._interval, MIN_LIVENESS)
-        return Audit(
-            coverage=coverage,
-            since=0 if since is None else int((now - since) * 1000),
-            grace_period=grace_period(self._interval) if is_running else LATE_WRITE_WINDOW,
-            exporter_running=is_running,
-            listed_keys=set(),
-        )
-
     def _failure(self, error: str) -> AuditReport:
         scope = self._scope
         return AuditReport(workspace=scope.workspace, feed=scope.feed, error=error, requests=self._request_count)
-
-    async def _compare(self, audit: Audit, feed: Feed) -> bool:
-        """Execute the steps of the audit; return whether a reconciliation completed during the wait."""
-        steps = audit_list(audit)
-        has_reconciled = False
-        step: FetchPage | WaitForExporter | None = next(steps)
-        while step is not None:
-            if isinstance(step, WaitForExporter):
-                has_reconciled = await self._wait_for_exporter(audit, feed)
-                step = next(steps)
-            else:
-                step = await fetch_next(steps, step, partial(self._fetch_page, feed))
-        return has_reconciled
 
     async def _fetch_page(self, feed: Feed, step: FetchPage) -> FetchedPage:
         self._request_count += 1
@@ -144,32 +131,25 @@ class AuditRunner:
         self._read_count += len(response.page.entries)
         self._list_total = max(self._list_total, response.page.total or 0)  # Pages by time have the total of a part.
         self.on_page(self._read_count, self._list_total, self._request_count)
-        return FetchedPage.identified(response.page, self._state.known_logs(response.page.entries, feed))
+        return FetchedPage.identified(response.page, self._state.known_logs(response.page.entries))
 
-    async def _wait_for_exporter(self, audit: Audit, feed: Feed) -> bool:
-        """Wait until all suspects are counted or a reconciliation has completed; return whether one has."""
+    async def _wait_for_exporter(self, audit: Audit) -> bool:
+        """Wait until all differences are recorded or a reconciliation has completed; return whether one has."""
         began_at = self._timing.clock() + self._clock_offset
         deadline = self._timing.monotonic() + self._wait
         has_reconciled = False
-        if audit.exporter_running and self._wait:
+        if self._wait and audit.unrecorded:
             self._logger.info(
                 "waiting for the exporter to count logs that differ",
-                logs=len(audit.suspects),
+                logs=len(audit.unrecorded),
                 at_most=f"{self._wait:g}s",
             )
-        while audit.exporter_running and not has_reconciled and self._has_suspects(audit, feed):
-            seconds_left = deadline - self._timing.monotonic()
-            if seconds_left <= 0:
-                break
+        self._state.drop_recorded(audit.unrecorded)
+        while audit.unrecorded and not has_reconciled and (seconds_left := deadline - self._timing.monotonic()) > 0:
             await self._timing.sleep(min(seconds_left, RECHECK_INTERVAL))
             has_reconciled = self._state.status().last_reconcile > began_at
-        audit.coverage = self._state.status().coverage or audit.coverage
+            self._state.drop_recorded(audit.unrecorded)
         return has_reconciled
-
-    def _has_suspects(self, audit: Audit, feed: Feed) -> bool:
-        entries = [suspect.entry for suspect in audit.suspects.values()]
-        statuses = self._state.known_logs(entries, feed).statuses
-        return any(entry.status not in statuses.get(entry.key, ()) for entry in entries)
 
 
 class _StateStatus(NamedTuple):
@@ -186,7 +166,6 @@ class _AuditState:
     def __init__(self, scope: Scope, open_snapshot: Callable[[], StateSnapshot]) -> None:
         self._scope = scope
         self._open_snapshot = open_snapshot
-        self._former_keys: set[str] = set()
 
     def status(self) -> _StateStatus:
         with self._open_snapshot() as snapshot:
@@ -197,11 +176,19 @@ class _AuditState:
         last_poll, last_reconcile = (gauge_value(values, (family, labels)) for family in (LAST_POLL, LAST_RECONCILE))
         return _StateStatus(coverage, last_poll, last_reconcile)
 
-    def known_logs(self, entries: Sequence[LogEntry], feed: Feed) -> KnownLogs:
+    def known_logs(self, entries: Sequence[LogEntry]) -> KnownLogs:
         with self._open_snapshot() as snapshot:
-            result = snapshot.lookup(self._scope, entries, has_pending=feed.has_pending)
-        self._former_keys |= result.former_keys
-        return KnownLogs(result.statuses, entries=result.entries)
+            return snapshot.lookup(self._scope, entries)
+
+    def drop_recorded(self, unrecorded: dict[str, Difference]) -> None:
+        """Remove the logs that are recorded by now; one that was pending may have settled before it was recorded."""
+        if not unrecorded:
+            return
+        with self._open_snapshot() as snapshot:
+            for row in snapshot.recorded_statuses(self._scope):
+                difference = unrecorded.get(row.key)
+                if difference is not None and difference.entry.status in (row.status, PENDING):
+                    del unrecorded[row.key]
 
     def accounting(self) -> FeedAccounting:
         with self._open_snapshot() as snapshot:
@@ -216,4 +203,4 @@ class _AuditState:
                 for row in snapshot.recorded_statuses(self._scope)
                 if row.created is not None and lower <= row.created <= audit.cutoff
             }
-        return len(stored_keys - (audit.listed_keys or set()) - self._former_keys)
+        return len(stored_keys - (audit.listed_keys or set()))

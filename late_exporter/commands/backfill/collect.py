@@ -43,6 +43,11 @@ class Period(msgspec.Struct, frozen=True):
         end = self.until
         if end is None:
             end = min(self.now - HEAD_BLOCK, coverage.published_at - LATE_ARRIVAL_WINDOW)
+        if coverage.is_switched:
+            raise LateError(
+                f"{_name(scope)}: there is no history to write: logs before {iso_time(coverage.retention_floor)} were "
+                "counted from another list than the API has now"
+            )
         if end <= self.since:
             raise LateError(
                 f"{_name(scope)}: there is no history to write: it would begin at {iso_time(self.since)} and end at "
@@ -67,7 +72,7 @@ async def collect_history(
     with snapshot:
         coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
         until, values = period.end(scope, coverage), snapshot.series_values()
-        recorded_logs = RecordedLogs(snapshot.recorded_statuses(scope), until=until, has_pending=feed.has_pending)
+        recorded_logs = RecordedLogs(snapshot.recorded_statuses(scope), until=until)
     limiter = frozen_limiter(families, values)
     # Older logs were never counted, or are pruned.
     lower = max(period.since, coverage.retention_floor) if coverage else period.since

@@ -14,7 +14,7 @@ from late_exporter.commands.check.api import check_api
 from late_exporter.commands.check.events import check_events
 from late_exporter.commands.check.families import check_families
 from late_exporter.commands.check.finding import Finding, Level, format_findings
-from late_exporter.commands.check.generation import check_generation, recorded_feeds
+from late_exporter.commands.check.generation import check_generation, recorded_generations
 from late_exporter.commands.check.local import (
     WEBHOOK_STATUSES,
     check_addresses,
@@ -47,7 +47,7 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
     findings = [Finding(Level.OK, "configuration", summary), *check_same_logs(settings.workspaces_with_same_logs)]
     findings += check_shard(settings.sharding, len(settings.workspaces), len(settings.all_workspaces))
     key_shards, key_users = settings.count_key_shards(), count_key_users(settings)
-    recorded = await asyncio.to_thread(recorded_feeds, settings.state.url, settings.state.password_path)
+    recorded = await asyncio.to_thread(recorded_generations, settings.state.url, settings.state.password_path)
     async with connect as connections:
         for workspace in settings.workspaces:
             findings += check_key_file(workspace.name, workspace.key_file)
@@ -59,7 +59,6 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
                 client,
                 settings.poll.feeds,
                 configured_generation=settings.api.generation,
-                switch_policy=settings.api.switch,
                 recorded=recorded,
             )
             findings += generation.findings

@@ -19,13 +19,13 @@ class UnconfirmedWrite(msgspec.Struct, frozen=True):
         number: Random number by which the state shows whether the transaction is durable.
         revision: Revision of the feed after it.
         increments: All increments of its batch.
-        result: Result of the commit, with those of earlier ones that were not returned; None if it was no commit.
+        result: Result of the commit, with those of earlier ones that were not returned.
     """
 
     number: int
     revision: int
-    increments: Sequence[Increment] = ()
-    result: CommitResult | None = None
+    increments: Sequence[Increment]
+    result: CommitResult
 
 
 class FeedRow(msgspec.Struct):
@@ -49,8 +49,7 @@ class FeedRow(msgspec.Struct):
     @property
     def unshown_series(self) -> Collection[Series]:
         """Series that the durable transaction has changed; other feeds may have changed them since."""
-        result = self.durable.result if self.durable is not None else None
-        return () if result is None else result.series_values.keys()
+        return () if self.durable is None else self.durable.result.series_values.keys()
 
     def settle(self, number: int | None, revision: int) -> None:
         """Take note of the last transaction in the state: its number, and the revision that it left."""
@@ -61,9 +60,7 @@ class FeedRow(msgspec.Struct):
 
     def confirm(self, write: UnconfirmedWrite) -> None:
         """Take note that a transaction is durable."""
-        self.revision, self.unconfirmed = write.revision, []
-        if write.result is not None:
-            self.durable = write
+        self.revision, self.unconfirmed, self.durable = write.revision, [], write
 
 
 class FeedWrite(NamedTuple):
@@ -71,13 +68,13 @@ class FeedWrite(NamedTuple):
 
     Args:
         increments: All increments of the batch.
-        result: Result of the commit if it is durable; None if it is no commit.
+        result: Result of the commit if it is durable.
         send: Function that sends the statements, and returns what their answers can be read from.
     """
 
     row: FeedRow
     increments: Sequence[Increment]
-    result: CommitResult | None
+    result: CommitResult
     send: Callable[[DeadlineConnection], Any]
 
 
@@ -96,6 +93,6 @@ def without_applied(batch: Batch, earlier: UnconfirmedWrite | None) -> Batch:
 
 def merge(earlier: UnconfirmedWrite | None, result: CommitResult) -> CommitResult:
     """Return a result with the observations of an earlier commit which was reported as failed but is durable."""
-    if earlier is None or earlier.result is None:
+    if earlier is None:
         return result
     return msgspec.structs.replace(result, observations=[*earlier.result.observations, *result.observations])

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from late_exporter.metrics.aggregation import decode_value
-from late_exporter.model import DAY_MS, MINUTE_MS, Coverage, FeedAccounting, FeedState, PendingLog, StoredLog
+from late_exporter.model import DAY_MS, MINUTE_MS, Coverage, FeedAccounting, FeedState, PendingLog
 from late_exporter.series import Labels, Series, SeriesValue
 from late_exporter.store.copying import TABLES, Row
 from late_exporter.store.postgres.database import DeadlineConnection
@@ -46,14 +46,8 @@ WORKSPACE_NAMES = "SELECT workspace FROM late_scope UNION SELECT workspace FROM 
 STATUSES = "SELECT key, status, day FROM late_observation WHERE scope = %s AND day = ANY(%s) AND key = ANY(%b::bytea[])"
 
 ROWS_AT = (
-    "SELECT o.key, o.status, o.status_fingerprint FROM unnest(%b::bytea[]) AS p(prefix) JOIN late_observation o"
+    "SELECT o.key, o.status FROM unnest(%b::bytea[]) AS p(prefix) JOIN late_observation o"
     " ON o.scope = %s AND o.day = ANY(%s) AND o.key >= p.prefix AND o.key < p.prefix || '~'::bytea"
-)
-
-# Only a log that was matched by its status fingerprint keeps the fingerprint.
-FINGERPRINTS_AGREE = (
-    "SELECT EXISTS (SELECT FROM late_observation WHERE scope = %s AND status_fingerprint IS NOT NULL"
-    " AND status <> 'pending'::bytea AND (position('='::bytea IN key) > 0 OR position('+'::bytea IN key) > 0))"
 )
 
 PENDING_LOGS = "SELECT key, created, platform, action, post_id FROM late_pending WHERE scope = %s ORDER BY created, key"
@@ -84,14 +78,9 @@ ACCOUNTING = """
 
 LAST_MINUTES = "SELECT minute FROM late_minute WHERE scope = %s AND minute <= %s ORDER BY minute DESC LIMIT 2"
 
-NEWEST_LOGS = """
-    SELECT key, created, fingerprint, status, status_fingerprint FROM late_observation
-    WHERE scope = %(scope)s AND key IN (
-        SELECT key FROM late_observation
-        WHERE scope = %(scope)s AND created <= %(until)s AND status <> 'rejected'::bytea
-        GROUP BY key ORDER BY max(created) DESC LIMIT %(limit)s
-    ) ORDER BY created DESC, key
-"""
+NEWEST_TIME = (
+    "SELECT max(created) FROM late_observation WHERE scope = %s AND created <= %s AND status <> 'rejected'::bytea"
+)
 
 COUNT_LOGS = """
     SELECT
@@ -132,14 +121,10 @@ class PostgresRows(NamedTuple):
     def stored_statuses(self, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         return decode_statuses(self.connection.execute(STATUSES, statuses_parameters(self.scope_id, keys)))
 
-    def rows_at(self, prefixes: AbstractSet[str]) -> Iterator[tuple[str, str, str | None]]:
+    def rows_at(self, prefixes: AbstractSet[str]) -> Iterator[tuple[str, str]]:
         parameters = ([encode(prefix) for prefix in prefixes], self.scope_id, lookup_days(prefixes))
-        for key, status, status_fingerprint in self.connection.execute(ROWS_AT, parameters):
-            yield key.decode(), status.decode(), status_fingerprint
-
-    def fingerprints_agree(self) -> bool:
-        (agree,) = one(self.connection, FINGERPRINTS_AGREE, (self.scope_id,))
-        return bool(agree)
+        for key, status in self.connection.execute(ROWS_AT, parameters):
+            yield key.decode(), status.decode()
 
 
 def one(connection: DeadlineConnection, query: str, parameters: Any = ()) -> tuple[Any, ...]:
@@ -251,16 +236,6 @@ def count_logs(connection: DeadlineConnection, scope_id: int, first: int, last: 
     keys = {name: encode(f"{at:013d}") for name, at in times.items()}
     (count,) = one(connection, COUNT_LOGS, parameters | keys)
     return int(count)
-
-
-def newest_logs(connection: DeadlineConnection, scope_id: int | None, *, until: int, limit: int) -> list[StoredLog]:
-    logs: dict[str, StoredLog] = {}
-    parameters = {"scope": scope_id, "until": until, "limit": limit}
-    for key, created, fingerprint, status, status_fingerprint in connection.execute(NEWEST_LOGS, parameters):
-        name = key.decode()
-        statuses = logs[name].statuses if name in logs else {}
-        logs[name] = StoredLog(name, created, fingerprint, {**statuses, status.decode(): status_fingerprint})
-    return list(logs.values())
 
 
 def accounting(connection: DeadlineConnection, scope_id: int, workspace: str) -> FeedAccounting:

@@ -25,8 +25,6 @@ CREATE TABLE late_observation (
     key bytea NOT NULL,
     status bytea NOT NULL,
     created bigint,
-    fingerprint text COLLATE "C",
-    status_fingerprint text COLLATE "C",
     PRIMARY KEY (scope, day, key, status)
 ) PARTITION BY LIST (day);
 

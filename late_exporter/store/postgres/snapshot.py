@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Self
 
 from late_exporter.errors import StoreError, StoreMissing
-from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, StoredLog
+from late_exporter.model import FeedAccounting, FeedState, KnownLogs, LogEntry, Scope
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import rekey
+from late_exporter.store import known_logs
 from late_exporter.store.copying import Row
 from late_exporter.store.postgres import queries
 from late_exporter.store.postgres.database import INCOMPLETE, NO_RIGHT, Database, DeadlineConnection
 from late_exporter.store.postgres.queries import PostgresRows
 from late_exporter.store.postgres.schema import has_state
-from late_exporter.store.snapshot import LookupResult, RecordedStatus
+from late_exporter.store.snapshot import RecordedStatus
+from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS
 
 RIGHTS = (
     "SELECT current_schema(), has_schema_privilege(current_schema(), 'CREATE'),"
@@ -129,15 +130,11 @@ class PostgresSnapshot:
         with self._reading() as connection:
             yield from queries.state_rows(connection, table, workspaces)
 
-    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        with self._reading() as connection:
-            return queries.newest_logs(connection, self._scope_ids.get(scope), until=until, limit=limit)
-
-    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
+    def lookup(self, scope: Scope, entries: Sequence[LogEntry]) -> KnownLogs:
         with self._reading() as connection:
             rows = PostgresRows(connection, self._scope_ids[scope])
-            page, former_keys = rekey.preview(rows, entries, has_pending=has_pending)
-        return LookupResult(page.statuses, former_keys, page.entries)
+            page = known_logs.identify(rows, entries, NO_UNCOMMITTED_LOGS)
+        return KnownLogs(page.statuses, entries=page.entries)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         with self._reading() as connection:

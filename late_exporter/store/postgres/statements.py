@@ -22,10 +22,8 @@ UPDATE_SCOPE = """
 """
 
 INSERT_OBSERVATIONS = """
-    INSERT INTO late_observation (scope, day, key, status, created, fingerprint, status_fingerprint)
-    SELECT %s::integer, * FROM unnest(
-        %b::integer[], %b::bytea[], %b::bytea[], %b::bigint[], %b::text[], %b::text[]
-    )
+    INSERT INTO late_observation (scope, day, key, status, created)
+    SELECT %s::integer, * FROM unnest(%b::integer[], %b::bytea[], %b::bytea[], %b::bigint[])
 """
 
 COUNT_MINUTES = """
@@ -106,39 +104,3 @@ PRUNE_REST = """
         deleted = deleted - (SELECT coalesce(sum(deleted), 0) FROM emptied)
     WHERE id = %(scope)s AND EXISTS (SELECT FROM gone)
 """
-
-# The time of a key is written as f"{created:013d}", whose sign is one of the 13 characters.
-INTERIM_KEY = """
-    convert_to(
-        CASE WHEN created < 0 THEN '-' || lpad(abs(created)::text, greatest(12, length(abs(created)::text)), '0')
-        ELSE lpad(coalesce(created, 0)::text, greatest(13, length(coalesce(created, 0)::text)), '0') END
-        || '-' || coalesce(fingerprint, '') || '@', 'UTF8'
-    ) || key
-"""
-
-RENAME_PENDING_TO_INTERIM = f"""
-    UPDATE late_pending p SET key = o.interim FROM (
-        SELECT DISTINCT ON (key) key, {INTERIM_KEY} AS interim FROM late_observation
-        WHERE scope = %(scope)s AND status = 'pending'::bytea ORDER BY key
-    ) o WHERE p.scope = %(scope)s AND p.key = o.key
-"""  # noqa: S608 - a constant
-
-RENAME_TO_INTERIM = f"""
-    UPDATE late_observation SET key = {INTERIM_KEY}, fingerprint = NULL WHERE scope = %(scope)s
-"""  # noqa: S608 - a constant
-
-RENAME_OBSERVATION = """
-    UPDATE late_observation SET key = %(new_key)s, status = %(new_status)s,
-        day = CASE WHEN day = %(new_day)s THEN day ELSE 0 END,
-        status_fingerprint = CASE WHEN %(status_fingerprint)s::text IS NULL
-            OR status_fingerprint = %(status_fingerprint)s::text THEN status_fingerprint END
-    WHERE scope = %(scope)s AND day = ANY(%(days)s) AND key = %(key)s AND status = %(status)s
-"""
-
-# Another row with the new key gives way, as the renamed one knows the newer key.
-REPLACE_PENDING = """
-    DELETE FROM late_pending t WHERE t.scope = %(scope)s AND t.key = %(new_key)s AND t.key <> %(key)s
-        AND EXISTS (SELECT FROM late_pending f WHERE f.scope = %(scope)s AND f.key = %(key)s)
-"""
-
-RENAME_PENDING = "UPDATE late_pending SET key = %(new_key)s WHERE scope = %(scope)s AND key = %(key)s"

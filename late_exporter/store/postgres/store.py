@@ -6,7 +6,7 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from pathlib import Path
@@ -16,22 +16,19 @@ import msgspec
 import psycopg
 
 from late_exporter.errors import StoreError, StoreFenced
-from late_exporter.feeds.feed import Feed
 from late_exporter.model import (
     DAY_MS,
     CommitResult,
-    Coverage,
     FeedAccounting,
     FeedCommit,
     FeedState,
     KnownLogs,
     LogEntry,
     Scope,
-    StoredLog,
     TimeRange,
 )
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import rekey
+from late_exporter.store import known_logs
 from late_exporter.store.batches import expiring_minutes
 from late_exporter.store.postgres import database, queries, statements, transactions
 from late_exporter.store.postgres.database import (
@@ -170,38 +167,20 @@ class PostgresStore:
         scope: Scope,
         entries: Sequence[LogEntry],
         *,
-        feed: Feed,
         since: int | None,
         uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
         partial_times: AbstractSet[int] = frozenset(),
     ) -> KnownLogs:
         row = self._row(scope)
-        pending_logs = None
-        page, matches, undecided_times = self._database.run(
-            lambda connection: rekey.match_former_keys(
-                PostgresRows(connection, row.scope_id),
-                entries,
-                feed=feed,
-                uncommitted=uncommitted,
-                partial_times=partial_times,
-            )
+        page = self._database.run(
+            lambda connection: known_logs.identify(PostgresRows(connection, row.scope_id), entries, uncommitted)
         )
-        if matches and not undecided_times:
-            plan = rekey.plan_changes(page, matches, has_pending=feed.has_pending)
-            self._settle(row)
-            self._write_feed(row, lambda connection: transactions.apply_plan(connection, row.scope_id, plan), 0.0)
-            self._set_log_count(scope, row, row.log_count + plan.log_count)
-            page = self._database.run(
-                lambda connection: rekey.identify(PostgresRows(connection, row.scope_id), entries, uncommitted)
-            )
-            pending_logs = self.feed_state(scope).pending_logs
         counts = (0, 0, 0) if since is None else self._count_feed(row.scope_id, since)
         return KnownLogs(
             page.statuses,
             *counts,
-            pending_logs=pending_logs,
             entries=page.entries,
-            undecided_times=undecided_times,
+            undecided_times=page.undecided_times(partial_times),
             empty_range=self._empty_range(row.scope_id, page),
         )
 
@@ -213,37 +192,25 @@ class PostgresStore:
         )
         return stored, expiring, deleted
 
-    def _empty_range(self, scope_id: int, page: rekey.IdentifiedPage) -> TimeRange | None:
-        minute = rekey.new_since(page)
+    def _empty_range(self, scope_id: int, page: known_logs.IdentifiedPage) -> TimeRange | None:
+        minute = known_logs.new_since(page)
         if minute is None:
             return None
         rows = self._database.run(
             lambda connection: connection.execute(queries.LAST_MINUTES, (scope_id, minute)).fetchall()
         )
-        return rekey.empty_range(minute, [stored for (stored,) in rows])
+        return known_logs.empty_range(minute, [stored for (stored,) in rows])
 
     def count_logs(self, scope: Scope, first: int, last: int) -> int:
         row = self._row(scope)
         return self._database.run(lambda connection: queries.count_logs(connection, row.scope_id, first, last))
 
-    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        row = self._row(scope)
-        return self._database.run(
-            lambda connection: queries.newest_logs(connection, row.scope_id, until=until, limit=limit),
-            LONG_DEADLINE_SECONDS,
+    def newest_time(self, scope: Scope, *, until: int) -> int | None:
+        parameters = (self._row(scope).scope_id, until)
+        (newest,) = self._database.run(
+            lambda connection: queries.one(connection, queries.NEWEST_TIME, parameters), LONG_DEADLINE_SECONDS
         )
-
-    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
-        row = self._row(scope)
-        self._settle(row)
-        current = self.feed_state(scope).coverage
-        if current is not None and current.generation == coverage.generation:
-            return  # An earlier attempt of which no answer came is durable.
-        self._write_feed(
-            row,
-            lambda connection: transactions.begin_rekey(connection, row.scope_id, coverage),
-            LONG_DEADLINE_SECONDS,
-        )
+        return newest  # type: ignore[no-any-return]
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         row = self._row(scope)
@@ -302,11 +269,7 @@ class PostgresStore:
     ) -> transactions.WrittenBatch:
         return transactions.write(connection, row.scope_id, prepared, self._partitions.place)
 
-    def _write_feed(self, row: FeedRow, send: Callable[[DeadlineConnection], None], seconds: float) -> None:
-        """Write to one feed in a transaction that is no commit of a batch; raise StoreError as ``_write``."""
-        self._write([FeedWrite(row, (), None, send)], seconds)
-
-    def _write(self, parts: Sequence[FeedWrite], seconds: float = 0.0) -> Sequence[Any]:
+    def _write(self, parts: Sequence[FeedWrite], seconds: float) -> Sequence[Any]:
         """Write to feeds in one transaction and one round trip; return the answer for each, None if it was lost.
 
         If the connection is lost, the transaction is sent again: the fence fails it if the first one is durable.

@@ -11,12 +11,12 @@ import psycopg
 
 from late_exporter.metrics.aggregation import decode_value, encode_value
 from late_exporter.metrics.counting import effective_increments
-from late_exporter.model import MINUTE_MS, PENDING, Batch, CommitResult, Coverage, LogEntry, Observation, PendingLog
+from late_exporter.model import MINUTE_MS, PENDING, Batch, CommitResult, Observation, PendingLog
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store.batches import apply_batch, group_by_series, select_new
 from late_exporter.store.postgres import statements
 from late_exporter.store.postgres.database import DeadlineConnection
-from late_exporter.store.postgres.days import key_day, lookup_days, observation_day
+from late_exporter.store.postgres.days import observation_day
 from late_exporter.store.postgres.queries import (
     PENDING_LOGS,
     STATUSES,
@@ -28,7 +28,6 @@ from late_exporter.store.postgres.queries import (
     statuses_parameters,
 )
 from late_exporter.store.pruning import MAX_LOGS
-from late_exporter.store.rekey import RekeyPlan, match_columns
 
 Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 
@@ -162,10 +161,10 @@ def write(
     execute(statements.UPDATE_SCOPE, _scope_changes(scope_id, prepared))
     if prepared.new:
         rows = sorted(
-            (place(prepared.days[e.key]), encode(e.key), encode(e.status), e.created, *match_columns(e))
+            (place(prepared.days[e.key]), encode(e.key), encode(e.status), e.created)
             for e in (observation.entry for observation in prepared.new)
         )
-        log_changes.append(execute(statements.INSERT_OBSERVATIONS, (scope_id, *_columns(rows, 6))))
+        log_changes.append(execute(statements.INSERT_OBSERVATIONS, (scope_id, *_columns(rows, 4))))
     if events := [observation.event for observation in prepared.new if observation.event is not None]:
         execute(statements.QUEUE_EVENTS, (scope_id, int(batch.committed_at * 1000), events))
     times = [observation.entry.created for observation in prepared.first.values()]
@@ -210,62 +209,16 @@ def _scope_changes(scope_id: int, prepared: PreparedBatch) -> dict[str, Any]:
 def _update_pending(connection: DeadlineConnection, scope_id: int, prepared: PreparedBatch) -> list[Cursor]:
     changes = []
     if prepared.pending:
-        changes.append(_add_pending(connection, scope_id, [observation.entry for observation in prepared.pending]))
+        rows = [
+            (encode(e.key), e.created or 0, encode(e.platform), encode(e.action), _encode_optional(e.post_id))
+            for e in (observation.entry for observation in prepared.pending)
+        ]
+        changes.append(connection.execute(statements.ADD_PENDING, (scope_id, *_columns(rows, 5))))
     final = [encode(each.entry.key) for each in prepared.new if each.entry.status != PENDING]
     final += map(encode, prepared.batch.deleted_keys)
     if final:
         changes.append(connection.execute(statements.DELETE_PENDING, (scope_id, final)))
     return changes
-
-
-def _add_pending(connection: DeadlineConnection, scope_id: int, entries: Sequence[LogEntry]) -> Cursor:
-    rows = [
-        (encode(e.key), e.created or 0, encode(e.platform), encode(e.action), _encode_optional(e.post_id))
-        for e in entries
-    ]
-    return connection.execute(statements.ADD_PENDING, (scope_id, *_columns(rows, 5)))
-
-
-def apply_plan(connection: DeadlineConnection, scope_id: int, plan: RekeyPlan) -> None:
-    """Send the statements that give stored logs their new keys, within a pipeline and a transaction."""
-    execute = connection.execute
-    for rename in plan.renames:
-        execute(
-            statements.RENAME_OBSERVATION,
-            {
-                "scope": scope_id,
-                "days": lookup_days([rename.key]),
-                "key": encode(rename.key),
-                "status": encode(rename.status),
-                "new_key": encode(rename.new_key),
-                "new_status": encode(rename.new_status),
-                "new_day": key_day(rename.new_key),
-                "status_fingerprint": rename.status_fingerprint,
-            },
-        )
-    if plan.new_pending:
-        _add_pending(connection, scope_id, plan.new_pending)
-    for key, new_key in plan.pending_renames.items():
-        keys = {"scope": scope_id, "key": encode(key), "new_key": encode(new_key)}
-        execute(statements.REPLACE_PENDING, keys)
-        execute(statements.RENAME_PENDING, keys)
-    execute("UPDATE late_scope SET logs = logs + %s WHERE id = %s", (plan.log_count, scope_id))
-    for minute, change in plan.minutes.items():
-        execute("UPDATE late_minute SET logs = logs + %s WHERE scope = %s AND minute = %s", (change, scope_id, minute))
-
-
-def begin_rekey(connection: DeadlineConnection, scope_id: int, coverage: Coverage) -> None:
-    """Send the statements that give all logs of a feed interim keys, within a pipeline and a transaction."""
-    scope, execute = {"scope": scope_id}, connection.execute
-    execute(statements.RENAME_PENDING_TO_INTERIM, scope)
-    execute(statements.RENAME_TO_INTERIM, scope)
-    execute("UPDATE late_minute SET deleted = 0 WHERE scope = %(scope)s AND deleted <> 0", scope)
-    # No page shows the outcome of a log that is older than what is counted.
-    execute(
-        "DELETE FROM late_pending WHERE scope = %s AND created BETWEEN 1 AND %s",
-        (scope_id, coverage.retention_floor - 1),
-    )
-    execute("UPDATE late_scope SET coverage = %s, deleted = 0 WHERE id = %s", (msgspec.json.encode(coverage), scope_id))
 
 
 def series_key(series: Series) -> tuple[str, bytes]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import pwd
 import re
@@ -10,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +22,7 @@ from late_exporter.api.quota import RateLimiter
 from late_exporter.commands.check import local
 from late_exporter.commands.check.api import api_failure, check_api, check_quota
 from late_exporter.commands.check.finding import Finding, Level, format_findings
-from late_exporter.commands.check.generation import RecordedFeed, check_generation, recorded_feeds
+from late_exporter.commands.check.generation import check_generation, recorded_generations
 from late_exporter.commands.check.local import (
     WEBHOOK_STATUSES,
     check_addresses,
@@ -39,8 +37,7 @@ from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.errors import ConfigError
 from late_exporter.feeds import FEEDS
-from late_exporter.format import iso_time
-from late_exporter.model import Batch, Coverage, LogEntry, Observation, Scope, StoredLog
+from late_exporter.model import Batch, Coverage, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
 from late_exporter.simulator import SimulatedApi
 from late_exporter.status import Quota
@@ -73,7 +70,6 @@ async def check_world(
     generation: str = "late",
     configured: str = "auto",
     recorded: str | None = None,
-    switch_policy: str = "strict",
     names: Sequence[str] = tuple(FEEDS),
     vanished: httpx.Response | None = None,
 ) -> Mapping[str, Finding]:
@@ -103,8 +99,7 @@ async def check_world(
             client,
             names,
             configured_generation=configured,
-            switch_policy=switch_policy,
-            recorded={Scope("acme", name): recorded_feed(world, recorded) for name in names} if recorded else {},
+            recorded={Scope("acme", name): recorded for name in names} if recorded else {},
         )
         findings = await check_api(
             "acme",
@@ -120,20 +115,6 @@ async def check_world(
 
 
 HIDDEN = {"connections generation"}
-
-
-def recorded_feed(world: World, generation: str, *, shift: int = 0) -> RecordedFeed:
-    """Return the newest logs of a world as a state has them, with times that are off by some milliseconds."""
-    page = FEEDS["publishing"].parse(json.dumps({"logs": world.rows[:20]}).encode())
-
-    async def load(*, until: int, limit: int) -> Sequence[StoredLog]:
-        logs = [
-            StoredLog(entry.key, (entry.created or 0) + shift, entry.fingerprint, {entry.status: None})
-            for entry in page.entries
-        ]
-        return [log for log in logs if log.created <= until][:limit]
-
-    return RecordedFeed(Coverage(retention_floor=0, complete_since=0, generation=generation), load)
 
 
 def test_workspaces_that_count_the_same_logs() -> None:
@@ -181,14 +162,8 @@ async def test_every_list_is_requested(world: World, generation: str, message: s
 
 
 REQUEST_ID = re.compile(r" \(request id \w+\)")
-MATCHED = "the state was counted from late; the exporter will match its logs to those of zernio, where 20 of 20"
+SWITCHED = "the state was counted from late; of zernio, only logs newer than those will count"
 CHECK = "check --api.base-url, the rights of the key and the status of the API"
-MISMATCH = (
-    "only 0 of 17 counted publishing logs were recognised in /v1/logs of API generation zernio, so nothing is counted, "
-    "because its logs would count twice: use --api.generation late while the API has its lists; otherwise use "
-    "--api.switch newer-only to count only what is newer than the last counted log, or --api.switch trust to count all "
-    "unrecognised logs as new"
-)
 SHAPES: Mapping[str, tuple[httpx.Response, str]] = {
     "404": (httpx.Response(404, json={"error": "Not found"}), "404: the API has no /v1/posts/logs"),
     "404 html": (httpx.Response(404, html="<html>"), "404: the API has no /v1/posts/logs"),
@@ -250,7 +225,7 @@ async def test_a_vanished_list_is_described(world: World, response: httpx.Respon
         (
             {"generation": "zernio", "recorded": "late", "names": ["publishing"]},
             Level.OK,
-            f"{MATCHED} are recognised",
+            SWITCHED,
             "",
         ),
         ({"generation": "both", "recorded": "zernio"}, Level.OK, f"zernio: {ZERNIO_OK}; late: {LATE_OK}", ""),
@@ -281,33 +256,6 @@ async def test_a_feed_that_the_configured_generation_lacks_is_an_error(world: Wo
         "0 logs"
         == (await check_world(world, names=["webhooks"], generation="zernio"))["/v1/logs?type=webhooks"].message
     )
-
-
-async def test_a_list_with_other_logs_is_an_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the counted logs are not in the new list, the check says what the exporter will say."""
-    monkeypatch.setitem(globals(), "recorded_feed", partial(recorded_feed, shift=7))
-    findings = await check_world(world, generation="zernio", recorded="late", names=["publishing"])
-    assert (Level.ERROR, MISMATCH) == level_and_message(findings["publishing generation"])
-
-
-@pytest.mark.parametrize(
-    ("policy", "consequence"),
-    [
-        ("trust", "with --api.switch trust, the exporter will count all others again"),
-        ("newer-only", "with --api.switch newer-only, the exporter will count only logs created since SINCE"),
-    ],
-)
-async def test_what_the_switch_policy_will_count(
-    world: World, policy: str, consequence: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A policy that counts something is a warning with its consequence."""
-    monkeypatch.setitem(globals(), "recorded_feed", partial(recorded_feed, shift=7))
-    findings = await check_world(
-        world, generation="zernio", recorded="late", names=["publishing"], switch_policy=policy
-    )
-    since = iso_time((int(world.clock.now) + 2) * 1000)
-    message = f"{MISMATCH.partition(', so')[0]}; {consequence.replace('SINCE', since)}"
-    assert (Level.WARNING, message) == level_and_message(findings["publishing generation"])
 
 
 @pytest.mark.parametrize(("limit", "accounts"), [(60, "up to 2"), (1200, "more than 2,000"), (120, ""), (777, "")])
@@ -432,10 +380,10 @@ def test_a_usable_state_is_ok(tmp_path: Path) -> None:
     assert (Level.WARNING, "in memory") == level_and_message(check_state("sqlite://"))
 
 
-async def test_counted_feeds_are_read_from_the_state(tmp_path: Path) -> None:
+def test_counted_feeds_are_read_from_the_state(tmp_path: Path) -> None:
     """Each feed with counted logs has its own generation; without a state nothing is known."""
     url = f"sqlite:///{tmp_path}/state.db"
-    assert {} == recorded_feeds(url)
+    assert {} == recorded_generations(url)
     store = open_store(url)
     for workspace, feed, generation, number in (
         ("acme", "connections", "zernio", 3),
@@ -443,15 +391,10 @@ async def test_counted_feeds_are_read_from_the_state(tmp_path: Path) -> None:
         ("brand", "publishing", "zernio", 0),
     ):
         coverage = Coverage(retention_floor=0, complete_since=0, generation=generation)
-        entries = [LogEntry(key=f"log{at}", status="success", created=at, fingerprint="f") for at in range(number)]
+        entries = [LogEntry(key=f"log{at}", status="success", created=at) for at in range(number)]
         batch = Batch(committed_at=1.0, coverage=coverage, observations=[Observation(entry, ()) for entry in entries])
         commit_batch(store, Scope(workspace, feed), batch)
-    feeds = recorded_feeds(url)
-    assert {Scope("acme", "connections"): "zernio", Scope("acme", "publishing"): "late"} == {
-        scope: feed.coverage.generation for scope, feed in feeds.items()
-    }
-    logs = await feeds[Scope("acme", "publishing")].load_logs(until=3, limit=2)
-    assert [StoredLog(f"log{at}", at, "f", {"success": ""}) for at in (3, 2)] == logs
+    assert {Scope("acme", "connections"): "zernio", Scope("acme", "publishing"): "late"} == recorded_generations(url)
     store.close()
 
 
