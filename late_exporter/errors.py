@@ -9,10 +9,8 @@ LateError
 │   │   ├── EndpointNotFound  404: the API does not have the endpoint
 │   │   ├── UntrustedCertificate  the CA of the server, or of a proxy, is unknown
 │   │   └── BadRequest   400: the request is not supported, a retry cannot succeed
-│   ├── BadPayload       a response that is not what the API documents
-│   │   ├── ResponseTooLarge  fewer rows may fit
-│   │   └── UnreadableTime  the logs of a time cannot be read as a whole
-│   └── GenerationMismatch  the list of the other API generation has other logs than were counted
+│   └── BadPayload       a response that is not what the API documents
+│   │   └── ResponseTooLarge  fewer rows may fit
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process has it open
 │   ├── StoreFenced      another process has taken it over
@@ -132,18 +130,8 @@ class BadPayload(ApiError):
     outcome = "bad_payload"
 
 
-class UnreadableTime(BadPayload):
-    """The logs of a time cannot be read as a whole, however often that is tried."""
-
-
 class ResponseTooLarge(BadPayload):
     """The response takes more memory than the exporter spends on one; a part of it may take less."""
-
-
-class GenerationMismatch(ApiError):
-    """Too few of the counted logs are in the list of the other API generation, so its logs would be counted twice."""
-
-    outcome = "generation_mismatch"
 
 
 REQUEST_FAILURES = (ApiUnavailable, BadPayload, Forbidden)

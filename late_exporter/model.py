@@ -10,7 +10,6 @@ collector.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from functools import cached_property
 from typing import NamedTuple
 
@@ -64,13 +63,6 @@ class Deviation(msgspec.Struct, frozen=True, gc=False):
     kind: str
     type: str = ""
     sample: str = ""
-
-
-class FormerLog(msgspec.Struct, frozen=True, gc=False):
-    """Key and status by which an earlier version of the exporter identified a log."""
-
-    key: str
-    status: str
 
 
 class LogDetail(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -127,10 +119,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         rejection_reason: Reason why the row has no usable key; None if it has one.
         is_own: Whether this program caused the log, by a request to the API; such a log is left out of every count.
         profile_id: Profile of the log, if the row names one.
-        fingerprint: Digest of the immutable fields that both API generations report.
-        status_fingerprint: Digest of the fields that both API generations report for the current status.
         deviations: Differences from the documented schema.
-        former: Identity of the log in earlier versions of the exporter; None if it is the same.
         detail: What the log's event shows besides; None if the log has no event.
     """
 
@@ -151,10 +140,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     rejection_reason: str | None = None
     is_own: bool = False
     profile_id: str | None = None
-    fingerprint: str = ""
-    status_fingerprint: str = ""
     deviations: tuple[Deviation, ...] = ()
-    former: FormerLog | None = None
     detail: LogDetail | None = None
 
     @property
@@ -203,11 +189,6 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
         return tuple(creation_times(self.entries))
 
     @cached_property
-    def is_sorted(self) -> bool:
-        """Whether the times go from new to old."""
-        return list(self.times) == sorted(self.times, reverse=True)
-
-    @cached_property
     def median(self) -> ListPosition | None:
         """The median of the logs that have a time, by time; None if none has."""
         positions = sorted([(entry.created, entry.key) for entry in self.entries if entry.created is not None])
@@ -223,28 +204,10 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
         """Whether a log is left out because it is a request of this program."""
         return bool([entry for entry in self.entries if entry.is_own])
 
-    @cached_property
-    def rows_by_minute(self) -> Mapping[int, AbstractSet[int]]:
-        """Hashes of key and status, by minute, of those logs that have a time and are not left out."""
-        rows: dict[int, set[int]] = {}
-        for entry in self.entries:
-            if entry.created is not None and not entry.is_own:
-                rows.setdefault(entry.created // MINUTE_MS, set()).add(hash((entry.key, entry.status)))
-        return rows
-
     @property
     def is_last(self) -> bool:
         """Whether the page is empty, or shorter than requested without an announcement of more."""
         return not self.entries or (len(self.entries) < PAGE_SIZE and self.has_more is not True)
-
-    def may_share_keys(self, skip: int) -> bool:
-        """Return whether a page elsewhere may have other logs with the same keys, as ordinals restart on each page.
-
-        Args:
-            skip: Rows above the page; below the end of the list, only a page that is repeated can follow.
-        """
-        is_one_time = len({entry.created for entry in self.entries}) == 1
-        return self.without_ids and is_one_time and skip + len(self.entries) <= (self.total or 0)
 
 
 class ListPosition(msgspec.Struct, frozen=True, gc=False):
@@ -338,20 +301,6 @@ class PendingLog(msgspec.Struct, frozen=True, gc=False):
     post_id: str | None
 
 
-class StoredLog(msgspec.Struct, frozen=True, gc=False):
-    """A counted log as it is stored.
-
-    Args:
-        fingerprint: Digest of the immutable fields that both API generations report; None if unknown.
-        statuses: Status fingerprint by status, None if unknown.
-    """
-
-    key: str
-    created: int
-    fingerprint: str | None
-    statuses: Mapping[str, str | None]
-
-
 class Observation(msgspec.Struct, frozen=True, gc=False):
     """A log in a status, and the increments to apply if the store does not have that status yet.
 
@@ -388,20 +337,6 @@ class Backlog(NamedTuple):
     oldest: int
 
 
-class ListedMinutes(msgspec.Struct, frozen=True, gc=False):
-    """The number of logs that the API shows in each minute of a range, proven by reading all of it.
-
-    Args:
-        first: First minute since the Unix epoch.
-        last: Last minute.
-        counts: Number of logs by minute; there are none in the others.
-    """
-
-    first: int
-    last: int
-    counts: Mapping[int, int]
-
-
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """The content of one transaction.
 
@@ -413,7 +348,6 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         zero_series: Series that start at zero if the batch creates them.
         coverage: New coverage of the feed; None keeps the current one.
         deleted_keys: Keys of pending logs that the API no longer has.
-        listed_minutes: Ranges in which stored logs that the API does not show are marked as deleted.
         prune_before: Logs created before this time may be deleted; the coverage's retention floor keeps them from being
             counted again.
         progress: Work that a later run continues, encoded; None keeps what is stored.
@@ -426,7 +360,6 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     zero_series: frozenset[Series] = frozenset()
     coverage: Coverage | None = None
     deleted_keys: Sequence[str] = ()
-    listed_minutes: Sequence[ListedMinutes] = ()
     prune_before: int | None = None
     progress: bytes | None = None
 
@@ -452,41 +385,6 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     pending_logs: Mapping[str, PendingLog] | None
     log_count: int
     keeps_logs: bool = False
-
-
-class TimeRange(NamedTuple):
-    """Creation times in milliseconds, from ``first`` to before ``end``."""
-
-    first: int
-    end: int
-
-
-class KnownLogs(msgspec.Struct, frozen=True):
-    """The counted statuses of the logs of a page, and the number of stored logs of the feed.
-
-    Args:
-        statuses: Counted statuses by key; a missing key is a new log.
-        stored_count: Number of stored logs that the API may still return, without those marked as deleted.
-        expiring_count: Number of them so close to the end of the retention that the API may have deleted them.
-        deleted_count: Number of stored logs within the retention that are marked as deleted.
-        window_count: Number of stored logs in the time window that the page was requested for, without those marked as
-            deleted; 0 if the step has no window.
-        pending_logs: Pending logs of the feed by key; None if the look-up did not change their keys.
-        entries: Logs of the page with their final keys; None if they have them already.
-        undecided_times: Partial creation times whose logs can only be recognised together.
-        empty_range: Creation times at which no log is stored, around the new logs at the end of the page; None if it
-            ends with a stored log.
-    """
-
-    statuses: Mapping[str, frozenset[str]]
-    stored_count: int = 0
-    expiring_count: int = 0
-    deleted_count: int = 0
-    window_count: int = 0
-    pending_logs: Mapping[str, PendingLog] | None = None
-    entries: tuple[LogEntry, ...] | None = None
-    undecided_times: frozenset[int] = frozenset()
-    empty_range: TimeRange | None = None
 
 
 class FeedState(msgspec.Struct, frozen=True):

@@ -22,15 +22,11 @@ from late_exporter.protocols import Client, Logger
 
 AUTO = "auto"
 
-STRICT, NEWER_ONLY = "strict", "newer-only"
-"""Switch policies: what to count if the counted logs are not recognised in the list of the other generation."""
-
 MAX_REFUSALS = 3
 """Consecutive refusals of a list after which both lists are examined again; a single one may be a deployment."""
 
 EXAMINATION_INTERVAL = 3600.0
-EMPTY_EXAMINATION_INTERVAL = 600.0
-"""Seconds between two examinations, and between two while the list in use has no logs."""
+"""Seconds between two examinations of both lists."""
 
 NEWNESS_TOLERANCE = 600_000
 """Milliseconds by which one list may be ahead of the other: the API writes the rows of both by different paths."""
@@ -161,41 +157,32 @@ class _FeedLists(msgspec.Struct):
 
     Args:
         selected: Generation to read; None before it is detected.
-        detected: Generation that was detected last.
         in_use: Generation that is read.
         answers: Answers of the last examination.
         examined_at: Monotonic time of the last examination in seconds.
         refusal_count: Consecutive refusals of the list.
-        is_empty: Whether the list of generation ``late`` was empty when last seen.
+        had_logs: Whether the list of generation ``late`` had logs when last seen.
     """
 
     selected: str | None = None
-    detected: str | None = None
     in_use: str | None = None
     answers: ListAnswers | None = None
     examined_at: float | None = None
     refusal_count: int = 0
-    is_empty: bool = False
+    had_logs: bool = True
 
 
 class ApiGeneration:
     """Generations of the lists that one workspace reads; each feed has its own, as one may disappear earlier.
 
+    Both lists are examined at the start, when the one in use vanishes, and every hour.
+
     Args:
         configured: ``late``, ``zernio``, or ``auto`` to detect it.
-        switch_policy: ``strict``, ``trust`` or ``newer-only``.
     """
 
-    def __init__(
-        self,
-        configured: str,
-        *,
-        switch_policy: str = STRICT,
-        logger: Logger,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, configured: str, *, logger: Logger, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.configured = configured
-        self.switch_policy = switch_policy
         self._logger = logger
         self._monotonic = monotonic
         self._feeds: dict[str, _FeedLists] = {}
@@ -234,11 +221,9 @@ class ApiGeneration:
             return lists[ZERNIO]
         status = self._status(name)
         if status.selected is None:
-            answers = await self._examine(name, client)
-            status.selected = choose_generation(answers, state_generation)
+            status.selected = choose_generation(await self._examine(name, client), state_generation)
             status.refusal_count = 0
-            if status.selected != status.detected:
-                status.detected = status.selected
+            if status.selected != status.in_use:
                 self._logger.info("API generation detected", feed=name, generation=status.selected)
         return lists[status.selected]
 
@@ -262,10 +247,6 @@ class ApiGeneration:
         if status.refusal_count >= MAX_REFUSALS:
             status.selected = None
 
-    def forget(self, feed: Feed) -> None:
-        """Examine the lists of a feed again before the next poll."""
-        self._status(feed.name).selected = None
-
     async def report_list(self, feed: Feed, client: Client, *, is_empty: bool) -> None:
         """Report whether a list is empty; examine both if a list of generation ``late`` has become empty.
 
@@ -273,15 +254,14 @@ class ApiGeneration:
             ApiError: The logs are in the other list now, or that cannot be determined.
         """
         status = self._status(feed.name)
-        has_changed, status.is_empty = is_empty and not status.is_empty, is_empty
-        if not has_changed or self.configured != AUTO or feed.generation != LATE:
+        had_logs, status.had_logs = status.had_logs, not is_empty
+        if not is_empty or not had_logs or self.configured != AUTO or feed.generation != LATE:
             return
-        status.is_empty = False
+        status.had_logs = True
         answers = await self._examine(feed.name, client)
         if choose_generation(answers, LATE) != LATE:
             status.selected = ZERNIO
             raise ApiUnavailable(f"{feed.path} is empty, but there are logs at {answers[ZERNIO].path}")
-        status.is_empty = True
 
     async def examine_if_due(self, feed: Feed, client: Client, *, state_generation: str | None) -> None:
         """Examine the lists of a feed if that is due, to notice that the other one has newer logs.
@@ -289,9 +269,8 @@ class ApiGeneration:
         Unless the generation is configured, that one is read from the next poll on. Errors are left to the polls.
         """
         status, now = self._status(feed.name), self._monotonic()
-        has_logs = status.answers is not None and status.answers[feed.generation].has_logs
-        interval = EXAMINATION_INTERVAL if has_logs else EMPTY_EXAMINATION_INTERVAL
-        if LATE not in lists_of(feed.name) or (status.examined_at is not None and now - status.examined_at < interval):
+        is_recent = status.examined_at is not None and now - status.examined_at < EXAMINATION_INTERVAL
+        if LATE not in lists_of(feed.name) or is_recent:
             return
         status.examined_at = now
         try:
@@ -306,7 +285,7 @@ class ApiGeneration:
         status = self._status(name)
         status.answers = await examine_lists(name, client)
         status.examined_at = self._monotonic()
-        status.is_empty = status.answers[LATE].error is None and not status.answers[LATE].has_logs
+        status.had_logs = status.answers[LATE].has_logs
         return status.answers
 
     def _status(self, name: str) -> _FeedLists:

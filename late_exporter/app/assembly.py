@@ -13,7 +13,7 @@ from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.ingest.background_audit import AUDIT_GAUGES, BackgroundAuditor, last_audit
+from late_exporter.ingest.accounting import AUDIT_GAUGES, last_audit
 from late_exporter.ingest.details import DetailReader, EventSelection
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poll_limiter import PollLimiter
@@ -39,7 +39,7 @@ SERIES_PER_PAGE = 1000
 """Number of series that are loaded at a time, in a few milliseconds; other tasks run in between."""
 
 CHECK_FAMILIES = frozenset({*AUDIT_GAUGES, *CHECK_TIMES})
-"""Stored results of audits and scans, which determine when the next ones are due."""
+"""Stored results of sweeps, which determine when the next ones are due."""
 
 RESTORED = "the state is older than when it was last used; the metrics of the feed appear once its logs are read again"
 
@@ -251,24 +251,17 @@ class Pipeline:
             api_clock=ApiClock(runtime.clock, runtime.monotonic),
             details=DetailReader(self._events) if self._events is not None else None,
         )
-        auditor = BackgroundAuditor(
-            scope,
-            recorder.feed,
-            fetch_page=fetcher.fetch_page,
-            evaluate_accounting=recorder.evaluate_accounting,
-            report_failure=fetcher.failure_reporter.report_failure,
-            logger=logger,
-            last_audit_at=last_audit(series_values, scope),
-        )
         sync = FeedSync(
             fetcher,
-            auditor,
             recorder,
             client=client,
             config=self.poll_config,
             runtime=runtime,
+            logger=logger,
+            scope=scope,
             read_buffer=self._read_buffer,
-            last_scan_at=last_scan(series_values, scope),
+            last_sweep_at=last_scan(series_values, scope),
+            last_audit_at=last_audit(series_values, scope),
         )
         return Poller(
             sync,

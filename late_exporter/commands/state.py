@@ -20,7 +20,7 @@ from late_exporter.config.types import INVALID_NAME, is_workspace_name, parse_st
 from late_exporter.errors import ConfigError, InvalidExport, LateError, StoreError, StoreInUse
 from late_exporter.feeds import GENERATIONS
 from late_exporter.format import plural
-from late_exporter.ingest.audit import check_counters
+from late_exporter.ingest.accounting import check_counters
 from late_exporter.log import escape, redact
 from late_exporter.masking import quote
 from late_exporter.store.exports import read_digest

@@ -82,14 +82,6 @@ class ApiSettings(NamedTuple):
     generation: Literal["auto", "late", "zernio"] = option(
         "auto", "NAME", "Generation of the API: late, zernio, or auto to detect it.", API_COMMANDS, reload="live"
     )
-    switch: Literal["strict", "trust", "newer-only"] = option(
-        "strict",
-        "POLICY",
-        "What to count after a switch of the API generation if the counted logs are not recognised: nothing (strict), "
-        "logs that are newer than the last counted one (newer-only), or every unrecognised log as a new one (trust).",
-        ("run", "check", "textfile"),
-        reload="live",
-    )
     profile_id: ProfileId | None = option(
         None,
         "ID",

@@ -69,7 +69,6 @@ def _entry(row: ConnectionRow) -> LogEntry:
         error_code=decoder.label_text(row.error.code if row.error else None),
         duration=decoder.to_micros(row.duration_ms, 1000),
         expires_at=decoder.parse_millis(success.token_expires_at),
-        fingerprint=decoder.account_fingerprint(row.platform, row.account_id, generic_event(event)),
         deviations=_check_values(event, method),
     )
 

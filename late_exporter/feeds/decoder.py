@@ -347,12 +347,6 @@ class _LongTextError(Exception):
     """A text is too long to be kept."""
 
 
-@cached_by_texts
-def account_fingerprint(platform: str | None, account_id: str | None, action: str | None) -> str:
-    """Return the fingerprint of the immutable fields of a log, which many logs of an account have in common."""
-    return fingerprint(platform, account_id, action)
-
-
 def parse_millis(value: str | None) -> int | None:
     """Parse an ISO 8601 time, by default in UTC, into milliseconds since the Unix epoch.
 

@@ -121,7 +121,6 @@ def _entry(row: PublishingRow) -> LogEntry:
         status_code=row.status_code,
         duration=duration,
         attempt=attempt,
-        status_fingerprint=decoder.fingerprint(row.action, row.status_code, duration, attempt),
     )
 
 
@@ -145,7 +144,6 @@ def _common_entry(
         account_id=decoder.optional_text(account_id),
         username=decoder.label_text(username),
         error_code=error_code,
-        fingerprint=decoder.account_fingerprint(platform, account_id, generic_action(action_label)),
         deviations=_check_values(action_label, status_label, error_code),
     )
 

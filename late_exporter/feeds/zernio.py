@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 
 from late_exporter.feeds import connections, decoder, publishing
-from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME, classify_action, classify_event
+from late_exporter.feeds.classification import ACTIONS_BY_NAME, classify_action, classify_event
 from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import ZERNIO_LOGS, ValueChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text, search_json_text, without_unknown
 from late_exporter.feeds.vocabulary import METHODS, STATUSES
-from late_exporter.feeds.zernio_keys import former_log, number_entries, renumber_entries, row_key
+from late_exporter.feeds.zernio_keys import number_entries, renumber_entries, row_key
 from late_exporter.model import DAY_MS, FAILED, ZERNIO, LogEntry, LogKind, LogPage
 from late_exporter.series import IncCounter, Increment, ObserveLog
 
@@ -115,11 +115,8 @@ def _entry(
     row: ZernioRow, metadata: RowMetadata | None, action: str, status: str, *, generic_action: str | None, **fields: Any
 ) -> LogEntry:
     created = decoder.parse_millis(row.created_at)
-    fingerprint = decoder.account_fingerprint(row.platform, row.account_id, generic_action)
-    key = row_key(row, created, fingerprint, generic_action)
     return LogEntry(
-        key=key,
-        fingerprint=fingerprint if "#" in key else "",
+        key=row_key(row, created, generic_action),
         status=status,
         created=created,
         platform=decoder.label_text(row.platform),
@@ -149,12 +146,6 @@ def _publishing(row: ZernioRow) -> LogEntry:
     is_retry = attempt is not None and attempt > decoder.ONE_ATTEMPT
     if action == "publish" and is_retry:
         action = "retry"
-    former = None
-    if in_table is None:
-        # Earlier versions classified by the table only.
-        former_action = "retry" if name == "publish" and is_retry else name
-        if (former_action, row_status) != (action, status):
-            former = former_log(row, former_action, row_status, publishing.generic_action(former_action))
     return _entry(
         row,
         metadata,
@@ -167,22 +158,14 @@ def _publishing(row: ZernioRow) -> LogEntry:
         status_code=row.status_code,
         error_code=error_code,
         attempt=attempt,
-        status_fingerprint=decoder.fingerprint(
-            action, row.status_code, decoder.to_micros(row.duration_ms, 1000), attempt
-        ),
         deviations=_publishing_values(name, row_status, error_code),
-        former=former,
     )
 
 
 def _connection(row: ZernioRow) -> LogEntry:
     metadata = _parse_metadata(row.metadata)
     name, method = decoder.label_text(row.action), decoder.label_text(metadata.connection_method)
-    event, former = _event(classify_event(name).name, row.status, metadata), None
-    if name not in EVENTS_BY_NAME:
-        former_event = _event(name, row.status, metadata)
-        if former_event != event:
-            former = former_log(row, former_event, former_event, connections.generic_event(former_event))
+    event = _event(classify_event(name).name, row.status, metadata)
     return _entry(
         row,
         metadata,
@@ -195,7 +178,6 @@ def _connection(row: ZernioRow) -> LogEntry:
         error_code=decoder.label_text(row.error_code),
         expires_at=decoder.parse_millis(metadata.token_expires_at),
         deviations=_connection_values(name, decoder.label_text(row.status), method),
-        former=former,
     )
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from late_exporter.errors import ApiError
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.request_queue import RequestKind
 from late_exporter.protocols import Logger
 
 FAILED_REQUESTS = "late_exporter_failed_requests_total"
 UNREADABLE_ROWS = "late_exporter_unreadable_rows_total"
+
+RequestKind: TypeAlias = Literal["post", "pending", "window", "scan"]
+"""Logs of a post, list of pending logs, logs of a time, page of a late window or a sweep."""
+
+REQUEST_KINDS: tuple[RequestKind, ...] = ("post", "pending", "window", "scan")
 
 MAX_REPORTED = 1000
 """Places of unreadable rows that are remembered, so that they are reported once."""

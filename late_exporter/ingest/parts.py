@@ -1,85 +1,25 @@
-"""Read some rows of a log list by several requests, as if they were on one page.
-
-A page that the API cannot deliver as a whole is read in ever smaller parts, to leave out only unreadable rows.
-"""
+"""Read a page that the API cannot deliver as a whole in ever smaller parts, to leave out only unreadable rows."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from late_exporter.api.pages import PageResponse
-from late_exporter.errors import REQUEST_FAILURES, BadPayload, UnreadableTime
+from late_exporter.errors import REQUEST_FAILURES, BadPayload
 from late_exporter.model import PAGE_SIZE, LogEntry
-from late_exporter.store.matching import without_ordinal
 
-FetchRows: TypeAlias = Callable[[int, int], Awaitable[PageResponse]]
-"""Fetches some rows of a page, given their offset in the page and their number."""
-
-MAX_REQUESTS = 100
-"""Requests for one page; with more, far too many of its rows are unreadable."""
-
-
-MAX_READINGS = 4
-"""Readings of a part of the list of which two have to agree; a log may be written in between."""
-
-MAX_ROWS = 5000
-"""Rows of a part of the list that is read as a whole."""
-
-
-async def read_all(fetch_rows: FetchRows) -> tuple[LogEntry, ...]:
-    """Read all rows of a part of the list; ordinals are those within a page.
-
-    If they are on several pages, they are read until they are the same twice.
-
-    Raises:
-        UnreadableTime: Their order differs from one request to the next, so that one may be on two pages and another
-            on none.
-        ApiError: A request failed, or there are too many rows.
-    """
-    rows, page_count = await _read_once(fetch_rows)
-    for _ in range(MAX_READINGS - 1):
-        if page_count == 1:
-            return rows
-        previous = rows
-        rows, page_count = await _read_once(fetch_rows)
-        if [(entry.key, entry.status) for entry in previous] == [(entry.key, entry.status) for entry in rows]:
-            return rows
-    raise UnreadableTime("the API lists the logs of one time in another order each time")
-
-
-async def _read_once(fetch_rows: FetchRows) -> tuple[tuple[LogEntry, ...], int]:
-    """Return the rows and the number of pages."""
-    entries: list[LogEntry] = []
-    page_count = 0
-    while len(entries) < MAX_ROWS:
-        page = (await fetch_rows(len(entries), PAGE_SIZE)).page
-        page_count += 1
-        entries += page.entries
-        if page.is_last:
-            return tuple(entries), page_count
-    raise BadPayload(f"more than {MAX_ROWS:,} logs have the same time")
-
-
-class _Part(NamedTuple):
-    offset: int
-    size: int
-
-    def halve(self) -> tuple[_Part, _Part]:
-        half = self.size // 2
-        return _Part(self.offset, half), _Part(self.offset + half, self.size - half)
+MAX_FAILURES = 60
+"""Failed requests for one page, with which far too many of its rows are unreadable."""
 
 
 class PartialPage(NamedTuple):
     """The rows of a page that the API delivers.
 
     Args:
-        entries: Logs in the order of the list; ordinals are those within a part.
         total: Number of logs in the whole list; None if not reported.
         has_more: Whether the list continues after the page.
-        skipped: Number of unreadable rows, by the key of the log that follows them. Unreadable rows at the end of the
-            page are not among them, because the next page begins above them.
+        skipped: Number of unreadable rows, by the key of the log that follows them.
         has_unreadable: Whether any row is unreadable.
     """
 
@@ -90,94 +30,70 @@ class PartialPage(NamedTuple):
     has_unreadable: bool
 
 
-async def read_in_parts(fetch_rows: FetchRows) -> PartialPage:
-    """Read a page that the API fails to deliver as a whole.
+async def read_in_parts(fetch_rows: Callable[[int, int], Awaitable[PageResponse]]) -> PartialPage:
+    """Read a page by requests for some of its rows, given their offset and number.
 
     Raises:
-        ApiError: The API rather than some rows is at fault: neither the first nor the last row, or only the smaller
-            part of the rows can be read. Or the list has moved meanwhile, so that rows may be missing between parts.
+        ApiError: The API rather than some rows is at fault: the first and the last row, or the larger part, fail. Or
+            the list has moved, so that a row may be on two parts or on none.
     """
-    await _require_any_row(fetch_rows)
-    responses: dict[_Part, PageResponse] = {}
-    waiting, unreadable_offsets = deque(_Part(0, PAGE_SIZE).halve()), []
-    request_count, error = 0, None
-    while waiting:
-        if error is not None and request_count > MAX_REQUESTS:
-            raise error
-        part = waiting.popleft()
-        request_count += 1
+    rows: list[LogEntry | None] = []
+    total, has_more, failure_count, error = None, True, 0, None
+
+    async def read(offset: int, size: int) -> None:
+        nonlocal total, has_more, failure_count, error
         try:
-            response = await fetch_rows(*part)
+            page = (await fetch_rows(offset, size)).page
         except REQUEST_FAILURES as exc:
-            error = exc
-            if part.size == 1:
-                unreadable_offsets.append(part.offset)
-            else:
-                waiting += part.halve()
-            continue
-        row_count = len(response.page.entries)
-        if 0 < row_count < part.size and response.page.has_more:
-            # The API returns fewer rows than requested, whatever the limit.
-            waiting.append(_Part(part.offset + row_count, part.size - row_count))
-            part = _Part(part.offset, row_count)
-        responses[part] = response
-    entries = {
-        part.offset + index: entry
-        for part, response in responses.items()
-        for index, entry in enumerate(response.page.entries)
-    }
-    if error is not None and len(unreadable_offsets) > len(entries):
+            failure_count, error = failure_count + 1, exc
+            if failure_count > MAX_FAILURES:
+                raise
+            if size == 1:
+                rows.append(None)
+                return
+            half = size // 2
+            await read(offset, half)
+            await read(offset + half, size - half)
+            return
+        rows.extend(page.entries)
+        row_count = len(page.entries)
+        total, has_more = page.total, page.has_more is True or row_count >= size
+        if 0 < row_count < size and page.has_more:  # The API returns fewer rows than requested.
+            await read(offset + row_count, size - row_count)
+
+    offset, before = await _probe(fetch_rows)
+    for start in (0, PAGE_SIZE // 2):
+        await read(start, PAGE_SIZE // 2)
+        if not has_more:
+            break
+    entries = tuple(row for row in rows if row is not None)
+    if error is not None and len(entries) * 2 < len(rows):
         raise error
-    total = await _require_same_rows(fetch_rows, entries, responses)
-    return PartialPage(
-        entries=tuple(entries[offset] for offset in sorted(entries)),
-        total=total,
-        has_more=_has_more(responses),
-        skipped=_skipped(entries, unreadable_offsets),
-        has_unreadable=bool(unreadable_offsets),
-    )
+    if _identity(await fetch_rows(offset, 1)) != _identity(before):
+        raise BadPayload("the list has moved while a page was read in parts")
+    return PartialPage(entries, total, has_more, _skipped(rows), has_unreadable=len(entries) < len(rows))
 
 
-async def _require_any_row(fetch_rows: FetchRows) -> None:
-    """Raise ApiError if neither the first nor the last row of a page can be read."""
+async def _probe(fetch_rows: Callable[[int, int], Awaitable[PageResponse]]) -> tuple[int, PageResponse]:
+    """Return the first row of the page and its offset, or the last one."""
     try:
-        await fetch_rows(0, 1)
+        return 0, await fetch_rows(0, 1)
     except REQUEST_FAILURES:
-        await fetch_rows(PAGE_SIZE - 1, 1)
+        return PAGE_SIZE - 1, await fetch_rows(PAGE_SIZE - 1, 1)
 
 
-async def _require_same_rows(
-    fetch_rows: FetchRows, entries: Mapping[int, LogEntry], responses: Mapping[_Part, PageResponse]
-) -> int | None:
-    """Raise BadPayload unless the last row of each part is still where it was; return the total.
-
-    The totals show no movement if the API reports none, or always the same one.
-    """
-    total = None
-    row_counts = {part: len(response.page.entries) for part, response in responses.items()}
-    for offset in sorted(part.offset + count - 1 for part, count in row_counts.items() if count) or (0,):
-        page = (await fetch_rows(offset, 1)).page
-        keys = [without_ordinal(entry.key) for entry in page.entries[:1]]
-        expected_keys = [without_ordinal(entries[offset].key)] if entries else []
-        if keys != expected_keys:
-            raise BadPayload("the log list moved while a page was read in parts")
-        total = page.total
-    return total
+def _identity(response: PageResponse) -> object:
+    """Return what changes if rows are inserted above a row, or deleted: it may be on two parts then, or on none."""
+    return [entry.key for entry in response.page.entries], response.page.total
 
 
-def _has_more(responses: Mapping[_Part, PageResponse]) -> bool:
-    last = max(responses)
-    page = responses[last].page
-    # If the last rows are unreadable, others may follow.
-    if last.offset + last.size < PAGE_SIZE:
-        return True
-    return len(page.entries) == last.size if page.has_more is None else page.has_more
-
-
-def _skipped(entries: Mapping[int, LogEntry], unreadable_offsets: list[int]) -> Mapping[str, int]:
+def _skipped(rows: list[LogEntry | None]) -> Mapping[str, int]:
+    """Return the number of unreadable rows by the key of the row after them; the next page has those at the end."""
     skipped: dict[str, int] = {}
-    for offset in unreadable_offsets:
-        following = min((other for other in entries if other > offset), default=None)
-        if following is not None:
-            skipped[entries[following].key] = skipped.get(entries[following].key, 0) + 1
+    count = 0
+    for row in rows:
+        if row is None:
+            count += 1
+        elif count:
+            skipped[row.key], count = count, 0
     return skipped

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from late_exporter.feeds.publishing import ATTEMPTS
-from late_exporter.ingest.steps import FetchedPage
+from late_exporter.ingest.fetched_page import FetchedPage
 from late_exporter.model import FAILED, PENDING, Coverage, LogEntry
 from late_exporter.status import RecentCounts
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import TypeVar
 
@@ -12,7 +11,6 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.feed_publisher import CommittedBatch, FeedPublisher, last_lag, select_exemplars
-from late_exporter.ingest.lookups import Lookup, LookupCache
 from late_exporter.ingest.observations import ObservationBuilder, ReadLogs
 from late_exporter.ingest.recent_attempts import RecentAttempts
 from late_exporter.metrics.labels import LabelLimiter
@@ -24,17 +22,14 @@ from late_exporter.model import (
     Coverage,
     FeedAccounting,
     FeedState,
-    KnownLogs,
-    ListedMinutes,
     LogEntry,
     LogPage,
     PendingLog,
     Scope,
-    StoredLog,
 )
 from late_exporter.series import IncCounter, Increment
+from late_exporter.store.batches import with_status
 from late_exporter.store.thread import StoreThread
-from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 ResultT = TypeVar("ResultT")
 
@@ -49,18 +44,16 @@ class UncommittedBatch(msgspec.Struct):
         pages: Logs in the order in which they were read.
         coverage: Coverage once they are committed; None leaves it.
         deleted_keys: Keys of pending logs that the API no longer has.
-        listed_minutes: Minutes that were read completely.
         progress: Work that a later run continues, encoded; None leaves what is stored.
-        uncommitted: Statuses of the logs.
+        statuses: Statuses of the logs by key.
         log_count: Number of the logs; 0 once they are committed.
     """
 
     pages: list[ReadLogs] = msgspec.field(default_factory=list)
     coverage: Coverage | None = None
     deleted_keys: list[str] = msgspec.field(default_factory=list)
-    listed_minutes: list[ListedMinutes] = msgspec.field(default_factory=list)
     progress: bytes | None = None
-    uncommitted: UncommittedLogs = msgspec.field(default_factory=UncommittedLogs)
+    statuses: dict[str, frozenset[str]] = msgspec.field(default_factory=dict)
     log_count: int = 0
 
     def add(self, entries: Sequence[LogEntry], *, by_reconciliation: bool) -> None:
@@ -68,7 +61,8 @@ class UncommittedBatch(msgspec.Struct):
             return
         self.pages.append(ReadLogs(entries, by_reconciliation))
         self.log_count += len(entries)
-        self.uncommitted.add(entries)
+        for entry in entries:
+            self.statuses[entry.key] = with_status(self.statuses.get(entry.key), entry.status)
 
 
 class FeedRecorder:
@@ -98,10 +92,10 @@ class FeedRecorder:
         self._store, self._offload = store_thread.store, store_thread.offload
         self._label_limiter = label_limiter
         self.unsaved_increments = unsaved_increments
-        self._clock = clock
+        self.clock = clock
         self._builder = ObservationBuilder(self._scope, feed, label_limiter)
         self._publisher = FeedPublisher(self._scope, registry, label_limiter)
-        self._lookup_cache = LookupCache()
+        self._last_lookup: tuple[LogPage, Mapping[str, frozenset[str]]] | None = None
         self.recorded_count = 0
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
         self._update_gauges()
@@ -146,70 +140,41 @@ class FeedRecorder:
             return None
         return max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)])
 
-    async def lookup(
-        self,
-        page: LogPage,
-        *,
-        since: int | None,
-        uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
-        partial_times: AbstractSet[int] = frozenset(),
-    ) -> KnownLogs:
-        """Return the known logs of a page; raise StoreError if the look-up fails.
+    async def lookup(self, page: LogPage, uncommitted: UncommittedBatch) -> Mapping[str, frozenset[str]]:
+        """Return the counted statuses of the logs of a page by key; raise StoreError if the look-up fails.
 
-        Args:
-            page: The page.
-            since: Time in milliseconds since which the API may still have logs; None if their number is not needed.
-            uncommitted: Logs that were read but are not committed yet.
-            partial_times: Creation times of which the page may lack logs.
+        Logs that were read and are not committed yet count as counted.
         """
-        lookup, cache = Lookup(self.feed, page, since, uncommitted, partial_times), self._lookup_cache
-        known_logs: KnownLogs | None = cache.find(lookup)
-        if known_logs is None:
-            known_logs = await self._look_up(lookup)
-            cache.add(lookup, known_logs)
-        return known_logs
+        if self._last_lookup is None or self._last_lookup[0] is not page:
+            keys = [entry.key for entry in page.entries]
+            stored: Mapping[str, frozenset[str]] = await self._offload(self._store.lookup, self._scope, keys)
+            # While nothing is new, each poll gets the same first page, which is then the same object.
+            self._last_lookup = page, stored
+        stored = self._last_lookup[1]
+        if not uncommitted.statuses:
+            return stored
+        statuses = dict(stored)
+        for entry in page.entries:
+            for status in uncommitted.statuses.get(entry.key, ()):
+                statuses[entry.key] = with_status(statuses.get(entry.key), status)
+        return statuses
 
-    async def _look_up(self, lookup: Lookup) -> KnownLogs:
-        known_logs: KnownLogs = await self._offload(
-            self._store.lookup,
-            self._scope,
-            lookup.page.entries,
-            feed=lookup.feed,
-            since=lookup.since,
-            uncommitted=lookup.uncommitted,
-            partial_times=lookup.partial_times,
-        )
-        if known_logs.pending_logs is not None:
-            self._state = msgspec.structs.replace(self._state, pending_logs=known_logs.pending_logs)
-        return known_logs
-
-    async def count_logs(self, first: int, last: int) -> int:
-        """Return the number of stored logs of a time range that are not marked as deleted; raise StoreError."""
-        count: int = await self._offload(self._store.count_logs, self._scope, first, last)
-        return count
-
-    async def newest_logs(self, *, until: int, limit: int) -> Sequence[StoredLog]:
-        """Return the newest stored logs up to a creation time, newest first; raise StoreError if that fails."""
-        logs: Sequence[StoredLog] = await self._offload(self._store.newest_logs, self._scope, until=until, limit=limit)
-        return logs
-
-    async def switch_feed(self, feed: Feed, coverage: Coverage | None) -> None:
-        """Continue with the feed of another API generation, and the coverage there; None if nothing was counted.
+    async def switch_feed(self, feed: Feed) -> None:
+        """Continue with the list of another API generation; of its logs only those newer than all counted ones count.
 
         Raises:
             StoreError: That cannot be committed.
         """
+        coverage = self.coverage
         if coverage is not None and coverage.generation != feed.generation:
-            coverage = msgspec.structs.replace(coverage, generation=feed.generation)
-            self._lookup_cache = LookupCache()
-            state: FeedState = await self._offload(self._begin_rekey, coverage)
-            self._state = msgspec.structs.replace(self._state, coverage=state.coverage, pending_logs=state.pending_logs)
+            await self.renew_identity(feed.generation)
         self.feed = feed
         self._builder = ObservationBuilder(self._scope, feed, self._label_limiter)
 
-    def _begin_rekey(self, coverage: Coverage) -> FeedState:
-        self._store.begin_rekey(self._scope, coverage)
-        return self._store.feed_state(self._scope)
+    async def renew_identity(self, generation: str) -> None:
+        """Count only logs that are newer than all counted ones, because these have other keys now."""
+        self._last_lookup = None
+        self._state = await self._offload(self._store.renew_identity, self._scope, generation)
 
     async def evaluate_accounting(self, evaluate: Callable[[FeedAccounting], ResultT]) -> ResultT:
         """Return the result of a function of the feed's accounting, computed in the store's thread.
@@ -230,18 +195,16 @@ class FeedRecorder:
             StoreError: Nothing was recorded, neither logs nor increments.
         """
         unsaved, self.unsaved_increments[:] = list(self.unsaved_increments), []
-        lookup_cache, self._lookup_cache = self._lookup_cache, LookupCache()
         try:
-            listed_minutes = lookup_cache.unmarked(read.listed_minutes)
-            batch = await self._build_batch(read, listed_minutes, now, [*unsaved, *increments])
+            batch = await self._build_batch(read, now, [*unsaved, *increments])
             committed = await self._store_thread.commit(self._scope, batch, self._describe)
         except BaseException:
             self.unsaved_increments[:0] = unsaved
             self._builder.forget_kinds()
+            self._last_lookup = None
             raise
-        if committed.result.keeps_logs:
-            lookup_cache.add_marked(read.listed_minutes)
-            self._lookup_cache = lookup_cache
+        if not committed.result.keeps_logs:
+            self._last_lookup = None
         await self._apply(committed, batch.coverage, read)
 
     def count(self, family: str, amount: int, *labels: str) -> None:
@@ -257,18 +220,16 @@ class FeedRecorder:
         """Return what is shown of a commit, in the thread of the store."""
         exemplars = select_exemplars(result.observations, batch.now) if self.is_synced else ()
         size = None
-        if self._publisher.is_size_due(self._clock(), has_changed=not result.keeps_logs):
+        if self._publisher.is_size_due(self.clock(), has_changed=not result.keeps_logs):
             with suppress(StoreError):  # The batch is committed and must not be saved again.
                 size = self._store.size(self._scope.workspace)
         return CommittedBatch(result, exemplars, last_lag(result.observations, batch.now), size)
 
-    async def _build_batch(
-        self, read: UncommittedBatch, listed_minutes: Sequence[ListedMinutes], now: int, increments: Sequence[Increment]
-    ) -> Batch:
+    async def _build_batch(self, read: UncommittedBatch, now: int, increments: Sequence[Increment]) -> Batch:
         coverage, prune_before = read.coverage, None
         if coverage is not None and coverage.newest is not None:
             # The time of the newest log bounds what a wrong clock can prune.
-            newest = min(now, int(self._clock() * 1000), coverage.newest.created)
+            newest = min(now, int(self.clock() * 1000), coverage.newest.created)
             prune_before = newest - self.feed.retention - RETENTION_MARGIN
             coverage = msgspec.structs.replace(coverage, retention_floor=max(coverage.retention_floor, prune_before))
         # A log that was pruned, or is about to be, would be counted twice.
@@ -281,14 +242,13 @@ class FeedRecorder:
         increments = [*increments, *built.zeros]
         series = {(increment.family, increment.labels) for increment in (*increments, *built.increments)}
         return Batch(
-            committed_at=self._clock() if history_coverage is None else history_coverage.complete_since / 1000,
+            committed_at=self.clock() if history_coverage is None else history_coverage.complete_since / 1000,
             now=now,
             observations=built.observations,
             increments=increments,
             zero_series=self._publisher.zero_series(series),
             coverage=coverage,
             deleted_keys=read.deleted_keys,
-            listed_minutes=listed_minutes,
             prune_before=prune_before,
             progress=read.progress,
         )
@@ -304,11 +264,11 @@ class FeedRecorder:
         read.log_count = 0  # They are among the stored ones.
         self.recorded_count += len(result.observations)
         if self.recent_attempts is not None:
-            self.recent_attempts.add((observation.entry for observation in result.observations), self._clock())
+            self.recent_attempts.add((observation.entry for observation in result.observations), self.clock())
         if any(observation.event is not None for observation in result.observations):
             self._store_thread.on_events()
         self._label_limiter.restore(result.series_values)
-        await self._publisher.update(committed, self._clock(), is_live=was_synced, is_shown=self._is_shown)
+        await self._publisher.update(committed, self.clock(), is_live=was_synced, is_shown=self._is_shown)
         self._update_gauges()
 
     @property

@@ -9,13 +9,12 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.errors import GenerationMismatch, StoreError
+from late_exporter.errors import StoreError
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest.background_audit import AUDIT_GAUGES
-from late_exporter.ingest.failures import FAILED_REQUESTS, UNREADABLE_ROWS
+from late_exporter.ingest.accounting import AUDIT_GAUGES
+from late_exporter.ingest.failures import FAILED_REQUESTS, REQUEST_KINDS, UNREADABLE_ROWS
 from late_exporter.ingest.observations import RECONCILED_LOGS
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.request_queue import REQUEST_KINDS
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_AUDIT, LAST_POLL, LAST_RECONCILE
@@ -39,7 +38,6 @@ POLL_OUTCOMES = (
     "rate_limited",
     "unavailable",
     "bad_payload",
-    GenerationMismatch.outcome,
     StoreError.outcome,
 )
 

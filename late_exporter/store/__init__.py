@@ -8,29 +8,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from late_exporter.errors import ConfigError, StoreError
-from late_exporter.feeds.feed import Feed
 from late_exporter.model import (
     CommitResult,
-    Coverage,
     FeedAccounting,
     FeedCommit,
     FeedState,
-    KnownLogs,
-    LogEntry,
     Scope,
-    StoredLog,
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store.outbox import Outbox
 from late_exporter.store.series_rows import FIRST_SERIES, SeriesCursor
 from late_exporter.store.sqlite import SqliteStore
-from late_exporter.store.uncommitted import UncommittedLogs
 
 if TYPE_CHECKING:
     from late_exporter.store.membership import ClaimedFeed, Membership
@@ -77,47 +70,13 @@ class Store(Protocol):
     def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
         """Return the state of each of some feeds."""
 
-    def lookup(
-        self,
-        scope: Scope,
-        entries: Sequence[LogEntry],
-        *,
-        feed: Feed,
-        since: int | None,
-        uncommitted: UncommittedLogs = ...,
-        partial_times: AbstractSet[int] = ...,
-    ) -> KnownLogs:
-        """Return the counted statuses of the logs of a page, and re-key those that are stored under a former key.
+    def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """Return the counted statuses of logs by key; keys that are not stored are missing."""
 
-        Args:
-            scope: Feed of a workspace.
-            entries: Logs of the page.
-            feed: Feed that the page was read from.
-            since: Creation time of the oldest logs that the API may still return; None leaves the numbers of logs at 0.
-            uncommitted: Logs that were read but are not committed yet.
-            partial_times: Creation times of which the page may lack logs. If some of them are undecided, nothing is
-                re-keyed.
-        """
+    def renew_identity(self, scope: Scope, generation: str) -> FeedState:
+        """Continue with a list whose logs have other keys than the stored ones; return the state.
 
-    def count_logs(self, scope: Scope, first: int, last: int) -> int:
-        """Return the number of logs created in a time range that are not marked as deleted.
-
-        Args:
-            scope: Feed of a workspace, whose keys begin with the creation time.
-            first: First millisecond of the range.
-            last: Last millisecond of the range.
-        """
-
-    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        """Return the newest stored logs of a feed up to a creation time, newest first, except rejected ones.
-
-        Reads all logs of the feed.
-        """
-
-    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
-        """Prepare the stored logs of a feed for the keys of another API generation, and store its coverage.
-
-        Logs created before the coverage's retention floor are no longer pending.
+        Only logs newer than all stored ones count from now on, and no log is pending any more.
         """
 
     def accounting(self, scope: Scope) -> FeedAccounting:

@@ -167,19 +167,18 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
 
 
 def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
-    scopes = connection.execute("SELECT id, workspace, feed, logs, deleted FROM scope ORDER BY id").fetchall()
-    for scope_id, workspace, feed, log_count, deleted_count in scopes:
+    scopes = connection.execute("SELECT id, workspace, feed, logs FROM scope ORDER BY id").fetchall()
+    for scope_id, workspace, feed, log_count in scopes:
         name = f"{workspace}/{feed}"
-        stored, deleted, uncounted = connection.execute(
+        stored, uncounted = connection.execute(
             "SELECT count(DISTINCT key),"
-            " (SELECT coalesce(sum(deleted), 0) FROM logs_per_minute WHERE scope = ?1),"
             " (SELECT count(*) FROM pending WHERE scope = ?1 AND NOT EXISTS"
             " (SELECT 1 FROM observation WHERE observation.scope = ?1 AND observation.key = pending.key))"
             " FROM observation WHERE scope = ?1",
             (scope_id,),
         ).fetchone()
         wrong_minutes = _wrong_minutes(connection, scope_id)
-        counts = FeedCounts(name, log_count, stored, deleted_count, deleted, uncounted, wrong_minutes)
+        counts = FeedCounts(name, log_count, stored, uncounted, wrong_minutes)
         yield from counts.inconsistencies()
     scope_ids = {scope_id for scope_id, *_ in scopes}
     for table in SCOPE_TABLES:

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from late_exporter.metrics.aggregation import apply_increments
-from late_exporter.model import MINUTE_MS, Batch, Observation
+from late_exporter.model import Batch, Coverage, ListPosition, Observation
 from late_exporter.series import Increment, Series, SeriesValue
-from late_exporter.store.uncommitted import with_status
-
-EXPIRY_SLACK_MINUTES = 2
-"""Minutes by which the API may delete a log before or after the end of its retention."""
 
 
-def expiring_minutes(since: int) -> tuple[int, int]:
-    """Return the first and the last minute whose logs the API may have deleted, given the end of its retention."""
-    minute = since // MINUTE_MS
-    return minute - EXPIRY_SLACK_MINUTES, minute + EXPIRY_SLACK_MINUTES
+@lru_cache(256)
+def with_status(statuses: frozenset[str] | None, status: str) -> frozenset[str]:
+    """Return the statuses of a log, None for a new one, with one more; it is the same object for all logs."""
+    return frozenset((status,)) if statuses is None else statuses | {status}
+
+
+def switched_coverage(coverage: Coverage | None, newest: int, generation: str) -> Coverage:
+    """Return the coverage in the list of another API generation: logs of a second after all counted ones.
+
+    One list may show times in milliseconds and the other one in seconds.
+    """
+    floor = (newest // 1000 + 1) * 1000
+    start = Coverage(retention_floor=floor, complete_since=floor) if coverage is None else coverage
+    if not newest:  # Nothing is counted that could count twice, so what the other list has is history.
+        return Coverage(start.retention_floor, start.complete_since, generation=generation)
+    return Coverage(
+        retention_floor=max(floor, start.retention_floor),
+        complete_since=start.complete_since if start.is_caught_up else floor,
+        caught_up_at=start.caught_up_at,
+        newest=ListPosition(floor, ""),
+        is_synced=True,
+        published_at=start.published_at,
+        generation=generation,
+    )
 
 
 def select_new(

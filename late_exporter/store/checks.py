@@ -22,8 +22,6 @@ class FeedCounts(NamedTuple):
         name: Workspace and feed.
         log_count: Number of logs, as it is kept.
         stored: Number of logs that are stored.
-        marked_count: Number of logs marked as deleted, as it is kept.
-        marked: Sum of those marks per minute.
         uncounted: Pending logs that are not stored.
         wrong_minutes: Minutes whose number of logs is not that of the logs stored.
     """
@@ -31,8 +29,6 @@ class FeedCounts(NamedTuple):
     name: str
     log_count: int
     stored: int
-    marked_count: int
-    marked: int
     uncounted: int
     wrong_minutes: int
 
@@ -43,8 +39,6 @@ class FeedCounts(NamedTuple):
             yield (
                 f"{self.name}: the log counts of {self.wrong_minutes:,} minutes do not agree with the times of the logs"
             )
-        if self.marked != self.marked_count:
-            yield f"{self.name}: {self.marked_count:,} logs are marked as deleted, but {self.marked:,} per minute"
         if self.uncounted:
             yield f"{self.name}: {self.uncounted:,} pending logs are not stored as counted"
 

@@ -20,8 +20,8 @@ FORMAT = "late-exporter state"
 END = json.dumps({"end": True})
 
 TEXT_COLUMNS = ("workspace", "feed", "family", "key", "status", "platform", "action", "value", "body")
-OPTIONAL_COLUMNS = ("coverage", "progress", "post_id", "fingerprint", "status_fingerprint")
-NUMBER_COLUMNS = ("created", "minute", "queued", "logs", "deleted")
+OPTIONAL_COLUMNS = ("coverage", "progress", "post_id")
+NUMBER_COLUMNS = ("created", "minute", "queued", "logs")
 MAX_INTEGER = 2**62
 """Bound of integers: ids are added to those of the state, and the sum must be less than 2**63."""
 

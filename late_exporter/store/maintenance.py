@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from late_exporter.errors import StoreError
-from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, StoredLog
+from late_exporter.model import FeedAccounting, FeedState, Scope
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import import_postgres, is_postgres, parse_url
 from late_exporter.store.admin import SqliteAdmin
 from late_exporter.store.exports import Digest
-from late_exporter.store.snapshot import LookupResult, RecordedStatus, SqliteSnapshot
+from late_exporter.store.snapshot import RecordedStatus, SqliteSnapshot
 
 
 class StateSnapshot(Protocol):
@@ -54,11 +54,8 @@ class StateSnapshot(Protocol):
     def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
         """Yield every counted status of the stored logs, in the order of the keys."""
 
-    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        """Return the newest stored logs of a feed up to a creation time, newest first, except rejected ones."""
-
-    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
-        """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet."""
+    def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """Return the counted statuses of logs by key; keys that are not stored are missing."""
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; raise KeyError if it is not in the state."""

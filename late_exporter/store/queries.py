@@ -12,9 +12,9 @@ from urllib.parse import quote
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.model import Coverage, FeedAccounting, FeedState, PendingLog, StoredLog
+from late_exporter.model import Coverage, FeedAccounting, FeedState, PendingLog
 from late_exporter.store import series_rows
-from late_exporter.store.uncommitted import with_status
+from late_exporter.store.batches import with_status
 
 LOOKUP_KEYS = 100
 
@@ -92,18 +92,10 @@ def stored_statuses(connection: Connection, scope_id: int, keys: Sequence[str]) 
     return statuses
 
 
-def newest_logs(connection: Connection, scope_id: int | None, *, until: int, limit: int) -> list[StoredLog]:
-    rows = connection.execute(
-        "SELECT key, created, fingerprint, status, status_fingerprint FROM observation WHERE scope = ?1 AND key IN"
-        " (SELECT key FROM observation WHERE scope = ?1 AND created <= ?2 AND status <> 'rejected'"
-        " GROUP BY key ORDER BY max(created) DESC LIMIT ?3) ORDER BY created DESC, key",
-        (scope_id, until, limit),
-    )
-    logs: dict[str, StoredLog] = {}
-    for key, created, fingerprint, status, status_fingerprint in rows:
-        statuses = logs[key].statuses if key in logs else {}
-        logs[key] = StoredLog(key, created, fingerprint, {**statuses, status: status_fingerprint})
-    return list(logs.values())
+def newest_created(connection: Connection, scope_id: int) -> int:
+    """Return the newest creation time of the stored logs; 0 if there is none. Reads all of them."""
+    (newest,) = connection.execute("SELECT max(created) FROM observation WHERE scope = ?", (scope_id,)).fetchone()
+    return newest or 0
 
 
 def accounting(connection: Connection, scope_id: int, workspace: str) -> FeedAccounting:

@@ -7,7 +7,7 @@ from sqlite3 import Connection
 APPLICATION_ID = 0x4C617465
 """Identifies a state of late-exporter; the ASCII codes of ``Late``."""
 
-# Ids of the API begin with their time, so that new observations are appended at the end of the B-tree.
+# Keys begin with a time, so that new observations are appended at the end of the B-tree.
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE scope (
@@ -15,17 +15,22 @@ MIGRATIONS: tuple[str, ...] = (
         workspace TEXT NOT NULL,
         feed TEXT NOT NULL,
         coverage BLOB,
+        progress BLOB,
         logs INTEGER NOT NULL DEFAULT 0,
+        observations INTEGER NOT NULL DEFAULT 0,
+        pruned INTEGER NOT NULL DEFAULT 0,
+        commits INTEGER NOT NULL DEFAULT 0,
+        restored INTEGER NOT NULL DEFAULT 0,
         UNIQUE (workspace, feed)
     );
-    CREATE TABLE sighting (
+    CREATE TABLE observation (
         scope INTEGER NOT NULL,
         key TEXT NOT NULL,
         status TEXT NOT NULL,
         created INTEGER,
         PRIMARY KEY (scope, key, status)
     ) WITHOUT ROWID;
-    CREATE TABLE tally (
+    CREATE TABLE logs_per_minute (
         scope INTEGER NOT NULL,
         minute INTEGER NOT NULL,
         logs INTEGER NOT NULL,
@@ -45,62 +50,9 @@ MIGRATIONS: tuple[str, ...] = (
         labels TEXT NOT NULL,
         value BLOB NOT NULL,
         created REAL NOT NULL,
+        served INTEGER NOT NULL DEFAULT 1,
         PRIMARY KEY (family, labels)
-    ) WITHOUT ROWID
-    """,
-    # Earlier versions kept no record of pruned observations; the counters are the only source.
-    """
-    ALTER TABLE scope ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE scope ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0;
-    UPDATE scope SET counted = (
-        SELECT coalesce(sum(CAST(CAST(value AS TEXT) AS REAL)), 0) FROM series
-        WHERE json_extract(labels, '$[0]') = workspace AND (
-            family = 'late_publishing_logs_total' AND feed = 'publishing'
-            OR family = 'late_connection_events_total' AND feed = 'connections'
-            OR family = 'late_exporter_entries_rejected_total' AND json_extract(labels, '$[1]') = feed
-        )
-    );
-    UPDATE scope SET forgotten = max(0, counted - (SELECT count(*) FROM sighting WHERE sighting.scope = scope.id))
-    """,
-    # Fingerprints that match a log after a switch of the API generation.
-    """
-    ALTER TABLE sighting ADD COLUMN mark TEXT;
-    ALTER TABLE sighting ADD COLUMN detail TEXT
-    """,
-    # Names of the glossary, for tables as for metrics.
-    """
-    ALTER TABLE sighting RENAME TO observation;
-    ALTER TABLE observation RENAME COLUMN mark TO fingerprint;
-    ALTER TABLE observation RENAME COLUMN detail TO status_fingerprint;
-    ALTER TABLE tally RENAME TO logs_per_minute;
-    ALTER TABLE scope RENAME COLUMN counted TO observations;
-    ALTER TABLE scope RENAME COLUMN forgotten TO pruned;
-    UPDATE OR IGNORE series SET family = 'late_exporter_api_schema_drift_total'
-        WHERE family = 'late_exporter_api_fields_drifted_total';
-    UPDATE OR IGNORE series SET family = 'late_exporter_audit_last_completed_timestamp_seconds'
-        WHERE family = 'late_exporter_audit_last_timestamp_seconds';
-    UPDATE OR IGNORE series SET family = 'late_exporter_reconcile_last_completed_timestamp_seconds'
-        WHERE family = 'late_exporter_last_reconcile_timestamp_seconds';
-    UPDATE OR IGNORE series SET family = 'late_exporter_webhooks_rejected_total'
-        WHERE family = 'late_exporter_webhooks_refused_total'
-    """,
-    # Whether the initial zero of a series was served; earlier versions showed the values of all stored series.
-    """
-    ALTER TABLE series ADD COLUMN served INTEGER NOT NULL DEFAULT 1
-    """,
-    # Work that later runs continue, and the number of the last commit, by which an older copy is noticed.
-    """
-    ALTER TABLE scope ADD COLUMN progress BLOB;
-    ALTER TABLE scope ADD COLUMN commits INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE scope ADD COLUMN restored INTEGER NOT NULL DEFAULT 0
-    """,
-    # Stored logs that the API does not show any more.
-    """
-    ALTER TABLE logs_per_minute ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE scope ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0
-    """,
-    # Log events that are not delivered yet.
-    """
+    ) WITHOUT ROWID;
     CREATE TABLE event (
         id INTEGER PRIMARY KEY,
         scope INTEGER NOT NULL,

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from late_exporter.errors import StoreError, StoreOutdated
-from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, StoredLog
+from late_exporter.model import FeedAccounting, FeedState, Scope
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import queries, rekey, series_rows
+from late_exporter.store import queries, series_rows
 from late_exporter.store.lockfile import NOT_A_STATE, require_database, state_exists, wal_size
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
-from late_exporter.store.sqlite_rows import SqliteRows
 
 
 class RecordedStatus(NamedTuple):
@@ -21,20 +20,6 @@ class RecordedStatus(NamedTuple):
     key: str
     status: str
     created: int | None
-
-
-class LookupResult(NamedTuple):
-    """The counted statuses of the logs of a page.
-
-    Args:
-        statuses: Counted statuses by key; a missing key is a new log.
-        former_keys: Keys under which logs of the page are stored that the exporter has not re-keyed yet.
-        entries: Logs of the page with their final keys.
-    """
-
-    statuses: Mapping[str, frozenset[str]]
-    former_keys: frozenset[str]
-    entries: tuple[LogEntry, ...]
 
 
 class SqliteSnapshot:
@@ -123,15 +108,9 @@ class SqliteSnapshot:
             )
             yield from map(RecordedStatus._make, rows)
 
-    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
+    def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         with queries.store_errors(self._path):
-            return queries.newest_logs(self._connection, self._scope_ids.get(scope), until=until, limit=limit)
-
-    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
-        with queries.store_errors(self._path):
-            rows = SqliteRows(self._connection, self._scope_ids[scope])
-            page, former_keys = rekey.preview(rows, entries, has_pending=has_pending)
-        return LookupResult(page.statuses, former_keys, page.entries)
+            return queries.stored_statuses(self._connection, self._scope_ids[scope], keys)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         with queries.store_errors(self._path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
@@ -13,27 +12,21 @@ from pathlib import Path
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.feeds.feed import Feed
 from late_exporter.metrics.counting import effective_increments
 from late_exporter.model import (
     MINUTE_MS,
     PENDING,
     Batch,
     CommitResult,
-    Coverage,
     FeedAccounting,
     FeedCommit,
     FeedState,
-    KnownLogs,
-    LogEntry,
     Observation,
     Scope,
-    StoredLog,
-    TimeRange,
 )
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import deletions, queries, rekey, series_rows
-from late_exporter.store.batches import select_new
+from late_exporter.store import queries, series_rows
+from late_exporter.store.batches import select_new, switched_coverage
 from late_exporter.store.creation import create_schema, create_state
 from late_exporter.store.lockfile import NOT_A_STATE, StateLock, file_identity, wal_size
 from late_exporter.store.outbox import SqliteOutbox, queue_events
@@ -41,11 +34,8 @@ from late_exporter.store.pruning import expired_logs
 from late_exporter.store.restored import mark_restored
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 from late_exporter.store.series_rows import SeriesCursor
-from late_exporter.store.sqlite_rows import SqliteRows
-from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 HAS_PENDING = "SELECT EXISTS (SELECT 1 FROM pending WHERE scope = ?)"
-LAST_MINUTES = "SELECT minute FROM logs_per_minute WHERE scope = ? AND minute <= ? ORDER BY minute DESC LIMIT 2"
 SIZES = (  # one statement, because each commit asks for them
     "SELECT coalesce(sum(logs), 0), (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
     " FROM scope WHERE workspace = ?"
@@ -165,67 +155,20 @@ class SqliteStore:
             self._scope_ids[scope] = row[0]
         return self._scope_ids[scope]
 
-    def lookup(
-        self,
-        scope: Scope,
-        entries: Sequence[LogEntry],
-        *,
-        feed: Feed,
-        since: int | None,
-        uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
-        partial_times: AbstractSet[int] = frozenset(),
-    ) -> KnownLogs:
+    def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         with queries.store_errors(self._name):
-            scope_id, pending_logs = self._scope_id(scope), None
-            rows = SqliteRows(self._connection, scope_id)
-            page, matches, undecided_times = rekey.match_former_keys(
-                rows, entries, feed=feed, uncommitted=uncommitted, partial_times=partial_times
-            )
-            if matches and not undecided_times:
-                with self._transaction():
-                    rows.apply(rekey.plan_changes(page, matches, has_pending=feed.has_pending))
-                page = rekey.identify(rows, entries, uncommitted)
-                pending_logs = queries.pending_logs(self._connection, scope_id)
-            counts = (0, 0, 0) if since is None else deletions.log_counts(self._connection, scope_id, since)
-            return KnownLogs(
-                page.statuses,
-                *counts,
-                pending_logs=pending_logs,
-                entries=page.entries,
-                undecided_times=undecided_times,
-                empty_range=self._empty_range(scope_id, page),
-            )
+            return queries.stored_statuses(self._connection, self._scope_id(scope), keys)
 
-    def _empty_range(self, scope_id: int, page: rekey.IdentifiedPage) -> TimeRange | None:
-        minute = rekey.new_since(page)
-        if minute is None:
-            return None
-        rows = self._connection.execute(LAST_MINUTES, (scope_id, minute))
-        return rekey.empty_range(minute, [stored for (stored,) in rows])
-
-    def count_logs(self, scope: Scope, first: int, last: int) -> int:
-        with queries.store_errors(self._name):
-            return deletions.count_logs(self._connection, self._scope_id(scope), first, last)
-
-    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        with queries.store_errors(self._name):
-            return queries.newest_logs(self._connection, self._scope_id(scope), until=until, limit=limit)
-
-    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
+    def renew_identity(self, scope: Scope, generation: str) -> FeedState:
         with queries.store_errors(self._name):
             scope_id = self._scope_id(scope)
             with self._transaction():
-                SqliteRows(self._connection, scope_id).assign_interim_keys()
-                deletions.reset_marks(self._connection, scope_id)
-                # No page shows the outcome of a log that is older than what is counted.
-                self._connection.execute(
-                    "DELETE FROM pending WHERE scope = ? AND created BETWEEN 1 AND ?",
-                    (scope_id, coverage.retention_floor - 1),
-                )
-                self._connection.execute(
-                    "UPDATE scope SET coverage = ? WHERE id = ?", (msgspec.json.encode(coverage), scope_id)
-                )
-            self._walk_cursors.pop(scope_id, None)
+                state = queries.feed_state(self._connection, scope_id)
+                newest = queries.newest_created(self._connection, scope_id)
+                coverage = msgspec.json.encode(switched_coverage(state.coverage, newest, generation))
+                self._connection.execute("DELETE FROM pending WHERE scope = ?", (scope_id,))
+                self._connection.execute("UPDATE scope SET coverage = ? WHERE id = ?", (coverage, scope_id))
+            return queries.feed_state(self._connection, scope_id)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         with queries.store_errors(self._name):
@@ -264,7 +207,7 @@ class SqliteStore:
         increments = effective_increments(batch, new, first)
         series_values = series_rows.apply(self._connection, increments, batch)
         log_count, pruned_count = self._update_scope(scope_id, batch, first.values(), observation_count=len(new)), 0
-        has_changed = deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes) or bool(new)
+        has_changed = bool(new)
         queue_events(self._connection, scope_id, new, batch.committed_at)
         pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
         if batch.prune_before is not None:
@@ -305,9 +248,9 @@ class SqliteStore:
         statuses = queries.stored_statuses(self._connection, scope_id, keys)
         new, first = select_new(observations, statuses)
         self._connection.executemany(
-            "INSERT INTO observation VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO observation VALUES (?, ?, ?, ?)",
             (
-                (scope_id, log.key, log.status, log.created, *rekey.match_columns(log))
+                (scope_id, log.key, log.status, log.created)
                 # In the order of the table: a list is read from new to old, which would split every page of the B-tree.
                 for log in sorted([observation.entry for observation in new], key=attrgetter("key"))
             ),
@@ -378,13 +321,10 @@ class SqliteStore:
             "UPDATE logs_per_minute SET logs = logs - ? WHERE scope = ? AND minute = ?",
             [(log_count, scope_id, minute) for minute, log_count in Counter(minutes.values()).items()],
         )
-        (deleted,) = connection.execute(
-            "SELECT coalesce(sum(deleted), 0) FROM logs_per_minute WHERE scope = ? AND logs <= 0", (scope_id,)
-        ).fetchone()
         connection.execute("DELETE FROM logs_per_minute WHERE scope = ? AND logs <= 0", (scope_id,))
         connection.execute(
-            "UPDATE scope SET logs = logs - ?, deleted = deleted - ?, pruned = pruned + ? WHERE id = ?",
-            (len(minutes), deleted, max(0, observation_count), scope_id),
+            "UPDATE scope SET logs = logs - ?, pruned = pruned + ? WHERE id = ?",
+            (len(minutes), max(0, observation_count), scope_id),
         )
         return pending_count > 0
 

@@ -78,7 +78,7 @@ class Scene:
         # Counts of time windows are compared in the whole list each time.
         self._counts_windows = setup.generation == "zernio" and setup.time_filter not in ("ignored", "rejected")
         config = PollConfig(
-            reconcile_interval=setup.reconcile_interval, audit_interval=setup.audit_interval, max_skip=setup.max_skip
+            reconcile_interval=setup.reconcile_interval, audit_interval=setup.audit_interval
         )
         self.exporter = ExporterHarness(self.api, path, feeds=FEEDS, config=config, generation="auto")
 
@@ -183,6 +183,5 @@ class Scene:
 async def _poll_feed(poller: Poller) -> PollResult:
     """Do what the poller's loop does once."""
     result = await poller.poll()
-    await poller.audit(result)
     await poller.examine_generation(result)
     return result

@@ -11,7 +11,6 @@ from typing import Any
 from unittest.mock import patch
 
 from late_exporter.ingest import sync
-from late_exporter.ingest.recognition import MIN_SHARE, SAMPLE_SIZE
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.simulator.log_list import LogRow, post_id
 from tests.adversary.api import DIFFERENCES, FAULTS, LIES, MISLEADING, SHORT_LIES
@@ -38,6 +37,8 @@ from tests.support.clock import MINUTE
 from tests.support.late_api import VANISHED, Document, zernio_row
 from tests.support.oracle import created_at
 from tests.support.steps import Killed
+
+MIN_SHARE, SAMPLE_SIZE = 0.5, 100
 
 LATE_LISTS = ("/v1/posts/logs", "/v1/connections/logs")
 MEMORY = Path("/dev/shm")  # noqa: S108 - for files of a test, where there is such a place

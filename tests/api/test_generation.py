@@ -10,7 +10,6 @@ import pytest
 
 from late_exporter.api.generation import (
     AUTO,
-    EMPTY_EXAMINATION_INTERVAL,
     EXAMINATION_INTERVAL,
     MAX_REFUSALS,
     ApiGeneration,
@@ -301,7 +300,7 @@ async def test_an_empty_list_is_examined_more_often() -> None:
     generation = api.generation()
     assert ZERNIO is await api.resolve(generation)
     api.late = late_list(1)
-    api.monotonic += EMPTY_EXAMINATION_INTERVAL
+    api.monotonic += EXAMINATION_INTERVAL
     await generation.examine_if_due(ZERNIO, api, state_generation=None)
     assert {"late"} == generation.unread
     assert LATE is await api.resolve(generation)

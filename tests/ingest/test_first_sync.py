@@ -10,7 +10,7 @@ import pytest
 
 from late_exporter.ingest import sync
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.model import KnownLogs, LogEntry, Scope
+from late_exporter.model import Scope
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR
 from tests.support.exporter import ExporterHarness
@@ -193,11 +193,11 @@ def test_pages_of_a_gap_are_not_looked_up(
     pages: list[int] = []  # numbers of counted logs when a page with new logs was looked up
     look_up = StoreProxy.lookup
 
-    def lookup(store: StoreProxy, scope: Scope, entries: Sequence[LogEntry], **options: Any) -> KnownLogs:
-        known_logs = look_up(store, scope, entries, **options)
-        if len(known_logs.statuses) < len(entries):
+    def lookup(store: StoreProxy, scope: Scope, keys: Sequence[str]) -> Any:
+        statuses = look_up(store, scope, keys)
+        if len(statuses) < len(keys):
             pages.append(len(exporter.commit_log))
-        return known_logs
+        return statuses
 
     monkeypatch.setattr(StoreProxy, "lookup", lookup)
     monkeypatch.setattr(sync, "COMMIT_SIZE", 1000)

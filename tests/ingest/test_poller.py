@@ -13,7 +13,7 @@ from late_exporter.ingest import feed_publisher, sync
 from late_exporter.ingest.observations import LOGS_PER_SLICE, ReadLogs
 from late_exporter.ingest.recorder import UncommittedBatch
 from late_exporter.ingest.reporter import POLL_OUTCOMES
-from late_exporter.ingest.request_queue import REQUEST_KINDS
+from late_exporter.ingest.failures import REQUEST_KINDS
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.webhooks import WebhookReceiver, sign
 from late_exporter.model import CommitResult, Coverage, FeedCommit, ListPosition, LogEntry, Scope

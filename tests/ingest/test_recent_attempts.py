@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from late_exporter.ingest.recent_attempts import HOUR, MAX_PLATFORMS, SLOT_SECONDS, RecentAttempts
-from late_exporter.ingest.steps import FetchedPage
+from late_exporter.ingest.fetched_page import FetchedPage
 from late_exporter.model import Coverage, KnownLogs, ListPosition, LogEntry, LogPage
 from late_exporter.status import RecentCounts
 

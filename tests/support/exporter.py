@@ -12,24 +12,18 @@ import msgspec
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.pages import fetch_page
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource
+from late_exporter.commands.audit.comparison import Audit, grace_period
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.audit import (
-    Audit,
-    CounterMismatch,
-    WaitForExporter,
-    audit_list,
-    check_counters,
-    fetch_next,
-    grace_period,
-)
+from late_exporter.ingest.accounting import CounterMismatch, check_counters
+from late_exporter.ingest.descend import Cursor, Descent, Place, TimeFilter
 from late_exporter.ingest.details import EventSelection
+from late_exporter.ingest.fetched_page import FetchedPage
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace
-from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
@@ -160,11 +154,8 @@ class ExporterHarness:
         drive(self.pollers[self._scope(workspace, feed)].examine_generation(result))
 
     def audit(self, feed: str | None = None) -> PollResult:
-        """Poll a feed once and continue its background audit."""
-        result = self.poll(feed=feed)
-        (workspace,) = self.apis
-        drive(self.pollers[self._scope(workspace, feed)].audit(result))
-        return result
+        """Poll a feed once."""
+        return self.poll(feed=feed)
 
     def run_audit(
         self,
@@ -178,24 +169,30 @@ class ExporterHarness:
         scope = self._scope(workspace, feed)
         coverage = self.store.feed_state(scope).coverage
         assert coverage is not None
-        poll, audited_feed = self._config.poll, self._feed(scope)
-        defaults = {
-            "grace_period": grace_period(poll.interval),
-            "listed_keys": set(),
-            "max_skip": poll.max_skip if audited_feed.supports_time_filter else None,
-        }
-        audit = Audit(coverage=coverage, **{**defaults, **options})
-        steps = audit_list(audit)
-        step: FetchPage | WaitForExporter | None = next(steps)
-        while step is not None:
-            if isinstance(step, WaitForExporter):
-                if audit.exporter_running:
-                    self.settle(scope)
-                audit.coverage = self.store.feed_state(scope).coverage or coverage
-                step = next(steps)
-            else:
-                between()
-                step = drive(fetch_next(steps, step, partial(self._fetch_page, scope)))
+        audited_feed = self._feed(scope)
+        audit = Audit(coverage=coverage, **{"grace_period": grace_period(self._config.poll.interval), **options})
+        fetch = partial(self._fetch_page, scope)
+
+        def descend() -> Descent[FetchedPage]:
+            return Descent(fetch, Cursor(), TimeFilter(is_usable=audited_feed.supports_time_filter))
+
+        descent = descend()
+        while True:
+            between()
+            page = drive(descent.read())
+            audit.compare(page)
+            if page.is_last or page.crosses(audit.lower):
+                break
+        if audit.suspects:
+            if audit.exporter_running:
+                self.settle(scope)
+            audit.coverage = self.store.feed_state(scope).coverage or coverage
+            unresolved, descent = set(audit.suspects), descend()
+            while unresolved:
+                page = drive(descent.read())
+                audit.recheck(page, unresolved)
+                if page.is_last or page.crosses(audit.lower):
+                    break
         return audit, check_counters(scope, audited_feed, self.store.accounting(scope))
 
     def kill(self, steps: int, downtime: float = 0.0) -> bool:
@@ -252,18 +249,15 @@ class ExporterHarness:
     def _feed(self, scope: Scope) -> Feed:
         return GENERATIONS[self.pollers[scope].generation][scope.feed]
 
-    async def _fetch_page(self, scope: Scope, step: FetchPage) -> FetchedPage:
+    async def _fetch_page(self, scope: Scope, place: Place) -> FetchedPage:
         feed, api = self._feed(scope), self.apis[scope.workspace]
-        page = (await fetch_page(api, feed, skip=step.skip, created_before=step.created_before)).page
+        page = (await fetch_page(api, feed, skip=place.skip, created_before=place.before)).page
         # The real store answers, even if a test makes the exporter's store lie.
-        without_rekey = msgspec.structs.replace(feed, generation="late")
-        known_logs = self.store.store.lookup(scope, page.entries, feed=without_rekey, since=0)
-        return FetchedPage.identified(page, known_logs)
+        return FetchedPage(page, self.store.store.lookup(scope, [entry.key for entry in page.entries]))
 
     def _api_generation(self) -> ApiGeneration:
         return ApiGeneration(
             self.generation,
-            switch_policy=self.switch_policy,
             logger=self.logger,
             monotonic=self.clock.monotonic,
         )

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from late_exporter.errors import StoreError
-from late_exporter.feeds.feed import Feed
 from late_exporter.model import (
     Batch,
     CommitResult,
-    Coverage,
     FeedAccounting,
     FeedCommit,
     FeedState,
-    KnownLogs,
-    LogEntry,
     Scope,
-    StoredLog,
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import Outbox, SeriesCursor, Store
@@ -75,23 +70,13 @@ class StoreProxy:
     def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
         return self.store.feed_states(scopes)
 
-    def lookup(
-        self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int | None, **options: Any
-    ) -> KnownLogs:
+    def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         self._check("lookup")
-        return self.store.lookup(scope, entries, feed=feed, since=since, **options)
+        return self.store.lookup(scope, keys)
 
-    def count_logs(self, scope: Scope, first: int, last: int) -> int:
-        self._check("count_logs")
-        return self.store.count_logs(scope, first, last)
-
-    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        self._check("newest_logs")
-        return self.store.newest_logs(scope, until=until, limit=limit)
-
-    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
-        self._check("begin_rekey")
-        self.store.begin_rekey(scope, coverage)
+    def renew_identity(self, scope: Scope, generation: str) -> FeedState:
+        self._check("renew_identity")
+        return self.store.renew_identity(scope, generation)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         self._check("accounting")

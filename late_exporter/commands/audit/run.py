@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from late_exporter.api.pages import fetch_page
+from late_exporter.commands.audit.comparison import Audit, grace_period
 from late_exporter.commands.audit.report import AuditReport
 from late_exporter.commands.feed_choice import require_retained
 from late_exporter.errors import ApiError
 from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.audit import Audit, WaitForExporter, audit_list, check_counters, fetch_next, grace_period
-from late_exporter.ingest.paging import MAX_SKIP
-from late_exporter.ingest.steps import FetchedPage, FetchPage
+from late_exporter.ingest.accounting import check_counters
+from late_exporter.ingest.descend import Cursor, Descent, Place, TimeFilter
+from late_exporter.ingest.fetched_page import FetchedPage
 from late_exporter.metrics.names import LAST_POLL, LAST_RECONCILE
-from late_exporter.model import Coverage, FeedAccounting, KnownLogs, LogEntry, Scope
+from late_exporter.model import Coverage, FeedAccounting, LogEntry, Scope
 from late_exporter.protocols import Client, Logger
 from late_exporter.series import gauge_value
 from late_exporter.store.maintenance import StateSnapshot
@@ -83,12 +84,11 @@ class AuditRunner:
             return self._failure(str(exc))
         require_retained(since, feed)
         audit = self._begin(coverage, status.last_poll, since)
-        audit.max_skip = MAX_SKIP if feed.supports_time_filter else None
         try:
             has_reconciled = await self._compare(audit, feed)
         except ApiError as exc:
             return self._failure(str(exc))
-        listed_keys = audit.listed_keys or set()
+        listed_keys = audit.listed_keys
         accounting = self._state.accounting()
         return AuditReport(
             workspace=self._scope.workspace,
@@ -116,7 +116,6 @@ class AuditRunner:
             since=0 if since is None else int((now - since) * 1000),
             grace_period=grace_period(self._interval) if is_running else LATE_WRITE_WINDOW,
             exporter_running=is_running,
-            listed_keys=set(),
         )
 
     def _failure(self, error: str) -> AuditReport:
@@ -124,29 +123,37 @@ class AuditRunner:
         return AuditReport(workspace=scope.workspace, feed=scope.feed, error=error, requests=self._request_count)
 
     async def _compare(self, audit: Audit, feed: Feed) -> bool:
-        """Execute the steps of the audit; return whether a reconciliation completed during the wait."""
-        steps = audit_list(audit)
+        """Compare the list, then recheck the suspects; return whether a reconciliation completed in between."""
+        fetch, time_filter = partial(self._fetch, feed), TimeFilter(is_usable=feed.supports_time_filter)
         has_reconciled = False
-        step: FetchPage | WaitForExporter | None = next(steps)
-        while step is not None:
-            if isinstance(step, WaitForExporter):
-                has_reconciled = await self._wait_for_exporter(audit, feed)
-                step = next(steps)
-            else:
-                step = await fetch_next(steps, step, partial(self._fetch_page, feed))
+        descent = Descent(fetch, Cursor(), time_filter)
+        while True:
+            page = await descent.read()
+            audit.compare(page)
+            if descent.is_end or page.crosses(audit.lower):
+                break
+        if audit.suspects:
+            has_reconciled = await self._wait_for_exporter(audit)
+            unresolved = set(audit.suspects)
+            descent = Descent(fetch, Cursor(), time_filter)
+            while True:
+                page = await descent.read()
+                audit.recheck(page, unresolved)
+                if descent.is_end or not unresolved or page.crosses(audit.lower):
+                    break
         return has_reconciled
 
-    async def _fetch_page(self, feed: Feed, step: FetchPage) -> FetchedPage:
+    async def _fetch(self, feed: Feed, place: Place) -> FetchedPage:
         self._request_count += 1
-        response = await fetch_page(self._client, feed, skip=step.skip, created_before=step.created_before)
+        response = await fetch_page(self._client, feed, skip=place.skip, created_before=place.before)
         if response.date is not None:
             self._clock_offset = response.date - self._timing.clock()
         self._read_count += len(response.page.entries)
         self._list_total = max(self._list_total, response.page.total or 0)  # Pages by time have the total of a part.
         self.on_page(self._read_count, self._list_total, self._request_count)
-        return FetchedPage.identified(response.page, self._state.known_logs(response.page.entries, feed))
+        return FetchedPage(response.page, self._state.statuses(response.page.entries))
 
-    async def _wait_for_exporter(self, audit: Audit, feed: Feed) -> bool:
+    async def _wait_for_exporter(self, audit: Audit) -> bool:
         """Wait until all suspects are counted or a reconciliation has completed; return whether one has."""
         began_at = self._timing.clock() + self._clock_offset
         deadline = self._timing.monotonic() + self._wait
@@ -157,7 +164,7 @@ class AuditRunner:
                 logs=len(audit.suspects),
                 at_most=f"{self._wait:g}s",
             )
-        while audit.exporter_running and not has_reconciled and self._has_suspects(audit, feed):
+        while audit.exporter_running and not has_reconciled and self._has_suspects(audit):
             seconds_left = deadline - self._timing.monotonic()
             if seconds_left <= 0:
                 break
@@ -166,9 +173,9 @@ class AuditRunner:
         audit.coverage = self._state.status().coverage or audit.coverage
         return has_reconciled
 
-    def _has_suspects(self, audit: Audit, feed: Feed) -> bool:
+    def _has_suspects(self, audit: Audit) -> bool:
         entries = [suspect.entry for suspect in audit.suspects.values()]
-        statuses = self._state.known_logs(entries, feed).statuses
+        statuses = self._state.statuses(entries)
         return any(entry.status not in statuses.get(entry.key, ()) for entry in entries)
 
 
@@ -186,7 +193,6 @@ class _AuditState:
     def __init__(self, scope: Scope, open_snapshot: Callable[[], StateSnapshot]) -> None:
         self._scope = scope
         self._open_snapshot = open_snapshot
-        self._former_keys: set[str] = set()
 
     def status(self) -> _StateStatus:
         with self._open_snapshot() as snapshot:
@@ -197,11 +203,9 @@ class _AuditState:
         last_poll, last_reconcile = (gauge_value(values, (family, labels)) for family in (LAST_POLL, LAST_RECONCILE))
         return _StateStatus(coverage, last_poll, last_reconcile)
 
-    def known_logs(self, entries: Sequence[LogEntry], feed: Feed) -> KnownLogs:
+    def statuses(self, entries: Sequence[LogEntry]) -> Mapping[str, frozenset[str]]:
         with self._open_snapshot() as snapshot:
-            result = snapshot.lookup(self._scope, entries, has_pending=feed.has_pending)
-        self._former_keys |= result.former_keys
-        return KnownLogs(result.statuses, entries=result.entries)
+            return snapshot.lookup(self._scope, [entry.key for entry in entries])
 
     def accounting(self) -> FeedAccounting:
         with self._open_snapshot() as snapshot:
@@ -216,4 +220,4 @@ class _AuditState:
                 for row in snapshot.recorded_statuses(self._scope)
                 if row.created is not None and lower <= row.created <= audit.cutoff
             }
-        return len(stored_keys - (audit.listed_keys or set()) - self._former_keys)
+        return len(stored_keys - audit.listed_keys)

@@ -14,15 +14,14 @@ from late_exporter.errors import ApiError, BadRequest, LateError, Unauthorized
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time, plural
-from late_exporter.ingest.audit import ListScan, fetch_next, leaves_scope, scan_list
-from late_exporter.ingest.paging import MAX_SKIP
-from late_exporter.ingest.steps import FetchedPage, FetchPage
-from late_exporter.ingest.window_check import LATE_ARRIVAL_WINDOW
-from late_exporter.model import Coverage, KnownLogs, Scope
+from late_exporter.ingest.descend import Cursor, Descent, Place, TimeFilter
+from late_exporter.ingest.fetched_page import FetchedPage
+from late_exporter.model import MINUTE_MS, Coverage, Scope
 from late_exporter.protocols import Client
 from late_exporter.store.maintenance import StateSnapshot
 
 HEAD_BLOCK = 10_800_000  # milliseconds that Prometheus keeps in its head block, which imported blocks must not overlap
+LATE_ARRIVAL_WINDOW = 60 * MINUTE_MS  # milliseconds by which logs may appear late
 MAX_ATTEMPTS = 6  # attempts to request a page; the last one follows after half a minute
 
 
@@ -72,7 +71,7 @@ async def collect_history(
     with snapshot:
         coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
         until, values = period.end(scope, coverage), snapshot.series_values()
-        recorded_logs = RecordedLogs(snapshot.recorded_statuses(scope), until=until, has_pending=feed.has_pending)
+        recorded_logs = RecordedLogs(snapshot.recorded_statuses(scope), until=until)
     limiter = frozen_limiter(families, values)
     # Older logs were never counted, or are pruned.
     lower = max(period.since, coverage.retention_floor) if coverage else period.since
@@ -82,15 +81,13 @@ async def collect_history(
     reader = _PageReader(client, feed, progress, sleep)
     progress.start(_name(scope), client)
 
-    def visit(page: FetchedPage) -> bool:
-        history.add_page(page.entries)
-        return leaves_scope(page, lower)
-
-    steps = scan_list(visit, ListScan(MAX_SKIP if feed.supports_time_filter else None))
-    step: FetchPage | None = next(steps)
     async with progress.live():
-        while step is not None:
-            step = await fetch_next(steps, step, reader.fetch)
+        descent = Descent(reader.fetch, Cursor(), TimeFilter(is_usable=feed.supports_time_filter))
+        while True:
+            page = await descent.read()
+            history.add_page(page.entries)
+            if descent.is_end or page.crosses(lower):
+                break
     summary = f"{plural(history.log_count, 'log')} until {iso_time(until)}"
     progress.finish(f"{summary}, {plural(reader.request_count, 'request')}")
     return list(history.series(values, published_at=max(until, coverage.published_at if coverage else 0)))
@@ -110,22 +107,22 @@ class _PageReader:
         self._read_count = self._total = 0
         self.request_count = 0
 
-    async def fetch(self, step: FetchPage) -> FetchedPage:
+    async def fetch(self, place: Place) -> FetchedPage:
         """Return a page; the client itself waits if the API asks to."""
         pause = 1.0
         for _ in range(MAX_ATTEMPTS - 1):
             try:
-                return await self._fetch_once(step)
+                return await self._fetch_once(place)
             except (Unauthorized, BadRequest):
                 raise
             except ApiError:
                 await self._sleep(pause)
                 pause *= 2
-        return await self._fetch_once(step)
+        return await self._fetch_once(place)
 
-    async def _fetch_once(self, step: FetchPage) -> FetchedPage:
+    async def _fetch_once(self, place: Place) -> FetchedPage:
         self.request_count += 1
-        page = (await fetch_page(self._client, self._feed, skip=step.skip, created_before=step.created_before)).page
+        page = (await fetch_page(self._client, self._feed, skip=place.skip, created_before=place.before)).page
         _, seconds = self._client.pop_request_log()
         self._quota_seconds += seconds
         self._read_count += len(page.entries)
@@ -136,8 +133,7 @@ class _PageReader:
             f"{self._read_count:,} of {plural(self._total, 'log')}, {plural(self.request_count, 'request')}, "
             f"{self._quota_seconds:.0f} s of quota waits",
         )
-        # The scan does not depend on what is known of the logs.
-        return FetchedPage(page, KnownLogs({}))
+        return FetchedPage(page, {})
 
 
 def _name(scope: Scope) -> str:

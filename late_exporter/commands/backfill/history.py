@@ -14,8 +14,6 @@ between history and live samples. Therefore everything that came later is subtra
   series. So are former statuses that the API no longer shows.
 - A log is written when its attempt ends, so it may appear after the border but be created before it. That is why
   history ends LATE_ARRIVAL_WINDOW before the border.
-- After a switch of generation the state holds logs under keys of the former one. They are matched here as the exporter
-  will match them.
 - Series that were created after the border were first exposed at 0 and have no history.
 """
 
@@ -45,7 +43,6 @@ from late_exporter.series import (
     SetLatest,
     Value,
 )
-from late_exporter.store.matching import match_logs, matched_statuses, time_prefix
 from late_exporter.store.snapshot import RecordedStatus
 
 LATEST_GAUGES = ("late_publishing_last_log_timestamp_seconds", "late_connection_last_event_timestamp_seconds")
@@ -108,18 +105,13 @@ class RecordedLogs:
         unmatched_count: Number of statuses recorded after the end of the history and not yet assigned to a series.
     """
 
-    def __init__(self, rows: Iterable[RecordedStatus], *, until: int, has_pending: bool) -> None:
+    def __init__(self, rows: Iterable[RecordedStatus], *, until: int) -> None:
         self._until = until
-        self._has_pending = has_pending
         self._statuses: dict[str, frozenset[str]] = {}
-        self._keys_by_time: dict[str, set[str]] = {}
         self.unmatched_count = 0
         for key, group in groupby(rows, key=attrgetter("key")):
             logs = list(group)
             statuses = self._statuses[key] = frozenset(row.status for row in logs)
-            time = time_prefix(key)
-            if time is not None:
-                self._keys_by_time.setdefault(time, set()).add(key)
             if self.is_later(logs[0].created, statuses):
                 self.unmatched_count += len(statuses)
 
@@ -129,23 +121,6 @@ class RecordedLogs:
     def is_later(self, created: int | None, statuses: frozenset[str]) -> bool:
         """Return whether a log may have been counted after the end of the history."""
         return created is None or created > self._until or len(statuses) > 1
-
-    def rekey(self, entries: Sequence[LogEntry]) -> None:
-        """Move logs that were recorded under keys of another generation to their keys on this page."""
-        times = {time for entry in entries if entry.key not in self._statuses and (time := time_prefix(entry.key))}
-        keys = {entry.key for entry in entries if entry.key in self._statuses}.union(
-            *(self._keys_by_time.get(time, ()) for time in times)
-        )
-        if not times or not keys:
-            return
-        stored_logs = {key: dict.fromkeys(self._statuses[key]) for key in keys}
-        for key, entry in match_logs(entries, stored_logs, has_pending=self._has_pending).items():
-            statuses = self._statuses.pop(key)
-            known_statuses = self._statuses.get(entry.key, frozenset())
-            names = matched_statuses(entry, key, statuses, has_pending=self._has_pending)
-            self._statuses[entry.key] = known_statuses | frozenset(names.values())
-            self._keys_by_time[time_prefix(key) or ""].discard(key)
-            self._keys_by_time[time_prefix(key) or ""].add(entry.key)
 
 
 class FeedHistory:
@@ -184,7 +159,6 @@ class FeedHistory:
 
     def add_page(self, entries: Sequence[LogEntry]) -> None:
         """Add the logs of a page, except those that were on an earlier one."""
-        self._recorded_logs.rekey(entries)
         for entry in entries:
             statuses = self._recorded_logs.statuses(entry.key)
             if entry.key in self._matched_keys or statuses is None:

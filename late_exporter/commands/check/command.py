@@ -60,7 +60,6 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
                 client,
                 settings.poll.feeds,
                 configured_generation=settings.api.generation,
-                switch_policy=settings.api.switch,
                 recorded=recorded,
             )
             findings += generation.findings

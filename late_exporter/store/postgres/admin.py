@@ -66,7 +66,7 @@ TABLES: Mapping[str, ExportedTable] = {
         "late_scope",
         (
             *("id", "workspace", "feed", "coverage", "logs", "observations", "pruned", "progress", "commits"),
-            *("restored", "deleted"),
+            "restored",
         ),
         OF_WORKSPACES,
         order="id",
@@ -74,14 +74,12 @@ TABLES: Mapping[str, ExportedTable] = {
     ),
     "observation": ExportedTable(
         "late_observation",
-        ("scope", "key", "status", "created", "fingerprint", "status_fingerprint"),
+        ("scope", "key", "status", "created"),
         OF_SCOPES,
         order="scope, key, status",
         byte_columns=("key", "status"),
     ),
-    "logs_per_minute": ExportedTable(
-        "late_minute", ("scope", "minute", "logs", "deleted"), OF_SCOPES, order="scope, minute"
-    ),
+    "logs_per_minute": ExportedTable("late_minute", ("scope", "minute", "logs"), OF_SCOPES, order="scope, minute"),
     "pending": ExportedTable(
         "late_pending",
         ("scope", "key", "created", "platform", "action", "post_id"),
@@ -106,7 +104,6 @@ SCOPE_TABLES = [table.name for table in TABLES.values() if "scope" in table.colu
 
 COUNTS = """
     SELECT count(DISTINCT key),
-        (SELECT coalesce(sum(deleted), 0)::bigint FROM late_minute WHERE scope = %(scope)s),
         (SELECT count(*) FROM late_pending p LEFT JOIN (
             SELECT DISTINCT key FROM late_observation WHERE scope = %(scope)s AND status = 'pending'::bytea
         ) o ON o.key = p.key WHERE p.scope = %(scope)s AND o.key IS NULL)
@@ -151,15 +148,13 @@ class PostgresAdmin:
     def check(self) -> Iterator[str]:
         """Check the state for inconsistencies; yield one message per problem."""
         with self._snapshot() as snapshot:
-            scopes = list(snapshot.rows("SELECT id, workspace, feed, logs, deleted FROM late_scope ORDER BY id"))
-            for scope_id, workspace, feed, log_count, deleted_count in scopes:
-                ((stored, deleted, uncounted),) = snapshot.rows(COUNTS, {"scope": scope_id})
+            scopes = list(snapshot.rows("SELECT id, workspace, feed, logs FROM late_scope ORDER BY id"))
+            for scope_id, workspace, feed, log_count in scopes:
+                ((stored, uncounted),) = snapshot.rows(COUNTS, {"scope": scope_id})
                 counts = FeedCounts(
                     f"{workspace}/{feed}",
                     log_count,
                     stored,
-                    deleted_count,
-                    deleted,
                     uncounted,
                     self._wrong_minutes(snapshot, scope_id),
                 )

@@ -62,15 +62,14 @@ FORGET = f"""
         SELECT scope, minute, count(*) AS logs FROM gone GROUP BY scope, minute
     ), emptied AS (
         DELETE FROM late_minute m USING counted c
-        WHERE m.scope = c.scope AND m.minute = c.minute AND m.logs <= c.logs RETURNING m.scope, m.deleted
+        WHERE m.scope = c.scope AND m.minute = c.minute AND m.logs <= c.logs
     ), lowered AS (
         UPDATE late_minute m SET logs = m.logs - c.logs FROM counted c
         WHERE m.scope = c.scope AND m.minute = c.minute AND m.logs > c.logs
     ), settled AS (
         DELETE FROM late_pending p USING gone g WHERE p.scope = g.scope AND p.key = g.key
     )
-    UPDATE late_scope s SET logs = s.logs - t.logs, pruned = s.pruned + t.observations, deleted = s.deleted
-        - (SELECT coalesce(sum(e.deleted), 0) FROM emptied e WHERE e.scope = s.id)
+    UPDATE late_scope s SET logs = s.logs - t.logs, pruned = s.pruned + t.observations
     FROM (SELECT scope, count(*) AS logs, sum(observations) AS observations FROM gone GROUP BY scope) t
     WHERE s.id = t.scope
 """  # noqa: S608 - constants

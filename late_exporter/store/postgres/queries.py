@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from late_exporter.metrics.aggregation import decode_value
-from late_exporter.model import DAY_MS, MINUTE_MS, Coverage, FeedAccounting, FeedState, PendingLog, StoredLog
+from late_exporter.model import Coverage, FeedAccounting, FeedState, PendingLog
 from late_exporter.series import Labels, Series, SeriesValue
+from late_exporter.store.batches import with_status
 from late_exporter.store.postgres.database import DeadlineConnection
-from late_exporter.store.postgres.days import REST, lookup_days
+from late_exporter.store.postgres.days import lookup_days
 from late_exporter.store.series_rows import SeriesCursor
-from late_exporter.store.uncommitted import with_status
 
 STATUSES = "SELECT key, status, day FROM late_observation WHERE scope = %s AND day = ANY(%s) AND key = ANY(%b::bytea[])"
-
-ROWS_AT = (
-    "SELECT o.key, o.status, o.status_fingerprint FROM unnest(%b::bytea[]) AS p(prefix) JOIN late_observation o"
-    " ON o.scope = %s AND o.day = ANY(%s) AND o.key >= p.prefix AND o.key < p.prefix || '~'::bytea"
-)
-
-# Only a log that was matched by its status fingerprint keeps the fingerprint.
-FINGERPRINTS_AGREE = (
-    "SELECT EXISTS (SELECT FROM late_observation WHERE scope = %s AND status_fingerprint IS NOT NULL"
-    " AND status <> 'pending'::bytea AND (position('='::bytea IN key) > 0 OR position('+'::bytea IN key) > 0))"
-)
 
 PENDING_LOGS = "SELECT key, created, platform, action, post_id FROM late_pending WHERE scope = %s ORDER BY created, key"
 
@@ -40,42 +28,10 @@ PENDING_OF_FEEDS = (
     " ORDER BY created, key"
 )
 
-LOG_COUNTS = """
-    SELECT s.logs - s.deleted - e.listed,
-        (SELECT coalesce(sum(logs - deleted), 0)::bigint FROM late_minute
-         WHERE scope = %(scope)s AND minute BETWEEN %(earliest)s AND %(latest)s),
-        s.deleted - e.deleted
-    FROM late_scope s, (
-        SELECT coalesce(sum(logs - deleted), 0)::bigint AS listed, coalesce(sum(deleted), 0)::bigint AS deleted
-        FROM late_minute WHERE scope = %(scope)s AND minute < %(earliest)s
-    ) e WHERE s.id = %(scope)s
-"""
-
 # In one statement: another replica may drop an expired day at any time.
 ACCOUNTING = """
     SELECT observations, pruned, (SELECT count(*) FROM late_observation WHERE scope = %(scope)s)
     FROM late_scope WHERE id = %(scope)s
-"""
-
-LAST_MINUTES = "SELECT minute FROM late_minute WHERE scope = %s AND minute <= %s ORDER BY minute DESC LIMIT 2"
-
-NEWEST_LOGS = """
-    SELECT key, created, fingerprint, status, status_fingerprint FROM late_observation
-    WHERE scope = %(scope)s AND key IN (
-        SELECT key FROM late_observation
-        WHERE scope = %(scope)s AND created <= %(until)s AND status <> 'rejected'::bytea
-        GROUP BY key ORDER BY max(created) DESC LIMIT %(limit)s
-    ) ORDER BY created DESC, key
-"""
-
-COUNT_LOGS = """
-    SELECT
-        (SELECT coalesce(sum(logs - deleted), 0)::bigint FROM late_minute
-         WHERE scope = %(scope)s AND minute >= %(first_minute)s AND minute < %(end_minute)s)
-        + (SELECT count(DISTINCT key) FROM late_observation WHERE scope = %(scope)s AND day = ANY(%(days)s)
-           AND (key >= %(first)s AND key < %(first_full)s OR key >= %(last_full)s AND key < %(end)s))
-        - (SELECT coalesce(sum(deleted), 0)::bigint FROM late_minute
-           WHERE scope = %(scope)s AND minute = %(end_minute)s AND %(is_cut)s)
 """
 
 SIZE = """
@@ -98,23 +54,15 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8")
 
 
-class PostgresRows(NamedTuple):
-    """The observations of one feed."""
+def stored_statuses(connection: DeadlineConnection, scope_id: int, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
+    """Return the counted statuses of logs by key; keys that are not stored are missing."""
+    return decode_statuses(connection.execute(STATUSES, statuses_parameters(scope_id, keys)))
 
-    connection: DeadlineConnection
-    scope_id: int
 
-    def stored_statuses(self, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        return decode_statuses(self.connection.execute(STATUSES, statuses_parameters(self.scope_id, keys)))
-
-    def rows_at(self, prefixes: AbstractSet[str]) -> Iterator[tuple[str, str, str | None]]:
-        parameters = ([encode(prefix) for prefix in prefixes], self.scope_id, lookup_days(prefixes))
-        for key, status, status_fingerprint in self.connection.execute(ROWS_AT, parameters):
-            yield key.decode(), status.decode(), status_fingerprint
-
-    def fingerprints_agree(self) -> bool:
-        (agree,) = one(self.connection, FINGERPRINTS_AGREE, (self.scope_id,))
-        return bool(agree)
+def newest_created(connection: DeadlineConnection, scope_id: int) -> int:
+    """Return the newest creation time of the stored logs; 0 if there is none. Reads all of them."""
+    (newest,) = one(connection, "SELECT max(created) FROM late_observation WHERE scope = %s", (scope_id,))
+    return newest or 0
 
 
 def one(connection: DeadlineConnection, query: str, parameters: Any = ()) -> tuple[Any, ...]:
@@ -168,41 +116,6 @@ def decode_pending(rows: Iterable[tuple[Any, ...]]) -> dict[str, PendingLog]:
         )
         for key, created, platform, action, post_id in rows
     }
-
-
-def count_logs(connection: DeadlineConnection, scope_id: int, first: int, last: int) -> int:
-    """Return the number of logs created from ``first`` to ``last``, in milliseconds, that are not marked as deleted.
-
-    Keys must begin with the creation time. The marks of an incomplete last minute are assumed to be within the range,
-    those of an incomplete first one to be outside.
-    """
-    end = last + 1
-    first_minute, end_minute = -(-first // MINUTE_MS), end // MINUTE_MS
-    first_full, last_full = first_minute * MINUTE_MS, end_minute * MINUTE_MS
-    if first_minute > end_minute:  # within a minute
-        first_full, last_full, first_minute, end_minute = end, end, 0, 0
-    days = {REST, first // DAY_MS, min(first_full, end) // DAY_MS, last_full // DAY_MS, last // DAY_MS}
-    parameters = {
-        "scope": scope_id,
-        "first_minute": first_minute,
-        "end_minute": end_minute,
-        "days": sorted(days),
-        "is_cut": last_full < end,
-    }
-    times = {"first": first, "first_full": first_full, "last_full": last_full, "end": end}
-    keys = {name: encode(f"{at:013d}") for name, at in times.items()}
-    (count,) = one(connection, COUNT_LOGS, parameters | keys)
-    return int(count)
-
-
-def newest_logs(connection: DeadlineConnection, scope_id: int | None, *, until: int, limit: int) -> list[StoredLog]:
-    logs: dict[str, StoredLog] = {}
-    parameters = {"scope": scope_id, "until": until, "limit": limit}
-    for key, created, fingerprint, status, status_fingerprint in connection.execute(NEWEST_LOGS, parameters):
-        name = key.decode()
-        statuses = logs[name].statuses if name in logs else {}
-        logs[name] = StoredLog(name, created, fingerprint, {**statuses, status.decode(): status_fingerprint})
-    return list(logs.values())
 
 
 def accounting(connection: DeadlineConnection, scope_id: int, workspace: str) -> FeedAccounting:

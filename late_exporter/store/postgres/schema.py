@@ -20,7 +20,6 @@ MIGRATIONS: tuple[str, ...] = (
         logs bigint NOT NULL DEFAULT 0,
         observations bigint NOT NULL DEFAULT 0,
         pruned bigint NOT NULL DEFAULT 0,
-        deleted bigint NOT NULL DEFAULT 0,
         prune_before bigint,
         restored boolean NOT NULL DEFAULT false,
         UNIQUE (workspace, feed),
@@ -32,8 +31,6 @@ MIGRATIONS: tuple[str, ...] = (
         key bytea NOT NULL,
         status bytea NOT NULL,
         created bigint,
-        fingerprint text COLLATE "C",
-        status_fingerprint text COLLATE "C",
         PRIMARY KEY (scope, day, key, status)
     ) PARTITION BY LIST (day);
     CREATE TABLE late_observation_rest PARTITION OF late_observation (CHECK (day = 0)) DEFAULT;
@@ -42,7 +39,6 @@ MIGRATIONS: tuple[str, ...] = (
         scope integer NOT NULL,
         minute bigint NOT NULL,
         logs integer NOT NULL,
-        deleted integer NOT NULL DEFAULT 0,
         PRIMARY KEY (scope, minute)
     ) WITH (fillfactor = 70);
     CREATE TABLE late_pending (

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from late_exporter.errors import StoreError, StoreMissing, StoreOutdated
-from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, StoredLog
+from late_exporter.model import FeedAccounting, FeedState, Scope
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import rekey
 from late_exporter.store.postgres import queries
 from late_exporter.store.postgres.database import NO_RIGHT, Database, DeadlineConnection
-from late_exporter.store.postgres.queries import PostgresRows
 from late_exporter.store.postgres.schema import MIGRATIONS, stored_version
-from late_exporter.store.snapshot import LookupResult, RecordedStatus
+from late_exporter.store.snapshot import RecordedStatus
 
 ROWS_PER_FETCH = 5000
 
@@ -132,15 +130,9 @@ class PostgresSnapshot:
                 yield from rows
                 connection.renew_deadline()  # The caller may have read pages of the API meanwhile.
 
-    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
+    def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         with self._reading() as connection:
-            return queries.newest_logs(connection, self._scope_ids.get(scope), until=until, limit=limit)
-
-    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
-        with self._reading() as connection:
-            rows = PostgresRows(connection, self._scope_ids[scope])
-            page, former_keys = rekey.preview(rows, entries, has_pending=has_pending)
-        return LookupResult(page.statuses, former_keys, page.entries)
+            return queries.stored_statuses(connection, self._scope_ids[scope], keys)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         with self._reading() as connection:

@@ -22,10 +22,8 @@ UPDATE_SCOPE = """
 """
 
 INSERT_OBSERVATIONS = """
-    INSERT INTO late_observation (scope, day, key, status, created, fingerprint, status_fingerprint)
-    SELECT %s::integer, * FROM unnest(
-        %b::integer[], %b::bytea[], %b::bytea[], %b::bigint[], %b::text[], %b::text[]
-    )
+    INSERT INTO late_observation (scope, day, key, status, created)
+    SELECT %s::integer, * FROM unnest(%b::integer[], %b::bytea[], %b::bytea[], %b::bigint[])
 """
 
 COUNT_MINUTES = """
@@ -44,21 +42,6 @@ ADD_PENDING = """
 DELETE_PENDING = "DELETE FROM late_pending WHERE scope = %s AND key = ANY(%b::bytea[])"
 
 EXPIRE_PENDING = "DELETE FROM late_pending WHERE scope = %s AND created < %s AND created <> 0"
-
-MARK_DELETED = """
-    WITH listed AS (
-        SELECT m.minute, m.logs - coalesce(c.logs, 0) AS mark, m.deleted
-        FROM late_minute m LEFT JOIN unnest(%(minutes)b::bigint[], %(counts)b::integer[]) AS c(minute, logs)
-            ON c.minute = m.minute
-        WHERE m.scope = %(scope)s AND m.minute BETWEEN %(first)s AND %(last)s
-    ), changed AS (
-        UPDATE late_minute m SET deleted = listed.mark FROM listed
-        WHERE m.scope = %(scope)s AND m.minute = listed.minute AND listed.mark <> listed.deleted
-        RETURNING listed.mark - listed.deleted AS change
-    )
-    UPDATE late_scope SET deleted = deleted + (SELECT sum(change) FROM changed)
-    WHERE id = %(scope)s AND EXISTS (SELECT FROM changed)
-"""
 
 READ_SERIES = (
     "SELECT id, value, created, served FROM late_series WHERE workspace = ANY(%b::text[]) AND id = ANY(%b::bytea[])"
@@ -96,49 +79,12 @@ PRUNE_REST = """
         SELECT floor(created / 60000.0)::bigint AS minute, count(*) AS logs FROM gone GROUP BY 1
     ), emptied AS (
         DELETE FROM late_minute m USING counted c
-        WHERE m.scope = %(scope)s AND m.minute = c.minute AND m.logs <= c.logs RETURNING m.deleted
+        WHERE m.scope = %(scope)s AND m.minute = c.minute AND m.logs <= c.logs
     ), lowered AS (
         UPDATE late_minute m SET logs = m.logs - c.logs FROM counted c
         WHERE m.scope = %(scope)s AND m.minute = c.minute AND m.logs > c.logs
     )
     UPDATE late_scope SET
-        logs = logs - (SELECT count(*) FROM gone), pruned = pruned + (SELECT count(*) FROM rows),
-        deleted = deleted - (SELECT coalesce(sum(deleted), 0) FROM emptied)
+        logs = logs - (SELECT count(*) FROM gone), pruned = pruned + (SELECT count(*) FROM rows)
     WHERE id = %(scope)s AND EXISTS (SELECT FROM gone)
 """
-
-# The time of a key is written as f"{created:013d}", whose sign is one of the 13 characters.
-INTERIM_KEY = """
-    convert_to(
-        CASE WHEN created < 0 THEN '-' || lpad(abs(created)::text, greatest(12, length(abs(created)::text)), '0')
-        ELSE lpad(coalesce(created, 0)::text, greatest(13, length(coalesce(created, 0)::text)), '0') END
-        || '-' || coalesce(fingerprint, '') || '@', 'UTF8'
-    ) || key
-"""
-
-RENAME_PENDING_TO_INTERIM = f"""
-    UPDATE late_pending p SET key = o.interim FROM (
-        SELECT DISTINCT ON (key) key, {INTERIM_KEY} AS interim FROM late_observation
-        WHERE scope = %(scope)s AND status = 'pending'::bytea ORDER BY key
-    ) o WHERE p.scope = %(scope)s AND p.key = o.key
-"""  # noqa: S608 - a constant
-
-RENAME_TO_INTERIM = f"""
-    UPDATE late_observation SET key = {INTERIM_KEY}, fingerprint = NULL WHERE scope = %(scope)s
-"""  # noqa: S608 - a constant
-
-RENAME_OBSERVATION = """
-    UPDATE late_observation SET key = %(new_key)s, status = %(new_status)s,
-        day = CASE WHEN day = %(new_day)s THEN day ELSE 0 END,
-        status_fingerprint = CASE WHEN %(status_fingerprint)s::text IS NULL
-            OR status_fingerprint = %(status_fingerprint)s::text THEN status_fingerprint END
-    WHERE scope = %(scope)s AND day = ANY(%(days)s) AND key = %(key)s AND status = %(status)s
-"""
-
-# Another row with the new key gives way, as the renamed one knows the newer key.
-REPLACE_PENDING = """
-    DELETE FROM late_pending t WHERE t.scope = %(scope)s AND t.key = %(new_key)s AND t.key <> %(key)s
-        AND EXISTS (SELECT FROM late_pending f WHERE f.scope = %(scope)s AND f.key = %(key)s)
-"""
-
-RENAME_PENDING = "UPDATE late_pending SET key = %(new_key)s WHERE scope = %(scope)s AND key = %(key)s"

@@ -16,23 +16,16 @@ import msgspec
 import psycopg
 
 from late_exporter.errors import StoreError, StoreFenced
-from late_exporter.feeds.feed import Feed
 from late_exporter.model import (
     DAY_MS,
     CommitResult,
-    Coverage,
     FeedAccounting,
     FeedCommit,
     FeedState,
-    KnownLogs,
-    LogEntry,
     Scope,
-    StoredLog,
-    TimeRange,
 )
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import rekey
-from late_exporter.store.batches import expiring_minutes
+from late_exporter.store.batches import switched_coverage
 from late_exporter.store.postgres import database, queries, statements, transactions
 from late_exporter.store.postgres.database import (
     BEGIN,
@@ -46,11 +39,9 @@ from late_exporter.store.postgres.days import Partitions
 from late_exporter.store.postgres.feed_rows import FeedRow, FeedWrite, UnconfirmedWrite, merge, without_applied
 from late_exporter.store.postgres.members import require_no_replicas
 from late_exporter.store.postgres.outbox import PostgresOutbox
-from late_exporter.store.postgres.queries import PostgresRows
 from late_exporter.store.postgres.restored import end_regressed
 from late_exporter.store.postgres.schema import migrate
 from late_exporter.store.series_rows import SeriesCursor
-from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 MAX_TRIES = 2
 """Times that a transaction is sent, if the connection is lost."""
@@ -165,85 +156,24 @@ class PostgresStore:
 
         return self._database.run(add)
 
-    def lookup(
-        self,
-        scope: Scope,
-        entries: Sequence[LogEntry],
-        *,
-        feed: Feed,
-        since: int | None,
-        uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
-        partial_times: AbstractSet[int] = frozenset(),
-    ) -> KnownLogs:
+    def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         row = self._row(scope)
-        pending_logs = None
-        page, matches, undecided_times = self._database.run(
-            lambda connection: rekey.match_former_keys(
-                PostgresRows(connection, row.scope_id),
-                entries,
-                feed=feed,
-                uncommitted=uncommitted,
-                partial_times=partial_times,
-            )
-        )
-        if matches and not undecided_times:
-            plan = rekey.plan_changes(page, matches, has_pending=feed.has_pending)
-            self._settle(row)
-            self._write_feed(row, lambda connection: transactions.apply_plan(connection, row.scope_id, plan), 0.0)
-            self._set_log_count(scope, row, row.log_count + plan.log_count)
-            page = self._database.run(
-                lambda connection: rekey.identify(PostgresRows(connection, row.scope_id), entries, uncommitted)
-            )
-            pending_logs = self.feed_state(scope).pending_logs
-        counts = (0, 0, 0) if since is None else self._count_feed(row.scope_id, since)
-        return KnownLogs(
-            page.statuses,
-            *counts,
-            pending_logs=pending_logs,
-            entries=page.entries,
-            undecided_times=undecided_times,
-            empty_range=self._empty_range(row.scope_id, page),
-        )
+        return self._database.run(lambda connection: queries.stored_statuses(connection, row.scope_id, keys))
 
-    def _count_feed(self, scope_id: int, since: int) -> tuple[int, int, int]:
-        earliest, latest = expiring_minutes(since)
-        parameters = {"scope": scope_id, "earliest": earliest, "latest": latest}
-        stored, expiring, deleted = self._database.run(
-            lambda connection: queries.one(connection, queries.LOG_COUNTS, parameters)
-        )
-        return stored, expiring, deleted
-
-    def _empty_range(self, scope_id: int, page: rekey.IdentifiedPage) -> TimeRange | None:
-        minute = rekey.new_since(page)
-        if minute is None:
-            return None
-        rows = self._database.run(
-            lambda connection: connection.execute(queries.LAST_MINUTES, (scope_id, minute)).fetchall()
-        )
-        return rekey.empty_range(minute, [stored for (stored,) in rows])
-
-    def count_logs(self, scope: Scope, first: int, last: int) -> int:
-        row = self._row(scope)
-        return self._database.run(lambda connection: queries.count_logs(connection, row.scope_id, first, last))
-
-    def newest_logs(self, scope: Scope, *, until: int, limit: int) -> Sequence[StoredLog]:
-        row = self._row(scope)
-        return self._database.run(
-            lambda connection: queries.newest_logs(connection, row.scope_id, until=until, limit=limit),
-            LONG_DEADLINE_SECONDS,
-        )
-
-    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
+    def renew_identity(self, scope: Scope, generation: str) -> FeedState:
         row = self._row(scope)
         self._settle(row)
-        current = self.feed_state(scope).coverage
-        if current is not None and current.generation == coverage.generation:
-            return  # An earlier attempt of which no answer came is durable.
+        state = self.feed_state(scope)
+        newest = self._database.run(
+            lambda connection: queries.newest_created(connection, row.scope_id), LONG_DEADLINE_SECONDS
+        )
+        coverage = switched_coverage(state.coverage, newest, generation)
         self._write_feed(
             row,
-            lambda connection: transactions.begin_rekey(connection, row.scope_id, coverage),
+            lambda connection: transactions.renew_identity(connection, row.scope_id, coverage),
             LONG_DEADLINE_SECONDS,
         )
+        return self.feed_state(scope)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         row = self._row(scope)

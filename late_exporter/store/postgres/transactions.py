@@ -16,7 +16,7 @@ from late_exporter.series import Series, SeriesValue
 from late_exporter.store.batches import apply_batch, group_by_series, select_new
 from late_exporter.store.postgres import statements
 from late_exporter.store.postgres.database import DeadlineConnection
-from late_exporter.store.postgres.days import key_day, lookup_days, observation_day
+from late_exporter.store.postgres.days import observation_day
 from late_exporter.store.postgres.queries import (
     PENDING_LOGS,
     STATUSES,
@@ -28,7 +28,6 @@ from late_exporter.store.postgres.queries import (
     statuses_parameters,
 )
 from late_exporter.store.pruning import MAX_LOGS
-from late_exporter.store.rekey import RekeyPlan, match_columns
 
 Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 
@@ -59,7 +58,7 @@ class PreparedBatch(NamedTuple):
 class WrittenBatch(NamedTuple):
     """The answers to the statements of a commit, which can be read once it is durable.
 
-    ``log_changes`` are those to statements that change stored logs, or the marks of deleted ones.
+    ``log_changes`` are those to statements that change stored logs.
     """
 
     log_count_row: Cursor
@@ -74,7 +73,7 @@ class WrittenBatch(NamedTuple):
 
     @property
     def keeps_logs(self) -> bool:
-        """Whether no stored log has changed, nor the number of those that are not marked as deleted."""
+        """Whether no stored log has changed."""
         return not any(cursor.rowcount for cursor in self.log_changes)
 
     @property
@@ -162,25 +161,16 @@ def write(
     execute(statements.UPDATE_SCOPE, _scope_changes(scope_id, prepared))
     if prepared.new:
         rows = sorted(
-            (place(prepared.days[e.key]), encode(e.key), encode(e.status), e.created, *match_columns(e))
+            (place(prepared.days[e.key]), encode(e.key), encode(e.status), e.created)
             for e in (observation.entry for observation in prepared.new)
         )
-        log_changes.append(execute(statements.INSERT_OBSERVATIONS, (scope_id, *_columns(rows, 6))))
+        log_changes.append(execute(statements.INSERT_OBSERVATIONS, (scope_id, *_columns(rows, 4))))
     if events := [observation.event for observation in prepared.new if observation.event is not None]:
         execute(statements.QUEUE_EVENTS, (scope_id, int(batch.committed_at * 1000), events))
     times = [observation.entry.created for observation in prepared.first.values()]
     minutes = Counter(created // MINUTE_MS for created in times if created is not None)
     if minutes:
         execute(statements.COUNT_MINUTES, (scope_id, *_columns(sorted(minutes.items()), 2)))
-    for listed in batch.listed_minutes:
-        minutes_read = {
-            "scope": scope_id,
-            "first": listed.first,
-            "last": listed.last,
-            "minutes": list(listed.counts),
-            "counts": list(listed.counts.values()),
-        }
-        log_changes.append(execute(statements.MARK_DELETED, minutes_read))
     changes = _update_pending(connection, scope_id, prepared)
     if prepared.series_values:
         execute(statements.WRITE_SERIES, _series_columns(prepared.series_values))
@@ -226,46 +216,10 @@ def _add_pending(connection: DeadlineConnection, scope_id: int, entries: Sequenc
     return connection.execute(statements.ADD_PENDING, (scope_id, *_columns(rows, 5)))
 
 
-def apply_plan(connection: DeadlineConnection, scope_id: int, plan: RekeyPlan) -> None:
-    """Send the statements that give stored logs their new keys, within a pipeline and a transaction."""
-    execute = connection.execute
-    for rename in plan.renames:
-        execute(
-            statements.RENAME_OBSERVATION,
-            {
-                "scope": scope_id,
-                "days": lookup_days([rename.key]),
-                "key": encode(rename.key),
-                "status": encode(rename.status),
-                "new_key": encode(rename.new_key),
-                "new_status": encode(rename.new_status),
-                "new_day": key_day(rename.new_key),
-                "status_fingerprint": rename.status_fingerprint,
-            },
-        )
-    if plan.new_pending:
-        _add_pending(connection, scope_id, plan.new_pending)
-    for key, new_key in plan.pending_renames.items():
-        keys = {"scope": scope_id, "key": encode(key), "new_key": encode(new_key)}
-        execute(statements.REPLACE_PENDING, keys)
-        execute(statements.RENAME_PENDING, keys)
-    execute("UPDATE late_scope SET logs = logs + %s WHERE id = %s", (plan.log_count, scope_id))
-    for minute, change in plan.minutes.items():
-        execute("UPDATE late_minute SET logs = logs + %s WHERE scope = %s AND minute = %s", (change, scope_id, minute))
-
-
-def begin_rekey(connection: DeadlineConnection, scope_id: int, coverage: Coverage) -> None:
-    """Send the statements that give all logs of a feed interim keys, within a pipeline and a transaction."""
-    scope, execute = {"scope": scope_id}, connection.execute
-    execute(statements.RENAME_PENDING_TO_INTERIM, scope)
-    execute(statements.RENAME_TO_INTERIM, scope)
-    execute("UPDATE late_minute SET deleted = 0 WHERE scope = %(scope)s AND deleted <> 0", scope)
-    # No page shows the outcome of a log that is older than what is counted.
-    execute(
-        "DELETE FROM late_pending WHERE scope = %s AND created BETWEEN 1 AND %s",
-        (scope_id, coverage.retention_floor - 1),
-    )
-    execute("UPDATE late_scope SET coverage = %s, deleted = 0 WHERE id = %s", (msgspec.json.encode(coverage), scope_id))
+def renew_identity(connection: DeadlineConnection, scope_id: int, coverage: Coverage) -> None:
+    """Send the statements that continue with another list, within a pipeline and a transaction."""
+    connection.execute("DELETE FROM late_pending WHERE scope = %s", (scope_id,))
+    connection.execute("UPDATE late_scope SET coverage = %s WHERE id = %s", (msgspec.json.encode(coverage), scope_id))
 
 
 def series_key(series: Series) -> tuple[str, bytes]:
