@@ -87,7 +87,6 @@ class LogKind(msgspec.Struct, frozen=True, gc=False):
     """The fields of a log that decide which series it changes; logs of one kind have the same increments.
 
     Args:
-        has_time: Whether the log has a creation time.
         has_duration: Whether it has a duration.
     """
 
@@ -103,7 +102,6 @@ class LogKind(msgspec.Struct, frozen=True, gc=False):
     expires_at: int | None
     rejection_reason: str | None
     deviations: tuple[Deviation, ...]
-    has_time: bool
     has_duration: bool
 
 
@@ -111,12 +109,12 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A log as returned by a log list, reduced to the fields that are counted.
 
     Args:
-        key: Identity within the feed; for a rejected row, a digest of the row, so that it is counted once.
-        created: Creation time; None if the row has no usable one.
+        key: Identity within the feed; for a row without one, a digest of the row, so that it is rejected once.
+        created: Creation time; None only if the row is rejected.
         duration: Duration in microseconds.
         attempt: Attempt number in millionths, because histograms sum integers.
         expires_at: Expiry time of the account's token.
-        rejection_reason: Reason why the row has no usable key; None if it has one.
+        rejection_reason: Reason why the row is not a log that can be counted exactly once; None if it is one.
         is_own: Whether this program caused the log, by a request to the API; such a log is left out of every count.
         profile_id: Profile of the log, if the row names one.
         deviations: Differences from the documented schema.
@@ -158,7 +156,6 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             self.expires_at,
             self.rejection_reason,
             self.deviations,
-            self.created is not None,
             self.duration is not None,
         )
 
@@ -203,6 +200,11 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
     def has_own(self) -> bool:
         """Whether a log is left out because it is a request of this program."""
         return bool([entry for entry in self.entries if entry.is_own])
+
+    def crosses(self, limit: int) -> bool:
+        """Return whether the page ends below a time; a single row with a wrong time does not count."""
+        times = sorted(self.times)
+        return bool(times) and times[min(1, len(times) - 1)] < limit
 
     @property
     def is_last(self) -> bool:

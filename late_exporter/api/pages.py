@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import quote
 
 from late_exporter.errors import ApiUnavailable, BadPayload, EndpointNotFound
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time
-from late_exporter.model import DAY_MS, LATE, PAGE_SIZE, LogPage
+from late_exporter.model import DAY_MS, LATE, MINUTE_MS, PAGE_SIZE, LogPage
 from late_exporter.protocols import Client
 
 MAX_ID_LENGTH = 200
+
+MIN_ORDERED_ROWS, MAX_DELAY = 10, 15 * MINUTE_MS
+"""Rows from which the order of a page is judged, and milliseconds by which a row may be out of place."""
 
 FIRST_TIME, LAST_TIME = -62_135_596_800_000, 253_402_300_799_999
 """The years 1 to 9999 in milliseconds, which is as far as ISO 8601 reaches."""
@@ -64,6 +68,7 @@ async def fetch_page(
     page = feed.parse(response.body)
     if client.profile_id is not None:
         _check_profiles(page, client.profile_id)
+    _check_order(page)
     return PageResponse(page, response.body, response.date)
 
 
@@ -106,6 +111,20 @@ def _check_profiles(page: LogPage, profile_id: str) -> None:
             f"the API does not filter by profile: it returned a log of profile {other}, but profile_id is "
             f"{profile_id}; check profile_id, or remove it and use a key that is limited to the profile"
         )
+
+
+def _check_order(page: LogPage) -> None:
+    """Raise BadPayload if a page is not sorted from new to old, so that polls would not find new logs.
+
+    The order is not documented, and every example is newest first. Some rows may be out of place: those that were
+    written late, in a list in order of insertion.
+    """
+    times = page.times
+    if len(times) < MIN_ORDERED_ROWS or list(times) == sorted(times, reverse=True):
+        return
+    late_count = sum(following - created > MAX_DELAY for created, following in pairwise(times))
+    if late_count > len(times) / 4 or list(times) == sorted(times):
+        raise BadPayload("the list is not sorted from new to old, so new logs cannot be found")
 
 
 def _api_time(millis: int) -> str:

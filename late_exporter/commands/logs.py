@@ -24,7 +24,7 @@ from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError, BadRequest, ConfigError
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.feeds.feed import Feed, LogView
-from late_exporter.ingest.descend import above, below_second
+from late_exporter.ingest.sweep import second_above, second_below
 from late_exporter.model import DAY_MS, LATE, PENDING
 from late_exporter.protocols import Client
 
@@ -241,8 +241,8 @@ class LogFollower:
             return await fetch_page(
                 self._client,
                 self._feed,
-                created_after=below_second(log.created),
-                created_before=above(log.created),
+                created_after=second_below(log.created),
+                created_before=second_above(log.created),
             )
         if self._feed.post_path is None or not is_post_id(log.post_id):
             return None

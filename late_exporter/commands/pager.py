@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import NamedTuple
 
 from late_exporter.api.pages import PageResponse, fetch_page
 from late_exporter.commands.logview import log_views
 from late_exporter.feeds.feed import Feed, LogView
-from late_exporter.ingest.descend import Cursor, Descent, Place, TimeFilter, above, below_second
-from late_exporter.model import LogPage
+from late_exporter.ingest.steps import read_pages
+from late_exporter.ingest.sweep import Cursor, FetchPage, Place, Sweep, TimeFilter, second_above, second_below
 from late_exporter.protocols import Client
-
-
-class _Response(NamedTuple):
-    response: PageResponse
-
-    @property
-    def page(self) -> LogPage:
-        return self.response.page
 
 
 class LogPager:
@@ -44,7 +35,7 @@ class LogPager:
         self._since = since
         self._clock = clock
         self._oldest: int | None = None
-        self._start = Cursor(Place(0, above(until)) if until is not None and feed.supports_time_filter else Place())
+        self._upper = Cursor(Place(0, second_above(until))) if until is not None and feed.supports_time_filter else None
 
     def skip_older_than(self, logs: Iterable[LogView]) -> None:
         """Leave out everything that is not newer than the oldest of these logs from now on."""
@@ -55,40 +46,35 @@ class LogPager:
     async def pages(self) -> AsyncIterator[list[LogView]]:
         """Yield the logs page by page, newest first, without those that are too old or were on an earlier page."""
         all_keys: set[str] = set()
-        time_filter = TimeFilter(is_usable=self._feed.supports_time_filter)
-        descent = Descent(self._fetch, self._start, time_filter)
-        while True:
-            fetched = await descent.read()
-            logs = log_views(fetched.response, self._feed)
+        sweep: Sweep[PageResponse] = Sweep(TimeFilter(is_supported=self._feed.supports_time_filter), self._upper)
+        async for response in read_pages(sweep, self._fetch):
+            logs = log_views(response, self._feed)
             new_logs = {log.key: log for log in logs if log.key not in all_keys}
             all_keys |= new_logs.keys()
             yield [log for log in new_logs.values() if not self._is_too_old(log)]
             dated_logs = [log for log in logs if log.created is not None]
-            if descent.is_end or (dated_logs and all(map(self._is_too_old, dated_logs))):
+            if dated_logs and all(map(self._is_too_old, dated_logs)):
                 return
 
-    async def _fetch(self, place: Place) -> _Response:
+    async def _fetch(self, request: FetchPage) -> PageResponse:
         if self._oldest is not None:
-            return await self._fetch_since(place, self._oldest)
+            return await self._fetch_since(request.place, self._oldest)
         guess = self._oldest_at(math.floor(self._clock()))  # the API's date is in whole seconds, too
-        fetched = await self._fetch_since(place, guess)
-        date = fetched.response.date
-        self._oldest = self._oldest_at(self._clock() if date is None else date)
+        response = await self._fetch_since(request.place, guess)
+        self._oldest = self._oldest_at(self._clock() if response.date is None else response.date)
         if self._feed.supports_time_filter and self._oldest < guess:
             # The local clock is ahead of the API's: the request left out logs.
-            return await self._fetch_since(place, self._oldest)
-        return fetched
+            return await self._fetch_since(request.place, self._oldest)
+        return response
 
-    async def _fetch_since(self, place: Place, oldest: int) -> _Response:
-        return _Response(
-            await fetch_page(
-                self._client,
-                self._feed,
-                skip=place.skip,
-                filters=self._filters,
-                created_after=below_second(oldest) if self._feed.supports_time_filter else None,
-                created_before=place.before,
-            )
+    async def _fetch_since(self, place: Place, oldest: int) -> PageResponse:
+        return await fetch_page(
+            self._client,
+            self._feed,
+            skip=place.skip,
+            filters=self._filters,
+            created_after=second_below(oldest) if self._feed.supports_time_filter else None,
+            created_before=place.before,
         )
 
     def _oldest_at(self, now: float) -> int:

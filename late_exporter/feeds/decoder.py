@@ -27,6 +27,9 @@ EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 MIN_MILLIS = 946_684_800_000
 """The beginning of the year 2000 in milliseconds."""
 
+REJECTED = "rejected"
+"""Status of a row that is not counted."""
+
 MAX_MICROS = 10**15
 """Upper bound of durations, about 31 years in microseconds."""
 
@@ -187,6 +190,8 @@ class LogListDecoder(Generic[RowT]):
         return self._page(entries, _lenient_pagination(response.get("pagination")))
 
     def _page(self, entries: list[LogEntry], pagination: Pagination) -> LogPage:
+        if None in [entry.created for entry in entries]:
+            entries = [_require_time(entry) for entry in entries]
         total = pagination.total if pagination.total is not None and pagination.total >= 0 else None
         has_more = pagination.announces_more(len(entries))
         if self._number_entries is None:
@@ -247,6 +252,8 @@ def _lenient_pagination(value: object) -> Pagination:
     if not isinstance(value, dict):
         return Pagination()
     total, more = value.get("total"), value.get("hasMore")
+    if isinstance(total, str):
+        raise BadPayload("pagination.total is text, not a number")
     return Pagination(
         total=total if isinstance(total, int) and not isinstance(total, bool) else None,
         has_more=more if isinstance(more, bool) else None,
@@ -260,10 +267,17 @@ def _rejected_entry(row: object, reason: str) -> LogEntry:
     created = row.get("createdAt") if isinstance(row, dict) else None
     return LogEntry(
         key=f"!{hashlib.sha256(encoded).hexdigest()}",
-        status="rejected",
+        status=REJECTED,
         created=parse_millis(created) if isinstance(created, str) else None,
         rejection_reason=reason,
     )
+
+
+def _require_time(entry: LogEntry) -> LogEntry:
+    """Reject a log without a usable creation time, which can neither be found again nor expire."""
+    if entry.created is not None or entry.rejection_reason:
+        return entry
+    return msgspec.structs.replace(entry, status=REJECTED, rejection_reason="no_time")
 
 
 def _excerpt(body: bytes) -> str:

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from late_exporter.feeds.zernio import ZernioRow
 
 
-def row_key(row: ZernioRow, created: int | None, generic_action: str | None) -> str:
+def row_key(row: ZernioRow, created: int | None) -> str:
     """Return the key of a log, which sorts by time; if the row has no id, the key still lacks the ordinal.
 
-    Only fields that never change identify a log: a request body may appear with the final status, and a publish log may
-    turn out to be a retry.
+    Only fields as the API writes them identify a log, so that no later version of this program finds other keys, and
+    only those that never change: a request body may appear with the final status.
     """
     prefix, row_id = f"{created or 0:013d}-", row.underscore_id or row.id
     if row_id:
         return f"{prefix}#{decoder.log_key(row_id)}"
-    return f"{prefix}{decoder.fingerprint(row.platform, generic_action, row.user_id, row.request_id)}"
+    return f"{prefix}{decoder.fingerprint(row.platform, row.action, row.user_id, row.request_id)}"
 
 
 def number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:

@@ -12,7 +12,7 @@ NO_STATUSES: frozenset[str] = frozenset()
 
 
 class FetchedPage(msgspec.Struct, frozen=True):
-    """A page of the list, and which of its logs the store knows.
+    """A page of the list, and which of its logs are known.
 
     Args:
         statuses: Counted statuses by key; a missing key is a new log.
@@ -53,10 +53,5 @@ class FetchedPage(msgspec.Struct, frozen=True):
 
     def reaches(self, mark: int) -> bool:
         """Return whether the page reaches what was read before: it has a counted log older than a time, or no other."""
-        times = [entry.created for entry in self.entries if entry.key in self.statuses and entry.created is not None]
-        return min(times, default=mark) < mark or max(self.times, default=mark) < mark
-
-    def crosses(self, limit: int) -> bool:
-        """Return whether the page ends below a time; a single row with a wrong time does not count."""
-        times = sorted(self.times)
-        return bool(times) and times[min(1, len(times) - 1)] < limit
+        known = [entry.created for entry in self.entries if entry.created is not None and entry.key in self.statuses]
+        return min(known, default=mark) < mark or max(self.times, default=mark) < mark

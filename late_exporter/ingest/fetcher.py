@@ -10,12 +10,14 @@ from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
 from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.descend import TOP, Place
 from late_exporter.ingest.details import DetailReader
-from late_exporter.ingest.failures import FailureReporter
+from late_exporter.ingest.failure_reporter import FailureReporter
 from late_exporter.ingest.fetched_page import FetchedPage
-from late_exporter.ingest.parts import read_in_parts
-from late_exporter.ingest.recorder import FeedRecorder, UncommittedBatch
+from late_exporter.ingest.recorder import FeedRecorder
+from late_exporter.ingest.steps import FetchPost
+from late_exporter.ingest.sweep import FetchPage
+from late_exporter.ingest.uncommitted_logs import UncommittedBatch
+from late_exporter.ingest.unreadable_rows import read_around_rows
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, LogPage
 from late_exporter.protocols import Client, Logger
 
@@ -25,8 +27,8 @@ MAX_DATE_REPEATS = 2
 MAX_REPORTED = 100
 """Reports of deviations per feed beyond which undocumented values are counted but no longer logged."""
 
-MIN_UNDATED = 2
-"""Logs of the newest page, none of which has a time, that show that the API does not show times any more."""
+MIN_UNDATED = 10
+"""Logs of the newest page, none of which has a time, that show that the API writes times in another way."""
 
 
 class Fetcher:
@@ -54,7 +56,7 @@ class Fetcher:
         self.batch = UncommittedBatch()
         self.list_total = 0
         self._client = client
-        self._generation = generation
+        self.generation = generation
         self._recorder = recorder
         self._logger = logger
         self._api_clock = api_clock
@@ -62,15 +64,11 @@ class Fetcher:
         self._reported: set[tuple[str, str, str]] = set()
 
     def reconfigure(self, client: Client, generation: ApiGeneration) -> None:
-        self._client, self._generation = client, generation
+        self._client, self.generation = client, generation
 
     def now(self) -> int:
         """Return the API's time in milliseconds."""
         return int(self._api_clock.now() * 1000)
-
-    @property
-    def generation(self) -> ApiGeneration:
-        return self._generation
 
     async def refresh_generation(self) -> bool:
         """Detect the API's generation if necessary; return whether the feed is another list from now on.
@@ -83,7 +81,7 @@ class Fetcher:
         """
         coverage, state_generation = self._recorder.coverage, self._recorder.state_generation
         try:
-            feed = await self._generation.resolve_feed(self.feed.name, self._client, state_generation=state_generation)
+            feed = await self.generation.resolve_feed(self.feed.name, self._client, state_generation=state_generation)
             if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
                 return False
             if coverage is not None and state_generation not in (feed.generation, None):
@@ -92,78 +90,70 @@ class Fetcher:
             self.feed = feed
             return True
         finally:
-            self._generation.report_use(self.feed)
+            self.generation.report_use(self.feed)
 
     async def examine_generation(self) -> None:
-        """Examine, if that is due, whether the list of the other API generation has newer logs."""
+        """Ask, if that is due, whether the list of the other API generation has newer logs."""
         state_generation = self._recorder.state_generation
-        await self._generation.examine_if_due(self.feed, self._client, state_generation=state_generation)
+        await self.generation.examine_if_due(self.feed, self._client, state_generation=state_generation)
 
-    async def fetch(
-        self, place: Place, *, after: int | None = None, status: str | None = None, in_parts: bool = False
-    ) -> FetchedPage:
-        """Fetch the page at a place, only with logs created after about a time in ms or in a status if that is given.
+    async def fetch(self, request: FetchPage) -> FetchedPage:
+        """Fetch a page.
 
         Raises:
             ApiError: The request failed.
             StoreError: The known logs of the page cannot be looked up.
         """
-        is_head = place == TOP and after is None and status is None
+        is_head = request == FetchPage(in_parts=request.in_parts)
         try:
-            response, has_unreadable = await self._read_page(place, after, status, in_parts=in_parts)
+            page, has_unreadable = await self._read_page(request)
         except ApiError as exc:
-            if is_head and not in_parts:
-                self._generation.report_answer(self.feed, exc)
+            if is_head and not request.in_parts:
+                self.generation.report_answer(self.feed, error=exc)
             raise
+        fetched = await self._look_up(page, has_unreadable=has_unreadable)
         if is_head:
-            self._generation.report_answer(self.feed, None)
-            await self._generation.report_list(self.feed, self._client, is_empty=not response.page.entries)
-        fetched = await self._look_up(response.page, has_unreadable=has_unreadable)
-        if is_head:
-            self._require_times(fetched)
-            self.list_total = fetched.page.total or 0
+            self.generation.report_answer(self.feed, is_empty=not page.entries)
+            if len(page.entries) >= MIN_UNDATED and not page.times:
+                raise BadPayload("none of the newest logs has a readable creation time")
+            self.list_total = page.total or 0
             if self._recorder.recent_attempts is not None:
                 self._recorder.recent_attempts.add_counted(fetched, self._recorder.clock())
         return fetched
 
-    async def fetch_post(self, post_id: str) -> FetchedPage | None:
+    async def fetch_post(self, request: FetchPost) -> FetchedPage | None:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch`` does."""
         self.request_count += 1
-        response = await fetch_post(self._client, self.feed, post_id)
-        return None if response is None else await self._look_up(self._with_details(response).page)
+        response = await fetch_post(self._client, self.feed, request.post_id)
+        return None if response is None else await self._look_up(self._page(response))
 
-    async def _read_page(
-        self, place: Place, after: int | None, status: str | None, *, in_parts: bool
-    ) -> tuple[PageResponse, bool]:
+    async def _read_page(self, request: FetchPage) -> tuple[LogPage, bool]:
         """Read a page, in parts if it is too large; return it, and whether rows are left out."""
 
-        async def request(offset: int = 0, limit: int = PAGE_SIZE) -> PageResponse:
+        async def fetch_rows(offset: int = 0, limit: int = PAGE_SIZE) -> LogPage:
             return await self._receive(
                 partial(
                     fetch_page,
                     self._client,
                     self.feed,
-                    skip=place.skip + offset,
-                    filters={"limit": limit} if status is None else {"limit": limit, "status": status},
-                    created_after=after,
-                    created_before=place.before,
+                    skip=request.place.skip + offset,
+                    filters={"limit": limit, **({"status": request.status} if request.status else {})},
+                    created_after=request.after,
+                    created_before=request.place.before,
                 )
             )
 
-        if not in_parts:
+        if not request.in_parts:
             try:
-                return await request(), False
+                return await fetch_rows(), False
             except ResponseTooLarge:
                 pass  # It will be as large the next time, but the parts may be small enough.
-        parts = await read_in_parts(request)
-        for key, row_count in parts.skipped.items():
+        partial_page = await read_around_rows(fetch_rows, self.feed.number_entries)
+        for key, row_count in partial_page.skipped.items():
             self.failure_reporter.report_unreadable(key, row_count)
-        number_entries = self.feed.number_entries
-        entries = tuple(number_entries(parts.entries)) if number_entries else parts.entries
-        page = LogPage(entries, parts.total, parts.has_more, without_ids=number_entries is not None)
-        return PageResponse(page, b"", None), parts.has_unreadable
+        return partial_page.page, partial_page.has_unreadable
 
-    async def _receive(self, request: Callable[[], Awaitable[PageResponse]]) -> PageResponse:
+    async def _receive(self, request: Callable[[], Awaitable[PageResponse]]) -> LogPage:
         self.request_count += 1
         response, repeat_count = await request(), 0
         while not self._api_clock.update(response.date) and repeat_count < MAX_DATE_REPEATS:
@@ -172,31 +162,16 @@ class Fetcher:
             self.request_count += 1
             response = await request()
         require_ids(self.feed, response)
-        return self._with_details(response)
+        return self._page(response)
 
-    def _with_details(self, response: PageResponse) -> PageResponse:
-        """Return a response without its body, which may be large and is not needed while the store is."""
-        if self._details is not None:
-            response = self._details.add(self.feed, response)
-        return response._replace(body=b"")
+    def _page(self, response: PageResponse) -> LogPage:
+        """Return the page of a response, whose body may be large and is not needed while the store is."""
+        return response.page if self._details is None else self._details.add(self.feed, response)
 
     async def _look_up(self, page: LogPage, *, has_unreadable: bool = False) -> FetchedPage:
         self._log_deviations(page)
         self._log_own_requests(page)
-        return FetchedPage(page, await self._recorder.lookup(page, self.batch), has_unreadable)
-
-    def _require_times(self, head: FetchedPage) -> None:
-        """Raise BadPayload if the API does not show the times any more by which logs without ids are recognised."""
-        coverage = self._recorder.coverage
-        if (
-            head.page.without_ids
-            and len(head.entries) >= MIN_UNDATED
-            and not head.times
-            and not head.statuses
-            and coverage is not None
-            and coverage.newest is not None
-        ):
-            raise BadPayload("none of the newest logs has a readable time, so all logs would count twice")
+        return FetchedPage(page, await self._recorder.known_logs.statuses(page, self.batch), has_unreadable)
 
     def _log_own_requests(self, page: LogPage) -> None:
         """Log once that requests of this program are left out."""

@@ -67,7 +67,7 @@ class Poller:
 
     @property
     def generation(self) -> str:
-        return self._sync.generation
+        return self._sync.feed.generation
 
     def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
@@ -98,7 +98,7 @@ class Poller:
     async def catch_up(self) -> PollResult:
         """Poll until nothing is left to read or a poll fails; return the last result.
 
-        Then finish, within a poll interval, a due sweep; the next run continues what is not finished.
+        Then finish, within a poll interval, a due scan; the next run continues what is not finished.
         """
         await self.start()
         pending_count = len(self.recorder.pending_logs)
@@ -185,11 +185,11 @@ class Poller:
     async def _save(self, result: PollResult) -> PollResult:
         """Commit what a poll has read, and its own counters; return its final result."""
         increments = self._pop_increments()
-        sweep, now = self._sync.completed_sweep, self._runtime.clock()
+        scan, now = self._sync.completed_scan, self._runtime.clock()
         outcome_increments = self._reporter.outcome_increments(
             result.outcome,
             now=now,
-            scan_started_at=sweep.started_at if sweep else 0,
+            scan_started_at=scan.started_at if scan else 0,
             has_audits=self._sync.has_audits,
         )
         self.recorder.defer(self._reporter.correct_times(now))

@@ -67,7 +67,7 @@ class RecentAttempts:
         self._has_page = True
         self.add((entry for entry in page.entries if entry.status in page.recorded_statuses(entry)), now)
         times = page.times
-        if times and not page.page.is_last:
+        if times and not page.is_last:
             self._known_since = min(self._known_since, min(times) / 1000)
         else:
             self._known_since = 0.0

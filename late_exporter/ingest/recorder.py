@@ -11,8 +11,10 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.feed_publisher import CommittedBatch, FeedPublisher, last_lag, select_exemplars
-from late_exporter.ingest.observations import ObservationBuilder, ReadLogs
+from late_exporter.ingest.known_logs import KnownLogs
+from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.recent_attempts import RecentAttempts
+from late_exporter.ingest.uncommitted_logs import UncommittedBatch
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import LOGS
 from late_exporter.metrics.registry import SeriesRegistry
@@ -22,13 +24,10 @@ from late_exporter.model import (
     Coverage,
     FeedAccounting,
     FeedState,
-    LogEntry,
-    LogPage,
     PendingLog,
     Scope,
 )
 from late_exporter.series import IncCounter, Increment
-from late_exporter.store.batches import with_status
 from late_exporter.store.thread import StoreThread
 
 ResultT = TypeVar("ResultT")
@@ -37,39 +36,12 @@ RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
 
 
-class UncommittedBatch(msgspec.Struct):
-    """Logs that were read and are not committed yet.
-
-    Args:
-        pages: Logs in the order in which they were read.
-        coverage: Coverage once they are committed; None leaves it.
-        deleted_keys: Keys of pending logs that the API no longer has.
-        progress: Work that a later run continues, encoded; None leaves what is stored.
-        statuses: Statuses of the logs by key.
-        log_count: Number of the logs; 0 once they are committed.
-    """
-
-    pages: list[ReadLogs] = msgspec.field(default_factory=list)
-    coverage: Coverage | None = None
-    deleted_keys: list[str] = msgspec.field(default_factory=list)
-    progress: bytes | None = None
-    statuses: dict[str, frozenset[str]] = msgspec.field(default_factory=dict)
-    log_count: int = 0
-
-    def add(self, entries: Sequence[LogEntry], *, by_reconciliation: bool) -> None:
-        if not entries:
-            return
-        self.pages.append(ReadLogs(entries, by_reconciliation))
-        self.log_count += len(entries)
-        for entry in entries:
-            self.statuses[entry.key] = with_status(self.statuses.get(entry.key), entry.status)
-
-
 class FeedRecorder:
     """Recorder of one feed of one workspace.
 
     Attributes:
         unsaved_increments: Increments that could not be saved yet, shared by the feeds of the workspace.
+        known_logs: Logs that were read before.
         recent_attempts: Attempts of the last hour; None if the feed has no attempts to publish.
     """
 
@@ -95,7 +67,7 @@ class FeedRecorder:
         self.clock = clock
         self._builder = ObservationBuilder(self._scope, feed, label_limiter)
         self._publisher = FeedPublisher(self._scope, registry, label_limiter)
-        self._last_lookup: tuple[LogPage, Mapping[str, frozenset[str]]] | None = None
+        self.known_logs = KnownLogs(self._scope, store_thread)
         self.recorded_count = 0
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
         self._update_gauges()
@@ -140,25 +112,6 @@ class FeedRecorder:
             return None
         return max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)])
 
-    async def lookup(self, page: LogPage, uncommitted: UncommittedBatch) -> Mapping[str, frozenset[str]]:
-        """Return the counted statuses of the logs of a page by key; raise StoreError if the look-up fails.
-
-        Logs that were read and are not committed yet count as counted.
-        """
-        if self._last_lookup is None or self._last_lookup[0] is not page:
-            keys = [entry.key for entry in page.entries]
-            stored: Mapping[str, frozenset[str]] = await self._offload(self._store.lookup, self._scope, keys)
-            # While nothing is new, each poll gets the same first page, which is then the same object.
-            self._last_lookup = page, stored
-        stored = self._last_lookup[1]
-        if not uncommitted.statuses:
-            return stored
-        statuses = dict(stored)
-        for entry in page.entries:
-            for status in uncommitted.statuses.get(entry.key, ()):
-                statuses[entry.key] = with_status(statuses.get(entry.key), status)
-        return statuses
-
     async def switch_feed(self, feed: Feed) -> None:
         """Continue with the list of another API generation; of its logs only those newer than all counted ones count.
 
@@ -173,7 +126,7 @@ class FeedRecorder:
 
     async def renew_identity(self, generation: str) -> None:
         """Count only logs that are newer than all counted ones, because these have other keys now."""
-        self._last_lookup = None
+        self.known_logs.forget()
         self._state = await self._offload(self._store.renew_identity, self._scope, generation)
 
     async def evaluate_accounting(self, evaluate: Callable[[FeedAccounting], ResultT]) -> ResultT:
@@ -201,10 +154,10 @@ class FeedRecorder:
         except BaseException:
             self.unsaved_increments[:0] = unsaved
             self._builder.forget_kinds()
-            self._last_lookup = None
+            self.known_logs.forget()
             raise
         if not committed.result.keeps_logs:
-            self._last_lookup = None
+            self.known_logs.forget()
         await self._apply(committed, batch.coverage, read)
 
     def count(self, family: str, amount: int, *labels: str) -> None:

@@ -17,13 +17,14 @@ from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import CounterMismatch, check_counters
-from late_exporter.ingest.descend import Cursor, Descent, Place, TimeFilter
 from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.fetched_page import FetchedPage
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace
+from late_exporter.ingest.steps import perform
+from late_exporter.ingest.sweep import FetchPage, Sweep, TimeFilter
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
@@ -49,9 +50,6 @@ class ExporterHarness:
 
     status_config: StatusConfig | None = None
     """Configuration of the status feeds; a subclass that sets it reads them."""
-
-    switch_policy = "strict"
-    """What to count if the counted logs are not recognised in the list of another API generation."""
 
     events: EventSelection | None = None
     """Observations that become events."""
@@ -173,26 +171,20 @@ class ExporterHarness:
         audit = Audit(coverage=coverage, **{"grace_period": grace_period(self._config.poll.interval), **options})
         fetch = partial(self._fetch_page, scope)
 
-        def descend() -> Descent[FetchedPage]:
-            return Descent(fetch, Cursor(), TimeFilter(is_usable=audited_feed.supports_time_filter))
+        def start() -> Sweep[FetchedPage]:
+            return Sweep(TimeFilter(is_supported=audited_feed.supports_time_filter), lower=audit.lower)
 
-        descent = descend()
-        while True:
+        sweep = start()
+        while not sweep.is_complete:
             between()
-            page = drive(descent.read())
-            audit.compare(page)
-            if page.is_last or page.crosses(audit.lower):
-                break
+            audit.compare(drive(perform(sweep.read(), fetch)))
         if audit.suspects:
             if audit.exporter_running:
                 self.settle(scope)
             audit.coverage = self.store.feed_state(scope).coverage or coverage
-            unresolved, descent = set(audit.suspects), descend()
-            while unresolved:
-                page = drive(descent.read())
-                audit.recheck(page, unresolved)
-                if page.is_last or page.crosses(audit.lower):
-                    break
+            unresolved, sweep = set(audit.suspects), start()
+            while unresolved and not sweep.is_complete:
+                audit.recheck(drive(perform(sweep.read(), fetch)), unresolved)
         return audit, check_counters(scope, audited_feed, self.store.accounting(scope))
 
     def kill(self, steps: int, downtime: float = 0.0) -> bool:
@@ -249,8 +241,8 @@ class ExporterHarness:
     def _feed(self, scope: Scope) -> Feed:
         return GENERATIONS[self.pollers[scope].generation][scope.feed]
 
-    async def _fetch_page(self, scope: Scope, place: Place) -> FetchedPage:
-        feed, api = self._feed(scope), self.apis[scope.workspace]
+    async def _fetch_page(self, scope: Scope, request: FetchPage) -> FetchedPage:
+        feed, api, place = self._feed(scope), self.apis[scope.workspace], request.place
         page = (await fetch_page(api, feed, skip=place.skip, created_before=place.before)).page
         # The real store answers, even if a test makes the exporter's store lie.
         return FetchedPage(page, self.store.store.lookup(scope, [entry.key for entry in page.entries]))

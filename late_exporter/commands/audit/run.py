@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import NamedTuple
 
@@ -15,8 +16,9 @@ from late_exporter.commands.feed_choice import require_retained
 from late_exporter.errors import ApiError
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import check_counters
-from late_exporter.ingest.descend import Cursor, Descent, Place, TimeFilter
 from late_exporter.ingest.fetched_page import FetchedPage
+from late_exporter.ingest.steps import read_pages
+from late_exporter.ingest.sweep import FetchPage, Sweep, TimeFilter
 from late_exporter.metrics.names import LAST_POLL, LAST_RECONCILE
 from late_exporter.model import Coverage, FeedAccounting, LogEntry, Scope
 from late_exporter.protocols import Client, Logger
@@ -124,27 +126,26 @@ class AuditRunner:
 
     async def _compare(self, audit: Audit, feed: Feed) -> bool:
         """Compare the list, then recheck the suspects; return whether a reconciliation completed in between."""
-        fetch, time_filter = partial(self._fetch, feed), TimeFilter(is_usable=feed.supports_time_filter)
-        has_reconciled = False
-        descent = Descent(fetch, Cursor(), time_filter)
-        while True:
-            page = await descent.read()
+        async for page in self._pages(audit, feed):
             audit.compare(page)
-            if descent.is_end or page.crosses(audit.lower):
-                break
-        if audit.suspects:
-            has_reconciled = await self._wait_for_exporter(audit)
-            unresolved = set(audit.suspects)
-            descent = Descent(fetch, Cursor(), time_filter)
-            while True:
-                page = await descent.read()
+        if not audit.suspects:
+            return False
+        has_reconciled = await self._wait_for_exporter(audit)
+        unresolved = set(audit.suspects)
+        async with aclosing(self._pages(audit, feed)) as pages:
+            async for page in pages:
                 audit.recheck(page, unresolved)
-                if descent.is_end or not unresolved or page.crosses(audit.lower):
+                if not unresolved:
                     break
         return has_reconciled
 
-    async def _fetch(self, feed: Feed, place: Place) -> FetchedPage:
+    def _pages(self, audit: Audit, feed: Feed) -> AsyncGenerator[FetchedPage]:
+        sweep: Sweep[FetchedPage] = Sweep(TimeFilter(is_supported=feed.supports_time_filter), lower=audit.lower)
+        return read_pages(sweep, partial(self._fetch, feed))
+
+    async def _fetch(self, feed: Feed, request: FetchPage) -> FetchedPage:
         self._request_count += 1
+        place = request.place
         response = await fetch_page(self._client, feed, skip=place.skip, created_before=place.before)
         if response.date is not None:
             self._clock_offset = response.date - self._timing.clock()

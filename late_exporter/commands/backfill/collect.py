@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
-from late_exporter.api.pages import fetch_page
+from late_exporter.api.pages import PageResponse, fetch_page
 from late_exporter.commands.backfill.history import FeedHistory, RecordedLogs, SeriesHistory, frozen_limiter
 from late_exporter.commands.progress import ProgressBar
 from late_exporter.errors import ApiError, BadRequest, LateError, Unauthorized
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time, plural
-from late_exporter.ingest.descend import Cursor, Descent, Place, TimeFilter
-from late_exporter.ingest.fetched_page import FetchedPage
+from late_exporter.ingest.steps import read_pages
+from late_exporter.ingest.sweep import FetchPage, Place, Sweep, TimeFilter
 from late_exporter.model import MINUTE_MS, Coverage, Scope
 from late_exporter.protocols import Client
 from late_exporter.store.maintenance import StateSnapshot
@@ -82,12 +82,9 @@ async def collect_history(
     progress.start(_name(scope), client)
 
     async with progress.live():
-        descent = Descent(reader.fetch, Cursor(), TimeFilter(is_usable=feed.supports_time_filter))
-        while True:
-            page = await descent.read()
-            history.add_page(page.entries)
-            if descent.is_end or page.crosses(lower):
-                break
+        sweep: Sweep[PageResponse] = Sweep(TimeFilter(is_supported=feed.supports_time_filter), lower=lower)
+        async for response in read_pages(sweep, reader.fetch):
+            history.add_page(response.page.entries)
     summary = f"{plural(history.log_count, 'log')} until {iso_time(until)}"
     progress.finish(f"{summary}, {plural(reader.request_count, 'request')}")
     return list(history.series(values, published_at=max(until, coverage.published_at if coverage else 0)))
@@ -107,33 +104,33 @@ class _PageReader:
         self._read_count = self._total = 0
         self.request_count = 0
 
-    async def fetch(self, place: Place) -> FetchedPage:
+    async def fetch(self, request: FetchPage) -> PageResponse:
         """Return a page; the client itself waits if the API asks to."""
         pause = 1.0
         for _ in range(MAX_ATTEMPTS - 1):
             try:
-                return await self._fetch_once(place)
+                return await self._fetch_once(request.place)
             except (Unauthorized, BadRequest):
                 raise
             except ApiError:
                 await self._sleep(pause)
                 pause *= 2
-        return await self._fetch_once(place)
+        return await self._fetch_once(request.place)
 
-    async def _fetch_once(self, place: Place) -> FetchedPage:
+    async def _fetch_once(self, place: Place) -> PageResponse:
         self.request_count += 1
-        page = (await fetch_page(self._client, self._feed, skip=place.skip, created_before=place.before)).page
+        response = await fetch_page(self._client, self._feed, skip=place.skip, created_before=place.before)
         _, seconds = self._client.pop_request_log()
         self._quota_seconds += seconds
-        self._read_count += len(page.entries)
-        self._total = max(self._total, self._read_count, page.total or 0)
+        self._read_count += len(response.page.entries)
+        self._total = max(self._total, self._read_count, response.page.total or 0)
         self._progress.update(
             self._read_count,
             self._total,
             f"{self._read_count:,} of {plural(self._total, 'log')}, {plural(self.request_count, 'request')}, "
             f"{self._quota_seconds:.0f} s of quota waits",
         )
-        return FetchedPage(page, {})
+        return response
 
 
 def _name(scope: Scope) -> str:

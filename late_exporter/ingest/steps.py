@@ -1,0 +1,76 @@
+"""Steps that the pure parts of ingestion yield, and how they are performed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import msgspec
+
+from late_exporter.errors import REQUEST_FAILURES, ApiError
+from late_exporter.ingest.sweep import FetchPage, PageT, Sweep
+from late_exporter.model import Coverage, LogEntry
+
+RequestKind: TypeAlias = Literal["post", "pending", "window", "scan"]
+"""Logs of a post, list of pending logs, logs of a time, page of a late window or a scan."""
+
+REQUEST_KINDS: tuple[RequestKind, ...] = ("post", "pending", "window", "scan")
+
+StepT = TypeVar("StepT")
+ResultT = TypeVar("ResultT")
+
+
+class FetchPost(msgspec.Struct, frozen=True):
+    """A request for the logs of a post."""
+
+    post_id: str
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Logs that were read, and what is true once they are committed; recording them twice changes nothing.
+
+    Args:
+        coverage: New coverage; None leaves it.
+        deleted_keys: Keys of pending logs that the API no longer has.
+        by_reconciliation: Whether polls had missed the logs.
+    """
+
+    entries: tuple[LogEntry, ...] = ()
+    coverage: Coverage | None = None
+    deleted_keys: tuple[str, ...] = ()
+    by_reconciliation: bool = False
+
+
+class ReportFailure(msgspec.Struct, frozen=True):
+    """A request that failed without failing the poll."""
+
+    kind: RequestKind
+    error: ApiError
+
+
+Step: TypeAlias = FetchPage | FetchPost | Record | ReportFailure
+StepsTo: TypeAlias = Generator[Step, Any, ResultT]
+"""Steps that lead to a result."""
+
+
+async def perform(steps: Generator[StepT, Any, ResultT], perform_step: Callable[[StepT], Awaitable[object]]) -> ResultT:
+    """Perform each step, send its result back or throw the failure of a request, and return the result of all."""
+    result: object = None
+    failure: ApiError | None = None
+    while True:
+        try:
+            step = steps.send(result) if failure is None else steps.throw(failure)
+        except StopIteration as done:
+            final_result: ResultT = done.value
+            return final_result
+        result, failure = None, None
+        try:
+            result = await perform_step(step)
+        except REQUEST_FAILURES as exc:
+            failure = exc
+
+
+async def read_pages(sweep: Sweep[PageT], fetch: Callable[[FetchPage], Awaitable[PageT]]) -> AsyncGenerator[PageT]:
+    """Yield the pages of a sweep to its end."""
+    while not sweep.is_complete:
+        yield await perform(sweep.read(), fetch)
