@@ -48,6 +48,11 @@ class PollContext:
         self.changes = 0
         self.listed_pending: set[str] = set()
 
+    def start_poll(self) -> None:
+        # Each poll tries the filter again, because a single request may be rejected for another reason.
+        self.time_filter.is_usable = self.time_filter.is_supported
+        self.listed_pending = set()
+
     def add(self, page: FetchedPage, new: tuple[LogEntry, ...]) -> None:
         """Count a page and its new observations."""
         self.changes += bool(new)

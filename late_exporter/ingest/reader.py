@@ -90,7 +90,7 @@ class FeedReader:
         Only the newest logs and the gaps decide the outcome: any other request that fails is reported and tried again.
         """
         context, view = self._context, self._view
-        context.listed_pending = set()
+        context.start_poll()
         self.scans.completed, self.scans.is_abandoned = None, False
         since = view.coverage.caught_up_at if view.coverage else 0
         reading = yield from self._catch_up.read(budget.interrupt_at)

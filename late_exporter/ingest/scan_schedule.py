@@ -47,7 +47,8 @@ class ScanSchedule:
         ``now`` is the API time in milliseconds.
         """
         interval = self.config.audit_interval or DAY_MS / 1000
-        is_whole = self._runtime.clock() - self._last_audit_at >= interval
+        # A time in the future was set by a wrong clock.
+        is_whole = not -MAX_CLOCK_SKEW_MS / 1000 <= self._runtime.clock() - self._last_audit_at < interval
         return Scan(now, 0 if is_whole else now - int(self.config.reconcile_interval * SCAN_INTERVALS * 1000))
 
     def finish(self, scan: Scan, now: int) -> None:

@@ -110,8 +110,7 @@ class TimeFilter:
     """Whether a list can be filtered by time.
 
     Attributes:
-        is_usable: Whether pages are requested by time. False once the API has rejected or ignored a bound, until it
-            rejects an offset, too.
+        is_usable: Whether pages are requested by time; no longer once the API has rejected or ignored a bound.
     """
 
     def __init__(self, *, is_supported: bool) -> None:
@@ -186,7 +185,6 @@ class Sweep(Generic[PageT]):
                     continue
                 if place == TOP:
                     raise
-                self._time_filter.is_usable = self._time_filter.is_supported
                 raise BadRequest(
                     f"{exc}; logs below the newest {place.skip:,} cannot be read, because the API limits skip and a "
                     "filter by time does not help; read less with a shorter --poll.lookback and a new --state.url, or "

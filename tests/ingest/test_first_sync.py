@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgspec
 import pytest
 
-from late_exporter.ingest import sync
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.model import Scope
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import Document, FakeLateApi, Fault, ListQuirks
-from tests.support.store import StoreProxy
 from tests.support.world import World
 
 pytestmark = pytest.mark.exhaustive
@@ -183,30 +180,3 @@ def test_logs_deleted_during_a_first_sync_do_not_delay_it(generation: str, world
     exporter.poll()
     assert exporter.poller.health.is_synced
     assert 430 == len(exporter.commit_log)
-
-
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_pages_of_a_gap_are_not_looked_up(
-    generation: str, world: World, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A first sync and a catch-up look up the first page and one after each commit; all others are known to be new."""
-    pages: list[int] = []  # numbers of counted logs when a page with new logs was looked up
-    look_up = StoreProxy.lookup
-
-    def lookup(store: StoreProxy, scope: Scope, keys: Sequence[str]) -> Any:
-        statuses = look_up(store, scope, keys)
-        if len(statuses) < len(keys):
-            pages.append(len(exporter.commit_log))
-        return statuses
-
-    monkeypatch.setattr(StoreProxy, "lookup", lookup)
-    monkeypatch.setattr(sync, "COMMIT_SIZE", 1000)
-    world.publish(2000, over=6 * HOUR)
-    exporter = start(generation)
-    exporter.poll()
-    exporter.clock.advance(4 * HOUR)
-    world.publish(2000, over=3 * HOUR)
-    exporter.poll()
-    assert 4000 == len(exporter.commit_log)
-    assert 2 == len([count for count in pages if count < 2000])
-    assert 3 == len([count for count in pages if count >= 2000]), "the last one is at the high-water mark"

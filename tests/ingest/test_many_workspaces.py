@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.ingest import read_buffer
-from late_exporter.ingest.read_buffer import ReadBuffer
+from late_exporter.ingest import uncommitted_logs
+from late_exporter.ingest.uncommitted_logs import UncommittedCount
 from tests.support.clock import HOUR, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi
@@ -83,13 +83,13 @@ def test_logs_in_memory_do_not_grow_with_the_workspaces(
     start: Callable[[], ExporterHarness], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If all feeds together have read too many logs, each commits after every page."""
-    monkeypatch.setattr(read_buffer, "MAX_LOGS", 250)
+    monkeypatch.setattr(uncommitted_logs, "MAX_LOGS", 250)
     exporter = start()
     poll_all(exporter)
     assert SIZES == counts(exporter)
     sizes = [len(batch.observations) for batch in exporter.store.batches if batch.observations]
     assert max(sizes) <= 300
-    buffer = exporter.pipeline._read_buffer  # noqa: SLF001 - its content
+    buffer = exporter.pipeline._uncommitted  # noqa: SLF001 - its content
     assert 0 == buffer.log_count
 
 
@@ -98,7 +98,7 @@ def test_a_removed_workspace_leaves_no_logs_in_memory(start: Callable[[], Export
     exporter = start()
     with pytest.raises(Killed):
         poll_all(exporter, 24)
-    buffer = exporter.pipeline._read_buffer  # noqa: SLF001 - its content
+    buffer = exporter.pipeline._uncommitted  # noqa: SLF001 - its content
     assert buffer.log_count > 0
     for name in SIZES:
         exporter.pipeline.remove_workspace(name)
@@ -107,12 +107,12 @@ def test_a_removed_workspace_leaves_no_logs_in_memory(start: Callable[[], Export
 
 def test_the_buffer_counts_each_feed_once() -> None:
     """The count of a feed replaces its previous one."""
-    buffer = ReadBuffer()
+    buffer = UncommittedCount()
     buffer.update("a", 100)
     buffer.update("a", 200)
-    buffer.update("b", read_buffer.MAX_LOGS - 200)
+    buffer.update("b", uncommitted_logs.MAX_LOGS - 200)
     assert not buffer.is_full
-    buffer.update("b", read_buffer.MAX_LOGS)
+    buffer.update("b", uncommitted_logs.MAX_LOGS)
     assert buffer.is_full
     buffer.update("b", 0)
     buffer.update("c", 0)

@@ -12,7 +12,6 @@ import pytest
 
 from late_exporter.errors import BadRequest
 from late_exporter.ingest import sync
-from late_exporter.ingest.paging import MAX_SKIP, PagePosition, time_above, time_below
 from late_exporter.ingest.schedule import PollConfig
 from tests.ingest.conftest import OpenExporter
 from tests.ingest.test_switch import ALIKE, expected_counts, exposed_counts
@@ -37,8 +36,8 @@ NOON = 1_795_521_600_000
 def start(open_exporter: OpenExporter) -> Start:
     """Return a function that starts an exporter of generation zernio over a world."""
 
-    def start(world: World, *, max_skip: int = MAX_SKIP, reconcile: float = NEVER, **quirks: Any) -> ExporterHarness:
-        config = PollConfig(reconcile_interval=reconcile, max_skip=max_skip, audit_interval=DAY)
+    def start(world: World, *, reconcile: float = NEVER, **quirks: Any) -> ExporterHarness:
+        config = PollConfig(reconcile_interval=reconcile, audit_interval=DAY)
         api = FakeLateApi(world, quirks=ListQuirks(**quirks), generation="zernio")
         return open_exporter(api, config=config, generation="zernio")
 
@@ -80,7 +79,7 @@ def check(exporter: ExporterHarness, world: World) -> None:
 
 def test_a_first_sync_of_more_rows_than_the_api_skips(world: World, start: Start) -> None:
     """15,000 logs are counted although no request may skip more than 10,000, with a request per 98 of them."""
-    exporter = start(world, max_skip=MAX_SKIP)
+    exporter = start(world)
     exporter.api.quirks = ListQuirks(max_skip=10_000)
     world.publish(15_000, over=6 * DAY)
     assert "success" == exporter.poll().outcome
@@ -93,7 +92,7 @@ def test_a_first_sync_of_more_rows_than_the_api_skips(world: World, start: Start
 @pytest.mark.parametrize("limit", [1, 60, 400])
 def test_any_limit_of_skip(limit: int, time_filter: str, world: World, start: Start) -> None:
     """First sync, catch-up, reconciliation and audit read 800 logs with any limit, however bounds are read."""
-    exporter = start(world, reconcile=10 * MINUTE, max_page_size=50, max_skip=40, time_filter=time_filter)
+    exporter = start(world, reconcile=10 * MINUTE, max_page_size=50, time_filter=time_filter)
     exporter.api.quirks = ListQuirks(max_page_size=50, max_skip=limit, time_filter=time_filter)
     world.publish(500, over=3 * DAY)
     assert "success" == exporter.poll().outcome
@@ -112,7 +111,7 @@ def test_any_limit_of_skip(limit: int, time_filter: str, world: World, start: St
 
 def test_a_coarse_filter_hides_no_log(world: World, start: Start) -> None:
     """If bounds are truncated to hours, they are raised until no log is hidden."""
-    exporter = start(world, max_skip=40, max_page_size=20, time_filter="hours")
+    exporter = start(world, max_page_size=20, time_filter="hours")
     world.publish(300, over=5 * HOUR)
     exporter.poll()
     check(exporter, world)
@@ -136,7 +135,7 @@ def test_the_skip_threshold_adapts_to_a_lower_limit(world: World, start: Start) 
 @pytest.mark.parametrize("time_filter", ["ignored", "rejected"])
 def test_a_filter_that_does_not_work_is_noticed_once(time_filter: str, world: World, start: Start) -> None:
     """If bounds are ignored or rejected, every log is still counted, after a few requests by time."""
-    exporter = start(world, max_skip=40, time_filter=time_filter)
+    exporter = start(world, time_filter=time_filter)
     world.publish(900, over=3 * DAY)
     exporter.poll()
     count = times_filtered(exporter)
@@ -149,7 +148,7 @@ def test_a_filter_that_does_not_work_is_noticed_once(time_filter: str, world: Wo
 
 def test_a_filter_that_hides_every_log_is_noticed_in_two_polls(world: World, start: Start) -> None:
     """If no log is before any time, every log is still counted, by polls and by an audit."""
-    exporter = start(world, max_skip=40, time_filter="nothing")
+    exporter = start(world, time_filter="nothing")
     world.publish(900, over=3 * DAY)
     exporter.poll_repeatedly(2)
     check(exporter, world)
@@ -166,7 +165,7 @@ def test_a_filter_that_hides_every_log_is_noticed_in_two_polls(world: World, sta
 @pytest.mark.parametrize("number", range(2, 12))
 def test_an_emptied_list_does_not_end_requests_by_time(number: int, world: World, start: Start) -> None:
     """If all logs are deleted during a first sync, and one is published at any time later, bounds are used on."""
-    exporter = start(world, max_skip=40)
+    exporter = start(world)
     world.publish(900, over=3 * DAY)
     exporter.api.before_request(1, lambda: world.delete_top(900))
     exporter.api.before_request(number, lambda: world.publish(1))
@@ -182,7 +181,7 @@ def test_an_emptied_list_does_not_end_requests_by_time(number: int, world: World
 
 def test_a_filter_that_shows_only_its_first_page_is_noticed(world: World, start: Start) -> None:
     """If skip is ignored within a bound, every log is still counted, by polls and by an audit."""
-    exporter = start(world, max_skip=40, time_filter="first page")
+    exporter = start(world, time_filter="first page")
     world.publish(900, over=3 * DAY)
     exporter.poll()
     check(exporter, world)
@@ -283,7 +282,7 @@ def test_logs_of_one_moment_across_a_bound(
     count: int, alike: dict[str, Any], time_filter: str, world: World, start: Start
 ) -> None:
     """Logs that share a millisecond count once each, wherever the pages end; up to half a page of them may be alike."""
-    exporter = start(world, max_skip=15, max_page_size=20 if not alike or count < 10 else 100, time_filter=time_filter)
+    exporter = start(world, max_page_size=20 if not alike or count < 10 else 100, time_filter=time_filter)
     count = min(count, 45) if alike else count
     for _ in range(6):
         world.publish(11, over=HOUR)
@@ -314,7 +313,7 @@ def test_pages_of_alike_logs_end_no_read(count: int, world: World, start: Start)
 
 def test_logs_too_dense_for_a_bound_use_skip(world: World, start: Start) -> None:
     """Hundreds of logs per second are read by skip within the bound."""
-    exporter = start(world, max_skip=40, max_page_size=20)
+    exporter = start(world, max_page_size=20)
     exporter.api.quirks = ListQuirks(max_page_size=20, max_skip=700, time_filter="exclusive seconds")
     world.publish(1000, over=5)
     exporter.poll()
@@ -324,7 +323,7 @@ def test_logs_too_dense_for_a_bound_use_skip(world: World, start: Start) -> None
 @pytest.mark.parametrize("time_filter", TIME_FILTERS)
 def test_more_logs_of_one_moment_than_may_be_skipped(time_filter: str, world: World, start: Start) -> None:
     """If a bound leads to a page above the one that was read last, an audit goes on from there."""
-    exporter = start(world, max_skip=40, max_page_size=10, time_filter=time_filter)
+    exporter = start(world, max_page_size=10, time_filter=time_filter)
     for _ in range(2):
         world.publish(30, over=HOUR)
         world.publish(100, over=0)
@@ -352,7 +351,7 @@ def test_a_list_that_moves_between_bounded_pages(
     move: str, number: int, time_filter: str, world: World, start: Start
 ) -> None:
     """A log that is in the list during the whole read is counted by it, whatever moves meanwhile."""
-    exporter = start(world, max_skip=25, max_page_size=20, time_filter=time_filter)
+    exporter = start(world, max_page_size=20, time_filter=time_filter)
     world.publish(400, over=2 * DAY)
     before = Counter(row["_id"] for row in world.rows)
     exporter.api.before_request(number, partial(MOVES[move], world))
@@ -368,7 +367,7 @@ def test_a_list_that_moves_between_bounded_pages(
 
 def test_a_list_whose_tail_expires_during_the_first_sync(world: World, start: Start) -> None:
     """Logs that expire before they are read end the sync, and no log that stays is missed."""
-    exporter = start(world, max_skip=25, max_page_size=20)
+    exporter = start(world, max_page_size=20)
     world.publish(600, over=6.9 * DAY)
     for number in range(2, 40, 2):
         exporter.api.before_request(number, partial(world.clock.advance, 4 * HOUR))
@@ -388,7 +387,7 @@ def test_a_kill_at_every_step_of_a_bounded_catch_up(
     while going_on:
         step += 4
         world = World(VirtualClock())
-        exporter = start(world, max_skip=12, max_page_size=10, time_filter=time_filter)
+        exporter = start(world, max_page_size=10, time_filter=time_filter)
         world.publish(60, over=HOUR)
         exporter.poll()
         world.clock.advance(2 * HOUR)
@@ -439,7 +438,7 @@ def test_a_gap_is_resumed_by_time(world: World, start: Start, monkeypatch: pytes
 
 def _start_slowly(start: Start, world: World) -> ExporterHarness:
     """Return an exporter that has read a few logs, and that reads eight pages of ten logs per poll from now on."""
-    exporter = start(world, max_skip=0, max_page_size=10)
+    exporter = start(world, max_page_size=10)
     world.publish(30, over=DAY)
     exporter.poll()
     world.clock.advance(HOUR)
@@ -480,7 +479,7 @@ def test_a_gap_below_many_logs_of_its_second_is_found_by_bisection(world: World,
 @pytest.mark.parametrize("time_filter", TIME_FILTERS)
 def test_logs_without_a_time_are_read_at_the_end(time_filter: str, world: World, start: Start) -> None:
     """Logs without a time, which no filter by time returns, are counted after the last bounded page."""
-    exporter = start(world, max_skip=25, max_page_size=20, time_filter=time_filter, reconcile=10 * MINUTE)
+    exporter = start(world, max_page_size=20, time_filter=time_filter, reconcile=10 * MINUTE)
     world.publish(300, over=2 * DAY)
     for _ in range(45):
         world.insert(None)
@@ -496,7 +495,7 @@ def test_logs_without_a_time_are_read_at_the_end(time_filter: str, world: World,
 def test_a_list_that_is_not_sorted_by_time_is_read_by_skip(world: World, start: Start) -> None:
     """No bound is used below a page that is not sorted by time, because newer logs may follow."""
     order = partial(sorted, key=lambda row: world.insertion_order[row["_id"]])
-    exporter = start(world, max_skip=25, max_page_size=20, order=order)
+    exporter = start(world, max_page_size=20, order=order)
     for number in range(300):
         world.insert(world.clock.now - (number * 7919 % 300) * MINUTE)
     exporter.poll()
@@ -537,70 +536,9 @@ def page_times(newest: int, *ages: int) -> Sequence[int]:
     return [newest - age for age in ages]
 
 
-@pytest.mark.parametrize("created", [NOON, NOON + 1, NOON + 999])
-def test_bounds_leave_room_for_truncation_and_rounding(created: int) -> None:
-    """A bound is a whole second, and more than the time itself even after rounding."""
-    assert (NOON + 2000, NOON - 1000) == (time_above(created), time_below(created))
-
-
-def test_positions_count_from_a_time_beyond_the_threshold() -> None:
-    """A position is counted by skip up to the threshold, then from the newest log of the page before."""
-    first = PagePosition().advance(page_times(NOON, 0, 5000), 98, 100)
-    assert PagePosition(98) == first
-    second = first.advance(page_times(NOON - 5000, 0, 9000), 98, 100)
-    assert PagePosition(98, NOON - 3000, 98) == second
-    assert 196 == second.depth
-    assert PagePosition(196) == second.in_whole_list == first.advance(page_times(NOON, 0, 9), 98, None)
-
-
-@pytest.mark.parametrize("times", [[], [NOON - 1, NOON], [NOON + 60_000, NOON]])
-def test_positions_that_no_time_can_bound(times: Sequence[int]) -> None:
-    """Without times, without an order, or if the bound would not be lower, the position is counted by skip."""
-    assert PagePosition(298, NOON, 7) == PagePosition(200, NOON, 7).advance(times, 98, 100)
-
-
-def test_a_bound_is_raised_until_the_whole_list_is_read() -> None:
-    """Raising a bound ends at the top of the list after a few steps."""
-    position, count = PagePosition(0, NOON, 500), 0
-    while not position.is_top:
-        position, count = position.raised(NOON - 1500), count + 1
-        assert position.before is None or position.before > NOON
-    assert count <= 9
-    assert PagePosition() == PagePosition(7).raised(NOON)
-
-
-@pytest.mark.parametrize(
-    ("position", "created", "expected"),
-    [
-        (PagePosition(400), NOON, PagePosition(0, NOON + 2000, 400)),
-        (PagePosition(400, NOON + 9000, 50), NOON, PagePosition(0, NOON + 2000, 450)),
-        (PagePosition(0, NOON, 50), NOON, PagePosition(50)),
-        (PagePosition(400, NOON + 2000, 50), NOON, PagePosition(450)),
-    ],
-)
-def test_ways_around_a_rejection(position: PagePosition, created: int, expected: PagePosition) -> None:
-    """A rejected skip is replaced by a bound, a rejected bound by skip."""
-    assert expected == position.avoid(BadRequest("400"), created, by_time=True)
-
-
-@pytest.mark.parametrize(
-    ("position", "created", "by_time"),
-    [
-        (PagePosition(400), NOON, False),
-        (PagePosition(400), 0, True),
-    ],
-)
-def test_no_way_around_a_rejection(position: PagePosition, created: int, *, by_time: bool) -> None:
-    """The error says how far the list can be read."""
-    with pytest.raises(BadRequest, match="400; logs below the newest 400 cannot be read"):
-        position.avoid(BadRequest("400"), created, by_time=by_time)
-    with pytest.raises(BadRequest, match=r"^400$"):
-        PagePosition().avoid(BadRequest("400"), created, by_time=by_time)
-
-
 def test_settings_of_a_running_list_may_change(world: World, start: Start) -> None:
     """A filter that is ignored after it had worked costs no log."""
-    exporter = start(world, max_skip=25, max_page_size=20)
+    exporter = start(world, max_page_size=20)
     world.publish(300, over=2 * DAY)
     exporter.api.before_request(
         8, lambda: setattr(exporter.api, "quirks", replace(exporter.api.quirks, time_filter="ignored"))

@@ -10,10 +10,10 @@ import pytest
 
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.ingest import feed_publisher, sync
-from late_exporter.ingest.observations import LOGS_PER_SLICE, ReadLogs
-from late_exporter.ingest.recorder import UncommittedBatch
+from late_exporter.ingest.observations import LOGS_PER_SLICE
+from late_exporter.ingest.uncommitted_logs import ReadLogs, UncommittedBatch
 from late_exporter.ingest.reporter import POLL_OUTCOMES
-from late_exporter.ingest.failures import REQUEST_KINDS
+from late_exporter.ingest.steps import REQUEST_KINDS
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.webhooks import WebhookReceiver, sign
 from late_exporter.model import CommitResult, Coverage, FeedCommit, ListPosition, LogEntry, Scope

@@ -8,7 +8,7 @@ import pytest
 
 from late_exporter.ingest.recent_attempts import HOUR, MAX_PLATFORMS, SLOT_SECONDS, RecentAttempts
 from late_exporter.ingest.fetched_page import FetchedPage
-from late_exporter.model import Coverage, KnownLogs, ListPosition, LogEntry, LogPage
+from late_exporter.model import Coverage, ListPosition, LogEntry, LogPage
 from late_exporter.status import RecentCounts
 
 NOW = 1_800_000_000.0 + 42.0
@@ -33,7 +33,7 @@ def page(entries: Iterable[LogEntry], *, has_more: bool = True) -> FetchedPage:
     """Return a page of which every log is recorded as successful."""
     logs = tuple(entries)
     return FetchedPage(
-        LogPage(logs, has_more=has_more), KnownLogs({entry.key: frozenset(["success"]) for entry in logs})
+        LogPage(logs, has_more=has_more), {entry.key: frozenset(["success"]) for entry in logs}
     )
 
 

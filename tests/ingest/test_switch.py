@@ -20,7 +20,7 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.decoder import parse_millis
 from late_exporter.format import iso_time
 from late_exporter.ingest import sync
-from late_exporter.ingest.paging import MAX_SKIP
+MAX_SKIP = 4000
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.simulator.log_list import LogRow
 from tests.ingest.test_exactness import EVENTS as HAPPENINGS

@@ -194,82 +194,12 @@ def test_every_reading_of_a_bound_finds_a_late_log(time_filter: str, world: Worl
         assert late in ids_of(exporter, world)
 
 
-@pytest.mark.parametrize("time_filter", ["inclusive", "exclusive", "seconds", "exclusive seconds"])
-def test_windows_are_compared_before_they_are_read(time_filter: str, world: World, start: Start) -> None:
-    """In generation zernio, new logs cost about five counts every third poll, and a late log some more and a page."""
-    world.publish(3000, over=HOUR)
-    exporter = start("zernio", quirks=ListQuirks(time_filter=time_filter))
-    exporter.poll()
-    world.publish(1)
-    requests_of(exporter, 4)  # The first check finds out how the API reads bounds.
-    counts = []
-    for _ in range(9):
-        world.publish(1)
-        counts += requests_of(exporter, 1)
-    assert 6 == counts.count(1)
-    assert 6 >= max(counts)
-    world.insert(world.clock.now - 10 * MINUTE)
-    assert 16 >= sum(requests_of(exporter, MAX_POLLS))
-
-
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_deleted_logs_are_marked_and_read_once(generation: str, world: World, start: Start) -> None:
-    """Logs that were deleted within the late window are marked once; afterwards a poll is one request again."""
-    world.publish(3000, over=HOUR)
-    exporter = start(generation)
-    exporter.poll()
-    exporter.poll_repeatedly(4)
-    world.delete(*world.ids[150:700:50], *world.ids[20:40])
-    requests_of(exporter, 6)
-    assert [1] * 5 == requests_of(exporter, 5)
-    assert (len(world.ids), 31) == stored_counts(exporter)
-
-
 def stored_counts(exporter: ExporterHarness) -> tuple[int, int]:
     """Return the number of stored logs that are not marked as deleted, and of those that are."""
     (scope,) = exporter.pollers
     feed = GENERATIONS[exporter.generation][scope.feed]
     known_logs = exporter.store.lookup(scope, (), feed=feed, since=0)
     return known_logs.stored_count, known_logs.deleted_count
-
-
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_a_log_that_is_shown_again_is_marked_no_longer(generation: str, world: World, start: Start) -> None:
-    """A log that the API hides for a while does not count again, and its mark is removed."""
-    world.publish(60, over=30 * MINUTE)
-    hidden: set[int] = set()
-    exporter = start(
-        generation, quirks=ListQuirks(order=lambda rows: [row for n, row in enumerate(rows) if n not in hidden])
-    )
-    exporter.poll()
-    hidden |= {10, 11, 30}
-    exporter.poll_repeatedly(2)
-    assert (57, 3) == stored_counts(exporter)
-    hidden.clear()
-    exporter.poll_repeatedly(2)
-    assert (60, 0) == stored_counts(exporter)
-    assert 60 == len(exporter.commit_log)
-
-
-@pytest.mark.parametrize("deleted", [1, 2, 50, 98, 99, 120])
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_rows_that_move_between_page_reads_are_not_marked(
-    generation: str, deleted: int, world: World, start: Start
-) -> None:
-    """Logs that deletions move across the edge of a page that is being read are not taken for deleted."""
-    world.publish(900, over=10 * MINUTE)
-    exporter = start(generation)
-    exporter.poll()
-    world.clock.advance(2 * MINUTE)
-    exporter.poll_repeatedly(4)
-    world.publish(7)
-    for number in range(1, 8):
-        exporter.api.before_request(number, lambda: world.delete_top(deleted))
-    exporter.poll_repeatedly(1)
-    exporter.api.clear_events()
-    assert stored_counts(exporter)[0] >= len(world.ids)
-    exporter.poll_repeatedly(6)
-    assert set(world.ids) <= ids_of(exporter, world)
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
@@ -326,24 +256,6 @@ def scan_requests(exporter: ExporterHarness) -> int:
     return total
 
 
-@pytest.mark.parametrize("time_filter", ["inclusive", "exclusive seconds"])
-def test_a_scan_compares_counts(time_filter: str, world: World, start: Start) -> None:
-    """In generation zernio, a scan of a list without differences is a few counts, and a late log costs some more."""
-    world.publish(2000, over=5 * DAY)
-    exporter = start("zernio", quirks=ListQuirks(time_filter=time_filter), reconcile_interval=20 * MINUTE)
-    exporter.poll()
-    assert 20 <= scan_requests(exporter), "the first scan reads the list"
-    assert 14 >= scan_requests(exporter), "the first comparison finds out how the API reads bounds"
-    late = world.insert(world.clock.now - 3 * DAY)
-    world.delete(world.ids[400])
-    assert 45 > scan_requests(exporter)
-    assert late in ids_of(exporter, world)
-    assert 1 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
-    assert 9 >= scan_requests(exporter), "the deleted log is marked"
-    completed = exporter.scrape().sum("late_exporter_reconcile_last_completed_timestamp_seconds")
-    assert completed > world.clock.now - HOUR
-
-
 @pytest.mark.parametrize(("days", "request_count"), [(90, 13), (7, 20)])
 def test_a_scan_hardly_compares_expired_logs(
     days: int, request_count: int, world: World, start: Start, monkeypatch: pytest.MonkeyPatch
@@ -358,19 +270,6 @@ def test_a_scan_hardly_compares_expired_logs(
     assert 25 <= scan_requests(exporter), "the list is read once a day"
     world.clock.advance(0.6 * DAY)
     assert request_count >= scan_requests(exporter)
-
-
-def test_few_logs_of_a_window_are_read_at_once(world: World, start: Start) -> None:
-    """A window whose logs were deleted is not divided: one page has all that are left."""
-    world.publish(3000, over=5 * DAY)
-    exporter = start("zernio", reconcile_interval=20 * MINUTE)
-    exporter.poll()
-    scan_requests(exporter)
-    scan_requests(exporter)
-    world.delete(*world.ids[500:2500])
-    assert 20 >= scan_requests(exporter)
-    assert 9 >= scan_requests(exporter)
-    assert len(world.ids) == stored_counts(exporter)[0]
 
 
 def test_the_list_is_read_once_a_day(world: World, start: Start) -> None:
@@ -388,36 +287,6 @@ def test_the_list_is_read_once_a_day(world: World, start: Start) -> None:
         world.clock.advance(4 * HOUR)
         scan_requests(exporter)
     assert world.clock.now > read_at + 0.9 * DAY
-
-
-def test_a_scan_finds_logs_without_a_time(world: World, start: Start) -> None:
-    """Logs without a time are in no time window: if their number grows, the scan reads the list."""
-    world.publish(600, over=5 * DAY)
-    exporter = start("zernio", reconcile_interval=20 * MINUTE)
-    exporter.poll()
-    scan_requests(exporter)
-    for number in range(1, 3):
-        scan_requests(exporter)
-        world.insert(None)
-        world.delete(world.ids[300])
-        assert 6 <= scan_requests(exporter)
-        assert number == sum(key.startswith("0000000000000") for key, _ in exporter.observations)
-        assert 10 >= scan_requests(exporter)
-
-
-def test_a_deleted_log_without_a_time_hides_no_later_one(world: World, start: Start) -> None:
-    """Once a scan has seen that fewer logs have no time, one more is noticed."""
-    world.publish(600, over=5 * DAY)
-    first = world.insert(None)
-    exporter = start("zernio", reconcile_interval=20 * MINUTE, lookback=100 * DAY)
-    exporter.poll()
-    scan_requests(exporter)
-    world.delete(first)
-    scan_requests(exporter)
-    world.insert(None)
-    world.delete(world.ids[300])  # The total does not show it.
-    scan_requests(exporter)
-    assert 2 == sum(key.startswith("0000000000000") for key, _ in exporter.observations)
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])

@@ -1,0 +1,91 @@
+"""An API that behaves as no document says fails the poll with an error that names it, and nothing is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.ingest.conftest import OpenExporter
+from tests.support.client import QueryParams
+from tests.support.clock import DAY
+from tests.support.late_api import ListQuirks
+from tests.support.odd_api import OddApi, ignore_skip
+from tests.support.world import World
+
+ROW_COUNT = 350
+
+
+def skip_whole_pages(query: dict[str, Any]) -> QueryParams:
+    """Round the number of skipped rows down."""
+    return {**query, "skip": int(query.get("skip", 0)) // 100 * 100}
+
+
+def ignore_bound(query: dict[str, Any]) -> QueryParams:
+    """Ignore ``to``."""
+    return {name: value for name, value in query.items() if name != "to"}
+
+
+def reverse_rows(page: dict[str, Any]) -> Mapping[str, Any]:
+    return {**page, "logs": page["logs"][::-1]}
+
+
+def shuffle_rows(page: dict[str, Any]) -> Mapping[str, Any]:
+    return {**page, "logs": Random(7).sample(page["logs"], len(page["logs"]))}
+
+
+def write_total_as_text(page: dict[str, Any]) -> Mapping[str, Any]:
+    return {**page, "pagination": {**page["pagination"], "total": str(page["pagination"]["total"])}}
+
+
+ODDITIES: Mapping[str, tuple[Mapping[str, Any], str, str]] = {
+    "oldest first": ({"change_page": reverse_rows}, "bad_payload", "the list is not sorted from new to old"),
+    "sorted at random": ({"change_page": shuffle_rows}, "bad_payload", "the list is not sorted from new to old"),
+    "a total that is text": ({"change_page": write_total_as_text}, "bad_payload", "pagination.total is text"),
+    "the first page for ever": (
+        {"change_query": ignore_skip, "generation": "late"},
+        "bad_payload",
+        "the log list repeats the same page",
+    ),
+    "skip in whole pages": (
+        {"change_query": skip_whole_pages, "generation": "late"},
+        "bad_payload",
+        "the log list repeats the same page",
+    ),
+    "skip is limited, and to is ignored": (
+        {"change_query": ignore_bound, "quirks": ListQuirks(max_skip=200)},
+        "unavailable",
+        "400: skip must be <= 200; logs below the newest",
+    ),
+}
+"""What is odd, the outcome of a poll, and the beginning of its error."""
+
+
+@pytest.mark.parametrize("oddity", ODDITIES)
+@pytest.mark.parametrize("is_synced", [False, True], ids=["first sync", "catch-up"])
+def test_an_odd_list_fails_the_poll(oddity: str, *, is_synced: bool, world: World, open_exporter: OpenExporter) -> None:
+    """The error says what is wrong, late_up is 0, and once the list is right again, all logs are counted."""
+    options, outcome, message = ODDITIES[oddity]
+    api = OddApi(world, **{"generation": "zernio", **options})
+    exporter = open_exporter(api, generation=api.generation)
+    if is_synced:
+        api.is_odd = False
+        exporter.poll()
+        world.clock.advance(DAY)
+        api.is_odd = True
+    before = exporter.scrape().sum("late_publishing_logs_total")
+    world.publish(ROW_COUNT, over=DAY)
+    for _ in range(3):
+        result = exporter.poll()
+        assert outcome == result.outcome
+        assert message in str(result.error)
+        world.clock.advance(30)
+    assert 0 == exporter.scrape().sum("late_up", feed="publishing")
+    if not is_synced:
+        assert 0 == exporter.scrape().sum("late_publishing_logs_total") == before
+    api.is_odd = False
+    exporter.poll_repeatedly(2)
+    assert ROW_COUNT == len(exporter.commit_log) == exporter.scrape().sum("late_publishing_logs_total")
+    assert 1 == exporter.scrape().sum("late_up", feed="publishing")
