@@ -236,15 +236,19 @@ class ApiGeneration:
         """Report the answer to a request for the newest logs; both lists are asked again if the list may be gone.
 
         It may be after several refusals, or if it has become empty.
+
+        Raises:
+            ApiUnavailable: The list has become empty, which is believed only if the next poll sees it, too.
         """
         lists = self._lists(feed.name)
         if error is not None:
             lists.refusal_count += refuses_list(error)
-        else:
-            is_emptied, lists.had_logs, lists.refusal_count = lists.had_logs and is_empty, not is_empty, 0
-            lists.selected = None if is_emptied else lists.selected
-        if lists.refusal_count >= MAX_REFUSALS:
+            lists.selected = lists.selected if lists.refusal_count < MAX_REFUSALS else None
+            return
+        is_emptied, lists.had_logs, lists.refusal_count = lists.had_logs and is_empty, not is_empty, 0
+        if is_emptied:
             lists.selected = None
+            raise ApiUnavailable(f"{feed.path} is empty, but had logs before")
 
     async def examine_if_due(self, feed: Feed, client: Client, *, state_generation: str | None) -> None:
         """Ask both lists of a feed if that is due, to notice that the other one has newer logs.

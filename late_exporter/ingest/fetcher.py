@@ -111,9 +111,10 @@ class Fetcher:
             if is_head and not request.in_parts:
                 self.generation.report_answer(self.feed, error=exc)
             raise
-        fetched = await self._look_up(page, has_unreadable=has_unreadable)
         if is_head:
             self.generation.report_answer(self.feed, is_empty=not page.entries)
+        fetched = await self._look_up(page, has_unreadable=has_unreadable)
+        if is_head:
             if len(page.entries) >= MIN_UNDATED and not page.times:
                 raise BadPayload("none of the newest logs has a readable creation time")
             self.list_total = page.total or 0

@@ -18,6 +18,9 @@ LATE_POLLS = 3
 RESTART_WINDOW = 60 * MINUTE_MS
 """Milliseconds that are read again before the last poll before a restart or an outage."""
 
+MIN_OUTAGE = 15 * MINUTE_MS
+"""Milliseconds without a complete poll from which logs may have arrived late before the last one."""
+
 SURPLUS_POLLS = 6
 """Polls with whose totals a total is compared."""
 
@@ -65,7 +68,7 @@ class LateWindow:
             context.changes += total - context.counted != self.surplus[-1]
         self._poll_count += 1
         now = context.view.now()
-        was_down = is_first_poll or 0 < since < now - self.age
+        was_down = is_first_poll or 0 < since < now - max(self.age, MIN_OUTAGE)
         is_due = was_down or (context.changes > 0 and self._poll_count >= LATE_POLLS)
         if self._reader.scan is None and is_due and page_count:
             # A clock that is ahead of all logs must not move the window.

@@ -38,10 +38,7 @@ async def read_around_rows(fetch_rows: FetchRows, number_entries: NumberEntries 
         ApiError: The API rather than some rows is at fault: the first and the last row, or the larger part, fail. Or
             the list has moved, so that a row may be on two parts or on none.
     """
-    try:
-        offset, before = 0, await fetch_rows(0, 1)
-    except REQUEST_FAILURES:
-        offset, before = PAGE_SIZE - 1, await fetch_rows(PAGE_SIZE - 1, 1)
+    ends = await _read_ends(fetch_rows)
     reading = _PartReading(fetch_rows)
     for start in (0, PAGE_SIZE // 2):
         await reading.read(start, PAGE_SIZE // 2)
@@ -51,13 +48,31 @@ async def read_around_rows(fetch_rows: FetchRows, number_entries: NumberEntries 
     entries: Sequence[LogEntry] = [row for row in rows if row is not None]
     if reading.error is not None and len(entries) * 2 < len(rows):
         raise reading.error
-    after = await fetch_rows(offset, 1)
-    if ([entry.key for entry in after.entries], after.total) != ([entry.key for entry in before.entries], before.total):
+    if await _read_ends(fetch_rows) != ends:
         raise BadPayload("the list has moved while a page was read in parts")
     if number_entries is not None:
         entries = number_entries(entries)
     page = LogPage(tuple(entries), reading.total, reading.has_more, without_ids=number_entries is not None)
     return PartialPage(page, _skipped(rows), has_unreadable=len(entries) < len(rows))
+
+
+async def _read_ends(fetch_rows: FetchRows) -> list[object]:
+    """Return what changes if rows are inserted or deleted: the total, and the first and the last row of the page.
+
+    One of the two may be unreadable.
+    """
+    ends: list[object] = []
+    error: ApiError | None = None
+    for offset in (0, PAGE_SIZE - 1):
+        try:
+            page = await fetch_rows(offset, 1)
+        except REQUEST_FAILURES as exc:
+            if error is not None:
+                raise
+            error = exc
+        else:
+            ends.append(([entry.key for entry in page.entries], page.total))
+    return ends
 
 
 class _PartReading:

@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from late_exporter.errors import BadRequest
 from late_exporter.ingest import sync
 from late_exporter.ingest.schedule import PollConfig
 from tests.ingest.conftest import OpenExporter
@@ -19,7 +18,6 @@ from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import TIME_FILTERS, FakeLateApi, ListQuirks, unavailable
 from tests.support.loggers import RecordingLogger
-from tests.support.oracle import created_at
 from tests.support.world import World
 
 pytestmark = pytest.mark.exhaustive
@@ -85,7 +83,7 @@ def test_a_first_sync_of_more_rows_than_the_api_skips(world: World, start: Start
     assert "success" == exporter.poll().outcome
     check(exporter, world)
     assert len(exporter.api.requests) <= 15_000 / 98 + 5
-    assert highest_skip(exporter) <= MAX_SKIP
+    assert highest_skip(exporter) <= 10_000
 
 
 @pytest.mark.parametrize("time_filter", USABLE_FILTERS)
@@ -119,66 +117,6 @@ def test_a_coarse_filter_hides_no_log(world: World, start: Start) -> None:
     assert ([], 300) == (audit.differences, len(audit.listed_keys or ()))
 
 
-def test_the_skip_threshold_adapts_to_a_lower_limit(world: World, start: Start) -> None:
-    """A limit below the threshold is found out once, and costs one request."""
-    exporter = start(world)
-    exporter.api.quirks = ListQuirks(max_skip=150)
-    world.publish(1500, over=3 * DAY)
-    exporter.poll()
-    check(exporter, world)
-    assert 1500 / 98 + 6 >= len(exporter.api.requests)
-    exporter.settle()
-    rejections = [request for request in exporter.api.requests if request.skip > 150]
-    assert 2 == len(rejections)  # the threshold, and the end of the list
-
-
-@pytest.mark.parametrize("time_filter", ["ignored", "rejected"])
-def test_a_filter_that_does_not_work_is_noticed_once(time_filter: str, world: World, start: Start) -> None:
-    """If bounds are ignored or rejected, every log is still counted, after a few requests by time."""
-    exporter = start(world, time_filter=time_filter)
-    world.publish(900, over=3 * DAY)
-    exporter.poll()
-    count = times_filtered(exporter)
-    world.clock.advance(HOUR)
-    world.publish(300)
-    exporter.poll()
-    check(exporter, world)
-    assert 1 <= count == times_filtered(exporter) <= 4
-
-
-def test_a_filter_that_hides_every_log_is_noticed_in_two_polls(world: World, start: Start) -> None:
-    """If no log is before any time, every log is still counted, by polls and by an audit."""
-    exporter = start(world, time_filter="nothing")
-    world.publish(900, over=3 * DAY)
-    exporter.poll_repeatedly(2)
-    check(exporter, world)
-    count = times_filtered(exporter)
-    world.clock.advance(HOUR)
-    world.publish(300)
-    exporter.poll()
-    check(exporter, world)
-    assert 1 <= count == times_filtered(exporter) <= 20
-    assert 1200 == audited_count(exporter)
-    assert times_filtered(exporter) <= 40
-
-
-@pytest.mark.parametrize("number", range(2, 12))
-def test_an_emptied_list_does_not_end_requests_by_time(number: int, world: World, start: Start) -> None:
-    """If all logs are deleted during a first sync, and one is published at any time later, bounds are used on."""
-    exporter = start(world)
-    world.publish(900, over=3 * DAY)
-    exporter.api.before_request(1, lambda: world.delete_top(900))
-    exporter.api.before_request(number, lambda: world.publish(1))
-    exporter.poll_repeatedly(2)
-    exporter.api.clear_events()
-    world.clock.advance(HOUR)
-    world.publish(400)
-    count = times_filtered(exporter)
-    exporter.poll()
-    assert expected_counts(world.rows) - exposed_counts(exporter) == Counter()
-    assert times_filtered(exporter) > count
-
-
 def test_a_filter_that_shows_only_its_first_page_is_noticed(world: World, start: Start) -> None:
     """If skip is ignored within a bound, every log is still counted, by polls and by an audit."""
     exporter = start(world, time_filter="first page")
@@ -201,39 +139,6 @@ def test_a_limit_of_skip_that_is_not_an_error(beyond_max_skip: str, world: World
     exporter.settle()
     check(exporter, world)
     assert 901 == audited_count(exporter)
-
-
-@pytest.mark.parametrize("quirks", [{"time_filter": "fails"}, {"beyond_max_skip": "fails"}])
-def test_requests_that_always_fail_are_avoided(quirks: dict[str, Any], world: World, start: Start) -> None:
-    """If each request by time, or each that skips many rows, fails, the third poll of a first sync completes it."""
-    exporter = start(world)
-    exporter.api.quirks = ListQuirks(max_skip=500 if "beyond_max_skip" in quirks else None, **quirks)
-    world.publish(900, over=3 * DAY)
-    results = [exporter.poll(), *exporter.poll_repeatedly(2)]
-    assert ["unavailable", "unavailable", "success"] == [result.outcome for result in results]
-    check(exporter, world)
-
-
-def test_an_outage_does_not_end_requests_by_time(world: World, start: Start) -> None:
-    """If the API is up again at the third attempt to read a page by time, the next ones are read by time, too."""
-    exporter = start(world, time_filter="fails")
-    world.publish(1500, over=3 * DAY)
-    exporter.poll()
-    exporter.poll_repeatedly(1)
-    count = times_filtered(exporter)
-    # The newest page, the one by time in three ways, and that from the whole list.
-    exporter.api.before_request(4, lambda: setattr(exporter.api, "quirks", ListQuirks()))
-    exporter.poll_repeatedly(1)
-    check(exporter, world)
-    assert times_filtered(exporter) - count >= 10
-
-
-def test_pages_that_lead_back_up_are_an_error(world: World, start: Start) -> None:
-    """If skip is rounded down to whole pages, a poll fails after some requests."""
-    exporter = start(world, skip_unit=100)
-    world.publish(900, over=3 * DAY)
-    limit_requests(exporter, 60)
-    assert "bad_payload" == exporter.poll().outcome
 
 
 @pytest.mark.parametrize("time_filter", ["ignored", "rejected"])
@@ -293,22 +198,6 @@ def test_logs_of_one_moment_across_a_bound(
     exporter.restart(downtime=60)
     exporter.poll()
     check(exporter, world)
-
-
-@pytest.mark.parametrize("count", [400, 1200])
-def test_pages_of_alike_logs_end_no_read(count: int, world: World, start: Start) -> None:
-    """Several pages with the same keys, as all their logs are alike, hide no log below them."""
-    exporter = start(world, reconcile=10 * MINUTE)
-    world.publish(300, over=DAY)
-    world.publish(count, over=0, **ALIKE)
-    world.clock.advance(1)
-    world.publish(200, over=0.5)
-    assert "success" == exporter.poll().outcome
-    check(exporter, world)
-    world.insert(world.clock.now - DAY / 2)
-    exporter.settle()
-    check(exporter, world)
-    assert 501 + 100 == audited_count(exporter)
 
 
 def test_logs_too_dense_for_a_bound_use_skip(world: World, start: Start) -> None:
@@ -458,49 +347,6 @@ def test_each_poll_of_a_slow_catch_up_gets_further(over: float, world: World, st
         assert uppers == sorted(set(uppers), reverse=True)
     assert uppers
     check(exporter, world)
-
-
-def test_a_gap_below_many_logs_of_its_second_is_found_by_bisection(world: World, start: Start) -> None:
-    """The page at which a gap continues is found in a few requests, not by reading all logs of its second again."""
-    exporter = _start_slowly(start, world)
-    world.publish(400, over=0.9)
-    for _ in range(2):
-        assert exporter.poll().is_partial
-    count, coverage = len(exporter.api.requests), exporter.poller.recorder.coverage
-    exporter.poll()
-    assert coverage is not None
-    upper = coverage.gaps[-1].upper.created
-    depth = sum(created_at(row) * 1000 > upper for row in world.rows)
-    assert depth > 80
-    reads = [request.skip for request in exporter.api.requests[count:] if "to" in request.params]
-    assert 9 >= next(number for number, skip in enumerate(reads) if skip < depth < skip + 10)
-
-
-@pytest.mark.parametrize("time_filter", TIME_FILTERS)
-def test_logs_without_a_time_are_read_at_the_end(time_filter: str, world: World, start: Start) -> None:
-    """Logs without a time, which no filter by time returns, are counted after the last bounded page."""
-    exporter = start(world, max_page_size=20, time_filter=time_filter, reconcile=10 * MINUTE)
-    world.publish(300, over=2 * DAY)
-    for _ in range(45):
-        world.insert(None)
-    exporter.poll()
-    check(exporter, world)
-    world.insert(None, status="failed")
-    exporter.settle()
-    check(exporter, world)
-    audit, _ = exporter.run_audit()
-    assert ([], 346) == (audit.differences, len(audit.listed_keys or ()))
-
-
-def test_a_list_that_is_not_sorted_by_time_is_read_by_skip(world: World, start: Start) -> None:
-    """No bound is used below a page that is not sorted by time, because newer logs may follow."""
-    order = partial(sorted, key=lambda row: world.insertion_order[row["_id"]])
-    exporter = start(world, max_page_size=20, order=order)
-    for number in range(300):
-        world.insert(world.clock.now - (number * 7919 % 300) * MINUTE)
-    exporter.poll()
-    check(exporter, world)
-    assert 0 == times_filtered(exporter)
 
 
 def test_more_pending_logs_than_the_api_skips(world: World, start: Start) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from late_exporter.ingest.recent_attempts import HOUR, MAX_PLATFORMS, SLOT_SECONDS, RecentAttempts
 from late_exporter.ingest.fetched_page import FetchedPage
+from late_exporter.ingest.recent_attempts import HOUR, MAX_PLATFORMS, SLOT_SECONDS, RecentAttempts
 from late_exporter.model import Coverage, ListPosition, LogEntry, LogPage
 from late_exporter.status import RecentCounts
 
@@ -32,9 +32,7 @@ def counted(*entries: LogEntry) -> RecentAttempts:
 def page(entries: Iterable[LogEntry], *, has_more: bool = True) -> FetchedPage:
     """Return a page of which every log is recorded as successful."""
     logs = tuple(entries)
-    return FetchedPage(
-        LogPage(logs, has_more=has_more), {entry.key: frozenset(["success"]) for entry in logs}
-    )
+    return FetchedPage(LogPage(logs, has_more=has_more), {entry.key: frozenset(["success"]) for entry in logs})
 
 
 def test_only_final_attempts_of_the_last_hour_count() -> None:

@@ -20,7 +20,6 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.decoder import parse_millis
 from late_exporter.format import iso_time
 from late_exporter.ingest import sync
-MAX_SKIP = 4000
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.simulator.log_list import LogRow
 from tests.ingest.test_exactness import EVENTS as HAPPENINGS
@@ -32,6 +31,8 @@ from tests.support.profiles import example_count, is_thorough, spread
 from tests.support.steps import Killed, drive
 from tests.support.store import LogStatus
 from tests.support.world import World
+
+MAX_SKIP = 4000
 
 Start: TypeAlias = Callable[..., ExporterHarness]
 
