@@ -232,23 +232,19 @@ class ApiGeneration:
         """Report the list that is read."""
         self._lists(feed.name).in_use = feed.generation
 
-    def report_answer(self, feed: Feed, *, error: ApiError | None = None, is_empty: bool = False) -> None:
-        """Report the answer to a request for the newest logs; both lists are asked again if the list may be gone.
+    def report_answer(self, feed: Feed, *, error: ApiError | None = None, is_empty: bool = False) -> bool:
+        """Report the answer to a request for the newest logs; return whether the list has just become empty.
 
-        It may be after several refusals, or if it has become empty.
-
-        Raises:
-            ApiUnavailable: The list has become empty, which is believed only if the next poll sees it, too.
+        Both lists are asked again if it has, and after several refusals.
         """
         lists = self._lists(feed.name)
         if error is not None:
             lists.refusal_count += refuses_list(error)
             lists.selected = lists.selected if lists.refusal_count < MAX_REFUSALS else None
-            return
+            return False
         is_emptied, lists.had_logs, lists.refusal_count = lists.had_logs and is_empty, not is_empty, 0
-        if is_emptied:
-            lists.selected = None
-            raise ApiUnavailable(f"{feed.path} is empty, but had logs before")
+        lists.selected = None if is_emptied else lists.selected
+        return is_emptied
 
     async def examine_if_due(self, feed: Feed, client: Client, *, state_generation: str | None) -> None:
         """Ask both lists of a feed if that is due, to notice that the other one has newer logs.

@@ -111,8 +111,10 @@ class Fetcher:
             if is_head and not request.in_parts:
                 self.generation.report_answer(self.feed, error=exc)
             raise
-        if is_head:
-            self.generation.report_answer(self.feed, is_empty=not page.entries)
+        if is_head and self.generation.report_answer(self.feed, is_empty=not page.entries):
+            coverage = self._recorder.coverage
+            if coverage is not None and not coverage.is_caught_up:  # Otherwise there is nothing to lose.
+                raise BadPayload("the list is empty, but had logs at the last poll")
         fetched = await self._look_up(page, has_unreadable=has_unreadable)
         if is_head:
             if len(page.entries) >= MIN_UNDATED and not page.times:

@@ -77,9 +77,7 @@ class Scene:
         )
         # Counts of time windows are compared in the whole list each time.
         self._counts_windows = setup.generation == "zernio" and setup.time_filter not in ("ignored", "rejected")
-        config = PollConfig(
-            reconcile_interval=setup.reconcile_interval, audit_interval=setup.audit_interval
-        )
+        config = PollConfig(reconcile_interval=setup.reconcile_interval, audit_interval=setup.audit_interval)
         self.exporter = ExporterHarness(self.api, path, feeds=FEEDS, config=config, generation="auto")
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 import pytest
 
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.model import Coverage, LogEntry
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
@@ -220,31 +219,3 @@ def test_a_clock_that_was_ahead(start: Start) -> None:
     for _ in range(3):
         job.run()
     assert 1 == job.exporter.scrape().sum("late_publishing_logs_total", platform="tiktok")
-
-
-def test_progress_survives_the_state() -> None:
-    """Every part is the same after decoding; another generation or version has none."""
-    entry = LogEntry(key="a", status="failed", created=5)
-    progress = Progress(
-        "late",
-        ReconcileScan(started_at=7, cursor=PageCursor(page_keys=frozenset("ab"), created=3)),
-        PendingScan(98, frozenset("ab"), {"a"}, frozenset("b")),
-        frozenset("b"),
-        AuditProgress(
-            Audit(
-                coverage=Coverage(retention_floor=1, complete_since=2),
-                suspects={"a": Difference(entry, frozenset({"pending"}))},
-                scan=ListScan(300, previous_times=(3, 2)),
-                unresolved={"a"},
-            ),
-            is_waiting=True,
-            ignored_scan=7,
-        ),
-    )
-    encoded = encode_progress(progress)
-    assert progress == decode_progress(encoded, "late")
-    assert Progress("zernio") == decode_progress(encoded, "zernio")
-    for odd in (b"", b"{}", b"[1", encoded.replace(b'"scan"', b'"scan":1,"x"')):
-        assert Progress("late") == decode_progress(odd, "late")
-    assert b"" == encode_progress(Progress("late"))
-    assert b"" == encode_progress(Progress("late", pending_scan=PendingScan(1, frozenset({"a" * MAX_BYTES}))))
