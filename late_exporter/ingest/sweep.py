@@ -8,6 +8,7 @@ for further up. Everything here is pure: it yields requests, and is sent pages o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -159,7 +160,7 @@ class Sweep(Generic[PageT]):
         self._failure_count = failure_count
         self._request = FetchPage(after=after, status=status)
         self._step = PAGE_SIZE // 2
-        self._is_raised = False
+        self._raised_bound = math.inf
         self._repeat_count = 0
         self._previous_keys = frozenset[str]()
         self.cursor = upper or Cursor()
@@ -198,7 +199,7 @@ class Sweep(Generic[PageT]):
                 break
             else:
                 self._go_up()
-        self._step, self._is_raised, self._failure_count = PAGE_SIZE // 2, False, 0
+        self._step, self._failure_count = PAGE_SIZE // 2, 0
         keys = frozenset(entry.key for entry in page.entries)
         self.is_end = page.is_last or (len(keys) <= PAGE_OVERLAP and keys <= self.cursor.keys)
         self.is_complete = self.is_end or page.crosses(self._lower)
@@ -235,9 +236,10 @@ class Sweep(Generic[PageT]):
         if place.skip:
             place = Place(max(0, place.skip - self._step), place.before)
             self._step *= 2
-        elif place.before is not None and not self._is_raised:
-            place, self._is_raised = Place(0, place.before + RAISED_BY), True
-        else:  # Not even the rows of the last minute are there.
+        elif place.before is not None and place.before < self._raised_bound:
+            self._raised_bound = place.before
+            place = Place(0, place.before + RAISED_BY)
+        else:  # Not even the rows of the last minute are there, or they lead to the same bound again.
             self._read_by_offset()
             return
         self.cursor = msgspec.structs.replace(self.cursor, place=place)
