@@ -20,6 +20,7 @@ from late_exporter.ingest.poll_limiter import PollLimiter
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import CHECK_TIMES, PollReporter, last_scan
+from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.ingest.status_publisher import StatusPublisher
@@ -254,14 +255,12 @@ class Pipeline:
         sync = FeedSync(
             fetcher,
             recorder,
-            client=client,
             config=self.poll_config,
             runtime=runtime,
-            logger=logger,
-            scope=scope,
+            scan_schedule=ScanSchedule(
+                self.poll_config, runtime, last_scan(series_values, scope), last_audit(series_values, scope)
+            ),
             uncommitted=self._uncommitted,
-            last_scan_at=last_scan(series_values, scope),
-            last_audit_at=last_audit(series_values, scope),
         )
         return Poller(
             sync,

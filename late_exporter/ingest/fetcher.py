@@ -55,16 +55,16 @@ class Fetcher:
         self.failure_reporter = FailureReporter(recorder, logger)
         self.batch = UncommittedBatch()
         self.list_total = 0
-        self._client = client
+        self.client = client
         self.generation = generation
         self._recorder = recorder
-        self._logger = logger
+        self.logger = logger
         self._api_clock = api_clock
         self._details = details
         self._reported: set[tuple[str, str, str]] = set()
 
     def reconfigure(self, client: Client, generation: ApiGeneration) -> None:
-        self._client, self.generation = client, generation
+        self.client, self.generation = client, generation
 
     def now(self) -> int:
         """Return the API's time in milliseconds."""
@@ -81,11 +81,11 @@ class Fetcher:
         """
         coverage, state_generation = self._recorder.coverage, self._recorder.state_generation
         try:
-            feed = await self.generation.resolve_feed(self.feed.name, self._client, state_generation=state_generation)
+            feed = await self.generation.resolve_feed(self.feed.name, self.client, state_generation=state_generation)
             if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
                 return False
             if coverage is not None and state_generation not in (feed.generation, None):
-                self._logger.warning("API generation changed", before=coverage.generation, now=feed.generation)
+                self.logger.warning("API generation changed", before=coverage.generation, now=feed.generation)
             await self._recorder.switch_feed(feed)
             self.feed = feed
             return True
@@ -95,7 +95,7 @@ class Fetcher:
     async def examine_generation(self) -> None:
         """Ask, if that is due, whether the list of the other API generation has newer logs."""
         state_generation = self._recorder.state_generation
-        await self.generation.examine_if_due(self.feed, self._client, state_generation=state_generation)
+        await self.generation.examine_if_due(self.feed, self.client, state_generation=state_generation)
 
     async def fetch(self, request: FetchPage) -> FetchedPage:
         """Fetch a page.
@@ -127,7 +127,7 @@ class Fetcher:
     async def fetch_post(self, request: FetchPost) -> FetchedPage | None:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch`` does."""
         self.request_count += 1
-        response = await fetch_post(self._client, self.feed, request.post_id)
+        response = await fetch_post(self.client, self.feed, request.post_id)
         return None if response is None else await self._look_up(self._page(response))
 
     async def _read_page(self, request: FetchPage) -> tuple[LogPage, bool]:
@@ -137,7 +137,7 @@ class Fetcher:
             return await self._receive(
                 partial(
                     fetch_page,
-                    self._client,
+                    self.client,
                     self.feed,
                     skip=request.place.skip + offset,
                     filters={"limit": limit, **({"status": request.status} if request.status else {})},
@@ -180,7 +180,7 @@ class Fetcher:
         """Log once that requests of this program are left out."""
         if page.has_own and ("", "own", "") not in self._reported:
             self._reported.add(("", "own", ""))
-            self._logger.info("requests of the exporter itself are left out", feed=self.feed.name)
+            self.logger.info("requests of the exporter itself are left out", feed=self.feed.name)
 
     def _log_deviations(self, page: LogPage) -> None:
         """Log each field that differs from its documentation once, and each undocumented value up to a limit."""
@@ -191,4 +191,4 @@ class Fetcher:
                 continue
             self._reported.add(reported)
             details = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
-            self._logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)
+            self.logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)

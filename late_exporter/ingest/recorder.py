@@ -57,7 +57,7 @@ class FeedRecorder:
         unsaved_increments: list[Increment],
         clock: Callable[[], float],
     ) -> None:
-        self._scope = Scope(workspace, feed.name)
+        self.scope = Scope(workspace, feed.name)
         self.feed = feed
         self._state = state
         self._store_thread = store_thread
@@ -65,9 +65,9 @@ class FeedRecorder:
         self._label_limiter = label_limiter
         self.unsaved_increments = unsaved_increments
         self.clock = clock
-        self._builder = ObservationBuilder(self._scope, feed, label_limiter)
-        self._publisher = FeedPublisher(self._scope, registry, label_limiter)
-        self.known_logs = KnownLogs(self._scope, store_thread)
+        self._builder = ObservationBuilder(self.scope, feed, label_limiter)
+        self._publisher = FeedPublisher(self.scope, registry, label_limiter)
+        self.known_logs = KnownLogs(self.scope, store_thread)
         self.recorded_count = 0
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
         self._update_gauges()
@@ -122,12 +122,12 @@ class FeedRecorder:
         if coverage is not None and coverage.generation != feed.generation:
             await self.renew_identity(feed.generation)
         self.feed = feed
-        self._builder = ObservationBuilder(self._scope, feed, self._label_limiter)
+        self._builder = ObservationBuilder(self.scope, feed, self._label_limiter)
 
     async def renew_identity(self, generation: str) -> None:
         """Count only logs that are newer than all counted ones, because these have other keys now."""
         self.known_logs.forget()
-        self._state = await self._offload(self._store.renew_identity, self._scope, generation)
+        self._state = await self._offload(self._store.renew_identity, self.scope, generation)
 
     async def evaluate_accounting(self, evaluate: Callable[[FeedAccounting], ResultT]) -> ResultT:
         """Return the result of a function of the feed's accounting, computed in the store's thread.
@@ -136,7 +136,7 @@ class FeedRecorder:
         """
 
         def run() -> ResultT:
-            return evaluate(self._store.accounting(self._scope))
+            return evaluate(self._store.accounting(self.scope))
 
         result: ResultT = await self._offload(run)
         return result
@@ -150,7 +150,7 @@ class FeedRecorder:
         unsaved, self.unsaved_increments[:] = list(self.unsaved_increments), []
         try:
             batch = await self._build_batch(read, now, [*unsaved, *increments])
-            committed = await self._store_thread.commit(self._scope, batch, self._describe)
+            committed = await self._store_thread.commit(self.scope, batch, self._describe)
         except BaseException:
             self.unsaved_increments[:0] = unsaved
             self._builder.forget_kinds()
@@ -162,7 +162,7 @@ class FeedRecorder:
 
     def count(self, family: str, amount: int, *labels: str) -> None:
         """Increment one of the exporter's own counters of the feed with the next commit."""
-        self.defer([IncCounter(family, (self._scope.workspace, self._scope.feed, *labels), amount=amount)])
+        self.defer([IncCounter(family, (self.scope.workspace, self.scope.feed, *labels), amount=amount)])
 
     def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
         """Save increments with the next commit, which publishes them; provisional ones are published at once."""
@@ -175,7 +175,7 @@ class FeedRecorder:
         size = None
         if self._publisher.is_size_due(self.clock(), has_changed=not result.keeps_logs):
             with suppress(StoreError):  # The batch is committed and must not be saved again.
-                size = self._store.size(self._scope.workspace)
+                size = self._store.size(self.scope.workspace)
         return CommittedBatch(result, exemplars, last_lag(result.observations, batch.now), size)
 
     async def _build_batch(self, read: UncommittedBatch, now: int, increments: Sequence[Increment]) -> Batch:

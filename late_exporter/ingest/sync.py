@@ -22,8 +22,8 @@ from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, p
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.sync_meter import ReadingState
 from late_exporter.ingest.uncommitted_logs import UncommittedBatch, UncommittedCount
-from late_exporter.model import Coverage, PendingLog, Scope
-from late_exporter.protocols import Client, Logger
+from late_exporter.model import Coverage, PendingLog
+from late_exporter.protocols import Client
 from late_exporter.series import Increment, SetCurrent
 
 COMMIT_SIZE = 10_000
@@ -53,8 +53,6 @@ class FeedSync:
 
     Args:
         uncommitted: Shared by all feeds.
-        last_scan_at: See ScanSchedule.
-        last_audit_at: See ScanSchedule.
 
     Attributes:
         completed_scan: Scan that the last poll completed, until ``finish_poll``.
@@ -65,27 +63,20 @@ class FeedSync:
         fetcher: Fetcher,
         recorder: FeedRecorder,
         *,
-        client: Client,
         config: PollConfig,
         runtime: Runtime,
-        logger: Logger,
-        scope: Scope,
-        uncommitted: UncommittedCount | None = None,
-        last_scan_at: float = 0.0,
-        last_audit_at: float = 0.0,
+        scan_schedule: ScanSchedule,
+        uncommitted: UncommittedCount,
     ) -> None:
         self.recorder = recorder
         self._fetcher = fetcher
-        self._client = client
         self._config = config
         self._runtime = runtime
-        self._logger = logger
-        self._scope = scope
+        self._scan_schedule = scan_schedule
+        self._uncommitted = uncommitted
         self._committed = self._decode_progress(recorder.progress)
         self._reader = self._create_reader()
-        self._scan_schedule = ScanSchedule(config, runtime, last_scan_at, last_audit_at)
         self._batch_started_at = 0.0
-        self._uncommitted = uncommitted or UncommittedCount()
         self.completed_scan: Scan | None = None
 
     # The view of the reader.
@@ -142,7 +133,6 @@ class FeedSync:
 
     def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called during a poll."""
-        self._client = client
         self._fetcher.reconfigure(client, generation)
         self._config = self._scan_schedule.config = config
         self._reader.reconfigure(int(config.lookback * 1000), int(config.late_window * 1000))
@@ -245,7 +235,7 @@ class FeedSync:
         try:
             return await perform(self._reader.poll(budget), self._perform)
         except UnrecognisedLogs as exc:
-            self._logger.warning("only newer logs count from now on", reason=str(exc))
+            self._fetcher.logger.warning("only newer logs count from now on", reason=str(exc))
         self._start_batch()
         await self.recorder.renew_identity(self.feed.generation)
         self._start_list()
@@ -284,24 +274,26 @@ class FeedSync:
 
     async def _report_audit(self, scan: Scan) -> None:
         """Report a scan of the whole list as the result of an audit."""
-        feed, scope = self.feed, self._scope
+        feed, scope = self.feed, self.recorder.scope
         if scan.until > self.now() - feed.retention:
             return
         mismatches = await self.recorder.evaluate_accounting(lambda stored: check_counters(scope, feed, stored))
         missing, extra = count_missing(0, mismatches), count_extra(mismatches)
         self._scan_schedule.finish_audit()
-        log = self._logger.warning if missing or extra else self._logger.info
+        log = self._fetcher.logger.warning if missing or extra else self._fetcher.logger.info
         log("audit completed", found=scan.found, missing=missing, extra=extra)
         for mismatch in mismatches:
             metric = mismatch.family or "stored logs"
-            self._logger.warning("count is wrong", metric=metric, expected=mismatch.expected, found=mismatch.actual)
+            self._fetcher.logger.warning(
+                "count is wrong", metric=metric, expected=mismatch.expected, found=mismatch.actual
+            )
         if self.has_audits:
             labels, values = (scope.workspace, scope.feed), (missing, extra, self._runtime.clock())
             gauges = zip(AUDIT_GAUGES, values, strict=True)
             self.recorder.defer([SetCurrent(family, labels, value=value) for family, value in gauges])
 
     def _budget(self, interval: float, request_allowance: int | None, deadline: float | None) -> Budget:
-        requests = self._client.rate_limit * interval / 60
+        requests = self._fetcher.client.rate_limit * interval / 60
         interrupt_at = self._runtime.monotonic() + max(self._config.interval, MIN_CATCH_UP_SECONDS)
         if request_allowance is not None:
             checks = min(MIN_SETTLEMENT_CHECKS, request_allowance)

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 import pytest
 
-from late_exporter.ingest import reader, seeking
+from late_exporter.ingest.fetched_page import FetchedPage
 from late_exporter.ingest.observations import ObservationBuilder
-from late_exporter.ingest.recognition import Recognition
-from late_exporter.ingest.recorder import FeedRecorder, UncommittedBatch
-from late_exporter.ingest.steps import FetchedPage, Record
+from late_exporter.ingest.pending import PendingChecks
+from late_exporter.ingest.recorder import FeedRecorder
+from late_exporter.ingest.scan_schedule import ScanSchedule
+from late_exporter.ingest.steps import Record
+from late_exporter.ingest.sweep import Cursor
 from late_exporter.ingest.sync import FeedSync
+from late_exporter.ingest.uncommitted_logs import UncommittedBatch
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Batch
 from late_exporter.series import Histogram, Increment, Series, SeriesValue
@@ -38,7 +41,7 @@ class Bug(NamedTuple):
 
 
 def _accept_any_page(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(seeking, "_continues", lambda *_, **__: True)
+    patch.setattr(Cursor, "connects", lambda *_: True)
 
 
 def _forget_gaps(patch: pytest.MonkeyPatch) -> None:
@@ -53,18 +56,15 @@ def _forget_gaps(patch: pytest.MonkeyPatch) -> None:
 
 
 def _stop_at_any_known_log(patch: pytest.MonkeyPatch) -> None:
-    def has_known_log(page: FetchedPage, *_: int, **__: bool) -> bool:
-        return bool(page.known_entries)
-
-    patch.setattr(reader, "_reaches_high_water_mark", has_known_log)
+    patch.setattr(FetchedPage, "reaches", lambda page, _: bool(page.statuses))
 
 
 def _look_up_no_pending_log(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(reader, "resolve_pending", lambda *_: iter(()))
+    patch.setattr(PendingChecks, "settle", lambda *_: iter(()))
 
 
 def _never_scan(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(FeedSync, "_start_scan_if_due", lambda _: None)
+    patch.setattr(ScanSchedule, "is_due", False)
 
 
 def _count_once_per_status(patch: pytest.MonkeyPatch) -> None:
@@ -75,10 +75,6 @@ def _count_once_per_status(patch: pytest.MonkeyPatch) -> None:
             yield msgspec.structs.replace(increment, once_per_log=False)
 
     patch.setattr(ObservationBuilder, "_limited_increments", increments_per_status)
-
-
-def _switch_to_any_list(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Recognition, "is_sufficient", True)
 
 
 def _show_no_zero(patch: pytest.MonkeyPatch) -> None:
@@ -126,7 +122,6 @@ BUGS: Mapping[str, Bug] = {
     "pending logs are not looked up": Bug("polls", frozenset({"pending at rest", "requests"}), _look_up_no_pending_log),
     "no scan starts": Bug("polls", frozenset({"scan"}), _never_scan),
     "a pause counts once per status": Bug("polls", frozenset({"values"}), _count_once_per_status),
-    "a list with other logs is read": Bug("one switch", frozenset({"switch"}), _switch_to_any_list),
     "new series start at their value": Bug("polls", frozenset({"first increment"}), _show_no_zero),
     "histograms are lost in a restart": Bug("polls", frozenset({"falls", "values"}), _lose_histograms),
     "deleted logs stay pending": Bug("zernio", frozenset({"pending at rest", "alike logs"}), _ignore_deletions),
