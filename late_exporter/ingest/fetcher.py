@@ -28,7 +28,7 @@ MAX_REPORTED = 100
 """Reports of deviations per feed beyond which undocumented values are counted but no longer logged."""
 
 MIN_UNDATED = 10
-"""Logs of the newest page, none of which has a time, that show that the API writes times in another way."""
+"""Logs of the newest page, none of which has a time, that show that the API writes times differently."""
 
 
 class Fetcher:

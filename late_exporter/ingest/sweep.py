@@ -20,7 +20,7 @@ from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE, LogPage
 SECOND_MS = 1000
 
 RAISED_BY = 60_000
-"""Milliseconds by which a bound is raised once, to tell deleted rows from a filter that reads times in another way."""
+"""Milliseconds by which a bound is raised once, to tell deleted rows from a filter that reads times differently."""
 
 MAX_REPEATS = 3
 """Consecutive pages with the same rows after which the API is taken to ignore the offset."""
@@ -231,7 +231,7 @@ class Sweep(Generic[PageT]):
             raise BadPayload(f"the log list repeats the same page at skip={place.skip}")
 
     def _go_up(self) -> None:
-        """Look further up for a page that connects: rows were deleted, or the API reads times in another way."""
+        """Look further up for a page that connects: rows were deleted, or the API reads times differently."""
         place = self.cursor.place
         if place.skip:
             place = Place(max(0, place.skip - self._step), place.before)
