@@ -20,6 +20,9 @@ from late_exporter.series import Increment, Series, SeriesValue
 PENDING, SUCCESS, FAILED = "pending", "success", "failed"
 """Statuses of logs that the exporter interprets."""
 
+REJECTED = "rejected"
+"""Status of a row that is not counted as a log."""
+
 VALUE_DEVIATION = "value"
 """Kind of the deviations of values, of which a field may have several."""
 

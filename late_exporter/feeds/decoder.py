@@ -19,16 +19,13 @@ from late_exporter.feeds.limits import check_value_count, limit_depth
 from late_exporter.feeds.schema import ENVELOPE, Schema, SchemaChecker, documented_type
 from late_exporter.format import mask_addresses
 from late_exporter.masking import mask_keys
-from late_exporter.model import PAGE_SIZE, UNKNOWN, LogEntry, LogPage
+from late_exporter.model import PAGE_SIZE, REJECTED, UNKNOWN, LogEntry, LogPage
 
 LABEL_LENGTH = 128
 KEY_LENGTH = 128
 EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 MIN_MILLIS = 946_684_800_000
 """The beginning of the year 2000 in milliseconds."""
-
-REJECTED = "rejected"
-"""Status of a row that is not counted."""
 
 MAX_MICROS = 10**15
 """Upper bound of durations, about 31 years in microseconds."""
@@ -190,8 +187,6 @@ class LogListDecoder(Generic[RowT]):
         return self._page(entries, _lenient_pagination(response.get("pagination")))
 
     def _page(self, entries: list[LogEntry], pagination: Pagination) -> LogPage:
-        if None in [entry.created for entry in entries]:
-            entries = [_require_time(entry) for entry in entries]
         total = pagination.total if pagination.total is not None and pagination.total >= 0 else None
         has_more = pagination.announces_more(len(entries))
         if self._number_entries is None:
@@ -271,13 +266,6 @@ def _rejected_entry(row: object, reason: str) -> LogEntry:
         created=parse_millis(created) if isinstance(created, str) else None,
         rejection_reason=reason,
     )
-
-
-def _require_time(entry: LogEntry) -> LogEntry:
-    """Reject a log without a usable creation time, which can neither be found again nor expire."""
-    if entry.created is not None or entry.rejection_reason:
-        return entry
-    return msgspec.structs.replace(entry, status=REJECTED, rejection_reason="no_time")
 
 
 def _excerpt(body: bytes) -> str:

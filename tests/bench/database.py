@@ -19,7 +19,7 @@ from late_exporter.store.postgres import database
 from tests.bench.measures import poll_and_request_counts, print_progress
 from tests.bench.processes import ApiProcess, MeasuredProcess, ProcessLauncher
 from tests.bench.report import BenchReport, Measurement
-from tests.bench.workload import FEED, Workload
+from tests.bench.workload import Workload
 from tests.support.postgres import DURABLE_SETTINGS, PASSWORD, Cluster, find_programs, running_cluster, without_password
 
 __all__ = ["QUICK_DATABASE", "DatabaseSizes", "measure_postgres"]
@@ -198,8 +198,7 @@ class DatabaseBench:
             self._add_usage(f"(o) a transaction of one feed with {logs} logs", "per transaction", used, len(commits))
         started = self._usage()
         for scope, batch in commits:
-            entries = [each.entry for each in reversed(batch.observations)]
-            store.lookup(scope, entries, feed=FEED, since=0)
+            store.lookup(scope, [each.entry.key for each in reversed(batch.observations)])
         used = _difference(started, self._usage())
         self._add_usage("(p) a look-up of 100 known logs", "per look-up", used, len(commits))
 

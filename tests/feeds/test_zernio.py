@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload
-from late_exporter.feeds import FEEDS, GENERATIONS
+from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.feeds.feed import Feed
 from late_exporter.metrics.counting import project_log
@@ -65,7 +65,7 @@ def keys(*rows: object, feed: Feed = PUBLISHING) -> list[str]:
 def test_publishing_log() -> None:
     """A log is decoded like in the other generation, except for its key."""
     (entry,) = parse(LOG)
-    assert msgspec.structs.replace(entry, status_fingerprint="") == LogEntry(
+    assert entry == LogEntry(
         key=entry.key,
         status="success",
         created=TEN,
@@ -175,28 +175,6 @@ def test_connection_events_in_no_table() -> None:
     assert [False, True, False, True, True, False] == failures
 
 
-FORMER = [
-    # action, status, fields that a version that had only the table gave the log
-    ("post.published", None, None),
-    ("post.teleported", None, None),
-    ("publish", None, None),
-    ("post.platform.failed", "failed", "failed"),
-    ("post.platform.failed", None, "unknown"),
-    ("story.failed", None, "unknown"),
-    ("story.failed", "failed", None),
-]
-
-
-@pytest.mark.parametrize(("action", "status", "former"), FORMER)
-def test_former_logs(action: str, status: str | None, former: str | None) -> None:
-    """A log has a former identity only if its classification is not that of the table."""
-    (entry,) = parse({**LOG, "action": action, "status": status})
-    assert former == (entry.former and entry.former.status)
-    if entry.former is not None:
-        assert entry.former.key.startswith("1730455200000-")
-        assert "=" in entry.former.key
-
-
 def test_failed_connection() -> None:
     """The status marks a failure, and metadata a reconnection."""
     failed = {**EVENT, "status": "failed", "error_code": "oauth_denied"}
@@ -270,17 +248,6 @@ def test_keys_sort_by_time() -> None:
     times = ["2024-11-01T10:00:00Z", "2024-11-01T10:00:01Z", "2025-01-01T00:00:00Z"]
     result = keys(*({**LOG, "created_at": time} for time in times))
     assert sorted(result) == result
-
-
-def test_both_generations_have_the_same_fingerprint() -> None:
-    """The fingerprint of one generation is in the key of the other."""
-    row = {"_id": "i1", "platform": "instagram", "accountId": "a1", "status": "success"}
-    late = [FEEDS["publishing"].parse(json.dumps({"logs": [{**row, "action": action}]}).encode()).entries[0]
-            for action in ("publish", "retry")]  # fmt: skip
-    assert {keys(LOG)[0][14:26]} == {entry.fingerprint for entry in late}
-    event = {"_id": "i1", "platform": "twitter", "accountId": "a1", "eventType": "reconnect_success"}
-    (late_event,) = FEEDS["connections"].parse(json.dumps({"logs": [event]}).encode()).entries
-    assert keys(EVENT, feed=CONNECTIONS)[0][14:26] == late_event.fingerprint
 
 
 @pytest.mark.parametrize("name", ["webhooks", "messaging", "workflow_event", "api_request"])

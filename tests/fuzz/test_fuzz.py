@@ -32,7 +32,6 @@ from late_exporter.errors import ApiError, BadPayload, ConfigError
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
-from late_exporter.ingest.schedule import PollConfig
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import KNOWN_VALUES, OTHER
 from late_exporter.model import UNKNOWN
@@ -185,10 +184,8 @@ def _answer(rows: Iterable[object], pagination: object) -> bytes:
 
 
 def _exporter(generation: str = "late", **options: Any) -> ExporterHarness:
-    """Return an exporter that requests pages by time as soon as it can."""
     api = FakeLateApi(World(VirtualClock()), generation=generation, **options)
-    config = PollConfig(max_skip=3)
-    return ExporterHarness(api, feeds=tuple(FEEDS), config=config, max_values=MAX_VALUES, generation=generation)
+    return ExporterHarness(api, feeds=tuple(FEEDS), max_values=MAX_VALUES, generation=generation)
 
 
 def _check_labels(exporter: ExporterHarness) -> None:

@@ -954,12 +954,12 @@ async def test_pruned_logs_are_not_counted_again(harness: PollerHarness) -> None
         LogEntry(key="edge", status="success", created=int((NOW - 8 * DAY) * 1000)),
         LogEntry(key="undated", status="success"),
     ]
-    batch = UncommittedBatch(pages=[ReadLogs(entries, by_reconciliation=False)], coverage=coverage(NOW))
+    batch = UncommittedBatch(pages=[ReadLogs(tuple(entries), by_reconciliation=False)], coverage=coverage(NOW))
     await harness.recorder.commit(batch, int(NOW * 1000))
     assert ["edge", "undated"] == [observation.entry.key for observation in harness.store.batches[-1].observations]
 
     await harness.recorder.commit(
-        UncommittedBatch(pages=[ReadLogs(entries[:1], by_reconciliation=False)]), int(NOW * 1000)
+        UncommittedBatch(pages=[ReadLogs(tuple(entries[:1]), by_reconciliation=False)]), int(NOW * 1000)
     )
     assert [] == harness.store.batches[-1].observations
 

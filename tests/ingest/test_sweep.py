@@ -178,11 +178,11 @@ def test_a_list_that_ignores_the_offset() -> None:
     """The same page again and again is an error; rows without ids of one time look so for a while."""
     source = List(rows(400))
     fetch = source.fetch
-    source.fetch = lambda _: fetch(FetchPage())  # type: ignore[method-assign]
+    source.fetch = lambda _: fetch(FetchPage())  # type: ignore[method-assign, assignment]
     with pytest.raises(BadPayload, match="repeats the same page"):
         read_all(start(by_time=False), source)
     same = tuple(LogEntry(key=f"a.{n}", status="success", created=NOW) for n in range(PAGE_SIZE))
-    source.fetch = lambda _: Page(LogPage(same, None, has_more=True, without_ids=True))  # type: ignore[method-assign]
+    source.fetch = lambda _: Page(LogPage(same, None, has_more=True, without_ids=True))  # type: ignore[method-assign, assignment]
     sweep = start(by_time=False)
     for _ in range(50):
         read(sweep, source)

@@ -208,7 +208,12 @@ def test_an_ignored_time_filter_leaves_pending_logs_to_the_scan(world: World, st
 def test_a_switch_counts_what_is_newer(world: World, start: Start) -> None:
     """Nothing counts twice; what the old list had left unread is not counted, and pending logs are dropped."""
     exporter = start(FakeLateApi(world), pace=PollConfig())
-    kinds = ({}, {"status": "pending"}, {"action": "retry", "attemptNumber": 2}, {"platform": "tiktok"})
+    kinds: Sequence[LogRow] = (
+        {},
+        {"status": "pending"},
+        {"action": "retry", "attemptNumber": 2},
+        {"platform": "tiktok"},
+    )
     world.publish(150, over=5 * DAY, kinds=kinds)
     exporter.poll()
     before = exposed_counts(exporter)

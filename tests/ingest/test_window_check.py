@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.schedule import PollConfig
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, MINUTE
@@ -192,14 +191,6 @@ def test_every_reading_of_a_bound_finds_a_late_log(time_filter: str, world: Worl
         world.delete(*world.ids[1500:1502])
         exporter.poll_repeatedly(MAX_POLLS)
         assert late in ids_of(exporter, world)
-
-
-def stored_counts(exporter: ExporterHarness) -> tuple[int, int]:
-    """Return the number of stored logs that are not marked as deleted, and of those that are."""
-    (scope,) = exporter.pollers
-    feed = GENERATIONS[exporter.generation][scope.feed]
-    known_logs = exporter.store.lookup(scope, (), feed=feed, since=0)
-    return known_logs.stored_count, known_logs.deleted_count
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])

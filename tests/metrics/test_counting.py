@@ -102,7 +102,6 @@ def test_only_the_kind_decides_which_series_change(feed: Feed, log: LogEntry, dr
         created=log.created and NOW - draw.randrange(50),
         duration=log.duration and draw.randrange(10**9),
         post_id="post",
-        fingerprint="f",
     )
     if log.duration == 0:
         other = msgspec.structs.replace(other, duration=7)

@@ -86,13 +86,10 @@ def test_new_keys_of_a_catch_up_are_not_looked_up(store: Store, path: Path) -> N
 
 def test_lookup_matches_logs_that_are_not_rekeyed(store: Store, path: Path) -> None:
     """After a switch of the generation logs are found by their new keys, and the state is not changed."""
-    old = LogEntry(key="log3", status="pending", created=3, fingerprint="a" * 12)
+    old = LogEntry(key="log3", status="pending", created=3)
     commit_batch(store, PUBLISHING, Batch(committed_at=8.0, observations=[Observation(old, ())]))
     store.begin_rekey(PUBLISHING, Coverage(retention_floor=0, complete_since=1, is_synced=True, generation="zernio"))
-    stored, new = (
-        LogEntry(key=f"000000000000{at}-{'a' * 12}=b.0", status="success", created=at, fingerprint="a" * 12)
-        for at in (3, 4)
-    )
+    stored, new = (LogEntry(key=f"000000000000{at}-{'a' * 12}=b.0", status="success", created=at) for at in (3, 4))
     with open_snapshot(f"sqlite:///{path}") as records:
         before = list(records.recorded_statuses(PUBLISHING))
         can_change = records.lookup(PUBLISHING, [stored, new], has_pending=True)

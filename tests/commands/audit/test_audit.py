@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,12 @@ import msgspec
 import pytest
 
 from late_exporter.api.generation import ApiGeneration
+from late_exporter.commands.audit.comparison import Difference
 from late_exporter.commands.audit.report import AuditReport, render_json, render_text
 from late_exporter.commands.audit.run import AuditRunner, Timing
 from late_exporter.commands.feed_choice import recorded_feed
 from late_exporter.errors import ConfigError, StoreError, Unauthorized
-from late_exporter.ingest.audit import CounterMismatch, Difference
+from late_exporter.ingest.accounting import CounterMismatch
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.model import FeedAccounting, LogEntry, Scope
 from late_exporter.protocols import ApiResponse
@@ -151,11 +152,8 @@ def test_a_complete_reconciliation_ends_the_wait(
     exporter.poll()
     lookup = exporter.store.lookup
 
-    def lookup_all(scope: Scope, entries: Any, *, feed: Any, since: int, **_: Any) -> Any:
-        result = lookup(scope, entries, feed=feed, since=since)
-        return type(result)(
-            {**result.statuses, lost: frozenset({"success"})}, result.stored_count, result.expiring_count
-        )
+    def lookup_all(scope: Scope, keys: Sequence[str]) -> Any:
+        return {**lookup(scope, keys), lost: frozenset({"success"})}
 
     monkeypatch.setattr(exporter.store, "lookup", lookup_all)
     harness = AuditHarness(exporter, path, exporter.settle)
