@@ -225,15 +225,14 @@ class LogFollower:
         if pending_log is None:
             return
         response = await self._fetch_current(pending_log)
+        # Without ids the final log may have another key, so all logs of that time are looked at.
+        views = log_views(response, self._feed) if response else ()
+        current = [log for log in views if log.created == pending_log.created]
+        changes = [self._status_change(log) for log in current]
         del self._pending[pending_log.key]
-        for log in log_views(response, self._feed) if response else ():
-            if log.key != pending_log.key:
-                continue
-            if log.status == PENDING:
-                self._pending[log.key] = log
-            else:
-                self._show([msgspec.structs.replace(log, previous_status=PENDING)])
-                self._remember([log])
+        self._pending |= {log.key: log for log in current if log.key == pending_log.key and log.status == PENDING}
+        self._remember(current)
+        self._show(log for log in changes if log is not None)
 
     async def _fetch_current(self, log: LogView) -> PageResponse | None:
         """Return the logs of the same time or of the same post, None if the API can filter by neither."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self, TypeAlias
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,15 +78,6 @@ class BackfillHarness:
 
     def __exit__(self, *_: object) -> None:
         self.exporter.close()
-
-    def switch_to_zernio(self) -> None:
-        """Switch the API to zernio, and only the coverage of the exporter."""
-        self.generation = "zernio"
-        self.api.set_generation("zernio")
-        scope = Scope("default", "publishing")
-        coverage = self.exporter.store.feed_state(scope).coverage
-        assert coverage is not None
-        self.exporter.store.begin_rekey(scope, msgspec.structs.replace(coverage, generation="zernio"))
 
     def keep_polling(self, seconds: float) -> None:
         """Let the exporter poll for some time."""
@@ -264,21 +254,6 @@ def test_logs_without_ids_have_a_history(harness: BackfillHarness) -> None:
     assert [] == exceeding(harness, history)
     assert 130 == value_at(history[LOGS, ("instagram", "publish", "failed")])
     assert 3 == value_at(history[LOGS, ("instagram", "publish", "success")])
-
-
-def test_logs_are_matched_after_a_switch(harness: BackfillHarness) -> None:
-    """The history is the same before and after the exporter re-keyed its logs."""
-    insert_logs(harness, 130)
-    insert_logs(harness, 20, platform="tiktok", action="retry", attemptNumber=2)
-    pending_id = harness.world.insert(harness.clock.now - DAY, platform="tiktok", status="pending", durationMs=None)
-    harness.start()
-    harness.keep_polling(4 * HOUR)
-    before = final_values(harness.history())
-    harness.switch_to_zernio()
-
-    assert before == final_values(harness.history())
-    harness.world.change(pending_id, "success")
-    assert before == final_values(harness.history())
 
 
 def test_uncounted_logs_cost_no_requests(harness: BackfillHarness) -> None:
