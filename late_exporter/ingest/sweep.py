@@ -20,7 +20,7 @@ from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE, LogPage
 SECOND_MS = 1000
 
 RAISED_BY = 60_000
-"""Milliseconds by which a bound is raised once, to tell deleted rows from a filter that reads times differently."""
+"""Milliseconds by which a bound is raised if no row above it is found: they may have been deleted."""
 
 MAX_REPEATS = 3
 """Consecutive pages with the same rows after which the API is taken to ignore the offset."""
