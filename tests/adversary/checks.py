@@ -29,7 +29,6 @@ CHECKS: Mapping[str, str] = {
     "coverage": "The coverage does not start in the future.",
     "alike logs": "All of this holds for logs that cannot be distinguished.",
     "unfiltered alike logs": "The same in a list that cannot be filtered by time.",
-    "undated logs": "The same for logs without a time of which a switch finds some uncounted.",
     "switch": "The exporter follows the API to another generation, and reads no list with other logs.",
     "switch to whole seconds": "The same if many logs are within a second that the other list does not divide.",
     "switch to another time zone": "The same if the times of the other list are shifted by more than the logs span.",
@@ -39,7 +38,7 @@ CHECKS: Mapping[str, str] = {
 ALIKE = frozenset(
     {"twice", "values", "missed by poll", "missed", "short lives", "pending", "pending at rest", "audit", "requests"}
 )
-"""Checks that are called 'alike logs' once there are such logs, or 'undated logs' if only a switch makes them alike."""
+"""Checks that are called 'alike logs' once there are such logs."""
 
 FATAL = frozenset({"switch", "switch to whole seconds", "switch to another time zone", "catch-up"})
 """Checks after which the rest of a program says nothing."""
@@ -48,8 +47,8 @@ SWITCHES = {"whole seconds": "switch to whole seconds", "time zone": "switch to 
 """Names of the check of a switch, by the difference of the lists."""
 
 NOT_YET: Mapping[str, str] = {
-    "unfiltered alike logs": "if more have one time than two pages share, they cannot be read as a whole",
-    "undated logs": "a switch cannot tell them apart, so that one that was not counted yet is taken for one that was",
+    "unfiltered alike logs": "the same, and pages do not begin with all logs of a second",
+    "alike logs": "if more than half a page have one time, each page numbers those that it has",
 }
 """Checks that do not hold yet, each with the reason; a test asserts that they fail, so that none stays for long."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.adversary.program import Break, Events, MoveClock, Poll, Polls, Program, Setup, ShortLives, Switch
+from tests.adversary.program import Break, Events, MoveClock, Poll, Polls, Program, Setup, ShortLives
 from tests.support.clock import DAY, HOUR
 
 COUNTEREXAMPLES: Mapping[str, Program] = {
@@ -75,33 +75,6 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
     "unfiltered alike logs": Program(
         Setup(generation="zernio", time_filter="rejected"),
         (Poll(events=Events(actions=(("alike", 8, 57),), between=((0, ("publish", 29, 10)),))),),
-    ),
-    "undated logs": Program(
-        Setup(distinct_times=True, history=30),
-        (Polls(count=4, events=Events(actions=(("undated", 180, 52),))), Switch(shape="500")),
-    ),
-    "switch to another time zone": Program(
-        Setup(distinct_times=True, history=25, connections=25),
-        (Poll(), Switch(shape="308", difference="time zone")),
-    ),
-    "catch-up": Program(
-        Setup(distinct_times=True, latency=2.0, has_dates=False, history=25, commit_size=1, max_skip=0),
-        (
-            Poll(),
-            Switch(shape="500"),
-            Poll(events=Events(seconds=1.0, actions=(("publish", 25, 18), ("publish", 97, 0))), kill=12),
-            Poll(events=Events(seconds=1.0, actions=(("publish", 25, 18), ("publish", 97, 0))), kill=12),
-        ),
-    ),
-    "switch to whole seconds": Program(
-        Setup(distinct_times=True),
-        (
-            Poll(events=Events(actions=(("publish", 1, 19),))),
-            Poll(events=Events(actions=(("connect", 11, 39),))),
-            Poll(events=Events(actions=(("moment", 35, 52),))),
-            Poll(events=Events(actions=(("connect", 12, 35),))),
-            Switch(shape="400", difference="whole seconds"),
-        ),
     ),
 }
 """Programs by the check that fails."""

@@ -84,10 +84,7 @@ class Observer:
 
     @property
     def _alike_check(self) -> str:
-        setup = self._scene.setup
-        if setup.distinct_times:
-            return "undated logs"
-        return "unfiltered alike logs" if setup.time_filter in ("ignored", "rejected") else "alike logs"
+        return "unfiltered alike logs" if self._scene.setup.time_filter in ("ignored", "rejected") else "alike logs"
 
     def expect(self, condition: object, check: str, detail: str) -> None:
         """Report a check unless a condition holds."""

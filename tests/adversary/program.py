@@ -7,11 +7,11 @@ from typing import TypeAlias
 
 from hypothesis import strategies as st
 
-from tests.adversary.api import DIFFERENCES, FAILURES, FAULTS, LIES
+from tests.adversary.api import FAILURES, FAULTS, LIES
 from tests.adversary.events import ACTIONS, Action
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.events import MOVES, NUMBERS
-from tests.support.late_api import TIME_FILTERS, VANISHED
+from tests.support.late_api import TIME_FILTERS
 
 
 class _Value:
@@ -235,30 +235,6 @@ MODES: dict[str, st.SearchStrategy[Program]] = {
             max_skip=st.sampled_from((0, 15, 40, 300)),
             time_filter=st.sampled_from(TIME_FILTERS),
             **SETUP,
-        ),
-        _steps(STEPS),
-    ),
-    "one switch": st.builds(
-        lambda setup, events, switch: Program(setup, (Poll(events=events), switch)),
-        st.builds(Setup, distinct_times=st.sampled_from((True,)), history=st.just(130), connections=st.just(25)),
-        EVENTS,
-        st.builds(Switch, shape=st.sampled_from(sorted(VANISHED)), difference=st.sampled_from(sorted(DIFFERENCES))),
-    ),
-    "switch": st.builds(
-        lambda setup, before, switch, after: Program(setup, (*before, switch, *after)),
-        st.builds(
-            Setup,
-            generation=st.just("late"),
-            distinct_times=st.sampled_from((True,)),
-            max_skip=st.sampled_from((0, 15, 300)),
-            **{**SETUP, "history": st.sampled_from((25, 130))},
-        ),
-        _steps(STEPS),
-        st.builds(
-            Switch,
-            shape=st.sampled_from(sorted(VANISHED)),
-            difference=st.sampled_from(("", "", *sorted(DIFFERENCES))),
-            events=EVENTS,
         ),
         _steps(STEPS),
     ),

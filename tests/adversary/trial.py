@@ -321,8 +321,7 @@ class Trial:
         if name == "late" and is_prompt:
             self._late_rows.add(next(reversed(self._world.insertion_order)))
         self._is_steady &= name != "delete" and is_prompt
-        # Logs without a time all have the same one in their keys, and are matched one by one in a switch.
-        names = {"undated"} if self._scene.setup.distinct_times else {"alike"}
+        names = {"alike"}
         self._observer.has_alike_logs |= name in names and self._scene.setup.can_lack_ids
 
 
