@@ -100,7 +100,7 @@ def test_check_and_audit(
 def test_a_switch(
     late: LateServer, run_command: Callable[..., ExporterProcess], start_exporter: Callable[..., ExporterProcess]
 ) -> None:
-    """A switch from late to zernio loses nothing; an audit before the first start is rejected, a later one is clean."""
+    """A switch from late to zernio counts nothing twice; an audit before the first start is rejected, a later one is clean."""
     late.api.generation = "late"
     late.world.publish(350, over=DAY, kinds=[{}, {"status": "failed", "response": FAILURE}])
     late.world.add_connection()
@@ -110,7 +110,7 @@ def test_a_switch(
     late.api.generation = "zernio"
     check, early = run_command("check", "--web.listen-address=127.0.0.1:0"), run_command("audit")
     assert (0, 1) == (check.wait_exit(), early.wait_exit())
-    assert "the exporter will match its logs to those of zernio, where 350 of 350 are recognised" in check.stdout
+    assert "the state was counted from late; of zernio, only newer logs will count" in check.stdout
     assert "the API has generation zernio, but the state was counted from late; start the exporter" in early.stdout
 
     program.start()
