@@ -67,10 +67,16 @@ async def fetch_page(
     response = await client.get(feed.path, params, path_template=feed.path)
     if response is None:
         raise EndpointNotFound(f"404: the API has no {feed.path}", status=404)
-    page = _reject_undated(feed.parse(response.body))
-    if client.profile_id is not None:
-        _check_profiles(page, client.profile_id)
-    _check_order(page)
+    try:
+        page = _reject_undated(feed.parse(response.body))
+        if client.profile_id is not None:
+            _check_profiles(page, client.profile_id)
+        _check_order(page)
+    except BadPayload as exc:
+        # The frames of an error and its cause have the body, and live on until it is handled.
+        del response
+        exc.__context__ = None
+        raise exc.with_traceback(None) from None
     return PageResponse(page, response.body, response.date)
 
 

@@ -100,7 +100,7 @@ def test_check_and_audit(
 def test_a_switch(
     late: LateServer, run_command: Callable[..., ExporterProcess], start_exporter: Callable[..., ExporterProcess]
 ) -> None:
-    """A switch from late to zernio counts nothing twice; an audit before the first start is rejected, a later one is clean."""
+    """A switch to zernio counts nothing twice; an audit before the first start is rejected, a later one is clean."""
     late.api.generation = "late"
     late.world.publish(350, over=DAY, kinds=[{}, {"status": "failed", "response": FAILURE}])
     late.world.add_connection()
