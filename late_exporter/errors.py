@@ -10,9 +10,7 @@ LateError
 │   │   ├── UntrustedCertificate  the CA of the server, or of a proxy, is unknown
 │   │   └── BadRequest   400: the request is not supported, a retry cannot succeed
 │   └── BadPayload       a response that is not what the API documents
-│       ├── ResponseTooLarge  fewer rows may fit
-│       ├── UnreadableTime  the logs of a time cannot be read as a whole
-│       └── UnrecognisedLogs  no counted log is recognised in its list: count only newer ones
+│       └── ResponseTooLarge  fewer rows may fit
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process has it open
 │   ├── StoreFenced      another process has taken it over
@@ -129,16 +127,8 @@ class BadPayload(ApiError):
     outcome = "bad_payload"
 
 
-class UnreadableTime(BadPayload):
-    """The logs of a time cannot be read as a whole, however often that is tried."""
-
-
 class ResponseTooLarge(BadPayload):
     """The response takes more memory than the exporter spends on one; a part of it may take less."""
-
-
-class UnrecognisedLogs(BadPayload):
-    """The API shows counted logs that have no ids in another form, so that all would count again."""
 
 
 REQUEST_FAILURES = (ApiUnavailable, BadPayload, Forbidden)

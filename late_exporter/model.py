@@ -10,7 +10,6 @@ collector.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from functools import cached_property
 from typing import NamedTuple
 
@@ -20,6 +19,9 @@ from late_exporter.series import Increment, Series, SeriesValue
 
 PENDING, SUCCESS, FAILED = "pending", "success", "failed"
 """Statuses of logs that the exporter interprets."""
+
+REJECTED = "rejected"
+"""Status of a row that is not counted as a log."""
 
 VALUE_DEVIATION = "value"
 """Kind of the deviations of values, of which a field may have several."""
@@ -88,7 +90,6 @@ class LogKind(msgspec.Struct, frozen=True, gc=False):
     """The fields of a log that decide which series it changes; logs of one kind have the same increments.
 
     Args:
-        has_time: Whether the log has a creation time.
         has_duration: Whether it has a duration.
     """
 
@@ -104,7 +105,6 @@ class LogKind(msgspec.Struct, frozen=True, gc=False):
     expires_at: int | None
     rejection_reason: str | None
     deviations: tuple[Deviation, ...]
-    has_time: bool
     has_duration: bool
 
 
@@ -112,12 +112,12 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A log as returned by a log list, reduced to the fields that are counted.
 
     Args:
-        key: Identity within the feed; for a rejected row, a digest of the row, so that it is counted once.
-        created: Creation time; None if the row has no usable one.
+        key: Identity within the feed; for a row without one, a digest of the row, so that it is rejected once.
+        created: Creation time; None only if the row is rejected.
         duration: Duration in microseconds.
         attempt: Attempt number in millionths, because histograms sum integers.
         expires_at: Expiry time of the account's token.
-        rejection_reason: Reason why the row has no usable key; None if it has one.
+        rejection_reason: Reason why the row is not a log that can be counted exactly once; None if it is one.
         is_own: Whether this program caused the log, by a request to the API; such a log is left out of every count.
         profile_id: Profile of the log, if the row names one.
         deviations: Differences from the documented schema.
@@ -159,7 +159,6 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             self.expires_at,
             self.rejection_reason,
             self.deviations,
-            self.created is not None,
             self.duration is not None,
         )
 
@@ -190,11 +189,6 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
         return tuple(creation_times(self.entries))
 
     @cached_property
-    def is_sorted(self) -> bool:
-        """Whether the times go from new to old."""
-        return list(self.times) == sorted(self.times, reverse=True)
-
-    @cached_property
     def median(self) -> ListPosition | None:
         """The median of the logs that have a time, by time; None if none has."""
         positions = sorted([(entry.created, entry.key) for entry in self.entries if entry.created is not None])
@@ -210,28 +204,15 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
         """Whether a log is left out because it is a request of this program."""
         return bool([entry for entry in self.entries if entry.is_own])
 
-    @cached_property
-    def rows_by_minute(self) -> Mapping[int, AbstractSet[int]]:
-        """Hashes of key and status, by minute, of those logs that have a time and are not left out."""
-        rows: dict[int, set[int]] = {}
-        for entry in self.entries:
-            if entry.created is not None and not entry.is_own:
-                rows.setdefault(entry.created // MINUTE_MS, set()).add(hash((entry.key, entry.status)))
-        return rows
+    def crosses(self, limit: int) -> bool:
+        """Return whether the page ends below a time; a single row with a wrong time does not count."""
+        times = sorted(self.times)
+        return bool(times) and times[min(1, len(times) - 1)] < limit
 
     @property
     def is_last(self) -> bool:
         """Whether the page is empty, or shorter than requested without an announcement of more."""
         return not self.entries or (len(self.entries) < PAGE_SIZE and self.has_more is not True)
-
-    def may_share_keys(self, skip: int) -> bool:
-        """Return whether a page elsewhere may have other logs with the same keys, as ordinals restart on each page.
-
-        Args:
-            skip: Rows above the page; below the end of the list, only a page that is repeated can follow.
-        """
-        is_one_time = len({entry.created for entry in self.entries}) == 1
-        return self.without_ids and is_one_time and skip + len(self.entries) <= (self.total or 0)
 
 
 class ListPosition(msgspec.Struct, frozen=True, gc=False):
@@ -271,7 +252,7 @@ class Coverage(msgspec.Struct, frozen=True):
         is_synced: Whether the first sync is complete.
         published_at: API time at which the first sync was complete and the series were first exposed; 0 if unknown.
         generation: API generation of the list.
-        is_switched: Whether older logs were counted by other keys, so that one without a time may be one of them.
+        is_switched: Whether older logs were counted from another list, or by other keys.
     """
 
     retention_floor: int
@@ -352,20 +333,6 @@ class Backlog(NamedTuple):
     oldest: int
 
 
-class ListedMinutes(msgspec.Struct, frozen=True, gc=False):
-    """The number of logs that the API shows in each minute of a range, proven by reading all of it.
-
-    Args:
-        first: First minute since the Unix epoch.
-        last: Last minute.
-        counts: Number of logs by minute; there are none in the others.
-    """
-
-    first: int
-    last: int
-    counts: Mapping[int, int]
-
-
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """The content of one transaction.
 
@@ -377,7 +344,6 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         zero_series: Series that start at zero if the batch creates them.
         coverage: New coverage of the feed; None keeps the current one.
         deleted_keys: Keys of pending logs that the API no longer has.
-        listed_minutes: Ranges in which stored logs that the API does not show are marked as deleted.
         prune_before: Logs created before this time may be deleted; the coverage's retention floor keeps them from being
             counted again.
         progress: Work that a later run continues, encoded; None keeps what is stored.
@@ -390,7 +356,6 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     zero_series: frozenset[Series] = frozenset()
     coverage: Coverage | None = None
     deleted_keys: Sequence[str] = ()
-    listed_minutes: Sequence[ListedMinutes] = ()
     prune_before: int | None = None
     progress: bytes | None = None
 
@@ -416,39 +381,6 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     pending_logs: Mapping[str, PendingLog] | None
     log_count: int
     keeps_logs: bool = False
-
-
-class TimeRange(NamedTuple):
-    """Creation times in milliseconds, from ``first`` to before ``end``."""
-
-    first: int
-    end: int
-
-
-class KnownLogs(msgspec.Struct, frozen=True):
-    """The counted statuses of the logs of a page, and the number of stored logs of the feed.
-
-    Args:
-        statuses: Counted statuses by key; a missing key is a new log.
-        stored_count: Number of stored logs that the API may still return, without those marked as deleted.
-        expiring_count: Number of them so close to the end of the retention that the API may have deleted them.
-        deleted_count: Number of stored logs within the retention that are marked as deleted.
-        window_count: Number of stored logs in the time window that the page was requested for, without those marked as
-            deleted; 0 if the step has no window.
-        entries: Logs of the page with their final keys; None if they have them already.
-        undecided_times: Partial creation times whose logs can only be recognised together.
-        empty_range: Creation times at which no log is stored, around the new logs at the end of the page; None if it
-            ends with a stored log.
-    """
-
-    statuses: Mapping[str, frozenset[str]]
-    stored_count: int = 0
-    expiring_count: int = 0
-    deleted_count: int = 0
-    window_count: int = 0
-    entries: tuple[LogEntry, ...] | None = None
-    undecided_times: frozenset[int] = frozenset()
-    empty_range: TimeRange | None = None
 
 
 class FeedState(msgspec.Struct, frozen=True):

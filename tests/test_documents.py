@@ -28,7 +28,7 @@ from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.settings import OPTIONS
 from late_exporter.config.sources import parse_flags
-from late_exporter.ingest.request_queue import REQUEST_KINDS
+from late_exporter.ingest.steps import REQUEST_KINDS
 from late_exporter.ingest.webhooks import REJECTION_RESPONSES
 from late_exporter.metrics.catalogue import CATALOGUE
 from tests.support.documents import DOCUMENTS, ROOT, blocks, commands, document, inline_commands, spans

@@ -1,4 +1,4 @@
-"""Determine which generation of a log list to read, and whether the other one has unread logs.
+"""Determine which generation of a log list to read.
 
 The documented list is that of generation ``zernio``. The one of generation ``late`` has ids and is read while the API
 still writes to it; its answer once it is gone is not documented. See docs/api-generations.md.
@@ -6,8 +6,10 @@ still writes to it; its answer once it is gone is not documented. See docs/api-g
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 from urllib.parse import urlencode
 
 import msgspec
@@ -23,11 +25,10 @@ from late_exporter.protocols import Client, Logger
 AUTO = "auto"
 
 MAX_REFUSALS = 3
-"""Consecutive refusals of a list after which both lists are examined again; a single one may be a deployment."""
+"""Consecutive refusals of a list after which both lists are asked again; a single one may be a deployment."""
 
 EXAMINATION_INTERVAL = 3600.0
-EMPTY_EXAMINATION_INTERVAL = 600.0
-"""Seconds between two examinations, and between two while the list in use has no logs."""
+"""Seconds between two requests for the newest log of both lists, as the one in use may no longer be written to."""
 
 NEWNESS_TOLERANCE = 600_000
 """Milliseconds by which one list may be ahead of the other: the API writes the rows of both by different paths."""
@@ -42,8 +43,8 @@ class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
         path: Path and query of the list.
         error: Reason why the list cannot be used; None if it can.
         has_logs: Whether the answer has a log that can be counted.
-        newest: Creation time of the newest log in milliseconds, None if unknown. For an empty list, the time since
-            which it would have kept logs, 0 if unknown.
+        newest: Creation time of the newest log in milliseconds; None if unknown. For an empty list, the time since
+            which it would have kept logs.
     """
 
     path: str
@@ -55,9 +56,9 @@ class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether this list has logs, and another usable list has only older ones or none."""
         if self.error is not None or other.error is not None or not self.has_logs:
             return False
-        if self.newest is None:
+        if self.newest is None or other.newest is None:
             return not other.has_logs
-        return other.newest is not None and self.newest > other.newest + NEWNESS_TOLERANCE
+        return self.newest > other.newest + NEWNESS_TOLERANCE
 
     def __str__(self) -> str:
         if self.error is not None:
@@ -67,7 +68,7 @@ class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.path} 200, newest log {'without a time' if self.newest is None else iso_time(self.newest)}"
 
 
-ListAnswers = Mapping[str, ListAnswer]
+ListAnswers: TypeAlias = Mapping[str, ListAnswer]
 """Answers of the lists of one feed, by generation."""
 
 
@@ -86,6 +87,24 @@ async def examine_lists(name: str, client: Client) -> ListAnswers:
     return {generation: await _request_newest(lists[generation], client) for generation in (ZERNIO, LATE)}
 
 
+async def _request_newest(feed: Feed, client: Client) -> ListAnswer:
+    path = f"{feed.path}?{urlencode(feed.query)}" if feed.query else feed.path
+    try:
+        response = await fetch_page(client, feed, filters={"limit": 1})
+        require_ids(feed, response)
+    except ApiError as exc:
+        if not refuses_list(exc):
+            raise
+        return ListAnswer(path=path, error=exc.without_frames())
+    entries = response.page.entries
+    now = math.inf if response.date is None else response.date * 1000
+    # A single log with a wrong time decides nothing.
+    newest = max((created for created in response.page.times if created <= now + MAX_CLOCK_SKEW_MS), default=None)
+    if not entries and response.date is not None:
+        newest = int(now) - feed.retention
+    return ListAnswer(path=path, has_logs=any(not entry.rejection_reason for entry in entries), newest=newest)
+
+
 def choose_generation(answers: ListAnswers, state_generation: str | None) -> str:
     """Return the generation to read, given that of the state, None if nothing was counted.
 
@@ -93,17 +112,15 @@ def choose_generation(answers: ListAnswers, state_generation: str | None) -> str
         ApiError: No list can be used.
     """
     late, zernio = answers[LATE], answers[ZERNIO]
-    if state_generation == ZERNIO:
+    if zernio.error is not None and late.error is not None:
+        message = f"no log list can be read: {zernio}; {late}; {UNUSABLE_HINT}"
+        if isinstance(zernio.error, Forbidden):
+            raise Forbidden(message, code=zernio.error.code, required_group=zernio.error.required_group)
+        raise ApiUnavailable(message)
+    if state_generation == ZERNIO or late.error is not None or zernio.is_ahead_of(late):
         return ZERNIO
-    if zernio.error is not None:
-        if late.error is not None:
-            raise _unusable(zernio, zernio.error, late)
-        return LATE
-    if late.error is not None or zernio.is_ahead_of(late):
-        return ZERNIO
-    if state_generation == LATE:
-        return LATE
-    return LATE if late.has_logs and late.newest is not None else ZERNIO
+    is_late_in_use = late.has_logs and late.newest is not None
+    return LATE if state_generation == LATE or zernio.error is not None or is_late_in_use else ZERNIO
 
 
 def refuses_list(error: ApiError) -> bool:
@@ -118,77 +135,41 @@ def refuses_list(error: ApiError) -> bool:
 def require_ids(feed: Feed, response: PageResponse) -> None:
     """Raise BadPayload if a list of generation ``late`` has become an alias of the list without ids."""
     entries = response.page.entries
-    if (
-        feed.generation == LATE
-        and entries
-        and all(entry.rejection_reason == "no_id" for entry in entries)
-        and b'"created_at"' in response.body
-    ):
+    has_no_ids = bool(entries) and all(entry.rejection_reason == "no_id" for entry in entries)
+    if feed.generation == LATE and has_no_ids and b'"created_at"' in response.body:
         raise BadPayload("200: the logs have no _id, they are those of /v1/logs")
-
-
-async def _request_newest(feed: Feed, client: Client) -> ListAnswer:
-    path = f"{feed.path}?{urlencode(feed.query)}" if feed.query else feed.path
-    try:
-        response = await fetch_page(client, feed, filters={"limit": 1})
-        require_ids(feed, response)
-    except ApiError as exc:
-        if not refuses_list(exc):
-            raise
-        return ListAnswer(path=path, error=exc.without_frames())
-    entries = response.page.entries
-    now = None if response.date is None else int(response.date * 1000)
-    newest = max(response.page.times, default=None)
-    if newest is not None and now is not None and newest > now + MAX_CLOCK_SKEW_MS:
-        newest = None
-    if not entries:
-        newest = 0 if now is None else now - feed.retention
-    return ListAnswer(path=path, has_logs=any(not entry.rejection_reason for entry in entries), newest=newest)
-
-
-def _unusable(zernio: ListAnswer, error: ApiError, late: ListAnswer) -> ApiError:
-    message = f"no log list can be read: {zernio}; {late}; {UNUSABLE_HINT}"
-    if isinstance(error, Forbidden):
-        return Forbidden(message, code=error.code, required_group=error.required_group)
-    return ApiUnavailable(message)
 
 
 class _FeedLists(msgspec.Struct):
     """Lists of one feed.
 
     Args:
-        selected: Generation to read; None before it is detected.
-        detected: Generation that was detected last.
+        selected: Generation to read; None before it is detected, and after its list is gone.
         in_use: Generation that is read.
-        answers: Answers of the last examination.
-        examined_at: Monotonic time of the last examination in seconds.
+        answers: Last answers of both lists.
+        examined_at: Monotonic time of these in seconds.
         refusal_count: Consecutive refusals of the list.
-        is_empty: Whether the list of generation ``late`` was empty when last seen.
+        had_logs: Whether the list had logs when last read.
     """
 
     selected: str | None = None
-    detected: str | None = None
     in_use: str | None = None
     answers: ListAnswers | None = None
-    examined_at: float | None = None
+    examined_at: float = -math.inf
     refusal_count: int = 0
-    is_empty: bool = False
+    had_logs: bool = False
 
 
 class ApiGeneration:
     """Generations of the lists that one workspace reads; each feed has its own, as one may disappear earlier.
 
+    Both lists are asked at the start, when the one in use is gone, and every hour.
+
     Args:
         configured: ``late``, ``zernio``, or ``auto`` to detect it.
     """
 
-    def __init__(
-        self,
-        configured: str,
-        *,
-        logger: Logger,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, configured: str, *, logger: Logger, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.configured = configured
         self._logger = logger
         self._monotonic = monotonic
@@ -197,117 +178,95 @@ class ApiGeneration:
     @property
     def in_use(self) -> frozenset[str]:
         """Generations that are read."""
-        return frozenset(status.in_use for status in self._feeds.values() if status.in_use)
+        return frozenset(lists.in_use for lists in self._feeds.values() if lists.in_use)
 
     @property
     def unread(self) -> frozenset[str]:
-        """Generations that have newer logs than the one in use, according to the last examination."""
+        """Generations that have newer logs than the one in use, according to the last answers."""
         return frozenset(
             generation
-            for status in self._feeds.values()
-            if status.answers and status.in_use
-            for generation, answer in status.answers.items()
-            if answer.is_ahead_of(status.answers[status.in_use])
+            for lists in self._feeds.values()
+            if lists.answers and lists.in_use
+            for generation, answer in lists.answers.items()
+            if answer.is_ahead_of(lists.answers[lists.in_use])
         )
 
     async def resolve_feed(self, name: str, client: Client, *, state_generation: str | None) -> Feed:
-        """Return the list to read; examine both if it is not known.
+        """Return the list to read; ask both if it is not known.
 
         Args:
             name: Name of the feed.
             client: API client of the workspace.
-            state_generation: Generation of the counted logs; None if there are none. Without ids there is no way back.
+            state_generation: Generation of the counted logs; None if there are none. From zernio there is no way back.
 
         Raises:
             ApiError: No list can be used, or the configured one does not fit the feed or the state.
         """
-        lists = lists_of(name)
+        feeds, lists = lists_of(name), self._lists(name)
         if self.configured != AUTO:
-            return self._configured_feed(lists, name, state_generation)
-        if state_generation == ZERNIO or LATE not in lists:
-            return lists[ZERNIO]
-        status = self._status(name)
-        if status.selected is None:
-            answers = await self._examine(name, client)
-            status.selected = choose_generation(answers, state_generation)
-            status.refusal_count = 0
-            if status.selected != status.detected:
-                status.detected = status.selected
-                self._logger.info("API generation detected", feed=name, generation=status.selected)
-        return lists[status.selected]
+            if state_generation == ZERNIO != self.configured:
+                raise ApiUnavailable(
+                    f"the state has logs of API generation {ZERNIO}, which have no ids: use --api.generation {ZERNIO} "
+                    "or auto, or another --state.url"
+                )
+            if self.configured not in feeds:
+                raise ApiUnavailable(
+                    f"API generation {self.configured} has no {name} logs; remove it from --poll.feeds"
+                )
+            return feeds[self.configured]
+        if state_generation == ZERNIO or LATE not in feeds:
+            return feeds[ZERNIO]
+        if lists.selected is None:
+            lists.selected = choose_generation(await self._examine(name, client), state_generation)
+            lists.refusal_count = 0
+            if lists.selected != lists.in_use:
+                self._logger.info("API generation detected", feed=name, generation=lists.selected)
+        return feeds[lists.selected]
 
     def initial_feed(self, name: str, *, state_generation: str | None) -> Feed:
         """Return a feed before the generation is detected: that of the state, or the documented one."""
-        generation = state_generation or (ZERNIO if self.configured == AUTO else self.configured)
-        lists = lists_of(name)
-        return lists.get(generation, lists[ZERNIO])
+        feeds = lists_of(name)
+        return feeds.get(state_generation or self.configured, feeds[ZERNIO])
 
     def report_use(self, feed: Feed) -> None:
         """Report the list that is read."""
-        self._status(feed.name).in_use = feed.generation
+        self._lists(feed.name).in_use = feed.generation
 
-    def report_answer(self, feed: Feed, error: ApiError | None) -> None:
-        """Report whether a request for a list failed; after several refusals both lists are examined again."""
-        status = self._status(feed.name)
-        if error is None:
-            status.refusal_count = 0
-        elif refuses_list(error):
-            status.refusal_count += 1
-        if status.refusal_count >= MAX_REFUSALS:
-            status.selected = None
+    def report_answer(self, feed: Feed, *, error: ApiError | None = None, is_empty: bool = False) -> bool:
+        """Report the answer to a request for the newest logs; return whether the list has just become empty.
 
-    async def report_list(self, feed: Feed, client: Client, *, is_empty: bool) -> None:
-        """Report whether a list is empty; examine both if a list of generation ``late`` has become empty.
-
-        Raises:
-            ApiError: The logs are in the other list now, or that cannot be determined.
+        Both lists are asked again if it has, and after several refusals.
         """
-        status = self._status(feed.name)
-        has_changed, status.is_empty = is_empty and not status.is_empty, is_empty
-        if not has_changed or self.configured != AUTO or feed.generation != LATE:
-            return
-        status.is_empty = False
-        answers = await self._examine(feed.name, client)
-        if choose_generation(answers, LATE) != LATE:
-            status.selected = ZERNIO
-            raise ApiUnavailable(f"{feed.path} is empty, but there are logs at {answers[ZERNIO].path}")
-        status.is_empty = True
+        lists = self._lists(feed.name)
+        if error is not None:
+            lists.refusal_count += refuses_list(error)
+            lists.selected = lists.selected if lists.refusal_count < MAX_REFUSALS else None
+            return False
+        is_emptied, lists.had_logs, lists.refusal_count = lists.had_logs and is_empty, not is_empty, 0
+        lists.selected = None if is_emptied else lists.selected
+        return is_emptied
 
     async def examine_if_due(self, feed: Feed, client: Client, *, state_generation: str | None) -> None:
-        """Examine the lists of a feed if that is due, to notice that the other one has newer logs.
+        """Ask both lists of a feed if that is due, to notice that the other one has newer logs.
 
         Unless the generation is configured, that one is read from the next poll on. Errors are left to the polls.
         """
-        status, now = self._status(feed.name), self._monotonic()
-        has_logs = status.answers is not None and status.answers[feed.generation].has_logs
-        interval = EXAMINATION_INTERVAL if has_logs else EMPTY_EXAMINATION_INTERVAL
-        if LATE not in lists_of(feed.name) or (status.examined_at is not None and now - status.examined_at < interval):
+        lists = self._lists(feed.name)
+        if LATE not in lists_of(feed.name) or self._monotonic() - lists.examined_at < EXAMINATION_INTERVAL:
             return
-        status.examined_at = now
         try:
             answers = await self._examine(feed.name, client)
         except ApiError as exc:
             self._logger.debug("API generation not examined", feed=feed.name, error=str(exc))
             return
         if self.configured == AUTO and answers[feed.generation].error is None:
-            status.selected = choose_generation(answers, state_generation)
+            lists.selected = choose_generation(answers, state_generation)
 
     async def _examine(self, name: str, client: Client) -> ListAnswers:
-        status = self._status(name)
-        status.answers = await examine_lists(name, client)
-        status.examined_at = self._monotonic()
-        status.is_empty = status.answers[LATE].error is None and not status.answers[LATE].has_logs
-        return status.answers
+        lists = self._lists(name)
+        lists.examined_at = self._monotonic()
+        lists.answers = await examine_lists(name, client)
+        return lists.answers
 
-    def _status(self, name: str) -> _FeedLists:
+    def _lists(self, name: str) -> _FeedLists:
         return self._feeds.setdefault(name, _FeedLists())
-
-    def _configured_feed(self, lists: Mapping[str, Feed], name: str, state_generation: str | None) -> Feed:
-        if state_generation == ZERNIO != self.configured:
-            raise ApiUnavailable(
-                f"the state has logs of API generation {ZERNIO}, which have no ids: use --api.generation {ZERNIO} or "
-                "auto, or another --state.url"
-            )
-        if self.configured not in lists:
-            raise ApiUnavailable(f"API generation {self.configured} has no {name} logs; remove it from --poll.feeds")
-        return lists[self.configured]

@@ -7,10 +7,12 @@ from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import quote
 
+import msgspec
+
 from late_exporter.errors import ApiUnavailable, BadPayload, EndpointNotFound
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time
-from late_exporter.model import DAY_MS, LATE, MINUTE_MS, PAGE_SIZE, LogPage
+from late_exporter.model import DAY_MS, LATE, MINUTE_MS, PAGE_SIZE, REJECTED, LogPage
 from late_exporter.protocols import Client
 
 MAX_ID_LENGTH = 200
@@ -66,7 +68,7 @@ async def fetch_page(
     if response is None:
         raise EndpointNotFound(f"404: the API has no {feed.path}", status=404)
     try:
-        page = feed.parse(response.body)
+        page = _reject_undated(feed.parse(response.body))
         if client.profile_id is not None:
             _check_profiles(page, client.profile_id)
         _check_order(page)
@@ -91,13 +93,26 @@ async def fetch_post(client: Client, feed: Feed, post_id: str) -> PageResponse |
     response = await client.get(path, {"limit": PAGE_SIZE}, path_template=path_template)
     if response is None:
         return None
-    return PageResponse(feed.parse(response.body), response.body, response.date)
+    return PageResponse(_reject_undated(feed.parse(response.body)), response.body, response.date)
 
 
 def is_post_id(text: str) -> bool:
     """Return whether a user's text is usable as the id of a post in a path."""
     # Dots move through a path even if they are quoted.
     return bool(text.strip(".")) and len(text) <= MAX_ID_LENGTH and text.isprintable()
+
+
+def _reject_undated(page: LogPage) -> LogPage:
+    """Reject the logs without a usable creation time, which can neither be found again nor expire."""
+    if len(page.times) == len(page.entries):
+        return page
+    entries = tuple(
+        entry
+        if entry.created is not None or entry.rejection_reason
+        else msgspec.structs.replace(entry, status=REJECTED, rejection_reason="no_time")
+        for entry in page.entries
+    )
+    return msgspec.structs.replace(page, entries=entries)
 
 
 def _require_profiles(feed: Feed) -> None:

@@ -13,18 +13,19 @@ from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.ingest.background_audit import AUDIT_GAUGES, BackgroundAuditor, last_audit
+from late_exporter.ingest.accounting import AUDIT_GAUGES, last_audit
 from late_exporter.ingest.details import DetailReader, EventSelection
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poll_limiter import PollLimiter
 from late_exporter.ingest.poller import Poller
-from late_exporter.ingest.read_buffer import ReadBuffer
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import CHECK_TIMES, PollReporter, last_scan
+from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.ingest.status_publisher import StatusPublisher
 from late_exporter.ingest.sync import FeedSync
+from late_exporter.ingest.uncommitted_logs import UncommittedCount
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
@@ -39,7 +40,7 @@ SERIES_PER_PAGE = 1000
 """Number of series that are loaded at a time, in a few milliseconds; other tasks run in between."""
 
 CHECK_FAMILIES = frozenset({*AUDIT_GAUGES, *CHECK_TIMES})
-"""Stored results of audits and scans, which determine when the next ones are due."""
+"""Stored results of scans, which determine when the next ones are due."""
 
 RESTORED = "the state is older than when it was last used; the metrics of the feed appear once its logs are read again"
 
@@ -127,7 +128,7 @@ class Pipeline:
         self.pollers: dict[str, dict[str, Poller]] = {}
         self.status_pollers: dict[str, StatusPoller] = {}
         self.poll_config = config.poll
-        self._read_buffer = ReadBuffer()
+        self._uncommitted = UncommittedCount()
         self._poll_limiter = PollLimiter(self._runtime.monotonic)
 
     async def add_workspaces(self, connections: Mapping[str, ApiConnection]) -> None:
@@ -251,24 +252,15 @@ class Pipeline:
             api_clock=ApiClock(runtime.clock, runtime.monotonic),
             details=DetailReader(self._events) if self._events is not None else None,
         )
-        auditor = BackgroundAuditor(
-            scope,
-            recorder.feed,
-            fetch_page=fetcher.fetch_page,
-            evaluate_accounting=recorder.evaluate_accounting,
-            report_failure=fetcher.failure_reporter.report_failure,
-            logger=logger,
-            last_audit_at=last_audit(series_values, scope),
-        )
         sync = FeedSync(
             fetcher,
-            auditor,
             recorder,
-            client=client,
             config=self.poll_config,
             runtime=runtime,
-            read_buffer=self._read_buffer,
-            last_scan_at=last_scan(series_values, scope),
+            scan_schedule=ScanSchedule(
+                self.poll_config, runtime, last_scan(series_values, scope), last_audit(series_values, scope)
+            ),
+            uncommitted=self._uncommitted,
         )
         return Poller(
             sync,

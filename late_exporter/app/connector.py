@@ -50,10 +50,7 @@ class Connector:
         self._large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
 
     def connect(self, settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
-        generation = ApiGeneration(
-            settings.api.generation,
-            logger=self._create_logger(workspace.name),
-        )
+        generation = ApiGeneration(settings.api.generation, logger=self._create_logger(workspace.name))
         key = workspace.key_text
         slots = self._slots.setdefault(workspace.base_url, asyncio.Semaphore(MAX_SLOTS))
         quota_share = self._quota_share(settings, key)

@@ -24,7 +24,7 @@ from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError, BadRequest, ConfigError
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.feeds.feed import Feed, LogView
-from late_exporter.ingest.paging import time_above, time_below
+from late_exporter.ingest.sweep import second_above, second_below
 from late_exporter.model import DAY_MS, LATE, PENDING
 from late_exporter.protocols import Client
 
@@ -225,15 +225,14 @@ class LogFollower:
         if pending_log is None:
             return
         response = await self._fetch_current(pending_log)
+        # Without ids the final log may have another key, so all logs of that time are looked at.
+        views = log_views(response, self._feed) if response else ()
+        current = [log for log in views if log.created == pending_log.created]
+        changes = [self._status_change(log) for log in current]
         del self._pending[pending_log.key]
-        for log in log_views(response, self._feed) if response else ():
-            if log.key != pending_log.key:
-                continue
-            if log.status == PENDING:
-                self._pending[log.key] = log
-            else:
-                self._show([msgspec.structs.replace(log, previous_status=PENDING)])
-                self._remember([log])
+        self._pending |= {log.key: log for log in current if log.key == pending_log.key and log.status == PENDING}
+        self._remember(current)
+        self._show(log for log in changes if log is not None)
 
     async def _fetch_current(self, log: LogView) -> PageResponse | None:
         """Return the logs of the same time or of the same post, None if the API can filter by neither."""
@@ -241,8 +240,8 @@ class LogFollower:
             return await fetch_page(
                 self._client,
                 self._feed,
-                created_after=time_below(log.created),
-                created_before=time_above(log.created),
+                created_after=second_below(log.created),
+                created_before=second_above(log.created),
             )
         if self._feed.post_path is None or not is_post_id(log.post_id):
             return None

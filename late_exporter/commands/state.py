@@ -16,7 +16,7 @@ from late_exporter.config.types import parse_state_url
 from late_exporter.errors import ConfigError, StoreInUse
 from late_exporter.feeds import GENERATIONS
 from late_exporter.format import plural
-from late_exporter.ingest.audit import check_counters
+from late_exporter.ingest.accounting import check_counters
 from late_exporter.log import escape, redact
 from late_exporter.masking import quote
 from late_exporter.store.copying import copy_rows

@@ -73,11 +73,6 @@ def _entry(row: ConnectionRow) -> LogEntry:
     )
 
 
-def generic_event(event: str) -> str:
-    """Return an event without what may be missing in a truncated row: whether the account was connected before."""
-    return event.removeprefix("re")
-
-
 def project(workspace: str, log: LogKind) -> Iterator[Increment]:
     platform, event = (workspace, log.platform), log.action
     yield IncCounter("late_connection_events_total", (*platform, event, log.method))
@@ -85,8 +80,6 @@ def project(workspace: str, log: LogKind) -> Iterator[Increment]:
         yield IncCounter("late_connection_failures_total", (*platform, event, log.error_code or UNKNOWN))
     if log.has_duration:
         yield ObserveLog("late_connection_duration_seconds", (*platform, event), number="duration")
-    if not log.has_time:
-        return
     yield SetByLog("late_connection_last_event_timestamp_seconds", (*platform, event))
     if log.account_id is not None:
         yield from _account((*platform, log.account_id), log)

@@ -19,7 +19,7 @@ from late_exporter.feeds.limits import check_value_count, limit_depth
 from late_exporter.feeds.schema import ENVELOPE, Schema, SchemaChecker, documented_type
 from late_exporter.format import mask_addresses
 from late_exporter.masking import mask_keys
-from late_exporter.model import PAGE_SIZE, UNKNOWN, LogEntry, LogPage
+from late_exporter.model import PAGE_SIZE, REJECTED, UNKNOWN, LogEntry, LogPage
 
 LABEL_LENGTH = 128
 KEY_LENGTH = 128
@@ -265,7 +265,7 @@ def _rejected_entry(row: object, reason: str) -> LogEntry:
     created = row.get("createdAt") if isinstance(row, dict) else None
     return LogEntry(
         key=f"!{hashlib.sha256(encoded).hexdigest()}",
-        status="rejected",
+        status=REJECTED,
         created=parse_millis(created) if isinstance(created, str) else None,
         rejection_reason=reason,
     )

@@ -146,11 +146,6 @@ def _common_entry(
     )
 
 
-def generic_action(action: str) -> str:
-    """Return an action without what may change with the status of a log: whether an attempt is a retry."""
-    return "attempt" if action in ATTEMPTS else action
-
-
 def failure_category(log: LogKind) -> str:
     """Return the failure category of a log: its error code if that is one, otherwise by the table CATEGORIES."""
     code = "_".join(split_words(log.error_code or ""))
@@ -169,8 +164,7 @@ def project(workspace: str, log: LogKind) -> Iterator[Increment]:
     yield IncCounter("late_publishing_logs_total", labels)
     if log.has_duration:
         yield ObserveLog("late_publishing_duration_seconds", labels, number="duration", has_exemplar=True)
-    if log.has_time:
-        yield SetByLog("late_publishing_last_log_timestamp_seconds", labels)
+    yield SetByLog("late_publishing_last_log_timestamp_seconds", labels)
     if status == FAILED:
         failure = (*platform, log.action, failure_category(log), _status_code(log))
         yield IncCounter("late_publishing_failures_total", failure)
@@ -187,7 +181,7 @@ def _attempt(platform: tuple[str, str], log: LogKind) -> Iterator[Increment]:
         yield ObserveHistogram("late_publishing_attempts", (*platform, log.status), micros=log.attempt)
     account = (*platform, log.account_id or UNKNOWN)
     yield IncCounter("late_account_logs_total", (*account, log.status))
-    if log.account_id is None or not log.has_time:
+    if log.account_id is None:
         return
     if log.username in (None, UNKNOWN):
         yield SetLatest("late_account_info", account, at=0, value=UNKNOWN)

@@ -95,7 +95,6 @@ _metadata_decoder = msgspec.json.Decoder(RowMetadata)
 _metadata_fields = tuple(
     (field.name, field.encode_name, msgspec.json.Decoder(field.type)) for field in msgspec.structs.fields(RowMetadata)
 )
-# Without isReconnection: logs in states were counted without it, and would count again as another event.
 _FIELD = re.compile(
     r'"(postId|accountUsername|attemptNumber|connectionMethod|tokenExpiresAt|profileId)"\s*:\s*("[^"\\]*"|\d+)'
 )
@@ -118,12 +117,10 @@ def _parse_metadata(metadata: str | RowMetadata | None) -> RowMetadata:
     return RowMetadata(**values)
 
 
-def _entry(
-    row: ZernioRow, metadata: RowMetadata | None, action: str, status: str, *, generic_action: str | None, **fields: Any
-) -> LogEntry:
+def _entry(row: ZernioRow, metadata: RowMetadata | None, action: str, status: str, **fields: Any) -> LogEntry:
     created = decoder.parse_millis(row.created_at)
     return LogEntry(
-        key=row_key(row, created, generic_action),
+        key=row_key(row, created),
         status=status,
         created=created,
         platform=decoder.label_text(row.platform),
@@ -156,7 +153,6 @@ def _publishing(row: ZernioRow) -> LogEntry:
         metadata,
         action,
         status,
-        generic_action=publishing.generic_action(action),
         post_id=decoder.id_text(metadata.post_id) if metadata.post_id else None,
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(metadata.account_username),
@@ -176,7 +172,6 @@ def _connection(row: ZernioRow) -> LogEntry:
         metadata,
         event,
         event,
-        generic_action=connections.generic_event(event),
         method=method,
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(metadata.account_username),
@@ -204,7 +199,6 @@ def _activity(row: ZernioRow) -> LogEntry:
         _parse_metadata(row.metadata) if has_profile else None,
         action,
         status,
-        generic_action=row.action,
         account_id=decoder.optional_text(row.account_id),
         deviations=_activity_values(status),
     )
@@ -222,7 +216,7 @@ def _view(row: RawLog, entry: LogEntry) -> LogView:
     return LogView(
         **common_fields(row, entry, created_field="created_at", account_field="account_id"),
         action=entry.action,
-        status=entry.status,
+        status=row_text(row, "status") if entry.rejection_reason else entry.status,
         method=without_unknown(entry.method),
         post_id=entry.post_id or search_json_text(row, "postId", "metadata", "request_body"),
         username=without_unknown(entry.username)

@@ -1,7 +1,7 @@
 """Keys of logs of generation ``zernio``, which have no ids.
 
-A log is identified by its creation time, a digest of its immutable fields, and its ordinal among identical logs. The
-decoder counts the ordinals of a page per status; which stored logs they are is decided in store.ordinals.
+A log is identified by its creation time, a digest of its immutable fields, and its ordinal among the logs of its page
+that are alike and have the same status. The account is not in it, as it vanishes if it is deleted.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from late_exporter.feeds.zernio import ZernioRow
 
 
-def row_key(row: ZernioRow, created: int | None, generic_action: str | None) -> str:
+def row_key(row: ZernioRow, created: int | None) -> str:
     """Return the key of a log, which sorts by time; if the row has no id, the key still lacks the ordinal.
 
-    Only fields that never change identify a log: a request body may appear with the final status, a publish log may
-    turn out to be a retry, and the account vanishes from all its logs when it is deleted.
+    Only fields as the API writes them identify a log, so that no later version of this program finds other keys, and
+    only those that never change: a request body may appear with the final status.
     """
     prefix, row_id = f"{created or 0:013d}-", row.underscore_id or row.id
     if row_id:
         return f"{prefix}#{decoder.log_key(row_id)}"
-    return f"{prefix}{decoder.text_digest(row.platform, generic_action, row.user_id, row.request_id)}"
+    return f"{prefix}{decoder.text_digest(row.platform, row.action, row.user_id, row.request_id)}"
 
 
 def number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
-    """Append the ordinals among identical logs to the keys of a page."""
+    """Append the ordinals among alike logs to the keys of a page."""
     ordinals = Counter[tuple[str, str]]()
     numbered_entries = []
     for entry in entries:

@@ -39,14 +39,14 @@ class DetailReader:
         # While nothing is new, each poll gets the same first page, which is then the same object.
         self._last: tuple[LogPage, LogPage] | None = None
 
-    def add(self, feed: Feed, response: PageResponse) -> PageResponse:
-        """Return a response whose selected logs have details."""
+    def add(self, feed: Feed, response: PageResponse) -> LogPage:
+        """Return the page of a response, whose selected logs have details."""
         page = response.page
         if self._last is None or self._last[0] is not page:
             if not any(map(self._selection.includes, page.entries)):
-                return response
+                return page
             self._last = (page, self._with_details(feed, response))
-        return response._replace(page=self._last[1])
+        return self._last[1]
 
     def _with_details(self, feed: Feed, response: PageResponse) -> LogPage:
         entries = response.page.entries

@@ -11,6 +11,7 @@ from late_exporter.concurrency import PostponedCancellation
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.log_events import encode_event
 from late_exporter.ingest.feed_publisher import LAG
+from late_exporter.ingest.uncommitted_logs import ReadLogs
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import count_logs
 from late_exporter.metrics.labels import LabelLimiter
@@ -34,13 +35,6 @@ RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
 
 _Kind: TypeAlias = tuple[LogKind, bool, bool]
 """Kind of a log, whether only a reconciliation scan found it, and whether the first sync is complete."""
-
-
-class ReadLogs(NamedTuple):
-    """Logs that were read together; ``by_reconciliation`` if only a reconciliation scan found them."""
-
-    entries: Sequence[LogEntry]
-    by_reconciliation: bool
 
 
 class Observations(NamedTuple):
@@ -137,7 +131,7 @@ class ObservationBuilder:
             yield IncCounter(ENTRIES_REJECTED, (*labels, log.rejection_reason))
             return
         yield from self._label_limiter.apply(self._feed.project(self._scope.workspace, log))
-        if not log.has_time or not is_synced:
+        if not is_synced:
             return
         yield ObserveLog(LAG, labels, once_per_log=True, number="lag", bounds=CATALOGUE[LAG].buckets)
         if by_reconciliation:

@@ -43,7 +43,6 @@ class Poller:
         self._webhook_stats = webhook_stats
         self._wait_published = wait_published
         self._limiter = limiter
-        self._was_throttled = False
         self._started_at = 0.0
         self._meter = SyncMeter(lambda: sync.reading_state, runtime)
 
@@ -68,7 +67,7 @@ class Poller:
 
     @property
     def generation(self) -> str:
-        return self._sync.generation
+        return self._sync.feed.generation
 
     def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
@@ -89,7 +88,6 @@ class Poller:
             key_reload_count = self._client.key_reload_count
             result = await self.poll(by_webhook=by_webhook)
             if not by_webhook:
-                await self.audit(result)
                 await self.examine_generation(result)
             if not by_webhook or result.error is not None or result.is_partial:
                 elapsed = self._runtime.monotonic() - self._started_at
@@ -100,26 +98,19 @@ class Poller:
     async def catch_up(self) -> PollResult:
         """Poll until nothing is left to read or a poll fails; return the last result.
 
-        Then finish, within a poll interval, a due reconciliation scan, the pass over the pending logs and a due audit.
-        The next run continues what is not finished.
+        Then finish, within a poll interval, a due scan; the next run continues what is not finished.
         """
         await self.start()
         pending_count = len(self.recorder.pending_logs)
         while (result := await self.poll()).is_partial:
             pass
-        interval = self._schedule.interval
-        deadline = self._runtime.monotonic() + interval
-        if result.error is None:
-            # Scans, which are due more often, must not take all the time from an audit in progress.
-            await self._sync.audit(interval, deadline=deadline - interval / 2)
+        deadline = self._runtime.monotonic() + self._schedule.interval
         while result.error is None and self._runtime.monotonic() < deadline:
             is_settling = len(self.recorder.pending_logs) < pending_count  # Checks are limited per poll.
             if not (is_settling or self._sync.has_unfinished_work):
                 break
             work_done, pending_count = self._sync.work_done, len(self.recorder.pending_logs)
             result = await self.poll(deadline=deadline)
-            if result.error is None:
-                await self._sync.audit(interval, deadline=deadline)
             if work_done == self._sync.work_done:
                 break
         await self.examine_generation(result)
@@ -128,7 +119,7 @@ class Poller:
     async def save_requests(self) -> None:
         """Commit what happened since the last poll, because no other poll follows."""
         increments = self._pop_increments()
-        if await self._sync.commit(increments, is_last=True) is not None:
+        if await self._sync.commit(increments) is not None:
             self.recorder.defer(increments)
 
     def discard_unsaved(self) -> None:
@@ -185,11 +176,6 @@ class Poller:
         )
         return result
 
-    async def audit(self, result: PollResult) -> None:
-        """Audit some pages after a poll, unless there is other work or the rate limit is tight."""
-        if result.error is None and not result.is_partial and not self._was_throttled:
-            await self._sync.audit(self._schedule.interval)
-
     async def examine_generation(self, result: PollResult) -> None:
         """After a complete poll, examine if that is due whether the other API generation has newer logs."""
         if result.error is None and not result.is_partial:
@@ -217,6 +203,5 @@ class Poller:
 
     def _pop_increments(self) -> list[Increment]:
         requests, wait_seconds = self._client.pop_request_log()
-        self._was_throttled = wait_seconds > 0
         increments = self._webhook_stats.pop_increments() if self._webhook_stats is not None else []
         return [*increments, *self._reporter.request_increments(requests, wait_seconds)]

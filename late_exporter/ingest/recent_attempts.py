@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from late_exporter.feeds.publishing import ATTEMPTS
-from late_exporter.ingest.steps import FetchedPage
+from late_exporter.ingest.fetched_page import FetchedPage
 from late_exporter.model import FAILED, PENDING, Coverage, LogEntry
 from late_exporter.status import RecentCounts
 
@@ -67,7 +67,7 @@ class RecentAttempts:
         self._has_page = True
         self.add((entry for entry in page.entries if entry.status in page.recorded_statuses(entry)), now)
         times = page.times
-        if times and not page.page.is_last:
+        if times and not page.is_last:
             self._known_since = min(self._known_since, min(times) / 1000)
         else:
             self._known_since = 0.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import TypeVar
 
@@ -12,9 +11,10 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.feed_publisher import CommittedBatch, FeedPublisher, last_lag, select_exemplars
-from late_exporter.ingest.lookups import Lookup, LookupCache
-from late_exporter.ingest.observations import ObservationBuilder, ReadLogs
+from late_exporter.ingest.known_logs import KnownLogs
+from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.recent_attempts import RecentAttempts
+from late_exporter.ingest.uncommitted_logs import UncommittedBatch
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import LOGS
 from late_exporter.metrics.registry import SeriesRegistry
@@ -25,17 +25,12 @@ from late_exporter.model import (
     Coverage,
     FeedAccounting,
     FeedState,
-    KnownLogs,
-    ListedMinutes,
     ListPosition,
-    LogEntry,
-    LogPage,
     PendingLog,
     Scope,
 )
 from late_exporter.series import IncCounter, Increment
 from late_exporter.store.thread import StoreThread
-from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 ResultT = TypeVar("ResultT")
 
@@ -43,40 +38,12 @@ RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
 
 
-class UncommittedBatch(msgspec.Struct):
-    """Logs that were read and are not committed yet.
-
-    Args:
-        pages: Logs in the order in which they were read.
-        coverage: Coverage once they are committed; None leaves it.
-        deleted_keys: Keys of pending logs that the API no longer has.
-        listed_minutes: Minutes that were read completely.
-        progress: Work that a later run continues, encoded; None leaves what is stored.
-        uncommitted: Statuses of the logs.
-        log_count: Number of the logs; 0 once they are committed.
-    """
-
-    pages: list[ReadLogs] = msgspec.field(default_factory=list)
-    coverage: Coverage | None = None
-    deleted_keys: list[str] = msgspec.field(default_factory=list)
-    listed_minutes: list[ListedMinutes] = msgspec.field(default_factory=list)
-    progress: bytes | None = None
-    uncommitted: UncommittedLogs = msgspec.field(default_factory=UncommittedLogs)
-    log_count: int = 0
-
-    def add(self, entries: Sequence[LogEntry], *, by_reconciliation: bool) -> None:
-        if not entries:
-            return
-        self.pages.append(ReadLogs(entries, by_reconciliation))
-        self.log_count += len(entries)
-        self.uncommitted.add(entries)
-
-
 class FeedRecorder:
     """Recorder of one feed of one workspace.
 
     Attributes:
         unsaved_increments: Increments that could not be saved yet, shared by the feeds of the workspace.
+        known_logs: Logs that were read before.
         recent_attempts: Attempts of the last hour; None if the feed has no attempts to publish.
     """
 
@@ -92,17 +59,17 @@ class FeedRecorder:
         unsaved_increments: list[Increment],
         clock: Callable[[], float],
     ) -> None:
-        self._scope = Scope(workspace, feed.name)
+        self.scope = Scope(workspace, feed.name)
         self.feed = feed
         self._state = state
         self._store_thread = store_thread
         self._store, self._offload = store_thread.store, store_thread.offload
         self._label_limiter = label_limiter
         self.unsaved_increments = unsaved_increments
-        self._clock = clock
-        self._builder = ObservationBuilder(self._scope, feed, label_limiter)
-        self._publisher = FeedPublisher(self._scope, registry, label_limiter)
-        self._lookup_cache = LookupCache()
+        self.clock = clock
+        self._builder = ObservationBuilder(self.scope, feed, label_limiter)
+        self._publisher = FeedPublisher(self.scope, registry, label_limiter)
+        self.known_logs = KnownLogs(self.scope, store_thread)
         self.recorded_count = 0
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
         self._update_gauges()
@@ -147,47 +114,8 @@ class FeedRecorder:
             return None
         return max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)])
 
-    async def lookup(
-        self,
-        page: LogPage,
-        *,
-        since: int | None,
-        uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
-        partial_times: AbstractSet[int] = frozenset(),
-    ) -> KnownLogs:
-        """Return the known logs of a page; raise StoreError if the look-up fails.
-
-        Args:
-            page: The page.
-            since: Time in milliseconds since which the API may still have logs; None if their number is not needed.
-            uncommitted: Logs that were read but are not committed yet.
-            partial_times: Creation times of which the page may lack logs.
-        """
-        lookup, cache = Lookup(self.feed, page, since, uncommitted, partial_times), self._lookup_cache
-        known_logs: KnownLogs | None = cache.find(lookup)
-        if known_logs is None:
-            known_logs = await self._look_up(lookup)
-            cache.add(lookup, known_logs)
-        return known_logs
-
-    async def _look_up(self, lookup: Lookup) -> KnownLogs:
-        known_logs: KnownLogs = await self._offload(
-            self._store.lookup,
-            self._scope,
-            lookup.page.entries,
-            since=lookup.since,
-            uncommitted=lookup.uncommitted,
-            partial_times=lookup.partial_times,
-        )
-        return known_logs
-
-    async def count_logs(self, first: int, last: int) -> int:
-        """Return the number of stored logs of a time range that are not marked as deleted; raise StoreError."""
-        count: int = await self._offload(self._store.count_logs, self._scope, first, last)
-        return count
-
     async def switch_feed(self, feed: Feed, now: int) -> None:
-        """Continue with the feed of another API generation; of its logs, only those newer than all counted ones count.
+        """Continue with the list of another API generation; of its logs only those newer than all counted ones count.
 
         ``now`` is the API time in milliseconds.
 
@@ -195,11 +123,11 @@ class FeedRecorder:
             StoreError: That cannot be committed.
         """
         if self.coverage is not None and self.coverage.generation != feed.generation:
-            await self.skip_counted(feed.generation, now)
+            await self.renew_identity(feed.generation, now)
         self.feed = feed
-        self._builder = ObservationBuilder(self._scope, feed, self._label_limiter)
+        self._builder = ObservationBuilder(self.scope, feed, self._label_limiter)
 
-    async def skip_counted(self, generation: str, now: int) -> None:
+    async def renew_identity(self, generation: str, now: int) -> None:
         """Count only logs that are newer than all counted ones from now on, because these have other keys.
 
         No counted log is pending any more. If none was counted, the list is a first sync.
@@ -221,7 +149,7 @@ class FeedRecorder:
             # A log dated in the future must not end the counting, and a clock that is behind must not repeat it.
             plausible = max(now, coverage.caught_up_at, coverage.newest.created if coverage.newest else 0)
             newest: int | None = await self._offload(
-                self._store.newest_time, self._scope, until=plausible + MAX_CLOCK_SKEW_MS
+                self._store.newest_time, self.scope, until=plausible + MAX_CLOCK_SKEW_MS
             )
             # The list may have times in whole seconds.
             floor = max(((newest or 0) // 1000 + 1) * 1000, coverage.retention_floor)
@@ -245,7 +173,7 @@ class FeedRecorder:
         """
 
         def run() -> ResultT:
-            return evaluate(self._store.accounting(self._scope))
+            return evaluate(self._store.accounting(self.scope))
 
         result: ResultT = await self._offload(run)
         return result
@@ -257,23 +185,21 @@ class FeedRecorder:
             StoreError: Nothing was recorded, neither logs nor increments.
         """
         unsaved, self.unsaved_increments[:] = list(self.unsaved_increments), []
-        lookup_cache, self._lookup_cache = self._lookup_cache, LookupCache()
         try:
-            listed_minutes = lookup_cache.unmarked(read.listed_minutes)
-            batch = await self._build_batch(read, listed_minutes, now, [*unsaved, *increments])
-            committed = await self._store_thread.commit(self._scope, batch, self._describe)
+            batch = await self._build_batch(read, now, [*unsaved, *increments])
+            committed = await self._store_thread.commit(self.scope, batch, self._describe)
         except BaseException:
             self.unsaved_increments[:0] = unsaved
             self._builder.forget_kinds()
+            self.known_logs.forget()
             raise
-        if committed.result.keeps_logs:
-            lookup_cache.add_marked(read.listed_minutes)
-            self._lookup_cache = lookup_cache
+        if not committed.result.keeps_logs:
+            self.known_logs.forget()
         await self._apply(committed, batch.coverage, read)
 
     def count(self, family: str, amount: int, *labels: str) -> None:
         """Increment one of the exporter's own counters of the feed with the next commit."""
-        self.defer([IncCounter(family, (self._scope.workspace, self._scope.feed, *labels), amount=amount)])
+        self.defer([IncCounter(family, (self.scope.workspace, self.scope.feed, *labels), amount=amount)])
 
     def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
         """Save increments with the next commit, which publishes them; provisional ones are published at once."""
@@ -284,18 +210,16 @@ class FeedRecorder:
         """Return what is shown of a commit, in the thread of the store."""
         exemplars = select_exemplars(result.observations, batch.now) if self.is_synced else ()
         size = None
-        if self._publisher.is_size_due(self._clock(), has_changed=not result.keeps_logs):
+        if self._publisher.is_size_due(self.clock(), has_changed=not result.keeps_logs):
             with suppress(StoreError):  # The batch is committed and must not be saved again.
-                size = self._store.size(self._scope.workspace)
+                size = self._store.size(self.scope.workspace)
         return CommittedBatch(result, exemplars, last_lag(result.observations, batch.now), size)
 
-    async def _build_batch(
-        self, read: UncommittedBatch, listed_minutes: Sequence[ListedMinutes], now: int, increments: Sequence[Increment]
-    ) -> Batch:
+    async def _build_batch(self, read: UncommittedBatch, now: int, increments: Sequence[Increment]) -> Batch:
         coverage, prune_before = read.coverage, None
         if coverage is not None and coverage.newest is not None:
             # The time of the newest log bounds what a wrong clock can prune.
-            newest = min(now, int(self._clock() * 1000), coverage.newest.created)
+            newest = min(now, int(self.clock() * 1000), coverage.newest.created)
             prune_before = newest - self.feed.retention - RETENTION_MARGIN
             coverage = msgspec.structs.replace(coverage, retention_floor=max(coverage.retention_floor, prune_before))
         # A log that was pruned, or is about to be, would be counted twice.
@@ -308,14 +232,13 @@ class FeedRecorder:
         increments = [*increments, *built.zeros]
         series = {(increment.family, increment.labels) for increment in (*increments, *built.increments)}
         return Batch(
-            committed_at=self._clock() if history_coverage is None else history_coverage.complete_since / 1000,
+            committed_at=self.clock() if history_coverage is None else history_coverage.complete_since / 1000,
             now=now,
             observations=built.observations,
             increments=increments,
             zero_series=self._publisher.zero_series(series),
             coverage=coverage,
             deleted_keys=read.deleted_keys,
-            listed_minutes=listed_minutes,
             prune_before=prune_before,
             progress=read.progress,
         )
@@ -331,11 +254,11 @@ class FeedRecorder:
         read.log_count = 0  # They are among the stored ones.
         self.recorded_count += len(result.observations)
         if self.recent_attempts is not None:
-            self.recent_attempts.add((observation.entry for observation in result.observations), self._clock())
+            self.recent_attempts.add((observation.entry for observation in result.observations), self.clock())
         if any(observation.event is not None for observation in result.observations):
             self._store_thread.on_events()
         self._label_limiter.restore(result.series_values)
-        await self._publisher.update(committed, self._clock(), is_live=was_synced, is_shown=self._is_shown)
+        await self._publisher.update(committed, self.clock(), is_live=was_synced, is_shown=self._is_shown)
         self._update_gauges()
 
     @property

@@ -11,12 +11,12 @@ import msgspec
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import StoreError
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest.background_audit import AUDIT_GAUGES
-from late_exporter.ingest.failures import FAILED_REQUESTS, UNREADABLE_ROWS
+from late_exporter.ingest.accounting import AUDIT_GAUGES
+from late_exporter.ingest.failure_reporter import FAILED_REQUESTS, UNREADABLE_ROWS
 from late_exporter.ingest.observations import RECONCILED_LOGS
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.request_queue import REQUEST_KINDS
 from late_exporter.ingest.schedule import PollResult
+from late_exporter.ingest.steps import REQUEST_KINDS
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_AUDIT, LAST_POLL, LAST_RECONCILE
 from late_exporter.metrics.registry import SeriesRegistry
@@ -51,6 +51,8 @@ REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
 THROTTLED = "late_exporter_api_throttled_seconds_total"
 CHECK_TIMES = (LAST_RECONCILE, LAST_AUDIT)
 """Times of the last checks, which are those of the first sync until a check has completed."""
+
+REJECTION_REASONS = ("no_id", "no_time", "not_an_object")
 
 GENERATION = "late_exporter_api_generation_info"
 RETENTION = "late_exporter_retention_seconds"
@@ -114,7 +116,7 @@ class PollReporter:
         """Return the exporter's own counters of the feed at 0, so that ``increase()`` sees their first increment."""
         return [
             *(IncCounter(POLLS, (*self._labels, outcome), amount=0) for outcome in POLL_OUTCOMES),
-            *(IncCounter(ENTRIES_REJECTED, (*self._labels, reason), amount=0) for reason in ("no_id", "not_an_object")),
+            *(IncCounter(ENTRIES_REJECTED, (*self._labels, reason), amount=0) for reason in REJECTION_REASONS),
             *(IncCounter(FAILED_REQUESTS, (*self._labels, request), amount=0) for request in REQUEST_KINDS),
             IncCounter(UNREADABLE_ROWS, self._labels, amount=0),
             IncCounter(RECONCILED_LOGS, self._labels, amount=0),

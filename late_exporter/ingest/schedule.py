@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from late_exporter.errors import LateError, RateLimited, StoreError, Unauthorized
-from late_exporter.ingest.paging import MAX_SKIP
 from late_exporter.ingest.webhooks import Debouncer, WebhookStats
 from late_exporter.protocols import Client
 
@@ -34,7 +33,6 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
         webhook_share: Share of the key's rate limit that polls triggered by webhooks may use.
         is_spread: Whether the second poll comes after a random part of the interval, so that the polls of many feeds
             that have started together are spread over it.
-        max_skip: Rows to skip before pages are requested by time, if the list can be filtered by time.
     """
 
     interval: float = 30.0
@@ -45,7 +43,6 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
     webhook_interval: float = 0.0
     webhook_share: float = 0.25
     is_spread: bool = False
-    max_skip: int = MAX_SKIP
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):

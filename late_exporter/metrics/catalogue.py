@@ -152,7 +152,7 @@ _FAMILIES = (
             help="Requests to the Zernio API, by HTTP status code, or by kind of error if there was no response."),
     _family("late_exporter_failed_requests_total", "counter", "feed request",
             help="Requests that failed without failing a poll, by kind: the logs of a post, the list of pending logs, "
-                 "a range of times, or a page of a reconciliation scan or of an audit."),
+                 "a range of times, or a page of a reconciliation scan."),
     _family("late_exporter_unreadable_rows_total", "counter", "feed",
             help="Rows of a log list that were skipped because every request that includes them fails, counted once "
                  "per run of the exporter."),
@@ -187,11 +187,10 @@ _FAMILIES = (
             help="Start time of the last completed reconciliation scan, or the time of the first sync if there was "
                  "none, in Unix seconds."),
     _family("late_exporter_audit_missing_logs", "gauge", "feed",
-            help="Logs the last audit found in the API but not in the counters, although polls and a reconciliation "
-                 "scan had passed them."),
+            help="Logs the last audit found in the state but not in the counters."),
     _family("late_exporter_audit_extra_logs", "gauge", "feed",
-            help="Logs the last audit found counted more than once, or stored but not counted, excluding logs deleted "
-                 "by the API."),
+            help="Logs the last audit found counted more than once, or counted but not stored, or stored but not "
+                 "counted."),
     _family("late_exporter_audit_last_completed_timestamp_seconds", "gauge", "feed",
             help="Time at which the last audit completed, or the time of the first sync if none did, in Unix seconds."),
     _family("late_exporter_coverage_start_timestamp_seconds", "gauge", "feed",

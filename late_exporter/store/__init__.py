@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,15 +18,12 @@ from late_exporter.model import (
     FeedAccounting,
     FeedCommit,
     FeedState,
-    KnownLogs,
-    LogEntry,
     Scope,
 )
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store.outbox import Outbox
 from late_exporter.store.series_rows import FIRST_SERIES, SeriesCursor
 from late_exporter.store.sqlite import SqliteStore
-from late_exporter.store.uncommitted import UncommittedLogs
 
 if TYPE_CHECKING:
     from late_exporter.store.membership import ClaimedFeed, Membership
@@ -74,33 +70,8 @@ class Store(Protocol):
     def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
         """Return the state of each of some feeds."""
 
-    def lookup(
-        self,
-        scope: Scope,
-        entries: Sequence[LogEntry],
-        *,
-        since: int | None,
-        uncommitted: UncommittedLogs = ...,
-        partial_times: AbstractSet[int] = ...,
-    ) -> KnownLogs:
-        """Return the counted statuses of the logs of a page.
-
-        Args:
-            scope: Feed of a workspace.
-            entries: Logs of the page.
-            since: Creation time of the oldest logs that the API may still return; None leaves the numbers of logs at 0.
-            uncommitted: Logs that were read but are not committed yet.
-            partial_times: Creation times of which the page may lack logs.
-        """
-
-    def count_logs(self, scope: Scope, first: int, last: int) -> int:
-        """Return the number of logs created in a time range that are not marked as deleted.
-
-        Args:
-            scope: Feed of a workspace, whose keys begin with the creation time.
-            first: First millisecond of the range.
-            last: Last millisecond of the range.
-        """
+    def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """Return the counted statuses of logs by key; keys that are not stored are missing."""
 
     def newest_time(self, scope: Scope, *, until: int) -> int | None:
         """Return the creation time of the newest stored log of a feed up to a time, except rejected ones.

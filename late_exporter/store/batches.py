@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from late_exporter.metrics.aggregation import apply_increments
-from late_exporter.model import MINUTE_MS, Batch, Observation
+from late_exporter.model import Batch, Observation
 from late_exporter.series import Increment, Series, SeriesValue
-from late_exporter.store.uncommitted import with_status
-
-EXPIRY_SLACK_MINUTES = 2
-"""Minutes by which the API may delete a log before or after the end of its retention."""
 
 
-def expiring_minutes(since: int) -> tuple[int, int]:
-    """Return the first and the last minute whose logs the API may have deleted, given the end of its retention."""
-    minute = since // MINUTE_MS
-    return minute - EXPIRY_SLACK_MINUTES, minute + EXPIRY_SLACK_MINUTES
+@lru_cache(256)
+def with_status(statuses: frozenset[str] | None, status: str) -> frozenset[str]:
+    """Return the statuses of a log, None for a new one, with one more; it is the same object for all logs."""
+    return frozenset((status,)) if statuses is None else statuses | {status}
 
 
 def select_new(

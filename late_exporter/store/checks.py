@@ -10,7 +10,6 @@ from operator import itemgetter
 import msgspec
 
 from late_exporter.metrics.aggregation import decode_value
-from late_exporter.model import MINUTE_MS
 from late_exporter.series import Labels
 from late_exporter.store.copying import TABLES, RowSource
 
@@ -30,28 +29,15 @@ def inconsistencies(state: RowSource) -> Iterator[str]:
 def _wrong_counts(state: RowSource, workspace: str) -> Iterator[str]:
     names = [workspace]
     feeds = {row[0]: dict(zip(TABLES["scope"].columns, row, strict=True)) for row in state.rows("scope", names)}
-    stored, marked = Counter[int](), Counter[int]()
-    counted, found, ambiguous = Counter[tuple[int, int]](), Counter[tuple[int, int]](), Counter[int]()
-    for scope, minute, logs, deleted in state.rows("logs_per_minute", names):
-        counted[scope, minute] = logs
-        marked[scope] += deleted
+    stored = Counter[int]()
     unknown_pending = {(scope, key) for scope, key, *_ in state.rows("pending", names)}
-    for (scope, key), rows in groupby(state.rows("observation", names), itemgetter(0, 1)):
+    for (scope, key), _ in groupby(state.rows("observation", names), itemgetter(0, 1)):
         stored[scope] += 1
         unknown_pending.discard((scope, key))
-        minutes = sorted({created // MINUTE_MS for _, _, _, created, *_ in rows if created is not None})
-        if minutes:
-            found[scope, minutes[0]] += 1
-            ambiguous[scope] += len(minutes) > 1  # Either minute may count it.
-    wrong = Counter(place[0] for place in counted.keys() | found.keys() if counted[place] != found[place])
     pending = Counter(scope for scope, _ in unknown_pending)
     for scope, feed in feeds.items():
         name = f"{workspace}/{feed['feed']}"
         if stored[scope] != feed["logs"]:
             yield f"{name}: the log count is {feed['logs']:,}, but {stored[scope]:,} logs are stored"
-        if wrong[scope] > 2 * ambiguous[scope]:
-            yield f"{name}: the log counts of {wrong[scope]:,} minutes do not agree with the times of the logs"
-        if marked[scope] != feed["deleted"]:
-            yield f"{name}: {feed['deleted']:,} logs are marked as deleted, but {marked[scope]:,} per minute"
         if pending[scope]:
             yield f"{name}: {pending[scope]:,} pending logs are not stored as counted"

@@ -24,13 +24,12 @@ class Table(NamedTuple):
 TABLES: Mapping[str, Table] = {
     "scope": Table(
         (
-            *("id", "workspace", "feed", "coverage", "progress", "logs", "observations", "pruned", "deleted"),
-            *("commits", "restored"),
+            *("id", "workspace", "feed", "coverage", "progress", "logs", "observations", "pruned", "commits"),
+            "restored",
         ),
         order="id",
     ),
     "observation": Table(("scope", "key", "status", "created"), order="scope, key, status"),
-    "logs_per_minute": Table(("scope", "minute", "logs", "deleted"), order="scope, minute"),
     "pending": Table(("scope", "key", "created", "platform", "action", "post_id"), order="scope, key"),
     "series": Table(("family", "labels", "value", "created", "served"), order="family, labels"),
     "event": Table(("id", "scope", "queued", "body"), order="id"),

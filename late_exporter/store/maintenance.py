@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from late_exporter.errors import StoreError
-from late_exporter.model import FeedAccounting, FeedState, KnownLogs, LogEntry, Scope
+from late_exporter.model import FeedAccounting, FeedState, Scope
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import import_postgres, is_postgres, parse_url, queries
 from late_exporter.store.admin import SqliteAdmin
@@ -46,8 +46,8 @@ class StateSnapshot(RowSource, Protocol):
     def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
         """Yield every counted status of the stored logs, in the order of the keys."""
 
-    def lookup(self, scope: Scope, entries: Sequence[LogEntry]) -> KnownLogs:
-        """Return the counted statuses of the logs of a page."""
+    def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """Return the counted statuses of logs by key; keys that are not stored are missing."""
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; raise KeyError if it is not in the state."""

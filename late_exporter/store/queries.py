@@ -15,8 +15,8 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.model import Coverage, FeedAccounting, FeedState, PendingLog
 from late_exporter.store import series_rows
+from late_exporter.store.batches import with_status
 from late_exporter.store.copying import TABLES, Row
-from late_exporter.store.uncommitted import with_status
 
 LOOKUP_KEYS = 100
 

@@ -9,27 +9,18 @@ CREATE TABLE scope (
     logs INTEGER NOT NULL DEFAULT 0,
     observations INTEGER NOT NULL DEFAULT 0,
     pruned INTEGER NOT NULL DEFAULT 0,
-    deleted INTEGER NOT NULL DEFAULT 0,
     commits INTEGER NOT NULL DEFAULT 0,
     restored INTEGER NOT NULL DEFAULT 0,
     UNIQUE (workspace, feed)
 );
 
--- Ids of the API begin with their time, so that new observations are appended at the end of the B-tree.
+-- Keys begin with a time, so that new observations are appended at the end of the B-tree.
 CREATE TABLE observation (
     scope INTEGER NOT NULL,
     key TEXT NOT NULL,
     status TEXT NOT NULL,
     created INTEGER,
     PRIMARY KEY (scope, key, status)
-) WITHOUT ROWID;
-
-CREATE TABLE logs_per_minute (
-    scope INTEGER NOT NULL,
-    minute INTEGER NOT NULL,
-    logs INTEGER NOT NULL,
-    deleted INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (scope, minute)
 ) WITHOUT ROWID;
 
 CREATE TABLE pending (

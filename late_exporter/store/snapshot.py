@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from late_exporter.errors import StoreError
-from late_exporter.model import FeedAccounting, FeedState, KnownLogs, LogEntry, Scope
+from late_exporter.model import FeedAccounting, FeedState, Scope
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import known_logs, queries, series_rows
+from late_exporter.store import queries, series_rows
 from late_exporter.store.copying import Row
 from late_exporter.store.lockfile import require_database, state_exists, wal_size
 from late_exporter.store.schema import require_schema
-from late_exporter.store.sqlite_rows import SqliteRows
-from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS
 
 
 class RecordedStatus(NamedTuple):
@@ -116,11 +114,9 @@ class SqliteSnapshot:
             )
             yield from map(RecordedStatus._make, rows)
 
-    def lookup(self, scope: Scope, entries: Sequence[LogEntry]) -> KnownLogs:
+    def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         with queries.store_errors(self._path):
-            rows = SqliteRows(self._connection, self._scope_ids[scope])
-            page = known_logs.identify(rows, entries, NO_UNCOMMITTED_LOGS)
-        return KnownLogs(page.statuses, entries=page.entries)
+            return queries.stored_statuses(self._connection, self._scope_ids[scope], keys)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         with queries.store_errors(self._path):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from operator import attrgetter
 from pathlib import Path
@@ -15,21 +13,17 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.metrics.counting import effective_increments
 from late_exporter.model import (
-    MINUTE_MS,
     PENDING,
     Batch,
     CommitResult,
     FeedAccounting,
     FeedCommit,
     FeedState,
-    KnownLogs,
-    LogEntry,
     Observation,
     Scope,
-    TimeRange,
 )
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import deletions, known_logs, queries, series_rows
+from late_exporter.store import queries, series_rows
 from late_exporter.store.batches import select_new
 from late_exporter.store.lockfile import StateLock, file_identity, wal_size
 from late_exporter.store.outbox import SqliteOutbox, queue_events
@@ -37,11 +31,8 @@ from late_exporter.store.pruning import expired_logs
 from late_exporter.store.restored import mark_restored
 from late_exporter.store.schema import create_schema, create_state, require_schema
 from late_exporter.store.series_rows import SeriesCursor
-from late_exporter.store.sqlite_rows import SqliteRows
-from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 HAS_PENDING = "SELECT EXISTS (SELECT 1 FROM pending WHERE scope = ?)"
-LAST_MINUTES = "SELECT minute FROM logs_per_minute WHERE scope = ? AND minute <= ? ORDER BY minute DESC LIMIT 2"
 NEWEST_TIME = "SELECT max(created) FROM observation WHERE scope = ? AND created <= ? AND status <> 'rejected'"
 SIZES = (  # one statement, because each commit asks for them
     "SELECT coalesce(sum(logs), 0), (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
@@ -135,37 +126,9 @@ class SqliteStore:
             self._scope_ids[scope] = row[0]
         return self._scope_ids[scope]
 
-    def lookup(
-        self,
-        scope: Scope,
-        entries: Sequence[LogEntry],
-        *,
-        since: int | None,
-        uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
-        partial_times: AbstractSet[int] = frozenset(),
-    ) -> KnownLogs:
+    def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         with queries.store_errors(self._name):
-            scope_id = self._scope_id(scope)
-            page = known_logs.identify(SqliteRows(self._connection, scope_id), entries, uncommitted)
-            counts = (0, 0, 0) if since is None else deletions.log_counts(self._connection, scope_id, since)
-            return KnownLogs(
-                page.statuses,
-                *counts,
-                entries=page.entries,
-                undecided_times=page.undecided_times(partial_times),
-                empty_range=self._empty_range(scope_id, page),
-            )
-
-    def _empty_range(self, scope_id: int, page: known_logs.IdentifiedPage) -> TimeRange | None:
-        minute = known_logs.new_since(page)
-        if minute is None:
-            return None
-        rows = self._connection.execute(LAST_MINUTES, (scope_id, minute))
-        return known_logs.empty_range(minute, [stored for (stored,) in rows])
-
-    def count_logs(self, scope: Scope, first: int, last: int) -> int:
-        with queries.store_errors(self._name):
-            return deletions.count_logs(self._connection, self._scope_id(scope), first, last)
+            return queries.stored_statuses(self._connection, self._scope_id(scope), keys)
 
     def newest_time(self, scope: Scope, *, until: int) -> int | None:
         with queries.store_errors(self._name):
@@ -208,24 +171,22 @@ class SqliteStore:
         new, first = self._insert(scope_id, batch.observations)
         increments = effective_increments(batch, new, first)
         series_values = series_rows.apply(self._connection, increments, batch)
-        log_count, pruned_count = self._update_scope(scope_id, batch, first.values(), observation_count=len(new)), 0
-        has_changed = deletions.mark_deleted(self._connection, scope_id, batch.listed_minutes) or bool(new)
+        log_count = self._update_scope(scope_id, batch, log_count=len(first), observation_count=len(new))
         queue_events(self._connection, scope_id, new, batch.committed_at)
         pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
+        expired: Collection[str] = ()
         if batch.prune_before is not None:
-            minutes = expired_logs(self._connection, scope_id, batch.prune_before, self._walk_cursors)
-            has_changed |= bool(minutes)
-            pruned_count = len(minutes)
-            pending_changed |= bool(minutes) and self._delete_logs(scope_id, minutes)
+            expired = expired_logs(self._connection, scope_id, batch.prune_before, self._walk_cursors)
+            pending_changed |= bool(expired) and self._delete_logs(scope_id, expired)
         # Read before COMMIT: a failure after it would have the batch committed twice.
         result = CommitResult(
             observations=new,
             series_values=series_values,
             pending_logs=queries.pending_logs(self._connection, scope_id) if pending_changed else None,
-            log_count=log_count - pruned_count,
-            keeps_logs=not has_changed,
+            log_count=log_count - len(expired),
+            keeps_logs=not (new or expired),
         )
-        return result, len(first) - pruned_count
+        return result, len(first) - len(expired)
 
     def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
         self._require_same_file()
@@ -259,26 +220,16 @@ class SqliteStore:
         )
         return new, first
 
-    def _update_scope(
-        self, scope_id: int, batch: Batch, first: Collection[Observation], *, observation_count: int
-    ) -> int:
-        """Count the logs of a batch and store its coverage; return the number of stored logs."""
-        times = [observation.entry.created for observation in first]
-        minutes = Counter(created // MINUTE_MS for created in times if created is not None)
-        self._connection.executemany(
-            "INSERT INTO logs_per_minute (scope, minute, logs) VALUES (?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
-            [(scope_id, minute, log_count) for minute, log_count in minutes.items()],
-        )
+    def _update_scope(self, scope_id: int, batch: Batch, *, log_count: int, observation_count: int) -> int:
+        """Add the numbers of a batch and store its coverage; return the number of stored logs."""
         coverage = msgspec.json.encode(batch.coverage) if batch.coverage else None
         is_caught_up = batch.coverage is not None and batch.coverage.is_caught_up
-        log_count: int
-        ((log_count,),) = self._connection.execute(
+        ((stored_count,),) = self._connection.execute(
             "UPDATE scope SET logs = logs + ?, observations = observations + ?, coverage = coalesce(?, coverage),"
             " progress = coalesce(?, progress), commits = ?, restored = restored AND NOT ? WHERE id = ?"
             " RETURNING logs",
             (
-                len(first),
+                log_count,
                 observation_count,
                 coverage,
                 batch.progress,
@@ -287,7 +238,7 @@ class SqliteStore:
                 scope_id,
             ),
         )
-        return log_count
+        return int(stored_count)
 
     def _update_pending(self, scope_id: int, new: Sequence[Observation], deleted_keys: Sequence[str]) -> bool:
         """Return whether a pending log was added or removed."""
@@ -313,23 +264,15 @@ class SqliteStore:
             )
         return self._connection.total_changes > before
 
-    def _delete_logs(self, scope_id: int, minutes: Mapping[str, int]) -> bool:
-        """Delete logs, with their minutes by key; return whether one of them was pending."""
+    def _delete_logs(self, scope_id: int, expired: Collection[str]) -> bool:
+        """Delete logs by their keys; return whether one of them was pending."""
         connection = self._connection
-        keys = [(scope_id, key) for key in minutes]
+        keys = [(scope_id, key) for key in expired]
         observation_count = connection.executemany("DELETE FROM observation WHERE scope = ? AND key = ?", keys).rowcount
         pending_count = connection.executemany("DELETE FROM pending WHERE scope = ? AND key = ?", keys).rowcount
-        connection.executemany(
-            "UPDATE logs_per_minute SET logs = logs - ? WHERE scope = ? AND minute = ?",
-            [(log_count, scope_id, minute) for minute, log_count in Counter(minutes.values()).items()],
-        )
-        (deleted,) = connection.execute(
-            "SELECT coalesce(sum(deleted), 0) FROM logs_per_minute WHERE scope = ? AND logs <= 0", (scope_id,)
-        ).fetchone()
-        connection.execute("DELETE FROM logs_per_minute WHERE scope = ? AND logs <= 0", (scope_id,))
         connection.execute(
-            "UPDATE scope SET logs = logs - ?, deleted = deleted - ?, pruned = pruned + ? WHERE id = ?",
-            (len(minutes), deleted, max(0, observation_count), scope_id),
+            "UPDATE scope SET logs = logs - ?, pruned = pruned + ? WHERE id = ?",
+            (len(expired), max(0, observation_count), scope_id),
         )
         return pending_count > 0
 

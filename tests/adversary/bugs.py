@@ -11,11 +11,16 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 import pytest
 
-from late_exporter.ingest import reader, seeking
+from late_exporter.ingest import catch_up
+from late_exporter.ingest.fetched_page import FetchedPage
 from late_exporter.ingest.observations import ObservationBuilder
-from late_exporter.ingest.recorder import FeedRecorder, UncommittedBatch
-from late_exporter.ingest.steps import FetchedPage, Record
+from late_exporter.ingest.pending import PendingChecks
+from late_exporter.ingest.recorder import FeedRecorder
+from late_exporter.ingest.scan_schedule import ScanSchedule
+from late_exporter.ingest.steps import Record
+from late_exporter.ingest.sweep import Cursor
 from late_exporter.ingest.sync import FeedSync
+from late_exporter.ingest.uncommitted_logs import UncommittedBatch
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Batch
 from late_exporter.series import Histogram, Increment, Series, SeriesValue
@@ -40,7 +45,7 @@ class Bug(NamedTuple):
 
 
 def _accept_any_page(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(seeking, "_continues", lambda *_, **__: True)
+    patch.setattr(Cursor, "connects", lambda *_: True)
 
 
 def _forget_gaps(patch: pytest.MonkeyPatch) -> None:
@@ -55,18 +60,15 @@ def _forget_gaps(patch: pytest.MonkeyPatch) -> None:
 
 
 def _stop_at_any_known_log(patch: pytest.MonkeyPatch) -> None:
-    def has_known_log(page: FetchedPage, *_: int, **__: bool) -> bool:
-        return bool(page.known_entries)
-
-    patch.setattr(reader, "_reaches_high_water_mark", has_known_log)
+    patch.setattr(FetchedPage, "reaches", lambda page, _: bool(page.statuses))
 
 
 def _look_up_no_pending_log(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(reader, "resolve_pending", lambda *_: iter(()))
+    patch.setattr(PendingChecks, "settle", lambda *_: iter(()))
 
 
 def _never_scan(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(FeedSync, "_start_scan_if_due", lambda _: None)
+    patch.setattr(ScanSchedule, "is_due", False)
 
 
 def _count_once_per_status(patch: pytest.MonkeyPatch) -> None:
@@ -81,7 +83,7 @@ def _count_once_per_status(patch: pytest.MonkeyPatch) -> None:
 
 def _count_all_after_a_switch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SqliteStore, "newest_time", lambda *_, **__: None)
-    patch.setattr(reader, "_require_recognised", lambda *_: None)
+    patch.setattr(catch_up, "_require_recognised", lambda *_: None)
 
 
 def _show_no_zero(patch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ ALIKE_KINDS = tuple(
 
 ACTIONS = st.one_of(
     st.tuples(st.sampled_from(("publish", "publish", "publish", "moment")), COUNTS, NUMBERS),
-    st.tuples(st.sampled_from(("late", "late", "undated")), st.integers(0, 50) | st.just(180), NUMBERS),
+    st.tuples(st.just("late"), st.integers(0, 50) | st.just(180), NUMBERS),
     st.tuples(st.just("delete"), NUMBERS, COUNTS),
     st.tuples(st.just("settle"), NUMBERS, NUMBERS),
     st.tuples(st.just("connect"), st.integers(1, 12), NUMBERS),
@@ -55,8 +55,8 @@ def act(world: World, action: Action) -> None:
             world.publish(first, over=0, **kind)
         case "alike":
             world.publish(first, over=0, requestId=None, **ALIKE_KINDS[second % len(KINDS)])
-        case "late" | "undated":
-            created = None if name == "undated" else world.clock.now - MINUTE * first
+        case "late":
+            created = world.clock.now - MINUTE * first
             world.insert(created, precise=second % 2 == 0, **kind)
         case "delete":
             world.delete(*world.ids[first : first + second])

@@ -85,22 +85,11 @@ def _copy_with_ids(source: Path, path: Path, ids: int, start: int, milliseconds:
             "WITH RECURSIVE row(n, at) AS (SELECT 0, ?2 UNION ALL SELECT n + 1, ?2 + (n + 1) * ?3 / ?4 FROM row"
             " WHERE n + 1 < ?4)"
             " INSERT INTO observation"
-            " SELECT ?1, printf('%08x%016x', at / 1000, n + 1099511627776), 'success', at, NULL, NULL"
+            " SELECT ?1, printf('%08x%016x', at / 1000, n + 1099511627776), 'success', at"
             " FROM row",
             (scope, start, milliseconds, ids),
         )
-        execute("DELETE FROM logs_per_minute WHERE scope = ?", (scope,))
-        execute(
-            "INSERT INTO logs_per_minute (scope, minute, logs) SELECT scope, created / 60000, count(*) FROM observation"
-            " WHERE scope = ? GROUP BY 1, 2",
-            (scope,),
-        )
-        execute(
-            "UPDATE scope SET logs = (SELECT sum(logs) FROM logs_per_minute WHERE scope = id),"
-            " observations = observations + ?"
-            " WHERE id = ?",
-            (ids, scope),
-        )
+        execute("UPDATE scope SET logs = logs + ?1, observations = observations + ?1 WHERE id = ?2", (ids, scope))
         execute("COMMIT")
     connection.close()
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest.observations import ObservationBuilder, ReadLogs
+from late_exporter.ingest.observations import ObservationBuilder
+from late_exporter.ingest.uncommitted_logs import ReadLogs
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import Batch, CommitResult, Coverage, FeedCommit, ListPosition, LogEntry, Scope
@@ -65,7 +66,7 @@ class Workload:
     async def _build_commit(self, number: int, logs: int) -> FeedCommit:
         scope, entries = self.scopes[number], self.entries(number, logs)
         now = max(entry.created or 0 for entry in entries)
-        pages = [ReadLogs(entries, by_reconciliation=False)]
+        pages = [ReadLogs(tuple(entries), by_reconciliation=False)]
         built = await self._builders[number].build(pages, now=now, retention_floor=0, is_synced=True)
         newest = ListPosition(now, entries[-1].key)
         polls = IncCounter("late_exporter_polls_total", (scope.workspace, scope.feed, "success"))

@@ -244,7 +244,7 @@ class WeekOfScrapes:
                 scheduled_calls.pop(0)[1]()
             self._send_webhooks()
             for feed in FEEDS:
-                self._exporter.audit(feed)
+                self._exporter.poll(feed=feed)
             self._exporter.deliver_events()
             if timestamp - last_refresh >= _interval_at(STATUS_INTERVALS, timestamp):
                 self._refresh_status()

@@ -10,7 +10,8 @@ import pytest
 
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest import observations as module
-from late_exporter.ingest.observations import CATCH_UP_LOGS, ObservationBuilder, Observations, ReadLogs
+from late_exporter.ingest.observations import CATCH_UP_LOGS, ObservationBuilder, Observations
+from late_exporter.ingest.uncommitted_logs import ReadLogs
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import effective_increments
 from late_exporter.metrics.labels import LabelLimiter

@@ -121,7 +121,7 @@ def test_own_requests_are_no_findings(exporter: InsideHarness, api: RequestLogAp
     assert ([], [], 10) == (audit.differences, mismatches, len(audit.listed_keys or ()))
     for _ in range(20):
         api.world.clock.advance(30)
-        exporter.audit()
+        exporter.poll()
     scrape = exporter.scrape()
     assert scrape.sum("late_exporter_audit_last_completed_timestamp_seconds") > 0
     assert 0 == scrape.sum("late_exporter_audit_missing_logs") == scrape.sum("late_exporter_reconciled_logs_total")
@@ -147,7 +147,7 @@ def test_the_log_says_once_what_is_left_out(
     """One message names the feed, and none has the address of a client."""
     exporter.restart()
     logger = RecordingLogger()
-    monkeypatch.setattr(exporter.poller._sync._fetcher, "_logger", logger)  # noqa: SLF001
+    monkeypatch.setattr(exporter.poller._sync._fetcher, "logger", logger)  # noqa: SLF001
     api.log("curl/8", ip_address=["203.0.113.77"], client="2001:db8::77", origin="203.0.113.77:443")
     exporter.poll_repeatedly(3)
     events = [(event, fields.get("feed")) for _, event, fields in logger.records]

@@ -122,13 +122,23 @@ def test_a_limit_of_skip_that_is_not_an_error(beyond_max_skip: str, world: World
     check(exporter, world)
 
 
-@pytest.mark.parametrize("quirks", [{"time_filter": "fails"}, {"beyond_max_skip": "fails", "max_skip": 500}])
-def test_requests_that_always_fail_are_avoided(quirks: dict[str, Any], world: World, start: Start) -> None:
-    """If each request by time, or each that skips many rows, fails, the third poll of a first sync completes it."""
-    exporter = start(world, **quirks)
+def test_a_skip_that_fails_is_avoided(world: World, start: Start) -> None:
+    """If each request that skips many rows fails, all pages are read by time."""
+    exporter = start(world, beyond_max_skip="fails", max_skip=500)
     world.publish(900, over=3 * DAY)
-    results = [exporter.poll(), *exporter.poll_repeatedly(2)]
-    assert ["unavailable", "unavailable", "success"] == [result.outcome for result in results]
+    assert "success" == exporter.poll().outcome
+    check(exporter, world)
+
+
+def test_a_time_filter_that_always_fails_is_noticed(world: World, start: Start) -> None:
+    """Polls fail, and nothing is shown, until the API is right again."""
+    exporter = start(world, time_filter="fails")
+    world.publish(900, over=3 * DAY)
+    assert ["unavailable"] * 5 == [result.outcome for result in exporter.poll_repeatedly(5)]
+    scrape = exporter.scrape()
+    assert (0, 0) == (scrape.sum("late_up"), scrape.sum("late_publishing_logs_total"))
+    exporter.api.quirks = ListQuirks()
+    exporter.poll_repeatedly(2)
     check(exporter, world)
 
 

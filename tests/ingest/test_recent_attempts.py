@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from deploy.prometheus import thresholds
+from late_exporter.ingest.fetched_page import FetchedPage
 from late_exporter.ingest.recent_attempts import (
     FAILING_ATTEMPTS,
     FAILING_SHARE,
@@ -15,8 +16,7 @@ from late_exporter.ingest.recent_attempts import (
     SLOT_SECONDS,
     RecentAttempts,
 )
-from late_exporter.ingest.steps import FetchedPage
-from late_exporter.model import Coverage, KnownLogs, ListPosition, LogEntry, LogPage
+from late_exporter.model import Coverage, ListPosition, LogEntry, LogPage
 from late_exporter.status import RecentCounts
 
 NOW = 1_800_000_000.0 + 42.0
@@ -40,9 +40,7 @@ def counted(*entries: LogEntry) -> RecentAttempts:
 def page(entries: Iterable[LogEntry], *, has_more: bool = True) -> FetchedPage:
     """Return a page of which every log is recorded as successful."""
     logs = tuple(entries)
-    return FetchedPage(
-        LogPage(logs, has_more=has_more), KnownLogs({entry.key: frozenset(["success"]) for entry in logs})
-    )
+    return FetchedPage(LogPage(logs, has_more=has_more), {entry.key: frozenset(["success"]) for entry in logs})
 
 
 def test_only_final_attempts_of_the_last_hour_count() -> None:

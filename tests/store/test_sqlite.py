@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,7 +23,6 @@ from late_exporter.model import (
     FeedAccounting,
     FeedState,
     Gap,
-    KnownLogs,
     ListPosition,
     LogEntry,
     Observation,
@@ -102,10 +101,9 @@ def counter_value(store: Store, status: str = "success", workspace: str = "acme"
     return total.value if total else 0
 
 
-def lookup(store: Store, *keys: str, scope: Scope = SCOPE, since: int = 0) -> KnownLogs:
-    """Look up keys of generation ``late``."""
-    entries = [LogEntry(key=key, status="success") for key in keys]
-    return store.lookup(scope, entries, since=since)
+def lookup(store: Store, *keys: str, scope: Scope = SCOPE) -> Mapping[str, frozenset[str]]:
+    """Look up the statuses of logs."""
+    return store.lookup(scope, keys)
 
 
 @pytest.fixture(params=backends(*BACKENDS))
@@ -129,7 +127,7 @@ def test_new_state_is_empty(store: Store) -> None:
     """A new state has no logs, series or coverage."""
     assert {} == store.series_values()
     assert FeedState(coverage=None, pending_logs={}, log_count=0) == store.feed_state(SCOPE)
-    assert {} == lookup(store, "a").statuses
+    assert {} == lookup(store, "a")
     assert 0 == store.size("acme")[0]
 
 
@@ -173,7 +171,7 @@ def test_each_status_counts(store: Store) -> None:
     assert ["failed", "success"] == [observation.entry.status for observation in result.observations]
     assert [1, 1, 1] == [counter_value(store, status) for status in ("pending", "failed", "success")]
     assert 1 == result.log_count
-    assert {"a": frozenset({"pending", "failed", "success"})} == lookup(store, "a", "b").statuses
+    assert {"a": frozenset({"pending", "failed", "success"})} == lookup(store, "a", "b")
 
 
 def test_once_per_log_increments(store: Store) -> None:
@@ -275,17 +273,17 @@ def test_similar_keys_are_different(store: Store) -> None:
     result = commit(store, *map(observation, keys))
 
     assert len(keys) == len(result.observations) == counter_value(store)
-    assert set(keys) == set(lookup(store, *keys).statuses)
-    assert {"a\x00"} == set(lookup(store, "a\x00").statuses)
+    assert set(keys) == set(lookup(store, *keys))
+    assert {"a\x00"} == set(lookup(store, "a\x00"))
 
 
 def test_lookup_of_any_number_of_keys(store: Store) -> None:
     """A lookup accepts no keys, duplicate keys and a thousand keys."""
     commit(store, *(observation(f"k{number}") for number in range(1000)))
 
-    assert {} == lookup(store).statuses
-    assert {"k1"} == set(lookup(store, "k1", "k1").statuses)
-    assert 1000 == len(lookup(store, *(f"k{number}" for number in range(1000))).statuses)
+    assert {} == lookup(store)
+    assert {"k1"} == set(lookup(store, "k1", "k1"))
+    assert 1000 == len(lookup(store, *(f"k{number}" for number in range(1000))))
 
 
 def test_pending_until_final(store: Store) -> None:
@@ -367,9 +365,9 @@ def test_scopes_are_independent(store: Store) -> None:
         deleted_keys=("a",),
         coverage=Coverage(retention_floor=9, complete_since=9),
     )
-    assert {} == lookup(store, "a").statuses
+    assert {} == lookup(store, "a")
     for scope in others:
-        assert {"a": frozenset({"pending"})} == lookup(store, "a", "b", scope=scope).statuses
+        assert {"a": frozenset({"pending"})} == lookup(store, "a", "b", scope=scope)
         state = store.feed_state(scope)
         assert (1, {"a"}, 0) == (
             state.log_count,
@@ -437,21 +435,9 @@ def test_size_reads_only_the_feeds_of_the_workspace(store: Store) -> None:
     assert sum(store.size(name)[1] for name in names) >= 0.999 * whole, "the shares are those of the whole state"
 
 
-def test_stored_and_expiring_counts(store: Store) -> None:
-    """Logs since a time are counted; those within two minutes of it may have expired."""
-    minutes = (-10, -3, -2, -1, 0, 1, 2, 3, 10)
-    commit(store, *(observation(f"{number}", created=NOW + minute * MINUTE) for number, minute in enumerate(minutes)))
-    commit(store, observation("4", "failed"), observation("again", created=NOW + 59_999))
-
-    assert (8, 6) == (lookup(store, since=NOW).stored_count, lookup(store, since=NOW).expiring_count)
-    assert (8, 6) == (lookup(store, since=NOW + 59_999).stored_count, lookup(store, since=NOW + 59_999).expiring_count)
-    assert (7, 6) == (lookup(store, since=NOW + MINUTE).stored_count, lookup(store, since=NOW + MINUTE).expiring_count)
-    assert (10, 0) == (lookup(store, since=0).stored_count, lookup(store, since=0).expiring_count)
-
-
 @pytest.mark.parametrize("key", ["in time", "at random"])
 def test_prune_deletes_older_logs(store: Store, key: str) -> None:
-    """Only logs of earlier minutes are deleted, whatever their keys are; the counters stay."""
+    """Only older logs are deleted, whatever their keys are; the counters stay."""
     times = [NOW + offset for offset in range(-30 * MINUTE, 30 * MINUTE, 20_000)]
     draw = random.Random(1)
     times_by_key = {f"{at:014}" if key == "in time" else f"{draw.getrandbits(96):024x}": at for at in times}
@@ -459,10 +445,9 @@ def test_prune_deletes_older_logs(store: Store, key: str) -> None:
     commit(store, *(observation(name, "failed", at) for name, at in list(times_by_key.items())[::2]))
     result = commit(store, prune_before=NOW + 30_000)
 
-    expected = {name for name, at in times_by_key.items() if at >= NOW}
-    assert expected == set(lookup(store, *times_by_key).statuses)
+    expected = {name for name, at in times_by_key.items() if at >= NOW + 30_000}
+    assert expected == set(lookup(store, *times_by_key))
     assert len(expected) == result.log_count == store.size("acme")[0]
-    assert (len(expected), 9) == (lookup(store, since=NOW).stored_count, lookup(store, since=NOW).expiring_count)
     assert len(times) == counter_value(store)
 
 
@@ -482,8 +467,7 @@ def test_prune_is_incremental(store: Store) -> None:
 
     assert 10_000 < log_counts[0] < 12_500
     assert 500 == log_counts[-1]
-    assert recent == [key for key in recent if key in lookup(store, *recent).statuses]
-    assert (500, 500) == (lookup(store, since=NOW).stored_count, lookup(store, since=NOW).expiring_count)
+    assert recent == [key for key in recent if key in lookup(store, *recent)]
 
 
 def test_prune_reaches_all_keys(store: Store) -> None:
@@ -495,7 +479,7 @@ def test_prune_reaches_all_keys(store: Store) -> None:
 
     assert log_counts[0] <= 2_550
     assert 2_500 == log_counts[-1]
-    assert {} == lookup(store, *(f"b{number}" for number in range(50))).statuses
+    assert {} == lookup(store, *(f"b{number}" for number in range(50)))
 
 
 def test_prune_deletes_pending_logs(store: Store) -> None:
@@ -511,10 +495,9 @@ def test_extreme_times(store: Store) -> None:
     """Logs of the first year, of the last year and without a time are stored, and pruned by their time."""
     commit(store, observation("first", created=-62_135_596_800_000), observation("last", created=253_402_300_799_999))
     commit(store, observation("undated", "pending", None))
-    assert 3 == lookup(store).stored_count + 1, "the first year is before 1970"
 
     result = commit(store, prune_before=NOW)
-    assert {"last", "undated"} == set(lookup(store, "first", "last", "undated").statuses)
+    assert {"last", "undated"} == set(lookup(store, "first", "last", "undated"))
     assert 2 == result.log_count
 
 
@@ -748,7 +731,7 @@ def test_missing_table(path: Path) -> None:
         open_snapshot(f"sqlite:///{path}")
 
 
-@pytest.mark.parametrize("table", ["event", "logs_per_minute", "observation", "pending"])
+@pytest.mark.parametrize("table", ["event", "observation", "pending"])
 def test_the_check_finds_a_missing_table(path: Path, table: str) -> None:
     """A table that is not read at the start is missed before an exporter needs it; nothing is changed."""
     open_file(path).close()
@@ -915,7 +898,6 @@ def test_rejected_file_is_unlocked(path: Path) -> None:
     [
         "INSERT ON observation",
         "INSERT ON series",
-        "INSERT ON logs_per_minute",
         "UPDATE ON scope",
         "INSERT ON pending",
         "DELETE ON pending",
@@ -987,7 +969,7 @@ def test_full_disk(path: Path, room: int) -> None:
             for _ in range(3):
                 with pytest.raises(StoreError, match=f"^{path}: (disk I/O error|database or disk is full)$"):
                     commit_batch(store, SCOPE, batch)
-                assert (1, 1) == (counter_value(store), lookup(store).stored_count)
+                assert (1, 1) == (counter_value(store), store.size("acme")[0])
         assert 2000 == len(commit_batch(store, SCOPE, batch).observations)
     with closing(open_file(path)) as store:
         assert (2001, 2001) == (counter_value(store), store.feed_state(SCOPE).log_count)

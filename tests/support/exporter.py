@@ -156,9 +156,6 @@ class ExporterHarness:
         log: What was logged.
     """
 
-    whole_reading = DAY
-    """Seconds within which the whole list is read."""
-
     events: EventSelection | None = None
     """Observations that become events."""
 
@@ -286,7 +283,7 @@ class ExporterHarness:
         api.clear_events()
         rows = max(len(archive.rows) for archive in (api.world.archives.publishing, api.world.archives.connections))
         for _ in range(2):
-            self.clock.advance(max(self._config.poll.reconcile_interval, self.whole_reading) + 1)
+            self.clock.advance(max(self._config.poll.reconcile_interval, DAY) + 1)
             for _ in range(5 + (rows // api.quirks.max_page_size + 1) * 5 // 4):
                 self.clock.advance(1.0)
                 result = self.poll(workspace, feed)
@@ -372,7 +369,6 @@ class ExporterHarness:
 
     async def _turn(self, poller: Poller) -> Poll:
         result = await poller.poll()
-        await poller.audit(result)
         if self.generation == "auto":  # Otherwise nothing but a metric follows from it, at two requests an hour.
             await poller.examine_generation(result)
         return _poll(result)

@@ -11,14 +11,17 @@ import msgspec
 
 from late_exporter.api.pages import fetch_page
 from late_exporter.app.assembly import Pipeline
+from late_exporter.commands.audit.comparison import Audit, grace_period
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.audit import Audit, CounterMismatch, audit_list, check_counters, fetch_next, grace_period
+from late_exporter.ingest.accounting import CounterMismatch, check_counters
+from late_exporter.ingest.fetched_page import FetchedPage
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.ingest.steps import FetchedPage, FetchPage
+from late_exporter.ingest.steps import perform
+from late_exporter.ingest.sweep import FetchPage, Sweep, TimeFilter
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
@@ -31,10 +34,7 @@ from tests.support.world import LogStatus
 
 
 class InsideHarness(ExporterHarness):
-    """An exporter whose parts a test may use; a poll neither audits nor examines the other API generation."""
-
-    whole_reading = 64 * 600.0
-    """Seconds between two scans of the whole list, with the usual interval of scans."""
+    """An exporter whose parts a test may use; a poll does not examine the other API generation."""
 
     def __init__(
         self,
@@ -96,10 +96,6 @@ class InsideHarness(ExporterHarness):
         poller = self._poller(next(iter(self.apis)), feed)
         drive(poller.examine_generation(drive(poller.poll())))
 
-    def audit(self, feed: str | None = None) -> Poll:
-        """Poll a feed once and continue its background audit."""
-        return drive(super()._turn(self._poller(next(iter(self.apis)), feed)))
-
     def run_audit(
         self,
         workspace: str = "default",
@@ -116,19 +112,17 @@ class InsideHarness(ExporterHarness):
         scope, count = Scope(workspace, feed or self.feeds[0]), len(self.counted)
         coverage = self.store.feed_state(scope).coverage
         assert coverage is not None
-        poll, audited_feed = self._config.poll, self._feed(scope)
+        audited_feed = self._feed(scope)
         audit = Audit(
             coverage=coverage,
-            cutoff=coverage.caught_up_at - grace_period(poll.interval),
+            cutoff=coverage.caught_up_at - grace_period(self._config.poll.interval),
             compares_pending=exporter_running,
-            listed_keys=set(),
             **options,
         )
-        steps = audit_list(audit, poll.max_skip if audited_feed.supports_time_filter else None)
-        step: FetchPage | None = next(steps)
-        while step is not None:
+        sweep = Sweep[FetchedPage](TimeFilter(is_supported=audited_feed.supports_time_filter), lower=audit.lower)
+        while not sweep.is_complete:
             between()
-            step = drive(fetch_next(steps, step, partial(self._fetch_page, scope)))
+            audit.compare(drive(perform(sweep.read(), partial(self._fetch_page, scope))))
         if audit.unrecorded and exporter_running:
             self.settle(scope.workspace, scope.feed)
             for each, (key, status) in self.commit_log[count:]:
@@ -147,12 +141,11 @@ class InsideHarness(ExporterHarness):
     def _feed(self, scope: Scope) -> Feed:
         return GENERATIONS[self.pollers[scope].generation][scope.feed]
 
-    async def _fetch_page(self, scope: Scope, step: FetchPage) -> FetchedPage:
-        feed, api = self._feed(scope), self.apis[scope.workspace]
-        page = (await fetch_page(api, feed, skip=step.skip, created_before=step.created_before)).page
+    async def _fetch_page(self, scope: Scope, request: FetchPage) -> FetchedPage:
+        feed, api, place = self._feed(scope), self.apis[scope.workspace], request.place
+        page = (await fetch_page(api, feed, skip=place.skip, created_before=place.before)).page
         # The real store answers, even if a test makes the exporter's store lie.
-        known_logs = self.store.store.lookup(scope, page.entries, since=0)
-        return FetchedPage.identified(page, known_logs)
+        return FetchedPage(page, self.store.store.lookup(scope, [entry.key for entry in page.entries]))
 
     def _open_store(self) -> StoreProxy:
         return StoreProxy(open_store(self._url), self.counted)

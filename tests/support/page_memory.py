@@ -114,7 +114,7 @@ async def _read(feed: Feed, body: bytes) -> None:
     client = FakeClient(lambda *_: ApiResponse(body, None))
     with suppress(BadPayload):  # A page that is refused costs less.
         response = await fetch_page(client, feed)
-        page = DetailReader(EventSelection(all_statuses=True, captions=True)).add(feed, response).page
+        page = DetailReader(EventSelection(all_statuses=True, captions=True)).add(feed, response)
         for entry in page.entries:
             if entry.detail:
                 encode_event(Scope("default", feed.name), entry, entry.detail)

@@ -174,7 +174,7 @@ def _cpu_seconds(pid: int, count: int) -> float:
 
 
 TABLES = (
-    *("late_scope", "late_observation", "late_minute", "late_pending", "late_series", "late_event"),
+    *("late_scope", "late_observation", "late_pending", "late_series", "late_event"),
     *("late_member", "late_workspace"),
 )
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from late_exporter.commands.audit.comparison import Difference
 from late_exporter.format import iso_time, plural
-from late_exporter.ingest.audit import CounterMismatch, Difference, count_extra, count_missing
+from late_exporter.ingest.accounting import CounterMismatch, count_extra, count_missing
 from late_exporter.model import FeedAccounting
 
 MAX_LINES = 50  # differences that are listed as text; JSON has all of them
@@ -148,7 +149,7 @@ def render_json(reports: Sequence[AuditReport]) -> str:
     return msgspec.json.encode(
         {
             "ok": all(report.ok for report in reports),
-            "missing": sum(count_missing(report.differences, report.mismatches) for report in reports),
+            "missing": sum(count_missing(len(report.differences), report.mismatches) for report in reports),
             "extra": sum(count_extra(report.mismatches) for report in reports),
             "feeds": [_to_dict(report) for report in reports],
         }

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from late_exporter.api.pages import fetch_page
+from late_exporter.commands.audit.comparison import Audit, Difference, grace_period
 from late_exporter.commands.audit.report import AuditReport
 from late_exporter.commands.feed_choice import require_retained
 from late_exporter.errors import ApiError
 from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.audit import Audit, Difference, audit_list, check_counters, fetch_next, grace_period
-from late_exporter.ingest.paging import MAX_SKIP
-from late_exporter.ingest.steps import FetchedPage, FetchPage
+from late_exporter.ingest.accounting import check_counters
+from late_exporter.ingest.fetched_page import FetchedPage
+from late_exporter.ingest.steps import read_pages
+from late_exporter.ingest.sweep import FetchPage, Sweep, TimeFilter
 from late_exporter.metrics.names import LAST_POLL, LAST_RECONCILE
-from late_exporter.model import PENDING, Coverage, FeedAccounting, KnownLogs, LogEntry, Scope
+from late_exporter.model import PENDING, Coverage, FeedAccounting, LogEntry, Scope
 from late_exporter.protocols import Client, Logger
 from late_exporter.series import gauge_value
 from late_exporter.store.maintenance import StateSnapshot
@@ -89,17 +91,14 @@ class AuditRunner:
             cutoff=coverage.caught_up_at - (grace_period(self._interval) if is_running else LATE_WRITE_WINDOW),
             since=0 if since is None else int((now - since) * 1000),
             compares_pending=is_running,
-            listed_keys=set(),
         )
-        steps = audit_list(audit, MAX_SKIP if feed.supports_time_filter else None)
-        step: FetchPage | None = next(steps)
+        sweep: Sweep[FetchedPage] = Sweep(TimeFilter(is_supported=feed.supports_time_filter), lower=audit.lower)
         try:
-            while step is not None:
-                step = await fetch_next(steps, step, partial(self._fetch_page, feed))
+            async for page in read_pages(sweep, partial(self._fetch_page, feed)):
+                audit.compare(page)
         except ApiError as exc:
             return self._failure(str(exc))
         has_reconciled = is_running and await self._wait_for_exporter(audit)
-        listed_keys = audit.listed_keys or set()
         accounting = self._state.accounting()
         return AuditReport(
             workspace=self._scope.workspace,
@@ -108,7 +107,7 @@ class AuditRunner:
             until=audit.cutoff,
             polled=is_running,
             reconciled=has_reconciled,
-            logs=len(listed_keys) - len(audit.too_recent) - len(audit.in_gap),
+            logs=len(audit.listed_keys) - len(audit.too_recent) - len(audit.in_gap),
             requests=self._request_count,
             seconds=self._timing.monotonic() - started_at,
             differences=audit.differences,
@@ -123,15 +122,15 @@ class AuditRunner:
         scope = self._scope
         return AuditReport(workspace=scope.workspace, feed=scope.feed, error=error, requests=self._request_count)
 
-    async def _fetch_page(self, feed: Feed, step: FetchPage) -> FetchedPage:
+    async def _fetch_page(self, feed: Feed, request: FetchPage) -> FetchedPage:
         self._request_count += 1
-        response = await fetch_page(self._client, feed, skip=step.skip, created_before=step.created_before)
+        response = await fetch_page(self._client, feed, skip=request.place.skip, created_before=request.place.before)
         if response.date is not None:
             self._clock_offset = response.date - self._timing.clock()
         self._read_count += len(response.page.entries)
         self._list_total = max(self._list_total, response.page.total or 0)  # Pages by time have the total of a part.
         self.on_page(self._read_count, self._list_total, self._request_count)
-        return FetchedPage.identified(response.page, self._state.known_logs(response.page.entries))
+        return FetchedPage(response.page, self._state.statuses(response.page.entries))
 
     async def _wait_for_exporter(self, audit: Audit) -> bool:
         """Wait until all differences are recorded or a reconciliation has completed; return whether one has."""
@@ -176,9 +175,9 @@ class _AuditState:
         last_poll, last_reconcile = (gauge_value(values, (family, labels)) for family in (LAST_POLL, LAST_RECONCILE))
         return _StateStatus(coverage, last_poll, last_reconcile)
 
-    def known_logs(self, entries: Sequence[LogEntry]) -> KnownLogs:
+    def statuses(self, entries: Sequence[LogEntry]) -> Mapping[str, frozenset[str]]:
         with self._open_snapshot() as snapshot:
-            return snapshot.lookup(self._scope, entries)
+            return snapshot.lookup(self._scope, [entry.key for entry in entries])
 
     def drop_recorded(self, unrecorded: dict[str, Difference]) -> None:
         """Remove the logs that are recorded by now; one that was pending may have settled before it was recorded."""
@@ -203,4 +202,4 @@ class _AuditState:
                 for row in snapshot.recorded_statuses(self._scope)
                 if row.created is not None and lower <= row.created <= audit.cutoff
             }
-        return len(stored_keys - (audit.listed_keys or set()))
+        return len(stored_keys - audit.listed_keys)

@@ -7,22 +7,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
-from late_exporter.api.pages import fetch_page
+from late_exporter.api.pages import PageResponse, fetch_page
 from late_exporter.commands.backfill.history import FeedHistory, RecordedLogs, SeriesHistory, frozen_limiter
 from late_exporter.commands.progress import ProgressBar
 from late_exporter.errors import ApiError, BadRequest, LateError, Unauthorized
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time, plural
-from late_exporter.ingest.audit import ListScan, fetch_next, leaves_scope, scan_list
-from late_exporter.ingest.paging import MAX_SKIP
-from late_exporter.ingest.steps import FetchedPage, FetchPage
-from late_exporter.ingest.window_check import LATE_ARRIVAL_WINDOW
-from late_exporter.model import Coverage, KnownLogs, Scope
+from late_exporter.ingest.steps import read_pages
+from late_exporter.ingest.sweep import FetchPage, Place, Sweep, TimeFilter
+from late_exporter.model import MINUTE_MS, Coverage, Scope
 from late_exporter.protocols import Client
 from late_exporter.store.maintenance import StateSnapshot
 
 HEAD_BLOCK = 10_800_000  # milliseconds that Prometheus keeps in its head block, which imported blocks must not overlap
+LATE_ARRIVAL_WINDOW = 60 * MINUTE_MS  # milliseconds by which logs may appear late
 MAX_ATTEMPTS = 6  # attempts to request a page; the last one follows after half a minute
 
 
@@ -82,15 +81,10 @@ async def collect_history(
     reader = _PageReader(client, feed, progress, sleep)
     progress.start(_name(scope), client)
 
-    def visit(page: FetchedPage) -> bool:
-        history.add_page(page.entries)
-        return leaves_scope(page, lower)
-
-    steps = scan_list(visit, ListScan(MAX_SKIP if feed.supports_time_filter else None))
-    step: FetchPage | None = next(steps)
     async with progress.live():
-        while step is not None:
-            step = await fetch_next(steps, step, reader.fetch)
+        sweep: Sweep[PageResponse] = Sweep(TimeFilter(is_supported=feed.supports_time_filter), lower=lower)
+        async for response in read_pages(sweep, reader.fetch):
+            history.add_page(response.page.entries)
     summary = f"{plural(history.log_count, 'log')} until {iso_time(until)}"
     progress.finish(f"{summary}, {plural(reader.request_count, 'request')}")
     return list(history.series(values, published_at=max(until, coverage.published_at if coverage else 0)))
@@ -110,34 +104,33 @@ class _PageReader:
         self._read_count = self._total = 0
         self.request_count = 0
 
-    async def fetch(self, step: FetchPage) -> FetchedPage:
+    async def fetch(self, request: FetchPage) -> PageResponse:
         """Return a page; the client itself waits if the API asks to."""
         pause = 1.0
         for _ in range(MAX_ATTEMPTS - 1):
             try:
-                return await self._fetch_once(step)
+                return await self._fetch_once(request.place)
             except (Unauthorized, BadRequest):
                 raise
             except ApiError:
                 await self._sleep(pause)
                 pause *= 2
-        return await self._fetch_once(step)
+        return await self._fetch_once(request.place)
 
-    async def _fetch_once(self, step: FetchPage) -> FetchedPage:
+    async def _fetch_once(self, place: Place) -> PageResponse:
         self.request_count += 1
-        page = (await fetch_page(self._client, self._feed, skip=step.skip, created_before=step.created_before)).page
+        response = await fetch_page(self._client, self._feed, skip=place.skip, created_before=place.before)
         _, seconds = self._client.pop_request_log()
         self._quota_seconds += seconds
-        self._read_count += len(page.entries)
-        self._total = max(self._total, self._read_count, page.total or 0)
+        self._read_count += len(response.page.entries)
+        self._total = max(self._total, self._read_count, response.page.total or 0)
         self._progress.update(
             self._read_count,
             self._total,
             f"{self._read_count:,} of {plural(self._total, 'log')}, {plural(self.request_count, 'request')}, "
             f"{self._quota_seconds:.0f} s of quota waits",
         )
-        # The scan does not depend on what is known of the logs.
-        return FetchedPage(page, KnownLogs({}))
+        return response
 
 
 def _name(scope: Scope) -> str:

@@ -22,7 +22,7 @@ COMMAND_NAME = "late-exporter command"
 
 # Needs the right to write each of the tables, and waits for no transaction of an exporter.
 LOCK_TABLES = (
-    "LOCK TABLE late_state, late_scope, ONLY late_observation, late_minute, late_pending, late_series, late_event,"
+    "LOCK TABLE late_state, late_scope, ONLY late_observation, late_pending, late_series, late_event,"
     " late_member, late_workspace IN ROW EXCLUSIVE MODE"
 )
 # A partition per day is added, which only the owner may.

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import psycopg
 
-from late_exporter.model import DAY_MS, MINUTE_MS
+from late_exporter.model import DAY_MS
 from late_exporter.store.postgres.database import SETTINGS, DeadlineConnection
 from late_exporter.store.postgres.schema import LOCK
 
@@ -56,21 +56,12 @@ MOVE = f"""
 # In one statement, so that every part of it sees the same rows.
 FORGET = f"""
     WITH gone AS (
-        SELECT o.scope, o.key, count(*) AS observations, min(o.created) / %(minute)s AS minute
+        SELECT o.scope, o.key, count(*) AS observations
         FROM {{partition}} o WHERE {IS_EXPIRED} GROUP BY o.scope, o.key
-    ), counted AS (
-        SELECT scope, minute, count(*) AS logs FROM gone GROUP BY scope, minute
-    ), emptied AS (
-        DELETE FROM late_minute m USING counted c
-        WHERE m.scope = c.scope AND m.minute = c.minute AND m.logs <= c.logs RETURNING m.scope, m.deleted
-    ), lowered AS (
-        UPDATE late_minute m SET logs = m.logs - c.logs FROM counted c
-        WHERE m.scope = c.scope AND m.minute = c.minute AND m.logs > c.logs
     ), settled AS (
         DELETE FROM late_pending p USING gone g WHERE p.scope = g.scope AND p.key = g.key
     )
-    UPDATE late_scope s SET logs = s.logs - t.logs, pruned = s.pruned + t.observations, deleted = s.deleted
-        - (SELECT coalesce(sum(e.deleted), 0) FROM emptied e WHERE e.scope = s.id)
+    UPDATE late_scope s SET logs = s.logs - t.logs, pruned = s.pruned + t.observations
     FROM (SELECT scope, count(*) AS logs, sum(observations) AS observations FROM gone GROUP BY scope) t
     WHERE s.id = t.scope
 """  # noqa: S608 - constants
@@ -149,7 +140,7 @@ class Partitions:
             scopes = [scope for (scope,) in connection.execute(EXPIRED_SCOPES, (end,))]
             if not scopes:
                 break
-            parameters = {"expired": scopes, "minute": MINUTE_MS}
+            parameters = {"expired": scopes}
             expired, rows = connection.execute(EXPIRED.format(partition=partition), parameters).fetchone() or (0, 0)
             if expired < rows * EXPIRED_SHARE:
                 continue

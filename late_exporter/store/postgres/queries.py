@@ -5,27 +5,25 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from late_exporter.metrics.aggregation import decode_value
-from late_exporter.model import DAY_MS, MINUTE_MS, Coverage, FeedAccounting, FeedState, PendingLog
+from late_exporter.model import Coverage, FeedAccounting, FeedState, PendingLog
 from late_exporter.series import Labels, Series, SeriesValue
+from late_exporter.store.batches import with_status
 from late_exporter.store.copying import TABLES, Row
 from late_exporter.store.postgres.database import DeadlineConnection
-from late_exporter.store.postgres.days import REST, lookup_days
+from late_exporter.store.postgres.days import lookup_days
 from late_exporter.store.series_rows import SeriesCursor
-from late_exporter.store.uncommitted import with_status
 
 ROWS_PER_FETCH = 5000
 
 TABLE_NAMES = {
     "scope": "late_scope",
     "observation": "late_observation",
-    "logs_per_minute": "late_minute",
     "pending": "late_pending",
     "series": "late_series",
     "event": "late_event",
@@ -45,11 +43,6 @@ WORKSPACE_NAMES = "SELECT workspace FROM late_scope UNION SELECT workspace FROM 
 
 STATUSES = "SELECT key, status, day FROM late_observation WHERE scope = %s AND day = ANY(%s) AND key = ANY(%b::bytea[])"
 
-ROWS_AT = (
-    "SELECT o.key, o.status FROM unnest(%b::bytea[]) AS p(prefix) JOIN late_observation o"
-    " ON o.scope = %s AND o.day = ANY(%s) AND o.key >= p.prefix AND o.key < p.prefix || '~'::bytea"
-)
-
 PENDING_LOGS = "SELECT key, created, platform, action, post_id FROM late_pending WHERE scope = %s ORDER BY created, key"
 
 FEED_STATES = "SELECT id, coverage, logs, progress, restored FROM late_scope WHERE id = ANY(%s::integer[])"
@@ -59,45 +52,22 @@ PENDING_OF_FEEDS = (
     " ORDER BY created, key"
 )
 
-LOG_COUNTS = """
-    SELECT s.logs - s.deleted - e.listed,
-        (SELECT coalesce(sum(logs - deleted), 0)::bigint FROM late_minute
-         WHERE scope = %(scope)s AND minute BETWEEN %(earliest)s AND %(latest)s),
-        s.deleted - e.deleted
-    FROM late_scope s, (
-        SELECT coalesce(sum(logs - deleted), 0)::bigint AS listed, coalesce(sum(deleted), 0)::bigint AS deleted
-        FROM late_minute WHERE scope = %(scope)s AND minute < %(earliest)s
-    ) e WHERE s.id = %(scope)s
-"""
-
 # In one statement: another replica may drop an expired day at any time.
 ACCOUNTING = """
     SELECT observations, pruned, (SELECT count(*) FROM late_observation WHERE scope = %(scope)s)
     FROM late_scope WHERE id = %(scope)s
 """
 
-LAST_MINUTES = "SELECT minute FROM late_minute WHERE scope = %s AND minute <= %s ORDER BY minute DESC LIMIT 2"
-
 NEWEST_TIME = (
     "SELECT max(created) FROM late_observation WHERE scope = %s AND created <= %s AND status <> 'rejected'::bytea"
 )
-
-COUNT_LOGS = """
-    SELECT
-        (SELECT coalesce(sum(logs - deleted), 0)::bigint FROM late_minute
-         WHERE scope = %(scope)s AND minute >= %(first_minute)s AND minute < %(end_minute)s)
-        + (SELECT count(DISTINCT key) FROM late_observation WHERE scope = %(scope)s AND day = ANY(%(days)s)
-           AND (key >= %(first)s AND key < %(first_full)s OR key >= %(last_full)s AND key < %(end)s))
-        - (SELECT coalesce(sum(deleted), 0)::bigint FROM late_minute
-           WHERE scope = %(scope)s AND minute = %(end_minute)s AND %(is_cut)s)
-"""
 
 SIZE = """
     SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint,
         (SELECT coalesce(sum(logs), 0)::bigint FROM late_scope) FROM (
         SELECT inhrelid AS oid FROM pg_inherits WHERE inhparent = 'late_observation'::regclass
         UNION ALL SELECT unnest(
-            ARRAY['late_scope', 'late_minute', 'late_pending', 'late_series', 'late_event']::regclass[]
+            ARRAY['late_scope', 'late_pending', 'late_series', 'late_event']::regclass[]
         )
     ) AS tables
 """
@@ -112,19 +82,9 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8")
 
 
-class PostgresRows(NamedTuple):
-    """The observations of one feed."""
-
-    connection: DeadlineConnection
-    scope_id: int
-
-    def stored_statuses(self, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        return decode_statuses(self.connection.execute(STATUSES, statuses_parameters(self.scope_id, keys)))
-
-    def rows_at(self, prefixes: AbstractSet[str]) -> Iterator[tuple[str, str]]:
-        parameters = ([encode(prefix) for prefix in prefixes], self.scope_id, lookup_days(prefixes))
-        for key, status in self.connection.execute(ROWS_AT, parameters):
-            yield key.decode(), status.decode()
+def stored_statuses(connection: DeadlineConnection, scope_id: int, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
+    """Return the counted statuses of logs by key; keys that are not stored are missing."""
+    return decode_statuses(connection.execute(STATUSES, statuses_parameters(scope_id, keys)))
 
 
 def one(connection: DeadlineConnection, query: str, parameters: Any = ()) -> tuple[Any, ...]:
@@ -211,31 +171,6 @@ def decode_pending(rows: Iterable[tuple[Any, ...]]) -> dict[str, PendingLog]:
         )
         for key, created, platform, action, post_id in rows
     }
-
-
-def count_logs(connection: DeadlineConnection, scope_id: int, first: int, last: int) -> int:
-    """Return the number of logs created from ``first`` to ``last``, in milliseconds, that are not marked as deleted.
-
-    Keys must begin with the creation time. The marks of an incomplete last minute are assumed to be within the range,
-    those of an incomplete first one to be outside.
-    """
-    end = last + 1
-    first_minute, end_minute = -(-first // MINUTE_MS), end // MINUTE_MS
-    first_full, last_full = first_minute * MINUTE_MS, end_minute * MINUTE_MS
-    if first_minute > end_minute:  # within a minute
-        first_full, last_full, first_minute, end_minute = end, end, 0, 0
-    days = {REST, first // DAY_MS, min(first_full, end) // DAY_MS, last_full // DAY_MS, last // DAY_MS}
-    parameters = {
-        "scope": scope_id,
-        "first_minute": first_minute,
-        "end_minute": end_minute,
-        "days": sorted(days),
-        "is_cut": last_full < end,
-    }
-    times = {"first": first, "first_full": first_full, "last_full": last_full, "end": end}
-    keys = {name: encode(f"{at:013d}") for name, at in times.items()}
-    (count,) = one(connection, COUNT_LOGS, parameters | keys)
-    return int(count)
 
 
 def accounting(connection: DeadlineConnection, scope_id: int, workspace: str) -> FeedAccounting:

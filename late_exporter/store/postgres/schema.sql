@@ -12,7 +12,6 @@ CREATE TABLE late_scope (
     logs bigint NOT NULL DEFAULT 0,
     observations bigint NOT NULL DEFAULT 0,
     pruned bigint NOT NULL DEFAULT 0,
-    deleted bigint NOT NULL DEFAULT 0,
     prune_before bigint,
     restored boolean NOT NULL DEFAULT false,
     UNIQUE (workspace, feed),
@@ -31,14 +30,6 @@ CREATE TABLE late_observation (
 CREATE TABLE late_observation_rest PARTITION OF late_observation (CHECK (day = 0)) DEFAULT;
 
 CREATE INDEX late_observation_rest_created ON late_observation_rest (scope, created);
-
-CREATE TABLE late_minute (
-    scope integer NOT NULL,
-    minute bigint NOT NULL,
-    logs integer NOT NULL,
-    deleted integer NOT NULL DEFAULT 0,
-    PRIMARY KEY (scope, minute)
-) WITH (fillfactor = 70);
 
 CREATE TABLE late_pending (
     scope integer NOT NULL,

@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Self
 
 from late_exporter.errors import StoreError, StoreMissing
-from late_exporter.model import FeedAccounting, FeedState, KnownLogs, LogEntry, Scope
+from late_exporter.model import FeedAccounting, FeedState, Scope
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import known_logs
 from late_exporter.store.copying import Row
 from late_exporter.store.postgres import queries
 from late_exporter.store.postgres.database import INCOMPLETE, NO_RIGHT, Database, DeadlineConnection
-from late_exporter.store.postgres.queries import PostgresRows
 from late_exporter.store.postgres.schema import has_state
 from late_exporter.store.snapshot import RecordedStatus
-from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS
 
 RIGHTS = (
     "SELECT current_schema(), has_schema_privilege(current_schema(), 'CREATE'),"
@@ -130,11 +127,9 @@ class PostgresSnapshot:
         with self._reading() as connection:
             yield from queries.state_rows(connection, table, workspaces)
 
-    def lookup(self, scope: Scope, entries: Sequence[LogEntry]) -> KnownLogs:
+    def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         with self._reading() as connection:
-            rows = PostgresRows(connection, self._scope_ids[scope])
-            page = known_logs.identify(rows, entries, NO_UNCOMMITTED_LOGS)
-        return KnownLogs(page.statuses, entries=page.entries)
+            return queries.stored_statuses(connection, self._scope_ids[scope], keys)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         with self._reading() as connection:

@@ -26,11 +26,6 @@ INSERT_OBSERVATIONS = """
     SELECT %s::integer, * FROM unnest(%b::integer[], %b::bytea[], %b::bytea[], %b::bigint[])
 """
 
-COUNT_MINUTES = """
-    INSERT INTO late_minute (scope, minute, logs) SELECT %s::integer, * FROM unnest(%b::bigint[], %b::integer[])
-    ON CONFLICT (scope, minute) DO UPDATE SET logs = late_minute.logs + excluded.logs
-"""
-
 QUEUE_EVENTS = "INSERT INTO late_event (scope, queued, body) SELECT %s::integer, %s::bigint, * FROM unnest(%b::bytea[])"
 
 ADD_PENDING = """
@@ -42,21 +37,6 @@ ADD_PENDING = """
 DELETE_PENDING = "DELETE FROM late_pending WHERE scope = %s AND key = ANY(%b::bytea[])"
 
 EXPIRE_PENDING = "DELETE FROM late_pending WHERE scope = %s AND created < %s AND created <> 0"
-
-MARK_DELETED = """
-    WITH listed AS (
-        SELECT m.minute, m.logs - coalesce(c.logs, 0) AS mark, m.deleted
-        FROM late_minute m LEFT JOIN unnest(%(minutes)b::bigint[], %(counts)b::integer[]) AS c(minute, logs)
-            ON c.minute = m.minute
-        WHERE m.scope = %(scope)s AND m.minute BETWEEN %(first)s AND %(last)s
-    ), changed AS (
-        UPDATE late_minute m SET deleted = listed.mark FROM listed
-        WHERE m.scope = %(scope)s AND m.minute = listed.minute AND listed.mark <> listed.deleted
-        RETURNING listed.mark - listed.deleted AS change
-    )
-    UPDATE late_scope SET deleted = deleted + (SELECT sum(change) FROM changed)
-    WHERE id = %(scope)s AND EXISTS (SELECT FROM changed)
-"""
 
 READ_SERIES = (
     "SELECT id, value, created, served FROM late_series WHERE workspace = ANY(%b::text[]) AND id = ANY(%b::bytea[])"
@@ -90,17 +70,8 @@ PRUNE_REST = """
     ), rows AS (
         DELETE FROM late_observation
         WHERE scope = %(scope)s AND day = 0 AND key = ANY(ARRAY(SELECT key FROM gone)) RETURNING 1
-    ), counted AS (
-        SELECT floor(created / 60000.0)::bigint AS minute, count(*) AS logs FROM gone GROUP BY 1
-    ), emptied AS (
-        DELETE FROM late_minute m USING counted c
-        WHERE m.scope = %(scope)s AND m.minute = c.minute AND m.logs <= c.logs RETURNING m.deleted
-    ), lowered AS (
-        UPDATE late_minute m SET logs = m.logs - c.logs FROM counted c
-        WHERE m.scope = %(scope)s AND m.minute = c.minute AND m.logs > c.logs
     )
     UPDATE late_scope SET
-        logs = logs - (SELECT count(*) FROM gone), pruned = pruned + (SELECT count(*) FROM rows),
-        deleted = deleted - (SELECT coalesce(sum(deleted), 0) FROM emptied)
+        logs = logs - (SELECT count(*) FROM gone), pruned = pruned + (SELECT count(*) FROM rows)
     WHERE id = %(scope)s AND EXISTS (SELECT FROM gone)
 """

@@ -22,14 +22,9 @@ from late_exporter.model import (
     FeedAccounting,
     FeedCommit,
     FeedState,
-    KnownLogs,
-    LogEntry,
     Scope,
-    TimeRange,
 )
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import known_logs
-from late_exporter.store.batches import expiring_minutes
 from late_exporter.store.postgres import database, queries, statements, transactions
 from late_exporter.store.postgres.database import (
     BEGIN,
@@ -43,11 +38,9 @@ from late_exporter.store.postgres.days import Partitions
 from late_exporter.store.postgres.feed_rows import FeedRow, FeedWrite, UnconfirmedWrite, merge, without_applied
 from late_exporter.store.postgres.members import require_no_replicas
 from late_exporter.store.postgres.outbox import PostgresOutbox
-from late_exporter.store.postgres.queries import PostgresRows
 from late_exporter.store.postgres.restored import end_regressed
 from late_exporter.store.postgres.schema import create_schema
 from late_exporter.store.series_rows import SeriesCursor
-from late_exporter.store.uncommitted import NO_UNCOMMITTED_LOGS, UncommittedLogs
 
 MAX_TRIES = 2
 """Times that a transaction is sent, if the connection is lost."""
@@ -162,48 +155,9 @@ class PostgresStore:
 
         return self._database.run(add)
 
-    def lookup(
-        self,
-        scope: Scope,
-        entries: Sequence[LogEntry],
-        *,
-        since: int | None,
-        uncommitted: UncommittedLogs = NO_UNCOMMITTED_LOGS,
-        partial_times: AbstractSet[int] = frozenset(),
-    ) -> KnownLogs:
+    def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         row = self._row(scope)
-        page = self._database.run(
-            lambda connection: known_logs.identify(PostgresRows(connection, row.scope_id), entries, uncommitted)
-        )
-        counts = (0, 0, 0) if since is None else self._count_feed(row.scope_id, since)
-        return KnownLogs(
-            page.statuses,
-            *counts,
-            entries=page.entries,
-            undecided_times=page.undecided_times(partial_times),
-            empty_range=self._empty_range(row.scope_id, page),
-        )
-
-    def _count_feed(self, scope_id: int, since: int) -> tuple[int, int, int]:
-        earliest, latest = expiring_minutes(since)
-        parameters = {"scope": scope_id, "earliest": earliest, "latest": latest}
-        stored, expiring, deleted = self._database.run(
-            lambda connection: queries.one(connection, queries.LOG_COUNTS, parameters)
-        )
-        return stored, expiring, deleted
-
-    def _empty_range(self, scope_id: int, page: known_logs.IdentifiedPage) -> TimeRange | None:
-        minute = known_logs.new_since(page)
-        if minute is None:
-            return None
-        rows = self._database.run(
-            lambda connection: connection.execute(queries.LAST_MINUTES, (scope_id, minute)).fetchall()
-        )
-        return known_logs.empty_range(minute, [stored for (stored,) in rows])
-
-    def count_logs(self, scope: Scope, first: int, last: int) -> int:
-        row = self._row(scope)
-        return self._database.run(lambda connection: queries.count_logs(connection, row.scope_id, first, last))
+        return self._database.run(lambda connection: queries.stored_statuses(connection, row.scope_id, keys))
 
     def newest_time(self, scope: Scope, *, until: int) -> int | None:
         parameters = (self._row(scope).scope_id, until)

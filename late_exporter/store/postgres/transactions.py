@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,7 +10,7 @@ import psycopg
 
 from late_exporter.metrics.aggregation import decode_value, encode_value
 from late_exporter.metrics.counting import effective_increments
-from late_exporter.model import MINUTE_MS, PENDING, Batch, CommitResult, Observation, PendingLog
+from late_exporter.model import PENDING, Batch, CommitResult, Observation, PendingLog
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store.batches import apply_batch, group_by_series, select_new
 from late_exporter.store.postgres import statements
@@ -58,7 +57,7 @@ class PreparedBatch(NamedTuple):
 class WrittenBatch(NamedTuple):
     """The answers to the statements of a commit, which can be read once it is durable.
 
-    ``log_changes`` are those to statements that change stored logs, or the marks of deleted ones.
+    ``log_changes`` are those to statements that change stored logs.
     """
 
     log_count_row: Cursor
@@ -73,7 +72,7 @@ class WrittenBatch(NamedTuple):
 
     @property
     def keeps_logs(self) -> bool:
-        """Whether no stored log has changed, nor the number of those that are not marked as deleted."""
+        """Whether no stored log has changed."""
         return not any(cursor.rowcount for cursor in self.log_changes)
 
     @property
@@ -167,27 +166,13 @@ def write(
         log_changes.append(execute(statements.INSERT_OBSERVATIONS, (scope_id, *_columns(rows, 4))))
     if events := [observation.event for observation in prepared.new if observation.event is not None]:
         execute(statements.QUEUE_EVENTS, (scope_id, int(batch.committed_at * 1000), events))
-    times = [observation.entry.created for observation in prepared.first.values()]
-    minutes = Counter(created // MINUTE_MS for created in times if created is not None)
-    if minutes:
-        execute(statements.COUNT_MINUTES, (scope_id, *_columns(sorted(minutes.items()), 2)))
-    for listed in batch.listed_minutes:
-        minutes_read = {
-            "scope": scope_id,
-            "first": listed.first,
-            "last": listed.last,
-            "minutes": list(listed.counts),
-            "counts": list(listed.counts.values()),
-        }
-        log_changes.append(execute(statements.MARK_DELETED, minutes_read))
     changes = _update_pending(connection, scope_id, prepared)
     if prepared.series_values:
         execute(statements.WRITE_SERIES, _series_columns(prepared.series_values))
     if batch.prune_before is not None:
-        before = batch.prune_before // MINUTE_MS * MINUTE_MS
-        pruned = {"scope": scope_id, "before": before, "limit": MAX_LOGS}
+        pruned = {"scope": scope_id, "before": batch.prune_before, "limit": MAX_LOGS}
         log_changes.append(execute(statements.PRUNE_REST, pruned))
-        changes.append(execute(statements.EXPIRE_PENDING, (scope_id, before)))
+        changes.append(execute(statements.EXPIRE_PENDING, (scope_id, batch.prune_before)))
     pending_rows = execute(PENDING_LOGS, (scope_id,)) if changes else None
     log_count_row = execute("SELECT logs FROM late_scope WHERE id = %s", (scope_id,))
     return WrittenBatch(log_count_row, log_changes, changes, pending_rows)
@@ -201,7 +186,7 @@ def _scope_changes(scope_id: int, prepared: PreparedBatch) -> dict[str, Any]:
         "observations": len(prepared.new),
         "coverage": msgspec.json.encode(batch.coverage) if batch.coverage else None,
         "progress": batch.progress,
-        "prune_before": None if batch.prune_before is None else batch.prune_before // MINUTE_MS * MINUTE_MS,
+        "prune_before": batch.prune_before,
         "caught_up": batch.coverage is not None and batch.coverage.is_caught_up,
     }
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from late_exporter.errors import ApiError
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.request_queue import RequestKind
+from late_exporter.ingest.steps import ReportFailure
 from late_exporter.protocols import Logger
 
 FAILED_REQUESTS = "late_exporter_failed_requests_total"
@@ -23,13 +22,13 @@ class FailureReporter:
         self._last_failures: dict[str, tuple[object, ...]] = {}
         self._reported: set[str] = set()
 
-    def report_failure(self, request: RequestKind, error: ApiError) -> None:
+    def report_failure(self, failure: ReportFailure) -> None:
         """Count a request that failed without failing a poll; log it unless the last one of its kind failed alike."""
-        self._recorder.count(FAILED_REQUESTS, 1, request)
+        self._recorder.count(FAILED_REQUESTS, 1, failure.kind)
         # Request ids, which are in the text of an error but not in its arguments, differ in every request.
-        if self._last_failures.get(request) != error.args:
-            self._last_failures[request] = error.args
-            self._logger.warning("request failed, polls go on", request=request, error=str(error))
+        if self._last_failures.get(failure.kind) != failure.error.args:
+            self._last_failures[failure.kind] = failure.error.args
+            self._logger.warning("request failed, polls go on", request=failure.kind, error=str(failure.error))
 
     def report_unreadable(self, key: str, row_count: int) -> None:
         """Count and log unreadable rows once, by the key of the log that follows them in the list."""

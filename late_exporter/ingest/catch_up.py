@@ -1,0 +1,203 @@
+"""Read the newest logs of a list and the gaps below them, which decide the outcome of a poll.
+
+A gap is the rest of a sweep that was interrupted, also by the end of the process; the first sync is one. Every page is
+recorded with the coverage that is true once it is durable.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from late_exporter.errors import REQUEST_FAILURES, LateError
+from late_exporter.ingest.fetched_page import FetchedPage
+from late_exporter.ingest.poll_context import PollContext
+from late_exporter.ingest.steps import Record, StepsTo
+from late_exporter.ingest.sweep import Cursor, Place, Sweep, second_above
+from late_exporter.model import PAGE_OVERLAP, Coverage, Gap, ListPosition
+
+MIN_UNRECOGNISED = 3
+"""Logs of a page that are older than the high-water mark, none of which is known, that show that keys have changed."""
+
+
+class UnrecognisedLogs(LateError):
+    """The API shows the fields by which logs without ids are recognised in another form: all would count again."""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What a poll has read.
+
+    Args:
+        head: Page of the newest logs.
+        below_head: Cursor below that page.
+        reach: Cursor below all that was read from the top.
+        is_partial: Whether the poll gave way to the newest logs within a gap.
+    """
+
+    head: FetchedPage
+    coverage: Coverage
+    below_head: Cursor
+    reach: Cursor
+    is_partial: bool
+
+
+class CatchUp:
+    """Reads what is new.
+
+    Args:
+        lookback: Milliseconds down to which the first sync reads.
+        late_window: Age in milliseconds up to which logs may appear late.
+    """
+
+    def __init__(self, context: PollContext, lookback: int, late_window: int) -> None:
+        self._context = context
+        self._view = context.view
+        self.lookback = lookback
+        self.late_window = late_window
+        self._head_failures = 0
+        self._largest_total = 0
+
+    def read(self, interrupt_at: float) -> StepsTo[Reading]:
+        """Read the newest logs, then the gaps, until a monotonic time at which the newest ones are due again."""
+        sweep: Sweep[FetchedPage] = Sweep(self._context.time_filter, failure_count=self._head_failures)
+        try:
+            head = yield from sweep.read()
+        except REQUEST_FAILURES:
+            self._head_failures += 1
+            raise
+        if not head.has_unreadable:  # Otherwise every poll has to read around the same row.
+            self._head_failures = 0
+        self._largest_total = max(self._largest_total, head.page.total or 0)
+        below_head = sweep.cursor
+        coverage, gap_sweep = yield from self._record_head(head, sweep)
+        may_have_more, is_partial = gap_sweep is not None and not head.is_last, False
+        while coverage.gaps and not is_partial:
+            gap_sweep = gap_sweep or self._resume(coverage.gaps[0])
+            coverage, is_partial = yield from self._read_gap(coverage, gap_sweep, may_have_more, interrupt_at)
+            gap_sweep, may_have_more = None, False
+        return Reading(head, coverage, below_head, sweep.cursor, is_partial)
+
+    def _record_head(
+        self, head: FetchedPage, sweep: Sweep[FetchedPage]
+    ) -> StepsTo[tuple[Coverage, Sweep[FetchedPage] | None]]:
+        """Record the first page; if it does not reach the high-water mark, what lies between becomes a gap.
+
+        Returns:
+            The coverage, and the sweep if it is to go on into the gap.
+        """
+        previous = self._view.coverage or self._initial_coverage(head)
+        lower = previous.newest.created if previous.newest else previous.retention_floor
+        _require_recognised(head, previous, lower)
+        new = head.new_entries(previous.retention_floor)
+        gaps = tuple(msgspec.structs.replace(gap, depth=gap.depth + len(new)) for gap in previous.gaps)
+        # A single row with a wrong time must not move the high-water mark.
+        coverage = msgspec.structs.replace(previous, newest=head.page.median or previous.newest, gaps=gaps)
+        is_known = bool(previous.newest) and not new
+        if is_known or head.reaches(lower) or (head.is_last and previous.is_synced):
+            has_gap, coverage = False, self._caught_up(coverage, previous.caught_up_at, head)
+        else:
+            upper = _oldest(head, ListPosition(self._view.now(), ""))
+            gap = Gap(upper, lower, sweep.cursor.depth, previous.caught_up_at)
+            has_gap, coverage = True, msgspec.structs.replace(coverage, gaps=(gap, *gaps))
+        self._context.add(head, new)
+        yield Record(new, coverage)
+        return coverage, sweep if has_gap else None
+
+    def _initial_coverage(self, head: FetchedPage) -> Coverage:
+        newest, feed = max(head.times, default=None), self._view.feed
+        floor = self._plausible_time(newest) - min(self.lookback, feed.retention)
+        if newest is not None:
+            # If the clock is ahead by more than the lookback, new logs would otherwise be taken for old ones.
+            floor = min(floor, newest - min(self.lookback, self.late_window))
+        return Coverage(retention_floor=floor, complete_since=floor, generation=feed.generation)
+
+    def _read_gap(
+        self,
+        coverage: Coverage,
+        sweep: Sweep[FetchedPage],
+        may_have_more: bool,  # noqa: FBT001 - private
+        interrupt_at: float,
+    ) -> StepsTo[tuple[Coverage, bool]]:
+        """Read the newest gap; every recorded page shrinks it in the coverage.
+
+        Args:
+            coverage: Coverage with the gap.
+            sweep: Sweep that has reached its upper end.
+            may_have_more: Whether an end of the list has to be seen twice, because rows were just read above it.
+            interrupt_at: Monotonic time from which the newest logs go first.
+
+        Returns:
+            The coverage, and whether something of the gap is left.
+        """
+        gap, *others = coverage.gaps
+        first_upper = gap.upper.created
+        try:
+            while True:
+                page = yield from sweep.read()
+                _require_recognised(page, coverage, gap.lower)
+                new = page.new_entries(coverage.retention_floor)
+                self._context.add(page, new)
+                # Of a first sync, an end is believed at the total of the API, or if it is seen twice.
+                is_whole_list = 0 < self._largest_total <= self._context.counted
+                is_believed = coverage.is_synced or is_whole_list or not (new or may_have_more)
+                may_have_more = bool(new)
+                is_closed = page.reaches(gap.lower) or (sweep.is_end and is_believed)
+                if is_closed:
+                    coverage = msgspec.structs.replace(coverage, gaps=tuple(others))
+                    coverage = self._caught_up(coverage, gap.last_complete_at, page)
+                else:
+                    upper = _oldest(page, gap.upper)
+                    if upper.created <= gap.upper.created:
+                        gap = Gap(upper, gap.lower, sweep.cursor.depth, gap.last_complete_at)
+                    others = [msgspec.structs.replace(each, depth=each.depth + len(new)) for each in others]
+                    coverage = msgspec.structs.replace(coverage, gaps=(gap, *others))
+                yield Record(new, coverage)
+                if is_closed:
+                    return coverage, False
+                if gap.upper.created < first_upper and self._view.monotonic() > interrupt_at:
+                    return coverage, True
+        except REQUEST_FAILURES:
+            failed = msgspec.structs.replace(gap, failure_count=gap.failure_count + 1)
+            yield Record(coverage=msgspec.structs.replace(coverage, gaps=(failed, *others)))
+            raise
+
+    def _resume(self, gap: Gap) -> Sweep[FetchedPage]:
+        """Return a sweep from the upper end of a gap that an earlier poll has left."""
+        time_filter = self._context.time_filter
+        place = Place(max(0, gap.depth - PAGE_OVERLAP))
+        if time_filter.is_usable and gap.upper.created:
+            place = Place(0, second_above(gap.upper.created))
+        cursor = Cursor(place, gap.depth, gap.upper.created, frozenset((gap.upper.key,)))
+        return Sweep(time_filter, cursor, failure_count=gap.failure_count)
+
+    def _caught_up(self, coverage: Coverage, since: int, page: FetchedPage) -> Coverage:
+        """Return the coverage after a gap was closed by a page; logs that expired unread since ``since`` are lost."""
+        # A start after both the present and the newest log was set by a clock that was ahead.
+        newest, now = coverage.newest.created if coverage.newest else None, self._view.now()
+        complete_since = min(coverage.complete_since, max(now, newest or 0))
+        oldest_listed = self._plausible_time(newest if page.entries else None) - self._view.feed.retention
+        if since and since < oldest_listed:
+            complete_since = max(complete_since, oldest_listed)
+        caught_up_at = coverage.caught_up_at if coverage.gaps else now
+        return msgspec.structs.replace(coverage, complete_since=complete_since, caught_up_at=caught_up_at)
+
+    def _plausible_time(self, newest: int | None) -> int:
+        """Return the API time, or that of the newest log: a clock by which even that one has expired is wrong."""
+        now = self._view.now()
+        return now if newest is None or newest > now - self._view.feed.retention else newest
+
+
+def _require_recognised(page: FetchedPage, coverage: Coverage, mark: int) -> None:
+    """Raise UnrecognisedLogs if a page of a list without ids has logs older than the mark, and none is known."""
+    if page.statuses or not page.page.without_ids or not coverage.is_synced:
+        return
+    old = [created for created in page.times if coverage.retention_floor <= created < mark]
+    if len(old) >= MIN_UNRECOGNISED:
+        raise UnrecognisedLogs("none of the logs that were counted before is recognised")
+
+
+def _oldest(page: FetchedPage, default: ListPosition) -> ListPosition:
+    """Return the position of the last log of a page that has a time."""
+    for entry in reversed(page.entries):
+        if entry.created is not None:
+            return ListPosition(entry.created, entry.key)
+    return default

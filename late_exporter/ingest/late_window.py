@@ -1,0 +1,94 @@
+"""Look for logs that appear late: which polls do, how far down, and whether the API's total shows that some are left.
+
+The surplus is the total of the API less the number of counted logs. It falls as logs expire, and rises only if a log
+has appeared that was not read.
+"""
+
+from __future__ import annotations
+
+from late_exporter.ingest.catch_up import Reading
+from late_exporter.ingest.poll_context import PollContext
+from late_exporter.ingest.scan import Scan, ScanReader
+from late_exporter.ingest.steps import StepsTo
+from late_exporter.model import MINUTE_MS
+
+LATE_POLLS = 3
+"""Polls from one check of the late window to the next."""
+
+RESTART_WINDOW = 60 * MINUTE_MS
+"""Milliseconds that are read again before the last poll before a restart or an outage."""
+
+MIN_OUTAGE = 15 * MINUTE_MS
+"""Milliseconds without a complete poll from which logs may have arrived late before the last one."""
+
+SURPLUS_POLLS = 6
+"""Polls with whose totals a total is compared."""
+
+
+class LateWindow:
+    """Reads the newest part of the list again, every few polls in which something has changed.
+
+    Args:
+        age: Age in milliseconds up to which logs may appear late.
+        surplus: Surplus at the last polls.
+    """
+
+    def __init__(self, context: PollContext, age: int, surplus: tuple[int, ...]) -> None:
+        self._context = context
+        self._reader = ScanReader(context, is_reconciliation=False)
+        self.age = age
+        self.surplus = surplus
+        self._poll_count = 0
+        self._is_missing = False
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self._reader.scan is not None or self._is_missing
+
+    def restart(self, surplus: tuple[int, ...]) -> None:
+        """Continue from what is committed."""
+        self._reader.scan, self.surplus = None, surplus
+        self._context.changes += 1
+
+    def check(
+        self, reading: Reading, since: int, page_count: int, deadline: float | None, *, is_first_poll: bool
+    ) -> StepsTo[bool]:
+        """Read the window if it is due; return whether logs are missing that are below it.
+
+        Args:
+            reading: What the poll has read.
+            since: API time of the last poll before this one that has read everything; 0 if there is none.
+            page_count: Maximum number of pages; 0 postpones the window.
+            deadline: Monotonic time from which no page is read; None for no limit.
+            is_first_poll: Whether logs may have arrived late while no process was running.
+        """
+        context, coverage, total = self._context, reading.coverage, reading.head.page.total
+        expected = max(self.surplus, default=None)
+        if total is not None and self.surplus:
+            context.changes += total - context.counted != self.surplus[-1]
+        self._poll_count += 1
+        now = context.view.now()
+        was_down = is_first_poll or 0 < since < now - max(self.age, MIN_OUTAGE)
+        is_due = was_down or (context.changes > 0 and self._poll_count >= LATE_POLLS)
+        if self._reader.scan is None and is_due and page_count:
+            # A clock that is ahead of all logs must not move the window.
+            present = min(now, coverage.newest.created) if coverage.newest else now
+            until = min(since - RESTART_WINDOW if was_down else present, present - self.age)
+            self._reader.scan = Scan(now, until, reading.reach)
+            context.changes = self._poll_count = 0
+        was_checked = self._reader.scan is not None
+        changes = context.changes
+        yield from self._reader.advance(reading, page_count, deadline)
+        context.changes = changes  # What the window has found is no reason to read it again.
+        if total is None or self._reader.scan is not None:
+            return False
+        surplus = total - context.counted
+        if expected is None or surplus <= expected:
+            self._is_missing = False
+            self.surplus = (*self.surplus, surplus)[-SURPLUS_POLLS:]
+            return False
+        if self._is_missing:  # The total may be ahead for once.
+            self._is_missing, self.surplus = False, (surplus,)
+            return True
+        self._is_missing = was_checked
+        return False

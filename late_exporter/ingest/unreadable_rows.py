@@ -1,0 +1,119 @@
+"""Read a page that the API cannot deliver as a whole in ever smaller parts, to leave out only unreadable rows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from late_exporter.errors import REQUEST_FAILURES, ApiError, BadPayload
+from late_exporter.model import PAGE_SIZE, LogEntry, LogPage
+
+MAX_FAILURES = 60
+"""Failed requests for one page, with which far too many of its rows are unreadable."""
+
+FetchRows: TypeAlias = Callable[[int, int], Awaitable[LogPage]]
+"""Request some rows of the page, given their offset and number."""
+
+NumberEntries: TypeAlias = Callable[[Sequence[LogEntry]], Sequence[LogEntry]]
+"""Number identical logs of several parts."""
+
+
+class PartialPage(NamedTuple):
+    """The rows of a page that the API delivers.
+
+    Args:
+        skipped: Number of unreadable rows, by the key of the log that follows them.
+        has_unreadable: Whether any row is unreadable.
+    """
+
+    page: LogPage
+    skipped: Mapping[str, int]
+    has_unreadable: bool
+
+
+async def read_around_rows(fetch_rows: FetchRows, number_entries: NumberEntries | None = None) -> PartialPage:
+    """Read a page without its unreadable rows; ``number_entries`` is given for logs without ids.
+
+    Raises:
+        ApiError: The API rather than some rows is at fault: the first and the last row, or the larger part, fail. Or
+            the list has moved, so that a row may be on two parts or on none.
+    """
+    ends = await _read_ends(fetch_rows)
+    reading = _PartReading(fetch_rows)
+    for start in (0, PAGE_SIZE // 2):
+        await reading.read(start, PAGE_SIZE // 2)
+        if not reading.has_more:
+            break
+    rows = reading.rows
+    entries: Sequence[LogEntry] = [row for row in rows if row is not None]
+    if reading.error is not None and len(entries) * 2 < len(rows):
+        raise reading.error
+    if await _read_ends(fetch_rows) != ends:
+        raise BadPayload("the list has moved while a page was read in parts")
+    if number_entries is not None:
+        entries = number_entries(entries)
+    page = LogPage(tuple(entries), reading.total, reading.has_more, without_ids=number_entries is not None)
+    return PartialPage(page, _skipped(rows), has_unreadable=len(entries) < len(rows))
+
+
+async def _read_ends(fetch_rows: FetchRows) -> list[object]:
+    """Return what changes if rows are inserted or deleted: the total, and the first and the last row of the page.
+
+    One of the two may be unreadable.
+    """
+    ends: list[object] = []
+    error: ApiError | None = None
+    for offset in (0, PAGE_SIZE - 1):
+        try:
+            page = await fetch_rows(offset, 1)
+        except REQUEST_FAILURES as exc:
+            if error is not None:
+                raise
+            error = exc
+        else:
+            ends.append(([entry.key for entry in page.entries], page.total))
+    return ends
+
+
+class _PartReading:
+    """Rows of a page that were read so far, None for an unreadable one."""
+
+    def __init__(self, fetch_rows: FetchRows) -> None:
+        self._fetch_rows = fetch_rows
+        self._failure_count = 0
+        self.rows: list[LogEntry | None] = []
+        self.total: int | None = None
+        self.has_more = True
+        self.error: ApiError | None = None
+
+    async def read(self, offset: int, size: int) -> None:
+        try:
+            page = await self._fetch_rows(offset, size)
+        except REQUEST_FAILURES as exc:
+            self._failure_count, self.error = self._failure_count + 1, exc
+            if self._failure_count > MAX_FAILURES:
+                raise
+            if size == 1:
+                self.rows.append(None)
+                return
+            half = size // 2
+            await self.read(offset, half)
+            await self.read(offset + half, size - half)
+            return
+        self.rows += page.entries
+        row_count = len(page.entries)
+        self.total, self.has_more = page.total, page.has_more is True or row_count >= size
+        if 0 < row_count < size and page.has_more:  # The API returns fewer rows than requested.
+            await self.read(offset + row_count, size - row_count)
+
+
+def _skipped(rows: list[LogEntry | None]) -> Mapping[str, int]:
+    """Return the number of unreadable rows by the key of the row after them; the next page has those at the end."""
+    skipped: dict[str, int] = {}
+    count = 0
+    for row in rows:
+        if row is None:
+            count += 1
+        elif count:
+            skipped[row.key], count = count, 0
+    return skipped
