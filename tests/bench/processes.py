@@ -200,12 +200,8 @@ class ProcessLauncher:
         *options: str,
         interval: str = "30s",
         httptools: bool = False,
-        probe_file: Path | None = None,
     ) -> MeasuredProcess:
-        """Start the exporter, by default without httptools, as a user has it.
-
-        With ``probe_file`` the longest callbacks of its event loop are measured, see tests.bench.probed.
-        """
+        """Start the exporter, by default without httptools, as a user has it."""
         port = _free_port()
         defaults = [
             f"--api.base-url={api.url(logs)}",
@@ -219,15 +215,12 @@ class ProcessLauncher:
             "--metrics.max-accounts=1000000",
         ]
         env = {"LATE_API_KEY": KEY, "PYTHONPATH": self._python_paths["httptools" if httptools else "pinned"]}
-        if probe_file:
-            env["PROBE_FILE"] = str(probe_file)
         names = {option.partition("=")[0] for option in options}
         if "--config.file" in names:  # It has the addresses and the keys.
             del env["LATE_API_KEY"]
             names.add("--api.base-url")
-        program = "tests.bench.probed" if probe_file else "late_exporter"
         arguments = [option for option in defaults if option.partition("=")[0] not in names]
-        arguments = ["-m", program, "run", *arguments, *options]
+        arguments = ["-m", "late_exporter", "run", *arguments, *options]
         process: MeasuredProcess = self._start(MeasuredProcess, arguments, port, **env)
         return process
 
