@@ -143,6 +143,10 @@ class Scene:
             if row["createdAt"] is None or created_at(row) >= since
         }
 
+    def has_rows(self, feed: str) -> bool:
+        """Return whether a list has logs; within a gap, one that has become empty is believed if it is seen twice."""
+        return any(name == feed for name, _ in self.rows.values())
+
     def poll(self) -> dict[str, Poll]:
         """Do what the loops of all feeds do once."""
         self.totals.polls += len(FEEDS)

@@ -152,7 +152,8 @@ class Trial:
         for feed, result in results.items():
             if result.error is not None:
                 check = "one request" if self._api.failures else "outcome"
-                self._observer.expect(may_fail or feed in unswitched_feeds, check, f"{feed}: {result.error}")
+                is_expected = may_fail or feed in unswitched_feeds or not self._scene.has_rows(feed)
+                self._observer.expect(is_expected, check, f"{feed}: {result.error}")
                 continue
             if not has_trouble:
                 self._observer.expect_own_time(feed, start)
@@ -264,6 +265,7 @@ class Trial:
             for feed, result in results.items():
                 # A list that was empty at a switch is left only after it has been refused some times.
                 is_expected = result.error is None or not self._scene.reads_new_logs(feed)
+                is_expected |= not self._scene.has_rows(feed)
                 self._observer.expect(is_expected, "outcome", f"{feed}: {result.error}")
             is_partial = any(result.is_partial for result in results.values())
             now = self._observer.scan_times()
