@@ -81,8 +81,11 @@ class Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
             return self
         last = entries[-1].created
         ties = next((count for count, entry in enumerate(reversed(entries)) if entry.created != last), len(entries))
-        # The last page is read again as a whole, to confirm the end.
-        overlap = len(entries) if page.is_last else min(max(PAGE_OVERLAP, ties), len(entries) // 2)
+        overlap = max(PAGE_OVERLAP, ties)
+        if page.is_last:
+            overlap = len(entries)  # It is read again as a whole, to confirm the end.
+        elif overlap >= len(entries):
+            overlap = len(entries) // 2
         keys = frozenset(entry.key for entry in entries[-max(PAGE_OVERLAP, ties) :])
         depth = (place.skip if place.before is None else self.depth) + len(entries) - overlap
         created = times[-1] if times else self.created

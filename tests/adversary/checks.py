@@ -42,7 +42,7 @@ FATAL = frozenset({"switch", "catch-up"})
 """Checks after which the rest of a program says nothing."""
 
 NOT_YET: Mapping[str, str] = {
-    "alike logs": "if more than half a page have one time, each page numbers those that it has",
+    "alike logs": "if more than a page have one time, each page numbers those that it has",
     "unfiltered alike logs": "the same, and pages do not begin with all logs of a second",
 }
 """Checks that do not hold yet, each with the reason; a test asserts that they fail, so that none stays for long."""

@@ -184,17 +184,31 @@ def test_alike_logs_on_different_pages(
 
 @pytest.mark.parametrize("above", [0, 3, 8, 12])
 def test_alike_logs_of_a_dense_time(above: int, world: World, exporter: ExporterHarness) -> None:
-    """Alike logs count as long as those of their time fill less than half a page."""
+    """Alike logs count as long as those of their time fit on a page."""
     world.publish(20, over=DAY)
     exporter.poll()
     world.clock.advance(HOUR)
-    for number in range(37):
+    for number in range(90):
         world.insert(world.clock.now - MINUTE, requestId=f"r{number % 29}")
     world.publish(above, over=10.0)
     exporter.poll_repeatedly(1)
-    assert 57 + above == len(exporter.observations)
+    assert 110 + above == len(exporter.observations)
     exporter.settle()
-    assert 57 + above == len(exporter.observations)
+    assert 110 + above == len(exporter.observations)
+
+
+def test_alike_logs_that_are_cut_within_a_second(world: World, exporter: ExporterHarness) -> None:
+    """A page that ends among many logs of one time, below others of that second, is repeated from the first of them."""
+    world.publish(20, over=DAY)
+    exporter.poll()
+    world.clock.advance(HOUR)
+    second = float(int(world.clock.now)) - MINUTE
+    for number in range(80):
+        world.insert(second, requestId=f"r{number % 29}")
+    for number in range(45):
+        world.insert(second + 0.1 + number / 100)
+    exporter.poll_repeatedly(1)
+    assert 20 + 80 + 45 == len(exporter.observations)
 
 
 @pytest.mark.parametrize("above", [0, 150])
@@ -204,11 +218,11 @@ def test_an_alike_log_that_appears_after_the_others(above: int, world: World, ex
     exporter.poll()
     world.clock.advance(HOUR)
     moment = world.clock.now
-    for number in range(37):
+    for number in range(90):
         world.insert(moment, requestId=f"r{number % 29}")
     exporter.poll_repeatedly(2)
     world.publish(above, over=10.0)
     exporter.poll_repeatedly(1)
     world.insert(moment, requestId="r3")
     exporter.poll_repeatedly(8)
-    assert 301 + 37 + above == len(exporter.observations)
+    assert 301 + 90 + above == len(exporter.observations)
