@@ -146,7 +146,6 @@ class Sweep(Generic[PageT]):
 
     Attributes:
         cursor: Where to read on.
-        has_read: Whether a page was read.
         is_end: Whether the last page was the end of the list, also of one that always announces more.
         is_complete: Whether it was, or the lower bound was crossed.
     """
@@ -170,7 +169,7 @@ class Sweep(Generic[PageT]):
         self._repeat_count = 0
         self._previous_keys = frozenset[str]()
         self.cursor = upper or Cursor()
-        self.has_read = self.is_end = self.is_complete = False
+        self.is_end = self.is_complete = False
 
     def read(self) -> Generator[FetchPage, Any, PageT]:
         """Return the next page; no row is between it and the one before.
@@ -210,7 +209,7 @@ class Sweep(Generic[PageT]):
         self.is_end = page.is_last or (len(keys) <= PAGE_OVERLAP and keys <= self.cursor.keys)
         self.is_complete = self.is_end or page.crosses(self._lower)
         self._count_repeats(page, keys, place)
-        self.cursor, self.has_read = self.cursor.below(page, by_time=self._time_filter.is_usable), True
+        self.cursor = self.cursor.below(page, by_time=self._time_filter.is_usable)
         return fetched
 
     def _fetch(self, place: Place) -> Generator[FetchPage, Any, PageT]:

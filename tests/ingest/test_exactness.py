@@ -369,6 +369,25 @@ def test_a_list_in_order_of_insertion_is_counted_at_once(world: World, exporter:
         check(exporter, world, world.history)
 
 
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_a_scan_goes_back_to_what_could_not_be_saved(generation: str, world: World, start: Start) -> None:
+    """A log on pages that a scan has read while the disk was full is counted by the same scan, not by the next one."""
+    quirks = ListQuirks(max_page_size=10, transform=_paginated(total="missing"))
+    api = FakeLateApi(world, generation=generation, quirks=quirks)
+    exporter = start(api, generation=generation, reconcile_interval=HOUR)
+    world.publish(400, over=3 * HOUR)
+    exporter.poll_repeatedly(4)
+    world.insert(world.clock.now - 1.7 * HOUR, requestId="late")
+    world.clock.advance(HOUR)
+    exporter.poll()
+    assert 400 == len(exporter.counted), "the scan has not come so far"
+    exporter.fill_disk()
+    assert "store_error" == exporter.poll_repeatedly(1)[0].outcome
+    exporter.free_disk()
+    exporter.poll_repeatedly(3)
+    assert 401 == len(exporter.counted)
+
+
 @pytest.mark.parametrize("changes", [{}, {"hasMore": "missing"}])
 @pytest.mark.parametrize("cap", [50, 10])
 def test_short_pages_do_not_end_the_list(
