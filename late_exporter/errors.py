@@ -13,11 +13,10 @@ LateError
 │       └── ResponseTooLarge  fewer rows may fit
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process has it open
-│   ├── StoreFenced      another process has taken it over
+│   ├── StoreFenced      the workspace belongs to another process, or was changed by one
 │   └── StoreMissing     there is none yet; starting the exporter creates it
 ├── DeliveryError        events were not delivered; the next delivery tries again
 ├── ExporterStopping     the process is being stopped: a reload ends without a result
-├── StoreRegressed       the state has lost commits: the process has to be started again
 └── ConfigError          the user has to change something; the command ends with exit code 2
 """
 
@@ -146,15 +145,11 @@ class StoreInUse(StoreError):
 
 
 class StoreFenced(StoreError):
-    """Another process has taken the state over; this one cannot write it any more."""
+    """The workspace belongs to another process, or was changed by one: its state has to be loaded again."""
 
 
 class StoreMissing(StoreError):
     """There is no state yet."""
-
-
-class StoreRegressed(LateError):
-    """The state has lost commits of this process, whose coverage and counters are ahead of it."""
 
 
 class ExporterStopping(LateError):

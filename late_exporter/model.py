@@ -389,11 +389,9 @@ class FeedState(msgspec.Struct, frozen=True):
     Args:
         coverage: None before the first read.
         progress: Work that a later run continues, encoded; empty if there is none.
-        is_restored: Whether the state is older than the one last used, and the feed has not been read since.
     """
 
     coverage: Coverage | None
     pending_logs: Mapping[str, PendingLog]
     log_count: int
     progress: bytes = b""
-    is_restored: bool = False

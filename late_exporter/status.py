@@ -216,11 +216,10 @@ class MemberHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClusterHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """The replicas that share the state, as of the last heartbeat of this one, ``lease_age`` seconds ago."""
+    """The replicas that share the state, and the workspaces that none of them owns."""
 
     members: tuple[MemberHealth, ...] = ()
     unowned_workspaces: tuple[str, ...] = ()
-    lease_age: float = 0.0
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):

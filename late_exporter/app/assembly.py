@@ -33,7 +33,6 @@ from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import FeedState, Scope
 from late_exporter.protocols import Client, Logger
 from late_exporter.series import Increment, Series, SeriesValue
-from late_exporter.store import FIRST_SERIES
 from late_exporter.store.thread import StoreThread
 
 SERIES_PER_PAGE = 1000
@@ -41,8 +40,6 @@ SERIES_PER_PAGE = 1000
 
 CHECK_FAMILIES = frozenset({*AUDIT_GAUGES, *CHECK_TIMES})
 """Stored results of scans, which determine when the next ones are due."""
-
-RESTORED = "the state is older than when it was last used; the metrics of the feed appear once its logs are read again"
 
 
 class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,13 +142,11 @@ class Pipeline:
         for workspace in connections:
             self.registry.add_workspace(workspace, frozenset(self._feeds))
         try:
-            check_results = await self._restore_series(connections.keys(), _synced_feeds(states))
+            check_results = await self._restore_series(connections.keys())
         except BaseException:
             for workspace in connections:
                 self._remove_series(workspace)
             raise
-        for scope in [scope for scope, state in states.items() if state.is_restored]:
-            self._create_logger(scope).warning(RESTORED)
         for workspace, connection in connections.items():
             unsaved_increments: list[Increment] = [*self.registry.correct_times(workspace, self._runtime.clock())]
             pollers: dict[str, Poller] = {}
@@ -175,8 +170,7 @@ class Pipeline:
         """
         served_zeros = self.registry.served_zeros()
         if served_zeros:
-            store, offload = self._store_thread.store, self._store_thread.offload
-            self.registry.end_zeros(await offload(store.mark_served, served_zeros))
+            self.registry.end_zeros(served_zeros)
 
     def count(self, workspace: str, increments: Sequence[Increment]) -> None:
         """Save increments with the next commit of a workspace, if it is still there."""
@@ -190,29 +184,25 @@ class Pipeline:
         self.status_pollers.pop(workspace, None)
         self._remove_series(workspace)
 
-    async def _restore_series(
-        self, workspaces: AbstractSet[str], synced_feeds: Mapping[str, list[str]]
-    ) -> Mapping[Series, SeriesValue]:
+    async def _restore_series(self, workspaces: AbstractSet[str]) -> Mapping[Series, SeriesValue]:
         """Load the stored series of some workspaces; return those about their last audits and scans.
 
-        They are loaded in pages, because all values at once take several times the memory of what is kept of them. A
-        scrape meanwhile may miss series of these workspaces, but shows none with a wrong value.
+        They are loaded in pages, because all values at once take several times the memory of what is kept of them.
         """
         store, offload = self._store_thread.store, self._store_thread.offload
         check_results: dict[Series, SeriesValue] = {}
-        cursor, is_complete = FIRST_SERIES, False
-        while not is_complete:
-            restored, cursor = await offload(
-                store.series_page, cursor, limit=SERIES_PER_PAGE, workspaces=sorted(workspaces)
-            )
-            self._label_limiter.restore(restored)
-            self.registry.restore(restored, synced_feeds)
-            check_results |= {series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES}
-            self.exposition.take_changes()
-            await offload(self.exposition.apply_changes)
-            if len(restored) == SERIES_PER_PAGE:
+        for workspace in sorted(workspaces):
+            restored, last_id = await offload(store.series_page, workspace, "", SERIES_PER_PAGE)
+            while restored:
+                self._label_limiter.restore(restored)
+                self.registry.restore(restored)
+                check_results |= {series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES}
+                self.exposition.take_changes()
+                await offload(self.exposition.apply_changes)
+                if len(restored) < SERIES_PER_PAGE:
+                    break
                 gc.freeze()  # A collection of hundreds of thousands of objects would hold the event loop for 10 ms.
-            is_complete = not restored
+                restored, last_id = await offload(store.series_page, workspace, last_id, SERIES_PER_PAGE)
         return check_results
 
     def _remove_series(self, workspace: str) -> None:
@@ -301,11 +291,3 @@ class Pipeline:
 def create_exposition(config: PipelineConfig) -> Exposition:
     families = {name: each for name, each in config.visible_families.items() if name not in config.disabled_families}
     return Exposition(families, created=config.created_timestamps)
-
-
-def _synced_feeds(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:
-    feeds: dict[str, list[str]] = {}
-    for scope, state in states.items():
-        if state.coverage is not None and state.coverage.is_synced and not state.is_restored:
-            feeds.setdefault(scope.workspace, []).append(scope.feed)
-    return feeds

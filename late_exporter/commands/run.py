@@ -35,7 +35,7 @@ from late_exporter.errors import ConfigError, DeliveryError, LateError
 from late_exporter.events.file_output import FileOutput, StdoutOutput
 from late_exporter.events.output import Output
 from late_exporter.ingest.webhooks import WebhookReceiver
-from late_exporter.store import open_membership, open_shared_store, open_store
+from late_exporter.store import import_postgres, is_postgres, open_store
 from late_exporter.store.thread import create_offload
 from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
 from late_exporter.web.asgi import App, by_path
@@ -48,7 +48,7 @@ from late_exporter.web.thread import in_loop, run_in_thread
 from late_exporter.web.verdicts import progress_text
 
 if TYPE_CHECKING:
-    from late_exporter.app.replicas import Replica
+    from late_exporter.app.ownership import WorkspaceOwner
 
 
 def run(context: CommandContext) -> int:
@@ -75,7 +75,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
         webhook_sockets = [stack.enter_context(bound) for bound in _bind(settings.webhook.listen_address, stack)]
-        exporter, replica = await _open(settings, stack, _process_collector())
+        exporter, owner = await _open(settings, stack, _process_collector())
         _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watcher = WebConfigWatcher(settings.web_config, _logger())
@@ -89,10 +89,10 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         if exporter.deliverer is not None:
             group.create_task(exporter.deliverer.run())
         exporter.start(group)
-        if replica is not None:
-            group.create_task(replica.run())
+        if owner is not None:
+            group.create_task(owner.run())
         lifecycle = Lifecycle(reload=partial(controller.reload_in, group), quit=controller.quit)
-        app = _create_app(settings, exporter, replica, lifecycle, has_webhook_address=bool(webhook_sockets))
+        app = _create_app(settings, exporter, owner, lifecycle, has_webhook_address=bool(webhook_sockets))
         group.create_task(_serve(settings, exporter, app, watcher.current, sockets, webhook_sockets))
         secure = settings.web_config.ssl_context is not None
         for bound in sockets:
@@ -102,14 +102,19 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
 
 
 def _create_app(
-    settings: Settings, exporter: Exporter, replica: Replica | None, lifecycle: Lifecycle, *, has_webhook_address: bool
+    settings: Settings,
+    exporter: Exporter,
+    owner: WorkspaceOwner | None,
+    lifecycle: Lifecycle,
+    *,
+    has_webhook_address: bool,
 ) -> App:
     health = HealthSource(
         workspaces=exporter.health,
         unsynced_feeds=exporter.unsynced_feeds,
         configuration=exporter.configuration,
-        cluster=replica.health if replica else lambda: None,
-        unready_reason=replica.unready_reason if replica else str,
+        cluster=owner.health if owner and settings.state.replicas else lambda: None,
+        unready_reason=owner.unready_reason if owner else str,
     )
     return create_app(
         health,
@@ -166,12 +171,11 @@ def _needs_no_password(receiver: WebhookReceiver, path: str, *, require_auth: bo
 
 async def _open(
     settings: Settings, stack: AsyncExitStack, collect_process_metrics: Callable[[], Iterable[Metric]]
-) -> tuple[Exporter, Replica | None]:
-    """Return the exporter with its workspaces restored, or one without any and the replica that will claim some."""
+) -> tuple[Exporter, WorkspaceOwner | None]:
+    """Return the exporter with the workspaces of this process; in PostgreSQL, others may own them later."""
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
-    is_shared = settings.state.replicas
-    open_state = open_shared_store if is_shared else open_store
-    store = await offload(open_state, settings.state.url, settings.state.password_path)
+    state, is_shared = settings.state, settings.state.replicas
+    store = await offload(open_store, state.url, state.password_path, is_shared=is_shared)
     stack.push_async_callback(offload, store.close)
     connector = Connector(await open_clients(settings, stack), lambda workspace: _logger().bind(workspace=workspace))
     exporter = Exporter(
@@ -181,23 +185,19 @@ async def _open(
         connector.connect,
         collect_process_metrics=collect_process_metrics,
         output=_open_output(settings.events.output),
-        owned=frozenset() if is_shared else None,
+        owned=frozenset() if is_postgres(state.url) else None,
     )
     await exporter.restore()
-    if not is_shared:
+    if not is_postgres(state.url):
         return exporter, None
-    from late_exporter.app.replicas import Replica, ReplicaConfig, SharedState  # noqa: PLC0415 - less memory without
+    from late_exporter.app.ownership import WorkspaceOwner  # noqa: PLC0415 - less memory without
 
-    membership = open_membership(settings.state.url, settings.state.password_path)
-    offload_membership = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="members")))
-    replica = Replica(
-        exporter,
-        SharedState(store, offload, membership, offload_membership),
-        ReplicaConfig(socket.gethostname(), settings.poll.feeds, settings.state.lease_duration),
-        logger=_logger(),
-    )
-    stack.push_async_callback(replica.close)
-    return exporter, replica
+    create_ownership = import_postgres("ownership").Ownership
+    ownership = create_ownership(store, is_shared=is_shared, lease=state.lease_duration)
+    owner = WorkspaceOwner(exporter, ownership, offload, lease=state.lease_duration, logger=_logger())
+    stack.push_async_callback(owner.close)
+    await owner.update()
+    return exporter, owner
 
 
 def _open_output(target: EventTarget | None) -> Output | None:

@@ -10,7 +10,8 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.format import iso_time, plural
 from late_exporter.model import Scope
-from late_exporter.store.maintenance import StateSnapshot, open_admin, open_snapshot
+from late_exporter.store import database_at
+from late_exporter.store.snapshot import Snapshot
 
 
 class FeedSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +53,7 @@ class StateSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 def summarize_state(url: str, password_file: Path | None = None) -> StateSummary:
     """Return the summary of the state at a URL; raise StoreError if there is none, or if it cannot be read."""
-    with open_snapshot(url, password_file) as snapshot:
+    with Snapshot(url, password_file) as snapshot:
         series_names = [labels[0] for _, labels in snapshot.series_values()]
         feeds: dict[str, list[FeedSummary]] = {}
         for scope in snapshot.scopes:
@@ -66,7 +67,7 @@ def summarize_state(url: str, password_file: Path | None = None) -> StateSummary
     return StateSummary(path=snapshot.name, size=size, in_use=is_used, workspaces=workspaces)
 
 
-def _summarize_feed(snapshot: StateSnapshot, scope: Scope) -> FeedSummary:
+def _summarize_feed(snapshot: Snapshot, scope: Scope) -> FeedSummary:
     state, created_range = snapshot.feed_state(scope), snapshot.created_range(scope)
     coverage = state.coverage
     oldest, newest = map(iso_time, created_range) if created_range is not None else (None, None)
@@ -84,7 +85,7 @@ def _summarize_feed(snapshot: StateSnapshot, scope: Scope) -> FeedSummary:
 
 def _is_in_use(url: str, password_file: Path | None) -> bool | None:
     try:
-        return open_admin(url, password_file).is_in_use()
+        return database_at(url, password_file).is_in_use()
     except StoreError:
         return None  # the state is readable, but its lock file is not writable
 

@@ -12,7 +12,7 @@ from late_exporter.events.output import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Outpu
 from late_exporter.events.report import DELIVERED, DROPPED, FAILURES, DeliveryReport
 from late_exporter.model import QueuedEvent
 from late_exporter.protocols import Logger, Offload
-from late_exporter.store import Outbox
+from late_exporter.store.outbox import Outbox
 
 BATCH_SECONDS = 0.25
 """Time to wait after an event was queued, so that others are delivered with it."""

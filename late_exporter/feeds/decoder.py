@@ -140,6 +140,7 @@ class LogListDecoder(Generic[RowT]):
         Rows beyond the requested 100 are ignored. Recent pages are cached, because the first page does not change while
         nothing is new.
         """
+        body = body.replace(rb"\u0000", rb"\ufffd")  # PostgreSQL has no text with a zero byte.
         for recent_body, page in self._recent_pages:
             if recent_body == body:  # Other bodies differ early, so this costs less than a hash.
                 return page

@@ -43,6 +43,7 @@ class FeedRecorder:
 
     Attributes:
         unsaved_increments: Increments that could not be saved yet, shared by the feeds of the workspace.
+        is_shown: Whether the logs of the feed are shown: since the first poll of this process that has read everything.
         known_logs: Logs that were read before.
         recent_attempts: Attempts of the last hour; None if the feed has no attempts to publish.
     """
@@ -71,8 +72,8 @@ class FeedRecorder:
         self._publisher = FeedPublisher(self.scope, registry, label_limiter)
         self.known_logs = KnownLogs(self.scope, store_thread)
         self.recorded_count = 0
+        self.is_shown = False
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
-        self._update_gauges()
 
     @property
     def coverage(self) -> Coverage | None:
@@ -164,6 +165,7 @@ class FeedRecorder:
             )
         await self.commit(UncommittedBatch(coverage=coverage, deleted_keys=list(self.pending_logs)), now)
         if is_first_sync:
+            self.is_shown = False
             self._publisher.hide_feed()
 
     async def evaluate_accounting(self, evaluate: Callable[[FeedAccounting], ResultT]) -> ResultT:
@@ -178,8 +180,16 @@ class FeedRecorder:
         result: ResultT = await self._offload(run)
         return result
 
-    async def commit(self, read: UncommittedBatch, now: int, increments: Sequence[Increment] = ()) -> None:
-        """Commit logs and increments, and publish them; ``now`` is the API time in milliseconds.
+    async def commit(
+        self, read: UncommittedBatch, now: int, increments: Sequence[Increment] = (), *, is_complete: bool = False
+    ) -> None:
+        """Commit logs and increments, and publish them.
+
+        Args:
+            read: The logs.
+            now: API time in milliseconds.
+            increments: Increments beside those of the logs.
+            is_complete: Whether everything that the API has was read with it, so that it can be shown.
 
         Raises:
             StoreError: Nothing was recorded, neither logs nor increments.
@@ -195,6 +205,7 @@ class FeedRecorder:
             raise
         if not committed.result.keeps_logs:
             self.known_logs.forget()
+        self.is_shown |= is_complete
         await self._apply(committed, batch.coverage, read)
 
     def count(self, family: str, amount: int, *labels: str) -> None:
@@ -249,7 +260,6 @@ class FeedRecorder:
             coverage=coverage or self.coverage,
             pending_logs=self.pending_logs if result.pending_logs is None else result.pending_logs,
             log_count=result.log_count,
-            is_restored=self._state.is_restored and not (coverage is not None and coverage.is_caught_up),
         )
         read.log_count = 0  # They are among the stored ones.
         self.recorded_count += len(result.observations)
@@ -258,15 +268,11 @@ class FeedRecorder:
         if any(observation.event is not None for observation in result.observations):
             self._store_thread.on_events()
         self._label_limiter.restore(result.series_values)
-        await self._publisher.update(committed, self.clock(), is_live=was_synced, is_shown=self._is_shown)
+        await self._publisher.update(committed, self.clock(), is_live=was_synced, is_shown=self.is_shown)
         self._update_gauges()
 
-    @property
-    def _is_shown(self) -> bool:
-        return self.is_synced and not self._state.is_restored
-
     def _update_gauges(self) -> None:
-        if self.complete_since is None or not self._is_shown:
+        if self.complete_since is None or not self.is_shown:
             return
         self._publisher.show_feed(self.complete_since)
         if self.feed.counter == LOGS:

@@ -78,6 +78,7 @@ class FeedSync:
         self._reader = self._create_reader()
         self._batch_started_at = 0.0
         self.completed_scan: Scan | None = None
+        self._is_complete = False
 
     # The view of the reader.
 
@@ -154,7 +155,7 @@ class FeedSync:
                 in larger steps; None for other polls.
         """
         error: LateError | None = None
-        is_partial, self.completed_scan = False, None
+        is_partial, self.completed_scan, self._is_complete = False, None, False
         try:
             if await self._fetcher.refresh_generation():
                 self._start_list()
@@ -177,6 +178,7 @@ class FeedSync:
             error = await self.commit() or error
         if error is not None:
             return PollResult(error.outcome, error)
+        self._is_complete = not is_partial
         return PollResult("success", is_partial=is_partial)
 
     async def commit(self, increments: Sequence[Increment] = ()) -> StoreError | None:
@@ -189,11 +191,12 @@ class FeedSync:
         if progress != self._committed:
             batch.progress = msgspec.json.encode(progress)
         try:
-            await self.recorder.commit(batch, self.now(), increments)
+            await self.recorder.commit(batch, self.now(), increments, is_complete=self._is_complete)
         except StoreError as exc:
             self._reader.restart(self._committed)
             return exc.without_frames()
         finally:
+            self._is_complete = False
             self._start_batch()
         self._committed = progress
         return None

@@ -100,14 +100,8 @@ class SeriesRegistry:
         }
         self.set_deferred()
 
-    def restore(self, values: Mapping[Series, SeriesValue], synced_feeds: Mapping[str, Iterable[str]]) -> None:
-        """Load some of the stored series, except those of other workspaces and families.
-
-        ``synced_feeds`` has the feeds of each workspace that have completed their first sync.
-        """
-        for workspace, feeds in synced_feeds.items():
-            for feed in feeds:
-                self.show_feed(workspace, feed)
+    def restore(self, values: Mapping[Series, SeriesValue]) -> None:
+        """Load some of the stored series, except those of other workspaces and families."""
         for series, value in values.items():
             if series[0] in self._families and series[1][0] in self._workspaces:
                 self._set(series, self._keep_maximum(series, value))

@@ -1,123 +1,120 @@
-"""Copy workspaces from one state to another, as a stream of rows, in one transaction of the target."""
+"""Copy workspaces from one state to another, as streams of rows, in one transaction of the target."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import zip_longest
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from late_exporter.errors import StoreError
+from late_exporter.errors import StoreError, StoreInUse
 from late_exporter.series import Labels
+from late_exporter.store import database_at
+from late_exporter.store.database import LONG_SECONDS, Transaction
+from late_exporter.store.schema import create_state
+from late_exporter.store.series_rows import series_id
 
-Row: TypeAlias = Sequence[Any]
+ROWS_PER_CHUNK = 5_000
 
-
-class Table(NamedTuple):
-    """A table, which every backend has under a name of its own, perhaps with further columns."""
-
-    columns: Sequence[str]
-    order: str
-
-
-TABLES: Mapping[str, Table] = {
-    "scope": Table(
-        (
-            *("id", "workspace", "feed", "coverage", "progress", "logs", "observations", "pruned", "commits"),
-            "restored",
-        ),
-        order="id",
-    ),
-    "observation": Table(("scope", "key", "status", "created"), order="scope, key, status"),
-    "pending": Table(("scope", "key", "created", "platform", "action", "post_id"), order="scope, key"),
-    "series": Table(("family", "labels", "value", "created", "served"), order="family, labels"),
-    "event": Table(("id", "scope", "queued", "body"), order="id"),
+NAMES = "SELECT name FROM late_workspace ORDER BY name"
+FEEDS = (
+    "SELECT id, name, revision, coverage, progress, logs, observations, pruned FROM late_feed WHERE workspace ="
+    " (SELECT id FROM late_workspace WHERE name = ?) ORDER BY id"
+)
+SERIES = (
+    "SELECT family, labels, value, created FROM late_series WHERE workspace = (SELECT id FROM late_workspace"
+    " WHERE name = ?) ORDER BY id"
+)
+FEED_TABLES = {
+    "late_log": ("key", "status", "created"),
+    "late_pending": ("key", "created", "platform", "action", "post_id"),
+    "late_event": ("queued", "body"),
 }
+"""Columns of the tables that belong to a feed."""
 
 
-class RowSource(Protocol):
-    """A state whose rows can be read."""
-
-    @property
-    def name(self) -> str:
-        """Path of the file, or URL of the database without its password."""
-
-    @property
-    def workspaces(self) -> Sequence[str]:
-        """Names of the workspaces in the state, in order."""
-
-    def rows(self, table: str, workspaces: Collection[str] | None = None) -> Iterator[Row]:
-        """Yield the rows of a table, or those of some workspaces, in its order: texts, numbers, and bytes of JSON."""
-
-
-class RowTarget(RowSource, Protocol):
-    """A state within a transaction that writes to it."""
-
-    def last_id(self, table: str) -> int:
-        """Return the largest id of a table, 0 if it has no rows."""
-
-    def insert(self, table: str, rows: Iterable[Row]) -> None:
-        """Insert rows in the order of the table."""
-
-
-def copy_rows(source: RowSource, target: RowTarget, workspace: str | None = None, new_name: str | None = None) -> int:
-    """Copy all workspaces, or one, and compare the copy row by row; return the number of rows.
+def copy_state(
+    source_url: str,
+    target_url: str,
+    password_file: Path | None = None,
+    *,
+    workspace: str | None = None,
+    new_name: str | None = None,
+) -> int:
+    """Copy all workspaces, or one; return the number of rows.
 
     Args:
-        source: State to read.
-        target: State that must have none of the workspaces.
+        source_url: State to read.
+        target_url: State that must have none of the workspaces; it is created if it does not exist.
+        password_file: File with the password of the databases.
         workspace: Name of the only workspace to copy.
         new_name: Name that it gets in the target.
 
     Raises:
-        StoreError: A workspace is missing in the source or exists in the target, or a row of the copy differs. The
-            transaction of the target must be rolled back.
+        StoreInUse: An exporter has one of the states open.
+        StoreError: A workspace is missing in the source or exists in the target; nothing was copied.
     """
-    names = source.workspaces
-    if workspace is not None:
-        if workspace not in names:
-            raise StoreError(
-                f"{source.name}: there is no workspace {workspace}; there are {', '.join(names) or 'none'}"
-            )
-        names = [workspace]
-    new_names = names if new_name is None else [new_name]
-    for name in sorted({*new_names} & {*target.workspaces}):
-        raise StoreError(
-            f"{target.name}: there is a workspace {name} already, and nothing was copied; copy one with --workspace"
-            " and --as, or into another state"
-        )
-    convert = _converter(target.last_id("scope"), target.last_id("event"), new_name)
-    for table in TABLES:
-        target.insert(table, (convert(table, row) for row in source.rows(table, names)))
-    count = 0
-    for table in TABLES:
-        expected_rows = (convert(table, row) for row in source.rows(table, names))
-        for expected, actual in zip_longest(expected_rows, target.rows(table, new_names)):
-            if expected != actual:
-                raise StoreError(f"{target.name}: the copy of {table} differs from {source.name}; nothing was copied")
-            count += 1
+    source, target = database_at(source_url, password_file), database_at(target_url, password_file)
+    if source.is_in_use():
+        raise StoreInUse(f"{source.name}: in use by an exporter; stop it first")
+    with source.snapshot() as rows:
+        names = [name for (name,) in rows.execute(NAMES)]
+        if workspace is not None and workspace not in names:
+            existing = ", ".join(names) or "none"
+            raise StoreError(f"{source.name}: there is no workspace {workspace}; there are {existing}")
+        target.connect()
+        try:
+            create_state(target)
+            target.lock_state()
+            with target.transaction(seconds=LONG_SECONDS) as transaction:
+                taken = {name for (name,) in transaction.execute(NAMES)}
+                count = 0
+                for name in names if workspace is None else [workspace]:
+                    if (new := new_name or name) in taken:
+                        raise StoreError(
+                            f"{target.name}: there is a workspace {new} already, and nothing was copied; copy one with"
+                            " --workspace and --as, or into another state"
+                        )
+                    count += _copy_workspace(rows, transaction, name, new)
+                return count
+        finally:
+            target.close()
+
+
+def _copy_workspace(source: Transaction, target: Transaction, name: str, new_name: str) -> int:
+    row = target.execute("INSERT INTO late_workspace (name) VALUES (?) RETURNING id", (new_name,)).fetchone()
+    workspace_id, count = row[0], 1
+    insert = _insert("late_series", ("workspace", "id", "family", "labels", "value", "created"))
+    count += _write(target, insert, (_series(workspace_id, new_name, each) for each in source.execute(SERIES, (name,))))
+    columns = ("workspace", "name", "revision", "coverage", "progress", "logs", "observations", "pruned")
+    for feed_id, *values in source.execute(FEEDS, (name,)).fetchall():
+        row = target.execute(f"{_insert('late_feed', columns)} RETURNING id", (workspace_id, *values)).fetchone()
+        new_id, count = row[0], count + 1
+        for table, names in FEED_TABLES.items():
+            order = "id" if table == "late_event" else "key"
+            query = f"SELECT {', '.join(names)} FROM {table} WHERE feed = ? ORDER BY {order}"  # noqa: S608 - constants
+            found = source.execute(query, (feed_id,))
+            count += _write(target, _insert(table, ("feed", *names)), ((new_id, *each) for each in found))
     return count
 
 
-def _converter(last_scope: int, last_event: int, new_name: str | None) -> Callable[[str, Row], Row]:
-    """Return a function that gives a row the ids, and the name of the workspace, that it has in the target."""
-
-    def convert(table: str, row: Row) -> Row:
-        if table == "scope":
-            scope_id, workspace, *rest = row
-            return (scope_id + last_scope, new_name or workspace, *rest)
-        if table == "event":
-            event_id, scope_id, *rest = row
-            return (event_id + last_event, scope_id + last_scope, *rest)
-        if table == "series":
-            family, labels, *rest = row
-            return (family, labels if new_name is None else _rename(labels, new_name), *rest)
-        scope_id, *rest = row
-        return (scope_id + last_scope, *rest)
-
-    return convert
+def _insert(table: str, columns: Sequence[str]) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - constants
 
 
-def _rename(labels: str, workspace: str) -> str:
-    return msgspec.json.encode((workspace, *msgspec.json.decode(labels, type=Labels)[1:])).decode()
+def _write(target: Transaction, insert: str, rows: Iterable[Sequence[Any]]) -> int:
+    iterator: Iterator[Sequence[Any]] = iter(rows)
+    count = 0
+    while chunk := list(islice(iterator, ROWS_PER_CHUNK)):
+        target.executemany(insert, chunk)
+        count += len(chunk)
+    return count
+
+
+def _series(workspace_id: int, workspace: str, row: Sequence[Any]) -> Sequence[Any]:
+    """Return a row of a series, which is about a workspace of another name."""
+    family, encoded, *values = row
+    labels = (workspace, *msgspec.json.decode(encoded, type=Labels)[1:])
+    return workspace_id, series_id((family, labels)), family, msgspec.json.encode(labels).decode(), *values

@@ -5,93 +5,78 @@ An event is queued in the transaction that counts its observation, and deleted a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from sqlite3 import Connection
-from typing import Protocol
-
-import msgspec
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 
 from late_exporter.model import Backlog, Observation, QueuedEvent
-from late_exporter.store.queries import store_errors
+from late_exporter.store.database import Database, Transaction, select_in
+
+ADD = "INSERT INTO late_event (feed, queued, body) VALUES (?, ?, ?)"
+OLDEST = "SELECT id, feed, queued, body FROM late_event WHERE id > ? ORDER BY id LIMIT ?"
+NUMBERS = "SELECT id, feed FROM late_event ORDER BY id"
+BACKLOGS = "SELECT feed, count(*), min(queued) FROM late_event GROUP BY feed"
+DELETE = "DELETE FROM late_event WHERE id IN {values}"
 
 
-class Outbox(Protocol):
-    """The outbox of the workspaces of this process; each method is one transaction and raises StoreError."""
+class Outbox:
+    """The outbox of the workspaces of this process; each method is one transaction and raises StoreError.
+
+    Args:
+        database: Database of the state.
+        workspaces: Returns the workspaces of this process by the ids of their feeds: others deliver their own events.
+    """
+
+    def __init__(self, database: Database, workspaces: Callable[[], Mapping[int, str]]) -> None:
+        self._database = database
+        self._workspaces = workspaces
 
     def read(self, limit: int) -> Sequence[QueuedEvent]:
         """Return the oldest events, in the order in which they were queued."""
+        workspaces, events, after = self._workspaces(), list[QueuedEvent](), 0
+        with self._database.reading() as transaction:
+            while len(events) < limit and (rows := transaction.execute(OLDEST, (after, limit)).fetchall()):
+                after = rows[-1][0]
+                events += [
+                    QueuedEvent(number, workspaces[feed_id], queued, body.encode())
+                    for number, feed_id, queued, body in rows
+                    if feed_id in workspaces
+                ]
+        return events[:limit]
 
     def delete(self, numbers: Sequence[int]) -> None:
         """Delete events; those that are not there any more are ignored."""
+        with self._database.transaction() as transaction:
+            select_in(transaction, DELETE, numbers)
 
     def delete_oldest(self, keep: int) -> Mapping[str, int]:
         """Delete the oldest events, except the ``keep`` newest ones; return how many were deleted, by workspace."""
+        excess = sum(backlog.event_count for backlog in self.backlogs().values()) - keep
+        if excess <= 0:
+            return {}
+        workspaces = self._workspaces()
+        with self._database.transaction() as transaction:
+            rows = (row for row in transaction.execute(NUMBERS) if row[1] in workspaces)
+            numbers, feed_ids = zip(*islice(rows, excess), strict=True)
+            select_in(transaction, DELETE, numbers)
+        return Counter(workspaces[feed_id] for feed_id in feed_ids)
 
     def backlogs(self) -> Mapping[str, Backlog]:
         """Return what is queued, by workspace; reads all events."""
-
-
-class SqliteOutbox:
-    """The outbox of a state in SQLite.
-
-    Args:
-        connection: Connection of the store, in autocommit mode.
-        name: Name of the state in errors.
-    """
-
-    def __init__(self, connection: Connection, name: str) -> None:
-        self._connection = connection
-        self._name = name
-
-    def read(self, limit: int) -> Sequence[QueuedEvent]:
-        with store_errors(self._name):
-            rows = self._connection.execute(
-                "SELECT event.id, workspace, queued, body FROM event JOIN scope ON scope.id = event.scope"
-                " ORDER BY event.id LIMIT ?",
-                (limit,),
-            )
-            return [QueuedEvent(*row) for row in rows]
-
-    def delete(self, numbers: Sequence[int]) -> None:
-        with store_errors(self._name):
-            self._connection.execute(
-                "DELETE FROM event WHERE id IN (SELECT value FROM json_each(?))",
-                (msgspec.json.encode(numbers).decode(),),
-            )
-
-    def delete_oldest(self, keep: int) -> Mapping[str, int]:
-        with store_errors(self._name):
-            row = self._connection.execute("SELECT id FROM event ORDER BY id DESC LIMIT 1 OFFSET ?", (keep,)).fetchone()
-            if row is None:
-                return {}
-            deleted = self._connection.execute(
-                "SELECT workspace, count(*) FROM event JOIN scope ON scope.id = event.scope WHERE event.id <= ?"
-                " GROUP BY workspace",
-                row,
-            ).fetchall()
-            self._connection.execute("DELETE FROM event WHERE id <= ?", row)
-            return dict(deleted)
-
-    def backlogs(self) -> Mapping[str, Backlog]:
-        with store_errors(self._name):
-            rows = self._connection.execute(
-                "SELECT workspace, count(*), min(queued) FROM event JOIN scope ON scope.id = event.scope"
-                " GROUP BY workspace"
-            )
-            return {workspace: Backlog(count, oldest) for workspace, count, oldest in rows}
+        workspaces, backlogs = self._workspaces(), dict[str, Backlog]()
+        with self._database.reading() as transaction:
+            for feed_id, count, oldest in transaction.execute(BACKLOGS):
+                if feed_id in workspaces:
+                    other = backlogs.get(workspaces[feed_id], Backlog(0, oldest))
+                    total = Backlog(count + other.event_count, min(oldest, other.oldest))
+                    backlogs[workspaces[feed_id]] = total
+        return backlogs
 
 
 def queue_events(
-    connection: Connection, scope_id: int, observations: Sequence[Observation], committed_at: float
+    transaction: Transaction, feed_id: int, observations: Sequence[Observation], committed_at: float
 ) -> None:
-    """Queue the events of new observations, within the transaction of the caller.
-
-    Args:
-        connection: Connection to the state.
-        scope_id: Id of the feed.
-        observations: New observations.
-        committed_at: Time of the commit in Unix seconds.
-    """
-    queued_at = int(committed_at * 1000)
-    if rows := [(scope_id, queued_at, each.event) for each in observations if each.event is not None]:
-        connection.executemany("INSERT INTO event (scope, queued, body) VALUES (?, ?, ?)", rows)
+    """Queue the events of new observations; ``committed_at`` is the time of the commit in Unix seconds."""
+    queued = int(committed_at * 1000)
+    rows = [(feed_id, queued, each.event.decode()) for each in observations if each.event is not None]
+    transaction.executemany(ADD, rows)

@@ -1,49 +1,53 @@
-"""Find the logs that have expired, at a cost that depends on their number only."""
+"""Delete logs that have expired."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
-from sqlite3 import Connection
+from typing import NamedTuple
 
-MAX_LOGS = 10_000
-"""Number of logs from which one commit deletes no more."""
+from late_exporter.store.database import Transaction, select_in
 
-ROWS = 200
-"""Rows that are read at a time; one commit reads as many in vain, in each of the ways to find expired logs."""
+PRUNE_SECONDS, PRUNE_LOGS = 60.0, 2_000
+"""Seconds between two commits of a feed that look for expired logs, and how many of its rows each of them reads."""
+
+PART = "SELECT key, created FROM late_log WHERE feed = ? AND key > ? ORDER BY key LIMIT ?"
+LAST_KEY = f"SELECT max(key) FROM ({PART}) AS part"  # noqa: S608 - constants
+EXPIRED = f"SELECT DISTINCT key FROM ({PART}) AS part WHERE created < ?"  # noqa: S608 - constants
+DELETE = "DELETE FROM late_log WHERE feed = ? AND key IN {values} RETURNING key"
 
 
-def expired_logs(connection: Connection, scope_id: int, before: int, cursors: dict[int, str]) -> Collection[str]:
-    """Return the keys of logs created before a time.
+class Expired(NamedTuple):
+    """Logs that were deleted, and the number of their observations."""
 
-    Keys begin with a time, so the oldest logs have the smallest keys. A key may disagree with the time of its log; such
-    logs are found by a walk over the table, some rows per call.
+    keys: Collection[str] = ()
+    observation_count: int = 0
 
-    Args:
-        connection: Connection to the state.
-        scope_id: Id of the feed.
-        before: Time in milliseconds.
-        cursors: Place of the walk by feed; updated.
+
+class LogPruner:
+    """Walks over the logs of each feed, again and again, some rows with each commit; there is no index on their times.
+
+    A million logs take eight hours, in which as many more expire as the API has added in eight hours of its week.
     """
-    expired, last_key = _expired_logs(connection, scope_id, "", before)
-    if last_key and len(expired) < MAX_LOGS:
-        after = max(last_key, cursors.get(scope_id, ""))
-        walked, cursors[scope_id] = _expired_logs(connection, scope_id, after, before)
-        expired |= walked
-    return expired
 
+    def __init__(self) -> None:
+        self._places: dict[int, tuple[float, str]] = {}
 
-def _expired_logs(connection: Connection, scope_id: int, after: str, before: int) -> tuple[set[str], str]:
-    """Read on after a key while most logs have expired; return their keys and the last key read, empty at the end."""
-    expired = set[str]()
-    while True:
-        rows = connection.execute(
-            "SELECT key, created FROM observation WHERE scope = ? AND key > ? ORDER BY key LIMIT ?",
-            (scope_id, after, ROWS),
-        ).fetchall()
-        found = {key for key, created in rows if created is not None and created < before}
-        expired |= found
-        if len(rows) < ROWS:
-            return expired, ""
-        after = rows[-1][0]
-        if len(found) < ROWS / 2 or len(expired) >= MAX_LOGS:
-            return expired, after
+    def prune(self, transaction: Transaction, feed_id: int, before: int | None) -> Expired:
+        """Delete expired logs if that is due.
+
+        Args:
+            transaction: Transaction of a commit.
+            feed_id: Id of the feed.
+            before: Time in milliseconds before which logs have expired; None if it is unknown.
+        """
+        now = time.monotonic()
+        pruned_at, after = self._places.get(feed_id, (now - PRUNE_SECONDS, ""))
+        if before is None or now < pruned_at + PRUNE_SECONDS:
+            return Expired()
+        part = (feed_id, after, PRUNE_LOGS)
+        last_row, expired_rows = transaction.execute(LAST_KEY, part), transaction.execute(EXPIRED, (*part, before))
+        (last_key,) = last_row.fetchone()
+        keys = [key for (key,) in expired_rows]
+        self._places[feed_id] = now, last_key or ""
+        return Expired(keys, sum(1 for _ in select_in(transaction, DELETE, keys, feed_id)))

@@ -1,107 +1,84 @@
-"""Check the schema of a state in SQLite, and create its database: complete, or not at all."""
+"""The tables of a state, the same in every database."""
 
 from __future__ import annotations
 
-import glob
-import os
-import sqlite3
-import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
-from sqlite3 import Connection
+import secrets
+from contextlib import suppress
 
 from late_exporter.errors import StoreError
-from late_exporter.store.lockfile import NOT_A_STATE, StateLock
-from late_exporter.store.queries import store_errors, transaction
+from late_exporter.store.database import Database, Transaction
 
-SCHEMA_VERSION = 1
+VERSION = 1
 
-APPLICATION_ID = 0x4C617465
-"""Identifies a state of late-exporter; the ASCII codes of ``Late``."""
+# Keys begin with a time in both generations of the API, so that new logs are appended to the index. An index on the
+# time itself would double the size of a state. PostgreSQL's text has no byte order by default, and SQLite's has.
+STATEMENTS = (
+    # lock_class is the first half of the advisory locks of a state: a database may contain several, in schemas.
+    "CREATE TABLE late_state (version INTEGER NOT NULL, lock_class INTEGER NOT NULL)",
+    "CREATE TABLE late_workspace (id {id}, name {text} NOT NULL UNIQUE)",
+    """CREATE TABLE late_feed (
+        id {id}, workspace BIGINT NOT NULL, name {text} NOT NULL,
+        revision BIGINT NOT NULL DEFAULT 0, coverage {text}, progress {text}, logs BIGINT NOT NULL DEFAULT 0,
+        observations BIGINT NOT NULL DEFAULT 0, pruned BIGINT NOT NULL DEFAULT 0, UNIQUE (workspace, name)
+    )""",
+    """CREATE TABLE late_log (
+        feed BIGINT NOT NULL, key {text} NOT NULL, status {text} NOT NULL, created BIGINT NOT NULL,
+        PRIMARY KEY (feed, key, status)
+    ) {without_rowid}""",
+    """CREATE TABLE late_pending (
+        feed BIGINT NOT NULL, key {text} NOT NULL, created BIGINT NOT NULL, platform {text} NOT NULL,
+        action {text} NOT NULL, post_id {text}, PRIMARY KEY (feed, key)
+    ) {without_rowid}""",
+    """CREATE TABLE late_series (
+        workspace BIGINT NOT NULL, id {text} NOT NULL, family {text} NOT NULL, labels {text} NOT NULL,
+        value {text} NOT NULL, created DOUBLE PRECISION NOT NULL, PRIMARY KEY (workspace, id)
+    ) {without_rowid}""",
+    "CREATE TABLE late_event (id {id}, feed BIGINT NOT NULL, queued BIGINT NOT NULL, body {text} NOT NULL)",
+)
 
-INCOMPLETE = ".incomplete"
-"""End of the name of a database that is being created."""
+TABLES = ("late_workspace", "late_feed", "late_log", "late_pending", "late_series", "late_event")
 
 
-def create_schema(connection: Connection) -> None:
-    """Create the tables of a state without logs."""
-    with transaction(connection):
-        for statement in Path(__file__).with_name("schema.sql").read_text("utf-8").split(";"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def require_schema(connection: Connection, name: object) -> None:
-    """Raise StoreError if a database is no state, or one with another schema."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (table_count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if application != APPLICATION_ID and (application or table_count):
-        raise StoreError(f"{name} is the database of another program; it was not changed")
-    if application != APPLICATION_ID or version < 1:
-        raise StoreError(f"{name} {NOT_A_STATE}")
-    require_version(version, name)
-
-
-def require_version(version: int, name: object) -> None:
-    """Raise StoreError if a state has another schema than that of this program."""
-    if version != SCHEMA_VERSION:
+def require_state(database: Database, transaction: Transaction) -> bool:
+    """Return whether there is a state; raise StoreError if it has another schema."""
+    if not database.has_state(transaction):
+        return False
+    versions = transaction.execute("SELECT version FROM late_state").fetchall()
+    if versions != [(VERSION,)]:
         raise StoreError(
-            f"{name} is a state of another version of late-exporter (schema {version}, this version uses"
-            f" {SCHEMA_VERSION}); it was not changed: use that version, or name another state with --state.url"
+            f"{database.name} is a state of another version of late-exporter (schema"
+            f" {', '.join(str(version) for (version,) in versions) or 'unknown'}, this version uses {VERSION}); it was"
+            " not changed: use that version, or name another state with --state.url"
         )
+    return True
 
 
-@contextmanager
-def create_state(lock: StateLock) -> Iterator[Connection]:
-    """Create the database of a locked state, with its tables; if that fails, leave no lock file either.
+def create_state(database: Database) -> None:
+    """Create the tables, if there are none; raise StoreError if the state cannot be used."""
+    with database.transaction() as transaction:
+        if not require_state(database, transaction):
+            _create_tables(database, transaction)
 
-    The lock excludes another creation, so that files of one are those of a process that died.
-    """
-    for file in lock.path.parent.glob(f"{glob.escape(lock.path.name)}.????????{INCOMPLETE}*"):
-        with suppress(OSError):
-            file.unlink()
+
+def require_writable(database: Database) -> None:
+    """Write to each table and roll it back, or create the tables; raise StoreError if this user cannot."""
+    database.attach()
     try:
-        with create_database(lock.path) as connection:
-            create_schema(connection)
-            yield connection
-    except BaseException:
-        lock.remove_new_file()
-        raise
-
-
-@contextmanager
-def create_database(path: Path) -> Iterator[Connection]:
-    """Yield a new database under a unique name, and rename it at the end of the block.
-
-    A process that dies meanwhile thus leaves no database that is empty or incomplete, but files named ``*.incomplete``.
-
-    Raises:
-        StoreError: The database cannot be written; there is none.
-    """
-    try:
-        # SQLite copies its mode to its other files.
-        fd, name = tempfile.mkstemp(INCOMPLETE, f"{path.name}.", path.parent)
-        os.close(fd)
-        new = Path(name)
-        try:
-            with store_errors(path), closing(sqlite3.connect(new, isolation_level=None)) as connection:
-                yield connection
-            new.replace(path)
-        except BaseException:
-            for suffix in ("", "-journal", "-wal", "-shm"):
-                Path(f"{new}{suffix}").unlink(missing_ok=True)
-            raise
-        _sync_directory(path.parent)
-    except OSError as exc:
-        raise StoreError(f"{path}: cannot be written: {exc.strerror}") from exc
-
-
-def _sync_directory(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
+        with suppress(_Rollback), database.transaction() as transaction:
+            if not require_state(database, transaction):
+                _create_tables(database, transaction)
+            for table in TABLES:
+                transaction.execute(f"DELETE FROM {table} WHERE 1 = 0")  # noqa: S608 - a constant
+            raise _Rollback
     finally:
-        os.close(fd)
+        database.close()
+
+
+def _create_tables(database: Database, transaction: Transaction) -> None:
+    for statement in STATEMENTS:
+        transaction.execute(statement.format(**database.types))
+    transaction.execute("INSERT INTO late_state VALUES (?, ?)", (VERSION, secrets.randbits(31)))
+
+
+class _Rollback(Exception):
+    pass

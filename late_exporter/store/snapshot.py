@@ -1,123 +1,101 @@
-"""Read-only view of a state that an exporter may have open."""
+"""Read-only view of a state that an exporter may have open, for commands."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
-from late_exporter.errors import StoreError
+from late_exporter.errors import StoreMissing
 from late_exporter.model import FeedAccounting, FeedState, Scope
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import queries, series_rows
-from late_exporter.store.copying import Row
-from late_exporter.store.lockfile import require_database, state_exists, wal_size
-from late_exporter.store.schema import require_schema
+from late_exporter.store import database_at, feed_rows, series_rows
+from late_exporter.store.schema import require_state
 
 
 class RecordedStatus(NamedTuple):
-    """A counted status of a log; ``created`` is None if the log has no time."""
+    """A counted status of a log, and the creation time of the log."""
 
     key: str
     status: str
-    created: int | None
+    created: int
 
 
-class SqliteSnapshot:
-    """A snapshot of a SQLite state, as of the time at which it was opened.
-
-    Neither takes the lock nor changes the file, so an exporter may have the state open.
+class Snapshot:
+    """A snapshot of a state, as of the time at which it was opened.
 
     Raises:
-        StoreError: The file does not exist, belongs to another program, is damaged, has another schema, or cannot be
-            read.
+        StoreMissing: There is no state.
+        StoreError: It has another schema, is damaged, or cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.name = str(path)
-        if not state_exists(path):
-            raise StoreError(f"{path}: there is no state; start the exporter first, or name its state with --state.url")
-        require_database(path, writable=False)
-        with queries.store_errors(self._path):
-            self._connection = queries.connect_readonly(path)
-        try:
-            with queries.store_errors(self._path):
-                self._begin()
-        except BaseException:
-            self._connection.close()
-            raise
-
-    def _begin(self) -> None:
-        execute = self._connection.execute
-        execute("BEGIN")
-        require_schema(self._connection, self._path)
-        self._scope_ids = {
-            Scope(workspace, feed): number
-            for number, workspace, feed in execute("SELECT id, workspace, feed FROM scope ORDER BY workspace, feed")
-        }
+    def __init__(self, url: str, password_file: Path | None = None) -> None:
+        self._database = database_at(url, password_file)
+        self.name = self._database.name
+        self._stack = ExitStack()
+        self._transaction = self._stack.enter_context(self._database.snapshot())
+        with self._stack.pop_all() as stack:
+            if not require_state(self._database, self._transaction):
+                raise StoreMissing(f"{self.name}: there is no state")
+            query = (
+                "SELECT late_feed.id, late_workspace.name, late_feed.name FROM late_feed JOIN late_workspace"
+                " ON late_workspace.id = late_feed.workspace ORDER BY late_workspace.name, late_feed.name"
+            )
+            rows = self._transaction.execute(query)
+            self._feed_ids = {Scope(workspace, feed): number for number, workspace, feed in rows}
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, *details: Any) -> None:  # noqa: PYI036 - those of ExitStack
+        self._stack.__exit__(*details)
 
     def close(self) -> None:
-        self._connection.close()
+        """End the snapshot."""
+        self._stack.close()
 
     @property
     def size(self) -> int:
-        """The size on disk in bytes, with the write-ahead log."""
-        return self._path.stat().st_size + wal_size(self._path)
+        """Size in bytes."""
+        return self._database.size(self._transaction)
 
     @property
     def scopes(self) -> Sequence[Scope]:
-        return list(self._scope_ids)
-
-    @property
-    def workspaces(self) -> Sequence[str]:
-        with queries.store_errors(self._path):
-            return queries.workspace_names(self._connection)
-
-    def rows(self, table: str, workspaces: Collection[str] | None = None) -> Iterator[Row]:
-        with queries.store_errors(self._path):
-            yield from queries.state_rows(self._connection, table, workspaces)
+        """Feeds in the state."""
+        return list(self._feed_ids)
 
     def damage(self) -> Iterator[str]:
-        """Check every page of the database; yield the problems."""
-        with queries.store_errors(self._path):
-            for (problem,) in self._connection.execute("PRAGMA integrity_check(20)"):
-                if problem != "ok":
-                    yield f"database: {problem}"
+        """Yield what the database itself finds damaged."""
+        return self._database.damage(self._transaction)
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
-        with queries.store_errors(self._path):
-            return series_rows.load_all(self._connection)
+        """Return the value of every series."""
+        return series_rows.load_all(self._transaction)
 
     def feed_state(self, scope: Scope) -> FeedState:
-        with queries.store_errors(self._path):
-            return queries.feed_state(self._connection, self._scope_ids[scope])
+        """Return the state of a feed; raise KeyError if it is not in the state."""
+        feed_id = self._feed_ids[scope]
+        query = "SELECT logs, coverage, progress FROM late_feed WHERE id = ?"
+        row = self._transaction.execute(query, (feed_id,)).fetchone()
+        return feed_rows.decode_state(row, feed_rows.pending_logs(self._transaction, feed_id))
 
     def created_range(self, scope: Scope) -> tuple[int, int] | None:
-        with queries.store_errors(self._path):
-            oldest, newest = self._connection.execute(
-                "SELECT min(created), max(created) FROM observation WHERE scope = ?", (self._scope_ids.get(scope),)
-            ).fetchone()
+        """Return the creation times of the oldest and the newest stored log; None if there is none."""
+        query = "SELECT min(created), max(created) FROM late_log WHERE feed = ?"
+        oldest, newest = self._transaction.execute(query, (self._feed_ids.get(scope),)).fetchone()
         return None if oldest is None else (oldest, newest)
 
     def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
-        with queries.store_errors(self._path):
-            rows = self._connection.execute(
-                "SELECT key, status, created FROM observation WHERE scope = ? ORDER BY key, status",
-                (self._scope_ids.get(scope),),
-            )
-            yield from map(RecordedStatus._make, rows)
+        """Yield every counted status of the stored logs, in the order of the keys."""
+        query = "SELECT key, status, created FROM late_log WHERE feed = ? ORDER BY key, status"
+        yield from map(RecordedStatus._make, self._transaction.execute(query, (self._feed_ids.get(scope),)))
 
     def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        with queries.store_errors(self._path):
-            return queries.stored_statuses(self._connection, self._scope_ids[scope], keys)
+        """Return the counted statuses of logs by key; keys that are not stored are missing."""
+        return feed_rows.decode_statuses(feed_rows.select_statuses(self._transaction, self._feed_ids[scope], keys))
 
     def accounting(self, scope: Scope) -> FeedAccounting:
-        with queries.store_errors(self._path):
-            return queries.accounting(self._connection, self._scope_ids[scope], scope.workspace)
+        """Return the redundant counts of a feed; raise KeyError if it is not in the state."""
+        return feed_rows.accounting(self._transaction, self._feed_ids[scope], scope.workspace)

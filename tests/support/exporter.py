@@ -117,11 +117,6 @@ class ObservedStore:
             for commit, failure in zip(commits, failures, strict=True)
         ]
 
-    def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
-        if self.is_full:
-            raise StoreError("the state: database or disk is full")
-        return self.store.mark_served(series)
-
     def _next_failure(self) -> str:
         failure = "before" if self.is_full else self.failures.pop(0, "")
         self.failures = {number - 1: moment for number, moment in self.failures.items()}

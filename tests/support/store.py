@@ -7,10 +7,7 @@ from typing import Any
 
 from late_exporter.errors import StoreError
 from late_exporter.model import Batch, CommitResult, FeedCommit, Scope
-from late_exporter.series import Series
 from late_exporter.store import Store
-from late_exporter.store.copying import TABLES, copy_rows
-from late_exporter.store.maintenance import open_admin, open_snapshot
 from tests.support.exporter import Counted, ObservedStore
 
 
@@ -20,18 +17,6 @@ def commit_batch(store: Store, scope: Scope, batch: Batch) -> CommitResult:
     if isinstance(result, StoreError):
         raise result
     return result
-
-
-def copy_state(source: str, target: str, workspace: str | None = None, new_name: str | None = None) -> int:
-    """Copy workspaces between the states at two URLs; return the number of rows."""
-    with open_admin(target).writing() as rows, open_snapshot(source) as snapshot:
-        return copy_rows(snapshot, rows, workspace, new_name)
-
-
-def all_rows(url: str) -> dict[str, list[Sequence[Any]]]:
-    """Return everything that the state at a URL contains, by table."""
-    with open_snapshot(url) as snapshot:
-        return {table: [*snapshot.rows(table)] for table in TABLES}
 
 
 class StoreProxy(ObservedStore):
@@ -59,10 +44,6 @@ class StoreProxy(ObservedStore):
         self.is_full = "commit" in self.failing
         self.group_sizes.append(len(commits))
         return super().commit_all(commits)
-
-    def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
-        self.is_full = "mark_served" in self.failing
-        return super().mark_served(series)
 
     def _observe(
         self, commit: FeedCommit, result: CommitResult | StoreError, failure: str

@@ -15,7 +15,7 @@ from late_exporter.commands.progress import ProgressBar
 from late_exporter.config.settings import CommandContext
 from late_exporter.format import plural
 from late_exporter.model import Scope
-from late_exporter.store.maintenance import open_snapshot
+from late_exporter.store.snapshot import Snapshot
 
 
 async def audit_feeds(context: CommandContext, connect: ConnectWorkspaces) -> Sequence[AuditReport]:
@@ -31,7 +31,7 @@ async def audit_feeds(context: CommandContext, connect: ConnectWorkspaces) -> Se
                 scope,
                 partial(recorded_feed, scope.feed, *connection),
                 client=connection.client,
-                open_snapshot=partial(open_snapshot, settings.state.url, settings.state.password_path),
+                open_snapshot=partial(Snapshot, settings.state.url, settings.state.password_path),
                 interval=settings.longest_poll_interval,
                 wait=context.flags.wait,
                 logger=log.get_logger("late_exporter").bind(workspace=scope.workspace, feed=scope.feed),

@@ -22,7 +22,7 @@ from late_exporter.metrics.names import LAST_POLL, LAST_RECONCILE
 from late_exporter.model import PENDING, Coverage, FeedAccounting, LogEntry, Scope
 from late_exporter.protocols import Client, Logger
 from late_exporter.series import gauge_value
-from late_exporter.store.maintenance import StateSnapshot
+from late_exporter.store.snapshot import Snapshot
 
 LATE_WRITE_WINDOW = 3_600_000  # milliseconds from creation to writing; without an exporter, later logs are not judged
 EXPIRY_MARGIN = 300_000  # milliseconds before its expiry at which the API may already have deleted a log
@@ -52,7 +52,7 @@ class AuditRunner:
         choose_feed: Callable[[Coverage], Awaitable[Feed]],
         *,
         client: Client,
-        open_snapshot: Callable[[], StateSnapshot],
+        open_snapshot: Callable[[], Snapshot],
         interval: float,
         wait: float,
         logger: Logger,
@@ -162,7 +162,7 @@ class _StateStatus(NamedTuple):
 class _AuditState:
     """State that is opened again for every query, because the exporter may be writing to it."""
 
-    def __init__(self, scope: Scope, open_snapshot: Callable[[], StateSnapshot]) -> None:
+    def __init__(self, scope: Scope, open_snapshot: Callable[[], Snapshot]) -> None:
         self._scope = scope
         self._open_snapshot = open_snapshot
 
@@ -198,8 +198,6 @@ class _AuditState:
         lower = max(audit.lower, audit.coverage.caught_up_at - feed.retention + EXPIRY_MARGIN)
         with self._open_snapshot() as snapshot:
             stored_keys = {
-                row.key
-                for row in snapshot.recorded_statuses(self._scope)
-                if row.created is not None and lower <= row.created <= audit.cutoff
+                row.key for row in snapshot.recorded_statuses(self._scope) if lower <= row.created <= audit.cutoff
             }
         return len(stored_keys - audit.listed_keys)

@@ -18,7 +18,7 @@ from late_exporter.ingest.steps import read_pages
 from late_exporter.ingest.sweep import FetchPage, Place, Sweep, TimeFilter
 from late_exporter.model import MINUTE_MS, Coverage, Scope
 from late_exporter.protocols import Client
-from late_exporter.store.maintenance import StateSnapshot
+from late_exporter.store.snapshot import Snapshot
 
 HEAD_BLOCK = 10_800_000  # milliseconds that Prometheus keeps in its head block, which imported blocks must not overlap
 LATE_ARRIVAL_WINDOW = 60 * MINUTE_MS  # milliseconds by which logs may appear late
@@ -60,7 +60,7 @@ async def collect_history(
     feed: Feed,
     *,
     client: Client,
-    snapshot: StateSnapshot,
+    snapshot: Snapshot,
     families: Mapping[str, Family],
     period: Period,
     progress: ProgressBar,

@@ -40,7 +40,7 @@ from late_exporter.format import human_size, plural
 from late_exporter.masking import quote
 from late_exporter.metrics.catalogue import build_catalogue
 from late_exporter.model import DAY_MS, Coverage, Scope
-from late_exporter.store.maintenance import open_snapshot
+from late_exporter.store.snapshot import Snapshot
 
 WEEK_MS = 7 * DAY_MS
 STANDARD_OUTPUT = "-"
@@ -156,7 +156,7 @@ async def _collect(
     scopes = [Scope(name, feed) for name in selected_workspaces(context) for feed in settings.poll.feeds]
     histories: list[SeriesHistory] = []
     async with connect as connections:
-        with open_snapshot(settings.state.url, settings.state.password_path) as snapshot:
+        with Snapshot(settings.state.url, settings.state.password_path) as snapshot:
             recorded_scopes = snapshot.scopes
             coverages = {
                 scope: snapshot.feed_state(scope).coverage if scope in recorded_scopes else None for scope in scopes
@@ -174,7 +174,7 @@ async def _collect(
                 scope,
                 feed,
                 client=connections[scope.workspace].client,
-                snapshot=open_snapshot(settings.state.url, settings.state.password_path),
+                snapshot=Snapshot(settings.state.url, settings.state.password_path),
                 families=families,
                 period=period,
                 progress=progress,

@@ -22,7 +22,7 @@ from late_exporter.errors import ApiError, LateError, RateLimited
 from late_exporter.feeds.feed import Feed
 from late_exporter.model import LATE, ZERNIO, Scope
 from late_exporter.protocols import Client
-from late_exporter.store.maintenance import open_snapshot
+from late_exporter.store.snapshot import Snapshot
 
 OTHER = {LATE: ZERNIO, ZERNIO: LATE}
 
@@ -37,7 +37,7 @@ class GenerationCheck(NamedTuple):
 def recorded_generations(url: str, password_file: Path | None = None) -> Mapping[Scope, str]:
     """Return the API generations of the feeds of a state that have counted logs."""
     try:
-        with open_snapshot(url, password_file) as snapshot:
+        with Snapshot(url, password_file) as snapshot:
             states = {scope: snapshot.feed_state(scope) for scope in snapshot.scopes}
     except LateError:
         return {}  # check_state reports what is wrong with the state

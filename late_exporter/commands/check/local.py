@@ -17,9 +17,10 @@ from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError, StoreError, StoreMissing
 from late_exporter.format import plural
-from late_exporter.store import import_postgres, is_postgres
+from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.lockfile import require_database, state_exists
-from late_exporter.store.maintenance import open_admin, open_snapshot, require_writable
+from late_exporter.store.schema import require_writable
+from late_exporter.store.snapshot import Snapshot
 from late_exporter.web.sockets import bind_socket
 
 KEY_PAGE = "https://zernio.com/dashboard/api-keys"
@@ -98,7 +99,7 @@ def check_connection(url: str, password_file: Path | None) -> Iterator[Finding]:
     if not is_postgres(url):
         return
     with suppress(StoreError):  # check_state reports that it cannot be reached
-        if risk := import_postgres("access").connection_risk(url, password_file):
+        if risk := import_postgres().PostgresDatabase(url, password_file).connection_risk():
             yield Finding(
                 Level.WARNING, "state", risk, hint="add sslmode=verify-full and sslrootcert=PATH to --state.url"
             )
@@ -119,14 +120,14 @@ def _check_writable(path: Path) -> Finding | None:
 
 def _check_open_state(url: str, password_file: Path | None, path: Path | None = None) -> Finding:
     try:
-        is_used = open_admin(url, password_file).is_in_use()
-        with open_snapshot(url, password_file) as snapshot:
+        is_used = database_at(url, password_file).is_in_use()
+        with Snapshot(url, password_file) as snapshot:
             location = f"{snapshot.name}, in use by an exporter" if is_used else snapshot.name
             snapshot.series_values()  # The exporter reads them at its start, as the state of each feed.
             log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
         if path is not None and (problem := _check_writable(path)):
             return problem
-        require_writable(url, password_file)
+        require_writable(database_at(url, password_file))
     except StoreMissing as exc:
         return Finding(Level.OK, "state", f"{exc}; it will be created")
     except StoreError as exc:

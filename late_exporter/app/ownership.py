@@ -1,0 +1,179 @@
+"""Poll and show the workspaces that this process owns in a PostgreSQL state, alone or as one of several replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+
+from late_exporter.app.exporter import Exporter
+from late_exporter.errors import StoreError
+from late_exporter.protocols import Logger, Offload
+from late_exporter.series import SeriesValue
+from late_exporter.status import ClusterHealth, MemberHealth
+from late_exporter.store.ownership import ClusterView, Ownership
+
+BEAT_SECONDS = 2.0
+"""Seconds between two looks at who owns what; shorter if the lease is short."""
+
+BEATS_PER_LEASE = 4
+
+ANSWER_SECONDS = 3.0
+"""Seconds that a scrape waits for the session; without an answer it has no workspaces."""
+
+MAX_LOGGED_NAMES = 10
+
+HANDOVERS = "late_exporter_cluster_handovers_total"
+KINDS = ("claimed", "released", "lost")
+
+NO_SESSION = "no workspaces are shown, because the database does not answer"
+
+
+class WorkspaceOwner:
+    """Keeps an exporter at the workspaces that this process owns.
+
+    Args:
+        exporter: Exporter, which has no workspace at first.
+        ownership: What the session of this process owns.
+        offload: Runs a call in the thread of the store, to which the session belongs.
+        lease: Seconds of silence after which the sessions of other replicas are ended.
+    """
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        ownership: Ownership,
+        offload: Offload,
+        *,
+        lease: float,
+        logger: Logger,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._exporter = exporter
+        self._ownership = ownership
+        self._offload = offload
+        self._logger = logger
+        self._monotonic, self._sleep = monotonic, sleep
+        self._interval = min(BEAT_SECONDS, lease / BEATS_PER_LEASE)
+        self._view = ClusterView({}, (), frozenset(), frozenset())
+        self._shown_since: dict[str, float] = {}
+        self._failure = ""
+        self._counts = Counter(dict.fromkeys(KINDS, 0))
+        self._created = time.time()
+        self._question: asyncio.Task[frozenset[str]] | None = None
+        self._next_question: asyncio.Task[frozenset[str]] | None = None
+
+    async def run(self) -> None:
+        """Look who owns what, again and again, until cancelled."""
+        while True:
+            started_at = self._monotonic()
+            try:
+                await self.update()
+            except StoreError as exc:
+                if str(exc) != self._failure:
+                    self._logger.warning("workspaces cannot be owned", error=str(exc))
+                self._failure = str(exc)
+            self._report()
+            await self._sleep(max(0.0, started_at + self._interval - self._monotonic()))
+
+    async def close(self) -> None:
+        """Give all workspaces away, so that others own them at once; the pollers must be stopped."""
+        names, self._shown_since = [*self._shown_since], {}
+        with suppress(StoreError):
+            await self._offload(self._ownership.give, names)
+
+    async def update(self) -> None:
+        """Own what this process should own, and poll it.
+
+        Raises:
+            StoreError: The session was lost, or the state cannot be read.
+        """
+        ownership, offload = self._ownership, self._offload
+        kept: frozenset[str] = await offload(ownership.reconnect)
+        if lost := self._shown_since.keys() - kept:
+            await self._poll_only(kept)
+            self._count("lost", lost)
+        self._view = await offload(ownership.look, self._exporter.sharing_groups())
+        if self._view.give:
+            await self._poll_only(kept - self._view.give)
+            await offload(ownership.give, self._view.give)
+            self._count("released", self._view.give)
+        owned: frozenset[str] = await offload(ownership.take, self._view.take)
+        if claimed := owned - self._shown_since.keys():
+            await self._poll_only(owned)
+            self._count("claimed", claimed)
+        if self._failure:
+            self._logger.info("workspaces can be owned again")
+        self._failure = ""
+
+    async def shown_workspaces(self) -> AbstractSet[str]:
+        """Return the workspaces that a scrape which arrives now may show: those owned before, and still owned since.
+
+        The session is asked after the scrape has arrived; scrapes that arrive meanwhile share the next question.
+        """
+        arrived_at = self._monotonic()
+        if self._next_question is None:
+            self._next_question = asyncio.create_task(self._ask_after(self._question))
+            self._next_question.add_done_callback(lambda task: task.cancelled() or task.exception())
+        try:
+            answer = await asyncio.wait_for(asyncio.shield(self._next_question), ANSWER_SECONDS)
+        except (StoreError, TimeoutError):
+            return frozenset()
+        return {name for name, since in self._shown_since.items() if name in answer and since < arrived_at}
+
+    async def _ask_after(self, previous: asyncio.Task[frozenset[str]] | None) -> frozenset[str]:
+        if previous is not None:
+            await asyncio.wait((previous,))
+        self._question, self._next_question = self._next_question, None
+        answer: frozenset[str] = await self._offload(self._ownership.confirm)
+        return answer
+
+    def unready_reason(self) -> str:
+        """Return why this process is not ready; empty if it is."""
+        return f"{NO_SESSION}: {self._failure}" if self._failure else ""
+
+    def health(self) -> ClusterHealth:
+        """Return the replicas, and who owns what."""
+        members = tuple(
+            MemberHealth(
+                name=session_name.rpartition(" ")[2],
+                is_self=session_name == self._ownership.session_name,
+                workspaces=tuple(sorted(names)),
+            )
+            for session_name, names in sorted(self._view.owners.items())
+        )
+        return ClusterHealth(members=members, unowned_workspaces=tuple(self._unowned()))
+
+    async def _poll_only(self, names: AbstractSet[str]) -> None:
+        """Poll some workspaces and no others; those that others may own from now on are not shown any more."""
+        self._shown_since = {name: since for name, since in self._shown_since.items() if name in names}
+        await self._exporter.own(names)
+        now = self._monotonic()
+        self._shown_since = {name: self._shown_since.get(name, now) for name in names}
+
+    def _count(self, kind: str, names: AbstractSet[str]) -> None:
+        """Count and log workspaces that were claimed, released or lost."""
+        self._counts[kind] += len(names)
+        write = self._logger.warning if kind == "lost" else self._logger.info
+        if len(names) <= MAX_LOGGED_NAMES:
+            write(f"workspaces {kind}", workspaces=sorted(names))
+        else:
+            write(f"workspaces {kind}", count=len(names))
+
+    def _unowned(self) -> list[str]:
+        return [name for name in self._view.unowned if name not in self._shown_since]
+
+    def _report(self) -> None:
+        """Set the gauges, and the counters to what was counted."""
+        registry = self._exporter.registry
+        for name, value in (
+            ("members", len(self._view.owners)),
+            ("owned_workspaces", len(self._shown_since)),
+            ("unowned_workspaces", len(self._unowned())),
+        ):
+            registry.set_gauge(f"late_exporter_cluster_{name}", (), value)
+        registry.update({(HANDOVERS, (kind,)): SeriesValue(self._counts[kind], self._created) for kind in KINDS})

@@ -1,0 +1,67 @@
+"""Read and decode the rows of one feed: its state, the statuses of its logs, and its pending logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from late_exporter.model import Coverage, FeedAccounting, FeedState, PendingLog
+from late_exporter.store import series_rows
+from late_exporter.store.batches import with_status
+from late_exporter.store.database import VALUES_PER_STATEMENT, Transaction, select_in
+
+STATUSES = "SELECT key, status FROM late_log WHERE feed = ? AND key IN {values}"
+ANY_BETWEEN = "SELECT 1 FROM late_log WHERE feed = ? AND key BETWEEN ? AND ? LIMIT 1"
+PENDING_LOGS = "SELECT key, created, platform, action, post_id FROM late_pending WHERE feed = ? ORDER BY created, key"
+
+
+def decode_state(row: Sequence[Any], pending: Mapping[str, PendingLog]) -> FeedState:
+    """Return the state of a feed from the columns ``logs``, ``coverage`` and ``progress`` of its row."""
+    log_count, coverage, progress = row
+    return FeedState(
+        coverage=msgspec.json.decode(coverage, type=Coverage) if coverage else None,
+        pending_logs=pending,
+        log_count=log_count,
+        progress=(progress or "").encode(),
+    )
+
+
+def select_statuses(transaction: Transaction, feed_id: int, keys: Sequence[str]) -> Iterable[tuple[str, str]]:
+    """Return keys and counted statuses of logs; those that are not stored are missing."""
+    # None is stored of most batches of a catch-up.
+    if len(keys) > VALUES_PER_STATEMENT and not _has_any(transaction, feed_id, min(keys), max(keys)):
+        return ()
+    return select_in(transaction, STATUSES, keys, feed_id)
+
+
+def _has_any(transaction: Transaction, feed_id: int, first: str, last: str) -> bool:
+    return transaction.execute(ANY_BETWEEN, (feed_id, first, last)).fetchone() is not None
+
+
+def decode_statuses(rows: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
+    statuses: dict[str, frozenset[str]] = {}
+    for key, status in rows:
+        statuses[key] = with_status(statuses.get(key), status)
+    return statuses
+
+
+def pending_logs(transaction: Transaction, feed_id: int) -> dict[str, PendingLog]:
+    """Return the pending logs of a feed by key, oldest first."""
+    return {row[0]: PendingLog(*row) for row in transaction.execute(PENDING_LOGS, (feed_id,))}
+
+
+def accounting(transaction: Transaction, feed_id: int, workspace: str) -> FeedAccounting:
+    counts: tuple[Any, ...] = transaction.execute(
+        "SELECT observations, pruned, (SELECT count(*) FROM late_log WHERE feed = late_feed.id) FROM late_feed"
+        " WHERE id = ?",
+        (feed_id,),
+    ).fetchone()
+    observation_count, pruned_count, stored_count = counts
+    return FeedAccounting(
+        observation_count=observation_count,
+        stored_count=stored_count,
+        pruned_count=pruned_count,
+        series_values=series_rows.load_workspace(transaction, workspace),
+    )

@@ -1,0 +1,196 @@
+"""Which workspaces of a PostgreSQL state this process owns: PostgreSQL decides, and no clock does.
+
+The rules that make it safe:
+
+1. A process has one session, see ``PostgresDatabase``. It owns a workspace while that session has an advisory lock of
+   the id of the workspace's row.
+2. After the lock, in a further statement, it writes the rows of the workspace and reads its state from them; nothing of
+   that is shown before the write is acknowledged. (The snapshot of a statement is older than a lock that it takes.)
+3. All commits of a workspace run in the session: one that has ended writes nothing. Only what is acknowledged is shown.
+4. If anything fails, the session is closed, and nothing is sent again on another one. That ends what is left of the
+   previous ones, locks, and compares revisions: a workspace that another session has changed, or of which a commit is
+   durable without an answer, is loaded again.
+5. Each scrape asks the session once, after it has arrived, and shows what the session has locked before.
+
+Everything else only decides how soon a workspace is owned again. docs/development/ownership.md has the reasons.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple, cast
+
+from late_exporter.errors import StoreError
+from late_exporter.store.database import LONG_SECONDS, select_in
+from late_exporter.store.postgres import PostgresDatabase
+from late_exporter.store.store import ADD_WORKSPACE, Store
+
+LOCKED = (
+    "SELECT pid, objid::bigint AS number FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND classid::bigint = (SELECT lock_class FROM late_state)"
+)
+LOCKS = (
+    "SELECT application_name, l.number, l.pid = pg_backend_pid() FROM"  # noqa: S608 - constants
+    f" ({LOCKED}) AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid"
+)
+TRY_LOCK = (
+    "SELECT name, pg_try_advisory_lock((SELECT lock_class FROM late_state), id::integer) FROM late_workspace"
+    " WHERE name IN {values}"
+)
+UNLOCK = (
+    "SELECT pg_advisory_unlock((SELECT lock_class FROM late_state), id::integer) FROM late_workspace"
+    " WHERE name IN {values}"
+)
+NAMES = "SELECT id, name FROM late_workspace"
+REVISIONS = "UPDATE late_feed SET revision = revision + 1 WHERE id IN {values} RETURNING id, revision"
+
+# A process that is paused or cut off keeps its locks. All states of a session have to be covered; no timeout of the
+# server does: it may be idle, in a transaction, amid a message, or unable to send a reply.
+END_SILENT_SESSIONS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"  # noqa: S608 - constants
+    f" WHERE pid IN (SELECT pid FROM ({LOCKED}) AS l) AND pid <> pg_backend_pid()"
+    " AND greatest(state_change, query_start) < clock_timestamp() - make_interval(secs => ?)"
+)
+
+
+class ClusterView(NamedTuple):
+    """Who owns what, and which workspaces this process should take and give away next.
+
+    Args:
+        owners: Workspaces of each replica by the name of its session; its own name is that of the database's session.
+        unowned: Workspaces that nobody owns.
+    """
+
+    owners: Mapping[str, AbstractSet[str]]
+    unowned: Sequence[str]
+    take: AbstractSet[str]
+    give: AbstractSet[str]
+
+
+class Ownership:
+    """The workspaces that this process owns; used in the thread of the store, and raises StoreError.
+
+    Args:
+        store: Store in a PostgreSQL database, whose session has the locks.
+        is_shared: Whether other replicas may own workspaces, too.
+        lease: Seconds of silence after which the sessions of other replicas are ended.
+    """
+
+    def __init__(self, store: Store, *, is_shared: bool, lease: float) -> None:
+        self._store, self._database = store, cast("PostgresDatabase", store.database)
+        self._is_shared = is_shared
+        self._lease = lease
+        self._held: frozenset[str] = frozenset()
+        self._free_before: AbstractSet[str] | None = None if is_shared else frozenset()
+        self._members_before = 0
+
+    @property
+    def session_name(self) -> str:
+        return self._database.session_name
+
+    def confirm(self) -> frozenset[str]:
+        """Return the workspaces that may be shown: those that the session still owns."""
+        held = self._held
+        self._database.require_backend()
+        return held
+
+    def reconnect(self) -> frozenset[str]:
+        """Begin another session if it was lost; return the workspaces that are still owned and that nobody has changed.
+
+        Those that are missing must be loaded again before they are polled.
+        """
+        if self._database.is_connected:
+            return self._held
+        former, self._held = self._held, frozenset()
+        self._free_before = (self._free_before or frozenset()) | former
+        self._database.connect()
+        self._database.lock_state(is_shared=self._is_shared)
+        locked = self._lock(former)
+        unchanged = self._unchanged(locked)
+        self._unlock(locked - unchanged)
+        self._held = unchanged
+        return unchanged
+
+    def look(self, groups: Mapping[str, str]) -> ClusterView:
+        """End silent sessions; return who owns what, and the next moves.
+
+        Args:
+            groups: Group of each configured workspace; workspaces of one group have one owner, as they share a key.
+        """
+        with self._database.transaction() as session:
+            session.executemany(ADD_WORKSPACE, [(name,) for name in sorted(groups)])
+            session.execute(END_SILENT_SESSIONS, (self._lease,))
+            names = dict(session.execute(NAMES).fetchall())
+            locks = session.execute(LOCKS).fetchall()
+        owners: dict[str, set[str]] = defaultdict(set)
+        mine = set[str]()
+        for session_name, number, is_mine in locks:
+            owned = mine if is_mine else owners[session_name or ""]
+            owners[self.session_name] = mine
+            if number in names:
+                owned.add(names[number])
+        if not self._held <= mine:
+            self._database.close()
+            raise StoreError(f"{self._database.name}: a lock was lost")
+        free = groups.keys() - set[str]().union(*owners.values())
+        take, give = self._plan(groups, free, len(owners))
+        return ClusterView(owners, sorted(free), take, give | (self._held - groups.keys()))
+
+    def _plan(
+        self, groups: Mapping[str, str], free: AbstractSet[str], member_count: int
+    ) -> tuple[AbstractSet[str], AbstractSet[str]]:
+        """Return the workspaces to take and to give away, so that each replica has the same number of groups."""
+        members: dict[str, set[str]] = defaultdict(set)
+        for name, group in groups.items():
+            members[group].add(name)
+        mine = {groups[name] for name in self._held if name in groups}
+        # Not what has just become free: its owner may be about to lock it again.
+        ready = {group for group, names in members.items() if names <= (free & (self._free_before or frozenset()))}
+        if not self._is_shared:
+            ready = {*members}
+        room = math.ceil(len(members) / max(1, member_count)) - len(mine)
+        taken, given = set[str](), set[str]()
+        if room > 0:
+            taken = {*random.sample(sorted(ready - mine), min(room, len(ready - mine)))}
+        elif room < 0 and member_count == self._members_before:
+            given = {*random.sample(sorted(mine), -room)}
+        self._free_before, self._members_before = free, member_count
+        take = {name for group in taken | (mine - given) for name in members[group] if name in free}
+        return take, {name for name in self._held if groups.get(name) in given}
+
+    def take(self, names: Collection[str]) -> frozenset[str]:
+        """Lock free workspaces; return all that are owned. Their state has to be loaded afterwards."""
+        self._held |= self._lock(names)
+        return self._held
+
+    def give(self, names: Collection[str]) -> None:
+        """Unlock workspaces, which must not be polled any more."""
+        self._held -= frozenset(names)
+        self._unlock(names)
+
+    def _lock(self, names: Collection[str]) -> frozenset[str]:
+        with self._database.reading() as session:
+            return frozenset(name for name, is_locked in select_in(session, TRY_LOCK, sorted(names)) if is_locked)
+
+    def _unlock(self, names: Collection[str]) -> None:
+        for name in names:
+            self._store.forget(name)
+        with self._database.reading() as session:
+            list(select_in(session, UNLOCK, sorted(names)))
+
+    def _unchanged(self, names: AbstractSet[str]) -> frozenset[str]:
+        """Return the workspaces whose feeds have the revisions that this process has left."""
+        feeds = {feed.id: (scope, feed) for scope, feed in self._store.feeds.items() if scope.workspace in names}
+        with self._database.transaction(seconds=LONG_SECONDS) as session:
+            revisions = dict(select_in(session, REVISIONS, [*feeds]))
+        changed = set[str]()
+        for feed_id, (scope, feed) in feeds.items():
+            feed.revision += 1
+            if revisions.get(feed_id) != feed.revision:
+                changed.add(scope.workspace)
+        return frozenset(names) - changed

@@ -1,0 +1,290 @@
+"""The state in a PostgreSQL database: one session, which advisory locks belong to and all commits run in."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import psycopg
+from psycopg.abc import PQGen
+
+from late_exporter.errors import StoreError, StoreInUse, StoreMissing
+from late_exporter.store.database import LONG_SECONDS, SECONDS, Transaction
+from late_exporter.store.postgres_connection import (
+    REMEDIES,
+    connection_parameters,
+    database_name,
+    describe,
+    read_password,
+    risk_of,
+)
+
+T = TypeVar("T")
+
+PAUSE_SECONDS = 1.0
+"""Time after a connection that timed out in which calls fail at once: those that wait for it must not add up."""
+
+MAX_CLEANUP_STEPS = 10
+"""Steps that the clean-up of a psycopg generator may take after the deadline."""
+
+SESSION = "late-exporter"
+"""Beginning of the name of a session that uses a state; that of a command is another one."""
+
+# The server has to notice that this machine is gone, because it keeps the locks of the session until then. A commit
+# that is not durable must not be shown. No statement_timeout: it ends the wait for a synchronous standby, and the
+# commit counts as done.
+SETTINGS = (
+    "SELECT set_config('lock_timeout', '3s', false), set_config('idle_in_transaction_session_timeout', '60s', false),"
+    " set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),"
+    " set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '10000', false),"
+    " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
+    " ELSE current_setting('synchronous_commit') END, false), pg_backend_pid(), pg_is_in_recovery()"
+)
+
+# So that the outcome of the last commit is certain, and its locks are free.
+END_FORMER_SESSIONS = (
+    "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE application_name = ?"
+    " AND pid <> pg_backend_pid()"
+)
+LOCK_ALONE = "SELECT pg_advisory_lock(lock_class, 0) FROM late_state"
+LOCK_SHARED = "SELECT pg_advisory_lock_shared(lock_class, 0) FROM late_state"
+
+IN_USE = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"  # noqa: S608 - constants
+    " AND pid <> pg_backend_pid()"
+    f" AND starts_with(application_name, '{SESSION} ')"
+)
+
+SIZE = (
+    "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class WHERE relkind = 'r'"
+    " AND starts_with(relname::text, 'late_') AND relnamespace = current_schema()::regnamespace"
+)
+
+# Its warnings are about errors while it cleans up after one that is raised.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
+
+
+class DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection whose operations fail at a deadline; libpq itself waits for as long as the network hangs."""
+
+    deadline = float("inf")
+
+    def wait(self, gen: PQGen[T], *args: Any, **keywords: Any) -> T:
+        return super().wait(until_deadline(gen, self.deadline), *args, **keywords)
+
+
+def until_deadline(gen: PQGen[T], deadline: float) -> Generator[Any, Any, T]:
+    """Pass a generator of psycopg on; raise OperationalError after the deadline."""
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            if time.monotonic() > deadline:
+                break
+            wanted = gen.send(ready)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    error = psycopg.OperationalError("no answer in time")
+    # The clean-up may wait as well, and a generator that is left there prints a traceback when it is freed.
+    with suppress(StopIteration):
+        for _ in range(MAX_CLEANUP_STEPS):
+            gen.throw(error)
+    raise error
+
+
+class _Statements(NamedTuple):
+    """Executes statements with ``?`` in a session."""
+
+    connection: DeadlineConnection
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> psycopg.Cursor[tuple[Any, ...]]:
+        return self.connection.execute(_with_percent(statement), parameters)
+
+    def executemany(self, statement: str, rows: Any) -> None:
+        self.connection.cursor().executemany(_with_percent(statement), rows)
+
+
+class _Snapshot(NamedTuple):
+    """Executes queries whose rows stay in the server until they are read."""
+
+    connection: DeadlineConnection
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> psycopg.ServerCursor[tuple[Any, ...]]:
+        return self.connection.cursor(f"rows_{secrets.token_hex(8)}").execute(_with_percent(statement), parameters)
+
+    def executemany(self, statement: str, rows: Any) -> None:
+        raise NotImplementedError
+
+
+class PostgresDatabase:
+    """A PostgreSQL database, used through one session, directly or through a pooler in session mode.
+
+    A session that was lost is not replaced by itself: what it has locked has to be locked again first.
+
+    Args:
+        url: URL of the database, which may have a password.
+        password_file: File with the password, read at each connection, so that it may change.
+
+    Raises:
+        ConfigError: libpq does not understand the URL.
+    """
+
+    types: Mapping[str, str] = {
+        "id": "BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY",
+        "text": 'TEXT COLLATE "C"',
+        "without_rowid": "",
+    }
+
+    def __init__(self, url: str, password_file: Path | None = None) -> None:
+        self.name = database_name(url)
+        self.session_name = f"{SESSION} {secrets.token_hex(4)} {socket.gethostname()}"[:63]
+        self._password_file = password_file
+        self._parameters = connection_parameters(url, has_password_file=password_file is not None)
+        self._connection: DeadlineConnection | None = None
+        self._backend = 0
+        self._paused_until = 0.0
+
+    def connect(self) -> None:
+        """Begin another session.
+
+        Raises:
+            StoreError: The server cannot be reached, refuses the user, or is read-only.
+        """
+        self.close()
+        self._connection = self._open(self.session_name)
+        with self.reading() as session:
+            (row,) = session.execute(SETTINGS)
+            *_, self._backend, is_standby = row
+            if is_standby:  # It has other locks than its primary.
+                raise StoreError(f"{self.name}: the server is a standby; {REMEDIES['25006']}")
+
+    def lock_state(self, *, is_shared: bool = False) -> None:
+        """Lock the whole state for this process, or for all replicas; raise StoreInUse if that cannot be."""
+        with self.reading() as session:
+            session.execute(END_FORMER_SESSIONS, (self.session_name,)).fetchall()
+            try:
+                session.execute(LOCK_SHARED if is_shared else LOCK_ALONE).fetchall()
+            except psycopg.errors.LockNotAvailable as exc:
+                other = "an exporter without --state.replicas" if is_shared else "another late-exporter"
+                remedy = "stop it, or start all of them with --state.replicas"
+                raise StoreInUse(f"{self.name} is in use by {other}; {remedy}") from exc
+
+    def attach(self) -> None:
+        self.close()
+        self._connection = self._open("command of late-exporter")
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None
+
+    @contextmanager
+    def transaction(self, *, seconds: float = SECONDS) -> Iterator[Transaction]:
+        with self.reading(seconds=seconds) as session, session.connection.transaction():
+            yield session
+
+    @contextmanager
+    def reading(self, *, seconds: float = SECONDS) -> Iterator[_Statements]:
+        connection = self._connection
+        if connection is None:
+            raise StoreError(f"{self.name}: the connection was lost")
+        connection.deadline = time.monotonic() + seconds
+        try:
+            with self._store_errors(), connection.pipeline():
+                yield _Statements(connection)
+        finally:
+            # If a transaction may still be open, only the end of the session says what becomes of it.
+            if connection.broken or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                self.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Transaction]:
+        with self._store_errors(), self._open("command of late-exporter") as connection:
+            connection.isolation_level, connection.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
+            with connection.transaction():
+                if not self.has_state(_Statements(connection)):
+                    raise StoreMissing(f"{self.name}: there is no state")
+                yield _Snapshot(connection)
+
+    def require_backend(self) -> None:
+        """Ask the session whether it lives; raise StoreError if another one answers."""
+        with self.reading() as session:
+            ((backend,),) = session.execute("SELECT pg_backend_pid()")
+        if backend != self._backend:
+            self.close()
+            pooler = "connect directly, or through a pooler in session mode"
+            raise StoreError(f"{self.name}: a pooler in transaction mode lends other sessions; {pooler}")
+
+    def has_state(self, transaction: Transaction) -> bool:
+        query = "SELECT current_setting('server_encoding'), to_regclass('late_state') IS NOT NULL"
+        encoding, has_table = transaction.execute(query).fetchone()
+        if encoding != "UTF8":
+            raise StoreError(f"{self.name}: the database has the encoding {encoding}; create one with UTF8")
+        if not has_table:  # Another replica may be creating it.
+            transaction.execute("SELECT pg_advisory_xact_lock(hashtext('late-exporter'))").fetchone()
+            _, has_table = transaction.execute(query).fetchone()
+        return bool(has_table)
+
+    def size(self, transaction: Transaction) -> int:
+        return int(transaction.execute(SIZE).fetchone()[0])
+
+    def damage(self, transaction: Transaction) -> Iterator[str]:
+        del transaction  # pg_amcheck does that.
+        yield from ()
+
+    def is_in_use(self) -> bool:
+        with self._store_errors(), self._open("command of late-exporter") as connection:
+            return bool(_Statements(connection).execute(IN_USE).fetchall()[0][0])
+
+    def connection_risk(self) -> str:
+        """Return what another machine could do to the connection; empty if nothing."""
+        with self._store_errors(), self._open("command of late-exporter") as connection:
+            return risk_of(connection)
+
+    def backup(self, target: Path) -> int:
+        raise StoreError(f"{self.name}: back up with pg_dump or as the server is, or use state copy; not to {target}")
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self, session_name: str) -> DeadlineConnection:
+        parameters, start = {**self._parameters, "application_name": session_name}, time.monotonic()
+        if start < self._paused_until:
+            raise StoreError(f"{self.name}: the server does not answer")
+        if self._password_file is not None:
+            parameters["password"] = read_password(self._password_file)
+        with self._store_errors():
+            try:
+                connection = DeadlineConnection.connect("", autocommit=True, **parameters)
+            except psycopg.OperationalError:
+                if time.monotonic() > start + PAUSE_SECONDS:
+                    self._paused_until = time.monotonic() + PAUSE_SECONDS
+                raise
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # whatever the default of the database is
+        connection.deadline = time.monotonic() + LONG_SECONDS
+        return connection
+
+    @contextmanager
+    def _store_errors(self) -> Iterator[None]:
+        """Raise the errors of reading and writing a state as StoreError, which names the database and a remedy."""
+        try:
+            yield
+        except psycopg.Error as exc:
+            raise StoreError(f"{self.name}: {describe(exc)}") from exc
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as exc:
+            raise StoreError(f"{self.name}: {exc}") from exc
+
+
+@lru_cache(256)
+def _with_percent(statement: str) -> str:
+    return statement.replace("?", "%s")

@@ -1,0 +1,124 @@
+"""How a connection to PostgreSQL is made: its parameters and authentication, and what to do about its errors."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from late_exporter.errors import ConfigError, StoreError
+
+DEFAULTS: dict[str, Any] = {
+    "client_encoding": "UTF8",
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 5000,
+}
+"""Connection parameters that the URL may override."""
+
+LIBPQ = psycopg.pq.version() // 10_000
+
+REFUSES_CLEAR_TEXT = LIBPQ >= 16  # noqa: PLR2004 - the first version with require_auth
+"""Whether libpq can refuse to send a password in clear text: that of psycopg[binary] can, one of the system may not."""
+
+LOCAL_HOST = re.compile(r"|localhost|127\.[\d.]+|::1|[/@].*")
+"""This machine: the default, a loopback address, or the folder of a Unix socket."""
+
+NO_RIGHT = (
+    "the user needs the right to create tables in the schema, and must own those of the state; make it the owner of"
+    " both"
+)
+INCOMPLETE = (
+    "the state is incomplete; restore a backup, or drop the tables whose names begin with late_ to begin a new state"
+)
+
+REMEDIES: Mapping[str, str] = {
+    "08001": "the server asks for the password in clear text, or for none: use sslmode=verify-full, or accept that with"
+    " require_auth=password or require_auth=none in --state.url",
+    "25006": "the server is read-only, as a standby, during a failover or by default_transaction_read_only; name the"
+    " primary in --state.url, or several hosts with target_session_attrs=read-write",
+    "28P01": "check the user in --state.url and the password in --state.password-file or PGPASSFILE",
+    "3D000": "create the database, with encoding UTF8",
+    "3F000": NO_RIGHT,
+    "42501": NO_RIGHT,
+    "42P01": INCOMPLETE,
+    "42P07": INCOMPLETE,
+    "53100": "free some space; nothing is lost meanwhile",
+    "53300": "raise max_connections or the limit of the user; each late-exporter uses one connection",
+}
+"""What to do about an error, by SQLSTATE."""
+
+CONNECTION_ERRORS: Mapping[str, str] = {
+    "authentication method requirement": "08001",
+    "password authentication failed|no password supplied": "28P01",
+    'database ".*" does not exist': "3D000",
+    "too many (clients|connections)|remaining connection slots": "53300",
+}
+"""SQLSTATE by a pattern of the message: libpq reports none for an error while it connects."""
+
+
+def connection_parameters(url: str, *, has_password_file: bool) -> Mapping[str, Any]:
+    """Return the parameters in a URL and the defaults of the others; raise ConfigError if libpq does not know one."""
+    try:
+        parameters = {**DEFAULTS, **conninfo_to_dict(url)}
+    except psycopg.Error as exc:
+        raise ConfigError(f"--state.url {database_name(url)!r}: {_first_line(exc)}") from None
+    return {**required_authentication(parameters, has_password_file=has_password_file), **parameters}
+
+
+def required_authentication(parameters: Mapping[str, Any], *, has_password_file: bool) -> Mapping[str, str]:
+    """Return what the server must ask for, so that one that pretends to be it does not get the password in clear text.
+
+    A verified server may ask for anything. If a password file is given, another machine must ask for it.
+    """
+    mode = str(parameters.get("sslmode") or os.environ.get("PGSSLMODE", ""))
+    if mode.startswith("verify-") or "PGREQUIREAUTH" in os.environ or not REFUSES_CLEAR_TEXT:
+        return {}
+    names = ("hostaddr", "host")
+    hosts = [parameters.get(name) for name in names] + [os.environ.get(f"PG{name.upper()}") for name in names]
+    is_local = all(map(LOCAL_HOST.fullmatch, next(filter(None, hosts), "").split(",")))
+    return {"require_auth": "!password,!none" if has_password_file and not is_local else "!password"}
+
+
+def database_name(url: str) -> str:
+    """Return a URL without its password and parameters, for messages."""
+    scheme, slashes, rest = url.partition("?")[0].partition("://")
+    user, at, place = rest.rpartition("@")
+    return f"{scheme}{slashes}{user.partition(':')[0]}{at}{place}"
+
+
+def read_password(path: Path) -> str:
+    """Return the password in a file; raise StoreError if it cannot be read."""
+    try:
+        return path.read_text("utf-8").strip("\r\n")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
+        raise StoreError(f"--state.password-file {path}: cannot be read: {reason}") from exc
+
+
+def describe(exc: psycopg.Error) -> str:
+    """Return the first line of an error, and the remedy if there is one."""
+    found = (state for pattern, state in CONNECTION_ERRORS.items() if re.search(pattern, str(exc)))
+    remedy = REMEDIES.get(exc.sqlstate or next(found, ""), "")
+    return f"{_first_line(exc)}{'; ' if remedy else ''}{remedy}"
+
+
+def risk_of(connection: psycopg.Connection[Any]) -> str:
+    """Return what another machine could do to a connection; empty if nothing, or if the server is on this one."""
+    options = {option.keyword: option.val or b"" for option in connection.pgconn.info}
+    mode = options[b"sslmode"].decode()
+    if LOCAL_HOST.fullmatch(connection.info.hostaddr) or mode.startswith("verify-"):
+        return ""
+    data = "the state" if REFUSES_CLEAR_TEXT else f"the state and, with libpq {LIBPQ}, the password"
+    return f"with sslmode={mode}, others on the network can read and change {data}"
+
+
+def _first_line(exc: BaseException) -> str:
+    return str(exc).strip().partition("\n")[0] or type(exc).__name__

@@ -1,0 +1,258 @@
+"""The state: keys and statuses of counted logs, series values, pending logs, coverage and log events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+
+import msgspec
+
+from late_exporter.errors import StoreError, StoreFenced
+from late_exporter.metrics.counting import effective_increments
+from late_exporter.model import (
+    PENDING,
+    Batch,
+    CommitResult,
+    FeedAccounting,
+    FeedCommit,
+    FeedState,
+    Observation,
+    Scope,
+)
+from late_exporter.series import Series, SeriesValue
+from late_exporter.store import feed_rows, series_rows
+from late_exporter.store.batches import apply_batch, group_by_series, select_new
+from late_exporter.store.database import LONG_SECONDS, Database, Transaction
+from late_exporter.store.outbox import Outbox, queue_events
+from late_exporter.store.pruning import LogPruner
+from late_exporter.store.schema import create_state
+
+SIZE_SECONDS = 60.0
+"""Seconds for which the size of the state is not queried again."""
+
+ADD_WORKSPACE = "INSERT INTO late_workspace (name) VALUES (?) ON CONFLICT DO NOTHING"
+ADD_FEED = (
+    "INSERT INTO late_feed (workspace, name) SELECT id, ? FROM late_workspace WHERE name = ? ON CONFLICT DO NOTHING"
+)
+# A write, so that what is read is replicated before it is shown: the commit of a session that was ended while it waited
+# for a synchronous standby is not.
+TAKE_FEED = (
+    "UPDATE late_feed SET revision = revision + 1 WHERE name = ? AND workspace = (SELECT id FROM late_workspace"
+    " WHERE name = ?) RETURNING id, workspace, revision, logs, coverage, progress"
+)
+UPDATE_FEED = (
+    "UPDATE late_feed SET revision = revision + 1, coverage = coalesce(?, coverage), progress = coalesce(?, progress),"
+    " logs = logs + ?, observations = observations + ?, pruned = pruned + ?"
+    " WHERE id = ? AND revision = ? RETURNING logs"
+)
+ADD_LOG = "INSERT INTO late_log (feed, key, status, created) VALUES (?, ?, ?, ?)"
+ADD_PENDING = (
+    "INSERT INTO late_pending (feed, key, created, platform, action, post_id) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO NOTHING"
+)
+END_PENDING = "DELETE FROM late_pending WHERE feed = ? AND key = ?"
+NEWEST_TIME = "SELECT max(created) FROM late_log WHERE feed = ? AND created <= ? AND status <> 'rejected'"
+
+
+class Feed(msgspec.Struct):
+    """One feed in the state, as this process left it.
+
+    Args:
+        id: Id of its row.
+        workspace_id: Id of the row of its workspace.
+        revision: Number of its last commit, which the next one requires.
+        log_count: Number of stored logs.
+        has_pending: Whether it has pending logs.
+    """
+
+    id: int
+    workspace_id: int
+    revision: int
+    log_count: int
+    has_pending: bool
+
+
+class Store:
+    """The state of all workspaces; each method is one transaction, and leaves the state unchanged if it fails.
+
+    If the connection to a database is lost during a commit, its outcome is unknown. The next session finds out by the
+    revision of the feed, see ``late_exporter.store.ownership``; no other session can commit meanwhile.
+
+    A store must be used by one thread at a time.
+
+    Args:
+        database: Database that is connected.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.feeds: dict[Scope, Feed] = {}
+        self.outbox = Outbox(database, lambda: {feed.id: scope.workspace for scope, feed in self.feeds.items()})
+        self._pruner = LogPruner()
+        self._size = (-SIZE_SECONDS, 0, 0)
+        create_state(database)
+
+    def close(self) -> None:
+        """Close the state; the store cannot be used afterwards."""
+        self.database.close()
+
+    def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
+        """Return the state of some feeds, which this process owns; they are added if they are not in the state."""
+        states: dict[Scope, FeedState] = {}
+        feeds: dict[Scope, Feed] = {}
+        with self.database.transaction(seconds=LONG_SECONDS) as transaction:
+            transaction.executemany(ADD_WORKSPACE, [(name,) for name in sorted({scope.workspace for scope in scopes})])
+            transaction.executemany(ADD_FEED, [(scope.feed, scope.workspace) for scope in scopes])
+            cursors = [transaction.execute(TAKE_FEED, (scope.feed, scope.workspace)) for scope in scopes]
+            for scope, cursor in zip(scopes, cursors, strict=True):
+                feed_id, workspace_id, revision, *row = cursor.fetchone()
+                pending = feed_rows.pending_logs(transaction, feed_id)
+                feeds[scope] = Feed(feed_id, workspace_id, revision, row[0], bool(pending))
+                states[scope] = feed_rows.decode_state(row, pending)
+        self.feeds.update(feeds)
+        return states
+
+    def feed_state(self, scope: Scope) -> FeedState:
+        """Return the state of one feed."""
+        return self.feed_states([scope])[scope]
+
+    def series_page(self, workspace: str, after: str, limit: int) -> tuple[Mapping[Series, SeriesValue], str]:
+        """Return the values of the next series of a workspace, and the id of the last one; none at the end.
+
+        ``after`` is the id that the previous page has ended with, empty for the first page.
+        """
+        with self.database.reading() as transaction:
+            return series_rows.load_page(transaction, workspace, after, limit)
+
+    def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """Return the counted statuses of logs by key; keys that are not stored are missing."""
+        with self.database.reading() as transaction:
+            return feed_rows.decode_statuses(feed_rows.select_statuses(transaction, self._feed(scope).id, keys))
+
+    def newest_time(self, scope: Scope, *, until: int) -> int | None:
+        """Return the creation time of the newest stored log of a feed up to a time, except rejected ones.
+
+        None if there is none. Reads all logs of the feed.
+        """
+        with self.database.reading(seconds=LONG_SECONDS) as transaction:
+            (newest,) = transaction.execute(NEWEST_TIME, (self._feed(scope).id, until)).fetchone()
+        return None if newest is None else int(newest)
+
+    def accounting(self, scope: Scope) -> FeedAccounting:
+        """Return the redundant counts of a feed; reads all of its observations."""
+        with self.database.reading(seconds=LONG_SECONDS) as transaction:
+            return feed_rows.accounting(transaction, self._feed(scope).id, scope.workspace)
+
+    def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+        """Store batches of several feeds durably, together if possible; return the result or the error of each.
+
+        Each batch is stored as a whole or not at all, whatever happens to the others. One with a result is durable.
+        """
+        try:
+            return self._commit_group(commits)
+        except StoreError as exc:
+            if len(commits) == 1:
+                return [exc]
+        # The transaction was rolled back. One batch may be at fault, and the others must not wait for it to go away.
+        return [result for commit in commits for result in self.commit_all([commit])]
+
+    def _commit_group(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult]:
+        results = [(self._feed(commit.scope), commit.batch) for commit in commits]
+        with self.database.transaction() as transaction:
+            committed = [self._commit(transaction, feed, batch) for feed, batch in results]
+        for (feed, _), result in zip(results, committed, strict=True):
+            feed.revision += 1
+            feed.log_count = result.log_count
+            feed.has_pending = feed.has_pending if result.pending_logs is None else bool(result.pending_logs)
+        return committed
+
+    def _commit(self, transaction: Transaction, feed: Feed, batch: Batch) -> CommitResult:
+        keys = [observation.entry.key for observation in batch.observations]
+        status_rows = feed_rows.select_statuses(transaction, feed.id, keys)
+        kinds = {id(each.increments): each.increments for each in batch.observations}  # shared by logs of one kind
+        all_series = {(each.family, each.labels) for group in (batch.increments, *kinds.values()) for each in group}
+        stored_values = series_rows.load(transaction, feed.workspace_id, all_series)
+        statuses = feed_rows.decode_statuses(status_rows)
+        new, first = select_new(batch.observations, statuses)
+        increments = group_by_series(effective_increments(batch, new, first))
+        series_values = apply_batch(increments, batch, stored_values.get)
+        self._add_logs(transaction, feed.id, new, batch.now)
+        series_rows.write(transaction, feed.workspace_id, series_values)
+        queue_events(transaction, feed.id, new, batch.committed_at)
+        expired = self._pruner.prune(transaction, feed.id, batch.prune_before)
+        pending_changed = _update_pending(transaction, feed, new, statuses, [*batch.deleted_keys, *expired.keys])
+        cursor = transaction.execute(
+            UPDATE_FEED,
+            (
+                msgspec.json.encode(batch.coverage).decode() if batch.coverage else None,
+                batch.progress.decode() if batch.progress is not None else None,
+                len(first) - len(expired.keys),
+                len(new),
+                expired.observation_count,
+                feed.id,
+                feed.revision,
+            ),
+        )
+        pending_logs = feed_rows.pending_logs(transaction, feed.id) if pending_changed else None
+        if (row := cursor.fetchone()) is None:
+            raise self._fenced("another process has changed it; stop one of the two, and restart")
+        return CommitResult(
+            observations=new,
+            series_values=series_values,
+            pending_logs=pending_logs,
+            log_count=row[0],
+            keeps_logs=not (new or expired.keys),
+        )
+
+    @staticmethod
+    def _add_logs(transaction: Transaction, feed_id: int, new: Sequence[Observation], now: int) -> None:
+        # In the order of the table: a list is read from new to old, which would split every page of the index. A row
+        # without a time, which is rejected, has that of its commit, so that it expires.
+        entries = sorted((observation.entry for observation in new), key=attrgetter("key"))
+        rows = [(feed_id, e.key, e.status, now if e.created is None else e.created) for e in entries]
+        transaction.executemany(ADD_LOG, rows)
+
+    def size(self, workspace: str) -> tuple[int, int]:
+        """Return the number of stored logs of a workspace, and its share of the size of the state in bytes."""
+        log_count = sum(feed.log_count for scope, feed in self.feeds.items() if scope.workspace == workspace)
+        now = time.monotonic()
+        if now > self._size[0] + SIZE_SECONDS:
+            with self.database.reading() as transaction:
+                (total,) = transaction.execute("SELECT coalesce(sum(logs), 0) FROM late_feed").fetchone()
+                self._size = now, self.database.size(transaction), int(total)
+        _, size, total = self._size
+        total = max(total, log_count)
+        return log_count, size * log_count // total if total else size
+
+    def forget(self, workspace: str) -> None:
+        """Do not use the feeds of a workspace any more."""
+        for scope in [scope for scope in self.feeds if scope.workspace == workspace]:
+            del self.feeds[scope]
+
+    def _feed(self, scope: Scope) -> Feed:
+        if scope not in self.feeds:
+            raise self._fenced("this process does not own it")
+        return self.feeds[scope]
+
+    def _fenced(self, reason: str) -> StoreFenced:
+        return StoreFenced(f"{self.database.name}: nothing of the workspace was counted: {reason}")
+
+
+def _update_pending(
+    transaction: Transaction,
+    feed: Feed,
+    new: Sequence[Observation],
+    statuses: Mapping[str, frozenset[str]],
+    ended_keys: Sequence[str],
+) -> bool:
+    """Add and delete pending logs; return whether one may have changed."""
+    # A log that has another status is final: an outdated response must not make it pending again.
+    pending = [o.entry for o in new if o.entry.status == PENDING and statuses[o.entry.key] == {PENDING}]
+    rows = [(feed.id, e.key, e.created or 0, e.platform, e.action, e.post_id) for e in pending]
+    transaction.executemany(ADD_PENDING, rows)
+    # Usually none is pending, and all logs of a catch-up are final.
+    final = [o.entry.key for o in new if o.entry.status != PENDING] if feed.has_pending else []
+    ended = [(feed.id, key) for key in (*final, *ended_keys)] if feed.has_pending else []
+    transaction.executemany(END_PENDING, ended)
+    return bool(rows or ended)
