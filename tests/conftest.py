@@ -78,7 +78,7 @@ def postgres() -> Iterator[Cluster]:
         pytest.skip("postgresql is not installed; .ci/tools installs it")
     with running_cluster(programs) as cluster, pytest.MonkeyPatch.context() as patch:
         # The machine of the tests may be busy. A test of a server that hangs sets a shorter time.
-        patch.setattr("late_exporter.store.postgres.database.DEADLINE_SECONDS", 120.0)
+        patch.setattr("late_exporter.store.postgres.SECONDS", 120.0)
         yield cluster
 
 

@@ -24,6 +24,7 @@ from tests.support.client import Handler, QueryParams
 from tests.support.clock import DAY
 from tests.support.poller import LOGS, NOW, POLLS, PollerHarness, Stop, iso_time, publishing_row
 from tests.support.samples import Samples
+from tests.support.store import stored_series
 
 LIST = "/v1/posts/logs"
 POST = "/v1/posts/{postId}/logs"
@@ -492,12 +493,12 @@ async def test_created_timestamps(harness: PollerHarness) -> None:
     """Series of the first sync are created when the record starts, others when they are first counted."""
     harness.rows = [publishing_row(1, age=DAY)]
     await harness.poller.poll()
-    assert NOW - 7 * DAY == harness.store.series_values()[LOGS, ("acme", "tiktok", "publish", "success")].created
-    assert NOW == harness.store.series_values()[REQUESTS, ("acme", LIST, "200")].created
+    assert NOW - 7 * DAY == stored_series(harness.store)[LOGS, ("acme", "tiktok", "publish", "success")].created
+    assert NOW == stored_series(harness.store)[REQUESTS, ("acme", LIST, "200")].created
     harness.now = 60.0
     harness.rows.insert(0, publishing_row(2, age=-60, action="publish", platform="reddit"))
     await harness.poller.poll()
-    assert NOW + 60 == harness.store.series_values()[LOGS, ("acme", "reddit", "publish", "success")].created
+    assert NOW + 60 == stored_series(harness.store)[LOGS, ("acme", "reddit", "publish", "success")].created
 
 
 # Webhooks.

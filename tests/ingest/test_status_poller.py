@@ -579,7 +579,9 @@ async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) 
         for account in ("acc1", "gone")
     }
     log_values[CONNECTED, ("acme", "instagram", "acc1")] = SeriesValue(LatestValue(1, 0), 0.0)
-    harness.registry.restore(log_values, {"acme": ["publishing", "connections"]})
+    harness.registry.restore(log_values)
+    for feed in ("publishing", "connections"):
+        harness.registry.show_feed("acme", feed)
 
     def names() -> set[str]:
         return {labels[-1] for family, labels in harness.exposition.values if family == INFO}

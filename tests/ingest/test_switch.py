@@ -108,6 +108,7 @@ def test_equal_logs_are_all_counted(alike: int, world: World, start: Start) -> N
     world.publish(90, over=0.5)
     exporter.poll()
     exporter.restart()
+    exporter.poll()
     assert expected_counts(world.rows) == exposed_counts(exporter)
     world.archives.publishing.insert(dict(world.rows[90], _id="twin"))
     exporter.poll_repeatedly(3)

@@ -27,7 +27,6 @@ from late_exporter.ingest.status_poller import StatusConfig, StatusPace
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.model import CommitResult, FeedCommit
 from late_exporter.protocols import ApiResponse
-from late_exporter.series import Series
 from late_exporter.simulator.log_list import LogRow
 from late_exporter.store import Store, open_store
 from late_exporter.store.thread import StoreThread

@@ -25,7 +25,7 @@ from tests.support.client import FakeClient, QueryParams
 from tests.support.clock import LoopClock, SleepingClock, VirtualClock
 from tests.support.exposition import FakeExposition
 from tests.support.loggers import RecordingLogger
-from tests.support.store import StoreProxy
+from tests.support.store import StoreProxy, stored_series
 
 NOW = 1_763_993_002.0
 LOGS = "late_publishing_logs_total"
@@ -188,7 +188,7 @@ class PollerHarness:
 
     def stored_value(self, family: str, *labels: str) -> object:
         """Return the stored value of a series; None if there is none."""
-        stored = self.store.series_values().get((family, ("acme", *labels)))
+        stored = stored_series(self.store).get((family, ("acme", *labels)))
         return stored.value if stored else None
 
     async def _wait_published(self) -> None:

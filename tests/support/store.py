@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from late_exporter.errors import StoreError
 from late_exporter.model import Batch, CommitResult, FeedCommit, Scope
+from late_exporter.series import Series, SeriesValue
 from late_exporter.store import Store
 from tests.support.exporter import Counted, ObservedStore
 
@@ -17,6 +18,11 @@ def commit_batch(store: Store, scope: Scope, batch: Batch) -> CommitResult:
     if isinstance(result, StoreError):
         raise result
     return result
+
+
+def stored_series(store: Store, workspace: str = "acme") -> Mapping[Series, SeriesValue]:
+    """Return the values of all series of a workspace."""
+    return store.series_page(workspace, "", 1_000_000)[0]
 
 
 class StoreProxy(ObservedStore):

@@ -1,0 +1,112 @@
+"""What is shown after a start: nothing of a feed before a poll has read everything that the API has."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from late_exporter.simulator.log_list import LogRow
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, unavailable
+from tests.support.samples import Samples
+from tests.support.world import World
+
+LOGS = "late_publishing_logs_total"
+UP = "late_up", (("feed", "publishing"), ("workspace", "default"))
+KINDS: tuple[LogRow, ...] = (
+    {},
+    {"status": "failed", "statusCode": 500},
+    {"action": "retry", "platform": "tiktok"},
+    {"platform": "bluesky"},
+)
+
+
+@pytest.fixture
+def world() -> World:
+    return World(VirtualClock())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@pytest.fixture(params=["late", "zernio"])
+def exporter(request: pytest.FixtureRequest, world: World, path: Path) -> Iterator[ExporterHarness]:
+    """Return an exporter that has counted 300 logs of a day."""
+    api = FakeLateApi(world, generation=request.param)
+    with closing(ExporterHarness(api, path, generation=request.param)) as exporter:
+        world.publish(300, over=DAY, kinds=KINDS)
+        exporter.poll()
+        yield exporter
+
+
+def fallen(before: Samples, after: Samples) -> Samples:
+    """Return the counters of logs that are lower than before, or missing."""
+    return Samples(
+        {
+            series: value
+            for series, value in before.counters.items()
+            if series[0].startswith(("late_publishing", "late_account"))
+            and ("status", "pending") not in series[1]
+            and after.get(series, -1) < value
+        }
+    )
+
+
+def test_nothing_is_shown_before_the_first_poll(world: World, exporter: ExporterHarness) -> None:
+    """Only what is about the exporter itself is, also if the API is dead; then everything is, with what is new."""
+    before = exporter.scrape()
+    exporter.restart(HOUR)
+    world.publish(10, over=MINUTE)
+    exporter.api.fail_request(0, unavailable)
+    assert "unavailable" == exporter.poll().outcome
+    dead = exporter.scrape()
+    assert not dead.family(LOGS)
+    assert 0 == dead[UP]
+    assert 1 == dead.sum("late_exporter_polls_total", outcome="success")
+    exporter.poll()
+    shown = exporter.scrape()
+    assert not fallen(before, shown)
+    assert 310 == shown.sum(LOGS)
+    assert 1 == shown[UP]
+
+
+def test_a_catch_up_shows_nothing_before_its_end(world: World, exporter: ExporterHarness) -> None:
+    """Neither between its polls nor after kills."""
+    exporter.restart(HOUR)
+    world.publish(440, over=HOUR, kinds=KINDS)
+    for step in range(3, 24, 4):
+        assert not exporter.scrape().family(LOGS)
+        assert exporter.kill(step)
+    exporter.poll()
+    assert 740 == exporter.scrape().sum(LOGS)
+
+
+def test_a_restored_backup_shows_no_lower_counter(world: World, path: Path, exporter: ExporterHarness) -> None:
+    """The logs since the backup are counted again before anything is shown, settled and late ones as well."""
+    pending = world.publish(1, status="pending")
+    exporter.poll()
+    exporter.close()
+    shutil.copy(path, path.with_name("backup.db"))
+    exporter.restart()
+    world.clock.advance(HOUR)
+    world.publish(110, over=HOUR, kinds=KINDS)
+    world.change(*pending, status="success")
+    world.insert(world.clock.now - HOUR - 10 * MINUTE)
+    exporter.poll_repeatedly(4)
+    before = exporter.scrape()
+    assert 300 + 110 + 3 == before.sum(LOGS)
+    exporter.close()
+    shutil.copy(path.with_name("backup.db"), path)
+    exporter.restart()
+    assert not exporter.scrape().family(LOGS)
+    exporter.poll()
+    after = exporter.scrape()
+    assert not fallen(before, after)
+    assert before.sum(LOGS) == after.sum(LOGS)
