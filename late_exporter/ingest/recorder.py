@@ -224,19 +224,17 @@ class FeedRecorder:
             coverage = msgspec.structs.replace(coverage, retention_floor=max(coverage.retention_floor, prune_before))
         # A log that was pruned, or is about to be, would be counted twice.
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
-        # A batch of the first sync may have logs and leave the coverage unchanged.
-        history_coverage = (read.coverage or self.coverage) if read.pages and not self.is_synced else None
         built = await self._builder.build(
             read.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced
         )
-        increments = [*increments, *built.zeros]
-        series = {(increment.family, increment.labels) for increment in (*increments, *built.increments)}
+        committed_at = self.clock()
         return Batch(
-            committed_at=self.clock() if history_coverage is None else history_coverage.complete_since / 1000,
+            committed_at=committed_at,
             now=now,
             observations=built.observations,
-            increments=increments,
-            zero_series=self._publisher.zero_series(series),
+            increments=[*increments, *built.zeros],
+            # What is read before the feed is shown is history, also if a restart or another state hides it again.
+            series_created_at=committed_at if self._is_shown else 0.0,
             coverage=coverage,
             deleted_keys=read.deleted_keys,
             prune_before=prune_before,

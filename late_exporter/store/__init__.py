@@ -88,9 +88,6 @@ class Store(Protocol):
         Each batch is stored as a whole or not at all, whatever happens to the others. One with a result is durable.
         """
 
-    def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
-        """Store durably that the initial zeros of series were served; return those of the series that are stored."""
-
     def size(self, workspace: str) -> tuple[int, int]:
         """Return the number of stored logs of a workspace, and its share of the size of the state in bytes."""
 

@@ -31,7 +31,7 @@ TABLES: Mapping[str, Table] = {
     ),
     "observation": Table(("scope", "key", "status", "created"), order="scope, key, status"),
     "pending": Table(("scope", "key", "created", "platform", "action", "post_id"), order="scope, key"),
-    "series": Table(("family", "labels", "value", "created", "served"), order="family, labels"),
+    "series": Table(("family", "labels", "value", "created"), order="family, labels"),
     "event": Table(("id", "scope", "queued", "body"), order="id"),
 }
 

@@ -19,8 +19,7 @@ def mark_restored(connection: Connection, last_commit: int) -> None:
     """Mark every feed as restored from an older copy than the one that had the last commit.
 
     The exporter's own counters begin at 0 again, which Prometheus takes for a restart, because their last values are
-    unknown. Other series have probably been served since, so that an initial zero would be a fall.
+    unknown.
     """
     connection.execute("UPDATE scope SET restored = 1, commits = ?", (last_commit,))
-    connection.execute("UPDATE series SET served = 1")
     connection.executemany("DELETE FROM series WHERE family = ?", [(name,) for name in OWN_COUNTERS])

@@ -38,7 +38,6 @@ CREATE TABLE series (
     labels TEXT NOT NULL,
     value BLOB NOT NULL,
     created REAL NOT NULL,
-    served INTEGER NOT NULL,
     PRIMARY KEY (family, labels)
 ) WITHOUT ROWID;
 

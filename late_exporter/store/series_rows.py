@@ -1,4 +1,4 @@
-"""The series in the state: their values, and the marks that their initial zeros were served."""
+"""The series in the state, and their values."""
 
 from __future__ import annotations
 
@@ -21,25 +21,22 @@ SeriesCursor: TypeAlias = tuple[str, str]
 
 FIRST_SERIES: SeriesCursor = ("", "")
 
-_SeriesRow: TypeAlias = tuple[str, str, bytes, float, int]
-"""Family, labels, value, creation time and served mark, as they are stored."""
+_SeriesRow: TypeAlias = tuple[str, str, bytes, float]
+"""Family, labels, value and creation time, as they are stored."""
 
 PAGE = (
-    "SELECT family, labels, value, created, served FROM series WHERE (family, labels) > (?, ?)"
-    " ORDER BY family, labels LIMIT ?"
+    "SELECT family, labels, value, created FROM series WHERE (family, labels) > (?, ?) ORDER BY family, labels LIMIT ?"
 )
 OF_WORKSPACE = (
-    "SELECT family, labels, value, created, served FROM series WHERE family = ? AND labels >= ? AND labels < ?"
-    " ORDER BY labels"
+    "SELECT family, labels, value, created FROM series WHERE family = ? AND labels >= ? AND labels < ? ORDER BY labels"
 )
 LOOKUP_SERIES = (8, 50)  # as many as a poll at rest changes, and a bound of the memory that many need
 LOOKUPS = {  # of fixed numbers, as the look-up of keys; CROSS JOIN reads no other row of the table
     size: f"WITH wanted (family, labels) AS (VALUES {', '.join(['(?, ?)'] * size)})"  # noqa: S608 - placeholders
-    " SELECT family, labels, value, created, served FROM wanted CROSS JOIN series USING (family, labels)"
+    " SELECT family, labels, value, created FROM wanted CROSS JOIN series USING (family, labels)"
     for size in LOOKUP_SERIES
 }
-UPSERT = "INSERT INTO series VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
-MARK = "UPDATE series SET served = 1 WHERE family = ? AND labels = ?"
+UPSERT = "INSERT INTO series VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 
 
 def load_all(connection: Connection) -> Mapping[Series, SeriesValue]:
@@ -71,10 +68,10 @@ def _decode(rows: Iterable[_SeriesRow]) -> dict[Series, SeriesValue]:
     values: dict[Series, SeriesValue] = {}
     for row in rows:
         # A damaged page may have any type in any column.
-        family, labels, value, created, served = msgspec.convert(row, _SeriesRow, builtin_types=(bytes,))
+        family, labels, value, created = msgspec.convert(row, _SeriesRow, builtin_types=(bytes,))
         # Most label values are those of many series.
         series = (sys.intern(family), tuple(map(sys.intern, msgspec.json.decode(labels, type=Labels))))
-        values[series] = SeriesValue(decode_value(value), created, bool(served))
+        values[series] = SeriesValue(decode_value(value), created)
     return values
 
 
@@ -90,10 +87,7 @@ def apply(
         values = apply_batch({series: by_series.pop(series) for series in part}, batch, stored.get)
         connection.executemany(
             UPSERT,
-            [
-                (*keys[series], encode_value(current.value), current.created, current.is_served)
-                for series, current in values.items()
-            ],
+            [(*keys[series], encode_value(current.value), current.created) for series, current in values.items()],
         )
         series_values |= values
     return series_values
@@ -109,17 +103,12 @@ def _look_up(connection: Connection, keys: Mapping[Series, SeriesCursor]) -> dic
     size = next(size for size in LOOKUP_SERIES if size >= len(keys))
     padding = [(None, None)] * (size - len(keys))
     rows = connection.execute(LOOKUPS[size], [*chain.from_iterable((*keys.values(), *padding))])
-    stored = {(family, labels): (value, created, served) for family, labels, value, created, served in rows}
+    stored = {(family, labels): (value, created) for family, labels, value, created in rows}
     return {
-        series: SeriesValue(decode_value(stored[key][0]), stored[key][1], bool(stored[key][2]))
+        series: SeriesValue(decode_value(stored[key][0]), stored[key][1])
         for series, key in keys.items()
         if key in stored
     }
-
-
-def mark_served(connection: Connection, series: Iterable[Series]) -> Sequence[Series]:
-    """Mark that the initial zeros of series were served; return those of the series that are stored."""
-    return [each for each in series if connection.execute(MARK, _encode_key(each)).rowcount]
 
 
 def _encode_key(series: Series) -> tuple[str, str]:

@@ -188,11 +188,6 @@ class SqliteStore:
         )
         return result, len(first) - len(expired)
 
-    def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
-        self._require_same_file()
-        with queries.store_errors(self._name), self._transaction():
-            return series_rows.mark_served(self._connection, series)
-
     def _require_same_file(self) -> None:
         if self._path and file_identity(self._path) != self._identity:
             raise StoreError(f"{self._name}: the state was replaced by another file; restart to use that one")

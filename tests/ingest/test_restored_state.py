@@ -40,7 +40,7 @@ def test_counters_are_hidden_until_they_have_caught_up(tmp_path: Path, generatio
     world = World(VirtualClock())
     late = FakeLateApi(world, generation=generation)
     path, copy = tmp_path / "state.db", tmp_path / "copy.db"
-    with closing(InsideHarness(late, path, generation=generation)) as exporter:
+    with closing(InsideHarness(late, path, generation=generation, zero_hold=75.0)) as exporter:
         kinds: tuple[LogRow, ...] = (
             {},
             {"status": "failed", "statusCode": 500},
@@ -66,7 +66,7 @@ def test_counters_are_hidden_until_they_have_caught_up(tmp_path: Path, generatio
             assert not counters(exporter.scrape()), "hidden until the feed is read"
             assert exporter.kill(step)
         exporter.poll()
-        caught_up = counters(exporter.scrape_once())
+        caught_up = counters(exporter.scrape())
         assert served.keys() <= caught_up.keys()
         assert not {series for series, value in served.items() if caught_up[series] < value}
         assert 740 == caught_up.sum("late_publishing_logs_total")

@@ -7,7 +7,6 @@ from typing import Any
 
 from late_exporter.errors import StoreError
 from late_exporter.model import Batch, CommitResult, FeedCommit, Scope
-from late_exporter.series import Series
 from late_exporter.store import Store
 from late_exporter.store.copying import TABLES, copy_rows
 from late_exporter.store.maintenance import open_admin, open_snapshot
@@ -59,10 +58,6 @@ class StoreProxy(ObservedStore):
         self.is_full = "commit" in self.failing
         self.group_sizes.append(len(commits))
         return super().commit_all(commits)
-
-    def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
-        self.is_full = "mark_served" in self.failing
-        return super().mark_served(series)
 
     def _observe(
         self, commit: FeedCommit, result: CommitResult | StoreError, failure: str

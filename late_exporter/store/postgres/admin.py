@@ -136,7 +136,7 @@ class PostgresTarget:
         elif table == "series":
             workspace, *_ = msgspec.json.decode(row["labels"], type=Labels)
             identity = queries.series_id(row["family"], row["labels"])
-            row |= {"workspace": workspace, "id": identity, "served": bool(row["served"])}
+            row |= {"workspace": workspace, "id": identity}
         return row
 
     def _day(self, row: dict[str, Any]) -> int:

@@ -32,7 +32,7 @@ TABLE_NAMES = {
 TEXT_COLUMNS = ("key", "status", "platform", "action", "post_id")
 """Columns whose text is stored as bytes."""
 
-EXPRESSIONS = {"commits": "revision", "restored": "restored::integer", "served": "served::integer"}
+EXPRESSIONS = {"commits": "revision", "restored": "restored::integer"}
 """Expressions of columns that have another name or type."""
 
 OF_WORKSPACES = "WHERE workspace = ANY(%s)"
@@ -72,7 +72,7 @@ SIZE = """
     ) AS tables
 """
 
-SERIES = "SELECT workspace, id, family, labels, value, created, served FROM late_series WHERE "
+SERIES = "SELECT workspace, id, family, labels, value, created FROM late_series WHERE "
 ALL_SERIES = SERIES + "true ORDER BY workspace, id"
 SERIES_PAGE = SERIES + "(workspace, id) > (%s, %s) AND workspace = ANY(%s::text[]) ORDER BY workspace, id LIMIT %s"
 SERIES_OF_WORKSPACE = SERIES + "workspace = %s"
@@ -210,7 +210,7 @@ def load_series_page(
 
 
 def _decode_series(row: tuple[Any, ...]) -> tuple[SeriesCursor, Series, SeriesValue]:
-    workspace, identity, family, labels, value, created, served = row
+    workspace, identity, family, labels, value, created = row
     # Most label values are those of many series.
     series = (sys.intern(family), tuple(map(sys.intern, msgspec.json.decode(labels, type=Labels))))
-    return (workspace, identity.hex()), series, SeriesValue(decode_value(value), created, served)
+    return (workspace, identity.hex()), series, SeriesValue(decode_value(value), created)

@@ -25,10 +25,9 @@ def mark_restored(connection: DeadlineConnection) -> None:
 
     All feeds, because those of a replica that is dead or paused have probably lost commits, too, and no one else knows.
     The exporter's own counters begin at 0 again, which Prometheus takes for a restart, because their last values are
-    unknown. Other series have probably been served since, so that an initial zero would be a fall.
+    unknown.
     """
     with connection.transaction():
         connection.execute(SETTINGS)
         connection.execute("UPDATE late_scope SET restored = true")
-        connection.execute("UPDATE late_series SET served = true WHERE NOT served")
         connection.execute("DELETE FROM late_series WHERE family = ANY(%s)", (OWN_COUNTERS,))

@@ -48,7 +48,6 @@ CREATE TABLE late_series (
     labels text COLLATE "C" NOT NULL,
     value bytea NOT NULL,
     created double precision NOT NULL,
-    served boolean NOT NULL,
     PRIMARY KEY (workspace, id)
 ) WITH (fillfactor = 70);
 

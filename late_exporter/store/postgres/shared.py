@@ -27,7 +27,6 @@ class SharedPostgresStore(PostgresStore):
 
     def __init__(self, url: str, password_file: Path | None = None) -> None:
         self.fenced_workspaces: deque[str] = deque()
-        self._tokens: dict[str, int] = {}
         self._revisions: dict[int, int] = {}  # of feeds that this process has written, by their ids
         super().__init__(url, password_file)
 
@@ -36,7 +35,6 @@ class SharedPostgresStore(PostgresStore):
         if any(feed.revision < self._revisions.get(feed.scope_id, 0) for feed in feeds):
             end_regressed(self._database)
         for scope, token, scope_id, revision, log_count in feeds:
-            self._tokens[scope.workspace] = token
             self._add_row(scope, FeedRow(token, scope_id, revision, log_count))
 
     def forget(self, workspaces: Collection[str]) -> None:
@@ -44,7 +42,6 @@ class SharedPostgresStore(PostgresStore):
             row = self._rows.pop(scope)
             self._revisions[row.scope_id] = row.revision
         for workspace in workspaces:
-            self._tokens.pop(workspace, None)
             self._log_counts.pop(workspace, None)
 
     def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
@@ -58,6 +55,3 @@ class SharedPostgresStore(PostgresStore):
 
     def _create_row(self, scope: Scope) -> FeedRow:
         raise StoreFenced(f"{self._database.name}: {scope.workspace}: {self.fenced_message}")
-
-    def _token_of(self, workspace: str) -> int:
-        return self._tokens.get(workspace, self._token)

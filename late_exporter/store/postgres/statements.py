@@ -38,26 +38,13 @@ DELETE_PENDING = "DELETE FROM late_pending WHERE scope = %s AND key = ANY(%b::by
 
 EXPIRE_PENDING = "DELETE FROM late_pending WHERE scope = %s AND created < %s AND created <> 0"
 
-READ_SERIES = (
-    "SELECT id, value, created, served FROM late_series WHERE workspace = ANY(%b::text[]) AND id = ANY(%b::bytea[])"
-)
+READ_SERIES = "SELECT id, value, created FROM late_series WHERE workspace = ANY(%b::text[]) AND id = ANY(%b::bytea[])"
 
 WRITE_SERIES = """
-    INSERT INTO late_series (workspace, id, family, labels, value, created, served)
+    INSERT INTO late_series (workspace, id, family, labels, value, created)
     SELECT * FROM unnest(
-        %b::text[], %b::bytea[], %b::text[], %b::text[], %b::bytea[], %b::double precision[], %b::boolean[]
+        %b::text[], %b::bytea[], %b::text[], %b::text[], %b::bytea[], %b::double precision[]
     ) ON CONFLICT (workspace, id) DO UPDATE SET value = excluded.value
-"""
-
-MARK_SERVED = """
-    WITH owned AS (
-        SELECT w.workspace, w.id, NOT EXISTS (
-            SELECT FROM late_scope c WHERE c.workspace = w.workspace AND c.token <> w.token
-        ) AS is_owned
-        FROM unnest(%(workspaces)b::text[], %(ids)b::bytea[], %(tokens)b::bigint[]) AS w(workspace, id, token)
-    )
-    UPDATE late_series s SET served = s.served OR o.is_owned FROM owned o
-    WHERE s.workspace = o.workspace AND s.id = o.id RETURNING s.id, o.is_owned
 """
 
 # Only the rest: partitions of days are dropped as a whole. In one statement, so that its parts see the same rows; an

@@ -341,29 +341,9 @@ class PostgresStore:
             self._set_log_count(scope, row, log_counts.get(row.scope_id, 0))
         return True
 
-    def mark_served(self, series: Sequence[Series]) -> Sequence[Series]:
-        by_id = {transactions.series_key(each): each for each in series}
-        if not by_id:
-            return []
-        parameters = {
-            "workspaces": [workspace for workspace, _ in by_id],
-            "ids": [identity for _, identity in by_id],
-            "tokens": [self._token_of(workspace) for workspace, _ in by_id],
-        }
-        rows = self._database.transact((statements.MARK_SERVED, parameters))
-        marked = {identity for identity, _ in rows}
-        if not all(is_owned for _, is_owned in rows):
-            raise StoreFenced(f"{self._database.name}: {self.fenced_message}")
-        return [each for (_, identity), each in by_id.items() if identity in marked]
-
     def _used_tokens(self) -> AbstractSet[int]:
         """Return the fencing tokens of all feeds."""
         return {row.token for row in self._rows.values()}
-
-    def _token_of(self, workspace: str) -> int:
-        """Return the fencing token of a workspace."""
-        del workspace
-        return self._token
 
     def size(self, workspace: str) -> tuple[int, int]:
         log_count, now = self._log_counts[workspace], time.monotonic()

@@ -107,9 +107,7 @@ def prepare(connection: DeadlineConnection, requests: Sequence[FeedBatch]) -> li
             for scope_id, batch, _ in requests
         ]
         series_rows = connection.execute(statements.READ_SERIES, (names, [identity for _, identity in ids.values()]))
-    stored = {
-        identity: SeriesValue(decode_value(value), created, served) for identity, value, created, served in series_rows
-    }
+    stored = {identity: SeriesValue(decode_value(value), created) for identity, value, created in series_rows}
     prepared: list[PreparedBatch] = []
 
     def stored_value(series: Series) -> SeriesValue | None:
@@ -214,12 +212,12 @@ def series_key(series: Series) -> tuple[str, bytes]:
 
 def _series_columns(values: Mapping[Series, SeriesValue]) -> list[list[Any]]:
     rows = [
-        (*series_key(series), family, encode_labels(labels), encode_value(each.value), each.created, each.is_served)
+        (*series_key(series), family, encode_labels(labels), encode_value(each.value), each.created)
         for series, each in values.items()
         for family, labels in (series,)
     ]
     # In the order of the index, so that two processes never wait for each other.
-    return _columns(sorted(rows, key=lambda row: row[:2]), 7)
+    return _columns(sorted(rows, key=lambda row: row[:2]), 6)
 
 
 def _columns(rows: Any, count: int) -> list[list[Any]]:
