@@ -337,11 +337,11 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """The content of one transaction.
 
     Args:
-        committed_at: Creation time of new series, in Unix seconds.
+        committed_at: Time of the commit, in Unix seconds.
         now: API time in milliseconds, from which the lag of a log is computed.
         observations: Counted if the store inserts them, ignored if it has them.
         increments: Increments that are always applied.
-        zero_series: Series that start at zero if the batch creates them.
+        series_created_at: Creation time of the series that the batch creates, in Unix seconds; 0 if they are history.
         coverage: New coverage of the feed; None keeps the current one.
         deleted_keys: Keys of pending logs that the API no longer has.
         prune_before: Logs created before this time may be deleted; the coverage's retention floor keeps them from being
@@ -353,7 +353,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     now: int = 0
     observations: Sequence[Observation] = ()
     increments: Sequence[Increment] = ()
-    zero_series: frozenset[Series] = frozenset()
+    series_created_at: float = 0.0
     coverage: Coverage | None = None
     deleted_keys: Sequence[str] = ()
     prune_before: int | None = None

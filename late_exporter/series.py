@@ -144,16 +144,10 @@ Value: TypeAlias = int | float | Histogram | LatestValue | FailureStreak
 
 
 class SeriesValue(msgspec.Struct, frozen=True, gc=False):
-    """Value of a series, and its creation time in Unix seconds.
-
-    Args:
-        is_served: Whether the state has the mark that its initial zero was served; a series of history has no such zero
-            and is always marked.
-    """
+    """Value of a series, and its creation time in Unix seconds; 0 for history, and for what is not stored."""
 
     value: Value
     created: float
-    is_served: bool = True
 
 
 def gauge_value(series_values: Mapping[Series, SeriesValue], series: Series) -> float:

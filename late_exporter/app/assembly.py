@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
@@ -52,6 +53,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
         has_webhooks: Whether webhooks are received; if not, their families are hidden.
         has_replicas: Whether the state is shared by replicas; if not, their families are hidden.
         created_timestamps: Whether OpenMetrics has ``_created`` samples.
+        zero_hold: Seconds for which a series that is created after the first sync shows 0.
         events: Observations that become events; None if none do, which hides their families.
     """
 
@@ -64,6 +66,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     has_webhooks: bool = False
     has_replicas: bool = False
     created_timestamps: bool = False
+    zero_hold: float = 75.0
     events: EventSelection | None = None
 
     @property
@@ -120,7 +123,7 @@ class Pipeline:
         self._label_limiter = LabelLimiter(
             config.families, max_values=config.max_label_values, max_accounts=config.max_accounts
         )
-        self.exposition = exposition if exposition is not None else create_exposition(config)
+        self.exposition = exposition or create_exposition(config, self._runtime.clock)
         self.registry = SeriesRegistry(config.visible_families, self.exposition)
         self.pollers: dict[str, dict[str, Poller]] = {}
         self.status_pollers: dict[str, StatusPoller] = {}
@@ -161,16 +164,6 @@ class Pipeline:
                 )
             if connection.webhook_stats is not None:
                 connection.webhook_stats.wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
-
-    async def mark_served(self) -> None:
-        """Store which initial zeros scrapes have read, and show the values of their series.
-
-        Raises:
-            StoreError: Nothing was stored; the series still show 0.
-        """
-        served_zeros = self.registry.served_zeros()
-        if served_zeros:
-            self.registry.end_zeros(served_zeros)
 
     def count(self, workspace: str, increments: Sequence[Increment]) -> None:
         """Save increments with the next commit of a workspace, if it is still there."""
@@ -288,6 +281,6 @@ class Pipeline:
         )
 
 
-def create_exposition(config: PipelineConfig) -> Exposition:
+def create_exposition(config: PipelineConfig, clock: Callable[[], float] = time.time) -> Exposition:
     families = {name: each for name, each in config.visible_families.items() if name not in config.disabled_families}
-    return Exposition(families, created=config.created_timestamps)
+    return Exposition(families, created=config.created_timestamps, zero_hold=config.zero_hold, clock=clock)

@@ -44,6 +44,7 @@ def pipeline_config(settings: Settings) -> PipelineConfig:
         has_webhooks=settings.webhook.path is not None,
         has_replicas=settings.state.replicas,
         created_timestamps=metrics.created_timestamps,
+        zero_hold=metrics.zero_hold,
         events=_event_selection(settings),
     )
 

@@ -24,7 +24,7 @@ from late_exporter.app.workspace_pollers import WorkspacePollers
 from late_exporter.config.dump import format_settings
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.types import SecretFile
-from late_exporter.errors import LateError, StoreError
+from late_exporter.errors import LateError
 from late_exporter.events.deliverer import EventDeliverer
 from late_exporter.events.output import Output
 from late_exporter.events.report import DeliveryReport
@@ -91,8 +91,6 @@ class Exporter:
         self.workspaces: dict[str, WorkspacePollers] = {}
         self._key_limits = defaultdict[str, KeyLimits](lambda: KeyLimits(RequestBudget(), StatusPace()))
         self._task_group: asyncio.TaskGroup | None = None
-        self._served_event = asyncio.Event()
-        self.exposition.on_served(self._served_event.set)
 
     @property
     def registry(self) -> SeriesRegistry:
@@ -157,20 +155,6 @@ class Exporter:
         for workspace in self.workspaces.values():
             await workspace.save_deferred()
         await self.publisher.wait_published()
-
-    async def mark_served(self) -> None:
-        """Store which initial zeros a scrape has read, if any; if that fails, the next scrape repeats it."""
-        try:
-            await self._pipeline.mark_served()
-        except StoreError as exc:
-            log.get_logger("late_exporter").debug("new series stay at 0", error=str(exc))
-
-    async def mark_each_scrape(self) -> None:
-        """Store after each scrape which initial zeros it has read, until cancelled."""
-        while True:
-            await self._served_event.wait()
-            self._served_event.clear()
-            await self.mark_served()
 
     async def reload(self, settings: Settings) -> None:
         """Apply other settings.

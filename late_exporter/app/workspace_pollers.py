@@ -75,13 +75,19 @@ class WorkspacePollers:
 def _with_recent(
     pollers: Iterable[Poller], platforms: Sequence[PlatformHealth], now: float
 ) -> tuple[float | None, tuple[PlatformHealth, ...]]:
-    """Return the start of the last hour as far as it is known, and platforms with their counts in it."""
+    """Return the start of the last hour as far as it is known, and platforms with their counts in it and since when."""
     for poller in pollers:
         recent = poller.recorder.recent_attempts
         if recent is not None:
             replace = msgspec.structs.replace
+            history_since = (poller.recorder.complete_since or 0) / 1000
             return recent.known_since(now), tuple(
-                replace(platform, recent=recent.counts(platform.name, now)) for platform in platforms
+                replace(
+                    platform,
+                    recent=recent.counts(platform.name, now),
+                    counted_since=platform.counted_since or history_since,
+                )
+                for platform in platforms
             )
     return None, tuple(platforms)
 

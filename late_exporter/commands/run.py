@@ -84,7 +84,6 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: start_task(group, controller.on_sighup()))
         group.create_task(exporter.publisher.run())
-        group.create_task(exporter.mark_each_scrape())
         group.create_task(log_progress(exporter.pollers))
         if exporter.deliverer is not None:
             group.create_task(exporter.deliverer.run())
@@ -137,7 +136,7 @@ async def _serve(
     """Serve in a thread until cancelled: the metrics from that thread, all else by applications on this event loop."""
     loop, receiver = asyncio.get_running_loop(), exporter.webhook_receiver
     # A scrape only reads what is published, so it need not wait for this event loop.
-    metrics_app = create_metrics_app(exporter.exposition, exporter.names, call_exporter=loop.call_soon_threadsafe)
+    metrics_app = create_metrics_app(exporter.exposition, exporter.names)
     protect = partial(AuthMiddleware, config=web_config, passwords=PasswordVerifier(), log=_logger())
     is_public = receiver.handles if receiver and not webhook_sockets and not settings.webhook.require_auth else None
     protected_app = protect(
@@ -226,10 +225,7 @@ async def _export_once(settings: Settings, write: Callable[[bytes], None], _: St
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        response = exporter.exposition.get_body(None, None)
-        write(response.body)
-        exporter.exposition.mark_served(response.version)
-        await exporter.mark_served()
+        write(exporter.exposition.get_body(None, None).body)
         if not succeeded:
             raise LateError("a poll failed")
 

@@ -160,6 +160,12 @@ class MetricsSettings(NamedTuple):
         "Maximum number of accounts with their own metrics; any further account is counted as other. 0 disables them.",
         (*EXPORTER_COMMANDS, "backfill"),
     )
+    zero_hold: Annotated[float, duration("0s", "1h")] = option(
+        "75s",
+        "DURATION",
+        "How long a new counter or histogram shows 0 before its value, so that every Prometheus sees the first "
+        "increase; at least twice the scrape interval.",
+    )
     created_timestamps: Bool = option("false", "", "Add a _created series to counters and histograms in OpenMetrics.")
 
 

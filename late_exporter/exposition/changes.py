@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from late_exporter.series import Series
-
-ACTIVE_SECONDS = 150.0
-"""Seconds for which the next scrape of a target is awaited; Prometheus scrapes every two minutes or more often."""
 
 _Change: TypeAlias = tuple[Callable[..., object], tuple[Any, ...]]
 """A function and its arguments."""
@@ -53,69 +49,44 @@ class ChangeQueue:
                 apply(*args)
 
 
-class SentVersions:
-    """Versions of the bodies that were sent, to scrapers of the whole and to scrapers of each workspace."""
+class HeldZeros:
+    """The series that show 0, because they were created a short time ago.
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._whole = (0, -math.inf)
-        self._by_workspace: dict[str, tuple[int, float]] = {}
+    Args:
+        hold: Age in seconds until which they do.
+        clock: Returns the Unix time in seconds.
+    """
 
-    def record(self, version: int, workspaces: Iterable[str] | None) -> None:
-        """Record that a body was sent: that of some workspaces, or the whole if they are None."""
-        now = self._monotonic()
-        if workspaces is None:
-            self._whole = (max(version, self._whole[0]), now)
-            return
-        for workspace in workspaces:
-            previous, _ = self._by_workspace.get(workspace, (0, now))
-            self._by_workspace[workspace] = (max(version, previous), now)
+    def __init__(self, hold: float, clock: Callable[[], float]) -> None:
+        self._hold = hold
+        self._clock = clock
+        self._created: dict[Series, float] = {}
 
-    def version_of(self, workspace: str) -> int:
-        """Return the newest version that both kinds of scrapers have, ignoring a kind that no longer scrapes."""
-        oldest = self._monotonic() - ACTIVE_SECONDS
-        sent = (self._whole, self._by_workspace.get(workspace, (0, -math.inf)))
-        return min((version for version, time in sent if time >= oldest), default=0)
+    def add(self, series: Series, created: float) -> bool:
+        """Add a series if it is young enough; return whether it shows 0."""
+        if self._is_held(created):
+            self._created[series] = created
+        return series in self._created
 
-    def discard(self, workspace: str) -> None:
-        self._by_workspace.pop(workspace, None)
+    def pop_ended(self) -> list[Series]:
+        """Remove and return the series that are old enough."""
+        old = [series for series, created in self._created.items() if not self._is_held(created)]
+        for series in old:
+            del self._created[series]
+        return old
 
+    def next_end(self) -> float | None:
+        """Return the seconds until the next series is old enough; None if there is none."""
+        return min(self._created.values()) + self._hold - self._clock() if self._created else None
 
-class InitialZeros:
-    """The series that have started at zero and still show that."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._versions: dict[Series, int] = {}
-        self._served: dict[Series, None] = {}
-        self._sent = SentVersions(monotonic)
-
-    def __contains__(self, series: Series) -> bool:
-        return series in self._versions
-
-    def add(self, series: Series, version: int) -> None:
-        """Add a series that shows 0 from a version of the published bodies on."""
-        self._versions.setdefault(series, version)
-
-    def mark_served(self, version: int, workspaces: Iterable[str] | None) -> None:
-        """Record that the body of a version was sent: that of some workspaces, or the whole if they are None."""
-        self._sent.record(version, workspaces)
-        self._served.update(
-            (series, None)
-            for series, first in self._versions.items()
-            if first <= self._sent.version_of(series[1][0] if series[1] else "")
-        )
-
-    def served(self) -> list[Series]:
-        """Return the series of which a body that showed 0 was sent, in the order in which they were first sent."""
-        return list(self._served)
-
-    def discard(self, series: Series) -> bool:
-        """Return whether the series showed 0; it does not any more."""
-        self._served.pop(series, None)
-        return self._versions.pop(series, None) is not None
+    def discard(self, series: Series) -> None:
+        self._created.pop(series, None)
 
     def discard_workspace(self, families: Iterable[str], workspace: str) -> None:
         """Discard the series of some families whose first label is the workspace."""
-        self._sent.discard(workspace)
-        for series in [series for series in self._versions if series[0] in families and series[1][0] == workspace]:
+        for series in [series for series in self._created if series[0] in families and series[1][0] == workspace]:
             self.discard(series)
+
+    def _is_held(self, created: float) -> bool:
+        # A time in the future means that the clock was set back: the series may have been shown with its value.
+        return 0 <= self._clock() - created < self._hold

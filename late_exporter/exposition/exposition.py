@@ -16,26 +16,22 @@ import msgspec
 from prometheus_client.core import Metric
 
 from late_exporter.exposition.blocks import FamilyBlocks
-from late_exporter.exposition.changes import ChangeQueue, InitialZeros
+from late_exporter.exposition.changes import ChangeQueue, HeldZeros
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.gzip import Segment, compress, join_segments
 from late_exporter.exposition.negotiation import accepts_gzip, select_content_type
 from late_exporter.exposition.process_metrics import ProcessMetrics
 from late_exporter.exposition.snapshot import Snapshot
 from late_exporter.exposition.workspace_lines import WorkspaceLines
-from late_exporter.series import Exemplar, Histogram, Labels, Series
+from late_exporter.series import Exemplar, Histogram, Labels
 
 
 class EncodedBody(msgspec.Struct, frozen=True):
-    """Response to a scrape.
-
-    ``version`` is that of the snapshot, for ``Exposition.mark_served``; 0 if the series of workspaces are left out.
-    """
+    """Response to a scrape."""
 
     content_type: str
     content_encoding: str | None
     body: bytes
-    version: int
 
 
 class Exposition:
@@ -52,7 +48,8 @@ class Exposition:
         families: Metric families, in the order of the output. Changes of series of other families are ignored.
         created: Whether OpenMetrics carries ``_created`` samples of counters and histograms.
         compress_lines: Compresses the lines of a block.
-        monotonic: Returns the seconds of a clock that never goes back.
+        zero_hold: Age in seconds until which a new series of a family that starts at zero shows 0.
+        clock: Returns the Unix time in seconds.
     """
 
     def __init__(
@@ -61,19 +58,20 @@ class Exposition:
         *,
         created: bool = False,
         compress_lines: Callable[[bytes], Segment] = compress,
-        monotonic: Callable[[], float] = time.monotonic,
+        zero_hold: float = 0.0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._shows_created = created
         self.shows_workspaces: Callable[[], bool] = lambda: True
         self._compress = compress_lines
+        self._definitions = families
         self._families = {name: FamilyBlocks(family, compress_lines) for name, family in families.items()}
         self._process_metrics: ProcessMetrics | None = None
         self._end = join_segments([compress_lines(b"# EOF\n")])
         self._workspace_lines = WorkspaceLines(compress_lines)
         self._on_change: Callable[[], None] = lambda: None
-        self._on_served: Callable[[], None] = lambda: None
         self._changes = ChangeQueue()
-        self._zeros = InitialZeros(monotonic)
+        self._zeros = HeldZeros(zero_hold, clock)
         self._render_lock = threading.Lock()
         self._snapshot = Snapshot(0, (), None, self._end, self._workspace_lines)
 
@@ -95,29 +93,21 @@ class Exposition:
         """Call ``callback`` after every change."""
         self._on_change = callback
 
-    def on_served(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` whenever a body was sent and ``served_zeros`` is not empty."""
-        self._on_served = callback
-
-    def put(
-        self,
-        family: str,
-        labels: Labels,
-        value: float | Histogram,
-        *,
-        created: float | None = None,
-        start_at_zero: bool = False,
-    ) -> None:
+    def put(self, family: str, labels: Labels, value: float | Histogram, *, created: float | None = None) -> None:
         """Set the value of a series.
 
-        ``created`` is the Unix time at which the series was created; None keeps the time that is already set. With
-        ``start_at_zero`` a new series shows 0 until ``end_zeros``.
+        ``created`` is the Unix time at which the series was created; None keeps the time that is already set, and 0
+        is unknown. A new series of a family that starts at zero shows 0 until it is ``zero_hold`` seconds old.
         """
         if family not in self._families:
             return
-        if start_at_zero:
-            self._zeros.add((family, labels), self._changes.batch + 1)
-        self._change(self._families[family].put, labels, value, created if self._shows_created else None, start_at_zero)
+        starts_at_zero = (
+            self._definitions[family].starts_at_zero
+            and created is not None
+            and self._zeros.add((family, labels), created)
+        )
+        shown_created = created or None if self._shows_created else None
+        self._change(self._families[family].put, labels, value, shown_created, starts_at_zero)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attach an exemplar to a counter or to the bucket of ``value``, unless a newer one is attached."""
@@ -151,8 +141,14 @@ class Exposition:
         """Set whether more changes follow that are published together with the last ones."""
         self._changes.is_held = is_held
 
+    def next_zero_end(self) -> float | None:
+        """Return the seconds until the next series that shows 0 is to show its value; None if there is none."""
+        return self._zeros.next_end()
+
     def take_changes(self) -> int:
         """Hand over the changes made so far for the next publication, unless held; return their number."""
+        for family, labels in self._zeros.pop_ended():
+            self._changes.add(self._families[family].end_zero, labels)
         return self._changes.take()
 
     def apply_changes(self) -> int:
@@ -192,38 +188,15 @@ class Exposition:
         if self.shows_workspaces():
             body = snapshot.body(content_type, encoding, names)
             if self.shows_workspaces():  # Making the body takes time.
-                return EncodedBody(content_type, encoding, body, snapshot.version)
+                return EncodedBody(content_type, encoding, body)
         if names is None:
-            return EncodedBody(content_type, encoding, snapshot.body_without_workspaces(content_type, encoding), 0)
-        return EncodedBody(content_type, encoding, snapshot.body(content_type, encoding, ()), 0)
+            return EncodedBody(content_type, encoding, snapshot.body_without_workspaces(content_type, encoding))
+        return EncodedBody(content_type, encoding, snapshot.body(content_type, encoding, ()))
 
     def has_body(self, accept: str | None, accept_encoding: str | None, workspaces: Sequence[str]) -> bool:
         """Return whether the body of some workspaces is ready, so that ``get_body`` takes no time."""
         encoding = "gzip" if accepts_gzip(accept_encoding) else None
         return self._snapshot.has_body(select_content_type(accept), encoding, tuple(workspaces))
-
-    def mark_served(self, version: int, workspaces: Sequence[str] | None = None) -> None:
-        """Record that the body of a version was sent, with the series that it showed as 0.
-
-        ``workspaces`` are those of a limited body. If both kinds of bodies are scraped, a series shows 0 in both.
-        """
-        self._zeros.mark_served(version, workspaces)
-        if self._zeros.served():
-            self._on_served()
-
-    def shows_zero(self, family: str, labels: Labels) -> bool:
-        """Return whether a series has started at zero and still shows that."""
-        return (family, labels) in self._zeros
-
-    def served_zeros(self) -> list[Series]:
-        """Return the series that show 0 although a body that showed it was sent."""
-        return self._zeros.served()
-
-    def end_zeros(self, series: Iterable[Series]) -> None:
-        """Let series that show 0 show their values from the next publication on."""
-        for family, labels in series:
-            if self._zeros.discard((family, labels)):
-                self._change(self._families[family].end_zero, labels)
 
     def _change(self, apply: Callable[..., object], *args: Any) -> None:
         self._changes.add(apply, *args)

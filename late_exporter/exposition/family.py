@@ -20,6 +20,8 @@ class Family(msgspec.Struct, frozen=True):
         buckets: Upper bounds of a histogram in ascending order, without +Inf.
         feeds: Feeds that fill the family. It is hidden for a workspace until one of them has completed its first sync;
             an empty tuple means that it is always visible.
+        starts_at_zero: Whether a series that is created after that shows 0 for some time, so that Prometheus sees its
+            first increase.
     """
 
     name: str
@@ -28,3 +30,4 @@ class Family(msgspec.Struct, frozen=True):
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     feeds: tuple[str, ...] = ()
+    starts_at_zero: bool = False

@@ -45,6 +45,7 @@ class Publisher:
         self._paused_until = -math.inf
         self._change_event = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
+        self._zero_timer: asyncio.TimerHandle | None = None
         exposition.on_change(self._change_event.set)
 
     async def wait_published(self) -> None:
@@ -81,6 +82,15 @@ class Publisher:
             self._exposition.render()
         ended = self._monotonic()
         self._paused_until = ended + min(max(MIN_PAUSE_SECONDS, PAUSE_RATIO * (ended - started)), MAX_PAUSE_SECONDS)
+        self._await_zeros()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _await_zeros(self) -> None:
+        """Publish again once the next series that shows 0 is to show its value."""
+        if self._zero_timer is not None:
+            self._zero_timer.cancel()
+        delay = self._exposition.next_zero_end()
+        if delay is not None:
+            self._zero_timer = asyncio.get_running_loop().call_later(max(delay, 0.0), self._change_event.set)

@@ -13,7 +13,7 @@ from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import OLDEST_PENDING, PENDING_LOGS
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import CommitResult, Observation, PendingLog, Scope
-from late_exporter.series import IncCounter, Labels, ObserveHistogram, ObserveLog, Series
+from late_exporter.series import IncCounter, Labels, ObserveHistogram, ObserveLog
 
 LAG = "late_exporter_log_lag_seconds"
 COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"
@@ -86,9 +86,6 @@ class FeedPublisher:
         ``now`` is the Unix time in seconds.
         """
         return has_changed or not 0 <= now - self._sized_at < SIZE_SECONDS
-
-    def zero_series(self, series: Iterable[Series]) -> frozenset[Series]:
-        return self._registry.zero_series(series)
 
     def add_unsaved(self, increments: Sequence[IncCounter]) -> None:
         self._registry.add_unsaved(increments)

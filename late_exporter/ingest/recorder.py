@@ -38,6 +38,10 @@ RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
 
 
+MAX_INTERRUPTION = 3_600_000
+"""Milliseconds after the last complete poll of an earlier process in which a new series is not taken for history."""
+
+
 class FeedRecorder:
     """Recorder of one feed of one workspace.
 
@@ -235,23 +239,29 @@ class FeedRecorder:
             coverage = msgspec.structs.replace(coverage, retention_floor=max(coverage.retention_floor, prune_before))
         # A log that was pruned, or is about to be, would be counted twice.
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
-        # A batch of the first sync may have logs and leave the coverage unchanged.
-        history_coverage = (read.coverage or self.coverage) if read.pages and not self.is_synced else None
         built = await self._builder.build(
             read.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced
         )
-        increments = [*increments, *built.zeros]
-        series = {(increment.family, increment.labels) for increment in (*increments, *built.increments)}
+        committed_at = self.clock()
         return Batch(
-            committed_at=self.clock() if history_coverage is None else history_coverage.complete_since / 1000,
+            committed_at=committed_at,
             now=now,
             observations=built.observations,
-            increments=increments,
-            zero_series=self._publisher.zero_series(series),
+            increments=[*increments, *built.zeros],
+            series_created_at=0.0 if self._is_history(now) else committed_at,
             coverage=coverage,
             deleted_keys=read.deleted_keys,
             prune_before=prune_before,
             progress=read.progress,
+        )
+
+    def _is_history(self, now: int) -> bool:
+        """Return whether new series have no initial 0: those of a first sync, and those after a long interruption.
+
+        The state may have been restored from a backup, so that they were shown before.
+        """
+        return not self.is_synced or not (
+            self.is_shown or (self.coverage is not None and now < self.coverage.caught_up_at + MAX_INTERRUPTION)
         )
 
     async def _apply(self, committed: CommittedBatch, coverage: Coverage | None, read: UncommittedBatch) -> None:

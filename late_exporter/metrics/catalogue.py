@@ -12,6 +12,7 @@ from types import MappingProxyType
 import msgspec
 
 from late_exporter.exposition.family import Family, FamilyKind
+from late_exporter.metrics.names import LABEL_OVERFLOW, SCHEMA_DRIFT
 
 DURATION_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 ATTEMPT_BUCKETS = (1.0, 2.0, 3.0, 4.0, 5.0, 10.0)
@@ -21,6 +22,9 @@ WEBHOOK_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0
 
 PUBLISHING = ("publishing",)
 CONNECTIONS = ("connections",)
+UNFORESEEN = (SCHEMA_DRIFT, LABEL_OVERFLOW)
+"""Counters of the exporter itself whose labels are not known before their first increment, for which alerts wait."""
+
 ACTIVITIES = ("webhooks", "messaging", "workflow_event", "api_request")
 
 
@@ -35,7 +39,8 @@ def _family(
     workspace: bool = True,
 ) -> Family:
     names = ("workspace", *labels.split()) if workspace else tuple(labels.split())
-    return Family(name, kind, help, names, buckets, feeds)
+    starts_at_zero = kind != "gauge" and (bool(feeds) or name in UNFORESEEN)
+    return Family(name, kind, help, names, buckets, feeds, starts_at_zero)
 
 
 _FAMILIES = (

@@ -14,7 +14,7 @@ from late_exporter.exposition.family import Family
 from late_exporter.feeds.schema import DOCUMENTED_PATHS
 from late_exporter.feeds.status import HEALTH_STATUSES, POST_STATUSES
 from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, FAILURE_CATEGORIES, METHODS, PLATFORMS, STATUSES
-from late_exporter.metrics.names import LOGS, SCHEMA_DRIFT
+from late_exporter.metrics.names import LABEL_OVERFLOW, LOGS, SCHEMA_DRIFT
 from late_exporter.model import UNKNOWN
 from late_exporter.series import IncCounter, Increment, Labels, ObserveHistogram, ObserveLog, Series
 
@@ -114,7 +114,7 @@ class LabelLimiter:
         )
         for label, old, new in zip(family.labels, original, labels, strict=False):
             if old != new:
-                yield IncCounter("late_exporter_label_overflow_total", (original[0], family.name, label))
+                yield IncCounter(LABEL_OVERFLOW, (original[0], family.name, label))
         if is_per_account and labels[2] == OTHER and family.kind == "gauge":
             return
         yield from self._initial_zeros(family, labels)

@@ -5,6 +5,7 @@ PENDING_LOGS = "late_publishing_pending_logs"
 OLDEST_PENDING = "late_publishing_oldest_pending_timestamp_seconds"
 
 ENTRIES_REJECTED = "late_exporter_entries_rejected_total"
+LABEL_OVERFLOW = "late_exporter_label_overflow_total"
 SCHEMA_DRIFT = "late_exporter_api_schema_drift_total"
 LAST_POLL = "late_exporter_last_successful_poll_timestamp_seconds"
 LAST_RECONCILE = "late_exporter_reconcile_last_completed_timestamp_seconds"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
-
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.publishing import ATTEMPTS
@@ -70,9 +68,8 @@ class SeriesRegistry:
     """Current value of every series; writes the visible ones to the exposition.
 
     The logs that exist before the first sync of a feed are history: the families of the feed are hidden until that sync
-    is complete, and then appear with their full values. Series that are created later start at zero, so that Prometheus
-    sees their first increase: they show 0 until a scrape has read that and the state has the mark of it. A process that
-    is killed in between shows 0 again, and no value that was shown can fall.
+    is complete, and then appear with their full values. Series that are created later show 0 for some time first, so
+    that Prometheus sees their first increase.
 
     The values of visible series are only in the exposition. What is kept beyond them is kept by workspace, so that no
     call takes longer because other workspaces exist.
@@ -125,18 +122,6 @@ class SeriesRegistry:
         self._exposition.hold(is_held=bool(self._deferred_values))
         return bool(self._deferred_values)
 
-    def zero_series(self, series: Iterable[Series]) -> frozenset[Series]:
-        """Return those of some series that start at zero if a commit creates them."""
-        return frozenset(filter(self._starts_at_zero, series))
-
-    def served_zeros(self) -> Sequence[Series]:
-        """Return the series that show 0 although a scrape has read that."""
-        return self._exposition.served_zeros()
-
-    def end_zeros(self, series: Sequence[Series]) -> None:
-        """Show the values of series of which the state says that their zeros were served."""
-        self._exposition.end_zeros(series)
-
     def show_feed(self, workspace: str, feed: str) -> None:
         """Make the families of a feed visible, because its first sync is complete."""
         self.defer_feed(workspace, feed)
@@ -160,9 +145,7 @@ class SeriesRegistry:
         for increment in increments:
             series = (increment.family, increment.labels)
             value, created = self._owner(series).own_counters.get(series, (0, 0.0))
-            is_served = not self._starts_at_zero(series)
-            new_value = SeriesValue(value + increment.amount, created, is_served)
-            self._set(series, self._keep_maximum(series, new_value))
+            self._set(series, self._keep_maximum(series, SeriesValue(value + increment.amount, created)))
 
     def correct_times(self, workspace: str, now: float) -> Sequence[SetCurrent]:
         """Set the OWN_TIMES of a workspace that are ahead of ``now`` to it; return increments that do so in the state.
@@ -214,7 +197,10 @@ class SeriesRegistry:
             self._exposition.add_exemplar(*series, observation.micros / 1_000_000, observation.exemplar)
 
     def platform_health(self, workspace: str) -> tuple[PlatformHealth, ...]:
-        """Return the health of the platforms of a workspace by their visible publishing logs, sorted by name."""
+        """Return the health of the platforms of a workspace by their visible publishing logs, sorted by name.
+
+        A platform with logs of the first sync has no time since which they are counted, but 0.
+        """
         logs, final, pending = Counter[str](), Counter[str](), Counter[str]()
         attempts = Counter[tuple[str, str]]()
         counted_since: dict[str, float] = {}
@@ -281,24 +267,7 @@ class SeriesRegistry:
         own_counters = self._owner(series).own_counters
         visible, _ = own_counters.get(series, (0, 0.0))
         own_counters[series] = (max(visible, new_value.value), new_value.created)
-        value, created = own_counters[series]
-        return msgspec.structs.replace(new_value, value=value, created=created)
-
-    def _starts_at_zero(self, series: Series) -> bool:
-        """Return whether a series still shows 0, or starts at it if it is new; the state knows which are new.
-
-        Series start at zero after the first sync of the feeds that they are about. Those that are not exposed do not:
-        once they are, they have their full values, as history has.
-        """
-        family, labels, owner = self._families[series[0]], series[1], self._owner(series)
-        if family.kind == "gauge" or series in owner.hidden_values or not self._exposition.shows(family.name):
-            return False
-        if series in owner.own_counters:  # it may not be in the state yet
-            return self._exposition.shows_zero(*series)
-        feeds = self._feeds_of(series)
-        if "feed" in family.labels:
-            feeds = (labels[family.labels.index("feed")],)
-        return owner.synced_feeds >= (owner.feeds.intersection(feeds) or owner.feeds)
+        return SeriesValue(*own_counters[series])
 
     def _feeds_of(self, series: Series) -> tuple[str, ...]:
         """Return the feeds that fill a series; the label ``type`` names the only one."""
@@ -333,8 +302,7 @@ class SeriesRegistry:
         if family.kind == "gauge":
             self._exposition.put(family.name, labels, number)
         else:
-            start_at_zero = not current.is_served
-            self._exposition.put(family.name, labels, number, created=current.created, start_at_zero=start_at_zero)
+            self._exposition.put(family.name, labels, number, created=current.created)
 
 
 def _number(value: Value, family: Family) -> float | Histogram:

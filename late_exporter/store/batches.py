@@ -59,7 +59,6 @@ def apply_batch(
         stored = stored_value(series)
         values[series] = SeriesValue(
             apply_increments(changes, stored.value if stored else None),
-            stored.created if stored else batch.committed_at,
-            stored.is_served if stored else series not in batch.zero_series,
+            stored.created if stored else batch.series_created_at,
         )
     return values

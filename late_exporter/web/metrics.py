@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 
 from late_exporter.exposition.exposition import EncodedBody, Exposition
 from late_exporter.exposition.negotiation import accepts_gzip
@@ -16,27 +15,19 @@ MAX_LOOP_SAMPLES = 10_000
 """Samples up to which an uncompressed body is made on the event loop, in a few milliseconds."""
 
 
-def create_metrics_app(
-    exposition: Exposition,
-    names: Callable[[], Collection[str]],
-    *,
-    call_exporter: Callable[..., object] = lambda function, *args: function(*args),
-) -> App:
-    """Create the application that serves the metrics at every path.
+def create_metrics_app(exposition: Exposition, names: Callable[[], Collection[str]]) -> App:
+    """Create the application that serves the metrics at every path; ``names`` returns the names of the workspaces.
 
-    ``names`` returns the names of the workspaces. ``call_exporter`` calls a function with its arguments on the event
-    loop of the exporter; all else only reads what is published, from any thread.
+    It only reads what is published, from any thread.
     """
     workspaces_lock = asyncio.Lock()  # bodies of workspaces are made one at a time, see Snapshot
 
     async def metrics(scope: Message) -> Reply:
         workspaces = select_workspaces(scope, names())
         if workspaces is None:
-            body = await _encode(exposition, scope)
-        else:
-            async with workspaces_lock:
-                body = await _encode_workspaces(exposition, scope, workspaces)
-        return _reply(body, partial(call_exporter, exposition.mark_served, body.version, workspaces))
+            return _reply(await _encode(exposition, scope))
+        async with workspaces_lock:
+            return _reply(await _encode_workspaces(exposition, scope, workspaces))
 
     async def app(scope: Message, _: Receive, send: Send) -> None:
         await send_reply(await dispatch((READ_METHODS, metrics), scope), scope, send)
@@ -58,8 +49,8 @@ async def _encode_workspaces(exposition: Exposition, scope: Message, workspaces:
     return await asyncio.to_thread(exposition.get_body, accept, encoding, workspaces)
 
 
-def _reply(metrics: EncodedBody, on_sent: Callable[[], object]) -> Reply:
+def _reply(metrics: EncodedBody) -> Reply:
     headers: Headers = (("content-type", metrics.content_type), ("vary", "Accept, Accept-Encoding"))
     if metrics.content_encoding is not None:
         headers += (("content-encoding", metrics.content_encoding),)
-    return Reply(body=metrics.body, headers=headers, on_sent=on_sent)
+    return Reply(body=metrics.body, headers=headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -26,10 +27,7 @@ COPIES_UNSENT = sys.version_info < (3, 12)
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """Response to a request; ``on_sent`` is called after its body has been sent.
-
-    If the client has disconnected before, it is called for POST only: a command takes effect all the same.
-    """
+    """Response to a request; ``on_sent`` is called after its body has been sent, or its client has disconnected."""
 
     body: bytes
     status: int = 200
@@ -73,15 +71,11 @@ async def send_reply(reply: Reply, scope: Message, send: Send) -> None:
         # A proxy may disagree about where the request ends: what follows may be from another client.
         headers = (*headers, ("connection", "close"))
     encoded_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
-    is_head = scope["method"] == "HEAD"
-    body = b"" if is_head else reply.body
-    calls_on_sent = not is_head
-    try:
+    body = b"" if scope["method"] == "HEAD" else reply.body
+    with suppress(ClientDisconnected):
         await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
         await _send_body(body, scope, send)
-    except ClientDisconnected:
-        calls_on_sent = scope["method"] == "POST"
-    if reply.on_sent is not None and calls_on_sent:
+    if reply.on_sent is not None:
         reply.on_sent()
 
 

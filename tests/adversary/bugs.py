@@ -21,7 +21,6 @@ from late_exporter.ingest.steps import Record
 from late_exporter.ingest.sweep import Cursor
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.ingest.uncommitted_logs import UncommittedBatch
-from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Batch
 from late_exporter.series import Histogram, Increment, Series, SeriesValue
 from late_exporter.store import SeriesCursor
@@ -86,10 +85,6 @@ def _count_all_after_a_switch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(catch_up, "_require_recognised", lambda *_: None)
 
 
-def _show_no_zero(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(SeriesRegistry, "_starts_at_zero", lambda *_: False)
-
-
 def _lose_histograms(patch: pytest.MonkeyPatch) -> None:
     series_page = SqliteStore.series_page
 
@@ -132,7 +127,6 @@ BUGS: Mapping[str, Bug] = {
     "no scan starts": Bug("polls", frozenset({"scan"}), _never_scan),
     "a pause counts once per status": Bug("polls", frozenset({"values"}), _count_once_per_status),
     "a switch counts everything again": Bug("switch", frozenset({"switch"}), _count_all_after_a_switch),
-    "new series start at their value": Bug("polls", frozenset({"first increment"}), _show_no_zero),
     "histograms are lost in a restart": Bug("polls", frozenset({"falls", "values"}), _lose_histograms),
     "deleted logs stay pending": Bug("zernio", frozenset({"pending at rest", "alike logs"}), _ignore_deletions),
     "visible logs are pruned": Bug("late", frozenset({"twice"}), _prune_visible_logs),

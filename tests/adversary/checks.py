@@ -14,8 +14,6 @@ CHECKS: Mapping[str, str] = {
     "short lives": "Every log counts although no process lives as long as the reconciliation interval.",
     "history": "What the API holds when it is first read is counted before it is exposed.",
     "history of a lying list": "The same if the list lies about itself.",
-    "first increment": "A new series is served at 0 before its first increment.",
-    "first increment after an end": "The same if the process ends in between.",
     "pending": "The gauge of pending logs has every log that was counted as pending and is.",
     "pending at rest": "At rest, the gauge of pending logs is exact.",
     "outcome": "A poll without trouble succeeds.",

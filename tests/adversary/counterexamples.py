@@ -8,13 +8,6 @@ from tests.adversary.program import Break, Events, MoveClock, Poll, Polls, Progr
 from tests.support.clock import DAY, HOUR
 
 COUNTEREXAMPLES: Mapping[str, Program] = {
-    "first increment after an end": Program(
-        Setup(),
-        (
-            Poll(events=Events(actions=(("publish", 3, 0),))),
-            Poll(events=Events(actions=(("publish", 3, 1),)), store_failure=(0, "after")),
-        ),
-    ),
     "late row": Program(
         Setup(),
         (

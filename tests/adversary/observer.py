@@ -28,7 +28,6 @@ TIME_READINGS = 3
 COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"
 LAST_POLL = "late_exporter_last_successful_poll_timestamp_seconds"
 LAST_RECONCILE = "late_exporter_reconcile_last_completed_timestamp_seconds"
-LOG_FAMILIES = ("late_publishing_", "late_connection_", "late_account_")
 
 
 class Observer:
@@ -59,7 +58,6 @@ class Observer:
         self._shown = Samples()
         self._visible: dict[str, float] = {}
         self._poll_times: dict[str, tuple[float, float]] = {}
-        self._has_ended = False
         self.is_misled = False
         self.has_alike_logs = False
         self._newest: dict[str, int] = {}
@@ -107,22 +105,16 @@ class Observer:
         """Return the next second after the newest log of a feed that was counted from generation late."""
         return (self._newest[feed] // 1000 + 1) * 1000
 
-    def note_end(self) -> None:
-        """The process has ended, and another one has started."""
-        self._has_ended = True
-
     def scan_times(self) -> dict[str, float]:
         """Return when the last reconciliation scan of each feed was complete."""
-        return _by_feed(self._exporter.peek(), LAST_RECONCILE)
+        return _by_feed(self._exporter.scrape(), LAST_RECONCILE)
 
     def compare(self) -> None:
         """Compare everything that must hold at any time."""
         self._read_commits()
         surplus = self._counted - self._truth.sightings
         self.expect(not surplus, "twice", str(surplus.most_common(1)))
-        self._scrape()
-        self._has_ended = False
-        scrape = self._scrape()  # New series have left their initial 0.
+        scrape = self._scrape()
         self._check_values(scrape)
         poll_times = _by_feed(scrape, LAST_POLL)
         for feed, (start, end) in self._poll_times.items():
@@ -186,29 +178,18 @@ class Observer:
         self._counted += self._truth.counted(commits)
 
     def _scrape(self) -> Samples:
-        """Scrape; check that nothing has fallen, and that new series are 0."""
-        scrape = self._exporter.scrape_once()
-        self._check_first_increments(scrape)
+        """Scrape; check that nothing has fallen, and that a feed appears with its history."""
+        scrape = self._exporter.scrape()
+        visible, self._visible = self._visible, _by_feed(scrape, COVERAGE_START)
+        for feed in self._visible.keys() - visible.keys():
+            check = "history of a lying list" if self.is_misled else "history"
+            self.require((log for log in self._history() if log[0] == feed), check)
         fallen = [series for series, value in self._shown.items() if scrape.get(series, -1) < value]
         self.expect(not fallen, "falls", str(fallen[:1]))
         # A poll that could not be saved is the one thing that is served without being durable.
         unsaved = ("outcome", "store_error")
         self._shown = Samples({series: value for series, value in scrape.counters.items() if unsaved not in series[1]})
         return scrape
-
-    def _check_first_increments(self, scrape: Samples) -> None:
-        """Check that new series are 0 at first, except those of a feed that appears now."""
-        visible, self._visible = self._visible, _by_feed(scrape, COVERAGE_START)
-        for feed in self._visible.keys() - visible.keys():
-            check = "history of a lying list" if self.is_misled else "history"
-            self.require((log for log in self._history() if log[0] == feed), check)
-        for series, value in scrape.counters.items():
-            is_new = series not in self._shown and series[0].startswith(LOG_FAMILIES)
-            # A feed of which nothing was counted before a switch begins with a first sync.
-            is_first = self._is_switched and not self._newest.keys() & set(_feeds(series[0]))
-            if value and is_new and not is_first and any(feed in visible for feed in _feeds(series[0])):
-                check = "first increment after an end" if self._has_ended else "first increment"
-                self.report(check, f"{series} was {value} at first")
 
     def _check_values(self, scrape: Samples) -> None:
         visible = _by_feed(scrape, COVERAGE_START)
@@ -245,11 +226,6 @@ class Observer:
         for (sighting, platform, action), log_count in pending.items():
             known[platform, action] += min(log_count, self._counted[sighting])  # Of alike logs some may be counted.
         return known
-
-
-def _feeds(sample: str) -> tuple[str, ...]:
-    """Return the feeds whose logs are counted in a family."""
-    return ("connections",) if sample.startswith("late_connection_") else ("publishing",)
 
 
 def _by_feed(samples: Mapping[tuple[str, tuple[tuple[str, str], ...]], float], family: str) -> dict[str, float]:

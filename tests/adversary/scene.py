@@ -105,7 +105,7 @@ class Scene:
     def pending_polls(self) -> int:
         """Polls that read the list of pending logs twice, page by page, and again for every few that are gone."""
         listed_count = sum(1 for row in self.world.rows if row["status"] == "pending")
-        gone_count = max(0, int(self.exporter.peek().sum("late_publishing_pending_logs")) - listed_count)
+        gone_count = max(0, int(self.exporter.scrape().sum("late_publishing_pending_logs")) - listed_count)
         return (2 + listed_count // (self.setup.page_size - 2)) * (2 + gone_count // CHECKS_PER_POLL)
 
     @property
@@ -173,13 +173,13 @@ class Scene:
 
     def is_synced(self, feed: str) -> bool:
         """Return whether the logs of a feed are shown."""
-        return bool(self.exporter.peek().family("late_exporter_coverage_start_timestamp_seconds", feed=feed))
+        return bool(self.exporter.scrape().family("late_exporter_coverage_start_timestamp_seconds", feed=feed))
 
     def reads_new_logs(self, feed: str) -> bool:
         """Return whether a feed is read from the list that has its logs; an empty one is left after ten minutes."""
         if not self.api.vanished:
             return True
-        retention = self.exporter.peek().family("late_exporter_retention_seconds", feed=feed)
+        retention = self.exporter.scrape().family("late_exporter_retention_seconds", feed=feed)
         return max(retention.values(), default=0.0) > RETENTION
 
     def can_read_new_logs(self, new_count: int) -> bool:

@@ -173,7 +173,6 @@ class Trial:
 
     def _note_restart(self) -> None:
         self._scene.totals.restarts += 1
-        self._observer.note_end()
 
     def _live_shortly(self, step: ShortLives) -> None:
         """Let processes catch up and end; what was there at first must be counted if that took long enough."""

@@ -35,7 +35,7 @@ def exporter(world: World, tmp_path: Path) -> Iterator[InsideHarness]:
     """Return an exporter that has exposed its history."""
     with closing(InsideHarness(FakeLateApi(world), tmp_path / "state.db")) as exporter:
         exporter.poll()
-        exporter.scrape_once()
+        exporter.scrape()
         world.clock.advance(30)
         yield exporter
 
@@ -52,7 +52,7 @@ def test_a_disabled_family_is_counted(exporter: InsideHarness, world: World) -> 
     assert 4 == disabled.sum("late_publishing_failures_total")
 
     exporter.restart(disabled_families=NO_FAMILIES)
-    enabled = exporter.scrape_once()
+    enabled = exporter.scrape()
     assert before.sum(LOGS) + 4 == enabled.sum(LOGS)
     assert before.sum(f"{DURATION}_count") + 4 == enabled.sum(f"{DURATION}_count")
     assert all(enabled[series] >= value for series, value in before.counters.items())
@@ -65,17 +65,6 @@ def test_the_status_page_does_not_depend_on_disabled_families(exporter: InsideHa
     assert expected == exporter.registry.platform_health("default")
     assert expected
     assert {} == exporter.scrape()
-
-
-def test_a_series_that_begins_while_its_family_is_disabled_has_no_initial_zero(
-    exporter: InsideHarness, world: World
-) -> None:
-    """What was counted while a family was disabled is history, not an increase at the time it is exposed again."""
-    exporter.restart(disabled_families=frozenset({LOGS}))
-    world.publish(4, platform="tiktok")
-    exporter.poll()
-    exporter.restart(disabled_families=NO_FAMILIES)
-    assert 4 == exporter.scrape_once().sum(LOGS, platform="tiktok")
 
 
 @pytest.mark.parametrize(

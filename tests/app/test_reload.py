@@ -68,12 +68,17 @@ class ReloadHarness:
             f"  - {{name: {name}, api_key_file: {keys.get(name, name)}.key, api_base_url: http://127.0.0.1/{name}/api}}"
             for name in names
         ]
-        lines = ["workspaces:", *rows, text or "poll: {interval: 100ms}", "state: {url: 'sqlite://'}"]
+        lines = [
+            "workspaces:",
+            *rows,
+            text or "poll: {interval: 100ms}",
+            "state: {url: 'sqlite://'}",
+        ]
         (self.folder / "late.yml").write_text("\n".join(lines))
 
     def read(self) -> Settings:
         """Read the settings."""
-        return sources.load("run", {"config.file": [str(self.folder / "late.yml")]}, {})
+        return sources.load("run", {"config.file": [str(self.folder / "late.yml")], "metrics.zero-hold": ["0s"]}, {})
 
     def connect(self, new_settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
         """Return the client of a workspace and its generation."""
@@ -120,16 +125,9 @@ class ReloadHarness:
         self.stopped += 1
 
     async def scrape(self) -> Samples:
-        """Scrape twice, so that new series have left their initial 0; return the second scrape."""
-        await self._look()
-        return await self._look()
-
-    async def _look(self) -> Samples:
+        """Publish and scrape."""
         await self.exporter.publisher.publish()
-        answer = self.exporter.exposition.get_body(None, None)
-        self.exporter.exposition.mark_served(answer.version)
-        await self.exporter.mark_served()
-        return Samples.parse(answer.body.decode())
+        return Samples.parse(self.exporter.exposition.get_body(None, None).body.decode())
 
     async def wait_until(self, holds: Callable[[Samples], object]) -> Samples:
         """Scrape until a condition holds."""

@@ -107,14 +107,11 @@ class ExporterOfStatus:
         used_store = store or open_store("sqlite://")
         self.exporter = Exporter(self.settings, used_store, offload, self.connect, collect_process_metrics=list)
         await self.exporter.restore()
-        tasks = [
-            asyncio.ensure_future(loop) for loop in (self.exporter.publisher.run(), self.exporter.mark_each_scrape())
-        ]
+        publishing = asyncio.ensure_future(self.exporter.publisher.run())
         try:
             yield self.exporter
         finally:
-            for task in tasks:
-                task.cancel()
+            publishing.cancel()
             if store is None:
                 used_store.close()
 
@@ -128,9 +125,7 @@ class ExporterOfStatus:
                 await pollers.stop()
 
     def scrape(self) -> Samples:
-        body = self.exporter.exposition.get_body(None, None)
-        self.exporter.exposition.mark_served(body.version)
-        return Samples.parse(body.body.decode())
+        return Samples.parse(self.exporter.exposition.get_body(None, None).body.decode())
 
     async def wait_until(self, holds: Callable[[Samples], object]) -> Samples:
         """Scrape until a condition holds."""
@@ -239,7 +234,7 @@ async def test_two_workspaces(tmp_path: Path) -> None:
 
 async def test_overflow_is_counted(tmp_path: Path) -> None:
     """Accounts beyond the limit are dropped, and their number is a durable counter, as for logs."""
-    harness = ExporterOfStatus(tmp_path, "acme", options="metrics: {max-accounts: 1}")
+    harness = ExporterOfStatus(tmp_path, "acme", options="metrics: {max-accounts: 1, zero-hold: 0s}")
     rows = [HEALTH, {**HEALTH, "accountId": "acc2"}]
     harness.apis["acme"].documents["/v1/accounts/health"] = {"accounts": rows}
     async with harness.running():

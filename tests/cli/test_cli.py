@@ -384,7 +384,7 @@ def test_metrics_json_is_complete() -> None:
     families = json.loads(ProgramRun("metrics", "--format", "json").out)
 
     assert list(CATALOGUE) == [family["name"] for family in families]
-    assert {"name", "kind", "help", "labels", "buckets", "feeds"} == set(families[0])
+    assert {"name", "kind", "help", "labels", "buckets", "feeds", "starts_at_zero"} == set(families[0])
 
 
 def test_metrics_markdown() -> None:

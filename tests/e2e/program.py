@@ -134,6 +134,9 @@ def start_process(command: Sequence[str], **options: Any) -> Iterator[subprocess
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+ZERO_HOLD = "--metrics.zero-hold"
+
+
 class ExporterProcess:
     """Process of late-exporter.
 
@@ -182,9 +185,10 @@ class ExporterProcess:
     ) -> Self:
         """Return a process of ``run`` that reads an API, on a free port, with its state in the folder by default.
 
-        The state is a path or, as text, a URL.
+        The state is a path or, as text, a URL. New series show their values at once, unless the arguments differ.
         """
         path = state or folder / "state.db"
+        has_hold = any(each.startswith(ZERO_HOLD) for each in arguments)
         return cls(
             folder,
             "run",
@@ -192,6 +196,7 @@ class ExporterProcess:
             f"--poll.interval={interval}",
             "--web.listen-address=127.0.0.1:0",
             f"--state.url={path}" if isinstance(path, str) else f"--state.url=sqlite:///{path}",
+            *(() if has_hold else (f"{ZERO_HOLD}=0s",)),
             *arguments,
             env={"LATE_API_KEY": KEY} if env is None else env,
             file_limit=file_limit,

@@ -21,7 +21,7 @@ import pytest
 
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
-from tests.e2e.prometheus import PrometheusApi
+from tests.e2e.prometheus import PrometheusApi, run_prometheus
 from tests.e2e.test_prometheus import scrape_with_prometheus
 from tests.e2e.traffic import in_thread
 
@@ -49,8 +49,12 @@ class NewSeriesTraffic:
         number = 0
         while not stop.wait(self._random.uniform(0.1, 0.6)):
             number += 1
-            with self._late.lock:
-                self._insert(f"network-{number}")
+            self.insert(f"network-{number}")
+
+    def insert(self, platform: str) -> None:
+        """Insert a few logs of a platform."""
+        with self._late.lock:
+            self._insert(platform)
 
     def _insert(self, platform: str) -> None:
         choose, world = self._random.choice, self._late.world
@@ -107,7 +111,6 @@ def expected_increases(rows: Iterable[Row], connections: Iterable[Row]) -> dict[
         ("late_publishing_duration_seconds_count", *log): timed,
         (EVENTS, "platform"): connections,
         ("late_connection_duration_seconds_count", "platform"): connections,
-        ("late_exporter_log_lag_seconds_count",): [*rows, *connections],
     }
     expected = {}
     for (family, *names), family_rows in rows_by_family.items():
@@ -139,7 +142,7 @@ def test_no_increment_is_lost_in_restarts(
     late.world.add_connection()
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    limits = ("--metrics.max-label-values=100000", "--metrics.max-accounts=100000")
+    limits = ("--metrics.max-label-values=100000", "--metrics.max-accounts=100000", "--metrics.zero-hold=10s")
     program = ExporterProcess.for_api(tmp_path, late.url, f"--web.listen-address={address}", *limits, interval="500ms")
     exit_stack.enter_context(program).wait_ready()
     random = Random(SEED)
@@ -170,8 +173,56 @@ def test_no_increment_is_lost_in_restarts(
         counters = read_counters(database)
     assert {} == differences
     begin = min(samples[0][0] for samples in counters.values())
-    born = {series: samples for series, samples in counters.items() if samples[0][0] > begin}
+    born = {
+        series: samples
+        for series, samples in counters.items()
+        if samples[0][0] > begin and not series[0].startswith("late_exporter_")
+    }
     assert len(born) > 50 * RESTARTS
     assert {} == {series: samples[0] for series, samples in born.items() if samples[0][1]}
     values = {series: [value for _, value in samples] for series, samples in counters.items()}
+    assert {} == {series: samples for series, samples in values.items() if samples != sorted(samples)}
+
+
+CONFIG = """\
+global: {scrape_interval: 500ms, scrape_timeout: 500ms, external_labels: {replica: %s}}
+scrape_configs:
+  - job_name: late
+    static_configs: [{targets: ["%s"]}]
+"""
+
+
+def test_every_scraper_sees_first_increments(
+    late: LateServer, tmp_path: Path, require_tool: Callable[[str], str], exit_stack: ExitStack
+) -> None:
+    """Both of a pair of Prometheus servers see the increase of every new series, with somebody else scraping, too."""
+    late.world.publish(40, over=600)
+    late.world.add_connection()
+    program = ExporterProcess.for_api(tmp_path, late.url, "--metrics.zero-hold=10s")
+    exit_stack.enter_context(program).wait_ready()
+    databases = []
+    for replica in "ab":
+        folder = tmp_path / replica
+        folder.mkdir()
+        config = CONFIG % (replica, program.url.removeprefix("http://"))
+        databases.append(exit_stack.enter_context(run_prometheus(require_tool("prometheus"), folder, config)))
+    for database in databases:
+        wait_equal(40.0, lambda: database.value(f"sum({LOGS})"))  # noqa: B023 - at once
+    history = list(late.world.rows)
+    traffic = NewSeriesTraffic(late)
+
+    def look(stop: threading.Event) -> None:
+        while not stop.wait(2.0):
+            assert "late_up" in program.scrape().text
+
+    with in_thread(look):
+        for number in range(20):
+            traffic.insert(f"network-{number}")
+        expected = expected_increases([row for row in late.world.rows if row not in history], [])
+        for database in databases:
+            for (family, *names), counts in expected.items():
+                if counts:
+                    wait_equal(counts, lambda: increases(database, family, *names))  # noqa: B023 - at once
+        counters = [read_counters(database) for database in databases]
+    values = {series: [value for _, value in samples] for each in counters for series, samples in each.items()}
     assert {} == {series: samples for series, samples in values.items() if samples != sorted(samples)}

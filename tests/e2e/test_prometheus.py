@@ -44,9 +44,9 @@ def test_prometheus_sees_what_was_counted(
 ) -> None:
     """Prometheus has the exact totals, sees the first increment of a series as increase, and stores exemplars."""
     late.world.publish(40, over=600)
-    program = start_exporter(*(["--metrics.created-timestamps"] if created else [])).wait_ready()
+    options = ["--metrics.created-timestamps"] if created else []
+    program = start_exporter("--metrics.zero-hold=5s", *options).wait_ready()
     with scrape_with_prometheus(require_tool("prometheus"), tmp_path, program.url) as database:
-        # No other scrape here: the first one after the increment gets the zero of a new series.
         wait_equal(40.0, lambda: database.value(f"sum({LOGS})"))
         late.world.publish(3, platform="mastodon", durationMs=700)
         late.world.publish(2, platform="mastodon", status="failed", statusCode=503)

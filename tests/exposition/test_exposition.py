@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, TypeAlias
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -114,12 +115,6 @@ class TrackedExposition(Exposition):
 
     def _record_change(self) -> None:
         self.has_changed = True
-
-
-def serve(exposition: Exposition) -> None:
-    """Serve a published body, and end the zeros that it showed."""
-    exposition.mark_served(exposition.get_body(None, None).version)
-    exposition.end_zeros(exposition.served_zeros())
 
 
 def assert_nothing_to_publish(exposition: Exposition) -> None:
@@ -293,7 +288,7 @@ SERIES = st.sampled_from(
 )
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["put", "put", "put", "put new", "drop", "exemplar", "publish", "scrape", "served", "marked"]),
+        st.sampled_from(["put", "put", "put", "drop", "exemplar", "publish", "scrape"]),
         SERIES,
         st.integers(0, 5),
     ),
@@ -315,16 +310,13 @@ def test_changes_give_the_bodies_of_a_fresh_start(steps: list[tuple[str, tuple[s
     families = table(POSTS, SECONDS, UP, WIDE)
     exposition = Exposition(families, created=True)
     state: State = {}
-    scraped_version = 0
     for step, (name, labels), amount in steps:
         series_state = state.get((name, labels))
-        if step in {"put", "put new"}:
+        if step == "put":
             series_state = state.setdefault((name, labels), SeriesState(0))
             series_state.value = value_of(families[name], amount)
             series_state.created_at = float(amount) if amount else series_state.created_at
-            exposition.put(
-                name, labels, series_state.value, created=float(amount) or None, start_at_zero=step == "put new"
-            )
+            exposition.put(name, labels, series_state.value, created=float(amount) or None)
         elif step == "drop":
             state.pop((name, labels), None)
             exposition.remove(name, labels)
@@ -335,13 +327,7 @@ def test_changes_give_the_bodies_of_a_fresh_start(steps: list[tuple[str, tuple[s
         elif step == "publish":
             exposition.publish()
         elif step == "scrape":
-            scraped_version = exposition.get_body(OM, "gzip").version
-        elif step == "served":
-            exposition.mark_served(scraped_version)
-        elif step == "marked":
-            exposition.end_zeros(exposition.served_zeros())
-    exposition.publish()
-    serve(exposition)
+            exposition.get_body(OM, "gzip")
     exposition.publish()
     fresh = build(families, state)
     assert bodies(fresh) == bodies(exposition)
@@ -417,18 +403,13 @@ def test_changes_are_reported() -> None:
     exposition = Exposition(FAMILIES)
     changes: list[None] = []
     exposition.on_change(lambda: changes.append(None))
-    exposition.put("posts_total", ("w", "x"), 3, start_at_zero=True)
+    exposition.put("posts_total", ("w", "x"), 3)
     exposition.add_exemplar("posts_total", ("w", "x"), 3, Exemplar((), 1.0))
     exposition.set_process_metrics([])
     exposition.publish()
     assert 2 == len(changes)
-    serve(exposition)
-    assert 3 == len(changes)
-    exposition.publish()
-    serve(exposition)
-    assert 3 == len(changes)
     exposition.remove("posts_total", ("w", "x"))
-    assert 4 == len(changes)
+    assert 3 == len(changes)
 
 
 def test_empty_exposition() -> None:
@@ -611,90 +592,65 @@ def test_newest_exemplar_of_a_bucket_is_shown() -> None:
     assert f"{bucket} 4.0" == lines(exposition, OM)[2]
 
 
-def test_new_series_starts_at_zero() -> None:
-    """A new series shows 0 until a body with that 0 was sent and the zero is ended, and then its newest value."""
-    exposition = TrackedExposition(FAMILIES)
-    exposition.put("posts_total", ("w", "x"), 3, start_at_zero=True)
-    exposition.publish()
-    for amount in (4, 5):
-        assert ['posts_total{platform="x",workspace="w"} 0.0'] == lines(exposition) == lines(exposition, OM)
-        exposition.put("posts_total", ("w", "x"), amount)
-        exposition.publish()
-    assert [] == exposition.served_zeros()
-    exposition.mark_served(exposition.get_body(None, None).version)
-    assert [("posts_total", ("w", "x"))] == exposition.served_zeros()
-    exposition.put("posts_total", ("w", "x"), 6)
-    exposition.publish()
-    assert ['posts_total{platform="x",workspace="w"} 0.0'] == lines(exposition) == lines(exposition, OM)
-    exposition.put("posts_total", ("w", "x"), 5)
-    exposition.publish()
-    assert exposition.has_changed is False
-    serve(exposition)
-    assert exposition.has_changed is True
-    assert [] == exposition.served_zeros()
-    exposition.publish()
-    assert ['posts_total{platform="x",workspace="w"} 5.0'] == lines(exposition) == lines(exposition, OM)
-    serve(exposition)
-    assert exposition.has_changed is False
+class HeldZeros:
+    """An exposition with a clock, which lets series of two families start at zero."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        families = (msgspec.structs.replace(each, starts_at_zero=True) for each in (POSTS, SECONDS))
+        self.exposition = Exposition(table(UP, *families), created=True, zero_hold=75.0, clock=lambda: self.now)
+
+    def lines(self, media: str | None = None) -> list[str]:
+        """Publish and return the samples."""
+        self.exposition.publish()
+        return [line for line in lines(self.exposition, media) if "_created" not in line]
 
 
-def test_new_histogram_starts_at_zero() -> None:
+def test_a_new_series_starts_at_zero() -> None:
+    """A new series shows 0 until it is old enough, and then its newest value."""
+    zeros = HeldZeros()
+    zeros.exposition.put("up", ("w",), 2, created=1000.0)
+    for amount in (3, 4, 5):
+        zeros.exposition.put("posts_total", ("w", "x"), amount, created=1000.0)
+        expected = ['posts_total{platform="x",workspace="w"} 0.0', 'up{workspace="w"} 2.0']
+        assert expected == sorted(zeros.lines()) == sorted(zeros.lines(OM))
+    assert 75.0 == zeros.exposition.next_zero_end()
+    zeros.now += 75.0
+    assert 'posts_total{platform="x",workspace="w"} 5.0' in zeros.lines()
+    zeros.now -= 10.0
+    zeros.exposition.put("posts_total", ("w", "x"), 6, created=1000.0)
+    assert 'posts_total{platform="x",workspace="w"} 6.0' in zeros.lines(), "never again"
+
+
+@pytest.mark.parametrize("created", [0.0, None, 925.0, 1001.0])
+def test_other_series_start_with_their_value(created: float | None) -> None:
+    """Those of history, of which no time is known, those that are old enough, and those of a clock that was ahead."""
+    zeros = HeldZeros()
+    zeros.exposition.put("posts_total", ("w", "x"), 3, created=created)
+    assert ['posts_total{platform="x",workspace="w"} 3.0'] == zeros.lines()
+    assert bool(created) == ("_created" in plain(zeros.exposition, OM).decode())
+
+
+def test_a_new_histogram_starts_at_zero() -> None:
     """Buckets, count and sum of a new histogram are 0 at first, without exemplars."""
-    exposition = Exposition(FAMILIES)
-    exposition.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (1, 2, 3, 4), 5), start_at_zero=True)
-    exposition.add_exemplar("wait_seconds", ("w", "f"), 2.0, Exemplar((), 1.0))
-    exposition.publish()
-    assert {"0.0"} == {line.split("} ")[1] for line in lines(exposition, OM)}
-    serve(exposition)
-    exposition.publish()
-    assert ["1.0", "3.0", "6.0 # {", "10.0", "10.0", "5e-06"] == [line.split("} ")[1] for line in lines(exposition, OM)]
+    zeros = HeldZeros()
+    value = Histogram(SECONDS.buckets, (1, 2, 3, 4), 5)
+    zeros.exposition.put("wait_seconds", ("w", "f"), value, created=1000.0)
+    zeros.exposition.add_exemplar("wait_seconds", ("w", "f"), 2.0, Exemplar((), 1.0))
+    assert {"0.0"} == {line.split("} ")[1] for line in zeros.lines(OM)}
+    zeros.now += 75.0
+    assert ["1.0", "3.0", "6.0 # {", "10.0", "10.0", "5e-06"] == [line.split("} ")[1] for line in zeros.lines(OM)]
 
 
-def test_bodies_without_the_zero_do_not_end_it() -> None:
-    """A body without the new series, sent late, does not end its zero."""
-    exposition = TrackedExposition(FAMILIES)
-    exposition.publish()
-    early = exposition.get_body(None, None)
-    exposition.put("posts_total", ("w", "x"), 3, start_at_zero=True)
-    served: list[int] = []
-    exposition.on_served(lambda: served.append(len(exposition.served_zeros())))
-    exposition.mark_served(early.version)
-    exposition.publish()
-    exposition.mark_served(early.version)
-    assert [] == exposition.served_zeros()
-    assert [] == served
-    exposition.mark_served(exposition.get_body(OM, "gzip").version)
-    assert [1] == served
-    exposition.mark_served(early.version)
-    assert [1, 1] == served, "until the zero is ended"
-    serve(exposition)
-    exposition.mark_served(exposition.get_body(None, None).version)
-    assert [1, 1, 1] == served
-
-
-def test_removing_a_new_series_ends_its_zero() -> None:
-    """A series that is created again starts at zero only if its put says so."""
-    exposition = TrackedExposition(FAMILIES)
-    exposition.put("posts_total", ("w", "x"), 3, start_at_zero=True)
-    exposition.publish()
-    exposition.mark_served(exposition.get_body(None, None).version)
-    (series,) = exposition.served_zeros()
-    exposition.remove(*series)
-    assert [] == exposition.served_zeros()
-    exposition.publish()
-    exposition.end_zeros([series])
-    assert exposition.has_changed is False
-    exposition.put("posts_total", ("w", "x"), 4)
-    exposition.publish()
-    assert ['posts_total{platform="x",workspace="w"} 4.0'] == lines(exposition)
-
-
-def test_existing_series_never_returns_to_zero() -> None:
-    """A series that has been shown never returns to 0."""
-    exposition = build(FAMILIES, {("posts_total", ("w", "x")): SeriesState(1)})
-    exposition.put("posts_total", ("w", "x"), 2, start_at_zero=True)
-    exposition.publish()
-    assert ['posts_total{platform="x",workspace="w"} 2.0'] == lines(exposition)
+@pytest.mark.parametrize("remove", [lambda e: e.remove("posts_total", ("w", "x")), lambda e: e.remove_workspace("w")])
+def test_a_new_series_that_is_removed(remove: Callable[[Exposition], object]) -> None:
+    """Nothing of it comes back once it would have been old enough."""
+    zeros = HeldZeros()
+    zeros.exposition.put("posts_total", ("w", "x"), 3, created=1000.0)
+    assert zeros.lines()
+    remove(zeros.exposition)
+    zeros.now += 75.0
+    assert [] == zeros.lines()
 
 
 def test_only_the_block_of_a_change_is_rendered() -> None:
@@ -854,7 +810,7 @@ def test_publication_is_a_snapshot() -> None:
             exposition.remove("wide", ("b",))
             exposition.add_exemplar("wide", ("e",), 0.0, Exemplar((), 8.0))
             for name in "cdefgh":
-                exposition.put("wide", (name,), Histogram(WIDE.buckets, (2,) * 101), start_at_zero=True)
+                exposition.put("wide", (name,), Histogram(WIDE.buckets, (2,) * 101))
         return compress(text)
 
     exposition = TrackedExposition(table(WIDE), compress_lines=compress_and_change)
@@ -865,10 +821,8 @@ def test_publication_is_a_snapshot() -> None:
     assert [f'wide_count{{workspace="{name}"}} 101.0' for name in "abcde"] == _counts(exposition)
     assert 'wide_bucket{le="0.0",workspace="e"} 1.0 # {} 0.0 7.0' in lines(exposition, OM)
     assert exposition.has_changed is True
-    serve(exposition)
     exposition.publish()
-    expected = {name: "202.0" if name < "f" else "0.0" for name in "cdefgh"}
-    assert [f'wide_count{{workspace="{name}"}} {count}' for name, count in expected.items()] == _counts(exposition)
+    assert [f'wide_count{{workspace="{name}"}} 202.0' for name in "cdefgh"] == _counts(exposition)
     assert 'wide_bucket{le="0.0",workspace="e"} 2.0 # {} 0.0 8.0' in lines(exposition, OM)
 
 
@@ -941,10 +895,10 @@ def test_promtool_accepts_the_whole_catalogue(require_tool: Callable[[str], str]
 
 @pytest.mark.parametrize("media", [None, OM])
 def test_series_of_workspaces_are_left_out(media: str | None) -> None:
-    """While they may not be shown, a body has the other series only, and no zero counts as served."""
+    """While they may not be shown, a body has the other series only."""
     own = Family("late_exporter_cluster_members", "gauge", "Help.")
     exposition = Exposition(table(family("late_logs_total", "counter", "workspace"), own))
-    exposition.put("late_logs_total", ("acme",), 5, start_at_zero=True)
+    exposition.put("late_logs_total", ("acme",), 5)
     exposition.put(own.name, (), 3)
     exposition.publish()
     answers = iter((False, True, False))
@@ -955,5 +909,3 @@ def test_series_of_workspaces_are_left_out(media: str | None) -> None:
         assert "late_exporter_cluster_members 3.0" in text
         assert bool(expected) == ("late_logs_total" in text)
         assert media is None or text.endswith("# EOF\n")
-        exposition.mark_served(body.version)
-        assert bool(expected) == bool(exposition.served_zeros())

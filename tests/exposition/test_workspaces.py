@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -18,9 +17,7 @@ from late_exporter.exposition.gzip import Segment, compress
 from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
 from late_exporter.exposition.snapshot import MAX_CACHED_BYTES
 from late_exporter.exposition.workspace_lines import MAX_WORKSPACES
-from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.series import Exemplar, Histogram, Labels
-from tests.support.clock import VirtualClock
+from late_exporter.series import Exemplar, Histogram
 
 POSTS = Family("posts_total", "counter", "Posts.", ("workspace", "platform"), feeds=("publishing",))
 SECONDS = Family("wait_seconds", "histogram", "Wait.", ("workspace", "feed"), (0.5, 1.0), ("publishing",))
@@ -149,23 +146,19 @@ def test_a_workspace_without_series() -> None:
 @pytest.mark.parametrize("encoding", [None, "gzip"])
 @pytest.mark.parametrize("media", [TEXT, OPENMETRICS])
 def test_a_replica_without_a_lease_shows_no_workspaces(media: str, encoding: str | None) -> None:
-    """Bodies of workspaces are empty then, also if they are cached or the lease ends meanwhile; no zero is served."""
+    """Bodies of workspaces are empty then, also if they are cached or the lease ends meanwhile."""
     exposition = Exposition(FAMILIES)
-    exposition.put("posts_total", ("a", "p0"), 5, start_at_zero=True)
+    exposition.put("posts_total", ("a", "p0"), 5)
     fill(exposition, ["a", "b"])
     limited_body = exposition.get_body(media, encoding, ["a"])
-    assert (exposition.version, True) == (limited_body.version, exposition.has_body(media, encoding, ["a"]))
+    assert exposition.has_body(media, encoding, ["a"])
     for answers in ([False], [True, False]):
         exposition.shows_workspaces = partial(next, iter(answers))
         empty = exposition.get_body(media, encoding, ["a"])
         text = empty.body if encoding is None else gzip.decompress(empty.body)
-        assert (0, b"# EOF\n" if media == OPENMETRICS else b"") == (empty.version, text)
-        exposition.mark_served(empty.version, ["a"])
-        assert [] == exposition.served_zeros()
+        assert (b"# EOF\n" if media == OPENMETRICS else b"") == text
     exposition.shows_workspaces = lambda: True
     assert limited_body == exposition.get_body(media, encoding, ["a"])
-    exposition.mark_served(limited_body.version, ["a"])
-    assert [("posts_total", ("a", "p0"))] == exposition.served_zeros()
 
 
 def test_a_replica_without_a_lease_shows_its_own_series() -> None:
@@ -235,83 +228,3 @@ def test_caches_are_bounded() -> None:
     assert MAX_CACHED_BYTES >= sum(map(len, snapshot._workspace_bodies.values())) > 0  # noqa: SLF001
     assert len(snapshot._workspace_bodies) < MAX_WORKSPACES  # noqa: SLF001
     assert body(exposition, "a") == limited(exposition.get_body(TEXT, None).body.decode(), ["a"])
-
-
-class Zeros:
-    """An exposition with a virtual clock, and a new series of the workspace ``a`` that starts at zero."""
-
-    series: tuple[str, Labels] = ("posts_total", ("a", "new"))
-
-    def __init__(self) -> None:
-        self.clock = VirtualClock()
-        self.exposition = Exposition(FAMILIES, monotonic=self.clock.monotonic)
-        fill(self.exposition, ["a", "b"])
-
-    def add(self) -> None:
-        """Add the series."""
-        self.exposition.put(*self.series, 5, start_at_zero=True)
-        self.exposition.publish()
-
-    def scrape(self, *workspaces: str) -> bool:
-        """Scrape some workspaces, or the whole; return whether the zero was served to all scrapers."""
-        names = workspaces or None
-        version = self.exposition.get_body(None, None, names).version
-        self.exposition.mark_served(version, names)
-        return self.series in self.exposition.served_zeros()
-
-
-@pytest.mark.parametrize("targets", [((), ("a",)), (("a",), ())])
-def test_a_zero_is_served_to_both_kinds_of_scrapers(targets: Sequence[Sequence[str]]) -> None:
-    """While both the whole and a workspace are scraped, a new series shows 0 until both have read that."""
-    zeros = Zeros()
-    zeros.scrape()
-    zeros.scrape("a")
-    zeros.add()
-    first, second = targets
-    assert not zeros.scrape(*first)
-    assert not zeros.scrape(*first)
-    assert zeros.scrape(*second)
-
-
-@pytest.mark.parametrize("target", [(), ("a",), ("a", "b")])
-def test_a_zero_is_served_to_the_only_scraper(target: Sequence[str]) -> None:
-    """A single kind of scrapers does not wait for the other."""
-    zeros = Zeros()
-    zeros.add()
-    assert zeros.scrape(*target)
-
-
-def test_a_zero_does_not_wait_for_a_scraper_that_has_gone() -> None:
-    """A scraper that has not come for some minutes is not awaited, nor is one of another workspace."""
-    zeros = Zeros()
-    zeros.scrape("a")
-    zeros.clock.advance(200)
-    zeros.scrape("b")
-    zeros.add()
-    assert zeros.scrape()
-
-
-def test_a_scrape_of_another_workspace_serves_nothing() -> None:
-    """The zero of a workspace is not served by the body of another one."""
-    zeros = Zeros()
-    zeros.add()
-    assert not zeros.scrape("b")
-
-
-@pytest.mark.parametrize("media", [TEXT, OPENMETRICS])
-def test_promtool(require_tool: Callable[[str], str], media: str) -> None:
-    """Promtool accepts the body of a workspace."""
-    exposition = Exposition(CATALOGUE)
-    for name, family in CATALOGUE.items():
-        for workspace in ("a", "b"):
-            labels = (workspace, *("x" for _ in family.labels[1:])) if "workspace" in family.labels else ()
-            value = Histogram(family.buckets, (1,) * (len(family.buckets) + 1), 5) if family.buckets else 1
-            exposition.put(name, labels or tuple("x" for _ in family.labels), value)
-    exposition.publish()
-    text = exposition.get_body(media, None, ["a"]).body
-    assert b'workspace="b"' not in text
-    if media == TEXT:
-        subprocess.run([require_tool("promtool"), "check", "metrics"], input=text, check=True, capture_output=True)
-    else:
-        assert text.endswith(b"# EOF\n")
-        assert 1 == text.count(b"# EOF")

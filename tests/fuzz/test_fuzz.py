@@ -190,7 +190,7 @@ def _exporter(generation: str = "late", **options: Any) -> ExporterHarness:
 def _check_labels(exporter: ExporterHarness) -> None:
     """Assert that label values are bounded in number and length, and that the metrics can be parsed."""
     values: dict[str, set[str]] = defaultdict(set)
-    families = list(text_string_to_metric_families(exporter.peek().text))
+    families = list(text_string_to_metric_families(exporter.scrape().text))
     for sample in (sample for family in families for sample in family.samples):
         for label, value in sample.labels.items():
             assert len(value) <= 128

@@ -161,9 +161,6 @@ class WholePath:
         """Publish the metrics; return the samples."""
         exposition = self._pipeline.exposition
         exposition.publish()
-        exposition.mark_served(exposition.get_body(None, None).version)
-        await self._pipeline.mark_served()  # New series leave their initial 0.
-        exposition.publish()
         text = exposition.get_body(None, None).body.decode()
         assert KEY not in text
         return Samples.parse(text)

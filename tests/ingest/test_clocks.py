@@ -79,7 +79,7 @@ def fail_polls(exporter: ExporterHarness) -> None:
 
 def ages(exporter: ExporterHarness) -> dict[str, float]:
     """Return the ages of the times that alerts look at, by the clock of Prometheus, which is right."""
-    samples = exporter.scrape_unmarked()
+    samples = exporter.scrape()
     return {family: exporter.clock.now - samples.sum(family) for family in TIMES}
 
 

@@ -113,31 +113,10 @@ def test_everything_the_api_holds_is_history_and_counted_at_first_exposure(
     world.publish(450, over=6 * DAY)
     exporter.api.fail_request(3, unavailable)
     assert "unavailable" == exporter.poll().outcome
-    assert {} == exporter.scrape_once().family("late_publishing_logs_total")
+    assert {} == exporter.scrape().family("late_publishing_logs_total")
     exporter.poll()
-    assert 450 == exporter.scrape_once().sum("late_publishing_logs_total")
+    assert 450 == exporter.scrape().sum("late_publishing_logs_total")
     check(exporter, world, world.history)
-
-
-def test_a_new_series_is_served_at_zero_before_its_first_increment(world: World, exporter: ExporterHarness) -> None:
-    """A series that appears after the first sync is 0 in one scrape and has its value in the next."""
-    world.publish(3)
-    exporter.poll()
-    exporter.scrape_once()
-    world.clock.advance(30)
-    world.publish(2, platform="tiktok", status="failed", statusCode=None)
-    exporter.poll()
-    born = {"platform": "tiktok", "action": "publish"}
-    series = ("late_publishing_logs_total", _labels(**born, status="failed"))
-    failure = ("late_publishing_failures_total", _labels(**born, category="unknown", status_code="none"))
-    first, second = exporter.scrape_once(), exporter.scrape_once()
-    assert 0 == first["late_publishing_logs_total", _labels(platform="tiktok", action="retry", status="skipped")]
-    assert (0, 0) == (first[series], first[failure])
-    assert (2, 2) == (second[series], second[failure])
-
-
-def _labels(**labels: str) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted({"workspace": "default", **labels}.items()))
 
 
 @pytest.mark.exhaustive

@@ -67,7 +67,7 @@ def first_exposure(exporter: ExporterHarness) -> float:
     """Poll until the logs are exposed; return the sum of their counters then."""
     for _ in range(4):
         exporter.poll_repeatedly(1)
-        if total := exporter.scrape_once().sum(LOGS):
+        if total := exporter.scrape().sum(LOGS):
             return total
     return 0.0
 

@@ -1,4 +1,4 @@
-"""New series start at zero, and show it until the state has the mark that it was served, across kills and restarts."""
+"""A series that is created after the first sync shows 0 until it is 75 seconds old, across kills and restarts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from late_exporter.errors import StoreError
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi
+from tests.support.late_api import FakeLateApi, unavailable
 from tests.support.profiles import example_count
 from tests.support.samples import Samples
 from tests.support.world import World
@@ -32,6 +31,9 @@ VALUES = {
 }
 """Sums of the platform after two failures, by metric."""
 
+HOLD = 75.0
+ZEROS = dict.fromkeys(VALUES, 0.0)
+
 Start: TypeAlias = Callable[..., ExporterHarness]
 
 
@@ -45,13 +47,12 @@ def world() -> World:
 
 @pytest.fixture
 def start(world: World, open_exporter: OpenExporter) -> Start:
-    """Return a function that starts an exporter, which has exposed its history."""
+    """Return a function that starts an exporter, which has counted its history."""
 
     def start(**options: Any) -> ExporterHarness:
-        exporter = open_exporter(FakeLateApi(world), **options)
+        exporter = open_exporter(FakeLateApi(world), **{"zero_hold": HOLD, **options})
         for feed in options.get("feeds", ("publishing",)):
             exporter.poll(feed=feed)
-        exporter.scrape_once()
         world.clock.advance(30)
         return exporter
 
@@ -63,79 +64,140 @@ def new_platform(samples: Samples) -> dict[str, float]:
     return {family: round(samples.sum(family, platform="tiktok"), 3) for family in VALUES}
 
 
-ZEROS = dict.fromkeys(VALUES, 0.0)
-
-
-def test_a_process_that_ends_before_the_mark_shows_zero_again(world: World, start: Start) -> None:
-    """Counters and histograms show 0 after every restart until the state has the mark, and their values ever after."""
+def test_a_new_series_shows_zero_for_some_time(world: World, start: Start) -> None:
+    """It shows 0 to every scrape until it is 75 seconds old, and then its value, although no poll follows."""
     exporter = start()
     world.publish(2, **FAILURE)
     exporter.poll()
-    assert ZEROS == new_platform(exporter.scrape_unmarked())
+    for seconds in (0, 30, 44.9):
+        world.clock.advance(seconds)
+        assert ZEROS == new_platform(exporter.scrape())
+        assert ZEROS == new_platform(exporter.scrape())
+    world.clock.advance(0.1)
+    assert VALUES == new_platform(exporter.scrape())
+    world.publish(2, **FAILURE)
+    exporter.poll()
+    assert {family: 2 * value for family, value in VALUES.items()} == new_platform(exporter.scrape())
+
+
+def test_increments_within_the_time_are_shown_together(world: World, start: Start) -> None:
+    """Each log counts, and the time is that since the first of them."""
+    exporter = start()
     for _ in range(2):
-        exporter.restart()
-        assert ZEROS == new_platform(exporter.scrape_unmarked())
+        world.publish(1, **FAILURE)
         exporter.poll()
-        assert ZEROS == new_platform(exporter.scrape_unmarked())
-    exporter.scrape_once()
-    exporter.restart()
-    assert VALUES == new_platform(exporter.scrape_unmarked())
-    world.publish(2, **FAILURE)
-    exporter.poll()
-    assert {family: 2 * value for family, value in VALUES.items()} == new_platform(exporter.scrape_unmarked())
+        assert ZEROS == new_platform(exporter.scrape())
+        world.clock.advance(40)
+    assert VALUES == new_platform(exporter.scrape())
 
 
-def test_a_series_that_was_not_scraped_shows_zero_after_a_restart(world: World, start: Start) -> None:
-    """A series that is created and never scraped before the process ends is first seen at 0, whatever it has become."""
+def values(samples: Samples, family: str, **labels: str) -> list[float]:
+    """Return the values of the series of a family with some labels."""
+    return [
+        value for (name, pairs), value in samples.items() if name == family and labels.items() <= dict(pairs).items()
+    ]
+
+
+def test_all_series_of_a_new_platform_appear_together(world: World, start: Start) -> None:
+    """Also those of actions and statuses without a log."""
     exporter = start()
     world.publish(1, **FAILURE)
     exporter.poll()
-    exporter.restart()
-    world.publish(1, **FAILURE)
-    exporter.poll()
-    assert ZEROS == new_platform(exporter.scrape_once())
-    assert VALUES == new_platform(exporter.scrape_once())
+    counts = values(exporter.scrape(), LOGS, platform="tiktok")
+    assert {0.0} == set(counts)
+    assert len(counts) > 10
 
 
-def test_history_needs_no_mark(start: Start) -> None:
-    """What was counted in the first sync shows its values at once, also after a restart without any scrape."""
-    exporter = start(feeds=("publishing", "connections"))
-    exporter.restart()
-    samples = exporter.scrape_unmarked()
-    assert 3 == samples.sum(LOGS)
-    assert 3 == samples.sum("late_publishing_duration_seconds_count")
-    assert 1 == samples.sum("late_exporter_polls_total", feed="publishing", outcome="success")
-
-
-def test_zero_is_shown_as_long_as_the_mark_cannot_be_written(world: World, start: Start) -> None:
-    """Without a writable state nothing but 0 is shown of a new series; a later scrape repeats the mark."""
+def test_gauges_and_own_metrics_show_their_values_at_once(world: World, start: Start) -> None:
+    """Only what is counted of logs begins with 0."""
     exporter = start()
     world.publish(2, **FAILURE)
     exporter.poll()
-    exporter.fill_disk()
+    samples = exporter.scrape()
+    assert 0 < samples.sum("late_publishing_last_log_timestamp_seconds", platform="tiktok")
+    assert 1 == samples.sum("late_account_consecutive_failures", platform="tiktok") / 2
+    assert 2 == samples.sum("late_exporter_polls_total", outcome="success")
+    assert 2 == samples.sum("late_exporter_log_lag_seconds_count")
+
+
+def test_own_counters_that_nobody_can_foresee_begin_with_zero(world: World, start: Start) -> None:
+    """An alert sees the first increment of a counter whose labels are not known before."""
+    drift = "late_exporter_api_schema_drift_total"
+    exporter = start()
+    world.publish(1, status="abandoned")
+    exporter.poll()
+    assert [0.0] == values(exporter.scrape(), drift, field="status")
+    world.clock.advance(HOLD)
+    assert [1.0] == values(exporter.scrape(), drift, field="status")
+
+
+@pytest.mark.parametrize("moment", ["before", "after", ""])
+def test_a_restart_does_not_end_it(world: World, start: Start, moment: str) -> None:
+    """A process that is started shows 0 as long as the one before it would have, and the value ever after."""
+    exporter = start()
+    world.publish(2, **FAILURE)
+    if moment:
+        exporter.fail_commit(0, moment)
+    exporter.poll()
     for _ in range(2):
-        with pytest.raises(StoreError):
-            exporter.scrape_once()
-        assert ZEROS == new_platform(exporter.scrape_unmarked())
-    exporter.free_disk()
-    assert ZEROS == new_platform(exporter.scrape_once())
-    assert VALUES == new_platform(exporter.scrape_once())
+        exporter.restart(20)
+        exporter.poll()
+        assert ZEROS == new_platform(exporter.scrape())
+    world.clock.advance(HOLD)
+    assert VALUES == new_platform(exporter.scrape())
+    exporter.restart()
+    assert VALUES == new_platform(exporter.scrape())
 
 
-def test_a_scrape_without_new_series_writes_nothing(world: World, start: Start) -> None:
-    """The state is written only after scrapes that showed the zero of a new series, once each."""
-    exporter = start()
-    exporter.fill_disk()
-    exporter.scrape()
-    world.publish(2)
+def test_history_never_shows_zero(start: Start) -> None:
+    """What was counted in the first sync shows its values at once, also after a restart."""
+    exporter = start(feeds=("publishing", "connections"))
+    for _ in range(2):
+        samples = exporter.scrape()
+        assert 3 == samples.sum(LOGS)
+        assert 3 == samples.sum("late_publishing_duration_seconds_count")
+        assert 1 == samples.sum("late_exporter_polls_total", feed="publishing", outcome="success")
+        exporter.restart()
+
+
+def test_history_that_several_polls_read(world: World, open_exporter: OpenExporter) -> None:
+    """A first sync that fails and goes on leaves no series that was born, whichever process completes it."""
+    world.publish(350, over=3600, **FAILURE)
+    exporter = open_exporter(FakeLateApi(world), zero_hold=HOLD, commit_size=50)
+    exporter.api.fail_request(2, unavailable)
+    assert exporter.poll().error
+    assert exporter.counted
+    exporter.restart()
     exporter.poll()
-    exporter.free_disk()
-    exporter.scrape()
-    exporter.fill_disk()
-    exporter.scrape()
+    for _ in range(2):
+        assert 350 == exporter.scrape().sum(LOGS, platform="tiktok")
+        exporter.restart()
 
 
-STEPS = ("publish", "poll", "poll", "scrape", "scrape", "scrape and kill", "kill", "kill poll")
+def test_no_time_at_all(world: World, start: Start) -> None:
+    """With 0 seconds, new series show their values at once."""
+    exporter = start(zero_hold=0.0)
+    world.publish(2, **FAILURE)
+    exporter.poll()
+    assert VALUES == new_platform(exporter.scrape())
+
+
+def test_a_clock_that_is_set_back_lets_no_value_fall(world: World, start: Start) -> None:
+    """A series that was shown does not return to 0, and one that is not is not hidden for hours."""
+    exporter = start()
+    world.publish(2, **FAILURE)
+    exporter.poll()
+    world.clock.advance(HOLD)
+    assert VALUES == new_platform(exporter.scrape())
+    exporter.skew = -50.0
+    exporter.poll()
+    assert VALUES == new_platform(exporter.scrape())
+    exporter.skew = -5000.0
+    exporter.restart()
+    assert VALUES == new_platform(exporter.scrape())
+
+
+STEPS = ("publish", "poll", "poll", "scrape", "scrape", "wait", "kill", "kill poll")
 KINDS: tuple[dict[str, Any], ...] = (
     {"platform": "tiktok", "status": "failed", "statusCode": 500},
     {"platform": "x", "durationMs": None},
@@ -149,37 +211,45 @@ KINDS: tuple[dict[str, Any], ...] = (
 @settings(max_examples=example_count(60, thorough=2000))
 @given(data=st.data())
 def test_any_order_of_kills_and_scrapes(generation: str, data: st.DataObject) -> None:
-    """A scraper sees each new series at 0 first and none fall, so that the increases add up to the number of logs."""
+    """A scraper that comes often enough sees each new series at 0 first and none fall, so that increases are exact."""
     world = World(VirtualClock())
     world.publish(5)
     with (
         tempfile.TemporaryDirectory() as folder,
         closing(
-            ExporterHarness(FakeLateApi(world, generation=generation), Path(folder) / "a.db", generation=generation)
+            ExporterHarness(
+                FakeLateApi(world, generation=generation),
+                Path(folder) / "a.db",
+                generation=generation,
+                zero_hold=HOLD,
+            )
         ) as exporter,
     ):
         exporter.poll()
-        history = exporter.scrape_once().counters
+        history = exporter.scrape().counters
         latest = Samples(history)
-        for step in [*data.draw(st.lists(st.sampled_from(STEPS), max_size=25)), "poll", "scrape", "scrape"]:
+
+        def scrape() -> None:
+            for series, value in exporter.scrape().counters.items():
+                is_own = series[0].startswith("late_exporter_")
+                assert latest[series] <= value if series in latest else is_own or value == 0, (series, value)
+                latest[series] = value
+
+        for step in [*data.draw(st.lists(st.sampled_from(STEPS), max_size=25)), "poll", "scrape", "wait"]:
             world.clock.advance(5)
-            samples = Samples()
             match step:
                 case "publish":
                     world.publish(2, **data.draw(st.sampled_from(KINDS)))
                 case "poll":
                     exporter.poll()
-                case "scrape":
-                    samples = exporter.scrape_once()
-                case "scrape and kill":
-                    samples = exporter.scrape_unmarked()
-                    exporter.restart()
+                case "wait":
+                    scrape()
+                    world.clock.advance(HOLD)
                 case "kill":
                     exporter.restart()
                 case "kill poll":
                     exporter.kill(data.draw(st.integers(1, 12)))
-            for series, value in samples.counters.items():
-                assert latest[series] <= value if series in latest else value == 0, (step, series, value)
-                latest[series] = value
+                    scrape()
+            scrape()
         increase = latest.sum(LOGS) - history.sum(LOGS)
         assert len(world.rows) - 5 == increase

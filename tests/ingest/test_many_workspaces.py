@@ -39,7 +39,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[], InsideHarness]]:
 
 def counts(exporter: InsideHarness) -> dict[str, float]:
     """Return the counted logs of each workspace."""
-    samples = exporter.scrape_once()
+    samples = exporter.scrape()
     return {name: samples.sum(LOGS, workspace=name) for name in SIZES}
 
 

@@ -51,10 +51,10 @@ def test_failures_make_polls_rarer(error: ApiError, exporter: ExporterHarness) -
     times = exporter.run(20 * MINUTE)
     assert [30, 60, 120, 120] == pauses(times)[:4]
     assert {120} == set(pauses(times)[2:])
-    assert 0 == exporter.peek().sum(UP)
+    assert 0 == exporter.scrape().sum(UP)
     exporter.api.clear_events()
     assert {30} == set(pauses(exporter.run(10 * MINUTE)))
-    assert 1 == exporter.peek().sum(UP)
+    assert 1 == exporter.scrape().sum(UP)
 
 
 def test_a_long_interval_is_the_shortest_pause(world: World, open_exporter: OpenExporter) -> None:
@@ -72,7 +72,7 @@ def test_nothing_is_sent_until_a_rate_limit_ends(seconds: float, pause: int, exp
         exporter.api.fail_request(number, refusal(RateLimited("429: slowly", until=until)))
     times = exporter.run(4 * pause)
     assert [pause] * 3 == pauses(times)[:3]
-    assert 3 == exporter.peek().sum("late_exporter_polls_total", outcome="rate_limited")
+    assert 3 == exporter.scrape().sum("late_exporter_polls_total", outcome="rate_limited")
 
 
 @pytest.mark.parametrize("by_other_feed", [True, False])
@@ -80,7 +80,7 @@ def test_a_new_key_is_tried_within_an_interval(exporter: ExporterHarness, *, by_
     """A rejected key is ``late_up`` 0 and tried less and less often, until its file has another one."""
     fail(exporter, Unauthorized("401: the key was rejected"))
     assert [30, 60, 120] == pauses(exporter.run(5 * MINUTE))[:3]
-    assert 0 == exporter.peek().sum(UP)
+    assert 0 == exporter.scrape().sum(UP)
 
     def change_key() -> None:
         exporter.api.clear_events()
@@ -100,7 +100,7 @@ def test_a_new_key_is_tried_within_an_interval(exporter: ExporterHarness, *, by_
     exporter.clock.sleep = change_while_waiting  # type: ignore[method-assign]
     times = exporter.run(6 * MINUTE)
     assert 30 >= next(at for at in times if at >= moments[0]) - moments[0]
-    assert 1 == exporter.peek().sum(UP)
+    assert 1 == exporter.scrape().sum(UP)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_a_new_key_is_tried_within_an_interval(exporter: ExporterHarness, *, by_
 )
 def test_a_failed_poll_is_shown(outcome: str, error: ApiError, exporter: ExporterHarness) -> None:
     """It counts by its outcome, ``late_up`` is 0, the last success stays, and the first of equal failures is logged."""
-    succeeded_at = exporter.peek().sum("late_exporter_last_successful_poll_timestamp_seconds")
-    assert 1 == exporter.peek().sum(UP)
+    succeeded_at = exporter.scrape().sum("late_exporter_last_successful_poll_timestamp_seconds")
+    assert 1 == exporter.scrape().sum(UP)
     fail(exporter, error, 3)
     assert [(outcome, str(error))] * 2 == [(each.outcome, each.error) for each in exporter.poll_repeatedly(2)]
     samples = exporter.scrape()
@@ -125,5 +125,5 @@ def test_a_failed_poll_is_shown(outcome: str, error: ApiError, exporter: Exporte
     assert ["poll failed"] == messages
     exporter.api.clear_events()
     exporter.poll_repeatedly(1)
-    assert 1 == exporter.peek().sum(UP)
+    assert 1 == exporter.scrape().sum(UP)
     assert ("info", "poll recovered") == exporter.log.above_debug[-1]

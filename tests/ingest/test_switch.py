@@ -327,7 +327,7 @@ def test_a_switch_before_anything_was_counted_is_a_first_sync(world: World, star
     exporter.generation = exporter.api.generation = "zernio"
     exporter.restart()
     exporter.poll_repeatedly(1)
-    assert 30 == exporter.scrape_once().sum(LOGS)
+    assert 30 == exporter.scrape().sum(LOGS)
     world.publish(1)
     exporter.poll_repeatedly(1)
     assert 31 == exposed_counts(exporter).total()

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 import pytest
 
 from late_exporter.exposition.exposition import Exposition
@@ -47,7 +46,6 @@ class RecordingExposition(Exposition):
         super().__init__(CATALOGUE)
         self.visible_values: dict[Series, float | Histogram] = {}
         self.created: dict[Series, float | None] = {}
-        self.zero_series: set[Series] = set()
         self.exemplars: list[tuple[Series, float, Exemplar]] = []
         self.all_values: list[tuple[Series, float | Histogram]] = []
 
@@ -58,17 +56,14 @@ class RecordingExposition(Exposition):
         value: float | Histogram,
         *,
         created: float | None = None,
-        start_at_zero: bool = False,
     ) -> None:
         """Record the value of a series."""
         assert len(CATALOGUE[family].labels) == len(labels)
         series = (family, labels)
-        if start_at_zero and series not in self.visible_values:
-            self.zero_series.add(series)
         self.visible_values[series] = value
         self.created[series] = created
         self.all_values.append((series, value))
-        super().put(family, labels, value, created=created, start_at_zero=start_at_zero)
+        super().put(family, labels, value, created=created)
 
     def remove(self, family: str, labels: Labels) -> None:
         """Remove a series, if it exists."""
@@ -114,25 +109,10 @@ def series_values(*series: Series, value: Value = 1, created: float = 7.0) -> di
     return {one: SeriesValue(value, created) for one in series}
 
 
-def commit(registry: SeriesRegistry, values: Mapping[Series, SeriesValue]) -> frozenset[Series]:
-    """Update series as a store does that has those shown before; return those that start at zero."""
-    exposition = registry._exposition  # noqa: SLF001 - the fixture
-    assert isinstance(exposition, RecordingExposition)
-    stored = {series for series, _ in exposition.all_values if not exposition.shows_zero(*series)}
-    zero_series = registry.zero_series(values) - stored
-    registry.update(
-        {
-            series: msgspec.structs.replace(value, is_served=series not in zero_series)
-            for series, value in values.items()
-        }
-    )
-    return zero_series
-
-
 def test_history_is_hidden(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
     """Families are hidden until the first sync of their feed is complete, and then have their full values."""
-    assert not commit(registry, series_values(SUCCESSES, FAILURES, CONNECTIONS))
-    assert not commit(registry, series_values(SUCCESSES, value=150, created=5.0))
+    registry.update(series_values(SUCCESSES, FAILURES, CONNECTIONS))
+    registry.update(series_values(SUCCESSES, value=150, created=5.0))
     assert {} == exposition.visible_values
 
     registry.show_feed("acme", "publishing")
@@ -141,38 +121,14 @@ def test_history_is_hidden(registry: SeriesRegistry, exposition: RecordingExposi
 
     registry.show_feed("acme", "connections")
     assert {SUCCESSES: 150, FAILURES: 1, CONNECTIONS: 1} == exposition.visible_values
-    assert set() == exposition.zero_series
     assert [150] == [value for series, value in exposition.all_values if series == SUCCESSES], "visible_values once"
 
 
-def test_new_series_start_at_zero(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """A series that is created after the first sync starts at zero, until the state says that this was served."""
-    commit(registry, series_values(SUCCESSES))
-    registry.show_feed("acme", "publishing")
-    assert {FAILURES} == commit(registry, series_values(SUCCESSES, FAILURES, value=2))
-    assert {FAILURES} == commit(registry, series_values(FAILURES, value=3))
-
-    assert {FAILURES} == exposition.zero_series
-    assert {SUCCESSES: 2, FAILURES: 3} == exposition.visible_values
-    registry.end_zeros([FAILURES])
-    assert not commit(registry, series_values(FAILURES, value=4))
-
-
 def test_own_metrics_are_never_hidden(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """The exporter's own metrics are always visible, and start at zero after the first syncs that they are about."""
-    requests, other_requests = ((REQUESTS, ("acme", "/v1/posts/logs", code)) for code in ("200", "503"))
-    other_polls = (POLLS, ("acme", "connections", "success"))
-    failed_polls = (POLLS, ("acme", "publishing", "unavailable"))
-    early = series_values(SUCCESSFUL_POLLS, other_polls, requests)
-    assert not commit(registry, early)
-    assert early.keys() == exposition.visible_values.keys()
-    registry.show_feed("acme", "publishing")
-    assert {failed_polls} == commit(registry, series_values(failed_polls, other_requests, other_polls))
-
-    registry.show_feed("acme", "connections")
-    timeouts = (REQUESTS, ("acme", "/v1/posts/logs", "timeout"))
-    assert {timeouts} == commit(registry, series_values(timeouts, requests))
-    assert {failed_polls, timeouts} == exposition.zero_series
+    """The exporter's own metrics are always visible."""
+    own = series_values(SUCCESSFUL_POLLS, (REQUESTS, ("acme", "/v1/posts/logs", "200")))
+    registry.update(own)
+    assert own.keys() == exposition.visible_values.keys()
 
 
 def test_families_of_two_feeds(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
@@ -186,10 +142,9 @@ def test_a_feed_that_is_not_read(exposition: RecordingExposition) -> None:
     """With one feed only its first sync is awaited, and stored values of the other feed stay hidden."""
     registry = build_registry(exposition, acme=frozenset({"publishing"}))
     registry.restore(series_values(SUCCESSES, CONNECTIONS), {"acme": ["publishing"]})
-    assert not commit(registry, series_values(ACCOUNT, value=LatestValue(1, "@acme"))), "gauges do not"
-    assert {SUCCESSFUL_POLLS} == commit(registry, series_values(SUCCESSFUL_POLLS))
+    registry.update(series_values(ACCOUNT, value=LatestValue(1, "@acme")))
+    registry.update(series_values(SUCCESSFUL_POLLS))
     assert {SUCCESSES, SUCCESSFUL_POLLS, (INFO, ("acme", "tiktok", "a1", "@acme"))} == set(exposition.visible_values)
-    assert {SUCCESSFUL_POLLS} == exposition.zero_series
 
 
 def test_workspaces_sync_independently(exposition: RecordingExposition) -> None:
@@ -202,20 +157,12 @@ def test_workspaces_sync_independently(exposition: RecordingExposition) -> None:
 
 
 def test_restore(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """After a restart the stored series are visible, and start at zero only if that was not served before."""
+    """After a restart the stored series are visible, with the times at which they were created."""
     registry.restore(
-        {
-            **series_values(SUCCESSES, CONNECTIONS, SUCCESSFUL_POLLS, value=9),
-            FAILURES: SeriesValue(2, 7.0, is_served=False),
-        },
-        {"acme": ["publishing", "connections"]},
+        series_values(SUCCESSES, CONNECTIONS, SUCCESSFUL_POLLS, value=9), {"acme": ["publishing", "connections"]}
     )
-    assert {SUCCESSES: 9, CONNECTIONS: 9, SUCCESSFUL_POLLS: 9, FAILURES: 2} == exposition.visible_values
-    assert {FAILURES} == exposition.zero_series
-
-    skips: Series = (LOGS, ("acme", "tiktok", "publish", "skipped"))
-    assert {FAILURES, skips} == commit(registry, series_values(SUCCESSES, FAILURES, skips, value=10))
-    assert {FAILURES, skips} == exposition.zero_series
+    assert {SUCCESSES: 9, CONNECTIONS: 9, SUCCESSFUL_POLLS: 9} == exposition.visible_values
+    assert {7.0} == set(exposition.created.values())
 
 
 def test_restore_before_the_first_sync(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
@@ -226,7 +173,6 @@ def test_restore_before_the_first_sync(registry: SeriesRegistry, exposition: Rec
     registry.update(series_values(FAILURES))
     registry.show_feed("acme", "publishing")
     assert {CONNECTIONS, SUCCESSFUL_POLLS, SUCCESSES, FAILURES} == set(exposition.visible_values)
-    assert set() == exposition.zero_series
 
 
 def test_unknown_stored_series_are_ignored(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
@@ -274,7 +220,6 @@ def test_renamed_account(registry: SeriesRegistry, exposition: RecordingExpositi
         assert {(INFO, ("acme", "tiktok", "a1", name)): 1} == exposition.visible_values
     registry.update(series_values((INFO, ("acme", "tiktok", "a2")), value=LatestValue(1, "@newer")))
     assert 2 == len(exposition.visible_values)
-    assert set() == exposition.zero_series
 
 
 def test_gauges(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
@@ -300,7 +245,6 @@ def test_gauges(registry: SeriesRegistry, exposition: RecordingExposition) -> No
         registry.remove_gauge(*pending)
         registry.remove_gauge(*oldest)
     assert {"late_up", "late_exporter_build_info"} == {family for family, _ in exposition.visible_values}
-    assert set() == exposition.zero_series
 
 
 def test_exemplars(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
@@ -334,17 +278,6 @@ def test_unsaved_counters(registry: SeriesRegistry, exposition: RecordingExposit
     assert 15 == exposition.visible_values[SUCCESSFUL_POLLS]
     values = [value for series, value in exposition.all_values if series == SUCCESSFUL_POLLS]
     assert sorted(values, key=lambda value: value if isinstance(value, int) else math.inf) == values
-
-
-def test_unsaved_counters_start_at_zero(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """A new counter that cannot be saved starts at zero, and so does the row that is saved later."""
-    registry.restore(series_values(SUCCESSFUL_POLLS, value=10), {"acme": BOTH})
-    failed_polls: Series = (POLLS, ("acme", "publishing", "store_error"))
-    for _ in range(2):
-        registry.add_unsaved([IncCounter(*failed_polls)])
-    assert {failed_polls} == exposition.zero_series
-    assert {failed_polls} == commit(registry, series_values(failed_polls, value=2))
-    assert 2 == exposition.visible_values[failed_polls]
 
 
 @pytest.mark.parametrize("family", sorted(OWN_TIMES))
@@ -506,7 +439,7 @@ def test_newer_values_replace_deferred_ones(registry: SeriesRegistry, exposition
 
 def test_history_is_shown_before_newer_values(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
     """At the end of a first sync, hidden values do not replace those that are deferred."""
-    commit(registry, series_values(SUCCESSES, FAILURES, value=3))
+    registry.update(series_values(SUCCESSES, FAILURES, value=3))
     registry.defer(series_values(SUCCESSES, value=4))
     registry.defer_feed("acme", "publishing")
     assert {} == exposition.visible_values

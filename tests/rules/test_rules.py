@@ -84,7 +84,7 @@ LEVEL_LABELS = {
 def _poll_outcomes() -> frozenset[str]:
     """Return the outcomes of polls, each of which has a series from the start."""
     with closing(ExporterHarness(FakeLateApi(World(VirtualClock())))) as exporter:
-        samples = exporter.peek()
+        samples = exporter.scrape()
     return frozenset(dict(labels)["outcome"] for name, labels in samples if name == "late_exporter_polls_total")
 
 

@@ -218,8 +218,6 @@ def test_a_later_start_fences_the_earlier_one(url: str, store: Store) -> None:
         for _ in range(2):
             with pytest.raises(StoreFenced, match=words):
                 commit(store, observation(NOW + 1))
-        with pytest.raises(StoreFenced):
-            store.mark_served([(LOGS, ("acme", "tiktok", "publish", "success"))])
         assert 1 == commit(other, observation(NOW), observation(NOW + 1))
         assert (2, 2) == counts(other)
 
@@ -711,7 +709,6 @@ def test_a_server_that_lost_commits(url: str) -> None:
                 commit(store, logs[4])
     with closing(open_store(url)) as store:
         assert store.feed_state(SCOPE).is_restored
-        assert all(value.is_served for value in store.series_values().values())
         assert (2, 0) == counts(store)
         commit(store, *logs)
         assert 5 == counts(store)[0]
@@ -775,20 +772,3 @@ def test_an_asynchronous_commit_is_not_accepted(url: str, configured: str, expec
         connection.execute(SETTINGS)
         assert (expected,) == connection.execute("SHOW synchronous_commit").fetchone()
     connection.close()
-
-
-def test_served_marks_are_durable(postgres: Cluster, url: str) -> None:
-    """A series that may show its value after the mark would fall to 0 if a crash of the server lost it."""
-    with closing(open_store(f"{url}%20-csynchronous_commit%3Doff")) as store:
-        series = (LOGS, ("acme", "tiktok", "publish", "success"))
-        batch = Batch(committed_at=1.0, observations=[observation(NOW)], zero_series=frozenset([series]))
-        commit_batch(store, SCOPE, batch)
-        postgres.execute(
-            url,
-            "CREATE TABLE noted (setting text)",
-            "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$BEGIN INSERT INTO noted SELECT current_setting('synchronous_commit'); RETURN NULL; END$$",
-            "CREATE TRIGGER note AFTER UPDATE ON late_series EXECUTE FUNCTION note()",
-        )
-        assert [series] == store.mark_served([series])
-    assert [("on",)] == postgres.execute(url, "SELECT setting FROM noted")

@@ -92,7 +92,8 @@ def observation(key: str, status: str = "success", created: int | None = NOW, **
 
 def commit(store: Store, *observations: Observation, scope: Scope = SCOPE, **rest: Any) -> CommitResult:
     """Commit observations."""
-    return commit_batch(store, scope, Batch(committed_at=rest.pop("at", AT), observations=observations, **rest))
+    times = {"committed_at": AT, "series_created_at": rest.pop("at", AT)} | rest
+    return commit_batch(store, scope, Batch(observations=observations, **times))
 
 
 def counter_value(store: Store, status: str = "success", workspace: str = "acme") -> object:
@@ -246,25 +247,17 @@ def test_values_of_all_kinds_are_stored(reopen: Reopen) -> None:
         )
 
 
-def test_the_mark_that_a_zero_was_served(reopen: Reopen) -> None:
-    """A series that starts at zero has no mark until it gets one, and keeps it; other series have one at once."""
-    first, second, history = ((LOGS, ("acme", platform, "publish", "success")) for platform in ("a", "b", "c"))
-    increments = [IncCounter(*series) for series in (first, second, history)]
+def test_the_creation_time_of_series(reopen: Reopen) -> None:
+    """A series keeps the time of the batch that created it, or 0 if that was history."""
+    series = [(LOGS, ("acme", platform, "publish", "success")) for platform in ("a", "b")]
     with closing(reopen()) as store:
-        for _ in range(2):
-            result = commit(store, increments=increments, zero_series=frozenset({first, second}))
-            assert [False, False, True] == [result.series_values[each].is_served for each in (first, second, history)]
+        for each, created_at in zip(series, (0.0, 7.5), strict=True):
+            commit(store, increments=[IncCounter(*each)], series_created_at=created_at)
+        result = commit(store, increments=[IncCounter(*each) for each in series], series_created_at=9.0)
+        expected = {series[0]: SeriesValue(2, 0.0), series[1]: SeriesValue(2, 7.5)}
+        assert expected == result.series_values
     with closing(reopen()) as store:
-        assert {first, second} == {series for series, value in store.series_values().items() if not value.is_served}
-        unknown = (LOGS, ("acme", "d", "publish", "success"))
-        assert [first] == store.mark_served([first, unknown])
-        result = commit(store, increments=increments, zero_series=frozenset({first, second, history}))
-        assert [True, False, True] == [result.series_values[each].is_served for each in (first, second, history)]
-    with closing(reopen()) as store:
-        assert {first: 3, second: 3, history: 3} == {
-            series: value.value for series, value in store.series_values().items()
-        }
-        assert {second} == {series for series, value in store.series_values().items() if not value.is_served}
+        assert expected == store.series_values()
 
 
 def test_similar_keys_are_different(store: Store) -> None:
@@ -557,17 +550,15 @@ def test_bug_in_a_commit_changes_nothing(store: Store, increment: Increment, err
 
 
 def test_values_continue_from_the_state(store: Store) -> None:
-    """Each commit continues from the stored values, after one of other series, a failed one, and a mark as well."""
+    """Each commit continues from the stored values, after one of other series and a failed one as well."""
     series = (LOGS, ("acme", "tiktok", "publish", "success"))
-    zeros = frozenset({series})
-    commit(store, observation("a"), zero_series=zeros)
-    commit(store, observation("b"), zero_series=zeros)
+    commit(store, observation("a"))
+    commit(store, observation("b"))
     with pytest.raises((KeyError, TypeError)):
         commit(store, observation("c"), increments=[UnsupportedIncrement("bad", ("acme",))])
     commit(store, observation("d", "failed"))
-    store.mark_served([series])
-    result = commit(store, observation("e"), zero_series=zeros)
-    assert SeriesValue(3, AT, is_served=True) == result.series_values[series] == store.series_values()[series]
+    result = commit(store, observation("e"))
+    assert SeriesValue(3, AT) == result.series_values[series] == store.series_values()[series]
 
 
 def test_observations_of_a_kind_count_together(store: Store) -> None:
@@ -767,7 +758,7 @@ def test_corrupt_page(path: Path) -> None:
         "UPDATE series SET value = 1.5",
         "UPDATE series SET family = x'6c617465'",
         "UPDATE series SET labels = x'5b5d'",
-        "UPDATE series SET served = 'yes'",
+        "UPDATE series SET created = 'yes'",
         "UPDATE scope SET coverage = x'7b'",
         "UPDATE scope SET coverage = 1.5",
         "UPDATE scope SET coverage = '{}'",

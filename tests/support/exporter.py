@@ -141,6 +141,7 @@ class ExporterHarness:
         generation: API generation: ``late``, ``zernio`` or ``auto``.
         skew: Seconds by which the exporter's clock is ahead of the API's; may change.
         commit_size: Number of logs that a catch-up commits together; None leaves it to the exporter; may change.
+        zero_hold: Seconds for which a new series shows 0; by default it shows its value at once.
         status: Seconds between two refreshes of each status feed; None reads none.
         poll: Settings of polls by name, as ``reconcile_interval``, in seconds.
 
@@ -164,6 +165,7 @@ class ExporterHarness:
         skew: float = 0.0,
         commit_size: int | None = None,
         max_label_values: int = 50,
+        zero_hold: float = 0.0,
         webhooks: bool = False,
         status: Mapping[str, float] | None = None,
         **poll: Any,
@@ -180,6 +182,7 @@ class ExporterHarness:
             feeds=tuple(feeds),
             poll=PollConfig(**poll),
             max_label_values=max_label_values,
+            zero_hold=zero_hold,
             has_webhooks=webhooks,
             events=self.events,
         )
@@ -221,7 +224,7 @@ class ExporterHarness:
     @property
     def is_synced(self) -> bool:
         """Whether the logs of all feeds are shown."""
-        shown = self.peek().family("late_exporter_coverage_start_timestamp_seconds")
+        shown = self.scrape().family("late_exporter_coverage_start_timestamp_seconds")
         return len(shown) == len(self.apis) * len(self.feeds)
 
     def poll(self, workspace: str = "default", feed: str | None = None) -> Poll:
@@ -325,26 +328,7 @@ class ExporterHarness:
         self._webhook_stats[workspace].record(event, now, now)
 
     def scrape(self) -> Samples:
-        """Scrape twice, so that new series have left their initial 0; return the second scrape."""
-        self.scrape_once()
-        return self.scrape_once()
-
-    def scrape_once(self) -> Samples:
-        """Publish and scrape, and let the state know what the scrape has read."""
-        samples = self.scrape_unmarked()
-        drive(self._pipeline.mark_served())
-        return samples
-
-    def scrape_unmarked(self) -> Samples:
-        """Publish and scrape, as if the process ended before the state knows what the scrape has read."""
-        exposition = self._pipeline.exposition
-        exposition.publish()
-        body = exposition.get_body(None, None)
-        exposition.mark_served(body.version)
-        return Samples.parse(body.body.decode())
-
-    def peek(self) -> Samples:
-        """Return what a scrape would read, without one."""
+        """Publish and scrape."""
         self._pipeline.exposition.publish()
         return Samples.parse(self._pipeline.exposition.get_body(None, None).body.decode())
 

@@ -12,35 +12,23 @@ class FakeExposition(Exposition):
 
     Attributes:
         values: Current value of every series.
-        zero_started: Series that started at 0.
         exemplars: Labels of the series that received an exemplar, in order.
     """
 
     def __init__(self) -> None:
         super().__init__(CATALOGUE)
         self.values: dict[Series, float | Histogram] = {}
-        self.zero_started: set[Series] = set()
         self.exemplars: list[Labels] = []
 
-    def put(
-        self,
-        family: str,
-        labels: Labels,
-        value: float | Histogram,
-        *,
-        created: float | None = None,
-        start_at_zero: bool = False,
-    ) -> None:
+    def put(self, family: str, labels: Labels, value: float | Histogram, *, created: float | None = None) -> None:
         assert (created is None) == (CATALOGUE[family].kind == "gauge")
         previous = self.values.get((family, labels), 0)
         if CATALOGUE[family].kind == "counter":
             assert isinstance(value, int | float)
             assert isinstance(previous, int | float)
             assert previous <= value, f"{family}{labels} fell from {previous} to {value}"
-        if start_at_zero and (family, labels) not in self.values:
-            self.zero_started.add((family, labels))
         self.values[family, labels] = value
-        super().put(family, labels, value, created=created, start_at_zero=start_at_zero)
+        super().put(family, labels, value, created=created)
 
     def remove(self, family: str, labels: Labels) -> None:
         self.values.pop((family, labels), None)

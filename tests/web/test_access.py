@@ -303,19 +303,3 @@ async def test_webhooks_without_a_password() -> None:
     body = b'{"event": "post.published"}'
     headers = {"x-zernio-signature": sign(body, SECRET)}
     assert 204 == (await AccessHarness().request(None, "/hook", method="POST", headers=headers, body=body)).status
-
-
-async def test_a_scrape_serves_the_zeros_of_its_workspaces() -> None:
-    """The first value of a new series is shown after a scrape of its workspace, and not after one of another."""
-    harness = AccessHarness()
-    exposition = Exposition({"posts_total": Family("posts_total", "counter", "Posts.", ("workspace",))})
-    app = create_metrics_app(exposition, lambda: NAMES)
-    exposition.put("posts_total", ("brand-a",), 3, start_at_zero=True)
-    exposition.publish()
-    harness.app = AuthMiddleware(app, WebConfig, passwords=PasswordVerifier(), log=RecordingLogger())
-    await harness.request(None, query="workspace=brand-b")
-    assert [] == exposition.served_zeros()
-    await harness.request(None, query="workspace=brand-a", method="HEAD")
-    assert [] == exposition.served_zeros()
-    await harness.request(None, query="workspace=brand-a")
-    assert [("posts_total", ("brand-a",))] == exposition.served_zeros()

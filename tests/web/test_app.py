@@ -32,7 +32,6 @@ class RecordingExposition(Exposition):
         super().__init__({})
         self.encoding = encoding
         self.scrape_headers: list[tuple[str | None, str | None]] = []
-        self.served_versions: list[int] = []
 
     def get_body(
         self,
@@ -42,12 +41,7 @@ class RecordingExposition(Exposition):
     ) -> EncodedBody:
         """Record the headers."""
         self.scrape_headers.append((accept, accept_encoding))
-        version = len(self.scrape_headers)
-        return EncodedBody("text/plain; version=0.0.4; charset=utf-8", self.encoding, b"late_up 1\n", version)
-
-    def mark_served(self, version: int, workspaces: Sequence[str] | None = None) -> None:  # noqa: ARG002 - as above
-        """Record the version."""
-        self.served_versions.append(version)
+        return EncodedBody("text/plain; version=0.0.4; charset=utf-8", self.encoding, b"late_up 1\n")
 
 
 class Response(msgspec.Struct):
@@ -159,7 +153,7 @@ async def test_wrong_method(method: str) -> None:
     metrics = RecordingExposition()
     response = await call(application(metrics=metrics), "/metrics", method)
     assert (405, "GET, HEAD") == (response.status, response.headers["allow"])
-    assert ([], []) == (metrics.scrape_headers, metrics.served_versions)
+    assert [] == metrics.scrape_headers
     assert 404 == (await call(application(), "/nowhere", method)).status
 
 
@@ -192,36 +186,6 @@ async def test_metrics_headers(encoding: str | None) -> None:
     """A response names its encoding and the headers it depends on."""
     headers = (await call(application(metrics=RecordingExposition(encoding)), "/metrics")).headers
     assert (encoding, "Accept, Accept-Encoding") == (headers.get("content-encoding"), headers["vary"])
-
-
-async def test_sent_bodies_are_marked_as_served() -> None:
-    """Every body that was sent is marked as served with its version."""
-    metrics = RecordingExposition()
-    app = application(metrics=metrics)
-    for method, path in (("HEAD", "/metrics"), ("POST", "/metrics"), ("GET", "/"), ("GET", "/-/ready")):
-        await call(app, path, method)
-    assert [] == metrics.served_versions
-    await call(app, "/metrics")
-    await call(app, "/metrics")
-    assert [2, 3] == metrics.served_versions
-
-
-async def test_not_served_when_sending_fails() -> None:
-    """A body that could not be sent is not marked as served."""
-    metrics = RecordingExposition()
-
-    async def receive() -> Message:
-        return {"type": "http.disconnect"}
-
-    async def send(message: Message) -> None:
-        if message["type"] == "http.response.body":
-            raise ConnectionResetError
-
-    with pytest.raises(ConnectionResetError):
-        await application(metrics=metrics)(
-            {"type": "http", "method": "GET", "path": "/metrics", "headers": []}, receive, send
-        )
-    assert (1, []) == (len(metrics.scrape_headers), metrics.served_versions)
 
 
 REFUSED = "Unauthorized: the key was refused"
@@ -327,13 +291,6 @@ async def test_a_page_of_many_workspaces_lets_others_run() -> None:
     first, last = turns.index("w0"), turns.index("w4")
     assert turns[first:last].count("other") >= 4
     assert turns[last:].count("other") > 1, "while it is rendered"
-
-
-async def test_a_scrape_is_recorded_on_the_event_loop_of_the_exporter() -> None:
-    """That a body was sent is passed on, because the exposition may only be changed there."""
-    exposition, calls = RecordingExposition(), list[tuple[Any, ...]]()
-    await call(create_metrics_app(exposition, tuple, call_exporter=lambda *args: calls.append(args)), "/metrics")
-    assert ([], [(exposition.mark_served, 1, None)]) == (exposition.served_versions, calls)
 
 
 async def test_large_uncompressed_bodies_are_made_in_a_thread() -> None:

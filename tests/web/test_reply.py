@@ -1,4 +1,4 @@
-"""Parts of responses, and the moment at which they count as sent."""
+"""Parts of responses, and the moment at which their callback is called."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LARGE = bytes(2 * PART_BYTES + 1)
 
 
 async def send_parts(body: bytes, scheme: str) -> list[int]:
-    """Send a response; return the sizes of its parts, with -1 at the moment at which it counts as sent."""
+    """Send a response; return the sizes of its parts, with -1 at the moment at which its callback is called."""
     sizes: list[int] = []
 
     async def send(message: Message) -> None:
@@ -34,7 +34,7 @@ async def send_parts(body: bytes, scheme: str) -> list[int]:
         (False, "http", b"", [0, -1]),
     ],
 )
-async def test_a_response_counts_as_sent_after_its_last_part(
+async def test_the_callback_is_called_after_the_last_part(
     monkeypatch: pytest.MonkeyPatch, *, copies_unsent: bool, scheme: str, body: bytes, sizes: list[int]
 ) -> None:
     """The last part of a large body is small: it waits until the client has read most of the others."""
@@ -42,13 +42,12 @@ async def test_a_response_counts_as_sent_after_its_last_part(
     assert sizes == await send_parts(body, scheme)
 
 
-@pytest.mark.parametrize(("method", "calls"), [("GET", 0), ("HEAD", 0), ("POST", 1)])
-async def test_a_client_that_has_disconnected(method: str, calls: int) -> None:
-    """Nothing counts as sent to it, but its command takes effect."""
+async def test_a_client_that_has_disconnected() -> None:
+    """Its command takes effect all the same."""
     called: list[None] = []
 
     async def send(_: Message) -> None:
         raise ClientDisconnected
 
-    await send_reply(Reply(body=LARGE, on_sent=lambda: called.append(None)), {"method": method, "headers": []}, send)
-    assert calls == len(called)
+    await send_reply(Reply(body=LARGE, on_sent=lambda: called.append(None)), {"method": "POST", "headers": []}, send)
+    assert 1 == len(called)

@@ -22,7 +22,7 @@ from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
 from late_exporter.web import server
 from late_exporter.web.rate import LOG_RATE
-from late_exporter.web.reply import Reply, send_reply, text_reply
+from late_exporter.web.reply import send_reply, text_reply
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
 from tests.support.profiles import spread
@@ -256,33 +256,6 @@ async def test_a_request_with_two_lengths_is_the_last_of_its_connection() -> Non
         await harness.close()
     assert 1 == response.count(b"HTTP/1.1")
     assert b"connection: close" in response.lower()
-
-
-@pytest.mark.parametrize("is_read", [True, False])
-async def test_a_client_that_disconnects_has_not_got_the_response(*, is_read: bool, secure: bool) -> None:
-    """A response counts as sent if its client reads it, and not if it disconnects before the end."""
-    events: list[str] = []
-
-    class ReplyingApplication(Application):
-        async def __call__(self, scope: Message, _: Callable[[], Awaitable[Message]], send: Any) -> None:
-            reply = Reply(body=bytes(LARGE), on_sent=lambda: events.append("sent"))
-            await send_reply(reply, scope, send)
-            events.append("end")
-
-    harness = ServerHarness(ReplyingApplication(), [bind_socket(LOOPBACK)])
-    harness.web = tls_config() if secure else WebConfig()
-    try:
-        client = await harness.connect(client_context() if secure else None)
-        client.send(REQUEST % b"/a")
-        if is_read:
-            assert (200, bytes(LARGE)) == await client.response()
-        else:
-            await client.reader.readuntil(b"\r\n\r\n")
-            client.abort()
-        await wait_until(lambda: "end" in events)
-    finally:
-        await harness.close()
-    assert (["sent", "end"] if is_read else ["end"]) == events
 
 
 async def test_large_responses(harness: ServerHarness, *, secure: bool) -> None:

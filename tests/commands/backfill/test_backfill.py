@@ -73,7 +73,7 @@ class BackfillHarness:
         )
         self.exporter.poll()
         self.started = self.clock.now
-        self.first = self.exporter.scrape_once()
+        self.first = self.exporter.scrape()
 
     def __enter__(self) -> Self:
         return self

@@ -65,6 +65,7 @@ class RecordedExporter:
             feeds=tuple(FEEDS),
             generation="zernio",
             status=STATUS_INTERVALS,
+            zero_hold=75.0,
         )
 
     def scrape(self) -> Samples:
@@ -73,7 +74,7 @@ class RecordedExporter:
             result = self._exporter.poll(feed=feed)
             assert "success" == result.outcome, result.error
         self._exporter.refresh_status()
-        samples = self._exporter.scrape_once()
+        samples = self._exporter.scrape()
         self.clock.advance(MINUTE)
         return samples
 
