@@ -44,6 +44,7 @@ def test_a_disabled_family_is_counted(exporter: InsideHarness, world: World) -> 
     """A family that was disabled for a while has its true totals when it is exposed again, and never falls."""
     before = exporter.scrape()
     exporter.restart(disabled_families=frozenset({LOGS, DURATION, ACCOUNT}))
+    exporter.poll()
     world.publish(4, platform="tiktok", status="failed", statusCode=None)
     world.clock.advance(30)
     exporter.poll()
@@ -52,6 +53,7 @@ def test_a_disabled_family_is_counted(exporter: InsideHarness, world: World) -> 
     assert 4 == disabled.sum("late_publishing_failures_total")
 
     exporter.restart(disabled_families=NO_FAMILIES)
+    exporter.poll()
     enabled = exporter.scrape()
     assert before.sum(LOGS) + 4 == enabled.sum(LOGS)
     assert before.sum(f"{DURATION}_count") + 4 == enabled.sum(f"{DURATION}_count")
@@ -62,6 +64,7 @@ def test_the_status_page_does_not_depend_on_disabled_families(exporter: InsideHa
     """What the status page shows is known, whatever is exposed."""
     expected = exporter.registry.platform_health("default")
     exporter.restart(disabled_families=frozenset(CATALOGUE))
+    exporter.poll()
     assert expected == exporter.registry.platform_health("default")
     assert expected
     assert {} == exporter.scrape()
@@ -75,6 +78,7 @@ def test_other_buckets_lose_nothing(exporter: InsideHarness, world: World, bound
     """After a change of buckets the histogram is valid, has the same count and sum, and goes on from there."""
     before = exporter.scrape()
     exporter.restart(families=build_catalogue(buckets=[(DURATION, bounds)]))
+    exporter.poll()
     changed = exporter.scrape()
     for sample in (f"{DURATION}_count", f"{DURATION}_sum"):
         assert before.family(sample) == changed.family(sample)
@@ -90,6 +94,7 @@ def test_other_buckets_lose_nothing(exporter: InsideHarness, world: World, bound
     assert before.sum(f"{DURATION}_count") + 5 == later.sum(f"{DURATION}_count")
     assert_valid(later, bounds)
     exporter.restart(families=CATALOGUE)
+    exporter.poll()
     assert later.sum(f"{DURATION}_count") == exporter.scrape().sum(f"{DURATION}_count")
     assert_valid(exporter.scrape(), CATALOGUE[DURATION].buckets)
 

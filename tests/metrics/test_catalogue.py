@@ -52,8 +52,6 @@ late_exporter_cluster_members                        gauge
 late_exporter_cluster_owned_workspaces               gauge
 late_exporter_cluster_unowned_workspaces             gauge
 late_exporter_cluster_handovers_total                counter   kind
-late_exporter_cluster_fenced_commits_total           counter
-late_exporter_cluster_lease_age_seconds              gauge
 late_exporter_polls_total                            counter   workspace feed outcome
 late_exporter_last_poll_duration_seconds             gauge     workspace feed
 late_exporter_last_successful_poll_timestamp_seconds gauge     workspace feed

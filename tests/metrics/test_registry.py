@@ -141,7 +141,8 @@ def test_families_of_two_feeds(registry: SeriesRegistry, exposition: RecordingEx
 def test_a_feed_that_is_not_read(exposition: RecordingExposition) -> None:
     """With one feed only its first sync is awaited, and stored values of the other feed stay hidden."""
     registry = build_registry(exposition, acme=frozenset({"publishing"}))
-    registry.restore(series_values(SUCCESSES, CONNECTIONS), {"acme": ["publishing"]})
+    registry.restore(series_values(SUCCESSES, CONNECTIONS))
+    registry.show_feed("acme", "publishing")
     registry.update(series_values(ACCOUNT, value=LatestValue(1, "@acme")))
     registry.update(series_values(SUCCESSFUL_POLLS))
     assert {SUCCESSES, SUCCESSFUL_POLLS, (INFO, ("acme", "tiktok", "a1", "@acme"))} == set(exposition.visible_values)
@@ -157,31 +158,23 @@ def test_workspaces_sync_independently(exposition: RecordingExposition) -> None:
 
 
 def test_restore(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """After a restart the stored series are visible, with the times at which they were created."""
-    registry.restore(
-        series_values(SUCCESSES, CONNECTIONS, SUCCESSFUL_POLLS, value=9), {"acme": ["publishing", "connections"]}
-    )
-    assert {SUCCESSES: 9, CONNECTIONS: 9, SUCCESSFUL_POLLS: 9} == exposition.visible_values
-    assert {7.0} == set(exposition.created.values())
-
-
-def test_restore_before_the_first_sync(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """Families stay hidden after a restart during the first sync."""
-    registry.restore(series_values(SUCCESSES, CONNECTIONS, SUCCESSFUL_POLLS), {"acme": ["connections"]})
-    assert {CONNECTIONS, SUCCESSFUL_POLLS} == set(exposition.visible_values)
-
+    """After a restart the stored series are visible with their feeds, with the times at which they were created."""
+    registry.restore(series_values(SUCCESSES, CONNECTIONS, SUCCESSFUL_POLLS, value=9))
+    assert {SUCCESSFUL_POLLS: 9} == exposition.visible_values
+    registry.show_feed("acme", "connections")
+    assert {CONNECTIONS: 9, SUCCESSFUL_POLLS: 9} == exposition.visible_values
     registry.update(series_values(FAILURES))
     registry.show_feed("acme", "publishing")
     assert {CONNECTIONS, SUCCESSFUL_POLLS, SUCCESSES, FAILURES} == set(exposition.visible_values)
+    assert 7.0 == exposition.created[SUCCESSES]
 
 
 def test_unknown_stored_series_are_ignored(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
     """Stored series of other workspaces and unknown families are ignored."""
     other_logs: Series = (LOGS, ("umbrella", "tiktok", "publish", "success"))
     other_polls: Series = (POLLS, ("umbrella", "publishing", "success"))
-    registry.restore(
-        series_values(other_logs, other_polls, ("late_old_total", ("acme",)), SUCCESSES), {"acme": ["publishing"]}
-    )
+    registry.show_feed("acme", "publishing")
+    registry.restore(series_values(other_logs, other_polls, ("late_old_total", ("acme",)), SUCCESSES))
     assert {SUCCESSES} == set(exposition.visible_values)
 
 
@@ -207,7 +200,9 @@ def test_values(exposition: RecordingExposition, expected: float | Histogram, fa
     """Every kind of value is shown as a number or with the configured buckets."""
     registry = build_registry(exposition, build_catalogue((1.0, 2.0)), acme=BOTH)
     labels = ("acme", *("x" for _ in CATALOGUE[family].labels[1:]))
-    registry.restore({(family, labels): SeriesValue(value, 7.0)}, {"acme": BOTH})
+    for feed in BOTH:
+        registry.show_feed("acme", feed)
+    registry.restore({(family, labels): SeriesValue(value, 7.0)})
     assert {(family, labels): expected} == exposition.visible_values
     assert (None if CATALOGUE[family].kind == "gauge" else 7.0) == exposition.created[family, labels]
 
@@ -264,7 +259,7 @@ def test_exemplars(registry: SeriesRegistry, exposition: RecordingExposition) ->
 
 def test_unsaved_counters(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
     """Unsaved increments are added to the stored value, which never falls while they are saved."""
-    registry.restore(series_values(SUCCESSFUL_POLLS, value=10), {"acme": BOTH})
+    registry.restore(series_values(SUCCESSFUL_POLLS, value=10))
     requests: Series = ("late_exporter_api_requests_total", ("acme", "/v1/posts/logs", "200"))
     for _ in range(3):
         registry.add_unsaved([IncCounter(*SUCCESSFUL_POLLS), IncCounter(*requests, amount=2)])

@@ -52,7 +52,9 @@ def test_hidden_values_do_not_come_back() -> None:
 def test_a_name_never_has_two_series() -> None:
     """The user name of the account list replaces that of logs, and the newest name of logs comes back."""
     registry, exposition = create()
-    registry.restore({INFO: value("old")}, {"acme": BOTH})
+    for feed in BOTH:
+        registry.show_feed("acme", feed)
+    registry.restore({INFO: value("old")})
 
     def names() -> set[str]:
         return {labels[-1] for _, labels in exposition.values}
@@ -82,5 +84,7 @@ def test_feeds_and_workspaces_are_independent() -> None:
     registry.remove_workspace("acme")
     assert {other} == set(exposition.values)
     registry.add_workspace("acme", frozenset(BOTH))
-    registry.restore({CONNECTED: value(0)}, {"acme": BOTH})
+    for feed in BOTH:
+        registry.show_feed("acme", feed)
+    registry.restore({CONNECTED: value(0)})
     assert {other: 1, CONNECTED: 0} == exposition.values
