@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,11 +25,12 @@ from late_exporter.errors import ExporterStopping, LateError, StoreError
 from late_exporter.ingest.webhooks import sign
 from late_exporter.series import Series, SeriesValue
 from late_exporter.simulator import SimulatedApi
-from late_exporter.store import SeriesCursor, Store, open_store
+from late_exporter.store import Store, open_store
 from late_exporter.store.thread import create_offload
 from tests.support.clock import DAY, HOUR, VirtualClock
 from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
+from tests.support.store import stored_series
 from tests.support.world import World
 
 LOGS = "late_publishing_logs_total"
@@ -393,6 +394,7 @@ async def test_unreadable_state(harness: ReloadHarness, monkeypatch: pytest.Monk
     for readable_pages in range(2):
         pages = ReadablePages(harness.store, readable_pages)
         with monkeypatch.context() as patch:
+            patch.setattr("late_exporter.app.assembly.SERIES_PER_PAGE", 5)
             patch.setattr(harness.store, "series_page", pages.read)
             with pytest.raises(LateError, match="no luck"):
                 await harness.control.reload()
@@ -410,14 +412,12 @@ class ReadablePages:
         self._store = store
         self._count = count
 
-    def read(
-        self, after: SeriesCursor, *, limit: int, workspaces: Collection[str]
-    ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
+    def read(self, workspace: str, after: str, limit: int) -> tuple[Mapping[Series, SeriesValue], str]:
         """Return a page."""
         self._count -= 1
         if self._count < 0:
             raise StoreError("no luck")
-        return self._store.series_page(after, limit=limit, workspaces=workspaces)
+        return self._store.series_page(workspace, after, min(limit, 5))
 
 
 async def test_new_keys_are_redacted(harness: ReloadHarness, caplog: pytest.LogCaptureFixture) -> None:
@@ -450,7 +450,7 @@ async def test_reloads_at_every_step_of_a_catch_up(
         samples = await harness.wait_until(lambda samples: samples.sum("late_exporter_polls_total") > polls + 2)
         assert {"acme": 490} == log_counts(samples)
         assert samples.sum("late_exporter_api_requests_total") <= len(harness.asked)
-        assert 490 == sum(total.value for (name, _), total in harness.store.series_values().items() if name == LOGS)
+        assert 490 == sum(total.value for (name, _), total in stored_series(harness.store).items() if name == LOGS)
         assert 0 == samples.sum("late_exporter_reconciled_logs_total")
     await harness.http.aclose()
 

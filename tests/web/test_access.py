@@ -27,7 +27,7 @@ HASH = b"$2y$10$" + b"a" * 53
 USERS = dict.fromkeys(("ops", "customer-a", "customer-ab"), HASH)
 BOUND = {"customer-a": frozenset({"brand-a"}), "customer-ab": frozenset({"brand-a", "brand-b"})}
 NAMES = ("brand-a", "brand-b", "brand-c")
-CLUSTER = ClusterHealth(members=(MemberHealth(name="late-0", workspaces=NAMES),), unowned_workspaces=(), lease_age=1.0)
+CLUSTER = ClusterHealth(members=(MemberHealth(name="late-0", workspaces=NAMES),), unowned_workspaces=())
 SECRET = "s3cr3t"
 NO_NAME = "unknown workspace: a name must be 1 to 64 letters, digits, or _ . -\n"
 PATHS = ("/", "/metrics", "/config", "/-/healthy", "/-/ready", "/-/reload", "/-/quit", "/hook/brand-a", "/nowhere")
@@ -242,10 +242,10 @@ async def test_readiness() -> None:
 
 async def test_readiness_of_the_process() -> None:
     """Why the process is not ready may name the database, which bound users do not see."""
-    harness = AccessHarness(unready_reason="no lease: postgresql://late@db/late: refused")
+    harness = AccessHarness(unready_reason="no session: postgresql://late@db/late: refused")
     bound, everything = await harness.request("customer-a", "/-/ready"), await harness.request("ops", "/-/ready")
     assert (503, "this process is not ready\n") == (bound.status, bound.text)
-    assert (503, "no lease: postgresql://late@db/late: refused\n") == (everything.status, everything.text)
+    assert (503, "no session: postgresql://late@db/late: refused\n") == (everything.status, everything.text)
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/", "/config"])

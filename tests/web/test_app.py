@@ -377,17 +377,17 @@ async def test_a_reload_while_the_exporter_is_stopped() -> None:
 
 
 async def test_a_replica() -> None:
-    """A replica without a lease is not ready; page and JSON say who owns what, also if this one owns nothing."""
-    reasons = ["no lease"]
+    """A replica without a session is not ready; page and JSON say who owns what, also if this one owns nothing."""
+    reasons = ["no session"]
     members = (MemberHealth(name="a", is_self=True), MemberHealth(name="b", workspaces=("acme",)))
-    cluster = ClusterHealth(members=members, unowned_workspaces=("beta",), lease_age=1.5)
+    cluster = ClusterHealth(members=members, unowned_workspaces=("beta",))
     app = create_app(
         HealthSource(workspaces=tuple, cluster=lambda: cluster, unready_reason=lambda: reasons[-1]),
         version="1.2.3",
         clock=lambda: 0.0,
     )
     response = await call(app, "/-/ready")
-    assert (503, "no lease\n") == (response.status, response.text)
+    assert (503, "no session\n") == (response.status, response.text)
     reasons.append("")
     assert 200 == (await call(app, "/-/ready")).status
     page = (await call(app, "/")).text
