@@ -77,7 +77,8 @@ class WorkspaceOwner:
                 if str(exc) != self._failure:
                     self._logger.warning("workspaces cannot be owned", error=str(exc))
                 self._failure = str(exc)
-            self._report()
+            if self._ownership.is_shared:
+                self._report()
             await self._sleep(max(0.0, started_at + self._interval - self._monotonic()))
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
@@ -40,11 +41,11 @@ from late_exporter.store.thread import create_offload
 from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
 from late_exporter.web.asgi import App, by_path
 from late_exporter.web.auth import AuthMiddleware
-from late_exporter.web.metrics import create_metrics_app
+from late_exporter.web.metrics import all_workspaces, create_metrics_app
 from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.server import DESCRIPTOR_SHARE, serve
 from late_exporter.web.sockets import bind_socket, systemd_sockets, url_of
-from late_exporter.web.thread import in_loop, run_in_thread
+from late_exporter.web.thread import call_in_loop, in_loop, run_in_thread
 from late_exporter.web.verdicts import progress_text
 
 if TYPE_CHECKING:
@@ -92,7 +93,10 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             group.create_task(owner.run())
         lifecycle = Lifecycle(reload=partial(controller.reload_in, group), quit=controller.quit)
         app = _create_app(settings, exporter, owner, lifecycle, has_webhook_address=bool(webhook_sockets))
-        group.create_task(_serve(settings, exporter, app, watcher.current, sockets, webhook_sockets))
+        visible_workspaces = owner.shown_workspaces if owner is not None else all_workspaces
+        group.create_task(
+            _serve(settings, exporter, app, watcher.current, sockets, webhook_sockets, visible_workspaces)
+        )
         secure = settings.web_config.ssl_context is not None
         for bound in sockets:
             _logger().info("listening", address=url_of(bound, secure=secure))
@@ -132,11 +136,17 @@ async def _serve(
     web_config: Callable[[], WebConfig],
     sockets: Sequence[socket.socket],
     webhook_sockets: Sequence[socket.socket],
+    visible_workspaces: Callable[[], Coroutine[Any, Any, AbstractSet[str] | None]],
 ) -> None:
     """Serve in a thread until cancelled: the metrics from that thread, all else by applications on this event loop."""
     loop, receiver = asyncio.get_running_loop(), exporter.webhook_receiver
     # A scrape only reads what is published, so it need not wait for this event loop.
-    metrics_app = create_metrics_app(exporter.exposition, exporter.names)
+    metrics_app = create_metrics_app(
+        exporter.exposition,
+        exporter.names,
+        partial(call_in_loop, loop, visible_workspaces),
+        lambda: {*exporter.workspaces},
+    )
     protect = partial(AuthMiddleware, config=web_config, passwords=PasswordVerifier(), log=_logger())
     is_public = receiver.handles if receiver and not webhook_sockets and not settings.webhook.require_auth else None
     protected_app = protect(

@@ -83,7 +83,7 @@ class Ownership:
 
     def __init__(self, store: Store, *, is_shared: bool, lease: float) -> None:
         self._store, self._database = store, cast("PostgresDatabase", store.database)
-        self._is_shared = is_shared
+        self.is_shared = is_shared
         self._lease = lease
         self._held: frozenset[str] = frozenset()
         self._free_before: AbstractSet[str] | None = None if is_shared else frozenset()
@@ -109,7 +109,7 @@ class Ownership:
         former, self._held = self._held, frozenset()
         self._free_before = (self._free_before or frozenset()) | former
         self._database.connect()
-        self._database.lock_state(is_shared=self._is_shared)
+        self._database.lock_state(is_shared=self.is_shared)
         locked = self._lock(former)
         unchanged = self._unchanged(locked)
         self._unlock(locked - unchanged)
@@ -151,7 +151,7 @@ class Ownership:
         mine = {groups[name] for name in self._held if name in groups}
         # Not what has just become free: its owner may be about to lock it again.
         ready = {group for group, names in members.items() if names <= (free & (self._free_before or frozenset()))}
-        if not self._is_shared:
+        if not self.is_shared:
             ready = {*members}
         room = math.ceil(len(members) / max(1, member_count)) - len(mine)
         taken, given = set[str](), set[str]()

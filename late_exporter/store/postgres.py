@@ -7,7 +7,7 @@ import secrets
 import socket
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -117,9 +117,11 @@ class _Snapshot(NamedTuple):
     """Executes queries whose rows stay in the server until they are read."""
 
     connection: DeadlineConnection
+    stack: ExitStack
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> psycopg.ServerCursor[tuple[Any, ...]]:
-        return self.connection.cursor(f"rows_{secrets.token_hex(8)}").execute(_with_percent(statement), parameters)
+        cursor = self.stack.enter_context(self.connection.cursor(f"rows_{secrets.token_hex(8)}"))
+        return cursor.execute(_with_percent(statement), parameters)
 
     def executemany(self, statement: str, rows: Any) -> None:
         raise NotImplementedError
@@ -212,7 +214,8 @@ class PostgresDatabase:
             with connection.transaction():
                 if not self.has_state(_Statements(connection)):
                     raise StoreMissing(f"{self.name}: there is no state")
-                yield _Snapshot(connection)
+                with ExitStack() as stack:
+                    yield _Snapshot(connection, stack)
 
     def require_backend(self) -> None:
         """Ask the session whether it lives; raise StoreError if another one answers."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
 
 from late_exporter.exposition.exposition import EncodedBody, Exposition
 from late_exporter.exposition.negotiation import accepts_gzip
@@ -15,7 +16,17 @@ MAX_LOOP_SAMPLES = 10_000
 """Samples up to which an uncompressed body is made on the event loop, in a few milliseconds."""
 
 
-def create_metrics_app(exposition: Exposition, names: Callable[[], Collection[str]]) -> App:
+async def all_workspaces() -> AbstractSet[str] | None:
+    """Let the series of all workspaces be shown."""
+    return None
+
+
+def create_metrics_app(
+    exposition: Exposition,
+    names: Callable[[], Collection[str]],
+    visible_workspaces: Callable[[], Awaitable[AbstractSet[str] | None]] = all_workspaces,
+    exposed_workspaces: Callable[[], AbstractSet[str]] = frozenset,
+) -> App:
     """Create the application that serves the metrics at every path; ``names`` returns the names of the workspaces.
 
     It only reads what is published, from any thread.
@@ -24,6 +35,9 @@ def create_metrics_app(exposition: Exposition, names: Callable[[], Collection[st
 
     async def metrics(scope: Message) -> Reply:
         workspaces = select_workspaces(scope, names())
+        visible = await visible_workspaces()
+        exposed = exposed_workspaces()
+        exposition.shows_workspaces = lambda: visible is None or exposed <= visible
         if workspaces is None:
             return _reply(await _encode(exposition, scope))
         async with workspaces_lock:

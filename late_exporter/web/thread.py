@@ -49,19 +49,21 @@ def in_loop(app: App, loop: asyncio.AbstractEventLoop) -> App:
         own_loop = asyncio.get_running_loop()
 
         async def receive_here() -> Message:
-            return await _call(own_loop, receive)
+            return await call_in_loop(own_loop, receive)
 
         async def send_here(message: Message) -> None:
-            await _call(own_loop, send, message)
+            await call_in_loop(own_loop, send, message)
 
-        await _call(loop, app, scope, receive_here, send_here)
+        await call_in_loop(loop, app, scope, receive_here, send_here)
 
     return forward
 
 
-async def _call(
+async def call_in_loop(
     loop: asyncio.AbstractEventLoop, function: Callable[P, Awaitable[T]], *args: P.args, **keywords: P.kwargs
 ) -> T:
+    """Return the result of a coroutine function that runs on another event loop."""
+
     async def call() -> T:
         return await function(*args, **keywords)
 

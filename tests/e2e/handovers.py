@@ -14,7 +14,7 @@ from itertools import filterfalse
 from random import Random
 from typing import NamedTuple, TypeVar
 
-from late_exporter.store.maintenance import open_admin
+from late_exporter.commands.state import check_state
 from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.prometheus import PrometheusApi, ResultRow
 from tests.e2e.replicas import LEASE, LOGS_SELECTOR, Network, Replicas, Totals, scraped, series_of
@@ -229,7 +229,7 @@ def compare(
     yield from wait_for(
         list[str](), lambda: list(filterfalse(is_expected, find_missing(prometheus, LOOK_BACK, WORKSPACE_SELECTOR)))
     )
-    yield from open_admin(replicas.url).check()
+    yield from check_state(replicas.url, None)
 
 
 def wait_for(expected: ResultT, read: Callable[[], ResultT]) -> ResultT:

@@ -16,7 +16,8 @@ from random import Random
 
 import pytest
 
-from late_exporter.store.maintenance import open_admin, open_snapshot
+from late_exporter.commands.state import check_state
+from late_exporter.store.snapshot import Snapshot
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.e2e.traffic import CounterWatch, Traffic, expected_counts, exposed_counts, in_thread
@@ -78,7 +79,7 @@ def test_killed_again_and_again(late: LateServer, postgres: Cluster, start: Call
     wait_equal(expected_counts(late.world), lambda: exposed_counts(program.scrape()), timeout=60)
     assert 0 == program.stop()
     assert [] == watch.falls
-    assert [] == list(open_admin(url).check())
+    assert [] == check_state(url, None)
 
 
 def test_restarts_of_the_server_under_load(
@@ -99,28 +100,29 @@ def test_restarts_of_the_server_under_load(
     assert program.scrape().sum("late_exporter_polls_total", outcome="store_error") > 0
     assert 0 == program.stop()
     assert [] == watch.falls
-    assert [] == list(open_admin(url).check())
+    assert [] == check_state(url, None)
 
 
-def test_a_second_exporter_takes_over(
+def test_a_second_exporter_is_refused(
     late: LateServer, postgres: Cluster, start: Callable[..., ExporterProcess]
 ) -> None:
-    """The first one counts nothing any more and says why; its start was the last that counts."""
+    """It ends with an error, as does a replica; the first one goes on, and after its death another one does."""
     late.world.publish(50, over=86_400)
     url = postgres.create_schema()
-    first, second = start(url), start(url, name="second")
+    first, second, replica = start(url), start(url, name="second"), start(url, "--state.replicas", name="replica")
     first.start().wait_ready()
-    second.start().wait_ready()
+    for refused in (second, replica):
+        assert 1 == refused.start().wait_exit()
+        assert "is in use by" in refused.stderr
     with late.lock:
         late.world.publish(7, over=5)
+    wait_equal(57.0, lambda: first.scrape().sum("late_publishing_logs_total"))
+    first.kill()
+    second.start().wait_ready()
     wait_equal(57.0, lambda: second.scrape().sum("late_publishing_logs_total"))
-    wait_until(lambda: first.scrape().sum("late_up") == 0)
-    assert 50 == first.scrape().sum("late_publishing_logs_total")
-    assert "another late-exporter has taken this state over" in first.stderr
-    assert 0 == first.stop()
     assert 0 == second.stop()
     assert PASSWORD not in first.stderr + second.stderr
-    with open_snapshot(url) as snapshot:
+    with Snapshot(url) as snapshot:
         assert 57 == sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
 
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import pytest
 
-from late_exporter.store.maintenance import open_admin
+from late_exporter.commands.state import check_state
 from tests.e2e.handovers import FAULTS, Handovers
 from tests.e2e.program import wait_equal, wait_until
 from tests.e2e.prometheus import run_prometheus
@@ -123,7 +123,7 @@ def test_a_transaction_that_is_late(create_replicas: CreateReplicas, held: bytes
         api.world.publish(2, over=1)
     wait_equal(replicas.truth(), replicas.stored)
     assert 11 == replicas.truth().total()
-    assert [] == list(open_admin(replicas.url).check())
+    assert [] == check_state(replicas.url, None)
 
 
 def test_a_replica_that_is_stopped_is_replaced_at_once(replicas: Replicas) -> None:

@@ -90,22 +90,27 @@ class Traffic:
 
 
 class CounterWatch:
-    """Compares every scrape with the one before it."""
+    """Compares every scrape with the highest values before it; counters may be missing, as after a start.
 
-    def __init__(self) -> None:
+    Args:
+        families: Beginnings of the names of the counters to compare.
+    """
+
+    def __init__(self, *families: str) -> None:
         self.falls: list[tuple[Series, float, float | None]] = []
         self.scrapes = 0
-        self._last = Samples()
+        self._families = families or ("late_",)
+        self._highest = Samples()
 
     def add_scrape(self, samples: Samples) -> None:
-        """Compare a scrape with the one before it."""
+        """Compare a scrape with those before it."""
         self.scrapes += 1
-        counters = {series: value for series, value in samples.counters.items() if series[0].startswith("late_")}
-        for series, before in self._last.items():
-            after = counters.get(series)
-            if after is None or after < before:
-                self.falls.append((series, before, after))
-        self._last = Samples(counters)
+        for series, value in samples.counters.items():
+            if series[0].startswith(self._families):
+                before = self._highest.get(series, value)
+                if value < before:
+                    self.falls.append((series, before, value))
+                self._highest[series] = max(before, value)
 
     def run(self, program: ExporterProcess, stop: threading.Event) -> None:
         """Scrape all the time, with any process that runs."""
@@ -116,20 +121,7 @@ class CounterWatch:
                 continue
 
 
-class LogCounterWatch(CounterWatch):
-    """Compares the counters of logs with their highest values of before; they may be hidden for a while."""
-
-    families = ("late_publishing_", "late_connection_", "late_account_")
-
-    def add_scrape(self, samples: Samples) -> None:
-        """Compare a scrape with those before it."""
-        self.scrapes += 1
-        for series, value in samples.counters.items():
-            if series[0].startswith(self.families):
-                before = self._last.get(series, value)
-                if value < before:
-                    self.falls.append((series, before, value))
-                self._last[series] = max(before, value)
+LOG_FAMILIES = ("late_publishing_", "late_connection_", "late_account_")
 
 
 @contextmanager
