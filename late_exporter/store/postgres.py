@@ -113,13 +113,32 @@ class _Statements(NamedTuple):
         self.connection.cursor().executemany(_with_percent(statement), rows)
 
 
+class _Rows:
+    """Rows of a cursor in the server, which is closed once they are read."""
+
+    def __init__(self, cursor: psycopg.ServerCursor[tuple[Any, ...]]) -> None:
+        self._cursor = cursor
+
+    def fetchone(self) -> Any:
+        with self._cursor as cursor:
+            return cursor.fetchone()
+
+    def fetchall(self) -> list[Any]:
+        return [*self]
+
+    def __iter__(self) -> Iterator[Any]:
+        with self._cursor as cursor:
+            yield from cursor
+
+
 class _Snapshot(NamedTuple):
     """Executes queries whose rows stay in the server until they are read."""
 
     connection: DeadlineConnection
 
-    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> psycopg.ServerCursor[tuple[Any, ...]]:
-        return self.connection.cursor(f"rows_{secrets.token_hex(8)}").execute(_with_percent(statement), parameters)
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> _Rows:
+        cursor = self.connection.cursor(f"rows_{secrets.token_hex(8)}")
+        return _Rows(cursor.execute(_with_percent(statement), parameters))
 
     def executemany(self, statement: str, rows: Any) -> None:
         raise NotImplementedError
