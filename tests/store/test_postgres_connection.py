@@ -1,0 +1,266 @@
+"""How a server is connected to: whom it may be, who may use it, and what ``check`` finds out about both."""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from late_exporter.commands.check.finding import Level
+from late_exporter.commands.check.local import check_connection, check_state
+from late_exporter.errors import ConfigError, StoreError, StoreMissing
+from late_exporter.store import open_store
+from late_exporter.store import postgres_connection
+from late_exporter.store.postgres_connection import LIBPQ, required_authentication
+from late_exporter.store.snapshot import Snapshot
+from tests.support.postgres import PASSWORD, USER, Cluster, without_password
+from tests.support.store import commit, observation
+
+SECRET = "Pg-pass-word-12345"
+ASK_FOR_CLEAR_TEXT = struct.pack("!cII", b"R", 8, 3)
+
+
+class FakeServer:
+    """Server that refuses encryption and asks for the password in clear text; records what it is sent."""
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"postgresql://late@127.0.0.1:{self._listener.getsockname()[1]}/late"
+
+    @contextmanager
+    def running(self) -> Iterator[FakeServer]:
+        """Answer until the end of the block."""
+        thread = threading.Thread(target=self._serve, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            self._listener.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                with connection:
+                    self._answer(connection)
+
+    def _answer(self, connection: socket.socket) -> None:
+        for answer in (b"N", ASK_FOR_CLEAR_TEXT):  # to the request of encryption, and to the name of the user
+            self.received += connection.recv(10_000)
+            connection.sendall(answer)
+        self.received += connection.recv(10_000)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    with FakeServer().running() as server:
+        yield server
+
+
+@pytest.fixture
+def password(tmp_path: Path) -> Path:
+    file = tmp_path / "password"
+    file.write_text(SECRET)
+    return file
+
+
+def test_the_password_is_not_sent_in_clear_text(fake: FakeServer, password: Path) -> None:
+    """A server that asks for that gets no password, and the error says what to do."""
+    remedy = "use sslmode=verify-full, or accept that with require_auth=password"
+    with pytest.raises(StoreError, match=remedy):
+        open_store(fake.url, password)
+    finding = check_state(fake.url, password)
+    assert Level.ERROR == finding.level
+    assert remedy in finding.message
+    assert fake.received
+    assert SECRET.encode() not in fake.received
+
+
+def test_a_password_in_clear_text_can_be_accepted(fake: FakeServer, password: Path) -> None:
+    """What the URL requires is what is required."""
+    with pytest.raises(StoreError):
+        open_store(f"{fake.url}?require_auth=password", password)
+    assert SECRET.encode() in fake.received
+
+
+@pytest.mark.parametrize(
+    ("parameters", "variables", "expected"),
+    [
+        ({"host": "db.example"}, {}, "!password,!none"),
+        ({"host": "db.example", "sslmode": "require"}, {}, "!password,!none"),
+        ({"host": "db.example", "sslmode": "verify-full"}, {}, ""),
+        ({"host": "db.example"}, {"PGSSLMODE": "verify-ca"}, ""),
+        ({"host": "db.example", "sslmode": "prefer"}, {"PGSSLMODE": "verify-ca"}, "!password,!none"),
+        ({"host": "db.example"}, {"PGREQUIREAUTH": "none"}, ""),
+        ({"host": "127.0.0.1"}, {}, "!password"),
+        ({"host": "::1"}, {}, "!password"),
+        ({"host": "localhost"}, {}, "!password"),
+        ({"host": "/run/postgresql"}, {}, "!password"),
+        ({}, {}, "!password"),
+        ({}, {"PGHOST": "db.example"}, "!password,!none"),
+        ({"host": "localhost,db.example"}, {}, "!password,!none"),
+        ({"host": "localhost", "hostaddr": "192.0.2.1"}, {}, "!password,!none"),
+        ({"service": "late"}, {}, "!password"),
+    ],
+)
+def test_required_authentication(
+    monkeypatch: pytest.MonkeyPatch, parameters: dict[str, str], variables: dict[str, str], expected: str
+) -> None:
+    """A server without a verified certificate must not ask for a password in clear text.
+
+    Another machine must ask for the password that was given. On this one, trust and peer may do without.
+    """
+    for name in ("PGHOST", "PGHOSTADDR", "PGSSLMODE", "PGREQUIREAUTH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert expected == required_authentication(parameters, has_password_file=True).get("require_auth", "")
+    without_file = required_authentication(parameters, has_password_file=False).get("require_auth", "")
+    assert expected.removesuffix(",!none") == without_file
+
+
+def test_an_old_libpq_requires_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not know the parameter would refuse it."""
+    monkeypatch.setattr(postgres_connection, "REFUSES_CLEAR_TEXT", False)
+    assert {} == required_authentication({"host": "db.example"}, has_password_file=True)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("refuses", "data"), [(True, "the state"), (False, f"the state and, with libpq {LIBPQ}, the password")]
+)
+def test_an_unprotected_connection_is_a_warning(
+    postgres: Cluster, monkeypatch: pytest.MonkeyPatch, *, refuses: bool, data: str
+) -> None:
+    """If the server is on another machine, its certificate should be verified."""
+    url = postgres.url("postgres")
+    assert [] == list(check_connection(url, None))
+    assert [] == list(check_connection("sqlite://", None))
+    assert [] == list(check_connection("postgresql://late@127.0.0.1:9/late", None))
+    monkeypatch.setattr(postgres_connection, "LOCAL_HOST", re.compile("elsewhere"))
+    monkeypatch.setattr(postgres_connection, "REFUSES_CLEAR_TEXT", refuses)
+    (finding,) = check_connection(url, None)
+    assert (Level.WARNING, f"with sslmode=prefer, others on the network can read and change {data}") == (
+        finding.level,
+        finding.message,
+    )
+    assert "sslmode=verify-full" in finding.hint
+
+
+def as_user(url: str, name: str) -> str:
+    return url.replace(f"{USER}:{PASSWORD}@", f"{name}:{SECRET}@")
+
+
+@pytest.fixture
+def reader(postgres: Cluster) -> Iterator[str]:
+    """Create a user without rights."""
+    url = postgres.url("postgres")
+    postgres.execute(url, f"CREATE ROLE reader LOGIN PASSWORD '{SECRET}'")
+    yield "reader"
+    postgres.execute(url, "DROP OWNED BY reader", "DROP ROLE reader")
+
+
+@pytest.mark.e2e
+def test_unusable_servers_are_named(postgres: Cluster, reader: str) -> None:
+    """Each error names the database without its password, and the remedy."""
+    url = postgres.create_schema()
+    for bad, words in (
+        (as_user(url, reader), "no schema has been selected to create in; the user needs the right to create tables"),
+        (url.replace(f":{postgres.port}/", ":9/"), "connection to server at .127.0.0.1., port 9 failed"),
+        (url.replace(PASSWORD, SECRET), "password authentication failed.*; check the user in --state.url"),
+        (url.replace("/postgres?", "/nothing?"), 'database "nothing" does not exist; create the database'),
+    ):
+        with pytest.raises(StoreError, match=f"^postgresql://.*{words}") as caught:
+            open_store(bad)
+        assert PASSWORD not in str(caught.value)
+        assert SECRET not in str(caught.value)
+
+
+@pytest.mark.e2e
+def test_an_unknown_parameter_is_an_error_of_the_user() -> None:
+    with pytest.raises(ConfigError, match="^--state.url 'postgresql://late@db/late': .*sslmod") as caught:
+        open_store(f"postgresql://late:{SECRET}@db/late?sslmod=require")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.e2e
+def test_the_password_file_may_change(postgres: Cluster, tmp_path: Path) -> None:
+    """It is read at each connection."""
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    with closing(open_store(without_password(postgres.create_schema()), file)) as store:
+        commit(store, observation("a"))
+        file.write_text("wrong")
+        with pytest.raises(StoreError, match="password authentication failed"):
+            store.database.connect()
+        file.unlink()
+        with pytest.raises(StoreError, match=f"^--state.password-file {file}: cannot be read: No such file"):
+            store.database.connect()
+        file.write_text(PASSWORD)
+        store.database.connect()
+        assert 1 == len(commit(store, observation("b")).observations)
+
+
+@pytest.mark.e2e
+def test_check_tries_to_write(postgres: Cluster, reader: str) -> None:
+    """A state that this user can read but not write is an error with the remedy; one in use by an exporter is not."""
+    url = postgres.create_schema()
+    schema = url.rpartition("%3D")[2]
+    with closing(open_store(url)):
+        assert (Level.OK, True) == (check_state(url).level, "in use by an exporter" in check_state(url).message)
+    assert (Level.OK, False) == (check_state(url).level, "in use by an exporter" in check_state(url).message)
+    postgres.execute(
+        url, f"GRANT USAGE ON SCHEMA {schema} TO reader", f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO reader"
+    )
+    finding = check_state(as_user(url, reader))
+    assert Level.ERROR == finding.level
+    assert "permission denied for table late_workspace; the user needs the right to create tables" in finding.message
+    postgres.execute(url, f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO reader")
+    assert Level.OK == check_state(as_user(url, reader)).level
+
+
+@pytest.mark.e2e
+def test_check_finds_that_no_state_can_be_created(postgres: Cluster, reader: str) -> None:
+    """Before the exporter is started; a state that can be created is not created."""
+    url = postgres.create_schema()
+    assert (Level.OK, True) == (check_state(url).level, check_state(url).message.endswith("it will be created"))
+    with pytest.raises(StoreMissing):
+        Snapshot(url)
+    finding = check_state(as_user(url, reader))
+    assert Level.ERROR == finding.level
+    assert "the user needs the right to create tables" in finding.message
+
+
+@pytest.mark.e2e
+def test_check_finds_a_read_only_server(postgres: Cluster) -> None:
+    """A standby can be read, and so can a database whose transactions are read-only."""
+    url = postgres.create_database()
+    open_store(url).close()
+    postgres.execute(url, f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only = on")
+    finding = check_state(url)
+    assert Level.ERROR == finding.level
+    assert "cannot execute DELETE in a read-only transaction; the server is read-only" in finding.message
+    with closing(open_store(url)) as store, pytest.raises(StoreError, match="the server is read-only"):
+        commit(store, observation("a"))
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("statement", ["DROP TABLE late_event", "DROP TABLE late_state", "DELETE FROM late_state"])
+def test_check_finds_what_is_missing(postgres: Cluster, statement: str) -> None:
+    """A state that lacks a table or its version is an error with a remedy."""
+    url = postgres.create_schema()
+    open_store(url).close()
+    postgres.execute(url, statement)
+    finding = check_state(url)
+    assert Level.ERROR == finding.level
+    remedy = "schema unknown" if "DELETE" in statement else "; the state is incomplete; restore a backup, or drop"
+    assert remedy in finding.message
