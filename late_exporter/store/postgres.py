@@ -61,6 +61,11 @@ END_FORMER_SESSIONS = (
 LOCK_ALONE = "SELECT pg_advisory_lock(lock_class, 0) FROM late_state"
 LOCK_SHARED = "SELECT pg_advisory_lock_shared(lock_class, 0) FROM late_state"
 
+# It reads a table, because a session notices what others have created only when it locks one.
+HAS_STATE = (
+    "SELECT current_setting('server_encoding'), EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('late_state'))"
+)
+
 LOCKED = (
     "SELECT pid, objid::bigint AS number FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -69,7 +74,8 @@ LOCKED = (
 
 SIZE = (
     "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class WHERE relkind = 'r'"
-    " AND starts_with(relname::text, 'late_') AND relnamespace = current_schema()::regnamespace"
+    " AND starts_with(relname::text, 'late_') AND relnamespace ="
+    " (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('late_state'))"
 )
 
 # Its warnings are about errors while it cleans up after one that is raised.
@@ -250,13 +256,12 @@ class PostgresDatabase:
             raise StoreError(f"{self.name}: a pooler in transaction mode lends other sessions; {pooler}")
 
     def has_state(self, transaction: Transaction) -> bool:
-        query = "SELECT current_setting('server_encoding'), to_regclass('late_state') IS NOT NULL"
-        encoding, has_table = transaction.execute(query).fetchone()
+        encoding, has_table = transaction.execute(HAS_STATE).fetchone()
         if encoding != "UTF8":
             raise StoreError(f"{self.name}: the database has the encoding {encoding}; create one with UTF8")
         if not has_table:  # Another replica may be creating it.
             transaction.execute("SELECT pg_advisory_xact_lock(hashtext('late-exporter'))").fetchone()
-            _, has_table = transaction.execute(query).fetchone()
+            _, has_table = transaction.execute(HAS_STATE).fetchone()
         return bool(has_table)
 
     def size(self, transaction: Transaction) -> int:

@@ -171,9 +171,7 @@ def test_everybody_sees_who_owns_what(open_replica: Callable[..., Replica]) -> N
 # What is safe
 
 
-def test_a_taken_workspace_continues_where_its_owner_has_ended(
-    url: str, open_replica: Callable[..., Replica]
-) -> None:
+def test_a_taken_workspace_continues_where_its_owner_has_ended(url: str, open_replica: Callable[..., Replica]) -> None:
     """The former owner changes nothing of it any more."""
     first = open_replica()
     settle(first)
@@ -247,9 +245,7 @@ def test_a_session_that_is_lost_in_a_commit(
     settle(replica)
     proxy.cut(lost, b"COMMIT\0")
     commits = [
-        FeedCommit(
-            Scope(name, "publishing"), Batch(committed_at=1.0, observations=[observation("a", workspace=name)])
-        )
+        FeedCommit(Scope(name, "publishing"), Batch(committed_at=1.0, observations=[observation("a", workspace=name)]))
         for name in ("acme", "beta")
     ]
     assert all(isinstance(result, StoreError) for result in replica.store.commit_all(commits))
@@ -383,9 +379,7 @@ def test_transaction_pooling_is_refused(
             replica.store.close()
 
 
-def test_replicas_count_once_whatever_happens_to_their_sessions(
-    url: str, open_replica: Callable[..., Replica]
-) -> None:
+def test_replicas_count_once_whatever_happens_to_their_sessions(url: str, open_replica: Callable[..., Replica]) -> None:
     """Sessions end at any time; each log is reported as counted at most once, and all are stored once."""
     logs = [(name, f"{NOW + number}") for name in NAMES for number in range(40)]
     reported = Counter[tuple[str, str]]()

@@ -248,7 +248,10 @@ def test_coverage_and_progress_are_replaced_or_kept(store: Store) -> None:
         ({"coverage": COVERAGE, "progress": b"1"}, (COVERAGE, b"1")),
         ({}, (COVERAGE, b"1")),
         ({"progress": b""}, (COVERAGE, b"")),
-        ({"coverage": Coverage(retention_floor=2, complete_since=2)}, (Coverage(retention_floor=2, complete_since=2), b"")),
+        (
+            {"coverage": Coverage(retention_floor=2, complete_since=2)},
+            (Coverage(retention_floor=2, complete_since=2), b""),
+        ),
     ):
         commit(store, **batch)
         state = store.feed_state(SCOPE)
@@ -263,7 +266,13 @@ def test_feeds_are_independent(store: Store) -> None:
         assert 1 == commit(store, log, scope=scope, coverage=COVERAGE).log_count
     assert [2, 1] == [log_count(store, "pending", name) for name in ("acme", "umbrella")]
     before = [store.feed_state(scope) for scope in others]
-    commit(store, observation("b"), prune_before=NOW + HOUR, deleted_keys=("a",), coverage=Coverage(retention_floor=9, complete_since=9))
+    commit(
+        store,
+        observation("b"),
+        prune_before=NOW + HOUR,
+        deleted_keys=("a",),
+        coverage=Coverage(retention_floor=9, complete_since=9),
+    )
     assert {} == store.lookup(SCOPE, ["a"])
     assert before == [store.feed_state(scope) for scope in others]
     assert [["a"], ["a"]] == [[*store.lookup(scope, ["a", "b"])] for scope in others]
@@ -335,7 +344,13 @@ def test_a_bug_in_a_commit_changes_nothing(store: Store, increment: Increment, e
     before = stored_series(store), store.feed_state(SCOPE), store.lookup(SCOPE, ["a", "b"])
     logs = observation("a"), observation("b")
     with pytest.raises(error):
-        commit(store, *logs, increments=[increment], coverage=Coverage(retention_floor=2, complete_since=2), deleted_keys=("a",))
+        commit(
+            store,
+            *logs,
+            increments=[increment],
+            coverage=Coverage(retention_floor=2, complete_since=2),
+            deleted_keys=("a",),
+        )
     assert before == (stored_series(store), store.feed_state(SCOPE), store.lookup(SCOPE, ["a", "b"]))
     assert 2 == len(commit(store, *logs).observations)
 
@@ -388,7 +403,10 @@ def test_a_commit_that_fails_at_any_statement_changes_nothing(url: str, store: S
         assert [] == store.outbox.read(1)
     assert 3 == len(commit_batch(store, SCOPE, batch).observations)
     assert 1 == stored_series(store)["polls", ("acme",)].value
-    assert (["c"], Coverage(retention_floor=2, complete_since=2)) == ([*store.feed_state(SCOPE).pending_logs][-1:], store.feed_state(SCOPE).coverage)
+    assert (["c"], Coverage(retention_floor=2, complete_since=2)) == (
+        [*store.feed_state(SCOPE).pending_logs][-1:],
+        store.feed_state(SCOPE).coverage,
+    )
     assert [] == problems(url)
 
 

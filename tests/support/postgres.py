@@ -80,7 +80,14 @@ class Cluster:
     def copy(self, port: int) -> None:
         """Become a copy of the cluster at a port, and a standby that streams from it."""
         source = self.url("postgres", port=port)
-        self._run("pg_basebackup", f"--pgdata={self._data}", f"--dbname={source}", "--write-recovery-conf", "--no-sync")
+        self._run(
+            "pg_basebackup",
+            f"--pgdata={self._data}",
+            f"--dbname={source}",
+            "--write-recovery-conf",
+            "--no-sync",
+            "--checkpoint=fast",
+        )
 
     @property
     def _data(self) -> Path:

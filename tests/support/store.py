@@ -32,7 +32,9 @@ def observation(
     return Observation(entry, (IncCounter(LOGS, (workspace, "tiktok", "publish", status)),))
 
 
-def commit(store: Store, *observations: Observation, scope: Scope = SCOPE, at: float = 1.0, **rest: Any) -> CommitResult:
+def commit(
+    store: Store, *observations: Observation, scope: Scope = SCOPE, at: float = 1.0, **rest: Any
+) -> CommitResult:
     """Commit observations of a feed; raise the error if there is one."""
     return commit_batch(store, scope, Batch(committed_at=at, observations=observations, **rest))
 
