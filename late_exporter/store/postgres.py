@@ -125,31 +125,29 @@ class _Statements(NamedTuple):
 
 
 class _Rows:
-    """Rows of a cursor in the server, which is closed once they are read."""
+    """Rows that stay in the server until they are read, for which the query is executed."""
 
-    def __init__(self, cursor: psycopg.ServerCursor[tuple[Any, ...]]) -> None:
-        self._cursor = cursor
+    def __init__(self, connection: DeadlineConnection, query: str, parameters: Sequence[Any]) -> None:
+        self._connection, self._query, self._parameters = connection, query, parameters
 
     def fetchone(self) -> Any:
-        with self._cursor as cursor:
-            return cursor.fetchone()
+        return next(iter(self), None)
 
     def fetchall(self) -> list[Any]:
         return [*self]
 
     def __iter__(self) -> Iterator[Any]:
-        with self._cursor as cursor:
-            yield from cursor
+        with self._connection.cursor(f"rows_{secrets.token_hex(8)}") as cursor:
+            yield from cursor.execute(_with_percent(self._query), self._parameters)
 
 
 class _Snapshot(NamedTuple):
-    """Executes queries whose rows stay in the server until they are read."""
+    """Executes queries of which several may be read at the same time."""
 
     connection: DeadlineConnection
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> _Rows:
-        cursor = self.connection.cursor(f"rows_{secrets.token_hex(8)}")
-        return _Rows(cursor.execute(_with_percent(statement), parameters))
+        return _Rows(self.connection, statement, parameters)
 
     def executemany(self, statement: str, rows: Any) -> None:
         raise NotImplementedError
