@@ -188,14 +188,11 @@ class PostgresDatabase:
         """
         self.close()
         self._connection = self._open(self.session_name)
-        try:
-            with self.reading() as session:
-                (row,) = session.execute(SETTINGS, (self.session_name,))
-                if row[-1]:  # It has other locks than its primary.
-                    raise StoreError(f"{self.name}: the server is a standby; {REMEDIES['25006']}")
-        except BaseException:
+        with self.reading() as session:
+            (row,) = session.execute(SETTINGS, (self.session_name,))
+        if row[-1]:  # It has other locks than its primary.
             self.close()
-            raise
+            raise StoreError(f"{self.name}: the server is a standby; {REMEDIES['25006']}")
 
     def lock_state(self, *, is_shared: bool = False) -> None:
         """Lock the whole state for this process, or for all replicas; raise StoreInUse if that cannot be."""

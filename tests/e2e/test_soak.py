@@ -17,7 +17,7 @@ import pytest
 
 from late_exporter.model import Batch, LogEntry, Observation, Scope
 from late_exporter.store import open_store
-from late_exporter.store.maintenance import open_snapshot
+from late_exporter.store.snapshot import Snapshot
 from tests.e2e.program import ROOT, start_process, wait_until
 from tests.e2e.prometheus import PrometheusApi, ResultRow
 from tests.soak.checks import (
@@ -126,7 +126,7 @@ def test_wrong_states_are_reported(tmp_path: Path) -> None:
     with closing(open_store(url)) as store:
         observations = [Observation(LogEntry(key=log_id, status=status), ()) for log_id, status in statuses]
         commit_batch(store, Scope("acme", "publishing"), Batch(committed_at=1.0, observations=observations))
-    with open_snapshot(url) as snapshot:
+    with Snapshot(url) as snapshot:
         check = check_state(world, snapshot, "acme")
     assert {
         f"acme: {missing} is success, but not counted",

@@ -7,16 +7,16 @@ from contextlib import closing
 import pytest
 
 from late_exporter.store import database_at, open_store
-from tests.support.store import NOW, OTHER, commit, execute, observation, problems
+from tests.support.store import NOW, OTHER, SCOPE, commit, execute, observation, problems
 
 
 @pytest.fixture
 def state(url: str) -> str:
     """Return the URL of a state with logs of two workspaces."""
     with closing(open_store(url)) as store:
-        for scope in (None, OTHER):
+        for scope in (SCOPE, OTHER):
             logs = [observation(f"log{number:03}") for number in range(150)]
-            commit(store, *logs, observation("p", "pending"), **({"scope": scope} if scope else {}))
+            commit(store, *logs, observation("p", "pending"), scope=scope)
     return url
 
 

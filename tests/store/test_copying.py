@@ -83,8 +83,8 @@ def test_a_workspace_is_copied_beside_others(source: str, target: str) -> None:
     with closing(open_store(target)) as store:
         fill(store, "present", 3)
     before = all_rows(target)
-    for options in ({}, {"new_name": "weiß-1"}):
-        copy_state(source, target, workspace="umbrella", **options)
+    for new_name in (None, "weiß-1"):
+        copy_state(source, target, workspace="umbrella", new_name=new_name)
     for table, rows in all_rows(target).items():
         assert before[table] == [row for row in rows if row[0] == "present"]
     with Snapshot(source) as here, Snapshot(target) as there:

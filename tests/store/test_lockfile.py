@@ -35,19 +35,6 @@ def open_error(path: Path) -> str:
     return str(caught.value).replace(str(path.parent), "")
 
 
-def test_only_the_owner_can_read_a_state(path: Path) -> None:
-    """Neither the files nor a folder that is created for them, whatever the umask is."""
-    mask = os.umask(0)
-    try:
-        with closing(open_file(path.parent / "state" / path.name)) as store:
-            commit(store, observation("a"))
-            files = {file.name: file.stat().st_mode & 0o777 for file in (path.parent / "state").iterdir()}
-    finally:
-        os.umask(mask)
-    names = ("late.db", "late.db-wal", "late.db-shm", "late.db.lock")
-    assert (dict.fromkeys(names, 0o600), 0o700) == (files, (path.parent / "state").stat().st_mode & 0o777)
-
-
 def test_a_closed_state_is_one_file(path: Path) -> None:
     """Closing checkpoints the write-ahead log."""
     with closing(open_file(path)) as store:
@@ -166,8 +153,8 @@ def test_what_is_left_of_a_state_is_not_replaced(path: Path, damage: Callable[[P
     path.with_name("late.db-wal").write_bytes(log)
     for _ in range(2):
         assert (
-            "/late.db is missing or empty, but an earlier run left late.db-wal; it was not changed: restore a backup, or"
-            " remove late.db and late.db-wal to begin a new state"
+            "/late.db is missing or empty, but an earlier run left late.db-wal; it was not changed: restore a backup,"
+            " or remove late.db and late.db-wal to begin a new state"
         ) == open_error(path)
     for name in ("late.db", "late.db-wal"):
         path.with_name(name).unlink(missing_ok=True)

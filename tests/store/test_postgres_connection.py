@@ -15,8 +15,7 @@ import pytest
 from late_exporter.commands.check.finding import Level
 from late_exporter.commands.check.local import check_connection, check_state
 from late_exporter.errors import ConfigError, StoreError, StoreMissing
-from late_exporter.store import open_store
-from late_exporter.store import postgres_connection
+from late_exporter.store import open_store, postgres_connection
 from late_exporter.store.postgres_connection import LIBPQ, required_authentication
 from late_exporter.store.snapshot import Snapshot
 from tests.support.postgres import PASSWORD, USER, Cluster, without_password
@@ -187,7 +186,7 @@ def test_unusable_servers_are_named(postgres: Cluster, reader: str) -> None:
 
 @pytest.mark.e2e
 def test_an_unknown_parameter_is_an_error_of_the_user() -> None:
-    with pytest.raises(ConfigError, match="^--state.url 'postgresql://late@db/late': .*sslmod") as caught:
+    with pytest.raises(ConfigError, match=r"^--state\.url 'postgresql://late@db/late': .*sslmod") as caught:
         open_store(f"postgresql://late:{SECRET}@db/late?sslmod=require")
     assert SECRET not in str(caught.value)
 

@@ -130,8 +130,7 @@ def test_a_truncated_state_is_refused(path: Path, size: float) -> None:
     content = content[: int(len(content) * size) if 0 < size < 1 else int(size)]
     path.write_bytes(content)
     with pytest.raises(StoreError, match=f"^{path}"), closing(open_file(path)) as store:
-        store.feed_state(SCOPE)
-        store.accounting(SCOPE)
+        _ = store.feed_state(SCOPE), store.accounting(SCOPE)
     assert content == path.read_bytes()
 
 

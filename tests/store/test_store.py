@@ -69,7 +69,7 @@ COVERAGE = Coverage(
 def test_a_new_state_is_empty(store: Store) -> None:
     """It has no logs, series or coverage."""
     assert FeedState(coverage=None, pending_logs={}, log_count=0) == store.feed_state(SCOPE)
-    assert {} == stored_series(store) == store.lookup(SCOPE, ["a"])
+    assert ({}, {}) == (stored_series(store), store.lookup(SCOPE, ["a"]))
     assert 0 == store.size("acme")[0]
 
 
@@ -227,10 +227,9 @@ def test_a_log_is_pending_until_it_is_final(store: Store) -> None:
 @pytest.mark.parametrize("batches", [("success", "pending"), ("success pending",), ("pending success",)])
 def test_a_final_log_is_never_pending(store: Store, batches: tuple[str, ...]) -> None:
     """A pending observation that is outdated, or in one batch with a final one, counts nevertheless."""
-    for batch in batches:
-        result = commit(store, *(observation("a", status) for status in batch.split()))
+    results = [commit(store, *(observation("a", status) for status in batch.split())) for batch in batches]
     assert (1, 1) == (log_count(store, "pending"), log_count(store, "success"))
-    assert {} == (result.pending_logs or {}) == store.feed_state(SCOPE).pending_logs
+    assert {} == (results[-1].pending_logs or {}) == store.feed_state(SCOPE).pending_logs
 
 
 def test_a_deleted_pending_log_stays_counted(store: Store) -> None:
@@ -280,7 +279,7 @@ def test_feeds_are_independent(store: Store) -> None:
 
 def test_the_newest_log_up_to_a_time(store: Store) -> None:
     """Rejected logs and those of other feeds are left out."""
-    assert store.feed_state(SCOPE)
+    store.feed_state(SCOPE)
     assert store.newest_time(SCOPE, until=10) is None
     commit(store, *(observation(str(at), created=at) for at in (5, 7, 20)), observation("8", "rejected", 8))
     commit(store, observation("9", created=9), scope=Scope("acme", "connections"))
@@ -305,13 +304,8 @@ def test_the_accounting_of_a_feed(store: Store) -> None:
     series = stored_series(store)
     expected = FeedAccounting(observation_count=4, stored_count=1, pruned_count=3, series_values=series)
     assert expected == store.accounting(SCOPE)
-    assert (1, 1, 0) == tuple(execute_counts(store, Scope("acme", "connections")))
-
-
-def execute_counts(store: Store, scope: Scope) -> Iterator[int]:
-    """Yield the counts of a feed: counted, stored, pruned."""
-    accounting = store.accounting(scope)
-    yield from (accounting.observation_count, accounting.stored_count, accounting.pruned_count)
+    other = store.accounting(Scope("acme", "connections"))
+    assert (1, 1, 0) == (other.observation_count, other.stored_count, other.pruned_count)
 
 
 def test_the_size_of_a_workspace(store: Store) -> None:
@@ -362,9 +356,9 @@ def fault(url: str, event: str, condition: str = "") -> Iterator[None]:
     if url.startswith("sqlite:"):
         create = [f"CREATE TRIGGER fault BEFORE {event} {when} BEGIN SELECT raise(ABORT, 'disk full'); END"]
     else:
+        raise_error = "BEGIN RAISE EXCEPTION 'disk full' USING ERRCODE = 'disk_full'; END"
         create = [
-            "CREATE OR REPLACE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN RAISE EXCEPTION 'disk full' USING ERRCODE = 'disk_full'; END $$",
+            f"CREATE OR REPLACE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS $$ {raise_error} $$",
             f"CREATE TRIGGER fault BEFORE {event} FOR EACH ROW {when} EXECUTE FUNCTION fault()",
         ]
     execute(url, *create)
@@ -474,7 +468,7 @@ def test_a_feed_that_another_process_has_changed_is_not_written(url: str, store:
 def test_a_removed_feed_is_not_written(url: str, store: Store) -> None:
     """A workspace that was removed from the state does not come back in parts."""
     commit(store, observation("a"))
-    execute(url, *(f"DELETE FROM late_{table}" for table in ("feed", "log", "series")))
+    execute(url, "DELETE FROM late_feed", "DELETE FROM late_log", "DELETE FROM late_series")
     with pytest.raises(StoreFenced):
         commit(store, observation("b"))
     assert {} == stored_series(store)
@@ -554,7 +548,7 @@ def test_one_process_uses_a_state(url: str) -> None:
 def test_a_state_of_another_version_is_refused(url: str, version: int) -> None:
     """The error names the state and the remedy, and nothing is changed."""
     open_store(url).close()
-    execute(url, f"UPDATE late_state SET version = {version}")
+    execute(url, f"UPDATE late_state SET version = {version}")  # noqa: S608 - a constant
     expected = (
         rf"is a state of another version of late-exporter \(schema {version}, this version uses 1\); it was not"
         " changed: use that version, or name another state with --state.url$"
@@ -570,7 +564,7 @@ def test_an_incomplete_state_is_refused(url: str) -> None:
     with closing(open_store(url)) as store:
         commit(store, observation("a"))
     execute(url, "DROP TABLE late_state")
-    with pytest.raises(StoreError, match="is the database of another program|; the state is incomplete; restore"):
+    with pytest.raises(StoreError, match=r"is the database of another program|; the state is incomplete; restore"):
         open_store(url)
     assert [("a",)] == execute(url, "SELECT key FROM late_log")
 
@@ -584,5 +578,5 @@ def test_an_unknown_scheme_is_an_error_of_the_user(url: str) -> None:
 def test_a_closed_store_raises(url: str) -> None:
     store = open_store(url)
     store.close()
-    with pytest.raises(StoreError, match=": the (state is closed|connection was lost)$"):
+    with pytest.raises(StoreError, match=r": the (state is closed|connection was lost)$"):
         stored_series(store)

@@ -180,32 +180,6 @@ def _cpu_seconds(pid: int, count: int) -> float:
     return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
-TABLES = (
-    *("late_scope", "late_observation", "late_pending", "late_series", "late_event"),
-    *("late_member", "late_workspace"),
-)
-
-
-class LaggingStandby:
-    """A standby that has not received what is committed from now on, in the place of which a copy is kept.
-
-    Args:
-        url: URL of the state.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        Cluster.execute(url, *(f"CREATE TABLE copy_of_{table} AS TABLE {table}" for table in TABLES))
-
-    def promote(self) -> None:
-        """Let the database go back to the state of the copy, at once."""
-        with psycopg.connect(self._url) as connection:
-            for table in TABLES:
-                connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
-                connection.execute(f"INSERT INTO {table} SELECT * FROM copy_of_{table}")  # noqa: S608 - a constant
-        connection.close()
-
-
 @contextmanager
 def running_cluster(
     programs: Path, settings: Mapping[str, str] | None = None, *, primary_port: int | None = None

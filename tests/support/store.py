@@ -75,19 +75,19 @@ def execute(url: str, *statements: str) -> list[tuple[Any, ...]]:
 
 def all_rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
     """Return the rows of all tables of a state, as far as they do not depend on its ids."""
-    feeds = "JOIN late_feed AS f ON f.id = feed JOIN late_workspace AS w ON w.id = f.workspace"
-    workspaces = "JOIN late_workspace AS w ON w.id = workspace"
-    queries = {
-        "late_workspace": "SELECT name FROM late_workspace",
-        "late_feed": "SELECT w.name, f.name, coverage, progress, logs, observations, pruned FROM late_feed AS f"
+    of_feed = "JOIN late_feed AS f ON f.id = feed JOIN late_workspace AS w ON w.id = f.workspace"
+    columns = {
+        "late_workspace": "name FROM late_workspace",
+        "late_feed": "w.name, f.name, coverage, progress, logs, observations, pruned FROM late_feed AS f"
         " JOIN late_workspace AS w ON w.id = f.workspace",
-        "late_log": f"SELECT w.name, f.name, key, status, created FROM late_log {feeds}",
-        "late_pending": f"SELECT w.name, f.name, key, created, platform, action, post_id FROM late_pending {feeds}",
-        "late_series": f"SELECT w.name, s.id, family, labels, value, created FROM late_series AS s {workspaces}",
-        "late_event": f"SELECT w.name, f.name, queued, body FROM late_event {feeds}",
+        "late_log": f"w.name, f.name, key, status, created FROM late_log {of_feed}",
+        "late_pending": f"w.name, f.name, key, created, platform, action, post_id FROM late_pending {of_feed}",
+        "late_series": "w.name, s.id, family, labels, value, created FROM late_series AS s"
+        " JOIN late_workspace AS w ON w.id = workspace",
+        "late_event": f"w.name, f.name, queued, body FROM late_event {of_feed}",
     }
-    assert [*queries] == [*TABLES]
-    return {table: sorted(execute(url, query), key=repr) for table, query in queries.items()}
+    assert [*columns] == [*TABLES]
+    return {table: sorted(execute(url, f"SELECT {each}"), key=repr) for table, each in columns.items()}
 
 
 def problems(url: str) -> list[str]:
