@@ -31,8 +31,8 @@ from late_exporter.config.sources import parse_flags
 from late_exporter.ingest.steps import REQUEST_KINDS
 from late_exporter.ingest.webhooks import REJECTION_RESPONSES
 from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.store.schema import TABLES
 from tests.support.documents import DOCUMENTS, ROOT, blocks, commands, document, inline_commands, spans
-from tests.support.postgres import TABLES
 
 README = (ROOT / "README.md").read_text("utf-8")
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text("utf-8")
@@ -152,7 +152,7 @@ def test_names_exist(path: Path) -> None:
     targets = set(re.findall(r"\bmake ([a-z-]+)", spans(text)))
     recorded = {name.split(":")[1] for name in RECORDED}
     samples = {f"{name}{end}" for name in CATALOGUE for end in ("", "_bucket", "_sum", "_count")}
-    assert set() == metrics - samples - recorded - {*TABLES, "late_observation_rest", WORKSPACE_INFO}
+    assert set() == metrics - samples - recorded - {*TABLES, "late_state", WORKSPACE_INFO}
     assert set() == flags - {option.flag for option in OPTIONS}
     assert set() == variables - {name for option in OPTIONS for name in (option.variable, option.alias)}
     assert set() == targets - _targets()

@@ -21,15 +21,14 @@ import pytest
 import trustme
 
 from late_exporter.config.settings import OPTIONS
-from late_exporter.store import open_store
-from late_exporter.store.admin import SqliteAdmin
+from late_exporter.store import database_at, open_store
+from late_exporter.store.copying import copy_state
 from late_exporter.web.passwords import FAILED_LOGIN_RATE
 from tests.e2e.late import KEY, LateServer, respond_with
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi as QuietLate
-from tests.support.store import copy_state
 from tests.support.world import World
 
 ROOT = Path(__file__).parents[1]
@@ -129,7 +128,7 @@ def test_copies_are_for_their_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     with _mask(0):
         open_store(f"sqlite:///{path}").close()
-        SqliteAdmin(path).backup(tmp_path / "copy.db")
+        database_at(f"sqlite:///{path}").backup(tmp_path / "copy.db")
         copy_state(f"sqlite:///{path}", f"sqlite:///{tmp_path}/new.db")
         modes = _modes(tmp_path)
     assert {"state.db", "copy.db", "new.db"} <= modes.keys()

@@ -56,10 +56,10 @@ class Database(Protocol):
     def attach(self) -> None:
         """Open the state beside an exporter that may be running."""
 
-    def transaction(self, *, seconds: float = ...) -> AbstractContextManager[Transaction]:
+    def transaction(self, *, seconds: float | None = None) -> AbstractContextManager[Transaction]:
         """Begin a transaction, which the end of the block commits durably; raise StoreError."""
 
-    def reading(self, *, seconds: float = ...) -> AbstractContextManager[Transaction]:
+    def reading(self, *, seconds: float | None = None) -> AbstractContextManager[Transaction]:
         """Run queries, each of which sees what is committed."""
 
     def snapshot(self) -> AbstractContextManager[Transaction]:

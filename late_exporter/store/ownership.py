@@ -26,14 +26,9 @@ from typing import NamedTuple, cast
 
 from late_exporter.errors import StoreError
 from late_exporter.store.database import LONG_SECONDS, select_in
-from late_exporter.store.postgres import PostgresDatabase
+from late_exporter.store.postgres import LOCKED, PostgresDatabase
 from late_exporter.store.store import ADD_WORKSPACE, Store
 
-LOCKED = (
-    "SELECT pid, objid::bigint AS number FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted"
-    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    " AND classid::bigint = (SELECT lock_class FROM late_state)"
-)
 LOCKS = (
     "SELECT application_name, l.number, l.pid = pg_backend_pid() FROM"  # noqa: S608 - constants
     f" ({LOCKED}) AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid"
@@ -96,7 +91,7 @@ class Ownership:
     def confirm(self) -> frozenset[str]:
         """Return the workspaces that may be shown: those that the session still owns."""
         held = self._held
-        self._database.require_backend()
+        self._database.require_session()
         return held
 
     def reconnect(self) -> frozenset[str]:
@@ -106,13 +101,16 @@ class Ownership:
         """
         if self._database.is_connected:
             return self._held
-        former, self._held = self._held, frozenset()
+        former = self._held
         self._free_before = (self._free_before or frozenset()) | former
-        self._database.connect()
-        self._database.lock_state(is_shared=self.is_shared)
-        locked = self._lock(former)
-        unchanged = self._unchanged(locked)
-        self._unlock(locked - unchanged)
+        try:
+            self._database.connect()
+            self._database.lock_state(is_shared=self.is_shared)
+            unchanged = self._unchanged(self._lock(former))
+            self._unlock(former - unchanged)
+        except BaseException:  # The next attempt begins with another session.
+            self._database.close()
+            raise
         self._held = unchanged
         return unchanged
 
@@ -134,9 +132,9 @@ class Ownership:
             owners[self.session_name] = mine
             if number in names:
                 owned.add(names[number])
-        if not self._held <= mine:
+        if self._held != mine:
             self._database.close()
-            raise StoreError(f"{self._database.name}: a lock was lost")
+            raise StoreError(f"{self._database.name}: the session has other locks than it should have")
         free = groups.keys() - set[str]().union(*owners.values())
         take, give = self._plan(groups, free, len(owners))
         return ClusterView(owners, sorted(free), take, give | (self._held - groups.keys()))

@@ -7,7 +7,7 @@ import secrets
 import socket
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -46,8 +46,12 @@ SETTINGS = (
     " set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),"
     " set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '10000', false),"
     " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
-    " ELSE current_setting('synchronous_commit') END, false), pg_backend_pid(), pg_is_in_recovery()"
+    " ELSE current_setting('synchronous_commit') END, false), set_config('late_exporter.session', ?, false),"
+    " pg_is_in_recovery()"
 )
+
+# A pooler in transaction mode lends the session of another client, or one of this client to another.
+WHOSE_SESSION = "SELECT current_setting('late_exporter.session', true)"
 
 # So that the outcome of the last commit is certain, and its locks are free.
 END_FORMER_SESSIONS = (
@@ -57,15 +61,21 @@ END_FORMER_SESSIONS = (
 LOCK_ALONE = "SELECT pg_advisory_lock(lock_class, 0) FROM late_state"
 LOCK_SHARED = "SELECT pg_advisory_lock_shared(lock_class, 0) FROM late_state"
 
-IN_USE = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"  # noqa: S608 - constants
-    " AND pid <> pg_backend_pid()"
-    f" AND starts_with(application_name, '{SESSION} ')"
+# It reads a table, because a session notices what others have created only when it locks one.
+HAS_STATE = (
+    "SELECT current_setting('server_encoding'), EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('late_state'))"
+)
+
+LOCKED = (
+    "SELECT pid, objid::bigint AS number FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND classid::bigint = (SELECT lock_class FROM late_state)"
 )
 
 SIZE = (
     "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class WHERE relkind = 'r'"
-    " AND starts_with(relname::text, 'late_') AND relnamespace = current_schema()::regnamespace"
+    " AND starts_with(relname::text, 'late_') AND relnamespace ="
+    " (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('late_state'))"
 )
 
 # Its warnings are about errors while it cleans up after one that is raised.
@@ -78,7 +88,8 @@ class DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):
     deadline = float("inf")
 
     def wait(self, gen: PQGen[T], *args: Any, **keywords: Any) -> T:
-        return super().wait(until_deadline(gen, self.deadline), *args, **keywords)
+        deadline = min(self.deadline, time.monotonic() + LONG_SECONDS)  # A snapshot may be read for any time.
+        return super().wait(until_deadline(gen, deadline), *args, **keywords)
 
 
 def until_deadline(gen: PQGen[T], deadline: float) -> Generator[Any, Any, T]:
@@ -113,15 +124,30 @@ class _Statements(NamedTuple):
         self.connection.cursor().executemany(_with_percent(statement), rows)
 
 
+class _Rows:
+    """Rows that stay in the server until they are read, for which the query is executed."""
+
+    def __init__(self, connection: DeadlineConnection, query: str, parameters: Sequence[Any]) -> None:
+        self._connection, self._query, self._parameters = connection, query, parameters
+
+    def fetchone(self) -> Any:
+        return next(iter(self), None)
+
+    def fetchall(self) -> list[Any]:
+        return [*self]
+
+    def __iter__(self) -> Iterator[Any]:
+        with self._connection.cursor(f"rows_{secrets.token_hex(8)}") as cursor:
+            yield from cursor.execute(_with_percent(self._query), self._parameters)
+
+
 class _Snapshot(NamedTuple):
-    """Executes queries whose rows stay in the server until they are read."""
+    """Executes queries of which several may be read at the same time."""
 
     connection: DeadlineConnection
-    stack: ExitStack
 
-    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> psycopg.ServerCursor[tuple[Any, ...]]:
-        cursor = self.stack.enter_context(self.connection.cursor(f"rows_{secrets.token_hex(8)}"))
-        return cursor.execute(_with_percent(statement), parameters)
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> _Rows:
+        return _Rows(self.connection, statement, parameters)
 
     def executemany(self, statement: str, rows: Any) -> None:
         raise NotImplementedError
@@ -152,7 +178,6 @@ class PostgresDatabase:
         self._password_file = password_file
         self._parameters = connection_parameters(url, has_password_file=password_file is not None)
         self._connection: DeadlineConnection | None = None
-        self._backend = 0
         self._paused_until = 0.0
 
     def connect(self) -> None:
@@ -164,10 +189,10 @@ class PostgresDatabase:
         self.close()
         self._connection = self._open(self.session_name)
         with self.reading() as session:
-            (row,) = session.execute(SETTINGS)
-            *_, self._backend, is_standby = row
-            if is_standby:  # It has other locks than its primary.
-                raise StoreError(f"{self.name}: the server is a standby; {REMEDIES['25006']}")
+            (row,) = session.execute(SETTINGS, (self.session_name,))
+        if row[-1]:  # It has other locks than its primary.
+            self.close()
+            raise StoreError(f"{self.name}: the server is a standby; {REMEDIES['25006']}")
 
     def lock_state(self, *, is_shared: bool = False) -> None:
         """Lock the whole state for this process, or for all replicas; raise StoreInUse if that cannot be."""
@@ -189,16 +214,16 @@ class PostgresDatabase:
         return self._connection is not None
 
     @contextmanager
-    def transaction(self, *, seconds: float = SECONDS) -> Iterator[Transaction]:
+    def transaction(self, *, seconds: float | None = None) -> Iterator[Transaction]:
         with self.reading(seconds=seconds) as session, session.connection.transaction():
             yield session
 
     @contextmanager
-    def reading(self, *, seconds: float = SECONDS) -> Iterator[_Statements]:
+    def reading(self, *, seconds: float | None = None) -> Iterator[_Statements]:
         connection = self._connection
         if connection is None:
             raise StoreError(f"{self.name}: the connection was lost")
-        connection.deadline = time.monotonic() + seconds
+        connection.deadline = time.monotonic() + (SECONDS if seconds is None else seconds)
         try:
             with self._store_errors(), connection.pipeline():
                 yield _Statements(connection)
@@ -214,26 +239,24 @@ class PostgresDatabase:
             with connection.transaction():
                 if not self.has_state(_Statements(connection)):
                     raise StoreMissing(f"{self.name}: there is no state")
-                with ExitStack() as stack:
-                    yield _Snapshot(connection, stack)
+                yield _Snapshot(connection)
 
-    def require_backend(self) -> None:
-        """Ask the session whether it lives; raise StoreError if another one answers."""
+    def require_session(self) -> None:
+        """Ask the session whether it lives; raise StoreError if another one answers, or another process uses it."""
         with self.reading() as session:
-            ((backend,),) = session.execute("SELECT pg_backend_pid()")
-        if backend != self._backend:
+            ((name,),) = session.execute(WHOSE_SESSION)
+        if name != self.session_name:
             self.close()
             pooler = "connect directly, or through a pooler in session mode"
             raise StoreError(f"{self.name}: a pooler in transaction mode lends other sessions; {pooler}")
 
     def has_state(self, transaction: Transaction) -> bool:
-        query = "SELECT current_setting('server_encoding'), to_regclass('late_state') IS NOT NULL"
-        encoding, has_table = transaction.execute(query).fetchone()
+        encoding, has_table = transaction.execute(HAS_STATE).fetchone()
         if encoding != "UTF8":
             raise StoreError(f"{self.name}: the database has the encoding {encoding}; create one with UTF8")
         if not has_table:  # Another replica may be creating it.
             transaction.execute("SELECT pg_advisory_xact_lock(hashtext('late-exporter'))").fetchone()
-            _, has_table = transaction.execute(query).fetchone()
+            _, has_table = transaction.execute(HAS_STATE).fetchone()
         return bool(has_table)
 
     def size(self, transaction: Transaction) -> int:
@@ -245,7 +268,8 @@ class PostgresDatabase:
 
     def is_in_use(self) -> bool:
         with self._store_errors(), self._open("command of late-exporter") as connection:
-            return bool(_Statements(connection).execute(IN_USE).fetchall()[0][0])
+            session = _Statements(connection)
+            return self.has_state(session) and bool(session.execute(LOCKED).fetchall())
 
     def connection_risk(self) -> str:
         """Return what another machine could do to the connection; empty if nothing."""
@@ -274,7 +298,6 @@ class PostgresDatabase:
                     self._paused_until = time.monotonic() + PAUSE_SECONDS
                 raise
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # whatever the default of the database is
-        connection.deadline = time.monotonic() + LONG_SECONDS
         return connection
 
     @contextmanager

@@ -69,6 +69,7 @@ def require_writable(database: Database) -> None:
                 _create_tables(database, transaction)
             for table in TABLES:
                 transaction.execute(f"DELETE FROM {table} WHERE 1 = 0")  # noqa: S608 - a constant
+            transaction.execute("SELECT version FROM late_state").fetchone()  # PostgreSQL reports errors when read.
             raise _Rollback
     finally:
         database.close()

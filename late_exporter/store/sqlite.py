@@ -65,7 +65,7 @@ class SqliteDatabase:
         self._identity = file_identity(self._path) if self._path else None
 
     @contextmanager
-    def transaction(self, *, seconds: float = SECONDS) -> Iterator[Transaction]:
+    def transaction(self, *, seconds: float | None = None) -> Iterator[Transaction]:
         with self.reading(seconds=seconds) as connection:
             if self._path and file_identity(self._path) != self._identity:
                 raise StoreError(f"{self.name}: the state was replaced by another file; restart to use that one")
@@ -79,7 +79,7 @@ class SqliteDatabase:
                 raise
 
     @contextmanager
-    def reading(self, *, seconds: float = SECONDS) -> Iterator[sqlite3.Connection]:
+    def reading(self, *, seconds: float | None = None) -> Iterator[sqlite3.Connection]:
         del seconds  # A file answers.
         if self._connection is None:
             raise StoreError(f"{self.name}: the state is closed")

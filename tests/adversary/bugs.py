@@ -5,7 +5,7 @@ This is the only file of the adversary that knows the inside of the program, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -23,8 +23,7 @@ from late_exporter.ingest.sync import FeedSync
 from late_exporter.ingest.uncommitted_logs import UncommittedBatch
 from late_exporter.model import Batch
 from late_exporter.series import Histogram, Increment, Series, SeriesValue
-from late_exporter.store import SeriesCursor
-from late_exporter.store.sqlite import SqliteStore
+from late_exporter.store import Store
 
 PutIn: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
@@ -81,20 +80,20 @@ def _count_once_per_status(patch: pytest.MonkeyPatch) -> None:
 
 
 def _count_all_after_a_switch(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(SqliteStore, "newest_time", lambda *_, **__: None)
+    patch.setattr(Store, "newest_time", lambda *_, **__: None)
     patch.setattr(catch_up, "_require_recognised", lambda *_: None)
 
 
 def _lose_histograms(patch: pytest.MonkeyPatch) -> None:
-    series_page = SqliteStore.series_page
+    series_page = Store.series_page
 
     def series_page_without_histograms(
-        self: SqliteStore, after: SeriesCursor, *, limit: int, workspaces: Collection[str]
-    ) -> tuple[Mapping[Series, SeriesValue], SeriesCursor]:
-        page, cursor = series_page(self, after, limit=limit, workspaces=workspaces)
-        return {series: value for series, value in page.items() if not isinstance(value.value, Histogram)}, cursor
+        self: Store, workspace: str, after: str, limit: int
+    ) -> tuple[Mapping[Series, SeriesValue], str]:
+        page, last = series_page(self, workspace, after, limit)
+        return {series: value for series, value in page.items() if not isinstance(value.value, Histogram)}, last
 
-    patch.setattr(SqliteStore, "series_page", series_page_without_histograms)
+    patch.setattr(Store, "series_page", series_page_without_histograms)
 
 
 def _ignore_deletions(patch: pytest.MonkeyPatch) -> None:

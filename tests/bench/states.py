@@ -10,7 +10,7 @@ from pathlib import Path
 from late_exporter.metrics.catalogue import DURATION_BUCKETS
 from late_exporter.model import Batch, Coverage, Scope
 from late_exporter.series import AttemptOutcome, IncCounter, Increment, ObserveHistogram, SetLatest
-from late_exporter.store.sqlite import SqliteStore
+from late_exporter.store import open_store
 from tests.bench.naming import ACTIONS, STATUSES, account_id, platform_name
 from tests.support.store import commit_batch
 
@@ -33,7 +33,7 @@ def create_state_with_series(path: Path, samples: int) -> None:
     horizon = int((now - 7 * DAY) * 1000)
     platforms = max(1, round(samples / 2 / SAMPLES_PER_PLATFORM))
     accounts = max(1, (samples - platforms * SAMPLES_PER_PLATFORM) // SAMPLES_PER_ACCOUNT)
-    store = SqliteStore(path)
+    store = open_store(f"sqlite:///{path}")
     increments = [*_platform_increments(platforms, now), *_account_increments(accounts, now)]
     coverage = Coverage(retention_floor=horizon, complete_since=horizon, is_synced=True)
     commit_batch(store, SCOPE, Batch(committed_at=now, increments=increments, coverage=coverage))
@@ -77,19 +77,17 @@ def _copy_with_ids(source: Path, path: Path, ids: int, start: int, milliseconds:
         execute("PRAGMA journal_mode = OFF")
         execute("PRAGMA synchronous = OFF")
         execute("PRAGMA cache_size = -200000")
-        (scope,) = execute(
-            "SELECT id FROM scope WHERE workspace = ? AND feed = ?", ("default", "publishing")
-        ).fetchone()
+        (feed,) = execute("SELECT id FROM late_feed WHERE name = 'publishing'").fetchone()
         execute("BEGIN")
         execute(
             "WITH RECURSIVE row(n, at) AS (SELECT 0, ?2 UNION ALL SELECT n + 1, ?2 + (n + 1) * ?3 / ?4 FROM row"
             " WHERE n + 1 < ?4)"
-            " INSERT INTO observation"
+            " INSERT INTO late_log"
             " SELECT ?1, printf('%08x%016x', at / 1000, n + 1099511627776), 'success', at"
             " FROM row",
-            (scope, start, milliseconds, ids),
+            (feed, start, milliseconds, ids),
         )
-        execute("UPDATE scope SET logs = logs + ?1, observations = observations + ?1 WHERE id = ?2", (ids, scope))
+        execute("UPDATE late_feed SET logs = logs + ?1, observations = observations + ?1 WHERE id = ?2", (ids, feed))
         execute("COMMIT")
     connection.close()
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from late_exporter.store.maintenance import open_snapshot
 
 from late_exporter import cli
 from late_exporter.model import Batch, Coverage, Gap, ListPosition, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_store
-from late_exporter.store.maintenance import open_snapshot
 from tests.support.store import commit_batch
 
 LOGS = "late_publishing_logs_total"

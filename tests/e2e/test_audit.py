@@ -38,7 +38,7 @@ def run_audit(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callab
 def delete_from_state(tmp_path: Path, log_id: str) -> None:
     """Delete a log from the state, unknown to the exporter."""
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
-        assert 1 == connection.execute("DELETE FROM observation WHERE key = ?", (log_id,)).rowcount
+        assert 1 == connection.execute("DELETE FROM late_log WHERE key = ?", (log_id,)).rowcount
         connection.commit()
 
 

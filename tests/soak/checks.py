@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from late_exporter.model import PENDING, Scope
-from late_exporter.store.maintenance import StateSnapshot
+from late_exporter.store.snapshot import Snapshot
 from tests.e2e.prometheus import PrometheusApi
 from tests.soak.world import LogCounts, SoakWorld
 from tests.support.samples import Samples
@@ -128,7 +128,7 @@ class StateCheck(NamedTuple):
     problems: Sequence[str]
 
 
-def check_state(world: SoakWorld, snapshot: StateSnapshot, workspace: str) -> StateCheck:
+def check_state(world: SoakWorld, snapshot: Snapshot, workspace: str) -> StateCheck:
     """Check that the state has every log once in its final status, unless the log was deleted before that."""
     rows, statuses_by_key = world.rows, dict[str, list[str]]()
     for observation in snapshot.recorded_statuses(Scope(workspace, "publishing")):

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple, TypeAlias
 
-from late_exporter.store.maintenance import open_snapshot
+from late_exporter.store.snapshot import Snapshot
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
@@ -263,7 +263,7 @@ class Soak:
         self._pause(3.0)  # a log that is counted twice, is counted again by now
 
     def _check_workspaces(self) -> dict[str, StateCheck]:
-        with open_snapshot(self._state_url) as snapshot:
+        with Snapshot(self._state_url) as snapshot:
             return {name: check_state(self._world, snapshot, name) for name in ALL_WORKSPACES}
 
     @property
@@ -308,7 +308,7 @@ class Soak:
             self._problems.append(f"audit found differences: {report['missing']} missing, {errors}")
 
     def _evaluate_state_size(self) -> None:
-        with open_snapshot(self._state_url) as snapshot:
+        with Snapshot(self._state_url) as snapshot:
             observation_count = sum(1 for scope in snapshot.scopes for _ in snapshot.recorded_statuses(scope))
         size = self._exporter.state_bytes()
         per_observation = size / max(observation_count, 1)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from late_exporter.store import Store, open_store
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.e2e)])
@@ -14,3 +18,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         created: str = request.getfixturevalue("postgres").create_schema()
         return created
     return f"sqlite:///{tmp_path / 'late.db'}"
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    """Open an empty state of each backend."""
+    with closing(open_store(url)) as opened:
+        yield opened

@@ -1,4 +1,4 @@
-"""Commits of several feeds in one transaction.
+"""Commits of several feeds in one transaction, by the thread of the store.
 
 Invariant: a batch is reported as committed if and only if it is durable, and it counts once, whatever happens to the
 other batches of its group.
@@ -18,142 +18,90 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from late_exporter.errors import StoreError
-from late_exporter.model import Batch, CommitResult, FeedCommit, LogEntry, Observation, Scope
-from late_exporter.series import IncCounter
+from late_exporter.model import Batch, CommitResult, FeedCommit, Scope
 from late_exporter.store import Store, open_store
-from late_exporter.store.lockfile import StateLock
 from late_exporter.store.thread import MAX_GROUP_COMMITS, MAX_GROUP_OBSERVATIONS, StoreThread, create_offload
-from tests.support.store import commit_batch
+from tests.support.store import log_count, observation
 
-LOGS = "late_publishing_logs_total"
 FEEDS = 12
+SCOPES = [Scope(f"w{number}", "publishing") for number in range(FEEDS)]
 ROOT = Path(__file__).parents[2]
-
-
-def scope(number: int) -> Scope:
-    """Return the publishing feed of a workspace."""
-    return Scope(f"w{number}", "publishing")
 
 
 def feed_commit(number: int, *keys: str) -> FeedCommit:
     """Return a commit of logs of a workspace, with a counter of them."""
-    increment = IncCounter(LOGS, (f"w{number}", "tiktok", "publish", "success"))
-    observations = [
-        Observation(LogEntry(key=key, status="success", created=60_000, platform="tiktok"), (increment,))
-        for key in keys
-    ]
-    return FeedCommit(scope(number), Batch(committed_at=60.0, observations=observations))
+    logs = [observation(key, workspace=f"w{number}") for key in keys]
+    return FeedCommit(SCOPES[number], Batch(committed_at=60.0, observations=logs))
 
 
 def counted(store: Store, number: int) -> tuple[object, int]:
     """Return the counter and the number of stored logs of a workspace."""
-    value = store.series_values().get((LOGS, (f"w{number}", "tiktok", "publish", "success")))
-    return value.value if value else 0, store.feed_state(scope(number)).log_count
+    return log_count(store, workspace=f"w{number}"), store.feed_state(SCOPES[number]).log_count
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return the path of a state."""
-    return tmp_path / "late.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[Store]:
-    """Open an empty state."""
-    with closing(open_store(f"sqlite:///{path}")) as opened:
-        opened.feed_states([scope(number) for number in range(FEEDS)])
+def store(tmp_path: Path) -> Iterator[Store]:
+    """Open a state with empty feeds."""
+    with closing(open_store(f"sqlite:///{tmp_path / 'late.db'}")) as opened:
+        opened.feed_states(SCOPES)
         yield opened
 
 
-def execute(store: Store, sql: str) -> None:
-    """Execute a statement in the state."""
-    store._connection.execute(sql)  # type: ignore[attr-defined] # noqa: SLF001 - to break it
-
-
-def test_a_group_is_one_transaction_with_the_results_of_single_commits(store: Store) -> None:
-    """Each feed gets what it would get alone, also if two batches have the same log, and there is one COMMIT."""
+def test_a_group_is_one_transaction(store: Store) -> None:
+    """There is one COMMIT, and so one write to the disk."""
     statements: list[str] = []
-    store._connection.set_trace_callback(statements.append)  # type: ignore[attr-defined] # noqa: SLF001
-    commits = [feed_commit(0, "a", "b"), feed_commit(1, "a"), feed_commit(0, "b", "c")]
-    results = store.commit_all(commits)
-    assert ["COMMIT"] == [each for each in statements if each == "COMMIT"]
-    with closing(open_store("sqlite://")) as other:
-        assert [commit_batch(other, *each) for each in commits] == results
-    assert [(3, 3), (1, 1)] == [counted(store, number) for number in (0, 1)]
-    assert (3, 4) == (store.size("w0")[0], store.size("w0")[0] + store.size("w1")[0])
+    with store.database.reading() as connection:
+        connection.set_trace_callback(statements.append)  # type: ignore[attr-defined]
+        store.commit_all([feed_commit(number, "a", "b") for number in range(5)])
+        connection.set_trace_callback(None)  # type: ignore[attr-defined]
+    assert 1 == statements.count("COMMIT")
 
 
 @pytest.mark.parametrize("conflict", ["ABORT", "FAIL", "ROLLBACK"])
-def test_an_error_of_one_batch_costs_the_others_nothing(store: Store, conflict: str) -> None:
-    """A batch that cannot be stored leaves no trace; SQLite may undo the statement or the whole transaction."""
-    execute(
-        store,
-        f"CREATE TRIGGER broken BEFORE INSERT ON observation WHEN NEW.key = 'worse'"
-        f" BEGIN SELECT RAISE({conflict}, 'the disk is full'); END",
-    )
-    commits = [feed_commit(number, f"good{number}", *(["worse"] if number == 2 else [])) for number in range(5)]
-    for round_number in range(2):
+def test_what_is_undone_does_not_matter(store: Store, conflict: str) -> None:
+    """SQLite may undo the statement that failed, nothing, or the whole transaction; the other batches are stored."""
+    with store.database.reading() as connection:
+        connection.execute(
+            "CREATE TRIGGER fault BEFORE INSERT ON late_log WHEN NEW.key = 'bad'"
+            f" BEGIN SELECT RAISE({conflict}, 'the disk is full'); END"
+        )
+    commits = [feed_commit(number, f"good{number}", *(["bad"] if number == 2 else [])) for number in range(5)]
+    for _ in range(2):
         results = store.commit_all(commits)
         assert [2] == [number for number, result in enumerate(results) if isinstance(result, StoreError)]
-        assert str(results[2]).endswith("the disk is full")
-        assert [1, 1, 0, 1, 1] == [counted(store, number)[1] for number in range(5)], round_number
-        assert [1, 1, 0, 1, 1] == [counted(store, number)[0] for number in range(5)], round_number
-    results = store.commit_all([feed_commit(2, "a"), feed_commit(2, "b", "worse"), feed_commit(2, "c")])
-    assert [False, True, False] == [isinstance(result, StoreError) for result in results]
-    assert (2, 2) == counted(store, 2), "the values of the failed batch are forgotten"
-    execute(store, "DROP TRIGGER broken")
-    assert 2 == len(result_of(store.commit_all(commits)[2]).observations)
-    assert (4, 4) == counted(store, 2)
-
-
-def result_of(result: CommitResult | StoreError) -> CommitResult:
-    """Return a result, which must not be an error."""
-    assert isinstance(result, CommitResult), result
-    return result
+        assert [(int(number != 2),) * 2 for number in range(5)] == [counted(store, number) for number in range(5)]
 
 
 @pytest.mark.parametrize("failures", [1, 3, 100])
-def test_a_commit_that_fails_is_reported_to_each_feed(store: Store, failures: int) -> None:
-    """A COMMIT that fails is tried for each feed alone; those that fail again have stored nothing, the others once."""
-    connection = store._connection  # type: ignore[attr-defined] # noqa: SLF001
-    remaining = failures
+def test_a_commit_that_fails_is_reported_to_each_feed(
+    store: Store, failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group that fails is tried for each feed alone; those that fail again have stored nothing, the others once."""
+    remaining = iter(range(failures))
+    database: Any = store.database
+    execute = database._connection.execute  # noqa: SLF001 - what fails is the COMMIT
 
     class Failing:
         def execute(self, sql: str, *args: Any) -> Any:
-            nonlocal remaining
-            if sql == "COMMIT" and remaining:
-                remaining -= 1
-                connection.execute("ROLLBACK")
+            if sql == "COMMIT" and next(remaining, None) is not None:
+                execute("ROLLBACK")
                 raise StoreError("disk I/O error")
-            return connection.execute(sql, *args)
+            return execute(sql, *args)
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(connection, name)
+            return getattr(execute.__self__, name)
 
-    store._connection = Failing()  # type: ignore[attr-defined] # noqa: SLF001
-    results = store.commit_all([feed_commit(number, "a", "b") for number in range(5)])
-    store._connection = connection  # type: ignore[attr-defined] # noqa: SLF001
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "_connection", Failing())
+        results = store.commit_all([feed_commit(number, "a", "b") for number in range(5)])
     failed = [isinstance(result, StoreError) for result in results]
     assert min(failures - 1, 5) == sum(failed)
     assert [(0, 0) if each else (2, 2) for each in failed] == [counted(store, number) for number in range(5)]
-    assert sum(2 for each in failed if not each) == sum(store.size(f"w{number}")[0] for number in range(5))
-
-
-def test_a_group_of_which_nothing_was_stored_has_no_number(store: Store, path: Path) -> None:
-    """A number that is recorded beside the state but not in it would make the state look like an older copy."""
-    execute(store, "CREATE TRIGGER broken BEFORE INSERT ON observation BEGIN SELECT RAISE(ABORT, 'broken'); END")
-    assert all(isinstance(each, StoreError) for each in store.commit_all([feed_commit(0, "a"), feed_commit(1, "b")]))
-    assert [] == store.commit_all([])
-    store.close()
-    with StateLock(path) as lock:
-        assert 0 == lock.last_commit
-    with closing(open_store(f"sqlite:///{path}")) as again:
-        assert not again.feed_state(scope(0)).is_restored
 
 
 class SlowStore:
@@ -184,7 +132,7 @@ class Committer:
     def __init__(self, store: Store) -> None:
         self.store = SlowStore(store)
         self.executor = ThreadPoolExecutor(1)
-        self.thread = StoreThread(self.store, create_offload(self.executor))
+        self.thread = StoreThread(cast("Store", self.store), create_offload(self.executor))
         self.tasks: list[asyncio.Task[int]] = []
 
     async def start(self, commits: Sequence[FeedCommit]) -> None:
@@ -270,7 +218,7 @@ import asyncio, sys
 from concurrent.futures import ThreadPoolExecutor
 from late_exporter.store import open_store
 from late_exporter.store.thread import StoreThread, create_offload
-from tests.store.test_group_commit import FEEDS, count_observations, feed_commit
+from tests.store.test_group_commit import SCOPES, count_observations, feed_commit
 
 async def run(thread, number, first):
     for log in range(first, sys.maxsize):
@@ -279,6 +227,7 @@ async def run(thread, number, first):
 
 async def main(url, *first):
     store = open_store(url)
+    store.feed_states(SCOPES)
     thread = StoreThread(store, create_offload(ThreadPoolExecutor(1)))
     await asyncio.gather(*(run(thread, number, int(each)) for number, each in enumerate(first)))
 
@@ -287,12 +236,13 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 @pytest.mark.exhaustive
-def test_kills(path: Path, tmp_path: Path) -> None:
+def test_kills(tmp_path: Path) -> None:
     """A process is killed again and again while feeds commit: what was reported is stored, and counted once."""
     random_source = random.Random(7)
     stored = [0] * FEEDS
     for _ in range(4):
-        arguments = [sys.executable, "-c", PROGRAM, f"sqlite:///{path}", *map(str, stored)]
+        url = f"sqlite:///{tmp_path / 'late.db'}"
+        arguments = [sys.executable, "-c", PROGRAM, url, *map(str, stored)]
         environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=tmp_path, env=environment, text=True) as process:
             assert process.stdout is not None
@@ -300,10 +250,9 @@ def test_kills(path: Path, tmp_path: Path) -> None:
             process.kill()
             lines += process.stdout.readlines()
         reported = Counter(int(line.split()[0]) for line in lines if re.fullmatch(r"\d+ \d+\n", line))
-        with closing(open_store(f"sqlite:///{path}")) as store:
+        with closing(open_store(url)) as store:
             counts = [counted(store, number) for number in range(FEEDS)]
             for number, (counter, log_count) in enumerate(counts):
                 assert counter == log_count, "each log counts once"
                 assert 0 <= log_count - stored[number] - reported[number] <= 1, "only the last one is in doubt"
-            assert not store.feed_state(scope(0)).is_restored
         stored = [log_count for _, log_count in counts]

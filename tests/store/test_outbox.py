@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 
-import pytest
-
-from late_exporter.model import Backlog, Batch, FeedCommit, LogEntry, Observation, Scope
+from late_exporter.model import Backlog, Batch, FeedCommit, LogEntry, Observation
 from late_exporter.store import Store, open_store
-from tests.support.store import commit_batch, copy_state
-
-SCOPE = Scope("acme", "publishing")
-OTHER = Scope("umbrella", "connections")
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[Store]:
-    """Return a store with an empty state."""
-    with closing(open_store(url)) as store:
-        yield store
+from tests.support.store import OTHER, SCOPE, commit_batch
 
 
 def batch(*keys: str, at: float = 1.0, has_events: bool = True) -> Batch:
@@ -59,6 +46,7 @@ def test_events_are_queued_once_with_their_observations(store: Store) -> None:
 
 def test_events_of_several_feeds_are_read_in_their_order(store: Store) -> None:
     """The oldest events come first, whatever their workspace; their times are those of the commits."""
+    store.feed_states([SCOPE, OTHER])
     store.commit_all([FeedCommit(SCOPE, batch("a")), FeedCommit(OTHER, batch("b"))])
     commit_batch(store, SCOPE, batch("c"))
     assert ["acme", "umbrella", "acme"] == [workspace for workspace, _, _ in queued(store)]
@@ -75,6 +63,9 @@ def test_delivered_events_are_deleted(store: Store) -> None:
     commit_batch(store, SCOPE, batch("d"))
     store.outbox.delete([first, second])
     assert 2 == len(numbers(store))
+    commit_batch(store, SCOPE, batch(*map(str, range(150))))
+    store.outbox.delete(numbers(store))
+    assert [] == numbers(store)
 
 
 def test_the_oldest_events_beyond_a_limit_are_dropped(store: Store) -> None:
@@ -97,33 +88,17 @@ def test_backlogs(store: Store) -> None:
 
 
 def test_events_survive_a_restart(url: str) -> None:
-    """What was queued is there after the process has ended, also after the state was moved to a new one."""
+    """They are there once their workspace is loaded: others deliver those of their own."""
     with closing(open_store(url)) as store:
         commit_batch(store, SCOPE, batch("a", "b"))
+        commit_batch(store, OTHER, batch("c"))
     with closing(open_store(url)) as store:
+        assert [] == queued(store)
+        store.feed_state(OTHER)
+        assert [b'{"id":"c"}'] == [body for _, _, body in queued(store, limit=1)]
+        assert ({"umbrella": Backlog(1, 1000)}, {"umbrella": 1}) == (
+            store.outbox.backlogs(),
+            store.outbox.delete_oldest(0),
+        )
+        store.feed_state(SCOPE)
         assert [b'{"id":"a"}', b'{"id":"b"}'] == [body for _, _, body in queued(store)]
-
-
-def test_a_copied_state_has_its_events(store: Store, url: str, tmp_path: Path) -> None:
-    """Events move with the state from any backend to the other, and a later one gets a number of its own."""
-    commit_batch(store, SCOPE, batch("a", "b"))
-    store.close()
-    target = f"sqlite:///{tmp_path / 'copy.db'}"
-    copy_state(url, target)
-    with closing(open_store(target)) as copy, closing(open_store(url)) as source:
-        assert queued(source) == queued(copy)
-        commit_batch(copy, SCOPE, batch("c"))
-        assert 3 == len(set(numbers(copy)))
-
-
-@pytest.mark.e2e
-def test_events_that_are_copied_to_postgresql(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Numbers go on behind those of the copied events."""
-    source = f"sqlite:///{tmp_path / 'late.db'}"
-    with closing(open_store(source)) as store:
-        commit_batch(store, SCOPE, batch("a", "b"))
-    target: str = request.getfixturevalue("postgres").create_schema()
-    copy_state(source, target)
-    with closing(open_store(target)) as copy:
-        commit_batch(copy, SCOPE, batch("c"))
-        assert [f'{{"id":"{key}"}}'.encode() for key in "abc"] == [body for _, _, body in queued(copy)]

@@ -80,7 +80,14 @@ class Cluster:
     def copy(self, port: int) -> None:
         """Become a copy of the cluster at a port, and a standby that streams from it."""
         source = self.url("postgres", port=port)
-        self._run("pg_basebackup", f"--pgdata={self._data}", f"--dbname={source}", "--write-recovery-conf", "--no-sync")
+        self._run(
+            "pg_basebackup",
+            f"--pgdata={self._data}",
+            f"--dbname={source}",
+            "--write-recovery-conf",
+            "--no-sync",
+            "--checkpoint=fast",
+        )
 
     @property
     def _data(self) -> Path:
@@ -171,32 +178,6 @@ def _cpu_seconds(pid: int, count: int) -> float:
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
     return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
-
-
-TABLES = (
-    *("late_scope", "late_observation", "late_pending", "late_series", "late_event"),
-    *("late_member", "late_workspace"),
-)
-
-
-class LaggingStandby:
-    """A standby that has not received what is committed from now on, in the place of which a copy is kept.
-
-    Args:
-        url: URL of the state.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        Cluster.execute(url, *(f"CREATE TABLE copy_of_{table} AS TABLE {table}" for table in TABLES))
-
-    def promote(self) -> None:
-        """Let the database go back to the state of the copy, at once."""
-        with psycopg.connect(self._url) as connection:
-            for table in TABLES:
-                connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
-                connection.execute(f"INSERT INTO {table} SELECT * FROM copy_of_{table}")  # noqa: S608 - a constant
-        connection.close()
 
 
 @contextmanager

@@ -1,19 +1,48 @@
-"""A store that records commits and fails on demand."""
+"""What tests do with a store: commit, count, and look at what is stored; and a store that fails on demand."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from late_exporter.errors import StoreError
-from late_exporter.model import Batch, CommitResult, FeedCommit, Scope
-from late_exporter.series import Series, SeriesValue
-from late_exporter.store import Store
+from late_exporter.model import Batch, CommitResult, FeedCommit, LogEntry, Observation, Scope
+from late_exporter.series import IncCounter, Series, SeriesValue
+from late_exporter.store import Store, parse_url
+from late_exporter.store.checks import inconsistencies
+from late_exporter.store.schema import TABLES
+from late_exporter.store.snapshot import Snapshot
 from tests.support.exporter import Counted, ObservedStore
+
+SCOPE = Scope("acme", "publishing")
+OTHER = Scope("umbrella", "publishing")
+LOGS = "late_publishing_logs_total"
+
+NOW = 29_333_333 * 60_000
+"""A minute in October 2025."""
+
+
+def observation(
+    key: str, status: str = "success", created: int | None = NOW, *, workspace: str = "acme", **facts: Any
+) -> Observation:
+    """Return an observation of a log with one increment."""
+    entry = LogEntry(key=key, status=status, created=created, platform="tiktok", action="publish", **facts)
+    return Observation(entry, (IncCounter(LOGS, (workspace, "tiktok", "publish", status)),))
+
+
+def commit(
+    store: Store, *observations: Observation, scope: Scope = SCOPE, at: float = 1.0, **rest: Any
+) -> CommitResult:
+    """Commit observations of a feed; raise the error if there is one."""
+    return commit_batch(store, scope, Batch(committed_at=at, observations=observations, **rest))
 
 
 def commit_batch(store: Store, scope: Scope, batch: Batch) -> CommitResult:
-    """Store a batch of one feed and return the result; raise its error."""
+    """Commit a batch of a feed, which is loaded if it was not; raise the error if there is one."""
+    if scope not in store.feeds:
+        store.feed_state(scope)
     (result,) = store.commit_all([FeedCommit(scope, batch)])
     if isinstance(result, StoreError):
         raise result
@@ -23,6 +52,51 @@ def commit_batch(store: Store, scope: Scope, batch: Batch) -> CommitResult:
 def stored_series(store: Store, workspace: str = "acme") -> Mapping[Series, SeriesValue]:
     """Return the values of all series of a workspace."""
     return store.series_page(workspace, "", 1_000_000)[0]
+
+
+def log_count(store: Store, status: str = "success", workspace: str = "acme") -> object:
+    """Return the counter of the observations in a status."""
+    found = stored_series(store, workspace).get((LOGS, (workspace, "tiktok", "publish", status)))
+    return found.value if found else 0
+
+
+def execute(url: str, *statements: str) -> list[tuple[Any, ...]]:
+    """Execute statements in a state without the store; return the rows of the last one."""
+    if (path := parse_url(url) if url.startswith("sqlite:") else None) is None:
+        from tests.support.postgres import Cluster  # noqa: PLC0415 - most tests do not need psycopg
+
+        return Cluster.execute(url, *statements)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        rows: list[tuple[Any, ...]] = []
+        for statement in statements:
+            rows = connection.execute(statement).fetchall()
+    return rows
+
+
+def all_rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the rows of all tables of a state, as far as they do not depend on its ids."""
+    of_feed = "JOIN late_feed AS f ON f.id = feed JOIN late_workspace AS w ON w.id = f.workspace"
+    columns = {
+        "late_workspace": "name FROM late_workspace",
+        "late_feed": "w.name, f.name, coverage, progress, logs, observations, pruned FROM late_feed AS f"
+        " JOIN late_workspace AS w ON w.id = f.workspace",
+        "late_log": f"w.name, f.name, key, status, created FROM late_log {of_feed}",
+        "late_pending": f"w.name, f.name, key, created, platform, action, post_id FROM late_pending {of_feed}",
+        "late_series": "w.name, s.id, family, labels, value, created FROM late_series AS s"
+        " JOIN late_workspace AS w ON w.id = workspace",
+        "late_event": f"w.name, f.name, queued, body FROM late_event {of_feed}",
+    }
+    assert [*columns] == [*TABLES]
+    return {table: sorted(execute(url, f"SELECT {each}"), key=repr) for table, each in columns.items()}
+
+
+def problems(url: str) -> list[str]:
+    """Return the inconsistencies of a state, or that it cannot be read."""
+    try:
+        with Snapshot(url) as snapshot:
+            return [*inconsistencies(snapshot)]
+    except StoreError as exc:
+        return [str(exc)]
 
 
 class StoreProxy(ObservedStore):

@@ -121,18 +121,20 @@ def _check_writable(path: Path) -> Finding | None:
 def _check_open_state(url: str, password_file: Path | None, path: Path | None = None) -> Finding:
     try:
         is_used = database_at(url, password_file).is_in_use()
-        with Snapshot(url, password_file) as snapshot:
-            location = f"{snapshot.name}, in use by an exporter" if is_used else snapshot.name
-            snapshot.series_values()  # The exporter reads them at its start, as the state of each feed.
-            log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
+        try:
+            with Snapshot(url, password_file) as snapshot:
+                snapshot.series_values()  # The exporter reads them at its start, as the state of each feed.
+                log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
+        except StoreMissing as exc:
+            message = f"{exc}; it will be created"
+        else:
+            message = f"{snapshot.name}{', in use by an exporter' if is_used else ''}: {plural(log_count, 'log')}"
         if path is not None and (problem := _check_writable(path)):
             return problem
         require_writable(database_at(url, password_file))
-    except StoreMissing as exc:
-        return Finding(Level.OK, "state", f"{exc}; it will be created")
     except StoreError as exc:
         return Finding(Level.ERROR, "state", str(exc))
-    return Finding(Level.OK, "state", f"{location}: {plural(log_count, 'log')}")
+    return Finding(Level.OK, "state", message)
 
 
 def _open_error(path: Path) -> str:

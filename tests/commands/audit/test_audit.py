@@ -20,7 +20,7 @@ from late_exporter.ingest.accounting import CounterMismatch
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.model import FeedAccounting, LogEntry, Scope
 from late_exporter.protocols import ApiResponse
-from late_exporter.store.maintenance import open_snapshot
+from late_exporter.store.snapshot import Snapshot
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
@@ -84,7 +84,7 @@ class AuditHarness:
             scope,
             lambda coverage: recorded_feed(scope.feed, generation, self.api, coverage),
             client=self.api,
-            open_snapshot=partial(open_snapshot, f"sqlite:///{self.path}"),
+            open_snapshot=partial(Snapshot, f"sqlite:///{self.path}"),
             interval=30.0,
             wait=wait,
             logger=NullLogger(),
@@ -97,7 +97,7 @@ class AuditHarness:
 def lose(path: Path, key: str) -> None:
     """Delete a log from the state."""
     with closing(sqlite3.connect(path)) as connection:
-        assert 1 == connection.execute("DELETE FROM observation WHERE key = ?", (key,)).rowcount
+        assert 1 == connection.execute("DELETE FROM late_log WHERE key = ?", (key,)).rowcount
         connection.commit()
 
 

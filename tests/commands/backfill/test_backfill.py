@@ -30,7 +30,7 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.model import Coverage, Scope
 from late_exporter.series import Histogram
-from late_exporter.store.maintenance import open_snapshot
+from late_exporter.store.snapshot import Snapshot
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, rate_limited, unauthorized, unavailable
@@ -107,7 +107,7 @@ class BackfillHarness:
                 Scope("default", "publishing"),
                 GENERATIONS[self.generation]["publishing"],
                 client=self.api,
-                snapshot=open_snapshot(f"sqlite:///{self._path}"),
+                snapshot=Snapshot(f"sqlite:///{self._path}"),
                 families=families,
                 period=period,
                 progress=ProgressBar(self.output),

@@ -1,4 +1,4 @@
-"""What the state in PostgreSQL asks of its server before it trusts it, and what ``check`` finds out about both."""
+"""How a server is connected to: whom it may be, who may use it, and what ``check`` finds out about both."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import pytest
 
 from late_exporter.commands.check.finding import Level
 from late_exporter.commands.check.local import check_connection, check_state
-from late_exporter.errors import StoreError
-from late_exporter.store import open_store
-from late_exporter.store.postgres import access, database
-from late_exporter.store.postgres.database import required_authentication
-from tests.support.postgres import PASSWORD, USER, Cluster
+from late_exporter.errors import ConfigError, StoreError, StoreMissing
+from late_exporter.store import open_store, postgres_connection
+from late_exporter.store.postgres_connection import LIBPQ, required_authentication
+from late_exporter.store.snapshot import Snapshot
+from tests.support.postgres import PASSWORD, USER, Cluster, without_password
+from tests.support.store import commit, observation
 
 SECRET = "Pg-pass-word-12345"
 ASK_FOR_CLEAR_TEXT = struct.pack("!cII", b"R", 8, 3)
@@ -128,13 +129,13 @@ def test_required_authentication(
 
 def test_an_old_libpq_requires_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that does not know the parameter would refuse it."""
-    monkeypatch.setattr(database, "REFUSES_CLEAR_TEXT", False)
+    monkeypatch.setattr(postgres_connection, "REFUSES_CLEAR_TEXT", False)
     assert {} == required_authentication({"host": "db.example"}, has_password_file=True)
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(
-    ("refuses", "data"), [(True, "the state"), (False, f"the state and, with libpq {database.LIBPQ}, the password")]
+    ("refuses", "data"), [(True, "the state"), (False, f"the state and, with libpq {LIBPQ}, the password")]
 )
 def test_an_unprotected_connection_is_a_warning(
     postgres: Cluster, monkeypatch: pytest.MonkeyPatch, *, refuses: bool, data: str
@@ -144,8 +145,8 @@ def test_an_unprotected_connection_is_a_warning(
     assert [] == list(check_connection(url, None))
     assert [] == list(check_connection("sqlite://", None))
     assert [] == list(check_connection("postgresql://late@127.0.0.1:9/late", None))
-    monkeypatch.setattr(database, "LOCAL_HOST", re.compile("elsewhere"))
-    monkeypatch.setattr(access, "REFUSES_CLEAR_TEXT", refuses)
+    monkeypatch.setattr(postgres_connection, "LOCAL_HOST", re.compile("elsewhere"))
+    monkeypatch.setattr(postgres_connection, "REFUSES_CLEAR_TEXT", refuses)
     (finding,) = check_connection(url, None)
     assert (Level.WARNING, f"with sslmode=prefer, others on the network can read and change {data}") == (
         finding.level,
@@ -154,29 +155,88 @@ def test_an_unprotected_connection_is_a_warning(
     assert "sslmode=verify-full" in finding.hint
 
 
-def as_reader(url: str) -> str:
-    return url.replace(f"{USER}:{PASSWORD}@", "reader:secret@")
+def as_user(url: str, name: str) -> str:
+    return url.replace(f"{USER}:{PASSWORD}@", f"{name}:{SECRET}@")
+
+
+@pytest.fixture
+def reader(postgres: Cluster) -> Iterator[str]:
+    """Create a user without rights."""
+    url = postgres.url("postgres")
+    postgres.execute(url, f"CREATE ROLE reader LOGIN PASSWORD '{SECRET}'")
+    yield "reader"
+    postgres.execute(url, "DROP OWNED BY reader", "DROP ROLE reader")
 
 
 @pytest.mark.e2e
-def test_check_tries_to_write(postgres: Cluster) -> None:
+def test_unusable_servers_are_named(postgres: Cluster, reader: str) -> None:
+    """Each error names the database without its password, and the remedy."""
+    url = postgres.create_schema()
+    for bad, words in (
+        (as_user(url, reader), "no schema has been selected to create in; the user needs the right to create tables"),
+        (url.replace(f":{postgres.port}/", ":9/"), "connection to server at .127.0.0.1., port 9 failed"),
+        (url.replace(PASSWORD, SECRET), "password authentication failed.*; check the user in --state.url"),
+        (url.replace("/postgres?", "/nothing?"), 'database "nothing" does not exist; create the database'),
+    ):
+        with pytest.raises(StoreError, match=f"^postgresql://.*{words}") as caught:
+            open_store(bad)
+        assert PASSWORD not in str(caught.value)
+        assert SECRET not in str(caught.value)
+
+
+@pytest.mark.e2e
+def test_an_unknown_parameter_is_an_error_of_the_user() -> None:
+    with pytest.raises(ConfigError, match=r"^--state\.url 'postgresql://late@db/late': .*sslmod") as caught:
+        open_store(f"postgresql://late:{SECRET}@db/late?sslmod=require")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.e2e
+def test_the_password_file_may_change(postgres: Cluster, tmp_path: Path) -> None:
+    """It is read at each connection."""
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    with closing(open_store(without_password(postgres.create_schema()), file)) as store:
+        commit(store, observation("a"))
+        file.write_text("wrong")
+        with pytest.raises(StoreError, match="password authentication failed"):
+            store.database.connect()
+        file.unlink()
+        with pytest.raises(StoreError, match=f"^--state.password-file {file}: cannot be read: No such file"):
+            store.database.connect()
+        file.write_text(PASSWORD)
+        store.database.connect()
+        assert 1 == len(commit(store, observation("b")).observations)
+
+
+@pytest.mark.e2e
+def test_check_tries_to_write(postgres: Cluster, reader: str) -> None:
     """A state that this user can read but not write is an error with the remedy; one in use by an exporter is not."""
-    url = postgres.create_database()
+    url = postgres.create_schema()
+    schema = url.rpartition("%3D")[2]
     with closing(open_store(url)):
         assert (Level.OK, True) == (check_state(url).level, "in use by an exporter" in check_state(url).message)
-    assert Level.OK == check_state(url).level
-    postgres.execute(url, "CREATE ROLE reader LOGIN PASSWORD 'secret'")
-    postgres.execute(url, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
-    try:
-        finding = check_state(as_reader(url))
-        assert Level.ERROR == finding.level
-        assert "permission denied for table late_state; the user needs the right to create tables" in finding.message
-        postgres.execute(url, "GRANT ALL ON ALL TABLES IN SCHEMA public TO reader")
-        finding = check_state(as_reader(url))
-        assert Level.ERROR == finding.level
-        assert "cannot add partitions to late_observation; the user needs the right to create tables" in finding.message
-    finally:
-        postgres.execute(url, "DROP OWNED BY reader", "DROP ROLE reader")
+    assert (Level.OK, False) == (check_state(url).level, "in use by an exporter" in check_state(url).message)
+    postgres.execute(
+        url, f"GRANT USAGE ON SCHEMA {schema} TO reader", f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO reader"
+    )
+    finding = check_state(as_user(url, reader))
+    assert Level.ERROR == finding.level
+    assert "permission denied for table late_workspace; the user needs the right to create tables" in finding.message
+    postgres.execute(url, f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO reader")
+    assert Level.OK == check_state(as_user(url, reader)).level
+
+
+@pytest.mark.e2e
+def test_check_finds_that_no_state_can_be_created(postgres: Cluster, reader: str) -> None:
+    """Before the exporter is started; a state that can be created is not created."""
+    url = postgres.create_schema()
+    assert (Level.OK, True) == (check_state(url).level, check_state(url).message.endswith("it will be created"))
+    with pytest.raises(StoreMissing):
+        Snapshot(url)
+    finding = check_state(as_user(url, reader))
+    assert Level.ERROR == finding.level
+    assert "the user needs the right to create tables" in finding.message
 
 
 @pytest.mark.e2e
@@ -187,19 +247,19 @@ def test_check_finds_a_read_only_server(postgres: Cluster) -> None:
     postgres.execute(url, f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only = on")
     finding = check_state(url)
     assert Level.ERROR == finding.level
-    assert "cannot execute UPDATE in a read-only transaction; the server is read-only" in finding.message
+    assert "cannot execute DELETE in a read-only transaction; the server is read-only" in finding.message
+    with closing(open_store(url)) as store, pytest.raises(StoreError, match="the server is read-only"):
+        commit(store, observation("a"))
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("statement", ["DROP TABLE late_event", "DROP TABLE late_state", "DELETE FROM late_state"])
-def test_check_finds_missing_tables(postgres: Cluster, statement: str) -> None:
-    """A state that lacks a table is an error of the check, and of the exporter, with the same remedy."""
+def test_check_finds_what_is_missing(postgres: Cluster, statement: str) -> None:
+    """A state that lacks a table or its version is an error with a remedy."""
     url = postgres.create_schema()
     open_store(url).close()
     postgres.execute(url, statement)
     finding = check_state(url)
     assert Level.ERROR == finding.level
-    assert "; the state is incomplete; restore a backup, or drop the tables" in finding.message
-    if "late_state" in statement:
-        with pytest.raises(StoreError, match="already exists; the state is incomplete"):
-            open_store(url)
+    remedy = "schema unknown" if "DELETE" in statement else "; the state is incomplete; restore a backup, or drop"
+    assert remedy in finding.message

@@ -1,0 +1,426 @@
+"""Who owns which workspace of a PostgreSQL state: one session at a time, and only what it still has is shown."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
+from typing import Any
+
+import pytest
+
+from late_exporter.errors import StoreError, StoreFenced, StoreInUse
+from late_exporter.model import Batch, FeedCommit, Scope
+from late_exporter.store import open_store
+from late_exporter.store.ownership import ClusterView, Ownership
+from tests.support.postgres import Cluster, running_bouncer
+from tests.support.proxy import Proxy
+from tests.support.store import NOW, commit, execute, log_count, observation, problems
+
+pytestmark = pytest.mark.e2e
+
+NAMES = ("acme", "beta", "gamma", "umbrella")
+GROUPS = {name: name for name in NAMES}
+
+
+class Replica:
+    """An exporter that shares a state with others.
+
+    Attributes:
+        owned: Workspaces after the last turn.
+    """
+
+    def __init__(self, url: str, *, is_shared: bool = True, lease: float = 60.0) -> None:
+        self.store = open_store(url, is_shared=is_shared)
+        self.ownership = Ownership(self.store, is_shared=is_shared, lease=lease)
+        self.owned: frozenset[str] = frozenset()
+
+    def turn(self, groups: Mapping[str, str] = GROUPS) -> ClusterView:
+        """Do what an exporter does every few seconds."""
+        kept = self.ownership.reconnect()
+        view = self.ownership.look(groups)
+        self.ownership.give(view.give)
+        self.owned = self.ownership.take(view.take)
+        if new := self.owned - (kept - view.give):
+            self.store.feed_states([Scope(name, "publishing") for name in sorted(new)])
+        return view
+
+    def commit(self, workspace: str, key: str) -> int:
+        """Count a log of a workspace; return 0 if it was counted already."""
+        scope = Scope(workspace, "publishing")
+        batch = Batch(committed_at=1.0, observations=[observation(key, workspace=workspace)])
+        (result,) = self.store.commit_all([FeedCommit(scope, batch)])
+        if isinstance(result, StoreError):
+            raise result
+        return len(result.observations)
+
+    def backend(self) -> int:
+        """Return the process of its session in the server."""
+        with self.store.database.reading() as session:
+            pid: int = session.execute("SELECT pg_backend_pid()").fetchone()[0]
+        return pid
+
+
+@pytest.fixture
+def url(postgres: Cluster) -> str:
+    """Return the URL of an empty state."""
+    return postgres.create_schema()
+
+
+@pytest.fixture
+def open_replica(url: str) -> Iterator[Callable[..., Replica]]:
+    """Return a function that opens a replica of the state, which is closed at the end."""
+    with ExitStack() as stack:
+
+        def open_one(at: str = url, **options: Any) -> Replica:
+            replica = Replica(at, **options)
+            stack.callback(replica.store.close)
+            return replica
+
+        yield open_one
+
+
+def settle(*replicas: Replica, groups: Mapping[str, str] = GROUPS) -> list[int]:
+    """Let each replica have some turns; return how many workspaces each of them owns, which are all."""
+    for _ in range(5):
+        for replica in replicas:
+            replica.turn(groups)
+    owned = Counter(name for replica in replicas for name in replica.owned)
+    assert {*groups} == owned.keys()
+    assert {1} == {*owned.values()}
+    assert all(replica.owned == replica.ownership.confirm() for replica in replicas)
+    return [len(replica.owned) for replica in replicas]
+
+
+def end_session(url: str, replica: Replica) -> None:
+    """End the session of a replica, as a restart of the server does."""
+    execute(url, f"SELECT pg_terminate_backend({replica.backend()}, 10000)")
+
+
+# Who takes what
+
+
+def test_replicas_have_equal_shares(open_replica: Callable[..., Replica]) -> None:
+    """Whenever one comes or goes."""
+    first, second = open_replica(), open_replica()
+    assert [2, 2] == settle(first, second)
+    others = [open_replica(), open_replica()]
+    assert [1, 1, 1, 1] == settle(first, second, *others)
+    for replica in (second, *others):
+        replica.store.close()
+    assert [4] == settle(first)
+
+
+def test_a_workspace_is_taken_that_was_free_at_two_looks(open_replica: Callable[..., Replica]) -> None:
+    """Its owner may be about to lock it again on another session; a single exporter need not wait."""
+    replica = open_replica()
+    assert (frozenset(), [*NAMES]) == (replica.turn().take, replica.turn().unowned)
+    assert {*NAMES} == replica.owned
+    replica.store.close()
+    alone = open_replica(is_shared=False)
+    assert {*NAMES} == alone.turn().take == alone.owned
+
+
+def test_the_surplus_is_given_away_once_the_replicas_are_the_same_at_two_looks(
+    open_replica: Callable[..., Replica],
+) -> None:
+    """One that restarts again and again moves nothing."""
+    first = open_replica()
+    settle(first)
+    second = open_replica()
+    assert not first.turn().give
+    second.store.close()
+    assert not first.turn().give
+    open_replica()
+    assert not first.turn().give
+    assert 2 == len(first.turn().give)
+    assert 2 == len(first.owned)
+
+
+def test_workspaces_of_a_group_have_one_owner(open_replica: Callable[..., Replica]) -> None:
+    """They share the quota of a key."""
+    groups = {"a1": "a", "a2": "a", "a3": "a", "b": "b", "c1": "c", "c2": "c"}
+    replicas = [open_replica() for _ in range(2)]
+    settle(*replicas, groups=groups)
+    for replica in replicas:
+        mine = {groups[name] for name in replica.owned}
+        assert replica.owned == {name for name, group in groups.items() if group in mine}
+        assert 1 <= len(mine) <= 2
+
+
+def test_a_workspace_that_is_not_configured_any_more_is_given_away(open_replica: Callable[..., Replica]) -> None:
+    replica = open_replica()
+    settle(replica)
+    assert {"acme"} == replica.turn({name: name for name in NAMES[1:]}).give
+    assert {*NAMES[1:]} == replica.owned == replica.ownership.confirm()
+
+
+def test_everybody_sees_who_owns_what(open_replica: Callable[..., Replica]) -> None:
+    """A replica that owns nothing is one nevertheless."""
+    first = open_replica()
+    settle(first)
+    second = open_replica()
+    for replica in (first, second):
+        view = replica.ownership.look(GROUPS)
+        assert {first.ownership.session_name: {*NAMES}, second.ownership.session_name: set()} == view.owners
+        assert [] == view.unowned
+
+
+# What is safe
+
+
+def test_a_taken_workspace_continues_where_its_owner_has_ended(url: str, open_replica: Callable[..., Replica]) -> None:
+    """The former owner changes nothing of it any more."""
+    first = open_replica()
+    settle(first)
+    second = open_replica()
+    assert 1 == first.commit("acme", "a")
+    first.ownership.give(["acme"])
+    with pytest.raises(StoreFenced):
+        first.commit("acme", "b")
+    assert {"acme"} == second.ownership.take(["acme", "beta"])
+    second.store.feed_states([Scope("acme", "publishing")])
+    assert [0, 1] == [second.commit("acme", key) for key in "ab"]
+    assert 2 == log_count(second.store)
+    assert [] == problems(url)
+
+
+def test_a_silent_replica_is_ended(url: str, open_replica: Callable[..., Replica]) -> None:
+    """Its next commit fails, and it shows nothing, until it owns what is left for it."""
+    first = open_replica()
+    settle(first)
+    second = open_replica(lease=0.0)
+    settle(second)
+    with pytest.raises(StoreError):
+        first.commit("acme", "a")
+    with pytest.raises(StoreError, match="the connection was lost"):
+        first.ownership.confirm()
+    assert frozenset() == first.ownership.reconnect() == first.ownership.confirm()
+    assert {} == first.store.feeds
+    with pytest.raises(StoreFenced):
+        first.commit("acme", "a")
+    assert 1 == second.commit("acme", "a")
+    assert [] == problems(url)
+
+
+def test_a_replica_that_is_heard_is_not_ended(open_replica: Callable[..., Replica]) -> None:
+    first, second = open_replica(), open_replica()
+    settle(first, second)
+    assert first.owned == first.ownership.reconnect() == first.ownership.confirm()
+
+
+def test_a_lost_session_that_nobody_noticed(url: str, open_replica: Callable[..., Replica]) -> None:
+    """Nothing is shown or written meanwhile; all workspaces are kept, and counted on."""
+    replica = open_replica()
+    settle(replica)
+    end_session(url, replica)
+    with pytest.raises(StoreError):
+        replica.ownership.confirm()
+    with pytest.raises(StoreError, match="the connection was lost"):
+        replica.commit("acme", "a")
+    assert {*NAMES} == replica.ownership.reconnect() == replica.ownership.confirm()
+    assert 1 == replica.commit("acme", "a")
+
+
+@pytest.fixture
+def proxy(postgres: Cluster) -> Iterator[Proxy]:
+    with Proxy(postgres.port) as running:
+        yield running
+
+
+def through(proxy: Proxy | int, postgres: Cluster, url: str) -> str:
+    """Return the URL of a state through a proxy or a pooler."""
+    port = proxy if isinstance(proxy, int) else proxy.port
+    return url.replace(f":{postgres.port}/", f":{port}/")
+
+
+@pytest.mark.parametrize(("lost", "kept"), [("request", {*NAMES}), ("answer", {*NAMES} - {"acme", "beta"})])
+def test_a_session_that_is_lost_in_a_commit(
+    postgres: Cluster, url: str, proxy: Proxy, open_replica: Callable[..., Replica], lost: str, kept: set[str]
+) -> None:
+    """A workspace whose commit is durable without an answer has to be loaded; nothing counts twice, nothing is lost."""
+    replica = open_replica(through(proxy, postgres, url))
+    settle(replica)
+    proxy.cut(lost, b"COMMIT\0")
+    commits = [
+        FeedCommit(Scope(name, "publishing"), Batch(committed_at=1.0, observations=[observation("a", workspace=name)]))
+        for name in ("acme", "beta")
+    ]
+    assert all(isinstance(result, StoreError) for result in replica.store.commit_all(commits))
+    assert kept == replica.ownership.reconnect() == replica.ownership.confirm()
+    settle(replica)
+    new = int(lost == "request")
+    assert [new, new, 1] == [replica.commit(*log) for log in (("acme", "a"), ("beta", "a"), ("acme", "b"))]
+    assert (2, 1) == (log_count(replica.store), log_count(replica.store, workspace="beta"))
+    assert [] == problems(url)
+
+
+def test_a_session_that_is_lost_while_it_reconnects(
+    postgres: Cluster, url: str, proxy: Proxy, open_replica: Callable[..., Replica]
+) -> None:
+    """The next attempt finds out again what is unchanged."""
+    replica = open_replica(through(proxy, postgres, url))
+    settle(replica)
+    for lost, pattern in (("request", b"pg_try_advisory_lock"), ("answer", b"COMMIT\0")):
+        end_session(url, replica)
+        proxy.cut(lost, pattern)
+        for _ in range(2):
+            with suppress(StoreError):
+                replica.commit("acme", "a")
+                pytest.fail("the session has ended")
+        with pytest.raises(StoreError):
+            replica.ownership.reconnect()
+        with pytest.raises(StoreError, match="the connection was lost"):
+            replica.ownership.confirm()
+        settle(replica)
+    assert 1 == replica.commit("acme", "a")
+    assert [] == problems(url)
+
+
+def test_a_replica_that_cannot_come_back_owns_nothing(url: str, open_replica: Callable[..., Replica]) -> None:
+    """A single exporter has locked the state meanwhile: each attempt fails, and nothing is shown or written."""
+    replica = open_replica()
+    settle(replica)
+    end_session(url, replica)
+    with closing(open_store(url)):
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                replica.ownership.confirm()
+            with pytest.raises(StoreInUse):
+                replica.ownership.reconnect()
+    assert {*NAMES} == replica.ownership.reconnect() == replica.ownership.confirm()
+
+
+def test_events_of_workspaces_of_others_are_not_delivered(url: str, open_replica: Callable[..., Replica]) -> None:
+    """Nor those of a workspace that another replica has taken while the session was lost."""
+    first = open_replica()
+    settle(first)
+    event = observation("a")
+    commit(first.store, type(event)(event.entry, (), b"{}"))
+    assert 1 == len(first.store.outbox.read(10))
+    end_session(url, first)
+    second = open_replica()
+    second.ownership.take(["acme"])
+    with pytest.raises(StoreError):
+        first.ownership.confirm()
+    assert {*NAMES} - {"acme"} == first.ownership.reconnect()
+    assert [] == first.store.outbox.read(10)
+    assert ({}, {}) == (first.store.outbox.backlogs(), first.store.outbox.delete_oldest(0))
+    second.store.feed_states([Scope("acme", "publishing")])
+    assert 1 == len(second.store.outbox.read(10))
+
+
+def test_a_lock_that_was_lost_ends_the_session(open_replica: Callable[..., Replica]) -> None:
+    """Such as by a function that releases all locks of the session."""
+    replica = open_replica()
+    settle(replica)
+    with replica.store.database.reading() as session:
+        session.execute("SELECT pg_advisory_unlock_all()")
+    with pytest.raises(StoreError, match="the session has other locks than it should have"):
+        replica.ownership.look(GROUPS)
+    with pytest.raises(StoreError, match="the connection was lost"):
+        replica.ownership.confirm()
+
+
+def test_two_states_of_a_database_do_not_disturb_each_other(
+    postgres: Cluster, open_replica: Callable[..., Replica]
+) -> None:
+    """Their locks differ, and neither ends the sessions of the other or counts its replicas."""
+    first, second = (open_replica(postgres.create_schema(), lease=0.0) for _ in range(2))
+    for _ in range(3):
+        for replica in (first, second):
+            view = replica.turn()
+            assert [replica.ownership.session_name] == [*view.owners]
+    assert {*NAMES} == first.ownership.confirm() == second.ownership.confirm()
+    with closing(open_store(postgres.create_schema())) as alone:
+        assert 1 == len(commit(alone, observation("a")).observations)
+
+
+def test_a_single_exporter_and_replicas_exclude_each_other(url: str, open_replica: Callable[..., Replica]) -> None:
+    """Until the other one has ended."""
+    replicas = [open_replica() for _ in range(2)]
+    with pytest.raises(StoreInUse, match=r"in use by another late-exporter; stop it, or start all .* --state.replicas"):
+        open_store(url)
+    for replica in replicas:
+        replica.store.close()
+    with closing(open_store(url)), pytest.raises(StoreInUse, match=r"in use by an exporter without --state.replicas"):
+        open_replica()
+    open_replica()
+
+
+def test_transaction_pooling_is_refused(
+    postgres: Cluster, open_replica: Callable[..., Replica], require_tool: Callable[[str], str]
+) -> None:
+    """Replicas that a pooler lends one session, by turns or always the same, never show the same workspace."""
+    with running_bouncer(require_tool("pgbouncer"), postgres) as port:
+        url = through(port, postgres, postgres.create_database())
+        replicas = [open_replica(url) for _ in range(2)]
+        errors = []
+        for number in range(10):
+            shown: list[str] = []
+            for replica in replicas:
+                try:
+                    replica.turn()
+                    if number % 2:
+                        replica.ownership.look(GROUPS)
+                except StoreError as exc:
+                    errors.append(str(exc))
+            for replica in replicas:
+                try:
+                    shown += replica.ownership.confirm()
+                except StoreError as exc:
+                    errors.append(str(exc))
+            assert len({*shown}) == len(shown)
+        words = "a pooler in transaction mode lends other sessions; connect directly, or through a pooler in session"
+        assert [error for error in errors if words in error]
+        for replica in replicas:
+            replica.store.close()
+
+
+def test_replicas_count_once_whatever_happens_to_their_sessions(url: str, open_replica: Callable[..., Replica]) -> None:
+    """Sessions end at any time; each log is reported as counted at most once, and all are stored once."""
+    logs = [(name, f"{NOW + number}") for name in NAMES for number in range(40)]
+    reported = Counter[tuple[str, str]]()
+    doubtful = Counter[tuple[str, str]]()
+    stop, replicas = threading.Event(), [Replica(url) for _ in range(3)]
+
+    def work(seed: int) -> None:
+        draw, replica = random.Random(seed), replicas[seed]
+        with closing(replica.store):
+            for _ in range(60):
+                with suppress(StoreError):
+                    replica.turn()
+                    for name in sorted(replica.owned):
+                        log = draw.choice([log for log in logs if log[0] == name])
+                        try:
+                            reported[log] += replica.commit(*log)
+                        except StoreError:
+                            doubtful[log] += 1
+                            raise
+
+    def interrupt() -> None:
+        draw = random.Random(0)
+        while not stop.wait(0.02):
+            pids = execute(url, "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'late-exporter %'")
+            if pids:
+                execute(url, f"SELECT pg_terminate_backend({draw.choice(pids)[0]})")
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
+    interrupting = threading.Thread(target=interrupt)
+    for thread in (*threads, interrupting):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stop.set()
+    interrupting.join()
+    assert not [log for log, count in reported.items() if count > 1]
+    last = open_replica()
+    settle(last)
+    stored = {
+        (name, key) for name in NAMES for key in last.store.lookup(Scope(name, "publishing"), [key for _, key in logs])
+    }
+    assert {*(+reported)} <= stored <= {*reported, *doubtful}
+    assert len(stored) == sum(int(str(log_count(last.store, workspace=name))) for name in NAMES)
+    assert [] == problems(url)

@@ -1,0 +1,582 @@
+"""What is counted, and how often; the same in every database."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+
+import pytest
+
+from late_exporter.errors import ConfigError, StoreError, StoreFenced, StoreInUse
+from late_exporter.model import (
+    Batch,
+    CommitResult,
+    Coverage,
+    FeedAccounting,
+    FeedCommit,
+    FeedState,
+    Gap,
+    ListPosition,
+    LogEntry,
+    Observation,
+    PendingLog,
+    Scope,
+)
+from late_exporter.series import (
+    AttemptOutcome,
+    FailureStreak,
+    Histogram,
+    IncCounter,
+    Increment,
+    LatestValue,
+    ObserveHistogram,
+    ObserveLog,
+    RecordAttempt,
+    SeriesValue,
+    SetByLog,
+    SetLatest,
+    Value,
+)
+from late_exporter.store import Store, open_store
+from late_exporter.store.snapshot import Snapshot
+from tests.support.store import (
+    LOGS,
+    NOW,
+    OTHER,
+    SCOPE,
+    commit,
+    commit_batch,
+    execute,
+    log_count,
+    observation,
+    problems,
+    stored_series,
+)
+
+HOUR = 3_600_000
+COVERAGE = Coverage(
+    retention_floor=1,
+    complete_since=2,
+    caught_up_at=3,
+    newest=ListPosition(NOW, "b"),
+    gaps=(Gap(ListPosition(5, "x"), 4, 100, 3),),
+    is_synced=True,
+)
+
+
+def test_a_new_state_is_empty(store: Store) -> None:
+    """It has no logs, series or coverage."""
+    assert FeedState(coverage=None, pending_logs={}, log_count=0) == store.feed_state(SCOPE)
+    assert ({}, {}) == (stored_series(store), store.lookup(SCOPE, ["a"]))
+    assert 0 == store.size("acme")[0]
+
+
+def test_an_observation_counts_once(store: Store) -> None:
+    """In one batch or in several."""
+    first = commit(store, observation("a"), observation("a"))
+    again = commit(store, observation("a"), observation("b"))
+    assert ([observation("a")], [observation("b")]) == (first.observations, again.observations)
+    assert 2 == log_count(store) == again.log_count == store.feed_state(SCOPE).log_count
+
+
+def test_a_restart_changes_nothing(url: str) -> None:
+    """Everything is there, and nothing counts again."""
+
+    def content(store: Store) -> object:
+        return stored_series(store), store.feed_state(SCOPE), store.lookup(SCOPE, ["a", "b", "c"])
+
+    logs = observation("a"), observation("b", "pending", post_id="p")
+    with closing(open_store(url)) as store:
+        commit(store, *logs, coverage=COVERAGE, progress=b'{"page": 1}')
+        before = content(store)
+    with closing(open_store(url)) as store:
+        assert before == content(store)
+        assert [] == commit(store, *logs).observations
+        assert before == content(store)
+        pending = {"b": PendingLog("b", NOW, "tiktok", "publish", "p")}
+        assert FeedState(COVERAGE, pending, 2, b'{"page": 1}') == store.feed_state(SCOPE)
+
+
+def test_a_log_counts_in_each_status(store: Store) -> None:
+    """Once in each, as one log."""
+    commit(store, observation("a", "pending"))
+    result = commit(store, observation("a", "failed"), observation("a", "pending"), observation("a", "success"))
+    assert ["failed", "success"] == [each.entry.status for each in result.observations]
+    assert [1, 1, 1] == [log_count(store, status) for status in ("pending", "failed", "success")]
+    assert 1 == result.log_count
+    assert {"a": {"pending", "failed", "success"}} == store.lookup(SCOPE, ["a", "b"])
+
+
+def test_observations_of_a_kind_count_together(store: Store) -> None:
+    """Of observations that share their increments only the new ones count, and once per log if so declared."""
+    increments = (
+        IncCounter("logs", ("acme",)),
+        IncCounter("once", ("acme",), once_per_log=True),
+        ObserveLog("lag", ("acme",), once_per_log=True, number="lag", bounds=(1.0,)),
+        ObserveLog("duration", ("acme",), number="duration", bounds=(1.0,)),
+        SetByLog("newest", ("acme",)),
+        RecordAttempt("streak", ("acme",), failed=True),
+    )
+    commit(store, Observation(LogEntry(key="a", status="success", created=NOW), increments))
+    observations = [
+        Observation(LogEntry(key=key, status=status, created=NOW - lag, duration=duration), increments)
+        for key, status, lag, duration in (
+            ("a", "success", 0, 5),  # counted before
+            ("a", "failed", 0, 2_000_000),  # in another status
+            ("b", "success", 2000, 1),
+            ("b", "failed", 1000, 1),
+            ("b", "failed", 1000, 1),  # again
+        )
+    ]
+    result = commit(store, *observations, now=NOW).series_values
+    assert {
+        "logs": 4,
+        "once": 2,
+        "lag": Histogram((1.0,), (1, 1), 2_000_000),  # that of the first commit was in no time
+        "duration": Histogram((1.0,), (3, 1), 2_000_002),
+        "newest": LatestValue(NOW, NOW / 1000),
+        "streak": FailureStreak(failures=(NOW - 2000, NOW - 1000, NOW, NOW)),
+    } == {family: value.value for (family, _), value in result.items()}
+
+
+def test_increments_of_a_batch_always_apply(store: Store) -> None:
+    """A commit returns the values of the series that it changed, and no others; a series keeps its creation time."""
+    polls = "polls", ("acme",)
+    commit(store, observation("a"), at=6.0)
+    for count, at in ((1, 7.5), (2, 9.0)):
+        result = commit(store, observation("a"), increments=(IncCounter(*polls),), at=at)
+        assert {polls: SeriesValue(count, 7.5)} == result.series_values
+    assert {polls, (LOGS, ("acme", "tiktok", "publish", "success"))} == stored_series(store).keys()
+
+
+def test_values_of_all_kinds_are_stored(url: str) -> None:
+    """With any labels, also such as are too long for an index."""
+    odd = ("acme", '"\\,\n\x7f', "\u2028🔥", "\ufffd", "", "x" * 20_000)
+    increments: Sequence[Increment] = (
+        IncCounter("whole", odd),
+        IncCounter("part", odd, amount=0.25),
+        ObserveHistogram("histogram", odd, micros=1_500_000, bounds=(1.0, 2.0)),
+        SetLatest("reading", odd, at=NOW, value=12.5),
+        SetLatest("words", odd, at=NOW, value="@acme 🔥"),
+        AttemptOutcome("streak", odd, at=NOW, failed=True),
+    )
+    values: dict[str, Value] = {
+        "whole": 1,
+        "part": 0.25,
+        "histogram": Histogram((1.0, 2.0), (0, 1, 0), 1_500_000),
+        "reading": LatestValue(NOW, 12.5),
+        "words": LatestValue(NOW, "@acme 🔥"),
+        "streak": FailureStreak(failures=(NOW,)),
+    }
+    expected = {(name, odd): SeriesValue(value, 1.0) for name, value in values.items()}
+    with closing(open_store(url)) as store:
+        assert expected == commit(store, increments=increments).series_values
+    with closing(open_store(url)) as store:
+        assert expected == stored_series(store)
+
+
+def test_series_are_read_in_pages(store: Store) -> None:
+    """Of one workspace, each series once."""
+    for scope in (SCOPE, OTHER):
+        increments = [IncCounter("many", (scope.workspace, str(number))) for number in range(7)]
+        commit(store, scope=scope, increments=increments)
+    pages, after = [], ""
+    while page := store.series_page("acme", after, 3):
+        if not page[0]:
+            break
+        pages.append(page[0])
+        after = page[1]
+    assert [3, 3, 1] == [*map(len, pages)]
+    assert stored_series(store) == {series: value for page in pages for series, value in page.items()}
+
+
+def test_similar_keys_are_different(store: Store) -> None:
+    """Keys that differ in any way are different logs."""
+    keys = ["a", "A", "a ", "'; DROP TABLE late_log; --", "é", "e\u0301", "%", "?", "🔥", "a" * 128]
+    result = commit(store, *map(observation, keys))
+    assert len(keys) == len(result.observations) == log_count(store)
+    assert {*keys} == store.lookup(SCOPE, keys).keys()
+
+
+@pytest.mark.parametrize("count", [0, 1, 100, 101, 250])
+def test_any_number_of_keys_is_looked_up(store: Store, count: int) -> None:
+    """Also if some or all of many are unknown, or asked for twice."""
+    keys = [f"k{number:03}" for number in range(count)]
+    commit(store, observation("z"))
+    assert {} == store.lookup(SCOPE, keys)
+    commit(store, *map(observation, keys))
+    assert {*keys, "z"} == store.lookup(SCOPE, [*keys, *keys, "z", "unknown"]).keys()
+
+
+def test_a_log_is_pending_until_it_is_final(store: Store) -> None:
+    """From its first pending observation until its first other one."""
+    waiting = commit(store, observation("b", "pending", post_id="p"), observation("a", "pending", NOW - 1))
+    same = commit(store, observation("b", "pending", post_id="p"))
+    settled = commit(store, observation("b", "failed"))
+    expected = [
+        ("a", PendingLog("a", NOW - 1, "tiktok", "publish", None)),
+        ("b", PendingLog("b", NOW, "tiktok", "publish", "p")),
+    ]
+    assert expected == [*(waiting.pending_logs or {}).items()], "oldest first"
+    assert same.pending_logs is None, "nothing has changed"
+    assert dict(expected[:1]) == settled.pending_logs == store.feed_state(SCOPE).pending_logs
+
+
+@pytest.mark.parametrize("batches", [("success", "pending"), ("success pending",), ("pending success",)])
+def test_a_final_log_is_never_pending(store: Store, batches: tuple[str, ...]) -> None:
+    """A pending observation that is outdated, or in one batch with a final one, counts nevertheless."""
+    results = [commit(store, *(observation("a", status) for status in batch.split())) for batch in batches]
+    assert (1, 1) == (log_count(store, "pending"), log_count(store, "success"))
+    assert {} == (results[-1].pending_logs or {}) == store.feed_state(SCOPE).pending_logs
+
+
+def test_a_deleted_pending_log_stays_counted(store: Store) -> None:
+    """It is no longer pending, and does not become pending again."""
+    commit(store, observation("a", "pending"), observation("b", "pending"))
+    result = commit(store, deleted_keys=("a", "never seen"))
+    commit(store, observation("a", "pending"))
+    assert ["b"] == [*(result.pending_logs or ())] == [*store.feed_state(SCOPE).pending_logs]
+    assert (2, 2) == (log_count(store, "pending"), result.log_count)
+
+
+def test_coverage_and_progress_are_replaced_or_kept(store: Store) -> None:
+    """A batch without them keeps those that are stored; an empty progress ends it."""
+    for batch, expected in (
+        ({"coverage": COVERAGE, "progress": b"1"}, (COVERAGE, b"1")),
+        ({}, (COVERAGE, b"1")),
+        ({"progress": b""}, (COVERAGE, b"")),
+        (
+            {"coverage": Coverage(retention_floor=2, complete_since=2)},
+            (Coverage(retention_floor=2, complete_since=2), b""),
+        ),
+    ):
+        commit(store, **batch)
+        state = store.feed_state(SCOPE)
+        assert expected == (state.coverage, state.progress)
+
+
+def test_feeds_are_independent(store: Store) -> None:
+    """A key in another feed or workspace is another log, which pruning and settling do not affect."""
+    others = Scope("acme", "connections"), OTHER
+    for scope in (SCOPE, *others):
+        log = observation("a", "pending", workspace=scope.workspace)
+        assert 1 == commit(store, log, scope=scope, coverage=COVERAGE).log_count
+    assert [2, 1] == [log_count(store, "pending", name) for name in ("acme", "umbrella")]
+    before = [store.feed_state(scope) for scope in others]
+    commit(
+        store,
+        observation("b"),
+        prune_before=NOW + HOUR,
+        deleted_keys=("a",),
+        coverage=Coverage(retention_floor=9, complete_since=9),
+    )
+    assert {} == store.lookup(SCOPE, ["a"])
+    assert before == [store.feed_state(scope) for scope in others]
+    assert [["a"], ["a"]] == [[*store.lookup(scope, ["a", "b"])] for scope in others]
+
+
+def test_the_newest_log_up_to_a_time(store: Store) -> None:
+    """Rejected logs and those of other feeds are left out."""
+    store.feed_state(SCOPE)
+    assert store.newest_time(SCOPE, until=10) is None
+    commit(store, *(observation(str(at), created=at) for at in (5, 7, 20)), observation("8", "rejected", 8))
+    commit(store, observation("9", created=9), scope=Scope("acme", "connections"))
+    assert [7, 20, None] == [store.newest_time(SCOPE, until=until) for until in (10, 30, 4)]
+
+
+def test_extreme_times(store: Store) -> None:
+    """Logs of the first and the last year are stored as they are; a row without a time has that of its commit."""
+    times = {"first": -62_135_596_800_000, "last": 253_402_300_799_999, "undated": None}
+    commit(store, *(observation(key, created=at) for key, at in times.items()), now=NOW)
+    assert [-62_135_596_800_000, NOW, 253_402_300_799_999] == [
+        store.newest_time(SCOPE, until=until) for until in (NOW - 1, NOW, 1 << 60)
+    ]
+
+
+def test_the_accounting_of_a_feed(store: Store) -> None:
+    """Every counted observation is stored or pruned, with duplicates and several statuses."""
+    commit(store, observation("a", "pending", NOW - HOUR), observation("b", created=NOW - HOUR), observation("c"))
+    commit(store, observation("a", created=NOW - HOUR), observation("b", created=NOW - HOUR))
+    commit(store, observation("d"), scope=Scope("acme", "connections"))
+    commit(store, prune_before=NOW)
+    series = stored_series(store)
+    expected = FeedAccounting(observation_count=4, stored_count=1, pruned_count=3, series_values=series)
+    assert expected == store.accounting(SCOPE)
+    other = store.accounting(Scope("acme", "connections"))
+    assert (1, 1, 0) == (other.observation_count, other.stored_count, other.pruned_count)
+
+
+def test_the_size_of_a_workspace(store: Store) -> None:
+    """A workspace has the logs of its feeds and a proportional share of the bytes."""
+    for scope, count in ((SCOPE, 200), (Scope("acme", "connections"), 100), (OTHER, 100)):
+        commit(store, *(observation(f"{number}") for number in range(count)), scope=scope)
+    acme, umbrella, nobody = store.size("acme"), store.size("umbrella"), store.size("nobody")
+    assert (300, 100, 0) == (acme[0], umbrella[0], nobody[0])
+    assert 400 * 20 < acme[1] + umbrella[1] < 400 * 2000
+    assert acme[1] == pytest.approx(3 * umbrella[1], abs=3)
+
+
+# Failures
+
+
+class UnsupportedIncrement(Increment, frozen=True):
+    """An increment that the store cannot apply."""
+
+
+@pytest.mark.parametrize(
+    ("increment", "error"),
+    [
+        (UnsupportedIncrement("bad", ("acme",)), (KeyError, TypeError)),
+        (SetLatest("bad", ("acme",), at=1, value="\ud800"), UnicodeEncodeError),
+    ],
+)
+def test_a_bug_in_a_commit_changes_nothing(store: Store, increment: Increment, error: type[Exception]) -> None:
+    """It is not reported as a StoreError, and the store can be used afterwards."""
+    commit(store, observation("a", "pending"), coverage=COVERAGE)
+    before = stored_series(store), store.feed_state(SCOPE), store.lookup(SCOPE, ["a", "b"])
+    logs = observation("a"), observation("b")
+    with pytest.raises(error):
+        commit(
+            store,
+            *logs,
+            increments=[increment],
+            coverage=Coverage(retention_floor=2, complete_since=2),
+            deleted_keys=("a",),
+        )
+    assert before == (stored_series(store), store.feed_state(SCOPE), store.lookup(SCOPE, ["a", "b"]))
+    assert 2 == len(commit(store, *logs).observations)
+
+
+@contextmanager
+def fault(url: str, event: str, condition: str = "") -> Iterator[None]:
+    """Let the statements of an event fail as if the disk were full."""
+    table, when = event.rpartition(" ")[2], f"WHEN ({condition})" if condition else ""
+    if url.startswith("sqlite:"):
+        create = [f"CREATE TRIGGER fault BEFORE {event} {when} BEGIN SELECT raise(ABORT, 'disk full'); END"]
+    else:
+        raise_error = "BEGIN RAISE EXCEPTION 'disk full' USING ERRCODE = 'disk_full'; END"
+        create = [
+            f"CREATE OR REPLACE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS $$ {raise_error} $$",
+            f"CREATE TRIGGER fault BEFORE {event} FOR EACH ROW {when} EXECUTE FUNCTION fault()",
+        ]
+    execute(url, *create)
+    yield
+    execute(url, "DROP TRIGGER fault" if url.startswith("sqlite:") else f"DROP TRIGGER fault ON {table}")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "INSERT ON late_log",
+        "INSERT ON late_series",
+        "INSERT ON late_event",
+        "UPDATE ON late_feed",
+        "INSERT ON late_pending",
+        "DELETE ON late_pending",
+        "DELETE ON late_log",
+    ],
+)
+def test_a_commit_that_fails_at_any_statement_changes_nothing(url: str, store: Store, event: str) -> None:
+    """The same batch counts once when it is tried again."""
+    commit(store, observation("old", "pending", NOW - HOUR), observation("a", "pending"), coverage=COVERAGE)
+    batch = Batch(
+        committed_at=1.0,
+        observations=[observation("a"), Observation(observation("b").entry, (), b"{}"), observation("c", "pending")],
+        increments=[IncCounter("polls", ("acme",))],
+        coverage=Coverage(retention_floor=2, complete_since=2),
+        prune_before=NOW,
+    )
+    keys = ["old", "a", "b", "c"]
+    before = stored_series(store), store.lookup(SCOPE, keys), store.size("acme")[0]
+    with fault(url, event):
+        with pytest.raises(StoreError, match="disk full"):
+            commit_batch(store, SCOPE, batch)
+        assert before == (stored_series(store), store.lookup(SCOPE, keys), store.size("acme")[0])
+        assert [] == store.outbox.read(1)
+    assert 3 == len(commit_batch(store, SCOPE, batch).observations)
+    assert 1 == stored_series(store)["polls", ("acme",)].value
+    assert (["c"], Coverage(retention_floor=2, complete_since=2)) == (
+        [*store.feed_state(SCOPE).pending_logs][-1:],
+        store.feed_state(SCOPE).coverage,
+    )
+    assert [] == problems(url)
+
+
+# Commits of several feeds
+
+
+def feed_commit(scope: Scope, *keys: str, status: str = "success") -> FeedCommit:
+    """Return a commit of logs of a feed, with a counter of them."""
+    logs = [observation(key, status, workspace=scope.workspace) for key in keys]
+    return FeedCommit(scope, Batch(committed_at=1.0, observations=logs))
+
+
+def new_counts(results: Sequence[CommitResult | StoreError]) -> list[object]:
+    """Return the number of new observations of each batch, or the type of its error."""
+    return [type(each) if isinstance(each, StoreError) else len(each.observations) for each in results]
+
+
+def test_each_batch_of_a_group_has_the_result_that_it_had_alone(store: Store) -> None:
+    """Also if several are of one feed, or of one series."""
+    connections = Scope("acme", "connections")
+    store.feed_states([SCOPE, OTHER, connections])
+    groups = [
+        [feed_commit(SCOPE, "a", "b"), feed_commit(OTHER, "a"), feed_commit(connections, "c")],
+        [feed_commit(SCOPE, "d", status="pending"), feed_commit(SCOPE, "d", "a", "e")],
+    ]
+    with closing(open_store("sqlite://")) as other:
+        for group in groups:
+            expected = [commit_batch(other, *each) for each in group]
+            assert expected == store.commit_all(group)
+        assert stored_series(other) == stored_series(store)
+    assert (5, 1) == (log_count(store), log_count(store, workspace="umbrella"))
+    assert (5, 1) == (store.size("acme")[0], store.size("umbrella")[0])
+    assert [] == store.commit_all([])
+
+
+def test_an_error_of_one_batch_costs_the_others_nothing(url: str, store: Store) -> None:
+    """The batch that cannot be stored has an error and leaves no trace; the others are stored."""
+    scopes = [Scope(f"w{number}", "publishing") for number in range(5)]
+    store.feed_states(scopes)
+    commits = [feed_commit(scope, "good", *(["bad"] if scope is scopes[2] else [])) for scope in scopes]
+    with fault(url, "INSERT ON late_log", "NEW.key = 'bad'"):
+        for new in (1, 0):
+            assert [new, new, StoreError, new, new] == new_counts(store.commit_all(commits))
+            assert [1, 1, 0, 1, 1] == [log_count(store, workspace=scope.workspace) for scope in scopes]
+    assert [0, 0, 2, 0, 0] == new_counts(store.commit_all(commits))
+    assert [] == problems(url)
+
+
+# Several processes
+
+
+def test_a_feed_that_another_process_has_changed_is_not_written(url: str, store: Store) -> None:
+    """Until it is loaded again; the feeds of others are."""
+    store.feed_states([SCOPE, OTHER])
+    changed = "UPDATE late_feed SET revision = revision + 1 WHERE workspace = {}"
+    execute(url, changed.format("(SELECT id FROM late_workspace WHERE name = 'acme')"))
+    commits = [feed_commit(SCOPE, "a"), feed_commit(OTHER, "a")]
+    assert [StoreFenced, 1] == new_counts(store.commit_all(commits))
+    with pytest.raises(StoreFenced, match="nothing of the workspace was counted: another process has changed it"):
+        commit(store, observation("a"))
+    store.feed_state(SCOPE)
+    assert [1, 0] == new_counts(store.commit_all(commits))
+
+
+def test_a_removed_feed_is_not_written(url: str, store: Store) -> None:
+    """A workspace that was removed from the state does not come back in parts."""
+    commit(store, observation("a"))
+    execute(url, "DELETE FROM late_feed", "DELETE FROM late_log", "DELETE FROM late_series")
+    with pytest.raises(StoreFenced):
+        commit(store, observation("b"))
+    assert {} == stored_series(store)
+
+
+def test_a_feed_that_is_not_loaded_is_not_used(store: Store) -> None:
+    """Nor after it was forgotten, when its workspace was given away."""
+    commit(store, observation("a"))
+    commit(store, scope=OTHER)
+    store.forget("acme")
+    assert [StoreFenced, 1] == new_counts(store.commit_all([feed_commit(SCOPE, "b"), feed_commit(OTHER, "b")]))
+    with pytest.raises(StoreFenced, match="this process does not own it"):
+        store.lookup(SCOPE, ["a"])
+
+
+HOLDER = """
+import sys
+from late_exporter.store import open_store
+from tests.support.store import commit, observation
+
+store = open_store(sys.argv[1])
+for key in sys.stdin:
+    assert commit(store, observation(key.strip())).observations
+    print("committed", flush=True)
+"""
+"""Program that opens a state and commits a log for each line of its standard input."""
+
+
+class Holder:
+    """Another process that has a state open."""
+
+    def __init__(self, url: str) -> None:
+        command = [sys.executable, "-c", HOLDER, url]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def commit(self, key: str) -> None:
+        """Count a log in the other process, and wait until it is durable."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{key}\n")
+        self._process.stdin.flush()
+        assert "committed\n" == self._process.stdout.readline()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate(timeout=30)
+
+
+@contextmanager
+def held(url: str) -> Iterator[Holder]:
+    """Run a process that has the state open and has committed a log."""
+    holder = Holder(url)
+    try:
+        holder.commit("a")
+        yield holder
+    finally:
+        holder.kill()
+
+
+def test_one_process_uses_a_state(url: str) -> None:
+    """Another one is refused until the first is killed, which loses and doubles nothing."""
+    with held(url) as holder:
+        for _ in range(2):
+            with pytest.raises(StoreInUse, match="is in use by another late-exporter"):
+                open_store(url)
+        holder.commit("b")
+    with closing(open_store(url)) as store:
+        assert 1 == len(commit(store, *map(observation, "abc")).observations)
+        assert 3 == log_count(store)
+    assert [] == problems(url)
+
+
+# What is no state
+
+
+@pytest.mark.parametrize("version", [0, 2, 99])
+def test_a_state_of_another_version_is_refused(url: str, version: int) -> None:
+    """The error names the state and the remedy, and nothing is changed."""
+    open_store(url).close()
+    execute(url, f"UPDATE late_state SET version = {version}")  # noqa: S608 - a constant
+    expected = (
+        rf"is a state of another version of late-exporter \(schema {version}, this version uses 1\); it was not"
+        " changed: use that version, or name another state with --state.url$"
+    )
+    for opening in (open_store, Snapshot):
+        with pytest.raises(StoreError, match=expected):
+            opening(url)
+    assert [(version,)] == execute(url, "SELECT version FROM late_state")
+
+
+def test_an_incomplete_state_is_refused(url: str) -> None:
+    """The tables that are left are not changed, and the error has a remedy."""
+    with closing(open_store(url)) as store:
+        commit(store, observation("a"))
+    execute(url, "DROP TABLE late_state")
+    with pytest.raises(StoreError, match=r"is the database of another program|; the state is incomplete; restore"):
+        open_store(url)
+    assert [("a",)] == execute(url, "SELECT key FROM late_log")
+
+
+@pytest.mark.parametrize("url", ["postgres://db/late", "mysql://db", "late.db"])
+def test_an_unknown_scheme_is_an_error_of_the_user(url: str) -> None:
+    with pytest.raises(ConfigError, match=f"^--state.url '{url}': not a state URL; write it like sqlite:///data/"):
+        open_store(url)
+
+
+def test_a_closed_store_raises(url: str) -> None:
+    store = open_store(url)
+    store.close()
+    with pytest.raises(StoreError, match=r": the (state is closed|connection was lost)$"):
+        stored_series(store)
