@@ -57,8 +57,9 @@ def copy_state(
         StoreError: A workspace is missing in the source or exists in the target; nothing was copied.
     """
     source, target = database_at(source_url, password_file), database_at(target_url, password_file)
-    if source.is_in_use():
-        raise StoreInUse(f"{source.name}: in use by an exporter; stop it first")
+    for database in (source, target):
+        if database.is_in_use():
+            raise StoreInUse(f"{database.name}: in use by an exporter; stop it first")
     with source.snapshot() as rows:
         names = [name for (name,) in rows.execute(NAMES)]
         if workspace is not None and workspace not in names:
