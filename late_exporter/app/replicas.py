@@ -227,7 +227,6 @@ class Replica:
         self._shown: AbstractSet[str] = frozenset()
         self._lock = asyncio.Lock()  # so that a view is never older than what is known to be owned
         self._heartbeat_event = asyncio.Event()
-        exporter.exposition.shows_workspaces = self._trust.is_open
 
     async def run(self) -> None:
         """Take part until cancelled."""
@@ -243,6 +242,10 @@ class Replica:
             with suppress(StoreError):
                 await self._state.offload_membership(membership.leave, member_id)
         await self._state.offload_membership(membership.close)
+
+    async def visible_workspaces(self) -> AbstractSet[str] | None:
+        """Return the workspaces whose series may be shown; None is all of this replica. May run in any thread."""
+        return None if self._trust.is_open() else frozenset()
 
     def unready_reason(self) -> str:
         """Return why this replica is not ready; empty if it is."""

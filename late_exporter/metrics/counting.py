@@ -44,8 +44,8 @@ def effective_increments(
         logs = [observation.entry for observation in observations]
         first_logs = logs if has_only_first else [o.entry for o in observations if first.get(o.entry.key) is o]
         for increment in observations[0].increments:
-            _, counted = by_increment.setdefault(id(increment), (increment, []))
-            counted += first_logs if increment.once_per_log else logs
+            _, increment_logs = by_increment.setdefault(id(increment), (increment, []))
+            increment_logs += first_logs if increment.once_per_log else logs
     for increment, logs in by_increment.values():
         if logs:
             yield count_logs(increment, logs, batch.now)

@@ -28,6 +28,7 @@ from late_exporter.simulator import SimulatedApi
 from late_exporter.store import SeriesCursor, Store, open_store
 from late_exporter.store.thread import create_offload
 from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.exposition import read_body
 from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
 from tests.support.world import World
@@ -101,9 +102,7 @@ class ReloadHarness:
             new_settings = self.read()
             self.store = await offload(open_store, new_settings.state.url)
             stack.push_async_callback(offload, self.store.close)
-            self.exporter = Exporter(
-                new_settings, self.store, offload, self.connect, collect_process_metrics=list, owned=owned
-            )
+            self.exporter = Exporter(new_settings, self.store, offload, self.connect, owned=owned)
             await self.exporter.restore()
             self.control = LifecycleController(
                 new_settings,
@@ -127,7 +126,7 @@ class ReloadHarness:
     async def scrape(self) -> Samples:
         """Publish and scrape."""
         await self.exporter.publisher.publish()
-        return Samples.parse(self.exporter.exposition.get_body(None, None).body.decode())
+        return Samples.parse(read_body(self.exporter.exposition))
 
     async def wait_until(self, holds: Callable[[Samples], object]) -> Samples:
         """Scrape until a condition holds."""

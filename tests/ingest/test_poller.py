@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from late_exporter.errors import ApiUnavailable, RateLimited
+from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.ingest import feed_publisher
 from late_exporter.ingest.observations import LOGS_PER_SLICE
 from late_exporter.ingest.reporter import POLL_OUTCOMES
@@ -22,6 +23,7 @@ from late_exporter.status import FeedHealth, PollHealth, Quota
 from late_exporter.store import open_store
 from tests.support.client import Handler, QueryParams
 from tests.support.clock import DAY
+from tests.support.exposition import read_body
 from tests.support.poller import LOGS, NOW, POLLS, PollerHarness, Stop, iso_time, publishing_row
 from tests.support.samples import Samples
 
@@ -179,7 +181,7 @@ async def test_one_exemplar_per_bucket(harness: PollerHarness) -> None:
     await harness.poller.poll()
     assert 2 == len(harness.exposition.exemplars)
     harness.exposition.publish()
-    body = harness.exposition.get_body("application/openmetrics-text", None).body.decode()
+    body = read_body(harness.exposition, OPENMETRICS)
     exemplars = [line.partition(" # ")[2].split()[0] for line in body.splitlines() if " # {" in line]
     assert [log_id in exemplar for log_id, exemplar in zip(("399", "400"), exemplars, strict=True)]
 
@@ -194,7 +196,7 @@ async def test_a_commit_is_never_published_in_part(harness: PollerHarness, monke
         while not poll.done():
             await asyncio.sleep(0)
             harness.exposition.publish()
-            samples = Samples.parse(harness.exposition.get_body(None, None).body.decode())
+            samples = Samples.parse(read_body(harness.exposition))
             published.add((samples.sum(LOGS), samples.sum("late_account_logs_total")))
             turns += 1
     assert {(0, 0), (10, 10), (20, 20)} == published
@@ -489,11 +491,10 @@ async def test_cancellation_during_a_request(harness: PollerHarness) -> None:
 
 
 async def test_created_timestamps(harness: PollerHarness) -> None:
-    """Series of the first sync are created when the record starts, others when they are first counted."""
+    """Series of the first sync have no creation time, others that at which they are first counted."""
     harness.rows = [publishing_row(1, age=DAY)]
     await harness.poller.poll()
-    assert NOW - 7 * DAY == harness.store.series_values()[LOGS, ("acme", "tiktok", "publish", "success")].created
-    assert NOW == harness.store.series_values()[REQUESTS, ("acme", LIST, "200")].created
+    assert 0 == harness.store.series_values()[LOGS, ("acme", "tiktok", "publish", "success")].created
     harness.now = 60.0
     harness.rows.insert(0, publishing_row(2, age=-60, action="publish", platform="reddit"))
     await harness.poller.poll()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any, cast
@@ -20,6 +20,7 @@ from late_exporter.store import SharedStore
 from late_exporter.store.membership import ClaimedFeed, ClusterView, Member
 from tests.support.clock import SleepingClock
 from tests.support.loggers import NullLogger
+from tests.support.steps import drive
 
 LEASE = 30.0
 
@@ -133,7 +134,7 @@ class RecordingExporter:
         self.published: AbstractSet[str] = frozenset()
         self.gauges: dict[Series, float] = {}
         self.exposition = self.publisher = self.registry = self
-        self.shows_workspaces: Callable[[], bool] = lambda: True
+        self.visible_workspaces: Callable[[], Coroutine[Any, Any, AbstractSet[str] | None]]
 
     def sharing_groups(self) -> Mapping[str, str]:
         return self.groups
@@ -163,7 +164,8 @@ class RecordingExporter:
 
     def scrape(self) -> AbstractSet[str]:
         """Return the workspaces that a scrape shows."""
-        return self.published if self.shows_workspaces() else frozenset()
+        visible = drive(self.visible_workspaces())
+        return self.published if visible is None else self.published & visible
 
 
 class SimulatedReplica:
@@ -192,6 +194,7 @@ class SimulatedReplica:
             clock=clock.monotonic,
             sleep=self._sleep,
         )
+        self.exporter.visible_workspaces = self.replica.visible_workspaces
         self._task = asyncio.ensure_future(self.replica.run())
 
     @property
