@@ -139,11 +139,8 @@ class Exposition(Collector):
         self._changes = Changes({}, {})
         self._exemplars: dict[Series, dict[int, ObservedExemplar]] = {}
         self._published = Changes({}, {})
-        self._publish_lock = threading.Lock()
-        self._version = 0
-        # Of the threads that render:
-        self._render_lock = threading.Lock()
-        self._rendered_version = 0
+        self._publish_lock, self._render_lock = threading.Lock(), threading.Lock()
+        self._version = self._rendered_version = 0
         self._zeros: dict[Series, float] = {}
         self._bodies: dict[BodyRequest, bytes] = {}
 
@@ -160,11 +157,10 @@ class Exposition(Collector):
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attach an exemplar to a counter or to the bucket of ``value``, unless a newer one is attached."""
         series, observed = (family, labels), ObservedExemplar(value, exemplar)
-        definition = self._families[family].family if family in self._families else None
-        if definition is None or definition.kind == "gauge" or not observed.is_valid:
+        if family not in self._families or not observed.is_valid or self._families[family].family.kind == "gauge":
             return
         exemplars = self._exemplars[series] = self._exemplars.pop(series, {})  # the last key is the newest
-        line = bisect_left(definition.buckets, value)
+        line = bisect_left(self._families[family].family.buckets, value)
         if line not in exemplars or exemplars[line].exemplar.timestamp <= exemplar.timestamp:
             exemplars[line] = observed
             self._changes.exemplars[series] = exemplars.copy()

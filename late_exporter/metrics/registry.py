@@ -31,9 +31,6 @@ INFO = "late_account_info"
 OWN_TIMES = frozenset({LAST_POLL, LAST_RECONCILE, LAST_AUDIT, "late_exporter_webhook_last_received_timestamp_seconds"})
 """Stored gauges with times at which the exporter did something. Alerts compare them with the present."""
 
-SHARED_FAMILIES = frozenset({INFO, "late_account_connected", "late_account_token_expiry_timestamp_seconds"})
-"""Families that both logs and status feeds fill; the values of status feeds cover those of logs."""
-
 
 class _WorkspaceSeries:
     """Series of one workspace.
@@ -53,11 +50,10 @@ class _WorkspaceSeries:
 
     def get(self, series: Series) -> SeriesValue | None:
         """Return what a series shows."""
-        if series[0] in SHARED_FAMILIES or series[0] not in self.values:
-            for values in self.status_values.values():
-                if series in values:
-                    return values[series]
-        return self.values[series[0]].get(series[1]) if series[0] in self.values else None
+        for values in self.status_values.values():
+            if series in values:
+                return values[series]
+        return self.values[series[0]].get(series[1])
 
 
 class SeriesRegistry:
@@ -197,36 +193,30 @@ class SeriesRegistry:
 
         A platform with logs of the first sync has no time since which they are counted, but 0.
         """
-        logs, final, pending = Counter[str](), Counter[str](), Counter[str]()
-        attempts = Counter[tuple[str, str]]()
-        counted_since: dict[str, float] = {}
-        last_log: dict[str, float] = {}
+        logs: dict[str, list[tuple[str, str, SeriesValue]]] = {}
         for (_, platform, action, status), current in self._values_of(workspace, LOGS).items():
-            count = int(_number(current))
-            logs[platform] += count
-            counted_since[platform] = min(current.created, counted_since.get(platform, current.created))
-            if action in ATTEMPTS and status != PENDING:
-                final[platform] += count
-                attempts[platform, status] += count
-        for (_, platform, _), number in self._numbers(workspace, PENDING_LOGS):
-            pending[platform] += int(number)
-        for (_, platform, _, _), time in self._numbers(workspace, LAST_LOG):
-            last_log[platform] = max(time, last_log.get(platform, time))
-        oldest_pending = {platform: time for (_, platform), time in self._numbers(workspace, OLDEST_PENDING)}
-        return tuple(
-            PlatformHealth(
+            logs.setdefault(platform, []).append((action, status, current))
+
+        def numbers(family: str, platform: str) -> list[float]:
+            return [number for labels, number in self._numbers(workspace, family) if labels[1] == platform]
+
+        def health(platform: str) -> PlatformHealth:
+            attempts = Counter[str]()
+            for action, status, current in logs[platform]:
+                if action in ATTEMPTS and status != PENDING:
+                    attempts[status] += int(_number(current))
+            return PlatformHealth(
                 name=platform,
-                counted_since=counted_since[platform],
-                published=attempts[platform, "success"],
-                failed=attempts[platform, "failed"],
-                final=final[platform],
-                pending=pending[platform],
-                last_log=last_log.get(platform),
-                oldest_pending=oldest_pending.get(platform),
+                counted_since=min(current.created for *_, current in logs[platform]),
+                published=attempts["success"],
+                failed=attempts["failed"],
+                final=attempts.total(),
+                pending=int(sum(numbers(PENDING_LOGS, platform))),
+                last_log=max(numbers(LAST_LOG, platform), default=None),
+                oldest_pending=min(numbers(OLDEST_PENDING, platform), default=None),
             )
-            for platform in sorted(logs)
-            if logs[platform]
-        )
+
+        return tuple(health(each) for each in sorted(logs) if any(_number(current) for *_, current in logs[each]))
 
     def failing_accounts(self, workspace: str) -> tuple[AccountHealth, ...]:
         """Return the accounts whose last attempt failed, most consecutive failures first."""
@@ -240,8 +230,7 @@ class SeriesRegistry:
             for labels, failures in self._numbers(workspace, STREAKS)
             if failures
         ]
-        accounts.sort(key=lambda account: (-account.consecutive_failures, account.platform, account.account_id))
-        return tuple(accounts)
+        return tuple(sorted(accounts, key=lambda each: (-each.consecutive_failures, each.platform, each.account_id)))
 
     def _values_of(self, workspace: str, family: str) -> Mapping[Labels, SeriesValue]:
         return self._workspaces[workspace].values.get(family, {}) if workspace in self._workspaces else {}
@@ -251,8 +240,8 @@ class SeriesRegistry:
 
     def _username(self, account: Labels) -> str:
         current = self._owner((INFO, account)).get((INFO, account))
-        *_, username = _exposed((INFO, account), current)[1]
-        return "" if current is None or username == UNKNOWN else username
+        username = current.value.value if current is not None and isinstance(current.value, LatestValue) else ""
+        return "" if username == UNKNOWN else str(username)
 
     def _owner(self, series: Series) -> _WorkspaceSeries:
         labels = series[1]
