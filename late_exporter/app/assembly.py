@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import msgspec
+from prometheus_client.registry import Collector
 
 from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import ApiGeneration
@@ -143,7 +144,7 @@ class Pipeline:
         scopes = [Scope(workspace, feed) for workspace in sorted(connections) for feed in self._feeds]
         states: Mapping[Scope, FeedState] = await offload(store.feed_states, scopes)
         for workspace in connections:
-            self.registry.add_workspace(workspace, frozenset(self._feeds))
+            self.registry.add_workspace(workspace)
         try:
             check_results = await self._restore_series(connections.keys())
         except BaseException:
@@ -190,8 +191,7 @@ class Pipeline:
                 self._label_limiter.restore(restored)
                 self.registry.restore(restored)
                 check_results |= {series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES}
-                self.exposition.take_changes()
-                await offload(self.exposition.apply_changes)
+                self.exposition.publish()
                 if len(restored) < SERIES_PER_PAGE:
                     break
                 gc.freeze()  # A collection of hundreds of thousands of objects would hold the event loop for 10 ms.
@@ -281,6 +281,14 @@ class Pipeline:
         )
 
 
-def create_exposition(config: PipelineConfig, clock: Callable[[], float] = time.time) -> Exposition:
+def create_exposition(
+    config: PipelineConfig, clock: Callable[[], float] = time.time, collectors: Sequence[Collector] = ()
+) -> Exposition:
     families = {name: each for name, each in config.visible_families.items() if name not in config.disabled_families}
-    return Exposition(families, created=config.created_timestamps, zero_hold=config.zero_hold, clock=clock)
+    return Exposition(
+        families,
+        created=config.created_timestamps,
+        zero_hold=config.zero_hold,
+        clock=clock,
+        collectors=collectors,
+    )

@@ -7,11 +7,11 @@ import gc
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import ApiKey
@@ -19,7 +19,7 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, Pipeline, StatusSource, create_exposition
 from late_exporter.app.collection import space_full_collections
 from late_exporter.app.configs import count_key_users, pipeline_config, poll_config, status_config
-from late_exporter.app.workspace_info import collect_workspace_info
+from late_exporter.app.workspace_info import WorkspaceInfo
 from late_exporter.app.workspace_pollers import WorkspacePollers
 from late_exporter.config.dump import format_settings
 from late_exporter.config.settings import Settings, Workspace
@@ -55,6 +55,7 @@ class Exporter:
     """The pipeline of the configured workspaces, its publisher and its webhook receiver.
 
     Args:
+        collectors: Collectors of prometheus_client whose metrics are shown, too.
         owned: Names of the workspaces to poll and show; None for all. Those that are not configured are ignored.
     """
 
@@ -65,7 +66,7 @@ class Exporter:
         offload: Offload,
         connect: Callable[[Settings, Workspace], tuple[Client, ApiGeneration]],
         *,
-        collect_process_metrics: Callable[[], Iterable[Metric]],
+        collectors: Sequence[Collector] = (),
         output: Output | None = None,
         owned: AbstractSet[str] | None = None,
     ) -> None:
@@ -73,11 +74,9 @@ class Exporter:
         self.webhook_receiver = _create_receiver(settings)
         self._connect = connect
         config = pipeline_config(settings)
-        self.exposition = create_exposition(config)
-        self.publisher = Publisher(
-            self.exposition,
-            lambda: [*collect_process_metrics(), *collect_workspace_info(self._own_workspaces())],
-        )
+        info = WorkspaceInfo(self._own_workspaces)
+        self.exposition = create_exposition(config, collectors=(*collectors, info))
+        self.publisher = Publisher(self.exposition)
         store_thread = StoreThread(store, offload)
         self._pipeline = Pipeline(
             config,

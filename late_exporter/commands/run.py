@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import PlatformCollector, ProcessCollector
-from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from structlog.stdlib import BoundLogger
 
 from late_exporter import __revision__, __url__, __version__, log
@@ -35,6 +34,8 @@ from late_exporter.config.web import WebConfig, WebConfigWatcher
 from late_exporter.errors import ConfigError, DeliveryError, LateError
 from late_exporter.events.file_output import FileOutput, StdoutOutput
 from late_exporter.events.output import Output
+from late_exporter.exposition.exposition import BodyRequest
+from late_exporter.exposition.negotiation import TEXT
 from late_exporter.ingest.webhooks import WebhookReceiver
 from late_exporter.store import import_postgres, is_postgres, open_store
 from late_exporter.store.thread import create_offload
@@ -76,7 +77,9 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
         webhook_sockets = [stack.enter_context(bound) for bound in _bind(settings.webhook.listen_address, stack)]
-        exporter, owner = await _open(settings, stack, _process_collector())
+        exporter, owner = await _open(
+            settings, stack, (ProcessCollector(registry=None), PlatformCollector(registry=None))
+        )
         _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watcher = WebConfigWatcher(settings.web_config, _logger())
@@ -93,10 +96,9 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             group.create_task(owner.run())
         lifecycle = Lifecycle(reload=partial(controller.reload_in, group), quit=controller.quit)
         app = _create_app(settings, exporter, owner, lifecycle, has_webhook_address=bool(webhook_sockets))
-        visible_workspaces = owner.shown_workspaces if owner is not None else all_workspaces
-        group.create_task(
-            _serve(settings, exporter, app, watcher.current, sockets, webhook_sockets, visible_workspaces)
-        )
+        visible = partial(call_in_loop, loop, owner.shown_workspaces) if owner is not None else all_workspaces
+        metrics_app = create_metrics_app(exporter.exposition, exporter.names, visible)
+        group.create_task(_serve(settings, exporter, app, metrics_app, watcher.current, sockets, webhook_sockets))
         secure = settings.web_config.ssl_context is not None
         for bound in sockets:
             _logger().info("listening", address=url_of(bound, secure=secure))
@@ -133,20 +135,16 @@ async def _serve(
     settings: Settings,
     exporter: Exporter,
     app: App,
+    metrics_app: App,
     web_config: Callable[[], WebConfig],
     sockets: Sequence[socket.socket],
     webhook_sockets: Sequence[socket.socket],
-    visible_workspaces: Callable[[], Coroutine[Any, Any, AbstractSet[str] | None]],
 ) -> None:
-    """Serve in a thread until cancelled: the metrics from that thread, all else by applications on this event loop."""
+    """Serve in a thread until cancelled: the metrics from that thread, all else by applications on this event loop.
+
+    A scrape only reads what is published, so it need not wait for this event loop.
+    """
     loop, receiver = asyncio.get_running_loop(), exporter.webhook_receiver
-    # A scrape only reads what is published, so it need not wait for this event loop.
-    metrics_app = create_metrics_app(
-        exporter.exposition,
-        exporter.names,
-        partial(call_in_loop, loop, visible_workspaces),
-        lambda: {*exporter.workspaces},
-    )
     protect = partial(AuthMiddleware, config=web_config, passwords=PasswordVerifier(), log=_logger())
     is_public = receiver.handles if receiver and not webhook_sockets and not settings.webhook.require_auth else None
     protected_app = protect(
@@ -179,7 +177,7 @@ def _needs_no_password(receiver: WebhookReceiver, path: str, *, require_auth: bo
 
 
 async def _open(
-    settings: Settings, stack: AsyncExitStack, collect_process_metrics: Callable[[], Iterable[Metric]]
+    settings: Settings, stack: AsyncExitStack, collectors: Sequence[Collector] = ()
 ) -> tuple[Exporter, WorkspaceOwner | None]:
     """Return the exporter with the workspaces of this process; in PostgreSQL, others may own them later."""
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
@@ -192,7 +190,7 @@ async def _open(
         store,
         offload,
         connector.connect,
-        collect_process_metrics=collect_process_metrics,
+        collectors=collectors,
         output=_open_output(settings.events.output),
         owned=frozenset() if is_postgres(state.url) else None,
     )
@@ -226,7 +224,7 @@ def _open_output(target: EventTarget | None) -> Output | None:
 async def _export_once(settings: Settings, write: Callable[[bytes], None], _: Stop) -> None:
     """Poll until every feed is caught up; write the metrics without those of the process, even if a poll fails."""
     async with AsyncExitStack() as stack:
-        exporter = (await _open(settings, stack, list))[0]
+        exporter = (await _open(settings, stack))[0]
         tasks = [asyncio.ensure_future(exporter.publisher.run()), asyncio.ensure_future(_show_progress(exporter))]
         try:
             succeeded = await exporter.catch_up()
@@ -235,7 +233,7 @@ async def _export_once(settings: Settings, write: Callable[[bytes], None], _: St
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        write(exporter.exposition.get_body(None, None).body)
+        write(exporter.exposition.get_body(BodyRequest(TEXT)).body)
         if not succeeded:
             raise LateError("a poll failed")
 
@@ -278,12 +276,6 @@ def _bind(addresses: Iterable[Address | UnixPath], stack: AsyncExitStack) -> Ite
 def _print(body: bytes) -> None:
     sys.stdout.write(body.decode())
     sys.stdout.flush()
-
-
-def _process_collector() -> Callable[[], list[Metric]]:
-    """Return a function that collects the process metrics of prometheus_client."""
-    collectors = (ProcessCollector(registry=None), PlatformCollector(registry=None))
-    return lambda: [metric for collector in collectors for metric in collector.collect()]
 
 
 def _logger() -> BoundLogger:

@@ -1,29 +1,40 @@
 """Bodies of ``/metrics``: text 0.0.4 and OpenMetrics 1.0.0, plain and compressed with gzip.
 
-The series of a family are kept sorted in blocks of some hundred lines, and the compressed lines of a block are cached
-until one of its series changes. A publication therefore renders only what has changed, and a scrape only joins bytes.
-The design, and the size from which it pays off, are in docs/decisions/0004-cached-exposition.md.
+The lines of a series are rendered once per change, and joined and compressed at the first scrape after a publication,
+in the thread of the scrape; the thread that changes series only hands the changes over. prometheus_client renders the
+same families from ``Exposition.registry``, at 18 times the cost: see docs/decisions/0004-cached-exposition.md.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+import zlib
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 import msgspec
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
 
-from late_exporter.exposition.blocks import FamilyBlocks
-from late_exporter.exposition.changes import ChangeQueue, HeldZeros
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.gzip import Segment, compress, join_segments
-from late_exporter.exposition.negotiation import accepts_gzip, select_content_type
-from late_exporter.exposition.process_metrics import ProcessMetrics
-from late_exporter.exposition.snapshot import Snapshot
-from late_exporter.exposition.workspace_lines import WorkspaceLines
-from late_exporter.series import Exemplar, Histogram, Labels
+from late_exporter.exposition.family_lines import FamilyLines
+from late_exporter.exposition.negotiation import OPENMETRICS, accepts_gzip, select_content_type
+from late_exporter.exposition.text import Exemplars, ObservedExemplar
+from late_exporter.series import Exemplar, Histogram, Labels, Series
+
+MAX_EXEMPLARS = 2048
+"""Maximum number of series with exemplars; beyond it the least recently updated series loses its own."""
+
+MAX_CACHED_BYTES = 16 << 20
+"""Size of the bodies of workspaces that are cached; beyond it the oldest are dropped."""
+
+GZIP_FORMAT = 31
+"""Window bits of zlib for a stream with a gzip header."""
 
 
 class EncodedBody(msgspec.Struct, frozen=True):
@@ -34,22 +45,76 @@ class EncodedBody(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class Exposition:
-    """Current values of the visible series, and the bodies rendered from them.
+class BodyRequest(NamedTuple):
+    """What a scrape asks for.
 
-    A change of a series is only noted, in constant time. ``take_changes`` ends a batch of changes, which are published
-    together: what is set between two calls is never scraped in part. ``apply_changes`` and ``render`` may run in
-    another thread than all other methods.
+    Args:
+        content_type: ``TEXT`` or ``OPENMETRICS``.
+        encoding: ``gzip`` or None.
+        workspaces: Sorted names of the workspaces whose series it is about, and no others; None for everything.
+        visible: Workspaces whose series may be in a body; None for all.
+    """
+
+    content_type: str
+    encoding: str | None = None
+    workspaces: tuple[str, ...] | None = None
+    visible: frozenset[str] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        accept: str | None,
+        accept_encoding: str | None,
+        workspaces: Sequence[str] | None = None,
+        visible: AbstractSet[str] | None = None,
+    ) -> BodyRequest:
+        """Return the request with the headers ``Accept`` and ``Accept-Encoding``."""
+        return cls(
+            select_content_type(accept),
+            "gzip" if accepts_gzip(accept_encoding) else None,
+            None if workspaces is None else tuple(workspaces),
+            None if visible is None else frozenset(visible),
+        )
+
+    def includes(self, workspace: str | None) -> bool:
+        """Return whether the body has the series of a workspace, or those without one."""
+        if workspace is None:
+            return self.workspaces is None
+        is_visible = self.visible is None or workspace in self.visible
+        return is_visible and (self.workspaces is None or workspace in self.workspaces)
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """Sorted names of the workspaces in the body; None for all."""
+        candidates = self.visible if self.workspaces is None else self.workspaces
+        return None if candidates is None else sorted(filter(self.includes, candidates))
+
+
+class Changes(NamedTuple):
+    """Values and creation times of series, None for those that were removed, and exemplars, by series."""
+
+    values: dict[Series, tuple[float | Histogram, float | None] | None]
+    exemplars: dict[Series, Exemplars]
+
+
+class Exposition(Collector):
+    """The visible series, and the bodies rendered from them.
+
+    One thread changes the series: ``publish`` hands its changes over together, so that what is set between two calls is
+    never scraped in part. ``get_body`` and ``collect`` may run in any thread.
 
     Attributes:
-        shows_workspaces: Returns whether the series of workspaces may be shown now; may be replaced.
+        registry: Registry of this collector and the others.
+        is_held: Whether more changes follow that are published together with the last ones.
+        on_change: Called after every change; may be replaced.
+        render_seconds: Time that the last body took.
 
     Args:
         families: Metric families, in the order of the output. Changes of series of other families are ignored.
         created: Whether OpenMetrics carries ``_created`` samples of counters and histograms.
-        compress_lines: Compresses the lines of a block.
         zero_hold: Age in seconds until which a new series of a family that starts at zero shows 0.
         clock: Returns the Unix time in seconds.
+        collectors: Collectors of prometheus_client, whose families come last.
     """
 
     def __init__(
@@ -57,147 +122,177 @@ class Exposition:
         families: Mapping[str, Family],
         *,
         created: bool = False,
-        compress_lines: Callable[[bytes], Segment] = compress,
         zero_hold: float = 0.0,
         clock: Callable[[], float] = time.time,
+        collectors: Sequence[Collector] = (),
     ) -> None:
-        self._shows_created = created
-        self.shows_workspaces: Callable[[], bool] = lambda: True
-        self._compress = compress_lines
-        self._definitions = families
-        self._families = {name: FamilyBlocks(family, compress_lines) for name, family in families.items()}
-        self._process_metrics: ProcessMetrics | None = None
-        self._end = join_segments([compress_lines(b"# EOF\n")])
-        self._workspace_lines = WorkspaceLines(compress_lines)
-        self._on_change: Callable[[], None] = lambda: None
-        self._changes = ChangeQueue()
-        self._zeros = HeldZeros(zero_hold, clock)
-        self._render_lock = threading.Lock()
-        self._snapshot = Snapshot(0, (), None, self._end, self._workspace_lines)
-
-    @property
-    def sample_count(self) -> int:
-        """Number of samples without the process metrics, as of the last changes that were applied."""
-        return sum(family.series_count * family.lines_per_series for family in self._families.values())
-
-    @property
-    def version(self) -> int:
-        """Version of the published bodies: the number of the last batch of changes in them."""
-        return self._snapshot.version
-
-    def shows(self, family: str) -> bool:
-        """Return whether the bodies contain a family."""
-        return family in self._families
-
-    def on_change(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` after every change."""
-        self._on_change = callback
+        self._families = {name: FamilyLines(family, shows_created=created) for name, family in families.items()}
+        self._zero_hold = zero_hold
+        self._clock = clock
+        self._collectors = collectors
+        self.registry = CollectorRegistry(auto_describe=False)
+        for collector in (self, *collectors):
+            self.registry.register(collector)
+        self.is_held = False
+        self.on_change: Callable[[], object] = lambda: None
+        self.render_seconds = 0.0
+        self._changes = Changes({}, {})
+        self._exemplars: dict[Series, dict[int, ObservedExemplar]] = {}
+        self._published = Changes({}, {})
+        self._publish_lock, self._render_lock = threading.Lock(), threading.Lock()
+        self._version = self._rendered_version = 0
+        self._zeros: dict[Series, float] = {}
+        self._bodies: dict[BodyRequest, bytes] = {}
 
     def put(self, family: str, labels: Labels, value: float | Histogram, *, created: float | None = None) -> None:
         """Set the value of a series.
 
-        ``created`` is the Unix time at which the series was created; None keeps the time that is already set, and 0
-        is unknown. A new series of a family that starts at zero shows 0 until it is ``zero_hold`` seconds old.
+        ``created`` is the Unix time at which the series was created, None or 0 if that is unknown. A new series of a
+        family that starts at zero shows 0 until it is ``zero_hold`` seconds old.
         """
-        if family not in self._families:
-            return
-        starts_at_zero = (
-            self._definitions[family].starts_at_zero
-            and created is not None
-            and self._zeros.add((family, labels), created)
-        )
-        shown_created = created or None if self._shows_created else None
-        self._change(self._families[family].put, labels, value, shown_created, starts_at_zero)
+        if family in self._families:
+            self._changes.values[family, labels] = value, created
+            self.on_change()
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attach an exemplar to a counter or to the bucket of ``value``, unless a newer one is attached."""
-        if family in self._families:
-            self._change(self._families[family].add_exemplar, labels, value, exemplar)
+        series, observed = (family, labels), ObservedExemplar(value, exemplar)
+        if family not in self._families or not observed.is_valid or self._families[family].family.kind == "gauge":
+            return
+        exemplars = self._exemplars[series] = self._exemplars.pop(series, {})  # the last key is the newest
+        line = bisect_left(self._families[family].family.buckets, value)
+        if line not in exemplars or exemplars[line].exemplar.timestamp <= exemplar.timestamp:
+            exemplars[line] = observed
+            self._changes.exemplars[series] = exemplars.copy()
+        if len(self._exemplars) > MAX_EXEMPLARS:
+            oldest = next(iter(self._exemplars))
+            del self._exemplars[oldest]
+            self._changes.exemplars[oldest] = {}
+        self.on_change()
 
     def remove(self, family: str, labels: Labels) -> None:
         """Remove a series, if it exists."""
-        self._zeros.discard((family, labels))
         if family in self._families:
-            self._change(self._families[family].remove, labels)
+            self._exemplars.pop((family, labels), None)
+            self._changes.values[family, labels] = None
+            self._changes.exemplars[family, labels] = {}
+            self.on_change()
 
-    def remove_workspace(self, workspace: str) -> None:
-        """Remove all series of a workspace."""
-        families = {name: family for name, family in self._families.items() if family.has_workspaces}
-        for family in families.values():
-            self._change(family.remove_workspace, workspace)
-        self._zeros.discard_workspace(families, workspace)
-        self._workspace_lines.discard(workspace)
+    def publish(self, *, refresh: bool = False) -> None:
+        """Publish the changes made so far, unless more follow; ``refresh`` also collects the other families again."""
+        if self.is_held or not (refresh or any(self._changes)):
+            return
+        changes, self._changes = self._changes, Changes({}, {})
+        with self._publish_lock:
+            self._published.values.update(changes.values)
+            self._published.exemplars.update(changes.exemplars)
+            self._version += 1
 
-    def set_process_metrics(self, metrics: Iterable[Metric]) -> None:
-        """Replace the metrics of prometheus_client collectors, which come last in the output."""
-        self._process_metrics = ProcessMetrics(metrics, self._compress)
+    def find_body(self, request: BodyRequest) -> EncodedBody | None:
+        """Return a body if it is cached, without waiting for other threads."""
+        body = self._bodies.get(request) if self._rendered_version == self._version else None
+        if body is None or any(not self._is_zero(created) for created in tuple(self._zeros.values())):
+            return None
+        return EncodedBody(request.content_type, request.encoding, body)
 
-    @property
-    def is_held(self) -> bool:
-        """Whether changes are being made that are published together."""
-        return self._changes.is_held
-
-    def hold(self, *, is_held: bool) -> None:
-        """Set whether more changes follow that are published together with the last ones."""
-        self._changes.is_held = is_held
-
-    def next_zero_end(self) -> float | None:
-        """Return the seconds until the next series that shows 0 is to show its value; None if there is none."""
-        return self._zeros.next_end()
-
-    def take_changes(self) -> int:
-        """Hand over the changes made so far for the next publication, unless held; return their number."""
-        for family, labels in self._zeros.pop_ended():
-            self._changes.add(self._families[family].end_zero, labels)
-        return self._changes.take()
-
-    def apply_changes(self) -> int:
-        """Apply the changes that were taken to the blocks; return the number of lines that ``render`` has to render."""
+    def get_body(self, request: BodyRequest) -> EncodedBody:
+        """Return the published body."""
+        started = time.perf_counter()
         with self._render_lock:
-            self._changes.apply()
-            return sum([family.changed_lines for family in self._families.values() if family.changed_blocks])
+            self._render_changes()
+            body, version = self._bodies.get(request), self._rendered_version
+            families = [] if body is not None else list(self._texts(request))
+        if body is None:
+            body = _join((*families, [self._render_others(request)]), request.encoding)
+            with self._render_lock:
+                if version == self._rendered_version:
+                    self._cache(request, body)
+            self.render_seconds = time.perf_counter() - started
+        return EncodedBody(request.content_type, request.encoding, body)
 
-    def render(self) -> None:
-        """Publish the changes that were taken."""
+    def collect(self) -> Iterator[Metric]:
+        """Yield the published families that have series."""
         with self._render_lock:
-            self._changes.apply()
-            version, process_metrics = self._changes.applied_batch, self._process_metrics
-            changed_families = [family for family in self._families.values() if family.changed_blocks]
-            for family in changed_families:
-                family.publish()
-            if changed_families or process_metrics is not self._snapshot.process_metrics:
-                sections = tuple([family.section for family in self._families.values() if family.section])
-                self._snapshot = Snapshot(version, sections, process_metrics, self._end, self._workspace_lines)
+            self._render_changes()
+            metrics = [metric for family in self._families.values() for metric in family.collect()]
+        yield from metrics
 
-    def publish(self) -> None:
-        """Publish the changes made so far."""
-        self.take_changes()
-        self.render()
+    def _render_changes(self) -> None:
+        """Render the series that have changed, or that show 0 no more."""
+        with self._publish_lock:
+            (values, exemplars), self._published = self._published, Changes({}, {})
+            version = self._version
+        series_to_render = {series for series, created in self._zeros.items() if not self._is_zero(created)}
+        for series in series_to_render:
+            del self._zeros[series]
+        if version == self._rendered_version and not series_to_render:
+            return
+        self._rendered_version = version
+        self._bodies.clear()
+        for series, change in values.items():
+            family, labels = self._families[series[0]], series[1]
+            if change is None:
+                family.remove(labels)
+                self._zeros.pop(series, None)
+                continue
+            created = change[1] or 0.0
+            if family.family.starts_at_zero and labels not in family and self._is_zero(created):
+                self._zeros[series] = created
+            family.set(labels, *change)
+        for (name, labels), each in exemplars.items():
+            self._families[name].set_exemplars(labels, each)
+        for series in series_to_render | values.keys() | exemplars.keys():
+            self._families[series[0]].render(series[1], is_zero=series in self._zeros)
 
-    def get_body(
-        self, accept: str | None, accept_encoding: str | None, workspaces: Sequence[str] | None = None
-    ) -> EncodedBody:
-        """Return the published body for the headers ``Accept`` and ``Accept-Encoding``.
+    def _is_zero(self, created: float) -> bool:
+        # A time in the future means that the clock was set back: the series may have been shown with its value.
+        return 0 <= self._clock() - created < self._zero_hold
 
-        ``workspaces`` limits it to the series of some workspaces, whose names are sorted; without a limit it also has
-        the series that belong to no workspace.
-        """
-        content_type, snapshot = select_content_type(accept), self._snapshot
-        encoding = "gzip" if accepts_gzip(accept_encoding) else None
-        names = None if workspaces is None else tuple(workspaces)
-        if self.shows_workspaces():
-            body = snapshot.body(content_type, encoding, names)
-            if self.shows_workspaces():  # Making the body takes time.
-                return EncodedBody(content_type, encoding, body)
-        if names is None:
-            return EncodedBody(content_type, encoding, snapshot.body_without_workspaces(content_type, encoding))
-        return EncodedBody(content_type, encoding, snapshot.body(content_type, encoding, ()))
+    def _texts(self, request: BodyRequest) -> Iterator[list[bytes]]:
+        """Yield the lines of each family."""
+        names, is_openmetrics = request.names, request.content_type == OPENMETRICS
+        for family in self._families.values():
+            if family.has_workspaces or request.includes(None):
+                yield family.lines(names if family.has_workspaces else None, is_openmetrics=is_openmetrics)
 
-    def has_body(self, accept: str | None, accept_encoding: str | None, workspaces: Sequence[str]) -> bool:
-        """Return whether the body of some workspaces is ready, so that ``get_body`` takes no time."""
-        encoding = "gzip" if accepts_gzip(accept_encoding) else None
-        return self._snapshot.has_body(select_content_type(accept), encoding, tuple(workspaces))
+    def _render_others(self, request: BodyRequest) -> bytes:
+        """Return the lines of the other collectors, and the end of the body."""
+        metrics = [_restrict(metric, request) for each in self._collectors for metric in each.collect()]
+        others = _Metrics([metric for metric in metrics if metric.samples])
+        if request.content_type != OPENMETRICS:
+            return generate_latest(others)
+        openmetrics: bytes = generate_openmetrics(others)  # type: ignore[no-untyped-call]
+        return openmetrics
 
-    def _change(self, apply: Callable[..., object], *args: Any) -> None:
-        self._changes.add(apply, *args)
-        self._on_change()
+    def _cache(self, request: BodyRequest, body: bytes) -> None:
+        self._bodies[request] = body
+        parts = [each for each in self._bodies if each.workspaces is not None]
+        size = sum(len(self._bodies[each]) for each in parts)
+        for oldest in parts:
+            if size <= MAX_CACHED_BYTES:
+                break
+            size -= len(self._bodies.pop(oldest))
+
+
+class _Metrics(Collector):
+    """Metrics that have been collected already."""
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Sequence[Metric]:
+        return self._metrics
+
+
+def _restrict(metric: Metric, request: BodyRequest) -> Metric:
+    """Return a metric with the samples that a body includes."""
+    restricted = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+    restricted.samples = [each for each in metric.samples if request.includes(each.labels.get("workspace"))]
+    return restricted
+
+
+def _join(texts: Sequence[Sequence[bytes]], encoding: str | None) -> bytes:
+    if encoding is None:
+        return b"".join([text for family in texts for text in family])
+    stream = zlib.compressobj(1, zlib.DEFLATED, GZIP_FORMAT)
+    return b"".join([*(stream.compress(b"".join(family)) for family in texts), stream.flush()])

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import TypeAlias
-
-import msgspec
+from typing import NamedTuple, TypeAlias
 
 from late_exporter.exposition.family import Family
 from late_exporter.series import Exemplar, Histogram, Labels
@@ -20,85 +17,85 @@ MAX_EXEMPLAR_CHARACTERS = 128
 MIN_EXPONENT_NUMBER = 1_000_000
 """Numbers from which Go uses an exponent; Python does so from 1e16 on."""
 
-PackedValue: TypeAlias = float | bytes | Histogram
-"""Value in memory: histograms with the buckets of their family are packed to a tenth of their size."""
 
-ExemplarsByLine: TypeAlias = dict[int, tuple[float, str]]
-"""Time and text of exemplars by the index of their line."""
+class ObservedExemplar(NamedTuple):
+    """An exemplar, and the value to which it is attached."""
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[int]).decode
+    value: float
+    exemplar: Exemplar
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether parsers accept it."""
+        characters = sum(len(name) + len(text) for name, text in dict(self.exemplar.labels).items())
+        is_finite = math.isfinite(self.exemplar.timestamp) and not math.isnan(self.value)
+        return characters <= MAX_EXEMPLAR_CHARACTERS and is_finite
+
+    def __str__(self) -> str:
+        labels = ",".join(f'{name}="{_escape(text)}"' for name, text in sorted(dict(self.exemplar.labels).items()))
+        return f" # {{{labels}}} {format_number(self.value)} {self.exemplar.timestamp}"
+
+
+Exemplars: TypeAlias = Mapping[int, ObservedExemplar]
+"""Exemplars of a series by the index of the line: of the bucket, or 0 for a counter."""
 
 
 class FamilyFormatter:
-    """Format the series of a family: each has ``line_count`` lines, and one that is 0 has the packed value ``zero``."""
+    """Formatter of the lines of a family.
+
+    Attributes:
+        header: The lines HELP and TYPE, as text and as OpenMetrics.
+        zero: Value of a series that is 0.
+    """
 
     def __init__(self, family: Family) -> None:
-        self._family = family
-        self._stem = family.name.removesuffix("_total") if family.kind == "counter" else family.name
+        self._name = family.name
+        self.stem = family.name.removesuffix("_total") if family.kind == "counter" else family.name
         # prometheus_client sorts labels by name, le among them.
-        self._order = sorted(range(len(family.labels)), key=family.labels.__getitem__)
-        self._names = [family.labels[index] for index in self._order]
-        self._line = family.name + _braces([f'{name}="%s"' for name in self._names]) + " %s\n"
-        self._le_index = bisect_left(self._names, "le")
-        self._le_pairs = _format_le_pairs(family.buckets)
-        self.line_count = len(self._le_pairs) + 2 if family.kind == "histogram" else 1
-        self.zero = (
-            self.pack(Histogram(family.buckets, (0,) * len(self._le_pairs))) if family.kind == "histogram" else 0
+        self._order = sorted((name, index) for index, name in enumerate(family.labels))
+        self._le_index = bisect_left([name for name, _ in self._order], "le")
+        self._le_pairs = [f'le="{format_number(bound)}"' for bound in (*family.buckets, math.inf)]
+        empty = Histogram(family.buckets, (0,) * len(self._le_pairs))
+        self.zero: float | Histogram = empty if family.kind == "histogram" else 0
+        text, openmetrics = family.help.replace("\\", r"\\").replace("\n", r"\n"), _escape(family.help)
+        self.header = (
+            _encode([f"# HELP {self._name} {text}", f"# TYPE {self._name} {family.kind}"]),
+            _encode([f"# HELP {self.stem} {openmetrics}", f"# TYPE {self.stem} {family.kind}"]),
         )
 
-    def header(self) -> tuple[bytes, bytes]:
-        """Return the lines HELP and TYPE, as text and as OpenMetrics."""
-        kind, help_text = self._family.kind, self._family.help.replace("\\", r"\\").replace("\n", r"\n")
-        text = f"# HELP {self._family.name} {help_text}\n# TYPE {self._family.name} {kind}\n"
-        openmetrics = f"# HELP {self._stem} {_escape(self._family.help)}\n# TYPE {self._stem} {kind}\n"
-        return text.encode(errors="replace"), openmetrics.encode(errors="replace")
+    def format(
+        self, labels: Labels, value: float | Histogram, created: float | None, exemplars: Exemplars
+    ) -> tuple[bytes, bytes]:
+        """Return the lines of a series as text and as OpenMetrics, which has its exemplars and creation time."""
+        lines = self.samples(labels, value)
+        text = _encode(lines)
+        if not created and not exemplars:
+            return text, text
+        for line, exemplar in exemplars.items():
+            lines[line] += str(exemplar)
+        if created:
+            lines.append(f"{self.stem}_created{_braces(self._pairs(labels))} {format_number(created)}")
+        return text, _encode(lines)
 
-    def pack(self, value: float | Histogram) -> PackedValue:
-        if isinstance(value, Histogram) and self.matches_buckets(value):
-            with suppress(OverflowError):
-                return _encode((value.micros, *value.counts))
-        return value
-
-    def matches_buckets(self, value: PackedValue) -> bool:
-        """Return whether a value has the buckets of the family; a stored histogram may have others."""
-        return not isinstance(value, Histogram) or value.bounds == self._family.buckets
-
-    def text_lines(self, labels: Labels, value: PackedValue) -> list[str]:
-        if isinstance(value, bytes):
-            micros, *counts = _decode(value)
-            return self._histogram(labels, self._le_pairs, counts, micros)
-        if isinstance(value, Histogram):
-            return self._histogram(labels, _format_le_pairs(value.bounds), value.counts, value.micros)
-        return [self._line % (*[_escape(labels[index]) for index in self._order], format_number(value))]
-
-    def openmetrics_lines(
-        self, lines: list[str], labels: Labels, created: float | None, exemplars: ExemplarsByLine
-    ) -> list[str]:
-        """Return the lines of a series as OpenMetrics: those of the text, with exemplars and creation time."""
-        if created is None and not exemplars:
-            return lines
-        lines = lines.copy()
-        for line, (_, exemplar) in exemplars.items():
-            lines[line] = f"{lines[line][:-1]}{exemplar}\n"
-        if created is not None:
-            lines.append(f"{self._stem}_created{_braces(self._pairs(labels))} {format_number(created)}\n")
-        return lines
-
-    def _histogram(self, labels: Labels, le_pairs: Sequence[str], counts: Sequence[int], micros: int) -> list[str]:
+    def samples(self, labels: Labels, value: float | Histogram) -> list[str]:
+        """Return the samples of a series in both formats, without ends of line."""
         pairs = self._pairs(labels)
-        head = "".join((self._family.name, "_bucket{", *(f"{pair}," for pair in pairs[: self._le_index])))
-        tail = "".join((*(f",{pair}" for pair in pairs[self._le_index :]), "} "))
-        numbers = [format_number(count) for count in accumulate(counts)]
-        lines = [f"{head}{le}{tail}{count}\n" for le, count in zip(le_pairs, numbers, strict=True)]
-        braces = _braces(pairs)
-        lines.append(f"{self._family.name}_count{braces} {numbers[-1]}\n")
-        lines.append(f"{self._family.name}_sum{braces} {_seconds(micros)}\n")
-        return lines
+        if not isinstance(value, Histogram):
+            return [f"{self._name}{_braces(pairs)} {format_number(value)}"]
+        head = "".join(f"{pair}," for pair in pairs[: self._le_index])
+        tail = "".join(f",{pair}" for pair in pairs[self._le_index :])
+        counts = [format_number(count) for count in accumulate(value.counts)]
+        return [
+            *(
+                f"{self._name}_bucket{{{head}{le}{tail}}} {count}"
+                for le, count in zip(self._le_pairs, counts, strict=True)
+            ),
+            f"{self._name}_count{_braces(pairs)} {counts[-1]}",
+            f"{self._name}_sum{_braces(pairs)} {seconds(value.micros)}",
+        ]
 
     def _pairs(self, labels: Labels) -> list[str]:
-        values = [labels[index] for index in self._order]
-        return [f'{name}="{_escape(value)}"' for name, value in zip(self._names, values, strict=True)]
+        return [f'{name}="{_escape(labels[index])}"' for name, index in self._order]
 
 
 def format_number(value: float) -> str:
@@ -119,21 +116,8 @@ def format_number(value: float) -> str:
     return text
 
 
-def format_exemplar(value: float, exemplar: Exemplar) -> str | None:
-    """Return the text after a sample, or None if parsers would reject it."""
-    pairs = sorted(dict(exemplar.labels).items())
-    characters = sum(len(name) + len(text) for name, text in pairs)
-    if characters > MAX_EXEMPLAR_CHARACTERS or math.isnan(value) or not math.isfinite(exemplar.timestamp):
-        return None
-    labels = ",".join(f'{name}="{_escape(text)}"' for name, text in pairs)
-    return f" # {{{labels}}} {format_number(value)} {exemplar.timestamp}"
-
-
-def _format_le_pairs(bounds: Sequence[float]) -> list[str]:
-    return [f'le="{format_number(bound)}"' for bound in (*bounds, math.inf)]
-
-
-def _seconds(micros: int) -> str:
+def seconds(micros: int) -> str:
+    """Format a sum in millionths of the unit of its family."""
     try:
         return format_number(micros / 1e6)
     except OverflowError:
@@ -148,3 +132,7 @@ def _escape(text: str) -> str:
 
 def _braces(pairs: Sequence[str]) -> str:
     return f"{{{','.join(pairs)}}}" if pairs else ""
+
+
+def _encode(lines: Iterable[str]) -> bytes:
+    return "".join([f"{line}\n" for line in lines]).encode(errors="replace")

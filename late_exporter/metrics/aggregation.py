@@ -55,8 +55,7 @@ def _add(increments: Sequence[IncCounter], value: Value | None) -> Value:
 def _observe(increments: Sequence[ObserveHistogram | ObserveValues], value: Value | None) -> Value:
     bounds = increments[0].bounds
     previous = value if isinstance(value, Histogram) else Histogram(bounds, (0,) * (len(bounds) + 1))
-    counts = list(rebucket(previous, bounds).counts)
-    micros = previous.micros
+    counts, micros = list(rebucket(previous, bounds).counts), previous.micros
     for increment in increments:
         values = increment.micros if isinstance(increment, ObserveValues) else (increment.micros,)
         for each in values:
@@ -67,19 +66,15 @@ def _observe(increments: Sequence[ObserveHistogram | ObserveValues], value: Valu
 
 def _set_latest(increments: Sequence[SetLatest], value: Value | None) -> Value:
     values = [LatestValue(increment.at, increment.value) for increment in increments]
-    if isinstance(value, LatestValue):
-        values.append(value)
+    values += [value] if isinstance(value, LatestValue) else []
     return max(values, key=lambda candidate: (candidate.at, str(candidate.value)))
-
-
-def _set_current(increments: Sequence[SetCurrent], _: Value | None) -> Value:
-    return LatestValue(0, increments[-1].value)
 
 
 def _update_streak(increments: Sequence[AttemptOutcome], value: Value | None) -> Value:
     streak = value if isinstance(value, FailureStreak) else FailureStreak()
     for increment in increments:
-        streak = _add_failure(streak, increment.at) if increment.failed else _add_success(streak, increment.at)
+        if increment.at > streak.last_success:
+            streak = _add_failure(streak, increment.at) if increment.failed else _add_success(streak, increment.at)
     return streak
 
 
@@ -88,14 +83,12 @@ _AGGREGATORS: Mapping[type[Increment], Callable[[Any, Value | None], Value]] = {
     ObserveHistogram: _observe,
     ObserveValues: _observe,
     SetLatest: _set_latest,
-    SetCurrent: _set_current,
+    SetCurrent: lambda increments, _: LatestValue(0, increments[-1].value),
     AttemptOutcome: _update_streak,
 }
 
 
 def _add_failure(streak: FailureStreak, at: int) -> FailureStreak:
-    if at <= streak.last_success:
-        return streak
     failures = list(streak.failures)
     insort(failures, at)
     if len(failures) <= MAX_STREAK_TIMES:
@@ -109,8 +102,6 @@ def _add_failure(streak: FailureStreak, at: int) -> FailureStreak:
 
 
 def _add_success(streak: FailureStreak, at: int) -> FailureStreak:
-    if at <= streak.last_success:
-        return streak
     later = streak.failures[bisect_right(streak.failures, at) :]
     if at < streak.older_until:
         return FailureStreak(at, later, streak.older_failures, streak.older_until)

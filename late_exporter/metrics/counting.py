@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 from late_exporter.feeds.feed import Feed
 from late_exporter.model import UNKNOWN, Batch, LogEntry, Observation
@@ -44,8 +43,8 @@ def effective_increments(
         logs = [observation.entry for observation in observations]
         first_logs = logs if has_only_first else [o.entry for o in observations if first.get(o.entry.key) is o]
         for increment in observations[0].increments:
-            _, counted = by_increment.setdefault(id(increment), (increment, []))
-            counted += first_logs if increment.once_per_log else logs
+            _, increment_logs = by_increment.setdefault(id(increment), (increment, []))
+            increment_logs += first_logs if increment.once_per_log else logs
     for increment, logs in by_increment.values():
         if logs:
             yield count_logs(increment, logs, batch.now)
@@ -63,10 +62,21 @@ def project_log(feed: Feed, workspace: str, log: LogEntry) -> Iterator[Increment
 
 def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequence[Increment]:
     """Return an increment of a kind with the numbers of its logs; ``now`` is the API time in milliseconds."""
-    count = _COUNTERS.get(type(increment))
-    if count is None:
-        return [increment] * len(logs)
-    return count(increment, logs, now)
+    series = increment.family, increment.labels, increment.once_per_log
+    match increment:
+        case IncCounter(amount=amount):
+            return [IncCounter(*series, amount=amount * len(logs))]
+        case ObserveLog(bounds=bounds):
+            return [ObserveValues(*series, micros=tuple(_values(increment, logs, now)), bounds=bounds)]
+        case SetByLog(value=value):
+            at = max([log.created or 0 for log in logs])
+            return [SetLatest(*series, at=at, value=at / 1000 if value is None else value)]
+        case RecordAttempt(failed=failed):
+            times = [log.created or 0 for log in logs]
+            if not failed:
+                times = [max(times)]  # An earlier success changes nothing.
+            return [AttemptOutcome(*series, at=at, failed=failed) for at in times]
+    return [increment] * len(logs)
 
 
 def observe_log(increment: ObserveLog, log: LogEntry, now: int) -> ObserveHistogram:
@@ -89,40 +99,7 @@ def _exemplar(log: LogEntry, now: int) -> Exemplar | None:
     return Exemplar((("log_id", log.key), ("post_id", post_id)), min(log.created or 0, now) / 1000)
 
 
-def _add(increment: IncCounter, logs: Sequence[LogEntry], _: int) -> list[IncCounter]:
-    family, labels, once_per_log = increment.family, increment.labels, increment.once_per_log
-    return [IncCounter(family, labels, once_per_log, amount=increment.amount * len(logs))]
-
-
-def _observe(increment: ObserveLog, logs: Sequence[LogEntry], now: int) -> list[ObserveValues]:
-    family, labels, once_per_log, bounds = increment.family, increment.labels, increment.once_per_log, increment.bounds
-    micros = tuple(_values(increment, logs, now))
-    return [ObserveValues(family, labels, once_per_log, micros=micros, bounds=bounds)]
-
-
 def _values(increment: ObserveLog, logs: Sequence[LogEntry], now: int) -> list[int]:
     if increment.number == "lag":
         return [lag_micros(log, now) for log in logs]
     return [log.duration or 0 for log in logs]
-
-
-def _set_latest(increment: SetByLog, logs: Sequence[LogEntry], _: int) -> list[SetLatest]:
-    at = max([log.created or 0 for log in logs])
-    value = at / 1000 if increment.value is None else increment.value
-    return [SetLatest(increment.family, increment.labels, increment.once_per_log, at=at, value=value)]
-
-
-def _record_attempts(increment: RecordAttempt, logs: Sequence[LogEntry], _: int) -> list[AttemptOutcome]:
-    family, labels, once_per_log, failed = increment.family, increment.labels, increment.once_per_log, increment.failed
-    times = [log.created or 0 for log in logs]
-    if not failed:
-        times = [max(times)]  # An earlier success changes nothing.
-    return [AttemptOutcome(family, labels, once_per_log, at=at, failed=failed) for at in times]
-
-
-_COUNTERS: Mapping[type[Increment], Callable[[Any, Sequence[LogEntry], int], Sequence[Increment]]] = {
-    IncCounter: _add,
-    ObserveLog: _observe,
-    SetByLog: _set_latest,
-    RecordAttempt: _record_attempts,
-}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from late_exporter.exposition.exposition import Exposition
@@ -10,7 +10,6 @@ from late_exporter.exposition.family import Family
 from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.metrics.aggregation import rebucket
 from late_exporter.metrics.names import LAST_AUDIT, LAST_POLL, LAST_RECONCILE, LOGS, OLDEST_PENDING, PENDING_LOGS
-from late_exporter.metrics.status_layer import StatusLayer
 from late_exporter.model import PENDING, UNKNOWN
 from late_exporter.series import (
     FailureStreak,
@@ -22,7 +21,6 @@ from late_exporter.series import (
     Series,
     SeriesValue,
     SetCurrent,
-    Value,
 )
 from late_exporter.status import AccountHealth, PlatformHealth
 
@@ -33,35 +31,29 @@ INFO = "late_account_info"
 OWN_TIMES = frozenset({LAST_POLL, LAST_RECONCILE, LAST_AUDIT, "late_exporter_webhook_last_received_timestamp_seconds"})
 """Stored gauges with times at which the exporter did something. Alerts compare them with the present."""
 
-READABLE_FAMILIES = OWN_TIMES | {LOGS, PENDING_LOGS, OLDEST_PENDING, LAST_LOG, STREAKS}
-"""Families whose visible values are kept, for the status page and to correct times."""
-
 
 class _WorkspaceSeries:
-    """Series of one workspace beyond what the exposition has of them.
-
-    Args:
-        feeds: Feeds of the workspace.
+    """Series of one workspace.
 
     Attributes:
-        synced_feeds: Those that have completed their first sync.
-        hidden_values: Values of the series that are not visible yet.
-        own_counters: Visible values and creation times of the exporter's own counters.
-        info_labels: Labels of the visible series that have a text as their value, which is their last label.
-        readable_values: Visible values and creation times of READABLE_FAMILIES, by family.
-        gauges: Values that ``set_gauge`` has set.
-        status_layer: Series of status feeds.
+        synced_feeds: Feeds that have completed their first sync.
+        hidden_values: Values of series that are not visible yet.
+        values: Visible values by family, except those of status feeds.
+        status_values: Visible values of each status feed.
     """
 
-    def __init__(self, feeds: frozenset[str] = frozenset()) -> None:
-        self.feeds = feeds
+    def __init__(self) -> None:
         self.synced_feeds: set[str] = set()
         self.hidden_values: dict[Series, SeriesValue] = {}
-        self.own_counters: dict[Series, tuple[float, float]] = {}
-        self.info_labels: dict[Series, Labels] = {}
-        self.readable_values: dict[str, dict[Labels, tuple[float, float]]] = {}
-        self.gauges: dict[Series, float] = {}
-        self.status_layer = StatusLayer()
+        self.values: defaultdict[str, dict[Labels, SeriesValue]] = defaultdict(dict)
+        self.status_values: dict[str, Mapping[Series, SeriesValue]] = {}
+
+    def get(self, series: Series) -> SeriesValue | None:
+        """Return what a series shows."""
+        for values in self.status_values.values():
+            if series in values:
+                return values[series]
+        return self.values[series[0]].get(series[1])
 
 
 class SeriesRegistry:
@@ -71,8 +63,7 @@ class SeriesRegistry:
     is complete, and then appear with their full values. Series that are created later show 0 for some time first, so
     that Prometheus sees their first increase.
 
-    The values of visible series are only in the exposition. What is kept beyond them is kept by workspace, so that no
-    call takes longer because other workspaces exist.
+    Values are kept by workspace, so that no call takes longer because other workspaces exist.
 
     Args:
         families: Catalogue of the metric families.
@@ -86,11 +77,14 @@ class SeriesRegistry:
         self._without_workspace = _WorkspaceSeries()
         self._deferred_values: dict[Series, SeriesValue] = {}
 
-    def add_workspace(self, workspace: str, feeds: frozenset[str]) -> None:
-        self._workspaces[workspace] = _WorkspaceSeries(feeds)
+    def add_workspace(self, workspace: str) -> None:
+        self._workspaces[workspace] = _WorkspaceSeries()
 
     def remove_workspace(self, workspace: str) -> None:
-        self._exposition.remove_workspace(workspace)
+        owner = self._workspaces[workspace]
+        visible = {(family, labels) for family, values in owner.values.items() for labels in values}
+        for series in visible.union(*owner.status_values.values()):
+            self._exposition.remove(*_exposed(series, owner.get(series)))
         del self._workspaces[workspace]
         self._deferred_values = {
             series: value for series, value in self._deferred_values.items() if series[1][:1] != (workspace,)
@@ -101,26 +95,25 @@ class SeriesRegistry:
         """Load some of the stored series, except those of other workspaces and families."""
         for series, value in values.items():
             if series[0] in self._families and series[1][0] in self._workspaces:
-                self._set(series, self._keep_maximum(series, value))
+                self._set(series, value)
 
     def update(self, values: Mapping[Series, SeriesValue]) -> None:
         """Set the values that a transaction has committed."""
         for series, value in values.items():
             self._deferred_values.pop(series, None)
-            self._set(series, self._keep_maximum(series, value))
+            self._set(series, value)
 
     def defer(self, values: Mapping[Series, SeriesValue]) -> None:
         """Take the values that a transaction has committed, for ``set_deferred``; nothing is published before."""
         self._deferred_values |= values
-        self._exposition.hold(is_held=bool(self._deferred_values))
+        self._exposition.is_held = bool(self._deferred_values)
 
     def set_deferred(self, limit: int | None = None) -> bool:
         """Set the values that were deferred, or a number of them; return whether there are more."""
         for _ in range(len(self._deferred_values))[:limit]:
-            series, value = self._deferred_values.popitem()
-            self._set(series, self._keep_maximum(series, value))
-        self._exposition.hold(is_held=bool(self._deferred_values))
-        return bool(self._deferred_values)
+            self._set(*self._deferred_values.popitem())
+        self._exposition.is_held = bool(self._deferred_values)
+        return self._exposition.is_held
 
     def show_feed(self, workspace: str, feed: str) -> None:
         """Make the families of a feed visible, because its first sync is complete."""
@@ -134,18 +127,17 @@ class SeriesRegistry:
     def defer_feed(self, workspace: str, feed: str) -> None:
         """Make the families of a feed visible with the next calls of ``set_deferred``."""
         owner = self._workspaces[workspace]
-        if feed in owner.synced_feeds:
-            return
-        owner.synced_feeds.add(feed)
-        hidden_values, owner.hidden_values = owner.hidden_values, {}
-        self.defer(hidden_values | self._deferred_values)
+        if feed not in owner.synced_feeds:
+            owner.synced_feeds.add(feed)
+            hidden_values, owner.hidden_values = owner.hidden_values, {}
+            self.defer(hidden_values | self._deferred_values)
 
     def add_unsaved(self, increments: Iterable[IncCounter]) -> None:
         """Add increments of the exporter's own counters that could not be saved yet; later values include them."""
         for increment in increments:
             series = (increment.family, increment.labels)
-            value, created = self._owner(series).own_counters.get(series, (0, 0.0))
-            self._set(series, self._keep_maximum(series, SeriesValue(value + increment.amount, created)))
+            current = self._owner(series).get(series) or SeriesValue(0, 0.0)
+            self._set(series, SeriesValue(_number(current) + increment.amount, current.created))
 
     def correct_times(self, workspace: str, now: float) -> Sequence[SetCurrent]:
         """Set the OWN_TIMES of a workspace that are ahead of ``now`` to it; return increments that do so in the state.
@@ -155,40 +147,34 @@ class SeriesRegistry:
         corrections = [
             SetCurrent(family, labels, value=now)
             for family in sorted(OWN_TIMES)
-            for labels, (time, _) in self._values_of(workspace, family)
+            for labels, time in self._numbers(workspace, family)
             if time > now
         ]
-        for correction in corrections:
-            self._set((correction.family, correction.labels), SeriesValue(correction.value, 0.0))
+        for each in corrections:
+            self._set((each.family, each.labels), SeriesValue(each.value, 0.0))
         return corrections
 
     def set_gauge(self, family: str, labels: Labels, value: float) -> None:
         """Set a gauge that is not stored; most polls change few of theirs."""
-        series = family, labels
-        gauges = self._owner(series).gauges
-        if gauges.get(series) != value:
-            gauges[series] = value
-            self._set(series, SeriesValue(value, 0.0))
+        series, current = (family, labels), SeriesValue(value, 0.0)
+        owner = self._owner(series)
+        if current not in (owner.get(series), owner.hidden_values.get(series)):
+            self._set(series, current)
 
     def remove_gauge(self, family: str, labels: Labels) -> None:
         """Remove a gauge, if it exists."""
         owner = self._owner((family, labels))
-        owner.gauges.pop((family, labels), None)
         owner.hidden_values.pop((family, labels), None)
-        owner.readable_values.get(family, {}).pop(labels, None)
+        owner.values[family].pop(labels, None)
         self._exposition.remove(family, labels)
 
     def replace_status(self, workspace: str, feed: str, values: Mapping[Series, SeriesValue]) -> None:
         """Show the gauges of a status feed instead of its previous ones; they cover the values of logs."""
         owner = self._workspaces[workspace]
-        obsolete = owner.status_layer.replace(feed, values)
-        for series, value in values.items():
-            self._show(owner, series, value)
-        for series, log_value in obsolete:
-            if log_value is not None:
-                self._show(owner, series, log_value)
-            else:
-                self._exposition.remove(series[0], owner.info_labels.pop(series, series[1]))
+        previous = {series: owner.get(series) for series in owner.status_values.get(feed, {}).keys() | values.keys()}
+        owner.status_values[feed] = values
+        for series, value in previous.items():
+            self._show(series, value, owner.get(series))
 
     def add_exemplar(self, observation: ObserveHistogram) -> None:
         """Attach the exemplar of an observation, if its series is visible."""
@@ -201,35 +187,30 @@ class SeriesRegistry:
 
         A platform with logs of the first sync has no time since which they are counted, but 0.
         """
-        logs, final, pending = Counter[str](), Counter[str](), Counter[str]()
-        attempts = Counter[tuple[str, str]]()
-        counted_since: dict[str, float] = {}
-        last_log: dict[str, float] = {}
-        for (_, platform, action, status), (count, created) in self._values_of(workspace, LOGS):
-            logs[platform] += int(count)
-            counted_since[platform] = min(created, counted_since.get(platform, created))
-            if action in ATTEMPTS and status != PENDING:
-                final[platform] += int(count)
-                attempts[platform, status] += int(count)
-        for (_, platform, _), (count, _) in self._values_of(workspace, PENDING_LOGS):
-            pending[platform] += int(count)
-        for (_, platform, _, _), (time, _) in self._values_of(workspace, LAST_LOG):
-            last_log[platform] = max(time, last_log.get(platform, time))
-        oldest_pending = {platform: time for (_, platform), (time, _) in self._values_of(workspace, OLDEST_PENDING)}
-        return tuple(
-            PlatformHealth(
+        logs: dict[str, list[tuple[str, str, SeriesValue]]] = {}
+        for (_, platform, action, status), current in self._values_of(workspace, LOGS).items():
+            logs.setdefault(platform, []).append((action, status, current))
+
+        def numbers(family: str, platform: str) -> list[float]:
+            return [number for labels, number in self._numbers(workspace, family) if labels[1] == platform]
+
+        def health(platform: str) -> PlatformHealth:
+            attempts = Counter[str]()
+            for action, status, current in logs[platform]:
+                if action in ATTEMPTS and status != PENDING:
+                    attempts[status] += int(_number(current))
+            return PlatformHealth(
                 name=platform,
-                counted_since=counted_since[platform],
-                published=attempts[platform, "success"],
-                failed=attempts[platform, "failed"],
-                final=final[platform],
-                pending=pending[platform],
-                last_log=last_log.get(platform),
-                oldest_pending=oldest_pending.get(platform),
+                counted_since=min(current.created for *_, current in logs[platform]),
+                published=attempts["success"],
+                failed=attempts["failed"],
+                final=attempts.total(),
+                pending=int(sum(numbers(PENDING_LOGS, platform))),
+                last_log=max(numbers(LAST_LOG, platform), default=None),
+                oldest_pending=min(numbers(OLDEST_PENDING, platform), default=None),
             )
-            for platform in sorted(logs)
-            if logs[platform]
-        )
+
+        return tuple(health(each) for each in sorted(logs) if any(_number(current) for *_, current in logs[each]))
 
     def failing_accounts(self, workspace: str) -> tuple[AccountHealth, ...]:
         """Return the accounts whose last attempt failed, most consecutive failures first."""
@@ -240,78 +221,67 @@ class SeriesRegistry:
                 username=self._username(labels),
                 consecutive_failures=int(failures),
             )
-            for labels, (failures, _) in self._values_of(workspace, STREAKS)
+            for labels, failures in self._numbers(workspace, STREAKS)
             if failures
         ]
-        accounts.sort(key=lambda account: (-account.consecutive_failures, account.platform, account.account_id))
-        return tuple(accounts)
+        return tuple(sorted(accounts, key=lambda each: (-each.consecutive_failures, each.platform, each.account_id)))
 
-    def _values_of(self, workspace: str, family: str) -> Iterable[tuple[Labels, tuple[float, float]]]:
-        if workspace not in self._workspaces:
-            return ()
-        return self._workspaces[workspace].readable_values.get(family, {}).items()
+    def _values_of(self, workspace: str, family: str) -> Mapping[Labels, SeriesValue]:
+        return self._workspaces[workspace].values.get(family, {}) if workspace in self._workspaces else {}
+
+    def _numbers(self, workspace: str, family: str) -> Iterable[tuple[Labels, float]]:
+        return ((labels, _number(current)) for labels, current in self._values_of(workspace, family).items())
 
     def _username(self, account: Labels) -> str:
-        series = (INFO, account)
-        username = self._owner(series).info_labels.get(series, ("",))[-1]
-        return "" if username == UNKNOWN else username
+        current = self._owner((INFO, account)).get((INFO, account))
+        username = current.value.value if current is not None and isinstance(current.value, LatestValue) else ""
+        return "" if username == UNKNOWN else str(username)
 
     def _owner(self, series: Series) -> _WorkspaceSeries:
         labels = series[1]
         return self._workspaces.get(labels[0], self._without_workspace) if labels else self._without_workspace
 
-    def _keep_maximum(self, series: Series, new_value: SeriesValue) -> SeriesValue:
-        # A counter must not fall when its unsaved increments are saved bit by bit.
-        if self._families[series[0]].feeds or not isinstance(new_value.value, int | float):
-            return new_value
-        own_counters = self._owner(series).own_counters
-        visible, _ = own_counters.get(series, (0, 0.0))
-        own_counters[series] = (max(visible, new_value.value), new_value.created)
-        return SeriesValue(*own_counters[series])
-
-    def _feeds_of(self, series: Series) -> tuple[str, ...]:
-        """Return the feeds that fill a series; the label ``type`` names the only one."""
-        family = self._families[series[0]]
-        if "type" in family.labels:
-            return (series[1][family.labels.index("type")],)
-        return family.feeds
-
     def _is_hidden(self, owner: _WorkspaceSeries, series: Series) -> bool:
-        feeds = self._feeds_of(series)
+        family = self._families[series[0]]
+        # The label ``type`` names the only feed that fills a series.
+        feeds = (series[1][family.labels.index("type")],) if "type" in family.labels else family.feeds
         return bool(feeds) and owner.synced_feeds.isdisjoint(feeds)
 
     def _set(self, series: Series, value: SeriesValue) -> None:
-        owner = self._owner(series)
+        owner, (name, labels) = self._owner(series), series
         if self._is_hidden(owner, series):
             owner.hidden_values[series] = value
-        elif not owner.status_layer.keep(series, value):
-            self._show(owner, series, value)
+            return
+        previous, family = owner.get(series), self._families[name]
+        if previous is not None and family.kind == "counter" and not family.feeds:
+            # It must not fall when its unsaved increments are saved bit by bit.
+            value = SeriesValue(max(_number(previous), _number(value)), value.created)
+        owner.values[name][labels] = value
+        self._show(series, previous, owner.get(series))
 
-    def _show(self, owner: _WorkspaceSeries, series: Series, current: SeriesValue) -> None:
-        family, labels = self._families[series[0]], series[1]
+    def _show(self, series: Series, previous: SeriesValue | None, current: SeriesValue | None) -> None:
+        """Show a value instead of the previous one; None is no series."""
+        family, labels = _exposed(series, current)
+        if previous is not None and (current is None or labels != _exposed(series, previous)[1]):
+            self._exposition.remove(*_exposed(series, previous))
+        if current is None:
+            return
+        definition = self._families[family]
         value = current.value
-        if isinstance(value, LatestValue) and isinstance(value.value, str):
-            labels = (*labels, value.value)
-            value = 1
-            if owner.info_labels.get(series, labels) != labels:
-                self._exposition.remove(family.name, owner.info_labels[series])
-            owner.info_labels[series] = labels
-        number = _number(value, family)
-        if series[0] in READABLE_FAMILIES and not isinstance(number, Histogram):
-            owner.readable_values.setdefault(series[0], {})[series[1]] = (number, current.created)
-        if family.kind == "gauge":
-            self._exposition.put(family.name, labels, number)
-        else:
-            self._exposition.put(family.name, labels, number, created=current.created)
+        number = rebucket(value, definition.buckets) if isinstance(value, Histogram) else _number(current)
+        self._exposition.put(family, labels, number, created=None if definition.kind == "gauge" else current.created)
 
 
-def _number(value: Value, family: Family) -> float | Histogram:
-    match value:
-        case Histogram():
-            return rebucket(value, family.buckets)
-        case LatestValue():
-            return float(value.value)
-        case FailureStreak():
-            return value.older_failures + len(value.failures)
-        case _:
-            return value
+def _exposed(series: Series, current: SeriesValue | None) -> Series:
+    """Return how a series is exposed: a text is a label, with the value 1."""
+    value = current.value if current is not None else None
+    if isinstance(value, LatestValue) and isinstance(value.value, str):
+        return series[0], (*series[1], value.value)
+    return series
+
+
+def _number(current: SeriesValue) -> float:
+    value = current.value.value if isinstance(current.value, LatestValue) else current.value
+    if isinstance(value, FailureStreak):
+        return value.older_failures + len(value.failures)
+    return value if isinstance(value, int | float) else 1

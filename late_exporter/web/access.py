@@ -39,8 +39,8 @@ def require_unbound(scope: Message) -> None:
 
 def require_workspace(scope: Message, workspace: str) -> None:
     """Raise AccessError if a request may not see a workspace, which need not exist."""
-    allowed = allowed_workspaces(scope)
-    if allowed is not None and workspace not in allowed:
+    names = allowed_workspaces(scope)
+    if names is not None and workspace not in names:
         raise AccessError(HTTPStatus.FORBIDDEN, NOT_ALLOWED)
 
 

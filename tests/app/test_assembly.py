@@ -4,6 +4,7 @@ import gc
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 from msgspec.structs import replace
@@ -59,7 +60,7 @@ def test_a_workspace_is_not_added_if_its_state_cannot_be_read() -> None:
     with closing(BrokenStore(open_store("sqlite://"))) as store:
         pipeline = Pipeline(
             PipelineConfig(feeds=("publishing",)),
-            store_thread=StoreThread(store, offload_in_steps),
+            store_thread=StoreThread(cast("Store", store), offload_in_steps),
             create_logger=lambda _: NullLogger(),
         )
         connection = ApiConnection(FakeClient(), ApiGeneration("late", logger=NullLogger()))

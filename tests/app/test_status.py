@@ -20,6 +20,7 @@ from late_exporter.protocols import ApiResponse, Client
 from late_exporter.status import SyncProgress
 from late_exporter.store import Store, open_store
 from tests.support.client import Handler, QueryParams
+from tests.support.exposition import read_body
 from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
 from tests.support.status_api import HEALTH, SECRETS, StatusApi, encode
@@ -105,7 +106,7 @@ class ExporterOfStatus:
     async def opened(self, store: Store | None = None) -> AsyncIterator[Exporter]:
         """Open the exporter with its publisher, without polling."""
         used_store = store or open_store("sqlite://")
-        self.exporter = Exporter(self.settings, used_store, offload, self.connect, collect_process_metrics=list)
+        self.exporter = Exporter(self.settings, used_store, offload, self.connect)
         await self.exporter.restore()
         publishing = asyncio.ensure_future(self.exporter.publisher.run())
         try:
@@ -125,7 +126,7 @@ class ExporterOfStatus:
                 await pollers.stop()
 
     def scrape(self) -> Samples:
-        return Samples.parse(self.exporter.exposition.get_body(None, None).body.decode())
+        return Samples.parse(read_body(self.exporter.exposition))
 
     async def wait_until(self, holds: Callable[[Samples], object]) -> Samples:
         """Scrape until a condition holds."""
@@ -284,7 +285,7 @@ async def test_no_secret_of_a_webhook_is_served(tmp_path: Path) -> None:
     harness = ExporterOfStatus(tmp_path, "acme")
     async with harness.running() as exporter:
         await harness.wait_up(acme=5)
-        body = exporter.exposition.get_body(None, None).body.decode()
+        body = read_body(exporter.exposition)
         text = f"{body} {exporter.health()}"
     assert "orders" in text
     assert not any(secret in text for secret in SECRETS)

@@ -16,10 +16,13 @@ from random import Random
 from urllib.parse import urlencode
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
 
 from late_exporter.errors import ApiUnavailable, DeliveryError
 from late_exporter.events.deliverer import EventDeliverer
 from late_exporter.events.report import DeliveryReport
+from late_exporter.exposition.exposition import BodyRequest
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status import STATUS_FEEDS
@@ -145,19 +148,23 @@ class TroubledApi(FakeLateApi):
 
 
 @dataclass
-class ProcessMetrics:
+class ProcessMetrics(Collector):
     """Made-up process metrics of realistic size.
 
     Args:
         start_time: Unix time of the start.
+        seconds: Time since the last call.
     """
 
     start_time: float
+    random: Random
     cpu_seconds: float = 0.6
+    seconds: float = 0.0
 
-    def metrics(self, random: Random, seconds: float) -> Iterator[Metric]:
-        """Yield the metrics; ``seconds`` is the time since the previous call."""
-        self.cpu_seconds += seconds * random.uniform(0.003, 0.006)
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics."""
+        random = self.random
+        self.cpu_seconds += self.seconds * random.uniform(0.003, 0.006)
         yield CounterMetricFamily("process_cpu_seconds", "User and system CPU time spent.", value=self.cpu_seconds)
         for name, value in (
             ("process_start_time_seconds", self.start_time),
@@ -226,10 +233,11 @@ class WeekOfScrapes:
             generation="zernio",
             webhooks=True,
             status=dict.fromkeys(STATUS_FEEDS, STATUS_INTERVALS[0][1]),
+            zero_hold=75.0,
         )
         self._event_random = Random(SEED)
-        self._process = ProcessMetrics(BEGIN - POLL_LEAD)
         self._random = Random(SEED)
+        self._process = ProcessMetrics(BEGIN - POLL_LEAD, self._random)
         self._series_names: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[list[str]]:
@@ -271,7 +279,7 @@ class WeekOfScrapes:
 
     def _restart(self) -> None:
         self._exporter.restart(RESTART_SECONDS)
-        self._process = ProcessMetrics(self._clock.now)
+        self._process = ProcessMetrics(self._clock.now, self._random)
 
     def _scrape(self, timestamp: float, seconds: float) -> Iterator[str]:
         exporter = self._exporter
@@ -283,9 +291,11 @@ class WeekOfScrapes:
             exporter.registry.set_gauge(family, labels, gauge)
         customer_requests = CUSTOMER_REQUESTS + self._random.randrange(-6, 7)
         exporter.registry.set_gauge("late_exporter_api_quota_customer_requests", ("default",), customer_requests)
-        exporter.exposition.set_process_metrics(self._process.metrics(self._random, seconds))
+        self._process.seconds = seconds
         exporter.exposition.publish()
-        self.last_body = exporter.exposition.get_body(OPENMETRICS, None).body
+        body = exporter.exposition.get_body(BodyRequest(OPENMETRICS)).body
+        process_body: bytes = generate_openmetrics(self._process)  # type: ignore[no-untyped-call]
+        self.last_body = body.removesuffix(b"# EOF\n") + process_body
         lines = [line for line in self.last_body.decode().splitlines() if not line.startswith("#")]
         scrape_metrics = {
             "up": 1.0,

@@ -22,6 +22,7 @@ from late_exporter.model import Batch, LogEntry, Observation, QueuedEvent, Scope
 from late_exporter.series import IncCounter
 from late_exporter.store import open_store
 from tests.support.clock import VirtualClock
+from tests.support.exposition import read_body
 from tests.support.loggers import RecordingLogger
 from tests.support.outputs import FakeOutput
 from tests.support.samples import Samples
@@ -44,7 +45,7 @@ class Harness:
         self.exposition = Exposition(CATALOGUE, created=False)
         registry = SeriesRegistry(CATALOGUE, self.exposition)
         for workspace in ("acme", "umbrella"):
-            registry.add_workspace(workspace, frozenset())
+            registry.add_workspace(workspace)
         self.deliverer = EventDeliverer(
             self.store.outbox,
             self.output,
@@ -81,7 +82,7 @@ class Harness:
     def gauge(self, family: str, workspace: str = "acme") -> float | None:
         """Return a gauge as it is scraped; None if there is none."""
         self.exposition.publish()
-        samples = Samples.parse(self.exposition.get_body(None, None).body.decode())
+        samples = Samples.parse(read_body(self.exposition))
         return samples.get((family, (("workspace", workspace),)))
 
     @property

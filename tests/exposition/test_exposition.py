@@ -1,3 +1,5 @@
+"""Bodies of the exposition, compared with those that prometheus_client renders of the same registry."""
+
 from __future__ import annotations
 
 import gzip
@@ -5,34 +7,28 @@ import math
 import subprocess
 import threading
 import zlib
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, core, parser
-from prometheus_client.exposition import generate_latest
+from prometheus_client import PlatformCollector, ProcessCollector, generate_latest, parser
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Exemplar as ForeignExemplar
-from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from late_exporter.exposition.blocks import BLOCK_LINES, MAX_EXEMPLARS, OWN_BLOCK_LINES
-from late_exporter.exposition.exposition import Exposition
+from late_exporter.exposition.exposition import MAX_EXEMPLARS, BodyRequest, Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.gzip import BodySection, Segment, combine_crc32, compress, join_segments
+from late_exporter.exposition.family_lines import FamilyLines
 from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
 from late_exporter.exposition.text import format_number
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.series import Exemplar, Histogram, Labels
-
-OM = "application/openmetrics-text"
+from late_exporter.series import Exemplar, Histogram, Labels, Series
+from tests.support.exposition import read_body
 
 ObservedExemplar: TypeAlias = tuple[float, Exemplar]
 
@@ -40,24 +36,13 @@ ObservedExemplar: TypeAlias = tuple[float, Exemplar]
 class SeriesState:
     """Expected value, creation time and exemplars of a series."""
 
-    def __init__(self, value: float | Histogram) -> None:
+    def __init__(self, value: float | Histogram, created_at: float | None = None) -> None:
         self.value = value
-        self.created_at: float | None = None
+        self.created_at = created_at
         self.exemplars: list[ObservedExemplar] = []
 
 
-State: TypeAlias = dict[tuple[str, Labels], SeriesState]
-
-
-class FixedCollector(Collector):
-    """Collector of given metrics."""
-
-    def __init__(self, metrics: Iterable[core.Metric]) -> None:
-        self.metrics = list(metrics)
-
-    def collect(self) -> list[core.Metric]:
-        """Return the metrics."""
-        return self.metrics
+State: TypeAlias = dict[Series, SeriesState]
 
 
 def family(
@@ -66,11 +51,10 @@ def family(
     *labels: str,
     buckets: tuple[float, ...] = (),
     text: str = "Help.",
-    feeds: tuple[str, ...] = ("publishing",),
 ) -> Family:
-    """Return a metric family, by default one of logs."""
+    """Return a metric family."""
     assert kind in {"counter", "gauge", "histogram"}
-    return Family(name, kind, text, labels, buckets, feeds)  # type: ignore[arg-type]
+    return Family(name, kind, text, labels, buckets)  # type: ignore[arg-type]
 
 
 def table(*families: Family) -> Mapping[str, Family]:
@@ -83,135 +67,29 @@ UP = family("up", "gauge", "workspace")
 SECONDS = family("wait_seconds", "histogram", "workspace", "feed", buckets=(0.5, 1.0, 2.5))
 WIDE = family("wide", "histogram", "workspace", buckets=tuple(float(bound) for bound in range(100)))
 FAMILIES = table(POSTS, UP, SECONDS)
+WAIT: Series = ("wait_seconds", ("w", "f"))
 
 
-def plain(exposition: Exposition, media: str | None = None) -> bytes:
-    """Return the uncompressed body."""
-    return exposition.get_body(media, None).body
-
-
-def bodies(exposition: Exposition) -> tuple[bytes, bytes]:
+def bodies(exposition: Exposition) -> tuple[str, str]:
     """Return the text and the OpenMetrics body."""
-    return plain(exposition), plain(exposition, OM)
+    return read_body(exposition), read_body(exposition, OPENMETRICS)
 
 
-def lines(exposition: Exposition, media: str | None = None) -> list[str]:
-    """Return the samples."""
-    return [line for line in plain(exposition, media).decode().splitlines() if not line.startswith("#")]
-
-
-class TrackedExposition(Exposition):
-    """Exposition that remembers changes until the next publication."""
-
-    def __init__(self, families: Mapping[str, Family], **options: Any) -> None:
-        super().__init__(families, **options)
-        self.has_changed = False
-        self.on_change(self._record_change)
-
-    def publish(self) -> None:
-        """Publish the changes made so far."""
-        self.has_changed = False
-        super().publish()
-
-    def _record_change(self) -> None:
-        self.has_changed = True
-
-
-def assert_nothing_to_publish(exposition: Exposition) -> None:
-    """Assert that the changes since the last publication change no body."""
-    version = exposition.version
+def lines(exposition: Exposition, media: str = TEXT) -> list[str]:
+    """Publish and return the samples."""
     exposition.publish()
-    assert version == exposition.version
+    return [line for line in read_body(exposition, media).splitlines() if not line.startswith("#")]
 
 
-def build(families: Mapping[str, Family], state: State, *, created: bool = True) -> TrackedExposition:
+def build(families: Mapping[str, Family], state: State, **options: Any) -> Exposition:
     """Return a published exposition of the state."""
-    exposition = TrackedExposition(families, created=created)
-    for (name, labels), series_state in state.items():
-        exposition.put(name, labels, series_state.value, created=series_state.created_at)
+    exposition = Exposition(families, **options)
+    for series, series_state in state.items():
+        exposition.put(*series, series_state.value, created=series_state.created_at)
         for value, exemplar in series_state.exemplars:
-            exposition.add_exemplar(name, labels, value, exemplar)
+            exposition.add_exemplar(*series, value, exemplar)
     exposition.publish()
     return exposition
-
-
-def newest(series_state: SeriesState, bounds: tuple[float, ...]) -> dict[int, ForeignExemplar]:
-    """Return the newest exemplar of each bucket, by the index of the bucket."""
-    exemplars_by_index: dict[int, ForeignExemplar] = {}
-    for value, exemplar in series_state.exemplars:
-        index = bisect_left(bounds, value)
-        last = exemplars_by_index.get(index)
-        if last is None or float(last.timestamp or 0) <= exemplar.timestamp:
-            exemplars_by_index[index] = ForeignExemplar(dict(exemplar.labels), value, exemplar.timestamp)
-    return exemplars_by_index
-
-
-def seconds(micros: int) -> float:
-    """Return the sum of a histogram in seconds."""
-    try:
-        return micros / 1e6
-    except OverflowError:
-        return math.inf
-
-
-def to_metrics(families: Mapping[str, Family], state: State, *, only_openmetrics: bool) -> FixedCollector:
-    """Return the state as families of prometheus_client, with exemplars and creation times for OpenMetrics only."""
-    return FixedCollector(
-        metric
-        for name, definition in families.items()
-        if (metric := _metric(definition, [(key[1], state[key]) for key in sorted(state) if key[0] == name])).samples
-        if only_openmetrics or _drop_openmetrics_parts(metric)
-    )
-
-
-def _drop_openmetrics_parts(metric: core.Metric) -> bool:
-    metric.samples = [
-        sample._replace(exemplar=None) for sample in metric.samples if sample.name != f"{metric.name}_created"
-    ]
-    return True
-
-
-def _metric(definition: Family, series: list[tuple[Labels, SeriesState]]) -> core.Metric:
-    if definition.kind == "gauge":
-        gauge = core.GaugeMetricFamily(definition.name, definition.help, labels=definition.labels)
-        for labels, series_state in series:
-            assert not isinstance(series_state.value, Histogram)
-            gauge.add_metric(labels, series_state.value)
-        return gauge
-    if definition.kind == "counter":
-        counter = core.CounterMetricFamily(definition.name, definition.help, labels=definition.labels)
-        for labels, series_state in series:
-            assert not isinstance(series_state.value, Histogram)
-            counter.add_metric(
-                labels,
-                series_state.value,
-                created=series_state.created_at,
-                exemplar=newest(series_state, ()).get(0),
-            )
-        return counter
-    histogram = core.HistogramMetricFamily(definition.name, definition.help, labels=definition.labels)
-    for labels, series_state in series:
-        assert isinstance(series_state.value, Histogram)
-        exemplars = newest(series_state, definition.buckets)
-        buckets = [
-            (format_number(bound), count, exemplars.get(index))
-            for index, (bound, count) in enumerate(
-                zip((*definition.buckets, math.inf), accumulate(series_state.value.counts), strict=True)
-            )
-        ]
-        histogram.add_metric(labels, buckets, seconds(series_state.value.micros))  # type: ignore[arg-type]
-        if series_state.created_at is not None:
-            names = dict(zip(definition.labels, labels, strict=True))
-            histogram.samples.append(Sample(f"{definition.name}_created", names, series_state.created_at))
-    return histogram
-
-
-def reference_bodies(families: Mapping[str, Family], state: State) -> tuple[bytes, bytes]:
-    """Return the text and the OpenMetrics body of prometheus_client."""
-    return (
-        generate_latest(to_metrics(families, state, only_openmetrics=False)),
-        generate_openmetrics(to_metrics(families, state, only_openmetrics=True)),  # type: ignore[no-untyped-call]
-    )
 
 
 LABEL_TEXTS = st.text(max_size=5) | st.text(alphabet='\\"\n,{}#= le\r\u2028é', max_size=5)
@@ -257,26 +135,56 @@ def worlds(draw: st.DrawFn, *, sane: bool = False) -> tuple[Mapping[str, Family]
 
 @given(worlds())
 def test_bodies_equal_those_of_prometheus_client(world: tuple[Mapping[str, Family], State]) -> None:
-    """Both bodies are byte for byte those of prometheus_client, whatever the families and values."""
-    families, state = world
-    assert reference_bodies(families, state) == bodies(build(families, state))
+    """Both bodies are byte for byte those that prometheus_client renders of the registry, whatever is in it."""
+    exposition = build(*world)
+    assert generate_latest(exposition.registry).decode() == read_body(exposition)
+    exposition = build(*world, created=True)
+    expected: bytes = generate_openmetrics(exposition.registry)  # type: ignore[no-untyped-call]
+    assert expected.decode() == read_body(exposition, OPENMETRICS)
 
 
 @given(worlds(sane=True))
 def test_bodies_are_read_back_by_the_parsers(world: tuple[Mapping[str, Family], State]) -> None:
     """The parsers of both formats read back the samples."""
-    families, state = world
-    exposition = build(families, state)
-    for only_openmetrics, read in (
-        (False, parser.text_string_to_metric_families(plain(exposition).decode())),
-        (True, openmetrics_parser.text_string_to_metric_families(plain(exposition, OM).decode())),  # type: ignore[no-untyped-call]
-    ):
-        expected = to_metrics(families, state, only_openmetrics=only_openmetrics).metrics
-        assert _samples(expected) == _samples(read)
+    exposition = build(*world)
+    text, openmetrics = bodies(exposition)
+    expected = _samples(exposition.registry.collect())
+    assert expected == _samples(parser.text_string_to_metric_families(text))
+    assert expected == _samples(openmetrics_parser.text_string_to_metric_families(openmetrics))  # type: ignore[no-untyped-call]
 
 
-def _samples(metrics: Iterable[core.Metric]) -> list[tuple[str, Mapping[str, str], float]]:
+def _samples(metrics: Iterable[Metric]) -> list[tuple[str, Mapping[str, str], float]]:
     return [(sample.name, sample.labels, float(sample.value)) for metric in metrics for sample in metric.samples]
+
+
+def value_of(definition: Family, amount: int) -> float | Histogram:
+    """Return a value of the family's type."""
+    if definition.kind == "histogram":
+        return Histogram(definition.buckets, (amount,) * (len(definition.buckets) + 1), amount)
+    return amount
+
+
+def test_every_family_label_and_value() -> None:
+    """The registry has each family of the catalogue, with every label and value, as the bodies have."""
+    exposition = Exposition(CATALOGUE, created=True, collectors=[ProcessCollector(registry=None)])
+    for number, definition in enumerate(CATALOGUE.values()):
+        for suffix in "ab":
+            labels = tuple(f"{name}\\{suffix}" for name in definition.labels)
+            exposition.put(definition.name, labels, value_of(definition, number), created=1.5 + number)
+    exposition.publish()
+    metrics = {metric.name: metric for metric in exposition.registry.collect()}
+    for number, definition in enumerate(CATALOGUE.values()):
+        stem = definition.name.removesuffix("_total") if definition.kind == "counter" else definition.name
+        metric = metrics[stem]
+        assert (definition.help, definition.kind) == (metric.documentation, metric.type)
+        assert number in {sample.value for sample in metric.samples}
+        assert (definition.kind == "gauge") != (1.5 + number in {sample.value for sample in metric.samples})
+        found = {tuple(sample.labels[name] for name in definition.labels) for sample in metric.samples}
+        assert {tuple(f"{name}\\{suffix}" for name in definition.labels) for suffix in "ab"} == found
+    own = len(CATALOGUE)
+    assert own < len(metrics), "and those of the process"
+    openmetrics: bytes = generate_openmetrics(exposition)  # type: ignore[no-untyped-call]
+    assert read_body(exposition, OPENMETRICS).startswith(openmetrics.decode().removesuffix("# EOF\n"))
 
 
 KEYS = [("a", "x"), ("a", "y"), ("b", "x"), ("c", 'q"'), ("d", ""), ("e", "z")]
@@ -288,24 +196,15 @@ SERIES = st.sampled_from(
 )
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["put", "put", "put", "drop", "exemplar", "publish", "scrape"]),
-        SERIES,
-        st.integers(0, 5),
+        st.sampled_from(["put", "put", "put", "drop", "exemplar", "publish", "scrape"]), SERIES, st.integers(0, 5)
     ),
     max_size=60,
 )
 
 
-def value_of(definition: Family, amount: int) -> float | Histogram:
-    """Return a value of the family's type."""
-    if definition.kind == "histogram":
-        return Histogram(definition.buckets, (amount,) * (len(definition.buckets) + 1), amount)
-    return amount
-
-
 @settings(max_examples=60)
 @given(STEPS)
-def test_changes_give_the_bodies_of_a_fresh_start(steps: list[tuple[str, tuple[str, Labels], int]]) -> None:
+def test_changes_give_the_bodies_of_a_fresh_start(steps: list[tuple[str, Series, int]]) -> None:
     """Any sequence of changes and publications gives the same bodies as the last state alone."""
     families = table(POSTS, SECONDS, UP, WIDE)
     exposition = Exposition(families, created=True)
@@ -314,28 +213,23 @@ def test_changes_give_the_bodies_of_a_fresh_start(steps: list[tuple[str, tuple[s
         series_state = state.get((name, labels))
         if step == "put":
             series_state = state.setdefault((name, labels), SeriesState(0))
-            series_state.value = value_of(families[name], amount)
-            series_state.created_at = float(amount) if amount else series_state.created_at
-            exposition.put(name, labels, series_state.value, created=float(amount) or None)
+            series_state.value, series_state.created_at = value_of(families[name], amount), float(amount) or None
+            exposition.put(name, labels, series_state.value, created=series_state.created_at)
         elif step == "drop":
             state.pop((name, labels), None)
             exposition.remove(name, labels)
         elif step == "exemplar" and series_state is not None:
-            exemplar = Exemplar((("log_id", str(amount)),), float(amount))
-            series_state.exemplars.append((float(amount), exemplar))
-            exposition.add_exemplar(name, labels, float(amount), exemplar)
+            observed = float(amount), Exemplar((("log_id", str(amount)),), float(amount))
+            series_state.exemplars.append(observed)
+            exposition.add_exemplar(name, labels, *observed)
         elif step == "publish":
             exposition.publish()
         elif step == "scrape":
-            exposition.get_body(OM, "gzip")
+            exposition.get_body(BodyRequest(OPENMETRICS, "gzip"))
     exposition.publish()
-    fresh = build(families, state)
+    fresh = build(families, state, created=True)
     assert bodies(fresh) == bodies(exposition)
-    assert fresh.sample_count == exposition.sample_count == len(lines(exposition))
-    for (name, _), series_state in state.items():
-        series_state.created_at = None if families[name].kind == "gauge" else series_state.created_at
-        series_state.exemplars = [] if families[name].kind == "gauge" else series_state.exemplars
-    assert reference_bodies(families, state) == bodies(exposition)
+    assert gzip.decompress(exposition.get_body(BodyRequest(TEXT, "gzip")).body).decode() == read_body(exposition)
 
 
 @given(st.floats() | st.integers() | st.integers(0, 2**70) | st.floats(1e5, 1e8))
@@ -350,74 +244,85 @@ def test_an_integer_beyond_a_float_is_infinite(value: int, expected: str) -> Non
     assert expected == format_number(value)
 
 
-@given(st.binary(), st.binary())
-def test_checksums_combine(first: bytes, second: bytes) -> None:
-    """The checksum of two joined texts follows from those of the texts."""
-    assert zlib.crc32(first + second) == combine_crc32(zlib.crc32(first), zlib.crc32(second), len(second))
-
-
 @pytest.mark.parametrize("media", [TEXT, OPENMETRICS])
 @pytest.mark.parametrize("series", [0, 1, 2000])
 def test_gzip_body_is_one_member(media: str, series: int) -> None:
-    """The first gzip member is the whole body, because httpx and curl stop after it."""
-    exposition = Exposition(FAMILIES)
-    for index in range(series):
-        exposition.put("wait_seconds", (f"w{index}", "publishing"), Histogram(SECONDS.buckets, (index, 0, 0, 1), index))
-    exposition.publish()
-    body = exposition.get_body(media, "gzip")
+    """The first gzip member is the whole body, because httpx and curl stop after it, and the same text the same."""
+    state: State = {("up", (f"w{index}",)): SeriesState(index) for index in range(series)}
+    body, again = (build(FAMILIES, state).get_body(BodyRequest(media, "gzip")).body for _ in range(2))
     reader = zlib.decompressobj(31)
-    assert plain(exposition, media) == reader.decompress(body.body)
-    assert (True, b"") == (reader.eof, reader.unused_data)
-    assert plain(exposition, media) == gzip.decompress(body.body)
-
-
-def test_gzip_bodies_are_reproducible() -> None:
-    """The same state gives the same bytes, without a time of compression."""
-    state: State = {("up", (f"w{index}",)): SeriesState(index) for index in range(700)}
-    first, second = build(FAMILIES, state), build(FAMILIES, state)
-    assert first.get_body(OM, "gzip") == second.get_body(OM, "gzip")
+    assert read_body(build(FAMILIES, state), media) == reader.decompress(body).decode()
+    assert (True, b"", again) == (reader.eof, reader.unused_data, body)
 
 
 def test_content_type_and_encoding() -> None:
     """The content type is exact, otherwise Prometheus 3 fails the scrape."""
+    requests = [
+        BodyRequest.of(accept, encoding)
+        for accept in (None, "application/openmetrics-text")
+        for encoding in (None, "gzip")
+    ]
     exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
-    bodies_by_header = [exposition.get_body(accept, encoding) for accept in (None, OM) for encoding in (None, "gzip")]
     assert [
         ("text/plain; version=0.0.4; charset=utf-8", None),
         ("text/plain; version=0.0.4; charset=utf-8", "gzip"),
         ("application/openmetrics-text; version=1.0.0; charset=utf-8", None),
         ("application/openmetrics-text; version=1.0.0; charset=utf-8", "gzip"),
-    ] == [(body.content_type, body.content_encoding) for body in bodies_by_header]
+    ] == [(body.content_type, body.content_encoding) for body in map(exposition.get_body, requests)]
 
 
 def test_bodies_are_cached() -> None:
-    """Requests between two publications get the same object."""
+    """Requests between two publications get the same object, and find it without making it."""
     exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
-    for media in (None, OM):
-        for encoding in (None, "gzip"):
-            assert exposition.get_body(media, encoding).body is exposition.get_body(media, encoding).body
+    for request in (BodyRequest(media, encoding) for media in (TEXT, OPENMETRICS) for encoding in (None, "gzip")):
+        assert exposition.find_body(request) is None
+        body = exposition.get_body(request).body
+        found = exposition.find_body(request)
+        assert body is exposition.get_body(request).body
+        assert found is not None
+        assert body is found.body
+    exposition.put("up", ("w",), 2)
+    assert exposition.find_body(request) is not None, "until the publication"
+    exposition.publish()
+    assert exposition.find_body(request) is None
 
 
 def test_changes_are_reported() -> None:
     """The callback is called after every change of a series, and after nothing else."""
     exposition = Exposition(FAMILIES)
     changes: list[None] = []
-    exposition.on_change(lambda: changes.append(None))
+    exposition.on_change = lambda: changes.append(None)
     exposition.put("posts_total", ("w", "x"), 3)
+    exposition.put("unknown", ("w", "x"), 3)
     exposition.add_exemplar("posts_total", ("w", "x"), 3, Exemplar((), 1.0))
-    exposition.set_process_metrics([])
     exposition.publish()
+    read_body(exposition)
     assert 2 == len(changes)
     exposition.remove("posts_total", ("w", "x"))
     assert 3 == len(changes)
 
 
+def test_changes_that_belong_together() -> None:
+    """Nothing is published while more changes follow, and then everything."""
+    exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
+    exposition.is_held = True
+    exposition.put("up", ("w",), 2)
+    assert ['up{workspace="w"} 1.0'] == lines(exposition)
+    exposition.put("up", ("v",), 2)
+    exposition.is_held = False
+    assert ['up{workspace="v"} 2.0', 'up{workspace="w"} 2.0'] == lines(exposition)
+
+
 def test_empty_exposition() -> None:
-    """Without series the text body is empty and the OpenMetrics body has its end marker."""
+    """Without series the text body is empty and the OpenMetrics body has its end marker; no family has a header."""
     exposition = Exposition(FAMILIES)
-    assert (b"", b"# EOF\n") == bodies(exposition)
+    assert ("", "# EOF\n") == bodies(exposition)
+    exposition.put("up", ("w",), 1)
+    assert lines(exposition)
+    exposition.remove("up", ("w",))
+    exposition.remove("up", ("v",))
     exposition.publish()
-    assert (b"", b"# EOF\n") == bodies(exposition)
+    assert ("", "# EOF\n") == bodies(exposition)
 
 
 def test_golden_bodies() -> None:
@@ -454,62 +359,23 @@ def test_golden_bodies() -> None:
         'wait_seconds_sum{feed="publishing",workspace="w"} 7.25',
         'wait_seconds_created{feed="publishing",workspace="w"} 9.5',
         "# EOF",
-    ] == plain(exposition, OM).decode().splitlines()
+    ] == read_body(exposition, OPENMETRICS).splitlines()
 
 
 def test_created_is_off_by_default() -> None:
-    """Samples of _created appear only in OpenMetrics and only if enabled."""
-    state: State = {("posts_total", ("w", "x")): SeriesState(1)}
-    state["posts_total", ("w", "x")].created_at = 5.0
-    assert ['posts_total{platform="x",workspace="w"} 1.0'] == lines(build(FAMILIES, state, created=False), OM)
+    """Samples of _created appear only in OpenMetrics, and only if enabled."""
+    state: State = {("posts_total", ("w", "x")): SeriesState(1, 5.0)}
+    assert ['posts_total{platform="x",workspace="w"} 1.0'] == lines(build(FAMILIES, state), OPENMETRICS)
     assert ['posts_total{platform="x",workspace="w"} 1.0'] == lines(build(FAMILIES, state, created=True))
 
 
-def test_creation_time_is_kept() -> None:
-    """A series keeps its creation time if a put has none."""
-    exposition = Exposition(FAMILIES, created=True)
-    exposition.put("posts_total", ("w", "x"), 1, created=5.0)
-    exposition.put("posts_total", ("w", "x"), 2)
-    exposition.publish()
-    assert 'posts_created{platform="x",workspace="w"} 5.0' == lines(exposition, OM)[1]
-
-
-def test_family_without_series() -> None:
-    """HELP and TYPE of a family disappear with its last series."""
-    exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
-    exposition.remove("up", ("w",))
-    exposition.publish()
-    assert (b"", b"# EOF\n") == bodies(exposition)
-
-
-def test_removing_an_unknown_series() -> None:
-    """Removing a series that does not exist changes nothing."""
-    exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
-    exposition.remove("up", ("v",))
-    exposition.remove("posts_total", ("v", "x"))
-    assert_nothing_to_publish(exposition)
-
-
-def test_histogram_with_other_buckets() -> None:
-    """A histogram stored with other buckets keeps them, without exemplars."""
-    exposition = Exposition(FAMILIES)
-    exposition.put("wait_seconds", ("w", "f"), Histogram((7.0,), (1, 2), 10**400))
-    exposition.add_exemplar("wait_seconds", ("w", "f"), 2.0, Exemplar((), 1.0))
-    exposition.publish()
-    assert [
-        'wait_seconds_bucket{feed="f",le="7.0",workspace="w"} 1.0',
-        'wait_seconds_bucket{feed="f",le="+Inf",workspace="w"} 3.0',
-        'wait_seconds_count{feed="f",workspace="w"} 3.0',
-        'wait_seconds_sum{feed="f",workspace="w"} +Inf',
-    ] == lines(exposition, OM)
-
-
 def test_counts_beyond_64_bits() -> None:
-    """Counts beyond 64 bits are formatted."""
-    exposition = build(
-        FAMILIES, {("wait_seconds", ("w", "f")): SeriesState(Histogram(SECONDS.buckets, (2**70, 0, 0, 0)))}
-    )
-    assert 'wait_seconds_count{feed="f",workspace="w"} 1.1805916207174113e+21' == lines(exposition)[-2]
+    """Counts beyond 64 bits, and sums beyond a float, are formatted."""
+    exposition = build(FAMILIES, {WAIT: SeriesState(Histogram(SECONDS.buckets, (2**70, 0, 0, 0), 10**400))})
+    assert [
+        'wait_seconds_count{feed="f",workspace="w"} 1.1805916207174113e+21',
+        'wait_seconds_sum{feed="f",workspace="w"} +Inf',
+    ] == lines(exposition)[-2:]
 
 
 def test_lone_surrogates_are_replaced() -> None:
@@ -519,46 +385,29 @@ def test_lone_surrogates_are_replaced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "exemplar"),
+    ("family_name", "value", "exemplar"),
     [
-        (1.0, Exemplar((("log_id", "x" * 123),), 1.0)),
-        (1.0, Exemplar((("log_id", "x" * 60), ("post_id", "x" * 56)), 1.0)),
-        (1.0, Exemplar((), math.inf)),
-        (math.nan, Exemplar((), 1.0)),
+        ("posts_total", 1.0, Exemplar((("log_id", "x" * 123),), 1.0)),
+        ("posts_total", 1.0, Exemplar((("log_id", "x" * 60), ("post_id", "x" * 56)), 1.0)),
+        ("posts_total", 1.0, Exemplar((), math.inf)),
+        ("posts_total", math.nan, Exemplar((), 1.0)),
+        ("up", 1.0, Exemplar((), 1.0)),
+        ("unknown", 1.0, Exemplar((), 1.0)),
     ],
 )
-def test_invalid_exemplars_are_omitted(value: float, exemplar: Exemplar) -> None:
-    """An exemplar of more than 128 characters, or without a finite time or value, is omitted."""
-    exposition = build(FAMILIES, {("posts_total", ("w", "x")): SeriesState(1)})
-    exposition.add_exemplar("posts_total", ("w", "x"), value, exemplar)
-    assert_nothing_to_publish(exposition)
+def test_invalid_exemplars_are_omitted(family_name: str, value: float, exemplar: Exemplar) -> None:
+    """An exemplar of more than 128 characters, without a finite time or value, or of a gauge is omitted."""
+    exposition = build(FAMILIES, {("posts_total", ("w", "x")): SeriesState(1), ("up", ("w", "x")): SeriesState(1)})
+    exposition.add_exemplar(family_name, ("w", "x"), value, exemplar)
+    assert not any(" # " in line for line in lines(exposition, OPENMETRICS))
 
 
 def test_longest_exemplar() -> None:
     """The limit of an exemplar is 128 characters, not bytes."""
     exposition = build(FAMILIES, {("posts_total", ("w", "x")): SeriesState(1)})
     exposition.add_exemplar("posts_total", ("w", "x"), 1, Exemplar((("log_id", "é" * 122),), 1.0))
-    exposition.publish()
-    assert [f'posts_total{{platform="x",workspace="w"}} 1.0 # {{log_id="{"é" * 122}"}} 1.0 1.0'] == lines(
-        exposition, OM
-    )
-
-
-def test_exemplar_waits_for_its_series() -> None:
-    """An exemplar can be attached before its series exists."""
-    exposition = TrackedExposition(FAMILIES)
-    exposition.add_exemplar("posts_total", ("w", "x"), 1, Exemplar((), 1.0))
-    assert_nothing_to_publish(exposition)
-    exposition.put("posts_total", ("w", "x"), 1)
-    exposition.publish()
-    assert ['posts_total{platform="x",workspace="w"} 1.0 # {} 1.0 1.0'] == lines(exposition, OM)
-
-
-def test_gauges_have_no_exemplars() -> None:
-    """OpenMetrics allows exemplars only on counters and buckets."""
-    exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
-    exposition.add_exemplar("up", ("w",), 1.0, Exemplar((), 1.0))
-    assert_nothing_to_publish(exposition)
+    expected = f'posts_total{{platform="x",workspace="w"}} 1.0 # {{log_id="{"é" * 122}"}} 1.0 1.0'
+    assert [expected] == lines(exposition, OPENMETRICS)
 
 
 def test_number_of_exemplars_is_limited() -> None:
@@ -572,7 +421,7 @@ def test_number_of_exemplars_is_limited() -> None:
     exposition.publish()
     exposition.add_exemplar("posts_total", names[-1], 1.0, Exemplar((), 1.0))
     exposition.publish()
-    series_state = lines(exposition, OM)
+    series_state = lines(exposition, OPENMETRICS)
     assert 'posts_total{platform="x",workspace="0000"} 1.0' == series_state[0]
     assert MAX_EXEMPLARS == sum(line.endswith(" # {} 1.0 1.0") for line in series_state)
 
@@ -585,11 +434,11 @@ def test_newest_exemplar_of_a_bucket_is_shown() -> None:
         exposition.add_exemplar("wait_seconds", ("w", "f"), value, Exemplar((), at))
     exposition.publish()
     bucket = 'wait_seconds_bucket{feed="f",le="2.5",workspace="w"}'
-    assert f"{bucket} 4.0 # {{}} 2.1 7.0" == lines(exposition, OM)[2]
+    assert f"{bucket} 4.0 # {{}} 2.1 7.0" == lines(exposition, OPENMETRICS)[2]
     exposition.remove("wait_seconds", ("w", "f"))
     exposition.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (0, 0, 4, 0)))
     exposition.publish()
-    assert f"{bucket} 4.0" == lines(exposition, OM)[2]
+    assert f"{bucket} 4.0" == lines(exposition, OPENMETRICS)[2]
 
 
 class HeldZeros:
@@ -600,9 +449,8 @@ class HeldZeros:
         families = (msgspec.structs.replace(each, starts_at_zero=True) for each in (POSTS, SECONDS))
         self.exposition = Exposition(table(UP, *families), created=True, zero_hold=75.0, clock=lambda: self.now)
 
-    def lines(self, media: str | None = None) -> list[str]:
+    def lines(self, media: str = TEXT) -> list[str]:
         """Publish and return the samples."""
-        self.exposition.publish()
         return [line for line in lines(self.exposition, media) if "_created" not in line]
 
 
@@ -613,10 +461,12 @@ def test_a_new_series_starts_at_zero() -> None:
     for amount in (3, 4, 5):
         zeros.exposition.put("posts_total", ("w", "x"), amount, created=1000.0)
         expected = ['posts_total{platform="x",workspace="w"} 0.0', 'up{workspace="w"} 2.0']
-        assert expected == sorted(zeros.lines()) == sorted(zeros.lines(OM))
-    assert 75.0 == zeros.exposition.next_zero_end()
+        assert expected == sorted(zeros.lines()) == sorted(zeros.lines(OPENMETRICS))
+    request = BodyRequest(TEXT)
+    assert zeros.exposition.find_body(request) is not None
     zeros.now += 75.0
-    assert 'posts_total{platform="x",workspace="w"} 5.0' in zeros.lines()
+    assert zeros.exposition.find_body(request) is None
+    assert 'posts_total{platform="x",workspace="w"} 5.0' in read_body(zeros.exposition), "without a publication"
     zeros.now -= 10.0
     zeros.exposition.put("posts_total", ("w", "x"), 6, created=1000.0)
     assert 'posts_total{platform="x",workspace="w"} 6.0' in zeros.lines(), "never again"
@@ -628,7 +478,7 @@ def test_other_series_start_with_their_value(created: float | None) -> None:
     zeros = HeldZeros()
     zeros.exposition.put("posts_total", ("w", "x"), 3, created=created)
     assert ['posts_total{platform="x",workspace="w"} 3.0'] == zeros.lines()
-    assert bool(created) == ("_created" in plain(zeros.exposition, OM).decode())
+    assert bool(created) == ("_created" in read_body(zeros.exposition, OPENMETRICS))
 
 
 def test_a_new_histogram_starts_at_zero() -> None:
@@ -637,245 +487,101 @@ def test_a_new_histogram_starts_at_zero() -> None:
     value = Histogram(SECONDS.buckets, (1, 2, 3, 4), 5)
     zeros.exposition.put("wait_seconds", ("w", "f"), value, created=1000.0)
     zeros.exposition.add_exemplar("wait_seconds", ("w", "f"), 2.0, Exemplar((), 1.0))
-    assert {"0.0"} == {line.split("} ")[1] for line in zeros.lines(OM)}
+    assert {"0.0"} == {line.split("} ")[1] for line in zeros.lines(OPENMETRICS)}
     zeros.now += 75.0
-    assert ["1.0", "3.0", "6.0 # {", "10.0", "10.0", "5e-06"] == [line.split("} ")[1] for line in zeros.lines(OM)]
+    assert ["1.0", "3.0", "6.0 # {", "10.0", "10.0", "5e-06"] == [
+        line.split("} ")[1] for line in zeros.lines(OPENMETRICS)
+    ]
 
 
-@pytest.mark.parametrize("remove", [lambda e: e.remove("posts_total", ("w", "x")), lambda e: e.remove_workspace("w")])
-def test_a_new_series_that_is_removed(remove: Callable[[Exposition], object]) -> None:
+def test_the_registry_has_the_zeros() -> None:
+    """What the registry collects is what a scrape gets."""
+    zeros = HeldZeros()
+    zeros.exposition.put("posts_total", ("w", "x"), 3, created=1000.0)
+    assert zeros.lines()
+    for value in (0.0, 3.0):
+        assert [value] == [sample.value for sample in next(zeros.exposition.collect()).samples[:1]]
+        assert f"}} {value}\n" in generate_latest(zeros.exposition.registry).decode()
+        zeros.now += 75.0
+
+
+def test_a_new_series_that_is_removed() -> None:
     """Nothing of it comes back once it would have been old enough."""
     zeros = HeldZeros()
     zeros.exposition.put("posts_total", ("w", "x"), 3, created=1000.0)
     assert zeros.lines()
-    remove(zeros.exposition)
+    zeros.exposition.remove("posts_total", ("w", "x"))
     zeros.now += 75.0
     assert [] == zeros.lines()
 
 
-def test_only_the_block_of_a_change_is_rendered() -> None:
-    """A change renders one block of a few hundred lines, however many series there are."""
-    texts: list[bytes] = []
+def test_only_series_that_changed_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scrape after a publication renders the lines of what has changed, however many series there are."""
+    exposition = build(FAMILIES, {("posts_total", (f"w{index:04}", "x")): SeriesState(index) for index in range(5000)})
+    read_body(exposition)
+    rendered: list[Labels] = []
+    render = FamilyLines.render
 
-    def compress_lines(text: bytes) -> Segment:
-        texts.append(text)
-        return compress(text)
+    def count(family_lines: FamilyLines, labels: Labels, *, is_zero: bool) -> None:
+        rendered.append(labels)
+        render(family_lines, labels, is_zero=is_zero)
 
-    exposition = Exposition(FAMILIES, compress_lines=compress_lines)
-    for index in range(5000):
-        exposition.put("posts_total", (f"w{index:04}", "x"), index)
-    exposition.publish()
-    texts.clear()
-    exposition.publish()
-    assert [] == texts
+    monkeypatch.setattr(FamilyLines, "render", count)
     exposition.put("posts_total", ("w2500", "x"), 7777)
     exposition.publish()
-    (text,) = texts
-    assert b'posts_total{platform="x",workspace="w2500"} 7777.0' in text.splitlines()
-    assert BLOCK_LINES >= len(text.splitlines())
+    for media in (TEXT, OPENMETRICS):
+        assert 'posts_total{platform="x",workspace="w2500"} 7777.0\n' in read_body(exposition, media)
+    assert [("w2500", "x")] == rendered
 
 
-def rendered_lines(workspaces: int) -> int:
-    """Return the number of lines that are rendered if one workspace out of many counts a poll."""
-    texts: list[bytes] = []
-
-    def compress_lines(text: bytes) -> Segment:
-        texts.append(text)
-        return compress(text)
-
-    names = ("late_up", "late_exporter_polls_total", "late_exporter_api_request_duration_seconds")
-    exposition = Exposition({name: CATALOGUE[name] for name in names}, compress_lines=compress_lines)
-    for number in range(workspaces):
-        for name in names:
-            labels = (f"w{number:05}", *("x" for _ in CATALOGUE[name].labels[1:]))
-            exposition.put(name, labels, value_of(CATALOGUE[name], 1))
-    exposition.publish()
-    texts.clear()
-    for name in names:
-        labels = (f"w{workspaces // 2:05}", *("x" for _ in CATALOGUE[name].labels[1:]))
-        exposition.put(name, labels, value_of(CATALOGUE[name], 2))
-    exposition.publish()
-    assert len(names) == len(texts), "the same lines in both formats are rendered once"
-    return sum(len(text.splitlines()) for text in texts)
-
-
-def test_a_poll_renders_no_more_because_of_other_workspaces() -> None:
-    """A publication of one workspace renders a block of some lines per family, beside 300 workspaces or 3000."""
-    assert 3 * OWN_BLOCK_LINES >= rendered_lines(3000)
-    assert rendered_lines(3000) <= rendered_lines(300) * 2
-
-
-def test_a_publication_joins_only_families_that_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checksums of other families are not computed again."""
+def test_publishing_while_others_scrape() -> None:
+    """Series can change while threads scrape: every body is complete and the last one has all changes."""
     exposition = Exposition(FAMILIES)
-    for index in range(2000):
-        exposition.put("posts_total", (f"w{index:04}", "x"), index)
-        exposition.put("up", (f"w{index:04}",), 1)
-    exposition.publish()
-    joined: list[int] = []
+    finished, errors = threading.Event(), list[BaseException]()
 
-    def count_segments(segments: Sequence[Segment]) -> BodySection:
-        joined.append(len(segments))
-        return join_segments(segments)
+    def scrape(request: BodyRequest) -> None:
+        try:
+            while not finished.is_set():
+                text = gzip.decompress(exposition.get_body(request).body).decode()
+                values = {line.rpartition(" ")[2] for line in text.splitlines() if line.startswith("up{")}
+                assert len(values) <= 1, "all of one publication"
+                assert text.endswith("# EOF\n")
+        except BaseException as exc:
+            errors.append(exc)
+            raise
 
-    monkeypatch.setattr("late_exporter.exposition.blocks.join_segments", count_segments)
-    exposition.publish()
-    assert [] == joined
-    exposition.put("up", ("w0007",), 0)
-    exposition.publish()
-    assert 2 == len(joined), "once in each format"
-    assert max(joined) <= 1 + 2 * 2000 // BLOCK_LINES + 1
-    assert 'up{workspace="w0007"} 0.0' in lines(exposition)
-
-
-def test_changes_wait_for_the_end_of_their_batch() -> None:
-    """A publication in another thread shows no change before ``take_changes``, and then all of them."""
-    exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
-    exposition.put("up", ("w",), 2)
-    exposition.put("posts_total", ("w", "x"), 2)
-    exposition.render()
-    assert ['up{workspace="w"} 1.0'] == lines(exposition)
-    assert 2 == exposition.take_changes()
-    exposition.put("up", ("w",), 3)
-    assert 2 == exposition.apply_changes()
-    assert ['up{workspace="w"} 1.0'] == lines(exposition)
-    exposition.render()
-    assert ['posts_total{platform="x",workspace="w"} 2.0', 'up{workspace="w"} 2.0'] == lines(exposition)
-
-
-@pytest.mark.parametrize("count", [1, 3000])
-def test_workspaces_are_removed_with_all_series(count: int) -> None:
-    """Removing a workspace removes its series, in one block or many, and those of no other one."""
-    exposition = build(table(POSTS, UP, family("about", "gauge", "version")), {})
-    for name in ("v", "w", "w2", "x"):
-        exposition.put("up", (name,), 1)
-        for index in range(count):
-            exposition.put("posts_total", (name, f"p{index:04}"), 1)
-    exposition.put("about", ("w",), 1)
-    exposition.publish()
-    exposition.remove_workspace("w")
-    exposition.publish()
-    assert ['about{version="w"} 1.0'] == [line for line in lines(exposition) if line.startswith("about")]
-    for name in ("v", "w", "w2", "x"):
-        assert (0 if name == "w" else count + 1) == sum(f'workspace="{name}"' in line for line in lines(exposition))
-
-
-@pytest.mark.parametrize("step", [1, -1])
-def test_blocks_are_split_and_merged(step: int) -> None:
-    """Series can be created and removed in any order: the text stays sorted and blocks stay within their size."""
-    texts: list[bytes] = []
-
-    def compress_lines(text: bytes) -> Segment:
-        texts.append(text)
-        return compress(text)
-
-    exposition = Exposition(FAMILIES, compress_lines=compress_lines)
-    names = [f"w{index:04}" for index in range(3000)][::step]
-    for name in names:
-        exposition.put("up", (name,), 1)
-    exposition.publish()
-    assert [f'up{{workspace="{name}"}} 1.0' for name in sorted(names)] == lines(exposition)
-    assert BLOCK_LINES >= max(len(text.splitlines()) for text in texts)
-    for step_size, blocks in ((3, 8), (50, 1)):
-        for index, name in enumerate(names):
-            if index % step_size:
-                exposition.remove("up", (name,))
-        texts.clear()
+    names = (None, ("w0",), ("w0", "w1"))
+    threads = [threading.Thread(target=scrape, args=(BodyRequest(OPENMETRICS, "gzip", each),)) for each in names]
+    for thread in threads:
+        thread.start()
+    for number in range(300):
+        for workspace in range(50):
+            exposition.put("up", (f"w{workspace}",), number)
         exposition.publish()
-        names = names[::step_size]
-        assert [f'up{{workspace="{name}"}} 1.0' for name in sorted(names)] == lines(exposition)
-        assert BLOCK_LINES >= max(len(text.splitlines()) for text in texts)
-        assert blocks >= len(texts)
-
-
-def test_merged_blocks_are_rendered_together() -> None:
-    """A block that is merged with its neighbour shows the series of both."""
-    exposition = build(
-        table(WIDE), {("wide", (name,)): SeriesState(Histogram(WIDE.buckets, (1,) * 101)) for name in "abcde"}
-    )
-    for removed_names, remaining in (("a", "bcde"), ("cd", "be")):
-        for name in removed_names:
-            exposition.remove("wide", (name,))
-        exposition.publish()
-        assert [f'wide_count{{workspace="{name}"}} 101.0' for name in remaining] == _counts(exposition)
-
-
-def test_publication_is_a_snapshot() -> None:
-    """Changes made while a publication is rendered appear in the next one."""
-    exposition: TrackedExposition
-
-    def compress_and_change(text: bytes) -> Segment:
-        if b"wide_bucket" in text and plain(exposition) == b"":
-            exposition.remove("wide", ("a",))
-            exposition.remove("wide", ("b",))
-            exposition.add_exemplar("wide", ("e",), 0.0, Exemplar((), 8.0))
-            for name in "cdefgh":
-                exposition.put("wide", (name,), Histogram(WIDE.buckets, (2,) * 101))
-        return compress(text)
-
-    exposition = TrackedExposition(table(WIDE), compress_lines=compress_and_change)
-    for name in "abcde":
-        exposition.put("wide", (name,), Histogram(WIDE.buckets, (1,) * 101))
-    exposition.add_exemplar("wide", ("e",), 0.0, Exemplar((), 7.0))
-    exposition.publish()
-    assert [f'wide_count{{workspace="{name}"}} 101.0' for name in "abcde"] == _counts(exposition)
-    assert 'wide_bucket{le="0.0",workspace="e"} 1.0 # {} 0.0 7.0' in lines(exposition, OM)
-    assert exposition.has_changed is True
-    exposition.publish()
-    assert [f'wide_count{{workspace="{name}"}} 202.0' for name in "cdefgh"] == _counts(exposition)
-    assert 'wide_bucket{le="0.0",workspace="e"} 2.0 # {} 0.0 8.0' in lines(exposition, OM)
-
-
-def _counts(exposition: Exposition) -> list[str]:
-    return [line for line in lines(exposition) if line.startswith("wide_count")]
-
-
-def test_publishing_in_a_thread() -> None:
-    """Series can change while a thread publishes: every body is complete and the last one has all changes."""
-    exposition = Exposition(FAMILIES)
-    finished = threading.Event()
-
-    def publish() -> None:
-        while not finished.is_set():
-            exposition.render()
-
-    thread = threading.Thread(target=publish)
-    thread.start()
-    for index in range(3000):
-        exposition.put("wait_seconds", (f"w{index % 1000:03}", "f"), Histogram(SECONDS.buckets, (index,) * 4, index))
-        if index % 10 == 0:
-            exposition.take_changes()
-        if index % 100 == 0:
-            assert gzip.decompress(exposition.get_body(OM, "gzip").body).endswith(b"# EOF\n")
-        if index % 7 == 0:
-            exposition.remove("wait_seconds", (f"w{index % 500:03}", "f"))
     finished.set()
-    thread.join()
+    for thread in threads:
+        thread.join()
+    assert [] == errors
+    assert [f'up{{workspace="w{number}"}} 299.0' for number in sorted(range(50), key=str)] == lines(exposition)
+
+
+def test_metrics_of_other_collectors_come_last() -> None:
+    """They follow the own families, and are collected again with each publication, and if that is asked for."""
+    numbers = iter(range(1, 9))
+
+    class Counting(Collector):
+        def collect(self) -> Iterator[Metric]:
+            yield GaugeMetricFamily("turns", "Help.", next(numbers))
+
+    exposition = Exposition(FAMILIES, collectors=[PlatformCollector(registry=None), Counting()])
+    exposition.put("up", ("w",), 1)
     exposition.publish()
-    last: State = {}
-    for index in range(3000):
-        last["wait_seconds", (f"w{index % 1000:03}", "f")] = SeriesState(
-            Histogram(SECONDS.buckets, (index,) * 4, index)
-        )
-        if index % 7 == 0:
-            last.pop(("wait_seconds", (f"w{index % 500:03}", "f")), None)
-    assert bodies(build(FAMILIES, last)) == bodies(exposition)
-
-
-def test_process_metrics_come_last() -> None:
-    """Metrics of prometheus_client collectors follow the own families and are replaced together."""
-    state: State = {("posts_total", ("w", "x")): SeriesState(1)}
-    own_metrics = to_metrics(FAMILIES, state, only_openmetrics=False).metrics
-    registry = CollectorRegistry(auto_describe=False)
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    exposition = build(FAMILIES, state)
-    for process_metrics in (list(registry.collect()), list(registry.collect())[:1], []):
-        exposition.set_process_metrics(iter(process_metrics))
-        exposition.publish()
-        all_metrics = FixedCollector([*own_metrics, *process_metrics])
-        assert generate_latest(all_metrics) == plain(exposition)
-        assert generate_openmetrics(all_metrics) == plain(exposition, OM)  # type: ignore[no-untyped-call]
+    for expected, refresh in ((1, False), (1, True), (2, False)):
+        text = read_body(exposition)
+        assert text.startswith("# HELP up")
+        assert "python_info" in text
+        assert text.endswith(f"turns {expected}.0\n")
+        exposition.publish(refresh=refresh)
 
 
 @pytest.mark.e2e
@@ -883,29 +589,8 @@ def test_promtool_accepts_the_whole_catalogue(require_tool: Callable[[str], str]
     """Promtool reports nothing about the names, help texts and values of all families."""
     exposition = Exposition(CATALOGUE)
     for definition in CATALOGUE.values():
-        for suffix in "ab":
-            exposition.put(
-                definition.name, tuple(f"{name}\\{suffix}" for name in definition.labels), value_of(definition, 1)
-            )
+        exposition.put(definition.name, tuple(f"{name}\\" for name in definition.labels), value_of(definition, 1))
     exposition.publish()
     command = [require_tool("promtool"), "check", "metrics"]
-    finished = subprocess.run(command, input=plain(exposition), capture_output=True, check=False)
+    finished = subprocess.run(command, input=read_body(exposition).encode(), capture_output=True, check=False)
     assert (0, b"") == (finished.returncode, finished.stdout + finished.stderr)
-
-
-@pytest.mark.parametrize("media", [None, OM])
-def test_series_of_workspaces_are_left_out(media: str | None) -> None:
-    """While they may not be shown, a body has the other series only."""
-    own = Family("late_exporter_cluster_members", "gauge", "Help.")
-    exposition = Exposition(table(family("late_logs_total", "counter", "workspace"), own))
-    exposition.put("late_logs_total", ("acme",), 5)
-    exposition.put(own.name, (), 3)
-    exposition.publish()
-    answers = iter((False, True, False))
-    for expected in ((), (), ("late_logs_total",)):
-        exposition.shows_workspaces = lambda: next(answers, True)
-        body = exposition.get_body(media, None)
-        text = body.body.decode()
-        assert "late_exporter_cluster_members 3.0" in text
-        assert bool(expected) == ("late_logs_total" in text)
-        assert media is None or text.endswith("# EOF\n")

@@ -2,50 +2,28 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.publisher import (
-    MAX_LOOP_CHANGES,
-    MAX_LOOP_LINES,
     MAX_PAUSE_SECONDS,
     MIN_PAUSE_SECONDS,
     PAUSE_RATIO,
     REFRESH_SECONDS,
     Publisher,
 )
+from tests.support.exposition import read_body
 
 UP = Family("up", "gauge", "Help.", ("workspace",), feeds=("publishing",))
 
 
-class SlowExposition(Exposition):
-    """Exposition whose publications take some time of a clock.
-
-    Attributes:
-        cost: Seconds that a publication takes.
-        threads: Threads of the publications.
-    """
-
-    def __init__(self, clock: FakeClock) -> None:
-        super().__init__({"up": UP})
-        self._clock = clock
-        self.cost = 0.0
-        self.threads: list[threading.Thread] = []
-
-    def render(self) -> None:
-        """Publish."""
-        self.threads.append(threading.current_thread())
-        self._clock.now += self.cost
-        super().render()
-
-
 class FakeClock:
-    """Clock that only sleeping and publications advance.
+    """Clock that only sleeping advances.
 
     Attributes:
         on_sleep: Called at the start of every sleep.
@@ -67,25 +45,23 @@ class FakeClock:
         self.now += seconds
 
 
-class Harness:
+class Harness(Collector):
     """Publisher with its clock, which counts the collections of process metrics."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.exposition = SlowExposition(self.clock)
+        self.exposition = Exposition({"up": UP}, collectors=[self])
         self.collected = 0
-        self.publisher = Publisher(
-            self.exposition, self._collect, monotonic=self.clock.monotonic, sleep=self.clock.sleep
-        )
+        self.publisher = Publisher(self.exposition, monotonic=self.clock.monotonic, sleep=self.clock.sleep)
 
-    def _collect(self) -> list[Metric]:
+    def collect(self) -> Iterator[Metric]:
+        """Yield a metric of the process."""
         self.collected += 1
-        return [GaugeMetricFamily("process_number", "Help.", self.collected)]
+        yield GaugeMetricFamily("process_number", "Help.", self.collected)
 
     def lines(self) -> list[str]:
         """Return the published samples."""
-        text = self.exposition.get_body(None, None).body.decode()
-        return [line for line in text.splitlines() if not line.startswith("#")]
+        return [line for line in read_body(self.exposition).splitlines() if not line.startswith("#")]
 
 
 @pytest.fixture
@@ -94,24 +70,24 @@ def harness() -> Harness:
     return Harness()
 
 
-async def test_process_metrics_are_collected_every_ten_seconds(harness: Harness) -> None:
-    """However often series change, the process metrics are collected once in ten seconds."""
-    for number in range(100):
-        harness.exposition.put("up", ("w",), number)
+async def test_process_metrics_are_collected_for_a_scrape(harness: Harness) -> None:
+    """They are collected at a scrape after a publication, which follows after some seconds also if nothing changes."""
+    await harness.publisher.publish()
+    assert 0 == harness.collected
+    for expected in ("1", "1", "2"):
+        assert [f"process_number {expected}.0"] == harness.lines()
+        harness.clock.now += REFRESH_SECONDS / 2
         await harness.publisher.publish()
-        harness.clock.now += REFRESH_SECONDS / 50
-    assert 2 == harness.collected
-    assert ['up{workspace="w"} 99.0', "process_number 2.0"] == harness.lines()
 
 
 async def test_changes_follow_at_leisure(harness: Harness) -> None:
-    """Between two publications there is a pause of nine times the duration of the first one, within limits."""
+    """Between two publications there is a pause of nine times the time to render a body, within limits."""
     costs = (0.0, 0.1, 0.5, 3.0)
     expected = [min(max(MIN_PAUSE_SECONDS, PAUSE_RATIO * cost), MAX_PAUSE_SECONDS) for cost in costs]
     task = asyncio.ensure_future(harness.publisher.run())
     harness.clock.on_sleep = lambda: harness.exposition.put("up", ("w",), len(harness.clock.sleeps))
     for cost in costs:
-        harness.exposition.cost = cost
+        harness.exposition.render_seconds = cost
         harness.exposition.put("up", ("w",), -cost)
         await harness.publisher.wait_published()
     await harness.publisher.wait_published()
@@ -133,68 +109,38 @@ async def test_a_change_after_the_pause_is_published_at_once(harness: Harness) -
 
 async def test_changes_that_belong_together_are_awaited(harness: Harness) -> None:
     """A publication waits until no more changes follow that are published together with the last ones."""
-    harness.exposition.hold(is_held=True)
+    harness.exposition.is_held = True
     harness.exposition.put("up", ("w",), 1)
     publication = asyncio.ensure_future(harness.publisher.publish())
     for _ in range(5):
         await asyncio.sleep(0)
-    assert [] == harness.lines()
+    assert not publication.done()
     harness.exposition.put("up", ("x",), 1)
-    harness.exposition.hold(is_held=False)
+    harness.exposition.is_held = False
     await publication
     assert ['up{workspace="w"} 1.0', 'up{workspace="x"} 1.0'] == harness.lines()[:2]
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize(
-    ("series", "changes", "in_thread"),
-    [
-        (MAX_LOOP_LINES + 1, MAX_LOOP_CHANGES // 2, False),
-        (MAX_LOOP_LINES + 1, MAX_LOOP_CHANGES + 1, True),
-        (60_000, MAX_LOOP_CHANGES // 2, True),
-    ],
-)
-async def test_large_publications_leave_the_event_loop(
-    harness: Harness, series: int, changes: int, *, in_thread: bool
-) -> None:
-    """Publications of many changes, or of a few changes in many blocks, run in a thread."""
-    for number in range(series):
-        harness.exposition.put("up", (f"w{number:05}",), 1)
-    await harness.publisher.publish()
-    assert harness.exposition.threads.pop() is not threading.current_thread()
-    step = 1 if series < MAX_LOOP_LINES * 2 else series // changes
-    for number in range(changes):
-        harness.exposition.put("up", (f"w{number * step:05}",), 2)
-    await harness.publisher.publish()
-    assert in_thread == (harness.exposition.threads.pop() is not threading.current_thread())
-    assert changes == sum(line.endswith(" 2.0") for line in harness.lines()) - ("process_number 2.0" in harness.lines())
+async def test_a_publication_at_rest(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no series changes, a publication follows at its interval."""
+    timeouts = list[float]()
+    timeout = asyncio.timeout
 
-
-async def test_first_publication_has_process_metrics(harness: Harness) -> None:
-    """The first publication collects the process metrics, whatever the clock shows."""
-    harness.clock.now = -math.pi
-    await harness.publisher.publish()
-    assert ["process_number 1.0"] == harness.lines()
-
-
-async def test_process_metrics_change_at_rest(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While no series changes, the process metrics are published at once, and then at their interval."""
-    delays = list[float]()
-    loop = asyncio.get_running_loop()
-
-    def call_at_once(delay: float, call: Callable[[], None]) -> None:
-        delays.append(delay)
+    def at_once(delay: float) -> asyncio.Timeout:
+        timeouts.append(delay)
         harness.clock.now += delay
-        if len(delays) < 3:
-            loop.call_soon(call)
+        return timeout(0 if len(timeouts) < 4 else None)
 
-    monkeypatch.setattr(loop, "call_later", call_at_once)
+    monkeypatch.setattr(asyncio, "timeout", at_once)
+    harness.clock.now = -math.pi
     task = asyncio.ensure_future(harness.publisher.run())
+    numbers = list[str]()
     for _ in range(100):
         await asyncio.sleep(0)
+        numbers += harness.lines()
     task.cancel()
-    assert [REFRESH_SECONDS] * 3 == delays
-    assert ["process_number 3.0"] == harness.lines()
+    assert pytest.approx([0, *[REFRESH_SECONDS] * 3]) == timeouts[:4]
+    assert ["process_number 1.0", "process_number 2.0", "process_number 3.0"] == sorted(set(numbers))[:3]
 
 
 @pytest.mark.parametrize("ticks", range(6))
@@ -202,7 +148,7 @@ async def test_a_change_does_not_swallow_the_end(monkeypatch: pytest.MonkeyPatch
     """The publisher ends if it is cancelled shortly after a change."""
     monkeypatch.setattr("late_exporter.exposition.publisher.MIN_PAUSE_SECONDS", 0)
     exposition = Exposition({"up": UP})
-    publisher = Publisher(exposition, list)
+    publisher = Publisher(exposition)
     running = asyncio.ensure_future(publisher.run())
     await publisher.wait_published()
     for _ in range(5):

@@ -36,6 +36,7 @@ from late_exporter.log import escape
 from late_exporter.store import open_store
 from late_exporter.store.thread import StoreThread
 from tests.support.clock import VirtualClock
+from tests.support.exposition import read_body
 from tests.support.late_api import zernio_row
 from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
@@ -122,7 +123,7 @@ class WholePath:
             monotonic=self._clock.monotonic,
         )
         self._pipeline = Pipeline(
-            PipelineConfig(feeds=(rows.feed,), events=EventSelection(all_statuses=True, captions=True)),
+            PipelineConfig(feeds=(rows.feed,), zero_hold=0.0, events=EventSelection(all_statuses=True, captions=True)),
             store_thread=StoreThread(self._store, _call),
             create_logger=lambda _: NullLogger(),
             runtime=Runtime(
@@ -161,13 +162,13 @@ class WholePath:
         """Publish the metrics; return the samples."""
         exposition = self._pipeline.exposition
         exposition.publish()
-        text = exposition.get_body(None, None).body.decode()
+        text = read_body(exposition)
         assert KEY not in text
         return Samples.parse(text)
 
     def check_metrics(self) -> None:
         """Read the metrics in the format with the stricter parser; their labels are short and without controls."""
-        text = self._pipeline.exposition.get_body(OPENMETRICS, None).body.decode()
+        text = read_body(self._pipeline.exposition, OPENMETRICS)
         families = list(parse_openmetrics(text))  # type: ignore[no-untyped-call]
         values = {value for family in families for sample in family.samples for value in sample.labels.values()}
         assert max(map(len, values)) <= 200

@@ -54,7 +54,7 @@ def test_pending_gauges_are_set_if_they_change(monkeypatch: pytest.MonkeyPatch) 
     """A poll without a change of the pending logs or the platforms sets no gauge; others set all."""
     limiter = LabelLimiter(CATALOGUE)
     registry = SeriesRegistry(CATALOGUE, Exposition(CATALOGUE))
-    registry.add_workspace("acme", frozenset({"publishing"}))
+    registry.add_workspace("acme")
     publisher = FeedPublisher(Scope("acme", "publishing"), registry, limiter)
     gauges: list[tuple[tuple[str, ...], float]] = []
     monkeypatch.setattr(registry, "set_gauge", lambda _, labels, value: gauges.append((labels[1:], value)))

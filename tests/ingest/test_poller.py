@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from late_exporter.errors import ApiUnavailable, RateLimited
+from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.ingest import feed_publisher
 from late_exporter.ingest.observations import LOGS_PER_SLICE
 from late_exporter.ingest.reporter import POLL_OUTCOMES
@@ -22,6 +23,7 @@ from late_exporter.status import FeedHealth, PollHealth, Quota
 from late_exporter.store import open_store
 from tests.support.client import Handler, QueryParams
 from tests.support.clock import DAY
+from tests.support.exposition import read_body
 from tests.support.poller import LOGS, NOW, POLLS, PollerHarness, Stop, iso_time, publishing_row
 from tests.support.samples import Samples
 from tests.support.store import stored_series
@@ -180,7 +182,7 @@ async def test_one_exemplar_per_bucket(harness: PollerHarness) -> None:
     await harness.poller.poll()
     assert 2 == len(harness.exposition.exemplars)
     harness.exposition.publish()
-    body = harness.exposition.get_body("application/openmetrics-text", None).body.decode()
+    body = read_body(harness.exposition, OPENMETRICS)
     exemplars = [line.partition(" # ")[2].split()[0] for line in body.splitlines() if " # {" in line]
     assert [log_id in exemplar for log_id, exemplar in zip(("399", "400"), exemplars, strict=True)]
 
@@ -195,7 +197,7 @@ async def test_a_commit_is_never_published_in_part(harness: PollerHarness, monke
         while not poll.done():
             await asyncio.sleep(0)
             harness.exposition.publish()
-            samples = Samples.parse(harness.exposition.get_body(None, None).body.decode())
+            samples = Samples.parse(read_body(harness.exposition))
             published.add((samples.sum(LOGS), samples.sum("late_account_logs_total")))
             turns += 1
     assert {(0, 0), (10, 10), (20, 20)} == published

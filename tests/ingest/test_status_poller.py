@@ -31,7 +31,7 @@ from late_exporter.series import IncCounter, Increment, LatestValue, Series, Ser
 from late_exporter.status import AccountStatus
 from tests.support.client import QueryParams
 from tests.support.clock import HOUR, MINUTE, SleepingClock
-from tests.support.exposition import FakeExposition
+from tests.support.exposition import FakeExposition, read_body
 from tests.support.loggers import RecordingLogger
 from tests.support.status_api import (
     ACCOUNT,
@@ -86,7 +86,7 @@ class StatusHarness:
         self.times: list[float] = []
         self.api.before_request = lambda: self.times.append(self.clock.elapsed)
         for name in names:
-            self.registry.add_workspace(name, frozenset({"publishing", "connections"}))
+            self.registry.add_workspace(name)
         self.pollers = {
             name: StatusPoller(
                 name,
@@ -644,7 +644,7 @@ async def test_no_secret_of_a_webhook_is_shown_or_logged(harness: StatusHarness)
             harness.api.documents["/v1/webhooks/settings"] = body
             await harness.clock.reach(harness.clock.elapsed + 11 * MINUTE)
             harness.exposition.publish()
-            shown = harness.exposition.get_body(None, None).body.decode()
+            shown = read_body(harness.exposition)
             text = f"{shown} {harness.logger.records} {harness.poller.health}"
             assert "accounts" in text
             assert not any(secret in text for secret in SECRETS)

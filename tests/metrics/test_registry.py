@@ -24,7 +24,7 @@ from late_exporter.series import (
     Value,
 )
 from late_exporter.status import AccountHealth, PlatformHealth
-from tests.support.exposition import belongs_to
+from tests.support.exposition import read_body
 
 LOGS = "late_publishing_logs_total"
 EVENTS = "late_connection_events_total"
@@ -70,13 +70,6 @@ class RecordingExposition(Exposition):
         self.visible_values.pop((family, labels), None)
         super().remove(family, labels)
 
-    def remove_workspace(self, workspace: str) -> None:
-        """Remove the series of a workspace."""
-        self.visible_values = {
-            series: value for series, value in self.visible_values.items() if not belongs_to(series, workspace)
-        }
-        super().remove_workspace(workspace)
-
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Record an exemplar."""
         self.exemplars.append(((family, labels), value, exemplar))
@@ -89,19 +82,19 @@ def exposition() -> RecordingExposition:
 
 
 def build_registry(
-    exposition: RecordingExposition, families: Mapping[str, Family] = CATALOGUE, **workspaces: frozenset[str]
+    exposition: RecordingExposition, *workspaces: str, families: Mapping[str, Family] = CATALOGUE
 ) -> SeriesRegistry:
-    """Return a registry of workspaces by their feeds."""
+    """Return a registry of workspaces."""
     registry = SeriesRegistry(families, exposition)
-    for workspace, feeds in workspaces.items():
-        registry.add_workspace(workspace, feeds)
+    for workspace in workspaces:
+        registry.add_workspace(workspace)
     return registry
 
 
 @pytest.fixture
 def registry(exposition: RecordingExposition) -> SeriesRegistry:
     """Return a registry of one workspace with both feeds."""
-    return build_registry(exposition, acme=BOTH)
+    return build_registry(exposition, "acme")
 
 
 def series_values(*series: Series, value: Value = 1, created: float = 7.0) -> dict[Series, SeriesValue]:
@@ -140,7 +133,7 @@ def test_families_of_two_feeds(registry: SeriesRegistry, exposition: RecordingEx
 
 def test_a_feed_that_is_not_read(exposition: RecordingExposition) -> None:
     """With one feed only its first sync is awaited, and stored values of the other feed stay hidden."""
-    registry = build_registry(exposition, acme=frozenset({"publishing"}))
+    registry = build_registry(exposition, "acme")
     registry.restore(series_values(SUCCESSES, CONNECTIONS))
     registry.show_feed("acme", "publishing")
     registry.update(series_values(ACCOUNT, value=LatestValue(1, "@acme")))
@@ -150,7 +143,7 @@ def test_a_feed_that_is_not_read(exposition: RecordingExposition) -> None:
 
 def test_workspaces_sync_independently(exposition: RecordingExposition) -> None:
     """The first sync of a workspace shows nothing of another workspace."""
-    registry = build_registry(exposition, acme=BOTH, umbrella=BOTH)
+    registry = build_registry(exposition, "acme", "umbrella")
     other: Series = (LOGS, ("umbrella", "tiktok", "publish", "success"))
     registry.update(series_values(SUCCESSES, other))
     registry.show_feed("acme", "publishing")
@@ -198,7 +191,7 @@ VALUES: list[tuple[float | Histogram, str, Value]] = [
 @pytest.mark.parametrize(("expected", "family", "value"), VALUES)
 def test_values(exposition: RecordingExposition, expected: float | Histogram, family: str, value: Value) -> None:
     """Every kind of value is shown as a number or with the configured buckets."""
-    registry = build_registry(exposition, build_catalogue((1.0, 2.0)), acme=BOTH)
+    registry = build_registry(exposition, "acme", families=build_catalogue((1.0, 2.0)))
     labels = ("acme", *("x" for _ in CATALOGUE[family].labels[1:]))
     for feed in BOTH:
         registry.show_feed("acme", feed)
@@ -279,7 +272,7 @@ def test_unsaved_counters(registry: SeriesRegistry, exposition: RecordingExposit
 def test_times_ahead_of_the_clock(family: str, registry: SeriesRegistry, exposition: RecordingExposition) -> None:
     """A time that was set while the clock was ahead is set to the present, in the state too; others are left alone."""
     labels = ("acme", "publishing")[: len(CATALOGUE[family].labels)]
-    registry.add_workspace("umbrella", BOTH)
+    registry.add_workspace("umbrella")
     other: Series = (family, ("umbrella", *labels[1:]))
     registry.update(series_values((family, labels), other, value=LatestValue(0, 5000.0)))
     last_log: Series = ("late_account_last_success_timestamp_seconds", ("acme", "tiktok", "a1"))
@@ -369,11 +362,11 @@ def test_a_gauge_that_has_its_value_changes_nothing(registry: SeriesRegistry, ex
     registry.set_gauge(*pending, 2)
     assert {} == exposition.visible_values
     registry.show_feed("acme", "publishing")
-    exposition.take_changes()
+    count = len(exposition.all_values)
     registry.set_gauge(*pending, 2)
-    assert 0 == exposition.take_changes()
+    assert count == len(exposition.all_values)
     registry.set_gauge(*pending, 3)
-    assert 1 == exposition.take_changes()
+    assert count + 1 == len(exposition.all_values)
     assert {pending: 3} == exposition.visible_values
     registry.remove_gauge(*pending)
     registry.set_gauge(*pending, 3)
@@ -387,7 +380,7 @@ def test_a_first_sync_looks_only_at_its_workspace(
     names = [f"w{number}" for number in range(50)]
     registry = build_registry(exposition)
     for name in names:
-        registry.add_workspace(name, BOTH)
+        registry.add_workspace(name)
     for name in names:
         registry.update(
             series_values(*((LOGS, (name, "tiktok", "publish", status)) for status in ("success", "failed")))
@@ -412,7 +405,8 @@ def test_deferred_values_are_published_together(registry: SeriesRegistry, exposi
     registry.defer(series_values(SUCCESSES, FAILURES, value=3))
     assert registry.set_deferred(1)
     assert exposition.is_held
-    assert 0 == exposition.take_changes()
+    exposition.publish()
+    assert "" == read_body(exposition)
     assert not registry.set_deferred(1)
     assert not exposition.is_held
     assert {SUCCESSES: 3, FAILURES: 3} == exposition.visible_values
@@ -444,8 +438,73 @@ def test_history_is_shown_before_newer_values(registry: SeriesRegistry, expositi
 
 def test_deferred_values_of_a_removed_workspace(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
     """A workspace that is removed does not appear again, and holds no publication."""
-    registry.add_workspace("bmce", BOTH)
+    registry.add_workspace("bmce")
     registry.defer(series_values(SUCCESSFUL_POLLS, (POLLS, ("bmce", "publishing", "success"))))
     registry.remove_workspace("acme")
     assert not exposition.is_held
     assert {(POLLS, ("bmce", "publishing", "success")): 1} == exposition.visible_values
+
+
+CONNECTED: Series = ("late_account_connected", ("acme", "tiktok", "a1"))
+
+
+def latest(content: float | str) -> SeriesValue:
+    return SeriesValue(LatestValue(1, content), 0.0)
+
+
+def test_a_status_feed_shows_before_the_first_sync(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+    """The account list is shown while logs are still read; their values stay hidden, and then below it."""
+    registry.update({CONNECTED: latest(0)})
+    assert {} == exposition.visible_values
+    registry.replace_status("acme", "accounts", {CONNECTED: latest(1)})
+    assert {CONNECTED: 1} == exposition.visible_values
+    registry.show_feed("acme", "connections")
+    assert {CONNECTED: 1} == exposition.visible_values
+    registry.replace_status("acme", "accounts", {})
+    assert {CONNECTED: 0} == exposition.visible_values
+
+
+def test_hidden_values_do_not_come_back(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+    """If the status feed ends before the first sync does, the value of logs is hidden as before."""
+    registry.update({CONNECTED: latest(0)})
+    registry.replace_status("acme", "accounts", {CONNECTED: latest(1)})
+    registry.replace_status("acme", "accounts", {})
+    assert {} == exposition.visible_values
+    registry.show_feed("acme", "connections")
+    assert {CONNECTED: 0} == exposition.visible_values
+
+
+def test_a_name_never_has_two_series(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+    """The user name of the account list replaces that of logs, and the newest name of logs comes back."""
+    registry.restore({ACCOUNT: latest("old")})
+
+    def names() -> set[str]:
+        return {labels[-1] for _, labels in exposition.visible_values}
+
+    for name in ("listed", "listed", "renamed"):
+        registry.replace_status("acme", "accounts", {ACCOUNT: latest(name)})
+        assert {name} == names()
+    registry.update({ACCOUNT: latest("new")})
+    assert {"renamed"} == names()
+    registry.replace_status("acme", "accounts", {})
+    assert {"new"} == names()
+    registry.update({ACCOUNT: latest("newest")})
+    assert {"newest"} == names()
+
+
+def test_feeds_and_workspaces_are_independent(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+    """A feed replaces only its own series, and a workspace that is removed takes all of its own with it."""
+    registry.add_workspace("beta")
+    posts: Series = ("late_posts", ("acme", "draft"))
+    other: Series = ("late_posts", ("beta", "draft"))
+    for workspace, series in (("acme", posts), ("beta", other)):
+        registry.replace_status(workspace, "posts", {series: latest(1)})
+    registry.replace_status("acme", "accounts", {CONNECTED: latest(1)})
+    registry.replace_status("acme", "posts", {})
+    assert {other, CONNECTED} == set(exposition.visible_values)
+
+    registry.remove_workspace("acme")
+    assert {other} == set(exposition.visible_values)
+    registry.add_workspace("acme")
+    registry.restore({CONNECTED: latest(0)})
+    assert {other: 1, CONNECTED: 0} == exposition.visible_values

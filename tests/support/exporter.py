@@ -32,6 +32,7 @@ from late_exporter.store import Store, open_store
 from late_exporter.store.thread import StoreThread
 from tests.support.client import ClientRequest, FakeClient, QueryParams
 from tests.support.clock import DAY, VirtualClock
+from tests.support.exposition import read_body
 from tests.support.late_api import FakeLateApi, zernio_row
 from tests.support.loggers import RecordingLogger
 from tests.support.samples import Samples
@@ -330,7 +331,7 @@ class ExporterHarness:
     def scrape(self) -> Samples:
         """Publish and scrape."""
         self._pipeline.exposition.publish()
-        return Samples.parse(self._pipeline.exposition.get_body(None, None).body.decode())
+        return Samples.parse(read_body(self._pipeline.exposition))
 
     def _world_clock(self) -> VirtualClock:
         api = next(iter(self.apis.values()))

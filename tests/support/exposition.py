@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from late_exporter.exposition.exposition import Exposition
+from late_exporter.exposition.exposition import BodyRequest, Exposition
+from late_exporter.exposition.negotiation import TEXT
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.series import Exemplar, Histogram, Labels, Series
 
@@ -34,10 +35,6 @@ class FakeExposition(Exposition):
         self.values.pop((family, labels), None)
         super().remove(family, labels)
 
-    def remove_workspace(self, workspace: str) -> None:
-        self.values = {series: value for series, value in self.values.items() if not belongs_to(series, workspace)}
-        super().remove_workspace(workspace)
-
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         assert (family, labels) in self.values
         assert value >= 0
@@ -46,7 +43,6 @@ class FakeExposition(Exposition):
         super().add_exemplar(family, labels, value, exemplar)
 
 
-def belongs_to(series: Series, workspace: str) -> bool:
-    """Return whether a series is one of a workspace."""
-    family, labels = series
-    return CATALOGUE[family].labels[:1] == ("workspace",) and labels[0] == workspace
+def read_body(exposition: Exposition, media: str = TEXT) -> str:
+    """Return the published body in the format that a header ``Accept`` selects."""
+    return exposition.get_body(BodyRequest.of(media, None)).body.decode()

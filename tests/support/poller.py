@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import pytest
 
@@ -87,7 +87,7 @@ class PollerHarness:
             self.clock = SleepingClock(self.clock.now)
         pipeline = Pipeline(
             PipelineConfig(feeds=self.feeds, poll=config or PollConfig(), has_webhooks=has_webhooks),
-            store_thread=StoreThread(self.store, self.offload),
+            store_thread=StoreThread(cast("Store", self.store), self.offload),
             create_logger=lambda _: self.logger,
             runtime=Runtime(
                 clock=self.clock.time,

@@ -39,7 +39,7 @@ def commit(
     return commit_batch(store, scope, Batch(committed_at=at, observations=observations, **rest))
 
 
-def commit_batch(store: Store, scope: Scope, batch: Batch) -> CommitResult:
+def commit_batch(store: Store | ObservedStore, scope: Scope, batch: Batch) -> CommitResult:
     """Commit a batch of a feed, which is loaded if it was not; raise the error if there is one."""
     if scope not in store.feeds:
         store.feed_state(scope)
@@ -49,7 +49,7 @@ def commit_batch(store: Store, scope: Scope, batch: Batch) -> CommitResult:
     return result
 
 
-def stored_series(store: Store, workspace: str = "acme") -> Mapping[Series, SeriesValue]:
+def stored_series(store: Store | ObservedStore, workspace: str = "acme") -> Mapping[Series, SeriesValue]:
     """Return the values of all series of a workspace."""
     return store.series_page(workspace, "", 1_000_000)[0]
 

@@ -6,6 +6,8 @@ import hashlib
 import re
 import threading
 from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Set as AbstractSet
+from http import HTTPStatus
 from typing import Any
 
 import jinja2
@@ -13,12 +15,14 @@ import msgspec
 import pytest
 
 from late_exporter.errors import ExporterStopping
-from late_exporter.exposition.exposition import EncodedBody, Exposition
+from late_exporter.exposition.exposition import BodyRequest, EncodedBody, Exposition
+from late_exporter.exposition.family import Family
+from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
 from late_exporter.status import ClusterHealth, FeedHealth, MemberHealth, StatusDocument, SyncProgress, WorkspaceHealth
 from late_exporter.web.app import MAX_REASONS, HealthSource, Lifecycle, create_app
 from late_exporter.web.asgi import App, by_path
 from late_exporter.web.landing import load_template
-from late_exporter.web.metrics import MAX_LOOP_SAMPLES, create_metrics_app
+from late_exporter.web.metrics import create_metrics_app
 
 Message = MutableMapping[str, Any]
 
@@ -31,17 +35,12 @@ class RecordingExposition(Exposition):
     def __init__(self, encoding: str | None = None) -> None:
         super().__init__({})
         self.encoding = encoding
-        self.scrape_headers: list[tuple[str | None, str | None]] = []
+        self.requests: list[BodyRequest] = []
 
-    def get_body(
-        self,
-        accept: str | None,
-        accept_encoding: str | None,
-        workspaces: Sequence[str] | None = None,  # noqa: ARG002 - as in Exposition
-    ) -> EncodedBody:
-        """Record the headers."""
-        self.scrape_headers.append((accept, accept_encoding))
-        return EncodedBody("text/plain; version=0.0.4; charset=utf-8", self.encoding, b"late_up 1\n")
+    def get_body(self, request: BodyRequest) -> EncodedBody:
+        """Record the request."""
+        self.requests.append(request)
+        return EncodedBody(request.content_type, self.encoding, b"late_up 1\n")
 
 
 class Response(msgspec.Struct):
@@ -153,7 +152,7 @@ async def test_wrong_method(method: str) -> None:
     metrics = RecordingExposition()
     response = await call(application(metrics=metrics), "/metrics", method)
     assert (405, "GET, HEAD") == (response.status, response.headers["allow"])
-    assert [] == metrics.scrape_headers
+    assert [] == metrics.requests
     assert 404 == (await call(application(), "/nowhere", method)).status
 
 
@@ -168,17 +167,17 @@ async def test_telemetry_path() -> None:
 @pytest.mark.parametrize(
     ("expected", "headers"),
     [
-        ((None, None), []),
-        (("text/plain", "gzip"), [(b"accept", b"text/plain"), (b"Accept-Encoding", b"gzip")]),
-        (("a, b", ""), [(b"accept", b"a"), (b"x", b"y"), (b"accept", b"b"), (b"accept-encoding", b"")]),
-        (("\xff\x00;q=", None), [(b"accept", b"\xff\x00;q="), (b"\xfe", b"\xff")]),
+        ((TEXT, None), []),
+        ((TEXT, "gzip"), [(b"accept", b"text/plain"), (b"Accept-Encoding", b"gzip")]),
+        ((OPENMETRICS, None), [(b"accept", b"a"), (b"x", b"y"), (b"accept", b"application/openmetrics-text")]),
+        ((TEXT, None), [(b"accept", b"\xff\x00;q="), (b"\xfe", b"\xff")]),
     ],
 )
-async def test_negotiation(expected: tuple[str | None, str | None], headers: list[tuple[bytes, bytes]]) -> None:
-    """The exposition gets the two headers unchanged, whatever their bytes."""
+async def test_negotiation(expected: tuple[str, str | None], headers: list[tuple[bytes, bytes]]) -> None:
+    """Format and encoding are those of the two headers, whatever their bytes."""
     metrics = RecordingExposition()
     await call(application(metrics=metrics), "/metrics", headers=headers)
-    assert [expected] == metrics.scrape_headers
+    assert [BodyRequest(*expected)] == metrics.requests
 
 
 @pytest.mark.parametrize("encoding", [None, "gzip"])
@@ -293,38 +292,55 @@ async def test_a_page_of_many_workspaces_lets_others_run() -> None:
     assert turns[last:].count("other") > 1, "while it is rendered"
 
 
-async def test_large_uncompressed_bodies_are_made_in_a_thread() -> None:
-    """Inflating a large body takes no time from the event loop; a compressed one is only joined."""
-    exposition = LargeExposition()
+async def test_bodies_are_made_in_a_thread() -> None:
+    """The first scrape after a publication takes no time from the event loop; the next one needs no thread."""
+    exposition, threads = Exposition({}), list[threading.Thread]()
+    get_body = exposition.get_body
+
+    def make_body(request: BodyRequest) -> EncodedBody:
+        threads.append(threading.current_thread())
+        return get_body(request)
+
+    exposition.get_body = make_body  # type: ignore[method-assign]
     app = create_metrics_app(exposition, tuple)
-    await call(app, "/metrics")
-    await call(app, "/metrics", headers=[(b"accept-encoding", b"gzip")])
-    first, second = exposition.threads
-    assert first is not threading.current_thread()
-    assert second is threading.current_thread()
+    for _ in range(2):
+        await call(app, "/metrics")
+    assert [False] == [thread is threading.current_thread() for thread in threads]
 
 
-class LargeExposition(RecordingExposition):
-    """Exposition with many samples that records its threads."""
+async def test_workspaces_that_may_not_be_shown_any_more() -> None:
+    """A body that was made while they might be shown is not sent."""
+    exposition = Exposition({"up": Family("up", "gauge", "Help.", ("workspace",))})
+    exposition.put("up", ("a",), 1)
+    exposition.publish()
+    answers = iter([None, frozenset[str](), frozenset[str]()])
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.threads: list[threading.Thread] = []
+    async def visible() -> AbstractSet[str] | None:
+        return next(answers)
 
-    @property
-    def sample_count(self) -> int:
-        """Return more samples than are inflated on the event loop."""
-        return MAX_LOOP_SAMPLES + 1
+    assert "up" not in (await call(create_metrics_app(exposition, tuple, visible), "/metrics")).text
 
-    def get_body(
-        self,
-        accept: str | None,
-        accept_encoding: str | None,
-        workspaces: Sequence[str] | None = None,  # noqa: ARG002 - as above
-    ) -> EncodedBody:
-        """Record the thread."""
-        self.threads.append(threading.current_thread())
-        return super().get_body(accept, accept_encoding)
+
+async def test_a_scrape_does_not_wait_for_bodies_of_workspaces() -> None:
+    """However many clients ask for workspaces, their bodies are made one at a time, and a scrape goes past them."""
+    exposition = Exposition({"up": Family("up", "gauge", "Help.", ("workspace",))})
+    get_body, may_end = exposition.get_body, threading.Event()
+    requests = list[BodyRequest]()
+
+    def make_body(request: BodyRequest) -> EncodedBody:
+        requests.append(request)
+        assert request.workspaces is None or may_end.wait(10)
+        return get_body(request)
+
+    exposition.get_body = make_body  # type: ignore[method-assign]
+    app = create_metrics_app(exposition, lambda: [f"w{number}" for number in range(9)])
+    strangers = [asyncio.ensure_future(call(app, "/metrics", query=b"workspace=w%d" % number)) for number in range(9)]
+    while not requests:  # noqa: ASYNC110 - for some turns of the event loop
+        await asyncio.sleep(0)
+    assert HTTPStatus.OK == (await call(app, "/metrics")).status
+    assert [True, False] == [request.workspaces is not None for request in requests]
+    may_end.set()
+    assert {HTTPStatus.OK} == {response.status for response in await asyncio.gather(*strangers)}
 
 
 async def test_configuration() -> None:

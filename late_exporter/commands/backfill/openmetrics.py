@@ -79,8 +79,8 @@ def estimate_size(histories: Iterable[SeriesHistory], grid: SampleGrid, target_l
         if value is None and history.deltas:
             value = apply_delta(family, None, history.deltas[0].amount)
         if value is not None:
-            lines = formatter.text_lines((*history.labels, *target_labels.values()), value)
-            size += _count_samples(history, grid) * sum(len(line) + TIMESTAMP_BYTES for line in lines)
+            lines = formatter.samples((*history.labels, *target_labels.values()), value)
+            size += _count_samples(history, grid) * sum(len(line) + 1 + TIMESTAMP_BYTES for line in lines)
     return size
 
 
@@ -108,11 +108,11 @@ def write_openmetrics(
     sample_count = series_count = 0
     for family, group in groupby(histories, key=lambda history: history.family):
         formatter = FamilyFormatter(msgspec.structs.replace(family, labels=(*family.labels, *target_labels)))
-        file.write(formatter.header()[1])
+        file.write(formatter.header[1])
         for history in group:
             for text in _series_text(formatter, history, (*history.labels, *target_labels.values()), grid):
                 file.write(text)
-                sample_count += formatter.line_count
+                sample_count += text.count(b"\n")
             series_count += 1
             on_progress(series_count)
     file.write(b"# EOF\n")
@@ -126,7 +126,7 @@ def _series_text(
     lines: list[str] = []
     for timestamp, value in samples(history, grid.timestamps(history.until)):
         if value is not last_value:
-            lines, last_value = [line[:-1] for line in formatter.text_lines(labels, value)], value
+            lines, last_value = formatter.samples(labels, value), value
         seconds, millis = divmod(timestamp, 1000)
         suffix = f" {seconds}.{millis:03d}\n" if millis else f" {seconds}\n"
         yield "".join(line + suffix for line in lines).encode(errors="replace")
