@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from late_exporter.api.clock import ApiClock
@@ -18,7 +18,7 @@ from late_exporter.ingest.steps import FetchPost
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.uncommitted_logs import UncommittedBatch
 from late_exporter.ingest.unreadable_rows import read_around_rows
-from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, LogPage
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, LogEntry, LogPage
 from late_exporter.protocols import Client, Logger
 
 MAX_DATE_REPEATS = 2
@@ -26,6 +26,10 @@ MAX_DATE_REPEATS = 2
 
 MAX_REPORTED = 100
 """Reports of deviations per feed beyond which undocumented values are counted but no longer logged."""
+
+MAX_TIME_LOGS = 10_000
+MAX_TIME_READINGS = 3
+"""Logs without ids of one time that are read together, and attempts to do so while the list moves."""
 
 MIN_UNDATED = 10
 """Logs of the newest page, none of which has a time, that show that the API writes times differently."""
@@ -146,6 +150,8 @@ class Fetcher:
                 )
             )
 
+        if request.whole_time and self.feed.number_entries is not None:
+            return await _read_whole_time(fetch_rows, self.feed.number_entries), False
         if not request.in_parts:
             try:
                 return await fetch_rows(), False
@@ -192,3 +198,23 @@ class Fetcher:
             self._reported.add(reported)
             details = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
             self.logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)
+
+
+async def _read_whole_time(
+    fetch_rows: Callable[[int], Awaitable[LogPage]], number_entries: Callable[[Sequence[LogEntry]], Sequence[LogEntry]]
+) -> LogPage:
+    """Return a page and those below it, until all logs of its time are there.
+
+    Raises:
+        BadPayload: The list moves, so that a log may be on two pages or on none, or there are too many.
+    """
+    for _ in range(MAX_TIME_READINGS):
+        first = page = await fetch_rows(0)
+        entries = list(first.entries)
+        while page.is_within_time and page.times[0] == first.times[0] and len(entries) < MAX_TIME_LOGS:
+            page = await fetch_rows(len(entries))
+            entries += page.entries
+        if await fetch_rows(0) == first:
+            size = len(entries) - len(page.entries) + PAGE_SIZE
+            return LogPage(tuple(number_entries(entries)), first.total, page.has_more, without_ids=True, size=size)
+    raise BadPayload("the list has moved while the logs of one time were read")
