@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from late_exporter.errors import REQUEST_FAILURES, LateError
+from late_exporter.errors import REQUEST_FAILURES, UnrecognisedLogs
 from late_exporter.ingest.fetched_page import FetchedPage
 from late_exporter.ingest.poll_context import PollContext
 from late_exporter.ingest.steps import Record, StepsTo
@@ -17,10 +17,6 @@ from late_exporter.model import PAGE_OVERLAP, Coverage, Gap, ListPosition
 
 MIN_UNRECOGNISED = 3
 """Logs of a page that are older than the high-water mark, none of which is known, that show that keys have changed."""
-
-
-class UnrecognisedLogs(LateError):
-    """The API shows the fields by which logs without ids are recognised in another form: all would count again."""
 
 
 class Reading(msgspec.Struct, frozen=True):

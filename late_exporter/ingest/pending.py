@@ -26,7 +26,8 @@ MAX_FAILURES = 3
 """Requests that may fail in one poll; if more do, the API is at fault, and each may take until its timeout."""
 
 MAX_PAGES = 10
-"""Pages with the logs of two seconds."""
+"""Pages with the logs of two seconds; of a log below them that the list of pending logs does not show, only the final
+status is unknown, which the next scan of the whole list counts."""
 
 LIST = ""
 """Stands for the list of pending logs among their keys."""
@@ -171,7 +172,7 @@ class PendingChecks:
             yield Record(page.new_entries(floor))
             keys |= {entry.key for entry in page.entries}
             if not time_filter.is_usable or page.has_unreadable:
-                break
+                return keys | {log.key}  # It may be among the logs that were not read.
             if sweep.is_complete:
                 return keys
-        return keys | {log.key}  # Not all of them were read, so it may be among the others.
+        return keys if self._has_list else keys | {log.key}

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.errors import ApiError, LateError, StoreError
+from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import AUDIT_GAUGES, check_counters, count_extra, count_missing
-from late_exporter.ingest.catch_up import UnrecognisedLogs
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.reader import Budget, FeedReader, Progress
 from late_exporter.ingest.recorder import FeedRecorder
