@@ -84,17 +84,14 @@ class Fetcher:
             StoreError: The switch cannot be committed.
         """
         coverage, state_generation = self._recorder.coverage, self._recorder.state_generation
-        try:
-            feed = await self.generation.resolve_feed(self.feed.name, self.client, state_generation=state_generation)
-            if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
-                return False
-            if coverage is not None and state_generation not in (feed.generation, None):
-                self.logger.warning("API generation changed", before=coverage.generation, now=feed.generation)
-            await self._recorder.switch_feed(feed, self.now())
-            self.feed = feed
-            return True
-        finally:
-            self.generation.report_use(self.feed)
+        feed = await self.generation.resolve_feed(self.feed.name, self.client, state_generation=state_generation)
+        if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
+            return False
+        if coverage is not None and state_generation not in (feed.generation, None):
+            self.logger.warning("API generation changed", before=coverage.generation, now=feed.generation)
+        await self._recorder.switch_feed(feed, self.now())
+        self.feed = feed
+        return True
 
     async def examine_generation(self) -> None:
         """Ask, if that is due, whether the list of the other API generation has newer logs."""

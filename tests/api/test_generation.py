@@ -101,10 +101,8 @@ class FakeListApi(FakeClient):
         return ApiGeneration(configured, logger=NullLogger(), monotonic=lambda: self.monotonic)
 
     async def resolve(self, generation: ApiGeneration, state: str | None = None) -> Feed:
-        """Return the publishing feed, and report it as used."""
-        feed = await generation.resolve_feed("publishing", self, state_generation=state)
-        generation.report_use(feed)
-        return feed
+        """Return the publishing feed."""
+        return await generation.resolve_feed("publishing", self, state_generation=state)
 
 
 @pytest.mark.parametrize("answer", VANISHED.values(), ids=VANISHED)
@@ -240,7 +238,6 @@ async def test_a_feed_may_lose_its_list_alone() -> None:
     assert LATE is await api.resolve(generation)
     api.late = None
     feed = await generation.resolve_feed("connections", api, state_generation="late")
-    generation.report_use(feed)
     assert GENERATIONS["zernio"]["connections"] is feed
     assert LATE is await api.resolve(generation, "late")
     assert {"late", "zernio"} == generation.in_use
