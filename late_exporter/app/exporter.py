@@ -293,7 +293,7 @@ class Exporter:
     def _reconfigure_webhooks(self) -> None:
         receiver, webhook = self.webhook_receiver, self._settings.webhook
         if receiver is not None and webhook.secret_file is not None:
-            receiver.reconfigure(_secret_reader(webhook.secret_file), webhook.replay_window)
+            receiver.secret = _secret_reader(webhook.secret_file)
 
     def _create_webhook_stats(self, workspace: Workspace) -> WebhookStats | None:
         if self.webhook_receiver is None:
@@ -322,7 +322,7 @@ def _create_receiver(settings: Settings) -> WebhookReceiver | None:
     webhook = settings.webhook
     if webhook.path is None or webhook.secret_file is None:
         return None
-    return WebhookReceiver(webhook.path, secret=_secret_reader(webhook.secret_file), window=webhook.replay_window)
+    return WebhookReceiver(webhook.path, secret=_secret_reader(webhook.secret_file))
 
 
 def _secret_reader(file: SecretFile) -> Callable[[], str]:

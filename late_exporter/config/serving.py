@@ -105,12 +105,6 @@ class WebhookSettings(NamedTuple):
         "File that holds the secret that signs the webhooks. It is read again when it changes.",
         reload="live",
     )
-    replay_window: Annotated[float, duration("1s", "1d")] = option(
-        "5m",
-        "DURATION",
-        "How long the event of a webhook is remembered, so that further deliveries of it trigger no poll.",
-        reload="live",
-    )
     require_auth: Bool = option(
         "false",
         "",

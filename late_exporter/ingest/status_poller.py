@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
 import msgspec
 
 from late_exporter.errors import ApiError, BadRequest, EndpointNotFound, Forbidden
-from late_exporter.feeds.status import STATUS_FEEDS, Refresh, RefreshContext, StatusFeed, StatusRequest
+from late_exporter.feeds.status import STATUS_FEEDS, RefreshContext, StatusFeed, StatusRequest
 from late_exporter.ingest.schedule import MAX_BACKOFF, Runtime
 from late_exporter.ingest.status_publisher import StatusPublisher
 from late_exporter.protocols import Client, Logger
@@ -87,18 +86,12 @@ class StatusPace:
         self._last_request_at = now
 
 
-class _RefreshStep(NamedTuple):
-    """A refresh in progress, and its next request."""
-
-    refresh: Refresh
-    request: StatusRequest
-
-
 class _StatusFeedState(msgspec.Struct, kw_only=True):
     """State of a feed; times are monotonic, in seconds.
 
     Args:
-        step: Next step of a refresh in progress.
+        request_count: Requests of the last refresh.
+        expires_at: Time at which its series are removed.
         rejected_values: Filter values that the API does not support, emptied hourly.
         reported_values: Those of them that were logged.
         failure: Reason and arguments of the last error, None after a success.
@@ -107,8 +100,6 @@ class _StatusFeedState(msgspec.Struct, kw_only=True):
     feed: StatusFeed
     due_at: float
     health: StatusFeedHealth
-    step: _RefreshStep | None = None
-    started_at: float = 0.0
     request_count: int = 0
     expires_at: float = math.inf
     rejected_values: set[str] = msgspec.field(default_factory=set)
@@ -118,9 +109,7 @@ class _StatusFeedState(msgspec.Struct, kw_only=True):
 
 
 class StatusPoller:
-    """Refresh the status feeds of one workspace until cancelled.
-
-    One request is sent at a time, and feeds that are due take turns, so that no feed waits for all pages of another.
+    """Refresh the status feeds of one workspace until cancelled, one request at a time.
 
     Args:
         pace: Pace of the status requests of the key.
@@ -139,13 +128,10 @@ class StatusPoller:
     ) -> None:
         self._workspace = workspace
         self._publisher = publisher
-        self._client = client
-        self.config = config
-        self._pace = pace
         self._runtime = runtime
         self._logger = logger
-        self._key_reload_count = client.key_reload_count
-        self._states = {name: self._new_state(feed) for name, feed in config.feeds.items()}
+        self._states: dict[str, _StatusFeedState] = {}
+        self.reconfigure(client, config, pace)
 
     @property
     def health(self) -> WorkspaceStatus:
@@ -157,29 +143,33 @@ class StatusPoller:
         self._key_reload_count = client.key_reload_count
         for name in self._states.keys() - config.feeds.keys():
             self._publisher.remove(name)
-        self._states = {name: self._states.get(name) or self._new_state(feed) for name, feed in config.feeds.items()}
+        now, states = self._runtime.monotonic(), self._states
+        self._states = {
+            name: states.get(name) or _StatusFeedState(feed=feed, due_at=now, health=StatusFeedHealth(name=name))
+            for name, feed in config.feeds.items()
+        }
         for state in self._states.values():
-            # Another key may have other accounts, and other rights.
-            state.step, state.due_at = None, self._runtime.monotonic()
+            state.due_at = now  # Another key may have other accounts, and other rights.
 
     async def run(self) -> None:
         """Refresh every feed whenever it is due, until cancelled; return if there is none."""
         while self._states:
-            self._retry_with_new_key()
-            state = min(self._states.values(), key=lambda state: (state.due_at, state.request_count))
+            if self._client.key_reload_count != self._key_reload_count:
+                self._key_reload_count = self._client.key_reload_count
+                for state in self._states.values():
+                    # The new key may have the rights that were missing.
+                    state.due_at = self._runtime.monotonic() if state.failure else state.due_at
+            state = min(self._states.values(), key=lambda state: state.due_at)
             delay = state.due_at - self._runtime.monotonic()
-            await self._sleep(min(delay, CHECK_SECONDS))
-            if delay > CHECK_SECONDS:
-                continue
-            await self._wait_for_turn()
-            await self._advance(state)
+            if delay > 0:
+                await self._runtime.sleep(min(delay, CHECK_SECONDS))
+            if delay <= CHECK_SECONDS:
+                await self._refresh(state, is_paced=True)
 
     async def refresh(self) -> None:
         """Refresh every feed once, unless the API does not respond at all."""
         for state in self._states.values():
-            error = await self._advance(state)
-            while state.step is not None:
-                error = await self._advance(state)
+            error = await self._refresh(state, is_paced=False)
             if error is not None and error.status is None:
                 break
 
@@ -197,83 +187,56 @@ class StatusPoller:
                     self._publisher.clear(name)
             await self._runtime.sleep(CHECK_SECONDS)
 
-    def _new_state(self, feed: StatusFeed) -> _StatusFeedState:
-        return _StatusFeedState(feed=feed, due_at=self._runtime.monotonic(), health=StatusFeedHealth(name=feed.name))
-
-    async def _sleep(self, seconds: float) -> None:
-        if seconds > 0:
-            await self._runtime.sleep(seconds)
-
-    async def _wait_for_turn(self) -> None:
-        """Wait until a request keeps to the pace of the key, and count it."""
-        # Another workspace may take the turn during the wait.
-        while (delay := self._pace.delay(self._runtime.monotonic(), self._client.rate_limit)) > 0:
-            await self._runtime.sleep(delay)
-        self._pace.count(self._runtime.monotonic())
-
-    def _retry_with_new_key(self) -> None:
-        """Try feeds that failed again if another key was read, which may have the missing rights."""
-        count, now = self._client.key_reload_count, self._runtime.monotonic()
-        if count != self._key_reload_count:
-            self._key_reload_count = count
-            for state in self._states.values():
-                state.due_at = min(state.due_at, now) if state.failure else state.due_at
-
-    async def _advance(self, state: _StatusFeedState) -> ApiError | None:
-        """Send one request of a refresh, which is started and finished if necessary; return the error if it failed."""
-        step = state.step or self._begin(state)
-        body, rejection = b"", None
+    async def _refresh(self, state: _StatusFeedState, *, is_paced: bool) -> ApiError | None:
+        """Refresh a feed, at the pace of its key or at once; return the error if that failed."""
+        started_at, state.request_count = self._runtime.monotonic(), 0
+        if started_at - state.rejected_at >= DISABLED_SECONDS:
+            state.rejected_at = started_at
+            state.rejected_values.clear()
+        now = int(self._runtime.clock() * 1000)
+        refresh = state.feed.refresh(self.config.context(self._workspace, now, state.rejected_values))
         try:
-            try:
+            request = next(refresh)
+            while True:
+                # Another workspace may take the turn during the wait.
+                while is_paced and (delay := self._pace.delay(self._runtime.monotonic(), self._client.rate_limit)) > 0:
+                    await self._runtime.sleep(delay)
+                self._pace.count(self._runtime.monotonic())
                 state.request_count += 1
-                body = await fetch_status(self._client, state.feed, step.request, self.config.profile_id)
-            except BadRequest as exc:
-                rejection = exc.without_frames()
-            request = step.refresh.send(body) if rejection is None else step.refresh.throw(rejection)
-            state.step = _RefreshStep(step.refresh, request)
-            state.due_at = self._runtime.monotonic()
+                body, rejection = b"", None
+                try:
+                    body = await fetch_status(self._client, state.feed, request, self.config.profile_id)
+                except BadRequest as exc:
+                    rejection = exc.without_frames()
+                request = refresh.send(body) if rejection is None else refresh.throw(rejection)
         except StopIteration as done:
-            self._succeed(state, done.value)
+            self._succeed(state, done.value, started_at)
         except ApiError as exc:
             self._fail(state, exc)
             return exc.without_frames()
         return None
 
-    def _begin(self, state: _StatusFeedState) -> _RefreshStep:
-        now = self._runtime.monotonic()
-        if now - state.rejected_at >= DISABLED_SECONDS:
-            state.rejected_at = now
-            state.rejected_values.clear()
-        state.started_at, state.request_count = now, 0
-        time = int(self._runtime.clock() * 1000)
-        refresh = state.feed.refresh(self.config.context(self._workspace, time, state.rejected_values))
-        return _RefreshStep(refresh, next(refresh))
-
-    def _succeed(self, state: _StatusFeedState, gauges: Sequence[SetLatest]) -> None:
-        interval = self._interval(state)
-        self._publisher.show(state.feed.name, gauges, self._runtime.clock())
-        state.step = None
-        state.due_at = state.started_at + interval * self._jitter()
+    def _succeed(self, state: _StatusFeedState, gauges: Sequence[SetLatest], started_at: float) -> None:
+        name, interval = state.feed.name, self._interval(state)
+        self._publisher.show(name, gauges, self._runtime.clock())
+        state.due_at = started_at + interval * self._jitter()
         state.expires_at = self._runtime.monotonic() + STALE_INTERVALS * interval
         if state.failure is not None:
-            self._logger.info("status feed recovered", status_feed=state.feed.name)
+            self._logger.info("status feed recovered", status_feed=name)
         if new_values := state.rejected_values - state.reported_values:
             state.reported_values |= new_values
-            self._logger.info("filter not supported", status_feed=state.feed.name, values=sorted(new_values))
-        state.failure = None
-        state.health = StatusFeedHealth(name=state.feed.name, is_up=True)
+            self._logger.info("filter not supported", status_feed=name, values=sorted(new_values))
+        state.failure, state.health = None, StatusFeedHealth(name=name, is_up=True)
 
     def _fail(self, state: _StatusFeedState, error: ApiError) -> None:
-        name, now = state.feed.name, self._runtime.monotonic()
-        reason = disabling_reason(error)
-        state.step = None
+        name, reason = state.feed.name, disabling_reason(error)
         if reason:
             delay, state.expires_at = DISABLED_SECONDS, math.inf
             self._publisher.clear(name, reason)
         else:
             delay = min(max(self._interval(state), MAX_BACKOFF), MAX_RETRY_SECONDS)
             self._publisher.fail(name)
-        state.due_at = now + delay * self._jitter()
+        state.due_at = self._runtime.monotonic() + delay * self._jitter()
         failure = (reason, *error.args)
         if failure != state.failure:
             event = "status feed switched off" if reason else "status feed failed"

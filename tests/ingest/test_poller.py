@@ -607,7 +607,7 @@ async def test_replays_have_a_request_budget(webhook_harness: PollerHarness) -> 
     """Old webhooks that are repeated forever cost no more than the share of genuine ones, and make no polls rarer."""
     harness = webhook_harness
     harness.client.rate_limit = 40
-    receiver = WebhookReceiver("/webhook", secret=lambda: "secret", window=0.5, clock=harness.clock.time)
+    receiver = WebhookReceiver("/webhook", secret=lambda: "secret", clock=harness.clock.time)
     receiver.stats_by_workspace["acme"] = harness.webhook_stats
     bodies = [
         json.dumps({"id": f"{number}", "event": "post.failed", "timestamp": iso_time(NOW - 86_400)}).encode()

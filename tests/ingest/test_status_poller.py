@@ -279,15 +279,6 @@ async def test_polls_of_logs_do_not_wait_for_status_feeds() -> None:
     assert {0.0} == set(waits)
 
 
-async def test_feeds_take_turns() -> None:
-    """The first values of every feed do not wait for all pages of another one."""
-    harness = StatusHarness(api=StatusApi(rate_limit=60))
-    harness.api.documents["/v1/accounts"] = account_pages(500)
-    await harness.run_until(2.5 * MINUTE)
-    assert set(harness.api.documents) == {request.path for request in harness.api.requests[:5]}
-    assert {"accounts", "webhooks", "billing"} <= set(harness.ups())
-
-
 def account_pages(count: int) -> Callable[[QueryParams], Document]:
     """Return the pages of a list of accounts in cooldown."""
 
