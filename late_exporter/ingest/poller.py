@@ -149,10 +149,9 @@ class Poller:
             self._started_at, started_at = self._runtime.monotonic(), self._runtime.clock()
             self._schedule.start_poll()
             self._meter.start_poll()
-            allowance = self._schedule.reserve_requests(self._client.rate_limit) if by_webhook else None
-            result = await self._sync.poll(self._schedule.interval, request_allowance=allowance, deadline=deadline)
+            result = await self._sync.poll(self._schedule.interval, by_webhook=by_webhook, deadline=deadline)
             if by_webhook:
-                self._schedule.charge_requests(self._sync.request_count - request_count - 1)
+                self._schedule.charge_requests(self._sync.request_count - request_count)
             result = await self._save(result)
         self._schedule.finish_poll(has_new_logs=result.error is not None or recorder.recorded_count > recorded_count)
         duration = self._runtime.monotonic() - self._started_at

@@ -108,7 +108,8 @@ class FeedReader:
             self.scans.scan = Scan(view.now(), is_urgent=True)
         # Younger logs are settled by reading the late window.
         young = view.now() - self._late_window.age if context.changes and budget.urgent_pages else view.now()
-        yield from self._pending.settle(reading.coverage.retention_floor, budget.checks, young)
+        if budget.checks:
+            yield from self._pending.settle(reading.coverage.retention_floor, budget.checks, young)
         is_urgent = self.scans.scan is not None and self.scans.scan.is_urgent
         yield from self.scans.advance(reading, budget.urgent_pages if is_urgent else budget.pages, budget.deadline)
         self.is_first_poll = False

@@ -12,7 +12,7 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.accounting import AUDIT_GAUGES
-from late_exporter.ingest.failure_reporter import FAILED_REQUESTS, UNREADABLE_ROWS
+from late_exporter.ingest.fetcher import FAILED_REQUESTS, UNREADABLE_ROWS
 from late_exporter.ingest.observations import RECONCILED_LOGS
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollResult

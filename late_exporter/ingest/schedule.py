@@ -16,8 +16,6 @@ from late_exporter.protocols import Client
 
 MAX_BACKOFF = 120.0
 JITTER = 0.1
-MIN_POLL_REQUESTS = 2
-"""Requests that a poll needs to see what is new: the first page, and the first page of pending logs."""
 
 
 class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,16 +109,8 @@ class PollSchedule:
         """Schedule a recheck if a poll triggered by a webhook found nothing new."""
         self._debouncer.finish_poll(self._runtime.monotonic(), has_new_logs=has_new_logs)
 
-    def reserve_requests(self, rate_limit: int) -> int:
-        """Charge one request to the webhook budget; return how many requests a poll may add to the necessary ones."""
-        if self._webhook_stats is None:
-            return 0
-        now, budget = self._runtime.monotonic(), self._webhook_stats.budget
-        remaining = budget.remaining(now, self._webhook_limit(rate_limit))
-        budget.add(now, 1)
-        return max(0, remaining - MIN_POLL_REQUESTS)
-
     def charge_requests(self, requests: int) -> None:
+        """Charge the requests of a poll that a webhook triggered."""
         if self._webhook_stats is not None:
             self._webhook_stats.budget.add(self._runtime.monotonic(), requests)
 
@@ -162,16 +152,12 @@ class PollSchedule:
             return max(interval * self._runtime.random(), interval * JITTER)
         return max(interval * jitter - elapsed, interval * JITTER)
 
-    def _webhook_limit(self, rate_limit: int) -> int:
-        return int(rate_limit * self._config.webhook_share)
-
     def _seconds_until_wakeup(self, rate_limit: int) -> float:
         due_at = self._debouncer.due_at()
         if self._webhook_stats is None or due_at == math.inf:
             return math.inf
-        now = self._runtime.monotonic()
-        budget = self._webhook_stats.budget
-        return max(due_at - now, budget.seconds_until_free(now, self._webhook_limit(rate_limit)))
+        now, limit = self._runtime.monotonic(), int(rate_limit * self._config.webhook_share)
+        return max(due_at - now, self._webhook_stats.budget.seconds_until_free(now, limit))
 
     async def _sleep_until_woken(self, seconds: float) -> None:
         if self._webhook_stats is None:

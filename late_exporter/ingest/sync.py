@@ -132,7 +132,7 @@ class FeedSync:
 
     def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called during a poll."""
-        self._fetcher.reconfigure(client, generation)
+        self._fetcher.client, self._fetcher.generation = client, generation
         self._config = self._scan_schedule.config = config
         self._reader.reconfigure(int(config.lookback * 1000), int(config.late_window * 1000))
 
@@ -141,14 +141,12 @@ class FeedSync:
         self._reader.restart(self._committed)
         self._start_batch()
 
-    async def poll(
-        self, interval: float, *, request_allowance: int | None = None, deadline: float | None = None
-    ) -> PollResult:
+    async def poll(self, interval: float, *, by_webhook: bool = False, deadline: float | None = None) -> PollResult:
         """Read what is new; the last logs are left for ``commit``.
 
         Args:
             interval: Seconds between two polls, from which request budgets are computed.
-            request_allowance: Requests that the poll may add to the necessary ones; None for a regular poll.
+            by_webhook: Whether to read only what is new.
             deadline: Monotonic time from which no further page of a scan is read, for a poll that only finishes one,
                 in larger steps; None for other polls.
         """
@@ -162,7 +160,7 @@ class FeedSync:
                 self._scan_schedule.postpone()  # The first sync reads the whole list.
             elif self._is_scan_due and scans.scan is None and not self._reader.is_first_poll:
                 scans.scan = self._scan_schedule.next_scan(self.now())
-            is_partial = await self._read(self._budget(interval, request_allowance, deadline))
+            is_partial = await self._read(self._budget(interval, deadline, by_webhook=by_webhook))
             scans = self._reader.scans
             self.completed_scan = scans.completed
             if scans.is_abandoned:
@@ -207,7 +205,8 @@ class FeedSync:
 
     async def examine_generation(self) -> None:
         """Ask, if that is due, whether the list of the other API generation has newer logs."""
-        await self._fetcher.examine_generation()
+        feed, client, state_generation = self.feed, self._fetcher.client, self.recorder.state_generation
+        await self.api_generation.examine_if_due(feed, client, state_generation=state_generation)
 
     @property
     def _batch(self) -> UncommittedBatch:
@@ -247,7 +246,7 @@ class FeedSync:
             case FetchPost():
                 return await self._fetcher.fetch_post(step)
             case ReportFailure():
-                self._fetcher.failure_reporter.report_failure(step)
+                self._fetcher.report_failure(step)
             case Record():
                 await self._record(step)
         return None
@@ -291,12 +290,11 @@ class FeedSync:
             gauges = zip(AUDIT_GAUGES, values, strict=True)
             self.recorder.defer([SetCurrent(family, labels, value=value) for family, value in gauges])
 
-    def _budget(self, interval: float, request_allowance: int | None, deadline: float | None) -> Budget:
+    def _budget(self, interval: float, deadline: float | None, *, by_webhook: bool) -> Budget:
         requests = self._fetcher.client.rate_limit * interval / 60
         interrupt_at = self._runtime.monotonic() + max(self._config.interval, MIN_CATCH_UP_SECONDS)
-        if request_allowance is not None:
-            checks = min(MIN_SETTLEMENT_CHECKS, request_allowance)
-            return Budget(pages=0, urgent_pages=0, checks=checks, interrupt_at=interrupt_at)
+        if by_webhook:
+            return Budget(pages=0, urgent_pages=0, checks=0, interrupt_at=interrupt_at)
         urgent = int(requests * URGENT_SHARE)
         urgent_pages = max(MIN_URGENT_PAGES, urgent)
         return Budget(

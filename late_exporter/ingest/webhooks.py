@@ -147,16 +147,13 @@ class RequestBudget:
     def add(self, now: float, requests: int) -> None:
         self._times.extend([now] * requests)
 
-    def remaining(self, now: float, limit: int) -> int:
-        while self._times and self._times[0] <= now - MINUTE:
-            self._times.popleft()
-        return max(0, limit - len(self._times))
-
     def seconds_until_free(self, now: float, limit: int) -> float:
         """Return the seconds until the next request is within a limit per minute; infinity if the limit is 0."""
-        if limit < 1 or self.remaining(now, limit):
-            return 0.0 if limit >= 1 else math.inf
-        return self._times[len(self._times) - limit] + MINUTE - now
+        while self._times and self._times[0] <= now - MINUTE:
+            self._times.popleft()
+        if len(self._times) < limit:
+            return 0.0
+        return self._times[len(self._times) - limit] + MINUTE - now if limit > 0 else math.inf
 
 
 class WebhookStats:

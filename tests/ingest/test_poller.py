@@ -604,17 +604,19 @@ async def test_webhooks_have_a_request_budget(webhook_harness: PollerHarness) ->
 
 
 async def test_replays_have_a_request_budget(webhook_harness: PollerHarness) -> None:
-    """Old webhooks that are repeated forever cost no more than the share of genuine ones, and make no polls rarer."""
+    """Old webhooks that are not remembered cost no more than the share of genuine ones, and make no polls rarer."""
     harness = webhook_harness
     harness.client.rate_limit = 40
     receiver = WebhookReceiver("/webhook", secret=lambda: "secret", clock=harness.clock.time)
     receiver.stats_by_workspace["acme"] = harness.webhook_stats
-    bodies = [
-        json.dumps({"id": f"{number}", "event": "post.failed", "timestamp": iso_time(NOW - 86_400)}).encode()
-        for number in range(20)
-    ]
     for second in range(1, 121):
         await harness.reach(float(second))
+        bodies = [
+            json.dumps(
+                {"id": f"{second}-{number}", "event": "post.failed", "timestamp": iso_time(NOW - 86_400)}
+            ).encode()
+            for number in range(20)
+        ]
         statuses = {receiver.receive("/webhook", body, [sign(body, "secret").encode()]) for body in bodies}
         assert {204} == statuses
     assert 2 + 2 * 10 == await harness.reach(120.5)

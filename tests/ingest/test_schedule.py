@@ -60,14 +60,3 @@ def test_interval_with_webhooks() -> None:
     assert 300.0 == schedule.interval
     clock.advance(3601.0)
     assert 30.0 == schedule.interval
-
-
-def test_reserved_requests() -> None:
-    """A triggered poll is charged one request, and may add what its budget leaves beyond two."""
-    clock, stats = VirtualClock(), WebhookStats("acme", RequestBudget())
-    schedule = create_schedule(clock, PollConfig(webhook_share=0.25), stats)
-    assert [8, 7, 6] == [schedule.reserve_requests(40) for _ in range(3)]
-    schedule.charge_requests(5)
-    assert 0 == schedule.reserve_requests(40)
-    clock.advance(60.0)
-    assert 8 == schedule.reserve_requests(40)

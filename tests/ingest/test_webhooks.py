@@ -129,12 +129,11 @@ def test_recheck() -> None:
 def test_request_budget() -> None:
     """Requests count for a minute; beyond the limit the next one waits until enough of them are older."""
     spending = RequestBudget()
-    assert (3, 0.0) == (spending.remaining(0.0, 3), spending.seconds_until_free(0.0, 3))
+    assert 0.0 == spending.seconds_until_free(0.0, 3)
     spending.add(0.0, 2)
     spending.add(10.0, 2)
-    assert (0, 40.0) == (spending.remaining(20.0, 3), spending.seconds_until_free(20.0, 3))
-    assert (0, 50.0) == (spending.remaining(20.0, 2), spending.seconds_until_free(20.0, 2))
-    assert (1, 0.0) == (spending.remaining(60.0, 3), spending.seconds_until_free(60.0, 3))
+    assert [40.0, 50.0] == [spending.seconds_until_free(20.0, limit) for limit in (3, 2)]
+    assert 0.0 == spending.seconds_until_free(60.0, 3)
     assert math.inf == spending.seconds_until_free(200.0, 0)
 
 
