@@ -8,6 +8,7 @@ import msgspec
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, StoreError
+from late_exporter.ingest.accounting import AUDIT_GAUGES
 from late_exporter.ingest.poll_limiter import PollLimiter
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import PollReporter
@@ -44,7 +45,7 @@ class Poller:
         self._wait_published = wait_published
         self._limiter = limiter
         self._started_at = 0.0
-        self._meter = SyncMeter(lambda: sync.reading_state, runtime)
+        self._meter = SyncMeter(sync, runtime)
 
     @property
     def health(self) -> FeedHealth:
@@ -135,7 +136,7 @@ class Poller:
         if await self._sync.commit(zeros) is not None:
             self.recorder.defer((), provisional=zeros)
         if not self._sync.has_audits:
-            self._reporter.clear_audit_gauges()
+            self.recorder.remove_gauges(AUDIT_GAUGES)  # The results of the last audit would go stale.
         self._reporter.update_retention()
 
     async def poll(self, *, by_webhook: bool = False, deadline: float | None = None) -> PollResult:
@@ -183,15 +184,14 @@ class Poller:
 
     async def _save(self, result: PollResult) -> PollResult:
         """Commit what a poll has read, and its own counters; return its final result."""
-        increments = self._pop_increments()
-        scan, now = self._sync.completed_scan, self._runtime.clock()
+        increments, scan = self._pop_increments(), self._sync.completed_scan
         outcome_increments = self._reporter.outcome_increments(
             result.outcome,
-            now=now,
+            now=self._runtime.clock(),
             scan_started_at=scan.started_at if scan else 0,
             has_audits=self._sync.has_audits,
         )
-        self.recorder.defer(self._reporter.correct_times(now))
+        self.recorder.correct_times()
         error = await self._sync.commit([*increments, *outcome_increments])
         self._sync.finish_poll(is_saved=error is None and result.outcome != StoreError.outcome)
         if error is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -65,6 +65,7 @@ class FeedRecorder:
         self._store_thread = store_thread
         self._store, self._offload = store_thread.store, store_thread.offload
         self._label_limiter = label_limiter
+        self._registry = registry
         self.unsaved_increments = unsaved_increments
         self.clock = clock
         self._builder = ObservationBuilder(self.scope, feed, label_limiter)
@@ -205,6 +206,14 @@ class FeedRecorder:
         """Save increments with the next commit, which publishes them; provisional ones are published at once."""
         self.unsaved_increments += [*increments, *provisional]
         self._publisher.add_unsaved(provisional)
+
+    def correct_times(self) -> None:
+        """Show no time of the workspace that is ahead of the clock."""
+        self.defer(self._registry.correct_times(self.scope.workspace, self.clock()))
+
+    def remove_gauges(self, families: Iterable[str]) -> None:
+        for family in families:
+            self._registry.remove_gauge(family, (self.scope.workspace, self.scope.feed))
 
     def _describe(self, batch: Batch, result: CommitResult) -> CommittedBatch:
         """Return what is shown of a commit, in the thread of the store."""

@@ -19,7 +19,6 @@ from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
-from late_exporter.ingest.sync_meter import ReadingState
 from late_exporter.ingest.uncommitted_logs import UncommittedBatch, UncommittedCount
 from late_exporter.model import Coverage, PendingLog
 from late_exporter.protocols import Client
@@ -107,10 +106,14 @@ class FeedSync:
     # The view of the poller.
 
     @property
-    def reading_state(self) -> ReadingState:
-        """What was read so far, also if it is not committed yet."""
-        read_count = self.recorder.log_count + self._batch.log_count
-        return ReadingState(read_count, self.coverage, self._fetcher.list_total, self.feed.retention)
+    def read_count(self) -> int:
+        """Number of logs read so far, also if they are not committed yet."""
+        return self.recorder.log_count + self._batch.log_count
+
+    @property
+    def list_total(self) -> int:
+        """Number of logs of the whole list as last reported by the API; 0 if unknown."""
+        return self._fetcher.list_total
 
     @property
     def api_generation(self) -> ApiGeneration:
