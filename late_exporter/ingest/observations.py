@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,16 +25,7 @@ LOGS_PER_SLICE = 1000
 LOGS_PER_KIND = 10
 """Logs that take as long as one of a new kind, whose increments are computed."""
 
-CATCH_UP_LOGS = 500
-"""Logs from which a batch is that of a catch-up, whose next batches mostly have the same kinds of logs."""
-
-MAX_KINDS = 4000
-"""Kinds that are kept for the rest of a catch-up, about 4 MB. Otherwise those of the last batch are: none at rest."""
-
 RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
-
-_Kind: TypeAlias = tuple[LogKind, bool, bool]
-"""Kind of a log, whether only a reconciliation scan found it, and whether the first sync is complete."""
 
 
 class Observations(NamedTuple):
@@ -57,13 +48,11 @@ class ObservationBuilder:
         self._feed = feed
         self._scope = scope
         self._label_limiter = label_limiter
-        self._increments_by_kind: dict[_Kind, tuple[Increment, ...]] = {}
-        self._increments: dict[Increment, Increment] = {}
-        self._zeros: list[Increment] = []
+        self._zeros: set[Increment] = set()
 
-    def forget_kinds(self) -> None:
-        """Compute all increments again, because the batch was not saved: its zeros are needed by the next one."""
-        self._increments_by_kind, self._increments = {}, {}
+    def forget_zeros(self) -> None:
+        """Return zeros again, because the last batch was not saved."""
+        self._zeros.clear()
 
     async def build(
         self, pages: Iterable[ReadLogs], *, now: int, retention_floor: int, is_synced: bool
@@ -78,20 +67,26 @@ class ObservationBuilder:
         """
         self._label_limiter.start_batch()
         observations: list[Observation] = []
-        kinds: dict[_Kind, tuple[Increment, ...]] = {}
-        distinct: dict[int, Increment] = {}
-        self._zeros = []
+        zeros: list[Increment] = []
+        kinds: dict[tuple[LogKind, bool], tuple[Increment, ...]] = {}
+        distinct: dict[Increment, Increment] = {}
         cancellation, next_pause = PostponedCancellation(), LOGS_PER_SLICE
         for entries, by_reconciliation in _slices(pages):
             for entry in entries:
                 created = entry.created
                 if created is not None and created < retention_floor:
                     continue
-                kind = (entry.kind, by_reconciliation, is_synced)
+                kind = (entry.kind, by_reconciliation)
                 increments = kinds.get(kind)
                 if increments is None:
-                    increments = kinds[kind] = self._increments_of(kind)
-                    distinct.update((id(one), one) for one in increments)
+                    projected = list(
+                        self._limited_increments(kind[0], by_reconciliation=by_reconciliation, is_synced=is_synced)
+                    )
+                    zeros += [one for one in projected if _is_zero(one) and one not in self._zeros]
+                    self._zeros.update(zeros)
+                    # Those that other kinds have, too, are the same objects.
+                    shared = [distinct.setdefault(one, one) for one in projected if not _is_zero(one)]
+                    increments = kinds[kind] = tuple(shared)
                 if created is not None and created > now + MAX_CLOCK_SKEW_MS:
                     increments = _present_increments(entry, increments, now)
                 # What the first sync reads is history.
@@ -103,25 +98,7 @@ class ObservationBuilder:
                 next_pause = work + LOGS_PER_SLICE
                 await cancellation.pause()
         cancellation.end()  # Only the commit follows, which is awaited in any case.
-        if len(observations) < CATCH_UP_LOGS or len(self._increments_by_kind) > MAX_KINDS:
-            self._increments_by_kind, self._increments = kinds, {one: one for one in distinct.values()}
-        return Observations(observations, self._zeros, distinct.values())
-
-    def _increments_of(self, kind: _Kind) -> tuple[Increment, ...]:
-        increments = self._increments_by_kind.get(kind)
-        if increments is None:
-            increments = self._increments_by_kind[kind] = self._project(*kind)
-        return increments
-
-    def _project(self, log: LogKind, by_reconciliation: bool, is_synced: bool) -> tuple[Increment, ...]:  # noqa: FBT001 - parts of a key
-        """Return the increments of a kind; those that other kinds have, too, are the same objects."""
-        increments: list[Increment] = []
-        for increment in self._limited_increments(log, by_reconciliation=by_reconciliation, is_synced=is_synced):
-            if isinstance(increment, IncCounter) and not increment.amount:
-                self._zeros.append(increment)
-            else:
-                increments.append(self._increments.setdefault(increment, increment))
-        return tuple(increments)
+        return Observations(observations, zeros, distinct.values())
 
     def _limited_increments(self, log: LogKind, *, by_reconciliation: bool, is_synced: bool) -> Iterator[Increment]:
         labels = (self._scope.workspace, self._scope.feed)
@@ -136,6 +113,10 @@ class ObservationBuilder:
         yield ObserveLog(LAG, labels, once_per_log=True, number="lag", bounds=CATALOGUE[LAG].buckets)
         if by_reconciliation:
             yield IncCounter(RECONCILED_LOGS, labels, once_per_log=True)
+
+
+def _is_zero(increment: Increment) -> bool:
+    return isinstance(increment, IncCounter) and not increment.amount
 
 
 def _slices(pages: Iterable[ReadLogs]) -> Iterator[ReadLogs]:

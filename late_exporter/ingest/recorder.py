@@ -191,11 +191,8 @@ class FeedRecorder:
             committed = await self._store_thread.commit(self.scope, batch, self._describe)
         except BaseException:
             self.unsaved_increments[:0] = unsaved
-            self._builder.forget_kinds()
-            self.known_logs.forget()
+            self._builder.forget_zeros()
             raise
-        if not committed.result.keeps_logs:
-            self.known_logs.forget()
         await self._apply(committed, batch.coverage, read)
 
     def count(self, family: str, amount: int, *labels: str) -> None:

@@ -6,11 +6,9 @@ import tracemalloc
 from itertools import chain
 
 import msgspec
-import pytest
 
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest import observations as module
-from late_exporter.ingest.observations import CATCH_UP_LOGS, ObservationBuilder, Observations
+from late_exporter.ingest.observations import ObservationBuilder, Observations
 from late_exporter.ingest.uncommitted_logs import ReadLogs
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import effective_increments
@@ -56,14 +54,12 @@ def effective(*observations: Observation) -> list[Increment]:
 
 
 async def test_alike_logs_share_their_increments() -> None:
-    """Neither pages nor batches separate logs of one kind; what differs in a label has increments of its own."""
+    """Pages do not separate logs of one kind; what differs in a label has increments of its own."""
     harness = Harness()
     first, second, third = (await harness.build(log(1), log(250), log(3, platform="y"))).observations
     assert first.increments is second.increments
     assert families(first.increments) == families(third.increments)
     assert {increment.labels[1] for increment in third.increments if increment.family == LOGS} == {"y"}
-    (again,) = (await harness.build(log(4))).observations
-    assert again.increments is first.increments
 
 
 async def test_a_log_costs_a_batch_one_object() -> None:
@@ -81,42 +77,6 @@ async def test_a_log_costs_a_batch_one_object() -> None:
     assert blocks < 1.5 * len(entries)
 
 
-async def test_a_builder_at_rest_keeps_no_increments() -> None:
-    """A thousand workspaces that have caught up must not keep the increments of all their logs."""
-    harness = Harness()
-    (before,) = (await harness.build(log(1))).observations
-    await harness.build()
-    (after,) = (await harness.build(log(2))).observations
-    assert before.increments == after.increments
-    assert before.increments is not after.increments
-
-
-async def test_a_catch_up_keeps_the_increments_of_all_kinds() -> None:
-    """Kinds that a batch of a catch-up lacks are known in the next one; after a small batch they are not."""
-    harness = Harness()
-    (before,) = (await harness.build(log(1, platform="y"))).observations
-    many = [log(number) for number in range(CATCH_UP_LOGS)]
-    first = await harness.build(*many, log(1, platform="y"))
-    built = await harness.build(*many)
-    (again, *_) = (await harness.build(log(2, platform="y"), *many)).observations
-    assert again.increments is first.observations[-1].increments
-    assert {each.labels[1] for each in built.increments if each.family == LOGS} == {"x"}
-    await harness.build(log(3))
-    (after,) = (await harness.build(log(4, platform="y"))).observations
-    assert before.increments == after.increments == again.increments
-    assert after.increments is not again.increments
-
-
-async def test_few_kinds_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A catch-up of ever other kinds keeps those of its last batch only."""
-    monkeypatch.setattr(module, "MAX_KINDS", 3)
-    harness = Harness()
-    many = [log(number) for number in range(CATCH_UP_LOGS)]
-    for name in "abcde":
-        await harness.build(*many, log(1, account_id=name))
-    assert len(harness.builder._increments_by_kind) <= 3  # noqa: SLF001 - its size
-
-
 async def test_zeros_concern_the_batch() -> None:
     """The series of a new platform are created by the batch, once, and again if it could not be saved."""
     harness = Harness()
@@ -125,7 +85,7 @@ async def test_zeros_concern_the_batch() -> None:
     assert {LOGS, "late_publishing_retries_total"} < families(tuple(built.zeros))
     assert not any(isinstance(each, IncCounter) and not each.amount for each in built.increments)
     assert [] == (await harness.build(log(3))).zeros
-    harness.builder.forget_kinds()
+    harness.builder.forget_zeros()
     assert built.zeros == (await harness.build(log(1), log(2, status="failed"))).zeros
 
 
