@@ -219,7 +219,8 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
     @property
     def is_within_time(self) -> bool:
         """Whether all its logs have one time, of which there may be more below."""
-        return not self.is_last and len({entry.created for entry in self.entries}) == 1
+        is_long = len(self.entries) > PAGE_OVERLAP  # Some lists announce more rows at their end.
+        return is_long and not self.is_last and len({entry.created for entry in self.entries}) == 1
 
 
 class ListPosition(msgspec.Struct, frozen=True, gc=False):
