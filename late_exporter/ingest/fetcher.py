@@ -11,11 +11,11 @@ from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.details import DetailReader
-from late_exporter.ingest.fetched_page import FetchedPage
+from late_exporter.ingest.known_logs import UncommittedBatch
+from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.steps import FetchPost, ReportFailure
 from late_exporter.ingest.sweep import FetchPage
-from late_exporter.ingest.uncommitted_logs import UncommittedBatch
 from late_exporter.ingest.unreadable_rows import read_around_rows
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, LogEntry, LogPage
 from late_exporter.protocols import Client, Logger
@@ -167,12 +167,13 @@ class Fetcher:
         return partial_page.page, partial_page.has_unreadable
 
     async def _receive(self, request: Callable[[], Awaitable[PageResponse]]) -> LogPage:
-        for _ in range(1 + MAX_DATE_REPEATS):
+        self.request_count += 1
+        response, repeat_count = await request(), 0
+        while not self._api_clock.update(response.date) and repeat_count < MAX_DATE_REPEATS:
+            # The logs of this page would be judged by a wrong time. Further responses say which time is right.
+            repeat_count += 1
             self.request_count += 1
             response = await request()
-            if self._api_clock.update(response.date):
-                break
-            # The logs of this page would be judged by a wrong time. Further responses say which time is right.
         require_ids(self.feed, response)
         return self._page(response)
 

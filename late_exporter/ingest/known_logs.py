@@ -1,13 +1,69 @@
-"""Tell which logs of a page are known: those in the state, and those that were read and are not committed yet."""
+"""Tell which logs are known: those in the state, and those that were read and are not committed yet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple
 
-from late_exporter.ingest.uncommitted_logs import UncommittedBatch
-from late_exporter.model import LogPage, Scope
+import msgspec
+
+from late_exporter.model import Coverage, LogEntry, LogPage, Scope
 from late_exporter.store.batches import with_status
 from late_exporter.store.thread import StoreThread
+
+MAX_LOGS = 20_000
+"""Logs in memory, about 20 MB, beyond which each feed commits what it has after every page."""
+
+
+class ReadLogs(NamedTuple):
+    """Logs that were read together; ``by_reconciliation`` if polls had missed them."""
+
+    entries: tuple[LogEntry, ...]
+    by_reconciliation: bool
+
+
+class UncommittedBatch(msgspec.Struct):
+    """Uncommitted logs of a feed.
+
+    Args:
+        pages: Logs in the order in which they were read.
+        coverage: Coverage once they are committed; None leaves it.
+        deleted_keys: Keys of pending logs that the API no longer has.
+        progress: Work that a later run continues, encoded; None leaves what is stored.
+        statuses: Statuses of the logs by key.
+        log_count: Number of the logs; 0 once they are committed.
+    """
+
+    pages: list[ReadLogs] = msgspec.field(default_factory=list)
+    coverage: Coverage | None = None
+    deleted_keys: list[str] = msgspec.field(default_factory=list)
+    progress: bytes | None = None
+    statuses: dict[str, frozenset[str]] = msgspec.field(default_factory=dict)
+    log_count: int = 0
+
+    def add(self, entries: tuple[LogEntry, ...], *, by_reconciliation: bool) -> None:
+        if not entries:
+            return
+        self.pages.append(ReadLogs(entries, by_reconciliation))
+        self.log_count += len(entries)
+        for entry in entries:
+            self.statuses[entry.key] = with_status(self.statuses.get(entry.key), entry.status)
+
+
+class UncommittedCount:
+    """Number of uncommitted logs of all feeds, so that many feeds need no more memory than a few."""
+
+    def __init__(self) -> None:
+        self._counts = Counter[Hashable]()
+
+    @property
+    def is_full(self) -> bool:
+        return self._counts.total() > MAX_LOGS
+
+    def update(self, feed: Hashable, log_count: int) -> None:
+        """Set the number of logs of a feed."""
+        self._counts[feed] = log_count
 
 
 class KnownLogs:

@@ -13,8 +13,7 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES
-from late_exporter.ingest.fetched_page import FetchedPage
-from late_exporter.ingest.poll_context import PollContext
+from late_exporter.ingest.poll_context import FetchedPage, PollContext
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, RequestKind, StepsTo
 from late_exporter.ingest.sweep import Cursor, Place, Sweep, TimeFilter, second_above, second_below
 from late_exporter.model import PAGE_SIZE, PENDING, PendingLog

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from late_exporter.feeds.publishing import ATTEMPTS
-from late_exporter.ingest.fetched_page import FetchedPage
+from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.model import FAILED, PENDING, Coverage, LogEntry
 from late_exporter.status import RecentCounts
 

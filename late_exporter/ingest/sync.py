@@ -12,6 +12,7 @@ from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLo
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import AUDIT_GAUGES, check_counters, count_extra, count_missing
 from late_exporter.ingest.fetcher import Fetcher
+from late_exporter.ingest.known_logs import UncommittedBatch, UncommittedCount
 from late_exporter.ingest.reader import Budget, FeedReader, Progress
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.scan import Scan
@@ -19,7 +20,6 @@ from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
-from late_exporter.ingest.uncommitted_logs import UncommittedBatch, UncommittedCount
 from late_exporter.model import Coverage, PendingLog
 from late_exporter.protocols import Client
 from late_exporter.series import Increment, SetCurrent
@@ -68,12 +68,12 @@ class FeedSync:
     ) -> None:
         self.recorder = recorder
         self._fetcher = fetcher
-        self._config = config
+        self.config = config
         self._runtime = runtime
         self._scan_schedule = scan_schedule
         self._uncommitted = uncommitted
         self._committed = self._decode_progress(recorder.progress)
-        self._reader = self._create_reader()
+        self._reader = FeedReader(self, self._committed)
         self._batch_started_at = 0.0
         self.completed_scan: Scan | None = None
 
@@ -122,7 +122,7 @@ class FeedSync:
     @property
     def has_unfinished_work(self) -> bool:
         """Whether something is left that later polls would read."""
-        return self._reader.has_unfinished_work or self._is_scan_due
+        return self._reader.is_unfinished or self._is_scan_due
 
     @property
     def work_done(self) -> object:
@@ -131,13 +131,12 @@ class FeedSync:
 
     @property
     def has_audits(self) -> bool:
-        return self._config.audit_interval > 0
+        return self.config.audit_interval > 0
 
     def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called during a poll."""
         self._fetcher.client, self._fetcher.generation = client, generation
-        self._config = self._scan_schedule.config = config
-        self._reader.reconfigure(int(config.lookback * 1000), int(config.late_window * 1000))
+        self.config = self._scan_schedule.config = config
 
     def discard_unsaved(self) -> None:
         """Drop logs that a cancelled poll has read but not committed; they are read again."""
@@ -223,14 +222,10 @@ class FeedSync:
         self._fetcher.batch = UncommittedBatch()
         self._uncommitted.update(self, 0)
 
-    def _create_reader(self) -> FeedReader:
-        lookback, late_window = int(self._config.lookback * 1000), int(self._config.late_window * 1000)
-        return FeedReader(self, self._committed, lookback=lookback, late_window=late_window)
-
     def _start_list(self) -> None:
         """Start again with a list to which places and totals of the old one do not apply."""
         self._committed = Progress(self.feed.generation)
-        self._reader = self._create_reader()
+        self._reader = FeedReader(self, self._committed)
 
     async def _read(self, budget: Budget) -> bool:
         try:
@@ -295,7 +290,7 @@ class FeedSync:
 
     def _budget(self, interval: float, deadline: float | None, *, by_webhook: bool) -> Budget:
         requests = self._fetcher.client.rate_limit * interval / 60
-        interrupt_at = self._runtime.monotonic() + max(self._config.interval, MIN_CATCH_UP_SECONDS)
+        interrupt_at = self._runtime.monotonic() + max(self.config.interval, MIN_CATCH_UP_SECONDS)
         if by_webhook:
             return Budget(pages=0, urgent_pages=0, checks=0, interrupt_at=interrupt_at)
         urgent = int(requests * URGENT_SHARE)

@@ -22,8 +22,7 @@ from late_exporter.errors import (
 )
 from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.schedule import Runtime
-from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
-from late_exporter.ingest.status_publisher import StatusPublisher
+from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller, StatusPublisher
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
