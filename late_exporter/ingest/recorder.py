@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TypeVar
 
 import msgspec
 
 from late_exporter.errors import StoreError
 from late_exporter.feeds.feed import Feed
+from late_exporter.ingest.accounting import CounterMismatch, check_counters
 from late_exporter.ingest.feed_publisher import CommittedBatch, FeedPublisher, last_lag, select_exemplars
 from late_exporter.ingest.known_logs import KnownLogs, UncommittedBatch
 from late_exporter.ingest.observations import ObservationBuilder
@@ -22,7 +22,6 @@ from late_exporter.model import (
     Batch,
     CommitResult,
     Coverage,
-    FeedAccounting,
     FeedState,
     ListPosition,
     PendingLog,
@@ -30,8 +29,6 @@ from late_exporter.model import (
 )
 from late_exporter.series import IncCounter, Increment
 from late_exporter.store.thread import StoreThread
-
-ResultT = TypeVar("ResultT")
 
 RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
@@ -166,17 +163,12 @@ class FeedRecorder:
         if is_first_sync:
             self._publisher.hide_feed()
 
-    async def evaluate_accounting(self, evaluate: Callable[[FeedAccounting], ResultT]) -> ResultT:
-        """Return the result of a function of the feed's accounting, computed in the store's thread.
-
-        The accounting has all series of the workspace, so that the function may take long.
-        """
-
-        def run() -> ResultT:
-            return evaluate(self._store.accounting(self.scope))
-
-        result: ResultT = await self._offload(run)
-        return result
+    async def check_counters(self) -> list[CounterMismatch]:
+        """Compare the counters with the store's accounting, in its thread, because that has all series."""
+        mismatches: list[CounterMismatch] = await self._offload(
+            lambda: check_counters(self.scope, self.feed, self._store.accounting(self.scope))
+        )
+        return mismatches
 
     async def commit(self, read: UncommittedBatch, now: int, increments: Sequence[Increment] = ()) -> None:
         """Commit logs and increments, and publish them; ``now`` is the API time in milliseconds.
@@ -215,7 +207,7 @@ class FeedRecorder:
         """Return what is shown of a commit, in the thread of the store."""
         exemplars = select_exemplars(result.observations, batch.now) if self.is_synced else ()
         size = None
-        if self._publisher.is_size_due(self.clock(), has_changed=not result.keeps_logs):
+        if not (result.keeps_logs and self._publisher.has_size):
             with suppress(StoreError):  # The batch is committed and must not be saved again.
                 size = self._store.size(self.scope.workspace)
         return CommittedBatch(result, exemplars, last_lag(result.observations, batch.now), size)
@@ -263,7 +255,7 @@ class FeedRecorder:
         if any(observation.event is not None for observation in result.observations):
             self._store_thread.on_events()
         self._label_limiter.restore(result.series_values)
-        await self._publisher.update(committed, self.clock(), is_live=was_synced, is_shown=self._is_shown)
+        await self._publisher.update(committed, is_live=was_synced, is_shown=self._is_shown)
         self._update_gauges()
 
     @property

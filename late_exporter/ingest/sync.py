@@ -10,7 +10,7 @@ import msgspec
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
 from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.accounting import AUDIT_GAUGES, check_counters, count_extra, count_missing
+from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.known_logs import UncommittedBatch, UncommittedCount
 from late_exporter.ingest.reader import Budget, FeedReader, Progress
@@ -273,7 +273,7 @@ class FeedSync:
         feed, scope = self.feed, self.recorder.scope
         if scan.until > self.now() - feed.retention:
             return
-        mismatches = await self.recorder.evaluate_accounting(lambda stored: check_counters(scope, feed, stored))
+        mismatches = await self.recorder.check_counters()
         missing, extra = count_missing(0, mismatches), count_extra(mismatches)
         self._scan_schedule.finish_audit()
         log = self._fetcher.logger.warning if missing or extra else self._fetcher.logger.info
