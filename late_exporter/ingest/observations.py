@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from late_exporter.concurrency import PostponedCancellation
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.log_events import encode_event
 from late_exporter.ingest.feed_publisher import LAG
@@ -16,14 +15,8 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import count_logs
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import ENTRIES_REJECTED, SCHEMA_DRIFT
-from late_exporter.model import MAX_CLOCK_SKEW_MS, PAGE_SIZE, LogEntry, LogKind, Observation, Scope
+from late_exporter.model import MAX_CLOCK_SKEW_MS, LogEntry, LogKind, Observation, Scope
 from late_exporter.series import IncCounter, Increment, ObserveLog
-
-LOGS_PER_SLICE = 1000
-"""Logs that become observations at a time, in about a millisecond; other tasks run in between."""
-
-LOGS_PER_KIND = 10
-"""Logs that take as long as one of a new kind, whose increments are computed."""
 
 RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
 
@@ -54,9 +47,7 @@ class ObservationBuilder:
         """Return zeros again, because the last batch was not saved."""
         self._zeros.clear()
 
-    async def build(
-        self, pages: Iterable[ReadLogs], *, now: int, retention_floor: int, is_synced: bool
-    ) -> Observations:
+    def build(self, pages: Iterable[ReadLogs], *, now: int, retention_floor: int, is_synced: bool) -> Observations:
         """Return the observations of the logs that are not older than the retention floor.
 
         Args:
@@ -70,8 +61,7 @@ class ObservationBuilder:
         zeros: list[Increment] = []
         kinds: dict[tuple[LogKind, bool], tuple[Increment, ...]] = {}
         distinct: dict[Increment, Increment] = {}
-        cancellation, next_pause = PostponedCancellation(), LOGS_PER_SLICE
-        for entries, by_reconciliation in _slices(pages):
+        for entries, by_reconciliation in pages:
             for entry in entries:
                 created = entry.created
                 if created is not None and created < retention_floor:
@@ -79,9 +69,7 @@ class ObservationBuilder:
                 kind = (entry.kind, by_reconciliation)
                 increments = kinds.get(kind)
                 if increments is None:
-                    projected = list(
-                        self._limited_increments(kind[0], by_reconciliation=by_reconciliation, is_synced=is_synced)
-                    )
+                    projected = list(self._limited_increments(*kind, is_synced=is_synced))
                     zeros += [one for one in projected if _is_zero(one) and one not in self._zeros]
                     self._zeros.update(zeros)
                     # Those that other kinds have, too, are the same objects.
@@ -93,14 +81,9 @@ class ObservationBuilder:
                 detail = entry.detail if is_synced else None
                 event = None if detail is None else encode_event(self._scope, entry, detail)
                 observations.append(Observation(entry, increments, event))
-            work = len(observations) + LOGS_PER_KIND * len(kinds)
-            if work >= next_pause:
-                next_pause = work + LOGS_PER_SLICE
-                await cancellation.pause()
-        cancellation.end()  # Only the commit follows, which is awaited in any case.
         return Observations(observations, zeros, distinct.values())
 
-    def _limited_increments(self, log: LogKind, *, by_reconciliation: bool, is_synced: bool) -> Iterator[Increment]:
+    def _limited_increments(self, log: LogKind, by_reconciliation: bool, *, is_synced: bool) -> Iterator[Increment]:  # noqa: FBT001 - part of a key
         labels = (self._scope.workspace, self._scope.feed)
         drift = (IncCounter(SCHEMA_DRIFT, (*labels, deviation.path, deviation.kind)) for deviation in log.deviations)
         yield from self._label_limiter.apply(drift)
@@ -117,12 +100,6 @@ class ObservationBuilder:
 
 def _is_zero(increment: Increment) -> bool:
     return isinstance(increment, IncCounter) and not increment.amount
-
-
-def _slices(pages: Iterable[ReadLogs]) -> Iterator[ReadLogs]:
-    for entries, by_reconciliation in pages:
-        for start in range(0, len(entries), PAGE_SIZE):
-            yield ReadLogs(entries[start : start + PAGE_SIZE], by_reconciliation)
 
 
 def _present_increments(entry: LogEntry, increments: tuple[Increment, ...], now: int) -> tuple[Increment, ...]:

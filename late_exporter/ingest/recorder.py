@@ -178,7 +178,7 @@ class FeedRecorder:
         """
         unsaved, self.unsaved_increments[:] = list(self.unsaved_increments), []
         try:
-            batch = await self._build_batch(read, now, [*unsaved, *increments])
+            batch = self._build_batch(read, now, [*unsaved, *increments])
             committed = await self._store_thread.commit(self.scope, batch, self._describe)
         except BaseException:
             self.unsaved_increments[:0] = unsaved
@@ -212,7 +212,7 @@ class FeedRecorder:
                 size = self._store.size(self.scope.workspace)
         return CommittedBatch(result, exemplars, last_lag(result.observations, batch.now), size)
 
-    async def _build_batch(self, read: UncommittedBatch, now: int, increments: Sequence[Increment]) -> Batch:
+    def _build_batch(self, read: UncommittedBatch, now: int, increments: Sequence[Increment]) -> Batch:
         coverage, prune_before = read.coverage, None
         if coverage is not None and coverage.newest is not None:
             # The time of the newest log bounds what a wrong clock can prune.
@@ -223,9 +223,7 @@ class FeedRecorder:
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
         # A batch of the first sync may have logs and leave the coverage unchanged.
         history_coverage = (read.coverage or self.coverage) if read.pages and not self.is_synced else None
-        built = await self._builder.build(
-            read.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced
-        )
+        built = self._builder.build(read.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced)
         increments = [*increments, *built.zeros]
         series = {(increment.family, increment.labels) for increment in (*increments, *built.increments)}
         return Batch(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -24,14 +23,12 @@ from late_exporter.model import Coverage, PendingLog
 from late_exporter.protocols import Client
 from late_exporter.series import Increment, SetCurrent
 
-COMMIT_SIZE = 10_000
+COMMIT_SIZE = 2000
 COMMIT_SECONDS = 2.0
 """Logs that a catch-up commits in one transaction, and time after which it commits fewer, because pages are slow.
 
 Many feeds that catch up at the same time commit earlier, see ``UncommittedCount``.
 """
-
-PAGES_PER_SLICE = 10  # of committed logs, which are freed in half a millisecond
 
 MIN_CATCH_UP_SECONDS = 5.0
 """A catch-up is interrupted to read the newest logs after this time, or after a poll interval if that is longer."""
@@ -260,13 +257,9 @@ class FeedSync:
         self._uncommitted.update(self, batch.log_count)
         is_due = self._uncommitted.is_full or now - self._batch_started_at >= COMMIT_SECONDS
         if batch.log_count >= COMMIT_SIZE or (batch.pages and is_due):
-            pages = batch.pages
             error = await self.commit()
             if error is not None:
                 raise error
-            while pages:  # Freeing thousands of logs at once would hold the event loop for milliseconds.
-                del pages[-PAGES_PER_SLICE:]
-                await asyncio.sleep(0)
 
     async def _report_audit(self, scan: Scan) -> None:
         """Report a scan of the whole list as the result of an audit."""

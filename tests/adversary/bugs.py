@@ -51,8 +51,8 @@ def _accept_any_page(patch: pytest.MonkeyPatch) -> None:
 def _forget_gaps(patch: pytest.MonkeyPatch) -> None:
     build = FeedRecorder._build_batch  # noqa: SLF001
 
-    async def build_without_gaps(self: FeedRecorder, pending: UncommittedBatch, *rest: Any) -> Batch:
-        batch = await build(self, pending, *rest)
+    def build_without_gaps(self: FeedRecorder, pending: UncommittedBatch, *rest: Any) -> Batch:
+        batch = build(self, pending, *rest)
         coverage = batch.coverage and msgspec.structs.replace(batch.coverage, gaps=())
         return msgspec.structs.replace(batch, coverage=coverage)
 
@@ -114,8 +114,8 @@ def _ignore_deletions(patch: pytest.MonkeyPatch) -> None:
 def _prune_visible_logs(patch: pytest.MonkeyPatch) -> None:
     build = FeedRecorder._build_batch  # noqa: SLF001
 
-    async def build_with_early_pruning(self: FeedRecorder, *rest: Any) -> Batch:
-        batch = await build(self, *rest)
+    def build_with_early_pruning(self: FeedRecorder, *rest: Any) -> Batch:
+        batch = build(self, *rest)
         prune_before = batch.prune_before and batch.prune_before + 4 * 86_400_000
         return msgspec.structs.replace(batch, prune_before=prune_before)
 

@@ -11,7 +11,6 @@ import pytest
 from late_exporter.errors import ApiUnavailable, RateLimited
 from late_exporter.ingest import feed_publisher
 from late_exporter.ingest.known_logs import UncommittedBatch
-from late_exporter.ingest.observations import LOGS_PER_SLICE
 from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.webhooks import WebhookReceiver, sign
@@ -224,7 +223,7 @@ async def test_cancelled_at_any_step(harness: PollerHarness, monkeypatch: pytest
     number, step, is_done = 0, 0, False
     unrecorded_steps = reading_steps = 0
     while not is_done:
-        numbers = range(number, number + 2 * LOGS_PER_SLICE + 50)
+        numbers = range(number, number + 150)
         number = numbers.stop
         harness.rows[:0] = [publishing_row(each, age=100_000 - each) for each in reversed(numbers)]
         steps_before = len(harness.client.requests) + calls.count("lookup")
