@@ -91,7 +91,7 @@ class Fetcher:
             return False
         if coverage is not None and state_generation not in (feed.generation, None):
             self.logger.warning("API generation changed", before=coverage.generation, now=feed.generation)
-        await self._recorder.switch_feed(feed, self.now())
+        await self._recorder.renew_identity(feed, self.now())
         self.feed = feed
         return True
 

@@ -111,34 +111,24 @@ class FeedRecorder:
             return None
         return max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)])
 
-    async def switch_feed(self, feed: Feed, now: int) -> None:
-        """Continue with the list of another API generation; of its logs only those newer than all counted ones count.
-
-        ``now`` is the API time in milliseconds.
-
-        Raises:
-            StoreError: That cannot be committed.
-        """
-        if self.coverage is not None and self.coverage.generation != feed.generation:
-            await self.renew_identity(feed.generation, now)
-        self.feed = feed
-        self._builder = ObservationBuilder(self.scope, feed, self._label_limiter)
-
-    async def renew_identity(self, generation: str, now: int) -> None:
-        """Count only logs that are newer than all counted ones from now on, because these have other keys.
+    async def renew_identity(self, feed: Feed, now: int) -> None:
+        """Continue with a list of which only logs count that are newer than all counted ones: these have other keys.
 
         No counted log is pending any more. If none was counted, the list is a first sync.
 
         Args:
-            generation: API generation of the list.
+            feed: The list.
             now: API time in milliseconds.
 
         Raises:
             StoreError: That cannot be committed.
         """
-        coverage = self.coverage
-        if coverage is None:
-            return
+        if self.coverage is not None:
+            await self._renew_coverage(self.coverage, feed.generation, now)
+        self.feed = feed
+        self._builder = ObservationBuilder(self.scope, feed, self._label_limiter)
+
+    async def _renew_coverage(self, coverage: Coverage, generation: str, now: int) -> None:
         is_first_sync = not self.log_count
         if is_first_sync:
             coverage = Coverage(coverage.retention_floor, coverage.complete_since, generation=generation)

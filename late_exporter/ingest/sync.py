@@ -230,7 +230,7 @@ class FeedSync:
         except UnrecognisedLogs as exc:
             self._fetcher.logger.warning("only newer logs count from now on", reason=str(exc))
         self._start_batch()
-        await self.recorder.renew_identity(self.feed.generation, self.now())
+        await self.recorder.renew_identity(self.feed, self.now())
         self._start_list()
         return await perform(self._reader.poll(budget), self._perform)
 
