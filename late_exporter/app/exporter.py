@@ -207,7 +207,6 @@ class Exporter:
         await self._remove_workspaces(self.workspaces.keys() - names)
         self._reconfigure_webhooks()
         polling_changed = (previous.api, previous.poll) != (settings.api, settings.poll)
-        polling_changed |= previous.webhook.poll_interval != settings.webhook.poll_interval
         for workspace in workspaces:
             pollers = self.workspaces[workspace.name]
             status_changed = pollers.status.config != self._status_source(workspace).config

@@ -111,13 +111,6 @@ class WebhookSettings(NamedTuple):
         "Require user and password of the web configuration on the webhook path too; a webhook sends them as a custom "
         "header.",
     )
-    poll_interval: Annotated[float, duration("100ms")] | None = option(
-        None,
-        "DURATION",
-        "Time between two polls while webhooks arrive; by default --poll.interval.",
-        (*EXPORTER_COMMANDS, "audit"),
-        reload="live",
-    )
 
 
 class MetricsSettings(NamedTuple):

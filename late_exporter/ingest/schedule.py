@@ -27,7 +27,6 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
         reconcile_interval: Time between the starts of two reconciliation scans.
         late_window: Age up to which logs that appear late are looked for in every few polls.
         audit_interval: Time between two audits; 0 disables them.
-        webhook_interval: Time between two polls while webhooks arrive; 0 keeps ``interval``.
         webhook_share: Share of the key's rate limit that polls triggered by webhooks may use.
         is_spread: Whether the second poll comes after a random part of the interval, so that the polls of many feeds
             that have started together are spread over it.
@@ -38,7 +37,6 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
     reconcile_interval: float = 600.0
     late_window: float = 900.0
     audit_interval: float = 0.0
-    webhook_interval: float = 0.0
     webhook_share: float = 0.25
     is_spread: bool = False
 
@@ -85,10 +83,6 @@ class PollSchedule:
     @property
     def interval(self) -> float:
         """Seconds between two successful polls."""
-        webhook_interval = self._config.webhook_interval
-        stats = self._webhook_stats
-        if webhook_interval and stats is not None and stats.is_alive(self._runtime.clock(), webhook_interval):
-            return webhook_interval
         return self._config.interval
 
     @property

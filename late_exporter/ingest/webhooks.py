@@ -78,10 +78,6 @@ RECHECK_DELAY = 2.0
 """Seconds between two polls triggered by webhooks, and before a poll that found nothing is repeated."""
 
 MINUTE = 60.0
-MIN_LIVENESS_SECONDS = 3600.0
-LIVENESS_POLLS = 10
-"""Webhooks count as alive for this long after the last one, or for this many polls if that is longer."""
-
 RECEIVED = "late_exporter_webhooks_received_total"
 REJECTED = "late_exporter_webhooks_rejected_total"
 LAG = "late_exporter_webhook_lag_seconds"
@@ -168,7 +164,6 @@ class WebhookStats:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._lags: deque[float] = deque(maxlen=CACHE_SIZE)
         self._last_received_at: float | None = None
-        self._last_event_at = -math.inf
         self.budget = budget
         self.wake_callbacks: Mapping[str, Callable[[], object]] = {}
 
@@ -180,27 +175,16 @@ class WebhookStats:
 
     def record(self, event: str, sent_at: float | None, now: float) -> None:
         """Count a valid webhook, and wake the poller of its feed, however late it is; times are Unix times."""
-        feed = EVENT_FEEDS.get(event)
+        feed = EVENT_FEEDS.get(event, "")
         self._counts[RECEIVED, event if feed else OTHER_EVENT] += 1
         self._last_received_at = now
-        is_prompt = sent_at is None or abs(now - sent_at) <= MAX_LAG
-        if sent_at is not None and is_prompt:
+        if sent_at is not None and abs(now - sent_at) <= MAX_LAG:
             self._lags.append(max(0.0, now - sent_at))
-        if feed is None:
-            return
-        # A late delivery may be one of a backlog, or a replay of an old one: it does not show that new events arrive.
-        if is_prompt:
-            self._last_event_at = now
         if feed in self.wake_callbacks:
             self.wake_callbacks[feed]()
 
     def record_rejection(self, reason: str) -> None:
         self._counts[REJECTED, reason] += 1
-
-    def is_alive(self, now: float, interval: float) -> bool:
-        """Return whether prompt webhooks have arrived recently enough to poll only every ``interval`` seconds."""
-        # An event far after now arrived while the clock was ahead.
-        return abs(now - self._last_event_at) <= max(LIVENESS_POLLS * interval, MIN_LIVENESS_SECONDS)
 
     def pop_increments(self) -> list[Increment]:
         counts, self._counts = self._counts, Counter()

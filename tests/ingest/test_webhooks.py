@@ -182,19 +182,6 @@ def test_memory_is_bounded() -> None:
     assert 10_003 == len(stats.pop_increments())
 
 
-def test_liveness() -> None:
-    """Webhooks are alive for ten intervals after the last prompt one of a feed, or an hour if that is longer."""
-    stats = WebhookStats("acme", RequestBudget())
-    stats.record("comment.received", NOW, NOW)
-    stats.record("post.failed", NOW - 301.0, NOW)
-    stats.record("post.failed", NOW + 301.0, NOW)
-    assert not stats.is_alive(NOW, 60.0)
-    stats.record("account.connected", NOW, NOW)
-    assert [True, True, False] == [stats.is_alive(NOW + late, 60.0) for late in (-9, 3600, 3601)]
-    assert not stats.is_alive(NOW - 30 * DAY, 60.0), "the clock was ahead"
-    assert [True, False] == [stats.is_alive(NOW + late, 600.0) for late in (6000, 6001)]
-
-
 # Over HTTP.
 
 
