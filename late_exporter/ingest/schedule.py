@@ -11,11 +11,15 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from late_exporter.errors import LateError, RateLimited, StoreError, Unauthorized
-from late_exporter.ingest.webhooks import Debouncer, WebhookStats
+from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.protocols import Client
 
 MAX_BACKOFF = 120.0
 JITTER = 0.1
+
+DEBOUNCE = 1.0
+RECHECK_DELAY = 2.0
+"""Seconds between two polls triggered by webhooks, and before a poll that found nothing is repeated."""
 
 
 class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,8 +75,9 @@ class PollSchedule:
         self._config = config
         self._runtime = runtime
         self._webhook_stats = webhook_stats
-        self._debouncer = Debouncer()
         self._wake_event = asyncio.Event()
+        self._is_woken = self._is_responding = False
+        self._responded_at, self._recheck_at = -math.inf, math.inf
         self._next_poll_at = 0.0
         self._has_succeeded = False
 
@@ -92,16 +97,23 @@ class PollSchedule:
 
     def wake(self) -> None:
         """Poll soon, because a webhook reported an event of the feed."""
-        self._debouncer.notify()
+        self._is_woken = True
         self._wake_event.set()
 
     def start_poll(self) -> None:
-        """Mark pending wake-ups as answered by the poll that starts now."""
-        self._debouncer.start_poll(self._runtime.monotonic())
+        """Note that a poll, triggered or not, answers all wake-ups so far."""
+        now = self._runtime.monotonic()
+        self._is_responding, self._is_woken = self._is_woken, False
+        if self._is_responding:
+            self._responded_at = now
+        if self._is_responding or self._recheck_at <= now:
+            self._recheck_at = math.inf
 
     def finish_poll(self, *, has_new_logs: bool) -> None:
-        """Schedule a recheck if a poll triggered by a webhook found nothing new."""
-        self._debouncer.finish_poll(self._runtime.monotonic(), has_new_logs=has_new_logs)
+        """Repeat a triggered poll once that has found nothing: the log may be written after its webhook was sent."""
+        if self._is_responding and not has_new_logs:
+            self._recheck_at = self._runtime.monotonic() + RECHECK_DELAY
+        self._is_responding = False
 
     def charge_requests(self, requests: int) -> None:
         """Charge the requests of a poll that a webhook triggered."""
@@ -147,7 +159,7 @@ class PollSchedule:
         return max(interval * jitter - elapsed, interval * JITTER)
 
     def _seconds_until_wakeup(self, rate_limit: int) -> float:
-        due_at = self._debouncer.due_at()
+        due_at = min(self._responded_at + DEBOUNCE if self._is_woken else math.inf, self._recheck_at)
         if self._webhook_stats is None or due_at == math.inf:
             return math.inf
         now, limit = self._runtime.monotonic(), int(rate_limit * self._config.webhook_share)

@@ -73,10 +73,6 @@ MAX_ID_LENGTH = 64
 CACHE_SIZE = 10_000
 """Number of events that are remembered against replay, and of lags not saved yet."""
 
-DEBOUNCE = 1.0
-RECHECK_DELAY = 2.0
-"""Seconds between two polls triggered by webhooks, and before a poll that found nothing is repeated."""
-
 MINUTE = 60.0
 RECEIVED = "late_exporter_webhooks_received_total"
 REJECTED = "late_exporter_webhooks_rejected_total"
@@ -97,41 +93,6 @@ def sign(body: bytes, secret: str) -> str:
 def matches_any(signature: str, candidates: Iterable[bytes]) -> bool:
     """Return whether a signature is among those of a request; compares in constant time."""
     return any(hmac.compare_digest(signature.encode(), each.strip().removeprefix(b"sha256=")) for each in candidates)
-
-
-class Debouncer:
-    """Times of the polls that webhooks trigger.
-
-    The first webhook triggers a poll at once, further ones at most one per debounce interval. A poll that finds nothing
-    is repeated once, because the log may be written after its webhook was sent. All times are monotonic, in seconds.
-    """
-
-    def __init__(self) -> None:
-        self._is_notified = False
-        self._is_responding = False
-        self._last_poll_at = -math.inf
-        self._recheck_at = math.inf
-
-    def notify(self) -> None:
-        self._is_notified = True
-
-    def due_at(self) -> float:
-        """Return the time of the next triggered poll; infinity if there is none."""
-        return min(self._last_poll_at + DEBOUNCE if self._is_notified else math.inf, self._recheck_at)
-
-    def start_poll(self, now: float) -> None:
-        """Start a poll, triggered or not; it answers all requests so far."""
-        self._is_responding, self._is_notified = self._is_notified, False
-        if self._is_responding:
-            self._last_poll_at = now
-        if self._is_responding or self._recheck_at <= now:
-            self._recheck_at = math.inf
-
-    def finish_poll(self, now: float, *, has_new_logs: bool) -> None:
-        """Finish a poll; schedule its repetition if it was requested and found nothing."""
-        if self._is_responding and not has_new_logs:
-            self._recheck_at = now + RECHECK_DELAY
-        self._is_responding = False
 
 
 class RequestBudget:

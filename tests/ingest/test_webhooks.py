@@ -16,7 +16,6 @@ from late_exporter.ingest.webhooks import (
     EVENT_FEEDS,
     MAX_PAYLOAD_BYTES,
     REJECTION_RESPONSES,
-    Debouncer,
     RequestBudget,
     WebhookReceiver,
     WebhookStats,
@@ -65,76 +64,6 @@ def test_invalid_signatures(given: Sequence[bytes]) -> None:
     assert not matches_any(right, given)
     others = [sign(payload() + b" ", SECRET), sign(payload(), "other"), right.upper(), right[:-1], f"sha1={right}"]
     assert not matches_any(right, [other.encode() for other in others])
-
-
-# Triggered polls.
-
-
-def run_poll(debouncer: Debouncer, now: float, *, found: bool) -> None:
-    """Run a poll that takes no time."""
-    debouncer.start_poll(now)
-    debouncer.finish_poll(now, has_new_logs=found)
-
-
-def test_no_notification() -> None:
-    """Polls that are not requested are not repeated."""
-    debouncer = Debouncer()
-    assert math.inf == debouncer.due_at()
-    run_poll(debouncer, 5.0, found=False)
-    assert math.inf == debouncer.due_at()
-
-
-def test_debounce() -> None:
-    """The first notification triggers a poll at once, others at most one per debounce interval."""
-    debouncer = Debouncer()
-    debouncer.notify()
-    assert debouncer.due_at() <= 0.0
-    run_poll(debouncer, 5.0, found=True)
-    assert math.inf == debouncer.due_at()
-    debouncer.notify()
-    debouncer.notify()
-    assert 6.0 == debouncer.due_at()
-    run_poll(debouncer, 6.0, found=True)
-    assert math.inf == debouncer.due_at()
-
-
-def test_a_notification_during_a_poll_is_kept() -> None:
-    """A notification during a poll triggers another one."""
-    debouncer = Debouncer()
-    debouncer.notify()
-    debouncer.start_poll(5.0)
-    debouncer.notify()
-    debouncer.finish_poll(5.5, has_new_logs=True)
-    assert 6.0 == debouncer.due_at()
-
-
-def test_recheck() -> None:
-    """A poll that found nothing is repeated once, two seconds after its end."""
-    debouncer = Debouncer()
-    debouncer.notify()
-    debouncer.start_poll(5.0)
-    debouncer.finish_poll(5.25, has_new_logs=False)
-    assert 7.25 == debouncer.due_at()
-    debouncer.start_poll(7.25)
-    debouncer.finish_poll(7.5, has_new_logs=False)
-    assert math.inf == debouncer.due_at()
-    debouncer.notify()
-    run_poll(debouncer, 8.0, found=False)
-    debouncer.notify()
-    assert 9.0 == debouncer.due_at()
-    run_poll(debouncer, 9.0, found=False)
-    assert 11.0 == debouncer.due_at()
-
-
-def test_request_budget() -> None:
-    """Requests count for a minute; beyond the limit the next one waits until enough of them are older."""
-    spending = RequestBudget()
-    assert 0.0 == spending.seconds_until_free(0.0, 3)
-    spending.add(0.0, 2)
-    spending.add(10.0, 2)
-    assert [40.0, 50.0] == [spending.seconds_until_free(20.0, limit) for limit in (3, 2)]
-    assert 0.0 == spending.seconds_until_free(60.0, 3)
-    assert math.inf == spending.seconds_until_free(200.0, 0)
 
 
 # Counting.
