@@ -176,12 +176,14 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
         has_more: Whether the list continues after this page; None if not reported.
         without_ids: Identical logs are distinguished by an ordinal, which is only correct if the page contains all logs
             of that time.
+        size: Number of logs that were requested.
     """
 
     entries: tuple[LogEntry, ...]
     total: int | None = None
     has_more: bool | None = None
     without_ids: bool = False
+    size: int = PAGE_SIZE
 
     @cached_property
     def times(self) -> tuple[int, ...]:
@@ -212,7 +214,13 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
     @property
     def is_last(self) -> bool:
         """Whether the page is empty, or shorter than requested without an announcement of more."""
-        return not self.entries or (len(self.entries) < PAGE_SIZE and self.has_more is not True)
+        return not self.entries or (len(self.entries) < self.size and self.has_more is not True)
+
+    @property
+    def is_within_time(self) -> bool:
+        """Whether all its logs have one time, of which there may be more below."""
+        is_long = len(self.entries) > PAGE_OVERLAP  # Some lists announce more rows at their end.
+        return is_long and not self.is_last and len({entry.created for entry in self.entries}) == 1
 
 
 class ListPosition(msgspec.Struct, frozen=True, gc=False):
@@ -373,14 +381,12 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         observations: Observations that were inserted.
         pending_logs: Pending logs of the feed by key; None if unchanged.
-        keeps_logs: Whether it is certain that no stored log of the feed has changed, nor their numbers.
     """
 
     observations: Sequence[Observation]
     series_values: Mapping[Series, SeriesValue]
     pending_logs: Mapping[str, PendingLog] | None
     log_count: int
-    keeps_logs: bool = False
 
 
 class FeedState(msgspec.Struct, frozen=True):

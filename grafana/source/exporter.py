@@ -617,8 +617,8 @@ WEBHOOK_ROW = PanelRow(
             PanelFrame(
                 478,
                 "Webhooks rejected by reason",
-                "Rejected webhooks per minute. signature: wrong secret or a forged request. expired: of an event"
-                " more than 33 days ago. replay: received before, for example by a retry.",
+                "Rejected webhooks per minute. signature: wrong secret or a forged request. replay:"
+                " received before, for example by a retry.",
                 7,
                 8,
             ),

@@ -7,11 +7,10 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, aclosing, suppress
-from functools import lru_cache, partial
-from importlib import import_module
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from pathlib import Path
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import msgspec
@@ -20,17 +19,9 @@ from late_exporter.api.body import MAX_LARGE_BODIES, read_body
 from late_exporter.api.failures import MAX_MESSAGE_LENGTH, connection_error, parse_error, status_error
 from late_exporter.api.headers import parse_date, parse_quota, request_id, retry_delay
 from late_exporter.api.quota import RateLimiter
-from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, ResponseTooLarge, Unauthorized
+from late_exporter.errors import ApiUnavailable, BadPayload, RateLimited, ResponseTooLarge, Unauthorized
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
-
-# httpx imports these with the first client and its first request, while all other tasks wait.
-for _name in ("httpcore", "anyio.streams.tls", "anyio._backends._asyncio"):
-    with suppress(ImportError):
-        import_module(_name)
-
-CACHED_REQUESTS = 8
-"""Number of requests that are cached; a poll of a feed at rest sends the same one each time."""
 
 
 class ApiKey:
@@ -59,32 +50,28 @@ class ApiKey:
 
     def value(self) -> str:
         """Return the current key; if the file cannot be read, the last one stays in use."""
-        stamp = self._read_stamp()
-        if self._file is not None and stamp is not None and stamp != self._stamp:
-            self._stamp = stamp
+        if self.file_changed():
             self.reload()
         return self._value
 
     def file_changed(self) -> bool:
         """Return whether the file has changed since it was last read."""
-        stamp = self._read_stamp()
-        return stamp is not None and stamp != self._stamp
+        return self._read_stamp() not in (None, self._stamp)
 
-    def reload(self) -> bool:
-        """Read the file; return whether its key has changed."""
+    def reload(self) -> None:
+        """Read the file, if there is one."""
+        self._stamp = self._read_stamp() or self._stamp
         if self._file is None:
-            return False
+            return
         try:
             value = self._file.read_text("ascii").strip()
         except (OSError, UnicodeDecodeError):
-            return False
-        if not value.isprintable() or not value or " " in value or value == self._value:
-            return False
-        self._value = value
-        self.reload_count += 1
-        if self._on_change is not None:
-            self._on_change(value)
-        return True
+            return
+        if value and value.isprintable() and " " not in value and value != self._value:
+            self._value = value
+            self.reload_count += 1
+            if self._on_change is not None:
+                self._on_change(value)
 
 
 class LateClient:
@@ -120,8 +107,6 @@ class LateClient:
         self.profile_id = profile_id
         self._clock = clock
         self._monotonic = monotonic
-        self._build_request = lru_cache(CACHED_REQUESTS)(self._new_request)
-        self._build_defaults = lru_cache(1)(self._new_defaults)
         self._request_log: list[RequestRecord] = []
         self._reported_wait = 0.0
         self.quota: Quota | None = None
@@ -167,17 +152,25 @@ class LateClient:
     async def _send(
         self, path: str, params: Mapping[str, str | int], path_template: str, key: str
     ) -> ApiResponse | None:
-        sent_at = await self._rate_limiter.acquire()
-        start = self._monotonic()
-        code = "error"
+        await self._rate_limiter.acquire()
+        start, code = self._monotonic(), "error"
         try:
             async with asyncio.timeout(self._timeout):
                 response, body = await self._fetch(path, params, key)
             code = str(response.status_code)
-            return self._check_response(response, body, key, sent_at)
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError, zlib.error) as exc:
-            code, error = _translate_error(exc, self._timeout, self._base_url)
-            raise error from exc
+            return self._check_response(response, body, key)
+        except (TimeoutError, httpx.TimeoutException) as exc:
+            code = "timeout"
+            raise ApiUnavailable(f"no response within {self._timeout:g} s") from exc
+        except httpx.ConnectError as exc:
+            code = "connect"
+            raise connection_error(urlsplit(self._base_url).netloc, _describe_error(exc)) from exc
+        except zlib.error as exc:
+            code = "decoding"
+            raise BadPayload(f"the response cannot be decompressed: {_describe_error(exc)}") from exc
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError) as exc:
+            code = "network"
+            raise ApiUnavailable(f"the connection failed: {_describe_error(exc)}") from exc
         except BadPayload as exc:
             code = "too_large" if isinstance(exc, ResponseTooLarge) else "decoding"
             raise
@@ -189,7 +182,10 @@ class LateClient:
             self._request_log.append(RequestRecord(path_template, code, self._monotonic() - start))
 
     async def _fetch(self, path: str, params: Mapping[str, str | int], key: str) -> tuple[httpx.Response, bytes]:
-        response = await self._http.send(self._build_request(path, tuple(params.items()), key), stream=True)
+        headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Accept-Encoding": "gzip"}
+        query = f"?{urlencode(params)}" if params else ""
+        request = self._http.build_request("GET", f"{self._base_url}{path}{query}", headers=headers)
+        response = await self._http.send(request, stream=True)
         # The memory is free once the body is decoded, which happens before another task can wake up.
         async with AsyncExitStack() as memory, aclosing(response):
             body = await read_body(
@@ -200,22 +196,13 @@ class LateClient:
             )
             return response, body
 
-    def _new_request(self, path: str, params: tuple[tuple[str, str | int], ...], key: str) -> httpx.Request:
-        defaults = self._build_defaults(key)
-        query = "&".join([f"{name}={each if isinstance(each, int) else quote_plus(each)}" for name, each in params])
-        url = f"{self._base_url}{path}?{query}" if params else f"{self._base_url}{path}"
-        return httpx.Request("GET", url, headers=defaults.headers, extensions=defaults.extensions)
-
-    def _new_defaults(self, key: str) -> httpx.Request:
-        """Return a request with what all requests have in common, which takes longer than all else."""
-        headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Accept-Encoding": "gzip"}
-        return self._http.build_request("GET", self._base_url, headers=headers)
-
-    def _check_response(self, response: httpx.Response, body: bytes, key: str, sent_at: float) -> ApiResponse | None:
+    def _check_response(self, response: httpx.Response, body: bytes, key: str) -> ApiResponse | None:
         date = parse_date(response.headers.get("Date"))
-        now = date if date is not None else self._clock()
+        quota = parse_quota(response.headers)
+        if quota is not None:
+            self._rate_limiter.update(quota)
+            self.quota = msgspec.structs.replace(quota, customer_requests=self._rate_limiter.customer_requests)
         status = response.status_code
-        self._update_quota(response.headers, now, None if status == httpx.codes.TOO_MANY_REQUESTS else sent_at)
         if response.is_success:
             return ApiResponse(body, date)
         if status == httpx.codes.NOT_FOUND:
@@ -231,29 +218,9 @@ class LateClient:
             )
         error = parse_error(body, key)
         if status == httpx.codes.TOO_MANY_REQUESTS:
-            resume_at = self._rate_limiter.pause(retry_delay(response.headers, now))
-            raise RateLimited(f"429: {error}", until=resume_at, request_id=ident)
+            delay = retry_delay(response.headers, self._clock() if date is None else date)
+            raise RateLimited(f"429: {error}", until=self._rate_limiter.pause(delay), request_id=ident)
         raise status_error(status, error, ident)
-
-    def _update_quota(self, headers: httpx.Headers, now: float, sent_at: float | None) -> None:
-        quota = parse_quota(headers)
-        if quota is not None:
-            until_reset = None if quota.reset is None else quota.reset - now
-            self._rate_limiter.update(quota, until_reset, sent_at=sent_at)
-            self.quota = msgspec.structs.replace(quota, customer_requests=self._rate_limiter.customer_requests)
-
-
-def _translate_error(exc: Exception, timeout: float, base_url: str) -> tuple[str, ApiError]:
-    """Return the code of a network failure for metrics, and the error to raise."""
-    if isinstance(exc, TimeoutError | httpx.TimeoutException):
-        return "timeout", ApiUnavailable(f"no response within {timeout:g} s")
-    if isinstance(exc, httpx.ConnectError):
-        return "connect", connection_error(urlsplit(base_url).netloc, _describe_error(exc))
-    if isinstance(exc, UnicodeError):  # httpx decodes host names, even that of a redirect that it does not follow
-        return "network", ApiUnavailable(f"a host name is invalid: {_describe_error(exc)}")
-    if isinstance(exc, zlib.error):
-        return "decoding", BadPayload(f"the response cannot be decompressed: {_describe_error(exc)}")
-    return "network", ApiUnavailable(f"the connection failed: {_describe_error(exc)}")
 
 
 def _describe_error(exc: Exception) -> str:

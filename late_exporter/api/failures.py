@@ -35,41 +35,35 @@ class ErrorBody(NamedTuple):
 
 def parse_error(body: bytes, key: str) -> ErrorBody:
     """Return the texts of an error response, shortened and without keys, including others than ``key``."""
-
-    def clean(value: object, max_length: int) -> str:
-        return _clean(value, key, max_length)
-
     try:
         document: Any = json.loads(body)
     except (ValueError, RecursionError):
         document = None
+    names: list[str] = []
     if isinstance(document, dict) and "error" in document:
         message, details = str(document["error"]), document.get("details")
         if isinstance(details, dict):
             message = "; ".join([message, *(f"{name} {detail}" for name, detail in details.items())])
-        names = (document.get(name) for name in ("code", "param", "required_group"))
-        code, param, group = (clean(name, MAX_NAME_LENGTH) if isinstance(name, str) else "" for name in names)
-        return ErrorBody(clean(message, MAX_MESSAGE_LENGTH) or "no error message", code, param, group)
-    text = "" if isinstance(document, list) else body.decode("utf-8", "replace")
-    return ErrorBody(clean(text, MAX_MESSAGE_LENGTH) or "no error message")
+        texts = [document.get(name) for name in ("code", "param", "required_group")]
+        names = [_clean(text, key, MAX_NAME_LENGTH) if isinstance(text, str) else "" for text in texts]
+    else:
+        message = "" if isinstance(document, list) else body.decode("utf-8", "replace")
+    return ErrorBody(_clean(message, key, MAX_MESSAGE_LENGTH) or "no error message", *names)
 
 
 def status_error(status: int, body: ErrorBody, request_id: str) -> ApiError:
     """Return the error for an unsuccessful status, except 404, 429 and redirects, which the client handles."""
-    message = f"{status}: {body}"
     match status:
         case 400:
-            return BadRequest(message, status=status, request_id=request_id)
+            return BadRequest(f"{status}: {body}", status=status, request_id=request_id)
         case 401:
             message = f"{status}: the API key was rejected: {body}"
             return Unauthorized(message, status=status, request_id=request_id)
         case 403:
             message = f"{status}: {_describe_refusal(body)}"
-            return Forbidden(
-                message, code=body.code, required_group=body.required_group, status=status, request_id=request_id
-            )
+            return Forbidden(message, code=body.code, required_group=body.required_group, request_id=request_id)
         case _:
-            return ApiUnavailable(message, status=status, request_id=request_id)
+            return ApiUnavailable(f"{status}: {body}", status=status, request_id=request_id)
 
 
 def connection_error(place: str, reason: str) -> ApiUnavailable:
@@ -90,9 +84,9 @@ def _describe_refusal(body: ErrorBody) -> str:
     return f"the API key was rejected: {body}"
 
 
-def _clean(value: object, key: str, max_length: int) -> str:
+def _clean(text: str, key: str, max_length: int) -> str:
     """Return a text as one line without control characters and keys; the key may be any text."""
-    text = str(value).replace(key, "[redacted]")[:_MAX_INPUT_LENGTH]
+    text = text.replace(key, "[redacted]")[:_MAX_INPUT_LENGTH]
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     # A text is shortened last, because a part of a key is not recognised as one.
     return redact(line)[:max_length]

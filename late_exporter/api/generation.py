@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 from urllib.parse import urlencode
@@ -90,19 +91,18 @@ async def examine_lists(name: str, client: Client) -> ListAnswers:
 async def _request_newest(feed: Feed, client: Client) -> ListAnswer:
     path = f"{feed.path}?{urlencode(feed.query)}" if feed.query else feed.path
     try:
-        response = await fetch_page(client, feed, filters={"limit": 1})
+        page, _, date = response = await fetch_page(client, feed, filters={"limit": 1})
         require_ids(feed, response)
     except ApiError as exc:
         if not refuses_list(exc):
             raise
         return ListAnswer(path=path, error=exc.without_frames())
-    entries = response.page.entries
-    now = math.inf if response.date is None else response.date * 1000
+    now = math.inf if date is None else date * 1000
     # A single log with a wrong time decides nothing.
-    newest = max((created for created in response.page.times if created <= now + MAX_CLOCK_SKEW_MS), default=None)
-    if not entries and response.date is not None:
+    newest = max((created for created in page.times if created <= now + MAX_CLOCK_SKEW_MS), default=None)
+    if not page.entries and date is not None:
         newest = int(now) - feed.retention
-    return ListAnswer(path=path, has_logs=any(not entry.rejection_reason for entry in entries), newest=newest)
+    return ListAnswer(path=path, has_logs=any(not entry.rejection_reason for entry in page.entries), newest=newest)
 
 
 def choose_generation(answers: ListAnswers, state_generation: str | None) -> str:
@@ -173,7 +173,7 @@ class ApiGeneration:
         self.configured = configured
         self._logger = logger
         self._monotonic = monotonic
-        self._feeds: dict[str, _FeedLists] = {}
+        self._feeds = defaultdict[str, _FeedLists](_FeedLists)
 
     @property
     def in_use(self) -> frozenset[str]:
@@ -202,42 +202,37 @@ class ApiGeneration:
         Raises:
             ApiError: No list can be used, or the configured one does not fit the feed or the state.
         """
-        feeds, lists = lists_of(name), self._lists(name)
-        if self.configured != AUTO:
-            if state_generation == ZERNIO != self.configured:
-                raise ApiUnavailable(
-                    f"the state has logs of API generation {ZERNIO}, which have no ids: use --api.generation {ZERNIO} "
-                    "or auto, or another --state.url"
-                )
-            if self.configured not in feeds:
-                raise ApiUnavailable(
-                    f"API generation {self.configured} has no {name} logs; remove it from --poll.feeds"
-                )
-            return feeds[self.configured]
-        if state_generation == ZERNIO or LATE not in feeds:
-            return feeds[ZERNIO]
-        if lists.selected is None:
-            lists.selected = choose_generation(await self._examine(name, client), state_generation)
-            lists.refusal_count = 0
-            if lists.selected != lists.in_use:
-                self._logger.info("API generation detected", feed=name, generation=lists.selected)
-        return feeds[lists.selected]
+        feeds, lists, generation = lists_of(name), self._feeds[name], self.configured
+        if generation == AUTO:
+            generation = ZERNIO
+            if state_generation != ZERNIO and LATE in feeds:
+                if lists.selected is None:
+                    lists.selected = choose_generation(await self._examine(name, client), state_generation)
+                    lists.refusal_count = 0
+                    if lists.selected != lists.in_use:
+                        self._logger.info("API generation detected", feed=name, generation=lists.selected)
+                generation = lists.selected
+        elif state_generation == ZERNIO != generation:
+            raise ApiUnavailable(
+                f"the state has logs of API generation {ZERNIO}, which have no ids: use --api.generation {ZERNIO} "
+                "or auto, or another --state.url"
+            )
+        elif generation not in feeds:
+            raise ApiUnavailable(f"API generation {generation} has no {name} logs; remove it from --poll.feeds")
+        lists.in_use = generation
+        return feeds[generation]
 
     def initial_feed(self, name: str, *, state_generation: str | None) -> Feed:
         """Return a feed before the generation is detected: that of the state, or the documented one."""
         feeds = lists_of(name)
         return feeds.get(state_generation or self.configured, feeds[ZERNIO])
 
-    def report_use(self, feed: Feed) -> None:
-        """Report the list that is read."""
-        self._lists(feed.name).in_use = feed.generation
-
     def report_answer(self, feed: Feed, *, error: ApiError | None = None, is_empty: bool = False) -> bool:
         """Report the answer to a request for the newest logs; return whether the list has just become empty.
 
         Both lists are asked again if it has, and after several refusals.
         """
-        lists = self._lists(feed.name)
+        lists = self._feeds[feed.name]
         if error is not None:
             lists.refusal_count += refuses_list(error)
             lists.selected = lists.selected if lists.refusal_count < MAX_REFUSALS else None
@@ -251,7 +246,7 @@ class ApiGeneration:
 
         Unless the generation is configured, that one is read from the next poll on. Errors are left to the polls.
         """
-        lists = self._lists(feed.name)
+        lists = self._feeds[feed.name]
         if LATE not in lists_of(feed.name) or self._monotonic() - lists.examined_at < EXAMINATION_INTERVAL:
             return
         try:
@@ -263,10 +258,7 @@ class ApiGeneration:
             lists.selected = choose_generation(answers, state_generation)
 
     async def _examine(self, name: str, client: Client) -> ListAnswers:
-        lists = self._lists(name)
+        lists = self._feeds[name]
         lists.examined_at = self._monotonic()
         lists.answers = await examine_lists(name, client)
         return lists.answers
-
-    def _lists(self, name: str) -> _FeedLists:
-        return self._feeds.setdefault(name, _FeedLists())

@@ -33,16 +33,12 @@ def parse_quota(headers: Mapping[str, str]) -> Quota | None:
 
 def retry_delay(headers: Mapping[str, str], now: float) -> float:
     """Return the seconds to wait after a 429, from X-RateLimit-Reset and Retry-After; a minute without either."""
-    delays = []
-    reset = parse_number(headers.get("X-RateLimit-Reset"))
-    if reset is not None and 0 <= reset - now <= MAX_RESET_SECONDS:
-        delays.append(reset - now)
-    retry_after = headers.get("Retry-After")
-    seconds = parse_number(retry_after)
-    retry_at = parse_date(retry_after) if seconds is None else now + seconds
-    if retry_at is not None and retry_at >= now:
-        delays.append(min(retry_at - now, MAX_RETRY_AFTER))
-    return max(delays, default=MINUTE)
+    reset, retry_after = parse_number(headers.get("X-RateLimit-Reset")), headers.get("Retry-After")
+    seconds, date = parse_number(retry_after), parse_date(retry_after)
+    delays = [] if reset is None or reset > now + MAX_RESET_SECONDS else [reset - now]
+    if seconds is not None or date is not None:
+        delays.append(min(seconds if seconds is not None else (date or now) - now, MAX_RETRY_AFTER))
+    return max([delay for delay in delays if delay >= 0], default=MINUTE)
 
 
 def request_id(headers: Mapping[str, str]) -> str:

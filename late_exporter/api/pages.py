@@ -20,8 +20,8 @@ MAX_ID_LENGTH = 200
 MIN_ORDERED_ROWS, MAX_DELAY = 10, 15 * MINUTE_MS
 """Rows from which the order of a page is judged, and milliseconds by which a row may be out of place."""
 
-FIRST_TIME, LAST_TIME = -62_135_596_800_000, 253_402_300_799_999
-"""The years 1 to 9999 in milliseconds, which is as far as ISO 8601 reaches."""
+LAST_TIME = 253_402_300_799_999
+"""The end of the year 9999 in milliseconds, which is as far as ISO 8601 reaches."""
 
 
 class PageResponse(NamedTuple):
@@ -149,4 +149,4 @@ def _check_order(page: LogPage) -> None:
 
 
 def _api_time(millis: int) -> str:
-    return iso_time(min(max(millis, FIRST_TIME), LAST_TIME), precise=True)
+    return iso_time(min(max(millis, 0), LAST_TIME), precise=True)

@@ -65,7 +65,6 @@ def poll_config(settings: Settings) -> PollConfig:
         reconcile_interval=poll.reconcile_interval,
         late_window=poll.late_window,
         audit_interval=poll.audit_interval,
-        webhook_interval=settings.webhook.poll_interval or 0.0,
         webhook_share=settings.api.quota_share / 2,
         is_spread=len(settings.workspaces) > MAX_UNSPREAD_WORKSPACES,
     )

@@ -86,7 +86,7 @@ def _create_clients(settings: Settings) -> Sequence[httpx.AsyncClient]:
     check_proxies()
     # A shard may begin without a workspace.
     count = max(1, math.ceil(len(settings.workspaces) / WORKSPACES_PER_CLIENT))
-    verify, interval = certificate_context(), settings.longest_poll_interval
+    verify, interval = certificate_context(), settings.poll.interval
     if verify is True and count > 1:
         verify = httpx.create_ssl_context()  # takes 20 ms and a megabyte
     create_client = partial(

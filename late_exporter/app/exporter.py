@@ -190,7 +190,6 @@ class Exporter:
         await self._remove_workspaces(self.workspaces.keys() - names)
         self._reconfigure_webhooks()
         polling_changed = (previous.api, previous.poll) != (settings.api, settings.poll)
-        polling_changed |= previous.webhook.poll_interval != settings.webhook.poll_interval
         for workspace in workspaces:
             pollers = self.workspaces[workspace.name]
             status_changed = pollers.status.config != self._status_source(workspace).config
@@ -276,7 +275,7 @@ class Exporter:
     def _reconfigure_webhooks(self) -> None:
         receiver, webhook = self.webhook_receiver, self._settings.webhook
         if receiver is not None and webhook.secret_file is not None:
-            receiver.reconfigure(_secret_reader(webhook.secret_file), webhook.replay_window)
+            receiver.secret = _secret_reader(webhook.secret_file)
 
     def _create_webhook_stats(self, workspace: Workspace) -> WebhookStats | None:
         if self.webhook_receiver is None:
@@ -305,7 +304,7 @@ def _create_receiver(settings: Settings) -> WebhookReceiver | None:
     webhook = settings.webhook
     if webhook.path is None or webhook.secret_file is None:
         return None
-    return WebhookReceiver(webhook.path, secret=_secret_reader(webhook.secret_file), window=webhook.replay_window)
+    return WebhookReceiver(webhook.path, secret=_secret_reader(webhook.secret_file))
 
 
 def _secret_reader(file: SecretFile) -> Callable[[], str]:

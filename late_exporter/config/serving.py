@@ -105,24 +105,11 @@ class WebhookSettings(NamedTuple):
         "File that holds the secret that signs the webhooks. It is read again when it changes.",
         reload="live",
     )
-    replay_window: Annotated[float, duration("1s", "1d")] = option(
-        "5m",
-        "DURATION",
-        "How long the event of a webhook is remembered, so that further deliveries of it trigger no poll.",
-        reload="live",
-    )
     require_auth: Bool = option(
         "false",
         "",
         "Require user and password of the web configuration on the webhook path too; a webhook sends them as a custom "
         "header.",
-    )
-    poll_interval: Annotated[float, duration("100ms")] | None = option(
-        None,
-        "DURATION",
-        "Time between two polls while webhooks arrive; by default --poll.interval.",
-        (*EXPORTER_COMMANDS, "audit"),
-        reload="live",
     )
 
 

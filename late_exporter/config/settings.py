@@ -156,11 +156,6 @@ class Settings(NamedTuple):
         return replace(config, user_workspaces=bound) if bound else config
 
     @property
-    def longest_poll_interval(self) -> float:
-        """Time between two polls if webhooks arrive."""
-        return max(self.poll.interval, self.webhook.poll_interval or 0.0)
-
-    @property
     def secrets(self) -> tuple[str, ...]:
         """All texts that must never be written."""
         keys = [workspace.key for workspace in self.workspaces]

@@ -156,7 +156,7 @@ def _check_keys(command: str, places: Mapping[Location, str], *, is_broken: bool
 
 
 def _check_webhooks(settings: Settings, places: Mapping[Location, str]) -> Iterator[str]:
-    path, interval = settings.webhook.path, settings.webhook.poll_interval
+    path = settings.webhook.path
     if path is not None:
         place = f"{places['webhook', 'path']}{quote(path)}"
         if settings.webhook.secret_file is None:
@@ -170,9 +170,6 @@ def _check_webhooks(settings: Settings, places: Mapping[Location, str]) -> Itera
         if is_fixed and address in settings.web.listen_address:
             place = f"{places['webhook', 'listen_address']}{quote(str(address))}"
             yield f"{place}: is also --web.listen-address, which serves the metrics; choose another address"
-    if interval is not None and interval < settings.poll.interval:
-        place = f"{places['webhook', 'poll_interval']}{quote(f'{interval:g}s')}"
-        yield f"{place}: must be at least --poll.interval, {settings.poll.interval:g}s"
 
 
 def _with_shard(settings: Settings, environ: Mapping[str, str]) -> Settings:

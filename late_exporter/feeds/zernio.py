@@ -54,8 +54,6 @@ class RowMetadata(msgspec.Struct, rename="camel", gc=False):
 class ZernioRow(msgspec.Struct, gc=False):
     """A log as sent by the API; ``metadata`` is JSON text, but an object is accepted too."""
 
-    underscore_id: str | None = msgspec.field(default=None, name="_id")
-    id: str | None = None
     action: str | None = None
     user_id: str | None = None
     platform: str | None = None

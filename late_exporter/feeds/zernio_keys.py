@@ -20,15 +20,13 @@ if TYPE_CHECKING:
 
 
 def row_key(row: ZernioRow, created: int | None) -> str:
-    """Return the key of a log, which sorts by time; if the row has no id, the key still lacks the ordinal.
+    """Return the key of a log, which sorts by time and still lacks the ordinal.
 
     Only fields as the API writes them identify a log, so that no later version of this program finds other keys, and
     only those that never change: a request body may appear with the final status.
     """
-    prefix, row_id = f"{created or 0:013d}-", row.underscore_id or row.id
-    if row_id:
-        return f"{prefix}#{decoder.log_key(row_id)}"
-    return f"{prefix}{decoder.text_digest(row.platform, row.action, row.user_id, row.request_id)}"
+    digest = decoder.text_digest(row.platform, row.action, row.user_id, row.request_id)
+    return f"{created or 0:013d}-{digest}"
 
 
 def number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
@@ -36,7 +34,7 @@ def number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
     ordinals = Counter[tuple[str, str]]()
     numbered_entries = []
     for entry in entries:
-        if entry.rejection_reason or "#" in entry.key:
+        if entry.rejection_reason:
             numbered_entries.append(entry)
             continue
         number = ordinals[entry.key, entry.status]
@@ -49,9 +47,7 @@ def renumber_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
     """Return the entries of several pages with the ordinals that they would have on one."""
     return number_entries(
         [
-            entry
-            if entry.rejection_reason or "#" in entry.key
-            else msgspec.structs.replace(entry, key=entry.key.rpartition(".")[0])
+            entry if entry.rejection_reason else msgspec.structs.replace(entry, key=entry.key.rpartition(".")[0])
             for entry in entries
         ]
     )

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import msgspec
 
-from late_exporter.errors import REQUEST_FAILURES, LateError
-from late_exporter.ingest.fetched_page import FetchedPage
-from late_exporter.ingest.poll_context import PollContext
+from late_exporter.errors import REQUEST_FAILURES, UnrecognisedLogs
+from late_exporter.ingest.poll_context import FetchedPage, PollContext
 from late_exporter.ingest.steps import Record, StepsTo
 from late_exporter.ingest.sweep import Cursor, Place, Sweep, second_above
 from late_exporter.model import PAGE_OVERLAP, Coverage, Gap, ListPosition
 
 MIN_UNRECOGNISED = 3
 """Logs of a page that are older than the high-water mark, none of which is known, that show that keys have changed."""
-
-
-class UnrecognisedLogs(LateError):
-    """The API shows the fields by which logs without ids are recognised in another form: all would count again."""
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -41,18 +36,11 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class CatchUp:
-    """Reads what is new.
+    """Reads what is new."""
 
-    Args:
-        lookback: Milliseconds down to which the first sync reads.
-        late_window: Age in milliseconds up to which logs may appear late.
-    """
-
-    def __init__(self, context: PollContext, lookback: int, late_window: int) -> None:
+    def __init__(self, context: PollContext) -> None:
         self._context = context
         self._view = context.view
-        self.lookback = lookback
-        self.late_window = late_window
         self._head_failures = 0
         self._largest_total = 0
 
@@ -103,11 +91,12 @@ class CatchUp:
         return coverage, sweep if has_gap else None
 
     def _initial_coverage(self, head: FetchedPage) -> Coverage:
-        newest, feed = max(head.times, default=None), self._view.feed
-        floor = self._plausible_time(newest) - min(self.lookback, feed.retention)
+        newest, feed, config = max(head.times, default=None), self._view.feed, self._view.config
+        lookback = int(config.lookback * 1000)
+        floor = self._plausible_time(newest) - min(lookback, feed.retention)
         if newest is not None:
             # If the clock is ahead by more than the lookback, new logs would otherwise be taken for old ones.
-            floor = min(floor, newest - min(self.lookback, self.late_window))
+            floor = min(floor, newest - min(lookback, int(config.late_window * 1000)))
         return Coverage(retention_floor=floor, complete_since=floor, generation=feed.generation)
 
     def _read_gap(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from late_exporter.api.pages import PageResponse
@@ -36,32 +34,20 @@ class DetailReader:
 
     def __init__(self, selection: EventSelection) -> None:
         self._selection = selection
-        # While nothing is new, each poll gets the same first page, which is then the same object.
-        self._last: tuple[LogPage, LogPage] | None = None
 
     def add(self, feed: Feed, response: PageResponse) -> LogPage:
         """Return the page of a response, whose selected logs have details."""
-        page = response.page
-        if self._last is None or self._last[0] is not page:
-            if not any(map(self._selection.includes, page.entries)):
-                return page
-            self._last = (page, self._with_details(feed, response))
-        return self._last[1]
-
-    def _with_details(self, feed: Feed, response: PageResponse) -> LogPage:
-        entries = response.page.entries
+        page, selection = response.page, self._selection
+        if not any(map(selection.includes, page.entries)):
+            return page
         try:
             rows = raw_rows(response.body)
         except BadPayload:  # The logs are counted anyway, and their events have only the counted fields.
-            rows = [{}] * len(entries)
-        pairs = zip(entries, rows, strict=True)
-        return msgspec.structs.replace(
-            response.page, entries=tuple(self._with_detail(feed, entry, row) for entry, row in pairs)
-        )
-
-    def _with_detail(self, feed: Feed, entry: LogEntry, row: Any) -> LogEntry:
-        if not self._selection.includes(entry):
-            return entry
-        return msgspec.structs.replace(
-            entry, detail=read_detail(feed.view(row, entry), captions=self._selection.captions)
-        )
+            rows = [{}] * len(page.entries)
+        entries = [
+            msgspec.structs.replace(entry, detail=read_detail(feed.view(row, entry), captions=selection.captions))
+            if selection.includes(entry)
+            else entry
+            for entry, row in zip(page.entries, rows, strict=True)
+        ]
+        return msgspec.structs.replace(page, entries=tuple(entries))

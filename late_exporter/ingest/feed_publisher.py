@@ -22,10 +22,6 @@ SERIES_PER_SLICE = 300
 """Series that are set at a time, in about a millisecond."""
 
 
-SIZE_SECONDS = 15.0
-"""Seconds after which the size of the state is shown again even if no log was recorded."""
-
-
 class CommittedBatch(NamedTuple):
     """The result of a commit, and what is shown of it.
 
@@ -50,16 +46,13 @@ class FeedPublisher:
         self._registry = registry
         self._label_limiter = label_limiter
         self._pending_labels: set[tuple[str, str]] = set()
-        self._shown_pending: tuple[object, ...] = ()
-        self._sized_at = 0.0
         self.last_lag: float | None = None
 
-    async def update(self, committed: CommittedBatch, now: float, *, is_live: bool, is_shown: bool) -> None:
+    async def update(self, committed: CommittedBatch, *, is_live: bool, is_shown: bool) -> None:
         """Show a commit, completely even if the task is cancelled meanwhile.
 
         Args:
             committed: The commit.
-            now: Unix time in seconds.
             is_live: Whether its logs are those of the present.
             is_shown: Whether the families of the feed are visible from now on.
         """
@@ -75,17 +68,9 @@ class FeedPublisher:
                 self._registry.add_exemplar(observation)
             self.last_lag = self.last_lag if committed.last_lag is None else committed.last_lag
         if committed.state_size is not None:
-            self._sized_at = now
             log_count, size_bytes = committed.state_size
             self._registry.set_gauge("late_exporter_state_logs", (self._workspace,), log_count)
             self._registry.set_gauge("late_exporter_state_bytes", (self._workspace,), size_bytes)
-
-    def is_size_due(self, now: float, *, has_changed: bool) -> bool:
-        """Return whether to show the size of the state: if its logs have changed, and from time to time.
-
-        ``now`` is the Unix time in seconds.
-        """
-        return has_changed or not 0 <= now - self._sized_at < SIZE_SECONDS
 
     def add_unsaved(self, increments: Sequence[IncCounter]) -> None:
         self._registry.add_unsaved(increments)
@@ -99,12 +84,8 @@ class FeedPublisher:
         self._registry.remove_gauge(COVERAGE_START, (self._workspace, self._feed))
 
     def update_pending_gauges(self, pending_logs: Mapping[str, PendingLog]) -> None:
-        """Show the pending logs; most polls change neither them nor the platforms, and show nothing."""
+        """Show the pending logs by platform and action."""
         workspace, limit_value = self._workspace, self._label_limiter.limit_value
-        platforms = frozenset(self._label_limiter.platforms(workspace))
-        if (pending_logs, platforms) == self._shown_pending:
-            return
-        self._shown_pending = (pending_logs, platforms)
         counts: Counter[tuple[str, str]] = Counter()
         oldest: dict[str, int] = {}
         for log in pending_logs.values():
@@ -114,7 +95,7 @@ class FeedPublisher:
                 oldest[platform] = min(log.created, oldest.get(platform, log.created))
         # Series that were shown once, and those of the platforms in use, are kept at 0.
         self._pending_labels |= counts.keys()
-        self._pending_labels |= {(platform, "publish") for platform in platforms}
+        self._pending_labels |= {(platform, "publish") for platform in self._label_limiter.platforms(workspace)}
         for platform, action in self._pending_labels:
             self._registry.set_gauge(PENDING_LOGS, (workspace, platform, action), counts[platform, action])
         for platform in {platform for platform, _ in self._pending_labels}:

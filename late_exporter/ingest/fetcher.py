@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from late_exporter.api.clock import ApiClock
@@ -11,24 +11,33 @@ from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.details import DetailReader
-from late_exporter.ingest.failure_reporter import FailureReporter
-from late_exporter.ingest.fetched_page import FetchedPage
+from late_exporter.ingest.known_logs import UncommittedBatch
+from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.steps import FetchPost
+from late_exporter.ingest.steps import FetchPost, ReportFailure
 from late_exporter.ingest.sweep import FetchPage
-from late_exporter.ingest.uncommitted_logs import UncommittedBatch
 from late_exporter.ingest.unreadable_rows import read_around_rows
-from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, LogPage
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, LogEntry, LogPage
 from late_exporter.protocols import Client, Logger
 
 MAX_DATE_REPEATS = 2
 """Repetitions of a request because of its date; of three dates two agree, unless two of them are wrong."""
 
-MAX_REPORTED = 100
-"""Reports of deviations per feed beyond which undocumented values are counted but no longer logged."""
+MAX_REPORTED = 1000
+"""Deviations and unreadable rows that are remembered, so that each is logged once."""
+
+MAX_VALUES = 100
+"""Reports beyond which undocumented values are counted but no longer logged."""
+
+MAX_TIME_LOGS = 10_000
+MAX_TIME_READINGS = 3
+"""Logs without ids of one time that are read together, and attempts to do so while the list moves."""
 
 MIN_UNDATED = 10
 """Logs of the newest page, none of which has a time, that show that the API writes times differently."""
+
+FAILED_REQUESTS = "late_exporter_failed_requests_total"
+UNREADABLE_ROWS = "late_exporter_unreadable_rows_total"
 
 
 class Fetcher:
@@ -51,20 +60,17 @@ class Fetcher:
         details: DetailReader | None = None,
     ) -> None:
         self.feed = feed
-        self.request_count = 0
-        self.failure_reporter = FailureReporter(recorder, logger)
-        self.batch = UncommittedBatch()
-        self.list_total = 0
         self.client = client
         self.generation = generation
-        self._recorder = recorder
         self.logger = logger
+        self.request_count = 0
+        self.batch = UncommittedBatch()
+        self.list_total = 0
+        self._recorder = recorder
         self._api_clock = api_clock
         self._details = details
-        self._reported: set[tuple[str, str, str]] = set()
-
-    def reconfigure(self, client: Client, generation: ApiGeneration) -> None:
-        self.client, self.generation = client, generation
+        self._reported: set[object] = set()
+        self._last_failures: dict[str, tuple[object, ...]] = {}
 
     def now(self) -> int:
         """Return the API's time in milliseconds."""
@@ -80,22 +86,14 @@ class Fetcher:
             StoreError: The switch cannot be committed.
         """
         coverage, state_generation = self._recorder.coverage, self._recorder.state_generation
-        try:
-            feed = await self.generation.resolve_feed(self.feed.name, self.client, state_generation=state_generation)
-            if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
-                return False
-            if coverage is not None and state_generation not in (feed.generation, None):
-                self.logger.warning("API generation changed", before=coverage.generation, now=feed.generation)
-            await self._recorder.switch_feed(feed, self.now())
-            self.feed = feed
-            return True
-        finally:
-            self.generation.report_use(self.feed)
-
-    async def examine_generation(self) -> None:
-        """Ask, if that is due, whether the list of the other API generation has newer logs."""
-        state_generation = self._recorder.state_generation
-        await self.generation.examine_if_due(self.feed, self.client, state_generation=state_generation)
+        feed = await self.generation.resolve_feed(self.feed.name, self.client, state_generation=state_generation)
+        if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
+            return False
+        if coverage is not None and state_generation not in (feed.generation, None):
+            self.logger.warning("API generation changed", before=coverage.generation, now=feed.generation)
+        await self._recorder.renew_identity(feed, self.now())
+        self.feed = feed
+        return True
 
     async def fetch(self, request: FetchPage) -> FetchedPage:
         """Fetch a page.
@@ -130,6 +128,14 @@ class Fetcher:
         response = await fetch_post(self.client, self.feed, request.post_id)
         return None if response is None else await self._look_up(self._page(response))
 
+    def report_failure(self, failure: ReportFailure) -> None:
+        """Count a request that failed without failing a poll; log it unless the last one of its kind failed alike."""
+        self._recorder.count(FAILED_REQUESTS, 1, failure.kind)
+        # Request ids, which are in the text of an error but not in its arguments, differ in every request.
+        if self._last_failures.get(failure.kind) != failure.error.args:
+            self._last_failures[failure.kind] = failure.error.args
+            self.logger.warning("request failed, polls go on", request=failure.kind, error=str(failure.error))
+
     async def _read_page(self, request: FetchPage) -> tuple[LogPage, bool]:
         """Read a page, in parts if it is too large; return it, and whether rows are left out."""
 
@@ -146,6 +152,8 @@ class Fetcher:
                 )
             )
 
+        if request.whole_time and self.feed.number_entries is not None:
+            return await _read_whole_time(fetch_rows, self.feed.number_entries), False
         if not request.in_parts:
             try:
                 return await fetch_rows(), False
@@ -153,7 +161,9 @@ class Fetcher:
                 pass  # It will be as large the next time, but the parts may be small enough.
         partial_page = await read_around_rows(fetch_rows, self.feed.number_entries)
         for key, row_count in partial_page.skipped.items():
-            self.failure_reporter.report_unreadable(key, row_count)
+            if self._is_new_report(key):
+                self._recorder.count(UNREADABLE_ROWS, row_count)
+                self.logger.warning("rows skipped that the API cannot deliver", rows=row_count, next_log=key)
         return partial_page.page, partial_page.has_unreadable
 
     async def _receive(self, request: Callable[[], Awaitable[PageResponse]]) -> LogPage:
@@ -172,23 +182,42 @@ class Fetcher:
         return response.page if self._details is None else self._details.add(self.feed, response)
 
     async def _look_up(self, page: LogPage, *, has_unreadable: bool = False) -> FetchedPage:
-        self._log_deviations(page)
-        self._log_own_requests(page)
-        return FetchedPage(page, await self._recorder.known_logs.statuses(page, self.batch), has_unreadable)
-
-    def _log_own_requests(self, page: LogPage) -> None:
-        """Log once that requests of this program are left out."""
-        if page.has_own and ("", "own", "") not in self._reported:
-            self._reported.add(("", "own", ""))
+        if page.has_own and self._is_new_report("own"):
             self.logger.info("requests of the exporter itself are left out", feed=self.feed.name)
-
-    def _log_deviations(self, page: LogPage) -> None:
-        """Log each field that differs from its documentation once, and each undocumented value up to a limit."""
         for deviation in page.deviations:
             is_value = deviation.kind == VALUE_DEVIATION
-            reported = (deviation.path, deviation.kind, deviation.sample if is_value else "")
-            if reported in self._reported or (is_value and len(self._reported) >= MAX_REPORTED):
+            if is_value and len(self._reported) >= MAX_VALUES:
                 continue
-            self._reported.add(reported)
-            details = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
-            self.logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)
+            if self._is_new_report((deviation.path, deviation.kind, deviation.sample if is_value else "")):
+                details = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
+                self.logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)
+        return FetchedPage(page, await self._recorder.known_logs.statuses(page, self.batch), has_unreadable)
+
+    def _is_new_report(self, subject: object) -> bool:
+        """Return whether something was not reported before, and remember it."""
+        if subject in self._reported:
+            return False
+        if len(self._reported) >= MAX_REPORTED:
+            self._reported.clear()
+        self._reported.add(subject)
+        return True
+
+
+async def _read_whole_time(
+    fetch_rows: Callable[[int], Awaitable[LogPage]], number_entries: Callable[[Sequence[LogEntry]], Sequence[LogEntry]]
+) -> LogPage:
+    """Return a page and those below it, until all logs of its time are there.
+
+    Raises:
+        BadPayload: The list moves, so that a log may be on two pages or on none.
+    """
+    for _ in range(MAX_TIME_READINGS):
+        first = page = await fetch_rows(0)
+        entries = list(first.entries)
+        while page.is_within_time and page.times[0] == first.times[0] and len(entries) < MAX_TIME_LOGS:
+            page = await fetch_rows(len(entries))
+            entries += page.entries
+        if await fetch_rows(0) == first:
+            size = len(entries) - len(page.entries) + PAGE_SIZE
+            return LogPage(tuple(number_entries(entries)), first.total, page.has_more, without_ids=True, size=size)
+    raise BadPayload("the list has moved while the logs of one time were read")

@@ -1,13 +1,69 @@
-"""Tell which logs of a page are known: those in the state, and those that were read and are not committed yet."""
+"""Tell which logs are known: those in the state, and those that were read and are not committed yet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple
 
-from late_exporter.ingest.uncommitted_logs import UncommittedBatch
-from late_exporter.model import LogPage, Scope
+import msgspec
+
+from late_exporter.model import Coverage, LogEntry, LogPage, Scope
 from late_exporter.store.batches import with_status
 from late_exporter.store.thread import StoreThread
+
+MAX_LOGS = 20_000
+"""Logs in memory, about 20 MB, beyond which each feed commits what it has after every page."""
+
+
+class ReadLogs(NamedTuple):
+    """Logs that were read together; ``by_reconciliation`` if polls had missed them."""
+
+    entries: tuple[LogEntry, ...]
+    by_reconciliation: bool
+
+
+class UncommittedBatch(msgspec.Struct):
+    """Uncommitted logs of a feed.
+
+    Args:
+        pages: Logs in the order in which they were read.
+        coverage: Coverage once they are committed; None leaves it.
+        deleted_keys: Keys of pending logs that the API no longer has.
+        progress: Work that a later run continues, encoded; None leaves what is stored.
+        statuses: Statuses of the logs by key.
+        log_count: Number of the logs; 0 once they are committed.
+    """
+
+    pages: list[ReadLogs] = msgspec.field(default_factory=list)
+    coverage: Coverage | None = None
+    deleted_keys: list[str] = msgspec.field(default_factory=list)
+    progress: bytes | None = None
+    statuses: dict[str, frozenset[str]] = msgspec.field(default_factory=dict)
+    log_count: int = 0
+
+    def add(self, entries: tuple[LogEntry, ...], *, by_reconciliation: bool) -> None:
+        if not entries:
+            return
+        self.pages.append(ReadLogs(entries, by_reconciliation))
+        self.log_count += len(entries)
+        for entry in entries:
+            self.statuses[entry.key] = with_status(self.statuses.get(entry.key), entry.status)
+
+
+class UncommittedCount:
+    """Number of uncommitted logs of all feeds, so that many feeds need no more memory than a few."""
+
+    def __init__(self) -> None:
+        self._counts = Counter[Hashable]()
+
+    @property
+    def is_full(self) -> bool:
+        return self._counts.total() > MAX_LOGS
+
+    def update(self, feed: Hashable, log_count: int) -> None:
+        """Set the number of logs of a feed."""
+        self._counts[feed] = log_count
 
 
 class KnownLogs:
@@ -16,26 +72,12 @@ class KnownLogs:
     def __init__(self, scope: Scope, store_thread: StoreThread) -> None:
         self._scope = scope
         self._store_thread = store_thread
-        self._last: tuple[LogPage, Mapping[str, frozenset[str]]] | None = None
-
-    def forget(self) -> None:
-        """Ask the store again about the last page, because the stored logs may have changed."""
-        self._last = None
 
     async def statuses(self, page: LogPage, uncommitted: UncommittedBatch) -> Mapping[str, frozenset[str]]:
         """Return the statuses in which the logs of a page are known, by key; raise StoreError if that fails."""
-        if self._last is None or self._last[0] is not page:
-            keys = [entry.key for entry in page.entries]
-            stored: Mapping[str, frozenset[str]] = await self._store_thread.offload(
-                self._store_thread.store.lookup, self._scope, keys
-            )
-            # While nothing is new, each poll gets the same first page, which is then the same object.
-            self._last = page, stored
-        stored = self._last[1]
-        if not uncommitted.statuses:
-            return stored
-        statuses = dict(stored)
-        for entry in page.entries:
-            for status in uncommitted.statuses.get(entry.key, ()):
-                statuses[entry.key] = with_status(statuses.get(entry.key), status)
+        keys, lookup = [entry.key for entry in page.entries], self._store_thread.store.lookup
+        statuses: dict[str, frozenset[str]] = dict(await self._store_thread.offload(lookup, self._scope, keys))
+        for key in uncommitted.statuses.keys() & keys:
+            for status in uncommitted.statuses[key]:
+                statuses[key] = with_status(statuses.get(key), status)
         return statuses

@@ -29,21 +29,20 @@ class LateWindow:
     """Reads the newest part of the list again, every few polls in which something has changed.
 
     Args:
-        age: Age in milliseconds up to which logs may appear late.
         surplus: Surplus at the last polls.
     """
 
-    def __init__(self, context: PollContext, age: int, surplus: tuple[int, ...]) -> None:
+    def __init__(self, context: PollContext, surplus: tuple[int, ...]) -> None:
         self._context = context
         self._reader = ScanReader(context, is_reconciliation=False)
-        self.age = age
         self.surplus = surplus
         self._poll_count = 0
         self._is_missing = False
 
     @property
-    def is_unfinished(self) -> bool:
-        return self._reader.scan is not None or self._is_missing
+    def age(self) -> int:
+        """Age in milliseconds up to which logs may appear late."""
+        return int(self._context.view.config.late_window * 1000)
 
     def restart(self, surplus: tuple[int, ...]) -> None:
         """Continue from what is committed."""

@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
-from late_exporter.concurrency import PostponedCancellation
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.log_events import encode_event
 from late_exporter.ingest.feed_publisher import LAG
-from late_exporter.ingest.uncommitted_logs import ReadLogs
+from late_exporter.ingest.known_logs import ReadLogs
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import count_logs
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import ENTRIES_REJECTED, SCHEMA_DRIFT
-from late_exporter.model import MAX_CLOCK_SKEW_MS, PAGE_SIZE, LogEntry, LogKind, Observation, Scope
+from late_exporter.model import MAX_CLOCK_SKEW_MS, LogEntry, LogKind, Observation, Scope
 from late_exporter.series import IncCounter, Increment, ObserveLog
 
-LOGS_PER_SLICE = 1000
-"""Logs that become observations at a time, in about a millisecond; other tasks run in between."""
-
-LOGS_PER_KIND = 10
-"""Logs that take as long as one of a new kind, whose increments are computed."""
-
-CATCH_UP_LOGS = 500
-"""Logs from which a batch is that of a catch-up, whose next batches mostly have the same kinds of logs."""
-
-MAX_KINDS = 4000
-"""Kinds that are kept for the rest of a catch-up, about 4 MB. Otherwise those of the last batch are: none at rest."""
-
 RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
-
-_Kind: TypeAlias = tuple[LogKind, bool, bool]
-"""Kind of a log, whether only a reconciliation scan found it, and whether the first sync is complete."""
 
 
 class Observations(NamedTuple):
@@ -57,17 +41,13 @@ class ObservationBuilder:
         self._feed = feed
         self._scope = scope
         self._label_limiter = label_limiter
-        self._increments_by_kind: dict[_Kind, tuple[Increment, ...]] = {}
-        self._increments: dict[Increment, Increment] = {}
-        self._zeros: list[Increment] = []
+        self._zeros: set[Increment] = set()
 
-    def forget_kinds(self) -> None:
-        """Compute all increments again, because the batch was not saved: its zeros are needed by the next one."""
-        self._increments_by_kind, self._increments = {}, {}
+    def forget_zeros(self) -> None:
+        """Return zeros again, because the last batch was not saved."""
+        self._zeros.clear()
 
-    async def build(
-        self, pages: Iterable[ReadLogs], *, now: int, retention_floor: int, is_synced: bool
-    ) -> Observations:
+    def build(self, pages: Iterable[ReadLogs], *, now: int, retention_floor: int, is_synced: bool) -> Observations:
         """Return the observations of the logs that are not older than the retention floor.
 
         Args:
@@ -78,52 +58,32 @@ class ObservationBuilder:
         """
         self._label_limiter.start_batch()
         observations: list[Observation] = []
-        kinds: dict[_Kind, tuple[Increment, ...]] = {}
-        distinct: dict[int, Increment] = {}
-        self._zeros = []
-        cancellation, next_pause = PostponedCancellation(), LOGS_PER_SLICE
-        for entries, by_reconciliation in _slices(pages):
+        zeros: list[Increment] = []
+        kinds: dict[tuple[LogKind, bool], tuple[Increment, ...]] = {}
+        distinct: dict[Increment, Increment] = {}
+        for entries, by_reconciliation in pages:
             for entry in entries:
                 created = entry.created
                 if created is not None and created < retention_floor:
                     continue
-                kind = (entry.kind, by_reconciliation, is_synced)
+                kind = (entry.kind, by_reconciliation)
                 increments = kinds.get(kind)
                 if increments is None:
-                    increments = kinds[kind] = self._increments_of(kind)
-                    distinct.update((id(one), one) for one in increments)
+                    projected = list(self._limited_increments(*kind, is_synced=is_synced))
+                    zeros += [one for one in projected if _is_zero(one) and one not in self._zeros]
+                    self._zeros.update(zeros)
+                    # Those that other kinds have, too, are the same objects.
+                    shared = [distinct.setdefault(one, one) for one in projected if not _is_zero(one)]
+                    increments = kinds[kind] = tuple(shared)
                 if created is not None and created > now + MAX_CLOCK_SKEW_MS:
                     increments = _present_increments(entry, increments, now)
                 # What the first sync reads is history.
                 detail = entry.detail if is_synced else None
                 event = None if detail is None else encode_event(self._scope, entry, detail)
                 observations.append(Observation(entry, increments, event))
-            work = len(observations) + LOGS_PER_KIND * len(kinds)
-            if work >= next_pause:
-                next_pause = work + LOGS_PER_SLICE
-                await cancellation.pause()
-        cancellation.end()  # Only the commit follows, which is awaited in any case.
-        if len(observations) < CATCH_UP_LOGS or len(self._increments_by_kind) > MAX_KINDS:
-            self._increments_by_kind, self._increments = kinds, {one: one for one in distinct.values()}
-        return Observations(observations, self._zeros, distinct.values())
+        return Observations(observations, zeros, distinct.values())
 
-    def _increments_of(self, kind: _Kind) -> tuple[Increment, ...]:
-        increments = self._increments_by_kind.get(kind)
-        if increments is None:
-            increments = self._increments_by_kind[kind] = self._project(*kind)
-        return increments
-
-    def _project(self, log: LogKind, by_reconciliation: bool, is_synced: bool) -> tuple[Increment, ...]:  # noqa: FBT001 - parts of a key
-        """Return the increments of a kind; those that other kinds have, too, are the same objects."""
-        increments: list[Increment] = []
-        for increment in self._limited_increments(log, by_reconciliation=by_reconciliation, is_synced=is_synced):
-            if isinstance(increment, IncCounter) and not increment.amount:
-                self._zeros.append(increment)
-            else:
-                increments.append(self._increments.setdefault(increment, increment))
-        return tuple(increments)
-
-    def _limited_increments(self, log: LogKind, *, by_reconciliation: bool, is_synced: bool) -> Iterator[Increment]:
+    def _limited_increments(self, log: LogKind, by_reconciliation: bool, *, is_synced: bool) -> Iterator[Increment]:  # noqa: FBT001 - part of a key
         labels = (self._scope.workspace, self._scope.feed)
         drift = (IncCounter(SCHEMA_DRIFT, (*labels, deviation.path, deviation.kind)) for deviation in log.deviations)
         yield from self._label_limiter.apply(drift)
@@ -138,10 +98,8 @@ class ObservationBuilder:
             yield IncCounter(RECONCILED_LOGS, labels, once_per_log=True)
 
 
-def _slices(pages: Iterable[ReadLogs]) -> Iterator[ReadLogs]:
-    for entries, by_reconciliation in pages:
-        for start in range(0, len(entries), PAGE_SIZE):
-            yield ReadLogs(entries[start : start + PAGE_SIZE], by_reconciliation)
+def _is_zero(increment: Increment) -> bool:
+    return isinstance(increment, IncCounter) and not increment.amount
 
 
 def _present_increments(entry: LogEntry, increments: tuple[Increment, ...], now: int) -> tuple[Increment, ...]:

@@ -13,8 +13,7 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES
-from late_exporter.ingest.fetched_page import FetchedPage
-from late_exporter.ingest.poll_context import PollContext
+from late_exporter.ingest.poll_context import FetchedPage, PollContext
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, RequestKind, StepsTo
 from late_exporter.ingest.sweep import Cursor, Place, Sweep, TimeFilter, second_above, second_below
 from late_exporter.model import PAGE_SIZE, PENDING, PendingLog
@@ -26,17 +25,15 @@ MAX_FAILURES = 3
 """Requests that may fail in one poll; if more do, the API is at fault, and each may take until its timeout."""
 
 MAX_PAGES = 10
-"""Pages with the logs of two seconds."""
+"""Pages with the logs of two seconds; of a log below them that the list of pending logs does not show, only the final
+status is unknown, which the next scan of the whole list counts."""
 
 LIST = ""
 """Stands for the list of pending logs among their keys."""
 
 
-class _Wait(msgspec.Struct, frozen=True):
-    """Number of the next poll that may send a request, and of requests in vain."""
-
-    until: int = 0
-    count: int = 0
+NO_WAIT = (0, 0)
+"""Number of the next poll that may send a request, and of requests in vain."""
 
 
 class _ListReading(msgspec.Struct):
@@ -58,7 +55,7 @@ class PendingChecks:
         self._reading: _ListReading | None = None
         self._has_list = True
         self._unlisted: AbstractSet[str] = frozenset()
-        self._waits: dict[str, _Wait] = {}
+        self._waits: dict[str, tuple[int, int]] = {}
         self._missed: set[str] = set()
 
     @property
@@ -82,8 +79,8 @@ class PendingChecks:
             return
         yield from self._read_list(all_logs, floor)
         candidates = self._unlisted & logs.keys() if self._has_list else logs.keys()
-        due = [logs[key] for key in candidates if self._waits.get(key, _Wait()).until <= self._poll]
-        due.sort(key=lambda log: (msgspec.structs.astuple(self._waits.get(log.key, _Wait())), log.created))
+        due = [logs[key] for key in candidates if self._waits.get(key, NO_WAIT)[0] <= self._poll]
+        due.sort(key=lambda log: (self._waits.get(log.key, NO_WAIT), log.created))
         failure_count, settled = 0, set[str]()
         last_request = self._view.request_count + budget
         for log in due:
@@ -108,7 +105,7 @@ class PendingChecks:
 
     def _read_list(self, logs: Mapping[str, PendingLog], floor: int) -> StepsTo[None]:
         """Read a page of the list of pending logs; at its end, note those that are not on it."""
-        if not self._has_list or self._waits.get(LIST, _Wait()).until > self._poll:
+        if not self._has_list or self._waits.get(LIST, NO_WAIT)[0] > self._poll:
             return
         if self._reading is None:
             # A filter by time that fails together with one by status may work alone.
@@ -149,8 +146,8 @@ class PendingChecks:
         return bool(log.created) and self._context.time_filter.is_usable
 
     def _wait(self, key: str) -> None:
-        count = self._waits.get(key, _Wait()).count
-        self._waits[key] = _Wait(self._poll + min(2**count, MAX_DELAY), count + 1)
+        _, count = self._waits.get(key, NO_WAIT)
+        self._waits[key] = self._poll + min(2**count, MAX_DELAY), count + 1
 
     def _find_by_post(self, log: PendingLog, floor: int) -> StepsTo[AbstractSet[str]]:
         """Record the logs of a log's post; return their keys."""
@@ -171,7 +168,7 @@ class PendingChecks:
             yield Record(page.new_entries(floor))
             keys |= {entry.key for entry in page.entries}
             if not time_filter.is_usable or page.has_unreadable:
-                break
+                return keys | {log.key}  # It may be among the logs that were not read.
             if sweep.is_complete:
                 return keys
-        return keys | {log.key}  # Not all of them were read, so it may be among the others.
+        return keys if self._has_list else keys | {log.key}

@@ -8,6 +8,7 @@ import msgspec
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, StoreError
+from late_exporter.ingest.accounting import AUDIT_GAUGES
 from late_exporter.ingest.poll_limiter import PollLimiter
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import PollReporter
@@ -44,7 +45,7 @@ class Poller:
         self._wait_published = wait_published
         self._limiter = limiter
         self._started_at = 0.0
-        self._meter = SyncMeter(lambda: sync.reading_state, runtime)
+        self._meter = SyncMeter(sync, runtime)
 
     @property
     def health(self) -> FeedHealth:
@@ -135,7 +136,7 @@ class Poller:
         if await self._sync.commit(zeros) is not None:
             self.recorder.defer((), provisional=zeros)
         if not self._sync.has_audits:
-            self._reporter.clear_audit_gauges()
+            self.recorder.remove_gauges(AUDIT_GAUGES)  # The results of the last audit would go stale.
         self._reporter.update_retention()
 
     async def poll(self, *, by_webhook: bool = False, deadline: float | None = None) -> PollResult:
@@ -149,10 +150,9 @@ class Poller:
             self._started_at, started_at = self._runtime.monotonic(), self._runtime.clock()
             self._schedule.start_poll()
             self._meter.start_poll()
-            allowance = self._schedule.reserve_requests(self._client.rate_limit) if by_webhook else None
-            result = await self._sync.poll(self._schedule.interval, request_allowance=allowance, deadline=deadline)
+            result = await self._sync.poll(self._schedule.interval, by_webhook=by_webhook, deadline=deadline)
             if by_webhook:
-                self._schedule.charge_requests(self._sync.request_count - request_count - 1)
+                self._schedule.charge_requests(self._sync.request_count - request_count)
             result = await self._save(result)
         self._schedule.finish_poll(has_new_logs=result.error is not None or recorder.recorded_count > recorded_count)
         duration = self._runtime.monotonic() - self._started_at
@@ -184,15 +184,14 @@ class Poller:
 
     async def _save(self, result: PollResult) -> PollResult:
         """Commit what a poll has read, and its own counters; return its final result."""
-        increments = self._pop_increments()
-        scan, now = self._sync.completed_scan, self._runtime.clock()
+        increments, scan = self._pop_increments(), self._sync.completed_scan
         outcome_increments = self._reporter.outcome_increments(
             result.outcome,
-            now=now,
+            now=self._runtime.clock(),
             scan_started_at=scan.started_at if scan else 0,
             has_audits=self._sync.has_audits,
         )
-        self.recorder.defer(self._reporter.correct_times(now))
+        self.recorder.correct_times()
         error = await self._sync.commit([*increments, *outcome_increments])
         self._sync.finish_poll(is_saved=error is None and result.outcome != StoreError.outcome)
         if error is None:

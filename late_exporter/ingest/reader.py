@@ -58,26 +58,22 @@ class FeedReader:
         is_first_poll: Whether no poll has succeeded yet.
     """
 
-    def __init__(self, view: FeedView, progress: Progress, *, lookback: int, late_window: int) -> None:
+    def __init__(self, view: FeedView, progress: Progress) -> None:
         self._view = view
         self._context = PollContext(view, progress.counted)
-        self._catch_up = CatchUp(self._context, lookback, late_window)
-        self._late_window = LateWindow(self._context, late_window, progress.surplus)
+        self._catch_up = CatchUp(self._context)
+        self._late_window = LateWindow(self._context, progress.surplus)
         self._pending = PendingChecks(self._context)
         self.scans = ScanReader(self._context, progress.scan, is_reconciliation=True)
         self.is_first_poll = True
 
     @property
-    def has_unfinished_work(self) -> bool:
-        return self.scans.scan is not None or self._late_window.is_unfinished or self._pending.is_unfinished
+    def is_unfinished(self) -> bool:
+        return self.scans.scan is not None or self._pending.is_unfinished
 
     @property
     def progress(self) -> Progress:
         return Progress(self._view.feed.generation, self.scans.scan, self._context.counted, self._late_window.surplus)
-
-    def reconfigure(self, lookback: int, late_window: int) -> None:
-        self._catch_up.lookback = lookback
-        self._catch_up.late_window = self._late_window.age = late_window
 
     def restart(self, progress: Progress) -> None:
         """Continue from what is committed."""
@@ -108,7 +104,8 @@ class FeedReader:
             self.scans.scan = Scan(view.now(), is_urgent=True)
         # Younger logs are settled by reading the late window.
         young = view.now() - self._late_window.age if context.changes and budget.urgent_pages else view.now()
-        yield from self._pending.settle(reading.coverage.retention_floor, budget.checks, young)
+        if budget.checks:
+            yield from self._pending.settle(reading.coverage.retention_floor, budget.checks, young)
         is_urgent = self.scans.scan is not None and self.scans.scan.is_urgent
         yield from self.scans.advance(reading, budget.urgent_pages if is_urgent else budget.pages, budget.deadline)
         self.is_first_poll = False

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from late_exporter.feeds.publishing import ATTEMPTS
-from late_exporter.ingest.fetched_page import FetchedPage
+from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.model import FAILED, PENDING, Coverage, LogEntry
 from late_exporter.status import RecentCounts
 
 HOUR = 3600
 SLOT_SECONDS = 300
-SLOTS = HOUR // SLOT_SECONDS
-HALF_HOUR_SLOTS = SLOTS // 2
-
 FAILING_SHARE = 0.5
 FAILING_ATTEMPTS = 20
 """Failed share, and number of attempts, above which a platform fails; as in LatePlatformFailing.
@@ -36,9 +34,7 @@ class RecentAttempts:
         newest = coverage.newest.created if coverage is not None and coverage.newest is not None else 0
         self._known_since = max(newest, coverage.caught_up_at if coverage is not None else 0) / 1000
         self._has_page = False
-        self._slot = 0
-        self._final: dict[str, list[int]] = {}
-        self._failed: dict[str, list[int]] = {}
+        self._slots: dict[str, Counter[tuple[int, bool]]] = {}
 
     def known_since(self, now: float) -> float:
         """Return the time since which all logs are known: an hour ago, or the last poll of an earlier process."""
@@ -46,19 +42,19 @@ class RecentAttempts:
 
     def add(self, entries: Iterable[LogEntry], now: float) -> None:
         """Count new observations at a Unix time in seconds."""
-        self._advance(now)
-        oldest = (self._slot - SLOTS) * SLOT_SECONDS * 1000
+        present = int(now // SLOT_SECONDS)
+        oldest = present - HOUR // SLOT_SECONDS
+        for platform, counts in list(self._slots.items()):
+            self._slots[platform] = Counter({slot: count for slot, count in counts.items() if slot[0] >= oldest})
+            if not self._slots[platform]:
+                del self._slots[platform]
         for entry in entries:
-            created = entry.created
-            if created is None or created < oldest or entry.action not in ATTEMPTS or entry.status == PENDING:
-                continue
-            if entry.platform not in self._final and len(self._final) >= MAX_PLATFORMS:
+            if entry.created is None or entry.action not in ATTEMPTS or entry.status == PENDING:
                 continue
             # The clock of the API may be ahead.
-            age = max(self._slot - created // (SLOT_SECONDS * 1000), 0)
-            self._final.setdefault(entry.platform, [0] * (SLOTS + 1))[age] += 1
-            if entry.status == FAILED:
-                self._failed.setdefault(entry.platform, [0] * (SLOTS + 1))[age] += 1
+            slot = min(entry.created // (SLOT_SECONDS * 1000), present)
+            if slot >= oldest and (entry.platform in self._slots or len(self._slots) < MAX_PLATFORMS):
+                self._slots.setdefault(entry.platform, Counter())[slot, entry.status == FAILED] += 1
 
     def add_counted(self, page: FetchedPage, now: float) -> None:
         """Count the logs that an earlier process has recorded, if this is the first page that this one has read."""
@@ -66,31 +62,20 @@ class RecentAttempts:
             return
         self._has_page = True
         self.add((entry for entry in page.entries if entry.status in page.recorded_statuses(entry)), now)
-        times = page.times
-        if times and not page.is_last:
-            self._known_since = min(self._known_since, min(times) / 1000)
-        else:
-            self._known_since = 0.0
+        is_whole = not page.times or page.is_last
+        self._known_since = 0.0 if is_whole else min(self._known_since, min(page.times) / 1000)
 
     def counts(self, platform: str, now: float) -> RecentCounts:
         """Return the counts of a platform at a Unix time in seconds."""
-        self._advance(now)
-        final, failed = self._final.get(platform, []), self._failed.get(platform, [])
-        attempts, failures = sum(final[: HALF_HOUR_SLOTS + 1]), sum(failed[: HALF_HOUR_SLOTS + 1])
+        failed, final = self._sum(platform, now - HOUR)
+        failures, attempts = self._sum(platform, now - HOUR / 2)
         if attempts < FAILING_ATTEMPTS:  # A platform with little traffic is judged by the whole hour.
-            attempts, failures = sum(final), sum(failed)
+            failures, attempts = failed, final
         is_failing = attempts >= FAILING_ATTEMPTS and failures > FAILING_SHARE * attempts
-        return RecentCounts(failed=sum(failed), final=sum(final), is_failing=is_failing)
+        return RecentCounts(failed=failed, final=final, is_failing=is_failing)
 
-    def _advance(self, now: float) -> None:
-        """Make the current slot the first one; platforms without an attempt in the hour are forgotten."""
-        slot = int(now // SLOT_SECONDS)
-        elapsed = min(max(slot - self._slot, 0), SLOTS + 1)
-        if not elapsed:
-            return
-        self._slot = slot
-        for counts in (self._final, self._failed):
-            for platform, slots in list(counts.items()):
-                counts[platform] = [0] * elapsed + slots[: SLOTS + 1 - elapsed]
-                if not any(counts[platform]):
-                    del counts[platform]
+    def _sum(self, platform: str, since: float) -> tuple[int, int]:
+        """Return the number of failed and of all attempts since a Unix time."""
+        slots = self._slots.get(platform, Counter()).items()
+        recent = [(count, is_failed) for (slot, is_failed), count in slots if slot >= since // SLOT_SECONDS]
+        return sum(count for count, is_failed in recent if is_failed), sum(count for count, _ in recent)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TypeVar
 
 import msgspec
 
 from late_exporter.errors import StoreError
 from late_exporter.feeds.feed import Feed
+from late_exporter.ingest.accounting import CounterMismatch, check_counters
 from late_exporter.ingest.feed_publisher import CommittedBatch, FeedPublisher, last_lag, select_exemplars
-from late_exporter.ingest.known_logs import KnownLogs
+from late_exporter.ingest.known_logs import KnownLogs, UncommittedBatch
 from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.recent_attempts import RecentAttempts
-from late_exporter.ingest.uncommitted_logs import UncommittedBatch
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import LOGS
 from late_exporter.metrics.registry import SeriesRegistry
@@ -23,7 +22,6 @@ from late_exporter.model import (
     Batch,
     CommitResult,
     Coverage,
-    FeedAccounting,
     FeedState,
     ListPosition,
     PendingLog,
@@ -31,8 +29,6 @@ from late_exporter.model import (
 )
 from late_exporter.series import IncCounter, Increment
 from late_exporter.store.thread import StoreThread
-
-ResultT = TypeVar("ResultT")
 
 RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
@@ -70,6 +66,7 @@ class FeedRecorder:
         self._store_thread = store_thread
         self._store, self._offload = store_thread.store, store_thread.offload
         self._label_limiter = label_limiter
+        self._registry = registry
         self.unsaved_increments = unsaved_increments
         self.clock = clock
         self._builder = ObservationBuilder(self.scope, feed, label_limiter)
@@ -119,34 +116,24 @@ class FeedRecorder:
             return None
         return max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)])
 
-    async def switch_feed(self, feed: Feed, now: int) -> None:
-        """Continue with the list of another API generation; of its logs only those newer than all counted ones count.
-
-        ``now`` is the API time in milliseconds.
-
-        Raises:
-            StoreError: That cannot be committed.
-        """
-        if self.coverage is not None and self.coverage.generation != feed.generation:
-            await self.renew_identity(feed.generation, now)
-        self.feed = feed
-        self._builder = ObservationBuilder(self.scope, feed, self._label_limiter)
-
-    async def renew_identity(self, generation: str, now: int) -> None:
-        """Count only logs that are newer than all counted ones from now on, because these have other keys.
+    async def renew_identity(self, feed: Feed, now: int) -> None:
+        """Continue with a list of which only logs count that are newer than all counted ones: these have other keys.
 
         No counted log is pending any more. If none was counted, the list is a first sync.
 
         Args:
-            generation: API generation of the list.
+            feed: The list.
             now: API time in milliseconds.
 
         Raises:
             StoreError: That cannot be committed.
         """
-        coverage = self.coverage
-        if coverage is None:
-            return
+        if self.coverage is not None:
+            await self._renew_coverage(self.coverage, feed.generation, now)
+        self.feed = feed
+        self._builder = ObservationBuilder(self.scope, feed, self._label_limiter)
+
+    async def _renew_coverage(self, coverage: Coverage, generation: str, now: int) -> None:
         is_first_sync = not self.log_count
         if is_first_sync:
             coverage = Coverage(coverage.retention_floor, coverage.complete_since, generation=generation)
@@ -172,17 +159,12 @@ class FeedRecorder:
             self.is_shown = False
             self._publisher.hide_feed()
 
-    async def evaluate_accounting(self, evaluate: Callable[[FeedAccounting], ResultT]) -> ResultT:
-        """Return the result of a function of the feed's accounting, computed in the store's thread.
-
-        The accounting has all series of the workspace, so that the function may take long.
-        """
-
-        def run() -> ResultT:
-            return evaluate(self._store.accounting(self.scope))
-
-        result: ResultT = await self._offload(run)
-        return result
+    async def check_counters(self) -> list[CounterMismatch]:
+        """Compare the counters with the store's accounting, in its thread, because that has all series."""
+        mismatches: list[CounterMismatch] = await self._offload(
+            lambda: check_counters(self.scope, self.feed, self._store.accounting(self.scope))
+        )
+        return mismatches
 
     async def commit(
         self, read: UncommittedBatch, now: int, increments: Sequence[Increment] = (), *, is_complete: bool = False
@@ -200,15 +182,12 @@ class FeedRecorder:
         """
         unsaved, self.unsaved_increments[:] = list(self.unsaved_increments), []
         try:
-            batch = await self._build_batch(read, now, [*unsaved, *increments])
+            batch = self._build_batch(read, now, [*unsaved, *increments])
             committed = await self._store_thread.commit(self.scope, batch, self._describe)
         except BaseException:
             self.unsaved_increments[:0] = unsaved
-            self._builder.forget_kinds()
-            self.known_logs.forget()
+            self._builder.forget_zeros()
             raise
-        if not committed.result.keeps_logs:
-            self.known_logs.forget()
         self.is_shown |= is_complete
         await self._apply(committed, batch.coverage, read)
 
@@ -221,16 +200,23 @@ class FeedRecorder:
         self.unsaved_increments += [*increments, *provisional]
         self._publisher.add_unsaved(provisional)
 
+    def correct_times(self) -> None:
+        """Show no time of the workspace that is ahead of the clock."""
+        self.defer(self._registry.correct_times(self.scope.workspace, self.clock()))
+
+    def remove_gauges(self, families: Iterable[str]) -> None:
+        for family in families:
+            self._registry.remove_gauge(family, (self.scope.workspace, self.scope.feed))
+
     def _describe(self, batch: Batch, result: CommitResult) -> CommittedBatch:
         """Return what is shown of a commit, in the thread of the store."""
         exemplars = select_exemplars(result.observations, batch.now) if self.is_synced else ()
         size = None
-        if self._publisher.is_size_due(self.clock(), has_changed=not result.keeps_logs):
-            with suppress(StoreError):  # The batch is committed and must not be saved again.
-                size = self._store.size(self.scope.workspace)
+        with suppress(StoreError):  # The batch is committed and must not be saved again.
+            size = self._store.size(self.scope.workspace)
         return CommittedBatch(result, exemplars, last_lag(result.observations, batch.now), size)
 
-    async def _build_batch(self, read: UncommittedBatch, now: int, increments: Sequence[Increment]) -> Batch:
+    def _build_batch(self, read: UncommittedBatch, now: int, increments: Sequence[Increment]) -> Batch:
         coverage, prune_before = read.coverage, None
         if coverage is not None and coverage.newest is not None:
             # The time of the newest log bounds what a wrong clock can prune.
@@ -239,9 +225,7 @@ class FeedRecorder:
             coverage = msgspec.structs.replace(coverage, retention_floor=max(coverage.retention_floor, prune_before))
         # A log that was pruned, or is about to be, would be counted twice.
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
-        built = await self._builder.build(
-            read.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced
-        )
+        built = self._builder.build(read.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced)
         committed_at = self.clock()
         return Batch(
             committed_at=committed_at,
@@ -278,7 +262,7 @@ class FeedRecorder:
         if any(observation.event is not None for observation in result.observations):
             self._store_thread.on_events()
         self._label_limiter.restore(result.series_values)
-        await self._publisher.update(committed, self.clock(), is_live=was_synced, is_shown=self.is_shown)
+        await self._publisher.update(committed, is_live=was_synced, is_shown=self.is_shown)
         self._update_gauges()
 
     def _update_gauges(self) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import StoreError
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest.accounting import AUDIT_GAUGES
-from late_exporter.ingest.failure_reporter import FAILED_REQUESTS, UNREADABLE_ROWS
+from late_exporter.ingest.fetcher import FAILED_REQUESTS, UNREADABLE_ROWS
 from late_exporter.ingest.observations import RECONCILED_LOGS
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollResult
@@ -85,7 +83,6 @@ class PollReporter:
         self._last_failure: tuple[object, ...] | None = None
         self._missing_times = set(missing_times)
         self._has_logged_progress = False
-        self._shown_generations: tuple[AbstractSet[str], AbstractSet[str]] | None = None
         self.failure_count = 0
 
     @property
@@ -123,23 +120,15 @@ class PollReporter:
             IncCounter(THROTTLED, self._labels[:1], amount=0),
         ]
 
-    def clear_audit_gauges(self) -> None:
-        """Remove the results of the last audit, which would go stale if audits are disabled."""
-        for family in AUDIT_GAUGES:
-            self._registry.remove_gauge(family, self._labels)
-
     def request_increments(self, requests: Sequence[RequestRecord], wait_seconds: float) -> list[Increment]:
         """Return the increments for some API requests and the time they waited for the rate limiter."""
-        workspace, _ = self._labels
-        bounds = CATALOGUE[REQUEST_DURATION].buckets
+        workspace, bounds = self._labels[0], CATALOGUE[REQUEST_DURATION].buckets
         increments: list[Increment] = []
-        for request in requests:
-            path, micros = request.path_template, int(request.seconds * 1_000_000)
-            increments.append(IncCounter(REQUESTS, (workspace, path, request.code)))
+        for path, code, seconds in requests:
+            increments.append(IncCounter(REQUESTS, (workspace, path, code)))
+            micros = int(seconds * 1_000_000)
             increments.append(ObserveHistogram(REQUEST_DURATION, (workspace, path), micros=micros, bounds=bounds))
-        if wait_seconds:
-            increments.append(IncCounter(THROTTLED, (workspace,), amount=wait_seconds))
-        return increments
+        return [*increments, IncCounter(THROTTLED, (workspace,), amount=wait_seconds)] if wait_seconds else increments
 
     def poll_increment(self, outcome: str) -> IncCounter:
         return IncCounter(POLLS, (*self._labels, outcome))
@@ -149,57 +138,44 @@ class PollReporter:
     ) -> list[Increment]:
         """Return the increments for the outcome of a poll at ``now``, in Unix seconds.
 
-        ``scan_started_at`` is the API time in milliseconds at which a full reconciliation scan started that this poll
+        ``scan_started_at`` is the API time in milliseconds at which a reconciliation scan started that this poll has
         completed; 0 if none.
         """
-        increments: list[Increment] = [self.poll_increment(outcome)]
-        increments += self._initial_check_times(int(now * 1000), has_audits=has_audits)
-        if outcome == "success":
-            increments.append(SetCurrent(LAST_POLL, self._labels, value=now))
-        if scan_started_at:
-            increments.append(SetCurrent(LAST_RECONCILE, self._labels, value=scan_started_at / 1000))
-        return increments
-
-    def _initial_check_times(self, now: int, *, has_audits: bool) -> list[Increment]:
-        """Return the time of the first sync as that of the last scan and audit, if there is none.
-
-        Otherwise nothing would show that neither ever completes.
-        """
+        times: dict[str, float] = {}
         coverage = self._recorder.coverage
-        if coverage is None or not coverage.is_synced:
-            return []
-        families = self._missing_times - (set() if has_audits else {LAST_AUDIT})
-        self._missing_times -= families
-        synced_at = (coverage.published_at or now) / 1000
-        return [SetCurrent(family, self._labels, value=synced_at) for family in families]
-
-    def correct_times(self, now: float) -> Sequence[Increment]:
-        """Show no time of the workspace that is ahead of ``now``; return the increments to save."""
-        return self._registry.correct_times(self._labels[0], now)
+        if coverage is not None and coverage.is_synced:
+            # Without a time, nothing would show that a check never completes.
+            missing = self._missing_times - (set() if has_audits else {LAST_AUDIT})
+            self._missing_times -= missing
+            times |= dict.fromkeys(missing, coverage.published_at / 1000 or now)
+        if outcome == "success":
+            times[LAST_POLL] = now
+        if scan_started_at:
+            times[LAST_RECONCILE] = scan_started_at / 1000
+        return [
+            self.poll_increment(outcome),
+            *(SetCurrent(family, self._labels, value=time) for family, time in times.items()),
+        ]
 
     def update_gauges(self, result: PollResult, seconds: float, *, quota: Quota | None) -> None:
-        workspace = self._labels[:1]
-        self._registry.set_gauge("late_up", self._labels, int(result.error is None))
-        self._registry.set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)
+        workspace, set_gauge = self._labels[:1], self._registry.set_gauge
+        set_gauge("late_up", self._labels, int(result.error is None))
+        set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)
         if quota is not None:
-            self._registry.set_gauge("late_exporter_api_quota_limit", workspace, quota.limit)
-            self._registry.set_gauge("late_exporter_api_quota_remaining", workspace, quota.remaining)
+            set_gauge("late_exporter_api_quota_limit", workspace, quota.limit)
+            set_gauge("late_exporter_api_quota_remaining", workspace, quota.remaining)
             if quota.reset is not None:
-                self._registry.set_gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
-            self._registry.set_gauge("late_exporter_api_quota_customer_requests", workspace, quota.customer_requests)
+                set_gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
+            set_gauge("late_exporter_api_quota_customer_requests", workspace, quota.customer_requests)
 
     def update_generation(self, api_generation: ApiGeneration) -> None:
-        workspace, _ = self._labels
-        in_use, unread = shown = api_generation.in_use, api_generation.unread
-        if shown == self._shown_generations:
-            return
-        self._shown_generations = shown
         for name in GENERATIONS:
-            if name in in_use:
-                self._registry.set_gauge(GENERATION, (workspace, name), 1)
+            labels = (self._labels[0], name)
+            if name in api_generation.in_use:
+                self._registry.set_gauge(GENERATION, labels, 1)
             else:
-                self._registry.remove_gauge(GENERATION, (workspace, name))
-            self._registry.set_gauge(UNREAD_GENERATION, (workspace, name), int(name in unread))
+                self._registry.remove_gauge(GENERATION, labels)
+            self._registry.set_gauge(UNREAD_GENERATION, labels, int(name in api_generation.unread))
 
     def update_retention(self) -> None:
         """Show the retention of the list that is read, from the first poll that has read one."""
@@ -215,9 +191,8 @@ class PollReporter:
             fields["seconds_left"] = round(progress.seconds_left)
         if progress.quota_wait >= MIN_QUOTA_WAIT:
             fields["quota_wait_seconds"] = round(progress.quota_wait)
-        event = "catching up" if self._recorder.is_synced else "first sync in progress"
         self._has_logged_progress = True
-        self._logger.info(event, **fields)
+        self._logger.info("catching up" if self._recorder.is_synced else "first sync in progress", **fields)
 
     def record(self, result: PollResult, poll: PollHealth, *, sync_seconds: float | None = None) -> None:
         """Update the health of the feed and log the result of a poll.
@@ -225,11 +200,26 @@ class PollReporter:
         ``sync_seconds`` is the time since the first sync or the catch-up began that the poll has completed, None if it
         has completed none.
         """
-        self._log_outcome(result, poll.duration, sync_seconds)
-        is_success = result.error is None
-        self.failure_count = 0 if is_success else self.failure_count + 1
+        log_count, duration = self._recorder.log_count, round(poll.duration, 3)
+        fields: dict[str, object] = {"outcome": poll.outcome, "seconds": duration, "logs": log_count}
+        # Request ids, which are in the text of an error but not in its arguments, differ in every poll.
+        failure = None if result.error is None else (result.outcome, *result.error.args)
+        is_first_sync = self._recorder.is_synced and not self._health.is_synced
+        ends_sync = is_first_sync or (sync_seconds is not None and self._has_logged_progress)
+        if failure is not None and failure != self._last_failure:
+            self._logger.warning("poll failed", error=poll.error, **fields)
+        elif failure is None and self.failure_count:
+            self._logger.info("poll recovered", failed_polls=self.failure_count, **fields)
+        elif not ends_sync:
+            self._logger.debug("poll finished", **fields)
+        if ends_sync:
+            fields["seconds"] = duration if sync_seconds is None else round(sync_seconds, 3)
+            self._logger.info("first sync complete" if is_first_sync else "caught up", **fields)
+        self._has_logged_progress &= sync_seconds is None
+        self._last_failure = failure
+        self.failure_count = 0 if failure is None else self.failure_count + 1
         self._recent_polls.appendleft(poll)
-        if not is_success:
+        if failure is not None:
             self._recent_failures.appendleft(poll)
         self._health = msgspec.structs.replace(
             self._health,
@@ -237,33 +227,9 @@ class PollReporter:
             outcome=poll.outcome,
             error=poll.error,
             last_poll=poll.started_at,
-            last_success=poll.started_at if is_success else self._health.last_success,
+            last_success=poll.started_at if failure is None else self._health.last_success,
             duration=poll.duration,
         )
-
-    def _log_outcome(self, result: PollResult, seconds: float, sync_seconds: float | None) -> None:
-        fields: dict[str, object] = {
-            "outcome": result.outcome,
-            "seconds": round(seconds, 3),
-            "logs": self._recorder.log_count,
-        }
-        # Request ids, which are in the text of an error but not in its arguments, differ in every poll.
-        failure = None if result.error is None else (result.outcome, *result.error.args)
-        previous, self._last_failure = self._last_failure, failure
-        duration: dict[str, object] = {} if sync_seconds is None else {"seconds": round(sync_seconds, 3)}
-        is_first_sync = self._recorder.is_synced and not self._health.is_synced
-        ends_sync = is_first_sync or (sync_seconds is not None and self._has_logged_progress)
-        if failure is not None and failure != previous:
-            self._logger.warning("poll failed", error=str(result.error), **fields)
-        elif result.error is None and self.failure_count:
-            self._logger.info("poll recovered", failed_polls=self.failure_count, **fields)
-        elif not ends_sync:
-            self._logger.debug("poll finished", **fields)
-        if ends_sync:
-            event = "first sync complete" if is_first_sync else "caught up"
-            self._logger.info(event, **fields | duration)
-        if sync_seconds is not None:
-            self._has_logged_progress = False
 
 
 def last_scan(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:

@@ -6,8 +6,7 @@ import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES
 from late_exporter.ingest.catch_up import Reading
-from late_exporter.ingest.fetched_page import FetchedPage
-from late_exporter.ingest.poll_context import PollContext
+from late_exporter.ingest.poll_context import FetchedPage, PollContext
 from late_exporter.ingest.steps import Record, ReportFailure, StepsTo
 from late_exporter.ingest.sweep import Cursor, Sweep
 from late_exporter.model import MINUTE_MS, LogEntry

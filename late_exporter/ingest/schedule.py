@@ -11,13 +11,15 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from late_exporter.errors import LateError, RateLimited, StoreError, Unauthorized
-from late_exporter.ingest.webhooks import Debouncer, WebhookStats
+from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.protocols import Client
 
 MAX_BACKOFF = 120.0
 JITTER = 0.1
-MIN_POLL_REQUESTS = 2
-"""Requests that a poll needs to see what is new: the first page, and the first page of pending logs."""
+
+DEBOUNCE = 1.0
+RECHECK_DELAY = 2.0
+"""Seconds between two polls triggered by webhooks, and before a poll that found nothing is repeated."""
 
 
 class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +31,6 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
         reconcile_interval: Time between the starts of two reconciliation scans.
         late_window: Age up to which logs that appear late are looked for in every few polls.
         audit_interval: Time between two audits; 0 disables them.
-        webhook_interval: Time between two polls while webhooks arrive; 0 keeps ``interval``.
         webhook_share: Share of the key's rate limit that polls triggered by webhooks may use.
         is_spread: Whether the second poll comes after a random part of the interval, so that the polls of many feeds
             that have started together are spread over it.
@@ -40,7 +41,6 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
     reconcile_interval: float = 600.0
     late_window: float = 900.0
     audit_interval: float = 0.0
-    webhook_interval: float = 0.0
     webhook_share: float = 0.25
     is_spread: bool = False
 
@@ -75,8 +75,9 @@ class PollSchedule:
         self._config = config
         self._runtime = runtime
         self._webhook_stats = webhook_stats
-        self._debouncer = Debouncer()
         self._wake_event = asyncio.Event()
+        self._is_woken = self._is_responding = False
+        self._responded_at, self._recheck_at = -math.inf, math.inf
         self._next_poll_at = 0.0
         self._has_succeeded = False
 
@@ -87,10 +88,6 @@ class PollSchedule:
     @property
     def interval(self) -> float:
         """Seconds between two successful polls."""
-        webhook_interval = self._config.webhook_interval
-        stats = self._webhook_stats
-        if webhook_interval and stats is not None and stats.is_alive(self._runtime.clock(), webhook_interval):
-            return webhook_interval
         return self._config.interval
 
     @property
@@ -100,27 +97,26 @@ class PollSchedule:
 
     def wake(self) -> None:
         """Poll soon, because a webhook reported an event of the feed."""
-        self._debouncer.notify()
+        self._is_woken = True
         self._wake_event.set()
 
     def start_poll(self) -> None:
-        """Mark pending wake-ups as answered by the poll that starts now."""
-        self._debouncer.start_poll(self._runtime.monotonic())
+        """Note that a poll, triggered or not, answers all wake-ups so far."""
+        now = self._runtime.monotonic()
+        self._is_responding, self._is_woken = self._is_woken, False
+        if self._is_responding:
+            self._responded_at = now
+        if self._is_responding or self._recheck_at <= now:
+            self._recheck_at = math.inf
 
     def finish_poll(self, *, has_new_logs: bool) -> None:
-        """Schedule a recheck if a poll triggered by a webhook found nothing new."""
-        self._debouncer.finish_poll(self._runtime.monotonic(), has_new_logs=has_new_logs)
-
-    def reserve_requests(self, rate_limit: int) -> int:
-        """Charge one request to the webhook budget; return how many requests a poll may add to the necessary ones."""
-        if self._webhook_stats is None:
-            return 0
-        now, budget = self._runtime.monotonic(), self._webhook_stats.budget
-        remaining = budget.remaining(now, self._webhook_limit(rate_limit))
-        budget.add(now, 1)
-        return max(0, remaining - MIN_POLL_REQUESTS)
+        """Repeat a triggered poll once that has found nothing: the log may be written after its webhook was sent."""
+        if self._is_responding and not has_new_logs:
+            self._recheck_at = self._runtime.monotonic() + RECHECK_DELAY
+        self._is_responding = False
 
     def charge_requests(self, requests: int) -> None:
+        """Charge the requests of a poll that a webhook triggered."""
         if self._webhook_stats is not None:
             self._webhook_stats.budget.add(self._runtime.monotonic(), requests)
 
@@ -162,16 +158,12 @@ class PollSchedule:
             return max(interval * self._runtime.random(), interval * JITTER)
         return max(interval * jitter - elapsed, interval * JITTER)
 
-    def _webhook_limit(self, rate_limit: int) -> int:
-        return int(rate_limit * self._config.webhook_share)
-
     def _seconds_until_wakeup(self, rate_limit: int) -> float:
-        due_at = self._debouncer.due_at()
+        due_at = min(self._responded_at + DEBOUNCE if self._is_woken else math.inf, self._recheck_at)
         if self._webhook_stats is None or due_at == math.inf:
             return math.inf
-        now = self._runtime.monotonic()
-        budget = self._webhook_stats.budget
-        return max(due_at - now, budget.seconds_until_free(now, self._webhook_limit(rate_limit)))
+        now, limit = self._runtime.monotonic(), int(rate_limit * self._config.webhook_share)
+        return max(due_at - now, self._webhook_stats.budget.seconds_until_free(now, limit))
 
     async def _sleep_until_woken(self, seconds: float) -> None:
         if self._webhook_stats is None:

@@ -1,21 +1,32 @@
-"""Refresh the status feeds of one workspace: when, how often, and what happens if the API refuses one of them."""
+"""Refresh the status feeds of one workspace, and show their gauges."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
 import msgspec
 
 from late_exporter.errors import ApiError, BadRequest, EndpointNotFound, Forbidden
-from late_exporter.feeds.status import STATUS_FEEDS, Refresh, RefreshContext, StatusFeed, StatusRequest
+from late_exporter.feeds.status import (
+    ACCOUNT_INFO,
+    COOLDOWN_UNTIL,
+    NEEDS_RECONNECT,
+    OLDEST_SCHEDULED,
+    STATUS_FEEDS,
+    WEBHOOK_ACTIVE,
+    WORKSPACE_ACTIVE,
+    RefreshContext,
+    StatusFeed,
+    StatusRequest,
+)
 from late_exporter.ingest.schedule import MAX_BACKOFF, Runtime
-from late_exporter.ingest.status_publisher import StatusPublisher
+from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.protocols import Client, Logger
-from late_exporter.series import SetLatest
-from late_exporter.status import StatusFeedHealth, WorkspaceStatus
+from late_exporter.series import Increment, Labels, LatestValue, Series, SeriesValue, SetLatest
+from late_exporter.status import AccountStatus, StatusFeedHealth, WorkspaceStatus
 
 REQUESTS_PER_MINUTE = 2.0
 """Requests of the status feeds that share a key, unless shorter intervals are configured."""
@@ -36,6 +47,15 @@ CHECK_SECONDS = 30.0
 """Interval at which expired feeds are looked for, and a new key while no feed is due."""
 
 JITTER = 0.1
+
+
+OVERDUE_SECONDS = 300.0
+"""Seconds after its time from which a scheduled post is reported as overdue."""
+
+UP = "late_exporter_status_feed_up"
+LAST_REFRESH = "late_exporter_status_feed_last_refresh_timestamp_seconds"
+DISABLED = "late_exporter_status_feed_disabled"
+DISABLING_REASONS = ("forbidden", "not_found")
 
 
 class StatusConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,18 +107,109 @@ class StatusPace:
         self._last_request_at = now
 
 
-class _RefreshStep(NamedTuple):
-    """A refresh in progress, and its next request."""
+class StatusPublisher:
+    """Write the gauges of the status feeds of one workspace to the registry.
 
-    refresh: Refresh
-    request: StatusRequest
+    Args:
+        defer: Save increments with the next commit of the workspace.
+    """
+
+    def __init__(
+        self,
+        workspace: str,
+        *,
+        label_limiter: LabelLimiter,
+        registry: SeriesRegistry,
+        defer: Callable[[Sequence[Increment]], object],
+    ) -> None:
+        self._workspace = workspace
+        self._label_limiter = label_limiter
+        self._registry = registry
+        self._defer = defer
+        self._values: dict[str, Mapping[Series, SeriesValue]] = {}
+
+    def show(self, feed: str, gauges: Sequence[SetLatest], now: float) -> None:
+        """Replace the series of a feed after a successful refresh, which ended at a Unix time in seconds."""
+        increments = list(self._label_limiter.apply(gauges))
+        values = {
+            (gauge.family, gauge.labels): SeriesValue(LatestValue(gauge.at, gauge.value), 0.0)
+            for gauge in increments
+            if isinstance(gauge, SetLatest)
+        }
+        self._defer([increment for increment in increments if not isinstance(increment, SetLatest)])
+        self._replace(feed, values)
+        self._registry.set_gauge(LAST_REFRESH, (self._workspace, feed), now)
+        self._set_state(feed, is_up=True)
+
+    def fail(self, feed: str) -> None:
+        """Report a failed refresh; the series stay until they are stale."""
+        self._set_state(feed, is_up=False)
+
+    def clear(self, feed: str, disabled_reason: str = "") -> None:
+        """Remove the series of a feed that does not succeed any more, or that is switched off for a reason."""
+        self._replace(feed, {})
+        self._set_state(feed, is_up=False, disabled_reason=disabled_reason)
+
+    def remove(self, feed: str) -> None:
+        """Remove everything about a feed that is no longer configured."""
+        self.clear(feed)
+        for family in (UP, LAST_REFRESH):
+            self._registry.remove_gauge(family, (self._workspace, feed))
+
+    def summary(self, feeds: tuple[StatusFeedHealth, ...]) -> WorkspaceStatus:
+        """Return what the status page says about the workspace."""
+        usernames = dict(self._latest(ACCOUNT_INFO))
+        overdue = [
+            float(latest.value)
+            for _, latest in self._latest(OLDEST_SCHEDULED)
+            if latest.at / 1000 - float(latest.value) > OVERDUE_SECONDS
+        ]
+
+        def account(labels: Labels, until: float | None = None) -> AccountStatus:
+            username = usernames.get(labels)
+            return AccountStatus(
+                platform=labels[1],
+                account_id=labels[2],
+                username=str(username.value) if username else "",
+                cooldown_until=until,
+            )
+
+        return WorkspaceStatus(
+            feeds=feeds,
+            oldest_overdue_post=overdue[0] if overdue else None,
+            disconnected_accounts=tuple(
+                account(labels) for labels, latest in self._latest(NEEDS_RECONNECT) if latest.value
+            ),
+            cooldowns=tuple(account(labels, float(latest.value)) for labels, latest in self._latest(COOLDOWN_UNTIL)),
+            inactive_webhooks=tuple(labels[1] for labels, latest in self._latest(WEBHOOK_ACTIVE) if not latest.value),
+            is_active=not any(not latest.value for _, latest in self._latest(WORKSPACE_ACTIVE)),
+        )
+
+    def _latest(self, family: str) -> Iterator[tuple[Labels, LatestValue]]:
+        for values in self._values.values():
+            for (name, labels), current in values.items():
+                if name == family and isinstance(current.value, LatestValue):
+                    yield labels, current.value
+
+    def _replace(self, feed: str, values: Mapping[Series, SeriesValue]) -> None:
+        self._values[feed] = values
+        self._registry.replace_status(self._workspace, feed, values)
+
+    def _set_state(self, feed: str, *, is_up: bool, disabled_reason: str = "") -> None:
+        self._registry.set_gauge(UP, (self._workspace, feed), int(is_up))
+        for reason in DISABLING_REASONS:
+            if reason == disabled_reason:
+                self._registry.set_gauge(DISABLED, (self._workspace, feed, reason), 1)
+            else:
+                self._registry.remove_gauge(DISABLED, (self._workspace, feed, reason))
 
 
 class _StatusFeedState(msgspec.Struct, kw_only=True):
     """State of a feed; times are monotonic, in seconds.
 
     Args:
-        step: Next step of a refresh in progress.
+        request_count: Requests of the last refresh.
+        expires_at: Time at which its series are removed.
         rejected_values: Filter values that the API does not support, emptied hourly.
         reported_values: Those of them that were logged.
         failure: Reason and arguments of the last error, None after a success.
@@ -107,8 +218,6 @@ class _StatusFeedState(msgspec.Struct, kw_only=True):
     feed: StatusFeed
     due_at: float
     health: StatusFeedHealth
-    step: _RefreshStep | None = None
-    started_at: float = 0.0
     request_count: int = 0
     expires_at: float = math.inf
     rejected_values: set[str] = msgspec.field(default_factory=set)
@@ -118,9 +227,7 @@ class _StatusFeedState(msgspec.Struct, kw_only=True):
 
 
 class StatusPoller:
-    """Refresh the status feeds of one workspace until cancelled.
-
-    One request is sent at a time, and feeds that are due take turns, so that no feed waits for all pages of another.
+    """Refresh the status feeds of one workspace until cancelled, one request at a time.
 
     Args:
         pace: Pace of the status requests of the key.
@@ -139,13 +246,10 @@ class StatusPoller:
     ) -> None:
         self._workspace = workspace
         self._publisher = publisher
-        self._client = client
-        self.config = config
-        self._pace = pace
         self._runtime = runtime
         self._logger = logger
-        self._key_reload_count = client.key_reload_count
-        self._states = {name: self._new_state(feed) for name, feed in config.feeds.items()}
+        self._states: dict[str, _StatusFeedState] = {}
+        self.reconfigure(client, config, pace)
 
     @property
     def health(self) -> WorkspaceStatus:
@@ -157,29 +261,33 @@ class StatusPoller:
         self._key_reload_count = client.key_reload_count
         for name in self._states.keys() - config.feeds.keys():
             self._publisher.remove(name)
-        self._states = {name: self._states.get(name) or self._new_state(feed) for name, feed in config.feeds.items()}
+        now, states = self._runtime.monotonic(), self._states
+        self._states = {
+            name: states.get(name) or _StatusFeedState(feed=feed, due_at=now, health=StatusFeedHealth(name=name))
+            for name, feed in config.feeds.items()
+        }
         for state in self._states.values():
-            # Another key may have other accounts, and other rights.
-            state.step, state.due_at = None, self._runtime.monotonic()
+            state.due_at = now  # Another key may have other accounts, and other rights.
 
     async def run(self) -> None:
         """Refresh every feed whenever it is due, until cancelled; return if there is none."""
         while self._states:
-            self._retry_with_new_key()
-            state = min(self._states.values(), key=lambda state: (state.due_at, state.request_count))
+            if self._client.key_reload_count != self._key_reload_count:
+                self._key_reload_count = self._client.key_reload_count
+                for state in self._states.values():
+                    # The new key may have the rights that were missing.
+                    state.due_at = self._runtime.monotonic() if state.failure else state.due_at
+            state = min(self._states.values(), key=lambda state: state.due_at)
             delay = state.due_at - self._runtime.monotonic()
-            await self._sleep(min(delay, CHECK_SECONDS))
-            if delay > CHECK_SECONDS:
-                continue
-            await self._wait_for_turn()
-            await self._advance(state)
+            if delay > 0:
+                await self._runtime.sleep(min(delay, CHECK_SECONDS))
+            if delay <= CHECK_SECONDS:
+                await self._refresh(state, is_paced=True)
 
     async def refresh(self) -> None:
         """Refresh every feed once, unless the API does not respond at all."""
         for state in self._states.values():
-            error = await self._advance(state)
-            while state.step is not None:
-                error = await self._advance(state)
+            error = await self._refresh(state, is_paced=False)
             if error is not None and error.status is None:
                 break
 
@@ -197,83 +305,56 @@ class StatusPoller:
                     self._publisher.clear(name)
             await self._runtime.sleep(CHECK_SECONDS)
 
-    def _new_state(self, feed: StatusFeed) -> _StatusFeedState:
-        return _StatusFeedState(feed=feed, due_at=self._runtime.monotonic(), health=StatusFeedHealth(name=feed.name))
-
-    async def _sleep(self, seconds: float) -> None:
-        if seconds > 0:
-            await self._runtime.sleep(seconds)
-
-    async def _wait_for_turn(self) -> None:
-        """Wait until a request keeps to the pace of the key, and count it."""
-        # Another workspace may take the turn during the wait.
-        while (delay := self._pace.delay(self._runtime.monotonic(), self._client.rate_limit)) > 0:
-            await self._runtime.sleep(delay)
-        self._pace.count(self._runtime.monotonic())
-
-    def _retry_with_new_key(self) -> None:
-        """Try feeds that failed again if another key was read, which may have the missing rights."""
-        count, now = self._client.key_reload_count, self._runtime.monotonic()
-        if count != self._key_reload_count:
-            self._key_reload_count = count
-            for state in self._states.values():
-                state.due_at = min(state.due_at, now) if state.failure else state.due_at
-
-    async def _advance(self, state: _StatusFeedState) -> ApiError | None:
-        """Send one request of a refresh, which is started and finished if necessary; return the error if it failed."""
-        step = state.step or self._begin(state)
-        body, rejection = b"", None
+    async def _refresh(self, state: _StatusFeedState, *, is_paced: bool) -> ApiError | None:
+        """Refresh a feed, at the pace of its key or at once; return the error if that failed."""
+        started_at, state.request_count = self._runtime.monotonic(), 0
+        if started_at - state.rejected_at >= DISABLED_SECONDS:
+            state.rejected_at = started_at
+            state.rejected_values.clear()
+        now = int(self._runtime.clock() * 1000)
+        refresh = state.feed.refresh(self.config.context(self._workspace, now, state.rejected_values))
         try:
-            try:
+            request = next(refresh)
+            while True:
+                # Another workspace may take the turn during the wait.
+                while is_paced and (delay := self._pace.delay(self._runtime.monotonic(), self._client.rate_limit)) > 0:
+                    await self._runtime.sleep(delay)
+                self._pace.count(self._runtime.monotonic())
                 state.request_count += 1
-                body = await fetch_status(self._client, state.feed, step.request, self.config.profile_id)
-            except BadRequest as exc:
-                rejection = exc.without_frames()
-            request = step.refresh.send(body) if rejection is None else step.refresh.throw(rejection)
-            state.step = _RefreshStep(step.refresh, request)
-            state.due_at = self._runtime.monotonic()
+                body, rejection = b"", None
+                try:
+                    body = await fetch_status(self._client, state.feed, request, self.config.profile_id)
+                except BadRequest as exc:
+                    rejection = exc.without_frames()
+                request = refresh.send(body) if rejection is None else refresh.throw(rejection)
         except StopIteration as done:
-            self._succeed(state, done.value)
+            self._succeed(state, done.value, started_at)
         except ApiError as exc:
             self._fail(state, exc)
             return exc.without_frames()
         return None
 
-    def _begin(self, state: _StatusFeedState) -> _RefreshStep:
-        now = self._runtime.monotonic()
-        if now - state.rejected_at >= DISABLED_SECONDS:
-            state.rejected_at = now
-            state.rejected_values.clear()
-        state.started_at, state.request_count = now, 0
-        time = int(self._runtime.clock() * 1000)
-        refresh = state.feed.refresh(self.config.context(self._workspace, time, state.rejected_values))
-        return _RefreshStep(refresh, next(refresh))
-
-    def _succeed(self, state: _StatusFeedState, gauges: Sequence[SetLatest]) -> None:
-        interval = self._interval(state)
-        self._publisher.show(state.feed.name, gauges, self._runtime.clock())
-        state.step = None
-        state.due_at = state.started_at + interval * self._jitter()
+    def _succeed(self, state: _StatusFeedState, gauges: Sequence[SetLatest], started_at: float) -> None:
+        name, interval = state.feed.name, self._interval(state)
+        self._publisher.show(name, gauges, self._runtime.clock())
+        state.due_at = started_at + interval * self._jitter()
         state.expires_at = self._runtime.monotonic() + STALE_INTERVALS * interval
         if state.failure is not None:
-            self._logger.info("status feed recovered", status_feed=state.feed.name)
+            self._logger.info("status feed recovered", status_feed=name)
         if new_values := state.rejected_values - state.reported_values:
             state.reported_values |= new_values
-            self._logger.info("filter not supported", status_feed=state.feed.name, values=sorted(new_values))
-        state.failure = None
-        state.health = StatusFeedHealth(name=state.feed.name, is_up=True)
+            self._logger.info("filter not supported", status_feed=name, values=sorted(new_values))
+        state.failure, state.health = None, StatusFeedHealth(name=name, is_up=True)
 
     def _fail(self, state: _StatusFeedState, error: ApiError) -> None:
-        name, now = state.feed.name, self._runtime.monotonic()
-        reason = disabling_reason(error)
-        state.step = None
+        name, reason = state.feed.name, disabling_reason(error)
         if reason:
             delay, state.expires_at = DISABLED_SECONDS, math.inf
             self._publisher.clear(name, reason)
         else:
             delay = min(max(self._interval(state), MAX_BACKOFF), MAX_RETRY_SECONDS)
             self._publisher.fail(name)
-        state.due_at = now + delay * self._jitter()
+        state.due_at = self._runtime.monotonic() + delay * self._jitter()
         failure = (reason, *error.args)
         if failure != state.failure:
             event = "status feed switched off" if reason else "status feed failed"

@@ -71,6 +71,13 @@ async def perform(steps: Generator[StepT, Any, ResultT], perform_step: Callable[
 
 
 async def read_pages(sweep: Sweep[PageT], fetch: Callable[[FetchPage], Awaitable[PageT]]) -> AsyncGenerator[PageT]:
-    """Yield the pages of a sweep to its end."""
+    """Yield the pages of a sweep to its end, without those of a whole time, which only counting needs."""
+    pages: list[PageT] = []
+
+    async def fetch_page(request: FetchPage) -> PageT:
+        if not request.whole_time:
+            pages[:] = [await fetch(request)]
+        return pages[0]
+
     while not sweep.is_complete:
-        yield await perform(sweep.read(), fetch)
+        yield await perform(sweep.read(), fetch_page)

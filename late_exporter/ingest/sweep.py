@@ -29,7 +29,7 @@ MAX_REPEATS = 3
 """Consecutive pages with the same rows after which the API is taken to ignore the offset."""
 
 MAX_SAME_TIME_REPEATS = 100
-"""The same for logs without ids that are all of one time and alike, which cannot be told from a repeated page."""
+"""The same for alike logs of one time, which commands read page by page."""
 
 MAX_PAGE_FAILURES = 3
 """Failed attempts to read a page after which it is read without the rows that the API cannot deliver."""
@@ -52,12 +52,14 @@ class FetchPage(msgspec.Struct, frozen=True, kw_only=True):
         after: Time in milliseconds, about which the oldest logs are to be created; None for all.
         status: Status of the logs; None for all.
         in_parts: Whether to leave out the rows that the API cannot deliver.
+        whole_time: Whether to go on until all logs of the time of the first one are there.
     """
 
     place: Place = TOP
     after: int | None = None
     status: str | None = None
     in_parts: bool = False
+    whole_time: bool = False
 
 
 class Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -85,7 +87,10 @@ class Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
         if page.is_last:
             overlap = len(entries)  # It is read again as a whole, to confirm the end.
         elif overlap >= len(entries):
-            overlap = len(entries) // 2
+            is_top = page.without_ids and not self.keys
+            overlap = (
+                len(entries) if is_top else len(entries) // 2
+            )  # The first page is read again with all of its time.
         keys = frozenset(entry.key for entry in entries[-max(PAGE_OVERLAP, ties) :])
         depth = (place.skip if place.before is None else self.depth) + len(entries) - overlap
         created = times[-1] if times else self.created
@@ -204,6 +209,9 @@ class Sweep(Generic[PageT]):
                 break  # However the API reads a bound, no row is between one that is days higher and the page.
             else:
                 self._go_up()
+        if page.without_ids and page.is_within_time and self.cursor.keys:
+            fetched = yield from self._fetch_time(fetched, place)
+            page = fetched.page
         self._step, self._raised_by, self._failure_count = PAGE_SIZE // 2, 0, 0
         keys = frozenset(entry.key for entry in page.entries)
         self.is_end = page.is_last or (len(keys) <= PAGE_OVERLAP and keys <= self.cursor.keys)
@@ -227,12 +235,23 @@ class Sweep(Generic[PageT]):
                 raise exc from None
         return fetched
 
+    def _fetch_time(self, fetched: PageT, place: Place) -> Generator[FetchPage, Any, PageT]:
+        """Fetch all logs of the time that fills a page, because ordinals count the alike logs of a time.
+
+        If that has failed too often before, the page has to do.
+        """
+        try:
+            fetched = yield msgspec.structs.replace(self._request, place=place, whole_time=True)
+        except REQUEST_FAILURES:
+            if self._failure_count + 1 < MAX_PAGE_FAILURES:
+                raise
+        return fetched
+
     def _count_repeats(self, page: LogPage, keys: frozenset[str], place: Place) -> None:
         is_repeated = keys == self._previous_keys and not self.is_end
         self._repeat_count, self._previous_keys = self._repeat_count + 1 if is_repeated else 0, keys
-        # Ordinals begin on each page.
-        is_one_time = page.without_ids and len(set(page.times)) == 1
-        if self._repeat_count >= (MAX_SAME_TIME_REPEATS if is_one_time else MAX_REPEATS):
+        is_within_time = page.without_ids and page.is_within_time
+        if self._repeat_count >= (MAX_SAME_TIME_REPEATS if is_within_time else MAX_REPEATS):
             raise BadPayload(f"the log list repeats the same page at skip={place.skip}")
 
     def _go_up(self) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.errors import ApiError, LateError, StoreError
+from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
 from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.accounting import AUDIT_GAUGES, check_counters, count_extra, count_missing
-from late_exporter.ingest.catch_up import UnrecognisedLogs
+from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
 from late_exporter.ingest.fetcher import Fetcher
+from late_exporter.ingest.known_logs import UncommittedBatch, UncommittedCount
 from late_exporter.ingest.reader import Budget, FeedReader, Progress
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.scan import Scan
@@ -20,20 +19,16 @@ from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
-from late_exporter.ingest.sync_meter import ReadingState
-from late_exporter.ingest.uncommitted_logs import UncommittedBatch, UncommittedCount
 from late_exporter.model import Coverage, PendingLog
 from late_exporter.protocols import Client
 from late_exporter.series import Increment, SetCurrent
 
-COMMIT_SIZE = 10_000
+COMMIT_SIZE = 2000
 COMMIT_SECONDS = 2.0
 """Logs that a catch-up commits in one transaction, and time after which it commits fewer, because pages are slow.
 
 Many feeds that catch up at the same time commit earlier, see ``UncommittedCount``.
 """
-
-PAGES_PER_SLICE = 10  # of committed logs, which are freed in half a millisecond
 
 MIN_CATCH_UP_SECONDS = 5.0
 """A catch-up is interrupted to read the newest logs after this time, or after a poll interval if that is longer."""
@@ -70,12 +65,12 @@ class FeedSync:
     ) -> None:
         self.recorder = recorder
         self._fetcher = fetcher
-        self._config = config
+        self.config = config
         self._runtime = runtime
         self._scan_schedule = scan_schedule
         self._uncommitted = uncommitted
         self._committed = self._decode_progress(recorder.progress)
-        self._reader = self._create_reader()
+        self._reader = FeedReader(self, self._committed)
         self._batch_started_at = 0.0
         self.completed_scan: Scan | None = None
         self._is_complete = False
@@ -109,10 +104,14 @@ class FeedSync:
     # The view of the poller.
 
     @property
-    def reading_state(self) -> ReadingState:
-        """What was read so far, also if it is not committed yet."""
-        read_count = self.recorder.log_count + self._batch.log_count
-        return ReadingState(read_count, self.coverage, self._fetcher.list_total, self.feed.retention)
+    def read_count(self) -> int:
+        """Number of logs read so far, also if they are not committed yet."""
+        return self.recorder.log_count + self._batch.log_count
+
+    @property
+    def list_total(self) -> int:
+        """Number of logs of the whole list as last reported by the API; 0 if unknown."""
+        return self._fetcher.list_total
 
     @property
     def api_generation(self) -> ApiGeneration:
@@ -121,7 +120,7 @@ class FeedSync:
     @property
     def has_unfinished_work(self) -> bool:
         """Whether something is left that later polls would read."""
-        return self._reader.has_unfinished_work or self._is_scan_due
+        return self._reader.is_unfinished or self._is_scan_due
 
     @property
     def work_done(self) -> object:
@@ -130,27 +129,24 @@ class FeedSync:
 
     @property
     def has_audits(self) -> bool:
-        return self._config.audit_interval > 0
+        return self.config.audit_interval > 0
 
     def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called during a poll."""
-        self._fetcher.reconfigure(client, generation)
-        self._config = self._scan_schedule.config = config
-        self._reader.reconfigure(int(config.lookback * 1000), int(config.late_window * 1000))
+        self._fetcher.client, self._fetcher.generation = client, generation
+        self.config = self._scan_schedule.config = config
 
     def discard_unsaved(self) -> None:
         """Drop logs that a cancelled poll has read but not committed; they are read again."""
         self._reader.restart(self._committed)
         self._start_batch()
 
-    async def poll(
-        self, interval: float, *, request_allowance: int | None = None, deadline: float | None = None
-    ) -> PollResult:
+    async def poll(self, interval: float, *, by_webhook: bool = False, deadline: float | None = None) -> PollResult:
         """Read what is new; the last logs are left for ``commit``.
 
         Args:
             interval: Seconds between two polls, from which request budgets are computed.
-            request_allowance: Requests that the poll may add to the necessary ones; None for a regular poll.
+            by_webhook: Whether to read only what is new.
             deadline: Monotonic time from which no further page of a scan is read, for a poll that only finishes one,
                 in larger steps; None for other polls.
         """
@@ -164,7 +160,7 @@ class FeedSync:
                 self._scan_schedule.postpone()  # The first sync reads the whole list.
             elif self._is_scan_due and scans.scan is None and not self._reader.is_first_poll:
                 scans.scan = self._scan_schedule.next_scan(self.now())
-            is_partial = await self._read(self._budget(interval, request_allowance, deadline))
+            is_partial = await self._read(self._budget(interval, deadline, by_webhook=by_webhook))
             scans = self._reader.scans
             self.completed_scan = scans.completed
             if scans.is_abandoned:
@@ -211,7 +207,8 @@ class FeedSync:
 
     async def examine_generation(self) -> None:
         """Ask, if that is due, whether the list of the other API generation has newer logs."""
-        await self._fetcher.examine_generation()
+        feed, client, state_generation = self.feed, self._fetcher.client, self.recorder.state_generation
+        await self.api_generation.examine_if_due(feed, client, state_generation=state_generation)
 
     @property
     def _batch(self) -> UncommittedBatch:
@@ -225,14 +222,10 @@ class FeedSync:
         self._fetcher.batch = UncommittedBatch()
         self._uncommitted.update(self, 0)
 
-    def _create_reader(self) -> FeedReader:
-        lookback, late_window = int(self._config.lookback * 1000), int(self._config.late_window * 1000)
-        return FeedReader(self, self._committed, lookback=lookback, late_window=late_window)
-
     def _start_list(self) -> None:
         """Start again with a list to which places and totals of the old one do not apply."""
         self._committed = Progress(self.feed.generation)
-        self._reader = self._create_reader()
+        self._reader = FeedReader(self, self._committed)
 
     async def _read(self, budget: Budget) -> bool:
         try:
@@ -240,7 +233,7 @@ class FeedSync:
         except UnrecognisedLogs as exc:
             self._fetcher.logger.warning("only newer logs count from now on", reason=str(exc))
         self._start_batch()
-        await self.recorder.renew_identity(self.feed.generation, self.now())
+        await self.recorder.renew_identity(self.feed, self.now())
         self._start_list()
         return await perform(self._reader.poll(budget), self._perform)
 
@@ -251,7 +244,7 @@ class FeedSync:
             case FetchPost():
                 return await self._fetcher.fetch_post(step)
             case ReportFailure():
-                self._fetcher.failure_reporter.report_failure(step)
+                self._fetcher.report_failure(step)
             case Record():
                 await self._record(step)
         return None
@@ -267,20 +260,16 @@ class FeedSync:
         self._uncommitted.update(self, batch.log_count)
         is_due = self._uncommitted.is_full or now - self._batch_started_at >= COMMIT_SECONDS
         if batch.log_count >= COMMIT_SIZE or (batch.pages and is_due):
-            pages = batch.pages
             error = await self.commit()
             if error is not None:
                 raise error
-            while pages:  # Freeing thousands of logs at once would hold the event loop for milliseconds.
-                del pages[-PAGES_PER_SLICE:]
-                await asyncio.sleep(0)
 
     async def _report_audit(self, scan: Scan) -> None:
         """Report a scan of the whole list as the result of an audit."""
         feed, scope = self.feed, self.recorder.scope
         if scan.until > self.now() - feed.retention:
             return
-        mismatches = await self.recorder.evaluate_accounting(lambda stored: check_counters(scope, feed, stored))
+        mismatches = await self.recorder.check_counters()
         missing, extra = count_missing(0, mismatches), count_extra(mismatches)
         self._scan_schedule.finish_audit()
         log = self._fetcher.logger.warning if missing or extra else self._fetcher.logger.info
@@ -295,12 +284,11 @@ class FeedSync:
             gauges = zip(AUDIT_GAUGES, values, strict=True)
             self.recorder.defer([SetCurrent(family, labels, value=value) for family, value in gauges])
 
-    def _budget(self, interval: float, request_allowance: int | None, deadline: float | None) -> Budget:
+    def _budget(self, interval: float, deadline: float | None, *, by_webhook: bool) -> Budget:
         requests = self._fetcher.client.rate_limit * interval / 60
-        interrupt_at = self._runtime.monotonic() + max(self._config.interval, MIN_CATCH_UP_SECONDS)
-        if request_allowance is not None:
-            checks = min(MIN_SETTLEMENT_CHECKS, request_allowance)
-            return Budget(pages=0, urgent_pages=0, checks=checks, interrupt_at=interrupt_at)
+        interrupt_at = self._runtime.monotonic() + max(self.config.interval, MIN_CATCH_UP_SECONDS)
+        if by_webhook:
+            return Budget(pages=0, urgent_pages=0, checks=0, interrupt_at=interrupt_at)
         urgent = int(requests * URGENT_SHARE)
         urgent_pages = max(MIN_URGENT_PAGES, urgent)
         return Budget(

@@ -39,20 +39,36 @@ async def read_around_rows(fetch_rows: FetchRows, number_entries: NumberEntries 
             the list has moved, so that a row may be on two parts or on none.
     """
     ends = await _read_ends(fetch_rows)
-    reading = _PartReading(fetch_rows)
-    for start in (0, PAGE_SIZE // 2):
-        await reading.read(start, PAGE_SIZE // 2)
-        if not reading.has_more:
-            break
-    rows = reading.rows
+    rows: list[LogEntry | None] = []
+    error, failure_count = None, 0
+    total, has_more = None, True
+    parts = [(PAGE_SIZE // 2, PAGE_SIZE // 2), (0, PAGE_SIZE // 2)]
+    while parts and has_more:
+        offset, size = parts.pop()
+        try:
+            page = await fetch_rows(offset, size)
+        except REQUEST_FAILURES as exc:
+            error, failure_count = exc, failure_count + 1
+            if failure_count > MAX_FAILURES:
+                raise
+            if size == 1:
+                rows.append(None)
+            else:
+                parts += [(offset + size // 2, size - size // 2), (offset, size // 2)]
+            continue
+        rows += page.entries
+        row_count = len(page.entries)
+        total, has_more = page.total, page.has_more is True or row_count >= size
+        if 0 < row_count < size:  # The API returns fewer rows than requested.
+            parts.append((offset + row_count, size - row_count))
     entries: Sequence[LogEntry] = [row for row in rows if row is not None]
-    if reading.error is not None and len(entries) * 2 < len(rows):
-        raise reading.error
+    if error is not None and len(entries) * 2 < len(rows):
+        raise error
     if await _read_ends(fetch_rows) != ends:
         raise BadPayload("the list has moved while a page was read in parts")
     if number_entries is not None:
         entries = number_entries(entries)
-    page = LogPage(tuple(entries), reading.total, reading.has_more, without_ids=number_entries is not None)
+    page = LogPage(tuple(entries), total, has_more, without_ids=number_entries is not None)
     return PartialPage(page, _skipped(rows), has_unreadable=len(entries) < len(rows))
 
 
@@ -73,38 +89,6 @@ async def _read_ends(fetch_rows: FetchRows) -> list[object]:
         else:
             ends.append(([entry.key for entry in page.entries], page.total))
     return ends
-
-
-class _PartReading:
-    """Rows of a page that were read so far, None for an unreadable one."""
-
-    def __init__(self, fetch_rows: FetchRows) -> None:
-        self._fetch_rows = fetch_rows
-        self._failure_count = 0
-        self.rows: list[LogEntry | None] = []
-        self.total: int | None = None
-        self.has_more = True
-        self.error: ApiError | None = None
-
-    async def read(self, offset: int, size: int) -> None:
-        try:
-            page = await self._fetch_rows(offset, size)
-        except REQUEST_FAILURES as exc:
-            self._failure_count, self.error = self._failure_count + 1, exc
-            if self._failure_count > MAX_FAILURES:
-                raise
-            if size == 1:
-                self.rows.append(None)
-                return
-            half = size // 2
-            await self.read(offset, half)
-            await self.read(offset + half, size - half)
-            return
-        self.rows += page.entries
-        row_count = len(page.entries)
-        self.total, self.has_more = page.total, page.has_more is True or row_count >= size
-        if 0 < row_count < size and page.has_more:  # The API returns fewer rows than requested.
-            await self.read(offset + row_count, size - row_count)
 
 
 def _skipped(rows: list[LogEntry | None]) -> Mapping[str, int]:

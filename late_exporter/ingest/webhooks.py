@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from http import HTTPStatus
-from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
 
@@ -50,7 +49,6 @@ REJECTION_RESPONSES = MappingProxyType(
     {
         "signature": HTTPStatus.UNAUTHORIZED,
         "replay": HTTPStatus.NO_CONTENT,
-        "expired": HTTPStatus.NO_CONTENT,
         "malformed": HTTPStatus.BAD_REQUEST,
         "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     }
@@ -58,16 +56,10 @@ REJECTION_RESPONSES = MappingProxyType(
 """Response to a rejected webhook, by reason.
 
 A delivery that is not acknowledged is repeated for days, and a webhook whose deliveries all fail is disabled, so a
-repeated or expired delivery is acknowledged anyway.
+repeated delivery is acknowledged anyway.
 """
 
 MAX_PAYLOAD_BYTES = 256 * 1024
-
-MAX_AGE = 33 * 86_400.0
-"""Age in seconds beyond which no delivery is genuine.
-
-According to the API documentation the last attempt is made after 51 hours, and redelivery is possible for 30 days.
-"""
 
 MAX_LAG = WEBHOOK_BUCKETS[-1]
 """Age in seconds up to which a delivery counts as prompt: the first three attempts are made within two minutes.
@@ -79,17 +71,9 @@ MAX_ID_LENGTH = 64
 """Longest event id that is remembered; the documented ids are UUIDs."""
 
 CACHE_SIZE = 10_000
-"""Maximum number of events remembered against replay, and of lags not saved yet."""
-
-DEBOUNCE = 1.0
-RECHECK_DELAY = 2.0
-"""Seconds between two polls triggered by webhooks, and before a poll that found nothing is repeated."""
+"""Number of events that are remembered against replay, and of lags not saved yet."""
 
 MINUTE = 60.0
-MIN_LIVENESS_SECONDS = 3600.0
-LIVENESS_POLLS = 10
-"""Webhooks count as alive for this long after the last one, or for this many polls if that is longer."""
-
 RECEIVED = "late_exporter_webhooks_received_total"
 REJECTED = "late_exporter_webhooks_rejected_total"
 LAG = "late_exporter_webhook_lag_seconds"
@@ -111,88 +95,22 @@ def matches_any(signature: str, candidates: Iterable[bytes]) -> bool:
     return any(hmac.compare_digest(signature.encode(), each.strip().removeprefix(b"sha256=")) for each in candidates)
 
 
-class ReplayCache:
-    """Recently received webhooks, bounded in number and in time."""
-
-    def __init__(self, limit: int = CACHE_SIZE) -> None:
-        self._limit = limit
-        self._expiry_times: OrderedDict[tuple[str, str], float] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._expiry_times)
-
-    def add(self, key: tuple[str, str], now: float, lifetime: float) -> bool:
-        """Add a webhook; return False if it is already there."""
-        while self._expiry_times and (
-            next(iter(self._expiry_times.values())) < now or len(self._expiry_times) >= self._limit
-        ):
-            self._expiry_times.popitem(last=False)
-        if self._expiry_times.get(key, -math.inf) >= now:
-            return False
-        self._expiry_times[key] = now + lifetime
-        self._expiry_times.move_to_end(key)
-        return True
-
-
-class Debouncer:
-    """Times of the polls that webhooks trigger.
-
-    The first webhook triggers a poll at once, further ones at most one per debounce interval. A poll that finds nothing
-    is repeated once, because the log may be written after its webhook was sent. All times are monotonic, in seconds.
-    """
-
-    def __init__(self) -> None:
-        self._is_notified = False
-        self._is_responding = False
-        self._last_poll_at = -math.inf
-        self._recheck_at = math.inf
-
-    def notify(self) -> None:
-        self._is_notified = True
-
-    def due_at(self) -> float:
-        """Return the time of the next triggered poll; infinity if there is none."""
-        return min(self._last_poll_at + DEBOUNCE if self._is_notified else math.inf, self._recheck_at)
-
-    def start_poll(self, now: float) -> None:
-        """Start a poll, triggered or not; it answers all requests so far."""
-        self._is_responding, self._is_notified = self._is_notified, False
-        if self._is_responding:
-            self._last_poll_at = now
-        if self._is_responding or self._recheck_at <= now:
-            self._recheck_at = math.inf
-
-    def finish_poll(self, now: float, *, has_new_logs: bool) -> None:
-        """Finish a poll; schedule its repetition if it was requested and found nothing."""
-        if self._is_responding and not has_new_logs:
-            self._recheck_at = now + RECHECK_DELAY
-        self._is_responding = False
-
-
 class RequestBudget:
     """API requests of the last minute that webhooks triggered, of all workspaces with the same key."""
 
     def __init__(self) -> None:
-        self._requests: deque[tuple[float, int]] = deque()
+        self._times: deque[float] = deque()
 
     def add(self, now: float, requests: int) -> None:
-        self._requests.append((now, requests))
-
-    def remaining(self, now: float, limit: int) -> int:
-        while self._requests and self._requests[0][0] <= now - MINUTE:
-            self._requests.popleft()
-        return max(0, limit - sum(requests for _, requests in self._requests))
+        self._times.extend([now] * requests)
 
     def seconds_until_free(self, now: float, limit: int) -> float:
         """Return the seconds until the next request is within a limit per minute; infinity if the limit is 0."""
-        if limit < 1:
-            return math.inf
-        if self.remaining(now, limit):
+        while self._times and self._times[0] <= now - MINUTE:
+            self._times.popleft()
+        if len(self._times) < limit:
             return 0.0
-        total = sum(requests for _, requests in self._requests)
-        cumulative = accumulate(requests for _, requests in self._requests)
-        freed_by = next(at for (at, _), freed in zip(self._requests, cumulative, strict=True) if total - freed < limit)
-        return freed_by + MINUTE - now
+        return self._times[len(self._times) - limit] + MINUTE - now if limit > 0 else math.inf
 
 
 class WebhookStats:
@@ -207,7 +125,6 @@ class WebhookStats:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._lags: deque[float] = deque(maxlen=CACHE_SIZE)
         self._last_received_at: float | None = None
-        self._last_event_at = -math.inf
         self.budget = budget
         self.wake_callbacks: Mapping[str, Callable[[], object]] = {}
 
@@ -219,27 +136,16 @@ class WebhookStats:
 
     def record(self, event: str, sent_at: float | None, now: float) -> None:
         """Count a valid webhook, and wake the poller of its feed, however late it is; times are Unix times."""
-        feed = EVENT_FEEDS.get(event)
+        feed = EVENT_FEEDS.get(event, "")
         self._counts[RECEIVED, event if feed else OTHER_EVENT] += 1
         self._last_received_at = now
-        is_prompt = sent_at is None or abs(now - sent_at) <= MAX_LAG
-        if sent_at is not None and is_prompt:
+        if sent_at is not None and abs(now - sent_at) <= MAX_LAG:
             self._lags.append(max(0.0, now - sent_at))
-        if feed is None:
-            return
-        # A late delivery may be one of a backlog, or a replay of an old one: it does not show that new events arrive.
-        if is_prompt:
-            self._last_event_at = now
         if feed in self.wake_callbacks:
             self.wake_callbacks[feed]()
 
     def record_rejection(self, reason: str) -> None:
         self._counts[REJECTED, reason] += 1
-
-    def is_alive(self, now: float, interval: float) -> bool:
-        """Return whether prompt webhooks have arrived recently enough to poll only every ``interval`` seconds."""
-        # An event far after now arrived while the clock was ahead.
-        return abs(now - self._last_event_at) <= max(LIVENESS_POLLS * interval, MIN_LIVENESS_SECONDS)
 
     def pop_increments(self) -> list[Increment]:
         counts, self._counts = self._counts, Counter()
@@ -261,27 +167,18 @@ class WebhookReceiver:
 
     A webhook to the shared path is counted in every workspace.
 
-    Args:
-        window: Seconds for which an event is remembered, so that another delivery of it is a replay.
-
     Attributes:
         other_workspaces: Workspaces that another replica polls. Their webhooks are accepted, and wake nothing here.
     """
 
     other_workspaces: AbstractSet[str] = frozenset()
 
-    def __init__(
-        self, path: str, *, secret: Callable[[], str], window: float, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, path: str, *, secret: Callable[[], str], clock: Callable[[], float] = time.time) -> None:
         self._path = path
+        self.secret = secret
         self._clock = clock
-        self._replay_cache = ReplayCache()
+        self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
         self.stats_by_workspace: dict[str, WebhookStats] = {}
-        self.reconfigure(secret, window)
-
-    def reconfigure(self, secret: Callable[[], str], window: float) -> None:
-        self._secret = secret
-        self._window = window
 
     def handles(self, path: str) -> bool:
         below = path.removeprefix(f"{self._path}/")
@@ -296,7 +193,7 @@ class WebhookReceiver:
         name = self.workspace_of(path)
         recipients = [stats for workspace, stats in self.stats_by_workspace.items() if name in ("", workspace)]
         now = self._clock()
-        verdict = self._verify(name, body, signatures, now)
+        verdict = self._verify(name, body, signatures)
         if isinstance(verdict, str):
             for stats in recipients:
                 stats.record_rejection(verdict)
@@ -307,35 +204,31 @@ class WebhookReceiver:
         is_elsewhere = name in self.other_workspaces or (not name and bool(self.other_workspaces))
         return HTTPStatus.NO_CONTENT if recipients or is_elsewhere else HTTPStatus.NOT_FOUND
 
-    def _verify(
-        self, name: str, body: bytes, signatures: Iterable[bytes], now: float
-    ) -> tuple[str, float | None] | str:
+    def _verify(self, name: str, body: bytes, signatures: Iterable[bytes]) -> tuple[str, float | None] | str:
         """Return the event and its time, or the reason to reject the webhook."""
         if len(body) > MAX_PAYLOAD_BYTES:
             return "too_large"
-        signature = sign(body, self._secret())
+        signature = sign(body, self.secret())
         if not matches_any(signature, signatures):
             return "signature"
         try:
-            payload = _parse_payload(body)
+            # msgspec.json rejects texts that are cut within a character, as that of a post may be.
+            document = json.loads(body.decode("utf-8", "replace"), parse_int=parse_integer)
+            payload = msgspec.convert(document, _WebhookPayload)
             sent_at = None if payload.timestamp is None else _parse_time(payload.timestamp)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return "malformed"
-        if sent_at is not None and now - sent_at > MAX_AGE:
-            return "expired"
         # All deliveries of an event have its id, but subscriptions have secrets of their own, and so signatures.
         has_id = isinstance(payload.id, str) and 0 < len(payload.id) <= MAX_ID_LENGTH
-        # Unknown workspaces are not remembered, so that made-up names do not displace remembered events.
-        is_known = not name or name in self.stats_by_workspace
-        if is_known and not self._replay_cache.add((name, payload.id if has_id else signature), now, self._window):
+        key = (name, payload.id if has_id else signature)
+        if key in self._seen:
             return "replay"
+        # Unknown workspaces are not remembered, so that made-up names do not displace remembered events.
+        if not name or name in self.stats_by_workspace:
+            self._seen[key] = None
+            if len(self._seen) > CACHE_SIZE:
+                self._seen.popitem(last=False)
         return payload.event, sent_at
-
-
-def _parse_payload(body: bytes) -> _WebhookPayload:
-    # msgspec.json rejects texts that are cut within a character, as that of a post may be.
-    document = json.loads(body.decode("utf-8", "replace"), parse_int=parse_integer)
-    return msgspec.convert(document, _WebhookPayload)
 
 
 def _parse_time(text: str) -> float:

@@ -134,8 +134,7 @@ def _build_row(row: LogRow, **fields: Any) -> LogRow:
         "duration_ms": row.get("durationMs"),
         "created_at": row.get("createdAt"),
     }
-    log = {**dict.fromkeys(FIELDS), **common_fields, **fields}
-    return {"_id": row["zernioId"], **log} if isinstance(row.get("zernioId"), str) else log
+    return {**dict.fromkeys(FIELDS), **common_fields, **fields}
 
 
 def _zernio_action(action: Any, status: Any) -> Any:

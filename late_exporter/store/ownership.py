@@ -183,12 +183,12 @@ class Ownership:
 
     def _unchanged(self, names: AbstractSet[str]) -> frozenset[str]:
         """Return the workspaces whose feeds have the revisions that this process has left."""
-        feeds = {feed.id: (scope, feed) for scope, feed in self._store.feeds.items() if scope.workspace in names}
+        feeds = {feed.id: (name, feed) for name in names for feed in self._store.feeds.get(name, {}).values()}
         with self._database.transaction(seconds=LONG_SECONDS) as session:
             revisions = dict(select_in(session, REVISIONS, [*feeds]))
         changed = set[str]()
-        for feed_id, (scope, feed) in feeds.items():
+        for feed_id, (name, feed) in feeds.items():
             feed.revision += 1
             if revisions.get(feed_id) != feed.revision:
-                changed.add(scope.workspace)
+                changed.add(name)
         return frozenset(names) - changed

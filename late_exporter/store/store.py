@@ -83,12 +83,15 @@ class Store:
 
     Args:
         database: Database that is connected.
+
+    Attributes:
+        feeds: Feeds of this process by workspace and name.
     """
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.feeds: dict[Scope, Feed] = {}
-        self.outbox = Outbox(database, lambda: {feed.id: scope.workspace for scope, feed in self.feeds.items()})
+        self.feeds: dict[str, dict[str, Feed]] = {}
+        self.outbox = Outbox(database, self._workspaces)
         self._pruner = LogPruner()
         self._size = (-SIZE_SECONDS, 0, 0)
         create_state(database)
@@ -110,7 +113,8 @@ class Store:
                 pending = feed_rows.pending_logs(transaction, feed_id)
                 feeds[scope] = Feed(feed_id, workspace_id, revision, row[0], bool(pending))
                 states[scope] = feed_rows.decode_state(row, pending)
-        self.feeds.update(feeds)
+        for scope, feed in feeds.items():
+            self.feeds.setdefault(scope.workspace, {})[scope.feed] = feed
         return states
 
     def feed_state(self, scope: Scope) -> FeedState:
@@ -202,7 +206,6 @@ class Store:
             series_values=series_values,
             pending_logs=pending_logs,
             log_count=row[0],
-            keeps_logs=not (new or expired.keys),
         )
 
     @staticmethod
@@ -215,7 +218,7 @@ class Store:
 
     def size(self, workspace: str) -> tuple[int, int]:
         """Return the number of stored logs of a workspace, and its share of the size of the state in bytes."""
-        log_count = sum(feed.log_count for scope, feed in self.feeds.items() if scope.workspace == workspace)
+        log_count = sum(feed.log_count for feed in self.feeds.get(workspace, {}).values())
         now = time.monotonic()
         if now > self._size[0] + SIZE_SECONDS:
             with self.database.reading() as transaction:
@@ -227,13 +230,16 @@ class Store:
 
     def forget(self, workspace: str) -> None:
         """Do not use the feeds of a workspace any more."""
-        for scope in [scope for scope in self.feeds if scope.workspace == workspace]:
-            del self.feeds[scope]
+        self.feeds.pop(workspace, None)
+
+    def _workspaces(self) -> Mapping[int, str]:
+        return {feed.id: workspace for workspace, feeds in self.feeds.items() for feed in feeds.values()}
 
     def _feed(self, scope: Scope) -> Feed:
-        if scope not in self.feeds:
+        feed = self.feeds.get(scope.workspace, {}).get(scope.feed)
+        if feed is None:
             raise self._fenced("this process does not own it")
-        return self.feeds[scope]
+        return feed
 
     def _fenced(self, reason: str) -> StoreFenced:
         return StoreFenced(f"{self.database.name}: nothing of the workspace was counted: {reason}")

@@ -12,15 +12,15 @@ import msgspec
 import pytest
 
 from late_exporter.ingest import catch_up
-from late_exporter.ingest.fetched_page import FetchedPage
+from late_exporter.ingest.known_logs import UncommittedBatch
 from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.pending import PendingChecks
+from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.steps import Record
 from late_exporter.ingest.sweep import Cursor
 from late_exporter.ingest.sync import FeedSync
-from late_exporter.ingest.uncommitted_logs import UncommittedBatch
 from late_exporter.model import Batch
 from late_exporter.series import Histogram, Increment, Series, SeriesValue
 from late_exporter.store import Store
@@ -49,8 +49,8 @@ def _accept_any_page(patch: pytest.MonkeyPatch) -> None:
 def _forget_gaps(patch: pytest.MonkeyPatch) -> None:
     build = FeedRecorder._build_batch  # noqa: SLF001
 
-    async def build_without_gaps(self: FeedRecorder, pending: UncommittedBatch, *rest: Any) -> Batch:
-        batch = await build(self, pending, *rest)
+    def build_without_gaps(self: FeedRecorder, pending: UncommittedBatch, *rest: Any) -> Batch:
+        batch = build(self, pending, *rest)
         coverage = batch.coverage and msgspec.structs.replace(batch.coverage, gaps=())
         return msgspec.structs.replace(batch, coverage=coverage)
 
@@ -108,8 +108,8 @@ def _ignore_deletions(patch: pytest.MonkeyPatch) -> None:
 def _prune_visible_logs(patch: pytest.MonkeyPatch) -> None:
     build = FeedRecorder._build_batch  # noqa: SLF001
 
-    async def build_with_early_pruning(self: FeedRecorder, *rest: Any) -> Batch:
-        batch = await build(self, *rest)
+    def build_with_early_pruning(self: FeedRecorder, *rest: Any) -> Batch:
+        batch = build(self, *rest)
         prune_before = batch.prune_before and batch.prune_before + 4 * 86_400_000
         return msgspec.structs.replace(batch, prune_before=prune_before)
 

@@ -45,7 +45,7 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
         Setup(generation="zernio"),
         (Poll(events=Events(actions=(("alike", 8, 57),), between=((0, ("publish", 29, 10)),))),),
     ),
-    "twice": Program(
+    "pending alike logs": Program(
         Setup(generation="zernio"),
         (
             Poll(events=Events(seconds=1.0, actions=(("publish", 2, 0),))),

@@ -18,7 +18,6 @@ from late_exporter.api.generation import (
 from late_exporter.errors import (
     ApiError,
     ApiUnavailable,
-    BadPayload,
     BadRequest,
     EndpointNotFound,
     Forbidden,
@@ -101,19 +100,8 @@ class FakeListApi(FakeClient):
         return ApiGeneration(configured, logger=NullLogger(), monotonic=lambda: self.monotonic)
 
     async def resolve(self, generation: ApiGeneration, state: str | None = None) -> Feed:
-        """Return the publishing feed, and report it as used."""
-        feed = await generation.resolve_feed("publishing", self, state_generation=state)
-        generation.report_use(feed)
-        return feed
-
-
-@pytest.mark.parametrize("answer", VANISHED.values(), ids=VANISHED)
-@pytest.mark.parametrize("state", [None, "late"])
-async def test_a_vanished_list_is_not_chosen(answer: Answer, state: str | None) -> None:
-    """In whichever way the old list is gone, the documented one is read, after two requests."""
-    api = FakeListApi(late=answer, zernio=zernio_list(10))
-    assert ZERNIO is await api.resolve(api.generation(), state)
-    assert [ZERNIO.path, LATE.path] == api.requested_paths
+        """Return the publishing feed."""
+        return await generation.resolve_feed("publishing", self, state_generation=state)
 
 
 @pytest.mark.parametrize(
@@ -202,62 +190,6 @@ async def test_errors_that_say_nothing_about_a_list_are_raised(error: ApiError, 
         generation.report_answer(LATE, error=error)
     api.late = None
     assert LATE is await api.resolve(generation, "late")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        EndpointNotFound("404", status=404),
-        UNCLASSIFIED,
-        REDIRECT,
-        ApiUnavailable("500", status=500),
-        BadPayload("html"),
-    ],
-    ids=str,
-)
-async def test_repeated_refusals_examine_the_lists_again(error: ApiError) -> None:
-    """One refusal may be a deployment; three in a row examine both lists again."""
-    api = FakeListApi(late=late_list(1), zernio=zernio_list(1))
-    generation = api.generation()
-    await api.resolve(generation)
-    api.late = error
-    for refusal, expected in [
-        (error, LATE),
-        (error, LATE),
-        (None, LATE),
-        (error, LATE),
-        (error, LATE),
-        (error, ZERNIO),
-    ]:
-        generation.report_answer(LATE, error=refusal)
-        assert expected is await api.resolve(generation, "late")
-
-
-async def test_a_feed_may_lose_its_list_alone() -> None:
-    """The lists of each feed are examined on their own."""
-    api = FakeListApi(late=late_list(1), zernio=zernio_list(1))
-    generation = api.generation()
-    assert LATE is await api.resolve(generation)
-    api.late = None
-    feed = await generation.resolve_feed("connections", api, state_generation="late")
-    generation.report_use(feed)
-    assert GENERATIONS["zernio"]["connections"] is feed
-    assert LATE is await api.resolve(generation, "late")
-    assert {"late", "zernio"} == generation.in_use
-
-
-async def test_a_list_that_falls_behind_is_left() -> None:
-    """Once an hour both lists are examined; the other one is read if the API does not write to this one any more."""
-    api = FakeListApi(late=late_list(1), zernio=zernio_list(1))
-    generation = api.generation()
-    await api.resolve(generation)
-    api.late, api.zernio = late_list(3600), zernio_list(1)
-    for seconds, expected in [(EXAMINATION_INTERVAL - 1, LATE), (1, ZERNIO), (0, ZERNIO)]:
-        api.monotonic += seconds
-        await generation.examine_if_due(LATE, api, state_generation="late")
-        assert expected is await api.resolve(generation, "late")
-    assert 4 == len(api.requests)
-    assert frozenset() == generation.unread
 
 
 class Variable:
@@ -349,19 +281,6 @@ async def test_a_configured_generation_reports_what_it_does_not_read(configured:
     await generation.examine_if_due(feed, api, state_generation="late")
     assert ({ahead} - {configured}) == generation.unread
     assert feed is await api.resolve(generation, "late")
-
-
-async def test_a_state_without_ids_cannot_go_back() -> None:
-    """A state without ids stays with generation zernio; a configuration that forbids that is an error."""
-    api = FakeListApi(late=late_list(1), zernio=zernio_list(DAY))
-    generation = api.generation()
-    assert ZERNIO is await api.resolve(generation, "zernio")
-    assert [] == api.requested_paths
-    await generation.examine_if_due(ZERNIO, api, state_generation="zernio")
-    assert ZERNIO is await api.resolve(generation, "zernio")
-    assert {"late"} == generation.unread
-    with pytest.raises(ApiUnavailable, match=r"use --api\.generation zernio or auto, or another --state\.url"):
-        await api.resolve(api.generation("late"), "zernio")
 
 
 async def test_a_feed_without_a_list() -> None:

@@ -117,16 +117,12 @@ def test_defaults() -> None:
 def test_webhooks(file: Path) -> None:
     """Webhooks are off by default; their secret is read from a file and never printed."""
     off = load_flags()
-    assert (None, None, None) == (off.webhook.path, off.webhook.secret_file, off.webhook.poll_interval)
+    assert (None, None) == (off.webhook.path, off.webhook.secret_file)
 
     (file.parent / "secret").write_text("whsec_0123456789\n")
-    text = "webhook: {path: /late/hook, secret-file: secret, replay-window: 1m, poll-interval: 4m}"
+    text = "webhook: {path: /late/hook, secret-file: secret}"
     settings = from_file(file, text)
-    assert ("/late/hook", 60.0, 240.0) == (
-        settings.webhook.path,
-        settings.webhook.replay_window,
-        settings.webhook.poll_interval,
-    )
+    assert "/late/hook" == settings.webhook.path
     assert (KEY, "whsec_0123456789") == settings.secrets
     assert "whsec_" not in repr(settings)
     assert (False, False) == (off.webhook.require_auth, settings.webhook.require_auth)
@@ -577,8 +573,6 @@ WRONG = [
         '"/webhook": name a file that holds the secret of the webhooks with --webhook.secret-file',
     ),
     ("webhook.secret-file", "/nowhere/secret", '"/nowhere/secret": No such file or directory'),
-    ("webhook.replay-window", "0s", '"0s": must be at least 1s and at most 1d'),
-    ("webhook.poll-interval", "10s", '"10s": must be at least --poll.interval, 30s'),
     ("metrics.duration-buckets", "1,x", '"x": must be a number of seconds above 0'),
     ("metrics.duration-buckets", "0,1", '"0": must be a number of seconds above 0'),
     ("metrics.duration-buckets", "1,inf", '"inf": must be a number of seconds above 0'),

@@ -255,13 +255,6 @@ def test_key_depends_on_immutable_fields(field: str) -> None:
     assert 2 == len({*keys(LOG, {**LOG, field: other})})
 
 
-@pytest.mark.parametrize("field", ["_id", "id"])
-def test_id_is_used_if_present(field: str) -> None:
-    """A log with an id is identified by it, even among identical logs."""
-    first, second = keys({**LOG, field: "x1"}, {**LOG, field: "x2"})
-    assert (True, True) == (first.endswith("#x1"), second.endswith("#x2"))
-
-
 def test_keys_sort_by_time() -> None:
     """Keys sort by creation time."""
     times = ["2024-11-01T10:00:00Z", "2024-11-01T10:00:01Z", "2025-01-01T00:00:00Z"]

@@ -97,7 +97,7 @@ def test_a_restored_backup_shows_no_lower_counter(world: World, path: Path, expo
     exporter.restart()
     world.clock.advance(HOUR)
     world.publish(110, over=HOUR, kinds=KINDS)
-    world.change(*pending, "success")
+    world.change(pending[0], "success")
     world.insert(world.clock.now - HOUR - 10 * MINUTE)
     exporter.poll_repeatedly(4)
     before = exporter.scrape()

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from late_exporter.exposition.exposition import Exposition
-from late_exporter.ingest.feed_publisher import FeedPublisher, last_lag, select_exemplars
-from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import LabelLimiter
-from late_exporter.metrics.names import PENDING_LOGS
-from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import LogEntry, Observation, PendingLog, Scope
+from late_exporter.ingest.feed_publisher import last_lag, select_exemplars
+from late_exporter.model import LogEntry, Observation
 from late_exporter.series import ObserveLog
 
 NOW = 10_000
@@ -48,27 +43,3 @@ def test_the_last_lag() -> None:
     logs = (observation("a", 1_000, 1), observation("b", 4_000, 1), observation("c", None, 1))
     assert last_lag(logs, NOW) == 6.0
     assert last_lag(logs[2:], NOW) is None
-
-
-def test_pending_gauges_are_set_if_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A poll without a change of the pending logs or the platforms sets no gauge; others set all."""
-    limiter = LabelLimiter(CATALOGUE)
-    registry = SeriesRegistry(CATALOGUE, Exposition(CATALOGUE))
-    registry.add_workspace("acme")
-    publisher = FeedPublisher(Scope("acme", "publishing"), registry, limiter)
-    gauges: list[tuple[tuple[str, ...], float]] = []
-    monkeypatch.setattr(registry, "set_gauge", lambda _, labels, value: gauges.append((labels[1:], value)))
-    monkeypatch.setattr(registry, "remove_gauge", lambda *_: None)
-    pending = {"a": PendingLog("a", 0, "x", "publish", None)}
-    for _ in range(2):
-        publisher.update_pending_gauges(pending)
-        publisher.update_pending_gauges(dict(pending))
-    assert [(("x", "publish"), 1)] == gauges
-
-    limiter.restore(
-        [(PENDING_LOGS, ("acme", "y", "publish")), ("late_publishing_logs_total", ("acme", "y", "publish", "success"))]
-    )
-    publisher.update_pending_gauges(pending)
-    assert {("x", "publish"): 1, ("y", "publish"): 0} == dict(gauges[1:])
-    publisher.update_pending_gauges({})
-    assert {("x", "publish"): 0, ("y", "publish"): 0} == dict(gauges[3:])

@@ -6,12 +6,10 @@ import tracemalloc
 from itertools import chain
 
 import msgspec
-import pytest
 
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest import observations as module
-from late_exporter.ingest.observations import CATCH_UP_LOGS, ObservationBuilder, Observations
-from late_exporter.ingest.uncommitted_logs import ReadLogs
+from late_exporter.ingest.known_logs import ReadLogs
+from late_exporter.ingest.observations import ObservationBuilder, Observations
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import effective_increments
 from late_exporter.metrics.labels import LabelLimiter
@@ -31,10 +29,10 @@ class Harness:
         self.limiter = LabelLimiter(CATALOGUE, **limits)
         self.builder = ObservationBuilder(Scope("acme", "publishing"), FEEDS["publishing"], self.limiter)
 
-    async def build(self, *entries: LogEntry, by_reconciliation: bool = False, is_synced: bool = True) -> Observations:
+    def build(self, *entries: LogEntry, by_reconciliation: bool = False, is_synced: bool = True) -> Observations:
         """Return the observations of some logs that were read together."""
         pages = [ReadLogs(entries, by_reconciliation)]
-        return await self.builder.build(pages, now=NOW, retention_floor=0, is_synced=is_synced)
+        return self.builder.build(pages, now=NOW, retention_floor=0, is_synced=is_synced)
 
 
 def log(number: int, **fields: object) -> LogEntry:
@@ -55,25 +53,23 @@ def effective(*observations: Observation) -> list[Increment]:
     return list(chain.from_iterable(effective_increments(Batch(committed_at=0, now=NOW), observations, first)))
 
 
-async def test_alike_logs_share_their_increments() -> None:
-    """Neither pages nor batches separate logs of one kind; what differs in a label has increments of its own."""
+def test_alike_logs_share_their_increments() -> None:
+    """Pages do not separate logs of one kind; what differs in a label has increments of its own."""
     harness = Harness()
-    first, second, third = (await harness.build(log(1), log(250), log(3, platform="y"))).observations
+    first, second, third = (harness.build(log(1), log(250), log(3, platform="y"))).observations
     assert first.increments is second.increments
     assert families(first.increments) == families(third.increments)
     assert {increment.labels[1] for increment in third.increments if increment.family == LOGS} == {"y"}
-    (again,) = (await harness.build(log(4))).observations
-    assert again.increments is first.increments
 
 
-async def test_a_log_costs_a_batch_one_object() -> None:
+def test_a_log_costs_a_batch_one_object() -> None:
     """A commit of thousands of logs must not hold a multiple of them in memory, which would fragment it."""
     harness = Harness()
     entries = [log(number) for number in range(2000)]
-    await harness.build(*entries)
+    harness.build(*entries)
     tracemalloc.start()
     try:
-        built = await harness.build(*entries)
+        built = harness.build(*entries)
         blocks = sum(statistic.count for statistic in tracemalloc.take_snapshot().statistics("filename"))
     finally:
         tracemalloc.stop()
@@ -81,79 +77,43 @@ async def test_a_log_costs_a_batch_one_object() -> None:
     assert blocks < 1.5 * len(entries)
 
 
-async def test_a_builder_at_rest_keeps_no_increments() -> None:
-    """A thousand workspaces that have caught up must not keep the increments of all their logs."""
-    harness = Harness()
-    (before,) = (await harness.build(log(1))).observations
-    await harness.build()
-    (after,) = (await harness.build(log(2))).observations
-    assert before.increments == after.increments
-    assert before.increments is not after.increments
-
-
-async def test_a_catch_up_keeps_the_increments_of_all_kinds() -> None:
-    """Kinds that a batch of a catch-up lacks are known in the next one; after a small batch they are not."""
-    harness = Harness()
-    (before,) = (await harness.build(log(1, platform="y"))).observations
-    many = [log(number) for number in range(CATCH_UP_LOGS)]
-    first = await harness.build(*many, log(1, platform="y"))
-    built = await harness.build(*many)
-    (again, *_) = (await harness.build(log(2, platform="y"), *many)).observations
-    assert again.increments is first.observations[-1].increments
-    assert {each.labels[1] for each in built.increments if each.family == LOGS} == {"x"}
-    await harness.build(log(3))
-    (after,) = (await harness.build(log(4, platform="y"))).observations
-    assert before.increments == after.increments == again.increments
-    assert after.increments is not again.increments
-
-
-async def test_few_kinds_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A catch-up of ever other kinds keeps those of its last batch only."""
-    monkeypatch.setattr(module, "MAX_KINDS", 3)
-    harness = Harness()
-    many = [log(number) for number in range(CATCH_UP_LOGS)]
-    for name in "abcde":
-        await harness.build(*many, log(1, account_id=name))
-    assert len(harness.builder._increments_by_kind) <= 3  # noqa: SLF001 - its size
-
-
-async def test_zeros_concern_the_batch() -> None:
+def test_zeros_concern_the_batch() -> None:
     """The series of a new platform are created by the batch, once, and again if it could not be saved."""
     harness = Harness()
-    built = await harness.build(log(1), log(2, status="failed"))
+    built = harness.build(log(1), log(2, status="failed"))
     assert all(isinstance(zero, IncCounter) and not zero.amount for zero in built.zeros)
     assert {LOGS, "late_publishing_retries_total"} < families(tuple(built.zeros))
     assert not any(isinstance(each, IncCounter) and not each.amount for each in built.increments)
-    assert [] == (await harness.build(log(3))).zeros
-    harness.builder.forget_kinds()
-    assert built.zeros == (await harness.build(log(1), log(2, status="failed"))).zeros
+    assert [] == (harness.build(log(3))).zeros
+    harness.builder.forget_zeros()
+    assert built.zeros == (harness.build(log(1), log(2, status="failed"))).zeros
 
 
-async def test_every_log_with_a_replaced_label_is_counted_as_such() -> None:
+def test_every_log_with_a_replaced_label_is_counted_as_such() -> None:
     """Logs that share an overflow count it once each."""
     harness = Harness(max_values=1)
-    observations = (await harness.build(*(log(number, platform=f"p{number % 3}") for number in range(6)))).observations
+    observations = (harness.build(*(log(number, platform=f"p{number % 3}") for number in range(6)))).observations
     overflows = [each for each in effective(*observations) if each.family == "late_exporter_label_overflow_total"]
     assert 4 == sum(each.amount for each in overflows if isinstance(each, IncCounter) and each.labels[1] == LOGS)
 
 
-async def test_lag_and_reconciliation_begin_with_the_first_sync() -> None:
+def test_lag_and_reconciliation_begin_with_the_first_sync() -> None:
     """History has no lag; the same logs have one later, and only those of a scan count as found by it."""
     harness = Harness()
     lag = "late_exporter_log_lag_seconds"
-    (history,) = (await harness.build(log(1), is_synced=False)).observations
-    (live,) = (await harness.build(log(2))).observations
-    (found,) = (await harness.build(log(3), by_reconciliation=True)).observations
+    (history,) = (harness.build(log(1), is_synced=False)).observations
+    (live,) = (harness.build(log(2))).observations
+    (found,) = (harness.build(log(3), by_reconciliation=True)).observations
     assert not {lag, RECONCILED} & families(history.increments)
     assert {lag} == {lag, RECONCILED} & families(live.increments)
     assert {lag, RECONCILED} <= families(found.increments)
 
 
-async def test_a_time_of_the_future_is_the_present() -> None:
+def test_a_time_of_the_future_is_the_present() -> None:
     """A log ahead of the clock sets no gauge to its time, and leaves the logs of its kind alone."""
     harness = Harness()
     ahead = log(1, created=NOW + MAX_CLOCK_SKEW_MS + 1)
-    observations = (await harness.build(ahead, log(2))).observations
+    observations = (harness.build(ahead, log(2))).observations
     assert [ahead.created, NOW - 2] == [each.entry.created for each in observations]
     times = [
         increment.value

@@ -145,6 +145,26 @@ def test_a_list_with_short_pages_that_becomes_shorter_has_not_ended(polls: int, 
     assert 1 == listed_pending(world) == pending(exporter)
 
 
+@pytest.mark.parametrize(("polls", "count"), [(4, 500), (8, 1500)])
+def test_a_deleted_log_beside_many_leaves_the_gauge(polls: int, count: int, world: World, start: Start) -> None:
+    """However many other logs are within two seconds of it."""
+    exporter = start(FakeLateApi(world, generation="zernio"), reconcile_interval=10 * MINUTE)
+    moment = float(int(world.clock.now - HOUR))
+    waiting, kept = (world.insert(moment, status="pending") for _ in range(2))
+    for number in range(count):
+        world.insert(moment + number / count)
+    world.publish(150, over=MINUTE)
+    exporter.poll()
+    world.delete(waiting)
+    exporter.poll_repeatedly(polls)
+    assert 1 == listed_pending(world) == pending(exporter)
+    world.change(kept, "success")
+    exporter.poll_repeatedly(polls)
+    exporter.settle()
+    assert 0 == pending(exporter)
+    assert count + 153 == len(exporter.observations)
+
+
 ALIKE: dict[str, Any] = {"requestId": None, "postId": "p1"}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from deploy.prometheus import thresholds
-from late_exporter.ingest.fetched_page import FetchedPage
+from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recent_attempts import (
     FAILING_ATTEMPTS,
     FAILING_SHARE,

@@ -4,7 +4,7 @@ import pytest
 
 from late_exporter.errors import ApiUnavailable, RateLimited, StoreError
 from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule, Runtime
-from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
+from late_exporter.ingest.webhooks import WebhookStats
 from tests.support.clock import VirtualClock
 
 SUCCESS = PollResult("success")
@@ -49,25 +49,3 @@ def test_jitter(random: float, delay: float) -> None:
     schedule = create_schedule(clock, PollConfig(interval=30.0), random=random)
     schedule.plan_next(SUCCESS, 0.0, failure_count=0)
     assert pytest.approx(clock.now + delay) == schedule.next_poll_time
-
-
-def test_interval_with_webhooks() -> None:
-    """The webhook interval applies while webhooks arrive, the usual one before and long after."""
-    clock, stats = VirtualClock(), WebhookStats("acme", RequestBudget())
-    schedule = create_schedule(clock, PollConfig(interval=30.0, webhook_interval=300.0), stats)
-    assert 30.0 == schedule.interval
-    stats.record("post.published", None, clock.now)
-    assert 300.0 == schedule.interval
-    clock.advance(3601.0)
-    assert 30.0 == schedule.interval
-
-
-def test_reserved_requests() -> None:
-    """A triggered poll is charged one request, and may add what its budget leaves beyond two."""
-    clock, stats = VirtualClock(), WebhookStats("acme", RequestBudget())
-    schedule = create_schedule(clock, PollConfig(webhook_share=0.25), stats)
-    assert [8, 7, 6] == [schedule.reserve_requests(40) for _ in range(3)]
-    schedule.charge_requests(5)
-    assert 0 == schedule.reserve_requests(40)
-    clock.advance(60.0)
-    assert 8 == schedule.reserve_requests(40)

@@ -22,8 +22,7 @@ from late_exporter.errors import (
 )
 from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.schedule import Runtime
-from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
-from late_exporter.ingest.status_publisher import StatusPublisher
+from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller, StatusPublisher
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
@@ -277,15 +276,6 @@ async def test_polls_of_logs_do_not_wait_for_status_feeds() -> None:
     assert 100 < sum(request.path_template != "/logs" for request in requests) <= 3 * 60
     assert 200 < len(waits)
     assert {0.0} == set(waits)
-
-
-async def test_feeds_take_turns() -> None:
-    """The first values of every feed do not wait for all pages of another one."""
-    harness = StatusHarness(api=StatusApi(rate_limit=60))
-    harness.api.documents["/v1/accounts"] = account_pages(500)
-    await harness.run_until(2.5 * MINUTE)
-    assert set(harness.api.documents) == {request.path for request in harness.api.requests[:5]}
-    assert {"accounts", "webhooks", "billing"} <= set(harness.ups())
 
 
 def account_pages(count: int) -> Callable[[QueryParams], Document]:

@@ -505,7 +505,7 @@ def test_a_running_exporter_examines_both_lists_every_hour(generation: str, worl
 
 
 def test_ids_added_to_generation_zernio_double_nothing(world: World, start: Start) -> None:
-    """If logs without ids get some, no counted log is recognised, so that only newer ones count."""
+    """If logs without ids get some, they stay the same logs."""
     exporter = start(FakeLateApi(world, generation="zernio"))
     ids = world.publish(130, over=DAY)
     world.publish(3, over=0, **ALIKE)

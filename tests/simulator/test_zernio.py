@@ -164,12 +164,6 @@ def test_bodies_are_cut() -> None:
     assert ('{"rawBody":"' + "ü" * 4988, 10_000) == (log["request_body"], len(log["response_body"]))
 
 
-def test_id_of_a_row() -> None:
-    """A row with an id for this generation shows it."""
-    assert ["_id", "type"] == list(publishing_row({"zernioId": "z1"}))[:2]
-    assert "z1" == connection_row({"zernioId": "z1"})["_id"]
-
-
 @pytest.mark.parametrize("render", [publishing_row, connection_row])
 def test_what_is_not_set_is_null(render: Any) -> None:
     """Every log has all fields, even if its row has none or odd ones."""
@@ -181,7 +175,6 @@ def test_what_is_not_set_is_null(render: Any) -> None:
         "response": "text",
         "error": [],
         "success": "",
-        "zernioId": 5,
     }
 
     assert list(FIELDS) == list(render({})) == list(render(odd))

@@ -8,7 +8,7 @@ import selectors
 from collections import deque
 from collections.abc import Coroutine, Iterable
 from email.utils import formatdate
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import httpx
 
@@ -16,25 +16,21 @@ from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.quota import RateLimiter
 from late_exporter.errors import RateLimited
 
-WindowKind: TypeAlias = Literal["sliding", "fixed"]
-
 START = 1_795_600_020.0  # 20 seconds into a minute
 MINUTE = 60.0
 LATENCY = 0.1
 
 
 class Window:
-    """Requests per minute of one key, as a sliding window or by the minute of the clock."""
+    """Requests per minute of one key, in a sliding window."""
 
-    def __init__(self, limit: int, kind: WindowKind) -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._kind = kind
         self._times: deque[float] = deque()
 
     def accept(self, now: float) -> bool:
         """Count a request; return False if it exceeds the limit, in which case it is not counted."""
-        start = now - MINUTE if self._kind == "sliding" else now // MINUTE * MINUTE - 1e-9
-        while self._times and self._times[0] <= start:
+        while self._times and self._times[0] <= now - MINUTE:
             self._times.popleft()
         if len(self._times) >= self.limit:
             return False
@@ -45,29 +41,25 @@ class Window:
     def remaining(self) -> int:
         return self.limit - len(self._times)
 
-    def reset(self, now: float) -> float:
-        """Return when the next slot frees up, or when the minute ends."""
-        return self._times[0] + MINUTE if self._kind == "sliding" else (now // MINUTE + 1) * MINUTE
+    def reset(self) -> float:
+        """Return when the next slot frees up."""
+        return self._times[0] + MINUTE
 
 
 class SharedQuota:
     """An API with one key: requests of exporters by HTTP, and those of the customer's own software.
-
-    Args:
-        has_reset: Whether responses tell when the next request becomes free.
 
     Attributes:
         refused_customer_calls: Calls of the customer that were refused because of the exporters.
         exporter_times: When each request of an exporter was accepted, by number of the exporter.
     """
 
-    def __init__(self, limit: int, kind: WindowKind, *, has_reset: bool = True) -> None:
-        self._has_reset = has_reset
+    def __init__(self, limit: int) -> None:
         self.refused_customer_calls: list[float] = []
         self.refused_exporter_requests: list[float] = []
         self.exporter_times: dict[int, list[float]] = {}
-        self._window = Window(limit, kind)
-        self._customer_window = Window(limit, kind)
+        self._window = Window(limit)
+        self._customer_window = Window(limit)
         self._clients: list[httpx.AsyncClient] = []
 
     @staticmethod
@@ -99,14 +91,13 @@ class SharedQuota:
             now = self.now()
             is_accepted = self._window.accept(now)
             (times if is_accepted else self.refused_exporter_requests).append(now - START)
-            reset = self._window.reset(now)
+            reset = self._window.reset()
             headers = {
                 "Date": formatdate(now, usegmt=True),
                 "X-RateLimit-Limit": str(self._window.limit),
                 "X-RateLimit-Remaining": str(self._window.remaining),
             }
-            if self._has_reset:
-                headers["X-RateLimit-Reset"] = str(math.ceil(reset))
+            headers["X-RateLimit-Reset"] = str(math.ceil(reset))
             await asyncio.sleep(LATENCY / 2)
             if not is_accepted:
                 headers["Retry-After"] = str(math.ceil(reset - now))

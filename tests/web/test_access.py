@@ -69,7 +69,7 @@ class AccessHarness:
         self.exposition = build_exposition()
         feed = FeedHealth(name="publishing", is_synced=is_synced, outcome="success")
         workspaces = [WorkspaceHealth(name=name, base_url="https://zernio.com/api", feeds=(feed,)) for name in NAMES]
-        receiver = WebhookReceiver("/hook", secret=lambda: SECRET, window=60.0)
+        receiver = WebhookReceiver("/hook", secret=lambda: SECRET)
         receiver.stats_by_workspace = {name: WebhookStats(name, RequestBudget()) for name in NAMES}
         health = HealthSource(
             workspaces=lambda: workspaces,

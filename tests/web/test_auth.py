@@ -71,7 +71,7 @@ class AuthHarness:
             passwords=self.passwords,
             log=self.log,
             unauthenticated_paths=unauthenticated_paths,
-            is_public=WebhookReceiver("/late/hook", secret=str, window=1.0).handles,
+            is_public=WebhookReceiver("/late/hook", secret=str).handles,
             monotonic=self.clock.monotonic,
         )
 

@@ -32,7 +32,7 @@ async def audit_feeds(context: CommandContext, connect: ConnectWorkspaces) -> Se
                 partial(recorded_feed, scope.feed, *connection),
                 client=connection.client,
                 open_snapshot=partial(Snapshot, settings.state.url, settings.state.password_path),
-                interval=settings.longest_poll_interval,
+                interval=settings.poll.interval,
                 wait=context.flags.wait,
                 logger=log.get_logger("late_exporter").bind(workspace=scope.workspace, feed=scope.feed),
             )

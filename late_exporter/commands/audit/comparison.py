@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from late_exporter.ingest.fetched_page import FetchedPage
+from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.model import PENDING, Coverage, LogEntry
 
 GRACE_POLLS = 3

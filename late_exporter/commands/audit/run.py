@@ -15,7 +15,7 @@ from late_exporter.commands.feed_choice import require_retained
 from late_exporter.errors import ApiError
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import check_counters
-from late_exporter.ingest.fetched_page import FetchedPage
+from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.steps import read_pages
 from late_exporter.ingest.sweep import FetchPage, Sweep, TimeFilter
 from late_exporter.metrics.names import LAST_POLL, LAST_RECONCILE
