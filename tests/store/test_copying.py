@@ -135,7 +135,7 @@ def test_a_state_in_use_is_not_copied(source: str, target: str) -> None:
     """Neither from nor to: an exporter that uses it would go on with what is left behind."""
     for used in (source, target):
         with closing(open_store(used)):
-            with pytest.raises(StoreInUse, match="in use by an exporter; stop it first$"):
+            with pytest.raises(StoreInUse, match=r"in use by an exporter; stop it first$"):
                 copy_state(source, target)
             with suppress(StoreError), Snapshot(target) as snapshot:
                 assert [] == snapshot.scopes

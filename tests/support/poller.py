@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import pytest
 
@@ -87,7 +87,7 @@ class PollerHarness:
             self.clock = SleepingClock(self.clock.now)
         pipeline = Pipeline(
             PipelineConfig(feeds=self.feeds, poll=config or PollConfig(), has_webhooks=has_webhooks),
-            store_thread=StoreThread(self.store, self.offload),
+            store_thread=StoreThread(cast("Store", self.store), self.offload),
             create_logger=lambda _: self.logger,
             runtime=Runtime(
                 clock=self.clock.time,
@@ -188,7 +188,7 @@ class PollerHarness:
 
     def stored_value(self, family: str, *labels: str) -> object:
         """Return the stored value of a series; None if there is none."""
-        stored = stored_series(self.store).get((family, ("acme", *labels)))
+        stored = stored_series(cast("Store", self.store)).get((family, ("acme", *labels)))
         return stored.value if stored else None
 
     async def _wait_published(self) -> None:
