@@ -154,6 +154,17 @@ def test_a_workspace_that_is_not_configured_any_more_is_given_away(open_replica:
     assert {*NAMES[1:]} == replica.owned == replica.ownership.confirm()
 
 
+def test_looks_write_nothing(url: str, open_replica: Callable[..., Replica]) -> None:
+    """They need no standby that confirms them, and use up no ids: the lock of a workspace has one of 31 bits."""
+    replica = open_replica()
+    settle(replica)
+    replica.turn({**GROUPS, "new": "new"})
+    assert [(len(NAMES) + 1,)] == execute(url, "SELECT max(id) FROM late_workspace")
+    before = execute(url, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+    replica.ownership.look(GROUPS)
+    assert before == execute(url, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+
+
 def test_everybody_sees_who_owns_what(open_replica: Callable[..., Replica]) -> None:
     """A replica that owns nothing is one nevertheless."""
     first = open_replica()
