@@ -237,12 +237,20 @@ def through(proxy: Proxy | int, postgres: Cluster, url: str) -> str:
     return url.replace(f":{postgres.port}/", f":{port}/")
 
 
+@pytest.mark.parametrize("is_shared", [True, False])
 @pytest.mark.parametrize(("lost", "kept"), [("request", {*NAMES}), ("answer", {*NAMES} - {"acme", "beta"})])
 def test_a_session_that_is_lost_in_a_commit(
-    postgres: Cluster, url: str, proxy: Proxy, open_replica: Callable[..., Replica], lost: str, kept: set[str]
+    postgres: Cluster,
+    url: str,
+    proxy: Proxy,
+    open_replica: Callable[..., Replica],
+    lost: str,
+    kept: set[str],
+    *,
+    is_shared: bool,
 ) -> None:
     """A workspace whose commit is durable without an answer has to be loaded; nothing counts twice, nothing is lost."""
-    replica = open_replica(through(proxy, postgres, url))
+    replica = open_replica(through(proxy, postgres, url), is_shared=is_shared)
     settle(replica)
     proxy.cut(lost, b"COMMIT\0")
     commits = [
@@ -267,12 +275,9 @@ def test_a_session_that_is_lost_while_it_reconnects(
     for lost, pattern in (("request", b"pg_try_advisory_lock"), ("answer", b"COMMIT\0")):
         end_session(url, replica)
         proxy.cut(lost, pattern)
-        for _ in range(2):
-            with suppress(StoreError):
-                replica.commit("acme", "a")
-                pytest.fail("the session has ended")
-        with pytest.raises(StoreError):
-            replica.ownership.reconnect()
+        for call in (replica.ownership.confirm, replica.ownership.reconnect):
+            with pytest.raises(StoreError):
+                call()
         with pytest.raises(StoreError, match="the connection was lost"):
             replica.ownership.confirm()
         settle(replica)
