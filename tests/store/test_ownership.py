@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from typing import Any
 
+import psycopg
 import pytest
 
 from late_exporter.errors import StoreError, StoreFenced, StoreInUse
@@ -223,6 +224,21 @@ def test_a_lost_session_that_nobody_noticed(url: str, open_replica: Callable[...
         replica.commit("acme", "a")
     assert {*NAMES} == replica.ownership.reconnect() == replica.ownership.confirm()
     assert 1 == replica.commit("acme", "a")
+
+
+def test_what_is_left_of_the_former_session_is_ended(url: str, open_replica: Callable[..., Replica]) -> None:
+    """Such as a session whose client is gone without a word: it has the locks, and its commit may still come."""
+    replica = open_replica()
+    settle(replica)
+    end_session(url, replica)
+    with psycopg.connect(url, application_name=replica.ownership.session_name, autocommit=True) as former:
+        former.execute("SELECT pg_advisory_lock(lock_class, id::integer) FROM late_state, late_workspace")
+        with pytest.raises(StoreError):
+            replica.ownership.confirm()
+        assert {*NAMES} == replica.ownership.reconnect() == replica.ownership.confirm()
+        with pytest.raises(psycopg.OperationalError):
+            former.execute("SELECT 1")
+    former.close()
 
 
 @pytest.fixture
