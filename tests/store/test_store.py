@@ -19,7 +19,6 @@ from late_exporter.model import (
     FeedState,
     Gap,
     ListPosition,
-    LogEntry,
     Observation,
     PendingLog,
     Scope,
@@ -32,10 +31,7 @@ from late_exporter.series import (
     Increment,
     LatestValue,
     ObserveHistogram,
-    ObserveLog,
-    RecordAttempt,
     SeriesValue,
-    SetByLog,
     SetLatest,
     Value,
 )
@@ -109,36 +105,16 @@ def test_a_log_counts_in_each_status(store: Store) -> None:
     assert {"a": {"pending", "failed", "success"}} == store.lookup(SCOPE, ["a", "b"])
 
 
-def test_observations_of_a_kind_count_together(store: Store) -> None:
-    """Of observations that share their increments only the new ones count, and once per log if so declared."""
-    increments = (
-        IncCounter("logs", ("acme",)),
-        IncCounter("once", ("acme",), once_per_log=True),
-        ObserveLog("lag", ("acme",), once_per_log=True, number="lag", bounds=(1.0,)),
-        ObserveLog("duration", ("acme",), number="duration", bounds=(1.0,)),
-        SetByLog("newest", ("acme",)),
-        RecordAttempt("streak", ("acme",), failed=True),
-    )
-    commit(store, Observation(LogEntry(key="a", status="success", created=NOW), increments))
-    observations = [
-        Observation(LogEntry(key=key, status=status, created=NOW - lag, duration=duration), increments)
-        for key, status, lag, duration in (
-            ("a", "success", 0, 5),  # counted before
-            ("a", "failed", 0, 2_000_000),  # in another status
-            ("b", "success", 2000, 1),
-            ("b", "failed", 1000, 1),
-            ("b", "failed", 1000, 1),  # again
-        )
-    ]
-    result = commit(store, *observations, now=NOW).series_values
-    assert {
-        "logs": 4,
-        "once": 2,
-        "lag": Histogram((1.0,), (1, 1), 2_000_000),  # that of the first commit was in no time
-        "duration": Histogram((1.0,), (3, 1), 2_000_002),
-        "newest": LatestValue(NOW, NOW / 1000),
-        "streak": FailureStreak(failures=(NOW - 2000, NOW - 1000, NOW, NOW)),
-    } == {family: value.value for (family, _), value in result.items()}
+def test_increments_that_apply_once_per_log(store: Store) -> None:
+    """They apply with the first observation of a log, also if two are in one batch."""
+
+    def paused(key: str, status: str) -> Observation:
+        increments = IncCounter("pauses", ("acme",), once_per_log=True), IncCounter("seen", ("acme",))
+        return Observation(observation(key, status).entry, increments)
+
+    commit(store, paused("a", "pending"), paused("a", "success"))
+    commit(store, paused("a", "failed"), paused("b", "success"))
+    assert {"pauses": 2, "seen": 4} == {family: each.value for (family, _), each in stored_series(store).items()}
 
 
 def test_increments_of_a_batch_always_apply(store: Store) -> None:
