@@ -121,9 +121,11 @@ class Ownership:
             groups: Group of each configured workspace; workspaces of one group have one owner, as they share a key.
         """
         with self._database.transaction() as session:
-            session.executemany(ADD_WORKSPACE, [(name,) for name in sorted(groups)])
             session.execute(END_SILENT_SESSIONS, (self._lease,))
             names = dict(session.execute(NAMES).fetchall())
+            if new := groups.keys() - names.values():  # An attempt to add one uses up an id, and is a write.
+                session.executemany(ADD_WORKSPACE, [(name,) for name in sorted(new)])
+                names = dict(session.execute(NAMES).fetchall())
             locks = session.execute(LOCKS).fetchall()
         owners: dict[str, set[str]] = defaultdict(set)
         mine = set[str]()

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -20,7 +20,7 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Batch, LogEntry, Observation, QueuedEvent, Scope
 from late_exporter.series import IncCounter
-from late_exporter.store import open_store
+from late_exporter.store import Store, open_store
 from tests.support.clock import VirtualClock
 from tests.support.exposition import read_body
 from tests.support.loggers import RecordingLogger
@@ -69,9 +69,8 @@ class Harness:
     def queue(self, *bodies: bytes, workspace: str = "acme") -> None:
         """Queue events, whose bodies are all different."""
         observations = [Observation(LogEntry(key=f"{body!r}", status="failed"), (), body) for body in bodies]
-        commit_batch(
-            self.store, Scope(workspace, "publishing"), Batch(committed_at=self.clock.now, observations=observations)
-        )
+        batch = Batch(committed_at=self.clock.now, observations=observations)
+        commit_batch(cast("Store", self.store), Scope(workspace, "publishing"), batch)
 
     def deliver(self) -> float:
         """Deliver what is queued, and return the seconds until the next attempt, which pass."""

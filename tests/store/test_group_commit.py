@@ -7,13 +7,7 @@ other batches of its group.
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-import re
-import subprocess
-import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -60,48 +54,6 @@ def test_a_group_is_one_transaction(store: Store) -> None:
         store.commit_all([feed_commit(number, "a", "b") for number in range(5)])
         connection.set_trace_callback(None)  # type: ignore[attr-defined]
     assert 1 == statements.count("COMMIT")
-
-
-@pytest.mark.parametrize("conflict", ["ABORT", "FAIL", "ROLLBACK"])
-def test_what_is_undone_does_not_matter(store: Store, conflict: str) -> None:
-    """SQLite may undo the statement that failed, nothing, or the whole transaction; the other batches are stored."""
-    with store.database.reading() as connection:
-        connection.execute(
-            "CREATE TRIGGER fault BEFORE INSERT ON late_log WHEN NEW.key = 'bad'"
-            f" BEGIN SELECT RAISE({conflict}, 'the disk is full'); END"
-        )
-    commits = [feed_commit(number, f"good{number}", *(["bad"] if number == 2 else [])) for number in range(5)]
-    for _ in range(2):
-        results = store.commit_all(commits)
-        assert [2] == [number for number, result in enumerate(results) if isinstance(result, StoreError)]
-        assert [(int(number != 2),) * 2 for number in range(5)] == [counted(store, number) for number in range(5)]
-
-
-@pytest.mark.parametrize("failures", [1, 3, 100])
-def test_a_commit_that_fails_is_reported_to_each_feed(
-    store: Store, failures: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A group that fails is tried for each feed alone; those that fail again have stored nothing, the others once."""
-    remaining = iter(range(failures))
-    database: Any = store.database
-    execute = database._connection.execute  # noqa: SLF001 - what fails is the COMMIT
-
-    class Failing:
-        def execute(self, sql: str, *args: Any) -> Any:
-            if sql == "COMMIT" and next(remaining, None) is not None:
-                execute("ROLLBACK")
-                raise StoreError("disk I/O error")
-            return execute(sql, *args)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(execute.__self__, name)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(database, "_connection", Failing())
-        results = store.commit_all([feed_commit(number, "a", "b") for number in range(5)])
-    failed = [isinstance(result, StoreError) for result in results]
-    assert min(failures - 1, 5) == sum(failed)
-    assert [(0, 0) if each else (2, 2) for each in failed] == [counted(store, number) for number in range(5)]
 
 
 class SlowStore:
@@ -211,48 +163,3 @@ async def test_a_commit_whose_call_was_not_made_is_not_made_later(store: Store) 
     is_broken = False
     assert 1 == await thread.commit(*feed_commit(1, "b"), count_observations)
     assert [(0, 0), (1, 1)] == [counted(store, number) for number in (0, 1)]
-
-
-PROGRAM = """
-import asyncio, sys
-from concurrent.futures import ThreadPoolExecutor
-from late_exporter.store import open_store
-from late_exporter.store.thread import StoreThread, create_offload
-from tests.store.test_group_commit import SCOPES, count_observations, feed_commit
-
-async def run(thread, number, first):
-    for log in range(first, sys.maxsize):
-        await thread.commit(*feed_commit(number, str(log)), count_observations)
-        print(number, log, flush=True)
-
-async def main(url, *first):
-    store = open_store(url)
-    store.feed_states(SCOPES)
-    thread = StoreThread(store, create_offload(ThreadPoolExecutor(1)))
-    await asyncio.gather(*(run(thread, number, int(each)) for number, each in enumerate(first)))
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-
-@pytest.mark.exhaustive
-def test_kills(tmp_path: Path) -> None:
-    """A process is killed again and again while feeds commit: what was reported is stored, and counted once."""
-    random_source = random.Random(7)
-    stored = [0] * FEEDS
-    for _ in range(4):
-        url = f"sqlite:///{tmp_path / 'late.db'}"
-        arguments = [sys.executable, "-c", PROGRAM, url, *map(str, stored)]
-        environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=tmp_path, env=environment, text=True) as process:
-            assert process.stdout is not None
-            lines = [process.stdout.readline() for _ in range(random_source.randrange(FEEDS, 300))]
-            process.kill()
-            lines += process.stdout.readlines()
-        reported = Counter(int(line.split()[0]) for line in lines if re.fullmatch(r"\d+ \d+\n", line))
-        with closing(open_store(url)) as store:
-            counts = [counted(store, number) for number in range(FEEDS)]
-            for number, (counter, log_count) in enumerate(counts):
-                assert counter == log_count, "each log counts once"
-                assert 0 <= log_count - stored[number] - reported[number] <= 1, "only the last one is in doubt"
-        stored = [log_count for _, log_count in counts]

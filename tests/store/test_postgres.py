@@ -20,7 +20,7 @@ from late_exporter.store.snapshot import Snapshot
 from tests.e2e.program import wait_until
 from tests.support.postgres import Cluster, find_programs, running_cluster
 from tests.support.proxy import Proxy
-from tests.support.store import SCOPE, commit, execute, log_count, observation, problems
+from tests.support.store import SCOPE, commit, log_count, observation, problems
 
 pytestmark = pytest.mark.e2e
 
@@ -131,36 +131,6 @@ def test_the_driver_logs_no_failed_transaction(store: Store, caplog: pytest.LogC
         transaction.executemany("SELECT 1 / ?::integer", [(0,)] * 1000)
     assert 1 == len(commit(store, observation("a")).observations)
     assert [] == caplog.records
-
-
-def test_a_session_that_has_ended_is_not_replaced_by_itself(url: str, store: Store) -> None:
-    """Its locks have to be had again first; a single exporter and its commands are told so."""
-    commit(store, observation("a"))
-    execute(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'late-exporter %'")
-    for _ in range(2):
-        with pytest.raises(StoreError):
-            commit(store, observation("b"))
-    with pytest.raises(StoreError, match="the connection was lost"):
-        store.feed_state(SCOPE)
-    assert 1 == len(open_and_commit(url))
-
-
-def open_and_commit(url: str) -> list[object]:
-    """Count two logs in a state of another process; return those that are new."""
-    with closing(open_store(url)) as store:
-        return [*commit(store, observation("a"), observation("b")).observations]
-
-
-def test_a_full_disk_has_a_remedy(url: str, store: Store) -> None:
-    """Nothing is lost meanwhile."""
-    execute(
-        url,
-        "CREATE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$",
-        "CREATE TRIGGER fault BEFORE INSERT ON late_log FOR EACH ROW EXECUTE FUNCTION fault()",
-    )
-    with pytest.raises(StoreError, match="could not extend file; free some space; nothing is lost meanwhile"):
-        commit(store, observation("a"))
 
 
 # What the server must be

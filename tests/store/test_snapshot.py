@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -56,13 +55,6 @@ def test_reading_creates_nothing(url: str) -> None:
     open_store(url).close()
     with Snapshot(url) as snapshot:
         assert ([], {}) == (snapshot.scopes, snapshot.series_values())
-
-
-def test_a_snapshot_can_be_closed_without_a_block(url: str) -> None:
-    with closing(open_store(url)) as store:
-        commit(store, observation("a"))
-    with closing(Snapshot(url)) as snapshot:
-        assert 1 == snapshot.feed_state(SCOPE).log_count
 
 
 def test_a_path_with_any_characters(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from late_exporter.model import (
     FeedState,
     Gap,
     ListPosition,
-    LogEntry,
     Observation,
     PendingLog,
     Scope,
@@ -32,10 +31,7 @@ from late_exporter.series import (
     Increment,
     LatestValue,
     ObserveHistogram,
-    ObserveLog,
-    RecordAttempt,
     SeriesValue,
-    SetByLog,
     SetLatest,
     Value,
 )
@@ -109,36 +105,16 @@ def test_a_log_counts_in_each_status(store: Store) -> None:
     assert {"a": {"pending", "failed", "success"}} == store.lookup(SCOPE, ["a", "b"])
 
 
-def test_observations_of_a_kind_count_together(store: Store) -> None:
-    """Of observations that share their increments only the new ones count, and once per log if so declared."""
-    increments = (
-        IncCounter("logs", ("acme",)),
-        IncCounter("once", ("acme",), once_per_log=True),
-        ObserveLog("lag", ("acme",), once_per_log=True, number="lag", bounds=(1.0,)),
-        ObserveLog("duration", ("acme",), number="duration", bounds=(1.0,)),
-        SetByLog("newest", ("acme",)),
-        RecordAttempt("streak", ("acme",), failed=True),
-    )
-    commit(store, Observation(LogEntry(key="a", status="success", created=NOW), increments))
-    observations = [
-        Observation(LogEntry(key=key, status=status, created=NOW - lag, duration=duration), increments)
-        for key, status, lag, duration in (
-            ("a", "success", 0, 5),  # counted before
-            ("a", "failed", 0, 2_000_000),  # in another status
-            ("b", "success", 2000, 1),
-            ("b", "failed", 1000, 1),
-            ("b", "failed", 1000, 1),  # again
-        )
-    ]
-    result = commit(store, *observations, now=NOW).series_values
-    assert {
-        "logs": 4,
-        "once": 2,
-        "lag": Histogram((1.0,), (1, 1), 2_000_000),  # that of the first commit was in no time
-        "duration": Histogram((1.0,), (3, 1), 2_000_002),
-        "newest": LatestValue(NOW, NOW / 1000),
-        "streak": FailureStreak(failures=(NOW - 2000, NOW - 1000, NOW, NOW)),
-    } == {family: value.value for (family, _), value in result.items()}
+def test_increments_that_apply_once_per_log(store: Store) -> None:
+    """They apply with the first observation of a log, also if two are in one batch."""
+
+    def paused(key: str, status: str) -> Observation:
+        increments = IncCounter("pauses", ("acme",), once_per_log=True), IncCounter("seen", ("acme",))
+        return Observation(observation(key, status).entry, increments)
+
+    commit(store, paused("a", "pending"), paused("a", "success"))
+    commit(store, paused("a", "failed"), paused("b", "success"))
+    assert {"pauses": 2, "seen": 4} == {family: each.value for (family, _), each in stored_series(store).items()}
 
 
 def test_increments_of_a_batch_always_apply(store: Store) -> None:
@@ -154,19 +130,15 @@ def test_increments_of_a_batch_always_apply(store: Store) -> None:
 def test_values_of_all_kinds_are_stored(url: str) -> None:
     """With any labels, also such as are too long for an index."""
     odd = ("acme", '"\\,\n\x7f', "\u2028🔥", "\ufffd", "", "x" * 20_000)
-    increments: Sequence[Increment] = (
-        IncCounter("whole", odd),
+    increments = (
         IncCounter("part", odd, amount=0.25),
         ObserveHistogram("histogram", odd, micros=1_500_000, bounds=(1.0, 2.0)),
-        SetLatest("reading", odd, at=NOW, value=12.5),
         SetLatest("words", odd, at=NOW, value="@acme 🔥"),
         AttemptOutcome("streak", odd, at=NOW, failed=True),
     )
     values: dict[str, Value] = {
-        "whole": 1,
         "part": 0.25,
         "histogram": Histogram((1.0, 2.0), (0, 1, 0), 1_500_000),
-        "reading": LatestValue(NOW, 12.5),
         "words": LatestValue(NOW, "@acme 🔥"),
         "streak": FailureStreak(failures=(NOW,)),
     }
@@ -183,12 +155,10 @@ def test_series_are_read_in_pages(store: Store) -> None:
         increments = [IncCounter("many", (scope.workspace, str(number))) for number in range(7)]
         commit(store, scope=scope, increments=increments)
     pages, after = [], ""
-    while page := store.series_page("acme", after, 3):
-        if not page[0]:
-            break
-        pages.append(page[0])
-        after = page[1]
-    assert [3, 3, 1] == [*map(len, pages)]
+    for _ in range(4):
+        page, after = store.series_page("acme", after, 3)
+        pages.append(page)
+    assert [3, 3, 1, 0] == [*map(len, pages)]
     assert stored_series(store) == {series: value for page in pages for series, value in page.items()}
 
 
@@ -325,26 +295,13 @@ class UnsupportedIncrement(Increment, frozen=True):
     """An increment that the store cannot apply."""
 
 
-@pytest.mark.parametrize(
-    ("increment", "error"),
-    [
-        (UnsupportedIncrement("bad", ("acme",)), (KeyError, TypeError)),
-        (SetLatest("bad", ("acme",), at=1, value="\ud800"), UnicodeEncodeError),
-    ],
-)
-def test_a_bug_in_a_commit_changes_nothing(store: Store, increment: Increment, error: type[Exception]) -> None:
+def test_a_bug_in_a_commit_changes_nothing(store: Store) -> None:
     """It is not reported as a StoreError, and the store can be used afterwards."""
     commit(store, observation("a", "pending"), coverage=COVERAGE)
     before = stored_series(store), store.feed_state(SCOPE), store.lookup(SCOPE, ["a", "b"])
-    logs = observation("a"), observation("b")
-    with pytest.raises(error):
-        commit(
-            store,
-            *logs,
-            increments=[increment],
-            coverage=Coverage(retention_floor=2, complete_since=2),
-            deleted_keys=("a",),
-        )
+    logs, increments = (observation("a"), observation("b")), [UnsupportedIncrement("bad", ("acme",))]
+    with pytest.raises((KeyError, TypeError)):
+        commit(store, *logs, increments=increments, progress=b"1", deleted_keys=("a",))
     assert before == (stored_series(store), store.feed_state(SCOPE), store.lookup(SCOPE, ["a", "b"]))
     assert 2 == len(commit(store, *logs).observations)
 
@@ -391,7 +348,7 @@ def test_a_commit_that_fails_at_any_statement_changes_nothing(url: str, store: S
     keys = ["old", "a", "b", "c"]
     before = stored_series(store), store.lookup(SCOPE, keys), store.size("acme")[0]
     with fault(url, event):
-        with pytest.raises(StoreError, match="disk full"):
+        with pytest.raises(StoreError, match=r"disk full(; free some space; nothing is lost meanwhile)?$"):
             commit_batch(store, SCOPE, batch)
         assert before == (stored_series(store), store.lookup(SCOPE, keys), store.size("acme")[0])
         assert [] == store.outbox.read(1)
@@ -490,51 +447,23 @@ from late_exporter.store import open_store
 from tests.support.store import commit, observation
 
 store = open_store(sys.argv[1])
-for key in sys.stdin:
-    assert commit(store, observation(key.strip())).observations
-    print("committed", flush=True)
+print(len(commit(store, observation("a"), observation("b")).observations), flush=True)
+sys.stdin.read()
 """
-"""Program that opens a state and commits a log for each line of its standard input."""
-
-
-class Holder:
-    """Another process that has a state open."""
-
-    def __init__(self, url: str) -> None:
-        command = [sys.executable, "-c", HOLDER, url]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def commit(self, key: str) -> None:
-        """Count a log in the other process, and wait until it is durable."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{key}\n")
-        self._process.stdin.flush()
-        assert "committed\n" == self._process.stdout.readline()
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate(timeout=30)
-
-
-@contextmanager
-def held(url: str) -> Iterator[Holder]:
-    """Run a process that has the state open and has committed a log."""
-    holder = Holder(url)
-    try:
-        holder.commit("a")
-        yield holder
-    finally:
-        holder.kill()
+"""Program that opens a state, commits two logs, and waits."""
 
 
 def test_one_process_uses_a_state(url: str) -> None:
     """Another one is refused until the first is killed, which loses and doubles nothing."""
-    with held(url) as holder:
-        for _ in range(2):
+    command = [sys.executable, "-c", HOLDER, url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert "2\n" == holder.stdout.readline()
             with pytest.raises(StoreInUse, match="is in use by another late-exporter"):
                 open_store(url)
-        holder.commit("b")
+        finally:
+            holder.kill()
     with closing(open_store(url)) as store:
         assert 1 == len(commit(store, *map(observation, "abc")).observations)
         assert 3 == log_count(store)

@@ -188,7 +188,7 @@ class PollerHarness:
 
     def stored_value(self, family: str, *labels: str) -> object:
         """Return the stored value of a series; None if there is none."""
-        stored = stored_series(self.store).get((family, ("acme", *labels)))
+        stored = stored_series(cast("Store", self.store)).get((family, ("acme", *labels)))
         return stored.value if stored else None
 
     async def _wait_published(self) -> None:

@@ -96,6 +96,8 @@ class Proxy:
                 except OSError:
                     client.close()
                     continue
+                for each in (client, server):  # Otherwise each round trip may take 40 ms.
+                    each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with self._lock:
                     self._sockets += [client, server]
                 link = _Link(client, server)

@@ -127,6 +127,8 @@ def _check_open_state(url: str, password_file: Path | None, path: Path | None = 
                 log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
         except StoreMissing as exc:
             message = f"{exc}; it will be created"
+            if path is not None:
+                return Finding(Level.OK, "state", message)
         else:
             message = f"{snapshot.name}{', in use by an exporter' if is_used else ''}: {plural(log_count, 'log')}"
         if path is not None and (problem := _check_writable(path)):

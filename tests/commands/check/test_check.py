@@ -416,6 +416,15 @@ def test_a_missing_state_of_which_a_log_is_left_is_an_error(tmp_path: Path) -> N
     assert [wal] == list(tmp_path.iterdir())
 
 
+def test_an_empty_file_is_not_changed(tmp_path: Path) -> None:
+    """A state will be created in it, by the exporter."""
+    path = tmp_path / "state.db"
+    path.touch()
+    expected = (Level.OK, f"{path}: there is no state; it will be created")
+    assert expected == level_and_message(check_state(f"sqlite:///{path}"))
+    assert ([path], 0) == (list(tmp_path.iterdir()), path.stat().st_size)
+
+
 @pytest.mark.parametrize("table", ["late_series", "late_feed"])
 def test_a_state_that_the_exporter_cannot_load_is_an_error(tmp_path: Path, table: str) -> None:
     """What the exporter reads at its start is read, so that damage in it is found before."""
