@@ -10,9 +10,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from http import HTTPStatus
 from math import inf
-from typing import Any
-
-import msgspec
 
 from late_exporter.simulator.activity import to_json
 from late_exporter.simulator.log_list import DAY, JsonObject, LogList, LogRow, creation_time, log_status, post_id
@@ -98,17 +95,16 @@ def list_logs(request: Request) -> JsonObject:
     wanted = {field: value for field, value in fields.items() if value not in {"", "all"}}
 
     def page_of(name: str, skip: int, limit: int) -> tuple[list[LogRow], int]:
-        log_type = LOG_TYPES[name]
-
         def matches(row: LogRow) -> bool:
-            fields = log_type.fields(row)
-            if any(str(fields.get(field)) != value for field, value in wanted.items()):
-                return False
-            return not search or search in str(log_type.render(row)).casefold()
+            is_elsewhere = wanted.get("platform", row.get("platform")) != row.get("platform")
+            if is_elsewhere or (search and search not in str(row).casefold()):
+                return False  # without the cost of rendering
+            log = LOG_TYPES[name](row)
+            return all(str(log.get(field)) == value for field, value in wanted.items())
 
         predicate = matches if wanted or search else None
         rows, total = log_lists[name].page(skip, limit, predicate, since=since, until=until, status=status)
-        return [log_type.render(row) for row in rows], total
+        return [_without_hidden_fields(LOG_TYPES[name](row)) for row in rows], total
 
     log_lists = {"publishing": request.source.publishing, "connections": request.source.connections}
     log_lists |= request.source.activity
@@ -127,64 +123,51 @@ def _page(rows: Sequence[LogRow], total: int, *, limit: int, skip: int) -> JsonO
     return {"logs": rows, "pagination": pagination}
 
 
-class LogType(msgspec.Struct, frozen=True):
-    """Functions that return the fields of a stored row: those to filter by, which cost less, and the others."""
-
-    fields: Callable[[LogRow], LogRow]
-    texts: Callable[[LogRow], LogRow]
-
-    def render(self, row: LogRow) -> LogRow:
-        """Return a stored row in the format of ``zernio``."""
-        log = {**self.fields(row), **self.texts(row)}
-        return {name: value for name, value in log.items() if name not in HIDDEN_FIELDS}
-
-
-def _publishing_fields(row: LogRow) -> LogRow:
-    action, status, post = row.get("action"), row.get("status"), post_id(row)
+def render_publishing(row: LogRow) -> LogRow:
+    """Return a publishing log in the format of ``zernio``, with its hidden fields."""
+    action, status, post, response = row.get("action"), row.get("status"), post_id(row), _object(row, "response")
     if action in ACTIONS and status in STATUSES:
         action = ZERNIO_ACTIONS[action].split()[STATUSES.index(status)]
-    return {**_common_fields("publishing", row), "action": action, "request_id": post and f"req_{post}"}
-
-
-def _publishing_texts(row: LogRow) -> LogRow:
-    response = _nested_object(row, "response")
     metadata = {name: row.get(name) for name in ("profileId", "accountUsername", "attemptNumber")}
+    metadata |= {"postId": post, "platformPostUrl": response.get("platformPostUrl")}
     return {
+        **_renamed_fields("publishing", row),
+        "action": action,
+        "request_id": post and f"req_{post}",
         "error_message": response.get("errorMessage"),
         "error_code": response.get("errorCode"),
         "request_body": _to_text(row.get("request"), MAX_REQUEST_CHARS),
         "response_body": _to_text(row.get("response"), MAX_RESPONSE_CHARS),
-        "metadata": _metadata(metadata, postId=post_id(row), platformPostUrl=response.get("platformPostUrl")),
+        "metadata": _to_text({name: value for name, value in metadata.items() if value is not None}),
     }
 
 
-def _connection_fields(row: LogRow) -> LogRow:
-    event = row.get("eventType")
-    return {**_common_fields("connections", row), "action": ZERNIO_EVENTS.get(str(event), event)}
-
-
-def _connection_texts(row: LogRow) -> LogRow:
-    error, success = _nested_object(row, "error"), _nested_object(row, "success")
+def render_connection(row: LogRow) -> LogRow:
+    """Return a connection log in the format of ``zernio``, with its hidden fields."""
+    event, error, success = row.get("eventType"), _object(row, "error"), _object(row, "success")
     metadata = {name: success.get(name) for name in ("displayName", "tokenExpiresAt")}
     metadata |= {name: row.get(name) for name in ("profileId", "connectionMethod")}
+    metadata |= {"accountUsername": success.get("username")}
     return {
+        **_renamed_fields("connections", row),
+        "action": ZERNIO_EVENTS.get(str(event), event),
         "error_message": error.get("message"),
         "error_code": error.get("code"),
         "response_body": _to_text(error or success, MAX_RESPONSE_CHARS),
-        "metadata": _metadata(metadata, accountUsername=success.get("username")),
+        "metadata": _to_text({name: value for name, value in metadata.items() if value is not None}),
     }
 
 
-def _common_fields(log_type: str, row: LogRow) -> LogRow:
+def _renamed_fields(log_type: str, row: LogRow) -> LogRow:
     fields = {_snake_case(name): row.get(name) for name in RENAMED_FIELDS}
     return {"type": log_type, "status": log_status(row), **fields}
 
 
-def _metadata(fields: LogRow, **more: Any) -> str | None:
-    return _to_text({name: value for name, value in {**fields, **more}.items() if value is not None})
+def _without_hidden_fields(log: LogRow) -> LogRow:
+    return {name: value for name, value in log.items() if name not in HIDDEN_FIELDS}
 
 
-def _nested_object(row: LogRow, name: str) -> LogRow:
+def _object(row: LogRow, name: str) -> LogRow:
     value = row.get(name)
     return value if isinstance(value, dict) else {}
 
@@ -198,8 +181,9 @@ def _snake_case(name: str) -> str:
     return re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)
 
 
-LOG_TYPES: Mapping[str, LogType] = {
-    "publishing": LogType(_publishing_fields, _publishing_texts),
-    "connections": LogType(_connection_fields, _connection_texts),
-    **dict.fromkeys(("webhooks", "messaging", "workflow_event", "api_request"), LogType(dict, lambda _: {})),
+LOG_TYPES: Mapping[str, Callable[[LogRow], LogRow]] = {
+    "publishing": render_publishing,
+    "connections": render_connection,
+    **dict.fromkeys(("webhooks", "messaging", "workflow_event", "api_request"), dict),
 }
+"""Functions that return a stored row in the format of ``zernio``, by type."""
