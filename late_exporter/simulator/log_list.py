@@ -165,7 +165,7 @@ def _index_names(row: LogRow) -> Iterator[tuple[str, str]]:
 
 
 class StaticLogs:
-    """Source of logs, whose lists change only by their own methods.
+    """Source of logs, whose lists change only by their own methods; a world is one whose processes change them.
 
     ``activity`` has the lists of the types that only generation ``zernio`` has.
     """
