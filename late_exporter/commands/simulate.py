@@ -14,7 +14,7 @@ from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.run import serve_exporter
 from late_exporter.config.serving import Incident, SimulateSettings
 from late_exporter.config.settings import CommandContext
-from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, SimulatedWorld, create_simulator
+from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket, url_of
 
@@ -65,7 +65,7 @@ async def _simulate(context: CommandContext) -> None:
 async def _serve_simulator(
     options: SimulateSettings, bound: socket.socket, generation: str, *, lead: float = 0.0, instructions: str = ""
 ) -> None:
-    world = await asyncio.to_thread(_create_world, options, lead, generation)
+    world = await asyncio.to_thread(_create_world, options, lead)
     api = SimulatedApi(
         world,
         clock=time.time,
@@ -79,18 +79,16 @@ async def _serve_simulator(
     with suppress(OSError):  # No one has to read them.
         sys.stdout.write(instructions)
         sys.stdout.flush()
-    await serve(create_simulator(api), [bound], date_header=False)
+    await serve(api, [bound], date_header=False)
 
 
-def _create_world(options: SimulateSettings, lead: float, generation: str) -> SimulatedWorld:
+def _create_world(options: SimulateSettings, lead: float) -> SimulatedWorld:
     """Return a simulated world, in which the incidents began ``lead`` seconds ago."""
     world = SimulatedWorld(
         options.seed,
         time.time() - lead,
         logs_per_day=options.logs_per_day,
         history=options.history,
-        retention=RETENTION if generation == "late" else ZERNIO_RETENTION,
-        with_activity=generation != "late",
     )
     for incident in options.incident:
         world.start_incident(incident)

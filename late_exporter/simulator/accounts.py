@@ -7,6 +7,7 @@ from hashlib import sha256
 
 import msgspec
 
+from late_exporter.simulator.log_list import JsonObject
 from late_exporter.simulator.platforms import PLATFORMS, SimulatedPlatform
 
 CAPTIONS = (
@@ -39,6 +40,11 @@ class SimulatedAccount(msgspec.Struct, frozen=True):
     display_name: str
     method: str
 
+    @property
+    def owner(self) -> JsonObject:
+        """Fields of all logs of the account in generation ``late``."""
+        return {"userId": self.user_id, "profileId": self.profile_id, "platform": self.platform.name}
+
 
 def hashed_id(name: str) -> str:
     """Return an id that looks like an ObjectId of MongoDB."""
@@ -46,16 +52,12 @@ def hashed_id(name: str) -> str:
 
 
 def _customer_accounts(handle: str, display_name: str, platforms: str) -> Iterator[SimulatedAccount]:
+    user_id, profile_id = hashed_id(f"user {handle}"), hashed_id(f"profile {handle}")
     for name in platforms.split():
-        yield SimulatedAccount(
-            id=hashed_id(f"account {handle} {name}"),
-            user_id=hashed_id(f"user {handle}"),
-            profile_id=hashed_id(f"profile {handle}"),
-            platform=PLATFORMS[name],
-            username=display_name if name in {"facebook", "googlebusiness", "linkedin"} else f"@{handle}",
-            display_name=display_name,
-            method="credentials" if name in {"bluesky", "telegram"} else "oauth",
-        )
+        account_id, platform = hashed_id(f"account {handle} {name}"), PLATFORMS[name]
+        username = display_name if name in {"facebook", "googlebusiness", "linkedin"} else f"@{handle}"
+        method = "credentials" if name in {"bluesky", "telegram"} else "oauth"
+        yield SimulatedAccount(account_id, user_id, profile_id, platform, username, display_name, method)
 
 
 ACCOUNTS = (

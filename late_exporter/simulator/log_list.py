@@ -1,11 +1,11 @@
-"""In-memory log list that behaves like the API's: newest first, updated in place, expired by age."""
+"""In-memory log lists that behave like the API's: newest first, updated in place, expired by age."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, islice
 from math import inf
 from typing import Any, TypeAlias
 
@@ -14,10 +14,19 @@ JsonObject: TypeAlias = dict[str, Any]
 LogRow: TypeAlias = JsonObject
 """Log in the format of the API."""
 
-SortKey: TypeAlias = tuple[float, int]
-"""Creation time and insertion number. The number makes the order of equal times the same in every index."""
+Entry: TypeAlias = tuple[float, int, LogRow]
+"""Creation time, insertion number and row. The number is unique, so rows are never compared."""
 
+MINUTE = 60.0
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 UNDATED = -inf
+
+
+def timestamp(time: float, *, whole_seconds: bool = False) -> str:
+    """Return a Unix time in the format of the API, with milliseconds or in whole seconds."""
+    text = datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds" if whole_seconds else "milliseconds")
+    return text.removesuffix("+00:00") + "Z"
 
 
 def creation_time(row: LogRow) -> float:
@@ -36,126 +45,81 @@ def post_id(row: LogRow) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def nested_object(row: LogRow, name: str) -> LogRow:
-    """Return an object in a row, empty if it is absent or something else."""
-    value = row.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def page_document(rows: Sequence[LogRow], total: int, *, limit: int, skip: int) -> JsonObject:
-    """Return the response document of a page of rows."""
-    has_more = skip + limit < total
-    pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit), "hasMore": has_more}
-    return {"logs": rows, "pagination": pagination}
-
-
-class SortedRows:
-    """Rows in ascending order of their keys, so that a new row is appended."""
-
-    def __init__(self) -> None:
-        self.keys: list[SortKey] = []
-        self.rows: list[LogRow] = []
-
-    def insert(self, key: SortKey, row: LogRow) -> None:
-        is_newest = not self.keys or self.keys[-1] < key
-        position = len(self.keys) if is_newest else bisect_left(self.keys, key)
-        self.keys.insert(position, key)
-        self.rows.insert(position, row)
-
-    def remove(self, key: SortKey) -> None:
-        position = bisect_left(self.keys, key)
-        del self.keys[position], self.rows[position]
-
-    def remove_before(self, before: float) -> list[LogRow]:
-        """Remove and return the dated rows created before a Unix time."""
-        expired = slice(self._undated_count(), self._first_since(before))
-        rows = self.rows[expired]
-        del self.keys[expired], self.rows[expired]
-        return rows
-
-    def ranges(self, since: float, until: float) -> tuple[range, range]:
-        """Return the positions of the rows between two times, newest first, and of the rows without a time."""
-        undated_count = self._undated_count()
-        end = bisect_left(self.keys, (until, inf))
-        return range(end - 1, self._first_since(since) - 1, -1), range(undated_count - 1, -1, -1)
-
-    def _undated_count(self) -> int:
-        return bisect_left(self.keys, (UNDATED, inf))
-
-    def _first_since(self, since: float) -> int:
-        return max(self._undated_count(), bisect_left(self.keys, (since, -inf)))
+def log_status(row: LogRow) -> Any:
+    """Return the status of a row. That of a connection log follows from its event."""
+    event = row.get("eventType")
+    if not isinstance(event, str):
+        return row.get("status")
+    return "failed" if event.endswith("_failed") else "success"
 
 
 class LogList:
-    """Log list with indexes by id, post and status.
+    """Log list with indexes by post and status.
 
     Rows may lack a usable ``_id`` or ``createdAt``. Rows without a time sort last, match every time range and never
     expire.
     """
 
     def __init__(self, rows: Sequence[LogRow] = ()) -> None:
-        self._sorted_rows = SortedRows()
-        self._indexes: dict[tuple[str, str], SortedRows] = {}
-        self._by_id: dict[str, tuple[SortKey, LogRow]] = {}
+        self._entries: list[Entry] = []  # oldest first, so that a new row is appended
+        self._indexes: dict[tuple[str, str], list[Entry]] = {}
+        self._by_id: dict[str, Entry] = {}
         self._insert_count = 0
         for row in rows:
             self.insert(row)
 
     def __len__(self) -> int:
-        return len(self._sorted_rows.rows)
+        return len(self._entries)
 
     @property
     def rows(self) -> Sequence[LogRow]:
         """Rows, newest first."""
-        return self._sorted_rows.rows[::-1]
-
-    def insert(self, row: LogRow) -> None:
-        """Insert a row by its ``createdAt``, ahead of rows with the same time."""
-        self._insert_count += 1
-        key = creation_time(row), self._insert_count
-        self._sorted_rows.insert(key, row)
-        self._index(key, row)
-        if isinstance(row.get("_id"), str):
-            self._by_id[row["_id"]] = key, row
+        return [row for _, _, row in reversed(self._entries)]
 
     def get(self, log_id: str) -> LogRow | None:
-        _, row = self._by_id.get(log_id, (None, None))
-        return row
+        return self._by_id[log_id][2] if log_id in self._by_id else None
 
     def rows_of_post(self, post_id: str) -> list[LogRow]:
         """Return the rows of a post, newest first."""
-        index = self._indexes.get(("post", post_id))
-        return index.rows[::-1] if index else []
+        return [row for _, _, row in reversed(self._indexes.get(("post", post_id), ()))]
+
+    def insert(self, row: LogRow) -> None:
+        """Insert a row by its time, ahead of rows with the same time."""
+        self._insert_count += 1
+        entry = creation_time(row), self._insert_count, row
+        insort(self._entries, entry)
+        self._index(entry)
+        if isinstance(row.get("_id"), str):
+            self._by_id[row["_id"]] = entry
 
     def update(self, log_id: str, **changes: Any) -> bool:
         """Update fields of a row in place. Return False if there is no such row."""
-        if log_id not in self._by_id:
+        entry = self._by_id.get(log_id)
+        if entry is None:
             return False
-        key, row = self._by_id[log_id]
-        self._unindex(key, row)
-        row.update(changes)
-        self._index(key, row)
+        self._unindex(entry)
+        entry[2].update(changes)
+        self._index(entry)
         return True
 
     def delete(self, log_id: str) -> bool:
         """Delete a row. Return False if there is no such row."""
-        if log_id not in self._by_id:
+        entry = self._by_id.get(log_id)
+        if entry is None:
             return False
-        key, row = self._by_id.pop(log_id)
-        self._sorted_rows.remove(key)
-        self._unindex(key, row)
+        del self._entries[bisect_left(self._entries, entry)], self._by_id[log_id]
+        self._unindex(entry)
         return True
 
     def expire(self, before: float) -> int:
         """Delete the rows created before a Unix time, like a TTL index. Return their number."""
-        rows = self._sorted_rows.remove_before(before)
-        for name in {name for row in rows for name in _index_names(row)}:
-            self._indexes[name].remove_before(before)
-            self._drop_empty_index(name)
-        for row in rows:
-            if isinstance(row.get("_id"), str):
-                self._by_id.pop(row["_id"], None)
-        return len(rows)
+        oldest = slice(bisect_left(self._entries, (UNDATED, inf)), bisect_left(self._entries, (before,)))
+        expired = self._entries[oldest]
+        del self._entries[oldest]
+        for entry in expired:
+            self._unindex(entry)
+            self._by_id.pop(str(entry[2].get("_id")), None)
+        return len(expired)
 
     def page(
         self,
@@ -169,36 +133,47 @@ class LogList:
     ) -> tuple[list[LogRow], int]:
         """Return a page of the matching rows, newest first, and the number of all matching rows.
 
-        ``since`` and ``until`` are the Unix times of the oldest and newest matching rows. ``status`` is looked up in an
-        index, which costs less than a predicate.
+        ``since`` and ``until`` are the Unix times of the oldest and newest matching rows.
         """
-        index = self._sorted_rows if status is None else self._indexes.get(("status", status), SortedRows())
-        dated, undated = index.ranges(since, until)
-        if predicate is not None:
-            matches = [row for place in chain(dated, undated) if predicate(row := index.rows[place])]
-            return matches[skip : skip + limit], len(matches)
-        first, last = (max(0, place - len(dated)) for place in (skip, skip + limit))
-        positions = chain(dated[skip : skip + limit], undated[first:last])
-        return [index.rows[place] for place in positions], len(dated) + len(undated)
+        entries = self._entries if status is None else self._indexes.get(("status", status), [])
+        first_dated = bisect_left(entries, (UNDATED, inf))
+        first = max(first_dated, bisect_left(entries, (since,)))
+        dated = range(bisect_left(entries, (until, inf)) - 1, first - 1, -1)
+        places = chain(dated, range(first_dated - 1, -1, -1))
+        if predicate is None:
+            return [entries[place][2] for place in islice(places, skip, skip + limit)], len(dated) + first_dated
+        matches = [row for place in places if predicate(row := entries[place][2])]
+        return matches[skip : skip + limit], len(matches)
 
-    def _index(self, key: SortKey, row: LogRow) -> None:
-        for name in _index_names(row):
-            if name not in self._indexes:
-                self._indexes[name] = SortedRows()
-            self._indexes[name].insert(key, row)
+    def _index(self, entry: Entry) -> None:
+        for name in _index_names(entry[2]):
+            insort(self._indexes.setdefault(name, []), entry)
 
-    def _unindex(self, key: SortKey, row: LogRow) -> None:
-        for name in _index_names(row):
-            self._indexes[name].remove(key)
-            self._drop_empty_index(name)
-
-    def _drop_empty_index(self, name: tuple[str, str]) -> None:
-        if not self._indexes[name].rows:
-            del self._indexes[name]
+    def _unindex(self, entry: Entry) -> None:
+        for name in _index_names(entry[2]):
+            index = self._indexes[name]
+            del index[bisect_left(index, entry)]
+            if not index:
+                del self._indexes[name]
 
 
 def _index_names(row: LogRow) -> Iterator[tuple[str, str]]:
-    if isinstance(status := row.get("status"), str):
+    if isinstance(status := log_status(row), str):
         yield "status", status
     if post := post_id(row):
         yield "post", post
+
+
+class StaticLogs:
+    """Source of logs, whose lists change only by their own methods; a world is one whose processes change them.
+
+    ``activity`` has the lists of the types that only generation ``zernio`` has.
+    """
+
+    def __init__(self, publishing: LogList | None = None, connections: LogList | None = None) -> None:
+        self.publishing = LogList() if publishing is None else publishing
+        self.connections = LogList() if connections is None else connections
+        self.activity: Mapping[str, LogList] = {}
+
+    def advance(self, now: float) -> None:
+        """Advance to a Unix time."""

@@ -10,7 +10,7 @@ USER_CATEGORIES = frozenset({"auth_expired", "user_content", "user_abuse", "acco
 
 
 class PublishFailure(msgspec.Struct, frozen=True):
-    """Failure of a publish attempt. ``retryable``: a later attempt can succeed.
+    """Failure of a publish attempt. ``is_retryable``: a later attempt can succeed.
 
     ``code`` is that of the platform, as logs show it; ``category`` is one of the API's, as posts show it.
     """
@@ -19,7 +19,7 @@ class PublishFailure(msgspec.Struct, frozen=True):
     code: str
     message: str
     category: str
-    retryable: bool = False
+    is_retryable: bool = False
 
     @property
     def source(self) -> str:
@@ -50,131 +50,67 @@ class SimulatedPlatform(msgspec.Struct, frozen=True):
     post_kinds: tuple[str, ...]
     endpoint: str
     post_url_prefix: str
-    failures: tuple[tuple[float, PublishFailure], ...]
+    failures: Mapping[PublishFailure, float]
 
 
-RATE_LIMITED = PublishFailure(429, "RATE_LIMITED", "Rate limit exceeded", "platform_rate_limit", retryable=True)
-TOKEN_EXPIRED = PublishFailure(
-    401, "TOKEN_EXPIRED", "The access token has expired. Please reconnect the account.", "auth_expired"
-)
-MEDIA_UPLOAD_FAILED = PublishFailure(
-    400, "MEDIA_UPLOAD_FAILED", "The media could not be processed by the platform", "user_content", retryable=True
-)
-OUTAGE = PublishFailure(
-    503, "SERVICE_UNAVAILABLE", "The service is temporarily unavailable", "platform_error", retryable=True
-)
+RATE_LIMITED = PublishFailure(429, "RATE_LIMITED", "Rate limit exceeded", "platform_rate_limit", is_retryable=True)
+TOKEN_EXPIRED = PublishFailure(401, "TOKEN_EXPIRED", "The access token has expired", "auth_expired")
 COOLDOWN = PublishFailure(429, "ACCOUNT_COOLDOWN", "Publishing to this account is paused after errors", "user_abuse")
-
-_PERMISSION_DENIED = PublishFailure(
-    403, "PERMISSION_DENIED", "The account lacks the permission to publish", "account_issue"
+OUTAGE = PublishFailure(503, "SERVICE_UNAVAILABLE", "Service unavailable", "platform_error", is_retryable=True)
+SERVER_ERROR = PublishFailure(500, "INTERNAL_ERROR", "Please retry later", "platform_error", is_retryable=True)
+TIMEOUT = PublishFailure(504, "TIMEOUT", "The platform did not answer in time", "platform_error", is_retryable=True)
+STUCK = PublishFailure(504, "TIMEOUT", "The platform did not answer in time", "platform_error")
+DENIED = PublishFailure(403, "PERMISSION_DENIED", "The account lacks the permission to publish", "account_issue")
+UPLOAD_FAILED = PublishFailure(
+    400, "MEDIA_UPLOAD_FAILED", "The media could not be processed", "user_content", is_retryable=True
 )
-_SERVER_ERROR = PublishFailure(
-    500, "INTERNAL_ERROR", "An unexpected error has occurred. Please retry later.", "platform_error", retryable=True
-)
-GATEWAY_TIMEOUT = PublishFailure(
-    504, "TIMEOUT", "The platform did not answer in time", "platform_error", retryable=True
-)
-_UPLOAD = (2.0, MEDIA_UPLOAD_FAILED)
-_RATE_LIMIT = (2.0, RATE_LIMITED)
-_COMMON = ((1.0, _SERVER_ERROR), (0.6, GATEWAY_TIMEOUT), (0.6, _PERMISSION_DENIED))
-
-_ALL_KINDS = ("text", "image", "video")
-_MEDIA_KINDS = ("image", "video")
-_VIDEO_ONLY = ("video",)
+_COMMON = {SERVER_ERROR: 1.0, TIMEOUT: 0.6, DENIED: 0.6}
+_UPLOAD, _LIMIT = {UPLOAD_FAILED: 2.0}, {RATE_LIMITED: 2.0}
+_ANY, _MEDIA, _VIDEO = ("text", "image", "video"), ("image", "video"), ("video",)
 
 
 def _rejection(
     status_code: int, code: str, message: str, category: str = "user_content"
-) -> tuple[float, PublishFailure]:
-    return 3.0, PublishFailure(status_code, code, message, category)
+) -> dict[PublishFailure, float]:
+    return {PublishFailure(status_code, code, message, category): 3.0}
 
 
 _PLATFORM_LIST = (
-    SimulatedPlatform(
-        "tiktok", 0.9, 9.0, 0.7, 0.006, _VIDEO_ONLY, "open.tiktokapis.com/v2/post/publish/video/init/",
-        "https://www.tiktok.com/video/",
-        (
-            _rejection(403, "spam_risk_too_many_posts", "Daily post cap reached for this account", "user_abuse"),
-            _UPLOAD,
-            *_COMMON,
-        ),
-    ),
-    SimulatedPlatform(
-        "instagram", 1.6, 4.5, 0.6, 0.004, _MEDIA_KINDS, "graph.facebook.com/me/media_publish",
-        "https://www.instagram.com/p/",
-        (_rejection(400, "INVALID_ASPECT_RATIO", "The aspect ratio is not supported"), _UPLOAD, _RATE_LIMIT, *_COMMON),
-    ),
-    SimulatedPlatform(
-        "facebook", 1.3, 2.2, 0.5, 0.003, _ALL_KINDS, "graph.facebook.com/me/feed",
-        "https://www.facebook.com/",
-        (_rejection(400, "INVALID_PARAMETER", "(#100) Invalid parameter: link"), _RATE_LIMIT, *_COMMON),
-    ),
-    SimulatedPlatform(
-        "youtube", 0.7, 24.0, 0.8, 0.005, _VIDEO_ONLY, "www.googleapis.com/upload/youtube/v3/videos",
-        "https://www.youtube.com/watch?v=",
-        (_rejection(403, "quotaExceeded", "The request exceeds the daily quota", "quota_exhausted"), _UPLOAD, *_COMMON),
-    ),
-    SimulatedPlatform(
-        "linkedin", 1.0, 1.6, 0.4, 0.002, _ALL_KINDS, "api.linkedin.com/rest/posts",
-        "https://www.linkedin.com/feed/update/",
-        (
-            _rejection(422, "DUPLICATE_POST", "Content is a duplicate of an earlier post", "platform_rejected"),
-            _RATE_LIMIT,
-            *_COMMON,
-        ),
-    ),
-    SimulatedPlatform(
-        "twitter", 1.4, 0.9, 0.5, 0.005, _ALL_KINDS, "api.x.com/2/tweets",
-        "https://x.com/i/status/",
-        (
-            _rejection(403, "DUPLICATE_CONTENT", "Duplicate content is not allowed", "platform_rejected"),
-            (4.0, RATE_LIMITED),
-            *_COMMON,
-        ),
-    ),
-    SimulatedPlatform(
-        "threads", 0.8, 3.2, 0.5, 0.003, _ALL_KINDS, "graph.threads.net/v1.0/me/threads_publish",
-        "https://www.threads.net/post/",
-        (_rejection(400, "TEXT_TOO_LONG", "The text exceeds 500 characters"), _RATE_LIMIT, *_COMMON),
-    ),
-    SimulatedPlatform(
-        "pinterest", 0.5, 2.6, 0.5, 0.003, _MEDIA_KINDS, "api.pinterest.com/v5/pins",
-        "https://www.pinterest.com/pin/",
-        (_rejection(400, "INVALID_BOARD", "The board does not exist"), _RATE_LIMIT, *_COMMON),
-    ),
-    SimulatedPlatform(
-        "reddit", 0.4, 1.3, 0.6, 0.009, _ALL_KINDS, "oauth.reddit.com/api/submit",
-        "https://www.reddit.com/comments/",
-        (
-            _rejection(403, "SUBREDDIT_NOTALLOWED", "You are not allowed to post there", "account_issue"),
-            _RATE_LIMIT,
-            *_COMMON,
-        ),
-    ),
-    SimulatedPlatform(
-        "bluesky", 0.6, 0.7, 0.3, 0.002, _ALL_KINDS, "bsky.social/xrpc/com.atproto.repo.createRecord",
-        "https://bsky.app/post/",
-        (_rejection(400, "InvalidRequest", "Record text must not be longer than 300 graphemes"), _RATE_LIMIT, *_COMMON),
-    ),
-    SimulatedPlatform(
-        "googlebusiness", 0.3, 2.0, 0.4, 0.004, ("text", "image"), "mybusiness.googleapis.com/v4/localPosts",
-        "https://search.google.com/local/posts/",
-        (_rejection(400, "INVALID_ARGUMENT", "Phone numbers are not allowed in a post"), _RATE_LIMIT, *_COMMON),
-    ),
-    SimulatedPlatform(
-        "telegram", 0.5, 0.5, 0.4, 0.002, _ALL_KINDS, "api.telegram.org/sendMessage",
-        "https://t.me/c/",
-        (
-            _rejection(400, "CHAT_NOT_FOUND", "Bad Request: chat not found", "account_issue"),
-            _RATE_LIMIT,
-            *_COMMON,
-        ),
-    ),
-    SimulatedPlatform(
-        "snapchat", 0.3, 7.0, 0.6, 0.006, _MEDIA_KINDS, "businessapi.snapchat.com/v1/spotlights",
-        "https://www.snapchat.com/spotlight/",
-        (_rejection(400, "UNSUPPORTED_MEDIA", "The video must be between 5 and 60 seconds long"), _UPLOAD, *_COMMON),
-    ),
+    SimulatedPlatform("tiktok", 0.9, 9.0, 0.7, 0.006, _VIDEO,
+        "open.tiktokapis.com/v2/post/publish/video/init/", "https://www.tiktok.com/video/",
+        _rejection(403, "spam_risk_too_many_posts", "Daily post cap reached", "user_abuse") | _UPLOAD | _COMMON),
+    SimulatedPlatform("instagram", 1.6, 4.5, 0.6, 0.004, _MEDIA,
+        "graph.facebook.com/me/media_publish", "https://www.instagram.com/p/",
+        _rejection(400, "INVALID_ASPECT_RATIO", "Unsupported aspect ratio") | _UPLOAD | _LIMIT | _COMMON),
+    SimulatedPlatform("facebook", 1.3, 2.2, 0.5, 0.003, _ANY, "graph.facebook.com/me/feed", "https://www.facebook.com/",
+        _rejection(400, "INVALID_PARAMETER", "(#100) Invalid parameter: link") | _LIMIT | _COMMON),
+    SimulatedPlatform("youtube", 0.7, 24.0, 0.8, 0.005, _VIDEO,
+        "www.googleapis.com/upload/youtube/v3/videos", "https://www.youtube.com/watch?v=",
+        _rejection(403, "quotaExceeded", "The request exceeds the daily quota", "quota_exhausted") | _UPLOAD | _COMMON),
+    SimulatedPlatform("linkedin", 1.0, 1.6, 0.4, 0.002, _ANY,
+        "api.linkedin.com/rest/posts", "https://www.linkedin.com/feed/update/",
+        _rejection(422, "DUPLICATE_POST", "Content is a duplicate", "platform_rejected") | _LIMIT | _COMMON),
+    SimulatedPlatform("twitter", 1.4, 0.9, 0.5, 0.005, _ANY, "api.x.com/2/tweets", "https://x.com/i/status/",
+        _rejection(403, "DUPLICATE", "Content is a duplicate", "platform_rejected") | {RATE_LIMITED: 4.0} | _COMMON),
+    SimulatedPlatform("threads", 0.8, 3.2, 0.5, 0.003, _ANY,
+        "graph.threads.net/v1.0/me/threads_publish", "https://www.threads.net/post/",
+        _rejection(400, "TEXT_TOO_LONG", "The text exceeds 500 characters") | _LIMIT | _COMMON),
+    SimulatedPlatform("pinterest", 0.5, 2.6, 0.5, 0.003, _MEDIA,
+        "api.pinterest.com/v5/pins", "https://www.pinterest.com/pin/",
+        _rejection(400, "INVALID_BOARD", "The board does not exist") | _LIMIT | _COMMON),
+    SimulatedPlatform("reddit", 0.4, 1.3, 0.6, 0.009, _ANY,
+        "oauth.reddit.com/api/submit", "https://www.reddit.com/comments/",
+        _rejection(403, "SUBREDDIT_NOTALLOWED", "Posting is not allowed there", "account_issue") | _LIMIT | _COMMON),
+    SimulatedPlatform("bluesky", 0.6, 0.7, 0.3, 0.002, _ANY,
+        "bsky.social/xrpc/com.atproto.repo.createRecord", "https://bsky.app/post/",
+        _rejection(400, "InvalidRequest", "The text exceeds 300 graphemes") | _LIMIT | _COMMON),
+    SimulatedPlatform("googlebusiness", 0.3, 2.0, 0.4, 0.004, ("text", "image"),
+        "mybusiness.googleapis.com/v4/localPosts", "https://search.google.com/local/posts/",
+        _rejection(400, "INVALID_ARGUMENT", "Phone numbers are not allowed") | _LIMIT | _COMMON),
+    SimulatedPlatform("telegram", 0.5, 0.5, 0.4, 0.002, _ANY, "api.telegram.org/sendMessage", "https://t.me/c/",
+        _rejection(400, "CHAT_NOT_FOUND", "Bad Request: chat not found", "account_issue") | _LIMIT | _COMMON),
+    SimulatedPlatform("snapchat", 0.3, 7.0, 0.6, 0.006, _MEDIA,
+        "businessapi.snapchat.com/v1/spotlights", "https://www.snapchat.com/spotlight/",
+        _rejection(400, "UNSUPPORTED_MEDIA", "The video must be between 5 and 60 seconds long") | _UPLOAD | _COMMON),
 )  # fmt: skip
-
 PLATFORMS: Mapping[str, SimulatedPlatform] = {platform.name: platform for platform in _PLATFORM_LIST}

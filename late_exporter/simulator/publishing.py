@@ -1,27 +1,19 @@
-"""Simulation of posts, their publish attempts, and the publishing logs."""
+"""Processes that create posts, publish them, and write the publishing logs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Generator
 from math import cos, pi
-from typing import Any
-
-import msgspec
+from typing import Any, TypeAlias
 
 from late_exporter.simulator.accounts import CAPTIONS, SimulatedAccount
-from late_exporter.simulator.events import DAY, HOUR, MINUTE, EventQueue, timestamp
-from late_exporter.simulator.incidents import WorldConditions
-from late_exporter.simulator.log_list import LogList
-from late_exporter.simulator.platforms import (
-    COOLDOWN,
-    GATEWAY_TIMEOUT,
-    MEDIA_UPLOAD_FAILED,
-    RATE_LIMITED,
-    TOKEN_EXPIRED,
-    PublishFailure,
-)
-from late_exporter.simulator.posts import PostList, SimulatedPost
+from late_exporter.simulator.activity import Activity
+from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, timestamp
+from late_exporter.simulator.platforms import RATE_LIMITED, STUCK, TOKEN_EXPIRED, UPLOAD_FAILED, PublishFailure
+from late_exporter.simulator.state import Post, Process, WorldState
+
+PublishStep: TypeAlias = Generator[float, None, PublishFailure | None]
+"""Part of a process, which returns its failure."""
 
 LOGS_PER_POST = 2.57
 KINDS, CUMULATIVE_KINDS = ("text", "image", "video"), (0.2, 0.7, 1.0)
@@ -42,261 +34,219 @@ MAX_PLANNED_POSTS = 500
 """Approximate number of scheduled posts that are waiting; with more traffic the lead is shorter."""
 
 
-class PublishAttempt(msgspec.Struct, kw_only=True):
-    """Attempt to publish a post on one account. ``log_id`` is None until its log is written."""
+class Publishing:
+    """Posts of the customers of a world, and what becomes of them.
 
-    post: SimulatedPost
-    account: SimulatedAccount
-    number: int
-    started_at: float
-    duration: float
-    failure: PublishFailure | None
-    log_id: str | None = None
-
-
-class PublishingSimulation:
-    """Create posts, publish them, and write the publishing logs.
-
-    A post goes to accounts of one customer. ``on_result`` is called with the account, the post id and the result of
-    every post that ends on an account.
+    Args:
+        world: State of the world.
+        activity: Activity that delivers the webhook of posts.
+        logs_per_day: Approximate number of publishing logs per day.
     """
 
-    def __init__(
-        self,
-        events: EventQueue,
-        log_list: LogList,
-        conditions: WorldConditions,
-        accounts: Sequence[SimulatedAccount],
-        logs_per_day: float,
-        on_result: Callable[[SimulatedAccount, str, str], None] | None,
-    ) -> None:
-        self.posts = PostList()
-        self._events = events
-        self._random = events.random
-        self._log_list = log_list
-        self._conditions = conditions
-        self._on_result = on_result
-        user_ids = dict.fromkeys(account.user_id for account in accounts)
-        self._accounts_by_user = [[account for account in accounts if account.user_id == user] for user in user_ids]
+    def __init__(self, world: WorldState, activity: Activity, logs_per_day: float) -> None:
+        self._world = world
+        self._random = world.random
+        self._activity = activity
+        users = dict.fromkeys(account.user_id for account in world.accounts)
+        self._customers = [[account for account in world.accounts if account.user_id == user] for user in users]
         self._posts_per_second = logs_per_day / LOGS_PER_POST / DAY
-        self._lead = min(MAX_LEAD, MAX_PLANNED_POSTS / SCHEDULED_SHARE / self._posts_per_second)
-        events.schedule_in(self._draw_interval(events.now, 1 - SCHEDULED_SHARE), self._publish_at_once)
-        self._schedule_planning(events.now)
-        for account in accounts:
-            events.schedule_in(self._random.uniform(0, 6 * HOUR), partial(self._refresh_token, account))
+        world.start(self._publish_at_once())
+        world.start(self._schedule_posts())
+        for account in world.accounts:
+            world.start(self._refresh_tokens(account))
 
-    def _draw_interval(self, time: float, share: float) -> float:
-        """Return the time until the next post of a share of all posts, after one at a Unix time."""
-        return self._random.expovariate(share * self._posts_per_second * _relative_load(time))
+    def _publish_at_once(self) -> Process:
+        next_at = self._draw_next(self._world.now, 1 - SCHEDULED_SHARE)
+        while True:
+            yield next_at
+            next_at = self._draw_next(self._world.now, 1 - SCHEDULED_SHARE)
+            if not self._is_held("once") and (post := self._create_post(None)):
+                self._world.start(self._publish(post))
 
-    def _publish_at_once(self) -> None:
-        interval = self._draw_interval(self._events.now, 1 - SCHEDULED_SHARE)
-        self._events.schedule_in(interval, self._publish_at_once)
-        if self._conditions.find_incident("suspended") is None:
-            post = self._create_post(None)
-            if post is not None:
-                self._start_post(post)
+    def _schedule_posts(self) -> Process:
+        lead = min(MAX_LEAD, MAX_PLANNED_POSTS / SCHEDULED_SHARE / self._posts_per_second)
+        next_at = self._draw_next(self._world.now, SCHEDULED_SHARE)
+        while True:
+            due_at = next_at
+            yield due_at - lead
+            next_at = self._draw_next(due_at, SCHEDULED_SHARE)
+            if post := self._create_post(due_at):
+                self._world.start(self._publish(post, due_at))
 
-    def _schedule_planning(self, previous: float) -> None:
-        """Schedule the creation of the scheduled post that follows one that is due at ``previous``."""
-        due_at = previous + self._draw_interval(previous, SCHEDULED_SHARE)
-        self._events.schedule_at(due_at - self._lead, partial(self._plan_post, due_at))
+    def _draw_next(self, time: float, share: float) -> float:
+        """Return the Unix time of the next post of a share of all posts, after one at a time."""
+        return time + self._random.expovariate(share * self._posts_per_second * _relative_load(time))
 
-    def _plan_post(self, due_at: float) -> None:
-        self._schedule_planning(due_at)
-        post = self._create_post(due_at)
-        if post is not None:
-            self._events.schedule_at(due_at, partial(self._publish_planned, post))
+    def _publish(self, post: Post, due_at: float | None = None) -> Process:
+        if due_at is not None:
+            yield due_at
+            while self._is_held("scheduled"):
+                yield self._world.now + MINUTE
+        for account in post.accounts:
+            delay = self._random.uniform(0, 4) if due_at is None else 0.0
+            self._world.start(self._publish_to(post, account, self._world.now + delay))
+        if self._random.random() < RARE_PROBABILITY:
+            yield self._world.now + self._random.expovariate(1 / (6 * HOUR))
+            self._world.posts.pop(post.id, None)
+            for row in self._world.publishing.rows_of_post(post.id):
+                self._world.publishing.delete(row["_id"])
 
-    def _publish_planned(self, post: SimulatedPost) -> None:
-        if self._conditions.holds_scheduled_posts():
-            self._events.schedule_in(MINUTE, partial(self._publish_planned, post))
-        else:
-            self._start_post(post)
+    def _is_held(self, kind: str) -> bool:
+        return any(kind in incident.kind.holds for incident in self._world.incidents)
 
-    def _create_post(self, scheduled_at: float | None) -> SimulatedPost | None:
+    def _create_post(self, due_at: float | None) -> Post | None:
         """Create a post, unless the drawn customer has no account for the drawn kind."""
         kind = self._random.choices(KINDS, cum_weights=CUMULATIVE_KINDS)[0]
-        accounts = self._choose_accounts(kind)
+        accounts = [account for account in self._random.choice(self._customers) if kind in account.platform.post_kinds]
+        count = self._random.choices(TARGET_COUNTS, cum_weights=CUMULATIVE_COUNTS)[0]
+        accounts.sort(key=lambda account: self._random.random() ** (1 / account.platform.weight), reverse=True)
+        accounts = accounts[:count]
         if not accounts:
             return None
         media_count = 0 if kind == "text" else self._random.choice((1, 1, 1, 3)) if kind == "image" else 1
-        suffix = "mp4" if kind == "video" else "jpg"
-        post = SimulatedPost(
-            self._events.object_id(),
-            self._random.choice(CAPTIONS),
-            kind,
-            [f"https://storage.getlate.dev/{self._random.getrandbits(48):012x}.{suffix}" for _ in range(media_count)],
-            accounts,
-            created_at=self._events.now,
-            scheduled_at=scheduled_at,
-        )
-        self.posts.add(post)
+        content, suffix, now = self._random.choice(CAPTIONS), "mp4" if kind == "video" else "jpg", self._world.now
+        urls = [f"https://storage.getlate.dev/{self._random.getrandbits(48):012x}.{suffix}" for _ in range(media_count)]
+        reference = {"_id": self._world.object_id(), "content": content}
+        request = {
+            "contentPreview": content[:200],
+            "mediaCount": media_count,
+            "mediaTypes": [kind] * media_count,
+            "mediaUrls": urls,
+        }
+        document = {
+            "userId": accounts[0].user_id,
+            "platforms": [
+                {"platform": each.platform.name, "accountId": each.id, "status": "pending"} for each in accounts
+            ],
+            "scheduledFor": None,
+            "createdAt": timestamp(now),
+        }
+        if due_at is not None:
+            request["scheduledFor"] = document["scheduledFor"] = timestamp(due_at, whole_seconds=True)
+        post = Post(kind, now, accounts, document, reference, request)
+        post.set_status("publishing" if due_at is None else "scheduled", now)
+        self._world.posts[post.id] = post
         return post
 
-    def _start_post(self, post: SimulatedPost) -> None:
-        for target in post.targets.values():
-            delay = self._random.uniform(0, 4) if post.scheduled_at is None else 0.0
-            self._events.schedule_in(delay, partial(self._start_publishing, post, target.account))
-        if self._events.draw_bool(RARE_PROBABILITY):
-            self._events.schedule_in(self._random.expovariate(1 / (6 * HOUR)), partial(self._delete_post, post))
-
-    def _choose_accounts(self, kind: str) -> list[SimulatedAccount]:
-        accounts = self._random.choice(self._accounts_by_user)
-        candidates = [account for account in accounts if kind in account.platform.post_kinds]
-        count = min(len(candidates), self._random.choices(TARGET_COUNTS, cum_weights=CUMULATIVE_COUNTS)[0])
-        candidates.sort(key=lambda account: self._random.random() ** (1 / account.platform.weight), reverse=True)
-        return candidates[:count]
-
-    def _start_publishing(self, post: SimulatedPost, account: SimulatedAccount) -> None:
-        post.start(account, self._events.now)
-        draw = self._random.random()
-        if self._conditions.find_incident("account-cooldown", account):
-            self._end_post(post, account, "failed", failure=COOLDOWN)
-        elif draw < RARE_PROBABILITY:
-            self._write_log(account, "cancelled", "skipped", post=post)
-            self._end_post(post, account, "cancelled")
-        elif draw < 2 * RARE_PROBABILITY:
-            self._write_log(account, "publish", "skipped", post=post, response={"errorMessage": "Already published"})
-            self._end_post(post, account, "published")
-        elif post.kind == "video":
-            duration = 0.6 * self._conditions.draw_duration(account, post.kind, self._random)
-            self._events.schedule_in(duration, partial(self._finish_upload, post, account, self._events.now, duration))
-        else:
-            self._start_attempt(post, account, 1)
-
-    def _finish_upload(
-        self, post: SimulatedPost, account: SimulatedAccount, started_at: float, duration: float
-    ) -> None:
-        failure = MEDIA_UPLOAD_FAILED if self._events.draw_bool(2 * RARE_PROBABILITY) else None
-        result = _result_fields(failure, duration)
-        self._write_log(account, "media_upload", started_at=started_at, post=post, attemptNumber=1, **result)
-        if failure:
-            self._end_post(post, account, "failed", failure=failure)
-        else:
-            self._start_attempt(post, account, 1)
-
-    def _start_attempt(self, post: SimulatedPost, account: SimulatedAccount, number: int) -> None:
-        post.start(account, self._events.now, attempt_count=number)
-        attempt = PublishAttempt(
-            post=post,
-            account=account,
-            number=number,
-            started_at=self._events.now,
-            duration=self._conditions.draw_duration(account, post.kind, self._random),
-            failure=self._conditions.choose_failure(account, self._random),
-        )
-        draw = self._random.random()
-        if draw >= LOGGED_AT_END_PROBABILITY:
-            attempt.log_id = self._write_log(account, _attempt_action(number), post=post, attemptNumber=number)
-        if draw < 1 - STUCK_PROBABILITY:
-            self._events.schedule_in(attempt.duration, partial(self._finish_attempt, attempt))
-        else:
-            # The log stays pending, but the post must not be in progress for days.
-            end = partial(self._end_post, post, account, "failed", failure=GATEWAY_TIMEOUT)
-            self._events.schedule_in(STUCK_SECONDS, end)
-
-    def _finish_attempt(self, attempt: PublishAttempt) -> None:
-        account, post = attempt.account, attempt.post
-        result = _result_fields(attempt.failure, attempt.duration)
-        url = None
-        if attempt.failure is None:
-            platform_id = f"{self._random.getrandbits(56)}"
-            url = account.platform.post_url_prefix + platform_id
-            result["response"] = {"platformPostId": platform_id, "platformPostUrl": url}
-        if attempt.log_id is not None:
-            self._log_list.update(attempt.log_id, **result)
-        else:
-            action, number = _attempt_action(attempt.number), attempt.number
-            self._write_log(account, action, started_at=attempt.started_at, post=post, attemptNumber=number, **result)
-        self._retry_or_end(attempt, url)
-
-    def _retry_or_end(self, attempt: PublishAttempt, url: str | None) -> None:
-        failure, number = attempt.failure, attempt.number
+    def _publish_to(self, post: Post, account: SimulatedAccount, start_at: float) -> Process:
+        yield start_at
+        post.change_target(account, self._world.now, status="processing")
+        refusals = (incident.kind.refusal for incident in self._world.incidents_of(account))
+        failure, draw = next(filter(None, refusals), None), self._random.random()
+        if failure is None and draw < 2 * RARE_PROBABILITY:
+            is_cancelled = draw < RARE_PROBABILITY  # or has been published already
+            self._write_log(account, "cancelled" if is_cancelled else "publish", post, status="skipped")
+            self._end(post, account, "cancelled" if is_cancelled else "published")
+            return
+        if failure is None and post.kind == "video":
+            failure = yield from self._upload(post, account)
         if failure is None:
-            self._end_post(attempt.post, attempt.account, "published", url=url)
-        elif not failure.retryable or number >= MAX_ATTEMPTS:
-            self._end_post(attempt.post, attempt.account, "failed", failure=failure)
-        else:
+            failure = yield from self._attempt_until_final(post, account)
+        self._end(post, account, "failed" if failure else "published", failure)
+
+    def _upload(self, post: Post, account: SimulatedAccount) -> PublishStep:
+        created_at, duration = post.log_time(self._world.now), 0.6 * self._draw_duration(post, account)
+        yield self._world.now + duration
+        failure = UPLOAD_FAILED if self._random.random() < 2 * RARE_PROBABILITY else None
+        result = {"attemptNumber": 1, "createdAt": created_at, **_result_fields(failure, duration)}
+        self._write_log(account, "media_upload", post, **result)
+        return failure
+
+    def _attempt_until_final(self, post: Post, account: SimulatedAccount) -> PublishStep:
+        failure = yield from self._attempt(post, account, 1)
+        for number in range(1, MAX_ATTEMPTS):
+            if failure is None or not failure.is_retryable:
+                break
             wait = 20 * 3 ** (number - 1) * self._random.uniform(0.8, 1.3)
             if failure is RATE_LIMITED:
                 pause = {"statusCode": 429, "attemptNumber": number, "durationMs": int(wait * 1000)}
-                self._write_log(attempt.account, "rate_limit_pause", "skipped", post=attempt.post, **pause)
-            self._events.schedule_in(wait, partial(self._start_attempt, attempt.post, attempt.account, number + 1))
+                self._write_log(account, "rate_limit_pause", post, status="skipped", **pause)
+            yield self._world.now + wait
+            failure = yield from self._attempt(post, account, number + 1)
+        return failure
 
-    def _end_post(
-        self,
-        post: SimulatedPost,
-        account: SimulatedAccount,
-        result: str,
-        *,
-        url: str | None = None,
-        failure: PublishFailure | None = None,
-    ) -> None:
-        post.end(account, result, self._events.now, url=url, failure=failure)
-        if self._on_result is not None:
-            self._on_result(account, post.id, result)
-
-    def _refresh_token(self, account: SimulatedAccount) -> None:
-        failure = TOKEN_EXPIRED if account.id in self._conditions.disconnected_ids else None
+    def _attempt(self, post: Post, account: SimulatedAccount, number: int) -> PublishStep:
+        now, log_id = self._world.now, None
+        post.change_target(account, now, status="processing", publishAttempts=number)
+        duration, failure = self._draw_duration(post, account), self._draw_failure(account)
+        action, log = "publish" if number == 1 else "retry", {"attemptNumber": number, "createdAt": post.log_time(now)}
+        draw = self._random.random()
+        if draw >= LOGGED_AT_END_PROBABILITY:
+            log_id = self._write_log(account, action, post, status="pending", **log)
+        if draw >= 1 - STUCK_PROBABILITY:
+            yield now + STUCK_SECONDS  # The log stays pending, but the post must not be in progress for days.
+            return STUCK
+        yield now + duration
+        result = _result_fields(failure, duration)
         if failure is None:
-            self._conditions.extend_token(account, self._events.now)
-        self._write_log(account, "token_refresh", **_result_fields(failure, self._random.uniform(0.15, 1.2)))
-        self._events.schedule_in(self._random.uniform(4 * HOUR, 8 * HOUR), partial(self._refresh_token, account))
+            platform_id = f"{self._random.getrandbits(56)}"
+            url = account.platform.post_url_prefix + platform_id
+            result["response"] = {"platformPostId": platform_id, "platformPostUrl": url}
+            post.change_target(account, self._world.now, platformPostUrl=url)
+        if log_id is None:
+            self._write_log(account, action, post, **log, **result)
+        else:
+            self._world.publishing.update(log_id, **result)
+        return failure
 
-    def _delete_post(self, post: SimulatedPost) -> None:
-        post.is_deleted = True
-        self.posts.remove(post)
-        for row in self._log_list.rows_of_post(post.id):
-            self._log_list.delete(row["_id"])
+    def _end(self, post: Post, account: SimulatedAccount, result: str, failure: PublishFailure | None = None) -> None:
+        error = {}
+        if failure:
+            error = {"errorMessage": failure.message, "errorCategory": failure.category, "errorSource": failure.source}
+        post.change_target(account, self._world.now, status=result, **error)
+        self._activity.deliver_webhook(account, post.id, result)
 
-    def _write_log(
-        self,
-        account: SimulatedAccount,
-        action: str,
-        status: str = "pending",
-        *,
-        started_at: float | None = None,
-        post: SimulatedPost | None = None,
-        **fields: Any,
-    ) -> str | None:
-        """Write a log and return its id, or None if its post has been deleted."""
-        if post and post.is_deleted:
+    def _draw_failure(self, account: SimulatedAccount) -> PublishFailure | None:
+        """Return the failure of a publish attempt, or None if it succeeds."""
+        for incident in self._world.incidents_of(account):
+            if failure := incident.kind.failure:
+                rate = incident.kind.failure_rate
+                return failure if rate == 1 or self._random.random() < rate else None
+        if self._random.random() >= account.platform.failure_rate:
             return None
-        log_id = self._events.object_id()
-        created_at = self._events.now if started_at is None else started_at
-        self._log_list.insert(
-            {
-                "_id": log_id,
-                **({"postId": post.reference} if post else {}),
-                "userId": account.user_id,
-                "profileId": account.profile_id,
-                "platform": account.platform.name,
-                "accountId": account.id,
-                "accountUsername": account.username,
-                "action": action,
-                "status": status,
-                "endpoint": account.platform.endpoint,
-                **({"request": post.request} if post else {}),
-                "createdAt": timestamp(created_at, whole_seconds=post is not None and post.scheduled_at is not None),
-                **fields,
-            }
-        )
-        return log_id
+        return self._random.choices(tuple(account.platform.failures), tuple(account.platform.failures.values()))[0]
+
+    def _draw_duration(self, post: Post, account: SimulatedAccount) -> float:
+        seconds = account.platform.median_seconds * self._random.lognormvariate(0, account.platform.sigma)
+        for incident in self._world.incidents_of(account):
+            if post.kind in incident.kind.slow_kinds:
+                seconds *= self._random.uniform(*incident.kind.slowdown)
+        return seconds
+
+    def _refresh_tokens(self, account: SimulatedAccount) -> Process:
+        yield self._world.now + self._random.uniform(0, 6 * HOUR)
+        while True:
+            failure = None if self._world.is_connected(account) else TOKEN_EXPIRED
+            if failure is None:
+                self._world.renew_token(account)
+            self._write_log(account, "token_refresh", **_result_fields(failure, self._random.uniform(0.15, 1.2)))
+            yield self._world.now + self._random.uniform(4 * HOUR, 8 * HOUR)
+
+    def _write_log(self, account: SimulatedAccount, action: str, post: Post | None = None, **fields: Any) -> str | None:
+        """Write a log and return its id, or None if its post has been deleted."""
+        if post and post.id not in self._world.posts:
+            return None
+        row = {
+            "_id": self._world.object_id(),
+            **({"postId": post.reference, "request": post.request} if post else {}),
+            **account.owner,
+            "accountId": account.id,
+            "accountUsername": account.username,
+            "action": action,
+            "endpoint": account.platform.endpoint,
+            "createdAt": post.log_time(self._world.now) if post else timestamp(self._world.now),
+        }
+        self._world.publishing.insert({**row, **fields})
+        return str(row["_id"])
 
 
-def _attempt_action(number: int) -> str:
-    return "publish" if number == 1 else "retry"
-
-
-def _result_fields(failure: PublishFailure | None, duration: float) -> dict[str, Any]:
+def _result_fields(failure: PublishFailure | None, duration: float) -> JsonObject:
     """Return the fields that a log gets at the end of its attempt."""
-    result: dict[str, Any] = {"durationMs": int(duration * 1000)}
-    if failure is None:
-        return {**result, "status": "success", "statusCode": 200}
-    body = f'{{"error":{{"code":"{failure.code}","message":"{failure.message}"}}}}'
-    response = {"errorMessage": failure.message, "errorCode": failure.code, "rawBody": body}
-    return {**result, "status": "failed", "statusCode": failure.status_code, "response": response}
+    result: JsonObject = {"status": "success", "statusCode": 200, "durationMs": int(duration * 1000)}
+    if failure is not None:
+        response = {"errorMessage": failure.message, "errorCode": failure.code}
+        result |= {"status": "failed", "statusCode": failure.status_code, "response": response}
+    return result
 
 
 def _relative_load(time: float) -> float:

@@ -1,33 +1,63 @@
-"""Request handling of the simulated API, independent of any HTTP server."""
+"""Request handling of the simulated API, with and without an HTTP server."""
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
+from math import ceil
+from typing import Any
 
 import msgspec
 
-from late_exporter.simulator.access import AccessControl
+from late_exporter.simulator import admin, log_endpoints, status_endpoints
 from late_exporter.simulator.accounts import hashed_id
-from late_exporter.simulator.admin import ADMIN_PATH, AdminEndpoints, LogSource, welcome_page
-from late_exporter.simulator.customer import CustomerTraffic
-from late_exporter.simulator.late_lists import list_connections, list_post_logs, list_publishing
-from late_exporter.simulator.log_list import JsonObject, LogList
-from late_exporter.simulator.query import QueryParameters, RequestRejected
-from late_exporter.simulator.rate_limit import RateLimits, SlidingWindow
-from late_exporter.simulator.request_log import CUSTOMER_ADDRESS, CUSTOMER_AGENT, ApiRequest, request_row
-from late_exporter.simulator.status_endpoints import STATUS_ENDPOINTS
-from late_exporter.simulator.world import SimulatedWorld
-from late_exporter.simulator.zernio_list import list_logs
+from late_exporter.simulator.activity import CUSTOMER, request_log
+from late_exporter.simulator.log_list import JsonObject, LogRow, StaticLogs
+from late_exporter.simulator.quota import CustomerTraffic, SlidingWindow
+from late_exporter.simulator.request import Request, RequestRejected
 
-ZERNIO_PATH = "/v1/logs"
-LATE_LISTS = {"/v1/posts/logs": list_publishing, "/v1/connections/logs": list_connections}
-POST_LOGS_PATH = re.compile(r"/v1/posts/([^/]+)/logs")
-CUSTOMER_PATH = "/v1/posts"
-HEALTHY_TEXT = b"late-exporter is healthy\n"  # which late-exporter healthcheck expects
+KEY_PATTERN = re.compile(r"(?:sk|zrk)_[0-9a-f]{64}")
+RESTRICTED_PREFIX = "zrk_"
+HEALTHY_TEXT = "late-exporter is healthy\n"  # which late-exporter healthcheck expects
 QUOTA_EXCEEDED = "Rate limit exceeded. Please try again later."
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Endpoint.
+
+    Args:
+        method: HTTP method.
+        path: Regular expression of the path; its group is the argument of the request.
+        handler: Return the response document of a request, or raise RequestRejected.
+        generations: API generations that have it.
+    """
+
+    method: str
+    path: str
+    handler: Callable[[Request], JsonObject]
+    generations: tuple[str, ...] = admin.GENERATIONS
+
+
+ROUTES = (
+    Route("GET", "/v1/logs", log_endpoints.list_logs, ("zernio", "both")),
+    Route("GET", "/v1/posts/logs", log_endpoints.list_publishing, ("late", "both")),
+    Route("GET", "/v1/connections/logs", log_endpoints.list_connections, ("late", "both")),
+    Route("GET", "/v1/posts/([^/]+)/logs", log_endpoints.list_post_logs, ("late", "both")),
+    Route("GET", "/v1/posts", status_endpoints.list_posts),
+    Route("GET", "/v1/accounts", status_endpoints.list_accounts),
+    Route("GET", "/v1/accounts/health", status_endpoints.check_accounts),
+    Route("GET", "/v1/webhooks/settings", status_endpoints.list_webhooks),
+    Route("GET", "/v1/billing", status_endpoints.show_billing),
+    Route("GET", admin.ADMIN_PATH, admin.show_overview),
+    Route("POST", f"{admin.ADMIN_PATH}/generation", admin.set_generation),
+    Route("POST", f"{admin.ADMIN_PATH}/incidents/(.+)", admin.start_incident),
+    Route("DELETE", f"{admin.ADMIN_PATH}/incidents/(.+)", admin.stop_incident),
+)
+RESTRICTED_PATHS = frozenset(route.path for route in ROUTES if "zernio" in route.generations)
+"""Paths that restricted keys may use: those of the vendor's specification."""
 
 
 class SimulatorResponse(msgspec.Struct, frozen=True):
@@ -38,202 +68,125 @@ class SimulatorResponse(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class StaticLogs:
-    """Log lists that change only by their own methods.
-
-    Requests are logged if ``activity`` has a list ``api_request``.
-    """
-
-    def __init__(
-        self,
-        publishing: LogList | None = None,
-        connections: LogList | None = None,
-        activity: Mapping[str, LogList] | None = None,
-    ) -> None:
-        self.publishing = LogList() if publishing is None else publishing
-        self.connections = LogList() if connections is None else connections
-        self.activity: Mapping[str, LogList] = {} if activity is None else activity
-
-    def advance(self, now: float) -> None:
-        pass
-
-
 class SimulatedApi:
-    """Endpoints of the API for logs and status, with authentication and rate limit.
+    """Endpoints of the API for logs and status, with authentication and rate limit; also an ASGI application.
 
-    The status endpoints need a SimulatedWorld as source. Requests are logged in the source's list ``api_request``.
+    The status endpoints need a SimulatedWorld as source. Requests are logged if the source has a list ``api_request``.
 
     Args:
-        source: Source of the logs, a SimulatedWorld or StaticLogs.
+        source: Source of the logs.
         clock: Clock that returns the API's Unix time.
         keys: Accepted API keys; None for every well-formed key.
-        resource_groups: Resource groups that keys beginning with ``zrk_`` may use; None for all.
-        rate_limit: Allowed requests per key in any 60 seconds.
+        rate_limit: Allowed requests per key in any 60 seconds; may change.
         customer_rate: Calls per minute of the customer's own software, which uses the same key.
-        max_skip: Greatest accepted ``skip`` of the log lists; None for no maximum.
-        generation: API generation whose log lists exist, one of GENERATIONS.
+        generation: API generation whose log lists exist: ``late``, ``zernio`` or ``both``; may change.
     """
 
     def __init__(
         self,
-        source: LogSource,
+        source: StaticLogs,
         *,
         clock: Callable[[], float],
         keys: Collection[str] | None = None,
-        resource_groups: Collection[str] | None = None,
         rate_limit: int = 600,
         customer_rate: int = 0,
-        max_skip: int | None = None,
         generation: str = "late",
     ) -> None:
-        self._source = source
+        self.source = source
+        self.rate_limit = rate_limit
+        self.generation = generation
         self._clock = clock
-        self._access = AccessControl(keys, resource_groups)
-        self._rate_limits = RateLimits(rate_limit)
+        self._keys = keys
         self._start = clock()
-        self._customer = CustomerTraffic(customer_rate, self._start, self._make_customer_call)
-        self._max_skip = max_skip
-        self._admin = AdminEndpoints(source, generation, self._customer)
+        self._windows: defaultdict[str, SlidingWindow] = defaultdict(SlidingWindow)
+        self.customer = CustomerTraffic(customer_rate, self._start, self._make_customer_call)
         self._request_count = 0
 
-    @property
-    def generation(self) -> str:
-        """API generation whose log lists exist. Setting an unknown one raises ConfigError."""
-        return self._admin.generation
-
-    @generation.setter
-    def generation(self, name: str) -> None:
-        self._admin.set_generation(name)
-
-    @property
-    def rate_limit(self) -> int:
-        """Allowed requests per key in any 60 seconds; may change."""
-        return self._rate_limits.limit
-
-    @rate_limit.setter
-    def rate_limit(self, limit: int) -> None:
-        self._rate_limits.limit = limit
-
-    @property
-    def customer_calls(self) -> int:
-        """Number of the customer's calls until now."""
-        self._customer.run_until(self._clock())
-        return self._customer.call_count
-
-    @property
-    def customer_refusals(self) -> int:
-        """Number of the customer's calls until now that were refused with 429."""
-        self._customer.run_until(self._clock())
-        return self._customer.refusal_count
+    async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
+        """Answer an HTTP request. HEAD is answered as GET without a body; Date follows the clock of the API."""
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        address = (scope.get("client") or ("127.0.0.1", 0))[0]  # none on a Unix socket
+        response = self.handle(method, scope["path"], scope["query_string"].decode("latin-1"), headers, address)
+        fields = {**response.headers, "Content-Length": str(len(response.body))}
+        encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()]
+        await send({"type": "http.response.start", "status": response.status, "headers": encoded})
+        await send({"type": "http.response.body", "body": response.body if scope["method"] != "HEAD" else b""})
 
     def handle(
-        self, method: str, path: str, query: str, headers: Mapping[str, str], *, ip_address: str = "127.0.0.1"
+        self, method: str, path: str, query: str, headers: Mapping[str, str], address: str = "127.0.0.1"
     ) -> SimulatorResponse:
-        """Return the response to a request.
-
-        The path may begin with ``/api``.
-        """
+        """Return the response to a request. The path may begin with ``/api``."""
         now = self._clock()
-        self._source.advance(now)
-        self._customer.run_until(now)
-        route = path.removeprefix("/api") if path.startswith("/api/") else path
-        response_headers = {
-            "Content-Type": "application/json",
-            "Date": formatdate(now, usegmt=True),
-            "X-Request-Id": self._next_request_id(),
-            **self._rate_limits.unused_window().headers(now),
-        }
-        if route in ("/", "/-/healthy"):
+        self.source.advance(now)
+        path = path.removeprefix("/api") if path.startswith("/api/") else path
+        fields = {name.lower(): value for name, value in headers.items()}
+        response_headers = {"Date": formatdate(now, usegmt=True), "X-Request-Id": self._next_request_id()}
+        if path in ("/", "/-/healthy"):
+            text = admin.WELCOME_TEXT.replace("HOST", fields.get("host", "localhost")) if path == "/" else HEALTHY_TEXT
             response_headers["Content-Type"] = "text/plain; charset=utf-8"
-            text = welcome_page(_header(headers, "host")) if route == "/" else HEALTHY_TEXT
-            return SimulatorResponse(HTTPStatus.OK, response_headers, text)
-        parameters = QueryParameters(query)
-        if route.startswith(ADMIN_PATH):
-            status, document = _answer(lambda: self._admin.handle(method, route, parameters))
-            return SimulatorResponse(status, response_headers, msgspec.json.encode(document))
+            return SimulatorResponse(HTTPStatus.OK, response_headers, text.encode())
+        is_admin = path.startswith(admin.ADMIN_PATH)
+        key = None if is_admin else self._authenticate(fields.get("authorization", ""))
+        self.customer.run_until(now, key)
+        window = SlidingWindow() if key is None else self._windows[key]
+        request = Request(self, query, now)
         try:
-            key = self._access.authenticate(_header(headers, "authorization"))
+            if not is_admin:
+                self._admit(key, path, window, now)
+            handler, request.argument = self._find_handler(method, path)
+            status, document = HTTPStatus.OK, handler(request)
         except RequestRejected as rejection:
-            return SimulatorResponse(rejection.status, response_headers, msgspec.json.encode(rejection.document))
-        request = ApiRequest(
-            key=key,
-            method=method,
-            path=route,
-            request_id=response_headers["X-Request-Id"],
-            ip_address=ip_address,
-            user_agent=_header(headers, "user-agent"),
-            profile_id=parameters.text("profileId") or None,
-        )
-        self._customer.add_key(key, now)
-        window = self._rate_limits.window(key, now)
-        status, document = _answer(lambda: self._handle_api(request, parameters, window, now))
-        response_headers |= window.headers(now)
+            status, document = rejection.status, rejection.document
+        response_headers |= {"Content-Type": "application/json", **window.headers(self.rate_limit, now)}
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            response_headers["Retry-After"] = str(window.retry_after(now))
-        self._log_request(request, status, document, now)
+            response_headers["Retry-After"] = str(ceil(window.next_free_slot(self.rate_limit, now) - now))
+        if key is not None:
+            row = request_log(key, f"{method} {path}", status, document.get("error"), now)
+            client = {"ip_address": address, "user_agent": fields.get("user-agent", "")}
+            client |= {"request_id": response_headers["X-Request-Id"], "profile_id": request.text("profileId")}
+            self._log_request({**row, **client})
         return SimulatorResponse(status, response_headers, msgspec.json.encode(document))
 
-    def _handle_api(
-        self, request: ApiRequest, parameters: QueryParameters, window: SlidingWindow, now: float
-    ) -> JsonObject:
-        if not window.take_slot(now):
-            raise RequestRejected(HTTPStatus.TOO_MANY_REQUESTS, QUOTA_EXCEEDED, code="rate_limit_exceeded")
-        self._access.authorize(request.key, request.path)
-        endpoint = self._find_endpoint(request.path)
-        if endpoint is None:
-            raise RequestRejected(HTTPStatus.NOT_FOUND)
-        if request.method != "GET":
-            raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED)
-        return endpoint(parameters, now)
+    def _authenticate(self, authorization: str) -> str | None:
+        """Return the key of an Authorization header, or None if it is not accepted."""
+        scheme, _, key = authorization.partition(" ")
+        is_accepted = bool(KEY_PATTERN.fullmatch(key)) if self._keys is None else key in self._keys
+        return key if scheme == "Bearer" and is_accepted else None
 
-    def _find_endpoint(self, route: str) -> Callable[[QueryParameters, float], JsonObject] | None:
-        """Return the function that answers a path, None if the generation has no such path."""
-        source, max_skip = self._source, self._max_skip
-        if route == ZERNIO_PATH and self.generation != "late":
-            return lambda parameters, now: list_logs(source, parameters, now, max_skip)
-        if isinstance(source, SimulatedWorld) and (show_status := STATUS_ENDPOINTS.get(route)):
-            return lambda parameters, now: show_status(source, parameters, now)
-        if self.generation == "zernio":
-            return None
-        if show_list := LATE_LISTS.get(route):
-            return lambda parameters, now: show_list(source, parameters, now, max_skip)
-        if post_match := POST_LOGS_PATH.fullmatch(route):
-            return lambda parameters, _: list_post_logs(source, post_match[1], parameters)
-        return None
+    def _admit(self, key: str | None, path: str, window: SlidingWindow, now: float) -> None:
+        """Raise RequestRejected if a key is missing, has no request left, or may not use a path."""
+        if key is None:
+            raise RequestRejected(HTTPStatus.UNAUTHORIZED)
+        if not window.take_slot(self.rate_limit, now):
+            raise RequestRejected(HTTPStatus.TOO_MANY_REQUESTS, QUOTA_EXCEEDED, code="rate_limit_exceeded")
+        if key.startswith(RESTRICTED_PREFIX) and path not in RESTRICTED_PATHS:
+            error = "Restricted API keys cannot use this endpoint"
+            raise RequestRejected(HTTPStatus.FORBIDDEN, error, code="unclassified_resource")
+
+    def _find_handler(self, method: str, path: str) -> tuple[Callable[[Request], JsonObject], str]:
+        """Return the handler of a request and the argument in its path, or raise RequestRejected."""
+        status = HTTPStatus.NOT_FOUND
+        for route in ROUTES:
+            match = re.fullmatch(route.path, path)
+            if match and self.generation in route.generations:
+                if route.method == method:
+                    return route.handler, "".join(match.groups())
+                status = HTTPStatus.METHOD_NOT_ALLOWED
+        raise RequestRejected(status)
 
     def _make_customer_call(self, key: str, time: float) -> bool:
         """Make a call of the customer's software with a key; return False if it is refused."""
-        is_accepted = self._rate_limits.window(key, time).take_slot(time)
-        request = ApiRequest(
-            key=key,
-            method="GET",
-            path=CUSTOMER_PATH,
-            request_id=self._next_request_id(),
-            ip_address=CUSTOMER_ADDRESS,
-            user_agent=CUSTOMER_AGENT,
-        )
-        status = HTTPStatus.OK if is_accepted else HTTPStatus.TOO_MANY_REQUESTS
-        self._log_request(request, status, {} if is_accepted else {"error": QUOTA_EXCEEDED}, time)
+        is_accepted = self._windows[key].take_slot(self.rate_limit, time)
+        status, error = (HTTPStatus.OK, None) if is_accepted else (HTTPStatus.TOO_MANY_REQUESTS, QUOTA_EXCEEDED)
+        row = request_log(key, "GET /v1/posts", status, error, time)
+        self._log_request({**row, **CUSTOMER, "request_id": self._next_request_id()})
         return is_accepted
 
-    def _log_request(self, request: ApiRequest, status: HTTPStatus, document: JsonObject, time: float) -> None:
-        request_logs = self._source.activity.get("api_request")
-        if request_logs is not None:
-            error = document["error"] if status >= HTTPStatus.BAD_REQUEST else None
-            request_logs.insert(request_row(request, status, error, time))
+    def _log_request(self, row: LogRow) -> None:
+        if "api_request" in self.source.activity:
+            self.source.activity["api_request"].insert(row)
 
     def _next_request_id(self) -> str:
         self._request_count += 1
         return "req_" + hashed_id(f"request {self._start} {self._request_count}")
-
-
-def _answer(handle: Callable[[], JsonObject]) -> tuple[HTTPStatus, JsonObject]:
-    """Return status and document of the response of a handler."""
-    try:
-        return HTTPStatus.OK, handle()
-    except RequestRejected as rejection:
-        return rejection.status, rejection.document
-
-
-def _header(headers: Mapping[str, str], header_name: str) -> str:
-    return next((value for name, value in headers.items() if name.lower() == header_name), "")

@@ -2,196 +2,132 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from http import HTTPStatus
 
-from late_exporter.simulator.accounts import SimulatedAccount
-from late_exporter.simulator.events import DAY, timestamp
-from late_exporter.simulator.incidents import WorldConditions
-from late_exporter.simulator.log_list import JsonObject
-from late_exporter.simulator.platforms import PLATFORMS
-from late_exporter.simulator.posts import SimulatedPost
-from late_exporter.simulator.query import QueryParameters
+from late_exporter.simulator.accounts import SimulatedAccount, hashed_id
+from late_exporter.simulator.activity import WEBHOOK_URL
+from late_exporter.simulator.log_list import DAY, JsonObject, timestamp
+from late_exporter.simulator.request import Request, RequestRejected
 from late_exporter.simulator.world import SimulatedWorld
-
-Endpoint: TypeAlias = Callable[[SimulatedWorld, QueryParameters, float], JsonObject]
 
 POST_STATUSES = (
     "draft", "pending_approval", "scheduled", "publishing", "published", "partial", "failed", "cancelled",
 )  # fmt: skip
-POST_FIELDS = (
-    "userId", "content", "mediaItems", "platforms", "scheduledFor", "timezone", "status", "createdAt", "updatedAt",
-)  # fmt: skip
-POST_PARAMETERS = (
-    "page", "limit", "fields", "source", "status", "platform", "profileId", "includeHidden", "sortBy", "accountId",
-)  # fmt: skip
-MAX_POSTS = 500
-MAX_ACCOUNTS = 500
+POST_ORDERS = ("scheduled-desc", "scheduled-asc", "created-desc", "created-asc")
+MAX_PAGE_SIZE = 500
 HEALTH_STATUSES = ("healthy", "warning", "error")
-
 BILLING_PERIOD = 30 * DAY
 SPEND_LIMIT_CENTS = 50_000
 USUAL_SPEND_RATIO = 0.6
 """Spend at the end of a usual period, as a share of the limit."""
 
-CAPPED_SPEND_RATIO = 0.97
+
+def world_of(request: Request) -> SimulatedWorld:
+    """Return the world of a request. Lists of logs alone have no status and no incidents."""
+    if not isinstance(request.source, SimulatedWorld):
+        raise RequestRejected(HTTPStatus.NOT_FOUND)
+    return request.source
 
 
-def _scheduled_time(post: SimulatedPost) -> float:
-    return post.created_at if post.scheduled_at is None else post.scheduled_at
-
-
-POST_ORDERS: Mapping[str, tuple[Callable[[SimulatedPost], Any], bool]] = {
-    "scheduled-desc": (_scheduled_time, True),
-    "scheduled-asc": (_scheduled_time, False),
-    "created-desc": (lambda post: post.created_at, True),
-    "created-asc": (lambda post: post.created_at, False),
-    "status": (lambda post: post.status, False),
-    "platform": (lambda post: [target.account.platform.name for target in post.targets.values()], False),
-}
-"""Sort key of posts, and whether the order is descending, by the value of ``sortBy``."""
-
-
-def list_posts(world: SimulatedWorld, parameters: QueryParameters, _now: float) -> JsonObject:
-    """Return the response document of ``GET /v1/posts``, or raise RequestRejected."""
-    parameters.reject_unknown(POST_PARAMETERS)
-    parameters.choice("source", ("zernio",), "zernio")
-    status = parameters.choice("status", POST_STATUSES)
-    order = parameters.choice("sortBy", POST_ORDERS, "scheduled-desc")
-    page, limit = parameters.integer("page", 1, 1), parameters.integer("limit", 10, 1, MAX_POSTS)
-    fields = parameters.choices("fields", POST_FIELDS)
-    is_wanted = _account_filter(parameters)
-    parameters.raise_errors()
-    sort_key, is_descending = POST_ORDERS[order or "scheduled-desc"]
+def list_posts(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/posts``."""
+    status, profile_id = request.choice("status", POST_STATUSES), request.text("profileId")
+    order = request.choice("sortBy", POST_ORDERS, "scheduled-desc") or "scheduled-desc"
     posts = [
-        post
-        for post in world.posts
-        if status in {None, post.status} and any(is_wanted(target.account) for target in post.targets.values())
+        post.document
+        for post in world_of(request).posts.values()
+        if status in {None, post.document["status"]} and profile_id in {"", post.accounts[0].profile_id}
     ]
-    posts.sort(key=sort_key, reverse=is_descending)
-    documents = [post.document() for post in posts[(page - 1) * limit : page * limit]]
-    if fields:
-        documents = [{name: document[name] for name in ("_id", *fields)} for document in documents]
-    return {"posts": documents, "pagination": _pagination(page, limit, len(posts))}
+    time = "scheduledFor" if order.startswith("scheduled") else "createdAt"
+    posts.sort(key=lambda post: str(post[time] or post["createdAt"]), reverse=order.endswith("desc"))
+    return _page("posts", posts, request, 10)
 
 
-def list_accounts(world: SimulatedWorld, parameters: QueryParameters, _now: float) -> JsonObject:
-    """Return the response document of ``GET /v1/accounts``, in pages if there is a limit, or raise RequestRejected."""
-    is_wanted = _account_filter(parameters)
-    page = parameters.integer("page", 1, 1)
-    limit = parameters.integer("limit", MAX_ACCOUNTS, 1, MAX_ACCOUNTS)
-    parameters.raise_errors()
-    accounts = [account for account in world.accounts if is_wanted(account)]
-    answer: JsonObject = {"hasAnalyticsAccess": False}
-    shown: Sequence[SimulatedAccount] = accounts
-    if parameters.has("limit"):
-        answer["pagination"] = _pagination(page, limit, len(accounts))
-        shown = accounts[(page - 1) * limit : page * limit]
-    return {"accounts": [_account_document(account, world.conditions) for account in shown], **answer}
+def list_accounts(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/accounts``."""
+    world = world_of(request)
+    accounts = [
+        {
+            "_id": account.id,
+            "platform": account.platform.name,
+            "profileId": {"_id": account.profile_id, "name": account.display_name},
+            "username": account.username,
+            "displayName": account.display_name,
+            "isActive": True,
+            "enabled": True,
+            "needsReconnection": not world.is_connected(account),
+            "rateLimitedUntil": None,
+            **world.shown_fields("account", account),
+        }
+        for account in _accounts(request)
+    ]
+    return {**_page("accounts", accounts, request, MAX_PAGE_SIZE), "hasAnalyticsAccess": False}
 
 
-def check_accounts(world: SimulatedWorld, parameters: QueryParameters, _now: float) -> JsonObject:
-    """Return the response document of ``GET /v1/accounts/health``, or raise RequestRejected."""
-    is_wanted = _account_filter(parameters)
-    status = parameters.choice("status", HEALTH_STATUSES)
-    parameters.raise_errors()
-    documents = [_health_document(account, world.conditions) for account in world.accounts if is_wanted(account)]
-    statuses = [document["status"] for document in documents]
+def check_accounts(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/accounts/health``."""
+    world = world_of(request)
+    accounts: list[JsonObject] = []
+    for account in _accounts(request):
+        is_connected = world.is_connected(account)
+        health = {
+            "accountId": account.id,
+            "platform": account.platform.name,
+            "profileId": account.profile_id,
+            "username": account.username,
+            "displayName": account.display_name,
+            "status": "healthy" if is_connected else "error",
+            **dict.fromkeys(("canPost", "canFetchAnalytics", "tokenValid"), is_connected),
+            "tokenExpiresAt": timestamp(world.token_expiries[account.id]),
+            "needsReconnect": not is_connected,
+            "issues": [] if is_connected else ["The access token was revoked. Please reconnect the account."],
+        }
+        accounts.append(health | world.shown_fields("health", account))
+    statuses = [account["status"] for account in accounts]
     summary = {name: statuses.count(name) for name in HEALTH_STATUSES}
-    summary |= {"total": len(documents), "needsReconnect": sum(document["needsReconnect"] for document in documents)}
-    return {
-        "summary": summary,
-        "accounts": [document for document in documents if status in {None, document["status"]}],
-    }
+    summary |= {"total": len(accounts), "needsReconnect": sum(account["needsReconnect"] for account in accounts)}
+    return {"summary": summary, "accounts": accounts}
 
 
-def list_webhooks(world: SimulatedWorld, _parameters: QueryParameters, _now: float) -> JsonObject:
-    """Return the response document of ``GET /v1/webhooks/settings``."""
-    is_disabled = world.conditions.find_incident("webhook-disabled") is not None
-    return {"webhooks": [webhook.document(is_disabled=is_disabled) for webhook in world.webhooks]}
-
-
-def show_billing(world: SimulatedWorld, _parameters: QueryParameters, now: float) -> JsonObject:
-    """Return the response document of ``GET /v1/billing``."""
-    suspension = world.conditions.find_incident("suspended")
-    elapsed = now % BILLING_PERIOD
-    spend_ratio = USUAL_SPEND_RATIO * elapsed / BILLING_PERIOD
-    if world.conditions.find_incident("spend-cap"):
-        spend_ratio = CAPPED_SPEND_RATIO
-    return {
-        "billingSystem": "metronome",
-        "plan": {"name": "Usage-based", "isUsageBased": True, "isPaid": True},
-        "period": {"start": timestamp(now - elapsed), "end": timestamp(now - elapsed + BILLING_PERIOD)},
-        "balance": {
-            "accruedThisPeriodCents": int(SPEND_LIMIT_CENTS * spend_ratio) + 600 * len(world.accounts),
-            "creditsRemainingCents": 0,
-        },
-        "caps": {"xSpendUsedCents": int(SPEND_LIMIT_CENTS * spend_ratio), "xSpendLimitCents": SPEND_LIMIT_CENTS},
-        "status": {
-            "hasAccess": suspension is None,
-            "suspended": suspension is not None,
-            "suspendedAt": None if suspension is None else timestamp(suspension.since),
-            "suspensionReason": None if suspension is None else "unpaid_invoice",
-        },
-    }
-
-
-STATUS_ENDPOINTS: Mapping[str, Endpoint] = {
-    "/v1/posts": list_posts,
-    "/v1/accounts": list_accounts,
-    "/v1/accounts/health": check_accounts,
-    "/v1/webhooks/settings": list_webhooks,
-    "/v1/billing": show_billing,
-}
-
-
-def _account_filter(parameters: QueryParameters) -> Callable[[SimulatedAccount], bool]:
-    platform = parameters.choice("platform", PLATFORMS)
-    account_id, profile_id = parameters.text("accountId"), parameters.text("profileId")
-
-    def is_wanted(account: SimulatedAccount) -> bool:
-        return (
-            platform in {None, account.platform.name}
-            and account_id in {"", account.id}
-            and profile_id in {"", account.profile_id}
-        )
-
-    return is_wanted
-
-
-def _pagination(page: int, limit: int, total: int) -> JsonObject:
-    return {"page": page, "limit": limit, "total": total, "pages": -(-total // limit)}
-
-
-def _account_document(account: SimulatedAccount, conditions: WorldConditions) -> JsonObject:
-    cooldown = conditions.find_incident("account-cooldown", account)
-    return {
-        "_id": account.id,
-        "platform": account.platform.name,
-        "profileId": {"_id": account.profile_id, "name": account.display_name},
-        "username": account.username,
-        "displayName": account.display_name,
+def list_webhooks(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/webhooks/settings``, with secrets that a client must not keep."""
+    world = world_of(request)
+    webhook = {
+        "_id": hashed_id(f"webhook {world.accounts[0].user_id}"),
+        "name": "Newsroom",
+        "url": f"{WEBHOOK_URL}?token=simulated-url-token",
+        "secret": "whsec_simulated_signing_secret",
+        "customHeaders": {"Authorization": "Basic c2ltdWxhdGVkOmhlYWRlci1zZWNyZXQ="},
+        "events": ["post.published", "post.failed"],
         "isActive": True,
-        "enabled": True,
-        "needsReconnection": account.id in conditions.disconnected_ids,
-        "rateLimitedUntil": None if cooldown is None else timestamp(cooldown.until),
+        "failureCount": 0,
+        "lastFiredAt": world.webhook_fired_at and timestamp(world.webhook_fired_at),
     }
+    return {"webhooks": [webhook | world.shown_fields("webhook")]}
 
 
-def _health_document(account: SimulatedAccount, conditions: WorldConditions) -> JsonObject:
-    is_connected = account.id not in conditions.disconnected_ids
-    expires_at = conditions.token_expiries.get(account.id)
+def show_billing(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/billing``."""
+    world = world_of(request)
+    spend = int(SPEND_LIMIT_CENTS * USUAL_SPEND_RATIO * (request.now % BILLING_PERIOD) / BILLING_PERIOD)
+    caps = {"xSpendUsedCents": spend, "xSpendLimitCents": SPEND_LIMIT_CENTS}
+    balance = {"accruedThisPeriodCents": spend + 600 * len(world.accounts), "creditsRemainingCents": 0}
+    status = {"hasAccess": True, "suspended": False, "suspendedAt": None, "suspensionReason": None}
     return {
-        "accountId": account.id,
-        "platform": account.platform.name,
-        "username": account.username,
-        "displayName": account.display_name,
-        "profileId": account.profile_id,
-        "status": "healthy" if is_connected else "error",
-        "canPost": is_connected,
-        "canFetchAnalytics": is_connected,
-        "tokenValid": is_connected,
-        "tokenExpiresAt": None if expires_at is None else timestamp(expires_at),
-        "needsReconnect": not is_connected,
-        "issues": [] if is_connected else ["The access token was revoked. Please reconnect the account."],
+        "plan": {"name": "Usage-based", "isUsageBased": True, "isPaid": True},
+        "balance": balance | world.shown_fields("billing balance"),
+        "caps": caps | world.shown_fields("billing caps"),
+        "status": status | world.shown_fields("billing status"),
     }
+
+
+def _accounts(request: Request) -> Sequence[SimulatedAccount]:
+    profile_id = request.text("profileId")
+    return [account for account in world_of(request).accounts if profile_id in {"", account.profile_id}]
+
+
+def _page(name: str, documents: Sequence[JsonObject], request: Request, default_limit: int) -> JsonObject:
+    page, limit = request.integer("page", 1, 1), request.integer("limit", default_limit, 1, MAX_PAGE_SIZE)
+    pagination = {"page": page, "limit": limit, "total": len(documents), "pages": -(-len(documents) // limit)}
+    return {name: documents[(page - 1) * limit : page * limit], "pagination": pagination}

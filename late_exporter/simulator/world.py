@@ -1,27 +1,30 @@
-"""Simulated world: posts, connections and incidents, reproducible by seed and start time."""
+"""Simulated world: accounts, their connections and incidents, reproducible by seed and start time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from late_exporter.errors import ConfigError
 from late_exporter.simulator.accounts import ACCOUNTS, SimulatedAccount
-from late_exporter.simulator.activity import ActivitySimulation
-from late_exporter.simulator.connections import ConnectionSimulation
-from late_exporter.simulator.events import DAY, HOUR, MINUTE, EventQueue
-from late_exporter.simulator.incidents import INCIDENTS, Incident, WorldConditions, find_incident_kind
-from late_exporter.simulator.log_list import LogList
-from late_exporter.simulator.posts import PostList
-from late_exporter.simulator.publishing import PublishingSimulation
-from late_exporter.simulator.webhooks import SimulatedWebhook
+from late_exporter.simulator.activity import Activity
+from late_exporter.simulator.incidents import INCIDENTS, Incident
+from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, LogList, timestamp
+from late_exporter.simulator.platforms import PLATFORMS
+from late_exporter.simulator.publishing import Publishing
+from late_exporter.simulator.state import TOKEN_LIFETIME, Process, WorldState
 
-RETENTION = 7 * DAY
-ZERNIO_RETENTION = 90 * DAY
-"""Retention in generation ``zernio``."""
+RETENTION = 90 * DAY
+CONNECT_INTERVAL = HOUR
+CONNECT_FAILURE_RATE, RECONNECT_FAILURE_RATE = 0.4, 0.3
+INVITATION_RATE, WHOLE_SECOND_RATE = 0.2, 0.3
+CONNECT_ERRORS = (
+    {"code": "oauth_denied", "message": "OAuth error: access_denied"},
+    {"code": "token_exchange_failed", "message": "The authorization code could not be exchanged: invalid_grant"},
+    {"code": "account_limit_reached", "message": "The plan's limit of accounts is reached"},
+)
 
 
-class SimulatedWorld:
+class SimulatedWorld(WorldState):
     """Simulated customers of Zernio, with their posts and accounts, and the logs of these.
 
     The logs at a time depend on the seed and the started incidents, not on the number of calls of ``advance``.
@@ -34,8 +37,6 @@ class SimulatedWorld:
         history: Length of the generated history, in seconds.
         accounts: Accounts of all customers.
         publishing: List that receives the publishing logs; None for a new one.
-        retention: Age at which logs are deleted, in seconds.
-        with_activity: Whether to write the log types that only generation ``zernio`` has.
     """
 
     def __init__(
@@ -44,46 +45,21 @@ class SimulatedWorld:
         start: float,
         *,
         logs_per_day: float = 5000,
-        history: float = RETENTION,
+        history: float = 7 * DAY,
         accounts: Sequence[SimulatedAccount] = ACCOUNTS,
         publishing: LogList | None = None,
-        retention: float = RETENTION,
-        with_activity: bool = False,
     ) -> None:
-        self.publishing = LogList() if publishing is None else publishing
-        self.connections = LogList()
-        self.activity: Mapping[str, LogList] = {}
-        self.webhooks: Sequence[SimulatedWebhook] = ()
-        self.accounts = tuple(accounts)
-        self.conditions = WorldConditions()
-        self._retention = retention
-        self._events = EventQueue(seed, start - history)
-        self._connection_simulation = ConnectionSimulation(self._events, self.connections, self.conditions, accounts)
-        on_result = None
-        if with_activity:
-            activity = ActivitySimulation(self._events, seed, accounts, self.conditions)
-            self.activity, self.webhooks, on_result = activity.log_lists, activity.webhooks, activity.on_result
-        self.posts: PostList = PublishingSimulation(
-            self._events, self.publishing, self.conditions, accounts, logs_per_day, on_result
-        ).posts
-        self._events.schedule_in(MINUTE, self._expire_logs)
+        super().__init__(seed, start - history, accounts, publishing)
+        self.start(self._connect_accounts())
+        for account in self.accounts:
+            self.renew_token(account)
+            self.start(self._expire_tokens(account))
+        self.start(self._expire_logs())
+        Publishing(self, Activity(self, seed), logs_per_day)
         if history > 2 * DAY:
             self.start_incident("platform-outage", duration=3 * HOUR, start_time=start - 2 * DAY)
             self.start_incident("revoked-token", duration=5 * HOUR, start_time=start - DAY)
         self.advance(start)
-
-    @property
-    def now(self) -> float:
-        """Unix time up to which the world has advanced."""
-        return self._events.now
-
-    @property
-    def incidents(self) -> Sequence[Incident]:
-        return tuple(self.conditions.incidents)
-
-    def advance(self, now: float) -> None:
-        """Advance to a Unix time. An earlier time changes nothing."""
-        self._events.run_until(now)
 
     def start_incident(
         self, name: str, *, platform: str | None = None, duration: float = 30 * MINUTE, start_time: float | None = None
@@ -91,47 +67,97 @@ class SimulatedWorld:
         """Start an incident now or at a Unix time, on its default platform or on another one.
 
         Raises:
-            ConfigError: The incident or the platform is unknown, or there is no account to disconnect.
+            ConfigError: The incident or the platform is unknown, or there is no account to affect.
         """
-        kind = find_incident_kind(name, platform)
-        affected_platform = platform or kind.platform
-        if kind.scope == "account" and self._connection_simulation.find_connected(affected_platform) is None:
-            raise ConfigError(f"no connected account on {affected_platform or 'any platform'}")
-        if start_time is None or start_time <= self.now:
-            self._begin_incident(name, affected_platform, self.now + duration)
-        else:
-            begin = partial(self._begin_incident, name, affected_platform, start_time + duration)
-            self._events.schedule_at(start_time, begin)
+        if name not in INCIDENTS:
+            raise ConfigError(f"unknown incident {name!r}: use one of {', '.join(INCIDENTS)}")
+        kind = INCIDENTS[name]
+        if platform is not None and (kind.scope == "workspace" or platform not in PLATFORMS):
+            raise ConfigError(f"incident {name!r} cannot be limited to platform {platform!r}")
+        platform, since = platform or kind.platform, max(self.now, start_time or 0.0)
+        incident = Incident(name, platform, since, since + duration)
+        if kind.scope == "account":
+            account = next(filter(self.is_connected, filter(incident.affects, self.accounts)), None)
+            if account is None:
+                raise ConfigError(f"no connected account on {platform or 'any platform'}")
+            incident = Incident(name, account.platform.name, since, since + duration, account)
+        self.start(self._run_incident(incident))
 
     def stop_incident(self, name: str) -> Sequence[Incident]:
         """Stop the incidents of a name and return them."""
-        find_incident_kind(name, None)
         stopped = [incident for incident in self.incidents if incident.name == name]
         for incident in stopped:
             self._end_incident(incident)
         return stopped
 
-    def _begin_incident(self, name: str, platform: str | None, until: float) -> None:
-        incident = Incident(name, platform, self.now, until)
-        if INCIDENTS[name].scope == "account":
-            account = self._connection_simulation.find_connected(platform)
-            if account is None:
-                return
-            incident = Incident(name, account.platform.name, self.now, until, account.id)
-            if name == "revoked-token":
-                self._connection_simulation.disconnect(account)
-        self.conditions.incidents.append(incident)
-        self._events.schedule_at(until, partial(self._end_incident, incident))
+    def _run_incident(self, incident: Incident) -> Process:
+        if incident.since > self.now:
+            yield incident.since
+        if incident.account and incident.kind.disconnects:
+            self._log_connection(incident.account, "disconnect")
+        self.incidents += (incident,)
+        yield incident.until
+        self._end_incident(incident)
 
     def _end_incident(self, incident: Incident) -> None:
-        if incident not in self.conditions.incidents:
-            return
-        self.conditions.incidents.remove(incident)
-        if incident.name == "revoked-token" and incident.account_id:
-            self._connection_simulation.reconnect(incident.account_id)
+        if incident in self.incidents:
+            self.incidents = tuple(other for other in self.incidents if other is not incident)
+            if incident.account and incident.kind.disconnects:
+                self._log_connection(incident.account, "reconnect_success")
 
-    def _expire_logs(self) -> None:
-        for log_list in (self.publishing, self.connections, *self.activity.values()):
-            log_list.expire(self.now - self._retention)
-        self.posts.expire(self.now - self._retention)
-        self._events.schedule_in(MINUTE, self._expire_logs)
+    def _connect_accounts(self) -> Process:
+        next_at = self.now + self.random.expovariate(1 / CONNECT_INTERVAL)
+        while True:
+            yield next_at
+            next_at = self.now + self.random.expovariate(1 / CONNECT_INTERVAL)
+            account = self.random.choice(self.accounts)
+            has_failed = self.random.random() < CONNECT_FAILURE_RATE or not self.is_connected(account)
+            self._log_connection(account, "connect_failed" if has_failed else "connect_success")
+
+    def _expire_tokens(self, account: SimulatedAccount) -> Process:
+        next_at = self.now + self.random.expovariate(1 / TOKEN_LIFETIME)
+        while True:
+            yield next_at
+            next_at = self.now + self.random.expovariate(1 / TOKEN_LIFETIME)
+            if self.is_connected(account):
+                self._log_connection(account, "disconnect")
+                self.start(self._reconnect_later(account))
+
+    def _reconnect_later(self, account: SimulatedAccount) -> Process:
+        since, downtime = self.now, self.random.uniform(HOUR / 2, 2 * HOUR)
+        incident = Incident("revoked-token", account.platform.name, since, since + downtime, account)
+        self.incidents += (incident,)
+        if self.random.random() < RECONNECT_FAILURE_RATE:
+            yield since + 0.9 * downtime
+            self._log_connection(account, "reconnect_failed")
+        yield incident.until
+        self._end_incident(incident)
+
+    def _log_connection(self, account: SimulatedAccount, event: str) -> None:
+        fields: JsonObject = {} if event.endswith("_failed") else {"accountId": account.id}
+        if event.endswith("_failed"):
+            fields["error"] = self.random.choices(CONNECT_ERRORS, (5, 3, 1))[0]
+        if event.endswith("_success"):
+            self.renew_token(account)
+            expiry = timestamp(self.token_expiries[account.id])
+            success = {"displayName": account.display_name, "username": account.username, "tokenExpiresAt": expiry}
+            fields["success"] = {**success, "accountType": "business", "permissions": ["publish", "read_insights"]}
+        is_invitation = event == "connect_success" and self.random.random() < INVITATION_RATE
+        row = {
+            "_id": self.object_id(),
+            **account.owner,
+            "eventType": event,
+            "connectionMethod": "invitation" if is_invitation else account.method,
+            "context": {"hasCustomRedirectUrl": is_invitation, "isReconnection": event.startswith("reconnect")},
+            "durationMs": int(self.random.lognormvariate(7.5, 0.6)),
+            "createdAt": timestamp(self.now, whole_seconds=self.random.random() < WHOLE_SECOND_RATE),
+        }
+        self.connections.insert({**row, **fields})
+
+    def _expire_logs(self) -> Process:
+        while True:
+            yield self.now + MINUTE
+            for log_list in (self.publishing, self.connections, *self.activity.values()):
+                log_list.expire(self.now - RETENTION)
+            while self.posts and (oldest := next(iter(self.posts.values()))).created_at < self.now - RETENTION:
+                del self.posts[oldest.id]

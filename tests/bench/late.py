@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 import uvicorn
 
-from late_exporter.simulator import LogList, SimulatedApi, StaticLogs, create_simulator
+from late_exporter.simulator import LogList, SimulatedApi, StaticLogs
 from late_exporter.simulator.log_list import LogRow
 from late_exporter.simulator.platforms import PLATFORMS, SimulatedPlatform
 from tests.bench.naming import account_id, log_id
@@ -66,9 +66,12 @@ def _outcome_fields(platform: SimulatedPlatform, status: str) -> LogRow:
         post_id = str(_random.getrandbits(56))
         return {
             "statusCode": 200,
-            "response": {"platformPostId": post_id, "platformPostUrl": f"{platform.post_url_prefix}{post_id}"},
+            "response": {
+                "platformPostId": post_id,
+                "platformPostUrl": f"{platform.post_url_prefix}{post_id}",
+            },
         }
-    _, failure = _random.choice(platform.failures)
+    failure = _random.choice(tuple(platform.failures))
     response = {"errorMessage": failure.message, "errorCode": failure.code, "rawBody": failure.message * 2}
     return {"statusCode": failure.status_code, "response": response}
 
@@ -87,9 +90,7 @@ class BenchApi:
         rows = [make_row(n, now - (max(sizes) - n) * days * 86400 / max(sizes)) for n in range(max(sizes))]
         self._log_sources = {str(size): StaticLogs(LogList(rows[len(rows) - size :])) for size in sizes}
         self._apps = {
-            f"{name}{suffix}": create_simulator(
-                SimulatedApi(archives, clock=time.time, rate_limit=rate_limit, generation=generation)
-            )
+            f"{name}{suffix}": SimulatedApi(archives, clock=time.time, rate_limit=rate_limit, generation=generation)
             for name, archives in self._log_sources.items()
             for generation, suffix in (("late", ""), ("zernio", "-zernio"))
         }

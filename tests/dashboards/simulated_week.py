@@ -31,7 +31,6 @@ from late_exporter.ingest.schedule import PollConfig
 from late_exporter.model import QueuedEvent
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
-from late_exporter.simulator.world import ZERNIO_RETENTION
 from late_exporter.status import Quota
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness
@@ -99,7 +98,7 @@ RESTART_SECONDS = 8.0
 
 def build_world() -> SimulatedWorld:
     """Return a world with five customers that starts a day before the exporter."""
-    world = SimulatedWorld(SEED, BEGIN, history=DAY, retention=ZERNIO_RETENTION, with_activity=True)
+    world = SimulatedWorld(SEED, BEGIN, history=DAY)
     world.start_incident("platform-outage", platform="tiktok", duration=40 * MINUTE, start_time=END - 4 * DAY)
     world.start_incident("rate-limit-storm", duration=30 * MINUTE, start_time=END - 2 * DAY)
     world.start_incident("revoked-token", platform="facebook", duration=9 * HOUR, start_time=END - 150 * MINUTE)
@@ -112,7 +111,7 @@ def build_world() -> SimulatedWorld:
 def expire_token(world: SimulatedWorld) -> None:
     """Let the token of an account expire within days, even if it was just renewed."""
     account = next(account for account in world.accounts if account.platform.name == "linkedin")
-    world.conditions.token_expiries[account.id] = END + 3.4 * DAY
+    world.token_expiries[account.id] = END + 3.4 * DAY
 
 
 class TroubledApi(FakeLateApi):

@@ -15,8 +15,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from late_exporter.simulator import SimulatedApi
-from late_exporter.simulator.admin import LogSource
+from late_exporter.simulator import SimulatedApi, StaticLogs
 from tests.support.clock import VirtualClock
 from tests.support.status_api import StatusApi
 from tests.support.world import World
@@ -216,7 +215,7 @@ class LateServer(ThreadedServer):
     """
 
     def __init__(
-        self, source: LogSource | None = None, *, rate_limit: int = 1_000_000, delay: float = 0.0, key: str = KEY
+        self, source: StaticLogs | None = None, *, rate_limit: int = 1_000_000, delay: float = 0.0, key: str = KEY
     ) -> None:
         super().__init__()
         self.world = World(RealClock())

@@ -20,7 +20,7 @@ from late.client.exceptions import (  # type: ignore[import-untyped]
 )
 from late.models._generated.models import ConnectionLog, PostLog  # type: ignore[import-untyped]
 
-from late_exporter.simulator import SimulatedApi, SimulatedWorld, create_simulator
+from late_exporter.simulator import SimulatedApi, SimulatedWorld
 
 pytestmark = pytest.mark.e2e
 
@@ -32,9 +32,7 @@ KEY = "sk_" + "0123456789abcdef" * 4
 def serve_api(api: SimulatedApi) -> Iterator[str]:
     """Serve an API on a free port and yield its base URL. The socket listens before the server runs."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(
-            uvicorn.Config(create_simulator(api), log_level="warning", date_header=False, lifespan="off")
-        )
+        server = uvicorn.Server(uvicorn.Config(api, log_level="warning", date_header=False, lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -11,9 +11,8 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from late_exporter.errors import ConfigError
-from late_exporter.simulator import LogList, SimulatedWorld
-from late_exporter.simulator.events import DAY, timestamp
-from late_exporter.simulator.log_list import LogRow
+from late_exporter.simulator import LogList, SimulatedWorld, StaticLogs
+from late_exporter.simulator.log_list import DAY, LogRow, timestamp
 from tests.e2e.late import HttpExchange, LateServer, hang, respond_with
 
 __all__ = ["FAULTS", "LogCounts", "SoakWorld"]
@@ -45,7 +44,7 @@ class RecordingLogList(LogList):
         return super().delete(log_id)
 
 
-class SoakWorld:
+class SoakWorld(StaticLogs):
     """Simulated world of a soak. Hold the API server's lock to use it.
 
     Args:
@@ -57,19 +56,18 @@ class SoakWorld:
         self._random = Random(seed)
         now = time.time()
         self._log_list = RecordingLogList()
-        self.publishing: LogList = self._log_list
         self._world = SimulatedWorld(
             seed,
             now,
             logs_per_day=_logs_per_day(seed, now, rate),
             history=HISTORY_SECONDS,
-            publishing=self.publishing,
+            publishing=self._log_list,
         )
+        super().__init__(self._log_list, self._world.connections)
+        self.activity = self._world.activity
         self._late_log_count = 0
         self._next_late_log = now + LATE_LOG_INTERVAL
         self.is_stopped = False
-        self.connections: LogList = self._world.connections
-        self.activity = self._world.activity
 
     def advance(self, now: float) -> None:
         """Advance to a Unix time, unless the world is stopped."""

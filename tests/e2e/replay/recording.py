@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from late_exporter.feeds import FEEDS
 from late_exporter.protocols import ApiResponse
-from late_exporter.simulator import ZERNIO_RETENTION, SimulatedApi, SimulatedWorld
+from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS
 from tests.e2e.late import KEY
 from tests.support.client import FakeClient, QueryParams
@@ -55,8 +55,6 @@ class RecordedExporter:
             logs_per_day=LOGS_PER_DAY,
             history=2 * HOUR,
             accounts=accounts,
-            retention=ZERNIO_RETENTION,
-            with_activity=True,
         )
         self._api = SimulatedApi(self.world, clock=self.clock.time, rate_limit=10**6, generation="zernio")
         self._exporter = ExporterHarness(

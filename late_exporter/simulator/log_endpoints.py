@@ -1,0 +1,189 @@
+"""Log lists of both generations, as views of the same rows.
+
+Rows of publishing and connection logs are stored as generation ``late`` shows them, all others as ``zernio`` does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
+from http import HTTPStatus
+from math import inf
+
+from late_exporter.simulator.activity import to_json
+from late_exporter.simulator.log_list import DAY, JsonObject, LogList, LogRow, creation_time, log_status, post_id
+from late_exporter.simulator.platforms import PLATFORMS
+from late_exporter.simulator.request import Request, RequestRejected
+
+STATUSES = ("success", "failed", "pending", "skipped")
+ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
+EVENTS = ("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed")
+LATE_DAYS, ZERNIO_DAYS = 7, 90
+MAX_LIMIT = 100
+MAX_REQUEST_CHARS, MAX_RESPONSE_CHARS = 5_000, 10_000
+
+ZERNIO_ACTIONS = {
+    "publish": "post.published post.failed post.publishing post.skipped",
+    "retry": "post.retried post.retry_failed post.retrying post.skipped",
+    "media_upload": "media.uploaded media.failed media.uploading media_upload",
+    "token_refresh": "token.refreshed token.refresh_failed token.refreshing token_refresh",
+    "rate_limit_pause": "post.rate_limited post.rate_limited post.rate_limited post.rate_limited",
+    "cancelled": "post.cancelled post.cancelled post.cancelled post.cancelled",
+}
+"""Actions of ``zernio`` by that of ``late``, in the order of STATUSES."""
+
+ZERNIO_EVENTS = {
+    "connect_success": "account.connected",
+    "connect_failed": "account.connect_failed",
+    "disconnect": "account.disconnected",
+    "reconnect_success": "account.reconnected",
+    "reconnect_failed": "account.reconnect_failed",
+}
+RENAMED_FIELDS = ("userId", "profileId", "accountId", "platform", "statusCode", "endpoint", "durationMs", "createdAt")
+"""Fields of ``late`` that ``zernio`` has in snake case."""
+
+FILTERS = ("platform", "action", "event", "accountId", "requestId", "apiKeyId", "statusCode", "profileId")
+"""Parameters of ``zernio`` that select rows by a field of the same name, in snake case."""
+
+HIDDEN_FIELDS = frozenset({"event", "profile_id"})
+"""Fields of rows that ``zernio`` filters by and does not show."""
+
+
+def list_publishing(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/posts/logs``."""
+    return _list_late(request, request.source.publishing, STATUSES, "action", ACTIONS)
+
+
+def list_connections(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/connections/logs``."""
+    return _list_late(request, request.source.connections, ("success", "failed"), "eventType", EVENTS)
+
+
+def list_post_logs(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/posts/{postId}/logs``."""
+    rows = request.source.publishing.rows_of_post(request.argument)[: request.integer("limit", 50, 1, MAX_LIMIT)]
+    if not rows:
+        raise RequestRejected(HTTPStatus.NOT_FOUND)
+    return {"logs": [{**row, "postId": post_id(row)} for row in rows], "count": len(rows), "postId": request.argument}
+
+
+def _list_late(
+    request: Request, log_list: LogList, statuses: Collection[str], field: str, values: Collection[str]
+) -> JsonObject:
+    limit, skip = request.integer("limit", 50, 1, MAX_LIMIT), request.integer("skip", 0, 0)
+    since = request.now - DAY * request.integer("days", LATE_DAYS, 1, LATE_DAYS)
+    status, search = request.choice("status", statuses), request.text("search").casefold()
+    fields = {"platform": request.choice("platform", PLATFORMS), field: request.choice(field, values)}
+    wanted = {name: value for name, value in fields.items() if value}
+
+    def matches(row: LogRow) -> bool:
+        return wanted.items() <= row.items() and (not search or search in str(row).casefold())
+
+    rows, total = log_list.page(skip, limit, matches if wanted or search else None, since=since, status=status)
+    return _page(rows, total, limit=limit, skip=skip)
+
+
+def list_logs(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/logs``."""
+    name = request.choice("type", LOG_TYPES, "publishing")
+    limit, skip = request.integer("limit", 50, 1, MAX_LIMIT), request.integer("skip", 0, 0)
+    oldest = request.now - DAY * request.integer("days", ZERNIO_DAYS, 1, ZERNIO_DAYS)
+    since, until = max(oldest, request.time("from", oldest)), request.time("to", inf)
+    status, search = request.choice("status", STATUSES), request.text("search").casefold()
+    fields = {_snake_case(parameter): request.text(parameter, _snake_case(parameter)) for parameter in FILTERS}
+    wanted = {field: value for field, value in fields.items() if value not in {"", "all"}}
+
+    def page_of(name: str, skip: int, limit: int) -> tuple[list[LogRow], int]:
+        def matches(row: LogRow) -> bool:
+            is_elsewhere = wanted.get("platform", row.get("platform")) != row.get("platform")
+            if is_elsewhere or (search and search not in str(row).casefold()):
+                return False  # without the cost of rendering
+            log = LOG_TYPES[name](row)
+            return all(str(log.get(field)) == value for field, value in wanted.items())
+
+        predicate = matches if wanted or search else None
+        rows, total = log_lists[name].page(skip, limit, predicate, since=since, until=until, status=status)
+        return [_without_hidden_fields(LOG_TYPES[name](row)) for row in rows], total
+
+    log_lists = {"publishing": request.source.publishing, "connections": request.source.connections}
+    log_lists |= request.source.activity
+    names = [each for each in log_lists if name in {None, each}]
+    if len(names) == 1:
+        logs, total = page_of(names[0], skip, limit)
+        return _page(logs, total, limit=limit, skip=skip)
+    pages = [page_of(each, 0, skip + limit) for each in names]
+    logs = sorted((log for page, _ in pages for log in page), key=creation_time, reverse=True)
+    return _page(logs[skip : skip + limit], sum(total for _, total in pages), limit=limit, skip=skip)
+
+
+def _page(rows: Sequence[LogRow], total: int, *, limit: int, skip: int) -> JsonObject:
+    has_more = skip + limit < total
+    pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit), "hasMore": has_more}
+    return {"logs": rows, "pagination": pagination}
+
+
+def render_publishing(row: LogRow) -> LogRow:
+    """Return a publishing log in the format of ``zernio``, with its hidden fields."""
+    action, status, post, response = row.get("action"), row.get("status"), post_id(row), _object(row, "response")
+    if action in ACTIONS and status in STATUSES:
+        action = ZERNIO_ACTIONS[action].split()[STATUSES.index(status)]
+    metadata = {name: row.get(name) for name in ("profileId", "accountUsername", "attemptNumber")}
+    metadata |= {"postId": post, "platformPostUrl": response.get("platformPostUrl")}
+    return {
+        **_renamed_fields("publishing", row),
+        "action": action,
+        "request_id": post and f"req_{post}",
+        "error_message": response.get("errorMessage"),
+        "error_code": response.get("errorCode"),
+        "request_body": _to_text(row.get("request"), MAX_REQUEST_CHARS),
+        "response_body": _to_text(row.get("response"), MAX_RESPONSE_CHARS),
+        "metadata": _to_text({name: value for name, value in metadata.items() if value is not None}),
+    }
+
+
+def render_connection(row: LogRow) -> LogRow:
+    """Return a connection log in the format of ``zernio``, with its hidden fields."""
+    event, error, success = row.get("eventType"), _object(row, "error"), _object(row, "success")
+    metadata = {name: success.get(name) for name in ("displayName", "tokenExpiresAt")}
+    metadata |= {name: row.get(name) for name in ("profileId", "connectionMethod")}
+    metadata |= {"accountUsername": success.get("username")}
+    return {
+        **_renamed_fields("connections", row),
+        "action": ZERNIO_EVENTS.get(str(event), event),
+        "error_message": error.get("message"),
+        "error_code": error.get("code"),
+        "response_body": _to_text(error or success, MAX_RESPONSE_CHARS),
+        "metadata": _to_text({name: value for name, value in metadata.items() if value is not None}),
+    }
+
+
+def _renamed_fields(log_type: str, row: LogRow) -> LogRow:
+    fields = {_snake_case(name): row.get(name) for name in RENAMED_FIELDS}
+    return {"type": log_type, "status": log_status(row), **fields}
+
+
+def _without_hidden_fields(log: LogRow) -> LogRow:
+    return {name: value for name, value in log.items() if name not in HIDDEN_FIELDS}
+
+
+def _object(row: LogRow, name: str) -> LogRow:
+    value = row.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _to_text(value: object, length: int | None = None) -> str | None:
+    return to_json(value)[:length] if value else None
+
+
+@cache
+def _snake_case(name: str) -> str:
+    return re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)
+
+
+LOG_TYPES: Mapping[str, Callable[[LogRow], LogRow]] = {
+    "publishing": render_publishing,
+    "connections": render_connection,
+    **dict.fromkeys(("webhooks", "messaging", "workflow_event", "api_request"), dict),
+}
+"""Functions that return a stored row in the format of ``zernio``, by type."""

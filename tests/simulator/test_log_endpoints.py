@@ -1,0 +1,305 @@
+"""Tests of the log lists of both generations, which are views of the same rows."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from late_exporter.simulator import LogList, SimulatedApi, SimulatedWorld, StaticLogs
+from late_exporter.simulator.log_endpoints import HIDDEN_FIELDS, LOG_TYPES, render_connection, render_publishing
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+NOW = NOON.timestamp()
+DAY = 86_400.0
+KEY = "sk_" + "0123456789abcdef" * 4
+
+PUBLISHED = {
+    "_id": "65f1c0a9e2b5af0012ab34cd",
+    "postId": {"_id": "p1", "content": "Brötchen", "status": "published"},
+    "userId": "u1",
+    "profileId": "f1",
+    "platform": "twitter",
+    "accountId": "a1",
+    "accountUsername": "@baeckerei",
+    "action": "publish",
+    "status": "success",
+    "statusCode": 200,
+    "endpoint": "api.x.com/2/tweets",
+    "request": {"contentPreview": "Brötchen"},
+    "response": {"platformPostId": "7", "platformPostUrl": "https://x.com/7"},
+    "durationMs": 700,
+    "attemptNumber": 1,
+    "createdAt": "2026-11-24T11:00:00.250Z",
+}
+CONNECTED = {
+    "_id": "65f1c0a9e2b5af0012ab34ce",
+    "userId": "u1",
+    "profileId": "f1",
+    "platform": "twitter",
+    "accountId": "a1",
+    "eventType": "connect_success",
+    "connectionMethod": "oauth",
+    "success": {"displayName": "Bäckerei", "username": "@baeckerei", "tokenExpiresAt": "2027-01-23T11:00:00.000Z"},
+    "durationMs": 1800,
+    "createdAt": "2026-11-24T11:00:00Z",
+}
+
+
+@pytest.fixture
+def logs() -> StaticLogs:
+    """Return twelve publishing logs of twelve hours, three connection logs, and one webhook delivery."""
+    statuses = {11: "pending", 3: "failed"}
+    posts = [
+        {
+            "_id": f"{number:024x}",
+            "postId": {"_id": f"p{number % 5}", "content": f"Brötchen {number}"},
+            "profileId": f"f{2 - number % 2}",
+            "platform": ("twitter", "tiktok")[number % 2],
+            "accountId": f"a{number % 3}",
+            "action": "retry" if number == 3 else "publish",
+            "status": statuses.get(number, "success"),
+            "request": {"contentPreview": f"Brötchen {number}"},
+            "response": {"errorMessage": "Rate limit exceeded"} if number == 3 else None,
+            "durationMs": number,
+            "createdAt": (NOON - timedelta(hours=12 * (12 - number))).isoformat().replace("+00:00", "Z"),
+        }
+        for number in range(12)
+    ]
+    events = [
+        {
+            "profileId": "f1",
+            "platform": "twitter",
+            "eventType": event,
+            "durationMs": 100 + number,
+            "createdAt": f"2026-11-24T0{number}:00:00Z",
+        }
+        for number, event in enumerate(("connect_success", "disconnect", "reconnect_failed"))
+    ]
+    delivery = {
+        "type": "webhooks",
+        "action": "webhook.delivered",
+        "status": "success",
+        "status_code": 200,
+        "duration_ms": 200,
+        "created_at": "2026-11-24T01:00:00Z",
+        "event": "post.published",
+    }
+    logs = StaticLogs(LogList(posts), LogList(events))
+    logs.activity = {"webhooks": LogList([delivery])}
+    return logs
+
+
+def get(logs: StaticLogs, path: str, query: str = "") -> Any:
+    """Return the document of a response of an API of both generations."""
+    api = SimulatedApi(logs, clock=lambda: NOW, generation="both")
+    return msgspec.json.decode(api.handle("GET", path, query, {"Authorization": f"Bearer {KEY}"}).body)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "expected"),
+    [
+        ("/v1/posts/logs", "", [11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]),
+        ("/v1/posts/logs", "status=all&platform=all&action=all&limit=2", [11, 10]),
+        ("/v1/posts/logs", "status=pending", [11]),
+        ("/v1/posts/logs", "platform=tiktok&status=failed", [3]),
+        ("/v1/posts/logs", "platform=twitter&status=failed", []),
+        ("/v1/posts/logs", "action=retry", [3]),
+        ("/v1/posts/logs", "days=2&platform=twitter", [10, 8]),
+        ("/v1/posts/logs", "search=BR%C3%96TCHEN%201", [11, 10, 1]),
+        ("/v1/posts/logs", "search=rate+limit", [3]),
+        ("/v1/posts/logs", "limit=2&skip=3&unknown=1", [8, 7]),
+        ("/v1/posts/logs", "skip=50", []),
+        ("/v1/posts/p1/logs", "", [11, 6, 1]),
+        ("/v1/posts/p1/logs", "limit=1", [11]),
+        ("/v1/connections/logs", "", [102, 101, 100]),
+        ("/v1/connections/logs", "eventType=disconnect", [101]),
+        ("/v1/connections/logs", "status=success", [101, 100]),
+        ("/v1/connections/logs", "status=failed&platform=twitter", [102]),
+    ],
+)
+def test_filters_of_late(logs: StaticLogs, path: str, query: str, expected: list[int]) -> None:
+    """Every documented filter of generation late works, newest first."""
+    assert expected == [log["durationMs"] for log in get(logs, path, query)["logs"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", [11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]),
+        ("type=publishing&status=all&platform=all&limit=2", [11, 10]),
+        ("status=failed&platform=tiktok", [3]),
+        ("platform=whatsapp", []),
+        ("action=post.retry_failed", [3]),
+        ("accountId=a2", [11, 8, 5, 2]),
+        ("account_id=a2&status=pending", [11]),
+        ("requestId=req_p2", [7, 2]),
+        ("search=BR%C3%96TCHEN%201", [11, 10, 1]),
+        ("days=1", [11, 10]),
+        ("from=2026-11-23T12:00:00Z", [11, 10]),
+        ("from=2026-11-23T12:00:00.001Z", [11]),
+        ("from=2026-11-19T00:00:00%2B00:00&to=2026-11-20+00:00:00&limit=2&skip=1", [2, 1]),
+        ("from=2026-11-19&days=1", [11, 10]),
+        ("from=2026-11-24&to=2026-11-23", []),
+        ("profileId=f2&status=success&limit=1", [10]),
+        ("type=connections&status=success", [101, 100]),
+        ("type=connections&action=account.reconnect_failed", [102]),
+        ("type=webhooks&event=post.published&statusCode=200", [200]),
+        ("type=webhooks&event=post.failed", []),
+        ("type=webhooks&apiKeyId=k1", []),
+        ("type=messaging", []),
+        ("type=all&limit=6", [102, 101, 200, 11, 100, 10]),
+        ("type=all&limit=2&skip=2", [200, 11]),
+        ("type=all&status=failed", [102, 3]),
+    ],
+)
+def test_filters_of_zernio(logs: StaticLogs, query: str, expected: list[int]) -> None:
+    """Every documented filter of generation zernio works, newest first."""
+    assert expected == [log["duration_ms"] for log in get(logs, "/v1/logs", query)["logs"]]
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "wrong"),
+    [
+        ("/v1/posts/logs", "limit=0", {"limit": "must be an integer between 1 and 100"}),
+        ("/v1/posts/logs", "limit=ten", {"limit": "must be an integer between 1 and 100"}),
+        ("/v1/posts/logs", "skip=-1", {"skip": "must be an integer between 0 and 999999999"}),
+        ("/v1/posts/logs", "days=8", {"days": "must be an integer between 1 and 7"}),
+        ("/v1/posts/logs", "status=done", {"status": "must be one of: success, failed, pending, skipped, all"}),
+        ("/v1/connections/logs", "status=pending", {"status": "must be one of: success, failed, all"}),
+        ("/v1/posts/p0/logs", "limit=101", {"limit": "must be an integer between 1 and 100"}),
+        ("/v1/logs", "days=91", {"days": "must be an integer between 1 and 90"}),
+        ("/v1/logs", "from=yesterday", {"from": "must be a time such as 2026-11-20T08:00:00Z"}),
+        ("/v1/logs", "status=done", {"status": "must be one of: success, failed, pending, skipped, all"}),
+    ],
+)
+def test_validation(logs: StaticLogs, path: str, query: str, wrong: dict[str, str]) -> None:
+    """A parameter out of bounds is rejected by name, as the API does."""
+    error = {"error": "Invalid query", "type": "invalid_request_error", "code": "VALIDATION_ERROR"}
+    assert {**error, "param": next(iter(wrong)), "details": wrong} == get(logs, path, query)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "total", "pages", "has_more"),
+    [
+        ("/v1/posts/logs", "limit=5&skip=5", 12, 3, True),
+        ("/v1/posts/logs", "limit=6&skip=6", 12, 2, False),
+        ("/v1/posts/logs", "limit=1&skip=99", 12, 12, False),
+        ("/v1/posts/logs", "status=skipped&limit=5&skip=0", 0, 0, False),
+        ("/v1/logs", "limit=5&skip=5", 12, 3, True),
+        ("/v1/logs", "type=all&limit=8&skip=8", 16, 2, False),
+    ],
+)
+def test_pagination(logs: StaticLogs, path: str, query: str, total: int, pages: int, *, has_more: bool) -> None:
+    """The pagination has the number of matches and pages, and whether more follow."""
+    pagination = get(logs, path, query)["pagination"]
+    assert f"limit={pagination.pop('limit')}&skip={pagination.pop('skip')}" in query
+    assert {"total": total, "pages": pages, "hasMore": has_more} == pagination
+
+
+def test_post_logs(logs: StaticLogs) -> None:
+    """The logs of a post have its id as text."""
+    document = get(logs, "/v1/posts/p1/logs")
+    assert ["p1"] * 4 == [document["postId"], *(row["postId"] for row in document["logs"])]
+    assert 3 == document["count"]
+
+
+def test_odd_rows_are_served() -> None:
+    """Rows of any shape are served unchanged by generation late, and without an error by zernio."""
+    odd = {"_id": 5, "postId": 7, "status": ["success"], "platform": {"a": 1}, "request": "text", "createdAt": None}
+    odd |= {"action": {"a": 1}, "response": "text"}
+    logs = StaticLogs(LogList([odd]), LogList([{"eventType": None, "error": [], "success": ""}]))
+    assert [odd] == get(logs, "/v1/posts/logs")["logs"]
+    assert [] == get(logs, "/v1/posts/logs", "search=text&platform=tiktok")["logs"]
+    assert [2, 1, 1] == [
+        len(get(logs, "/v1/logs", f"type={name}")["logs"]) for name in ("all", "publishing", "connections")
+    ]
+
+
+def test_zernio_publishing_log() -> None:
+    """A publishing log has the fields of generation zernio, and no id."""
+    log = render_publishing(PUBLISHED)
+    metadata = json.loads(log.pop("metadata"))
+    assert "f1" == log.pop("profile_id"), "which is hidden"
+    assert {
+        "type": "publishing",
+        "action": "post.published",
+        "user_id": "u1",
+        "platform": "twitter",
+        "account_id": "a1",
+        "status": "success",
+        "status_code": 200,
+        "error_message": None,
+        "error_code": None,
+        "duration_ms": 700,
+        "endpoint": "api.x.com/2/tweets",
+        "request_body": '{"contentPreview":"Brötchen"}',
+        "response_body": '{"platformPostId":"7","platformPostUrl":"https://x.com/7"}',
+        "created_at": "2026-11-24T11:00:00.250Z",
+        "request_id": "req_p1",
+    } == log
+    url = "https://x.com/7"
+    names = {"postId": "p1", "profileId": "f1", "accountUsername": "@baeckerei", "platformPostUrl": url}
+    assert {**names, "attemptNumber": 1} == metadata
+
+
+def test_zernio_connection_log() -> None:
+    """A connection log has the same format."""
+    log = render_connection(CONNECTED)
+    assert ("connections", "account.connected", "success") == (log["type"], log["action"], log["status"])
+    assert {
+        "profileId": "f1",
+        "accountUsername": "@baeckerei",
+        "connectionMethod": "oauth",
+        "tokenExpiresAt": "2027-01-23T11:00:00.000Z",
+        "displayName": "Bäckerei",
+    } == json.loads(log["metadata"])
+
+
+def test_zernio_errors_and_bodies() -> None:
+    """Errors have the same fields in both feeds, and bodies are cut, which may not leave valid JSON."""
+    text = {"rawBody": "ü" * 20_000}
+    failed = {"errorMessage": "message", "errorCode": "code", **text}
+    logs = [
+        render_publishing({**PUBLISHED, "response": failed, "request": text}),
+        render_connection({**CONNECTED, "error": {"message": "message", "code": "code", **text}}),
+    ]
+    assert [("message", "code", 10_000)] * 2 == [
+        (log["error_message"], log["error_code"], len(log["response_body"])) for log in logs
+    ]
+    assert 5_000 == len(logs[0]["request_body"])
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        ("publish", ["post.published", "post.failed", "post.publishing", "post.skipped"]),
+        ("retry", ["post.retried", "post.retry_failed", "post.retrying", "post.skipped"]),
+        ("media_upload", ["media.uploaded", "media.failed", "media.uploading", "media_upload"]),
+        ("rate_limit_pause", ["post.rate_limited"] * 4),
+        ("token_refresh", ["token.refreshed", "token.refresh_failed", "token.refreshing", "token_refresh"]),
+        ("cancelled", ["post.cancelled"] * 4),
+        ("boost", ["boost"] * 4),
+    ],
+)
+def test_zernio_actions(action: str, expected: list[str]) -> None:
+    """Action and status give the action of zernio; an unknown action keeps its name."""
+    statuses = ("success", "failed", "pending", "skipped")
+    render = render_publishing
+    assert expected == [render({"action": action, "status": status})["action"] for status in statuses]
+
+
+@pytest.mark.exhaustive
+def test_both_generations_show_the_same() -> None:
+    """Pages of both generations have the same logs in the same order, also among equal times."""
+    world = SimulatedWorld(1, NOW, history=10 * DAY, logs_per_day=1000)
+    for old, name in (("/v1/posts/logs", "publishing"), ("/v1/connections/logs", "connections")):
+        late = get(world, old, "limit=100&days=7")
+        zernio = get(world, "/v1/logs", f"type={name}&limit=100&days=7")
+        logs = [LOG_TYPES[name](row) for row in late["logs"]]
+        assert [{key: log[key] for key in log if key not in HIDDEN_FIELDS} for log in logs] == zernio["logs"]
+        assert late["pagination"] == zernio["pagination"]
+    assert get(world, "/v1/posts/logs")["pagination"]["total"] < len(world.publishing), "which are of ten days"
