@@ -477,6 +477,7 @@ def test_hidden_values_do_not_come_back(registry: SeriesRegistry, exposition: Re
 def test_a_name_never_has_two_series(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
     """The user name of the account list replaces that of logs, and the newest name of logs comes back."""
     registry.restore({ACCOUNT: latest("old")})
+    registry.show_feed("acme", "publishing")
 
     def names() -> set[str]:
         return {labels[-1] for _, labels in exposition.visible_values}
@@ -507,4 +508,5 @@ def test_feeds_and_workspaces_are_independent(registry: SeriesRegistry, expositi
     assert {other} == set(exposition.visible_values)
     registry.add_workspace("acme")
     registry.restore({CONNECTED: latest(0)})
+    registry.show_feed("acme", "connections")
     assert {other: 1, CONNECTED: 0} == exposition.visible_values

@@ -36,12 +36,12 @@ def commit(
     store: Store, *observations: Observation, scope: Scope = SCOPE, at: float = 1.0, **rest: Any
 ) -> CommitResult:
     """Commit observations of a feed; raise the error if there is one."""
-    return commit_batch(store, scope, Batch(committed_at=at, observations=observations, **rest))
+    return commit_batch(store, scope, Batch(committed_at=at, series_created_at=at, observations=observations, **rest))
 
 
 def commit_batch(store: Store | ObservedStore, scope: Scope, batch: Batch) -> CommitResult:
     """Commit a batch of a feed, which is loaded if it was not; raise the error if there is one."""
-    if scope not in store.feeds:
+    if scope.feed not in store.feeds.get(scope.workspace, {}):
         store.feed_state(scope)
     (result,) = store.commit_all([FeedCommit(scope, batch)])
     if isinstance(result, StoreError):
