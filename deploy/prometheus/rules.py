@@ -35,7 +35,6 @@ from deploy.prometheus.thresholds import (
     FAST_BURN,
     HOUR,
     LATE_LOG_LAG,
-    LEASE_AGE_SECONDS,
     LONG_TICKET_BURN,
     MIN_PAUSES,
     MINUTE,
@@ -1392,13 +1391,13 @@ and
             name="LateWorkspacesUnowned",
             severity="critical",
             condition="no replica polls some workspaces, or any, for 5m",
-            # A replica that is cut off does not know the owners; one of another configuration not the workspace.
-            expr=f"""\
-max by (job) (
-  late_exporter_cluster_unowned_workspaces and late_exporter_cluster_lease_age_seconds <= {LEASE_AGE_SECONDS}
-) > 0
+            # A replica with another configuration does not miss the workspace. Without the database, none shows any.
+            expr="""\
+max by (job) (late_exporter_cluster_unowned_workspaces) > 0
 or
-min by (job) (late_exporter_cluster_lease_age_seconds) > {LEASE_AGE_SECONDS}
+max by (job) (late_exporter_cluster_members)
+unless on (job)
+late_up
 """,
             for_="5m",
             summary="Workspaces are polled by no replica, so their metrics are missing.",

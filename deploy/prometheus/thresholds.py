@@ -89,9 +89,6 @@ DATA_AGE_WARNING_SECONDS = 5 * MINUTE
 DATA_AGE_CRITICAL_SECONDS = 10 * MINUTE
 """Time since the last successful poll of a feed."""
 
-LEASE_AGE_SECONDS = 2 * MINUTE
-"""Time since the last heartbeat of a replica."""
-
 RESTARTS = 4
 RESTART_GRACE = "10m"
 """``keep_firing_for`` of alerts based on gauges, so that a restart of the exporter does not resolve them."""

@@ -617,7 +617,7 @@ function(c) {
         },
         {
           "alert": "LateWorkspacesUnowned",
-          "expr": "max by (" + c.cluster + "job) (\n  late_exporter_cluster_unowned_workspaces" + c.braces + " and late_exporter_cluster_lease_age_seconds" + c.braces + " <= " + num(c.thresholds.leaseAgeSeconds) + "\n) > 0\nor\nmin by (" + c.cluster + "job) (late_exporter_cluster_lease_age_seconds" + c.braces + ") > " + num(c.thresholds.leaseAgeSeconds) + "\n",
+          "expr": "max by (" + c.cluster + "job) (late_exporter_cluster_unowned_workspaces" + c.braces + ") > 0\nor\nmax by (" + c.cluster + "job) (late_exporter_cluster_members" + c.braces + ")\nunless on (" + c.cluster + "job)\nlate_up" + c.braces + "\n",
           "for": "5m",
           "labels": {
             "severity": "critical",

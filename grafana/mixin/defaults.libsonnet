@@ -37,7 +37,6 @@
     "spendRatio": 0.9,
     "dataAgeWarningSeconds": 300,
     "dataAgeCriticalSeconds": 600,
-    "leaseAgeSeconds": 120,
     "restarts": 4,
     "quotaLeftWarning": 0.2,
     "scanAgeSeconds": 86400,

@@ -46,8 +46,6 @@ METRICS_WITHOUT_PANEL = {
     "late_exporter_cluster_owned_workspaces",
     "late_exporter_cluster_unowned_workspaces",
     "late_exporter_cluster_handovers_total",
-    "late_exporter_cluster_fenced_commits_total",
-    "late_exporter_cluster_lease_age_seconds",
 }
 """The quota resets every minute, the other feeds are optional, and processes are for alerts and the status page."""
 

@@ -143,8 +143,7 @@ def assert_restricted(resources: Sequence[Manifest]) -> None:
 def assert_one_writer(resources: Sequence[Manifest]) -> None:
     """Assert that each state has one pod that stops before its replacement starts, unless the pods are replicas.
 
-    Replicas take turns by leases. A single pod is one, too: it would otherwise fence off, and be shown beside, the
-    replicas that replace it when there are to be more.
+    A single pod is a replica, too: without it, the pods that replace it when there are to be more would not start.
     """
     workload = find_workload(resources)
     spec = workload["spec"]

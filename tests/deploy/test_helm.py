@@ -169,7 +169,7 @@ def test_replicas_share_the_database(helm: str, tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_more_replicas_change_no_pod(helm: str) -> None:
-    """Adding replicas to one leaves its template: a pod of another kind would fence off the one that is still shown."""
+    """Adding replicas to one leaves its template: a pod of another kind could not start beside the one that runs."""
     database = "state.url=postgresql://late@db.example/late"
     one, two = (render_release(helm, database, f"replicas={count}") for count in (1, 2))
     pods = [find_workload(resources)["spec"]["template"]["spec"] for resources in (one, two)]

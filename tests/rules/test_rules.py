@@ -23,7 +23,6 @@ from deploy.prometheus.thresholds import (
     COVERAGE_LEFT_CRITICAL_SECONDS,
     DAY,
     HOUR,
-    LEASE_AGE_SECONDS,
     POSTS_OVERDUE_SECONDS,
 )
 from deploy.prometheus.timescale import LONG_NUMBER, scale_duration, scale_expr
@@ -138,7 +137,7 @@ def test_scaled_expressions() -> None:
 def test_scaled_numbers_are_ages() -> None:
     """Every number that compressed time scales is an age."""
     times = {300, 600, POSTS_OVERDUE_SECONDS, HOUR, DAY, AUDIT_AGE_SECONDS}
-    times |= {ACCOUNT_ACTIVE_SECONDS, COVERAGE_AGE_WARNING_SECONDS, COVERAGE_LEFT_CRITICAL_SECONDS, LEASE_AGE_SECONDS}
+    times |= {ACCOUNT_ACTIVE_SECONDS, COVERAGE_AGE_WARNING_SECONDS, COVERAGE_LEFT_CRITICAL_SECONDS}
     assert times == {int(number) for rule in RULES for number in LONG_NUMBER.findall(rule["expr"])}
 
 
