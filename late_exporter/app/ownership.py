@@ -32,6 +32,9 @@ KINDS = ("claimed", "released", "lost")
 NO_SESSION = "no workspaces are shown, because the database does not answer"
 
 
+EMPTY_VIEW = ClusterView({}, (), frozenset(), frozenset())
+
+
 class WorkspaceOwner:
     """Keeps an exporter at the workspaces that this process owns.
 
@@ -59,7 +62,7 @@ class WorkspaceOwner:
         self._logger = logger
         self._monotonic, self._sleep = monotonic, sleep
         self._interval = min(BEAT_SECONDS, lease / BEATS_PER_LEASE)
-        self._view = ClusterView({}, (), frozenset(), frozenset())
+        self._view = EMPTY_VIEW
         self._shown_since: dict[str, float] = {}
         self._failure = ""
         self._counts = Counter(dict.fromkeys(KINDS, 0))
@@ -77,6 +80,7 @@ class WorkspaceOwner:
                 if str(exc) != self._failure:
                     self._logger.warning("workspaces cannot be owned", error=str(exc))
                 self._failure = str(exc)
+                self._view = EMPTY_VIEW  # It is not known any more.
             if self._ownership.is_shared:
                 self._report()
             await self._sleep(max(0.0, started_at + self._interval - self._monotonic()))

@@ -209,14 +209,14 @@ class StateSettings(NamedTuple):
     replicas: Bool = option(
         "false",
         "",
-        "Share a state in PostgreSQL with other replicas: each polls and shows a part of the workspaces, and takes "
-        "over those of one that dies.",
+        "Share a state in PostgreSQL with other replicas: each polls and shows a part of the workspaces, and owns "
+        "those of one that dies.",
         ("run", "check"),
     )
     lease_duration: Annotated[float, duration("2s", "10m")] = option(
         "30s",
         "DURATION",
-        "Time without a heartbeat after which a replica is considered dead, 2s to 10m; the same for all replicas.",
+        "Silence after which others end the session of a replica, 2s to 10m; the same for all replicas.",
         ("run", "check"),
     )
 

@@ -12,7 +12,7 @@ The rules that make it safe:
    durable without an answer, is loaded again.
 5. Each scrape asks the session once, after it has arrived, and shows what the session has locked before.
 
-Everything else only decides how soon a workspace is owned again. docs/development/ownership.md has the reasons.
+Everything else only decides how soon a workspace is owned again. docs/decisions/0008-ownership.md has the reasons.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class ClusterView(NamedTuple):
 
     Args:
         owners: Workspaces of each replica by the name of its session; its own name is that of the database's session.
-        unowned: Workspaces that nobody owns.
+        unowned: Configured workspaces without an owner.
     """
 
     owners: Mapping[str, AbstractSet[str]]
@@ -95,7 +95,7 @@ class Ownership:
         return held
 
     def reconnect(self) -> frozenset[str]:
-        """Begin another session if it was lost; return the workspaces that are still owned and that nobody has changed.
+        """Begin another session if it was lost; return the workspaces that are still owned and unchanged.
 
         Those that are missing must be loaded again before they are polled.
         """
