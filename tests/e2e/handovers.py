@@ -20,9 +20,16 @@ from tests.e2e.prometheus import PrometheusApi, ResultRow
 from tests.e2e.replicas import LEASE, LOGS_SELECTOR, Network, Replicas, Totals, scraped, series_of
 from tests.e2e.traffic import LOGS, in_thread
 from tests.soak.checks import find_falls, find_missing
-from tests.support.postgres import PASSWORD
+from tests.support.postgres import PASSWORD, Cluster
 
-FAULTS = ("pause", "cut off", "kill", "reload", "stop")
+FAULTS = ("pause", "cut off", "kill", "reload", "stop", "end session")
+RESTARTS = {"fast restart": signal.SIGINT, "immediate restart": signal.SIGQUIT}
+"""Restarts of the database server, and the signals that stop it."""
+
+END_SESSION = (
+    "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid)"
+    " WHERE locktype = 'advisory' AND datname = current_database() ORDER BY random() LIMIT 1) AS session"
+)
 
 LOOK_BACK = 30 * 86_400
 """Seconds before the end of a run, and more: a Prometheus has the samples of one run only."""
@@ -44,22 +51,24 @@ MAX_REPORTED = 20
 
 
 class Faults:
-    """Kills, pauses, stops, reloads and cuts off replicas, of which one is always left alone.
+    """Kills, pauses, stops, reloads and cuts off replicas, of which one is always left alone, and ends sessions.
 
     Args:
-        processes: The replicas.
+        replicas: The replicas.
         networks: Network of each of them.
         seed: Seed of the faults, but not of their times.
+        cluster: Database server to restart; None restarts none.
 
     Attributes:
         counts: Number of faults by kind.
         problems: Processes that ended by themselves or logged what they must not.
     """
 
-    def __init__(self, processes: Sequence[ExporterProcess], networks: Sequence[Network], seed: int) -> None:
-        self._processes, self._networks = processes, networks
+    def __init__(self, replicas: Replicas, networks: Sequence[Network], seed: int, cluster: Cluster | None) -> None:
+        self._processes, self._networks, self._url = replicas.processes, networks, replicas.url
         self._draw = Random(seed)
-        self._kinds = itertools.cycle(FAULTS)
+        self._cluster = cluster
+        self._kinds = itertools.cycle((*FAULTS, *(RESTARTS if cluster else ())))
         self._ends: dict[int, tuple[float, Callable[[], object]]] = {}
         self.counts = Counter[str]()
         self.problems: list[str] = []
@@ -91,6 +100,9 @@ class Faults:
     def _cause_fault(self, number: int) -> None:
         process, network, draw = self._processes[number], self._networks[number], self._draw
         kind, seconds = next(self._kinds), draw.uniform(1, LEASE)
+        if kind == "end session" or kind in RESTARTS:
+            self._trouble_server(kind)
+            return
         if kind in ("reload", "stop") and not process.is_listening:
             kind = "kill"  # It does not handle signals yet.
         self.counts[kind] += 1
@@ -110,6 +122,14 @@ class Faults:
             process.send_signal(signal.SIGSTOP)
             seconds, finish = LEASE + seconds, partial(process.send_signal, signal.SIGCONT)
         self._ends[number] = time.monotonic() + seconds, finish
+
+    def _trouble_server(self, kind: str) -> None:
+        self.counts[kind] += 1
+        if self._cluster is not None and kind in RESTARTS:
+            self._cluster.stop(RESTARTS[kind])
+            self._cluster.start()
+        else:
+            Cluster.execute(self._url, END_SESSION)
 
     def _require_running(self, process: ExporterProcess) -> None:
         """Start a process again that has ended; only one that was cut off while it started may do so by itself."""
@@ -151,6 +171,7 @@ class Handovers:
         prometheus: A Prometheus that scrapes them.
         seed: Seed of logs and faults, but not of their times.
         print_line: Function that prints a line of the report.
+        cluster: Database server to restart; None restarts none.
 
     Attributes:
         faults: The faults.
@@ -163,12 +184,13 @@ class Handovers:
         prometheus: PrometheusApi,
         seed: int,
         print_line: Callable[[str], object],
+        cluster: Cluster | None = None,
     ) -> None:
         self._replicas = replicas
         self._prometheus = prometheus
         self._seed = seed
         self._print = print_line
-        self.faults = Faults(replicas.processes, networks, seed)
+        self.faults = Faults(replicas, networks, seed, cluster)
         self._started_at = time.monotonic()
 
     def run(self, seconds: float) -> list[str]:

@@ -1,9 +1,10 @@
 """Run replicas under faults for a long time: HANDOVERS=10m make handovers.
 
-Three replicas share a PostgreSQL; logs are written to twelve workspaces all the time; replicas are killed, paused for
-longer than their lease, stopped, reloaded and cut off from the database, and a Prometheus scrapes all of them. At the
-end the state, the samples in Prometheus and its ``increase()`` are compared with the logs that were written. Exit code
-0 if every total is exact and no counter fell, 1 with the problems otherwise.
+Three replicas share a PostgreSQL, and logs are written to twelve workspaces all the time. Replicas are killed, stopped,
+reloaded, paused for longer than their lease and cut off from the database; sessions are ended, and the database is
+restarted. A Prometheus scrapes all replicas. At the end the state, the samples in Prometheus and its ``increase()`` are
+compared with the logs that were written. Exit code 0 if every total is exact and no counter fell, 1 with the problems
+otherwise.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def _run(prometheus: str, postgres: Path, places_of: CreatePlaces, seconds: floa
         replicas = Replicas(folder, url, places, stack)
         replicas.publish_history()
         api = stack.enter_context(run_prometheus(prometheus, folder, scrape_config(replicas)))
-        return Handovers(replicas, networks, api, seed, print_line).run(seconds)
+        return Handovers(replicas, networks, api, seed, print_line, cluster).run(seconds)
 
 
 if __name__ == "__main__":
