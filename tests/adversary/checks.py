@@ -7,7 +7,7 @@ from collections.abc import Mapping
 CHECKS: Mapping[str, str] = {
     "twice": "No log counts twice in a status, and none that the API has not shown.",
     "values": "Every family has the values of the counted logs, label set by label set.",
-    "falls": "No counter falls, and no series vanishes.",
+    "falls": "No counter falls, and no series vanishes, except that a feed is hidden from a start to a complete poll.",
     "missed by poll": "A new log counts with the first complete poll that lists it.",
     "missed": "Every log counts within one reconciliation.",
     "late row": "A log that arrives up to 15 minutes late counts within three polls.",
