@@ -101,7 +101,7 @@ screenshots: dev tools ## Take screenshots of the dashboards with a simulated we
 	$(PY) -m tests.dashboards.screenshots
 
 .PHONY: bench
-bench: dev ## Measure polls, scrapes, startup and memory.
+bench: dev ## Measure polls, startup, memory, and how they grow.
 	$(PY) tests/bench/run.py $(ARGS)
 
 .PHONY: soak
