@@ -104,10 +104,6 @@ screenshots: dev tools ## Take screenshots of the dashboards with a simulated we
 bench: dev ## Measure polls, startup, memory, and how they grow.
 	$(PY) tests/bench/run.py $(ARGS)
 
-.PHONY: soak
-soak: dev tools ## Count under faults, kills and reloads for SOAK (default 10m).
-	@SOAK="$${SOAK:-10m}" exec $(PY) tests/soak/run.py $(ARGS)
-
 .PHONY: handovers
 handovers: dev tools ## Run replicas under faults for HANDOVERS (default 10m) and compare with Prometheus.
 	@HANDOVERS="$${HANDOVERS:-10m}" exec $(PY) -m tests.soak.handovers $(ARGS)

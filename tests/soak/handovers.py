@@ -11,17 +11,20 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import TypeAdapter, ValidationError
+
+from late_exporter.config.parsers import duration
 from tests.e2e.handovers import Handovers
 from tests.e2e.prometheus import run_prometheus
 from tests.e2e.replicas import LEASE, CreatePlaces, Replicas, isolated_places, proxied_places, scrape_config
-from tests.soak.long_run import print_line, read_duration, report_problems
 from tests.support.namespaces import missing_right
 from tests.support.postgres import find_programs, running_cluster
 
@@ -40,12 +43,31 @@ def main() -> int:
     prometheus, postgres = shutil.which("prometheus"), find_programs()
     if prometheus is None or postgres is None:
         parser.error("prometheus or postgresql is not installed; make tools fetches them")
-    seconds = read_duration(parser, "HANDOVERS")
+    try:
+        seconds = TypeAdapter(Annotated[float, duration("5s", "30d")]).validate_python(
+            os.environ.get("HANDOVERS") or "10m"
+        )
+    except ValidationError as exc:
+        parser.error(f"HANDOVERS: {exc.errors()[0]['ctx']['error']}")
     seed = int(time.time()) if arguments.seed is None else arguments.seed
     print_line(
         f"{seconds:g} s, a lease of {LEASE:g} s, seed {seed}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
     )
-    return report_problems(partial(_run, prometheus, postgres, places_of, seconds, seed))
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    try:
+        problems = _run(prometheus, postgres, places_of, seconds, seed)
+    except KeyboardInterrupt:
+        print_line("interrupted")
+        return 130
+    for problem in problems:
+        print_line(f"PROBLEM: {problem}")
+    print_line(f"{len(problems)} problems" if problems else "every log was counted exactly once, and no counter fell")
+    return int(bool(problems))
+
+
+def print_line(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _run(prometheus: str, postgres: Path, places_of: CreatePlaces, seconds: float, seed: int) -> list[str]:
