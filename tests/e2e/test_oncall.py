@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import pty
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.api.generation import UNUSABLE_HINT
 from tests.e2e.late import KEY, HttpExchange, LateServer, respond_with
 from tests.e2e.program import DEFAULT_TIMEOUT, ROOT, ExporterProcess, start_process, wait_equal, wait_until
 
@@ -38,138 +36,6 @@ def run_command(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Call
         )
 
     return start
-
-
-def test_post(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
-    """A failed post is shown with its attempts and its outcome; the exit code is 0."""
-    late.world.publish(postId="p1", platform="tiktok", status="failed", response=FAILURE)
-    late.world.publish(
-        postId="p1", platform="tiktok", action="retry", attemptNumber=2, status="failed", response=FAILURE
-    )
-    late.world.publish(postId="p1", response={"platformPostUrl": "https://example.org/p/1"})
-    program = run_command("post", "p1")
-
-    assert (0, "") == (program.wait_exit(), program.stderr)
-    lines = program.stdout.splitlines()
-    assert "Post p1" == lines[0]
-    assert [
-        "instagram: published https://example.org/p/1",
-        "tiktok: failed after 2 attempts (RATE_LIMITED)",
-    ] == lines[-2:]
-    assert 2 == program.stdout.count("RATE_LIMITED: Rate limit exceeded")
-    assert ["/v1/logs", "/v1/posts/logs", "/v1/posts/p1/logs"] == late.paths()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "expected_message"),
-    [
-        (("post", "nobody"), 1, "the workspace default has no logs of a post nobody: "),
-        (("post", "../logs?limit=1#x"), 1, "the workspace default has no logs of a post ../logs?limit=1#x: "),
-        (("post", ".."), 2, "POST_ID: not the id of a post"),
-        (("post",), 2, "POST_ID is missing"),
-        (("post", "p", "--workspace", "x"), 2, '--workspace "x": no such workspace; choose from default'),
-        (("logs", "--platform", "myspace"), 1, "400: Invalid query; platform must be one of: "),
-        (("logs", "--follow", "--status", "lost"), 1, "400: Invalid query; status must be one of: "),
-    ],
-    ids=range(7),
-)
-def test_usage_errors(
-    run_command: Callable[..., ExporterProcess], arguments: tuple[str, ...], code: int, expected_message: str
-) -> None:
-    """A usage error is one line."""
-    program = run_command(*arguments)
-
-    assert (code, "") == (program.wait_exit(), program.stdout)
-    assert program.stderr.startswith(f"late-exporter: error: {expected_message}")
-    assert 1 == len(program.stderr.splitlines())
-
-
-def test_ids_stay_in_the_path(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
-    """An id with special characters leads to no other endpoint."""
-    run_command("post", "../logs?limit=1#x").wait_exit()
-
-    assert ["/v1/logs", "/v1/posts/logs", "/v1/posts/..%2Flogs%3Flimit%3D1%23x/logs"] == late.paths()
-
-
-@pytest.mark.parametrize("command", [("post", "p1"), ("logs",), ("logs", "--follow")], ids=" ".join)
-@pytest.mark.parametrize(
-    ("status", "expected_message"),
-    [
-        (401, "401: the API key was rejected: no"),
-        (429, "429: no"),
-        (
-            500,
-            f"no log list can be read: /v1/logs?type=publishing 500: no; /v1/posts/logs 500: no; {UNUSABLE_HINT}",
-        ),
-    ],
-)
-def test_api_errors(
-    late: LateServer,
-    run_command: Callable[..., ExporterProcess],
-    command: tuple[str, ...],
-    status: int,
-    expected_message: str,
-) -> None:
-    """An error of the API is one line, and the exit code is 1."""
-    late.fault = respond_with(status, {"error": "no"})
-    program = run_command(*command)
-
-    assert (1, "", f"late-exporter: error: {expected_message}\n") == (
-        program.wait_exit(),
-        program.stdout,
-        program.stderr,
-    )
-
-
-def test_workspaces(late: LateServer, run_command: Callable[..., ExporterProcess], tmp_path: Path) -> None:
-    """A command uses the key of the chosen workspace."""
-    (tmp_path / "a").write_text("sk_" + "a" * 64)
-    (tmp_path / "b").write_text(KEY)
-    (tmp_path / "late.yml").write_text("workspaces: [{name: a, api_key_file: a}, {name: b, api_key_file: b}]")
-    late.world.publish(postId="p1")
-    config = ("--config.file", "late.yml")
-    unnamed, rejected, good = (
-        run_command(*command, *config, LATE_API_KEY="")
-        for command in (("logs",), ("post", "p1", "--workspace", "a"), ("post", "p1", "--workspace=b"))
-    )
-
-    assert (2, "late-exporter: error: --workspace: required, because there are several: a, b\n") == (
-        unnamed.wait_exit(),
-        unnamed.stderr,
-    )
-    assert 1 == rejected.wait_exit()
-    assert 0 == good.wait_exit()
-
-
-def test_logs_as_a_table(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
-    """The newest matching logs are printed, with a note about more."""
-    late.world.publish(150, over=600, kinds=[{"status": "failed", "response": FAILURE}, {}])
-    program = run_command("logs", "--status", "failed", "--limit", "5")
-
-    assert 0 == program.wait_exit()
-    assert 6 == len(program.stdout.splitlines())
-    assert "late-exporter: these are the newest 5; --limit 0 shows all\n" == program.stderr
-
-
-def test_no_logs(run_command: Callable[..., ExporterProcess]) -> None:
-    """Without a match the output is empty and the exit code is 0."""
-    program = run_command("logs", "--format", "csv")
-
-    assert (0, "", "late-exporter: no log matches\n") == (program.wait_exit(), program.stdout, program.stderr)
-
-
-@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}], ids=str)
-def test_formats_are_exact(
-    late: LateServer, run_command: Callable[..., ExporterProcess], locale: dict[str, str]
-) -> None:
-    """JSON and CSV are complete and in UTF-8 in every locale."""
-    late.world.publish(130, over=600, accountUsername="Bäckerei 🥨")
-    lines, table = (run_command("logs", "--limit", "0", "--format", form, **locale) for form in ("json", "csv"))
-
-    assert (0, 0) == (lines.wait_exit(), table.wait_exit())
-    assert [dict(row) for row in late.world.rows] == [json.loads(line) for line in lines.stdout.splitlines()]
-    assert late.world.ids == [row["log_id"] for row in csv.DictReader(table.stdout.splitlines())]
-    assert {"Bäckerei 🥨"} == {row["username"] for row in csv.DictReader(table.stdout.splitlines())}
 
 
 @pytest.mark.parametrize(
@@ -225,15 +91,6 @@ def log_ids(program: ExporterProcess) -> list[str]:
     """Return the ids of the complete JSON lines."""
     complete = program.stdout.rpartition("\n")[0]
     return [json.loads(line)["_id"] for line in complete.splitlines()]
-
-
-def test_following_ends_on_sigterm(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
-    """SIGTERM ends following with exit code 0."""
-    late.world.publish()
-    program = run_command("logs", "--follow")
-    wait_until(lambda: program.stdout.count("\n") == 2)
-
-    assert (0, "") == (program.stop(), program.stderr)
 
 
 @pytest.mark.parametrize("arguments", ["logs --limit 0", "logs --follow --poll.interval 100ms", "post p1"])
@@ -313,36 +170,3 @@ def _piece(terminal: int) -> bytes:
         return os.read(terminal, 65536)
     except OSError:  # the other end is closed
         return b""
-
-
-def test_beside_a_running_exporter(
-    late: LateServer, start_exporter: Callable[..., ExporterProcess], run_command: Callable[..., ExporterProcess]
-) -> None:
-    """The commands lock nothing, and the exporter keeps counting."""
-    late.world.publish(5, postId="p1")
-    program = start_exporter().wait_ready()
-    for command in (("logs",), ("post", "p1")):
-        request_count = run_command(*command)
-        assert 0 == request_count.wait_exit(), request_count.stderr
-    late.world.publish(2)
-
-    wait_equal(7.0, lambda: program.scrape().sum("late_publishing_logs_total"))
-    assert 1.0 == program.scrape().sum("late_up", feed="publishing")
-
-
-def test_a_quota_that_is_used_up(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
-    """Following waits for the reset after a 429."""
-    late.world.publish()
-    program = run_command("logs", "--follow", "--poll.interval", "100ms")
-    wait_until(lambda: program.stdout.count("\n") == 2)
-
-    def refuse(exchange: HttpExchange) -> None:
-        exchange.send(429, b'{"error": "slow down"}', {"Retry-After": "30"})
-
-    late.fault = refuse
-    wait_until(lambda: "429: slow down" in program.stderr)
-    request_count = len(late.requests)
-    late.pause(0.5)
-
-    assert request_count == len(late.requests)
-    assert 0 == program.stop(signal.SIGINT)

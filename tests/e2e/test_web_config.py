@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import re
 import socket
 import ssl
 import subprocess
@@ -18,7 +17,6 @@ import bcrypt
 import pytest
 import trustme
 
-from late_exporter.web.passwords import FAILED_LOGIN_RATE
 from late_exporter.web.server import MAX_CONNECTIONS
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import DEFAULT_TIMEOUT, ExporterProcess, start_process, wait_equal, wait_until
@@ -111,23 +109,21 @@ def certificate(folder: Path, name: str) -> str:
     return f", cert_file: {folder / name}.crt, key_file: {folder / name}.key"
 
 
-@pytest.mark.parametrize("mutual", [False, True], ids=["password", "mutual"])
-def test_prometheus(late: LateServer, start_exporter: Run, require_tool: FindTool, file: Path, *, mutual: bool) -> None:
+def test_prometheus(late: LateServer, start_exporter: Run, require_tool: FindTool, file: Path) -> None:
     """A Prometheus with the right password, CA and certificate can scrape over TLS; others are rejected."""
     late.world.publish(40, over=600)
-    file.write_text((MUTUAL if mutual else TLS) + USERS)
+    file.write_text(MUTUAL + USERS)
     program = start_exporter(f"--web.config.file={file}", UNAUTHENTICATED)
-    program.tls = client_context(CLIENT if mutual else None)
+    program.tls = client_context(CLIENT)
     program.wait_ready()
-    own = {"certificate": certificate(file.parent, "client")} if mutual else {}
+    own = {"certificate": certificate(file.parent, "client")}
     jobs: dict[str, dict[str, str]] = {
         "right": own,
         "wrong password": own | {"password": "wrong"},
         "wrong authority": own | {"ca": str(file.parent / "stranger.crt")},
+        "no certificate": {},
+        "foreign certificate": {"certificate": certificate(file.parent, "foreign")},
     }
-    if mutual:
-        jobs["no certificate"] = {}
-        jobs["foreign certificate"] = {"certificate": certificate(file.parent, "foreign")}
     expected = {name: float(name == "right") for name in jobs}
     with scrape_with_prometheus(
         require_tool("prometheus"), file.parent, program.url.removeprefix("https://"), jobs
@@ -141,40 +137,6 @@ def test_prometheus(late: LateServer, start_exporter: Run, require_tool: FindToo
     assert "Traceback" not in program.stderr
 
 
-def test_access_control(start_exporter: Run, file: Path) -> None:
-    """Plain HTTP, an unknown CA and a wrong password are rejected; probes and valid users get responses."""
-    file.write_text(TLS + USERS)
-    program = start_exporter(f"--web.config.file={file}", UNAUTHENTICATED)
-    program.tls = client_context()
-    program.wait_ready()
-    assert program.url.startswith("https://127.0.0.1:")
-    with socket.create_connection(("127.0.0.1", int(program.url.rpartition(":")[2])), DEFAULT_TIMEOUT) as plain:
-        plain.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"late_" not in read_to_end(plain)
-    rejected = program.get("/metrics")
-    assert (401, 'Basic realm="late-exporter", charset="UTF-8"') == (
-        rejected.status,
-        rejected.headers["www-authenticate"],
-    )
-    assert 401 == program.get("/metrics", Authorization=basic("wrong")).status
-    assert 401 == program.get("/metrics", Authorization=basic(user="mallory")).status
-    assert 401 == program.get("/").status
-    assert 401 == program.get("/config").status
-    assert 401 == program.get("/-/ready/").status
-    assert 200 == program.get("/-/healthy").status
-    assert 200 == program.get("/metrics", Authorization=basic()).status
-    for _ in range(FAILED_LOGIN_RATE.burst):
-        assert 401 == program.get("/metrics", Authorization=basic("guess")).status
-    assert 200 == program.get("/metrics", Authorization=basic()).status
-    program.tls = ssl.create_default_context()
-    with pytest.raises(ssl.SSLCertVerificationError):
-        program.get("/metrics")
-    assert 0 == program.stop()
-    assert [] == secrets_in(program)
-    assert "guess" not in program.stderr
-    assert "Traceback" not in program.stderr
-
-
 def read_to_end(connection: socket.socket) -> bytes:
     """Return all data until the connection is closed."""
     data = b""
@@ -184,66 +146,6 @@ def read_to_end(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return data
-
-
-def test_headers_and_limit(start_exporter: Run, file: Path) -> None:
-    """Headers of the file are on every response, and requests above the rate limit are rejected."""
-    file.write_text(
-        "http_server_config:\n  headers:\n    X-Frame-Options: sameorigin\n    Strict-Transport-Security: max-age=9\n"
-        "rate_limit: {interval: 1h, burst: 2}\n"
-    )
-    program = start_exporter(f"--web.config.file={file}", UNAUTHENTICATED)
-    replies = [program.get(page) for page in ("/", "/nowhere", "/metrics")]
-    assert [200, 404, 429] == [reply.status for reply in replies]
-    for reply in replies:
-        assert ("sameorigin", "max-age=9") == (
-            reply.headers["x-frame-options"],
-            reply.headers["strict-transport-security"],
-        )
-
-
-@pytest.mark.parametrize("command", ["run", "demo"])
-def test_bad_file(tmp_path: Path, file: Path, command: str) -> None:
-    """All errors of a file are reported with their lines; exit code 2, no traceback, no secret."""
-    file.write_text(
-        f"tls_server_config:\n  min_version: SSL3\n  certfile: x\nbasic_auth_users:\n  alice: {PASSWORD}\n"
-        f"  bob: {PASSWORD_HASH}x\nrate_limit: {{interval: x}}\n"
-    )
-    arguments = (command, f"--web.config.file={file}", "--poll.interval=soon")
-    with ExporterProcess(tmp_path, *arguments, env={"LATE_API_KEY": KEY} if command == "run" else {}) as program:
-        assert 2 == program.wait_exit()
-        messages = program.stderr
-        assert "Traceback" not in messages
-        for place in (
-            "--poll.interval",
-            f"{file}:2: tls_server_config.min_version",
-            f"{file}:3: tls_server_config.certfile: unknown",
-            f"{file}:5: basic_auth_users.alice",
-            f"{file}:6: basic_auth_users.bob",
-            f"{file}:7: rate_limit.interval",
-        ):
-            assert place in messages
-        assert [] == secrets_in(program)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected_message"),
-    [
-        (None, "No such file or directory"),
-        (TLS.replace("server.key", "client.key"), "key values mismatch"),
-        (TLS.replace("server.crt", "none.crt"), "none.crt: No such file or directory"),
-        ("- a\n", "must be a mapping"),
-    ],
-)
-def test_unusable_file(start_exporter: Run, file: Path, text: str | None, expected_message: str) -> None:
-    """A missing file or mismatched certificates prevent the start; exit code 2."""
-    if text is not None:
-        file.write_text(text)
-    program = start_exporter(f"--web.config.file={file}", UNAUTHENTICATED)
-    assert 2 == program.wait_exit()
-    assert expected_message in program.stderr
-    assert str(file) in program.stderr
-    assert "Traceback" not in program.stderr
 
 
 def test_changes_while_running(start_exporter: Run, file: Path) -> None:
@@ -297,106 +199,6 @@ def server_serial(program: ExporterProcess) -> bytes:
         client_context().wrap_socket(connection, server_hostname="127.0.0.1") as speaking,
     ):
         return speaking.getpeercert(binary_form=True) or b""
-
-
-def test_unix_path(start_exporter: Run, tmp_path: Path) -> None:
-    """A Unix socket is served, and removed at the end."""
-    path = tmp_path / "late.sock"
-    program = ExporterProcess(
-        tmp_path,
-        *("demo", f"--web.listen-address=unix:{path}", "--simulate.listen-address=127.0.0.1:0"),
-        env={},
-    )
-    with program:
-        assert f"unix:{path}" == program.url
-        wait_until(lambda: b"200 OK" in get_over_socket(path, "/-/ready"), describe=lambda: program.stderr)
-        assert b"late_publishing_logs_total" in get_over_socket(path, "/metrics")
-        second = start_exporter(f"--web.listen-address=unix:{path}")
-        assert 1 == second.wait_exit()
-        assert [
-            f"late-exporter: error: cannot listen on unix:{path}: Address already in use"
-        ] == second.stderr.splitlines()
-        assert path.is_socket()
-        assert 0 == program.stop()
-        assert not path.exists()
-
-
-def test_unix_path_after_a_kill(start_exporter: Run, tmp_path: Path) -> None:
-    """The stale socket of a killed program is replaced."""
-    path = tmp_path / "late.sock"
-    for _ in range(2):
-        program = start_exporter(f"--web.listen-address=unix:{path}")
-        wait_until(lambda: b"healthy" in get_over_socket(path, "/-/healthy"), describe=lambda: program.stderr)  # noqa: B023 - at once
-        program.kill()
-    assert path.is_socket()
-
-
-def get_over_socket(path: Path, page: str) -> bytes:
-    """Return the whole response to a request on a Unix socket."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(DEFAULT_TIMEOUT)
-        connection.connect(str(path))
-        connection.sendall(f"GET {page} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        return read_to_end(connection)
-
-
-def test_several_addresses(late: LateServer, tmp_path: Path) -> None:
-    """All addresses are served and logged, with the same metrics."""
-    late.world.publish(7)
-    path = tmp_path / "late.sock"
-    program = ExporterProcess(
-        tmp_path,
-        "run",
-        f"--api.base-url={late.url}",
-        "--poll.interval=100ms",
-        f"--state.url=sqlite:///{tmp_path / 'state.db'}",
-        "--web.listen-address=127.0.0.1:0",
-        f"--web.listen-address=127.0.0.2:0,unix:{path}",
-        env={"LATE_API_KEY": KEY},
-    )
-    with program:
-        program.wait_ready()
-        wait_equal(7.0, lambda: program.scrape().sum("late_publishing_logs_total"))
-        urls = wait_until(
-            lambda: listen_addresses(program) if len(listen_addresses(program)) == 3 else [],
-            describe=lambda: program.stderr,
-        )
-        assert ["http://127.0.0.1", "http://127.0.0.2", "unix"] == [url.rpartition(":")[0] for url in urls]
-        port = int(urls[1].rpartition(":")[2])
-        with socket.create_connection(("127.0.0.2", port), DEFAULT_TIMEOUT) as connection:
-            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            assert b"late_publishing_logs_total{" in read_to_end(connection)
-        assert b"late_publishing_logs_total{" in get_over_socket(path, "/metrics")
-        assert 0 == program.stop()
-
-
-def listen_addresses(program: ExporterProcess) -> list[str]:
-    """Return the addresses in the log."""
-    return re.findall(r"msg=listening .*?address=(\S+)", program.stderr)
-
-
-def test_one_address_of_several_in_use(late: LateServer, tmp_path: Path) -> None:
-    """One address in use is an error that names it, with exit code 1, and the others stay unchanged."""
-    path = tmp_path / "late.sock"
-    program = ExporterProcess(
-        tmp_path,
-        *("run", f"--api.base-url={late.url}", f"--web.listen-address=unix:{path},127.0.0.1:{late.port}"),
-        env={"LATE_API_KEY": KEY},
-    )
-    with program:
-        assert 1 == program.wait_exit()
-        assert [
-            f"late-exporter: error: cannot listen on 127.0.0.1:{late.port}: Address already in use"
-        ] == program.stderr.splitlines()
-        assert not path.exists()
-
-
-def test_systemd_socket_without_one(start_exporter: Run) -> None:
-    """A missing systemd socket is an error with exit code 1, and no state is created."""
-    program = start_exporter("--web.systemd-socket")
-    assert 1 == program.wait_exit()
-    assert ["late-exporter: error: --web.systemd-socket: systemd did not pass a socket"] == program.stderr.splitlines()
-    assert not (program.folder / "state.db").exists()
 
 
 def test_systemd_socket(late: LateServer, tmp_path: Path) -> None:

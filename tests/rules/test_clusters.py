@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from deploy.prometheus.expressions import keep_label
 from tests.rules.promql import named_labels
 from tests.rules.unit_tests import RULES, load_groups, load_unit_tests, run_unit_tests
 
@@ -34,13 +33,6 @@ def test_every_list_of_labels_keeps_the_cluster() -> None:
         assert "job" not in names or "cluster" in names, rule
         for labels in re.findall(r"\b(?:by|on|ignoring) \(([^)]*)\)", rule["expr"]):
             assert labels.startswith("cluster, job"), rule
-
-
-def test_label_is_added_to_lists_that_begin_with_the_job() -> None:
-    """The label is added to aggregations and matches, and to nothing else."""
-    before = 'sum by (job, workspace) (a) unless on (job) b{job="x"} or on (feed) group_left () c'
-    after = 'sum by (zone, job, workspace) (a) unless on (zone, job) b{job="x"} or on (feed) group_left () c'
-    assert after == keep_label(before, "zone, ")
 
 
 @pytest.mark.e2e
