@@ -15,7 +15,6 @@ import pytest
 from late_exporter.metrics.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "late_exporter"
 
 MAX_PARTICIPLE_SHARE = 0.005
 
