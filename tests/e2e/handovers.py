@@ -17,10 +17,11 @@ from typing import NamedTuple, TypeVar
 from late_exporter.commands.state import check_state
 from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.prometheus import PrometheusApi, ResultRow
-from tests.e2e.replicas import LEASE, LOGS_SELECTOR, Network, Replicas, Totals, scraped, series_of
+from tests.e2e.replicas import LEASE, LOGS_SELECTOR, Replicas, Totals, scraped, series_of
 from tests.e2e.traffic import LOGS, in_thread
 from tests.soak.checks import find_falls, find_missing
 from tests.support.postgres import PASSWORD
+from tests.support.proxy import Proxy
 
 FAULTS = ("pause", "cut off", "kill", "reload", "stop")
 
@@ -56,7 +57,7 @@ class Faults:
         problems: Processes that ended by themselves or logged what they must not.
     """
 
-    def __init__(self, processes: Sequence[ExporterProcess], networks: Sequence[Network], seed: int) -> None:
+    def __init__(self, processes: Sequence[ExporterProcess], networks: Sequence[Proxy], seed: int) -> None:
         self._processes, self._networks = processes, networks
         self._draw = Random(seed)
         self._kinds = itertools.cycle(FAULTS)
@@ -159,7 +160,7 @@ class Handovers:
     def __init__(
         self,
         replicas: Replicas,
-        networks: Sequence[Network],
+        networks: Sequence[Proxy],
         prometheus: PrometheusApi,
         seed: int,
         print_line: Callable[[str], object],

@@ -24,8 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from late_exporter.config.parsers import duration
 from tests.e2e.handovers import Handovers
 from tests.e2e.prometheus import run_prometheus
-from tests.e2e.replicas import LEASE, CreatePlaces, Replicas, isolated_places, proxied_places, scrape_config
-from tests.support.namespaces import missing_right
+from tests.e2e.replicas import LEASE, Replicas, create_networks, scrape_config
 from tests.support.postgres import find_programs, running_cluster
 
 
@@ -33,13 +32,7 @@ def main() -> int:
     """Run replicas under faults, print a report, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, help="seed of the logs and faults, but not of their times; default: new")
-    parser.add_argument(
-        "--namespaces", action="store_true", help="run each replica in a network namespace of its own; needs root"
-    )
     arguments = parser.parse_args()
-    if arguments.namespaces and (reason := missing_right()):
-        parser.error(f"--namespaces: {reason}")
-    places_of: CreatePlaces = isolated_places if arguments.namespaces else proxied_places
     prometheus, postgres = shutil.which("prometheus"), find_programs()
     if prometheus is None or postgres is None:
         parser.error("prometheus or postgresql is not installed; make tools fetches them")
@@ -55,7 +48,7 @@ def main() -> int:
     )
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     try:
-        problems = _run(prometheus, postgres, places_of, seconds, seed)
+        problems = _run(prometheus, postgres, seconds, seed)
     except KeyboardInterrupt:
         print_line("interrupted")
         return 130
@@ -70,13 +63,13 @@ def print_line(line: str) -> None:
     sys.stdout.flush()
 
 
-def _run(prometheus: str, postgres: Path, places_of: CreatePlaces, seconds: float, seed: int) -> list[str]:
+def _run(prometheus: str, postgres: Path, seconds: float, seed: int) -> list[str]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="late-exporter-handovers-")))
         cluster = stack.enter_context(running_cluster(postgres))
         url = cluster.create_database()
-        networks, places = places_of(url, cluster.port, stack)
-        replicas = Replicas(folder, url, places, stack)
+        networks, state_urls = create_networks(url, cluster.port, stack)
+        replicas = Replicas(folder, url, state_urls, stack)
         replicas.publish_history()
         api = stack.enter_context(run_prometheus(prometheus, folder, scrape_config(replicas)))
         return Handovers(replicas, networks, api, seed, print_line).run(seconds)
