@@ -120,10 +120,10 @@ def _increments(platforms: int, accounts: int, now: int) -> Iterator[Increment]:
                 "late_publishing_duration_seconds", labels, micros=1_500_000, bounds=DURATION_BUCKETS
             )
     for number in range(accounts):
-        labels = ("default", f"network{number % 13}", account_id(number))
-        yield AttemptOutcome("late_account_consecutive_failures", labels, at=now, failed=True)
+        account = ("default", f"network{number % 13}", account_id(number))
+        yield AttemptOutcome("late_account_consecutive_failures", account, at=now, failed=True)
         for status in STATUSES:
-            yield IncCounter("late_account_logs_total", (*labels, status))
+            yield IncCounter("late_account_logs_total", (*account, status))
 
 
 def _add_ids(source: Path, path: Path, ids: int) -> None:

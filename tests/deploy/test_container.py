@@ -39,11 +39,6 @@ def container_engine(image: str) -> Iterator[ContainerEngine]:
         yield container_engine
 
 
-def test_dockerfile_passes_hadolint() -> None:
-    """Hadolint reports nothing."""
-    assert "" == run(Path(sys.executable).parent / "hadolint", ROOT / "Dockerfile")
-
-
 def revision() -> str:
     """Return the commit that the image is built from."""
     return run("git", "-C", ROOT, "rev-parse", "HEAD").strip()

@@ -44,30 +44,6 @@ def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
     assert "Traceback" not in program.stderr
 
 
-def parse_address(errors: str) -> str:
-    """Return the address in the log of the simulated API."""
-    expected_message = [word for word in errors.split() if word.startswith("address=http://")]
-    return expected_message[0].partition("=")[2] if expected_message else ""
-
-
-def test_simulate_and_run(tmp_path: Path, exit_stack: ExitStack) -> None:
-    """The exporter counts the logs of a simulated API that keeps writing logs."""
-    arguments = (
-        "--simulate.listen-address=127.0.0.1:0",
-        "--simulate.history=15m",
-        "--simulate.logs-per-day=500000",
-    )
-    simulator = exit_stack.enter_context(
-        ExporterProcess(tmp_path, "simulate", *arguments, "--simulate.rate-limit=100000")
-    )
-    url = wait_until(lambda: parse_address(simulator.stderr), timeout=60, describe=lambda: simulator.stderr)
-    program = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, f"{url}/api", "--poll.feeds=publishing"))
-    wait_until(lambda: program.get("/-/ready").status == 200, timeout=60, describe=lambda: program.stderr)
-    before = program.scrape().sum(LOGS)
-    wait_until(lambda: program.scrape().sum(LOGS) >= before + 20)
-    assert 0 == program.scrape().sum("late_exporter_polls_total", outcome="unavailable")
-
-
 def test_output_into_a_closed_pipe(tmp_path: Path) -> None:
     """No error is shown if the reader of the output has ended before the first line."""
     command = f"'{sys.executable}' -m late_exporter metrics | true"
