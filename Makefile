@@ -101,12 +101,8 @@ screenshots: dev tools ## Take screenshots of the dashboards with a simulated we
 	$(PY) -m tests.dashboards.screenshots
 
 .PHONY: bench
-bench: dev ## Measure polls, scrapes, startup and memory.
+bench: dev ## Measure polls, startup, memory, and how they grow.
 	$(PY) tests/bench/run.py $(ARGS)
-
-.PHONY: soak
-soak: dev tools ## Count under faults, kills and reloads for SOAK (default 10m).
-	@SOAK="$${SOAK:-10m}" exec $(PY) tests/soak/run.py $(ARGS)
 
 .PHONY: handovers
 handovers: dev tools ## Run replicas under faults for HANDOVERS (default 10m) and compare with Prometheus.

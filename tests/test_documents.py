@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from deploy.prometheus.rules import ALERT_GROUPS, RECORDING_GROUPS, RecordingRule
-from late_exporter import __url__, __version__, errors
+from late_exporter import __url__, errors
 from late_exporter.app.workspace_info import WORKSPACE_INFO
 from late_exporter.cli.parser import parse
 from late_exporter.config import sources
@@ -69,7 +68,6 @@ PROGRAMS = {
 }
 """The programs that shell blocks may use."""
 
-KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 # Written so that they do not match themselves.
 REGISTRIES = re.compile(r"py[p]i\.org|python[h]osted\.org|registry\.n[p]mjs|d[e]b\.debian|proxy\.g[o]lang")
@@ -187,12 +185,6 @@ def test_readme_is_short() -> None:
     assert len(README.split()) <= README_WORDS
 
 
-def test_the_quick_start_names_the_first_commands() -> None:
-    """The demo, the exporter and the tests can be run from the first lines of the README."""
-    quick_start = README.partition("## Quick start")[2].partition("\n## ")[0]
-    assert {"demo", "run", "test"} <= set(re.findall(r"^(?:\w+=\S+ )?make ([a-z-]+)", quick_start, re.MULTILINE))
-
-
 def test_readme_leads_to_every_page() -> None:
     """Every page directly in docs/ is linked from the README."""
     pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
@@ -208,16 +200,6 @@ def test_configuration_file_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("LATE_API_KEY", raising=False)
     loaded = sources.load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
     assert ["brand", "agency"] == [workspace.name for workspace in loaded.workspaces]
-
-
-def test_workspaces_of_profiles_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The list of workspaces with profiles in docs/configuration.md is valid."""
-    (text,) = (block for block in blocks(document("docs/configuration.md"), "yaml") if "profile_id" in block)
-    (tmp_path / "zernio.key").write_text("sk_zernio")
-    (tmp_path / "late.yml").write_text(f"workspaces:\n{text}")
-    monkeypatch.delenv("LATE_API_KEY", raising=False)
-    loaded = sources.load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
-    assert 2 == len({workspace.profile_id for workspace in loaded.workspaces} - {None})
 
 
 def test_workspaces_of_users_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,49 +348,6 @@ def test_glossary_uses_the_names_of_the_code() -> None:
     }
     assert len(rows) >= GLOSSARY_TERMS
     assert set() == names - words
-
-
-def test_architecture_names_every_package() -> None:
-    """The table of packages in docs/architecture.md is that of the source tree."""
-    named = set(re.findall(r"^\| `(\w+)` \|", document("docs/architecture.md"), re.MULTILINE))
-    assert {path.parent.name for path in (ROOT / "late_exporter").glob("*/__init__.py")} == named
-
-
-@pytest.mark.parametrize(
-    ("schema", "names"), [("forms", "[!c]*.yml"), ("forms", "counts.yml"), ("config", "config.yml")]
-)
-def test_issue_templates_are_valid(schema: str, names: str) -> None:
-    """GitHub accepts every issue form and the configuration of the chooser."""
-    files = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob(names))
-    check = Path(sys.executable).parent / "check-jsonschema"
-    command = [str(check), "--builtin-schema", f"vendor.github-issue-{schema}", *map(str, files)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert files
-    assert 0 == done.returncode, done.stdout
-
-
-def test_pre_commit_hooks_run_what_lint_runs() -> None:
-    """The hooks call the tools of .venv only, so that they need no remote repository."""
-    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
-    entries = [hook["entry"] for repo in config["repos"] for hook in repo["hooks"]]
-    assert {"local"} == {repo["repo"] for repo in config["repos"]}
-    assert all(entry.startswith(".venv/bin/python -m ") for entry in entries)
-
-
-def test_changelog_keeps_the_format() -> None:
-    """The changelog begins with what is unreleased, goes on from the newest version to the oldest, and dates each."""
-    titles = re.findall(r"^## (.+)$", CHANGELOG, re.MULTILINE)
-    releases = [re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)", title) for title in titles[1:]]
-    known = [(Version(release[1]), date.fromisoformat(release[2])) for release in releases if release]
-    assert "[Unreleased]" == titles[0]
-    assert len(releases) == len(known)
-    assert known == sorted(known, reverse=True)
-    assert set(re.findall(r"^### (.+)$", CHANGELOG, re.MULTILINE)) <= KINDS
-
-
-def test_changelog_knows_the_version() -> None:
-    """The version of the program is in the changelog."""
-    assert f"\n## [{__version__}] - " in CHANGELOG
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,8 @@ import pytest
 from late_exporter.metrics.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "late_exporter"
 
 MAX_PARTICIPLE_SHARE = 0.005
-MAX_OPENER_SHARE = 0.02
 
 PARTICIPLES = frozenset(
     re.findall(
@@ -33,8 +31,6 @@ PARTICIPLES = frozenset(
 )
 """Participles that need a noun: ``found_logs``, or better the role of the value, instead of ``found``."""
 
-OPENERS = frozenset({"What", "Whether", "How", "Where", "Which", "When", "Who", "Whom"})
-"""First words of a docstring that describes instead of commanding."""
 
 DIALECT = re.compile(
     r"\b(?:tells?|hears?|anew|parted with|taken over|(?<!there )(?:is|are) none|whoever|nobody"
@@ -74,16 +70,6 @@ def identifiers(module: ast.Module) -> Iterator[str]:
                 yield name.lstrip("_")
 
 
-def docstrings(module: ast.Module) -> Iterator[str]:
-    """Yield the docstrings of a module, including those of attributes and constants."""
-    for node in ast.walk(module):
-        body = getattr(node, "body", None)
-        for statement in body if isinstance(body, list) else []:
-            match statement:
-                case ast.Expr(value=ast.Constant(value=str(text))):
-                    yield text
-
-
 def prose(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the comments and strings of a Python file with their lines."""
     source = path.read_text(encoding="utf-8")
@@ -109,12 +95,6 @@ def test_identifiers_are_not_bare_participles() -> None:
     names = Counter(name for module in modules() for name in identifiers(module))
     participles = {name: count for name, count in names.most_common() if name in PARTICIPLES}
     assert sum(participles.values()) / names.total() < MAX_PARTICIPLE_SHARE, participles
-
-
-def test_docstrings_are_not_relative_clauses() -> None:
-    texts = [text for module in modules() for text in docstrings(module)]
-    openers = [text.split("\n")[0] for text in texts if text.split(maxsplit=1)[0].strip("`.,:") in OPENERS]
-    assert len(openers) / len(texts) < MAX_OPENER_SHARE, openers
 
 
 @pytest.mark.parametrize("path", python_files("late_exporter", "deploy", "grafana", ".ci"), ids=name_of)

@@ -5,16 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -36,7 +33,7 @@ def _script(name: str) -> ModuleType:
     return module
 
 
-release, audit, bundle, grafana = (_script(name) for name in ("release", "audit", "bundle", "grafana"))
+release, audit = (_script(name) for name in ("release", "audit"))
 
 
 def _build(folder: Path, **env: str) -> Path:
@@ -89,25 +86,6 @@ def test_wheel_contains_only_the_package(wheel: set[str]) -> None:
         "late_exporter/assets/grafana/late-overview.json",
     } <= assets
     assert package | assets | about | {f"{STEM}.dist-info/licenses/LICENSE"} == wheel
-
-
-@pytest.mark.e2e
-def test_sdist_contains_sources_and_tests(sdist: set[str]) -> None:
-    """The sdist contains sources, tests, tools, pins and documents."""
-    expected = {
-        ".ci/run",
-        ".requirements/run.txt",
-        "CHANGELOG.md",
-        "LICENSE",
-        "Makefile",
-        "README.md",
-        "SECURITY.md",
-        "late_exporter/web/landing.css",
-        "late_exporter/py.typed",
-        "pyproject.toml",
-        "tests/conftest.py",
-    }
-    assert set() == expected - sdist
 
 
 @pytest.mark.e2e
@@ -192,56 +170,6 @@ def test_archives_of_rules_and_dashboards(tmp_path: Path) -> None:
         assert {"grafana", "prometheus", *(panel["type"] for panel in original["panels"])} - {"row"} <= required
 
 
-def test_dashboards_of_a_real_grafana_are_checked() -> None:
-    """All queries of Prometheus are found, with values for their variables and none for those of Grafana."""
-    texts = [path.read_text("utf-8") for path in (ROOT / "grafana/dashboards").glob("*.json")]
-    exprs = [expr for text in texts for _, expr in grafana.queries(json.loads(text))]
-    lines = sum(text.count('"type": "logs"') for text in texts)  # queries of Loki
-    assert len(exprs) == sum(text.count('"expr":') for text in texts) - lines > 100
-    assert [] == [expr for expr in exprs if re.search(r"\$(?!__)", expr)]
-    assert 'rate(a{b=~".*", c=~".*"}[$__rate_interval])' == grafana.fill_in(
-        'rate(a{b=~"$b", c=~"${c:regex}"}[$__rate_interval])'
-    )
-
-
-class Grafana(BaseHTTPRequestHandler):
-    """Grafana with one dashboard, a query that fails, and a picture that is too small."""
-
-    def do_GET(self) -> None:
-        """Respond with a dashboard or a picture."""
-        is_picture = self.path.startswith("/render")
-        self._respond(b"\x89PNG" if is_picture else json.dumps({"dashboard": {"panels": []}}).encode())
-
-    def do_POST(self) -> None:
-        """Respond to a query."""
-        query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["queries"][0]
-        self._respond(json.dumps({"results": {"A": {"error": "bad"} if "bad" in query["expr"] else {}}}).encode())
-
-    def _respond(self, body: bytes) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Write nothing."""
-
-
-def test_a_broken_dashboard_is_reported(tmp_path: Path) -> None:
-    """A missing panel, a query that fails, and a picture of nothing are reported."""
-    panels = [{"type": "row", "panels": [{"title": "Inner", "targets": [{"expr": "bad($x)"}, {"expr": "good"}]}]}]
-    with HTTPServer(("127.0.0.1", 0), Grafana) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        problems = list(grafana.check_dashboard(url, {"uid": "late", "panels": panels}, tmp_path))
-        server.shutdown()
-    assert [
-        "late: Grafana has 0 panels instead of 2",
-        "late: Inner: bad: bad(.*)",
-        "late: the light picture has 4 bytes",
-        "late: the dark picture has 4 bytes",
-    ] == problems
-
-
 NOTES = f"""# Changelog
 
 ## [Unreleased]
@@ -302,23 +230,6 @@ def test_audit_exit_code(
     monkeypatch.setattr(audit, "audit_file", lambda _: result)
     assert exit_code == audit.main()
     assert message in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("stdout", "reason"),
-    [
-        (
-            json.dumps({"dependencies": [{"name": "yarn", "skip_reason": "unknown"}]}),
-            "1 of 1 packages, for example yarn: unknown",
-        ),
-        ("", "no route"),
-    ],
-)
-def test_failed_audit_is_reported(monkeypatch: pytest.MonkeyPatch, stdout: str, reason: str) -> None:
-    """A package unknown to the service, or a failed request, counts as not audited."""
-    process = subprocess.CompletedProcess([], 1, stdout, "Traceback\nno route\n")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: process)
-    assert reason == audit.audit_file(ROOT / ".requirements" / "run.txt")
 
 
 @pytest.mark.e2e

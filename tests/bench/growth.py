@@ -1,103 +1,151 @@
-"""Growth of the cost with logs kept and series: make bench ARGS=--growth."""
+"""Growth of the cost with logs kept, samples and workspaces."""
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from pathlib import Path
 
-from tests.bench.measures import PollCost, poll_and_request_counts, print_progress, time_first_scrape
+from late_exporter.metrics.catalogue import DURATION_BUCKETS
+from late_exporter.model import Batch, Coverage, Scope
+from late_exporter.series import AttemptOutcome, IncCounter, Increment, ObserveHistogram
+from late_exporter.store import open_store
+from tests.bench.naming import KEY, account_id
 from tests.bench.processes import ApiProcess, MeasuredProcess, ProcessLauncher
 from tests.bench.report import BenchReport, Measurement
-from tests.bench.states import create_state_with_ids, create_state_with_series
+from tests.support.store import commit_batch
 
-__all__ = ["QUICK_GROWTH", "GrowthBench", "GrowthSizes"]
+__all__ = ["measure_growth"]
 
 BASE_LOGS = 100
+LOGS_KEPT = (10_000, 1_000_000, 5_000_000)
+SAMPLES = (1_000, 100_000, 1_000_000)
+WORKSPACES = (10, 100, 1_000)
+WINDOW_SECONDS = 10.0
+DAY = 86_400
+STATUSES = ("success", "failed", "pending", "skipped")
+SAMPLES_PER_PLATFORM = len(STATUSES) * (len(DURATION_BUCKETS) + 4)
+"""Samples of a platform: counter and histogram, by status."""
+
+SAMPLES_PER_ACCOUNT = len(STATUSES) + 1
 
 
-@dataclass(frozen=True)
-class GrowthSizes:
-    """Sizes of the measurements, smallest first.
-
-    Args:
-        logs: Numbers of logs that the state keeps.
-        samples: Numbers of samples.
-        window_seconds: Duration of a measurement.
-    """
-
-    logs: tuple[int, ...] = (10_000, 100_000, 1_000_000, 5_000_000)
-    samples: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
-    window_seconds: float = 10.0
-
-
-QUICK_GROWTH = GrowthSizes(logs=(1_000, 20_000), samples=(1_000, 20_000), window_seconds=4.0)
-
-
-class GrowthBench:
-    """Measurements at growing sizes; the ratio of each compares its cost with that of the smallest.
-
-    Args:
-        launcher: Launcher of the measured processes.
-        sizes: Sizes of the measurements.
-        report: Report that receives the results.
-    """
-
-    def __init__(self, launcher: ProcessLauncher, sizes: GrowthSizes, report: BenchReport) -> None:
-        self._launcher = launcher
-        self._sizes = sizes
-        self._report = report
-
-    def run(self) -> None:
-        """Measure everything."""
-        with self._launcher.api(0, BASE_LOGS) as api:
-            api.wait_serving()
-            self.measure_logs(api)
-            self.measure_samples(api)
-
-    def measure_logs(self, api: ApiProcess) -> None:
-        """Measure steady polls with many logs in the state."""
-        base = self._launcher.folder / "base.db"
-        with self._launcher.exporter(api, BASE_LOGS, base) as exporter:
+def measure_growth(launcher: ProcessLauncher, report: BenchReport) -> None:
+    """Measure polls and memory at growing sizes."""
+    with launcher.api(BASE_LOGS) as api:
+        api.wait_serving()
+        base = launcher.folder / "base.db"
+        with launcher.exporter(api, BASE_LOGS, base) as exporter:
             exporter.wait_for_log("first sync complete")
             exporter.stop()
-        smallest = 0.0
-        for logs in self._sizes.logs:
-            print_progress(f"{logs:,} logs kept")
-            state = self._launcher.folder / f"logs{logs}.db"
-            create_state_with_ids(base, state, logs)
-            with self._launcher.exporter(api, BASE_LOGS, state, interval="100ms") as exporter:
-                exporter.wait_serving()
-                time.sleep(1)
-                cost = self._measure_polls(exporter).cpu_seconds * 1000
-                exporter.stop()
-            state.unlink()
-            smallest = smallest or cost
-            self._report.add("(i) CPU of a steady poll", Measurement(f"{logs:,} logs kept", cost, "ms", smallest))
+        for count in LOGS_KEPT:
+            state = launcher.folder / f"logs{count}.db"
+            _add_ids(base, state, count)
+            _measure(launcher, api, state, report, f"{count:,} logs kept")
+        for count in SAMPLES:
+            state = launcher.folder / f"samples{count}.db"
+            _create_series(state, count)
+            _measure(launcher, api, state, report, f"{count:,} samples")
+        for count in WORKSPACES:
+            config = _write_config(launcher.folder, api, count)
+            state = launcher.folder / f"workspaces{count}.db"
+            _measure(launcher, api, state, report, f"{count:,} workspaces", f"--config.file={config}", interval="30s")
 
-    def measure_samples(self, api: ApiProcess) -> None:
-        """Measure start, memory and steady polls with many samples."""
-        for samples in self._sizes.samples:
-            print_progress(f"{samples:,} samples")
-            state = self._launcher.folder / f"growth{samples}.db"
-            create_state_with_series(state, samples)
-            with self._launcher.exporter(api, 0, state, interval="100ms") as exporter:
-                first = time_first_scrape(exporter, None).wall_seconds
-                time.sleep(1 + first)
-                cost = self._measure_polls(exporter).cpu_seconds * 1000
-                memory = exporter.memory_mb()
-                exporter.stop()
-            state.unlink()
-            self._report.add(
-                "(j) many samples",
-                Measurement(f"{samples:,} samples: first scrape", first, "s"),
-                Measurement(f"{samples:,} samples: CPU of a poll", cost, "ms"),
-                Measurement(f"{samples:,} samples: RSS", memory, "MB"),
+
+def _write_config(folder: Path, api: ApiProcess, count: int) -> Path:
+    """Write a configuration of workspaces with different keys."""
+    rows = []
+    for number in range(count):
+        key = folder / f"{number}.key"
+        key.write_text(f"{KEY[:-6]}{number:06}", "ascii")
+        rows.append(f"  - {{name: w{number}, api_key_file: {key}, api_base_url: '{api.url(BASE_LOGS)}'}}")
+    config = folder / f"workspaces{count}.yml"
+    config.write_text("\n".join(["workspaces:", *rows]), "utf-8")
+    return config
+
+
+def _measure(
+    launcher: ProcessLauncher,
+    api: ApiProcess,
+    state: Path,
+    report: BenchReport,
+    name: str,
+    *options: str,
+    interval: str = "100ms",
+) -> None:
+    with launcher.exporter(api, BASE_LOGS, state, *options, interval=interval) as exporter:
+        exporter.wait_ready()
+        ready = time.perf_counter() - exporter.started
+        window = max(WINDOW_SECONDS, 40.0 if interval == "30s" else 0.0)
+        time.sleep(1 + ready)
+        cost = _cpu_per_poll(exporter, window)
+        report.add(
+            f"(i) {name}",
+            Measurement("ready after", ready, "s"),
+            Measurement("CPU of a poll", cost * 1000, "ms"),
+            Measurement("RSS", exporter.memory_mb(), "MB"),
+        )
+        exporter.stop()
+    state.unlink()
+
+
+def _cpu_per_poll(exporter: MeasuredProcess, seconds: float) -> float:
+    polls, _ = exporter.poll_and_request_counts()
+    before = exporter.cpu_seconds()
+    time.sleep(seconds)
+    used = exporter.cpu_seconds() - before
+    return used / (exporter.poll_and_request_counts()[0] - polls)
+
+
+def _create_series(path: Path, samples: int) -> None:
+    """Create a synced state with about a number of samples and no logs."""
+    now = time.time()
+    platforms = max(1, round(samples / 2 / SAMPLES_PER_PLATFORM))
+    accounts = max(1, (samples - platforms * SAMPLES_PER_PLATFORM) // SAMPLES_PER_ACCOUNT)
+    horizon = int((now - 7 * DAY) * 1000)
+    store = open_store(f"sqlite:///{path}")
+    coverage = Coverage(retention_floor=horizon, complete_since=horizon, is_synced=True)
+    batch = Batch(committed_at=now, increments=[*_increments(platforms, accounts, int(now))], coverage=coverage)
+    commit_batch(store, Scope("default", "publishing"), batch)
+    store.close()
+
+
+def _increments(platforms: int, accounts: int, now: int) -> Iterator[Increment]:
+    for number in range(platforms):
+        for status in STATUSES:
+            labels = ("default", f"network{number}", "publish", status)
+            yield IncCounter("late_publishing_logs_total", labels)
+            yield ObserveHistogram(
+                "late_publishing_duration_seconds", labels, micros=1_500_000, bounds=DURATION_BUCKETS
             )
+    for number in range(accounts):
+        account = ("default", f"network{number % 13}", account_id(number))
+        yield AttemptOutcome("late_account_consecutive_failures", account, at=now, failed=True)
+        for status in STATUSES:
+            yield IncCounter("late_account_logs_total", (*account, status))
 
-    def _measure_polls(self, exporter: MeasuredProcess, window_seconds: float | None = None) -> PollCost:
-        polls_before, requests_before = poll_and_request_counts(exporter)
-        before = exporter.cpu_seconds()
-        time.sleep(window_seconds or self._sizes.window_seconds)
-        cpu = exporter.cpu_seconds() - before
-        polls, requests = poll_and_request_counts(exporter)
-        return PollCost(cpu / (polls - polls_before), (requests - requests_before) / (polls - polls_before))
+
+def _add_ids(source: Path, path: Path, ids: int) -> None:
+    """Copy a state and add ids of logs of the last week that the API has deleted."""
+    start, milliseconds = int((time.time() - 6.9 * DAY) * 1000), int(6.5 * DAY * 1000)
+    with sqlite3.connect(source) as connection:
+        connection.execute("VACUUM INTO ?", (str(path),))
+    connection.close()
+    with sqlite3.connect(path, isolation_level=None) as connection:
+        execute = connection.execute
+        execute("PRAGMA journal_mode = OFF")
+        execute("PRAGMA synchronous = OFF")
+        (feed,) = execute("SELECT id FROM late_feed WHERE name = 'publishing'").fetchone()
+        execute("BEGIN")
+        execute(
+            "WITH RECURSIVE row(n, at) AS (SELECT 0, ?2 UNION ALL SELECT n + 1, ?2 + (n + 1) * ?3 / ?4 FROM row"
+            " WHERE n + 1 < ?4)"
+            " INSERT INTO late_log"
+            " SELECT ?1, printf('%08x%016x', at / 1000, n + 1099511627776), 'success', at"
+            " FROM row",
+            (feed, start, milliseconds, ids),
+        )
+        execute("UPDATE late_feed SET logs = logs + ?1, observations = observations + ?1 WHERE id = ?2", (ids, feed))
+        execute("COMMIT")
+    connection.close()

@@ -1,20 +1,17 @@
-"""Late API as a process, so that its CPU time is not measured: python -m tests.bench.late PORT RATE DAYS ROWS...
+"""Late API as a process, so that its CPU time is not measured: python -m tests.bench.late PORT ROWS.
 
-``/ROWS/api`` serves a fixed list of that many logs of the last DAYS, to RATE requests per minute and key, and
-``/ROWS-zernio/api`` the same in generation zernio. ``/_bench`` returns the number of requests.
+``/ROWS/api`` serves a fixed list of that many logs of the last days. ``/_bench`` returns how many requests wait.
 ``/_bench/hold`` makes all requests wait until ``/_bench/release``, so that a measurement has an exact start.
-``/_bench/add`` inserts a new log before every first page, until ``/_bench/keep``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -31,14 +28,16 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 DAYS = 6
 ACCOUNTS = 200
+RATE_LIMIT = 1_000_000_000
+"""Requests per minute, high enough that neither program is limited."""
 _random = random.Random(1)
 _platforms = tuple(PLATFORMS.values())
 
 
-def make_row(number: int, created_at: float, accounts: int = ACCOUNTS) -> LogRow:
-    """Return a final publishing log like those of the simulated world, of one of a number of accounts."""
+def make_row(number: int, created_at: float) -> LogRow:
+    """Return a final publishing log like those of the simulated world."""
     draw = _random.random()
-    account_number = number * 7919 % accounts
+    account_number = number * 7919 % ACCOUNTS
     platform = _platforms[account_number % len(_platforms)]
     action = "retry" if draw > 0.97 else "media_upload" if draw > 0.9 else "publish"
     content = f"Fresh from the oven, number {number}: " + "the best bread is the one that is shared. " * 3
@@ -79,21 +78,13 @@ def _outcome_fields(platform: SimulatedPlatform, status: str) -> LogRow:
 class BenchApi:
     """ASGI application of the API."""
 
-    def __init__(self, rate_limit: int, days: float, sizes: Sequence[int]) -> None:
-        self._request_count = 0
+    def __init__(self, size: int) -> None:
         self._waiting_count = 0
-        self._adds_logs = False
-        self._last_number = max(sizes)
         self._is_open = asyncio.Event()
         self._is_open.set()
         now = time.time() - 60
-        rows = [make_row(n, now - (max(sizes) - n) * days * 86400 / max(sizes)) for n in range(max(sizes))]
-        self._log_sources = {str(size): StaticLogs(LogList(rows[len(rows) - size :])) for size in sizes}
-        self._apps = {
-            f"{name}{suffix}": SimulatedApi(archives, clock=time.time, rate_limit=rate_limit, generation=generation)
-            for name, archives in self._log_sources.items()
-            for generation, suffix in (("late", ""), ("zernio", "-zernio"))
-        }
+        rows = [make_row(n, now - (size - n) * DAYS * 86400 / size) for n in range(size)]
+        self._app = SimulatedApi(StaticLogs(LogList(rows)), clock=time.time, rate_limit=RATE_LIMIT)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Respond to a request."""
@@ -104,11 +95,7 @@ class BenchApi:
         self._waiting_count += 1
         await self._is_open.wait()
         self._waiting_count -= 1
-        self._request_count += 1
-        if self._adds_logs and b"skip=0" in scope["query_string"]:
-            self._last_number += 1
-            self._log_sources[size].publishing.insert(make_row(self._last_number, time.time()))
-        await self._apps[size]({**scope, "path": f"/{path}"}, receive, send)
+        await self._app({**scope, "path": f"/{path}"}, receive, send)
 
     async def _command(self, command: str, send: Send) -> None:
         match command:
@@ -116,20 +103,14 @@ class BenchApi:
                 self._is_open.clear()
             case "release":
                 self._is_open.set()
-            case "add" | "keep":
-                self._adds_logs = command == "add"
-        body = json.dumps({"requests": self._request_count, "waiting": self._waiting_count}).encode()
-        headers = [(b"content-length", str(len(body)).encode())]
+        body = b"%d" % self._waiting_count
+        headers = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
 
-def _parse_sizes(arguments: Sequence[str]) -> Iterator[int]:
-    return (int(argument) for argument in arguments)
-
-
 if __name__ == "__main__":
-    app = BenchApi(int(sys.argv[2]), float(sys.argv[3]), [*_parse_sizes(sys.argv[4:])])
+    app = BenchApi(int(sys.argv[2]))
     gc.freeze()
     uvicorn.run(
         app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", lifespan="off", date_header=False, ws="none"

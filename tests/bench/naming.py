@@ -1,21 +1,10 @@
-"""Names of platforms, accounts and logs in the bench."""
+"""The key, and names of accounts and logs, in the bench."""
 
 from __future__ import annotations
 
-from late_exporter.simulator.platforms import PLATFORMS
-
-__all__ = ["ACTIONS", "KEY", "STATUSES", "account_id", "log_id", "platform_name"]
+__all__ = ["KEY", "account_id", "log_id"]
 
 KEY = "sk_" + "b" * 64
-ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
-STATUSES = ("success", "failed", "pending", "skipped")
-
-_NAMES = tuple(PLATFORMS)
-
-
-def platform_name(number: int) -> str:
-    """Return the name of a platform: a real one, or an invented one beyond those."""
-    return _NAMES[number] if number < len(_NAMES) else f"network{number}"
 
 
 def account_id(number: int) -> str:

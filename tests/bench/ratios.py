@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
-from tests.bench.measures import cpu_of_catch_up, poll_and_request_counts, print_progress
 from tests.bench.processes import MeasuredProcess, ProcessLauncher
-from tests.bench.quick import measure_quick_commands
 from tests.bench.report import BenchReport, Measurement
 
 __all__ = ["RatioBench"]
@@ -23,6 +22,8 @@ TURNS = 2
 MIN_POLLS = 40
 SCRIPT_POLLS = 3
 COMMAND_RUNS = 3
+# As the console script of an installation does.
+PROGRAM = ("-c", "import re, sys; from late_exporter.cli import main; sys.exit(main())")
 MS_PER_SECOND, US_PER_SECOND = 1e3, 1e6
 
 
@@ -52,14 +53,12 @@ class RatioBench:
             self._api.wait_serving()
             state = self.measure_catch_up()
             self.measure_polls(state)
-            print_progress("short commands")
-            measure_quick_commands(self._launcher, self._api, self._report, COMMAND_RUNS)
+            self.measure_commands()
 
     def measure_catch_up(self) -> Path:
         """Measure the first sync of a list; return the state."""
         pairs, states = [], [self._launcher.folder / f"ratios{turn}.db" for turn in range(TURNS)]
         for state in states:
-            print_progress(f"catching up: {state.name}")
             with self._launcher.exporter(self._api, LOGS, state) as exporter:
                 exporter_cost = self._catch_up(exporter, "first sync complete")
                 exporter.stop()
@@ -75,12 +74,16 @@ class RatioBench:
         return states[0]
 
     def _catch_up(self, process: MeasuredProcess, log_message: str) -> CatchUpCost:
-        used = cpu_of_catch_up(self._api, process, log_message)
-        return CatchUpCost(used.cpu_seconds, process.memory_mb())
+        self._api.hold_requests()
+        process.wait_serving()
+        self._api.wait_for_request()
+        before = process.cpu_seconds()
+        self._api.release_requests()
+        process.wait_for_log(log_message)
+        return CatchUpCost(process.cpu_seconds() - before, process.memory_mb())
 
     def measure_polls(self, state: Path) -> None:
         """Measure polls that find nothing new, beside polls of the script and requests of a bare client."""
-        print_progress("polling steadily")
         with (
             self._launcher.exporter(self._api, LOGS, state, interval="100ms") as exporter,
             self._launcher.requester(self._api, LOGS) as requester,
@@ -92,16 +95,16 @@ class RatioBench:
             done = script.count_in_log("polled,") + 1
             script.wait_for_log("polled,", done)
             before = _cpu_times(exporter, requester, script)
-            polls_before, requests_before = poll_and_request_counts(exporter)
+            polls_before, requests_before = exporter.poll_and_request_counts()
             bare_before = requester.count_in_log("requested")
             script.wait_for_log("polled,", done + SCRIPT_POLLS)
-            while poll_and_request_counts(exporter)[0] < polls_before + MIN_POLLS:
+            while exporter.poll_and_request_counts()[0] < polls_before + MIN_POLLS:
                 time.sleep(0.05)
             script.wait_for_log("polled,", script.count_in_log("polled,") + 1)
             exporter_cpu, bare_cpu, script_cpu = (
                 now - then for now, then in zip(_cpu_times(exporter, requester, script), before, strict=True)
             )
-            polls, requests = poll_and_request_counts(exporter)
+            polls, requests = exporter.poll_and_request_counts()
             script_polls = script.count_in_log("polled,") - done
             bare_requests = requester.count_in_log("requested") - bare_before
             exporter.stop()
@@ -115,6 +118,28 @@ class RatioBench:
             ),
         )
 
+    def measure_commands(self) -> None:
+        """Measure commands that a user or a container engine waits for, beside an interpreter that does nothing."""
+        with self._launcher.exporter(self._api, 0, self._launcher.folder / "commands.db") as exporter:
+            exporter.wait_serving()
+            commands = {
+                "python -c pass": ("-c", "pass"),
+                "healthcheck": (*PROGRAM, "healthcheck", f"--web.listen-address=:{exporter.port}"),
+                "--version": (*PROGRAM, "--version"),
+                "--help": (*PROGRAM, "--help"),
+            }
+            for arguments in commands.values():
+                self._launcher.cpu_seconds_of(arguments)  # compiles modules
+            seconds: dict[str, list[float]] = {name: [] for name in commands}
+            for _ in range(COMMAND_RUNS):
+                for name, arguments in commands.items():
+                    seconds[name].append(self._launcher.cpu_seconds_of(arguments))
+            exporter.stop()
+        medians = {name: median(times) * MS_PER_SECOND for name, times in seconds.items()}
+        floor = medians.pop("python -c pass")
+        for name, used in medians.items():
+            self._report.add("(f) CPU of short commands", Measurement(name, used, "ms", floor))
+
 
 def _cpu_times(*processes: MeasuredProcess) -> list[float]:
     return [process.cpu_seconds() for process in processes]
@@ -122,10 +147,10 @@ def _cpu_times(*processes: MeasuredProcess) -> list[float]:
 
 def _wait_for_rest(exporter: MeasuredProcess) -> None:
     """Wait until polls are one request each, because a scan follows the start."""
-    counts, is_at_rest = poll_and_request_counts(exporter), False
+    counts, is_at_rest = exporter.poll_and_request_counts(), False
     while not is_at_rest:
         exporter.check_running()
         time.sleep(0.5)
-        previous, counts = counts, poll_and_request_counts(exporter)
+        previous, counts = counts, exporter.poll_and_request_counts()
         polls, requests = (now - then for now, then in zip(counts, previous, strict=True))
         is_at_rest = 0 < requests <= polls

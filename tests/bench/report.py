@@ -1,106 +1,63 @@
-"""Results of a bench, as text and JSON."""
+"""Results of a bench as text, and their comparison with the documented ratios."""
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["BenchReport", "Goal", "Measurement"]
+__all__ = ["DOCUMENT", "BenchReport", "Measurement", "too_low_ratios"]
 
-WIDTHS = (42, 13, 13, 9, 14)
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+TOLERANCE = 0.5
+"""Part of a documented ratio that a run must reach; a shared machine is never quiet."""
 
-
-class Goal(NamedTuple):
-    """Condition of a goal, and whether it is met."""
-
-    condition: str
-    is_met: bool
-
-    def __str__(self) -> str:
-        return f"{self.condition} {'met' if self.is_met else 'MISSED'}"
+_ROW = re.compile(r"^\| \(([a-z])\) ([^|]+?) \| ([0-9.]+)x \|$", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One line of the report.
-
-    Args:
-        name: Name of the measured value.
-        exporter: Value of the exporter.
-        unit: Unit of both values.
-        script: Value of the script; None if it has none.
-        goal: Goal of the exporter's value; None if there is none.
-        is_rate: Whether more is better.
-    """
+class Measurement(NamedTuple):
+    """One line of the report; the baseline is None if there is nothing to compare with."""
 
     name: str
     exporter: float
     unit: str
-    script: float | None = None
-    goal: Goal | None = None
-    is_rate: bool = False
+    baseline: float | None = None
 
     @property
     def ratio(self) -> float | None:
-        """Return how many times better the exporter is, or None without a value of the script."""
-        if self.script is None:
-            return None
-        return self.exporter / self.script if self.is_rate else self.script / self.exporter
+        """Return how many times less the exporter costs than the baseline."""
+        return None if self.baseline is None else self.baseline / self.exporter
+
+    def __str__(self) -> str:
+        line = f"  {self.name:40} {self.exporter:12,.3f} {self.unit:4}"
+        return line if self.baseline is None else f"{line} {self.baseline:12,.3f} {self.unit:4} {self.ratio:8.2f}x"
 
 
 @dataclass
 class BenchReport:
-    """All measurements, by section."""
+    """All measurements, by section, whose name begins with a letter in parentheses."""
 
-    header_lines: list[str] = field(default_factory=list)
     sections: dict[str, list[Measurement]] = field(default_factory=dict)
 
-    def add(self, section: str, *figures: Measurement) -> None:
+    def add(self, section: str, *measurements: Measurement) -> None:
         """Add measurements to a section."""
-        self.sections.setdefault(section, []).extend(figures)
-
-    def json(self) -> str:
-        """Return the report as JSON."""
-        figures = {
-            name: [asdict(figure) | {"ratio": figure.ratio} for figure in figures]
-            for name, figures in self.sections.items()
-        }
-        return json.dumps({"about": self.header_lines, "figures": figures}, indent=2)
+        self.sections.setdefault(section, []).extend(measurements)
 
     def text(self) -> str:
-        """Return the report as text of at most 100 columns."""
-        return "\n".join([*self.header_lines, "", *self._lines(), "", *self._summary()])
-
-    def _lines(self) -> Iterator[str]:
-        yield _line("", "exporter", "baseline", "ratio", "goal")
-        for name, figures in sorted(self.sections.items(), key=lambda section: section[0][:3]):
-            yield ""
-            yield name
-            for figure in figures:
-                script = "" if figure.script is None else f"{_number(figure.script)} {figure.unit}"
-                ratio = "" if figure.ratio is None else f"{_number(figure.ratio)}x"
-                yield _line(
-                    f"  {figure.name}",
-                    f"{_number(figure.exporter)} {figure.unit}",
-                    script,
-                    ratio,
-                    str(figure.goal or ""),
-                )
-
-    def _summary(self) -> Iterator[str]:
-        goals = [figure.goal for figures in self.sections.values() for figure in figures if figure.goal]
-        yield f"{sum(goal.is_met for goal in goals)} of {len(goals)} goals met"
+        """Return the value of the exporter, that of the baseline, and the ratio, line by line."""
+        return "\n".join("\n".join([name, *map(str, lines), ""]) for name, lines in self.sections.items())
 
 
-def _line(name: str, exporter: str, script: str, ratio: str, goal: str) -> str:
-    cells = (exporter, script, ratio)
-    numbers = "".join(f"{cell.strip():>{width}}" for cell, width in zip(cells, WIDTHS[1:], strict=False))
-    return f"{name:{WIDTHS[0]}}{numbers}  {goal}".rstrip()
-
-
-def _number(value: float) -> str:
-    if value >= 100 or value == int(value):
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+def too_low_ratios(report: BenchReport) -> Iterator[str]:
+    """Yield a message for each documented ratio that a report falls short of by half, or does not have."""
+    ratios = {(name[1], one.name): one.ratio for name, lines in report.sections.items() for one in lines}
+    rows = _ROW.findall(DOCUMENT.read_text("utf-8"))
+    assert rows, "no ratios are documented"
+    for letter, name, documented in rows:
+        ratio = ratios.get((letter, name))
+        if ratio is None:
+            yield f"({letter}) {name}: documented, but not measured"
+        elif ratio < float(documented) * TOLERANCE:
+            yield f"({letter}) {name}: {ratio:.2f}x, less than half of the documented {documented}x"

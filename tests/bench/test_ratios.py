@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.documented import DOCUMENT, too_low_ratios
 from tests.bench.processes import ProcessLauncher
 from tests.bench.ratios import RatioBench
-from tests.bench.report import BenchReport
+from tests.bench.report import BenchReport, too_low_ratios
 
 ATTEMPTS = 2
 
@@ -21,7 +20,7 @@ def find_problems(folder: Path) -> list[str]:
     folder.mkdir()
     RatioBench(ProcessLauncher(folder), report).run()
     sys.stdout.write(f"{report.text()}\n")
-    return list(too_low_ratios(report, DOCUMENT.read_text("utf-8")))
+    return list(too_low_ratios(report))
 
 
 @pytest.mark.e2e

@@ -17,9 +17,7 @@ from late_exporter import __url__
 from late_exporter.metrics.catalogue import CATALOGUE
 from tests.dashboards.dashboard_files import (
     FOLDER,
-    UNTARGETED_SERIES,
     DashboardFile,
-    labels_of,
     load_dashboards,
     selectors,
 )
@@ -77,14 +75,6 @@ def test_ids_do_not_change() -> None:
     ]
 
 
-def test_exporter_starts_with_ten_panels() -> None:
-    """The dashboard of the exporter shows ten panels at first, among them the state and the age of every feed."""
-    (exporter,) = (dashboard for dashboard in DASHBOARD_FILES if dashboard.uid == "late-exporter")
-    visible = [panel for row, panels in exporter.panels_by_row if not row["collapsed"] for panel in panels]
-    assert [*range(101, 109), 201, 203] == [panel["id"] for panel in visible]
-    assert len(exporter.panels) > 30
-
-
 def test_every_metric_has_a_panel() -> None:
     """Every metric is used in a panel, except for the listed ones."""
     query_names = {
@@ -126,13 +116,6 @@ def test_alerts_link_to_their_runbooks() -> None:
     assert [] == [runbook.name for runbook in runbooks if not runbook.is_file()]
 
 
-def test_recorded_series_in_queries_exist() -> None:
-    """Recorded series in queries come from the shipped rules."""
-    rules = yaml.safe_load((RULE_FILES / "late-exporter.rules.yml").read_text("utf-8"))
-    record_names = {rule["record"] for group in rules["groups"] for rule in group["rules"]}
-    assert {name for name in UNTARGETED_SERIES if ":" in name} <= record_names
-
-
 def test_thresholds_match_the_alerts() -> None:
     """Colors change at the thresholds of the alerts."""
     alerts = yaml.safe_load((RULE_FILES / "late-exporter.alerts.yml").read_text("utf-8"))
@@ -161,28 +144,6 @@ def test_thresholds_match_the_alerts() -> None:
     assert f"vector({thresholds.SUCCESS_OBJECTIVE:g})" in rules
 
 
-def test_steps_ascend() -> None:
-    """Color steps are in ascending order."""
-    for name in thresholds.__all__:
-        steps = getattr(thresholds, name)
-        if isinstance(steps, tuple):
-            values = [value for value, _ in steps[1:]]
-            assert steps[0][0] is None, name
-            assert sorted(values) == values, name
-
-
-@ignore_sdk_deprecation
-def test_outdated_files_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that differ, are missing, or are left over are listed."""
-    generator = import_module("grafana.source.__main__")
-    monkeypatch.setattr(generator, "FOLDER", tmp_path)
-    (tmp_path / "same.json").write_text("{}", "utf-8")
-    (tmp_path / "other.json").write_text("[]", "utf-8")
-    (tmp_path / "nobodys.json").write_text("{}", "utf-8")
-    files = {"same.json": "{}", "other.json": "{}", "missing.json": "{}"}
-    assert ["missing.json", "nobodys.json", "other.json"] == generator.outdated_files(files)
-
-
 @ignore_sdk_deprecation
 def test_files_round_trip_through_the_sdk(dashboard: DashboardFile) -> None:
     """The SDK reads each file and writes the same JSON again."""
@@ -201,15 +162,6 @@ def test_provisioning() -> None:
     assert ("post_id", f"{__url__}#when-an-alert-fired") == (lead["name"], lead["url"])
     assert "\n## When an alert fired\n" in (ROOT / "README.md").read_text("utf-8")
     assert [("file", False)] == [(one["type"], one["allowUiUpdates"]) for one in provider["providers"]]
-
-
-def test_every_untargeted_series_is_queried() -> None:
-    """Every exception from the variable filters is still needed."""
-    query_names = {
-        one.name for dashboard in DASHBOARD_FILES for _, expr in dashboard.expressions for one in selectors(expr)
-    }
-    assert UNTARGETED_SERIES.keys() <= query_names
-    assert all(labels_of(name) == set() for name in UNTARGETED_SERIES)
 
 
 def _format_ranges(numbers: list[int]) -> str:

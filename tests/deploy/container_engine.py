@@ -94,13 +94,13 @@ class ContainerEngine:
         command = ("make", f"--directory={ROOT}", "image", f"ENGINE={tool}", f"ARGS={' '.join(BUILD_OPTIONS)}")
         return self.sandbox.run(*command)
 
-    def build_base_image(self, image: str, *packages: str) -> None:
-        """Build a substitute for the public base image from Debian packages, and others, unless it exists."""
+    def build_base_image(self, image: str) -> None:
+        """Build a substitute for the public base image from Debian packages, unless it exists."""
         if self.has_image(image):
             return
         archive = CACHE / "base.tar"
         dpkg_options = ["force-unsafe-io", *(f"path-exclude={path}" for path in EXCLUDED_PATHS)]
-        options = ["--variant=minbase", f"--include={','.join([*PACKAGES, *packages])}"]
+        options = ["--variant=minbase", f"--include={','.join(PACKAGES)}"]
         options += [f"--dpkgopt={option}" for option in dpkg_options]
         hook = f"--customize-hook={CUSTOMIZE_SCRIPT}"
         self.sandbox.run("mmdebstrap", "--quiet", "--mode=root", *options, hook, "trixie", archive)

@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 import yaml
 
-from late_exporter import __version__
 from tests.deploy.container_engine import BASE, CACHE, ROOT, ContainerEngine, run_engine
 from tests.deploy.namespaces import run
 from tests.e2e.late import KEY
-from tests.e2e.program import wait_equal, wait_until
-from tests.support.documents import blocks, document
+from tests.e2e.program import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.compose]
 
@@ -41,10 +37,7 @@ USER 65534
 ENTRYPOINT ["/bin/{name}"]
 """
 DEMO = ("simulator", "demo", "prometheus", "alertmanager", "receiver")
-POSTGRES_BASE = "localhost/postgres-base:1"
-REPLICAS = ("api", "exporter-1", "exporter-2", "forwarder-1", "forwarder-2", "prometheus-ha")
-WORKSPACES = [f"w{number:02}" for number in range(16)]
-RECEIVER, FORWARDER = (Path(__file__).parent / name for name in ("webhook_receiver.py", "port_forwarder.py"))
+RECEIVER = Path(__file__).parent / "webhook_receiver.py"
 EXPORTER = "http://127.0.0.1:10077"
 PROMETHEUS = "http://127.0.0.1:9090"
 
@@ -52,12 +45,6 @@ PROMETHEUS = "http://127.0.0.1:9090"
 def load_compose_file() -> dict[str, Any]:
     """Return the compose file with anchors resolved."""
     return dict(yaml.safe_load(FILE.read_text("utf-8")))
-
-
-def test_file_matches_the_schema() -> None:
-    """The file matches the schema of the compose specification."""
-    check = Path(sys.executable).parent / "check-jsonschema"
-    assert "ok" in run(check, "--builtin-schema", "vendor.compose-spec", FILE)
 
 
 @pytest.mark.parametrize(
@@ -87,11 +74,6 @@ def test_services_are_restricted() -> None:
         assert ["no-new-privileges:true"] == service["security_opt"]
         assert {"cpus", "memory", "pids"} == service["deploy"]["resources"]["limits"].keys()
         assert "healthcheck" in service or service["image"].startswith("late-exporter:"), name
-
-
-def test_image_has_the_program_version() -> None:
-    """The image of the exporter has the version of the program."""
-    assert f"late-exporter:{__version__}" == load_compose_file()["services"]["exporter"]["image"]
 
 
 def test_ports_and_networks_are_isolated() -> None:
@@ -210,11 +192,6 @@ class ComposeStack:
         """Return the response body of a published port."""
         return self.engine.sandbox.get(url)
 
-    def query(self, expression: str, label: str) -> dict[str, float]:
-        """Return the values of an expression in Prometheus by a label."""
-        response = json.loads(self.get(f"{PROMETHEUS}/api/v1/query?{urlencode({'query': expression})}"))
-        return {row["metric"].get(label, ""): float(row["value"][1]) for row in response["data"]["result"]}
-
 
 def stand_in(service: str, programs: Mapping[str, str], folder: Path) -> Path:
     """Create the build context of an image with Debian's programs; return its folder."""
@@ -239,9 +216,6 @@ def stack(
         for service, programs in STAND_INS.items():
             names_by_path = {require_tool(program): name for program, name in programs.items()}
             engine.build(f"docker.io/{services[service]['image']}", stand_in(service, names_by_path, folder))
-        engine.build_base_image(POSTGRES_BASE, "postgresql")
-        postgres = f"docker.io/library/{services['postgres']['image']}"
-        engine.build(postgres, Path(__file__).parent / "postgres", BASE=POSTGRES_BASE)
     with run_engine(network=True) as engine, ExitStack() as exit_stack:
         project = ComposeStack(engine, folder / "project", exit_stack)
         shorten_intervals(folder / "project" / "deploy", services["demo"]["image"])
@@ -273,15 +247,6 @@ def shorten_intervals(folder: Path, image: str) -> None:
         file.write_text(re.sub(pattern, replacement, file.read_text("utf-8")))
 
 
-def test_exporter_starts_with_a_key(stack: ComposeStack) -> None:
-    """The exporter starts with the key from its file and keeps its state in the volume."""
-    stack.up("up", "--detach", "--no-build", "--pull=never", "exporter")
-    wait_until(lambda: "late_exporter_polls_total" in stack.get(f"{EXPORTER}/metrics"))
-    assert "late-exporter.db" in stack.compose("exec", "-T", "exporter", "ls", "/var/lib/late-exporter")
-    assert KEY not in stack.compose("logs") + stack.compose("config") + stack.get(f"{EXPORTER}/")
-    stack.compose("down", "--volumes", "--timeout=1")
-
-
 def test_demo_delivers_an_alert(stack: ComposeStack) -> None:
     """The demo becomes healthy, is isolated, is scraped by Prometheus, and delivers an alert."""
     stack.up("--profile=demo", "up", "--detach", "--no-build", "--pull=never", *DEMO)
@@ -302,64 +267,3 @@ def test_demo_delivers_an_alert(stack: ComposeStack) -> None:
     )
     assert "#late-critical" in messages[0]
     stack.compose("--profile=demo", "down", "--volumes", "--timeout=1")
-
-
-@pytest.fixture
-def replica_stack(stack: ComposeStack) -> Iterator[ComposeStack]:
-    """Configure several workspaces for the replicas, as documented, and an API; remove the containers at the end.
-
-    The exporter uses plain HTTP for loopback addresses only, so a port of each replica is forwarded to the API.
-    """
-    folder = stack.folder / "deploy/compose"
-    (text,) = (block for block in blocks(document("docs/install.md"), "yaml") if "exporter-2" in block)
-    services = yaml.safe_load(text)["services"]
-    image = load_compose_file()["services"]["demo"]["image"]
-    service = {"image": image, "healthcheck": {"disable": True}, "profiles": ["ha"]}
-    command = ["simulate", "--simulate.listen-address=0.0.0.0:10078", "--simulate.history=1h"]
-    services["api"] = service | {"command": command, "networks": ["late"]}
-    for number in (1, 2):
-        services[f"forwarder-{number}"] = service | {
-            "entrypoint": ["python", "/forwarder.py", "api", "10078"],
-            "volumes": [f"{FORWARDER}:/forwarder.py:ro"],
-            "network_mode": f"service:exporter-{number}",
-        }
-    (folder / "compose.override.yml").write_text(yaml.safe_dump({"services": services}))
-    workspaces = folder / "secrets" / "workspaces"
-    workspaces.mkdir()
-    for number, name in enumerate(WORKSPACES):
-        (workspaces / f"{name}.key").write_text(f"sk_{number:064x}")
-    rows = [{"name": name, "api_key_file": f"{name}.key"} for name in WORKSPACES]
-    sections = {"api": {"base_url": "http://127.0.0.1:10078/api"}, "state": {"lease_duration": "3s"}}
-    (workspaces / "late.yml").write_text(yaml.safe_dump({**sections, "workspaces": rows}))
-    (folder / "secrets" / "late-database-password").write_text("hunter2\n")
-    yield stack
-    stack.compose("--profile=ha", "--profile=postgres", "down", "--volumes", "--timeout=1")
-
-
-def test_replicas_are_scraped_and_take_over(replica_stack: ComposeStack) -> None:
-    """Prometheus sees each workspace once, also after a replica was killed, which is an alert; no counter is reset."""
-    stack = replica_stack
-    stack.up("--profile=ha", "up", "--detach", "--no-build", "--pull=never", *REPLICAS)
-    first, second = "exporter-1:10077", "exporter-2:10077"
-    members, owned = "late_exporter_cluster_members", "late_exporter_cluster_owned_workspaces"
-    polled = 'sum by (workspace) (late_up{instance="late-exporter", feed="publishing"})'
-    counted = 'sum by (workspace) (late_publishing_logs_total{instance="late-exporter"}) > 0'
-    wait_equal({first: 1.0, second: 1.0}, lambda: stack.query('up{job="late"}', "instance"))
-    wait_equal({first: 2.0, second: 2.0}, lambda: stack.query(members, "instance"))
-    wait_equal(dict.fromkeys(WORKSPACES, 1.0), lambda: stack.query(polled, "workspace"))
-    wait_equal(WORKSPACES, lambda: sorted(stack.query(counted, "workspace")))
-    wait_until(lambda: is_divided(stack.query(owned, "instance").values()))
-    with pytest.raises(AssertionError, match="10077"):
-        stack.compose("--profile=ha", "--profile=postgres", "up", "--detach", "--no-build", "exporter-postgres")
-
-    stack.compose("--profile=ha", "kill", "exporter-1")
-    wait_equal({second: float(len(WORKSPACES))}, lambda: stack.query(owned, "instance"))
-    wait_equal(dict.fromkeys(WORKSPACES, 1.0), lambda: stack.query(polled, "workspace"))
-    down = 'ALERTS{alertname="LateExporterDown", alertstate="firing"}'
-    wait_equal({first: 1.0}, lambda: stack.query(down, "instance"))
-    assert {"": 0.0} == stack.query("sum(resets(late_publishing_logs_total[5m]))", "workspace")
-
-
-def is_divided(counts: Collection[float]) -> bool:
-    """Return whether each replica owns workspaces, and together all."""
-    return all(counts) and sum(counts) == len(WORKSPACES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import tarfile
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ import yaml
 from deploy.kubernetes.files import CHART, ROOT
 from late_exporter import __url__, __version__
 from late_exporter.cli.parser import parse
-from late_exporter.config.settings import OPTIONS
 from late_exporter.config.sources import health_check_target
 from late_exporter.config.types import Address
 from tests.deploy.assertions import (
@@ -33,7 +31,7 @@ from tests.deploy.assertions import (
     assert_web_config,
     certificates,
 )
-from tests.deploy.golden import FOLDER, INSTALLED_FILES, VALUES_FILES, render
+from tests.deploy.golden import FOLDER, VALUES_FILES, render
 from tests.deploy.helm import SECRET_SETTING, render_release
 from tests.deploy.manifests import (
     VERSIONS,
@@ -61,15 +59,6 @@ def test_render_equals_golden_file(helm: str, name: str) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", VALUES_FILES)
-def test_chart_passes_helm_lint(helm: str, name: str) -> None:
-    """Helm lint reports no warnings."""
-    command = [helm, "lint", "--strict", str(CHART), "--values", str(VALUES_FILES[name])]
-    process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert (0, 0) == (process.returncode, process.stdout.count("[WARNING]")), process.stdout + process.stderr
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("name", VALUES_FILES)
 def test_typical_values_render_valid_resources(helm: str, name: str, tmp_path: Path) -> None:
     """Typical values render valid resources of one restricted exporter with matching selectors."""
     text = helm_template(helm, "--values", VALUES_FILES[name])
@@ -93,14 +82,6 @@ def test_defaults_need_only_a_secret(helm: str) -> None:
 
 
 @pytest.mark.e2e
-def test_program_finds_the_api_key(helm: str, tmp_path: Path) -> None:
-    """The program finds the API key named in the values and stores its state on the volume."""
-    settings = load_settings(render_release(helm, "apiKey.key=token"), tmp_path, {"late-api-key": {"token": "sk_1"}})
-    assert [tmp_path / "etc/late-exporter/keys/token"] == [each.key_file for each in settings.workspaces]
-    assert settings.state.url.startswith(f"sqlite:///{tmp_path}/var/lib/late-exporter/")
-
-
-@pytest.mark.e2e
 def test_shards_have_a_volume_each(helm: str, tmp_path: Path) -> None:
     """Each pod of the StatefulSet is the shard with its number, and has some of the workspaces."""
     resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["shards"]))
@@ -110,37 +91,6 @@ def test_shards_have_a_volume_each(helm: str, tmp_path: Path) -> None:
     assert 1 == find_resource(resources, "PodDisruptionBudget")["spec"]["maxUnavailable"]
     (spread,) = pod_spec(resources)["topologySpreadConstraints"]
     assert find_workload(resources)["spec"]["selector"] == spread["labelSelector"]
-
-
-@pytest.mark.e2e
-def test_several_pods_can_be_spread_otherwise(helm: str) -> None:
-    """The values replace the disruption budget and the spread of several pods."""
-    zone = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
-    values = {"topologySpreadConstraints": [zone], "podDisruptionBudget": {"minAvailable": 1}}
-    resources = render_release(helm, "shards=2", values=values)
-    assert [zone] == pod_spec(resources)["topologySpreadConstraints"]
-    assert "maxUnavailable" not in find_resource(resources, "PodDisruptionBudget")["spec"]
-    assert [] == [each for each in render_release(helm) if each["kind"] == "PodDisruptionBudget"]
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("budget", "pods", "limits"),
-    [
-        ({}, 1, []),
-        ({}, 2, [{"maxUnavailable": 1}]),
-        ({"enabled": True}, 1, []),
-        ({"enabled": True}, 2, [{"maxUnavailable": 1}]),
-        ({"enabled": True, "minAvailable": 1}, 1, [{"minAvailable": 1}]),
-        ({"enabled": False}, 2, []),
-        ({"enabled": False, "minAvailable": 1}, 2, []),
-    ],
-)
-def test_disruption_budget(helm: str, budget: dict[str, Any], pods: int, limits: list[dict[str, int]]) -> None:
-    """There is a disruption budget if it is set, or if there are several pods, unless it is switched off."""
-    resources = render_release(helm, f"shards={pods}", values={"podDisruptionBudget": budget})
-    specs = [each["spec"] for each in resources if each["kind"] == "PodDisruptionBudget"]
-    assert limits == [{key: value for key, value in spec.items() if key != "selector"} for spec in specs]
 
 
 @pytest.mark.e2e
@@ -195,19 +145,6 @@ def test_program_reads_workspaces_and_options(helm: str, tmp_path: Path) -> None
     assert settings.metrics.created_timestamps
     (scrape,) = find_resource(resources, "ServiceMonitor")["spec"]["endpoints"]
     assert settings.web.telemetry_path == scrape["path"]
-
-
-@pytest.mark.e2e
-def test_changed_option_restarts_the_pod(helm: str) -> None:
-    """Changing an option restarts the pod; the same options do not."""
-
-    def annotations(*settings: str) -> Any:
-        return find_resource(render_release(helm, *settings), "StatefulSet")["spec"]["template"]["metadata"][
-            "annotations"
-        ]
-
-    assert annotations("config.poll.interval=1m") == annotations("config.poll.interval=1m")
-    assert annotations("config.poll.interval=1m") != annotations("config.poll.interval=2m")
 
 
 @pytest.mark.e2e
@@ -304,19 +241,6 @@ def test_monitors_reach_the_exporter(helm: str, kind: str) -> None:
 
 
 @pytest.mark.e2e
-def test_monitor_in_another_namespace_finds_the_exporter(helm: str) -> None:
-    """A monitor in another namespace names that of the exporter; in the same one it needs not."""
-    settings = ("serviceMonitor.enabled=true", "namespaceOverride=observed")
-    monitor = find_resource(render_release(helm, *settings, "serviceMonitor.namespace=monitoring"), "ServiceMonitor")
-    assert ("monitoring", ["observed"]) == (
-        monitor["metadata"]["namespace"],
-        monitor["spec"]["namespaceSelector"]["matchNames"],
-    )
-    monitor = find_resource(render_release(helm, *settings), "ServiceMonitor")
-    assert ("observed", False) == (monitor["metadata"]["namespace"], "namespaceSelector" in monitor["spec"])
-
-
-@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("setting", "labelled_count", "operator_count"),
     [
@@ -348,17 +272,6 @@ def test_state_volume_can_be_replaced(helm: str, settings: Sequence[str], volume
     resources = render_release(helm, *settings)
     assert "volumeClaimTemplates" not in find_resource(resources, "StatefulSet")["spec"]
     assert {"name": "state", **volume} in pod_spec(resources)["volumes"]
-
-
-@pytest.mark.e2e
-def test_platform_can_choose_user_ids(helm: str) -> None:
-    """The chart can leave user ids to the platform, and still requires a non-root user."""
-    numbers = ("runAsUser", "runAsGroup", "fsGroup")
-    security = pod_spec(render_release(helm, *(f"podSecurityContext.{number}=null" for number in numbers)))[
-        "securityContext"
-    ]
-    assert set() == set(numbers) & security.keys()
-    assert security["runAsNonRoot"] is True
 
 
 @pytest.mark.e2e
@@ -394,23 +307,6 @@ def test_notes_mention_missing_steps(helm: str, settings: Sequence[str], present
     ]
     assert present in notes
     assert absent not in notes
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("settings", "page", "target"),
-    [
-        ((), "http://localhost:10077/", "or scrape late-late-exporter.default:10077\n"),
-        (("webConfig.existingSecret=web",), "https://localhost:10077/", "late-late-exporter.default:10077\n"),
-        (("webConfig.existingSecret=web", "webConfig.tls=false"), "http://localhost:10077/", "default:10077\n"),
-        (("shards=2",), "http://localhost:10077/", "or scrape port 10077 of every pod, not the Service,\n"),
-    ],
-)
-def test_notes_name_the_addresses(helm: str, settings: Sequence[str], page: str, target: str) -> None:
-    """The notes name the status page, and what to scrape: every pod if there are several."""
-    notes = render_notes(helm, *settings)
-    assert f" {page}," in notes
-    assert target in notes
 
 
 def render_notes(helm: str, *settings: str) -> str:
@@ -502,65 +398,6 @@ def test_image_names(helm: str, repository: str, settings: Sequence[str], image:
     resources = render_release(helm, f"image.repository={repository}", *settings)
     (test,) = find_resource(resources, "Pod")["spec"]["containers"]
     assert (image, image) == (container_spec(resources)["image"], test["image"])
-
-
-@pytest.mark.e2e
-def test_longest_names_are_valid(helm: str, tmp_path: Path) -> None:
-    """The longest names of a release and a chart make valid names and labels."""
-    settings = ["networkPolicy.enabled=true", "webhook.enabled=true", "webhook.existingSecret=late-webhook"]
-    settings += [f"nameOverride={'n' * 63}", "grafanaDashboards.enabled=true"]
-    flags = [f"--set={setting}" for setting in (SECRET_SETTING, *settings)]
-    text = helm_template(helm, *flags, name="r" * 53)
-    assert_valid(text, tmp_path)
-    resources = parse_documents(text)
-    assert_selectors(resources)
-    labels = [value for each in resources for value in each["metadata"]["labels"].values()]
-    assert 63 == max(len(value) for value in labels)
-    assert 63 > max(len(each["metadata"]["name"]) for each in resources)
-
-
-@pytest.mark.e2e
-def test_values_for_a_cluster_of_kind(helm: str, tmp_path: Path) -> None:
-    """The exporter of .ci/kind reads from the simulated API in its own pod, which is restricted as the exporter is."""
-    text = helm_template(helm, "--values", ROOT / "tests/deploy/kind/simulated-values.yaml")
-    resources = parse_documents(text)
-    assert_valid(text, tmp_path)
-    assert [] == profile_violations(pod_spec(resources))
-    exporter, simulator = pod_spec(resources)["containers"]
-    assert exporter["image"] == simulator["image"]
-    assert "simulate" == parse(simulator["args"]).command
-    secrets = {"late-api-key": {"api-key": "sk_1"}, "late-webhook": {"secret": "whsec_0123456789"}}
-    (workspace,) = load_settings(resources, tmp_path / "pod", secrets).workspaces
-    assert f"http://{settings_default('simulate', 'simulate.listen-address')}/api" == workspace.base_url
-
-
-def settings_default(command: str, name: str) -> str | None:
-    """Return the default of an option."""
-    (option,) = (option for option in OPTIONS if option.name == name)
-    return option.default_for(command)
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("name", INSTALLED_FILES)
-def test_cluster_of_kind_has_what_values_refer_to(helm: str, name: str) -> None:
-    """Every Secret, ConfigMap and priority class that the values files refer to is made by .ci/kind."""
-    made = parse_documents((ROOT / "tests/deploy/kind/prerequisites.yaml").read_text("utf-8"))
-    script = (ROOT / ".ci/kind").read_text("utf-8")
-    names = {each["metadata"]["name"] for each in made} | set(
-        re.findall(r"create (?:secret generic|configmap) (\S+)", script)
-    )
-    resources = parse_documents(helm_template(helm, "--values", INSTALLED_FILES[name]))
-    spec = pod_spec(resources)
-    own = {each["metadata"]["name"] for each in resources}
-    used = {spec.get("priorityClassName")} | {
-        source.get("secretName", source.get("name"))
-        for volume in spec["volumes"]
-        for source in (volume.get("secret", {}), volume.get("configMap", {}))
-    }
-    used |= {
-        part["secret"]["name"] for volume in spec["volumes"] for part in volume.get("projected", {}).get("sources", ())
-    }
-    assert set() == used - names - own - {None}
 
 
 @pytest.mark.e2e

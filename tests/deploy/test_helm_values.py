@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,8 +34,6 @@ pytestmark = pytest.mark.helm
 
 VALUES_YAML = (CHART / "values.yaml").read_text("utf-8")
 
-NORMALIZE = '{{- include "late-exporter.normalize" . -}}'
-
 
 def test_schema_covers_every_value() -> None:
     """The schema allows exactly the values in values.yaml and the names of other charts."""
@@ -64,13 +61,6 @@ def _open_sections(schema: Any, name: str) -> Iterator[str]:
     is_free = name in ("global.", *(f"{unused}." for unused in UNUSED_VALUES))
     if schema.get("properties") and schema.get("additionalProperties") is not False and not is_free:
         yield name
-
-
-def test_templates_know_the_names_of_other_charts() -> None:
-    """Every template begins with the synonyms, whichever is rendered first."""
-    templates = [path for path in (CHART / "templates").rglob("*") if path.suffix in (".yaml", ".txt")]
-    assert len(templates) > 10
-    assert [] == [path.name for path in templates if not path.read_text("utf-8").startswith(NORMALIZE)]
 
 
 VOCABULARY = sorted((ROOT / "tests/deploy/values").glob("*.yaml"))
@@ -186,41 +176,6 @@ def test_numbers_in_maps_are_not_abbreviated(helm: str, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.e2e
-@pytest.mark.parametrize(
-    "name",
-    [
-        "commonLabels",
-        "config",
-        "podLabels",
-        "grafanaDashboards.labels",
-        "prometheusRule.overrides",
-        "prometheusRule.thresholds",
-    ],
-)
-def test_section_can_be_empty(helm: str, name: str) -> None:
-    """A section of a values file may contain comments only."""
-    kinds = ("serviceMonitor", "podMonitoring", "prometheusRule", "grafanaDashboards")
-    settings = [*(f"{kind}.enabled=true" for kind in kinds), "webConfig.existingSecret=late-web"]
-    resources = render_release(helm, *settings, f"{name}=null")
-    defaults = render_release(helm, *settings)
-    assert defaults == resources
-
-
-@pytest.mark.e2e
-def test_chart_can_be_a_dependency(helm: str, tmp_path: Path) -> None:
-    """A chart that depends on this one can switch it on and off by a condition."""
-    dependency = {"name": "late-exporter", "version": __version__, "condition": "late-exporter.enabled"}
-    chart = {"apiVersion": "v2", "name": "umbrella", "version": "1.0.0", "dependencies": [dependency]}
-    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(chart), "utf-8")
-    shutil.copytree(CHART, tmp_path / "charts" / "late-exporter")
-    command = [helm, "template", "social", str(tmp_path), f"--set=late-exporter.{SECRET_SETTING}"]
-    for is_enabled in (True, False):
-        setting = f"--set=late-exporter.enabled={str(is_enabled).lower()}"
-        process = subprocess.run([*command, setting], check=True, capture_output=True, text=True, timeout=60)
-        assert is_enabled == ("name: social-late-exporter" in process.stdout)
-
-
 def value_at(value: Any, path: str) -> Any:
     """Return the value at a path of keys and indices."""
     for part in path.split("."):
@@ -305,10 +260,3 @@ def test_every_value_has_a_description() -> None:
     """Each value has a sentence in values.yaml and thus a row in the table."""
     assert [] == [value.name for value in parse_values(VALUES_YAML) if not value.description.endswith(".")]
     assert len({value.name for value in parse_values(VALUES_YAML)}) > 50
-
-
-def test_value_without_comment_has_no_description() -> None:
-    """A key without a comment has no description; a key with a comment includes its children."""
-    text = "a:\n  # What b is,\n  # and why.\n  b:\n    c: 1\n  d: []\n"
-    rows = [(value.name, value.default, value.description) for value in parse_values(text)]
-    assert [("a.b", {"c": 1}, "What b is, and why."), ("a.d", [], "")] == rows

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.kubernetes import __main__ as generator
-from deploy.kubernetes.files import COMPONENTS, ROOT, render
+from deploy.kubernetes.files import COMPONENTS, ROOT
 from late_exporter import __url__, __version__
 from late_exporter.config.types import Address
 from tests.deploy.assertions import (
@@ -20,7 +19,6 @@ from tests.deploy.assertions import (
     assert_dashboards,
     assert_known_fields,
     assert_one_writer,
-    assert_probes,
     assert_restricted,
     assert_rules,
     assert_scrape_config,
@@ -39,7 +37,6 @@ from tests.deploy.manifests import (
     load_settings,
     parse_documents,
     pod_spec,
-    profile_violations,
     run_script,
 )
 
@@ -90,16 +87,6 @@ def manifests(request: pytest.FixtureRequest, build: Build) -> str:
     return build(*ASSEMBLIES[request.param])
 
 
-def test_outdated_files_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Generated files that differ, are missing, or are left over are listed."""
-    files = dict(render())
-    changed, dropped = (path for path in sorted(files) if "files/rules" in str(path))
-    files[changed] += "# changed\n"
-    del files[dropped]
-    monkeypatch.setattr(generator, "render", lambda: files)
-    assert [changed, dropped] == generator.outdated_files()
-
-
 def test_every_component_is_tested() -> None:
     """Every component is part of an assembly or of the example."""
     example = yaml.safe_load((EXAMPLE / "kustomization.yaml").read_text("utf-8"))["components"]
@@ -107,25 +94,10 @@ def test_every_component_is_tested() -> None:
     assert component_names == {path.name for path in COMPONENTS.iterdir()}
 
 
-def test_every_dashboard_has_a_config_map() -> None:
-    """Every dashboard has a generated ConfigMap."""
-    generators = yaml.safe_load((ROOT / "grafana/kustomization.yaml").read_text("utf-8"))["configMapGenerator"]
-    files = [file for row in generators for file in row["files"]]
-    assert sorted(files) == sorted(f"dashboards/{path.name}" for path in (ROOT / "grafana/dashboards").glob("*.json"))
-
-
 @pytest.mark.e2e
 def test_resources_match_the_schemas(manifests: str, tmp_path: Path) -> None:
     """Kubernetes accepts every resource."""
     assert_valid(manifests, tmp_path)
-
-
-@pytest.mark.e2e
-def test_unknown_field_is_rejected(tmp_path: Path) -> None:
-    """A field unknown to Kubernetes is rejected."""
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "late"}, "automount": False}
-    with pytest.raises(AssertionError, match="'automount' was unexpected"):
-        assert_valid(yaml.safe_dump(account), tmp_path)
 
 
 @pytest.mark.e2e
@@ -142,32 +114,6 @@ def test_assemblies_are_restricted(manifests: str) -> None:
             assert_scrape_config(resource, labels)
 
 
-def test_profile_violations_are_found() -> None:
-    """A typical pod violates every rule of the restricted profile that is checked."""
-    ordinary = {
-        "hostNetwork": True,
-        "volumes": [{"name": "docker", "hostPath": {"path": "/"}}],
-        "containers": [{"securityContext": {"runAsUser": 0}, "ports": [{"hostPort": 1}]}],
-    }
-    assert [
-        "hostNetwork",
-        "volume docker",
-        "runAsNonRoot",
-        "runAsUser",
-        "seccompProfile",
-        "allowPrivilegeEscalation",
-        "capabilities",
-        "hostPort",
-    ] == profile_violations(ordinary)
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize(("components", "scheme"), [((), None), (("web-config",), "HTTPS")])
-def test_probes_check_liveness(build: Build, components: Sequence[str], scheme: str | None) -> None:
-    """Probes check liveness, over TLS if the exporter uses TLS."""
-    assert_probes(parse_documents(build(*components)), scheme)
-
-
 @pytest.mark.e2e
 def test_image_has_the_program_version(build: Build) -> None:
     """The image tag is set in one place and has the version of the program."""
@@ -177,29 +123,12 @@ def test_image_has_the_program_version(build: Build) -> None:
 
 
 @pytest.mark.e2e
-def test_program_finds_the_api_key(build: Build, tmp_path: Path) -> None:
-    """The program finds the API key file and stores its state on the volume."""
-    settings = load_settings(parse_documents(build()), tmp_path / "pod", KEYS)
-    assert [("default", tmp_path / "pod/etc/late-exporter/keys/api-key")] == [
-        (workspace.name, workspace.key_file) for workspace in settings.workspaces
-    ]
-    assert settings.state.url.startswith(f"sqlite:///{tmp_path}/pod/var/lib/late-exporter/")
-
-
-@pytest.mark.e2e
 def test_program_finds_the_database(build: Build, tmp_path: Path) -> None:
     """With the component for PostgreSQL the program has the URL and the password, and no volume."""
     secrets = {**KEYS, "late-exporter-database": {"password": "secret\n"}}
     settings = load_settings(parse_documents(build("postgres")), tmp_path / "pod", secrets)
     assert "postgresql://late@postgres/late" == settings.state.url
     assert tmp_path / "pod/etc/late-exporter/state/password" == settings.state.password_path
-
-
-@pytest.mark.e2e
-def test_network_policy_allows_the_database(build: Build) -> None:
-    """With the component for PostgreSQL, egress to the default port of the database is open."""
-    spec = find_resource(parse_documents(build("network-policy", "postgres")), "NetworkPolicy")["spec"]
-    assert {"ports": [{"port": 5432}]} == spec["egress"][-1]
 
 
 @pytest.mark.e2e

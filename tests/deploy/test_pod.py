@@ -131,26 +131,6 @@ def test_pod_continues_from_its_state(
     assert before.sum(began) == again.sum(began)
 
 
-def test_valid_key_replaces_a_rejected_one(
-    engine_and_image: tuple[ContainerEngine, str], resources: list[Manifest], tmp_path: Path
-) -> None:
-    """A rejected key leaves the exporter healthy and scrapeable; it recovers with a valid key."""
-    engine, image = engine_and_image
-    state, keys, manifest = make_volume(tmp_path / "state"), make_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
-    put_key(keys, "sk_refused")
-    manifest.write_text(pod_manifest(resources, image, state, keys), "utf-8")
-    engine.podman("kube", "play", "--network=host", manifest)
-    wait_until(lambda: 'outcome="unauthorized"' in engine.sandbox.get(f"{EXPORTER}/metrics"))
-    assert "healthy" in engine.sandbox.get(f"{EXPORTER}/-/healthy")
-    with pytest.raises(ConnectionError, match="503"):
-        engine.sandbox.get(f"{EXPORTER}/-/ready")
-
-    put_key(keys, KEY)
-    samples = scrape(engine)
-    assert samples.sum("late_publishing_logs_total") > 0
-    assert "0" == engine.podman("inspect", "--format={{.RestartCount}}", CONTAINER)
-
-
 def assert_restricted(engine: ContainerEngine) -> None:
     """Assert that the kernel restricts the process, and that only the state and temporary files are writable."""
     status = engine.podman("exec", CONTAINER, "cat", "/proc/1/status")

@@ -28,7 +28,6 @@ URL = "http://127.0.0.1:10077"
 API = "http://127.0.0.1:10078/api"
 DYNAMIC_USERS = range(61184, 65520)
 LOGS = "late_publishing_logs_total"
-EVENTS = "/var/log/late-exporter/events.jsonl"
 
 
 def test_exposure_level_is_low(require_tool: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,16 +120,6 @@ def test_service_restarts_and_stops(machine: SystemdMachine, sandbox: Sandbox) -
     assert KEY not in journal
 
 
-def test_reload_keeps_the_process(machine: SystemdMachine, sandbox: Sandbox) -> None:
-    """A reload keeps the process and updates the reload time."""
-    machine.run("systemctl", "start", "late-exporter.service")
-    reload_time = ("late_exporter_config_last_reload_success_timestamp_seconds", ())
-    before, pid = scrape_when_ready(machine, sandbox), machine.unit_property("late-exporter", "MainPID")
-    machine.run("systemctl", "reload", "late-exporter.service")
-    wait_until(lambda: scrape_when_ready(machine, sandbox)[reload_time] > before[reload_time])
-    assert pid == machine.unit_property("late-exporter", "MainPID")
-
-
 def test_commands_have_the_key_and_the_state_of_the_service(machine: SystemdMachine, sandbox: Sandbox) -> None:
     """An administrator's commands read the API with the key of the service, and its state, also while it is stopped."""
     machine.run("systemctl", "start", "late-exporter.service")
@@ -167,28 +156,6 @@ def test_several_workspaces(machine: SystemdMachine, sandbox: Sandbox) -> None:
     assert samples.sum(LOGS, workspace="agency") > 10
     command = ("env", "PATH=/usr/local/bin:/usr/bin:/bin", "late-exporter")
     assert "success" in machine.run(*command, "logs", "--workspace", "brand", "--limit", "5", "--since", "1h")
-    machine.run("systemctl", "stop", "late-exporter.service")
-
-
-def test_agents_read_the_file_of_log_events(machine: SystemdMachine) -> None:
-    """With the folder that docs/events.md creates, agents in the group adm can read the file of log events."""
-    section = document("docs/events.md").partition("\n## File\n")[2].partition("\n## ")[0]
-    (script,), (drop_in,) = blocks(section, "sh"), blocks(section, "ini")
-    machine.run("sh", "-euc", script.replace("sudo ", ""))
-    write = 'mkdir -p "${1%/*}"; printf %s "$2" >>"$1"'
-    for path, text in (
-        ("/etc/systemd/system/late-exporter.service.d/override.conf", drop_in),
-        ("/etc/late-exporter/late-exporter.env", f"LATE_EXPORTER_EVENTS__OUTPUT=file:{EVENTS}\n"),
-        ("/etc/late-exporter/late-exporter.env", "LATE_EXPORTER_EVENTS__INCLUDE=all\n"),
-    ):
-        machine.run("sh", "-euc", write, "sh", path, text)
-    machine.run("useradd", "--system", "--groups=adm", "agent")
-    machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "restart", "late-exporter.service")
-    read = ("setpriv", "--reuid=agent", "--regid=agent", "--init-groups", "cat", EVENTS)
-    wait_until(lambda: '"id":' in machine.run(*read, check=False), describe=lambda: machine.run(*read, check=False))
-    machine.run("mv", EVENTS, f"{EVENTS}.1")
-    wait_until(lambda: '"id":' in machine.run(*read, check=False), describe=lambda: machine.run(*read, check=False))
     machine.run("systemctl", "stop", "late-exporter.service")
 
 

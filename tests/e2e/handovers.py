@@ -17,10 +17,11 @@ from typing import NamedTuple, TypeVar
 from late_exporter.commands.state import check_state
 from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.prometheus import PrometheusApi, ResultRow
-from tests.e2e.replicas import LEASE, LOGS_SELECTOR, Network, Replicas, Totals, scraped, series_of
+from tests.e2e.replicas import LEASE, LOGS_SELECTOR, Replicas, Totals, scraped, series_of
 from tests.e2e.traffic import LOGS, in_thread
 from tests.soak.checks import find_falls, find_missing
 from tests.support.postgres import PASSWORD, Cluster
+from tests.support.proxy import Proxy
 
 FAULTS = ("pause", "cut off", "kill", "reload", "stop", "end session")
 RESTARTS = {"fast restart": signal.SIGINT, "immediate restart": signal.SIGQUIT}
@@ -64,7 +65,7 @@ class Faults:
         problems: Processes that ended by themselves or logged what they must not.
     """
 
-    def __init__(self, replicas: Replicas, networks: Sequence[Network], seed: int, cluster: Cluster | None) -> None:
+    def __init__(self, replicas: Replicas, networks: Sequence[Proxy], seed: int, cluster: Cluster | None) -> None:
         self._processes, self._networks, self._url = replicas.processes, networks, replicas.url
         self._draw = Random(seed)
         self._cluster = cluster
@@ -180,7 +181,7 @@ class Handovers:
     def __init__(
         self,
         replicas: Replicas,
-        networks: Sequence[Network],
+        networks: Sequence[Proxy],
         prometheus: PrometheusApi,
         seed: int,
         print_line: Callable[[str], object],

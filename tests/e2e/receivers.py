@@ -171,10 +171,6 @@ class AlertReceivers:
         ]
 
 
-def _subject(mail: Message) -> str:
-    return str(make_header(decode_header(mail["Subject"])))
-
-
 def _plain_text(mail: Message) -> str:
     (part,) = (part for part in mail.walk() if part.get_content_type() == "text/plain")
     content = part.get_payload(decode=True)

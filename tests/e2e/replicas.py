@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from late_exporter.store.snapshot import Snapshot
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.e2e.prometheus import PrometheusApi
 from tests.e2e.traffic import LOGS, expected_counts
-from tests.support.namespaces import Namespace
 from tests.support.postgres import PASSWORD, free_port, without_password
 from tests.support.proxy import Proxy
 
@@ -40,42 +38,13 @@ Totals: TypeAlias = Counter[tuple[str, ...]]
 """Logs by workspace, platform, action and status."""
 
 
-class Network(Protocol):
-    """A network between a replica and others, which can be cut."""
-
-    def hang(self) -> None:
-        """Pass nothing on any more."""
-
-    def resume(self) -> None:
-        """Pass on again, also what was held back."""
-
-    def heal(self) -> None:
-        """Pass on again, perhaps on new connections only."""
-
-
-class Place(NamedTuple):
-    """Where a replica runs.
-
-    Args:
-        state_url: URL of the state.
-        host: Address at which the replica listens.
-        wrapper: Command that runs it there, with its arguments.
-        forward: Function that returns the loopback port by which it reaches a port of this machine.
-    """
-
-    state_url: str
-    host: str = HOST
-    wrapper: Sequence[str] = ()
-    forward: Callable[[int], int] = int
-
-
 class Replicas:
     """Several processes of the exporter on one state, and the API of each workspace.
 
     Args:
         folder: Folder in which each process has one of its own.
         url: URL by which the tests read the state.
-        places: Where each process runs.
+        state_urls: URL by which each process reads the state.
         stack: Stack that ends the processes and the APIs.
         workspaces: Names of the workspaces.
     """
@@ -84,7 +53,7 @@ class Replicas:
         self,
         folder: Path,
         url: str,
-        places: Sequence[Place],
+        state_urls: Sequence[str],
         stack: ExitStack,
         workspaces: Sequence[str] = WORKSPACES,
     ) -> None:
@@ -94,17 +63,16 @@ class Replicas:
             name: stack.enter_context(LateServer(key=f"sk_{number:064x}")) for number, name in enumerate(workspaces)
         }
         self.processes = [
-            self._create(folder / f"replica-{number}", place, stack) for number, place in enumerate(places, 1)
+            self._create(folder / f"replica-{number}", each, stack) for number, each in enumerate(state_urls, 1)
         ]
 
-    def _create(self, folder: Path, place: Place, stack: ExitStack) -> ExporterProcess:
+    def _create(self, folder: Path, state_url: str, stack: ExitStack) -> ExporterProcess:
         folder.mkdir()
         (folder / "password").write_text(PASSWORD)
         rows = []
         for name, api in self.apis.items():
             (folder / f"{name}.key").write_text(*api.keys)
-            url = f"http://127.0.0.1:{place.forward(api.port)}/api"
-            rows.append(f"  - {{name: {name}, api_key_file: {name}.key, api_base_url: '{url}'}}")
+            rows.append(f"  - {{name: {name}, api_key_file: {name}.key, api_base_url: '{api.url}'}}")
         (folder / "late.yml").write_text("\n".join(["workspaces:", *rows]))
         process = ExporterProcess(
             folder,
@@ -113,13 +81,12 @@ class Replicas:
             "--poll.interval=1s",
             "--poll.feeds=publishing",
             "--status.feeds=none",
-            f"--web.listen-address={place.host}:{free_port()}",
-            f"--state.url={without_password(place.state_url)}",
+            f"--web.listen-address={HOST}:{free_port()}",
+            f"--state.url={without_password(state_url)}",
             "--state.password-file=password",
             "--state.replicas",
             f"--state.lease-duration={LEASE:g}s",
         )
-        process.wrapper = place.wrapper
         stack.callback(process.kill)
         return process
 
@@ -240,12 +207,8 @@ def _settle(api: LateServer, log_id: str) -> None:
         api.world.change(log_id, "success", durationMs=700)
 
 
-CreatePlaces: TypeAlias = Callable[[str, int, ExitStack], tuple[Sequence[Network], Sequence[Place]]]
-"""Function that returns networks, and a place behind each."""
-
-
-def proxied_places(url: str, port: int, stack: ExitStack, count: int = 3) -> tuple[list[Proxy], list[Place]]:
-    """Return networks between replicas and the database, and a place for a replica behind each.
+def create_networks(url: str, port: int, stack: ExitStack, count: int = 3) -> tuple[list[Proxy], list[str]]:
+    """Return networks between replicas and the database, and the URL of the state behind each.
 
     Args:
         url: URL of the state.
@@ -254,26 +217,7 @@ def proxied_places(url: str, port: int, stack: ExitStack, count: int = 3) -> tup
         count: Number of replicas.
     """
     networks = [stack.enter_context(Proxy(port)) for _ in range(count)]
-    return networks, [Place(url.replace(f":{port}/", f":{network.port}/")) for network in networks]
-
-
-def isolated_places(url: str, port: int, stack: ExitStack, count: int = 3) -> tuple[list[Namespace], list[Place]]:
-    """Return network namespaces, and a place for a replica in each; arguments as above.
-
-    A link that is cut also keeps Prometheus from the replica, but not the replica from the APIs.
-    """
-    networks = [stack.enter_context(Namespace()) for _ in range(count)]
-    return networks, [_isolated_place(network, url, port, stack) for network in networks]
-
-
-def _isolated_place(network: Namespace, url: str, port: int, stack: ExitStack) -> Place:
-    database = stack.enter_context(Proxy(port, socket.create_server((network.host_address, 0))))
-
-    def forward(api_port: int) -> int:
-        return stack.enter_context(Proxy(api_port, network.listen())).port
-
-    state_url = url.replace(f"127.0.0.1:{port}/", f"{network.host_address}:{database.port}/")
-    return Place(state_url, network.address, network.command, forward)
+    return networks, [url.replace(f":{port}/", f":{network.port}/") for network in networks]
 
 
 def scrape_config(replicas: Replicas) -> str:

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.late import KEY, LateServer, hang
-from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.e2e.late import KEY, LateServer
+from tests.e2e.program import ExporterProcess, wait_equal
 from tests.support.clock import DAY
 
 pytestmark = pytest.mark.e2e
 
 LOGS = "late_publishing_logs_total"
-MISSING, EXTRA = "late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs"
 
 
 @pytest.fixture
@@ -40,20 +39,6 @@ def delete_from_state(tmp_path: Path, log_id: str) -> None:
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
         assert 1 == connection.execute("DELETE FROM late_log WHERE key = ?", (log_id,)).rowcount
         connection.commit()
-
-
-def test_a_signal_is_no_result(
-    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path, exit_stack: ExitStack
-) -> None:
-    """An audit that is terminated has not found that nothing differs."""
-    late.world.publish()
-    assert 0 == start_exporter().wait_ready().stop()
-    late.fault = hang(late)
-    before = len(late.requests)
-    options = (f"--api.base-url={late.url}", f"--state.url=sqlite:///{tmp_path / 'state.db'}")
-    program = exit_stack.enter_context(ExporterProcess(tmp_path, "audit", *options, env={"LATE_API_KEY": KEY}))
-    wait_until(lambda: len(late.requests) > before)
-    assert (1, "", "") == (program.stop(), program.stdout, program.stderr)
 
 
 def test_an_audit_beside_a_running_exporter(
@@ -81,35 +66,3 @@ def test_an_audit_beside_a_running_exporter(
     assert late.world.ids[200] in text.stdout
     assert KEY not in text.stdout + text.stderr
     assert 250 == program.scrape().sum(LOGS), "the audit changes no counter"
-
-
-def test_a_running_exporter_audits_itself(
-    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path
-) -> None:
-    """Findings are metrics; a log that is lost from the state is counted again and then reported as extra."""
-    late.world.publish(250, over=DAY)
-    program = start_exporter("--poll.audit-interval=1s", "--poll.reconcile-interval=300ms")
-    wait_equal(2, lambda: sum(name == EXTRA for name, _ in program.scrape()))
-    assert 0 == program.scrape().sum(EXTRA) == program.scrape().sum(MISSING)
-    delete_from_state(tmp_path, late.world.ids[200])
-    wait_equal(1.0, lambda: program.scrape().sum(EXTRA, feed="publishing"))
-    wait_equal(251.0, lambda: program.scrape().sum(LOGS))
-    wait_equal(0.0, lambda: program.scrape().sum(MISSING))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        ((), 1, "state.db: there is no state"),
-        (("--workspace=nobody",), 2, '--workspace "nobody": no such workspace; choose from default'),
-        (("--since=yesterday",), 2, '--since "yesterday": not a duration'),
-        (("--format=xml",), 2, '--format "xml": must be one of text, json'),
-    ],
-)
-def test_audit_errors(
-    run_audit: Callable[..., ExporterProcess], arguments: tuple[str, ...], code: int, message: str
-) -> None:
-    """A missing state and usage errors are reported."""
-    program = run_audit(*arguments)
-    assert (code, "") == (program.exit_code, program.stdout)
-    assert message in program.stderr

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
@@ -142,110 +140,14 @@ def test_a_prometheus_sees_the_week_before(
     assert 0 == exporter.stop()
 
 
-def test_backfill_errors(
-    late: LateServer,
-    start_exporter: Callable[..., ExporterProcess],
-    backfill: Callable[..., ExporterProcess],
-    tmp_path: Path,
-) -> None:
-    """Without a state or a completed first sync there is an error; a file is never overwritten."""
-    unready = backfill("--output", "late.om")
-    assert 1 == unready.wait_exit()
-    assert "there is no state" in unready.stderr
-    late.world.publish(3, over=DAY)
-    assert 0 == start_exporter("--poll.feeds=publishing").wait_ready().stop()
-    half = backfill("--output", "late.om")
-    assert 1 == half.wait_exit()
-    assert "default connections: the first sync is not complete" in half.stderr
-    (tmp_path / "late.om").write_text("mine")
-    there = backfill("--output", "late.om", "--label=job=late", "--label=job=x,platform=y,nonsense")
-    assert 2 == there.wait_exit()
-    assert '--label "nonsense": must be a name and a value, like job=late' in there.stderr
-    there = backfill("--output=late.om", "--label=job=late", "--label=job=x,platform=y", "--until=2099-01-01T00:00:00Z")
-    assert 2 == there.wait_exit()
-    for expected_message in (
-        '--output "late.om": already exists',
-        "--until: must be at least 3h ago",
-        '--label "platform": the metrics already have a label of that name',
-        '--label "job": given 2 times',
-    ):
-        assert expected_message in there.stderr
-    assert "mine" == (tmp_path / "late.om").read_text()
-    early = datetime.fromtimestamp(time.time() - 2 * DAY, UTC).isoformat()
-    there = backfill("--output=new.om", "--since=1d", f"--until={early}")
-    assert 2 == there.wait_exit()
-    assert "--until: too early: no sample is between the time that --since selects and this one" in there.stderr
-    assert not (tmp_path / "new.om").exists()
-    nowhere = backfill("--output", "not/there.om", "--poll.feeds=publishing")
-    assert 1 == nowhere.wait_exit()
-    assert "not/there.om: cannot be written: No such file or directory" in nowhere.stderr
-    missing = backfill("--workspace=acme", "--until=yesterday")
-    assert 2 == missing.wait_exit()
-    assert '--until "yesterday": not a time' in missing.stderr
-    missing = backfill("--workspace=acme", "--output=")
-    assert 2 == missing.wait_exit()
-    assert "--output: required" in missing.stderr
-    assert '--workspace "acme": no such workspace; choose from default' in missing.stderr
-
-
-def test_standard_output(
-    late: LateServer, start_exporter: Callable[..., ExporterProcess], backfill: Callable[..., ExporterProcess]
-) -> None:
-    """With - the history, and nothing else, goes to standard output."""
-    late.world.insert(time.time() - DAY)
-    start_exporter().wait_ready()
-    program = assert_done(backfill("--output", "-", "--step=4m"))
-    lines = program.stdout.splitlines()
-    assert "# EOF" == lines[-1]
-    assert [] == [line for line in lines if not line.startswith(("# ", "late_"))]
-    assert "no --label job=" in program.stderr
-
-
-def test_metrics_that_are_not_exposed_have_no_history(
-    late: LateServer, start_exporter: Callable[..., ExporterProcess], backfill: Callable[..., ExporterProcess]
-) -> None:
-    """A metric that is disabled has no history, neither have accounts if there are none."""
-    late.world.insert(time.time() - DAY)
-    start_exporter().wait_ready()
-    hidden = ("--metrics.max-accounts=0", "--metrics.disable=late_publishing_attempts")
-    program = assert_done(backfill("--output", "-", "--step=4m", *hidden))
-    names = {line.split()[2] for line in program.stdout.splitlines() if line.startswith("# TYPE")}
-    assert {"late_publishing_logs", "late_publishing_duration_seconds"} <= names
-    assert not [name for name in names if name.startswith(("late_account", "late_publishing_attempts"))]
-
-
-def test_several_workspaces(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
-    """One file has all workspaces, with the series of a family together."""
-    late.world.insert(time.time() - DAY)
-    (tmp_path / "late.key").write_text(KEY)
-    rows = "".join(f"- {{name: {name}, api_key_file: late.key}}\n" for name in ("acme", "agency"))
-    (tmp_path / "late.yml").write_text(f"workspaces:\n{rows}api: {{base-url: {late.url}}}\n")
-    commands = (("run", "--once"), ("backfill", "--output=late.om"), ("backfill", "--output=-", "--workspace=acme"))
-    programs = [ExporterProcess(tmp_path, *command, "--config.file=late.yml", env={}) for command in commands]
-    for program in programs:
-        assert 0 == exit_stack.enter_context(program).wait_exit(), program.stderr
-    lines = (tmp_path / "late.om").read_text().splitlines()
-    heads = [line for line in lines if line.startswith("# TYPE ")]
-    assert len(heads) == len(set(heads))
-    log_counts = [
-        line for line in lines if line.startswith(LOGS) and 'status="success"' in line and '"publish"' in line
-    ]
-    ends = {line.partition('workspace="')[2].partition('"')[0]: line.split()[1] for line in log_counts}
-    assert {"acme": "1.0", "agency": "1.0"} == ends
-    assert 'workspace="acme"' in programs[-1].stdout
-    assert "agency" not in programs[-1].stdout
-
-
 @pytest.mark.parametrize(
     ("output", "message"), [("late.om", "nothing was written"), ("-", "standard output is incomplete")]
 )
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted(
     late: LateServer,
     start_exporter: Callable[..., ExporterProcess],
     backfill: Callable[..., ExporterProcess],
     tmp_path: Path,
-    signal_number: signal.Signals,
     output: str,
     message: str,
 ) -> None:
@@ -257,7 +159,7 @@ def test_interrupted(
     program = backfill("--output", output)
     wait_until(lambda: len(late.requests) > before)
 
-    assert 1 == program.stop(signal_number)
+    assert 1 == program.stop()
     assert program.stderr.endswith(f"late-exporter: interrupted; {message}\n")
     assert [] == [file.name for file in tmp_path.iterdir() if ".om" in file.name]
     assert "Traceback" not in program.stderr

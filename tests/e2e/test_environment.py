@@ -11,14 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.config.environment import PROXY_RULE
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import DEFAULT_TIMEOUT, ROOT, ExporterProcess, with_default_signals
 from tests.support.samples import Samples
 
 pytestmark = pytest.mark.e2e
-
-COMMANDS = (("check",), ("run",), ("run", "--once"))
 
 
 def options(late: LateServer, folder: Path) -> tuple[str, ...]:
@@ -42,27 +39,6 @@ def test_a_key_never_reaches_a_proxy_in_plain_text(late: LateServer, tmp_path: P
         with pytest.raises(BlockingIOError):
             proxy.accept()
     assert 3 == Samples.parse(program.stdout).sum("late_publishing_logs_total")
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("ALL_PROXY", "socks5://user:hunter2@127.0.0.1:9", f"ALL_PROXY: {PROXY_RULE}"),
-        ("HTTPS_PROXY", "foo://127.0.0.1", f"HTTPS_PROXY: {PROXY_RULE}"),
-        ("NO_PROXY", "localhost,[::1", "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY: is not usable"),
-        ("SSL_CERT_FILE", "/nonexistent", "SSL_CERT_FILE: /nonexistent: No such file or directory"),
-    ],
-)
-def test_an_unusable_variable(
-    late: LateServer, tmp_path: Path, command: tuple[str, ...], name: str, value: str, message: str
-) -> None:
-    """A variable that is not usable ends the command with exit code 2 and one line that names it."""
-    environment = {"LATE_API_KEY": KEY, name: value}
-    arguments = (*command, *options(late, tmp_path), "--web.listen-address=127.0.0.1:0")
-    with ExporterProcess(tmp_path, *arguments, env=environment) as program:
-        assert 2 == program.wait_exit()
-    assert (f"late-exporter: error: {message}\n", "") == (program.stderr, program.stdout)
 
 
 @pytest.mark.parametrize(

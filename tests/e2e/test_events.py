@@ -13,7 +13,6 @@ from random import Random
 
 import pytest
 
-from late_exporter.store import open_store
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.traffic import Traffic, in_thread
@@ -59,15 +58,6 @@ def kill_repeatedly(program: ExporterProcess, late: LateServer, between: object 
     # The traffic has settled its last pending logs.
 
 
-def queued_count(state: Path) -> int:
-    """Return the number of events in the outbox of a state that no exporter uses."""
-    store = open_store(f"sqlite:///{state}")
-    try:
-        return len(store.outbox.read(10_000))
-    finally:
-        store.close()
-
-
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"])
 def test_each_line_is_in_a_file_exactly_once(
     backend: str, late: LateServer, tmp_path: Path, exit_stack: ExitStack, request: pytest.FixtureRequest
@@ -99,20 +89,6 @@ def test_each_line_is_in_a_file_exactly_once(
     assert next(numbers) > 2
 
 
-def test_standard_output(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
-    """Events are the only content of standard output, with error messages and without captions."""
-    program = start_synced(tmp_path, late, "--events.output=stdout")
-    exit_stack.callback(program.kill)
-    with late.lock:
-        late.world.publish(3, over=5, status="failed", response={"errorMessage": "too large"})
-    wait_equal(3, lambda: len(program.stdout.splitlines()))
-    events = [json.loads(line) for line in program.stdout.splitlines()]
-    assert expected_ids(late) == {event["id"] for event in events}
-    assert [("too large", None)] * 3 == [(event["error"], event.get("caption")) for event in events]
-    wait_equal(3.0, lambda: program.scrape().sum("late_exporter_events_delivered_total"))
-    assert 0 == program.stop()
-
-
 def test_run_once_delivers(late: LateServer, tmp_path: Path) -> None:
     """A run for a cron job delivers what it finds; it cannot do so on standard output, where the metrics are."""
     path = tmp_path / "events.jsonl"
@@ -132,20 +108,3 @@ def test_run_once_delivers(late: LateServer, tmp_path: Path) -> None:
     wrong = ExporterProcess.for_api(tmp_path, late.url, "--once", "--events.output=stdout")
     assert 2 == wrong.start().wait_exit()
     assert "--events.output stdout: --once prints the metrics there; write the events to a file" in wrong.stderr
-
-
-@pytest.mark.parametrize(
-    ("output", "message"),
-    [
-        ("file:/nowhere/events.jsonl", "--events.output file:/nowhere/events.jsonl: No such file or directory"),
-        ("file:state.db", "--events.output file:state.db: is not a file of events; name another one"),
-    ],
-)
-def test_a_file_that_cannot_be_used_is_an_error_at_the_start(
-    output: str, message: str, late: LateServer, tmp_path: Path
-) -> None:
-    """The message names the option and the file, and nothing is changed."""
-    program = ExporterProcess.for_api(tmp_path, late.url, f"--events.output={output}")
-    assert 2 == program.start().wait_exit()
-    assert message in program.stderr
-    assert "Traceback" not in program.stderr

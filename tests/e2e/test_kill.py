@@ -104,11 +104,3 @@ def seconds_by_labels(rows: Sequence[LogRow]) -> dict[tuple[str, ...], float]:
     for row in rows:
         sums[labels(row)] = sums.get(labels(row), 0.0) + row["durationMs"] / 1000
     return sums
-
-
-def test_counter_watch_detects_a_fall() -> None:
-    """A counter that falls or vanishes is detected; a gauge may fall."""
-    watch = CounterWatch()
-    watch.add_scrape(Samples.parse('late_a_total{x="1"} 2\nlate_b_total 1\nlate_up 1'))
-    watch.add_scrape(Samples.parse('late_a_total{x="1"} 1\nlate_up 0'))
-    assert [(("late_a_total", (("x", "1"),)), 2.0, 1.0), (("late_b_total", ()), 1.0, None)] == watch.falls

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from late_exporter.metrics.catalogue import CATALOGUE
 from tests.e2e.late import KEY, LateServer, hang, respond_with
 from tests.e2e.program import ExporterProcess, wait_until
 from tests.support.clock import DAY
@@ -23,23 +21,6 @@ def program(late: LateServer, folder: Path, *arguments: str) -> ExporterProcess:
     """Return the program with a state in the folder."""
     where = (f"--api.base-url={late.url}", f"--state.url=sqlite:///{folder}/state.db")
     return ExporterProcess(folder, *arguments, *where, env={"LATE_API_KEY": KEY})
-
-
-def families(text: str) -> set[str]:
-    """Return the names of the families of a body."""
-    return {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
-
-
-def test_run_once_prints_the_metrics(late: LateServer, tmp_path: Path) -> None:
-    """Repeated runs count every log once, and print no family of the process."""
-    late.world.publish(250, over=DAY)
-    once = program(late, tmp_path, "run", "--once")
-    for logs in (250, 253):
-        assert 0 == once.start().wait_exit()
-        assert logs == Samples.parse(once.stdout).sum(LOGS)
-        assert families(once.stdout) <= CATALOGUE.keys()
-        late.world.publish(3)
-    assert "listening" not in once.stderr
 
 
 def test_textfile(late: LateServer, tmp_path: Path) -> None:
@@ -78,30 +59,17 @@ def test_a_poll_that_fails(late: LateServer, tmp_path: Path) -> None:
     assert {("publishing",): 0.0, ("connections",): 0.0} == {
         (dict(labels)["feed"],): value for (name, labels), value in samples.items() if name == "late_up"
     }
-    assert 5 == samples.sum(LOGS)
 
 
-def test_a_file_name_that_the_collector_ignores(late: LateServer, tmp_path: Path) -> None:
-    """A file name that the collector ignores is rejected before the poll."""
-    wrong = program(late, tmp_path, "textfile", "late.txt").start()
-    assert 2 == wrong.wait_exit()
-    assert "late.txt: the textfile collector reads only files whose names end in .prom" in wrong.stderr
-    missing = program(late, tmp_path, "textfile").start()
-    assert 2 == missing.wait_exit()
-    assert "FILE is missing" in missing.stderr
-    assert [] == late.requests
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("command", [("run", "--once"), ("textfile", "late.prom")], ids=["run", "textfile"])
 def test_a_signal_is_a_failure(
-    late: LateServer, tmp_path: Path, exit_stack: ExitStack, command: tuple[str, ...], number: signal.Signals
+    late: LateServer, tmp_path: Path, exit_stack: ExitStack, command: tuple[str, ...]
 ) -> None:
     """A signal during a slow request ends the program with exit code 1, because nothing was written."""
     late.fault = hang(late)
     once = exit_stack.enter_context(program(late, tmp_path, *command))
     wait_until(lambda: late.requests)
-    assert 1 == once.stop(number)
+    assert 1 == once.stop()
     assert "" == once.stdout
     assert not (tmp_path / "late.prom").exists()
     assert "Traceback" not in once.stderr

@@ -8,11 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from random import Random
 
 import pytest
 
@@ -27,7 +25,6 @@ from tests.support.samples import Samples
 pytestmark = pytest.mark.e2e
 
 SEED = 20261126
-KILLS = 8
 RESTARTS = 3
 
 
@@ -61,25 +58,6 @@ def start(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callable[.
         return program
 
     return start
-
-
-def test_killed_again_and_again(late: LateServer, postgres: Cluster, start: Callable[..., ExporterProcess]) -> None:
-    """After kills at random times every log was counted exactly once, and no counter has fallen."""
-    late.world.publish(1500, over=86_400)
-    url = postgres.create_schema()
-    program, watch, random = start(url), CounterWatch(), Random(SEED)
-    with in_thread(lambda stop: watch.run(program, stop)), in_thread(Traffic(late, SEED).run):
-        for number in range(KILLS):
-            program.start()
-            if number % 3:
-                assert program.url
-            threading.Event().wait(random.uniform(0, 0.8))
-            program.kill()
-        program.start().wait_ready()
-    wait_equal(expected_counts(late.world), lambda: exposed_counts(program.scrape()), timeout=60)
-    assert 0 == program.stop()
-    assert [] == watch.falls
-    assert [] == check_state(url, None)
 
 
 def test_restarts_of_the_server_under_load(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -134,58 +133,6 @@ def test_a_wrong_configuration_is_rejected_with_its_errors(setting: ReloadSetup)
     assert "reloaded\n" == setting.post("/-/reload").text
     wait_equal({"acme": 100.0, "beta": 100.0}, setting.logs)
     assert KEY not in answer.text + setting.program.stderr
-
-
-def test_the_log_level_changes(setting: ReloadSetup) -> None:
-    """A reload changes level and format of the log."""
-    assert "level=debug" not in setting.program.stderr
-    setting.write("acme", more="log: {level: debug, format: json}")
-    assert 200 == setting.post("/-/reload").status
-    wait_until(lambda: '"level": "debug"' in setting.program.stderr)
-
-
-def test_a_restart_after_reloads_finds_the_same(setting: ReloadSetup) -> None:
-    """The state keeps workspaces that were added and removed by reloads."""
-    setting.write("acme", "beta")
-    assert 200 == setting.post("/-/reload").status
-    wait_equal({"acme": 100.0, "beta": 100.0}, setting.logs)
-    setting.write("acme")
-    assert 200 == setting.post("/-/reload").status
-    wait_equal({"acme": 100.0}, setting.logs)
-    setting.program.kill()
-    setting.write("acme", "beta")
-    with setting.late.lock:
-        setting.late.world.publish(5)
-    setting.program.start()
-    wait_equal({"acme": 105.0, "beta": 105.0}, setting.logs)
-
-
-def test_quit(setting: ReloadSetup) -> None:
-    """A POST to /-/quit ends the program cleanly."""
-    assert "stopping\n" == setting.post("/-/quit").text
-    assert 0 == setting.program.wait_exit()
-
-
-@pytest.mark.parametrize("moment", ["settings are read", "tasks are started"])
-def test_a_reload_while_the_program_is_stopped(setting: ReloadSetup, moment: str) -> None:
-    """A reload that waits for its settings, or has them, is answered, and the program exits with 0 and no traceback."""
-    config, responses = setting.folder / "late.yml", list[HttpResponse]()
-    setting.write("acme", "beta")
-    text = config.read_bytes()
-    config.unlink()
-    os.mkfifo(config)
-    request = threading.Thread(target=lambda: responses.append(setting.post("/-/reload")))
-    request.start()
-    with config.open("wb") as writer:  # waits until the program reads the file
-        if moment == "tasks are started":
-            writer.write(text)
-            writer.close()
-        setting.program.send_signal(signal.SIGTERM)
-        request.join()
-    assert 0 == setting.program.wait_exit()
-    assert (503, "the exporter is stopping\n") == (responses[0].status, responses[0].text)
-    assert "Traceback" not in setting.program.stderr
-    assert "never awaited" not in setting.program.stderr
 
 
 def test_cross_site_requests_are_rejected(setting: ReloadSetup) -> None:

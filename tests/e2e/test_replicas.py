@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,15 +15,11 @@ from tests.e2e.program import wait_equal, wait_until
 from tests.e2e.prometheus import run_prometheus
 from tests.e2e.replicas import (
     WORKSPACES,
-    CreatePlaces,
     Replicas,
-    isolated_places,
-    proxied_places,
+    create_networks,
     scrape_config,
-    shown,
 )
 from tests.e2e.traffic import LOGS
-from tests.support.namespaces import missing_right
 from tests.support.postgres import Cluster
 from tests.support.proxy import Proxy
 
@@ -42,58 +37,22 @@ def create_replicas(tmp_path: Path, postgres: Cluster, exit_stack: ExitStack) ->
 
     def create(workspaces: Sequence[str] = WORKSPACES) -> tuple[Replicas, list[Proxy]]:
         url = postgres.create_schema()
-        networks, places = proxied_places(url, postgres.port, exit_stack)
-        return Replicas(tmp_path, url, places, exit_stack, workspaces), networks
+        networks, state_urls = create_networks(url, postgres.port, exit_stack)
+        return Replicas(tmp_path, url, state_urls, exit_stack, workspaces), networks
 
     return create
 
 
-@pytest.fixture
-def replicas(create_replicas: CreateReplicas) -> Replicas:
-    """Return three replicas that are not started yet, whose workspaces have a few logs."""
-    new_replicas, _ = create_replicas()
-    new_replicas.publish_history()
-    return new_replicas
-
-
-@pytest.mark.parametrize("places_of", [proxied_places, isolated_places])
 def test_every_log_counts_once_whatever_happens_to_replicas(
-    postgres: Cluster,
-    tmp_path: Path,
-    exit_stack: ExitStack,
-    require_tool: Callable[[str], str],
-    places_of: CreatePlaces,
+    create_replicas: CreateReplicas, tmp_path: Path, require_tool: Callable[[str], str]
 ) -> None:
-    """In the state and in Prometheus all totals are exact, and no counter is reset by any handover.
-
-    Replicas are cut off from the database alone, or from everything but the APIs, in network namespaces of their own.
-    """
-    if places_of is isolated_places and (reason := missing_right()):
-        pytest.skip(reason)
-    url = postgres.create_schema()
-    networks, places = places_of(url, postgres.port, exit_stack)
-    replicas = Replicas(tmp_path, url, places, exit_stack)
+    """In the state and in Prometheus all totals are exact, and no counter is reset by any handover."""
+    replicas, networks = create_replicas()
     replicas.publish_history()
     with run_prometheus(require_tool("prometheus"), tmp_path, scrape_config(replicas)) as prometheus:
         handovers = Handovers(replicas, networks, prometheus, SEED, print)
         assert [] == handovers.run(FAULT_SECONDS)
     assert set(FAULTS) <= handovers.faults.counts.keys()
-
-
-def test_a_paused_replica_shows_nothing_that_is_not_its_own(replicas: Replicas) -> None:
-    """When it continues, others have taken its workspaces over: it shows none with the total of before, and rejoins."""
-    replicas.start()
-    paused = replicas.processes[wait_until(lambda: replicas.owners().get("w00", -1) + 1) - 1]
-    others = [process for process in replicas.processes if process is not paused]
-    paused.send_signal(signal.SIGSTOP)
-    wait_equal(set(WORKSPACES), lambda: {name for each in others for name in shown(each)})
-    with replicas.apis["w00"].lock:
-        replicas.apis["w00"].world.publish(9, over=1)
-    wait_equal(14.0, lambda: sum(each.scrape().sum(LOGS, workspace="w00") for each in others))
-    paused.send_signal(signal.SIGCONT)
-    assert paused.scrape().sum(LOGS, workspace="w00") in (0, 14)
-    replicas.wait_owned()
-    wait_equal(replicas.truth(), replicas.stored)
 
 
 @pytest.mark.parametrize("held", [b"BEGIN", b"COMMIT\0"], ids=["begin", "commit"])
@@ -126,8 +85,10 @@ def test_a_transaction_that_is_late(create_replicas: CreateReplicas, held: bytes
     assert [] == check_state(replicas.url, None)
 
 
-def test_a_replica_that_is_stopped_is_replaced_at_once(replicas: Replicas) -> None:
+def test_a_replica_that_is_stopped_is_replaced_at_once(create_replicas: CreateReplicas) -> None:
     """It gives its workspaces free, and the others take over long before a lease has passed."""
+    replicas, _ = create_replicas()
+    replicas.publish_history()
     replicas.start()
     stopped = replicas.processes.pop()
     assert 0 == stopped.stop()

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -190,32 +189,6 @@ def send_fault(program: ExporterProcess, late: LateServer, fault: Callable[[Http
     before = len(late.requests)
     late.fault = fault
     wait_until(lambda: len(late.requests) >= before + 2, describe=lambda: program.stderr)
-
-
-def test_leaks_are_found() -> None:
-    """A whole key, a fragment and an escaped key are detected; short fragments are not."""
-    for encoded in (DOCUMENTED, DOCUMENTED[20:40], quote(STRANGE, safe=""), html.escape(STRANGE)):
-        key = STRANGE if encoded[0] == "Z" else DOCUMENTED
-        assert [] != find_leaks(key, f"text {encoded} text".encode())
-    assert [] == find_leaks(DOCUMENTED, b"sk_4f1d")
-
-
-@pytest.mark.parametrize("key", [DOCUMENTED, RESTRICTED])
-@pytest.mark.parametrize("command", ["check", "run", "post", "logs"])
-def test_key_in_no_message_of_a_command(tmp_path: Path, exit_stack: ExitStack, command: str, key: str) -> None:
-    """Neither API errors nor configuration errors of a command repeat the key."""
-    late = exit_stack.enter_context(LateServer(key=key))
-    late.fault = key_in_error
-    arguments: dict[str, Any] = {
-        "check": (f"--api.base-url={late.url}",),
-        "post": (key, f"--api.base-url={late.url}"),
-        "logs": (f"--platform={key}", f"--api.base-url={late.url}"),
-        "run": (f"--api.base-url=https://u:{key}@example.org?key={key}",),
-    }
-    with ExporterProcess(tmp_path, command, *arguments[command], env={"LATE_API_KEY": key}) as program:
-        assert program.wait_exit() in (1, 2)
-        assert [] == find_leaks(key, program.stdout.encode(), program.stderr.encode())
-        assert program.stdout + program.stderr
 
 
 @pytest.mark.parametrize("key", [DOCUMENTED, RESTRICTED])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -46,16 +45,6 @@ def start_shard(
 def workspaces_of(samples: Samples) -> set[str]:
     """Return the workspaces of the samples."""
     return {value for _, labels in samples for name, value in labels if name == "workspace"}
-
-
-def test_a_shard_without_workspaces_gets_one(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
-    """A reload that adds the first workspace of a shard is applied."""
-    late.world.publish(30, over=600)
-    shard = start_shard(tmp_path, late, 2, 3, stack=exit_stack).wait_ready()
-    assert 2 == shard_of("brand-1", 3)
-    (tmp_path / "late.yml").write_text("workspaces: [{name: brand-1, api_key_file: late.key}]")
-    shard.send_signal(signal.SIGHUP)
-    wait_equal(30.0, lambda: shard.scrape().sum(LOGS))
 
 
 def test_each_workspace_is_polled_and_shown_by_one_shard(

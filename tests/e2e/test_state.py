@@ -72,67 +72,6 @@ def test_a_backup_of_a_running_exporter(
     wait_equal(float(len(late.world.rows)), lambda: again.scrape().sum(LOGS))
 
 
-def test_another_name(
-    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path, exit_stack: ExitStack
-) -> None:
-    """An exporter continues a workspace that was copied to another state under another name."""
-    late.world.publish(300, over=600)
-    program = start_exporter().wait_ready()
-    wait_equal(300.0, lambda: program.scrape().sum(LOGS))
-    assert 0 == program.stop()
-    other = tmp_path / "other"
-    words = ("sqlite:///state.db", "sqlite:///other/state.db", "--workspace=default", "--as=agency")
-    assert 0 == run_state(tmp_path, "copy", *words)[0]
-    # Logs that the API no longer shows are only in the state.
-    late.world.delete_top(50)
-    late.world.publish(5)
-    (other / "late.key").write_text("sk_" + "c0ffee42" * 8)
-    (other / "late.yml").write_text("workspaces: [{name: agency, api_key_file: late.key}]\n")
-    renamed = exit_stack.enter_context(
-        ExporterProcess.for_api(other, late.url, "--config.file=late.yml", state=other / "state.db", env={})
-    )
-    wait_equal(305.0, lambda: renamed.scrape().sum(LOGS, workspace="agency"))
-    late.world.publish(2)
-    wait_equal(307.0, lambda: renamed.scrape().sum(LOGS, workspace="agency"))
-
-
-def test_a_damaged_state_is_not_replaced(
-    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path
-) -> None:
-    """A state that was truncated after a crash is refused in one line that says what to do, until it is restored."""
-    late.world.publish(300, over=600)
-    program = start_exporter().wait_ready()
-    assert 0 == run_state(tmp_path, "backup", "copy.db", "--state.url=sqlite:///state.db")[0]
-    program.kill()
-    (tmp_path / "state.db").write_bytes(b"")
-    assert 1 == program.start().wait_exit()
-    assert "state.db is empty, but an earlier run left state.db-wal" in program.stderr
-    assert "restore a backup, or remove state.db and state.db-wal to begin" in program.stderr
-    assert "Traceback" not in program.stderr
-    assert b"" == (tmp_path / "state.db").read_bytes()
-    (tmp_path / "state.db-wal").unlink()
-    (tmp_path / "copy.db").replace(tmp_path / "state.db")
-    late.world.publish(5)
-    program.start().wait_ready()
-    wait_equal(305.0, lambda: program.scrape().sum(LOGS))
-
-
-def test_a_removed_lock_file_lets_no_second_process_in(
-    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path, exit_stack: ExitStack
-) -> None:
-    """A cleaner that removes the lock file of a running exporter does no harm."""
-    late.world.publish(30, over=600)
-    program = start_exporter().wait_ready()
-    (tmp_path / "state.db.lock").unlink()
-    second = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=tmp_path / "state.db"))
-    assert 1 == second.wait_exit()
-    assert "is in use by another late-exporter" in second.stderr
-    late.world.publish(5)
-    wait_equal(35.0, lambda: program.scrape().sum(LOGS))
-    assert 0 == program.stop()
-    assert (tmp_path / "state.db.lock").exists()
-
-
 def test_a_restored_copy_shows_no_fallen_counter(
     late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path
 ) -> None:
@@ -149,7 +88,6 @@ def test_a_restored_copy_shows_no_fallen_counter(
     program.start()
     wait_equal(1.0, lambda: min(1.0, program.scrape().sum("late_exporter_polls_total", outcome="unavailable")))
     assert 0 == program.scrape().sum(LOGS)
-    assert "the state is older than when it was last used" in program.stderr
     late.fault = None
     wait_equal(1.0, lambda: min(1.0, program.scrape().sum(LOGS)))
     assert 450 == program.scrape().sum(LOGS)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import signal
-import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -121,29 +119,3 @@ def test_prometheus_of_a_customer(setting: TenantSetup, require_tool: Callable[[
         assert "tier" not in database.query('late_workspace_info{job="customer"}')[0]["metric"]
     assert 0 == setting.program.stop()
     assert "Traceback" not in setting.program.stderr
-
-
-def test_promtool_and_reload(setting: TenantSetup, require_tool: Callable[[str], str]) -> None:
-    """Promtool accepts the metrics of a customer; a reload changes what the customer sees."""
-    status, text = setting.get("/metrics")
-    assert (200, False) == (status, "late_account_logs_total" in text)
-    subprocess.run(
-        [require_tool("promtool"), "check", "metrics"], input=text, text=True, check=True, capture_output=True
-    )
-    assert "brand-b" not in text
-    assert [403, 403, 404] == [
-        setting.get("/config")[0],
-        setting.get("/metrics?workspace=brand-b")[0],
-        setting.get("/metrics?workspace=nowhere", "ops")[0],
-    ]
-    (setting.folder / "web.yml").write_text(f"basic_auth_users:\n  ops: {HASH}\n  customer-a: {HASH}\n  b: {HASH}\n")
-    assert 401 == setting.get("/metrics", "b")[0]
-    setting.bind("customer-a: [brand-a, brand-b], b: [brand-b]")
-    setting.program.send_signal(signal.SIGHUP)
-    wait_equal(200, lambda: setting.get("/metrics?workspace=brand-b")[0])
-    status, text = setting.get("/metrics", "b")
-    assert (200, True, False) == (status, "brand-b" in text, "brand-a" in text)
-    setting.bind("customer-a: [brand-a, brand-c]")
-    setting.program.send_signal(signal.SIGHUP)
-    wait_until(lambda: "there is no workspace brand-c" in setting.program.stderr)
-    assert 200 == setting.get("/metrics?workspace=brand-b")[0]

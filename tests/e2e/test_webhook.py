@@ -19,7 +19,6 @@ import pytest
 from late_exporter.ingest.webhooks import sign
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, http_get, wait_equal, wait_until
-from tests.support.zernio_sdk import zernio_webhooks
 
 pytestmark = pytest.mark.e2e
 
@@ -106,38 +105,6 @@ def test_a_forged_webhook_wakes_nothing(program: ExporterProcess, late: LateServ
     assert 20 == program.scrape().sum(REFUSED, reason="signature")
 
 
-def test_the_secret_changes_while_it_runs(program: ExporterProcess, tmp_path: Path) -> None:
-    """A changed secret file is read again, no secret is logged, and counts survive a restart."""
-    (tmp_path / "secret").write_text("another-secret-of-the-webhook")
-    assert 401 == post(program, "post.scheduled")
-    assert 204 == post(program, "post.scheduled", secret="another-secret-of-the-webhook")
-    wait_equal(1.0, lambda: program.scrape().sum(RECEIVED))
-    program.kill()
-    assert 1 == program.start().wait_ready().scrape().sum(RECEIVED, event="post.scheduled")
-    assert SECRET not in program.stderr
-    assert "another-secret" not in program.stderr
-
-
-def test_a_late_delivery_is_followed_by_a_poll(program: ExporterProcess, late: LateServer) -> None:
-    """The fifth attempt of a delivery, and a second one of the same event, make the exporter poll once."""
-    insert_failure(late)
-    body = webhook("post.platform.failed", age=timedelta(hours=27))
-    assert 204 == deliver(program, body)
-    wait_equal(1.0, lambda: program.scrape().sum(FAILURES))
-    assert 1 == program.scrape().sum(RECEIVED, event="post.platform.failed")
-    insert_failure(late)
-    request_count = len(late.requests)
-    assert 204 == deliver(program, body, **{"X-Late-Signature": sign(body, SECRET)})
-    threading.Event().wait(3.0)
-    assert request_count == len(late.requests)
-    # The next event shows what was received before, and only its own age is a lag.
-    assert 204 == post(program, "post.cancelled")
-    wait_equal(2.0, lambda: program.scrape().sum(FAILURES))
-    wait_equal(1.0, lambda: program.scrape().sum("late_exporter_webhook_lag_seconds_count"))
-    samples = program.scrape()
-    assert (2, 1) == (samples.sum(RECEIVED), samples.sum(REFUSED, reason="replay"))
-
-
 def test_a_password_for_webhooks(
     start_exporter: Callable[..., ExporterProcess], tmp_path: Path, late: LateServer
 ) -> None:
@@ -154,14 +121,12 @@ def test_a_password_for_webhooks(
     assert (1, 1) == (samples.sum(RECEIVED), samples.sum(REFUSED))
 
 
-@pytest.mark.parametrize("require_auth", ["", "--webhook.require-auth"])
 def test_an_address_that_receives_webhooks_only(
-    start_exporter: Callable[..., ExporterProcess], tmp_path: Path, late: LateServer, require_auth: str
+    start_exporter: Callable[..., ExporterProcess], tmp_path: Path, late: LateServer
 ) -> None:
     """Their own address receives webhooks and serves nothing else; the other one receives none any more."""
     late.world.publish(3, over=60)
     flags = (*webhook_flags(tmp_path), "--webhook.listen-address=127.0.0.1:0", "--web.enable-lifecycle")
-    flags += (require_auth,) if require_auth else ()
     program = start_exporter(*flags, interval="1m").wait_ready()
     (url,) = wait_until(lambda: re.findall(r'listening for webhooks" .*address=(\S+)', program.stderr))
     login = {"Authorization": f"Basic {base64.b64encode(f'zernio:{PASSWORD}'.encode()).decode()}"}
@@ -172,18 +137,7 @@ def test_an_address_that_receives_webhooks_only(
     assert 404 == deliver(program, webhook("post.failed"), **login)
 
     insert_failure(late)
-    assert (401 if require_auth else 204) == deliver(program, webhook("post.failed"), url=f"{url}/webhook")
-    if require_auth:
-        assert 204 == deliver(program, webhook("post.failed"), url=f"{url}/webhook", **login)
+    assert 204 == deliver(program, webhook("post.failed"), url=f"{url}/webhook")
     wait_equal(1.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)
     assert 1 == program.scrape().sum(RECEIVED, event="post.failed")
     assert 0 == program.stop()
-
-
-def test_every_event(program: ExporterProcess) -> None:
-    """A webhook of every event, as the vendor's models describe it, is accepted and counted."""
-    webhooks = zernio_webhooks(datetime.now(UTC).isoformat())
-    assert {204} == {deliver(program, each.body) for each in webhooks}
-    assert 204 == post(program, "post.scheduled")
-    wait_equal(float(len(webhooks) + 1), lambda: program.scrape().sum(RECEIVED))
-    assert 0 == program.scrape().sum(REFUSED)

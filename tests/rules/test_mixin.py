@@ -25,7 +25,6 @@ pytestmark = pytest.mark.e2e
 
 ROOT = GRAFANA.parent
 RULES = ROOT / "deploy" / "prometheus"
-DEFAULTS = (GRAFANA / "mixin" / "defaults.libsonnet").read_text("utf-8")
 NAMES = [name for name in vars(thresholds) if name.isupper()]
 
 KUBERNETES = """
@@ -76,11 +75,6 @@ def test_rules_equal_the_files(mixin: dict[str, Any], kind: str) -> None:
     assert _shipped(kind) == mixin[kind]
 
 
-def test_promtool_accepts_the_rules(mixin: dict[str, Any], require_tool: Callable[[str], str], tmp_path: Path) -> None:
-    """Promtool accepts the rules of the PrometheusRule built from the mixin."""
-    _check_rules(require_tool("promtool"), tmp_path, mixin["resource"]["spec"]["groups"])
-
-
 def _check_rules(promtool: str, folder: Path, groups: list[Any]) -> None:
     file = folder / "rules.yml"
     file.write_text(json.dumps({"groups": groups}), "utf-8")
@@ -105,14 +99,6 @@ def _jsonnet(program: str, jsonnet: str, path: Path) -> Any:
     return json.loads(process.stdout)
 
 
-def test_installed_by_jsonnet_bundler(vendor: Path, require_tool: Callable[[str], str]) -> None:
-    """The mixin imports nothing outside of its folder, and names no dependencies."""
-    program = "(import 'github.com/late-exporter/late-exporter/grafana/mixin.libsonnet').prometheusAlerts"
-    assert _shipped("alerts") == _jsonnet(program, require_tool("jsonnet"), vendor)
-    (manifest,) = vendor.rglob("jsonnetfile.json")
-    assert json.loads(manifest.read_text("utf-8")) == {"version": 1, "dependencies": [], "legacyImports": False}
-
-
 def test_documented_example(vendor: Path, require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """The example of the documentation has the changes that it asks for, and promtool accepts its rules."""
     (example,) = blocks(document("docs/mixin.md"), "jsonnet")
@@ -135,16 +121,6 @@ def test_every_setting_is_documented() -> None:
     settings = re.findall(r"^    (\w+):", config, re.MULTILINE)
     table = "".join(re.findall(r"^\| (`.*?) \|", document("docs/mixin.md"), re.MULTILINE))
     assert sorted(settings) == sorted(re.findall(r"`(\w+)`", table))
-
-
-def test_every_threshold_is_used() -> None:
-    """Every threshold of the configuration is in a rule or in a dashboard."""
-    templates = "".join(
-        (GRAFANA / "mixin" / f"{name}.libsonnet").read_text("utf-8") for name in ("rules", "alerts", "dashboards")
-    )
-    names = re.findall(r'^    "(\w+)":', DEFAULTS, re.MULTILINE)
-    assert len(names) > 30
-    assert [] == [name for name in names if not re.search(rf"\bc\.thresholds\.{name}\b", templates)]
 
 
 def test_all_numbers_at_once(evaluate_mixin: EvaluateMixin, tmp_path: Path) -> None:
