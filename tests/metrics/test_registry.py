@@ -379,25 +379,6 @@ def test_a_status_feed_shows_before_the_first_sync(registry: SeriesRegistry, exp
     assert {CONNECTED: 0} == exposition.visible_values
 
 
-def test_a_name_never_has_two_series(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """The user name of the account list replaces that of logs, and the newest name of logs comes back."""
-    registry.restore({ACCOUNT: latest("old")})
-    registry.show_feed("acme", "publishing")
-
-    def names() -> set[str]:
-        return {labels[-1] for _, labels in exposition.visible_values}
-
-    for name in ("listed", "listed", "renamed"):
-        registry.replace_status("acme", "accounts", {ACCOUNT: latest(name)})
-        assert {name} == names()
-    registry.update({ACCOUNT: latest("new")})
-    assert {"renamed"} == names()
-    registry.replace_status("acme", "accounts", {})
-    assert {"new"} == names()
-    registry.update({ACCOUNT: latest("newest")})
-    assert {"newest"} == names()
-
-
 def test_feeds_and_workspaces_are_independent(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
     """A feed replaces only its own series, and a workspace that is removed takes all of its own with it."""
     registry.add_workspace("beta")
