@@ -6,7 +6,6 @@ import json
 import os
 import random
 import ssl
-import string
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,13 +16,10 @@ from typing import Any, TypeAlias
 import httpx
 import pytest
 import trustme
-from hypothesis import given
-from hypothesis import strategies as st
 
 from late_exporter.api.body import (
     MAX_BODY_BYTES,
     MAX_LARGE_BODIES,
-    MAX_RATIO,
     SMALL_BODY_BYTES,
     UNLIMITED_BYTES,
 )
@@ -139,7 +135,7 @@ async def test_request() -> None:
     assert ApiResponse(b'{"logs": []}', NOW - 7) == answer
     assert ("GET", f"{BASE}{PATH}?days=7&limit=100&skip=0&status=pending") == (request.method, str(request.url))
     assert f"Bearer {SECRET}" == request.headers["Authorization"]
-    assert "application/json" == request.headers["Accept"]
+    assert ("application/json", "gzip") == (request.headers["Accept"], request.headers["Accept-Encoding"])
     assert b"" == request.content
 
 
@@ -158,35 +154,14 @@ async def test_invalid_date(value: str | None) -> None:
     assert ApiResponse(b"{}", None) == await api.get()
 
 
-@given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
-async def test_any_header(text: str) -> None:
-    """No value of a header raises an unexpected error."""
-    headers = dict.fromkeys(("Date", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Reset"), text)
-    for status in (200, 429):
-        api = ClientHarness(respond_with(status, **headers, **{"X-RateLimit-Remaining": "1"}))
-        try:
-            answer = await api.get()
-        except RateLimited as exc:
-            limited = exc
-            assert api.clock.elapsed <= limited.until <= api.clock.elapsed + 86_400
-        else:
-            assert isinstance(answer, ApiResponse)
-
-
 NETWORK = [
     (httpx.ConnectError("[Errno -2] Name or service not known"), "connect",
      "no connection to getlate.dev: [Errno -2] Name or service not known"),
     (httpx.ConnectError(""), "connect", "no connection to getlate.dev: ConnectError"),
-    (httpx.ConnectTimeout("slow"), "timeout", "no response within 30 s"),
     (httpx.ReadTimeout("slow"), "timeout", "no response within 30 s"),
-    (httpx.WriteTimeout("slow"), "timeout", "no response within 30 s"),
-    (httpx.PoolTimeout("slow"), "timeout", "no response within 30 s"),
     (TimeoutError(), "timeout", "no response within 30 s"),
     (httpx.ReadError("reset"), "network", "the connection failed: reset"),
-    (httpx.WriteError("broken pipe"), "network", "the connection failed: broken pipe"),
     (httpx.RemoteProtocolError("peer closed connection"), "network", "the connection failed: peer closed connection"),
-    (httpx.ProxyError("407"), "network", "the connection failed: 407"),
-    (httpx.UnsupportedProtocol("ftp"), "network", "the connection failed: ftp"),
     (httpx.InvalidURL("x" * 500), "network", f"the connection failed: {'x' * 200}"),
     (OSError("[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]"), "network",
      "the connection failed: [SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]"),
@@ -257,9 +232,6 @@ STATUSES = [
     (401, '{"error": "Unauthorized"}', Unauthorized, "401: the API key was rejected: Unauthorized"),
     (403, '{"error": "No rights", "code": "x"}', Forbidden, "403: the API key was rejected: No rights (code x)"),
     (405, "", ApiUnavailable, "405: no error message"),
-    (410, '{"error": null}', ApiUnavailable, "410: None"),
-    (418, '{"error": {"text": "odd"}}', ApiUnavailable, "418: {'text': 'odd'}"),
-    (422, '{"message": "other"}', ApiUnavailable, '422: {"message": "other"}'),
     (500, '["a list"]', ApiUnavailable, "500: no error message"),
     (500, "{" + '"error":[' * 1 + "[" * 100_000, ApiUnavailable, "500: " + ('{"error":[' + "[" * 200)[:200]),
     (500, '{"error": ' + "9" * 5000 + "}", ApiUnavailable, "500: " + ('{"error": ' + "9" * 200)[:200]),
@@ -268,7 +240,6 @@ STATUSES = [
     (500, b"\xff\xfe\x00 binary", ApiUnavailable, "500: �� binary"),
     (502, HTML, ApiUnavailable, "502: " + " ".join(HTML[:200].split())),
     (503, '{"error": "' + "long " * 100 + '"}', ApiUnavailable, "503: " + ("long " * 100)[:200]),
-    (599, "", ApiUnavailable, "599: no error message"),
     (204, "", None, ""),
 ]  # fmt: skip
 
@@ -293,18 +264,6 @@ async def test_a_failure_names_the_request() -> None:
 
     assert "502: Bad Gateway (request id req_01-ab)" == str(failure)
     assert (("502: Bad Gateway",), 502, "req_01-ab") == (failure.args, failure.status, failure.request_id)
-
-
-async def test_a_rate_limited_request_names_itself() -> None:
-    """An error of a 429 has its status and the id of the request."""
-    failure = await ClientHarness(respond_with(429, '{"error": "Slow down"}', X_Request_Id="req_7")).fail()
-    assert ("429: Slow down (request id req_7)", 429) == (str(failure), failure.status)
-
-
-async def test_network_errors_have_no_status() -> None:
-    """A failure without a response has neither a status nor a request id."""
-    failure = await ClientHarness(raise_error(httpx.ReadError("reset"))).fail()
-    assert (None, "") == (failure.status, failure.request_id)
 
 
 async def test_not_found() -> None:
@@ -376,13 +335,6 @@ def rewrite(key_file: Path, content: str | bytes) -> None:
     os.utime(key_file, ns=(before + 1_000_000, before + 1_000_000))
 
 
-def test_a_key_without_a_file() -> None:
-    """A key without a file never changes."""
-    key = ApiKey(SECRET)
-    key.reload()
-    assert (SECRET, False) == (key.value(), key.file_changed())
-
-
 def test_a_key_file_is_read_when_it_changes(key_file: Path) -> None:
     """A changed file is read at once and once, and its key is reported."""
     told: list[str] = []
@@ -419,14 +371,6 @@ def test_missing_key_file(key_file: Path) -> None:
     key_file.rmdir()
     key_file.write_text(OTHER)
     assert (True, OTHER) == (key.file_changed(), key.value())
-
-
-def test_a_key_file_that_is_created_later(key_file: Path) -> None:
-    """A file that does not exist at the start is read once it does."""
-    key_file.unlink()
-    key = ApiKey(SECRET, key_file)
-    key_file.write_text(OTHER)
-    assert OTHER == key.value()
 
 
 def test_a_key_file_behind_a_link(tmp_path: Path) -> None:
@@ -668,16 +612,6 @@ async def test_maximum_body() -> None:
     assert MAX_BODY_BYTES == len(answer.body)
 
 
-async def test_compressed_body_that_is_too_large() -> None:
-    """A response that decompresses to more than 8 MiB is rejected."""
-    body = random.Random(1).randbytes(20_000).hex().encode()
-    content = gzip.compress(body * (MAX_BODY_BYTES // len(body) + 1))
-    assert len(content) > MAX_BODY_BYTES / MAX_RATIO
-    api = ClientHarness(respond_with(200, content, Content_Encoding="gzip"))
-
-    assert "the response is larger than 8 MiB" == str(await api.fail())
-
-
 @pytest.mark.parametrize("chunk_size", [100, 65_536])
 async def test_decompression_bomb(chunk_size: int) -> None:
     """A response is not decompressed beyond a hundred times what was received of it, in whatever pieces."""
@@ -700,18 +634,6 @@ async def test_pages_that_compress_well(repetitions: int, unit: str) -> None:
     """A page of logs with equal texts is read up to 1 MiB, however well it compresses: users choose the texts."""
     rows = [{"_id": f"65f1c0{number:018x}", "text": unit * repetitions} for number in range(100)]
     body = json.dumps({"logs": rows}).encode()
-    answer = await ClientHarness(respond_with(200, gzip.compress(body), Content_Encoding="gzip")).get()
-    assert answer is not None
-    assert body == answer.body
-
-
-async def test_a_page_of_equal_captions() -> None:
-    """A page whose logs all have the same caption of 15 KB is read."""
-    letters = random.Random(1)
-    words = ["".join(letters.choices(string.ascii_lowercase, k=letters.randint(2, 9))) for _ in range(2000)]
-    caption = " ".join(letters.choices(words, k=2300))
-    body = json.dumps({"logs": [{"_id": f"65f1c0{number:018x}", "text": caption} for number in range(100)]}).encode()
-    assert len(body) > UNLIMITED_BYTES
     answer = await ClientHarness(respond_with(200, gzip.compress(body), Content_Encoding="gzip")).get()
     assert answer is not None
     assert body == answer.body
@@ -749,13 +671,6 @@ async def test_few_large_responses_are_read_at_a_time(encoding: str) -> None:
     may_end.set()
     answers = await asyncio.gather(*tasks)
     assert [len(body)] * len(tasks) == [len(answer.body) for answer in answers if answer is not None]
-
-
-async def test_gzipped_body() -> None:
-    """A gzipped response is decompressed."""
-    api = ClientHarness(respond_with(200, gzip.compress(b'{"logs": []}'), Content_Encoding="gzip"))
-    assert ApiResponse(b'{"logs": []}', None) == await api.get()
-    assert "gzip" == api.requests[0].headers["Accept-Encoding"]
 
 
 async def test_memory_of_a_decompression_bomb() -> None:

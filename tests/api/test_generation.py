@@ -13,7 +13,6 @@ from late_exporter.api.generation import (
     EXAMINATION_INTERVAL,
     MAX_REFUSALS,
     ApiGeneration,
-    examine_lists,
 )
 from late_exporter.errors import (
     ApiError,
@@ -59,20 +58,6 @@ Answer = bytes | ApiError | None
 NOT_FOUND = None
 REDIRECT = ApiUnavailable("308: redirected to zernio.com", status=308)
 UNCLASSIFIED = Forbidden("403: a restricted API key cannot use this path", code="unclassified_resource")
-VANISHED: dict[str, Answer] = {
-    "404": NOT_FOUND,
-    "400": BadRequest("400: Invalid post ID", status=400),
-    "403": UNCLASSIFIED,
-    "405": ApiUnavailable("405: Method not allowed", status=405),
-    "410": ApiUnavailable("410: Gone", status=410),
-    "500": ApiUnavailable("500: oops", status=500),
-    "308": REDIRECT,
-    "html": b"<html>Not found</html>",
-    "empty": late_list(),
-    "new shape": zernio_list(10),
-    "a post": b'{"post": null}',
-    "stale": late_list(3 * DAY),
-}
 
 
 class FakeListApi(FakeClient):
@@ -303,29 +288,6 @@ def test_before_the_detection_the_state_decides(configured: str, state: str | No
     generation = ApiGeneration(configured, logger=NullLogger())
     assert expected is generation.initial_feed("publishing", state_generation=state)
     assert GENERATIONS["zernio"]["webhooks"] is generation.initial_feed("webhooks", state_generation=state)
-
-
-@pytest.mark.parametrize(
-    ("late", "zernio", "expected"),
-    [
-        (
-            late_list(0),
-            zernio_list(60),
-            ["200, newest log 2025-11-24T15:59:00Z", "200, newest log 2025-11-24T16:00:00Z"],
-        ),
-        (late_list(), logs({}), ["200, no logs", "200, no logs"]),
-        (
-            zernio_list(0),
-            None,
-            ["404: the API has no /v1/logs", "200: the logs have no _id, they are those of /v1/logs"],
-        ),
-    ],
-)
-async def test_answers_are_described(late: bytes, zernio: bytes, expected: list[str]) -> None:
-    """An answer is its status and the time of the newest log."""
-    answers = await examine_lists("publishing", FakeListApi(late=late, zernio=zernio))
-    paths = ["/v1/logs?type=publishing", "/v1/posts/logs"]
-    assert [f"{path} {text}" for path, text in zip(paths, expected, strict=True)] == list(map(str, answers.values()))
 
 
 async def test_a_profile_is_read_from_the_documented_list() -> None:

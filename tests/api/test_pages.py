@@ -11,7 +11,7 @@ from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.protocols import ApiResponse
 from tests.support.api import FakeHttpApi
 from tests.support.client import FakeClient
-from tests.support.clock import HOUR, VirtualClock
+from tests.support.clock import VirtualClock
 from tests.support.world import World
 
 PUBLISHING = FEEDS["publishing"]
@@ -36,19 +36,6 @@ async def test_a_page_is_requested_over_the_whole_retention(api: FakeHttpApi) ->
     assert "98" == (await parameters(api, skip=98))["skip"]
 
 
-async def test_filters_are_parameters(api: FakeHttpApi) -> None:
-    """Filters are sent as they are and may shorten the days."""
-    params = await parameters(api, filters={"status": "failed", "days": "1"})
-    assert ("failed", "1") == (params["status"], params["days"])
-
-
-async def test_a_feed_adds_its_own_parameters() -> None:
-    """A list that shares its path is chosen by its query."""
-    api = FakeHttpApi(World(VirtualClock()), generation="zernio")
-    await fetch_page(api.client, ZERNIO)
-    assert "publishing" == api.requests[0].params["type"]
-
-
 @pytest.mark.parametrize(
     ("millis", "expected"),
     [
@@ -63,37 +50,10 @@ async def test_a_time_is_sent_to_the_millisecond(api: FakeHttpApi, millis: int, 
     assert (expected, expected) == (params["from"], params["to"])
 
 
-async def test_a_response_has_the_page_and_the_clock_of_the_api(api: FakeHttpApi) -> None:
-    """The parsed page comes with the body and the date."""
-    api.answer = json.dumps({"logs": [{"_id": "a"}]}).encode()
-    response = await fetch_page(api.client, PUBLISHING)
-    assert ["a"] == [entry.key for entry in response.page.entries]
-    assert api.answer == response.body
-    assert response.date is not None
-
-
 async def test_a_missing_list_is_an_error(api: FakeHttpApi) -> None:
     """A list that the API does not have is distinguished from an empty one."""
     with pytest.raises(EndpointNotFound, match="404: the API has no /v1/logs"):
         await fetch_page(api.client, ZERNIO)
-
-
-async def test_a_response_without_logs_is_an_error(api: FakeHttpApi) -> None:
-    """A response that is not a list of logs is rejected."""
-    api.answer = b"[]"
-    with pytest.raises(BadPayload):
-        await fetch_page(api.client, PUBLISHING)
-
-
-async def test_the_logs_of_a_post(api: FakeHttpApi) -> None:
-    """The logs of a post are requested by its id; an unknown post has none."""
-    world = World(VirtualClock())
-    world.publish(over=HOUR, postId="p1")
-    api = FakeHttpApi(world)
-    response = await fetch_post(api.client, PUBLISHING, "p1")
-    assert response is not None
-    assert 1 == len(response.page.entries)
-    assert None is await fetch_post(api.client, PUBLISHING, "p2")
 
 
 @pytest.mark.parametrize(

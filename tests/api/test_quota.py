@@ -184,22 +184,6 @@ def test_at_rest_nothing_waits() -> None:
     assert [0.0] * 40 == waits
 
 
-@pytest.mark.parametrize("limit", [60, 600])
-def test_a_short_command_does_not_wait(limit: int) -> None:
-    """The first requests of a process are sent at once."""
-    quota = SharedQuota(limit)
-    waits: list[float] = []
-
-    async def run_command() -> None:
-        client = quota.connect()
-        for _ in range(5):
-            await client.get("/v1/logs", {}, path_template="/v1/logs")
-        waits.append(client.pop_request_log()[1])
-
-    run_for(MINUTE, run_command())
-    assert [0.0] == waits
-
-
 # The rate limiter.
 
 
@@ -223,12 +207,6 @@ class LimiterHarness:
 def harness() -> LimiterHarness:
     """Return a rate limiter with half of the limit."""
     return LimiterHarness()
-
-
-async def test_a_shorter_wait_does_not_undo_a_longer_one() -> None:
-    """The longest of several waits applies."""
-    rate_limiter = RateLimiter(1.0, monotonic=lambda: 5.0)
-    assert [105.0, 105.0] == [rate_limiter.pause(100.0), rate_limiter.pause(1.0)]
 
 
 async def test_a_waiting_request_observes_a_429(harness: LimiterHarness) -> None:

@@ -1,30 +1,22 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import cast
 
 import pytest
 from msgspec.structs import replace
 
-from late_exporter.api.generation import ApiGeneration
 from late_exporter.app import assembly
-from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
-from late_exporter.errors import StoreError
+from late_exporter.app.assembly import PipelineConfig
 from late_exporter.ingest.details import EventSelection
-from late_exporter.model import FeedState, Scope
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import Store, open_store
-from late_exporter.store.thread import StoreThread
-from tests.support.client import FakeClient
+from late_exporter.store import Store
 from tests.support.clock import HOUR, VirtualClock
 from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi
-from tests.support.loggers import NullLogger
-from tests.support.steps import drive, offload_in_steps
-from tests.support.store import StoreProxy, stored_series
+from tests.support.store import stored_series
 from tests.support.world import World
 
 EVERYTHING = PipelineConfig(feeds=(), has_webhooks=True, has_replicas=True, events=EventSelection())
@@ -45,43 +37,6 @@ def test_families_that_cannot_have_values_are_hidden(config: PipelineConfig, hid
     assert hidden <= config.families.keys() - config.visible_families.keys()
     assert "late_publishing_logs_total" in config.visible_families
     assert bool(hidden) == (len(config.visible_families) < len(config.families))
-
-
-class BrokenStore(StoreProxy):
-    """A store whose feed states cannot be read."""
-
-    def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
-        """Fail."""
-        raise StoreError(f"cannot read {scopes[0].feed}")
-
-
-def test_a_workspace_is_not_added_if_its_state_cannot_be_read() -> None:
-    """A store error leaves the pipeline without the workspace."""
-    with closing(BrokenStore(open_store("sqlite://"))) as store:
-        pipeline = Pipeline(
-            PipelineConfig(feeds=("publishing",)),
-            store_thread=StoreThread(cast("Store", store), offload_in_steps),
-            create_logger=lambda _: NullLogger(),
-        )
-        connection = ApiConnection(FakeClient(), ApiGeneration("late", logger=NullLogger()))
-        with pytest.raises(StoreError, match="cannot read publishing"):
-            drive(pipeline.add_workspaces({"acme": connection}))
-        assert {} == pipeline.pollers
-
-
-def test_a_removed_workspace_has_no_series() -> None:
-    """Series of a removed workspace disappear, those of the others stay."""
-    clock = VirtualClock()
-    worlds = {name: World(clock) for name in ("acme", "umbrella")}
-    for world in worlds.values():
-        world.publish(5, over=HOUR)
-    with closing(InsideHarness({name: FakeLateApi(world) for name, world in worlds.items()})) as exporter:
-        for name in worlds:
-            exporter.poll(name)
-        exporter.pipeline.remove_workspace("acme")
-        samples = exporter.scrape()
-        assert {"umbrella"} == {dict(labels)["workspace"] for _, labels in samples}
-        assert 5 == samples.sum("late_publishing_logs_total", workspace="umbrella")
 
 
 def test_series_are_restored_in_pages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

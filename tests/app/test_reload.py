@@ -19,7 +19,7 @@ from late_exporter.api.quota import RateLimiter
 from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import LifecycleController
 from late_exporter.config import sources
-from late_exporter.config.settings import OPTIONS, Settings, Workspace
+from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ExporterStopping, LateError, StoreError
 from late_exporter.ingest.webhooks import sign
@@ -316,14 +316,6 @@ async def test_invalid_configuration(harness: ReloadHarness) -> None:
     assert healed[WHEN, ()] > good[WHEN, ()]
 
 
-async def test_sighup_with_an_invalid_configuration(harness: ReloadHarness) -> None:
-    """SIGHUP with an invalid configuration does not raise."""
-    (harness.folder / "late.yml").unlink()
-    await harness.control.on_sighup()
-    await harness.wait_for_counts(acme=120)
-    assert 0 == (await harness.scrape())[RELOADED, ()]
-
-
 @pytest.mark.parametrize("turns", [0, 1, 2, 5])
 async def test_a_reload_ends_when_the_process_is_stopped(harness: ReloadHarness, turns: int) -> None:
     """A reload that is requested before or after the process is stopped fails at once and starts nothing."""
@@ -373,13 +365,6 @@ async def test_options_that_need_a_restart(harness: ReloadHarness, text: str, op
     with pytest.raises(LateError, match=f"{option}: cannot be changed without a restart"):
         await harness.control.reload()
     await harness.wait_for_counts(acme=120)
-
-
-def test_live_options_are_those_that_a_reload_applies() -> None:
-    """A reload applies the sections of API, polls, status feeds, webhooks, logs, the web file and users' workspaces."""
-    live = [option for option in OPTIONS if option.reload == "live"]
-    assert {"api", "poll", "status", "webhook", "log", "web"} == {option.section for option in live}
-    assert ["web.config.file", "web.user-workspaces"] == [option.name for option in live if option.section == "web"]
 
 
 async def test_unreadable_state(harness: ReloadHarness, monkeypatch: pytest.MonkeyPatch) -> None:

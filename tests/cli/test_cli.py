@@ -5,7 +5,6 @@ import logging
 import os
 import platform
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter import __revision__, __version__, cli, log
-from late_exporter.cli import OFFLINE_COMMANDS
 from late_exporter.cli.program import CommandFunction
-from late_exporter.commands import FUNCTIONS, function_of
-from late_exporter.config.commands import COMMANDS, Command
+from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.settings import OPTIONS, CommandContext, Settings
 from late_exporter.errors import ConfigError, LateError, StoreError
@@ -80,12 +77,6 @@ def test_commands(argv: list[str]) -> None:
     assert (argv or ["run"]) == [name for name, _ in run.calls]
 
 
-@pytest.mark.parametrize("code", [0, 1])
-def test_the_exit_code_is_that_of_the_command(code: int) -> None:
-    """The exit code of the program is that of the command."""
-    assert code == ProgramRun("check", act=lambda _: code).code
-
-
 @pytest.mark.parametrize(
     "argv",
     [
@@ -135,21 +126,14 @@ WRONG = [
     (["run", "x" * 25], "unexpected argument of 25 characters"),
     (["--poll.intervall", "5s"], 'unknown flag "--poll.intervall"; did you mean --poll.interval?'),
     (["--pol.interval=5s"], 'unknown flag "--pol.interval"; did you mean --poll.interval?'),
-    (["run", "--foo"], 'unknown flag "--foo"'),
     (["logs", "--sinc", "1d"], 'unknown flag "--sinc"; did you mean --since?'),
     (["--sinc", "1d", "check"], 'unknown flag "--sinc"'),
     (["run", "--poll.foo", "1"], 'unknown flag "--poll.foo"'),
     (["run", "--config", "late.yml"], 'unknown flag "--config"; did you mean --config.file?'),
-    (["status", "--port", "1"], 'unknown flag "--port"'),
-    (["--verbose", "run"], 'unknown flag "--verbose"'),
     (["-v"], 'unknown flag "-v"; did you mean --log.level debug?'),
     (["help", "lgos"], f'unknown command "lgos"; commands are {NAMES}'),
-    (["help", "logs", "post"], 'unexpected argument "post"'),
-    (["version", "2"], 'unexpected argument "2"'),
     (["check", "--user", "nobody-of-this-name"], '--user "nobody-of-this-name": no such user on this machine'),
     (["simulate", "--web.listen-address", ":1"], SIMULATE_ADDRESS),
-    (["state"], "ACTION is missing; must be one of info, backup, check, copy"),
-    (["completion"], "SHELL is missing; must be one of bash, zsh, fish"),
     (["--"], 'unknown flag "--"'),
     (["--poll.interval"], "--poll.interval: needs a value: --poll.interval DURATION"),
     (["--poll.interval", "--log.level", "debug"], "--poll.interval: needs a value: --poll.interval DURATION"),
@@ -168,15 +152,8 @@ WRONG = [
     (["--format", "json"], f"--format: not an option of run, but of {COMMANDS_OF['--format']}"),
     (["check", "--follow"], "--follow: not an option of check, but of logs"),
     (["post"], "POST_ID is missing"),
-    (["post", "a", "b"], 'unexpected argument "b"'),
     (["logs", "--since", "91d"], '--since "91d": must be at least 1s and at most 90d'),
-    (["logs", "--limit", "-1"], '--limit "-1": must be a whole number of at least 0'),
-    (
-        ["logs", "--feed", "posts"],
-        '--feed "posts": must be one of publishing, connections, webhooks, messaging, workflow_event, api_request',
-    ),
     (["post", "a", "--format", "table"], '--format "table": must be one of text, json'),
-    (["metrics", "--format", "xml"], '--format "xml": must be one of table, markdown, json'),
     (
         ["metrics", "--log.level", "info"],
         f"--log.level: not an option of metrics, but of {COMMANDS_OF['--log.level']}",
@@ -185,11 +162,8 @@ WRONG = [
         ["--api.key", KEY],
         "--api.key: no such flag, because other users could read it; set LATE_API_KEY or --api.key-file",
     ),
-    (["logs", "--platform", "\udcff"], "--platform: not UTF-8"),
     (["check", "--web.listen-address=unix:\udcff", "--format", "json"], "--web.listen-address: not UTF-8"),
-    (["check", "--user", "\udcff"], "--user: not UTF-8"),
     (["logs", "--follow", "\udcff"], "argument 3: not UTF-8"),
-    (["\udcff"], "argument 1: not UTF-8"),
     (["--\udcff=1", "logs"], "argument 1: not UTF-8"),
 ]
 
@@ -258,16 +232,6 @@ def test_help_has_every_example(monkeypatch: pytest.MonkeyPatch, command: str, c
     assert [] == [line for line, _ in COMMANDS[command].examples if f"\n  late-exporter {line}\n" not in shell]
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "metrics"])
-def test_short_help_names_every_flag(command: str) -> None:
-    """Help names every flag of the command, also those that it does not explain, and is at most 100 lines long."""
-    out = ProgramRun(command, "-h").out
-    words = out.replace(",\n", ", ").replace(",", " ").split()
-
-    assert {option.flag for option in OPTIONS if command in option.commands and option.flag} <= set(words)
-    assert len(out.splitlines()) <= 100
-
-
 def test_help_explains_eight_options() -> None:
     """Of the many options, the help of the program explains those that most users need."""
     out = ProgramRun("--help").out
@@ -286,35 +250,12 @@ def test_help_is_a_command(argv: list[str]) -> None:
     assert ProgramRun(*argv).out == ProgramRun(*argv[1:], "--help").out != ""
 
 
-def test_follow_has_a_short_flag() -> None:
-    assert ["logs"] == [name for name, _ in ProgramRun("logs", "-f").calls]
-
-
-def test_help_is_grouped() -> None:
-    """Options are grouped by section, with help, default and variable."""
-    assert (
-        "\npoll:\n"
-        "  --poll.interval DURATION\n"
-        "      Time between two polls, with jitter.\n"
-        "      default 30s, LATE_EXPORTER_POLL__INTERVAL\n"
-    ) in ProgramRun("--help-all").out
-
-
 def test_help_of_the_program_names_the_commands() -> None:
     """The help of the program lists all commands."""
     out = ProgramRun("--help").out
 
     assert out.startswith("Usage: late-exporter [OPTIONS] [COMMAND] [ARGS]...\n")
     assert [] == [name for name, command in COMMANDS.items() if f"\n  {name:<11}  {command.help[:30]}" not in out]
-
-
-def test_help_of_the_catalogue() -> None:
-    """The help of the catalogue has its only flag."""
-    out = ProgramRun("metrics", "--help").out
-
-    assert out.startswith("Usage: late-exporter metrics [OPTIONS]\n")
-    assert "\nOptions:\n  --format FORMAT\n" in out
-    assert "      default table\n" in out
 
 
 @pytest.mark.parametrize(
@@ -331,22 +272,6 @@ def test_help_of_the_catalogue() -> None:
 def test_help_is_about_the_command(command: str, flag: str, help_text: str) -> None:
     """The help of a flag says what it means to the command, and nothing about other commands."""
     assert f"\n  {flag}\n      {help_text}\n" in ProgramRun(command, "--help").out
-
-
-@pytest.mark.parametrize(
-    "command", [command for command in COMMANDS.values() if command.choices], ids=lambda command: command.name
-)
-def test_help_names_the_choices_of_an_argument(command: Command) -> None:
-    """The help of a command names the words that its argument may be."""
-    words = re.findall(r"\w+", ProgramRun(command.name, "--help").out.partition("Examples")[0])
-    assert set(command.choices) <= set(words)
-
-
-def test_help_breaks_no_list() -> None:
-    """A default that does not fit beside its variable has its own line."""
-    assert (
-        "      default 0.1,0.25,0.5,1,2.5,5,10,30,60,120,300,600\n      LATE_EXPORTER_METRICS__DURATION_BUCKETS\n"
-    ) in ProgramRun("--help-all").out
 
 
 def test_help_needs_no_right_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,14 +312,6 @@ def test_metrics_json_is_complete() -> None:
     assert {"name", "kind", "help", "labels", "buckets", "feeds", "starts_at_zero"} == set(families[0])
 
 
-def test_metrics_markdown() -> None:
-    """The catalogue in Markdown has one row per family."""
-    rows = ProgramRun("metrics", "--format=markdown").out.splitlines()
-
-    assert len(CATALOGUE) + 2 == len(rows)
-    assert "| `late_up` | gauge | workspace, feed | 1 if the last poll of the feed succeeded, 0 otherwise. |" in rows
-
-
 def test_metrics_table_is_aligned() -> None:
     """The columns of the table are aligned with their headings."""
     head, *rows = ProgramRun("metrics").out.splitlines()
@@ -419,14 +336,6 @@ def test_metrics_fit_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: str) -
 
     assert (0, list(CATALOGUE)) == (code, [line.split()[0] for line in lines if not line.startswith(" ")])
     assert [] == [line for line in lines if len(line) > int(columns)]
-
-
-def test_metrics_reads_no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The catalogue is printed even if the environment is wrong."""
-    monkeypatch.setenv("LATE_EXPORTER_POLL__INTERVAL", "x")
-    monkeypatch.setenv("LATE_API_KEY", "a b")
-
-    assert 0 == ProgramRun("metrics").code
 
 
 def failing(error: BaseException) -> Callable[[Settings], int]:
@@ -519,40 +428,3 @@ def test_no_output_holds_a_key(key: str, tmp_path_factory: pytest.TempPathFactor
             outputs += [ProgramRun(*argv, act=failing(LateError(f"says {key}"))) for argv in lines]
 
     assert [] == [run.err for run in outputs if key in run.out + run.err]
-
-
-def test_the_functions_are_those_of_the_commands_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The functions of commands come from the commands package by default."""
-    monkeypatch.setattr("late_exporter.commands.query.check", lambda _: 7)
-
-    assert 7 == cli.main(["check"])
-
-
-def test_every_command_has_a_function() -> None:
-    """Every command that reads settings is implemented."""
-    assert set(COMMANDS) - {*OFFLINE_COMMANDS, "healthcheck"} == set(FUNCTIONS)
-    assert all(callable(function_of(command)) for command in FUNCTIONS)
-
-
-def test_the_command_line_is_that_of_the_process(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The command line is that of the process by default."""
-    monkeypatch.setattr(sys, "argv", ["late-exporter", "--version"])
-    monkeypatch.setattr("signal.signal", lambda *_: None)  # the process is that of the tests
-
-    assert 0 == cli.main()
-    assert capsys.readouterr().out.startswith(f"late-exporter, version {__version__} ")
-
-
-@pytest.mark.e2e
-def test_a_closed_pipe() -> None:
-    """Printing into a closed pipe is no error."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    run = subprocess.run(
-        [sys.executable, "-m", "late_exporter", "metrics"], stdout=writing, stderr=subprocess.PIPE, check=False
-    )
-    os.close(writing)
-
-    assert (0, b"") == (run.returncode, run.stderr)

@@ -112,13 +112,6 @@ def test_a_child_reads_the_files_that_the_shell_passes(monkeypatch: pytest.Monke
     assert (KEY,) == settings.secrets
 
 
-def test_the_web_configuration_cannot_be_a_pipe() -> None:
-    """The web configuration is read several times, so a pipe is rejected instead of being served without its users."""
-    with pipe_of("rate_limit: {interval: 1s, burst: 5}") as path:
-        [problem] = problems_of(f"--web.config.file={path}")
-    assert f'--web.config.file "{path}": must be a regular file, because it is read again when it changes' == problem
-
-
 def test_a_configuration_that_was_read_from_a_pipe_cannot_be_reloaded() -> None:
     """A pipe is a configuration once; later it is an error instead of the defaults."""
     with pipe_of("poll: {interval: 7s}") as path:

@@ -85,9 +85,3 @@ def test_an_installation_without_assets_is_an_error(monkeypatch: pytest.MonkeyPa
     with pytest.raises(LateError, match="this installation has no assets; install late-exporter from its wheel"):
         write_assets(tmp_path, {})
     assert [] == list(tmp_path.iterdir())
-
-
-def test_a_folder_has_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is written to the working directory by mistake."""
-    assert 2 == main(["assets"])
-    assert "DIR" in capsys.readouterr().err

@@ -75,16 +75,6 @@ def test_the_feed_must_be_of_the_generation_of_the_state(
         assert state == drive(recorded_feed("publishing", generation, api, coverage(state))).generation
 
 
-def test_without_coverage_the_current_feed_is_used() -> None:
-    """A state that has counted nothing may start with any generation."""
-    assert (
-        "zernio"
-        == drive(
-            recorded_feed("publishing", ApiGeneration("auto", logger=NullLogger()), api_with("zernio"), None)
-        ).generation
-    )
-
-
 @pytest.mark.parametrize(("generation", "days"), [("late", 7), ("zernio", 90)])
 def test_since_must_be_within_the_retention(generation: str, days: int) -> None:
     """The limit depends on the generation."""

@@ -17,7 +17,7 @@ from late_exporter.errors import LateError
 from late_exporter.web.asgi import Message, Receive, Send
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
-from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, hang, respond_with
+from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, respond_with
 
 OTHER_PROGRAM = "is not late-exporter; give the address with --web.listen-address"
 
@@ -74,13 +74,6 @@ def test_another_answer_is_unhealthy(server: LateServer, fault: FaultHandler, re
     with pytest.raises(LateError) as caught:
         check_health(address(server))
     assert f"{address(server)} {reason}" == str(caught.value)
-
-
-def test_a_hanging_server_is_unhealthy(server: LateServer) -> None:
-    """The check times out."""
-    server.fault = hang(server)
-    with pytest.raises(LateError, match=r" does not answer within 0.05 s$"):
-        check_health(address(server), timeout=0.05)
 
 
 @pytest.mark.parametrize("secure", [False, True])

@@ -15,13 +15,12 @@ from late_exporter.commands.columns import CSV_COLUMNS
 from late_exporter.commands.logs import LogFilter, LogFollower, follow, log_formatter, print_newest
 from late_exporter.commands.pager import LogPager
 from late_exporter.commands.terminal import Terminal
-from late_exporter.errors import ApiUnavailable, BadPayload, BadRequest, Unauthorized
+from late_exporter.errors import BadRequest
 from late_exporter.feeds import FEEDS, GENERATIONS
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
 from tests.support.clock import DAY, HOUR, VirtualClock
 from tests.support.late_api import TIME_FILTERS, Document, FakeLateApi, ListQuirks
-from tests.support.odd_api import OddApi, ignore_skip
 from tests.support.steps import drive
 from tests.support.world import World
 
@@ -112,14 +111,6 @@ async def test_reading_stops_at_the_limit(limit: int, requests: int) -> None:
     assert requests == len(harness.api.requests)
 
 
-async def test_an_empty_list_prints_nothing() -> None:
-    """A table without logs has no heading either."""
-    harness = LogsHarness(format_name="table")
-
-    assert (0, False) == await harness.show()
-    assert [] == harness.lines
-
-
 async def test_logs_older_than_since_are_left_out() -> None:
     """The age is measured with the clock of the API, and reading stops at older logs."""
     harness = LogsHarness(LogFilter(since=HOUR - 1))
@@ -131,12 +122,6 @@ async def test_logs_older_than_since_are_left_out() -> None:
     assert len(harness.api.requests) <= 3
 
 
-@pytest.mark.parametrize(("since", "days"), [(1.0, 1), (DAY, 1), (DAY + 1, 2), (7 * DAY, 7), (90 * DAY, 7)], ids=str)
-def test_days_are_derived_from_since(since: float, days: int) -> None:
-    """The request covers as many days as necessary, and at most as many as the API accepts."""
-    assert {"days": days} == LogFilter(since=since).query(FEED, following=False)
-
-
 def test_the_api_filters_by_what_it_knows() -> None:
     """While following, the status pending is filtered locally."""
     log_filter = LogFilter(platform="x", status="pending", action="retry", account="@a", since=1.0)
@@ -146,13 +131,6 @@ def test_the_api_filters_by_what_it_knows() -> None:
     )
     assert {"platform": "x", "action": "retry", "days": 1} == log_filter.query(FEED, following=True)
     assert "retry" == log_filter.query(CONNECTIONS, following=False)["eventType"]
-
-
-def test_the_case_of_platform_and_status_does_not_matter() -> None:
-    """The API rejects other spellings, and logs are compared without regard to case."""
-    log_filter = LogFilter(platform="Instagram", status="FAILED")
-    assert {"platform": "instagram", "status": "failed", "days": 1} == log_filter.query(FEED, following=False)
-    assert "status" not in LogFilter(status="Pending").query(FEED, following=True)
 
 
 @pytest.mark.parametrize(
@@ -231,21 +209,6 @@ async def test_connections_are_filtered_by_event() -> None:
     assert "acc1" in line
     assert "disconnect" in line
     assert "disconnect" == harness.api.requests[0].params["eventType"]
-
-
-async def test_an_unknown_value_is_an_error() -> None:
-    """The error lists the values that the API accepts."""
-    harness = LogsHarness(LogFilter(status="lost"))
-    with pytest.raises(BadRequest, match="400: Invalid query; status must be one of: success, failed"):
-        await harness.show()
-
-
-async def test_a_missing_endpoint_is_an_error() -> None:
-    """A wrong base URL is reported."""
-    harness = LogsHarness()
-    harness.api.fault = lambda _: httpx.Response(404)
-    with pytest.raises(ApiUnavailable, match="404: the API has no /v1/posts/logs"):
-        await harness.show()
 
 
 async def test_the_table_has_post_and_error() -> None:
@@ -389,20 +352,6 @@ def test_pages_of_alike_logs_end_no_list() -> None:
         return len([log async for logs in pager.pages() for log in logs if log.action == "retry"])
 
     assert 120 == drive(read())
-
-
-def test_a_list_that_ignores_skip_is_an_error() -> None:
-    """If every page is the first one, the error says so."""
-    world = World(VirtualClock())
-    world.publish(250, over=DAY)
-    api = OddApi(world, change_query=ignore_skip)
-    pager = LogPager(api, FEED, {"days": 2}, 2 * DAY, clock=world.clock.time)
-
-    async def read() -> int:
-        return sum([len(logs) async for logs in pager.pages()])
-
-    with pytest.raises(BadPayload, match="the log list repeats the same page"):
-        drive(read())
 
 
 def test_own_requests_are_not_shown() -> None:
@@ -562,23 +511,6 @@ async def test_following_never_prints_logs_older_than_the_first(limit: int) -> N
     assert [*printed_ids[::-1], harness.world.ids[0]] == harness.ids
 
 
-async def test_following_an_empty_list_waits() -> None:
-    """The first log is printed when it arrives."""
-    harness = LogsHarness()
-    await harness.follow(lambda: harness.world.publish(1), lambda: harness.world.publish(1))
-
-    assert harness.world.ids[::-1] == harness.ids
-
-
-async def test_following_reads_several_pages() -> None:
-    """More new logs than fit on a page are printed oldest first."""
-    harness = LogsHarness()
-    harness.world.publish(10, over=HOUR)
-    await harness.follow(lambda: harness.world.publish(350))
-
-    assert harness.world.ids[::-1] == harness.ids
-
-
 async def test_following_prints_late_logs() -> None:
     """A log that appears below newer ones is printed too."""
     harness = LogsHarness()
@@ -697,30 +629,6 @@ async def test_the_backoff_is_bounded() -> None:
     assert 60.0 == max(await harness.follow(fail, *[lambda: None] * 30))
     harness.api.fault = None
     assert {300.0} == set(await harness.follow(fail, *[lambda: None] * 3, interval=300.0))
-
-
-@pytest.mark.parametrize(("status", "error"), [(400, BadRequest), (401, Unauthorized), (500, ApiUnavailable)])
-async def test_following_does_not_start_after_an_error(status: int, error: type[Exception]) -> None:
-    """An error of the first poll ends the command."""
-    harness = LogsHarness()
-    harness.api.fault = lambda _: httpx.Response(status)
-    pager = harness.pager(following=True)
-    follower = LogFollower(harness.api.client, FEED, pager, ANY, harness.formatter, harness.lines.append)
-    with pytest.raises(error):
-        await follow(follower, limit=1, interval=1.0, warn=harness.warnings.append, sleep=harness.clock.sleep)
-
-
-async def test_following_respects_the_quota() -> None:
-    """Requests stay within the share of the limit, however short the interval is."""
-    harness = LogsHarness()
-    harness.api = FakeHttpApi(harness.world, share=3e-8)
-    harness.api.before = lambda _: times.append(harness.clock.elapsed)
-    times: list[float] = []
-    harness.world.publish(2)
-    await harness.follow(*[lambda: harness.world.publish(1)] * 40, interval=0.1)
-
-    assert harness.world.ids[::-1] == harness.ids
-    assert times[-1] > 60
 
 
 async def test_the_status_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

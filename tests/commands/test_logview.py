@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter.commands.logview import chronological, mentions
-from late_exporter.errors import BadPayload
-from late_exporter.feeds import FEEDS, GENERATIONS
+from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed, LogView
-from tests.commands.views import parse_body, parse_rows
+from tests.commands.views import parse_rows
 
 PUBLISHING: dict[str, Any] = {
     "_id": "log1",
@@ -203,60 +202,6 @@ def test_a_field_of_another_type_is_empty(value: object) -> None:
     assert ("unknown", "unknown", "unknown") == (log.platform, log.action, log.status)
     assert ("", "", "", "", None) == (log.log_id, log.post_id, log.time, log.status_code, log.attempt)
     assert (None, None) == (log.created, log.duration)
-
-
-@pytest.mark.parametrize(
-    ("created_at", "expected"), [("yesterday", "yesterday"), ("9999-12-31T23:59:59-23:00", "9999-12-31T23:59:59-23:00")]
-)
-def test_an_invalid_time_is_shown_as_it_is(created_at: str, expected: str) -> None:
-    """A time that cannot be parsed, or is beyond the calendar, is shown as a text."""
-    assert expected == one({"createdAt": created_at}).time
-
-
-def test_numbers_are_shown_as_texts() -> None:
-    """An id or a code may be a number; an absurd number does no harm."""
-    log = one({"_id": 5, "statusCode": "429", "platform": 7, "durationMs": -1, "attemptNumber": 1e300})
-
-    assert ("5", "429", "7", None) == (log.log_id, log.status_code, log.platform, log.duration)
-    huge = (
-        b'{"logs": [{"_id": "a", "durationMs": ' + b"9" * 6000 + b', "statusCode": NaN, "attemptNumber": -Infinity}]}'
-    )
-    (log,) = parse_body(FEEDS["publishing"], huge)
-    assert (None, "", None) == (log.duration, log.status_code, log.attempt)
-
-
-@pytest.mark.parametrize("feed", [feeds["publishing"] for feeds in GENERATIONS.values()], ids=GENERATIONS)
-def test_a_number_beyond_the_range_of_floats(feed: Feed) -> None:
-    """A number of 310 digits in any field affects no other field."""
-    number = 10**310
-    fields = {name: number for name in (*PUBLISHING, *ZERNIO) if name not in {"_id", "createdAt", "created_at"}}
-    (log,) = parse_rows(feed, {**fields, "_id": "a", "createdAt": "2026-11-24T10:00:03Z", "created_at": "2026-11-24"})
-
-    assert (None, str(number), "2026-11-24") == (log.duration, log.status_code, log.time[:10])
-
-
-def test_rows_without_an_id_have_keys() -> None:
-    """Two rows without an id have the same key only if they are equal."""
-    first, second, again = parse_rows(FEEDS["publishing"], {"status": "a"}, {"status": "b"}, {"status": "a"})
-
-    assert first.key == again.key != second.key
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (b"", "is not JSON"),
-        (b"<html>", "is not JSON"),
-        (b"[" * 50_000, "is not JSON"),
-        (b"[]", "is a list, not an object"),
-        (b'{"logs": null}', "has no list of logs"),
-    ],
-    ids=lambda value: str(value)[:20],
-)
-def test_a_body_without_logs_is_an_error(body: bytes, message: str) -> None:
-    """A response that is not a list of logs is described in one line."""
-    with pytest.raises(BadPayload, match=message):
-        parse_body(FEEDS["publishing"], body)
 
 
 def test_logs_are_ordered_by_time() -> None:

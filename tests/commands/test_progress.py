@@ -114,12 +114,3 @@ def test_a_call_without_progress_shows_the_time(monkeypatch: pytest.MonkeyPatch)
     with ProgressBar(pipe).ticking("state copy"):
         pass
     assert "" == pipe.getvalue()
-
-
-def test_a_bar_with_its_own_estimate() -> None:
-    terminal = TtyStream()
-    progress = ProgressBar(terminal)
-    progress.show("reading logs", None, "100 logs read")
-    progress.show("reading logs", 0.5, "200 logs read, about 3 min left")
-    bar = "reading logs [############            ] 200 logs read, about 3 min left"
-    assert ["reading logs 100 logs read", bar] == terminal.pieces

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -165,25 +162,6 @@ def test_check_lists_inconsistencies(path: Path) -> None:
     ) == state(path, "check")
 
 
-def test_check_compares_the_counters(path: Path) -> None:
-    """A counter with a wrong digit is found, because the state counts the observations separately."""
-    execute(f"sqlite:///{path}", "UPDATE late_series SET value = '99' WHERE labels LIKE '%acme%success%'")
-    lines = "acme/publishing: late_publishing_logs_total: 100, but 61 were counted\n"
-    assert CommandResult(1, lines, "") == state(path, "check")
-
-
-def test_a_closed_pipe_does_not_change_the_exit_code(path: Path) -> None:
-    """The exit code of a check is that of the state, whether or not its output is read."""
-    for expected in (0, 1):
-        command = f"'{sys.executable}' -m late_exporter state check --state.url=sqlite:///{path} | true"
-        root = Path(cli.__file__).parents[2]
-        result = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False, cwd=root, text=True, timeout=60
-        )
-        assert (expected, "") == (result.returncode, result.stderr)
-        execute(f"sqlite:///{path}", "UPDATE late_feed SET logs = logs + 1")
-
-
 def copy(source: Path, target: Path, *args: str) -> CommandResult:
     """Copy workspaces from a state to another one."""
     return state(source, "copy", f"sqlite:///{source}", f"sqlite:///{target}", *args)
@@ -291,11 +269,3 @@ def test_a_name_does_not_control_the_terminal(path: Path) -> None:
     for args in (["info"], ["info", "--format", "json"], ["copy", source, "sqlite:///b.db", "--workspace", "none"]):
         result = state(path, *args)
         assert "\x1b" not in result.out + result.err
-
-
-def test_help_describes_every_action(capsys: pytest.CaptureFixture[str]) -> None:
-    """The help has the arguments of each action."""
-    cli.main(["state", "--help"])
-    output = capsys.readouterr().out
-    assert re.search(r"\n  copy SOURCE TARGET +Copy all workspaces", output)
-    assert "\nACTION is one of:\n" in output

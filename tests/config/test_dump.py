@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from late_exporter.config import sources
-from late_exporter.config.dump import MASK, format_duration, format_settings
+from late_exporter.config.dump import MASK, format_settings
 
 KEY = "sk_" + "ab" * 32
 
@@ -50,14 +50,6 @@ def test_the_text_is_a_configuration_file(lines: Sequence[str], tmp_path: Path) 
     expected = load_yaml(path, text, environ)
     assert expected == load_yaml(path, shown.replace(f"  key: {MASK}\n", ""), environ)
     assert yaml.safe_load(shown)
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("0s", 0.0), ("100ms", 0.1), ("1m30s", 90.0), ("7d", 604_800.0), ("1d1h1m1s1ms", 90_061.001), ("2m", 120.0)],
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert text == format_duration(seconds)
 
 
 def test_passwords_in_urls_are_masked() -> None:

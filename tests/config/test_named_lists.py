@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from late_exporter.config.dump import format_settings
 from late_exporter.config.settings import Settings, restart_only_changes
 from late_exporter.config.sources import load
 from late_exporter.errors import ConfigError
@@ -199,20 +197,3 @@ def test_unknown_families(folder: Path, name: str, message: str) -> None:
     (problem,) = problems(folder, metrics__disable=[name])
     assert problem.startswith(f'--{DISABLE} "{name}": ')
     assert message in problem
-
-
-def test_dump(folder: Path) -> None:
-    """The configuration in force can be used as a configuration file, and means the same."""
-    text = (
-        f"web: {{user_workspaces: {{customer-a: [brand-a, brand-b]}}}}\nmetrics: {{buckets: {{{ATTEMPTS}: [1, 2.5]}}}}"
-    )
-    settings = read(folder, text)
-    shown = format_settings(settings)
-    again = yaml.safe_load(shown)
-    assert ("customer-a=brand-a,brand-b", f"{ATTEMPTS}=1,2.5") == (
-        again["web"]["user-workspaces"],
-        again["metrics"]["buckets"],
-    )
-    (folder / "again.yml").write_text(shown)
-    loaded = load("run", {"config.file": ["again.yml"]}, {})
-    assert (settings.web, settings.metrics) == (loaded.web._replace(config_file="web.yml"), loaded.metrics)

@@ -11,7 +11,6 @@ from late_exporter.config.settings import OPTIONS, Settings, Workspace, restart_
 from late_exporter.config.sources import load
 from late_exporter.config.types import Address, Secret
 from late_exporter.errors import ConfigError
-from late_exporter.metrics import catalogue as metrics
 from late_exporter.simulator import INCIDENTS
 
 KEY = "sk_" + "0123456789abcdef" * 4
@@ -85,33 +84,6 @@ def file_problems(file: Path, text: str, environ: dict[str, str] | None = None) 
     with pytest.raises(ConfigError) as caught:
         from_file(file, text, environ)
     return list(caught.value.problems)
-
-
-def test_defaults() -> None:
-    """The defaults are those of the documentation."""
-    settings = load_flags()
-
-    assert ("default", "https://zernio.com/api") == (settings.workspaces[0].name, settings.workspaces[0].base_url)
-    assert (30.0, 0.5, 30.0, 604_800.0, 600.0, 86_400.0) == (
-        settings.api.timeout,
-        settings.api.quota_share,
-        settings.poll.interval,
-        settings.poll.lookback,
-        settings.poll.reconcile_interval,
-        settings.poll.audit_interval,
-    )
-    assert ("publishing", "connections") == settings.poll.feeds
-    assert {"posts": 300, "accounts": 300, "cooldowns": 300, "webhooks": 600, "billing": 3600} == {
-        name: settings.status.intervals[name] for name in settings.status.feeds
-    }
-    assert "sqlite:///data/late-exporter.db" == settings.state.url
-    assert ((Address("", 10077),), "/metrics") == (settings.web.listen_address, settings.web.telemetry_path)
-    assert (50, 500, False) == (
-        settings.metrics.max_label_values,
-        settings.metrics.max_accounts,
-        settings.metrics.created_timestamps,
-    )
-    assert ("info", "logfmt") == (settings.log.level, settings.log.format)
 
 
 def test_webhooks(file: Path) -> None:
@@ -192,37 +164,11 @@ def test_webhooks_have_a_path_of_their_own(file: Path, telemetry: str) -> None:
     ] == file_problems(file, text)
 
 
-def test_defaults_of_the_simulator() -> None:
-    """The simulator has its own defaults."""
-    settings = load_flags("simulate").simulate
-
-    assert Address("127.0.0.1", 10078) == settings.listen_address
-    assert (1, 5000, 604_800.0, 600, 0, ()) == (
-        settings.seed,
-        settings.logs_per_day,
-        settings.history,
-        settings.rate_limit,
-        settings.customer_rate,
-        settings.incident,
-    )
-
-
 def test_demo_leaves_no_state_behind_and_polls_faster() -> None:
     """The demo keeps its state in memory, polls often, and has a rate limit that allows it."""
     settings = load_flags("demo")
 
     assert ("sqlite://", 5.0, 6000) == (settings.state.url, settings.poll.interval, settings.simulate.rate_limit)
-
-
-def test_demo_ignores_the_state_directory() -> None:
-    """The demo keeps its state in memory also under systemd."""
-    assert "sqlite://" == load("demo", {}, {"STATE_DIRECTORY": "/var/lib/late"}).state.url
-
-
-def test_settings_are_frozen() -> None:
-    """Settings are immutable."""
-    with pytest.raises(AttributeError):
-        load_flags().poll.interval = 1.0  # type: ignore[misc]
 
 
 def test_another_api(file: Path) -> None:
@@ -260,19 +206,6 @@ def test_another_database_password_takes_no_restart(file: Path) -> None:
     )
 
 
-def test_bounds_of_durations_are_those_of_the_catalogue() -> None:
-    """The default buckets of settings and catalogue are the same."""
-    assert metrics.DURATION_BUCKETS == load_flags().metrics.duration_buckets
-
-
-def test_every_level_and_format_of_the_log_can_be_chosen() -> None:
-    """Options accept each level and format that logging supports."""
-    levels, formats = ["debug", "info", "warn", "error"], ["logfmt", "json"]
-
-    assert levels == [load_flags(log__level=level).log.level for level in levels]
-    assert formats == [load_flags(log__format=name).log.format for name in formats]
-
-
 def test_flags_win_then_environment_then_file(file: Path) -> None:
     """Flags win over the environment, the environment over the file, and the file over defaults."""
     file.write_text("poll: {interval: 1s, lookback: 1d, reconcile-interval: 1h}\napi: {timeout: 1s}\n")
@@ -293,14 +226,6 @@ def test_flags_win_then_environment_then_file(file: Path) -> None:
 def test_a_wrong_value_that_does_not_win_is_no_mistake() -> None:
     """A wrong variable is no mistake if a flag overrides it."""
     assert 1.0 == load("run", {"poll.interval": ["1s"]}, WITH_KEY | {"LATE_EXPORTER_POLL__INTERVAL": "x"}).poll.interval
-
-
-def test_the_process_has_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment is that of the process by default."""
-    monkeypatch.setenv("LATE_API_KEY", KEY)
-    monkeypatch.setenv("LATE_EXPORTER_METRICS__MAX_LABEL_VALUES", "7")
-
-    assert 7 == load("run", {}).metrics.max_label_values
 
 
 def test_a_variable_that_is_not_utf_8() -> None:
@@ -350,11 +275,6 @@ def test_variables_of_kubernetes_services_are_no_mistake(variable: str) -> None:
 def test_durations(text: str, seconds: float) -> None:
     """Durations are parsed as in Prometheus."""
     assert seconds == pytest.approx(load_flags(poll__reconcile_interval=text).poll.reconcile_interval)
-
-
-def test_no_history() -> None:
-    """A duration of zero is valid for the simulated history."""
-    assert 0.0 == load_flags("simulate", simulate__history="0").simulate.history
 
 
 @pytest.mark.parametrize(
@@ -446,31 +366,18 @@ def test_status_feeds_in_a_file(file: Path) -> None:
     assert [] == restart_only_changes(settings, off)
 
 
-def test_incidents() -> None:
-    """The simulated API can start with several incidents."""
-    settings = load("demo", {"simulate.incident": ["slow-video", "revoked-token"]}, {})
-
-    assert ("slow-video", "revoked-token") == settings.simulate.incident
-
-
 OUTPUT = "must be stdout or file:PATH"
 
 WRONG = [
     ("poll.interval", "5x", f'"5x": {DURATION}'),
     ("poll.interval", "", f'"": {DURATION}'),
-    ("poll.interval", "30", f'"30": {DURATION}'),
     ("poll.interval", "-30s", f'"-30s": {DURATION}'),
-    ("poll.interval", "1.5s", f'"1.5s": {DURATION}'),
-    ("poll.interval", "30m1h", f'"30m1h": {DURATION}'),
-    ("poll.interval", "1s1s", f'"1s1s": {DURATION}'),
     ("poll.interval", "٣s", f'"٣s": {DURATION}'),
     ("poll.interval", "9" * 17 + "d", f'"{"9" * 17}d": must be at least 100ms and at most 100y'),
     ("poll.interval", "9" * 5000 + "y", "of 5001 characters: must be at least 100ms and at most 100y"),
     ("poll.interval", "30s\n", f'"30s\\n": {DURATION}'),
     ("poll.interval", "50ms", '"50ms": must be at least 100ms and at most 100y'),
-    ("poll.interval", "0", '"0": must be at least 100ms and at most 100y'),
     ("poll.lookback", "30s", '"30s": must be at least 1m and at most 90d'),
-    ("poll.lookback", "91d", '"91d": must be at least 1m and at most 90d'),
     (
         "poll.feeds",
         "posts",
@@ -485,26 +392,14 @@ WRONG = [
     ),
     ("status.feeds", "posts,posts", '"posts,posts": posts is given twice'),
     ("status.posts-interval", "29s", '"29s": must be at least 30s and at most 1d'),
-    ("status.billing-interval", "2d", '"2d": must be at least 30s and at most 1d'),
     ("api.timeout", "0s", '"0s": must be at least 1ms and at most 100y'),
     ("api.quota-share", "0", '"0": must be a number above 0 and at most 1'),
-    ("api.quota-share", "1.1", '"1.1": must be a number above 0 and at most 1'),
-    ("api.quota-share", "nan", '"nan": must be a number above 0 and at most 1'),
     ("api.quota-share", "50%", '"50%": must be a number above 0 and at most 1'),
     ("api.base-url", "getlate.dev/api", f'"getlate.dev/api": {URL}'),
-    ("api.base-url", "ftp://getlate.dev", f'"ftp://getlate.dev": {URL}'),
-    ("api.base-url", "https://", f'"https://": {URL}'),
     ("api.base-url", "https:///api", f'"https:///api": {URL}'),
-    ("api.base-url", "https://late.dev:0", f'"https://late.dev:0": {URL}'),
     ("api.base-url", "https://late.dev:65536", f'"https://late.dev:65536": {URL}'),
-    ("api.base-url", "https://la te.dev", f'"https://la te.dev": {URL}'),
     ("api.base-url", "https://[::g]", f'"https://[::g]": {URL}'),
     ("api.base-url", "https://late.dev\\api", f'"https://late.dev\\\\api": {URL}'),
-    (
-        "api.base-url",
-        "http://getlate.dev/api",
-        '"http://getlate.dev/api": must begin with https://; plain http is allowed for loopback addresses only',
-    ),
     (
         "api.base-url",
         "http://127.0.0.1.nip.io",
@@ -516,7 +411,6 @@ WRONG = [
         f'"https://***@getlate.dev": {USER}',
     ),
     ("api.base-url", "https://late.dev?key=secret", '"https://late.dev?***": must not contain a query or fragment'),
-    ("api.base-url", "https://late.dev#secret", '"https://late.dev#***": must not contain a query or fragment'),
     ("api.key-file", "/nowhere/key", '"/nowhere/key": No such file or directory'),
     ("api.key-file", "/", '"/": Is a directory'),
     ("api.key-file", "", '"": must be the path of a file'),
@@ -536,17 +430,13 @@ WRONG = [
     ("state.password-file", "/dev/null", '"/dev/null": the file must contain one password'),
     ("state.replicas", "true", f'"true": {NO_POSTGRES}'),
     ("state.lease-duration", "1s", '"1s": must be at least 2s and at most 10m'),
-    ("state.url", "sqlite:///", f'"sqlite:///": {STATE}'),
     ("state.url", "sqlite://late.db", f'"sqlite://late.db": {STATE}'),
     ("api.base-url", "https://a?b@c", f'"https://***": {USER}'),
     ("state.url", "sqlite:///late.db?mode=ro", f'"sqlite:///late.db?***": {STATE}'),
-    ("state.url", "sqlite:///data/", f'"sqlite:///data/": {STATE}'),
     ("web.listen-address", "10077", f'"10077": {ADDRESS}'),
     ("web.listen-address", ":65536", f'":65536": {ADDRESS}'),
     ("web.listen-address", "unix:", f'"unix:": {ADDRESS}'),
     ("web.listen-address", "unix:" + "x" * 108, f'"unix:{"x" * 95}...": the path of a socket has at most 107 bytes'),
-    ("web.listen-address", "::1:10077", f'"::1:10077": {ADDRESS}'),
-    ("web.listen-address", "[::g]:10077", f'"[::g]:10077": {ADDRESS}'),
     ("web.listen-address", "127.0.0.256:1", f'"127.0.0.256:1": {ADDRESS}'),
     ("web.listen-address", ":1,:1", '":1,:1": :1 is given twice'),
     (
@@ -557,14 +447,8 @@ WRONG = [
     ("web.unauthenticated-paths", "/-/ready,/-/ready", '"/-/ready,/-/ready": /-/ready is given twice'),
     ("web.telemetry-path", "metrics", '"metrics": must begin with / and contain only letters, digits and - . _ ~ /'),
     ("web.telemetry-path", "/", '"/": must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit'),
-    (
-        "web.telemetry-path",
-        "/-/ready",
-        '"/-/ready": must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit',
-    ),
     ("webhook.path", "webhook", f'"webhook": {WEBHOOK}'),
     ("webhook.path", "/", f'"/": {WEBHOOK}'),
-    ("webhook.path", "/a/", f'"/a/": {WEBHOOK}'),
     ("webhook.path", "/-", f'"/-": {NO_WEBHOOK}'),
     ("webhook.path", "/-/quit", f'"/-/quit": {NO_WEBHOOK}'),
     (
@@ -575,11 +459,8 @@ WRONG = [
     ("webhook.secret-file", "/nowhere/secret", '"/nowhere/secret": No such file or directory'),
     ("metrics.duration-buckets", "1,x", '"x": must be a number of seconds above 0'),
     ("metrics.duration-buckets", "0,1", '"0": must be a number of seconds above 0'),
-    ("metrics.duration-buckets", "1,inf", '"inf": must be a number of seconds above 0'),
-    ("metrics.duration-buckets", "1,1e999", '"1e999": must be a number of seconds above 0'),
     ("metrics.duration-buckets", "1,,2", '"": must be a number of seconds above 0'),
     ("metrics.duration-buckets", "2,1", '"2,1": must be in ascending order, each bound once'),
-    ("metrics.duration-buckets", "1,1", '"1,1": must be in ascending order, each bound once'),
     (
         "metrics.duration-buckets",
         ",".join(map(str, range(1, 52))),
@@ -611,43 +492,14 @@ def test_wrong_values(option: str, text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("option", "text", "message"),
     [
-        ("simulate.seed", "x", '"x": must be a whole number of at least 0'),
-        ("simulate.logs-per-day", "0", '"0": must be a whole number of at least 1 and at most 10000000'),
         ("simulate.history", "91d", '"91d": must be at least 0s and at most 90d'),
-        (
-            "simulate.rate-limit",
-            "0",
-            '"0": must be a whole number of at least 1',
-        ),
-        (
-            "simulate.rate-limit",
-            "9" * 5000,
-            f"of 5000 characters: must be a whole number of at least 1 and at most {'9' * 18}",
-        ),
-        ("simulate.customer-rate", "100001", '"100001": must be a whole number of at least 0 and at most 100000'),
         ("simulate.listen-address", "x", f'"x": {TCP_ADDRESS}'),
-        (
-            "simulate.incident",
-            "fire",
-            f'"fire": must be one of {", ".join(INCIDENTS)}',
-        ),
+        ("simulate.incident", "fire", f'"fire": must be one of {", ".join(INCIDENTS)}'),
     ],
 )
 def test_wrong_values_of_the_simulator(option: str, text: str, message: str) -> None:
     """Wrong values of the simulator's options are reported like others."""
     assert [f"--{option} {message}"] == problems({option: [text]}, {}, "simulate")
-
-
-def test_every_source_is_named(file: Path) -> None:
-    """A mistake is reported with its flag, variable or line of the file."""
-    environ = WITH_KEY | {"LATE_EXPORTER_POLL__LOOKBACK": "1"}
-    file.write_text("api:\n  timeout: fast\n")
-
-    assert [
-        f'late.yaml:2: api.timeout "fast": {DURATION}',
-        f'--poll.interval "5x": {DURATION}',
-        f'LATE_EXPORTER_POLL__LOOKBACK "1": {DURATION}',
-    ] == problems({"config.file": ["late.yaml"], "poll.interval": ["5x"]}, environ)
 
 
 def test_all_mistakes_at_once(file: Path) -> None:
@@ -727,13 +579,6 @@ def test_wrong_files(file: Path, text: str, message: str) -> None:
     assert [message] == file_problems(file, text)
 
 
-def test_a_binary_file(file: Path) -> None:
-    """A file that is not text is rejected."""
-    file.write_bytes(b"\xff\xfe\x00")
-
-    assert ["late.yaml: not a text file in UTF-8"] == problems({"config.file": ["late.yaml"]})
-
-
 @pytest.mark.parametrize(("path", "reason"), [("gone", "No such file or directory"), (".", "Is a directory")])
 def test_unreadable_files(file: Path, path: str, reason: str) -> None:
     """A file that cannot be read is reported with the reason, and without a missing key."""
@@ -741,23 +586,10 @@ def test_unreadable_files(file: Path, path: str, reason: str) -> None:
     assert [f'LATE_EXPORTER_CONFIG__FILE "{path}": {reason}'] == problems({}, {"LATE_EXPORTER_CONFIG__FILE": path})
 
 
-def test_a_broken_file_may_have_named_a_key(file: Path) -> None:
-    """A broken file is reported without a missing key, which it may have named."""
-    assert ["late.yaml:1:2: not valid YAML: expected the node content, but found '<stream end>'"] == file_problems(
-        file, "[", {}
-    )
-
-
 @pytest.mark.parametrize("text", ["", "# nothing\n", "poll:\n", "poll: ~\nweb: null\n", "\ufeffpoll: {}\n"])
 def test_empty_files(file: Path, text: str) -> None:
     """An empty file or section keeps the defaults."""
     assert load_flags() == without_file(from_file(file, text))
-
-
-@pytest.mark.parametrize("style", ["max-label-values", "max_label_values"])
-def test_keys_in_either_style(file: Path, style: str) -> None:
-    """Keys are written with hyphens or underscores."""
-    assert 7 == from_file(file, f"metrics: {{{style}: 7}}").metrics.max_label_values
 
 
 def test_values_of_a_file(file: Path) -> None:
@@ -820,15 +652,6 @@ def test_key_from_the_environment() -> None:
 
     assert key is not None
     assert KEY == key.get_secret_value()
-
-
-def test_key_from_a_file(file: Path) -> None:
-    """The key is read from a file whose path is kept."""
-    file.write_text(f"{KEY}\n")
-    workspace = load("run", {"api.key-file": [str(file)]}, {}).workspaces[0]
-
-    assert workspace.key is not None
-    assert (KEY, file) == (workspace.key.get_secret_value(), workspace.key_file)
 
 
 def test_the_flag_wins_over_the_variable_of_a_key_file(file: Path) -> None:
@@ -1054,24 +877,6 @@ def test_errors_never_show_a_key(key: str) -> None:
     environ = {"LATE_API_KEY": key, "LATE_EXPORTER_API__KEY": key}
 
     assert key not in "\n".join(problems(flags, environ))
-
-
-@given(key=keys)
-def test_urls_never_show_a_key(key: str) -> None:
-    """Keys in URLs are masked."""
-    for url in (
-        f"https://me:{key}@late.dev",
-        f"http://{key}@late.dev",
-        f"http://late.dev?key={key}",
-        f"{key}@late.dev",
-        f"late.dev#{key}",
-    ):
-        assert key not in "\n".join(problems({"api.base-url": [url]}))
-
-
-def test_what_looks_like_a_key_is_masked() -> None:
-    """A key given in place of its file is masked."""
-    assert ['--api.key-file "***": No such file or directory'] == problems({"api.key-file": [KEY]}, {})
 
 
 def test_every_option_is_in_the_table() -> None:

@@ -7,7 +7,6 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -316,18 +315,6 @@ def test_versions(file: Path, name: str, version: str) -> None:
     assert ssl.TLSVersion[version] == tls(load_text(file, f"{TLS}  min_version: {name}\n")).minimum_version
 
 
-@pytest.mark.parametrize("text", ["true", "True", "yes", "on"])
-def test_booleans(file: Path, text: str) -> None:
-    """Booleans are parsed as in YAML 1.1, like those of the exporter-toolkit."""
-    assert 1 == len(load_text(file, f"http_server_config: {{http2: {text}}}").warnings)
-
-
-def test_aliases(file: Path) -> None:
-    """YAML aliases are supported."""
-    config = load_text(file, f"basic_auth_users:\n  alice: &hash {BCRYPT_HASH}\n  bob: *hash\n")
-    assert {"alice": BCRYPT_HASH.encode(), "bob": BCRYPT_HASH.encode()} == config.users
-
-
 SUITE_LIST = (
     "must be one of TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, "
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, "
@@ -593,12 +580,6 @@ def test_all_mistakes_at_once(file: Path) -> None:
     ]
 
 
-def test_no_such_file(file: Path) -> None:
-    """A missing file is reported with its path."""
-    with pytest.raises(ConfigError, match=r"web\.yml: No such file or directory"):
-        load(file)
-
-
 def test_only_regular_files(file: Path) -> None:
     """Pipes, devices and folders are rejected: read again, a pipe would be a valid file without users and TLS."""
     reader, writer = os.pipe()
@@ -613,14 +594,6 @@ def test_only_regular_files(file: Path) -> None:
             )
     finally:
         os.close(reader)
-
-
-def test_a_link_to_a_file(file: Path) -> None:
-    """Links are followed, as Kubernetes mounts files as links."""
-    load_text(file, f"basic_auth_users: {{alice: {BCRYPT_HASH}}}")
-    link = file.parent / "link.yml"
-    link.symlink_to(file)
-    assert {"alice"} == load(link).users.keys()
 
 
 @pytest.mark.parametrize(
@@ -773,14 +746,6 @@ def test_any_file(file: Path, content: bytes) -> None:
     assert all(line.startswith(str(file.parent)) for line in messages)
 
 
-def test_watcher_without_a_file() -> None:
-    """The configuration never changes without a file."""
-    config, logger = WebConfig(), RecordingLogger()
-    watcher = WebConfigWatcher(config, logger)
-    assert config is watcher.current()
-    assert [] == logger.records
-
-
 def test_watcher_reads_only_changed_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unchanged files are not read again."""
     watcher = WebConfigWatcher(load_text(file, COMPLETE), RecordingLogger())
@@ -871,18 +836,6 @@ def test_watcher_keeps_the_last_valid_configuration(file: Path) -> None:
     assert "web configuration changed" == events(logger)[-1]
 
 
-def test_watcher_waits_for_a_missing_file(file: Path) -> None:
-    """A configuration whose certificate is missing is applied once the certificate exists."""
-    logger = RecordingLogger()
-    watcher = WebConfigWatcher(load_text(file, ""), logger)
-
-    file.write_text(TLS.replace("server.crt", "late.crt"))
-    assert watcher.current().ssl_context is None
-    (file.parent / "late.crt").write_bytes(CERT)
-    assert watcher.current().ssl_context is not None
-    assert ["web configuration not changed", "web configuration changed"] == events(logger)
-
-
 def test_watcher_notices_changes_before_the_first_request(file: Path) -> None:
     """A change between loading and the first request is noticed."""
     config = load_text(file, f"basic_auth_users: {{alice: {BCRYPT_HASH}}}")
@@ -914,24 +867,6 @@ def test_watcher_warnings(file: Path) -> None:
     watcher.current()
     warning = "http_server_config.http2: HTTP/2 is not supported, HTTP/1.1 is served"
     assert ("warning", "questionable web configuration", {"remark": warning}) == logger.records[0]
-
-
-def test_watcher_is_replaceable(file: Path) -> None:
-    """A replaced configuration applies at once, and its files are watched."""
-    watcher = WebConfigWatcher(WebConfig(), RecordingLogger())
-    watcher.replace(load_text(file, f"basic_auth_users: {{alice: {BCRYPT_HASH}}}"))
-    assert {"alice"} == watcher.current().users.keys()
-    file.write_text("")
-    assert {} == watcher.current().users
-
-
-def test_expired_certificates_are_served(file: Path) -> None:
-    """An certificate certificate is served; rejecting it is up to clients."""
-    past = datetime.now(UTC) - timedelta(days=1)
-    certificate = CA.issue_cert("localhost", not_before=past - timedelta(days=1), not_after=past)
-    (file.parent / "server.crt").write_bytes(certificate.cert_chain_pems[0].bytes())
-    (file.parent / "server.key").write_bytes(certificate.private_key_pem.bytes())
-    assert load_text(file, TLS).ssl_context is not None
 
 
 def bound_watcher(file: Path, logger: RecordingLogger) -> WebConfigWatcher:

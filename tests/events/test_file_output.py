@@ -150,23 +150,6 @@ def test_a_file_that_is_copied_and_truncated(path: Path) -> None:
     assert lines(2) == path.read_bytes()
 
 
-def test_the_file_stays_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is not opened for each delivery."""
-    opened: list[object] = []
-    real_open = os.open
-
-    def record_open(name: str, *arguments: int) -> int:
-        file = real_open(name, *arguments)
-        opened.append(name)
-        return file
-
-    monkeypatch.setattr("late_exporter.events.file_output.os.open", record_open)
-    output = FileOutput(path)
-    for number in range(3):
-        deliver(output, number)
-    assert ([path], lines(0, 1, 2)) == (opened, path.read_bytes())
-
-
 def test_a_disk_that_is_full_in_the_middle_of_a_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a write that failed half way the batch is completed, without a repeated or broken line."""
     output, real_write = FileOutput(path), os.write
@@ -195,15 +178,6 @@ def test_a_file_of_something_else_is_refused(path: Path, content: bytes) -> None
         with pytest.raises(DeliveryError, match=r"events.jsonl: is not a file of events; name another one"):
             write()
     assert content == path.read_bytes()
-
-
-def test_a_folder_that_does_not_exist(path: Path) -> None:
-    """The message names the file; once the folder exists, events are written."""
-    output = FileOutput(path.parent / "logs" / "events.jsonl")
-    with pytest.raises(DeliveryError, match=r"logs/events.jsonl: No such file or directory"):
-        output.check()
-    (path.parent / "logs").mkdir()
-    deliver(output, 1)
 
 
 @pytest.mark.parametrize("target", ["missing", "empty", "events"])

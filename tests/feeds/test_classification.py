@@ -3,8 +3,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from late_exporter.feeds.classification import (
     ACTIONS_BY_NAME,
@@ -13,7 +11,7 @@ from late_exporter.feeds.classification import (
     classify_action,
     classify_event,
 )
-from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, STATUSES, split_words
+from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, split_words
 
 STYLES: dict[str, Callable[[list[str]], str]] = {
     "dots": ".".join,
@@ -146,12 +144,3 @@ def test_events_of_the_vocabulary() -> None:
     assert Classification(unfinished, unfinished, is_understood=True) == classify_event(unfinished)
     for name in ("account.merged", "account.disconnect_failed"):
         assert Classification(name, name, is_understood=False) == classify_event(name)
-
-
-@given(st.text(max_size=128))
-def test_any_name(name: str) -> None:
-    """Any text is classified, as itself or as a documented action, with a documented status or none."""
-    action = classify_action(name)
-    assert action.name in {name, *ACTIONS}
-    assert action.status in {*STATUSES, "unknown"}
-    assert classify_event(name).name in {name, *EVENTS}

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
 import pytest
 
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.decoder import raw_rows
-from late_exporter.feeds.log_events import encode_event, outcome, read_detail
-from late_exporter.model import LogDetail, LogEntry, Scope
+from late_exporter.feeds.log_events import encode_event, read_detail
+from late_exporter.model import Scope
 
 FAILED_ROW: dict[str, Any] = {
     "_id": "64a0000000000000000000aa",
@@ -143,27 +142,3 @@ def test_an_error_code_of_any_characters(generation: str, code: str, expected: s
         "created_at": "2026-11-20T08:00:00Z",
     }
     assert expected == event_of(row, generation=generation)["error_code"]
-
-
-@pytest.mark.parametrize(
-    ("status", "expected"),
-    [
-        ("failed", "failed"),
-        ("success", "success"),
-        ("pending", "pending"),
-        ("reconnect_failed", "failed"),
-        ("connect_success", "success"),
-        ("disconnect", "disconnect"),
-    ],
-)
-def test_outcomes(status: str, expected: str) -> None:
-    """Connections succeed and fail like attempts to publish."""
-    assert expected == outcome(LogEntry(key="a", status=status))
-
-
-def test_a_detail_without_values_adds_nothing() -> None:
-    """An event can be written without details."""
-    event = msgspec.json.decode(
-        encode_event(Scope("acme", "publishing"), LogEntry(key="a", status="failed"), LogDetail())
-    )
-    assert {"id", "workspace", "feed", "platform", "action", "status", "category"} == event.keys()

@@ -115,15 +115,6 @@ def test_failed_connections(world: World, open_events: OpenEvents) -> None:
     assert ("connect_failed", "no") == tuple(json.loads(queued.body)[name] for name in ("action", "error"))
 
 
-def test_a_page_that_is_not_new_is_not_read_again(world: World, open_events: OpenEvents) -> None:
-    """While nothing changes, known failures cost nothing but are known."""
-    exporter = open_events(world)
-    world.publish(5, over=60, **FAILED_LOG)
-    results = [exporter.poll(), *exporter.poll_repeatedly(5)]
-    assert {"success"} == {result.outcome for result in results}
-    assert not queued_ids(exporter)
-
-
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_a_kill_at_every_step_neither_loses_nor_doubles_an_event(generation: str, tmp_path: Path) -> None:
     """The event of a log is queued if and only if it is counted, wherever the process is killed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from itertools import chain
 
 import msgspec
 
@@ -11,15 +10,10 @@ from late_exporter.feeds import FEEDS
 from late_exporter.ingest.known_logs import ReadLogs
 from late_exporter.ingest.observations import ObservationBuilder, Observations
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.counting import effective_increments
 from late_exporter.metrics.labels import LabelLimiter
-from late_exporter.model import MAX_CLOCK_SKEW_MS, Batch, LogEntry, Observation, Scope
-from late_exporter.series import IncCounter, Increment, SetLatest
+from late_exporter.model import LogEntry, Scope
 
 NOW = 1_763_993_002_000
-LOGS = "late_publishing_logs_total"
-LAST_LOG = "late_publishing_last_log_timestamp_seconds"
-RECONCILED = "late_exporter_reconciled_logs_total"
 
 
 class Harness:
@@ -42,26 +36,6 @@ def log(number: int, **fields: object) -> LogEntry:
     return msgspec.structs.replace(entry, **fields)
 
 
-def families(increments: tuple[Increment, ...]) -> set[str]:
-    """Return the families of some increments."""
-    return {increment.family for increment in increments}
-
-
-def effective(*observations: Observation) -> list[Increment]:
-    """Return the increments of some observations that are all new."""
-    first = {each.entry.key: each for each in observations}
-    return list(chain.from_iterable(effective_increments(Batch(committed_at=0, now=NOW), observations, first)))
-
-
-def test_alike_logs_share_their_increments() -> None:
-    """Pages do not separate logs of one kind; what differs in a label has increments of its own."""
-    harness = Harness()
-    first, second, third = (harness.build(log(1), log(250), log(3, platform="y"))).observations
-    assert first.increments is second.increments
-    assert families(first.increments) == families(third.increments)
-    assert {increment.labels[1] for increment in third.increments if increment.family == LOGS} == {"y"}
-
-
 def test_a_log_costs_a_batch_one_object() -> None:
     """A commit of thousands of logs must not hold a multiple of them in memory, which would fragment it."""
     harness = Harness()
@@ -75,50 +49,3 @@ def test_a_log_costs_a_batch_one_object() -> None:
         tracemalloc.stop()
     assert 2000 == len(built.observations)
     assert blocks < 1.5 * len(entries)
-
-
-def test_zeros_concern_the_batch() -> None:
-    """The series of a new platform are created by the batch, once, and again if it could not be saved."""
-    harness = Harness()
-    built = harness.build(log(1), log(2, status="failed"))
-    assert all(isinstance(zero, IncCounter) and not zero.amount for zero in built.zeros)
-    assert {LOGS, "late_publishing_retries_total"} < families(tuple(built.zeros))
-    assert not any(isinstance(each, IncCounter) and not each.amount for each in built.increments)
-    assert [] == (harness.build(log(3))).zeros
-    harness.builder.forget_zeros()
-    assert built.zeros == (harness.build(log(1), log(2, status="failed"))).zeros
-
-
-def test_every_log_with_a_replaced_label_is_counted_as_such() -> None:
-    """Logs that share an overflow count it once each."""
-    harness = Harness(max_values=1)
-    observations = (harness.build(*(log(number, platform=f"p{number % 3}") for number in range(6)))).observations
-    overflows = [each for each in effective(*observations) if each.family == "late_exporter_label_overflow_total"]
-    assert 4 == sum(each.amount for each in overflows if isinstance(each, IncCounter) and each.labels[1] == LOGS)
-
-
-def test_lag_and_reconciliation_begin_with_the_first_sync() -> None:
-    """History has no lag; the same logs have one later, and only those of a scan count as found by it."""
-    harness = Harness()
-    lag = "late_exporter_log_lag_seconds"
-    (history,) = (harness.build(log(1), is_synced=False)).observations
-    (live,) = (harness.build(log(2))).observations
-    (found,) = (harness.build(log(3), by_reconciliation=True)).observations
-    assert not {lag, RECONCILED} & families(history.increments)
-    assert {lag} == {lag, RECONCILED} & families(live.increments)
-    assert {lag, RECONCILED} <= families(found.increments)
-
-
-def test_a_time_of_the_future_is_the_present() -> None:
-    """A log ahead of the clock sets no gauge to its time, and leaves the logs of its kind alone."""
-    harness = Harness()
-    ahead = log(1, created=NOW + MAX_CLOCK_SKEW_MS + 1)
-    observations = (harness.build(ahead, log(2))).observations
-    assert [ahead.created, NOW - 2] == [each.entry.created for each in observations]
-    times = [
-        increment.value
-        for each in observations
-        for increment in effective(each)
-        if isinstance(increment, SetLatest) and increment.family == LAST_LOG
-    ]
-    assert [NOW / 1000, (NOW - 2) / 1000] == times

@@ -17,7 +17,6 @@ from tests.support.client import QueryParams
 from tests.support.clock import DAY, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness
 from tests.support.late_api import Document, FakeLateApi
-from tests.support.loggers import RecordingLogger
 from tests.support.world import World
 
 LOGS = "late_activity_logs_total"
@@ -139,22 +138,6 @@ def test_equal_requests_of_the_customer_keep_their_keys(exporter: InsideHarness,
         api.rows[number + 1], api.rows[number + 2] = api.rows[number + 2], api.rows[number + 1]
         exporter.poll()
     assert 13 == count(exporter)
-
-
-def test_the_log_says_once_what_is_left_out(
-    exporter: InsideHarness, api: RequestLogApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One message names the feed, and none has the address of a client."""
-    exporter.restart()
-    logger = RecordingLogger()
-    monkeypatch.setattr(exporter.poller._sync._fetcher, "logger", logger)  # noqa: SLF001
-    api.log("curl/8", ip_address=["203.0.113.77"], client="2001:db8::77", origin="203.0.113.77:443")
-    exporter.poll_repeatedly(3)
-    events = [(event, fields.get("feed")) for _, event, fields in logger.records]
-    assert 1 == events.count(("requests of the exporter itself are left out", "api_request"))
-    assert {"ip_address", "client", "origin"} <= {fields.get("field") for _, _, fields in logger.records}
-    assert "203.0.113" not in str(logger.records)
-    assert "db8" not in str(logger.records)
 
 
 @pytest.mark.parametrize(

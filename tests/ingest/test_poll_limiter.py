@@ -83,20 +83,3 @@ async def test_a_cancelled_poll_leaves_its_place(polls: Polls) -> None:
     assert MAX_POLLS + 2 == polls.running[-1]
     await polls.end(4)
     assert MAX_POLLS + 3 == polls.running[-1]
-
-
-async def test_a_waiting_poll_starts_by_time_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No end of another poll is needed: the wait is over once the oldest poll is long."""
-    monkeypatch.setattr("late_exporter.ingest.poll_limiter.LONG_SECONDS", 0.01)
-    limiter = PollLimiter()
-    started = asyncio.Event()
-
-    async def hold() -> None:
-        async with limiter.slot():
-            await started.wait()
-
-    holders = [asyncio.ensure_future(hold()) for _ in range(MAX_POLLS)]
-    await settle()
-    async with limiter.slot():
-        started.set()
-    await asyncio.gather(*holders)

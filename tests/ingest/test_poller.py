@@ -25,10 +25,8 @@ from tests.support.clock import DAY
 from tests.support.exposition import read_body
 from tests.support.poller import LOGS, NOW, POLLS, PollerHarness, Stop, iso_time, publishing_row
 from tests.support.samples import Samples
-from tests.support.store import stored_series
 
 LIST = "/v1/posts/logs"
-POST = "/v1/posts/{postId}/logs"
 REQUESTS = "late_exporter_api_requests_total"
 THROTTLED = "late_exporter_api_throttled_seconds_total"
 SUCCEEDED = "late_exporter_last_successful_poll_timestamp_seconds"
@@ -67,14 +65,6 @@ async def test_successful_poll(harness: PollerHarness) -> None:
     assert [60, 59, NOW + 9] == [harness.value(f"late_exporter_api_quota_{name}") for name in quota]
     assert 2 == harness.value("late_exporter_state_logs")
     assert 0 == harness.value("late_publishing_pending_logs", "tiktok", "publish")
-
-
-async def test_missing_list(harness: PollerHarness) -> None:
-    """A 404 for the list is a failure, not an empty list."""
-    harness.client.handler = lambda _, __: None
-    result = await harness.poller.poll()
-    assert ("unavailable", "404: the API has no /v1/posts/logs") == (result.outcome, str(result.error))
-    assert 1 == harness.value(REQUESTS, LIST, "404")
 
 
 async def test_counters_start_at_zero(harness: PollerHarness) -> None:
@@ -322,44 +312,6 @@ async def test_background_audit(harness: PollerHarness) -> None:
     assert [None] * 3 == [harness.value(family, "publishing") for family in (*families, last)]
 
 
-async def test_pending_logs_are_looked_up(harness: PollerHarness) -> None:
-    """The final status of a pending log is looked up by its post, whatever its id."""
-    harness.rows = [publishing_row(1, "pending", postId="a/b?c", age=DAY)]
-    await harness.poller.poll()
-    gauges = "late_publishing_pending_logs", "late_publishing_oldest_pending_timestamp_seconds"
-    assert [1, NOW - DAY] == [harness.value(gauges[0], "tiktok", "publish"), harness.value(gauges[1], "tiktok")]
-
-    def handler(path: str, params: QueryParams) -> ApiResponse | None:
-        return harness.respond(path if path == LIST else "/v1/posts/a/b?c/logs", params)
-
-    harness.rows = [publishing_row(number) for number in range(300, 100, -1)]
-    harness.rows.append(publishing_row(1, postId="a/b?c", age=DAY))
-    harness.client.handler = handler
-    await harness.start()
-    for _ in range(2):
-        await harness.poller.poll()
-    assert 0 == harness.value(gauges[0], "tiktok", "publish")
-    assert harness.value(gauges[1], "tiktok") is None
-    assert (201, 1, 0) == (harness.logs(), harness.logs("pending"), harness.poller.health.pending)
-
-
-@pytest.mark.parametrize("failing", [1, 2, 3, None])
-async def test_an_unsaved_scan_is_not_reported(harness: PollerHarness, failing: int | None) -> None:
-    """A scan is reported only if all it found was committed; otherwise it begins again where that is not so."""
-    await harness.start(PollConfig(reconcile_interval=600.0))
-    harness.rows = [publishing_row(number, age=5000 - number) for number in range(390, 0, -1)]
-    await harness.poller.poll()
-    await harness.poller.poll()
-    harness.now += 601
-    started_at = harness.clock.time()
-    for number in range(1, 8):
-        harness.store.failing = {"commit"} if number == failing else set()
-        await harness.poller.poll()
-        harness.now += 1
-    completed_at = harness.value("late_exporter_reconcile_last_completed_timestamp_seconds", "publishing")
-    assert started_at <= float(str(completed_at)) <= started_at + (failing or 0)
-
-
 async def test_what_a_scan_has_found_is_read_again_if_it_was_dropped(harness: PollerHarness) -> None:
     """A scan is reported as completed only with a log that a cancelled poll had found and dropped."""
     harness.client.rate_limit = 600
@@ -408,19 +360,6 @@ async def test_unreadable_store(harness: PollerHarness) -> None:
     assert 1 == harness.logs()
 
 
-async def test_failed_size(harness: PollerHarness) -> None:
-    """A failure after the commit does not undo what was committed."""
-    harness.rows = [publishing_row(1)]
-    harness.store.failing = {"size"}
-    assert "success" == (await harness.poller.poll()).outcome
-    assert (1, {"success": 1}) == (harness.logs(), harness.poll_counts())
-    assert harness.value("late_exporter_state_bytes") is None
-    harness.store.failing = set()
-    await harness.poller.poll()
-    assert (1, {"success": 2}) == (harness.logs(), harness.poll_counts())
-    assert 1 == harness.value("late_exporter_state_logs")
-
-
 async def test_the_feeds_of_a_workspace_share_unsaved_increments() -> None:
     """Increments that one feed could not save are saved once by the next commit of another feed, and none falls."""
     with closing(open_store("sqlite://")) as store:
@@ -467,38 +406,6 @@ async def test_a_bug_ends_the_loop(harness: PollerHarness) -> None:
     with pytest.raises(ZeroDivisionError):
         await harness.poller.run()
     assert {} == harness.poll_counts()
-
-
-async def test_cancellation_during_a_request(harness: PollerHarness) -> None:
-    """A loop that waits for a response can be cancelled; nothing of the poll is counted."""
-    requested = asyncio.Event()
-
-    async def never(path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
-        assert (LIST, LIST) == (path, path_template)
-        assert 0 == params["skip"]
-        requested.set()
-        await asyncio.Event().wait()
-        return None
-
-    harness.client.get = never  # type: ignore[method-assign]
-    running = asyncio.ensure_future(harness.poller.run())
-    await requested.wait()
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    assert {} == harness.poll_counts()
-    assert harness.value("late_up", "publishing") is None
-
-
-async def test_created_timestamps(harness: PollerHarness) -> None:
-    """Series of the first sync have no creation time, others that of their first commit."""
-    harness.rows = [publishing_row(1, age=DAY)]
-    await harness.poller.poll()
-    assert 0 == stored_series(harness.store)[LOGS, ("acme", "tiktok", "publish", "success")].created
-    harness.now = 60.0
-    harness.rows.insert(0, publishing_row(2, age=-60, action="publish", platform="reddit"))
-    await harness.poller.poll()
-    assert NOW + 60 == stored_series(harness.store)[LOGS, ("acme", "reddit", "publish", "success")].created
 
 
 # Webhooks.

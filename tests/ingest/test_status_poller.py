@@ -18,15 +18,13 @@ from late_exporter.errors import (
     Forbidden,
     LateError,
     RateLimited,
-    Unauthorized,
 )
-from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller, StatusPublisher
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.series import IncCounter, Increment, LatestValue, Series, SeriesValue
+from late_exporter.series import Increment, LatestValue, Series, SeriesValue
 from late_exporter.status import AccountStatus
 from tests.support.client import QueryParams
 from tests.support.clock import HOUR, MINUTE, SleepingClock
@@ -335,20 +333,6 @@ async def test_a_missing_feed_is_switched_off(harness: StatusHarness) -> None:
         assert "404: the API has no /v1/billing" == message["error"]
 
 
-async def test_the_reason_can_change(harness: StatusHarness) -> None:
-    """A feed that is switched off for another reason shows only the new one."""
-    harness.api.documents["/v1/billing"] = None
-    async with harness.running():
-        await harness.clock.reach(1)
-        harness.api.documents["/v1/billing"] = FORBIDDEN
-        await harness.clock.reach(HOUR + 1)
-        assert {("billing", "forbidden")} == harness.disabled()
-        harness.api.documents["/v1/billing"] = ApiUnavailable("500: oops", status=500)
-        await harness.clock.reach(2 * HOUR + 1)
-        assert set() == harness.disabled()
-        assert 0 == harness.ups()["billing"]
-
-
 async def test_a_rejected_status_does_not_switch_off_posts(harness: StatusHarness) -> None:
     """A status that the filter rejects is left out, logged once, and tried again after an hour."""
     error = BadRequest("400: bad value", status=400)
@@ -445,19 +429,6 @@ async def test_what_disappears_loses_its_series(harness: StatusHarness) -> None:
         assert not any(family.startswith("late_webhook") for family in harness.families())
 
 
-async def test_accounts_beyond_the_limit() -> None:
-    """Accounts beyond the limit have no series, and each of their gauges counts as overflow."""
-    harness = StatusHarness(max_accounts=2)
-    rows = [{**HEALTH, "accountId": f"acc{number}"} for number in range(5)]
-    harness.api.documents["/v1/accounts/health"] = {"accounts": rows}
-    await harness.run_until(1)
-    accounts = {labels[2] for family, labels in harness.exposition.values if family == "late_account_health"}
-    assert {"acc0", "acc1"} == accounts
-    overflow = [increment for increment in harness.saved if isinstance(increment, IncCounter)]
-    assert 3 * 6 == len(overflow) == len(harness.saved)
-    assert {(OVERFLOW, "account_id")} == {(increment.family, increment.labels[2]) for increment in overflow}
-
-
 async def test_without_accounts_their_feeds_are_not_read() -> None:
     harness = StatusHarness(max_accounts=0)
     await harness.run_until(2 * HOUR)
@@ -472,16 +443,6 @@ async def test_only_the_configured_feeds_are_read() -> None:
     assert {"webhooks": 1} == harness.ups()
 
 
-async def test_no_feeds() -> None:
-    """Without status feeds both loops end at once."""
-    harness = StatusHarness(intervals={})
-    async with asyncio.timeout(5):
-        await harness.poller.run()
-        await harness.poller.expire()
-        await harness.poller.refresh()
-    assert [] == harness.api.requests
-
-
 async def test_a_profile_limits_posts_and_accounts() -> None:
     """A workspace of one profile reads only its posts and accounts; other endpoints get no unknown parameter."""
     harness = StatusHarness(profile_id="p1")
@@ -494,19 +455,6 @@ async def test_a_profile_limits_posts_and_accounts() -> None:
         "/v1/webhooks/settings": None,
         "/v1/billing": None,
     } == profiles
-
-
-async def test_a_new_key_is_tried_at_once(harness: StatusHarness) -> None:
-    """Feeds that a key must not read are tried again with another key, without waiting for an hour."""
-    harness.api.documents["/v1/billing"] = FORBIDDEN
-    harness.api.documents["/v1/webhooks/settings"] = Unauthorized("401: rejected", status=401)
-    async with harness.running():
-        await harness.clock.reach(1)
-        harness.api.documents |= {"/v1/billing": BILLING, "/v1/webhooks/settings": {"webhooks": [WEBHOOK]}}
-        harness.api.key_reload_count += 1
-        await harness.clock.reach(6 * MINUTE)
-    assert dict.fromkeys(DEFAULTS, 1) == harness.ups()
-    assert set() == harness.disabled()
 
 
 async def test_a_new_key_is_tried_at_once_if_no_other_feed_is_due() -> None:
@@ -638,9 +586,3 @@ async def test_no_secret_of_a_webhook_is_shown_or_logged(harness: StatusHarness)
             text = f"{shown} {harness.logger.records} {harness.poller.health}"
             assert "accounts" in text
             assert not any(secret in text for secret in SECRETS)
-
-
-def test_the_defaults_fit_two_requests_a_minute() -> None:
-    """The sum of all feeds at default intervals, with some hundred accounts, is within the promise."""
-    assert 1.9 < StatusConfig(intervals=DEFAULTS).requests_per_minute <= 2
-    assert set(DEFAULTS) == set(STATUS_FEEDS)

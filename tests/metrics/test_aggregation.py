@@ -5,7 +5,6 @@ from itertools import accumulate
 from random import Random
 from typing import TypeVar
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +18,6 @@ from late_exporter.series import (
     IncCounter,
     Increment,
     Labels,
-    LatestValue,
     ObserveHistogram,
     ObserveValues,
     SetLatest,
@@ -92,31 +90,6 @@ def test_batches_do_not_matter(orders: tuple[list[Increment], list[Increment]], 
     assert apply_increments(increments, None) == (apply_increments(second, before) if second else before)
 
 
-def test_initial_zero() -> None:
-    """An increment of 0 creates a counter and does not change an existing one."""
-    assert [0, 7] == [
-        apply_increment(IncCounter("f", LABELS, amount=0), None),
-        apply_increment(IncCounter("f", LABELS, amount=0), 7),
-    ]
-
-
-def test_large_counters_stay_exact() -> None:
-    """Counters of any size count exactly."""
-    assert 2**60 + 1 == decode_value(encode_value(apply_increment(IncCounter("f", LABELS), 2**60)))
-
-
-@pytest.mark.parametrize(
-    ("bucket", "micros"),
-    [(0, 0), (0, 100_000), (1, 100_001), (1, 1_000_000), (2, 1_000_001), (2, 10_000_000), (3, 10_000_001), (3, MOST)],
-)
-def test_buckets(bucket: int, micros: int) -> None:
-    """An observation is counted in the first bucket whose bound is not below it."""
-    counts = tuple(int(number == bucket) for number in range(4))
-    assert Histogram(BOUNDS, counts, micros) == apply_increment(
-        ObserveHistogram("f", LABELS, micros=micros, bounds=BOUNDS), None
-    )
-
-
 @given(st.sampled_from(DURATION_BUCKETS))
 def test_bounds_are_inclusive(bound: float) -> None:
     """An observation equal to a bound is in its bucket."""
@@ -135,27 +108,11 @@ def test_values_of_several_logs(micros: list[int], before: Histogram | None) -> 
     assert expected == apply_increments([together], before)
 
 
-def test_histogram_without_bounds() -> None:
-    """Without bounds everything is in the +Inf bucket."""
-    assert Histogram((), (1,), 5) == apply_increment(ObserveHistogram("f", LABELS, micros=5), None)
-
-
 def test_saturation() -> None:
     """A sum saturates at 64 bits; observations are still counted, and the value can be encoded."""
     absurd = [ObserveHistogram("f", LABELS, micros=10**15, bounds=BOUNDS)] * 3
     full = Histogram(BOUNDS, (0, 0, 0, 5), MOST - 2 * 10**15)
     assert Histogram(BOUNDS, (0, 0, 0, 8), MOST) == apply_increments(absurd, full) == apply_one_by_one(absurd, full)
-
-
-def test_latest_value_wins() -> None:
-    """The latest value is kept, in whatever order the values come."""
-    newest = SetLatest("f", LABELS, at=5, value=1.5)
-    assert (
-        LatestValue(5, 1.5)
-        == apply_increment(newest, LatestValue(4, 99.0))
-        == apply_increment(SetLatest("f", LABELS, at=4, value=99.0), LatestValue(5, 1.5))
-    )
-    assert LatestValue(-1, "first") == apply_increment(SetLatest("f", LABELS, at=-1, value="first"), None)
 
 
 bounds = st.lists(st.sampled_from([0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0]), unique=True).map(sorted).map(tuple)
@@ -178,38 +135,11 @@ def test_rebucket(before: tuple[float, ...], after: tuple[float, ...], micros: l
             assert count == sum(result.counts[: after.index(bound) + 1]), "a bound that stays tells the same"
 
 
-def test_observation_with_other_bounds() -> None:
-    """An observation with other bounds changes the bounds of the histogram."""
-    value = apply_increment(
-        ObserveHistogram("f", LABELS, micros=3_000_000, bounds=(0.5, 5.0)), Histogram(BOUNDS, (1, 1, 1, 1), 4)
-    )
-    assert Histogram((0.5, 5.0), (1, 2, 2), 3_000_004) == value
-
-
 def outcomes_at(**at: list[int]) -> list[AttemptOutcome]:
     """Return attempt outcomes at the given times."""
     return [
         AttemptOutcome("f", LABELS, at=time, failed=kind == "failed") for kind, times in at.items() for time in times
     ]
-
-
-@pytest.mark.parametrize(
-    ("expected", "failed", "successes"),
-    [
-        (0, [], [5]),
-        (3, [1, 2, 3], []),
-        (2, [1, 2, 3], [1]),
-        (0, [1, 2, 3], [3]),
-        (0, [1, 2, 3], [9]),
-        (1, [1, 2, 9], [3, 5, 2]),
-        (3, [4, 4, 4], [3]),
-        (0, [4, 4, 4], [4]),
-    ],
-)
-def test_streaks(expected: int, failed: list[int], successes: list[int]) -> None:
-    """The streak is the number of failures after the last success by time, in any order."""
-    assert expected == streak_length(apply_one_by_one(outcomes_at(failed=failed, successes=successes)))
-    assert expected == streak_length(apply_one_by_one(outcomes_at(successes=successes, failed=failed)))
 
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.lists(st.integers(1, 50), max_size=5), st.randoms())
@@ -258,33 +188,3 @@ def test_long_streaks_in_any_order(seed: int) -> None:
     draw.shuffle(increments)
     assert value == apply_increments(increments, None)
     assert 2500 == streak_length(value)
-
-
-values: st.SearchStrategy[Value] = st.one_of(
-    st.integers(0, MOST),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.builds(
-        Histogram,
-        st.lists(st.floats(0, 1e9), max_size=3).map(tuple),
-        st.lists(st.integers(0, MOST), max_size=4).map(tuple),
-        st.integers(0, MOST),
-    ),
-    st.builds(LatestValue, st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False) | st.text()),
-    st.builds(
-        FailureStreak, st.integers(0, MOST), st.lists(st.integers(0, MOST), max_size=3).map(tuple), st.integers(0, 9)
-    ),
-)  # fmt: skip
-
-
-@given(values)
-def test_values_can_be_encoded(value: Value) -> None:
-    """A value is decoded as it was encoded."""
-    read = decode_value(encode_value(value))
-    assert (type(value), value) == (type(read), read)
-
-
-@pytest.mark.parametrize("data", [b"", b"{", b"{}", b"null", b'"x"', b"[]", b'{"type":"other"}', b"true", b"\xff"])
-def test_invalid_values_are_rejected(data: bytes) -> None:
-    """Invalid data is not decoded."""
-    with pytest.raises(msgspec.DecodeError):
-        decode_value(data)

@@ -26,7 +26,6 @@ from late_exporter.series import (
     ObserveValues,
     Series,
     SetCurrent,
-    SetLatest,
     Value,
 )
 
@@ -115,17 +114,6 @@ def test_increments_without_logs_apply_unchanged() -> None:
     """Increments of the exporter itself come first, and in their order, which decides the value of a gauge."""
     own = [SetCurrent("g", (), value=1.0), IncCounter("c", (), amount=0), SetCurrent("g", (), value=2.0)]
     assert [(each,) for each in own] == list(effective_increments(Batch(committed_at=0.0, increments=own), [], {}))
-
-
-def test_other_increments_apply_once_for_each_log() -> None:
-    """An increment with a number of its own is the same for each log of the kind."""
-    entries = [LogEntry(key=key, status="success", attempt=2) for key in "abc"]
-    attempts = ObserveHistogram("f", (), micros=2, bounds=(1.0,))
-    assert [attempts] * 3 == count_logs(attempts, entries, NOW)
-    assert [SetLatest("f", (), at=0, value="unknown")] * 2 == count_logs(
-        SetLatest("f", (), at=0, value="unknown"), entries[:2], NOW
-    )
-    assert [IncCounter("f", (), True, amount=3)] == count_logs(IncCounter("f", (), True), entries, NOW)  # noqa: FBT003 - as msgspec declares it
 
 
 @pytest.mark.parametrize(("length", "count"), [(58, 1), (59, 0)])

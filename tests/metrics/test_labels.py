@@ -2,21 +2,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import pytest
-
 from late_exporter.feeds import FEEDS
-from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, PLATFORMS, STATUSES
-from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
+from late_exporter.feeds.vocabulary import ACTIONS, PLATFORMS, STATUSES
+from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import project_log
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import LogEntry
 from late_exporter.series import (
     AttemptOutcome,
-    Exemplar,
     IncCounter,
     Increment,
     Labels,
-    ObserveHistogram,
     Series,
     SetLatest,
 )
@@ -118,28 +114,6 @@ def test_families_share_the_values_of_a_label() -> None:
     assert [("acme", "late_connection_events_total", "platform")] == overflow_labels(increments)
 
 
-@pytest.mark.parametrize("label", ["event", "method", "code", "platform"])
-def test_labels_of_connections(label: str) -> None:
-    """Events, methods and codes of connections are limited, too."""
-    family = "late_connection_failures_total" if label == "code" else "late_connection_events_total"
-    names = CATALOGUE[family].labels
-    known = {
-        "workspace": "acme",
-        "platform": "tiktok",
-        "event": "connect_failed",
-        "method": "oauth",
-        "code": "oauth_denied",
-    }
-    apply = create_limiter(max_values=3).apply
-    found_values = set()
-    for number in range(10):
-        values = tuple(f"x{number}" if name == label else known[name] for name in names)
-        found_values |= {
-            values[names.index(label)] for values in labels_of(apply([IncCounter(family, values)]), family)
-        }
-    assert {"x0", "x1", "x2", "other"} == found_values
-
-
 def test_generated_labels_are_not_limited() -> None:
     """Labels that the exporter generates itself are not limited."""
     apply = create_limiter(max_values=0).apply
@@ -210,48 +184,6 @@ def test_unknown_account_does_not_count() -> None:
         assert [values] == labels_of(apply([IncCounter(family, values)]), family)
 
 
-def test_initial_zeros_of_a_platform() -> None:
-    """The first log of a platform starts all its actions and statuses, retries and pauses at zero."""
-    increments = list(create_limiter().apply([count_log("mastodon", "dance", "done")]))
-
-    zeros = labels_of(increments, zeros=True)
-    assert [("acme", "mastodon", action, status) for action in ACTIONS for status in STATUSES] == zeros
-    assert [("acme", "mastodon", status) for status in STATUSES] == labels_of(
-        increments, "late_publishing_retries_total", zeros=True
-    )
-    pauses = labels_of(increments, "late_publishing_rate_limit_pauses_total", zeros=True)
-    assert [("acme", "mastodon")] == pauses
-    assert [("acme", "mastodon", "dance", "done")] == labels_of(increments)
-    assert count_log("mastodon", "dance", "done") == increments[-1]
-
-
-def test_initial_zeros_until_they_are_stored() -> None:
-    """Initial zeros come once per batch until they are stored, so that a failed commit loses none."""
-    limiter = create_limiter()
-    for _ in range(3):
-        limiter.start_batch()
-        assert 24 == len(labels_of(limiter.apply([count_log("tiktok"), count_log("tiktok")]), zeros=True))
-    assert set() == limiter.platforms("acme")
-
-    limiter.restore([(LOGS, ("acme", "tiktok", "publish", "success"))])
-    for status in ("success", "failed", "failed"):
-        assert [] == labels_of(limiter.apply([count_log("tiktok", status=status)]), zeros=True)
-    assert {"tiktok"} == limiter.platforms("acme")
-    assert 24 == len(labels_of(limiter.apply([count_log("tiktok", workspace="umbrella")]), zeros=True))
-
-
-def test_initial_zeros_of_other() -> None:
-    """Platforms beyond the limit share their initial zeros."""
-    zeros = labels_of(create_limiter(max_values=0).apply([count_log("mastodon")]), zeros=True)
-    assert {"other"} == {values[1] for values in zeros}
-
-
-def test_connections_have_no_initial_zeros() -> None:
-    """Connection events of a platform do not start its publishing counters at zero."""
-    events = [IncCounter("late_connection_events_total", ("acme", "tiktok", event, "oauth")) for event in EVENTS]
-    assert events == list(create_limiter().apply(events))
-
-
 STATE: list[Series] = [
     (LOGS, ("acme", "p1", "publish", "success")),
     ("late_connection_events_total", ("acme", "p2", "e1", "oauth")),
@@ -273,28 +205,6 @@ def test_a_restart_changes_no_label() -> None:
     assert ["a9", "other"] == [limiter.limit_value("umbrella", "account_id", name) for name in ("a9", "a1")]
     assert "outcome" == limiter.limit_value("acme", "outcome", "outcome")
     assert {"p1"} == limiter.platforms("acme")
-
-
-def test_stored_documented_values_do_not_count() -> None:
-    """Stored documented values, unknown and other do not count towards the limit."""
-    limiter = create_limiter(max_values=1)
-    limiter.restore([(LOGS, ("acme", platform, "publish", "success")) for platform in ("tiktok", "unknown", "other")])
-    assert "p1" == limiter.limit_value("acme", "platform", "p1")
-    assert "other" == limiter.limit_value("acme", "platform", "p2")
-
-
-@pytest.mark.parametrize("platform", ["tiktok", "mastodon", "too many"])
-def test_observations_take_the_buckets_of_the_catalogue(platform: str) -> None:
-    """Observations get the configured buckets and keep everything else."""
-    apply = LabelLimiter(build_catalogue((1.0, 2.0)), max_values=1).apply
-    list(apply([count_log("mastodon")]))
-    exemplar = Exemplar((("log_id", "a"),), 1.0)
-    values = ("acme", platform, "publish", "success")
-    observation = ObserveHistogram("late_publishing_duration_seconds", values, micros=5, exemplar=exemplar)
-    for _ in range(2):
-        (limited,) = [increment for increment in apply([observation]) if isinstance(increment, ObserveHistogram)]
-        assert ((1.0, 2.0), 5, exemplar) == (limited.bounds, limited.micros, limited.exemplar)
-        assert ("other" if platform == "too many" else platform) == limited.labels[1]
 
 
 def test_once_per_log_is_kept() -> None:

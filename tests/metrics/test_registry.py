@@ -102,66 +102,6 @@ def series_values(*series: Series, value: Value = 1, created: float = 7.0) -> di
     return {one: SeriesValue(value, created) for one in series}
 
 
-def test_history_is_hidden(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """Families are hidden until the first sync of their feed is complete, and then have their full values."""
-    registry.update(series_values(SUCCESSES, FAILURES, CONNECTIONS))
-    registry.update(series_values(SUCCESSES, value=150, created=5.0))
-    assert {} == exposition.visible_values
-
-    registry.show_feed("acme", "publishing")
-    assert {SUCCESSES: 150, FAILURES: 1} == exposition.visible_values
-    assert 5.0 == exposition.created[SUCCESSES]
-
-    registry.show_feed("acme", "connections")
-    assert {SUCCESSES: 150, FAILURES: 1, CONNECTIONS: 1} == exposition.visible_values
-    assert [150] == [value for series, value in exposition.all_values if series == SUCCESSES], "visible_values once"
-
-
-def test_own_metrics_are_never_hidden(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """The exporter's own metrics are always visible."""
-    own = series_values(SUCCESSFUL_POLLS, (REQUESTS, ("acme", "/v1/posts/logs", "200")))
-    registry.update(own)
-    assert own.keys() == exposition.visible_values.keys()
-
-
-def test_families_of_two_feeds(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """A family of two feeds becomes visible with the first of them."""
-    registry.update(series_values(ACCOUNT, value=LatestValue(1, "@acme")))
-    registry.show_feed("acme", "connections")
-    assert {(INFO, ("acme", "tiktok", "a1", "@acme")): 1} == exposition.visible_values
-
-
-def test_a_feed_that_is_not_read(exposition: RecordingExposition) -> None:
-    """With one feed only its first sync is awaited, and stored values of the other feed stay hidden."""
-    registry = build_registry(exposition, "acme")
-    registry.restore(series_values(SUCCESSES, CONNECTIONS))
-    registry.show_feed("acme", "publishing")
-    registry.update(series_values(ACCOUNT, value=LatestValue(1, "@acme")))
-    registry.update(series_values(SUCCESSFUL_POLLS))
-    assert {SUCCESSES, SUCCESSFUL_POLLS, (INFO, ("acme", "tiktok", "a1", "@acme"))} == set(exposition.visible_values)
-
-
-def test_workspaces_sync_independently(exposition: RecordingExposition) -> None:
-    """The first sync of a workspace shows nothing of another workspace."""
-    registry = build_registry(exposition, "acme", "umbrella")
-    other: Series = (LOGS, ("umbrella", "tiktok", "publish", "success"))
-    registry.update(series_values(SUCCESSES, other))
-    registry.show_feed("acme", "publishing")
-    assert {SUCCESSES} == set(exposition.visible_values)
-
-
-def test_restore(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """After a restart the stored series are visible with their feeds, with the times at which they were created."""
-    registry.restore(series_values(SUCCESSES, CONNECTIONS, SUCCESSFUL_POLLS, value=9))
-    assert {SUCCESSFUL_POLLS: 9} == exposition.visible_values
-    registry.show_feed("acme", "connections")
-    assert {CONNECTIONS: 9, SUCCESSFUL_POLLS: 9} == exposition.visible_values
-    registry.update(series_values(FAILURES))
-    registry.show_feed("acme", "publishing")
-    assert {CONNECTIONS, SUCCESSFUL_POLLS, SUCCESSES, FAILURES} == set(exposition.visible_values)
-    assert 7.0 == exposition.created[SUCCESSES]
-
-
 def test_unknown_stored_series_are_ignored(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
     """Stored series of other workspaces and unknown families are ignored."""
     other_logs: Series = (LOGS, ("umbrella", "tiktok", "publish", "success"))
@@ -208,31 +148,6 @@ def test_renamed_account(registry: SeriesRegistry, exposition: RecordingExpositi
         assert {(INFO, ("acme", "tiktok", "a1", name)): 1} == exposition.visible_values
     registry.update(series_values((INFO, ("acme", "tiktok", "a2")), value=LatestValue(1, "@newer")))
     assert 2 == len(exposition.visible_values)
-
-
-def test_gauges(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """A gauge can be set and removed; one of a feed is hidden until the first sync."""
-    pending: Series = ("late_publishing_pending_logs", ("acme", "tiktok", "publish"))
-    oldest: Series = ("late_publishing_oldest_pending_timestamp_seconds", ("acme", "tiktok"))
-    registry.set_gauge("late_up", ("acme", "publishing"), 1)
-    registry.set_gauge("late_exporter_build_info", ("1", "abc", "3.11"), 1)
-    registry.set_gauge(*pending, 3)
-    registry.set_gauge(*oldest, 12.5)
-    registry.remove_gauge(*oldest)
-    assert {
-        ("late_up", ("acme", "publishing")): 1,
-        ("late_exporter_build_info", ("1", "abc", "3.11")): 1,
-    } == exposition.visible_values
-
-    registry.show_feed("acme", "publishing")
-    assert 3 == exposition.visible_values[pending]
-    assert oldest not in exposition.visible_values
-    registry.set_gauge(*oldest, 13.5)
-    assert 13.5 == exposition.visible_values[oldest]
-    for _ in range(2):
-        registry.remove_gauge(*pending)
-        registry.remove_gauge(*oldest)
-    assert {"late_up", "late_exporter_build_info"} == {family for family, _ in exposition.visible_values}
 
 
 def test_exemplars(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
@@ -462,35 +377,6 @@ def test_a_status_feed_shows_before_the_first_sync(registry: SeriesRegistry, exp
     assert {CONNECTED: 1} == exposition.visible_values
     registry.replace_status("acme", "accounts", {})
     assert {CONNECTED: 0} == exposition.visible_values
-
-
-def test_hidden_values_do_not_come_back(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """If the status feed ends before the first sync does, the value of logs is hidden as before."""
-    registry.update({CONNECTED: latest(0)})
-    registry.replace_status("acme", "accounts", {CONNECTED: latest(1)})
-    registry.replace_status("acme", "accounts", {})
-    assert {} == exposition.visible_values
-    registry.show_feed("acme", "connections")
-    assert {CONNECTED: 0} == exposition.visible_values
-
-
-def test_a_name_never_has_two_series(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """The user name of the account list replaces that of logs, and the newest name of logs comes back."""
-    registry.restore({ACCOUNT: latest("old")})
-    registry.show_feed("acme", "publishing")
-
-    def names() -> set[str]:
-        return {labels[-1] for _, labels in exposition.visible_values}
-
-    for name in ("listed", "listed", "renamed"):
-        registry.replace_status("acme", "accounts", {ACCOUNT: latest(name)})
-        assert {name} == names()
-    registry.update({ACCOUNT: latest("new")})
-    assert {"renamed"} == names()
-    registry.replace_status("acme", "accounts", {})
-    assert {"new"} == names()
-    registry.update({ACCOUNT: latest("newest")})
-    assert {"newest"} == names()
 
 
 def test_feeds_and_workspaces_are_independent(registry: SeriesRegistry, exposition: RecordingExposition) -> None:

@@ -16,7 +16,6 @@ from late.client.exceptions import (  # type: ignore[import-untyped]
     LateAPIError,
     LateAuthenticationError,
     LateNotFoundError,
-    LateRateLimitError,
 )
 from late.models._generated.models import ConnectionLog, PostLog  # type: ignore[import-untyped]
 
@@ -61,16 +60,6 @@ def late(url: str) -> Late:
     return Late(KEY, base_url=url, max_retries=1)
 
 
-def test_publishing_logs(late: Late, world: SimulatedWorld) -> None:
-    """The client reads the whole publishing list, and its models accept every row."""
-    total = len(world.publishing)
-    for skip in range(0, total, 2000):
-        page = late.logs.list_posts_logs(limit=100, skip=skip)
-        logs = [PostLog.model_validate(log) for log in page["logs"]]
-        assert [row["_id"] for row in world.publishing.rows[skip : skip + 100]] == [log.field_id for log in logs]
-        assert total == page["pagination"]["total"]
-
-
 def test_every_row_fits_the_models(world: SimulatedWorld) -> None:
     """Every row of a week fits the client's models."""
     logs = [PostLog.model_validate(row) for row in world.publishing.rows]
@@ -78,35 +67,6 @@ def test_every_row_fits_the_models(world: SimulatedWorld) -> None:
     assert (len(world.publishing), len(world.connections)) == (len(logs), len(events))
     assert all(log.createdAt and log.platform and log.action and log.status for log in logs)
     assert all(event.createdAt and event.platform and event.eventType for event in events)
-
-
-def test_filters(late: Late) -> None:
-    """The API supports the client's filters."""
-    page = late.logs.list_posts_logs(
-        status="failed", platform="instagram", action="publish", days=3, search="unavailable"
-    )
-    logs = [PostLog.model_validate(log) for log in page["logs"]]
-    assert {("instagram", "failed", 503)} == {
-        (log.platform.value, log.status.value, log.statusCode) for log in logs if log.platform and log.status
-    }
-
-
-def test_connection_logs(late: Late) -> None:
-    """The client reads the connection logs, including disconnects."""
-    page = late.logs.list_connection_logs(event_type="disconnect", limit=100)
-    logs = [ConnectionLog.model_validate(log) for log in page["logs"]]
-    assert page["pagination"]["total"] == len(logs) > 0
-    assert {"disconnect"} == {log.eventType.value for log in logs if log.eventType}
-    assert all(log.accountId for log in logs)
-
-
-def test_post_logs(late: Late, world: SimulatedWorld) -> None:
-    """The client reads the logs of one post."""
-    post = next(row["postId"]["_id"] for row in world.publishing.rows if row["action"] == "retry")
-    answer = late.logs.get_post_logs(post)
-    logs = [PostLog.model_validate(log) for log in answer["logs"]]
-    assert len(world.publishing.rows_of_post(post)) == answer["count"] == len(logs)
-    assert {post} == {answer["postId"], *(log.postId for log in logs)}
 
 
 def test_rejections(url: str, late: Late) -> None:
@@ -117,16 +77,6 @@ def test_rejections(url: str, late: Late) -> None:
         late.logs.get_post_logs("none")
     with pytest.raises(LateAPIError, match="Invalid query"):
         late.logs.list_posts_logs(limit=101)
-
-
-def test_rate_limit(world: SimulatedWorld) -> None:
-    """The client reads the quota from the headers and raises an error when it is used up."""
-    with serve_api(SimulatedApi(world, clock=lambda: NOW, rate_limit=1)) as url:
-        late = Late(KEY, base_url=url)
-        late.logs.list_posts_logs(limit=1)
-        assert (1, 0) == (late.rate_limit_info["limit"], late.rate_limit_info["remaining"])
-        with pytest.raises(LateRateLimitError):
-            late.logs.list_posts_logs(limit=1)
 
 
 def test_head(url: str) -> None:

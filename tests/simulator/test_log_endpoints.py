@@ -207,18 +207,6 @@ def test_post_logs(logs: StaticLogs) -> None:
     assert 3 == document["count"]
 
 
-def test_odd_rows_are_served() -> None:
-    """Rows of any shape are served unchanged by generation late, and without an error by zernio."""
-    odd = {"_id": 5, "postId": 7, "status": ["success"], "platform": {"a": 1}, "request": "text", "createdAt": None}
-    odd |= {"action": {"a": 1}, "response": "text"}
-    logs = StaticLogs(LogList([odd]), LogList([{"eventType": None, "error": [], "success": ""}]))
-    assert [odd] == get(logs, "/v1/posts/logs")["logs"]
-    assert [] == get(logs, "/v1/posts/logs", "search=text&platform=tiktok")["logs"]
-    assert [2, 1, 1] == [
-        len(get(logs, "/v1/logs", f"type={name}")["logs"]) for name in ("all", "publishing", "connections")
-    ]
-
-
 def test_zernio_publishing_log() -> None:
     """A publishing log has the fields of generation zernio, and no id."""
     log = render_publishing(PUBLISHED)

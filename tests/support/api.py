@@ -29,7 +29,7 @@ class HttpRequest:
 class FakeHttpApi:
     """A client of a world's logs; ``before`` is called ahead of each request with its number."""
 
-    def __init__(self, world: World, *, share: float = 1.0, generation: str = "late") -> None:
+    def __init__(self, world: World, *, generation: str = "late") -> None:
         self.requests: list[HttpRequest] = []
         self.before: Callable[[int], object] = lambda _: None
         self.fault: Fault | None = None
@@ -40,7 +40,7 @@ class FakeHttpApi:
             httpx.AsyncClient(transport=httpx.MockTransport(self._handle)),
             base_url="https://zernio.com/api",
             key=ApiKey(KEY),
-            rate_limiter=RateLimiter(share, monotonic=world.clock.monotonic, sleep=world.clock.sleep),
+            rate_limiter=RateLimiter(1.0, monotonic=world.clock.monotonic, sleep=world.clock.sleep),
             timeout=30.0,
             clock=world.clock.time,
             monotonic=world.clock.monotonic,

@@ -25,16 +25,14 @@ MODELS = {
 
 
 def outcome(client: Zernio, method: str, keywords: dict[str, Any]) -> dict[str, Any]:
-    """Return the response of a call, or the exception, and the rest of the quota."""
-    result: dict[str, Any]
+    """Return the response of a call, or the exception."""
     try:
         answer = attrgetter(method)(client)(**keywords)
-        result = {"answer": _through_model(method, answer)}
+        return {"answer": _through_model(method, answer)}
     except LateError as exc:
         details = getattr(exc, "details", None) or {}
         models.ErrorResponse.model_validate(details)
-        result = {"raised": type(exc).__name__, "text": str(exc), "details": details}
-    return {**result, "quota": client.rate_limit_info}
+        return {"raised": type(exc).__name__, "text": str(exc), "details": details}
 
 
 def _through_model(method: str, answer: dict[str, Any]) -> dict[str, Any]:

@@ -351,14 +351,6 @@ async def test_configuration() -> None:
     assert 405 == (await call(application(), "/config", "POST")).status
 
 
-async def test_readiness_tells_the_progress() -> None:
-    """A first sync says how far it is, and for what it waits."""
-    progress = SyncProgress(log_count=2059, expected_count=33_772, seconds_left=250.0, quota_wait=23.0)
-    response = await call(application(FeedHealth(name="f", logs=2059, progress=progress)), "/-/ready")
-    reason = "first sync in progress, 2,059 of about 33,772 logs read, waiting 23 s for the quota, about 4 min left"
-    assert f"acme/f: {reason}\n" == response.text
-
-
 async def test_the_page_as_json() -> None:
     """Clients that accept JSON, and no HTML, get the status as JSON, also with names that UTF-8 cannot encode."""
     feed = FeedHealth(name="f\ud800", progress=SyncProgress(log_count=1))

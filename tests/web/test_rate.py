@@ -2,30 +2,8 @@ from __future__ import annotations
 
 import logging
 
-from late_exporter.config.web import RequestRate
-from late_exporter.web.rate import LOG_RATE, LineLimiter, TokenBucket
+from late_exporter.web.rate import LOG_RATE, LineLimiter
 from tests.support.clock import VirtualClock
-
-
-def test_token_bucket() -> None:
-    """The bucket returns the time until a token is available."""
-    clock = VirtualClock()
-    bucket = TokenBucket(RequestRate(10.0, 2), clock.monotonic)
-    assert 0.0 == bucket.seconds_until_token()
-    bucket.take()
-    assert 0.0 == bucket.seconds_until_token()
-    bucket.take()
-    assert 10.0 == bucket.seconds_until_token()
-    clock.advance(4.0)
-    assert 6.0 == bucket.seconds_until_token()
-
-
-def test_a_bucket_without_capacity() -> None:
-    """A bucket without capacity never has a token."""
-    clock = VirtualClock()
-    bucket = TokenBucket(RequestRate(10.0, 0), clock.monotonic)
-    clock.advance(3600.0)
-    assert 10.0 == bucket.seconds_until_token()
 
 
 def record(level: int) -> logging.LogRecord:

@@ -225,13 +225,6 @@ async def wait_until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_responses(harness: ServerHarness) -> None:
-    """Requests are answered, in sequence on one connection and on several connections."""
-    client = await harness.connect()
-    assert [(200, b"/a"), (200, b"/b")] == [await client.get("/a"), await client.get("/b")]
-    assert (200, b"/c") == await harness.get("/c")
-
-
 async def test_pipelined_requests(harness: ServerHarness) -> None:
     """Pipelined requests are answered in order."""
     client = await harness.connect()
@@ -256,13 +249,6 @@ async def test_a_request_with_two_lengths_is_the_last_of_its_connection() -> Non
         await harness.close()
     assert 1 == response.count(b"HTTP/1.1")
     assert b"connection: close" in response.lower()
-
-
-async def test_large_responses(harness: ServerHarness, *, secure: bool) -> None:
-    """A response that needs many writes arrives complete."""
-    harness.web = tls_config() if secure else WebConfig()
-    status, body = await harness.get("/large", client_context() if secure else None)
-    assert (200, LARGE) == (status, len(body))
 
 
 async def test_tls(harness: ServerHarness) -> None:
@@ -292,14 +278,6 @@ async def test_old_versions(harness: ServerHarness, version: ssl.TLSVersion) -> 
     assert (200, b"/") == await harness.get("/", context)
 
 
-async def test_client_does_not_trust(harness: ServerHarness) -> None:
-    """A client that does not trust the certificate disconnects, and the server keeps running."""
-    harness.web = tls_config()
-    with pytest.raises(ssl.SSLCertVerificationError):
-        await harness.connect(client_context(authority=STRANGER))
-    assert (200, b"/") == await harness.get("/", client_context())
-
-
 NO_TLS = (
     REQUEST % b"/secret",
     b"\x16\x03\x01\xff\xff" + b"x" * 100,
@@ -316,13 +294,6 @@ async def test_no_tls_on_a_tls_port(harness: ServerHarness) -> None:
         assert b"HTTP" not in await client.read_to_end()
         assert (200, b"/") == await harness.get("/", client_context())
     assert {"/"} == set(harness.app.requested_paths)
-
-
-async def test_tls_on_a_plain_port(harness: ServerHarness) -> None:
-    """TLS is rejected on a plain port, and the server keeps running."""
-    with pytest.raises(OSError, match=r"SSL|reset"):
-        await harness.connect(client_context())
-    assert (200, b"/") == await harness.get("/")
 
 
 async def is_rejected(harness: ServerHarness, context: ssl.SSLContext) -> bool:
@@ -423,15 +394,6 @@ async def test_renewed_certificate(harness: ServerHarness) -> None:
         ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode()) for certificate in (SERVER, RENEWED)
     ] == certificates
     assert [(200, b"/a"), (200, b"/b")] == [await old.get("/a"), await new.get("/b")]
-
-
-async def test_tls_can_be_switched(harness: ServerHarness) -> None:
-    """TLS can be switched on and off for new connections."""
-    assert (200, b"/") == await harness.get("/")
-    harness.web = tls_config()
-    assert (200, b"/") == await harness.get("/", client_context())
-    harness.web = WebConfig()
-    assert (200, b"/") == await harness.get("/")
 
 
 BODY = b"POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -689,14 +651,6 @@ async def test_too_much(harness: ServerHarness) -> None:
         assert (200, b"/") == await harness.get("/")
 
 
-async def test_large_headers(harness: ServerHarness, *, secure: bool) -> None:
-    """Headers of several thousand bytes are accepted."""
-    harness.web, context = (tls_config(), client_context()) if secure else (WebConfig(), None)
-    client = await harness.connect(context)
-    client.send(b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"x" * 20_000 + b"\r\n\r\n")
-    assert (200, b"/") == await client.response()
-
-
 async def test_a_head_ends_at_its_limit(harness: ServerHarness) -> None:
     """A larger head is rejected, also if it arrives complete and in one piece."""
     for size in (server.MAX_HEADER_BYTES, 50_000, 65_000, 97_000):
@@ -768,41 +722,6 @@ async def test_bugs_are_logged_with_their_traceback(harness: ServerHarness, capl
     assert count == caplog.text.count("Traceback ")
 
 
-async def test_responses_end_with_tls(harness: ServerHarness) -> None:
-    """The end of a TLS connection is announced, so that clients know that a response is complete."""
-    harness.web = tls_config()
-
-    def request() -> bytes:
-        plain_client = socket.create_connection(("127.0.0.1", harness.port), DEADLINE)
-        with client_context().wrap_socket(
-            plain_client, server_hostname="localhost", suppress_ragged_eofs=False
-        ) as client:
-            client.sendall(b"GET /end HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            return b"".join(iter(lambda: client.recv(1 << 16), b""))
-
-    assert (await asyncio.to_thread(request)).endswith(b"\r\n\r\n/end")
-
-
-async def test_clients_that_end_tls(harness: ServerHarness) -> None:
-    """A client that ends TLS is disconnected, and what it sends afterwards is ignored."""
-    harness.web = tls_config()
-    client = await harness.connect()
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client_tls = client_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
-    while True:
-        try:
-            client_tls.do_handshake()
-            break
-        except ssl.SSLWantReadError:
-            client.send(outgoing.read())
-            incoming.write(await client.reader.read(1 << 16))
-    with suppress(ssl.SSLWantReadError):
-        client_tls.unwrap()
-    client.send(outgoing.read() + REQUEST % b"/secret")
-    await client.read_to_end()
-    assert [] == harness.app.requested_paths
-
-
 NOISE = (
     b"\r\n\r\n\r\n",
     b"\x00\xff" * 10,
@@ -820,15 +739,6 @@ async def test_noise(harness: ServerHarness) -> None:
         await client.read_to_end()
         assert (200, b"/") == await harness.get("/")
         assert "/secret" not in harness.app.requested_paths
-
-
-async def test_unix_path(tmp_path: Path, *, secure: bool) -> None:
-    """A socket at a path is served like a port."""
-    path = tmp_path / "late.sock"
-    async with running_server(UnixPath(path), web=tls_config() if secure else None) as harness:
-        context = client_context() if secure else None
-        client = await harness.connect(context, path=path)
-        assert [(200, b"/a"), (200, b"/b")] == [await client.get("/a"), await client.get("/b")]
 
 
 def has_ipv6() -> bool:
@@ -897,13 +807,6 @@ async def test_shutdown_does_not_wait_for_slow_clients(harness: ServerHarness, *
     disconnect_tasks = {name: asyncio.ensure_future(client.wait_disconnected(b"\n")) for name, client in slow.items()}
     await asyncio.wait(disconnect_tasks.values(), timeout=DEADLINE)
     assert [] == [name for name, task in disconnect_tasks.items() if not task.done() or task.exception()]
-
-
-async def test_immediate_shutdown() -> None:
-    """A server that is stopped at once stops at once."""
-    harness = ServerHarness(Application(), [bind_socket(LOOPBACK)])
-    await harness.close()
-    assert harness.serving.done()
 
 
 @pytest.mark.parametrize("turns", spread(range(8)))

@@ -198,24 +198,6 @@ def test_the_end_is_announced(connection: Connection) -> None:
     assert b"" == connection.receiver.received
 
 
-@pytest.mark.parametrize("noise", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b"\0" * 100_000])
-def test_noise_closes(connection: Connection, noise: bytes) -> None:
-    """Bytes that are not TLS close the connection."""
-    connection.transport.data_received(noise)
-    assert ("closed", []) == (connection.socket.state, connection.receiver.events)
-    connection.transport.data_received(noise)
-
-
-def test_rejected_clients() -> None:
-    """A client that is not allowed is disconnected, and its data reaches nothing."""
-    connection = Connection(accepts=False)
-    connection.complete_handshake()
-    assert ("aborted", {}) == (connection.socket.state, connection.handshakes)
-    connection.client.write(b"secret")
-    connection.transport.data_received(connection.outgoing.read())
-    assert ([], b"") == (connection.receiver.events, connection.receiver.received)
-
-
 def test_flow_control_and_loss(connection: Connection) -> None:
     """The protocol is called when the buffer is full, and when the connection ends."""
     connection.transport.pause_writing()

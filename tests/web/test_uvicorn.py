@@ -10,10 +10,7 @@ import re
 import tomllib
 from pathlib import Path
 
-import h11
-import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
 
 from late_exporter.web import server
 
@@ -27,7 +24,6 @@ REPLACED_METHODS = {
     "resume_writing",
     "send_400_response",
 }
-TIMER_METHODS = ("timeout_keep_alive_handler", "_unset_keepalive_if_required")
 
 
 def test_replaced_methods() -> None:
@@ -38,18 +34,6 @@ def test_replaced_methods() -> None:
         assert [*inspect.signature(getattr(CONNECTION, name)).parameters] == [
             *inspect.signature(getattr(H11Protocol, name)).parameters
         ]
-
-
-async def test_attributes() -> None:
-    """The attributes that are read or set exist after the constructors of uvicorn."""
-    config = uvicorn.Config(lambda *_: None, log_config=None, lifespan="off")
-    state = ServerState()
-    assert (set(), set(), []) == (state.connections, state.tasks, state.default_headers)
-    connection = H11Protocol(config=config, server_state=state, app_state={})
-    assert h11.IDLE is connection.conn.their_state
-    assert [None, None] == [getattr(connection, name) for name in ("cycle", "transport")]
-    assert (None, config.timeout_keep_alive) == (connection.timeout_keep_alive_task, connection.timeout_keep_alive)
-    assert [True, True] == [callable(getattr(connection, name)) for name in TIMER_METHODS]
 
 
 def test_upper_bound() -> None:

@@ -15,15 +15,15 @@ from late_exporter.commands.audit.comparison import Difference
 from late_exporter.commands.audit.report import AuditReport, render_json, render_text
 from late_exporter.commands.audit.run import AuditRunner, Timing
 from late_exporter.commands.feed_choice import recorded_feed
-from late_exporter.errors import ConfigError, StoreError, Unauthorized
+from late_exporter.errors import StoreError, Unauthorized
 from late_exporter.ingest.accounting import CounterMismatch
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.model import FeedAccounting, LogEntry, Scope
 from late_exporter.protocols import ApiResponse
 from late_exporter.store.snapshot import Snapshot
-from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.clock import DAY, HOUR, VirtualClock
 from tests.support.inside import InsideHarness
-from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
+from tests.support.late_api import FakeLateApi, unavailable
 from tests.support.loggers import NullLogger
 from tests.support.oracle import created_at
 from tests.support.steps import drive
@@ -190,15 +190,6 @@ def test_since_limits_the_audit(exporter: InsideHarness, world: World, path: Pat
     assert report.since == pytest.approx((world.clock.now - 4 * DAY) * 1000, abs=2000)
 
 
-def test_since_may_be_later_than_the_last_poll(exporter: InsideHarness, world: World, path: Path) -> None:
-    """Nothing is compared, and the report does not begin after its end."""
-    exporter.poll()
-    world.clock.advance(HOUR)
-    report = AuditHarness(exporter, path).run(since=MINUTE)
-    assert (0, True) == (report.logs, report.ok)
-    assert report.since == report.until
-
-
 def test_a_feed_without_a_complete_sync_cannot_be_audited(exporter: InsideHarness, path: Path, world: World) -> None:
     """A feed that was never read, or only in part, is reported as an error."""
     report = AuditHarness(exporter, path).run(scope=Scope("default", "connections"))
@@ -255,22 +246,6 @@ def test_logs_without_ids_are_compared(world: World, path: Path) -> None:
         assert [lost] == [difference.entry.key for difference in report.differences]
 
 
-@pytest.mark.parametrize("time_filter", ["exclusive seconds", "ignored"])
-def test_more_logs_than_the_api_skips(time_filter: str, world: World, path: Path) -> None:
-    """A list longer than the limit of skip is read by time; if that is impossible, the report says so."""
-    world.publish(700, over=DAY)
-    late = FakeLateApi(world, generation="zernio")
-    with closing(InsideHarness(late, path, generation="zernio")) as exporter:
-        exporter.poll()
-        late.quirks = ListQuirks(max_skip=500, time_filter=time_filter)
-        report = AuditHarness(exporter, path).run()
-        if time_filter == "ignored":
-            assert "400: skip must be <= 500; logs below the newest" in report.error
-        else:
-            assert report.ok
-            assert len(world.rows) == report.logs + report.too_recent
-
-
 def test_only_newer_logs_are_compared_after_a_switch(world: World, path: Path) -> None:
     """Logs that were counted from the other list are neither missing nor deleted."""
     with closing(InsideHarness(FakeLateApi(world), path, generation="auto")) as exporter:
@@ -301,27 +276,6 @@ def test_a_log_that_settled_before_it_was_recorded_is_no_difference(
     assert AuditHarness(exporter, path, settle).run().ok
 
 
-def test_an_unknown_switch_is_an_error(exporter: InsideHarness, path: Path) -> None:
-    """The exporter has to be started once after a switch."""
-    exporter.api.set_generation("zernio")
-    report = AuditHarness(exporter, path).run()
-    assert not report.ok
-    assert (
-        "the API has generation zernio, but the state was counted from late; start the exporter once to switch the "
-        "state"
-    ) == report.error
-
-
-def test_since_must_be_within_the_retention(exporter: InsideHarness, path: Path) -> None:
-    """The limit depends on the generation."""
-    with pytest.raises(ConfigError, match="--since: must be at most 7d, because generation late of the API"):
-        AuditHarness(exporter, path).run(since=8 * DAY)
-    exporter.generation = exporter.api.generation = "zernio"
-    exporter.restart()
-    exporter.poll_repeatedly(1)
-    assert AuditHarness(exporter, path).run(since=8 * DAY).ok
-
-
 # What is printed.
 
 REPORT = AuditReport(
@@ -341,15 +295,6 @@ ENTRY = LogEntry(key="65f1", status="failed", created=1_795_500_000_000, platfor
 def report_with(**changes: Any) -> AuditReport:
     """Return the report with other fields."""
     return AuditReport(**{name: changes.get(name, getattr(REPORT, name)) for name in REPORT.__struct_fields__})
-
-
-def test_text_of_a_report_without_differences() -> None:
-    """The text says what was compared, and how many logs are counted, stored and pruned."""
-    assert [
-        "brand publishing: no difference",
-        "  35,012 logs from 2026-11-18T11:06:40Z to 2026-11-25T09:46:40Z compared, 358 requests, 41.2 s",
-        "  36,120 counted in total: 35,420 stored, 700 pruned",
-    ] == list(render_text([REPORT]))
 
 
 def test_text_lists_differences() -> None:
@@ -404,19 +349,6 @@ def test_text_lists_at_most_fifty_differences() -> None:
     lines = list(render_text([report_with(differences=[Difference(ENTRY, frozenset())] * 1300)]))
     assert 50 == sum("missing" in line for line in lines)
     assert "  and 1,250 more; use --format json to list them all" in lines
-
-
-def test_text_separates_feeds() -> None:
-    """Each feed has a paragraph, and an error is one line."""
-    broken = AuditReport(workspace="brand", feed="connections", error="nothing has been counted yet")
-    lines = list(render_text([REPORT, broken]))
-    assert ["", "brand connections: nothing has been counted yet"] == lines[-2:]
-
-
-def test_a_time_beyond_the_calendar_is_a_number() -> None:
-    """A time that ISO 8601 cannot express is shown in milliseconds."""
-    odd = LogEntry(key="a", status="x", created=10**18)
-    assert str(10**18) in "".join(render_text([report_with(differences=[Difference(odd, frozenset())])]))
 
 
 def test_json_lists_all_differences() -> None:

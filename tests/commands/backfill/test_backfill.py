@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from late_exporter import cli
 from late_exporter.commands.backfill.collect import Period, collect_history
 from late_exporter.commands.backfill.command import require_space
 from late_exporter.commands.backfill.history import Delta, SampleValue, SeriesHistory, apply_delta
@@ -33,7 +32,7 @@ from late_exporter.series import Histogram
 from late_exporter.store.snapshot import Snapshot
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness
-from tests.support.late_api import FakeLateApi, ListQuirks, rate_limited, unauthorized, unavailable
+from tests.support.late_api import FakeLateApi, rate_limited, unauthorized, unavailable
 from tests.support.samples import Samples
 from tests.support.steps import drive
 from tests.support.world import World
@@ -185,19 +184,6 @@ def test_logs_are_placed_at_their_creation_time(harness: BackfillHarness) -> Non
     assert harness.default_end == series.until
 
 
-@pytest.mark.exhaustive
-def test_more_logs_than_the_api_skips(harness: BackfillHarness) -> None:
-    """A list longer than the limit of skip is read by time, and a rejected request is not repeated."""
-    harness.generation = harness.api.generation = "zernio"
-    harness.api.quirks = ListQuirks(max_skip=500)
-    insert_logs(harness, 900)
-    harness.start()
-    harness.keep_polling(4 * HOUR)
-
-    assert 900 == number_of(value_at(harness.history()[LOGS, ("instagram", "publish", "success")]))
-    assert [] == harness.pauses
-
-
 def test_history_ends_below_the_first_scrape(harness: BackfillHarness) -> None:
     """Only logs of the hour before the first sync are missing, in every family."""
     insert_logs(harness, 40, platform="tiktok", durationMs=1500)
@@ -224,22 +210,6 @@ def test_history_ends_below_the_first_scrape(harness: BackfillHarness) -> None:
         "late_publishing_rate_limit_pauses_total",
         "late_account_logs_total",
     }
-
-
-def test_the_state_records_when_it_was_published(tmp_path: Path) -> None:
-    """It is the time at which the first sync was complete, and does not change."""
-    with BackfillHarness(tmp_path / "state.db") as harness:
-        harness.world.publish(450, over=DAY)
-        harness.api.latency = 1.0
-        began = harness.clock.now
-        harness.start()
-        harness.keep_polling(HOUR)
-        harness.exporter.restart(8 * DAY)
-        harness.keep_polling(HOUR)
-        coverage = harness.exporter.store.feed_state(Scope("default", "publishing")).coverage
-
-        assert coverage is not None
-        assert began + 5 <= coverage.published_at / 1000 <= harness.started
 
 
 def test_logs_without_ids_have_a_history(harness: BackfillHarness) -> None:
@@ -270,21 +240,6 @@ def test_there_is_no_history_of_another_list(harness: BackfillHarness) -> None:
         harness.history()
 
 
-def test_uncounted_logs_cost_no_requests(harness: BackfillHarness) -> None:
-    """Logs before the retention floor are not requested."""
-    harness.generation = "zernio"
-    harness.api.set_generation("zernio")
-    harness.world.publish(200, over=DAY)
-    harness.start()
-    harness.keep_polling(4 * HOUR)
-    request_count = len(harness.api.requests)
-    for number in range(1, 500):
-        harness.world.insert(harness.started - 7 * DAY - number * HOUR / 100)
-    harness.history(since=90 * DAY)
-
-    assert len(harness.api.requests) - request_count <= 4
-
-
 def test_uncounted_logs_are_left_out(harness: BackfillHarness) -> None:
     """They will be in the live counters, however old they are."""
     insert_logs(harness, 10)
@@ -312,32 +267,6 @@ def test_a_log_that_settled_later_is_left_out(harness: BackfillHarness) -> None:
     assert ("late_publishing_failures_total", ("instagram", "publish", "platform_error", "500")) not in history
     assert 5 == value_at(history[LOGS, ("instagram", "publish", "success")])
     assert [] == exceeding(harness, history)
-
-
-def test_a_log_that_settled_since_the_last_poll_is_pending(harness: BackfillHarness) -> None:
-    """The exporter has yet to count its final status."""
-    log = harness.world.insert(harness.clock.now - DAY, status="pending", durationMs=None)
-    harness.start()
-    harness.keep_polling(4 * HOUR)
-    harness.world.change(log, "success", durationMs=900)
-
-    history = harness.history()
-    assert 1 == value_at(history[LOGS, ("instagram", "publish", "pending")])
-    assert 0 == value_at(history[LOGS, ("instagram", "publish", "success")])
-
-
-def test_a_pause_counts_once_per_log(harness: BackfillHarness) -> None:
-    """A pending log and its final status are one pause."""
-    log = harness.world.insert(harness.clock.now - DAY, status="pending", action="rate_limit_pause")
-    insert_logs(harness, 3, action="rate_limit_pause")
-    harness.start()
-    harness.world.change(log, "success")
-    harness.keep_polling(4 * HOUR)
-
-    history = harness.history()
-    assert (log, "success") in harness.exporter.observations
-    assert 0 == history["late_publishing_rate_limit_pauses_total", ("instagram",)].base
-    assert 3 == value_at(history["late_publishing_rate_limit_pauses_total", ("instagram",)])
 
 
 def test_former_statuses_are_left_out(harness: BackfillHarness) -> None:
@@ -568,12 +497,6 @@ def test_an_incomplete_state_is_an_error(coverage: Coverage | None, message: str
         Period(now=24 * 3_600_000, since=10 * 3_600_000).end(Scope("a", "publishing"), coverage)
 
 
-def test_history_ends_three_hours_ago() -> None:
-    """Prometheus keeps newer samples in its head block."""
-    coverage = Coverage(retention_floor=0, complete_since=0, is_synced=True, published_at=23 * 3_600_000)
-    assert 21 * 3_600_000 == Period(now=24 * 3_600_000, since=0).end(Scope("a", "publishing"), coverage)
-
-
 COUNTER = CATALOGUE["late_publishing_rate_limit_pauses_total"]
 
 
@@ -597,12 +520,6 @@ def test_samples_are_dense_around_changes() -> None:
     expected = [*range(0, 41, 4), *range(41, 163), *range(166, 200, 4), 200]
     assert expected == [at for at, _ in result]
     assert [(100, 0), (101, 1), (102, 2), (103, 2)] == result[70:74]
-
-
-def test_a_gauge_has_no_samples_before_its_first_value() -> None:
-    """Later samples have the newest value."""
-    result = sampled(series(2 * STEP + 5, 4 * STEP, base=None, until=5 * STEP, family=CATALOGUE[LAST]))
-    assert [(3, 2 * STEP + 5), (4, 4 * STEP), (5, 4 * STEP)] == result
 
 
 @given(
@@ -661,13 +578,6 @@ def test_the_file_is_openmetrics() -> None:
     ]
 
 
-def test_times_may_have_fractions() -> None:
-    """A step of fractions of a second gives times with a fraction."""
-    file = io.BytesIO()
-    write_openmetrics(file, [series(500, until=1500)], SampleGrid(0, 1500), {})
-    assert b'{platform="tiktok",workspace="default"} 1.0 1.500\n' in file.getvalue()
-
-
 @pytest.mark.parametrize(("free", "is_enough"), [(2_000, True), (1_999, False)])
 def test_the_free_space_is_checked(
     tmp_path: Path,
@@ -688,16 +598,6 @@ def test_the_free_space_is_checked(
             require_space(output, 2_000, 12)
     require_space("-", 10**15, 1)
     assert "late-exporter: about 1000.0 TB in 1 series\n" == capsys.readouterr().err
-
-
-def test_an_output_that_cannot_be_examined_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The error is one line, as for a folder that this user may not read."""
-    monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
-    output = tmp_path / f"{'x' * 300}.om"
-    assert 1 == cli.main(["backfill", f"--output={output}", "--label=job=late"])
-    assert f"late-exporter: error: {output}: cannot be written: File name too long\n" == capsys.readouterr().err
 
 
 @pytest.mark.parametrize("since", [0, 36 * 3_600_000])

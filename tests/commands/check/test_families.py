@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from late_exporter.commands.assets import find_assets
 from late_exporter.commands.check.families import MonitoringAssets, check_families
 from late_exporter.commands.check.finding import Level
 
@@ -52,9 +51,3 @@ def test_buckets() -> None:
     assert (Level.WARNING, reason) == (finding.level, finding.message)
     assert [] == list(check_families([], [("late_exporter_log_lag_seconds", (3600.0,))]))
     assert [] == list(check_families([], []))
-
-
-def test_the_assets_name_bounds() -> None:
-    """The bounds that this version's rules and dashboards name are found."""
-    expected = {"late_exporter_log_lag_seconds": {3600.0}, "late_publishing_attempts": {1.0, 2.0, 3.0}}
-    assert expected == MonitoringAssets(find_assets()).bounds

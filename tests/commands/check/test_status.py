@@ -70,12 +70,6 @@ async def test_a_feed_that_cannot_be_read(failure: LateError | None, message: st
     assert [Level.OK] * 4 == [finding.level for name, finding in findings.items() if name != "cooldowns"]
 
 
-async def test_a_response_that_cannot_be_decoded_is_a_warning() -> None:
-    api = StatusApi()
-    api.documents["/v1/accounts/health"] = {"error": "oops"}
-    assert "the response has no list of accounts" == (await findings_of(api))["accounts"].message
-
-
 async def test_no_request_follows_a_rate_limit() -> None:
     """A further request would wait for the next minute."""
     api = StatusApi()
