@@ -661,6 +661,19 @@ async def test_endless_body() -> None:
     assert ["too_large"] == api.codes
 
 
+async def test_a_body_in_tiny_pieces() -> None:
+    """Each piece of a response counts 16 bytes at least, and other tasks run while many arrive together."""
+    pieces = [b"x"] * (MAX_BODY_BYTES // 16 + 1)
+    reading = asyncio.ensure_future(ClientHarness(stream_response(ChunkStream(*pieces))).fail())
+    turns = 0
+    while not reading.done():
+        turns += 1
+        await asyncio.sleep(0)
+
+    assert "the response is larger than 8 MiB" == str(await reading)
+    assert turns > len(pieces) / 1000
+
+
 async def test_maximum_body() -> None:
     """A response of exactly 8 MiB is read."""
     answer = await ClientHarness(respond_with(200, b" " * MAX_BODY_BYTES)).get()
