@@ -90,6 +90,8 @@ class Fetcher:
         if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
             return False
         if coverage is not None and state_generation not in (feed.generation, None):
+            # The date of a response shows which counted logs are from the future, if the local clock does not.
+            await self._request(partial(fetch_page, self.client, feed))
             self.logger.warning("API generation changed", before=coverage.generation, now=feed.generation)
         await self._recorder.renew_identity(feed, self.now())
         self.feed = feed
@@ -140,7 +142,7 @@ class Fetcher:
         """Read a page, in parts if it is too large; return it, and whether rows are left out."""
 
         async def fetch_rows(offset: int = 0, limit: int = PAGE_SIZE) -> LogPage:
-            return await self._receive(
+            response = await self._request(
                 partial(
                     fetch_page,
                     self.client,
@@ -151,6 +153,8 @@ class Fetcher:
                     created_before=request.place.before,
                 )
             )
+            require_ids(self.feed, response)
+            return self._page(response)
 
         if request.whole_time and self.feed.number_entries is not None:
             return await _read_whole_time(fetch_rows, self.feed.number_entries), False
@@ -166,7 +170,7 @@ class Fetcher:
                 self.logger.warning("rows skipped that the API cannot deliver", rows=row_count, next_log=key)
         return partial_page.page, partial_page.has_unreadable
 
-    async def _receive(self, request: Callable[[], Awaitable[PageResponse]]) -> LogPage:
+    async def _request(self, request: Callable[[], Awaitable[PageResponse]]) -> PageResponse:
         self.request_count += 1
         response, repeat_count = await request(), 0
         while not self._api_clock.update(response.date) and repeat_count < MAX_DATE_REPEATS:
@@ -174,8 +178,7 @@ class Fetcher:
             repeat_count += 1
             self.request_count += 1
             response = await request()
-        require_ids(self.feed, response)
-        return self._page(response)
+        return response
 
     def _page(self, response: PageResponse) -> LogPage:
         """Return the page of a response, whose body may be large and is not needed while the store is."""
