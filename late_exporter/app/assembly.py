@@ -11,7 +11,6 @@ from typing import NamedTuple
 import msgspec
 from prometheus_client.registry import Collector
 
-from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
@@ -231,13 +230,13 @@ class Pipeline:
             generation=generation,
             recorder=recorder,
             logger=logger,
-            api_clock=ApiClock(runtime.clock, runtime.monotonic),
+            config=self.poll_config,
+            runtime=runtime,
             details=DetailReader(self._events) if self._events is not None else None,
         )
         sync = FeedSync(
             fetcher,
             recorder,
-            config=self.poll_config,
             runtime=runtime,
             scan_schedule=ScanSchedule(
                 self.poll_config, runtime, last_scan(series_values, scope), last_audit(series_values, scope)
@@ -256,7 +255,6 @@ class Pipeline:
                     name for name in CHECK_TIMES if (name, (scope.workspace, scope.feed)) not in series_values
                 ],
             ),
-            client=client,
             runtime=runtime,
             limiter=self._poll_limiter,
             webhook_stats=webhook_stats,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 from late_exporter.api.clock import ApiClock
@@ -14,10 +14,11 @@ from late_exporter.ingest.details import DetailReader
 from late_exporter.ingest.known_logs import UncommittedBatch
 from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recorder import FeedRecorder
+from late_exporter.ingest.schedule import PollConfig, Runtime
 from late_exporter.ingest.steps import FetchPost, ReportFailure
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.unreadable_rows import read_around_rows
-from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, LogEntry, LogPage
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, LogEntry, LogPage, PendingLog
 from late_exporter.protocols import Client, Logger
 
 MAX_DATE_REPEATS = 2
@@ -41,7 +42,7 @@ UNREADABLE_ROWS = "late_exporter_unreadable_rows_total"
 
 
 class Fetcher:
-    """Requests pages and looks up which of their logs are known.
+    """Requests pages and looks up which of their logs are known; the view of the reader on its feed.
 
     Attributes:
         batch: Logs that were read and are not committed, which count as known.
@@ -55,11 +56,14 @@ class Fetcher:
         client: Client,
         generation: ApiGeneration,
         recorder: FeedRecorder,
+        config: PollConfig,
+        runtime: Runtime,
         logger: Logger,
-        api_clock: ApiClock,
         details: DetailReader | None = None,
     ) -> None:
         self.feed = feed
+        self.config = config
+        self.monotonic = runtime.monotonic
         self.client = client
         self.generation = generation
         self.logger = logger
@@ -67,10 +71,19 @@ class Fetcher:
         self.batch = UncommittedBatch()
         self.list_total = 0
         self._recorder = recorder
-        self._api_clock = api_clock
+        self._api_clock = ApiClock(runtime.clock, runtime.monotonic)
         self._details = details
         self._reported: set[object] = set()
         self._last_failures: dict[str, tuple[object, ...]] = {}
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """What was read, also if it is not committed yet."""
+        return self.batch.coverage or self._recorder.coverage
+
+    @property
+    def pending_logs(self) -> Mapping[str, PendingLog]:
+        return self._recorder.pending_logs
 
     def now(self) -> int:
         """Return the API's time in milliseconds."""

@@ -61,6 +61,7 @@ class FeedRecorder:
         clock: Callable[[], float],
     ) -> None:
         self.scope = Scope(workspace, feed.name)
+        self.labels = (workspace, feed.name)
         self.feed = feed
         self._state = state
         self._store_thread = store_thread
@@ -193,7 +194,7 @@ class FeedRecorder:
 
     def count(self, family: str, amount: int, *labels: str) -> None:
         """Increment one of the exporter's own counters of the feed with the next commit."""
-        self.defer([IncCounter(family, (self.scope.workspace, self.scope.feed, *labels), amount=amount)])
+        self.defer([IncCounter(family, (*self.labels, *labels), amount=amount)])
 
     def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
         """Save increments with the next commit, which publishes them; provisional ones are published at once."""
@@ -206,7 +207,7 @@ class FeedRecorder:
 
     def remove_gauges(self, families: Iterable[str]) -> None:
         for family in families:
-            self._registry.remove_gauge(family, (self.scope.workspace, self.scope.feed))
+            self._registry.remove_gauge(family, self.labels)
 
     def _describe(self, batch: Batch, result: CommitResult) -> CommittedBatch:
         """Return what is shown of a commit, in the thread of the store."""

@@ -158,6 +158,7 @@ class PollReporter:
         ]
 
     def update_gauges(self, result: PollResult, seconds: float, *, quota: Quota | None) -> None:
+        self.update_retention()
         workspace, set_gauge = self._labels[:1], self._registry.set_gauge
         set_gauge("late_up", self._labels, int(result.error is None))
         set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)

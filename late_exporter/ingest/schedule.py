@@ -72,7 +72,7 @@ class PollSchedule:
     """Time of the next poll of one feed."""
 
     def __init__(self, config: PollConfig, runtime: Runtime, webhook_stats: WebhookStats | None = None) -> None:
-        self._config = config
+        self.config = config
         self._runtime = runtime
         self._webhook_stats = webhook_stats
         self._wake_event = asyncio.Event()
@@ -80,15 +80,6 @@ class PollSchedule:
         self._responded_at, self._recheck_at = -math.inf, math.inf
         self._next_poll_at = 0.0
         self._has_succeeded = False
-
-    def reconfigure(self, config: PollConfig) -> None:
-        """Use other intervals from the next poll on."""
-        self._config = config
-
-    @property
-    def interval(self) -> float:
-        """Seconds between two successful polls."""
-        return self._config.interval
 
     @property
     def next_poll_time(self) -> float:
@@ -115,11 +106,6 @@ class PollSchedule:
             self._recheck_at = self._runtime.monotonic() + RECHECK_DELAY
         self._is_responding = False
 
-    def charge_requests(self, requests: int) -> None:
-        """Charge the requests of a poll that a webhook triggered."""
-        if self._webhook_stats is not None:
-            self._webhook_stats.budget.add(self._runtime.monotonic(), requests)
-
     def plan_next(self, result: PollResult, elapsed: float, *, failure_count: int) -> None:
         """Set the time of the next poll; ``elapsed`` is the duration of the last one, in seconds."""
         self._next_poll_at = self._runtime.monotonic() + self._delay(result, elapsed, failure_count)
@@ -133,7 +119,7 @@ class PollSchedule:
             if isinstance(result.error, Unauthorized):
                 if client.key_file_changed() or client.key_reload_count != key_reload_count:
                     return False
-                remaining = min(remaining, self._config.interval)
+                remaining = min(remaining, self.config.interval)
             until_wakeup = self._seconds_until_wakeup(client.rate_limit) if result.error is None else math.inf
             if until_wakeup <= 0:
                 return True
@@ -143,7 +129,7 @@ class PollSchedule:
     def _delay(self, result: PollResult, elapsed: float, failure_count: int) -> float:
         if result.is_partial:
             return 0.0
-        interval = self._config.interval
+        interval = self.config.interval
         jitter = 1 + JITTER * (2 * self._runtime.random() - 1)
         if isinstance(result.error, RateLimited):
             return max(result.error.until - self._runtime.monotonic(), interval * jitter - elapsed)
@@ -152,9 +138,8 @@ class PollSchedule:
             exponent = 0 if isinstance(result.error, StoreError) else min(failure_count - 1, 20)
             backoff = interval * 2.0**exponent
             return min(backoff, max(interval, MAX_BACKOFF)) * jitter
-        interval = self.interval
         is_first, self._has_succeeded = not self._has_succeeded, True
-        if is_first and self._config.is_spread:
+        if is_first and self.config.is_spread:
             return max(interval * self._runtime.random(), interval * JITTER)
         return max(interval * jitter - elapsed, interval * JITTER)
 
@@ -162,7 +147,7 @@ class PollSchedule:
         due_at = min(self._responded_at + DEBOUNCE if self._is_woken else math.inf, self._recheck_at)
         if self._webhook_stats is None or due_at == math.inf:
             return math.inf
-        now, limit = self._runtime.monotonic(), int(rate_limit * self._config.webhook_share)
+        now, limit = self._runtime.monotonic(), int(rate_limit * self.config.webhook_share)
         return max(due_at - now, self._webhook_stats.budget.seconds_until_free(now, limit))
 
     async def _sleep_until_woken(self, seconds: float) -> None:

@@ -49,7 +49,7 @@ class SyncMeter:
 
     def start_poll(self) -> None:
         """Take the time, unless an earlier poll has begun to read what is left."""
-        coverage, read_count = self._sync.coverage, self._sync.read_count
+        coverage, read_count = self._sync.fetcher.coverage, self._sync.read_count
         if self._start is None or self._start.read_count == read_count:
             is_first = coverage is None or not coverage.is_synced
             newest = coverage.newest.created if coverage and coverage.newest else 0
@@ -58,7 +58,7 @@ class SyncMeter:
 
     def finish_poll(self, *, is_partial: bool) -> float | None:
         """Return the seconds since the start if a poll has completed the first sync or a catch-up; None if not."""
-        coverage, start = self._sync.coverage, self._start
+        coverage, start = self._sync.fetcher.coverage, self._start
         if start is None or is_partial or coverage is None or not coverage.is_synced:
             return None
         if coverage.gaps and not start.is_first:
@@ -68,7 +68,7 @@ class SyncMeter:
 
     def progress(self, client: Client) -> SyncProgress | None:
         """Return the progress; None if there is nothing left to read."""
-        coverage, start = self._sync.coverage, self._start
+        coverage, start = self._sync.fetcher.coverage, self._start
         if start is None or (coverage is not None and coverage.is_caught_up):
             return None
         elapsed, read_now = self._runtime.monotonic() - start.time, self._sync.read_count - start.read_count
@@ -91,9 +91,9 @@ class SyncMeter:
         # The high-water mark is not the newest log, so that the range ends at the present.
         whole_range, total = start.unread + start.clock - start.newest, 0
         if start.is_first:
-            whole_range, total = start.clock - coverage.retention_floor, self._sync.list_total
+            whole_range, total = start.clock - coverage.retention_floor, self._sync.fetcher.list_total
         rest_of_list = max(total - self._sync.read_count, 0) if total else math.inf
-        if total and whole_range >= self._sync.feed.retention - WHOLE_LIST_TOLERANCE:
+        if total and whole_range >= self._sync.fetcher.feed.retention - WHOLE_LIST_TOLERANCE:
             return int(rest_of_list)
         share = 1 - _unread(coverage) / whole_range if whole_range > 0 else 0.0
         return None if share < MIN_SHARE else round(min(log_count * (1 - share) / share, rest_of_list))
