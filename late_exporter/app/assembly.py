@@ -17,7 +17,6 @@ from late_exporter.exposition.family import Family
 from late_exporter.ingest.accounting import AUDIT_GAUGES, last_audit
 from late_exporter.ingest.details import DetailReader, EventSelection
 from late_exporter.ingest.fetcher import Fetcher
-from late_exporter.ingest.known_logs import UncommittedCount
 from late_exporter.ingest.poll_limiter import PollLimiter
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
@@ -26,6 +25,7 @@ from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller, StatusPublisher
 from late_exporter.ingest.sync import FeedSync
+from late_exporter.ingest.uncommitted import UncommittedCount
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter

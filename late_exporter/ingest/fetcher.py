@@ -11,12 +11,12 @@ from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.details import DetailReader
-from late_exporter.ingest.known_logs import UncommittedBatch
 from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig, Runtime
 from late_exporter.ingest.steps import FetchPost, ReportFailure
 from late_exporter.ingest.sweep import FetchPage
+from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.ingest.unreadable_rows import read_around_rows
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, LogEntry, LogPage, PendingLog
 from late_exporter.protocols import Client, Logger
@@ -207,7 +207,7 @@ class Fetcher:
             if self._is_new_report((deviation.path, deviation.kind, deviation.sample if is_value else "")):
                 details = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
                 self.logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)
-        return FetchedPage(page, await self._recorder.known_logs.statuses(page, self.batch), has_unreadable)
+        return FetchedPage(page, await self._recorder.known_statuses(page, self.batch), has_unreadable)
 
     def _is_new_report(self, subject: object) -> bool:
         """Return whether something was not reported before, and remember it."""

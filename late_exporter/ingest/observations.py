@@ -10,7 +10,7 @@ import msgspec
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.log_events import encode_event
 from late_exporter.ingest.feed_publisher import LAG
-from late_exporter.ingest.known_logs import ReadLogs
+from late_exporter.ingest.uncommitted import ReadLogs
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import count_logs
 from late_exporter.metrics.labels import LabelLimiter

@@ -10,10 +10,10 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import CounterMismatch, check_counters
-from late_exporter.ingest.feed_publisher import CommittedBatch, FeedPublisher, last_lag, select_exemplars
-from late_exporter.ingest.known_logs import KnownLogs, UncommittedBatch
+from late_exporter.ingest.feed_publisher import COVERAGE_START, FeedPublisher
 from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.recent_attempts import RecentAttempts
+from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import LOGS
 from late_exporter.metrics.registry import SeriesRegistry
@@ -24,11 +24,15 @@ from late_exporter.model import (
     Coverage,
     FeedState,
     ListPosition,
+    LogPage,
     PendingLog,
     Scope,
 )
 from late_exporter.series import IncCounter, Increment
+from late_exporter.store.batches import with_status
 from late_exporter.store.thread import StoreThread
+
+STATE_SIZE = ("late_exporter_state_logs", "late_exporter_state_bytes")
 
 RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
@@ -42,9 +46,9 @@ class FeedRecorder:
     """Recorder of one feed of one workspace.
 
     Attributes:
+        labels: Workspace and name of the feed.
         unsaved_increments: Increments that could not be saved yet, shared by the feeds of the workspace.
         is_shown: Whether the logs of the feed are shown: since the first poll of this process that has read everything.
-        known_logs: Logs that were read before.
         recent_attempts: Attempts of the last hour; None if the feed has no attempts to publish.
     """
 
@@ -71,8 +75,7 @@ class FeedRecorder:
         self.unsaved_increments = unsaved_increments
         self.clock = clock
         self._builder = ObservationBuilder(self.scope, feed, label_limiter)
-        self._publisher = FeedPublisher(self.scope, registry, label_limiter)
-        self.known_logs = KnownLogs(self.scope, store_thread)
+        self._publisher = FeedPublisher(feed, self.labels, registry, label_limiter)
         self.recorded_count = 0
         self.is_shown = False
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
@@ -158,7 +161,17 @@ class FeedRecorder:
         await self.commit(UncommittedBatch(coverage=coverage, deleted_keys=list(self.pending_logs)), now)
         if is_first_sync:
             self.is_shown = False
-            self._publisher.hide_feed()
+            self._registry.hide_feed(*self.labels)
+            self.remove_gauges([COVERAGE_START])
+
+    async def known_statuses(self, page: LogPage, uncommitted: UncommittedBatch) -> Mapping[str, frozenset[str]]:
+        """Return the statuses in which the logs of a page were read before, by key; raise StoreError if that fails."""
+        keys = [entry.key for entry in page.entries]
+        statuses: dict[str, frozenset[str]] = dict(await self._offload(self._store.lookup, self.scope, keys))
+        for key in uncommitted.statuses.keys() & keys:
+            for status in uncommitted.statuses[key]:
+                statuses[key] = with_status(statuses.get(key), status)
+        return statuses
 
     async def check_counters(self) -> list[CounterMismatch]:
         """Compare the counters with the store's accounting, in its thread, because that has all series."""
@@ -184,13 +197,15 @@ class FeedRecorder:
         unsaved, self.unsaved_increments[:] = list(self.unsaved_increments), []
         try:
             batch = self._build_batch(read, now, [*unsaved, *increments])
-            committed = await self._store_thread.commit(self.scope, batch, self._describe)
+            result, sizes = await self._store_thread.commit(self.scope, batch, self._add_size)
         except BaseException:
             self.unsaved_increments[:0] = unsaved
             self._builder.forget_zeros()
             raise
         self.is_shown |= is_complete
-        await self._apply(committed, batch.coverage, read)
+        for family, value in zip(STATE_SIZE, sizes, strict=False):
+            self._registry.set_gauge(family, self.labels[:1], value)
+        await self._apply(result, batch, read)
 
     def count(self, family: str, amount: int, *labels: str) -> None:
         """Increment one of the exporter's own counters of the feed with the next commit."""
@@ -199,7 +214,7 @@ class FeedRecorder:
     def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
         """Save increments with the next commit, which publishes them; provisional ones are published at once."""
         self.unsaved_increments += [*increments, *provisional]
-        self._publisher.add_unsaved(provisional)
+        self._registry.add_unsaved(provisional)
 
     def correct_times(self) -> None:
         """Show no time of the workspace that is ahead of the clock."""
@@ -208,14 +223,6 @@ class FeedRecorder:
     def remove_gauges(self, families: Iterable[str]) -> None:
         for family in families:
             self._registry.remove_gauge(family, self.labels)
-
-    def _describe(self, batch: Batch, result: CommitResult) -> CommittedBatch:
-        """Return what is shown of a commit, in the thread of the store."""
-        exemplars = select_exemplars(result.observations, batch.now) if self.is_synced else ()
-        size = None
-        with suppress(StoreError):  # The batch is committed and must not be saved again.
-            size = self._store.size(self.scope.workspace)
-        return CommittedBatch(result, exemplars, last_lag(result.observations, batch.now), size)
 
     def _build_batch(self, read: UncommittedBatch, now: int, increments: Sequence[Increment]) -> Batch:
         coverage, prune_before = read.coverage, None
@@ -249,26 +256,22 @@ class FeedRecorder:
             self.is_shown or (self.coverage is not None and now < self.coverage.caught_up_at + MAX_INTERRUPTION)
         )
 
-    async def _apply(self, committed: CommittedBatch, coverage: Coverage | None, read: UncommittedBatch) -> None:
-        was_synced, result = self.is_synced, committed.result
-        self._state = FeedState(
-            coverage=coverage or self.coverage,
-            pending_logs=self.pending_logs if result.pending_logs is None else result.pending_logs,
-            log_count=result.log_count,
-        )
+    def _add_size(self, _: Batch, result: CommitResult) -> tuple[CommitResult, Sequence[int]]:
+        with suppress(StoreError):  # The batch is committed and must not be saved again.
+            return result, self._store.size(self.scope.workspace)
+        return result, ()
+
+    async def _apply(self, result: CommitResult, batch: Batch, read: UncommittedBatch) -> None:
+        was_synced, observations = self.is_synced, result.observations
+        pending = self.pending_logs if result.pending_logs is None else result.pending_logs
+        self._state = FeedState(batch.coverage or self.coverage, pending, result.log_count)
         read.log_count = 0  # They are among the stored ones.
-        self.recorded_count += len(result.observations)
+        self.recorded_count += len(observations)
         if self.recent_attempts is not None:
-            self.recent_attempts.add((observation.entry for observation in result.observations), self.clock())
-        if any(observation.event is not None for observation in result.observations):
+            self.recent_attempts.add((observation.entry for observation in observations), self.clock())
+        if any(observation.event is not None for observation in observations):
             self._store_thread.on_events()
         self._label_limiter.restore(result.series_values)
-        await self._publisher.update(committed, is_live=was_synced, is_shown=self.is_shown)
-        self._update_gauges()
-
-    def _update_gauges(self) -> None:
-        if self.complete_since is None or not self.is_shown:
-            return
-        self._publisher.show_feed(self.complete_since)
-        if self.feed.counter == LOGS:
-            self._publisher.update_pending_gauges(self.pending_logs)
+        await self._publisher.update(result, pending, self.complete_since if self.is_shown else None)
+        if was_synced:
+            self._publisher.show_newest(observations, batch.now)

@@ -11,7 +11,6 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
 from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
 from late_exporter.ingest.fetcher import Fetcher
-from late_exporter.ingest.known_logs import UncommittedBatch, UncommittedCount
 from late_exporter.ingest.reader import Budget, FeedReader, Progress
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.scan import Scan
@@ -19,6 +18,7 @@ from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
+from late_exporter.ingest.uncommitted import UncommittedBatch, UncommittedCount
 from late_exporter.protocols import Client
 from late_exporter.series import Increment, SetCurrent
 
@@ -66,10 +66,11 @@ class FeedSync:
         self._runtime = runtime
         self._scan_schedule = scan_schedule
         self._uncommitted = uncommitted
-        self._start_list()
+        progress = Progress(fetcher.feed.generation)
         with suppress(msgspec.MsgspecError):
-            progress = msgspec.json.decode(recorder.progress, type=Progress)
-            self._start_list(progress if progress.generation == fetcher.feed.generation else None)
+            stored = msgspec.json.decode(recorder.progress, type=Progress)
+            progress = stored if stored.generation == progress.generation else progress
+        self._committed, self._reader = progress, FeedReader(fetcher, progress)
         self._batch_started_at = 0.0
         self.completed_scan: Scan | None = None
         self._is_complete = False
@@ -173,10 +174,10 @@ class FeedSync:
         self.fetcher.batch = UncommittedBatch()
         self._uncommitted.update(self, 0)
 
-    def _start_list(self, progress: Progress | None = None) -> None:
-        """Start with a list, and where an earlier process has ended, if its places and totals apply."""
-        self._committed: Progress = progress or Progress(self.fetcher.feed.generation)
-        self._reader: FeedReader = FeedReader(self.fetcher, self._committed)
+    def _start_list(self) -> None:
+        """Start again with a list to which places and totals of the old one do not apply."""
+        self._committed = Progress(self.fetcher.feed.generation)
+        self._reader = FeedReader(self.fetcher, self._committed)
 
     async def _read(self, budget: Budget) -> bool:
         try:

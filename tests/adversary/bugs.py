@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from late_exporter.ingest import catch_up
-from late_exporter.ingest.known_logs import UncommittedBatch
 from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.pending import PendingChecks
 from late_exporter.ingest.poll_context import FetchedPage
@@ -21,6 +20,7 @@ from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.steps import Record
 from late_exporter.ingest.sweep import Cursor
 from late_exporter.ingest.sync import FeedSync
+from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.model import Batch
 from late_exporter.series import Histogram, Increment, Series, SeriesValue
 from late_exporter.store import Store

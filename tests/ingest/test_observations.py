@@ -8,8 +8,8 @@ from itertools import chain
 import msgspec
 
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.known_logs import ReadLogs
 from late_exporter.ingest.observations import ObservationBuilder, Observations
+from late_exporter.ingest.uncommitted import ReadLogs
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import effective_increments
 from late_exporter.metrics.labels import LabelLimiter

@@ -11,9 +11,9 @@ import pytest
 from late_exporter.errors import ApiUnavailable, RateLimited
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.ingest import feed_publisher
-from late_exporter.ingest.known_logs import UncommittedBatch
 from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.ingest.schedule import PollConfig, PollResult
+from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.ingest.webhooks import WebhookReceiver, sign
 from late_exporter.model import Coverage, ListPosition
 from late_exporter.protocols import ApiResponse
