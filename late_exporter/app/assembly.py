@@ -247,7 +247,6 @@ class Pipeline:
             sync,
             PollSchedule(self.poll_config, runtime, webhook_stats),
             PollReporter(
-                scope,
                 recorder,
                 registry=self.registry,
                 logger=logger,

@@ -91,7 +91,7 @@ class Poller:
             if not by_webhook or result.error is not None or result.is_partial:
                 elapsed = self._runtime.monotonic() - self._started_at
                 self._schedule.plan_next(result, elapsed, failure_count=self._reporter.failure_count)
-            self._reporter.set_next_poll(self._schedule.next_poll_time)
+            self._reporter.next_poll = self._schedule.next_poll_time
             by_webhook = await self._schedule.wait(result, client, key_reload_count)
 
     async def catch_up(self) -> PollResult:
