@@ -15,9 +15,8 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.ingest.accounting import AUDIT_GAUGES, last_audit
-from late_exporter.ingest.details import DetailReader, EventSelection
+from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.fetcher import Fetcher
-from late_exporter.ingest.poll_limiter import PollLimiter
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import CHECK_TIMES, PollReporter, last_scan
@@ -128,7 +127,6 @@ class Pipeline:
         self.status_pollers: dict[str, StatusPoller] = {}
         self.poll_config = config.poll
         self._uncommitted = UncommittedCount()
-        self._poll_limiter = PollLimiter(self._runtime.monotonic)
 
     async def add_workspaces(self, connections: Mapping[str, ApiConnection]) -> None:
         """Load the state of some workspaces and create their pollers.
@@ -232,7 +230,7 @@ class Pipeline:
             logger=logger,
             config=self.poll_config,
             runtime=runtime,
-            details=DetailReader(self._events) if self._events is not None else None,
+            events=self._events,
         )
         sync = FeedSync(
             fetcher,
@@ -255,7 +253,6 @@ class Pipeline:
                 ],
             ),
             runtime=runtime,
-            limiter=self._poll_limiter,
             webhook_stats=webhook_stats,
             wait_published=self._wait_published,
         )

@@ -31,7 +31,6 @@ class FeedPublisher:
         self._registry = registry
         self._label_limiter = limiter
         self._pending_labels: set[tuple[str, str]] = set()
-        self.last_lag: float | None = None
 
     async def update(self, result: CommitResult, pending: Mapping[str, PendingLog], complete_since: int | None) -> None:
         """Show a commit, completely even if the task is cancelled meanwhile.
@@ -52,13 +51,6 @@ class FeedPublisher:
             registry.set_gauge(COVERAGE_START, self._labels, complete_since / 1000)
             if self._has_pending:
                 self._update_pending_gauges(pending)
-
-    def show_newest(self, observations: Sequence[Observation], now: int) -> None:
-        """Show the exemplars and the lag of logs of the present; ``now`` is the API time in milliseconds."""
-        for observation in select_exemplars(observations, now):
-            self._registry.add_exemplar(observation)
-        lag = last_lag(observations, now)
-        self.last_lag = self.last_lag if lag is None else lag
 
     def _update_pending_gauges(self, pending_logs: Mapping[str, PendingLog]) -> None:
         """Show the pending logs by platform and action."""

@@ -10,7 +10,7 @@ from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
 from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.details import DetailReader
+from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig, Runtime
@@ -59,7 +59,7 @@ class Fetcher:
         config: PollConfig,
         runtime: Runtime,
         logger: Logger,
-        details: DetailReader | None = None,
+        events: EventSelection | None = None,
     ) -> None:
         self.feed = feed
         self.config = config
@@ -72,7 +72,7 @@ class Fetcher:
         self.list_total = 0
         self._recorder = recorder
         self._api_clock = ApiClock(runtime.clock, runtime.monotonic)
-        self._details = details
+        self._events = events
         self._reported: set[object] = set()
         self._last_failures: dict[str, tuple[object, ...]] = {}
 
@@ -195,7 +195,7 @@ class Fetcher:
 
     def _page(self, response: PageResponse) -> LogPage:
         """Return the page of a response, whose body may be large and is not needed while the store is."""
-        return response.page if self._details is None else self._details.add(self.feed, response)
+        return response.page if self._events is None else self._events.add_details(self.feed, response)
 
     async def _look_up(self, page: LogPage, *, has_unreadable: bool = False) -> FetchedPage:
         if page.has_own and self._is_new_report("own"):

@@ -9,7 +9,6 @@ import msgspec
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, StoreError
 from late_exporter.ingest.accounting import AUDIT_GAUGES
-from late_exporter.ingest.poll_limiter import PollLimiter
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import PollReporter
 from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule, Runtime
@@ -37,7 +36,6 @@ class Poller:
         reporter: PollReporter,
         *,
         runtime: Runtime,
-        limiter: PollLimiter,
         webhook_stats: WebhookStats | None = None,
         wait_published: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -49,7 +47,6 @@ class Poller:
         self._runtime = runtime
         self._webhook_stats = webhook_stats
         self._wait_published = wait_published
-        self._limiter = limiter
         self._started_at = 0.0
         self._meter = SyncMeter(sync, runtime)
         self.log_progress = reporter.log_progress
@@ -140,15 +137,14 @@ class Poller:
         """
         recorder, fetcher, monotonic = self.recorder, self._fetcher, self._runtime.monotonic
         request_count, recorded_count = fetcher.request_count, recorder.recorded_count
-        async with self._limiter.slot():
-            self._started_at, started_at = monotonic(), self._runtime.clock()
-            self._schedule.start_poll()
-            self._meter.start_poll()
-            result = await self._sync.poll(by_webhook=by_webhook, deadline=deadline)
-            requests = fetcher.request_count - request_count
-            if by_webhook and self._webhook_stats is not None:
-                self._webhook_stats.budget.add(monotonic(), requests)
-            result = await self._save(result)
+        self._started_at, started_at = monotonic(), self._runtime.clock()
+        self._schedule.start_poll()
+        self._meter.start_poll()
+        result = await self._sync.poll(by_webhook=by_webhook, deadline=deadline)
+        requests = fetcher.request_count - request_count
+        if by_webhook and self._webhook_stats is not None:
+            self._webhook_stats.budget.add(monotonic(), requests)
+        result = await self._save(result)
         log_count, duration = recorder.recorded_count - recorded_count, monotonic() - self._started_at
         self._schedule.finish_poll(has_new_logs=result.error is not None or log_count > 0)
         self._reporter.update_gauges(result, duration, quota=fetcher.client.quota)

@@ -10,7 +10,7 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import CounterMismatch, check_counters
-from late_exporter.ingest.feed_publisher import COVERAGE_START, FeedPublisher
+from late_exporter.ingest.feed_publisher import COVERAGE_START, FeedPublisher, last_lag, select_exemplars
 from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.recent_attempts import RecentAttempts
 from late_exporter.ingest.uncommitted import UncommittedBatch
@@ -25,7 +25,6 @@ from late_exporter.model import (
     FeedState,
     ListPosition,
     LogPage,
-    PendingLog,
     Scope,
 )
 from late_exporter.series import IncCounter, Increment
@@ -47,6 +46,9 @@ class FeedRecorder:
 
     Attributes:
         labels: Workspace and name of the feed.
+        coverage: Coverage last committed; None before the first sync.
+        progress: Work that this run continues, encoded; empty if there is none.
+        last_lag: Seconds from creation to recording of the last live log.
         unsaved_increments: Increments that could not be saved yet, shared by the feeds of the workspace.
         is_shown: Whether the logs of the feed are shown: since the first poll of this process that has read everything.
         recent_attempts: Attempts of the last hour; None if the feed has no attempts to publish.
@@ -67,7 +69,8 @@ class FeedRecorder:
         self.scope = Scope(workspace, feed.name)
         self.labels = (workspace, feed.name)
         self.feed = feed
-        self._state = state
+        self.coverage, self.pending_logs, self.log_count = state.coverage, state.pending_logs, state.log_count
+        self.progress = state.progress
         self._store_thread = store_thread
         self._store, self._offload = store_thread.store, store_thread.offload
         self._label_limiter = label_limiter
@@ -77,36 +80,14 @@ class FeedRecorder:
         self._builder = ObservationBuilder(self.scope, feed, label_limiter)
         self._publisher = FeedPublisher(feed, self.labels, registry, label_limiter)
         self.recorded_count = 0
+        self.last_lag: float | None = None
         self.is_shown = False
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
-
-    @property
-    def coverage(self) -> Coverage | None:
-        """Coverage last committed; None before the first sync."""
-        return self._state.coverage
-
-    @property
-    def progress(self) -> bytes:
-        """Work that this run continues, encoded; empty if there is none."""
-        return self._state.progress
 
     @property
     def state_generation(self) -> str | None:
         """API generation of the counted logs; None if there are none."""
         return self.coverage.generation if self.coverage is not None and self.log_count else None
-
-    @property
-    def pending_logs(self) -> Mapping[str, PendingLog]:
-        return self._state.pending_logs
-
-    @property
-    def log_count(self) -> int:
-        return self._state.log_count
-
-    @property
-    def last_lag(self) -> float | None:
-        """Seconds from creation to recording of the last live log."""
-        return self._publisher.last_lag
 
     @property
     def is_synced(self) -> bool:
@@ -200,7 +181,6 @@ class FeedRecorder:
             result, sizes = await self._store_thread.commit(self.scope, batch, self._add_size)
         except BaseException:
             self.unsaved_increments[:0] = unsaved
-            self._builder.forget_zeros()
             raise
         self.is_shown |= is_complete
         for family, value in zip(STATE_SIZE, sizes, strict=False):
@@ -264,7 +244,7 @@ class FeedRecorder:
     async def _apply(self, result: CommitResult, batch: Batch, read: UncommittedBatch) -> None:
         was_synced, observations = self.is_synced, result.observations
         pending = self.pending_logs if result.pending_logs is None else result.pending_logs
-        self._state = FeedState(batch.coverage or self.coverage, pending, result.log_count)
+        self.coverage, self.pending_logs, self.log_count = batch.coverage or self.coverage, pending, result.log_count
         read.log_count = 0  # They are among the stored ones.
         self.recorded_count += len(observations)
         if self.recent_attempts is not None:
@@ -274,4 +254,7 @@ class FeedRecorder:
         self._label_limiter.restore(result.series_values)
         await self._publisher.update(result, pending, self.complete_since if self.is_shown else None)
         if was_synced:
-            self._publisher.show_newest(observations, batch.now)
+            lag = last_lag(observations, batch.now)
+            self.last_lag = self.last_lag if lag is None else lag
+            for observed in select_exemplars(observations, batch.now):
+                self._registry.add_exemplar(observed)
