@@ -19,11 +19,11 @@ from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.reporter import CHECK_TIMES, PollReporter, last_scan
+from late_exporter.ingest.reporter import PollReporter, last_scan
 from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller, StatusPublisher
-from late_exporter.ingest.sync import FeedSync
+from late_exporter.ingest.sync import CHECK_TIMES, FeedSync
 from late_exporter.ingest.uncommitted import UncommittedCount
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -248,9 +248,6 @@ class Pipeline:
                 recorder,
                 registry=self.registry,
                 logger=logger,
-                missing_times=[
-                    name for name in CHECK_TIMES if (name, (scope.workspace, scope.feed)) not in series_values
-                ],
             ),
             runtime=runtime,
             webhook_stats=webhook_stats,

@@ -174,7 +174,7 @@ class Poller:
         """Commit what a poll has read, and its own counters; return its final result."""
         increments, scan, now = self._pop_increments(), self._sync.completed_scan, self._runtime.clock()
         outcome_increments = self._reporter.outcome_increments(
-            result.outcome, now=now, scan_started_at=scan.started_at if scan else 0, has_audits=self._sync.has_audits
+            result.outcome, now=now, scan_started_at=scan.started_at if scan else 0
         )
         self.recorder.correct_times()
         error = await self._sync.commit([*increments, *outcome_increments])

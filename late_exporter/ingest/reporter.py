@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -15,7 +15,7 @@ from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.ingest.steps import REQUEST_KINDS
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_AUDIT, LAST_POLL, LAST_RECONCILE
+from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_POLL, LAST_RECONCILE
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Logger, RequestRecord
@@ -31,9 +31,6 @@ POLLS = "late_exporter_polls_total"
 REQUESTS = "late_exporter_api_requests_total"
 REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
 THROTTLED = "late_exporter_api_throttled_seconds_total"
-CHECK_TIMES = (LAST_RECONCILE, LAST_AUDIT)
-"""Times of the last checks, which are those of the first sync until a check has completed."""
-
 REJECTION_REASONS = ("no_id", "no_time", "not_an_object")
 
 GENERATION = "late_exporter_api_generation_info"
@@ -50,17 +47,12 @@ QUOTA_GAUGES = {
 class PollReporter:
     """Metrics, health and log messages about the polls of one feed.
 
-    Args:
-        missing_times: Families of CHECK_TIMES that the state has no value of.
-
     Attributes:
         failure_count: Number of consecutive polls that failed.
         next_poll: Unix time of the next poll, in seconds.
     """
 
-    def __init__(
-        self, recorder: FeedRecorder, *, registry: SeriesRegistry, logger: Logger, missing_times: Collection[str] = ()
-    ) -> None:
+    def __init__(self, recorder: FeedRecorder, *, registry: SeriesRegistry, logger: Logger) -> None:
         self._labels = recorder.labels
         self._recorder = recorder
         self._registry = registry
@@ -69,7 +61,6 @@ class PollReporter:
         self._recent_failures: deque[PollHealth] = deque(maxlen=MAX_RECENT_FAILURES)
         self._health = FeedHealth(name=recorder.feed.name, is_synced=recorder.is_synced)
         self._last_failure: tuple[object, ...] | None = None
-        self._missing_times = set(missing_times)
         self._has_logged_progress = False
         self.failure_count = 0
         self.next_poll: float | None = None
@@ -119,28 +110,16 @@ class PollReporter:
     def poll_increment(self, outcome: str) -> IncCounter:
         return IncCounter(POLLS, (*self._labels, outcome))
 
-    def outcome_increments(
-        self, outcome: str, *, now: float, scan_started_at: int, has_audits: bool
-    ) -> list[Increment]:
+    def outcome_increments(self, outcome: str, *, now: float, scan_started_at: int) -> list[Increment]:
         """Return the increments for the outcome of a poll at ``now``, in Unix seconds.
 
         ``scan_started_at`` is the API time in milliseconds at which a reconciliation scan started that this poll has
         completed; 0 if none.
         """
-        times: dict[str, float] = {}
-        coverage = self._recorder.coverage
-        if coverage is not None and coverage.is_synced:
-            # Without a time, nothing would show that a check never completes.
-            missing = self._missing_times - (set() if has_audits else {LAST_AUDIT})
-            self._missing_times -= missing
-            times |= dict.fromkeys(missing, coverage.published_at / 1000 or now)
-        if outcome == "success":
-            times[LAST_POLL] = now
-        if scan_started_at:
-            times[LAST_RECONCILE] = scan_started_at / 1000
+        times = {LAST_POLL: now if outcome == "success" else 0, LAST_RECONCILE: scan_started_at / 1000}
         return [
             self.poll_increment(outcome),
-            *(SetCurrent(family, self._labels, value=time) for family, time in times.items()),
+            *(SetCurrent(family, self._labels, value=time) for family, time in times.items() if time),
         ]
 
     def update_gauges(self, result: PollResult, seconds: float, *, quota: Quota | None) -> None:

@@ -32,8 +32,6 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
         late_window: Age up to which logs that appear late are looked for in every few polls.
         audit_interval: Time between two audits; 0 disables them.
         webhook_share: Share of the key's rate limit that polls triggered by webhooks may use.
-        is_spread: Whether the second poll comes after a random part of the interval, so that the polls of many feeds
-            that have started together are spread over it.
     """
 
     interval: float = 30.0
@@ -42,7 +40,6 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
     late_window: float = 900.0
     audit_interval: float = 0.0
     webhook_share: float = 0.25
-    is_spread: bool = False
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +76,6 @@ class PollSchedule:
         self._is_woken = self._is_responding = False
         self._responded_at, self._triggered_at = -math.inf, math.inf
         self._next_poll_at = 0.0
-        self._has_succeeded = False
 
     @property
     def next_poll_time(self) -> float:
@@ -136,7 +132,7 @@ class PollSchedule:
     def _delay(self, result: PollResult, elapsed: float, failure_count: int) -> float:
         if result.is_partial:
             return 0.0
-        interval, is_first = self.config.interval, not self._has_succeeded
+        interval = self.config.interval
         jitter = 1 + JITTER * (2 * self._runtime.random() - 1)
         if isinstance(result.error, RateLimited):
             return max(result.error.until - self._runtime.monotonic(), interval * jitter - elapsed)
@@ -144,9 +140,7 @@ class PollSchedule:
             # An error of the state is no reason to spare the API, and polls should go on soon after it.
             exponent = 0 if isinstance(result.error, StoreError) else min(failure_count - 1, 20)
             return min(interval * 2.0**exponent, max(interval, MAX_BACKOFF)) * jitter
-        self._has_succeeded = True
-        is_spread = is_first and self.config.is_spread
-        return max(interval * self._runtime.random() if is_spread else interval * jitter - elapsed, interval * JITTER)
+        return max(interval * jitter - elapsed, interval * JITTER)
 
     async def _sleep_until_woken(self, seconds: float) -> None:
         sleep_task = asyncio.ensure_future(self._runtime.sleep(seconds))

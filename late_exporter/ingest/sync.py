@@ -19,15 +19,18 @@ from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.uncommitted import UncommittedBatch, UncommittedCount
+from late_exporter.metrics.names import LAST_AUDIT, LAST_RECONCILE
 from late_exporter.protocols import Client
 from late_exporter.series import Increment, SetCurrent
 
 COMMIT_SIZE = 2000
-COMMIT_SECONDS = 2.0
-"""Logs that a catch-up commits in one transaction, and time after which it commits fewer, because pages are slow.
+"""Logs that a catch-up commits in one transaction.
 
 Many feeds that catch up at the same time commit earlier, see ``UncommittedCount``.
 """
+
+CHECK_TIMES = (LAST_RECONCILE, LAST_AUDIT)
+"""Times of the last checks, which are those of the first sync until a check has completed."""
 
 MIN_CATCH_UP_SECONDS = 5.0
 """A catch-up is interrupted to read the newest logs after this time, or after a poll interval if that is longer."""
@@ -71,7 +74,6 @@ class FeedSync:
             stored = msgspec.json.decode(recorder.progress, type=Progress)
             progress = stored if stored.generation == progress.generation else progress
         self._committed, self._reader = progress, FeedReader(fetcher, progress)
-        self._batch_started_at = 0.0
         self.completed_scan: Scan | None = None
         self._is_complete = False
 
@@ -145,6 +147,10 @@ class FeedSync:
         Its outcome may be unknown then. The logs are read again, and those that were committed are known.
         """
         batch, progress = self.fetcher.batch, self._reader.progress
+        if batch.coverage is not None and batch.coverage.is_synced and not self.recorder.is_synced:
+            # Without a time, nothing would show that a check never completes.
+            families, value = CHECK_TIMES if self.has_audits else CHECK_TIMES[:1], batch.coverage.published_at / 1000
+            increments = [*increments, *(SetCurrent(each, self.recorder.labels, value=value) for each in families)]
         if progress != self._committed:
             batch.progress = msgspec.json.encode(progress)
         try:
@@ -203,15 +209,12 @@ class FeedSync:
 
     async def _record(self, record: Record) -> None:
         """Take logs that were read, and what is true once they are committed; commit them if they are many."""
-        batch, now = self.fetcher.batch, self._runtime.monotonic()
-        if not batch.pages:
-            self._batch_started_at = now
+        batch = self.fetcher.batch
         batch.add(record.entries, by_reconciliation=record.by_reconciliation)
         batch.coverage = record.coverage or batch.coverage
         batch.deleted_keys += record.deleted_keys
         self._uncommitted.update(self, batch.log_count)
-        is_due = self._uncommitted.is_full or now - self._batch_started_at >= COMMIT_SECONDS
-        if batch.log_count >= COMMIT_SIZE or (batch.pages and is_due):
+        if batch.log_count >= COMMIT_SIZE or (batch.pages and self._uncommitted.is_full):
             error = await self.commit()
             if error is not None:
                 raise error
