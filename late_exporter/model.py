@@ -324,13 +324,11 @@ class QueuedEvent(NamedTuple):
 
     Args:
         number: Number in the outbox; events were queued in the order of their numbers.
-        queued_at: Time at which it was queued.
         body: The event as JSON.
     """
 
     number: int
     workspace: str
-    queued_at: int
     body: bytes
 
 

@@ -13,8 +13,8 @@ import pytest
 
 TESTS = Path(__file__).parent
 
-HARNESSES = ("support/exporter.py", "fuzz/whole_path.py")
-"""The files that know how the program is composed."""
+HARNESSES = ("support/exporter.py", "fuzz/whole_path.py", "adversary/bugs.py")
+"""The files that know how the program is composed: two harnesses, and the bugs that the adversary must find."""
 
 EXACT_SUITES = (
     *("exactness", "failing_requests", "first_sync", "clocks", "pending", "paging", "identity", "window_check"),

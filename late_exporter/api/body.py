@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -20,6 +21,9 @@ UNLIMITED_BYTES = 1024**2
 
 DECODING_BYTES = 64 * 1024
 """Bytes that are decompressed at a time."""
+
+PIECE_BYTES, PIECES_AT_A_TIME = 16, 256
+"""Bytes for which a piece of a response counts at least, and pieces after which other tasks run."""
 
 SMALL_BODY_BYTES = 256 * 1024
 """Size up to which any number of responses may be read at the same time; few pages are larger."""
@@ -47,17 +51,20 @@ async def read_body(
         wait_for_memory: Called before more than SMALL_BODY_BYTES are read.
 
     Raises:
-        ResponseTooLarge: The body is too large, or much larger than its compressed form.
+        ResponseTooLarge: The body is too large, much larger than its compressed form, or in too many pieces.
         BadPayload: It is compressed in an unsupported way, or continues after its end.
         zlib.error: The body is damaged.
     """
-    body, has_memory = bytearray(), False
+    body, has_memory, piece_count = bytearray(), False, 0
     limit = MAX_BODY_BYTES + 1 if is_success else MAX_ERROR_BYTES
     try:
         async with aclosing(_decode(chunks, headers.get("Content-Encoding", "").strip().lower())) as parts:
             async for part in parts:
+                piece_count += 1
+                if piece_count % PIECES_AT_A_TIME == 0:
+                    await asyncio.sleep(0)
                 body += part[: limit - len(body)]
-                if len(body) > MAX_BODY_BYTES:
+                if max(len(body), PIECE_BYTES * piece_count) > MAX_BODY_BYTES:
                     raise ResponseTooLarge(f"the response is larger than {MAX_BODY_BYTES // 1024**2} MiB")
                 if len(body) == limit:
                     break

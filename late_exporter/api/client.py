@@ -7,7 +7,7 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
@@ -19,13 +19,13 @@ from late_exporter.api.body import MAX_LARGE_BODIES, read_body
 from late_exporter.api.failures import MAX_MESSAGE_LENGTH, connection_error, parse_error, status_error
 from late_exporter.api.headers import parse_date, parse_quota, request_id, retry_delay
 from late_exporter.api.quota import RateLimiter
-from late_exporter.errors import ApiUnavailable, BadPayload, RateLimited, ResponseTooLarge, Unauthorized
+from late_exporter.errors import ApiUnavailable, BadPayload, RateLimited, ResponseTooLarge
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
 
 
 class ApiKey:
-    """An API key, optionally from a file that is read again when it changes.
+    """An API key, optionally from a file that is read each time.
 
     Args:
         value: The key; if there is a file, its content at the start.
@@ -36,42 +36,28 @@ class ApiKey:
         self._value = value
         self._file = file
         self._on_change = on_change
-        self._stamp = self._read_stamp()
         self.reload_count = 0
 
-    def _read_stamp(self) -> tuple[int, int, int] | None:
-        if self._file is None:
-            return None
-        try:
-            stat = self._file.stat()
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_ino, stat.st_size
-
     def value(self) -> str:
-        """Return the current key; if the file cannot be read, the last one stays in use."""
-        if self.file_changed():
-            self.reload()
-        return self._value
-
-    def file_changed(self) -> bool:
-        """Return whether the file has changed since it was last read."""
-        return self._read_stamp() not in (None, self._stamp)
-
-    def reload(self) -> None:
-        """Read the file, if there is one."""
-        self._stamp = self._read_stamp() or self._stamp
-        if self._file is None:
-            return
-        try:
-            value = self._file.read_text("ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            return
-        if value and value.isprintable() and " " not in value and value != self._value:
+        """Return the current key; if the file has none, the last one stays in use."""
+        value = self._read()
+        if value != self._value:
             self._value = value
             self.reload_count += 1
             if self._on_change is not None:
                 self._on_change(value)
+        return value
+
+    def file_changed(self) -> bool:
+        """Return whether the file has another key than the current one."""
+        return self._read() != self._value
+
+    def _read(self) -> str:
+        text = ""
+        if self._file is not None and self._file.is_file():  # Reading a pipe would wait.
+            with suppress(OSError, UnicodeDecodeError):
+                text = self._file.read_text("ascii").strip()
+        return text if text and text.isprintable() and " " not in text else self._value
 
 
 class LateClient:
@@ -135,25 +121,11 @@ class LateClient:
     async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
         """Send a GET request; return None for 404.
 
-        A rejected key is read again from its file, and the request is repeated if the file has another key.
-
         Raises:
             ApiError: The request failed.
         """
-        key = self._key.value()
-        try:
-            return await self._send(path, params, path_template, key)
-        except Unauthorized:
-            self._key.reload()  # Another request may have reloaded it already.
-            if self._key.value() == key:
-                raise
-            return await self._send(path, params, path_template, self._key.value())
-
-    async def _send(
-        self, path: str, params: Mapping[str, str | int], path_template: str, key: str
-    ) -> ApiResponse | None:
         await self._rate_limiter.acquire()
-        start, code = self._monotonic(), "error"
+        start, code, key = self._monotonic(), "error", self._key.value()
         try:
             async with asyncio.timeout(self._timeout):
                 response, body = await self._fetch(path, params, key)

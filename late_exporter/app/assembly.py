@@ -11,22 +11,20 @@ from typing import NamedTuple
 import msgspec
 from prometheus_client.registry import Collector
 
-from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.ingest.accounting import AUDIT_GAUGES, last_audit
-from late_exporter.ingest.details import DetailReader, EventSelection
+from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.fetcher import Fetcher
-from late_exporter.ingest.known_logs import UncommittedCount
-from late_exporter.ingest.poll_limiter import PollLimiter
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.reporter import CHECK_TIMES, PollReporter, last_scan
+from late_exporter.ingest.reporter import PollReporter, last_scan
 from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller, StatusPublisher
-from late_exporter.ingest.sync import FeedSync
+from late_exporter.ingest.sync import CHECK_TIMES, FeedSync
+from late_exporter.ingest.uncommitted import UncommittedCount
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
@@ -129,7 +127,6 @@ class Pipeline:
         self.status_pollers: dict[str, StatusPoller] = {}
         self.poll_config = config.poll
         self._uncommitted = UncommittedCount()
-        self._poll_limiter = PollLimiter(self._runtime.monotonic)
 
     async def add_workspaces(self, connections: Mapping[str, ApiConnection]) -> None:
         """Load the state of some workspaces and create their pollers.
@@ -231,13 +228,13 @@ class Pipeline:
             generation=generation,
             recorder=recorder,
             logger=logger,
-            api_clock=ApiClock(runtime.clock, runtime.monotonic),
-            details=DetailReader(self._events) if self._events is not None else None,
+            config=self.poll_config,
+            runtime=runtime,
+            events=self._events,
         )
         sync = FeedSync(
             fetcher,
             recorder,
-            config=self.poll_config,
             runtime=runtime,
             scan_schedule=ScanSchedule(
                 self.poll_config, runtime, last_scan(series_values, scope), last_audit(series_values, scope)
@@ -248,17 +245,11 @@ class Pipeline:
             sync,
             PollSchedule(self.poll_config, runtime, webhook_stats),
             PollReporter(
-                scope,
                 recorder,
                 registry=self.registry,
                 logger=logger,
-                missing_times=[
-                    name for name in CHECK_TIMES if (name, (scope.workspace, scope.feed)) not in series_values
-                ],
             ),
-            client=client,
             runtime=runtime,
-            limiter=self._poll_limiter,
             webhook_stats=webhook_stats,
             wait_published=self._wait_published,
         )

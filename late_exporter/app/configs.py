@@ -12,9 +12,6 @@ from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.metrics.catalogue import build_catalogue
 
-MAX_UNSPREAD_WORKSPACES = 10
-"""Number of workspaces up to which simultaneous polls are too short to be spread over the interval."""
-
 
 def count_key_users(settings: Settings) -> Counter[str]:
     """Return the number of workspaces of each key, also in other shards."""
@@ -66,5 +63,4 @@ def poll_config(settings: Settings) -> PollConfig:
         late_window=poll.late_window,
         audit_interval=poll.audit_interval,
         webhook_share=settings.api.quota_share / 2,
-        is_spread=len(settings.workspaces) > MAX_UNSPREAD_WORKSPACES,
     )

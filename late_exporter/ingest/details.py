@@ -28,25 +28,18 @@ class EventSelection(msgspec.Struct, frozen=True, kw_only=True):
             return False
         return self.all_statuses or outcome(entry) == FAILED
 
-
-class DetailReader:
-    """Adds details to the logs of a feed that become events, while the page still has its response."""
-
-    def __init__(self, selection: EventSelection) -> None:
-        self._selection = selection
-
-    def add(self, feed: Feed, response: PageResponse) -> LogPage:
+    def add_details(self, feed: Feed, response: PageResponse) -> LogPage:
         """Return the page of a response, whose selected logs have details."""
-        page, selection = response.page, self._selection
-        if not any(map(selection.includes, page.entries)):
+        page = response.page
+        if not any(map(self.includes, page.entries)):
             return page
         try:
             rows = raw_rows(response.body)
         except BadPayload:  # The logs are counted anyway, and their events have only the counted fields.
             rows = [{}] * len(page.entries)
         entries = [
-            msgspec.structs.replace(entry, detail=read_detail(feed.view(row, entry), captions=selection.captions))
-            if selection.includes(entry)
+            msgspec.structs.replace(entry, detail=read_detail(feed.view(row, entry), captions=self.captions))
+            if self.includes(entry)
             else entry
             for entry, row in zip(page.entries, rows, strict=True)
         ]

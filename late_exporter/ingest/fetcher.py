@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 from late_exporter.api.clock import ApiClock
@@ -10,14 +10,15 @@ from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
 from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.details import DetailReader
-from late_exporter.ingest.known_logs import UncommittedBatch
+from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recorder import FeedRecorder
+from late_exporter.ingest.schedule import PollConfig, Runtime
 from late_exporter.ingest.steps import FetchPost, ReportFailure
 from late_exporter.ingest.sweep import FetchPage
+from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.ingest.unreadable_rows import read_around_rows
-from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, LogEntry, LogPage
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, LogEntry, LogPage, PendingLog
 from late_exporter.protocols import Client, Logger
 
 MAX_DATE_REPEATS = 2
@@ -41,7 +42,7 @@ UNREADABLE_ROWS = "late_exporter_unreadable_rows_total"
 
 
 class Fetcher:
-    """Requests pages and looks up which of their logs are known.
+    """Requests pages and looks up which of their logs are known; the view of the reader on its feed.
 
     Attributes:
         batch: Logs that were read and are not committed, which count as known.
@@ -55,11 +56,14 @@ class Fetcher:
         client: Client,
         generation: ApiGeneration,
         recorder: FeedRecorder,
+        config: PollConfig,
+        runtime: Runtime,
         logger: Logger,
-        api_clock: ApiClock,
-        details: DetailReader | None = None,
+        events: EventSelection | None = None,
     ) -> None:
         self.feed = feed
+        self.config = config
+        self.monotonic = runtime.monotonic
         self.client = client
         self.generation = generation
         self.logger = logger
@@ -67,10 +71,19 @@ class Fetcher:
         self.batch = UncommittedBatch()
         self.list_total = 0
         self._recorder = recorder
-        self._api_clock = api_clock
-        self._details = details
+        self._api_clock = ApiClock(runtime.clock, runtime.monotonic)
+        self._events = events
         self._reported: set[object] = set()
         self._last_failures: dict[str, tuple[object, ...]] = {}
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """What was read, also if it is not committed yet."""
+        return self.batch.coverage or self._recorder.coverage
+
+    @property
+    def pending_logs(self) -> Mapping[str, PendingLog]:
+        return self._recorder.pending_logs
 
     def now(self) -> int:
         """Return the API's time in milliseconds."""
@@ -90,6 +103,8 @@ class Fetcher:
         if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
             return False
         if coverage is not None and state_generation not in (feed.generation, None):
+            # The date of a response shows which counted logs are from the future, if the local clock does not.
+            await self._request(partial(fetch_page, self.client, feed))
             self.logger.warning("API generation changed", before=coverage.generation, now=feed.generation)
         await self._recorder.renew_identity(feed, self.now())
         self.feed = feed
@@ -140,7 +155,7 @@ class Fetcher:
         """Read a page, in parts if it is too large; return it, and whether rows are left out."""
 
         async def fetch_rows(offset: int = 0, limit: int = PAGE_SIZE) -> LogPage:
-            return await self._receive(
+            response = await self._request(
                 partial(
                     fetch_page,
                     self.client,
@@ -151,6 +166,8 @@ class Fetcher:
                     created_before=request.place.before,
                 )
             )
+            require_ids(self.feed, response)
+            return self._page(response)
 
         if request.whole_time and self.feed.number_entries is not None:
             return await _read_whole_time(fetch_rows, self.feed.number_entries), False
@@ -166,7 +183,7 @@ class Fetcher:
                 self.logger.warning("rows skipped that the API cannot deliver", rows=row_count, next_log=key)
         return partial_page.page, partial_page.has_unreadable
 
-    async def _receive(self, request: Callable[[], Awaitable[PageResponse]]) -> LogPage:
+    async def _request(self, request: Callable[[], Awaitable[PageResponse]]) -> PageResponse:
         self.request_count += 1
         response, repeat_count = await request(), 0
         while not self._api_clock.update(response.date) and repeat_count < MAX_DATE_REPEATS:
@@ -174,12 +191,11 @@ class Fetcher:
             repeat_count += 1
             self.request_count += 1
             response = await request()
-        require_ids(self.feed, response)
-        return self._page(response)
+        return response
 
     def _page(self, response: PageResponse) -> LogPage:
         """Return the page of a response, whose body may be large and is not needed while the store is."""
-        return response.page if self._details is None else self._details.add(self.feed, response)
+        return response.page if self._events is None else self._events.add_details(self.feed, response)
 
     async def _look_up(self, page: LogPage, *, has_unreadable: bool = False) -> FetchedPage:
         if page.has_own and self._is_new_report("own"):
@@ -191,7 +207,7 @@ class Fetcher:
             if self._is_new_report((deviation.path, deviation.kind, deviation.sample if is_value else "")):
                 details = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
                 self.logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)
-        return FetchedPage(page, await self._recorder.known_logs.statuses(page, self.batch), has_unreadable)
+        return FetchedPage(page, await self._recorder.known_statuses(page, self.batch), has_unreadable)
 
     def _is_new_report(self, subject: object) -> bool:
         """Return whether something was not reported before, and remember it."""

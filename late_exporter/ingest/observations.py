@@ -10,7 +10,7 @@ import msgspec
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.log_events import encode_event
 from late_exporter.ingest.feed_publisher import LAG
-from late_exporter.ingest.known_logs import ReadLogs
+from late_exporter.ingest.uncommitted import ReadLogs
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import count_logs
 from late_exporter.metrics.labels import LabelLimiter
@@ -25,13 +25,11 @@ class Observations(NamedTuple):
     """Observations of a batch.
 
     Args:
-        zeros: Increments that create series at 0, for platforms that had none.
-        increments: Those of all kinds of logs in the batch, each once.
+        zeros: Increments that create series at 0, for platforms that have none in the state.
     """
 
     observations: Sequence[Observation]
     zeros: Sequence[Increment]
-    increments: Iterable[Increment]
 
 
 class ObservationBuilder:
@@ -41,11 +39,6 @@ class ObservationBuilder:
         self._feed = feed
         self._scope = scope
         self._label_limiter = label_limiter
-        self._zeros: set[Increment] = set()
-
-    def forget_zeros(self) -> None:
-        """Return zeros again, because the last batch was not saved."""
-        self._zeros.clear()
 
     def build(self, pages: Iterable[ReadLogs], *, now: int, retention_floor: int, is_synced: bool) -> Observations:
         """Return the observations of the logs that are not older than the retention floor.
@@ -70,8 +63,7 @@ class ObservationBuilder:
                 increments = kinds.get(kind)
                 if increments is None:
                     projected = list(self._limited_increments(*kind, is_synced=is_synced))
-                    zeros += [one for one in projected if _is_zero(one) and one not in self._zeros]
-                    self._zeros.update(zeros)
+                    zeros += [one for one in projected if _is_zero(one)]
                     # Those that other kinds have, too, are the same objects.
                     shared = [distinct.setdefault(one, one) for one in projected if not _is_zero(one)]
                     increments = kinds[kind] = tuple(shared)
@@ -81,7 +73,7 @@ class ObservationBuilder:
                 detail = entry.detail if is_synced else None
                 event = None if detail is None else encode_event(self._scope, entry, detail)
                 observations.append(Observation(entry, increments, event))
-        return Observations(observations, zeros, distinct.values())
+        return Observations(observations, zeros)
 
     def _limited_increments(self, log: LogKind, by_reconciliation: bool, *, is_synced: bool) -> Iterator[Increment]:  # noqa: FBT001 - part of a key
         labels = (self._scope.workspace, self._scope.feed)

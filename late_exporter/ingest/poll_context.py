@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.sweep import TimeFilter
-from late_exporter.model import Coverage, LogEntry, LogPage, PendingLog
+from late_exporter.model import LogEntry, LogPage
+
+if TYPE_CHECKING:
+    from late_exporter.ingest.fetcher import Fetcher
 
 NO_STATUSES: frozenset[str] = frozenset()
 
@@ -61,40 +62,17 @@ class FetchedPage(msgspec.Struct, frozen=True):
         return min(known, default=mark) < mark or max(self.times, default=mark) < mark
 
 
-class FeedView(Protocol):
-    """A feed as far as it was read, also if that is not committed yet."""
-
-    @property
-    def feed(self) -> Feed: ...
-
-    @property
-    def config(self) -> PollConfig: ...
-
-    @property
-    def coverage(self) -> Coverage | None: ...
-
-    @property
-    def pending_logs(self) -> Mapping[str, PendingLog]: ...
-
-    @property
-    def request_count(self) -> int: ...
-
-    def now(self) -> int:
-        """Return the API's time in milliseconds."""
-
-    def monotonic(self) -> float: ...
-
-
 class PollContext:
     """The feed, and what polls have read of it.
 
     Attributes:
+        view: The feed as far as it was read, also if that is not committed yet.
         counted: Number of logs counted since the state was created.
         changes: Number of pages with new observations since the late window was last read.
         listed_pending: Keys of the pending logs that the poll has read.
     """
 
-    def __init__(self, view: FeedView, counted: int) -> None:
+    def __init__(self, view: Fetcher, counted: int) -> None:
         self.view = view
         self.time_filter = TimeFilter(is_supported=view.feed.supports_time_filter)
         self.counted = counted

@@ -9,7 +9,6 @@ import msgspec
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, StoreError
 from late_exporter.ingest.accounting import AUDIT_GAUGES
-from late_exporter.ingest.poll_limiter import PollLimiter
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import PollReporter
 from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule, Runtime
@@ -22,7 +21,13 @@ from late_exporter.status import FeedHealth, PollHealth, SyncProgress
 
 
 class Poller:
-    """Poll one feed of one workspace until cancelled."""
+    """Poll one feed of one workspace until cancelled.
+
+    Attributes:
+        log_progress: Log how far a first sync or a catch-up has come.
+        wake: Poll soon, because a webhook reported an event of the feed.
+        discard_unsaved: Drop logs that a cancelled poll has read but not committed.
+    """
 
     def __init__(
         self,
@@ -30,22 +35,23 @@ class Poller:
         schedule: PollSchedule,
         reporter: PollReporter,
         *,
-        client: Client,
         runtime: Runtime,
-        limiter: PollLimiter,
         webhook_stats: WebhookStats | None = None,
         wait_published: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self.recorder: FeedRecorder = sync.recorder
         self._sync = sync
+        self._fetcher = sync.fetcher
         self._schedule = schedule
         self._reporter = reporter
-        self._client = client
         self._runtime = runtime
         self._webhook_stats = webhook_stats
         self._wait_published = wait_published
-        self._limiter = limiter
         self._started_at = 0.0
         self._meter = SyncMeter(sync, runtime)
+        self.log_progress = reporter.log_progress
+        self.wake = schedule.wake
+        self.discard_unsaved = sync.discard_unsaved
 
     @property
     def health(self) -> FeedHealth:
@@ -53,48 +59,37 @@ class Poller:
 
     def measure(self) -> SyncProgress | None:
         """Return the progress of the first sync or a catch-up; None if nothing is left to read."""
-        return self._meter.progress(self._client)
-
-    def log_progress(self, progress: SyncProgress) -> None:
-        self._reporter.log_progress(progress)
+        return self._meter.progress(self._fetcher.client)
 
     @property
     def is_synced(self) -> bool:
         return self._reporter.is_synced
 
     @property
-    def recorder(self) -> FeedRecorder:
-        return self._sync.recorder
-
-    @property
     def generation(self) -> str:
-        return self._sync.feed.generation
+        return self._fetcher.feed.generation
 
     def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
         self.recorder.defer(self._pop_increments())
-        self._client = client
         self._sync.reconfigure(client, generation, config)
-        self._schedule.reconfigure(config)
-
-    def wake(self) -> None:
-        """Poll soon, because a webhook reported an event of the feed."""
-        self._schedule.wake()
+        self._schedule.config = config
 
     async def run(self) -> None:
         """Poll until cancelled; only unexpected errors are raised."""
         await self.start()
         by_webhook = False
         while True:
-            key_reload_count = self._client.key_reload_count
+            client = self._fetcher.client
+            key_reload_count = client.key_reload_count
             result = await self.poll(by_webhook=by_webhook)
             if not by_webhook:
                 await self.examine_generation(result)
             if not by_webhook or result.error is not None or result.is_partial:
                 elapsed = self._runtime.monotonic() - self._started_at
                 self._schedule.plan_next(result, elapsed, failure_count=self._reporter.failure_count)
-            self._reporter.set_next_poll(self._schedule.next_poll_time)
-            by_webhook = await self._schedule.wait(result, self._client, key_reload_count)
+            self._reporter.next_poll = self._schedule.next_poll_time
+            by_webhook = await self._schedule.wait(result, client, key_reload_count)
 
     async def catch_up(self) -> PollResult:
         """Poll until nothing is left to read or a poll fails; return the last result.
@@ -105,7 +100,7 @@ class Poller:
         pending_count = len(self.recorder.pending_logs)
         while (result := await self.poll()).is_partial:
             pass
-        deadline = self._runtime.monotonic() + self._schedule.interval
+        deadline = self._runtime.monotonic() + self._fetcher.config.interval
         while result.error is None and self._runtime.monotonic() < deadline:
             is_settling = len(self.recorder.pending_logs) < pending_count  # Checks are limited per poll.
             if not (is_settling or self._sync.has_unfinished_work):
@@ -122,10 +117,6 @@ class Poller:
         increments = self._pop_increments()
         if await self._sync.commit(increments) is not None:
             self.recorder.defer(increments)
-
-    def discard_unsaved(self) -> None:
-        """Drop logs that a cancelled poll has read but not committed."""
-        self._sync.discard_unsaved()
 
     async def start(self) -> None:
         """Create the exporter's own counters of the feed at 0."""
@@ -144,52 +135,46 @@ class Poller:
 
         ``deadline`` is that of ``FeedSync.poll``.
         """
-        recorder = self.recorder
-        request_count, recorded_count = self._sync.request_count, recorder.recorded_count
-        async with self._limiter.slot():
-            self._started_at, started_at = self._runtime.monotonic(), self._runtime.clock()
-            self._schedule.start_poll()
-            self._meter.start_poll()
-            result = await self._sync.poll(self._schedule.interval, by_webhook=by_webhook, deadline=deadline)
-            if by_webhook:
-                self._schedule.charge_requests(self._sync.request_count - request_count)
-            result = await self._save(result)
-        self._schedule.finish_poll(has_new_logs=result.error is not None or recorder.recorded_count > recorded_count)
-        duration = self._runtime.monotonic() - self._started_at
-        self._reporter.update_gauges(result, duration, quota=self._client.quota)
-        self._reporter.update_generation(self._sync.api_generation)
-        self._reporter.update_retention()
+        recorder, fetcher, monotonic = self.recorder, self._fetcher, self._runtime.monotonic
+        request_count, recorded_count = fetcher.request_count, recorder.recorded_count
+        self._started_at, started_at = monotonic(), self._runtime.clock()
+        self._schedule.start_poll()
+        self._meter.start_poll()
+        result = await self._sync.poll(by_webhook=by_webhook, deadline=deadline)
+        requests = fetcher.request_count - request_count
+        if by_webhook and self._webhook_stats is not None:
+            self._webhook_stats.budget.add(monotonic(), requests)
+        result = await self._save(result)
+        log_count, duration = recorder.recorded_count - recorded_count, monotonic() - self._started_at
+        self._schedule.finish_poll(has_new_logs=result.error is not None or log_count > 0)
+        self._reporter.update_gauges(result, duration, quota=fetcher.client.quota)
+        self._reporter.update_generation(fetcher.generation)
         if self._wait_published is not None:
             await self._wait_published()
-        self._reporter.record(
-            result,
-            PollHealth(
-                started_at=started_at,
-                outcome=result.outcome,
-                error=str(result.error or ""),
-                # The requests that detect the API generation are not among them.
-                requests=max(self._sync.request_count - request_count, int(isinstance(result.error, ApiError))),
-                logs=recorder.recorded_count - recorded_count,
-                duration=duration,
-            ),
-            sync_seconds=self._meter.finish_poll(is_partial=result.is_partial),
+        poll = PollHealth(
+            started_at=started_at,
+            outcome=result.outcome,
+            error=str(result.error or ""),
+            # The requests that detect the API generation are not among them.
+            requests=max(requests, int(isinstance(result.error, ApiError))),
+            logs=log_count,
+            duration=duration,
         )
+        self._reporter.record(result, poll, sync_seconds=self._meter.finish_poll(is_partial=result.is_partial))
         return result
 
     async def examine_generation(self, result: PollResult) -> None:
         """After a complete poll, examine if that is due whether the other API generation has newer logs."""
         if result.error is None and not result.is_partial:
-            await self._sync.examine_generation()
-            self._reporter.update_generation(self._sync.api_generation)
+            fetcher, state_generation = self._fetcher, self.recorder.state_generation
+            await fetcher.generation.examine_if_due(fetcher.feed, fetcher.client, state_generation=state_generation)
+            self._reporter.update_generation(fetcher.generation)
 
     async def _save(self, result: PollResult) -> PollResult:
         """Commit what a poll has read, and its own counters; return its final result."""
-        increments, scan = self._pop_increments(), self._sync.completed_scan
+        increments, scan, now = self._pop_increments(), self._sync.completed_scan, self._runtime.clock()
         outcome_increments = self._reporter.outcome_increments(
-            result.outcome,
-            now=self._runtime.clock(),
-            scan_started_at=scan.started_at if scan else 0,
-            has_audits=self._sync.has_audits,
+            result.outcome, now=now, scan_started_at=scan.started_at if scan else 0
         )
         self.recorder.correct_times()
         error = await self._sync.commit([*increments, *outcome_increments])
@@ -201,6 +186,6 @@ class Poller:
         return PollResult(error.outcome, error)
 
     def _pop_increments(self) -> list[Increment]:
-        requests, wait_seconds = self._client.pop_request_log()
+        requests, wait_seconds = self._fetcher.client.pop_request_log()
         increments = self._webhook_stats.pop_increments() if self._webhook_stats is not None else []
         return [*increments, *self._reporter.request_increments(requests, wait_seconds)]

@@ -6,14 +6,19 @@ is made with the coverage and the progress that are true once it is durable.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from late_exporter.ingest.catch_up import CatchUp
 from late_exporter.ingest.late_window import LATE_POLLS, LateWindow
 from late_exporter.ingest.pending import PendingChecks
-from late_exporter.ingest.poll_context import FeedView, PollContext
+from late_exporter.ingest.poll_context import PollContext
 from late_exporter.ingest.scan import Scan, ScanReader
 from late_exporter.ingest.steps import Record, StepsTo
+
+if TYPE_CHECKING:
+    from late_exporter.ingest.fetcher import Fetcher
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -32,7 +37,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     surplus: tuple[int, ...] = ()
 
 
-class Budget(msgspec.Struct, frozen=True, kw_only=True):
+class Budget(msgspec.Struct, frozen=True):
     """Requests that a poll may add to those for new logs, and monotonic times.
 
     Args:
@@ -58,7 +63,7 @@ class FeedReader:
         is_first_poll: Whether no poll has succeeded yet.
     """
 
-    def __init__(self, view: FeedView, progress: Progress) -> None:
+    def __init__(self, view: Fetcher, progress: Progress) -> None:
         self._view = view
         self._context = PollContext(view, progress.counted)
         self._catch_up = CatchUp(self._context)

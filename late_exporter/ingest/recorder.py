@@ -10,10 +10,10 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import CounterMismatch, check_counters
-from late_exporter.ingest.feed_publisher import CommittedBatch, FeedPublisher, last_lag, select_exemplars
-from late_exporter.ingest.known_logs import KnownLogs, UncommittedBatch
+from late_exporter.ingest.feed_publisher import COVERAGE_START, FeedPublisher, last_lag, select_exemplars
 from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.recent_attempts import RecentAttempts
+from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import LOGS
 from late_exporter.metrics.registry import SeriesRegistry
@@ -24,11 +24,14 @@ from late_exporter.model import (
     Coverage,
     FeedState,
     ListPosition,
-    PendingLog,
+    LogPage,
     Scope,
 )
 from late_exporter.series import IncCounter, Increment
+from late_exporter.store.batches import with_status
 from late_exporter.store.thread import StoreThread
+
+STATE_SIZE = ("late_exporter_state_logs", "late_exporter_state_bytes")
 
 RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
@@ -42,9 +45,12 @@ class FeedRecorder:
     """Recorder of one feed of one workspace.
 
     Attributes:
+        labels: Workspace and name of the feed.
+        coverage: Coverage last committed; None before the first sync.
+        progress: Work that this run continues, encoded; empty if there is none.
+        last_lag: Seconds from creation to recording of the last live log.
         unsaved_increments: Increments that could not be saved yet, shared by the feeds of the workspace.
         is_shown: Whether the logs of the feed are shown: since the first poll of this process that has read everything.
-        known_logs: Logs that were read before.
         recent_attempts: Attempts of the last hour; None if the feed has no attempts to publish.
     """
 
@@ -61,8 +67,10 @@ class FeedRecorder:
         clock: Callable[[], float],
     ) -> None:
         self.scope = Scope(workspace, feed.name)
+        self.labels = (workspace, feed.name)
         self.feed = feed
-        self._state = state
+        self.coverage, self.pending_logs, self.log_count = state.coverage, state.pending_logs, state.log_count
+        self.progress = state.progress
         self._store_thread = store_thread
         self._store, self._offload = store_thread.store, store_thread.offload
         self._label_limiter = label_limiter
@@ -70,39 +78,16 @@ class FeedRecorder:
         self.unsaved_increments = unsaved_increments
         self.clock = clock
         self._builder = ObservationBuilder(self.scope, feed, label_limiter)
-        self._publisher = FeedPublisher(self.scope, registry, label_limiter)
-        self.known_logs = KnownLogs(self.scope, store_thread)
+        self._publisher = FeedPublisher(feed, self.labels, registry, label_limiter)
         self.recorded_count = 0
+        self.last_lag: float | None = None
         self.is_shown = False
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
-
-    @property
-    def coverage(self) -> Coverage | None:
-        """Coverage last committed; None before the first sync."""
-        return self._state.coverage
-
-    @property
-    def progress(self) -> bytes:
-        """Work that this run continues, encoded; empty if there is none."""
-        return self._state.progress
 
     @property
     def state_generation(self) -> str | None:
         """API generation of the counted logs; None if there are none."""
         return self.coverage.generation if self.coverage is not None and self.log_count else None
-
-    @property
-    def pending_logs(self) -> Mapping[str, PendingLog]:
-        return self._state.pending_logs
-
-    @property
-    def log_count(self) -> int:
-        return self._state.log_count
-
-    @property
-    def last_lag(self) -> float | None:
-        """Seconds from creation to recording of the last live log."""
-        return self._publisher.last_lag
 
     @property
     def is_synced(self) -> bool:
@@ -157,7 +142,17 @@ class FeedRecorder:
         await self.commit(UncommittedBatch(coverage=coverage, deleted_keys=list(self.pending_logs)), now)
         if is_first_sync:
             self.is_shown = False
-            self._publisher.hide_feed()
+            self._registry.hide_feed(*self.labels)
+            self.remove_gauges([COVERAGE_START])
+
+    async def known_statuses(self, page: LogPage, uncommitted: UncommittedBatch) -> Mapping[str, frozenset[str]]:
+        """Return the statuses in which the logs of a page were read before, by key; raise StoreError if that fails."""
+        keys = [entry.key for entry in page.entries]
+        statuses: dict[str, frozenset[str]] = dict(await self._offload(self._store.lookup, self.scope, keys))
+        for key in uncommitted.statuses.keys() & keys:
+            for status in uncommitted.statuses[key]:
+                statuses[key] = with_status(statuses.get(key), status)
+        return statuses
 
     async def check_counters(self) -> list[CounterMismatch]:
         """Compare the counters with the store's accounting, in its thread, because that has all series."""
@@ -183,22 +178,23 @@ class FeedRecorder:
         unsaved, self.unsaved_increments[:] = list(self.unsaved_increments), []
         try:
             batch = self._build_batch(read, now, [*unsaved, *increments])
-            committed = await self._store_thread.commit(self.scope, batch, self._describe)
+            result, sizes = await self._store_thread.commit(self.scope, batch, self._add_size)
         except BaseException:
             self.unsaved_increments[:0] = unsaved
-            self._builder.forget_zeros()
             raise
         self.is_shown |= is_complete
-        await self._apply(committed, batch.coverage, read)
+        for family, value in zip(STATE_SIZE, sizes, strict=False):
+            self._registry.set_gauge(family, self.labels[:1], value)
+        await self._apply(result, batch, read)
 
     def count(self, family: str, amount: int, *labels: str) -> None:
         """Increment one of the exporter's own counters of the feed with the next commit."""
-        self.defer([IncCounter(family, (self.scope.workspace, self.scope.feed, *labels), amount=amount)])
+        self.defer([IncCounter(family, (*self.labels, *labels), amount=amount)])
 
     def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
         """Save increments with the next commit, which publishes them; provisional ones are published at once."""
         self.unsaved_increments += [*increments, *provisional]
-        self._publisher.add_unsaved(provisional)
+        self._registry.add_unsaved(provisional)
 
     def correct_times(self) -> None:
         """Show no time of the workspace that is ahead of the clock."""
@@ -206,15 +202,7 @@ class FeedRecorder:
 
     def remove_gauges(self, families: Iterable[str]) -> None:
         for family in families:
-            self._registry.remove_gauge(family, (self.scope.workspace, self.scope.feed))
-
-    def _describe(self, batch: Batch, result: CommitResult) -> CommittedBatch:
-        """Return what is shown of a commit, in the thread of the store."""
-        exemplars = select_exemplars(result.observations, batch.now) if self.is_synced else ()
-        size = None
-        with suppress(StoreError):  # The batch is committed and must not be saved again.
-            size = self._store.size(self.scope.workspace)
-        return CommittedBatch(result, exemplars, last_lag(result.observations, batch.now), size)
+            self._registry.remove_gauge(family, self.labels)
 
     def _build_batch(self, read: UncommittedBatch, now: int, increments: Sequence[Increment]) -> Batch:
         coverage, prune_before = read.coverage, None
@@ -248,26 +236,25 @@ class FeedRecorder:
             self.is_shown or (self.coverage is not None and now < self.coverage.caught_up_at + MAX_INTERRUPTION)
         )
 
-    async def _apply(self, committed: CommittedBatch, coverage: Coverage | None, read: UncommittedBatch) -> None:
-        was_synced, result = self.is_synced, committed.result
-        self._state = FeedState(
-            coverage=coverage or self.coverage,
-            pending_logs=self.pending_logs if result.pending_logs is None else result.pending_logs,
-            log_count=result.log_count,
-        )
+    def _add_size(self, _: Batch, result: CommitResult) -> tuple[CommitResult, Sequence[int]]:
+        with suppress(StoreError):  # The batch is committed and must not be saved again.
+            return result, self._store.size(self.scope.workspace)
+        return result, ()
+
+    async def _apply(self, result: CommitResult, batch: Batch, read: UncommittedBatch) -> None:
+        was_synced, observations = self.is_synced, result.observations
+        pending = self.pending_logs if result.pending_logs is None else result.pending_logs
+        self.coverage, self.pending_logs, self.log_count = batch.coverage or self.coverage, pending, result.log_count
         read.log_count = 0  # They are among the stored ones.
-        self.recorded_count += len(result.observations)
+        self.recorded_count += len(observations)
         if self.recent_attempts is not None:
-            self.recent_attempts.add((observation.entry for observation in result.observations), self.clock())
-        if any(observation.event is not None for observation in result.observations):
+            self.recent_attempts.add((observation.entry for observation in observations), self.clock())
+        if any(observation.event is not None for observation in observations):
             self._store_thread.on_events()
         self._label_limiter.restore(result.series_values)
-        await self._publisher.update(committed, is_live=was_synced, is_shown=self.is_shown)
-        self._update_gauges()
-
-    def _update_gauges(self) -> None:
-        if self.complete_since is None or not self.is_shown:
-            return
-        self._publisher.show_feed(self.complete_since)
-        if self.feed.counter == LOGS:
-            self._publisher.update_pending_gauges(self.pending_logs)
+        await self._publisher.update(result, pending, self.complete_since if self.is_shown else None)
+        if was_synced:
+            lag = last_lag(observations, batch.now)
+            self.last_lag = self.last_lag if lag is None else lag
+            for observed in select_exemplars(observations, batch.now):
+                self._registry.add_exemplar(observed)

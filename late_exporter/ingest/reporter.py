@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.errors import StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.fetcher import FAILED_REQUESTS, UNREADABLE_ROWS
 from late_exporter.ingest.observations import RECONCILED_LOGS
@@ -16,29 +15,14 @@ from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.ingest.steps import REQUEST_KINDS
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_AUDIT, LAST_POLL, LAST_RECONCILE
+from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_POLL, LAST_RECONCILE
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Logger, RequestRecord
-from late_exporter.series import (
-    IncCounter,
-    Increment,
-    ObserveHistogram,
-    Series,
-    SeriesValue,
-    SetCurrent,
-    gauge_value,
-)
+from late_exporter.series import IncCounter, Increment, ObserveHistogram, Series, SeriesValue, SetCurrent, gauge_value
 from late_exporter.status import MIN_QUOTA_WAIT, FeedHealth, PollHealth, Quota, SyncProgress
 
-POLL_OUTCOMES = (
-    "success",
-    "unauthorized",
-    "rate_limited",
-    "unavailable",
-    "bad_payload",
-    StoreError.outcome,
-)
+POLL_OUTCOMES = ("success", "unauthorized", "rate_limited", "unavailable", "bad_payload", "store_error")
 
 MAX_RECENT_POLLS = 8
 MAX_RECENT_FAILURES = 3
@@ -47,55 +31,51 @@ POLLS = "late_exporter_polls_total"
 REQUESTS = "late_exporter_api_requests_total"
 REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
 THROTTLED = "late_exporter_api_throttled_seconds_total"
-CHECK_TIMES = (LAST_RECONCILE, LAST_AUDIT)
-"""Times of the last checks, which are those of the first sync until a check has completed."""
-
 REJECTION_REASONS = ("no_id", "no_time", "not_an_object")
 
 GENERATION = "late_exporter_api_generation_info"
 RETENTION = "late_exporter_retention_seconds"
 UNREAD_GENERATION = "late_exporter_api_generation_unread"
+QUOTA_GAUGES = {
+    "limit": "late_exporter_api_quota_limit",
+    "remaining": "late_exporter_api_quota_remaining",
+    "reset": "late_exporter_api_quota_reset_timestamp_seconds",
+    "customer_requests": "late_exporter_api_quota_customer_requests",
+}
 
 
 class PollReporter:
     """Metrics, health and log messages about the polls of one feed.
 
-    Args:
-        missing_times: Families of CHECK_TIMES that the state has no value of.
+    Attributes:
+        failure_count: Number of consecutive polls that failed.
+        next_poll: Unix time of the next poll, in seconds.
     """
 
-    def __init__(
-        self,
-        scope: Scope,
-        recorder: FeedRecorder,
-        *,
-        registry: SeriesRegistry,
-        logger: Logger,
-        missing_times: Collection[str] = (),
-    ) -> None:
-        self._labels = (scope.workspace, scope.feed)
+    def __init__(self, recorder: FeedRecorder, *, registry: SeriesRegistry, logger: Logger) -> None:
+        self._labels = recorder.labels
         self._recorder = recorder
         self._registry = registry
         self._logger = logger
         self._recent_polls: deque[PollHealth] = deque(maxlen=MAX_RECENT_POLLS)
         self._recent_failures: deque[PollHealth] = deque(maxlen=MAX_RECENT_FAILURES)
-        self._health = FeedHealth(name=scope.feed, is_synced=recorder.is_synced)
+        self._health = FeedHealth(name=recorder.feed.name, is_synced=recorder.is_synced)
         self._last_failure: tuple[object, ...] | None = None
-        self._missing_times = set(missing_times)
         self._has_logged_progress = False
         self.failure_count = 0
+        self.next_poll: float | None = None
 
     @property
     def health(self) -> FeedHealth:
         recorder = self._recorder
-        coverage, complete_since = recorder.coverage, recorder.complete_since
         return msgspec.structs.replace(
             self._health,
+            next_poll=self.next_poll,
             lag=recorder.last_lag,
             logs=recorder.log_count,
             pending=len(recorder.pending_logs),
-            gaps=len(coverage.gaps) if coverage else 0,
-            coverage_start=None if complete_since is None else complete_since / 1000,
+            gaps=len(recorder.coverage.gaps) if recorder.coverage else 0,
+            coverage_start=None if recorder.complete_since is None else recorder.complete_since / 1000,
             recent_polls=tuple(self._recent_polls),
             recent_failures=tuple(self._recent_failures),
         )
@@ -104,10 +84,6 @@ class PollReporter:
     def is_synced(self) -> bool:
         """Whether the first sync is complete and published."""
         return self._health.is_synced
-
-    def set_next_poll(self, timestamp: float) -> None:
-        """Set the Unix time of the next poll, in seconds."""
-        self._health = msgspec.structs.replace(self._health, next_poll=timestamp)
 
     def initial_zeros(self) -> list[IncCounter]:
         """Return the exporter's own counters of the feed at 0, so that ``increase()`` sees their first increment."""
@@ -122,60 +98,47 @@ class PollReporter:
 
     def request_increments(self, requests: Sequence[RequestRecord], wait_seconds: float) -> list[Increment]:
         """Return the increments for some API requests and the time they waited for the rate limiter."""
-        workspace, bounds = self._labels[0], CATALOGUE[REQUEST_DURATION].buckets
-        increments: list[Increment] = []
+        workspace, bounds, increments = self._labels[0], CATALOGUE[REQUEST_DURATION].buckets, list[Increment]()
         for path, code, seconds in requests:
-            increments.append(IncCounter(REQUESTS, (workspace, path, code)))
             micros = int(seconds * 1_000_000)
+            increments.append(IncCounter(REQUESTS, (workspace, path, code)))
             increments.append(ObserveHistogram(REQUEST_DURATION, (workspace, path), micros=micros, bounds=bounds))
-        return [*increments, IncCounter(THROTTLED, (workspace,), amount=wait_seconds)] if wait_seconds else increments
+        if wait_seconds:
+            increments.append(IncCounter(THROTTLED, (workspace,), amount=wait_seconds))
+        return increments
 
     def poll_increment(self, outcome: str) -> IncCounter:
         return IncCounter(POLLS, (*self._labels, outcome))
 
-    def outcome_increments(
-        self, outcome: str, *, now: float, scan_started_at: int, has_audits: bool
-    ) -> list[Increment]:
+    def outcome_increments(self, outcome: str, *, now: float, scan_started_at: int) -> list[Increment]:
         """Return the increments for the outcome of a poll at ``now``, in Unix seconds.
 
         ``scan_started_at`` is the API time in milliseconds at which a reconciliation scan started that this poll has
         completed; 0 if none.
         """
-        times: dict[str, float] = {}
-        coverage = self._recorder.coverage
-        if coverage is not None and coverage.is_synced:
-            # Without a time, nothing would show that a check never completes.
-            missing = self._missing_times - (set() if has_audits else {LAST_AUDIT})
-            self._missing_times -= missing
-            times |= dict.fromkeys(missing, coverage.published_at / 1000 or now)
-        if outcome == "success":
-            times[LAST_POLL] = now
-        if scan_started_at:
-            times[LAST_RECONCILE] = scan_started_at / 1000
+        times = {LAST_POLL: now if outcome == "success" else 0, LAST_RECONCILE: scan_started_at / 1000}
         return [
             self.poll_increment(outcome),
-            *(SetCurrent(family, self._labels, value=time) for family, time in times.items()),
+            *(SetCurrent(family, self._labels, value=time) for family, time in times.items() if time),
         ]
 
     def update_gauges(self, result: PollResult, seconds: float, *, quota: Quota | None) -> None:
-        workspace, set_gauge = self._labels[:1], self._registry.set_gauge
-        set_gauge("late_up", self._labels, int(result.error is None))
-        set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)
-        if quota is not None:
-            set_gauge("late_exporter_api_quota_limit", workspace, quota.limit)
-            set_gauge("late_exporter_api_quota_remaining", workspace, quota.remaining)
-            if quota.reset is not None:
-                set_gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
-            set_gauge("late_exporter_api_quota_customer_requests", workspace, quota.customer_requests)
+        self.update_retention()
+        self._registry.set_gauge("late_up", self._labels, int(result.error is None))
+        self._registry.set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)
+        for field, family in QUOTA_GAUGES.items() if quota is not None else ():
+            value = getattr(quota, field)
+            if value is not None:
+                self._registry.set_gauge(family, self._labels[:1], value)
 
     def update_generation(self, api_generation: ApiGeneration) -> None:
         for name in GENERATIONS:
             labels = (self._labels[0], name)
+            self._registry.set_gauge(UNREAD_GENERATION, labels, int(name in api_generation.unread))
             if name in api_generation.in_use:
                 self._registry.set_gauge(GENERATION, labels, 1)
             else:
                 self._registry.remove_gauge(GENERATION, labels)
-            self._registry.set_gauge(UNREAD_GENERATION, labels, int(name in api_generation.unread))
 
     def update_retention(self) -> None:
         """Show the retention of the list that is read, from the first poll that has read one."""
@@ -184,13 +147,14 @@ class PollReporter:
 
     def log_progress(self, progress: SyncProgress) -> None:
         """Log how far a first sync or a catch-up has come."""
-        fields: dict[str, object] = {"logs": progress.log_count}
-        if progress.expected_count is not None:
-            fields["expected"] = progress.expected_count
-        if progress.seconds_left is not None:
-            fields["seconds_left"] = round(progress.seconds_left)
-        if progress.quota_wait >= MIN_QUOTA_WAIT:
-            fields["quota_wait_seconds"] = round(progress.quota_wait)
+        left, wait = progress.seconds_left, progress.quota_wait
+        fields = {
+            "logs": progress.log_count,
+            "expected": progress.expected_count,
+            "seconds_left": None if left is None else round(left),
+            "quota_wait_seconds": round(wait) if wait >= MIN_QUOTA_WAIT else None,
+        }
+        fields = {name: value for name, value in fields.items() if value is not None}
         self._has_logged_progress = True
         self._logger.info("catching up" if self._recorder.is_synced else "first sync in progress", **fields)
 

@@ -32,8 +32,6 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
         late_window: Age up to which logs that appear late are looked for in every few polls.
         audit_interval: Time between two audits; 0 disables them.
         webhook_share: Share of the key's rate limit that polls triggered by webhooks may use.
-        is_spread: Whether the second poll comes after a random part of the interval, so that the polls of many feeds
-            that have started together are spread over it.
     """
 
     interval: float = 30.0
@@ -42,7 +40,6 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
     late_window: float = 900.0
     audit_interval: float = 0.0
     webhook_share: float = 0.25
-    is_spread: bool = False
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,23 +69,13 @@ class PollSchedule:
     """Time of the next poll of one feed."""
 
     def __init__(self, config: PollConfig, runtime: Runtime, webhook_stats: WebhookStats | None = None) -> None:
-        self._config = config
+        self.config = config
         self._runtime = runtime
         self._webhook_stats = webhook_stats
         self._wake_event = asyncio.Event()
         self._is_woken = self._is_responding = False
-        self._responded_at, self._recheck_at = -math.inf, math.inf
+        self._responded_at, self._triggered_at = -math.inf, math.inf
         self._next_poll_at = 0.0
-        self._has_succeeded = False
-
-    def reconfigure(self, config: PollConfig) -> None:
-        """Use other intervals from the next poll on."""
-        self._config = config
-
-    @property
-    def interval(self) -> float:
-        """Seconds between two successful polls."""
-        return self._config.interval
 
     @property
     def next_poll_time(self) -> float:
@@ -98,6 +85,7 @@ class PollSchedule:
     def wake(self) -> None:
         """Poll soon, because a webhook reported an event of the feed."""
         self._is_woken = True
+        self._triggered_at = min(self._triggered_at, self._responded_at + DEBOUNCE)
         self._wake_event.set()
 
     def start_poll(self) -> None:
@@ -106,19 +94,14 @@ class PollSchedule:
         self._is_responding, self._is_woken = self._is_woken, False
         if self._is_responding:
             self._responded_at = now
-        if self._is_responding or self._recheck_at <= now:
-            self._recheck_at = math.inf
+        if self._is_responding or self._triggered_at <= now:
+            self._triggered_at = math.inf
 
     def finish_poll(self, *, has_new_logs: bool) -> None:
         """Repeat a triggered poll once that has found nothing: the log may be written after its webhook was sent."""
         if self._is_responding and not has_new_logs:
-            self._recheck_at = self._runtime.monotonic() + RECHECK_DELAY
+            self._triggered_at = min(self._triggered_at, self._runtime.monotonic() + RECHECK_DELAY)
         self._is_responding = False
-
-    def charge_requests(self, requests: int) -> None:
-        """Charge the requests of a poll that a webhook triggered."""
-        if self._webhook_stats is not None:
-            self._webhook_stats.budget.add(self._runtime.monotonic(), requests)
 
     def plan_next(self, result: PollResult, elapsed: float, *, failure_count: int) -> None:
         """Set the time of the next poll; ``elapsed`` is the duration of the last one, in seconds."""
@@ -129,46 +112,37 @@ class PollSchedule:
 
         After a rejected key, another key ends the wait; ``key_reload_count`` is the count before the last poll.
         """
-        while (remaining := self._next_poll_at - self._runtime.monotonic()) > 0:
+        while (remaining := self._next_poll_at - (now := self._runtime.monotonic())) > 0:
             if isinstance(result.error, Unauthorized):
                 if client.key_file_changed() or client.key_reload_count != key_reload_count:
                     return False
-                remaining = min(remaining, self._config.interval)
-            until_wakeup = self._seconds_until_wakeup(client.rate_limit) if result.error is None else math.inf
-            if until_wakeup <= 0:
-                return True
-            await self._sleep_until_woken(min(remaining, until_wakeup))
+                remaining = min(remaining, self.config.interval)
+            if self._webhook_stats is None:
+                await self._runtime.sleep(remaining)
+                continue
+            if result.error is None and self._triggered_at < math.inf:
+                limit = int(client.rate_limit * self.config.webhook_share)
+                delay = max(self._triggered_at - now, self._webhook_stats.budget.seconds_until_free(now, limit))
+                if delay <= 0:
+                    return True
+                remaining = min(remaining, delay)
+            await self._sleep_until_woken(remaining)
         return False
 
     def _delay(self, result: PollResult, elapsed: float, failure_count: int) -> float:
         if result.is_partial:
             return 0.0
-        interval = self._config.interval
+        interval = self.config.interval
         jitter = 1 + JITTER * (2 * self._runtime.random() - 1)
         if isinstance(result.error, RateLimited):
             return max(result.error.until - self._runtime.monotonic(), interval * jitter - elapsed)
         if result.error is not None:
             # An error of the state is no reason to spare the API, and polls should go on soon after it.
             exponent = 0 if isinstance(result.error, StoreError) else min(failure_count - 1, 20)
-            backoff = interval * 2.0**exponent
-            return min(backoff, max(interval, MAX_BACKOFF)) * jitter
-        interval = self.interval
-        is_first, self._has_succeeded = not self._has_succeeded, True
-        if is_first and self._config.is_spread:
-            return max(interval * self._runtime.random(), interval * JITTER)
+            return min(interval * 2.0**exponent, max(interval, MAX_BACKOFF)) * jitter
         return max(interval * jitter - elapsed, interval * JITTER)
 
-    def _seconds_until_wakeup(self, rate_limit: int) -> float:
-        due_at = min(self._responded_at + DEBOUNCE if self._is_woken else math.inf, self._recheck_at)
-        if self._webhook_stats is None or due_at == math.inf:
-            return math.inf
-        now, limit = self._runtime.monotonic(), int(rate_limit * self._config.webhook_share)
-        return max(due_at - now, self._webhook_stats.budget.seconds_until_free(now, limit))
-
     async def _sleep_until_woken(self, seconds: float) -> None:
-        if self._webhook_stats is None:
-            await self._runtime.sleep(seconds)
-            return
         sleep_task = asyncio.ensure_future(self._runtime.sleep(seconds))
         wake_task = asyncio.ensure_future(self._wake_event.wait())
         try:

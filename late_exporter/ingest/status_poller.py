@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
 
-from late_exporter.errors import ApiError, BadRequest, EndpointNotFound, Forbidden
+from late_exporter.errors import ApiError, EndpointNotFound, Forbidden
 from late_exporter.feeds.status import (
     ACCOUNT_INFO,
     COOLDOWN_UNTIL,
@@ -22,6 +23,7 @@ from late_exporter.feeds.status import (
     StatusRequest,
 )
 from late_exporter.ingest.schedule import MAX_BACKOFF, Runtime
+from late_exporter.ingest.steps import perform
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.protocols import Client, Logger
@@ -130,25 +132,23 @@ class StatusPublisher:
 
     def show(self, feed: str, gauges: Sequence[SetLatest], now: float) -> None:
         """Replace the series of a feed after a successful refresh, which ended at a Unix time in seconds."""
-        increments = list(self._label_limiter.apply(gauges))
-        values = {
-            (gauge.family, gauge.labels): SeriesValue(LatestValue(gauge.at, gauge.value), 0.0)
-            for gauge in increments
-            if isinstance(gauge, SetLatest)
-        }
-        self._defer([increment for increment in increments if not isinstance(increment, SetLatest)])
+        values: dict[Series, SeriesValue] = {}
+        overflow: list[Increment] = []
+        for increment in self._label_limiter.apply(gauges):
+            if isinstance(increment, SetLatest):
+                latest = LatestValue(increment.at, increment.value)
+                values[increment.family, increment.labels] = SeriesValue(latest, 0.0)
+            else:
+                overflow.append(increment)
+        self._defer(overflow)
         self._replace(feed, values)
         self._registry.set_gauge(LAST_REFRESH, (self._workspace, feed), now)
-        self._set_state(feed, is_up=True)
-
-    def fail(self, feed: str) -> None:
-        """Report a failed refresh; the series stay until they are stale."""
-        self._set_state(feed, is_up=False)
+        self.set_state(feed, is_up=True)
 
     def clear(self, feed: str, disabled_reason: str = "") -> None:
         """Remove the series of a feed that does not succeed any more, or that is switched off for a reason."""
         self._replace(feed, {})
-        self._set_state(feed, is_up=False, disabled_reason=disabled_reason)
+        self.set_state(feed, is_up=False, disabled_reason=disabled_reason)
 
     def remove(self, feed: str) -> None:
         """Remove everything about a feed that is no longer configured."""
@@ -156,17 +156,25 @@ class StatusPublisher:
         for family in (UP, LAST_REFRESH):
             self._registry.remove_gauge(family, (self._workspace, feed))
 
+    def set_state(self, feed: str, *, is_up: bool, disabled_reason: str = "") -> None:
+        """Show the result of a refresh; the series of a feed that has failed stay until they are stale."""
+        self._registry.set_gauge(UP, (self._workspace, feed), int(is_up))
+        for reason in DISABLING_REASONS:
+            if reason == disabled_reason:
+                self._registry.set_gauge(DISABLED, (self._workspace, feed, reason), 1)
+            else:
+                self._registry.remove_gauge(DISABLED, (self._workspace, feed, reason))
+
     def summary(self, feeds: tuple[StatusFeedHealth, ...]) -> WorkspaceStatus:
         """Return what the status page says about the workspace."""
-        usernames = dict(self._latest(ACCOUNT_INFO))
-        overdue = [
-            float(latest.value)
-            for _, latest in self._latest(OLDEST_SCHEDULED)
-            if latest.at / 1000 - float(latest.value) > OVERDUE_SECONDS
-        ]
+        latest: defaultdict[str, dict[Labels, LatestValue]] = defaultdict(dict)
+        for values in self._values.values():
+            for (family, labels), current in values.items():
+                if isinstance(current.value, LatestValue):
+                    latest[family][labels] = current.value
 
         def account(labels: Labels, until: float | None = None) -> AccountStatus:
-            username = usernames.get(labels)
+            username = latest[ACCOUNT_INFO].get(labels)
             return AccountStatus(
                 platform=labels[1],
                 account_id=labels[2],
@@ -174,34 +182,20 @@ class StatusPublisher:
                 cooldown_until=until,
             )
 
+        scheduled = [(each.at / 1000, float(each.value)) for each in latest[OLDEST_SCHEDULED].values()]
+        disconnected = [account(labels) for labels, each in latest[NEEDS_RECONNECT].items() if each.value]
         return WorkspaceStatus(
             feeds=feeds,
-            oldest_overdue_post=overdue[0] if overdue else None,
-            disconnected_accounts=tuple(
-                account(labels) for labels, latest in self._latest(NEEDS_RECONNECT) if latest.value
-            ),
-            cooldowns=tuple(account(labels, float(latest.value)) for labels, latest in self._latest(COOLDOWN_UNTIL)),
-            inactive_webhooks=tuple(labels[1] for labels, latest in self._latest(WEBHOOK_ACTIVE) if not latest.value),
-            is_active=not any(not latest.value for _, latest in self._latest(WORKSPACE_ACTIVE)),
+            oldest_overdue_post=next((time for now, time in scheduled if now - time > OVERDUE_SECONDS), None),
+            disconnected_accounts=tuple(disconnected),
+            cooldowns=tuple(account(labels, float(each.value)) for labels, each in latest[COOLDOWN_UNTIL].items()),
+            inactive_webhooks=tuple(labels[1] for labels, each in latest[WEBHOOK_ACTIVE].items() if not each.value),
+            is_active=all(each.value for each in latest[WORKSPACE_ACTIVE].values()),
         )
-
-    def _latest(self, family: str) -> Iterator[tuple[Labels, LatestValue]]:
-        for values in self._values.values():
-            for (name, labels), current in values.items():
-                if name == family and isinstance(current.value, LatestValue):
-                    yield labels, current.value
 
     def _replace(self, feed: str, values: Mapping[Series, SeriesValue]) -> None:
         self._values[feed] = values
         self._registry.replace_status(self._workspace, feed, values)
-
-    def _set_state(self, feed: str, *, is_up: bool, disabled_reason: str = "") -> None:
-        self._registry.set_gauge(UP, (self._workspace, feed), int(is_up))
-        for reason in DISABLING_REASONS:
-            if reason == disabled_reason:
-                self._registry.set_gauge(DISABLED, (self._workspace, feed, reason), 1)
-            else:
-                self._registry.remove_gauge(DISABLED, (self._workspace, feed, reason))
 
 
 class _StatusFeedState(msgspec.Struct, kw_only=True):
@@ -297,9 +291,8 @@ class StatusPoller:
         A request may wait for an hour, so the loop that sends it cannot do that.
         """
         while self._states:
-            now = self._runtime.monotonic()
             for name, state in self._states.items():
-                if state.expires_at <= now:
+                if state.expires_at <= self._runtime.monotonic():
                     state.expires_at = math.inf
                     state.health = msgspec.structs.replace(state.health, is_up=False)
                     self._publisher.clear(name)
@@ -307,60 +300,53 @@ class StatusPoller:
 
     async def _refresh(self, state: _StatusFeedState, *, is_paced: bool) -> ApiError | None:
         """Refresh a feed, at the pace of its key or at once; return the error if that failed."""
-        started_at, state.request_count = self._runtime.monotonic(), 0
+        monotonic = self._runtime.monotonic
+        started_at, state.request_count = monotonic(), 0
         if started_at - state.rejected_at >= DISABLED_SECONDS:
             state.rejected_at = started_at
             state.rejected_values.clear()
-        now = int(self._runtime.clock() * 1000)
-        refresh = state.feed.refresh(self.config.context(self._workspace, now, state.rejected_values))
-        try:
-            request = next(refresh)
-            while True:
-                # Another workspace may take the turn during the wait.
-                while is_paced and (delay := self._pace.delay(self._runtime.monotonic(), self._client.rate_limit)) > 0:
-                    await self._runtime.sleep(delay)
-                self._pace.count(self._runtime.monotonic())
-                state.request_count += 1
-                body, rejection = b"", None
-                try:
-                    body = await fetch_status(self._client, state.feed, request, self.config.profile_id)
-                except BadRequest as exc:
-                    rejection = exc.without_frames()
-                request = refresh.send(body) if rejection is None else refresh.throw(rejection)
-        except StopIteration as done:
-            self._succeed(state, done.value, started_at)
-        except ApiError as exc:
-            self._fail(state, exc)
-            return exc.without_frames()
-        return None
 
-    def _succeed(self, state: _StatusFeedState, gauges: Sequence[SetLatest], started_at: float) -> None:
-        name, interval = state.feed.name, self._interval(state)
-        self._publisher.show(name, gauges, self._runtime.clock())
-        state.due_at = started_at + interval * self._jitter()
-        state.expires_at = self._runtime.monotonic() + STALE_INTERVALS * interval
+        async def send(request: StatusRequest) -> bytes:
+            # Another workspace may take the turn during the wait.
+            while is_paced and (delay := self._pace.delay(monotonic(), self._client.rate_limit)) > 0:
+                await self._runtime.sleep(delay)
+            self._pace.count(monotonic())
+            state.request_count += 1
+            return await fetch_status(self._client, state.feed, request, self.config.profile_id)
+
+        context = self.config.context(self._workspace, int(self._runtime.clock() * 1000), state.rejected_values)
+        jitter = 1 + JITTER * self._runtime.random()
+        try:
+            gauges = await perform(state.feed.refresh(context), send)
+        except ApiError as exc:
+            state.due_at = monotonic() + self._fail(state, exc) * jitter
+            return exc.without_frames()
+        self._publisher.show(state.feed.name, gauges, self._runtime.clock())
+        interval = self._interval(state)
+        state.due_at, state.expires_at = started_at + interval * jitter, monotonic() + STALE_INTERVALS * interval
         if state.failure is not None:
-            self._logger.info("status feed recovered", status_feed=name)
+            self._logger.info("status feed recovered", status_feed=state.feed.name)
         if new_values := state.rejected_values - state.reported_values:
             state.reported_values |= new_values
-            self._logger.info("filter not supported", status_feed=name, values=sorted(new_values))
-        state.failure, state.health = None, StatusFeedHealth(name=name, is_up=True)
+            self._logger.info("filter not supported", status_feed=state.feed.name, values=sorted(new_values))
+        state.failure, state.health = None, StatusFeedHealth(name=state.feed.name, is_up=True)
+        return None
 
-    def _fail(self, state: _StatusFeedState, error: ApiError) -> None:
-        name, reason = state.feed.name, disabling_reason(error)
+    def _fail(self, state: _StatusFeedState, error: ApiError) -> float:
+        """Report a failed refresh; return the seconds until the next one."""
+        name, reason, event = state.feed.name, disabling_reason(error), "status feed failed"
+        delay = min(max(self._interval(state), MAX_BACKOFF), MAX_RETRY_SECONDS)
         if reason:
-            delay, state.expires_at = DISABLED_SECONDS, math.inf
+            delay, event, state.expires_at = DISABLED_SECONDS, "status feed switched off", math.inf
             self._publisher.clear(name, reason)
         else:
-            delay = min(max(self._interval(state), MAX_BACKOFF), MAX_RETRY_SECONDS)
-            self._publisher.fail(name)
-        state.due_at = self._runtime.monotonic() + delay * self._jitter()
+            self._publisher.set_state(name, is_up=False)
         failure = (reason, *error.args)
         if failure != state.failure:
-            event = "status feed switched off" if reason else "status feed failed"
             self._logger.warning(event, status_feed=name, error=str(error))
         state.failure = failure
         state.health = StatusFeedHealth(name=name, is_up=False, disabled_reason=reason, error=str(error))
+        return delay
 
     def _interval(self, state: _StatusFeedState) -> float:
         """Return the interval of a feed, longer than configured if its requests would exceed their share."""
@@ -369,9 +355,6 @@ class StatusPoller:
         allowed = min(max(demand, REQUESTS_PER_MINUTE), self._client.rate_limit * KEY_SHARE)
         stretch = max(1.0, demand * config.key_users / allowed)
         return config.intervals[state.feed.name] * stretch * max(1.0, state.request_count / state.feed.max_requests)
-
-    def _jitter(self) -> float:
-        return 1 + JITTER * self._runtime.random()
 
 
 async def fetch_status(client: Client, feed: StatusFeed, request: StatusRequest, profile_id: str) -> bytes:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
-from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
 from late_exporter.ingest.fetcher import Fetcher
-from late_exporter.ingest.known_logs import UncommittedBatch, UncommittedCount
 from late_exporter.ingest.reader import Budget, FeedReader, Progress
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.scan import Scan
@@ -19,16 +18,19 @@ from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
-from late_exporter.model import Coverage, PendingLog
+from late_exporter.ingest.uncommitted import UncommittedBatch, UncommittedCount
+from late_exporter.metrics.names import LAST_AUDIT, LAST_RECONCILE
 from late_exporter.protocols import Client
 from late_exporter.series import Increment, SetCurrent
 
 COMMIT_SIZE = 2000
-COMMIT_SECONDS = 2.0
-"""Logs that a catch-up commits in one transaction, and time after which it commits fewer, because pages are slow.
+"""Logs that a catch-up commits in one transaction.
 
 Many feeds that catch up at the same time commit earlier, see ``UncommittedCount``.
 """
+
+CHECK_TIMES = (LAST_RECONCILE, LAST_AUDIT)
+"""Times of the last checks, which are those of the first sync until a check has completed."""
 
 MIN_CATCH_UP_SECONDS = 5.0
 """A catch-up is interrupted to read the newest logs after this time, or after a poll interval if that is longer."""
@@ -44,7 +46,7 @@ MIN_URGENT_PAGES = 5
 
 
 class FeedSync:
-    """Synchronisation of one feed of one workspace, as far as it was read.
+    """Synchronisation of one feed of one workspace.
 
     Args:
         uncommitted: Shared by all feeds.
@@ -58,64 +60,27 @@ class FeedSync:
         fetcher: Fetcher,
         recorder: FeedRecorder,
         *,
-        config: PollConfig,
         runtime: Runtime,
         scan_schedule: ScanSchedule,
         uncommitted: UncommittedCount,
     ) -> None:
+        self.fetcher = fetcher
         self.recorder = recorder
-        self._fetcher = fetcher
-        self.config = config
         self._runtime = runtime
         self._scan_schedule = scan_schedule
         self._uncommitted = uncommitted
-        self._committed = self._decode_progress(recorder.progress)
-        self._reader = FeedReader(self, self._committed)
-        self._batch_started_at = 0.0
+        progress = Progress(fetcher.feed.generation)
+        with suppress(msgspec.MsgspecError):
+            stored = msgspec.json.decode(recorder.progress, type=Progress)
+            progress = stored if stored.generation == progress.generation else progress
+        self._committed, self._reader = progress, FeedReader(fetcher, progress)
         self.completed_scan: Scan | None = None
         self._is_complete = False
-
-    # The view of the reader.
-
-    @property
-    def feed(self) -> Feed:
-        return self._fetcher.feed
-
-    @property
-    def coverage(self) -> Coverage | None:
-        """What was read, also if it is not committed yet."""
-        return self._batch.coverage or self.recorder.coverage
-
-    @property
-    def pending_logs(self) -> Mapping[str, PendingLog]:
-        return self.recorder.pending_logs
-
-    @property
-    def request_count(self) -> int:
-        return self._fetcher.request_count
-
-    def now(self) -> int:
-        """Return the API's time in milliseconds."""
-        return self._fetcher.now()
-
-    def monotonic(self) -> float:
-        return self._runtime.monotonic()
-
-    # The view of the poller.
 
     @property
     def read_count(self) -> int:
         """Number of logs read so far, also if they are not committed yet."""
-        return self.recorder.log_count + self._batch.log_count
-
-    @property
-    def list_total(self) -> int:
-        """Number of logs of the whole list as last reported by the API; 0 if unknown."""
-        return self._fetcher.list_total
-
-    @property
-    def api_generation(self) -> ApiGeneration:
-        return self._fetcher.generation
+        return self.recorder.log_count + self.fetcher.batch.log_count
 
     @property
     def has_unfinished_work(self) -> bool:
@@ -125,27 +90,26 @@ class FeedSync:
     @property
     def work_done(self) -> object:
         """Progress of that work, to compare before and after a poll."""
-        return self._reader.scans.scan, self._scan_schedule.last_start, len(self.pending_logs)
+        return self._reader.scans.scan, self._scan_schedule.last_start, len(self.recorder.pending_logs)
 
     @property
     def has_audits(self) -> bool:
-        return self.config.audit_interval > 0
+        return self.fetcher.config.audit_interval > 0
 
     def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called during a poll."""
-        self._fetcher.client, self._fetcher.generation = client, generation
-        self.config = self._scan_schedule.config = config
+        self.fetcher.client, self.fetcher.generation = client, generation
+        self.fetcher.config = self._scan_schedule.config = config
 
     def discard_unsaved(self) -> None:
         """Drop logs that a cancelled poll has read but not committed; they are read again."""
         self._reader.restart(self._committed)
         self._start_batch()
 
-    async def poll(self, interval: float, *, by_webhook: bool = False, deadline: float | None = None) -> PollResult:
+    async def poll(self, *, by_webhook: bool = False, deadline: float | None = None) -> PollResult:
         """Read what is new; the last logs are left for ``commit``.
 
         Args:
-            interval: Seconds between two polls, from which request budgets are computed.
             by_webhook: Whether to read only what is new.
             deadline: Monotonic time from which no further page of a scan is read, for a poll that only finishes one,
                 in larger steps; None for other polls.
@@ -153,14 +117,14 @@ class FeedSync:
         error: LateError | None = None
         is_partial, self.completed_scan, self._is_complete = False, None, False
         try:
-            if await self._fetcher.refresh_generation():
+            if await self.fetcher.refresh_generation():
                 self._start_list()
             scans = self._reader.scans
             if not self.recorder.is_synced:
                 self._scan_schedule.postpone()  # The first sync reads the whole list.
             elif self._is_scan_due and scans.scan is None and not self._reader.is_first_poll:
-                scans.scan = self._scan_schedule.next_scan(self.now())
-            is_partial = await self._read(self._budget(interval, deadline, by_webhook=by_webhook))
+                scans.scan = self._scan_schedule.next_scan(self.fetcher.now())
+            is_partial = await self._read(self._budget(deadline, by_webhook=by_webhook))
             scans = self._reader.scans
             self.completed_scan = scans.completed
             if scans.is_abandoned:
@@ -169,7 +133,7 @@ class FeedSync:
                 await self._report_audit(self.completed_scan)
         except (ApiError, StoreError) as exc:
             error = exc.without_frames()
-        if (self._batch.pages or self._batch.coverage) and not self.recorder.is_synced:
+        if (self.fetcher.batch.pages or self.fetcher.batch.coverage) and not self.recorder.is_synced:
             # The first sync commits its history before the poll's own counters, which belong to the present.
             error = await self.commit() or error
         if error is not None:
@@ -182,12 +146,15 @@ class FeedSync:
 
         Its outcome may be unknown then. The logs are read again, and those that were committed are known.
         """
-        batch, progress = self._batch, self._reader.progress
-        self._uncommitted.update(self, 0)
+        batch, progress = self.fetcher.batch, self._reader.progress
+        if batch.coverage is not None and batch.coverage.is_synced and not self.recorder.is_synced:
+            # Without a time, nothing would show that a check never completes.
+            families, value = CHECK_TIMES if self.has_audits else CHECK_TIMES[:1], batch.coverage.published_at / 1000
+            increments = [*increments, *(SetCurrent(each, self.recorder.labels, value=value) for each in families)]
         if progress != self._committed:
             batch.progress = msgspec.json.encode(progress)
         try:
-            await self.recorder.commit(batch, self.now(), increments, is_complete=self._is_complete)
+            await self.recorder.commit(batch, self.fetcher.now(), increments, is_complete=self._is_complete)
         except StoreError as exc:
             self._reader.restart(self._committed)
             return exc.without_frames()
@@ -203,105 +170,79 @@ class FeedSync:
         if not is_saved:
             self._reader.restart(self._committed)
         elif completed is not None:
-            self._scan_schedule.finish(completed, self.now())
-
-    async def examine_generation(self) -> None:
-        """Ask, if that is due, whether the list of the other API generation has newer logs."""
-        feed, client, state_generation = self.feed, self._fetcher.client, self.recorder.state_generation
-        await self.api_generation.examine_if_due(feed, client, state_generation=state_generation)
-
-    @property
-    def _batch(self) -> UncommittedBatch:
-        return self._fetcher.batch
+            self._scan_schedule.finish(completed, self.fetcher.now())
 
     @property
     def _is_scan_due(self) -> bool:
         return self.recorder.is_synced and self._scan_schedule.is_due
 
     def _start_batch(self) -> None:
-        self._fetcher.batch = UncommittedBatch()
+        self.fetcher.batch = UncommittedBatch()
         self._uncommitted.update(self, 0)
 
     def _start_list(self) -> None:
         """Start again with a list to which places and totals of the old one do not apply."""
-        self._committed = Progress(self.feed.generation)
-        self._reader = FeedReader(self, self._committed)
+        self._committed = Progress(self.fetcher.feed.generation)
+        self._reader = FeedReader(self.fetcher, self._committed)
 
     async def _read(self, budget: Budget) -> bool:
         try:
             return await perform(self._reader.poll(budget), self._perform)
         except UnrecognisedLogs as exc:
-            self._fetcher.logger.warning("only newer logs count from now on", reason=str(exc))
+            self.fetcher.logger.warning("only newer logs count from now on", reason=str(exc))
         self._start_batch()
-        await self.recorder.renew_identity(self.feed, self.now())
+        await self.recorder.renew_identity(self.fetcher.feed, self.fetcher.now())
         self._start_list()
         return await perform(self._reader.poll(budget), self._perform)
 
     async def _perform(self, step: Step) -> object:
         match step:
             case FetchPage():
-                return await self._fetcher.fetch(step)
+                return await self.fetcher.fetch(step)
             case FetchPost():
-                return await self._fetcher.fetch_post(step)
+                return await self.fetcher.fetch_post(step)
             case ReportFailure():
-                self._fetcher.report_failure(step)
+                self.fetcher.report_failure(step)
             case Record():
                 await self._record(step)
         return None
 
     async def _record(self, record: Record) -> None:
         """Take logs that were read, and what is true once they are committed; commit them if they are many."""
-        batch, now = self._batch, self._runtime.monotonic()
-        if not batch.pages:
-            self._batch_started_at = now
+        batch = self.fetcher.batch
         batch.add(record.entries, by_reconciliation=record.by_reconciliation)
         batch.coverage = record.coverage or batch.coverage
         batch.deleted_keys += record.deleted_keys
         self._uncommitted.update(self, batch.log_count)
-        is_due = self._uncommitted.is_full or now - self._batch_started_at >= COMMIT_SECONDS
-        if batch.log_count >= COMMIT_SIZE or (batch.pages and is_due):
+        if batch.log_count >= COMMIT_SIZE or (batch.pages and self._uncommitted.is_full):
             error = await self.commit()
             if error is not None:
                 raise error
 
     async def _report_audit(self, scan: Scan) -> None:
         """Report a scan of the whole list as the result of an audit."""
-        feed, scope = self.feed, self.recorder.scope
-        if scan.until > self.now() - feed.retention:
+        if scan.until > self.fetcher.now() - self.fetcher.feed.retention:
             return
         mismatches = await self.recorder.check_counters()
         missing, extra = count_missing(0, mismatches), count_extra(mismatches)
         self._scan_schedule.finish_audit()
-        log = self._fetcher.logger.warning if missing or extra else self._fetcher.logger.info
+        warn = self.fetcher.logger.warning
+        log = warn if missing or extra else self.fetcher.logger.info
         log("audit completed", found=scan.found, missing=missing, extra=extra)
         for mismatch in mismatches:
             metric = mismatch.family or "stored logs"
-            self._fetcher.logger.warning(
-                "count is wrong", metric=metric, expected=mismatch.expected, found=mismatch.actual
-            )
+            warn("count is wrong", metric=metric, expected=mismatch.expected, found=mismatch.actual)
         if self.has_audits:
-            labels, values = (scope.workspace, scope.feed), (missing, extra, self._runtime.clock())
-            gauges = zip(AUDIT_GAUGES, values, strict=True)
-            self.recorder.defer([SetCurrent(family, labels, value=value) for family, value in gauges])
+            gauges = zip(AUDIT_GAUGES, (missing, extra, self._runtime.clock()), strict=True)
+            self.recorder.defer([SetCurrent(family, self.recorder.labels, value=value) for family, value in gauges])
 
-    def _budget(self, interval: float, deadline: float | None, *, by_webhook: bool) -> Budget:
-        requests = self._fetcher.client.rate_limit * interval / 60
-        interrupt_at = self._runtime.monotonic() + max(self.config.interval, MIN_CATCH_UP_SECONDS)
+    def _budget(self, deadline: float | None, *, by_webhook: bool) -> Budget:
+        interval = self.fetcher.config.interval
+        interrupt_at = self._runtime.monotonic() + max(interval, MIN_CATCH_UP_SECONDS)
         if by_webhook:
-            return Budget(pages=0, urgent_pages=0, checks=0, interrupt_at=interrupt_at)
+            return Budget(0, 0, 0, interrupt_at)
+        requests = self.fetcher.client.rate_limit * interval / 60
         urgent = int(requests * URGENT_SHARE)
-        urgent_pages = max(MIN_URGENT_PAGES, urgent)
-        return Budget(
-            pages=urgent_pages if deadline is not None else max(1, int(requests * SCAN_SHARE)),
-            urgent_pages=urgent_pages,
-            checks=max(MIN_SETTLEMENT_CHECKS, urgent),
-            interrupt_at=interrupt_at,
-            deadline=deadline,
-        )
-
-    def _decode_progress(self, encoded: bytes) -> Progress:
-        try:
-            progress = msgspec.json.decode(encoded, type=Progress)
-        except msgspec.MsgspecError:
-            return Progress(self.feed.generation)
-        return progress if progress.generation == self.feed.generation else Progress(self.feed.generation)
+        urgent_pages, checks = max(MIN_URGENT_PAGES, urgent), max(MIN_SETTLEMENT_CHECKS, urgent)
+        pages = urgent_pages if deadline is not None else max(1, int(requests * SCAN_SHARE))
+        return Budget(pages, urgent_pages, checks, interrupt_at, deadline)

@@ -24,19 +24,15 @@ class _Start(msgspec.Struct):
 
     Args:
         time: Monotonic time.
-        read_count: Logs read before.
-        is_first: Whether it is the first sync.
         clock: Unix time in milliseconds.
-        unread: Milliseconds of which the logs were unread.
-        newest: High-water mark.
+        read_count: Logs read before.
+        unread: Milliseconds of which a catch-up has to read the logs; None for a first sync.
     """
 
     time: float
-    read_count: int
-    is_first: bool
     clock: int
-    unread: int
-    newest: int
+    read_count: int
+    unread: int | None
 
 
 class SyncMeter:
@@ -49,38 +45,40 @@ class SyncMeter:
 
     def start_poll(self) -> None:
         """Take the time, unless an earlier poll has begun to read what is left."""
-        coverage, read_count = self._sync.coverage, self._sync.read_count
+        coverage, read_count = self._sync.fetcher.coverage, self._sync.read_count
         if self._start is None or self._start.read_count == read_count:
-            is_first = coverage is None or not coverage.is_synced
-            newest = coverage.newest.created if coverage and coverage.newest else 0
-            time, clock = self._runtime.monotonic(), int(self._runtime.clock() * 1000)
-            self._start = _Start(time, read_count, is_first, clock, _unread(coverage), newest)
+            clock, unread = int(self._runtime.clock() * 1000), None
+            if coverage is not None and coverage.is_synced:
+                # The high-water mark is not the newest log, so that the range ends at the present.
+                unread = _unread(coverage) + clock - (coverage.newest.created if coverage.newest else 0)
+            self._start = _Start(self._runtime.monotonic(), clock, read_count, unread)
 
     def finish_poll(self, *, is_partial: bool) -> float | None:
         """Return the seconds since the start if a poll has completed the first sync or a catch-up; None if not."""
-        coverage, start = self._sync.coverage, self._start
+        coverage, start = self._sync.fetcher.coverage, self._start
         if start is None or is_partial or coverage is None or not coverage.is_synced:
             return None
-        if coverage.gaps and not start.is_first:
+        if coverage.gaps and start.unread is not None:
             return None
         self._start = None
         return self._runtime.monotonic() - start.time
 
     def progress(self, client: Client) -> SyncProgress | None:
         """Return the progress; None if there is nothing left to read."""
-        coverage, start = self._sync.coverage, self._start
+        coverage, start = self._sync.fetcher.coverage, self._start
         if start is None or (coverage is not None and coverage.is_caught_up):
             return None
         elapsed, read_now = self._runtime.monotonic() - start.time, self._sync.read_count - start.read_count
-        log_count = self._sync.read_count if start.is_first else read_now
+        log_count = self._sync.read_count if start.unread is None else read_now
         rest = None if coverage is None else self._estimate_rest(coverage, start, log_count)
-        seconds_left = None
+        expected, seconds_left = None, None
         if rest is not None:
             requests = math.ceil(rest / (PAGE_SIZE - PAGE_OVERLAP)) + 1
             seconds_left = max(elapsed * rest / read_now if read_now else 0.0, client.quota_wait(requests))
+            expected = log_count + rest
         return SyncProgress(
             log_count=log_count,
-            expected_count=None if rest is None else log_count + rest,
+            expected_count=expected,
             elapsed=elapsed,
             seconds_left=seconds_left,
             quota_wait=client.quota_wait(),
@@ -88,17 +86,16 @@ class SyncMeter:
 
     def _estimate_rest(self, coverage: Coverage, start: _Start, log_count: int) -> int | None:
         """Return the estimated number of unread logs, by the total of the API or by the times of the logs."""
-        # The high-water mark is not the newest log, so that the range ends at the present.
-        whole_range, total = start.unread + start.clock - start.newest, 0
-        if start.is_first:
-            whole_range, total = start.clock - coverage.retention_floor, self._sync.list_total
+        total, whole_range = 0, start.unread
+        if whole_range is None:
+            total, whole_range = self._sync.fetcher.list_total, start.clock - coverage.retention_floor
         rest_of_list = max(total - self._sync.read_count, 0) if total else math.inf
-        if total and whole_range >= self._sync.feed.retention - WHOLE_LIST_TOLERANCE:
+        if total and whole_range >= self._sync.fetcher.feed.retention - WHOLE_LIST_TOLERANCE:
             return int(rest_of_list)
         share = 1 - _unread(coverage) / whole_range if whole_range > 0 else 0.0
         return None if share < MIN_SHARE else round(min(log_count * (1 - share) / share, rest_of_list))
 
 
-def _unread(coverage: Coverage | None) -> int:
+def _unread(coverage: Coverage) -> int:
     """Return the milliseconds of which the logs are still to be read."""
-    return sum(gap.upper.created - gap.lower for gap in coverage.gaps) if coverage else 0
+    return sum(gap.upper.created - gap.lower for gap in coverage.gaps)

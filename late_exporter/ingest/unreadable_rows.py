@@ -22,7 +22,7 @@ class PartialPage(NamedTuple):
     """The rows of a page that the API delivers.
 
     Args:
-        skipped: Number of unreadable rows, by the key of the log that follows them.
+        skipped: Number of unreadable rows, by the key of the log that follows them; the next page has those at the end.
         has_unreadable: Whether any row is unreadable.
     """
 
@@ -39,8 +39,9 @@ async def read_around_rows(fetch_rows: FetchRows, number_entries: NumberEntries 
             the list has moved, so that a row may be on two parts or on none.
     """
     ends = await _read_ends(fetch_rows)
-    rows: list[LogEntry | None] = []
-    error, failure_count = None, 0
+    rows: list[LogEntry] = []
+    skipped: dict[str, int] = {}
+    error, failure_count, row_count, unreadable = None, 0, 0, 0
     total, has_more = None, True
     parts = [(PAGE_SIZE // 2, PAGE_SIZE // 2), (0, PAGE_SIZE // 2)]
     while parts and has_more:
@@ -51,25 +52,26 @@ async def read_around_rows(fetch_rows: FetchRows, number_entries: NumberEntries 
             error, failure_count = exc, failure_count + 1
             if failure_count > MAX_FAILURES:
                 raise
-            if size == 1:
-                rows.append(None)
-            else:
+            if size > 1:
                 parts += [(offset + size // 2, size - size // 2), (offset, size // 2)]
+            else:
+                row_count, unreadable = row_count + 1, unreadable + 1
             continue
+        if page.entries and unreadable:
+            skipped[page.entries[0].key], unreadable = unreadable, 0
         rows += page.entries
-        row_count = len(page.entries)
-        total, has_more = page.total, page.has_more is True or row_count >= size
-        if 0 < row_count < size:  # The API returns fewer rows than requested.
-            parts.append((offset + row_count, size - row_count))
-    entries: Sequence[LogEntry] = [row for row in rows if row is not None]
-    if error is not None and len(entries) * 2 < len(rows):
+        count = len(page.entries)
+        row_count += count
+        total, has_more = page.total, page.has_more is True or count >= size
+        if 0 < count < size:  # The API returns fewer rows than requested.
+            parts.append((offset + count, size - count))
+    if error is not None and len(rows) * 2 < row_count:
         raise error
     if await _read_ends(fetch_rows) != ends:
         raise BadPayload("the list has moved while a page was read in parts")
-    if number_entries is not None:
-        entries = number_entries(entries)
+    entries = rows if number_entries is None else number_entries(rows)
     page = LogPage(tuple(entries), total, has_more, without_ids=number_entries is not None)
-    return PartialPage(page, _skipped(rows), has_unreadable=len(entries) < len(rows))
+    return PartialPage(page, skipped, has_unreadable=len(rows) < row_count)
 
 
 async def _read_ends(fetch_rows: FetchRows) -> list[object]:
@@ -89,15 +91,3 @@ async def _read_ends(fetch_rows: FetchRows) -> list[object]:
         else:
             ends.append(([entry.key for entry in page.entries], page.total))
     return ends
-
-
-def _skipped(rows: list[LogEntry | None]) -> Mapping[str, int]:
-    """Return the number of unreadable rows by the key of the row after them; the next page has those at the end."""
-    skipped: dict[str, int] = {}
-    count = 0
-    for row in rows:
-        if row is None:
-            count += 1
-        elif count:
-            skipped[row.key], count = count, 0
-    return skipped

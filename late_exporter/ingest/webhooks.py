@@ -25,19 +25,11 @@ from late_exporter.feeds.decoder import parse_integer
 from late_exporter.metrics.catalogue import CATALOGUE, WEBHOOK_BUCKETS
 from late_exporter.series import IncCounter, Increment, ObserveHistogram, SetCurrent
 
+POST_EVENTS = ("published", "failed", "partial", "scheduled", "cancelled", "recycled")
+PLATFORM_EVENTS = ("platform.published", "platform.failed")
 EVENT_FEEDS = MappingProxyType(
-    {
-        "post.published": "publishing",
-        "post.failed": "publishing",
-        "post.partial": "publishing",
-        "post.scheduled": "publishing",
-        "post.cancelled": "publishing",
-        "post.recycled": "publishing",
-        "post.platform.published": "publishing",
-        "post.platform.failed": "publishing",
-        "account.connected": "connections",
-        "account.disconnected": "connections",
-    }
+    {f"post.{event}": "publishing" for event in POST_EVENTS + PLATFORM_EVENTS}
+    | dict.fromkeys(("account.connected", "account.disconnected"), "connections")
 )
 """Feed that has new logs after an event.
 
@@ -151,15 +143,12 @@ class WebhookStats:
         counts, self._counts = self._counts, Counter()
         lags, self._lags = self._lags, deque(maxlen=CACHE_SIZE)
         last, self._last_received_at = self._last_received_at, None
-        labels = (self._workspace,)
-        increments: list[Increment] = [
-            IncCounter(family, (self._workspace, value), amount=amount) for (family, value), amount in counts.items()
+        labels, bounds = (self._workspace,), CATALOGUE[LAG].buckets
+        return [
+            *(IncCounter(family, (*labels, value), amount=amount) for (family, value), amount in counts.items()),
+            *(ObserveHistogram(LAG, labels, micros=int(lag * 1_000_000), bounds=bounds) for lag in lags),
+            *([] if last is None else [SetCurrent(LAST_RECEIVED, labels, value=last)]),
         ]
-        bounds = CATALOGUE[LAG].buckets
-        increments += [ObserveHistogram(LAG, labels, micros=int(lag * 1_000_000), bounds=bounds) for lag in lags]
-        if last is not None:
-            increments.append(SetCurrent(LAST_RECEIVED, labels, value=last))
-        return increments
 
 
 class WebhookReceiver:

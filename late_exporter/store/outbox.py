@@ -13,7 +13,7 @@ from late_exporter.model import Backlog, Observation, QueuedEvent
 from late_exporter.store.database import Database, Transaction, select_in
 
 ADD = "INSERT INTO late_event (feed, queued, body) VALUES (?, ?, ?)"
-OLDEST = "SELECT id, feed, queued, body FROM late_event WHERE id > ? ORDER BY id LIMIT ?"
+OLDEST = "SELECT id, feed, body FROM late_event WHERE id > ? ORDER BY id LIMIT ?"
 NUMBERS = "SELECT id, feed FROM late_event ORDER BY id"
 BACKLOGS = "SELECT feed, count(*), min(queued) FROM late_event GROUP BY feed"
 DELETE = "DELETE FROM late_event WHERE id IN {values}"
@@ -38,8 +38,8 @@ class Outbox:
             while len(events) < limit and (rows := transaction.execute(OLDEST, (after, limit)).fetchall()):
                 after = rows[-1][0]
                 events += [
-                    QueuedEvent(number, workspaces[feed_id], queued, body.encode())
-                    for number, feed_id, queued, body in rows
+                    QueuedEvent(number, workspaces[feed_id], body.encode())
+                    for number, feed_id, body in rows
                     if feed_id in workspaces
                 ]
         return events[:limit]

@@ -21,19 +21,20 @@ def search(
     *,
     seed: int,
     max_examples: int,
+    shrinks: bool = True,
     end: float = math.inf,
 ) -> None:
     """Run random programs, the same ones for the same seed, until ``end``, a monotonic time, unless one has failed.
 
     Raises:
-        Wrong: A check does not hold; the notes of the error have the program, as short as possible.
+        Wrong: A check does not hold; the notes of the error have the program, as short as possible if ``shrinks``.
     """
     has_failed = False
 
     @with_seed(seed)
     @settings(
         max_examples=max_examples,
-        phases=[Phase.generate, Phase.shrink],
+        phases=[Phase.generate, Phase.shrink] if shrinks else [Phase.generate],
         deadline=None,
         database=None,
         derandomize=False,

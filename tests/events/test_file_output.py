@@ -16,7 +16,7 @@ from late_exporter.model import QueuedEvent
 
 def event(number: int) -> QueuedEvent:
     """Return an event."""
-    return QueuedEvent(number, "acme", 0, b'{"id":"%04d","text":"%s"}' % (number, b"x" * 20))
+    return QueuedEvent(number, "acme", b'{"id":"%04d","text":"%s"}' % (number, b"x" * 20))
 
 
 def events(*numbers: int) -> list[QueuedEvent]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.ingest import known_logs
+from late_exporter.ingest import uncommitted
 from tests.support.clock import HOUR, VirtualClock
 from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi
@@ -82,7 +82,7 @@ def test_logs_in_memory_do_not_grow_with_the_workspaces(
     start: Callable[[], InsideHarness], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If all feeds together have read too many logs, each commits after every page."""
-    monkeypatch.setattr(known_logs, "MAX_LOGS", 250)
+    monkeypatch.setattr(uncommitted, "MAX_LOGS", 250)
     exporter = start()
     poll_all(exporter)
     assert SIZES == counts(exporter)

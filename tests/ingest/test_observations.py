@@ -7,8 +7,8 @@ import tracemalloc
 import msgspec
 
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.known_logs import ReadLogs
 from late_exporter.ingest.observations import ObservationBuilder, Observations
+from late_exporter.ingest.uncommitted import ReadLogs
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import LogEntry, Scope

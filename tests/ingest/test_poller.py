@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
 from typing import Any
 
@@ -11,9 +11,9 @@ import pytest
 from late_exporter.errors import ApiUnavailable, RateLimited
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.ingest import feed_publisher
-from late_exporter.ingest.known_logs import UncommittedBatch
 from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.ingest.schedule import PollConfig, PollResult
+from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.ingest.webhooks import WebhookReceiver, sign
 from late_exporter.model import Coverage, ListPosition
 from late_exporter.protocols import ApiResponse
@@ -254,19 +254,6 @@ async def test_interval(harness: PollerHarness) -> None:
     assert [16.0] == await harness.run(1), "two requests"
     harness.client.handler = slow(500.0)
     assert [3.0] == await harness.run(1)
-
-
-@pytest.mark.parametrize(("chance", "pauses"), [(0.0, [3.0, 27.0]), (0.4, [12.0, 29.4]), (1.0, [30.0, 33.0])])
-async def test_polls_that_start_together_are_spread(
-    harness: PollerHarness, chance: float, pauses: Sequence[float]
-) -> None:
-    """The second poll comes after any part of the interval, those after failures and later ones as usual."""
-    harness.random_value = chance
-    await harness.start(PollConfig(is_spread=True))
-    harness.fail_requests(ApiUnavailable("down"))
-    assert pytest.approx([30.0 * (0.9 + 0.2 * chance)]) == await harness.run(1)
-    harness.restore_api()
-    assert pytest.approx(pauses) == await harness.run(2)
 
 
 async def test_a_catch_up_is_interrupted(harness: PollerHarness) -> None:

@@ -318,6 +318,26 @@ def test_a_wrong_clock_at_a_switch(skew: float, world: World, start: Start) -> N
     assert 43 == exposed_counts(exporter).total()
 
 
+def test_a_switch_amid_a_catch_up_with_a_clock_that_is_behind(world: World, start: Start) -> None:
+    """The newest counted logs are not taken for logs of the future."""
+    exporter = start(FakeLateApi(world))
+    world.publish(40, over=DAY)
+    exporter.poll_repeatedly(2)
+    world.clock.advance(5 * HOUR)
+    world.publish(130, over=4 * HOUR)
+    exporter.api.fail_request(1, unavailable)
+    exporter.poll()
+    before = exposed_counts(exporter)
+    exporter.skew = -30 * DAY
+    exporter.api.generation = "zernio"
+    exporter.restart()
+    start_of_new = world.clock.now + 1
+    world.clock.advance(MINUTE)
+    world.publish(3, over=MINUTE / 2)
+    exporter.poll_repeatedly(3)
+    assert before + since(world, start_of_new) == exposed_counts(exporter)
+
+
 def test_a_switch_before_anything_was_counted_is_a_first_sync(world: World, start: Start) -> None:
     """What the new list has is history, which is counted before it is exposed."""
     exporter = start(FakeLateApi(world), generation="late")

@@ -21,7 +21,7 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.limits import MAX_CONTAINERS, MAX_SEPARATORS
 from late_exporter.feeds.log_events import encode_event
-from late_exporter.ingest.details import DetailReader, EventSelection
+from late_exporter.ingest.details import EventSelection
 from late_exporter.model import LATE, ZERNIO, Scope
 from late_exporter.protocols import ApiResponse
 from tests.support.client import FakeClient
@@ -114,7 +114,7 @@ async def _read(feed: Feed, body: bytes) -> None:
     client = FakeClient(lambda *_: ApiResponse(body, None))
     with suppress(BadPayload):  # A page that is refused costs less.
         response = await fetch_page(client, feed)
-        page = DetailReader(EventSelection(all_statuses=True, captions=True)).add(feed, response)
+        page = EventSelection(all_statuses=True, captions=True).add_details(feed, response)
         for entry in page.entries:
             if entry.detail:
                 encode_event(Scope("default", feed.name), entry, entry.detail)

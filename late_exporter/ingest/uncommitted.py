@@ -1,16 +1,15 @@
-"""Tell which logs are known: those in the state, and those that were read and are not committed yet."""
+"""Logs that were read and are not committed yet."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import msgspec
 
-from late_exporter.model import Coverage, LogEntry, LogPage, Scope
+from late_exporter.model import Coverage, LogEntry
 from late_exporter.store.batches import with_status
-from late_exporter.store.thread import StoreThread
 
 MAX_LOGS = 20_000
 """Logs in memory, about 20 MB, beyond which each feed commits what it has after every page."""
@@ -64,20 +63,3 @@ class UncommittedCount:
     def update(self, feed: Hashable, log_count: int) -> None:
         """Set the number of logs of a feed."""
         self._counts[feed] = log_count
-
-
-class KnownLogs:
-    """Known logs of a feed."""
-
-    def __init__(self, scope: Scope, store_thread: StoreThread) -> None:
-        self._scope = scope
-        self._store_thread = store_thread
-
-    async def statuses(self, page: LogPage, uncommitted: UncommittedBatch) -> Mapping[str, frozenset[str]]:
-        """Return the statuses in which the logs of a page are known, by key; raise StoreError if that fails."""
-        keys, lookup = [entry.key for entry in page.entries], self._store_thread.store.lookup
-        statuses: dict[str, frozenset[str]] = dict(await self._store_thread.offload(lookup, self._scope, keys))
-        for key in uncommitted.statuses.keys() & keys:
-            for status in uncommitted.statuses[key]:
-                statuses[key] = with_status(statuses.get(key), status)
-        return statuses
