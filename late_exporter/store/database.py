@@ -18,7 +18,7 @@ VALUES_PER_STATEMENT = 100
 """Values in a list of a statement; always as many, because databases and drivers keep each different statement."""
 
 
-class Cursor(Protocol):
+class Result(Protocol):
     """The result of a statement."""
 
     def fetchone(self) -> Any: ...
@@ -31,7 +31,7 @@ class Cursor(Protocol):
 class Transaction(Protocol):
     """A transaction; PostgreSQL gets what does not wait for a result in one round trip."""
 
-    def execute(self, statement: str, parameters: Sequence[Any] = ..., /) -> Cursor: ...
+    def execute(self, statement: str, parameters: Sequence[Any] = ..., /) -> Result: ...
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> object: ...
 

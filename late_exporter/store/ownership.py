@@ -80,7 +80,7 @@ class Ownership:
         self._store, self._database = store, cast("PostgresDatabase", store.database)
         self.is_shared = is_shared
         self._lease = lease
-        self._held: frozenset[str] = frozenset()
+        self._workspaces: frozenset[str] = frozenset()
         self._free_before: AbstractSet[str] | None = None if is_shared else frozenset()
         self._members_before = 0
 
@@ -90,9 +90,9 @@ class Ownership:
 
     def confirm(self) -> frozenset[str]:
         """Return the workspaces that may be shown: those that the session still owns."""
-        held = self._held
+        workspaces = self._workspaces
         self._database.require_session()
-        return held
+        return workspaces
 
     def reconnect(self) -> frozenset[str]:
         """Begin another session if it was lost; return the workspaces that are still owned and unchanged.
@@ -100,8 +100,8 @@ class Ownership:
         Those that are missing must be loaded again before they are polled.
         """
         if self._database.is_connected:
-            return self._held
-        former = self._held
+            return self._workspaces
+        former = self._workspaces
         self._free_before = (self._free_before or frozenset()) | former
         try:
             self._database.connect()
@@ -111,7 +111,7 @@ class Ownership:
         except BaseException:  # The next attempt begins with another session.
             self._database.close()
             raise
-        self._held = unchanged
+        self._workspaces = unchanged
         return unchanged
 
     def look(self, groups: Mapping[str, str]) -> ClusterView:
@@ -134,12 +134,12 @@ class Ownership:
             owners[self.session_name] = mine
             if number in names:
                 owned.add(names[number])
-        if self._held != mine:
+        if self._workspaces != mine:
             self._database.close()
             raise StoreError(f"{self._database.name}: the session has other locks than it should have")
         free = groups.keys() - set[str]().union(*owners.values())
         take, give = self._plan(groups, free, len(owners))
-        return ClusterView(owners, sorted(free), take, give | (self._held - groups.keys()))
+        return ClusterView(owners, sorted(free), take, give | (self._workspaces - groups.keys()))
 
     def _plan(
         self, groups: Mapping[str, str], free: AbstractSet[str], member_count: int
@@ -148,29 +148,29 @@ class Ownership:
         members: dict[str, set[str]] = defaultdict(set)
         for name, group in groups.items():
             members[group].add(name)
-        mine = {groups[name] for name in self._held if name in groups}
+        mine = {groups[name] for name in self._workspaces if name in groups}
         # Not what has just become free: its owner may be about to lock it again.
         ready = {group for group, names in members.items() if names <= (free & (self._free_before or frozenset()))}
         if not self.is_shared:
             ready = {*members}
         room = math.ceil(len(members) / max(1, member_count)) - len(mine)
-        taken, given = set[str](), set[str]()
+        groups_to_take, groups_to_give = set[str](), set[str]()
         if room > 0:
-            taken = {*random.sample(sorted(ready - mine), min(room, len(ready - mine)))}
+            groups_to_take = {*random.sample(sorted(ready - mine), min(room, len(ready - mine)))}
         elif room < 0 and member_count == self._members_before:
-            given = {*random.sample(sorted(mine), -room)}
+            groups_to_give = {*random.sample(sorted(mine), -room)}
         self._free_before, self._members_before = free, member_count
-        take = {name for group in taken | (mine - given) for name in members[group] if name in free}
-        return take, {name for name in self._held if groups.get(name) in given}
+        take = {name for group in groups_to_take | (mine - groups_to_give) for name in members[group] if name in free}
+        return take, {name for name in self._workspaces if groups.get(name) in groups_to_give}
 
     def take(self, names: Collection[str]) -> frozenset[str]:
         """Lock free workspaces; return all that are owned. Their state has to be loaded afterwards."""
-        self._held |= self._lock(names)
-        return self._held
+        self._workspaces |= self._lock(names)
+        return self._workspaces
 
     def give(self, names: Collection[str]) -> None:
         """Unlock workspaces, which must not be polled any more."""
-        self._held -= frozenset(names)
+        self._workspaces -= frozenset(names)
         self._unlock(names)
 
     def _lock(self, names: Collection[str]) -> frozenset[str]:

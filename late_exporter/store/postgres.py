@@ -141,7 +141,7 @@ class _Rows:
             yield from cursor.execute(_with_percent(self._query), self._parameters)
 
 
-class _Snapshot(NamedTuple):
+class _SnapshotQueries(NamedTuple):
     """Executes queries of which several may be read at the same time."""
 
     connection: DeadlineConnection
@@ -239,7 +239,7 @@ class PostgresDatabase:
             with connection.transaction():
                 if not self.has_state(_Statements(connection)):
                     raise StoreMissing(f"{self.name}: there is no state")
-                yield _Snapshot(connection)
+                yield _SnapshotQueries(connection)
 
     def require_session(self) -> None:
         """Ask the session whether it lives; raise StoreError if another one answers, or another process uses it."""

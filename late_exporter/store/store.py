@@ -55,7 +55,7 @@ END_PENDING = "DELETE FROM late_pending WHERE feed = ? AND key = ?"
 NEWEST_TIME = "SELECT max(created) FROM late_log WHERE feed = ? AND created <= ? AND status <> 'rejected'"
 
 
-class Feed(msgspec.Struct):
+class FeedRow(msgspec.Struct):
     """One feed in the state, as this process left it.
 
     Args:
@@ -90,7 +90,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.feeds: dict[str, dict[str, Feed]] = {}
+        self.feeds: dict[str, dict[str, FeedRow]] = {}
         self.outbox = Outbox(database, self._workspaces)
         self._pruner = LogPruner()
         self._size = (-SIZE_SECONDS, 0, 0)
@@ -103,7 +103,7 @@ class Store:
     def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
         """Return the state of some feeds, which this process owns; they are added if they are not in the state."""
         states: dict[Scope, FeedState] = {}
-        feeds: dict[Scope, Feed] = {}
+        feeds: dict[Scope, FeedRow] = {}
         with self.database.transaction(seconds=LONG_SECONDS) as transaction:
             transaction.executemany(ADD_WORKSPACE, [(name,) for name in sorted({scope.workspace for scope in scopes})])
             transaction.executemany(ADD_FEED, [(scope.feed, scope.workspace) for scope in scopes])
@@ -111,7 +111,7 @@ class Store:
             for scope, cursor in zip(scopes, cursors, strict=True):
                 feed_id, workspace_id, revision, *row = cursor.fetchone()
                 pending = feed_rows.pending_logs(transaction, feed_id)
-                feeds[scope] = Feed(feed_id, workspace_id, revision, row[0], bool(pending))
+                feeds[scope] = FeedRow(feed_id, workspace_id, revision, row[0], bool(pending))
                 states[scope] = feed_rows.decode_state(row, pending)
         for scope, feed in feeds.items():
             self.feeds.setdefault(scope.workspace, {})[scope.feed] = feed
@@ -171,7 +171,7 @@ class Store:
             feed.has_pending = feed.has_pending if result.pending_logs is None else bool(result.pending_logs)
         return committed
 
-    def _commit(self, transaction: Transaction, feed: Feed, batch: Batch) -> CommitResult:
+    def _commit(self, transaction: Transaction, feed: FeedRow, batch: Batch) -> CommitResult:
         keys = [observation.entry.key for observation in batch.observations]
         status_rows = feed_rows.select_statuses(transaction, feed.id, keys)
         kinds = {id(each.increments): each.increments for each in batch.observations}  # shared by logs of one kind
@@ -235,7 +235,7 @@ class Store:
     def _workspaces(self) -> Mapping[int, str]:
         return {feed.id: workspace for workspace, feeds in self.feeds.items() for feed in feeds.values()}
 
-    def _feed(self, scope: Scope) -> Feed:
+    def _feed(self, scope: Scope) -> FeedRow:
         feed = self.feeds.get(scope.workspace, {}).get(scope.feed)
         if feed is None:
             raise self._fenced("this process does not own it")
@@ -247,7 +247,7 @@ class Store:
 
 def _update_pending(
     transaction: Transaction,
-    feed: Feed,
+    feed: FeedRow,
     new: Sequence[Observation],
     statuses: Mapping[str, frozenset[str]],
     ended_keys: Sequence[str],
