@@ -29,14 +29,6 @@ SETTINGS = {
     "log_min_messages": "fatal",
 }
 
-DURABLE_SETTINGS = {
-    "fsync": "on",
-    "full_page_writes": "on",
-    "autovacuum": "on",
-    "checkpoint_timeout": "1h",
-    "max_wal_size": "16GB",
-}
-"""Settings of a server whose commits are durable, with checkpoints on demand only, for measurements."""
 
 USER = "late"
 PASSWORD = secrets.token_hex(8)
