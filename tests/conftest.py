@@ -37,7 +37,7 @@ SLOW_MARKERS = ("exhaustive", "e2e", "fuzz", "container", "compose", "systemd", 
 SLOW_FOLDERS = ("bench", "dashboards", "deploy", "e2e", "fuzz", "rules", "soak")
 """Folders of tests that share fixtures, ports or folders with the others of their file."""
 
-SYSTEM_FILES = ("test_compose.py", "test_container.py", "test_pod.py", "test_systemd.py")
+SYSTEM_FILES = ("test_compose.py", "test_container.py", "test_systemd.py")
 """Files of tests that share the machine's container storage, networks and control groups."""
 
 LONG_FILES = ("test_alerts.py", "test_browser.py", "test_rules.py", "test_kill.py", *SYSTEM_FILES)

@@ -150,11 +150,6 @@ class ThreadedServer(ABC):
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def reserve_port(self) -> None:
-        """Choose a port without serving it, so that connections are refused."""
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
-
     def start(self) -> None:
         """Serve, on the same port as before if there was one."""
         self._server = HttpServer(("127.0.0.1", self.port), RequestHandler)

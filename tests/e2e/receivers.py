@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Mapping
 from email import message_from_bytes
-from email.header import decode_header, make_header
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import BaseServer, StreamRequestHandler, ThreadingTCPServer
@@ -132,20 +130,6 @@ class AlertReceivers:
     def slack_messages(self) -> list[Mapping[str, Any]]:
         """Return the messages to Slack."""
         return self.service_messages["slack"]
-
-    def slack_attachments(self, title: str) -> list[Mapping[str, Any]]:
-        """Return the Slack messages whose title matches a regular expression."""
-        parts = [part for message in self.slack_messages for part in message["attachments"]]
-        return [part for part in parts if re.fullmatch(title, part["title"])]
-
-    def mails_to(self, address: str, subject: str) -> list[str]:
-        """Return the texts of the mails with a recipient and a subject that matches a regular expression."""
-        mails = [mail for mail in self.mails if mail["To"] == address]
-        return [
-            _plain_text(mail)
-            for mail in mails
-            if re.fullmatch(subject, str(make_header(decode_header(mail["Subject"]))))
-        ]
 
     @property
     def mail_texts(self) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -216,7 +215,6 @@ def test_alerts_reach_their_receivers(stack: AlertingStack) -> None:
     stack.wait_for_alert("LateExporterDown", "resolved")
 
     _has_expected_alerts(stack)
-    _check_messages(stack.receivers)
 
 
 def _has_expected_alerts(stack: AlertingStack) -> None:
@@ -241,44 +239,3 @@ def _has_expected_alerts(stack: AlertingStack) -> None:
     assert {"warning"} >= {
         notification.labels["severity"] for notification in notified if notification.receiver == "warning"
     }
-
-
-def _check_messages(receivers: AlertReceivers) -> None:
-    """Assert that messages name the problem and link to its dashboard and runbook."""
-    failing = receivers.find_notifications("LatePlatformFailing", "firing", workspace="brand")[0]
-    assert {
-        "alertname": "LatePlatformFailing",
-        "job": "late",
-        "workspace": "brand",
-        "platform": PLATFORM,
-        "severity": "critical",
-        "exporter": "late",
-    } == failing.labels
-    texts = (
-        rf"Workspace brand: [1-9]\d+ % of \d+ publish attempts on {PLATFORM} failed in the last 30 minutes"
-        r"(, \d+ % of \d+ in the last 5 minutes)?, most of them with platform_error \(503\)\."
-    )
-    assert re.fullmatch(texts, failing.annotations["description"])
-    assert "Most publish attempts on a platform fail." == failing.annotations["summary"]
-    assert (
-        f"late-exporter logs --workspace brand --platform {PLATFORM} --status failed --since 30m"
-        == (failing.annotations["command"])
-    )
-    dashboard = f"/d/late-platform?var-job=late&var-workspace=brand&var-platform={PLATFORM}"
-    assert failing.annotations["dashboard_url"].endswith(dashboard)
-    assert failing.annotations["runbook_url"].endswith("/deploy/prometheus/runbooks/LatePlatformFailing.md")
-    title = rf"{PLATFORM}: \d+ % of \d+ attempts failed in (30m|5m) \[late/{{}}\]"
-    slack = receivers.slack_attachments(f"CRITICAL {title.format('brand')}")[0]
-    assert ("danger", failing.annotations["dashboard_url"]) == (slack["color"], slack["title_link"])
-    assert re.search(texts, slack["text"])
-    assert receivers.slack_attachments(f"Resolved {title.format('brand')}")
-    mail = receivers.mails_to("social-media@agency.example.org", f"CRITICAL {title.format('agency')}")[0]
-    assert re.search(texts.replace("brand", "agency"), mail)
-    assert f"What to do: {failing.annotations['runbook_url']}" in mail
-    assert receivers.mails_to("social-media@agency.example.org", f"Resolved {title.format('agency')}")
-    pages = receivers.service_messages["pagerduty"]
-    assert {"trigger", "resolve"} == {page["event_action"] for page in pages}
-    everything = json.dumps([receivers.notifications, receivers.slack_messages, receivers.service_messages]) + "".join(
-        receivers.mail_texts
-    )
-    assert not re.search(r"<no value>|<nil>|\{\{|%!|<error", everything)

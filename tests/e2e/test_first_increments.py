@@ -7,11 +7,11 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pytest
 
@@ -30,7 +30,6 @@ EVENTS = "late_connection_events_total"
 COUNTERS = '{job="late", __name__=~"late_.*(_total|_count|_sum|_bucket)"}[6h]'
 
 SampleLabels: TypeAlias = tuple[tuple[str, str], ...]
-Row: TypeAlias = dict[str, Any]
 
 
 class NewSeriesTraffic:
@@ -84,39 +83,8 @@ def increases(database: PrometheusApi, family: str, *names: str) -> Counter[tupl
     sums = Counter[tuple[str, ...]]()
     for (name, labels), samples in read_counters(database).items():
         if name == family:
-            sums[tuple(dict(labels)[label] for label in names)] += round((samples[-1][1] - samples[0][1]) * 1000)
+            sums[tuple(dict(labels)[label] for label in names)] += round(samples[-1][1] - samples[0][1])
     return +sums
-
-
-def expected_increases(rows: Iterable[Row], connections: Iterable[Row]) -> dict[tuple[str, ...], Counter[Any]]:
-    """Return the increases in thousandths, by family and labels."""
-    log, account, outcome = (
-        ("platform", "action", "status"),
-        ("platform", "account_id", "status"),
-        ("platform", "status"),
-    )
-    rows = list(rows)
-    attempts = [row for row in rows if row["action"] in ("publish", "retry")]
-    timed = [row for row in rows if row["durationMs"] is not None]
-    rows_by_family: dict[tuple[str, ...], Iterable[Row]] = {
-        (LOGS, *log): rows,
-        ("late_publishing_failures_total", "platform"): [row for row in rows if row["status"] == "failed"],
-        ("late_publishing_retries_total", *outcome): [row for row in rows if row["action"] == "retry"],
-        ("late_publishing_attempts_count", *outcome): attempts,
-        ("late_account_logs_total", *account): attempts,
-        ("late_publishing_duration_seconds_count", *log): timed,
-        (EVENTS, "platform"): connections,
-        ("late_connection_duration_seconds_count", "platform"): connections,
-    }
-    expected = {}
-    for (family, *names), family_rows in rows_by_family.items():
-        keys = [tuple(row["accountId" if name == "account_id" else name] for name in names) for row in family_rows]
-        expected[family, *names] = Counter({key: 1000 * count for key, count in Counter(keys).items()})
-    durations = Counter[Any]()
-    for row in timed:
-        durations[tuple(row[name] for name in log)] += row["durationMs"]
-    expected["late_publishing_duration_seconds_sum", *log] = durations
-    return expected
 
 
 @pytest.mark.parametrize(
@@ -154,19 +122,12 @@ def test_no_increment_is_lost_in_restarts(
             threading.Event().wait(2.0)
         rows = [row for row in late.world.rows if row not in history]
         connections = [row for row in late.world.archives.connections.rows if row not in history_connections]
-        expected = expected_increases(rows, connections)
-        wait_equal(
-            expected[LOGS, "platform", "action", "status"],
-            lambda: increases(database, LOGS, "platform", "action", "status"),
-        )
-        wait_equal(expected[EVENTS, "platform"], lambda: increases(database, EVENTS, "platform"))
-        differences = {
-            family: (counts, seen)
-            for (family, *names), counts in expected.items()
-            if counts != (seen := increases(database, family, *names))
-        }
+        names = ("platform", "action", "status")
+        logs = Counter(tuple(row[name] for name in names) for row in rows)
+        events = Counter((row["platform"],) for row in connections)
+        wait_equal(logs, lambda: increases(database, LOGS, *names))
+        wait_equal(events, lambda: increases(database, EVENTS, "platform"))
         counters = read_counters(database)
-    assert {} == differences
     begin = min(samples[0][0] for samples in counters.values())
     born = {
         series: samples

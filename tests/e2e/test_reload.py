@@ -118,23 +118,6 @@ def test_workspaces_come_and_go_while_logs_arrive(setting: ReloadSetup, way: str
     assert 1 == setting.program.scrape()[RELOADED, ()]
 
 
-def test_a_wrong_configuration_is_rejected_with_its_errors(setting: ReloadSetup) -> None:
-    """Response and log name every error of a wrong configuration, nothing changes, and no key is shown."""
-    setting.write("acme", "beta", more="log: {level: loud}\npol: {}")
-    with scraping(setting.program):
-        answer = setting.post("/-/reload")
-    assert 500 == answer.status
-    for mistake in ('late.yml:6: log.level "loud": must be one of', "late.yml:7: pol: unknown; did you mean poll?"):
-        assert mistake in answer.text
-        assert mistake.replace('"', '\\"') in setting.program.stderr
-    assert 0 == setting.program.scrape()[RELOADED, ()]
-    assert {"acme": 100.0} == setting.logs()
-    setting.write("acme", "beta")
-    assert "reloaded\n" == setting.post("/-/reload").text
-    wait_equal({"acme": 100.0, "beta": 100.0}, setting.logs)
-    assert KEY not in answer.text + setting.program.stderr
-
-
 def test_cross_site_requests_are_rejected(setting: ReloadSetup) -> None:
     """Cross-site requests and GET requests to the lifecycle API are rejected."""
     for header in (

@@ -35,20 +35,6 @@ def is_down(program: ExporterProcess, outcome: str) -> None:
     wait_equal(0.0, lambda: program.scrape().sum("late_up"))
 
 
-def test_refused_at_the_start_and_later_there(exit_stack: ExitStack, tmp_path: Path) -> None:
-    """A program that starts before the API counts once the API is there."""
-    late = LateServer()
-    late.reserve_port()
-    late.world.publish(120, over=600)
-    program = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url))
-    is_down(program, "unavailable")
-    assert 503 == program.get("/-/ready").status
-    exit_stack.enter_context(late)
-    wait_equal(200, lambda: program.get("/-/ready").status)
-    wait_equal(120.0, lambda: program.scrape().sum(LOGS))
-    wait_equal(2.0, lambda: program.scrape().sum("late_up"))
-
-
 def reset_connection(exchange: HttpExchange) -> None:
     """Reset the connection before a response."""
     exchange.reset()
