@@ -26,7 +26,6 @@ from late_exporter.web.verdicts import (
     FAILURES_IN_A_ROW,
     STUCK_SECONDS,
     FeedStatus,
-    feed_status,
     problem_text,
     publishing_verdict,
     single_line,
@@ -110,24 +109,6 @@ def fact(html: str, term: str) -> str:
     """Return the text beside a term of the first feed."""
     match = re.search(f"<dt>{term}</dt><dd>(.*?)</dd>", html)
     return re.sub("<[^>]+>", " ", match[1]).strip() if match else "missing"
-
-
-@pytest.mark.parametrize(
-    ("status", "health"),
-    [
-        (FeedStatus.OK, feed()),
-        (FeedStatus.CATCHING_UP, feed(gaps=1)),
-        (FeedStatus.WAITING, feed(outcome=None)),
-        (FeedStatus.WAITING, feed(is_synced=False, outcome=None)),
-        (FeedStatus.SYNCING, feed(is_synced=False, outcome=None, logs=1)),
-        (FeedStatus.SYNCING, feed(is_synced=False)),
-        (FeedStatus.FAILING, feed(outcome="unauthorized")),
-        (FeedStatus.FAILING, feed(is_synced=False, outcome="bad_payload", logs=1)),
-    ],
-)
-def test_feed_status(status: FeedStatus, health: FeedHealth) -> None:
-    """The status of a feed follows from its last outcome, its first sync and its gaps."""
-    assert status is feed_status(health)
 
 
 @pytest.mark.parametrize(
