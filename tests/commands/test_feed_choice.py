@@ -29,19 +29,6 @@ def coverage(generation: str) -> Coverage:
     return Coverage(retention_floor=0, complete_since=0, generation=generation)
 
 
-@pytest.mark.parametrize(
-    ("configured", "available", "expected"),
-    [("auto", "late", "late"), ("auto", "zernio", "zernio"), ("auto", "both", "late"), ("zernio", "both", "zernio")],
-)
-def test_the_generation_is_detected(configured: str, available: str, expected: str) -> None:
-    """No request is needed if the generation is configured."""
-    api = api_with(available)
-    feed = drive(current_feed("connections", ApiGeneration(configured, logger=NullLogger()), api))
-
-    assert GENERATIONS[expected]["connections"] is feed
-    assert (configured == "auto") == bool(api.requests)
-
-
 def test_a_missing_feed_is_an_error() -> None:
     """The error lists the feeds of the generation."""
     with pytest.raises(ConfigError, match="--feed: generation late of the API has no webhooks logs, only publishing, "):

@@ -81,23 +81,6 @@ ALIKE: dict[str, Any] = {"requestId": None}
 """Nothing tells such logs apart but their number."""
 
 
-@pytest.mark.parametrize("cap", [10, 100])
-def test_logs_without_ids_are_counted_once(cap: int, world: World, start: Start) -> None:
-    """A first sync, a catch-up, a restart and late logs of generation zernio are exact."""
-    exporter = start(FakeLateApi(world, quirks=ListQuirks(max_page_size=cap), generation="zernio"))
-    world.publish(230, over=5 * DAY)
-    exporter.poll()
-    assert expected_counts(world.rows) == exposed_counts(exporter)
-    world.clock.advance(HOUR)
-    world.publish(47, platform="tiktok", status="failed")
-    exporter.restart(downtime=HOUR)
-    exporter.poll_repeatedly(2)
-    world.insert(world.clock.now - 20 * MINUTE)
-    exporter.poll_repeatedly(2)
-    assert expected_counts(world.rows) == exposed_counts(exporter)
-    assert len(set(exporter.commit_log)) == len(exporter.commit_log) == 278
-
-
 @pytest.mark.parametrize("depth", [1, 20, 260])
 def test_a_pending_log_settles_without_its_post(depth: int, world: World, start: Start) -> None:
     """The final status of a pending log at any depth is looked up by its time, within two polls."""
