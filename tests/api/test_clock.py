@@ -39,40 +39,6 @@ def test_a_date_within_a_day_is_accepted(offset: float, api_clock: ApiClock, loc
     assert local.now == api_clock.now()
 
 
-@pytest.mark.parametrize("jump", [-30 * DAY, 30 * DAY])
-def test_a_jump_of_the_local_clock_changes_nothing(jump: float, api_clock: ApiClock, local: VirtualClock) -> None:
-    """Neither before nor after the next response, which needs no confirmation."""
-    assert api_clock.update(local.now)
-    true_time = local.now
-    local.now += jump
-    assert true_time == api_clock.now()
-    local.advance(30.0)
-    assert api_clock.update(true_time + 30.0)
-    assert true_time + 30.0 == api_clock.now()
-
-
-@pytest.mark.parametrize("error", [-400 * DAY, -DAY - 1, DAY + 1, 400 * DAY])
-@pytest.mark.parametrize("is_first", [True, False])
-def test_a_single_wrong_date_changes_nothing(
-    error: float, api_clock: ApiClock, local: VirtualClock, *, is_first: bool
-) -> None:
-    """A date that is more than a day off is doubtful; the next response contradicts it, at first the next two."""
-    if not is_first:
-        assert api_clock.update(local.now)
-    else:
-        assert not api_clock.update(local.now + error)
-        assert not api_clock.update(local.now)
-        assert local.now == api_clock.now()
-        assert api_clock.update(local.now)
-    for _ in range(3):
-        local.advance(30.0)
-        assert not api_clock.update(local.now + error)
-        assert local.now == api_clock.now()
-        local.advance(30.0)
-        assert api_clock.update(local.now)
-        assert local.now == api_clock.now()
-
-
 @pytest.mark.parametrize("error", [-400 * DAY, 400 * DAY])
 def test_two_dates_that_agree_are_accepted(error: float, api_clock: ApiClock, local: VirtualClock) -> None:
     """Two responses in a row with the same difference are believed, by the time between them."""

@@ -56,7 +56,6 @@ def logs(*rows: Mapping[str, Any]) -> bytes:
 Answer = bytes | ApiError | None
 
 NOT_FOUND = None
-REDIRECT = ApiUnavailable("308: redirected to zernio.com", status=308)
 UNCLASSIFIED = Forbidden("403: a restricted API key cannot use this path", code="unclassified_resource")
 
 

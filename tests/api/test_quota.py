@@ -150,21 +150,6 @@ def test_several_processes_share_what_is_left(exporters: int) -> None:
     assert min(parts) >= 2
 
 
-def test_a_process_that_starts_later_gets_its_part() -> None:
-    """A process with unlimited work makes room for one that starts later."""
-    quota = SharedQuota(60)
-
-    async def run_exporter(delay: float) -> None:
-        await asyncio.sleep(delay)
-        await send_forever(quota.connect())
-
-    run_for(20 * MINUTE, quota.call_at(evenly(40, 0.0, 20 * MINUTE)), run_exporter(0.0), run_exporter(5 * MINUTE))
-
-    assert [] == quota.refused_customer_calls
-    parts = [sum(time >= 15 * MINUTE for time in times) / 5 for times in quota.exporter_times.values()]
-    assert min(parts) >= 3
-
-
 def test_at_rest_nothing_waits() -> None:
     """Two requests every 30 seconds are sent at once beside a customer that leaves as much."""
     quota, start = SharedQuota(60), 2 * MINUTE
@@ -228,19 +213,6 @@ async def test_one_request_follows_a_429(harness: LimiterHarness) -> None:
     assert 4.0 == await harness.send(60, 0)
     harness.limiter.pause(4.0)
     assert 64.0 == await harness.send(60, 0)
-
-
-async def test_the_smallest_tier_is_assumed(harness: LimiterHarness) -> None:
-    """Before the API reports a limit, half of 60 requests are sent in a minute, five of them at once."""
-    times = []
-    for _ in range(31):
-        await harness.limiter.acquire()
-        times.append(harness.clock.monotonic() - 1000.0)
-        harness.limiter.release()
-    assert [0.0] * 5 == times[:5]
-    assert [1.0 * number for number in range(1, 26)] == pytest.approx(times[5:30], abs=0.1)
-    assert 60.0 == pytest.approx(times[30], abs=0.1)
-    assert 60 == harness.limiter.rate_limit
 
 
 @pytest.mark.parametrize(

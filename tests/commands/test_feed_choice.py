@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.commands.feed_choice import current_feed, recorded_feed, require_retained
+from late_exporter.commands.feed_choice import recorded_feed, require_retained
 from late_exporter.errors import ApiUnavailable, ConfigError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.model import Coverage
@@ -27,29 +27,6 @@ def api_with(generation: str) -> FakeLateApi:
 def coverage(generation: str) -> Coverage:
     """Return the coverage of a state that was counted from a generation."""
     return Coverage(retention_floor=0, complete_since=0, generation=generation)
-
-
-@pytest.mark.parametrize(
-    ("configured", "available", "expected"),
-    [("auto", "late", "late"), ("auto", "zernio", "zernio"), ("auto", "both", "late"), ("zernio", "both", "zernio")],
-)
-def test_the_generation_is_detected(configured: str, available: str, expected: str) -> None:
-    """No request is needed if the generation is configured."""
-    api = api_with(available)
-    feed = drive(current_feed("connections", ApiGeneration(configured, logger=NullLogger()), api))
-
-    assert GENERATIONS[expected]["connections"] is feed
-    assert (configured == "auto") == bool(api.requests)
-
-
-def test_a_missing_feed_is_an_error() -> None:
-    """The error lists the feeds of the generation."""
-    with pytest.raises(ConfigError, match="--feed: generation late of the API has no webhooks logs, only publishing, "):
-        drive(current_feed("webhooks", ApiGeneration("late", logger=NullLogger()), api_with("both")))
-    assert (
-        "webhooks"
-        == drive(current_feed("webhooks", ApiGeneration("auto", logger=NullLogger()), api_with("zernio"))).name
-    )
 
 
 @pytest.mark.parametrize(

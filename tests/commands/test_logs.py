@@ -15,12 +15,11 @@ from late_exporter.commands.columns import CSV_COLUMNS
 from late_exporter.commands.logs import LogFilter, LogFollower, follow, log_formatter, print_newest
 from late_exporter.commands.pager import LogPager
 from late_exporter.commands.terminal import Terminal
-from late_exporter.errors import BadRequest
 from late_exporter.feeds import FEEDS, GENERATIONS
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
 from tests.support.clock import DAY, HOUR, VirtualClock
-from tests.support.late_api import TIME_FILTERS, Document, FakeLateApi, ListQuirks
+from tests.support.late_api import TIME_FILTERS, FakeLateApi, ListQuirks
 from tests.support.steps import drive
 from tests.support.world import World
 
@@ -290,88 +289,11 @@ def test_more_logs_than_the_api_skips(deleted: int, time_filter: str) -> None:
     assert deleted or len(api.requests) <= 900 / 98 + 3
 
 
-@pytest.mark.parametrize("time_filter", ["inclusive", "exclusive seconds"])
-def test_more_logs_of_one_moment_than_may_be_skipped(time_filter: str) -> None:
-    """If a bound leads to a page above the one that was read last, the others are shown too."""
-    world = World(VirtualClock())
-    world.publish(700, over=0)
-    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_page_size=50, time_filter=time_filter))
-    pager = LogPager(api, ZERNIO, {"days": 2}, 2 * DAY, clock=world.clock.time)
-
-    async def read() -> list[str]:
-        return [log.key async for logs in pager.pages() for log in logs]
-
-    keys = drive(read())
-    assert 700 == len(keys) == len(set(keys))
-    assert len(api.requests) <= 700 / 25 + 5
-
-
-def test_logs_out_of_reach_are_an_error() -> None:
-    """If neither skip nor time leads to a log, the error says how far the list can be read."""
-    world = World(VirtualClock())
-    world.publish(900, over=DAY)
-    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_skip=500, time_filter="ignored"))
-    pager = LogPager(api, ZERNIO, {"days": 2}, 2 * DAY, clock=world.clock.time)
-
-    async def read() -> int:
-        return len([logs async for logs in pager.pages()])
-
-    with pytest.raises(BadRequest, match=r"400: skip must be <= 500; logs below the newest 5.. cannot be read"):
-        drive(read())
-
-
-@pytest.mark.parametrize("has_more", [True, False])
-@pytest.mark.parametrize("cap", [100, 50])
-def test_a_wrong_has_more_hides_no_log(cap: int, has_more: bool) -> None:  # noqa: FBT001 - a value of the API
-    """If every page announces more rows, or none does, all logs are shown with a few requests."""
-
-    def claim(document: Document) -> Document:
-        return {**document, "pagination": {**document["pagination"], "hasMore": has_more}}
-
-    world = World(VirtualClock())
-    world.publish(250, over=DAY)
-    api = FakeLateApi(world, quirks=ListQuirks(max_page_size=cap, transform=claim))
-    pager = LogPager(api, FEED, {"days": 2}, 2 * DAY, clock=world.clock.time)
-
-    async def read() -> int:
-        return sum([len(logs) async for logs in pager.pages()])
-
-    assert 250 == drive(read())
-    assert len(api.requests) <= 250 / (cap - 2) + 5
-
-
-def test_pages_of_alike_logs_end_no_list() -> None:
-    """Several pages with the same keys, as all their logs are alike, hide no log below them."""
-    world = World(VirtualClock())
-    world.publish(120, over=DAY, action="retry")
-    world.publish(600, over=0, requestId=None)
-    api = FakeLateApi(world, generation="zernio")
-    pager = LogPager(api, ZERNIO, {"days": 2}, 2 * DAY, clock=world.clock.time)
-
-    async def read() -> int:
-        return len([log async for logs in pager.pages() for log in logs if log.action == "retry"])
-
-    assert 120 == drive(read())
-
-
 def test_own_requests_are_not_shown() -> None:
     """The command does not show the requests that it makes itself."""
     feed = GENERATIONS["zernio"]["api_request"]
     rows = [{"action": "x", "status": "success", "user_agent": agent} for agent in ("late-exporter/1", "curl/8")]
     assert [False, True] == [LogFilter().matches(log) for log in parse_rows(feed, *rows)]
-
-
-@pytest.mark.parametrize("has_more", [False, None])
-async def test_a_short_page_without_a_promise_is_the_last(has_more: bool | None) -> None:  # noqa: FBT001 - a value of the API
-    """Reading ends with what there is if the API promises nothing more."""
-    harness = LogsHarness()
-    rows = [{"_id": str(number)} for number in range(10)]
-    pagination = {} if has_more is None else {"hasMore": has_more}
-    harness.api.answer = json.dumps({"logs": rows, "pagination": pagination}).encode()
-    await harness.show()
-
-    assert [str(number) for number in range(10)] == harness.ids
-    assert len(harness.api.requests) <= 5
 
 
 async def test_bad_rows_are_printed_as_far_as_possible() -> None:

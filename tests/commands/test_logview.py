@@ -130,30 +130,6 @@ def test_truncated_json_texts_of_zernio_are_searched() -> None:
     assert ("a\ufffd", "") == (odd.post_id, odd.url)
 
 
-def test_connections_of_zernio_have_the_events_of_late() -> None:
-    """The status of an unknown event is taken from the row."""
-    row = {
-        "type": "connections",
-        "action": "account.connect_failed",
-        "error_code": "oauth_denied",
-        "metadata": '{"connectionMethod": "oauth"}',
-    }
-    log = one(row, "connections", "zernio")
-    assert ("connect_failed", "failed", "oauth", "oauth_denied") == (log.action, log.status, log.method, log.error_code)
-    odd = one({"action": "account.merged", "status": "failed"}, "connections", "zernio")
-    assert ("account.merged", "failed") == (odd.action, odd.status)
-    assert "" == one({"action": "account.disconnected", "status": "success"}, "connections", "zernio").status
-
-
-def test_equal_logs_of_zernio_have_different_keys() -> None:
-    """Each log has its own key, whatever rows are on the page."""
-    rows = [ZERNIO, 5, ZERNIO, {**ZERNIO, "status": "pending"}]
-    keys = [log.key for log in parse_rows(GENERATIONS["zernio"]["publishing"], *rows)]
-
-    assert 3 == len(set(keys))
-    assert keys[0] == one(ZERNIO, generation="zernio").key
-
-
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
@@ -192,16 +168,6 @@ def test_a_bad_row_does_not_affect_others(rows: list[object], index: int, feed: 
     for log in logs:
         assert all(len(text) <= 1000 for text in (log.error, log.username, log.platform, log.action, log.log_id))
         assert log.key
-
-
-@pytest.mark.parametrize("value", [None, True, [], {}, [{}], {"_id": None}], ids=str)
-def test_a_field_of_another_type_is_empty(value: object) -> None:
-    """Fields that are neither texts nor numbers count as missing."""
-    log = one(dict.fromkeys(PUBLISHING, value))
-
-    assert ("unknown", "unknown", "unknown") == (log.platform, log.action, log.status)
-    assert ("", "", "", "", None) == (log.log_id, log.post_id, log.time, log.status_code, log.attempt)
-    assert (None, None) == (log.created, log.duration)
 
 
 def test_logs_are_ordered_by_time() -> None:

@@ -241,19 +241,3 @@ def test_csv_cells_are_escaped(cell: str, expected: str) -> None:
 def test_durations_are_compact(micros: int | None, expected: str) -> None:
     """A duration has no spaces, so that it stays one column."""
     assert expected == duration(log_view(duration=micros))
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({"error_code": "X", "error": "bad", "url": "u"}, "X: bad"),
-        ({"error": "bad"}, "bad"),
-        ({"error_code": "X"}, "X"),
-        ({"url": "u"}, "u"),
-        ({}, ""),
-    ],
-    ids=str,
-)
-def test_the_detail_is_the_error_or_the_url(fields: dict[str, str], expected: str) -> None:
-    """The error comes before the address of the post."""
-    assert expected == detail(log_view(**fields))

@@ -25,14 +25,10 @@ def test_no_declaration_is_left(command: str) -> None:
 
 HEALTH_CHECKS: list[tuple[dict[str, list[str]], dict[str, str], str]] = [
     ({}, {}, ""),
-    ({}, {ADDRESS: ""}, ""),
     ({}, {ADDRESS: "127.0.0.1:1,:2"}, ""),
     ({}, {ADDRESS: "unix:/run/late.sock"}, ""),
     ({"web.listen-address": ["[::1]:1", ":2"]}, {ADDRESS: ":3"}, ""),
-    ({"web.listen-address": [":1", ":1"]}, {}, ""),
-    ({"web.listen-address": [""]}, {}, ""),
     ({"web.listen-address": ["1"]}, {}, ""),
-    ({"web.listen-address": ["300.0.0.1:1"]}, {}, ""),
     ({"web.config.file": ["web.yml"]}, {}, ""),
     ({}, {"LATE_EXPORTER_WEB__CONFIG_FILE": "web.yml", ADDRESS: ":4"}, ""),
     ({}, {"LATE_EXPORTER_WEB__LISTEN_ADRESS": ":1"}, ""),
@@ -41,7 +37,6 @@ HEALTH_CHECKS: list[tuple[dict[str, list[str]], dict[str, str], str]] = [
     ({}, {FILE: "late.yml"}, "web: {listen-address: [':5', ':6']}\nworkspaces: 7"),
     ({}, {FILE: "late.yml", ADDRESS: ":7"}, "web: {listen-address: ':5'}"),
     ({}, {FILE: "late.yml"}, "web: {listen-address: [[]]}"),
-    ({}, {FILE: "late.yml"}, "web: {listen-adress: ':5'}"),
     ({}, {FILE: "late.yml"}, "["),
     ({"config.file": ["gone.yml"]}, {}, ""),
 ]

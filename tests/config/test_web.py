@@ -6,7 +6,7 @@ import pty
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,6 @@ import pytest
 import trustme
 import yaml
 from cryptography.hazmat.primitives import serialization
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from late_exporter.config.web import RequestRate, WebConfig, WebConfigWatcher
 from late_exporter.config.web_file import load
@@ -80,7 +78,6 @@ def file(tmp_path: Path) -> Path:
         "other.key": OTHER.private_key_pem.bytes(),
         "encrypted.key": ENCRYPTED,
         "text.txt": b"no certificate\n",
-        "empty.txt": b"",
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
@@ -356,20 +353,12 @@ UNUSABLE = "cannot use certificate and key"
     [
         # what is no file of this kind
         ("[]", [f"web.yml: {A_MAPPING}"]),
-        ("hello", [f"web.yml: {A_MAPPING}"]),
         ("a: b: c", ["web.yml:1:5: not valid YAML: mapping values are not allowed here"]),
-        ("a: [", ["web.yml:1:5: not valid YAML: expected the node content, but found '<stream end>'"]),
-        ("a: 1\n---\nb: 2\n", ["web.yml:2:1: not valid YAML: but found another document"]),
         (b"\xff\xfe\x00", ["web.yml: not a text file in UTF-8"]),
-        (b"a: \x00", ["web.yml: not a text file in UTF-8"]),
         (b"#" * ((1 << 20) + 1), ["web.yml: larger than 1 MiB"]),
         ("[" * 5000, ["web.yml: nested too deeply"]),
         ("? [a, b]\n: c\n", ["web.yml:1: a key must be one word"]),
         # keys
-        (
-            "tls_server_confg: {}\nhttp_server_config:\n  http3: true\n",
-            ["web.yml:1: tls_server_confg: unknown", "web.yml:3: http_server_config.http3: unknown"],
-        ),
         (
             "tls_server_config:\n  cert_fil: x\nrate_limit:\n  bursts: 1\n  every:\n",
             [
@@ -378,7 +367,6 @@ UNUSABLE = "cannot use certificate and key"
                 "web.yml:5: rate_limit.every: unknown",
             ],
         ),
-        ("rate_limit: {}\nrate_limit: {}\n", ["web.yml:2: rate_limit: given twice, first in line 1"]),
         (
             f"basic_auth_users:\n  alice: {BCRYPT_HASH}\n  bob: {BCRYPT_HASH}\n  alice: {BCRYPT_HASH}\n",
             ["web.yml:4: basic_auth_users.alice: given twice, first in line 2"],
@@ -438,10 +426,6 @@ UNUSABLE = "cannot use certificate and key"
             ["web.yml:2: tls_server_config.cert_file: none.crt: No such file or directory"],
         ),
         (
-            TLS.replace("server.key", "none.key"),
-            ["web.yml:3: tls_server_config.key_file: none.key: No such file or directory"],
-        ),
-        (
             TLS.replace("server.key", '"a\\0b"'),
             ["web.yml:3: tls_server_config.key_file: a\0b: must be the path of a file"],
         ),
@@ -453,27 +437,15 @@ UNUSABLE = "cannot use certificate and key"
             TLS.replace("server.crt", "text.txt"),
             [f"web.yml:2: tls_server_config.cert_file: {UNUSABLE}: not in PEM format"],
         ),
-        (
-            TLS.replace("server.crt", "empty.txt"),
-            [f"web.yml:2: tls_server_config.cert_file: {UNUSABLE}: not in PEM format"],
-        ),
         (TLS.replace("server.key", "encrypted.key"), [f"web.yml:3: tls_server_config.key_file: {ENCRYPTED_KEY}"]),
         (
             "tls_server_config:\n  cert_file: server.crt\n" + inline("key", ENCRYPTED),
             [f"web.yml:3: tls_server_config.key: {ENCRYPTED_KEY}"],
         ),
-        (
-            'tls_server_config:\n  key_file: server.key\n  cert: "\\ud800"\n',
-            [f"web.yml:3: tls_server_config.cert: {UNUSABLE}: not in PEM format"],
-        ),
         # clients' certificates
         (
             TLS + "  client_ca_file: ca.crt\n",
             ["web.yml:1: tls_server_config.client_auth_type: must be set, because client_ca_file is set"],
-        ),
-        (
-            TLS + "  client_auth_type: NoClientCert\n  client_ca_file: ca.crt\n",
-            ["web.yml:4: tls_server_config.client_auth_type: must be set, because client_ca_file is set"],
         ),
         (
             TLS + VERIFY + "  client_ca_file: text.txt\n",
@@ -490,14 +462,6 @@ UNUSABLE = "cannot use certificate and key"
         (
             TLS + "  client_allowed_sans: [a]\n",
             ["web.yml:4: tls_server_config.client_allowed_sans: needs client_auth_type: RequireAndVerifyClientCert"],
-        ),
-        (
-            "tls_server_config:\n  client_allowed_sans: [a]\n",
-            ["web.yml:1: tls_server_config.cert_file: is missing"],
-        ),
-        (
-            TLS + "  client_auth_type: VerifyClientCertIfGiven\n  client_ca_file: ca.crt\n  client_allowed_sans: [a]\n",
-            ["web.yml:6: tls_server_config.client_allowed_sans: needs client_auth_type: RequireAndVerifyClientCert"],
         ),
         *(
             (
@@ -527,10 +491,6 @@ UNUSABLE = "cannot use certificate and key"
             'http_server_config: {headers: {X-XSS-Protection: "0\\r\\nSet-Cookie: a=b"}}',
             ["web.yml:1: http_server_config.headers: X-XSS-Protection must be printable ASCII"],
         ),
-        (
-            "http_server_config: {headers: {Content-Security-Policy: schön}}",
-            ["web.yml:1: http_server_config.headers: Content-Security-Policy must be printable ASCII"],
-        ),
         # users
         ("basic_auth_users:\n  alice:\n", [f"web.yml:2: basic_auth_users.alice: {A_HASH}"]),
         (
@@ -555,12 +515,10 @@ UNUSABLE = "cannot use certificate and key"
         ),
         # limits and paths
         ("rate_limit:\n  interval: soon\n", [f"web.yml:2: rate_limit.interval: {DURATION}"]),
-        ("rate_limit:\n  interval: [1s]\n", ["web.yml:2: rate_limit.interval: must be one value"]),
         *(
             (f"rate_limit:\n  burst: {wrong}\n", ["web.yml:2: rate_limit.burst: must be a whole number of at least 0"])
             for wrong in ("-1", "many", "1.5", "9" * 400 + "x")
         ),
-        ("rate_limit:\n  burst: {}\n", ["web.yml:2: rate_limit.burst: must be one value"]),
     ],
 )
 def test_mistakes(file: Path, text: str | bytes, expected: list[str]) -> None:
@@ -686,64 +644,6 @@ def test_an_encrypted_key(file: Path) -> None:
 def test_malicious_yaml(file: Path, text: str) -> None:
     """Recursive, huge and malformed YAML is rejected quickly."""
     assert problems(file, text)
-
-
-texts = st.recursive(
-    st.sampled_from(
-        ["", "~", "true", "0", "1s", "1", "/", "TLS12", "X25519", "*a", "&a x", BCRYPT_HASH, "server.crt", "'"]
-    )
-    | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    *(
-                        "tls_server_config",
-                        "http_server_config",
-                        "basic_auth_users",
-                        "rate_limit",
-                    ),
-                    *("cert_file", "key_file", "cert", "key", "client_ca", "client_auth_type", "client_allowed_sans"),
-                    *(
-                        "min_version",
-                        "max_version",
-                        "cipher_suites",
-                        "curve_preferences",
-                        "prefer_server_cipher_suites",
-                    ),
-                    *("http2", "headers", "X-Frame-Options", "interval", "burst", "alice"),
-                ]
-            )
-            | st.text(max_size=3),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=12,
-)
-files = st.one_of(
-    st.binary(max_size=200),
-    st.text(st.sampled_from("{}[]:,&*!|>'\"%@`#-? \n\tabc0\\U$"), max_size=60).map(str.encode),
-    texts.map(lambda data: yaml.safe_dump(data, allow_unicode=True).encode("utf-8", "surrogatepass")),
-    st.tuples(st.just(COMPLETE.encode()), st.integers(0, len(COMPLETE)), st.binary(max_size=5)).map(
-        lambda parts: parts[0][: parts[1]] + parts[2] + parts[0][parts[1] + len(parts[2]) :]
-    ),
-)
-
-
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=files)
-def test_any_file(file: Path, content: bytes) -> None:
-    """Any file is either a configuration or rejected with reasons that name the file."""
-    file.write_bytes(content)
-    try:
-        messages: Sequence[str] = [str(path) for path in load(file).files]
-    except ConfigError as exc:
-        messages = exc.problems
-    assert messages
-    assert str(file) in messages[0]
-    assert all(line.startswith(str(file.parent)) for line in messages)
 
 
 def test_watcher_reads_only_changed_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,22 +214,6 @@ def test_gzip_body_is_one_member(media: str, series: int) -> None:
     assert (True, b"", again) == (reader.eof, reader.unused_data, body)
 
 
-def test_content_type_and_encoding() -> None:
-    """The content type is exact, otherwise Prometheus 3 fails the scrape."""
-    requests = [
-        BodyRequest.of(accept, encoding)
-        for accept in (None, "application/openmetrics-text")
-        for encoding in (None, "gzip")
-    ]
-    exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
-    assert [
-        ("text/plain; version=0.0.4; charset=utf-8", None),
-        ("text/plain; version=0.0.4; charset=utf-8", "gzip"),
-        ("application/openmetrics-text; version=1.0.0; charset=utf-8", None),
-        ("application/openmetrics-text; version=1.0.0; charset=utf-8", "gzip"),
-    ] == [(body.content_type, body.content_encoding) for body in map(exposition.get_body, requests)]
-
-
 def test_bodies_are_cached() -> None:
     """Requests between two publications get the same object, and find it without making it."""
     exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
@@ -259,17 +243,6 @@ def test_changes_are_reported() -> None:
     assert 2 == len(changes)
     exposition.remove("posts_total", ("w", "x"))
     assert 3 == len(changes)
-
-
-def test_changes_that_belong_together() -> None:
-    """Nothing is published while more changes follow, and then everything."""
-    exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
-    exposition.is_held = True
-    exposition.put("up", ("w",), 2)
-    assert ['up{workspace="w"} 1.0'] == lines(exposition)
-    exposition.put("up", ("v",), 2)
-    exposition.is_held = False
-    assert ['up{workspace="v"} 2.0', 'up{workspace="w"} 2.0'] == lines(exposition)
 
 
 def test_empty_exposition() -> None:
@@ -365,33 +338,6 @@ class HeldZeros:
     def lines(self, media: str = TEXT) -> list[str]:
         """Publish and return the samples."""
         return [line for line in lines(self.exposition, media) if "_created" not in line]
-
-
-def test_a_new_series_starts_at_zero() -> None:
-    """A new series shows 0 until it is old enough, and then its newest value."""
-    zeros = HeldZeros()
-    zeros.exposition.put("up", ("w",), 2, created=1000.0)
-    for amount in (3, 4, 5):
-        zeros.exposition.put("posts_total", ("w", "x"), amount, created=1000.0)
-        expected = ['posts_total{platform="x",workspace="w"} 0.0', 'up{workspace="w"} 2.0']
-        assert expected == sorted(zeros.lines()) == sorted(zeros.lines(OPENMETRICS))
-    request = BodyRequest(TEXT)
-    assert zeros.exposition.find_body(request) is not None
-    zeros.now += 75.0
-    assert zeros.exposition.find_body(request) is None
-    assert 'posts_total{platform="x",workspace="w"} 5.0' in read_body(zeros.exposition), "without a publication"
-    zeros.now -= 10.0
-    zeros.exposition.put("posts_total", ("w", "x"), 6, created=1000.0)
-    assert 'posts_total{platform="x",workspace="w"} 6.0' in zeros.lines(), "never again"
-
-
-@pytest.mark.parametrize("created", [0.0, None, 925.0, 1001.0])
-def test_other_series_start_with_their_value(created: float | None) -> None:
-    """Those of history, of which no time is known, those that are old enough, and those of a clock that was ahead."""
-    zeros = HeldZeros()
-    zeros.exposition.put("posts_total", ("w", "x"), 3, created=created)
-    assert ['posts_total{platform="x",workspace="w"} 3.0'] == zeros.lines()
-    assert bool(created) == ("_created" in read_body(zeros.exposition, OPENMETRICS))
 
 
 def test_a_new_histogram_starts_at_zero() -> None:

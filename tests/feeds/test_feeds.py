@@ -18,7 +18,6 @@ from late_exporter.feeds.decoder import (
     label_text,
     log_key,
     parse_millis,
-    raw_rows,
 )
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.limits import MAX_CONTAINERS, MAX_SEPARATORS, STRING
@@ -27,7 +26,7 @@ from late_exporter.feeds.vocabulary import FAILURE_CATEGORIES
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import project_log
 from late_exporter.model import PAGE_SIZE, LogEntry, LogPage
-from late_exporter.series import AttemptOutcome, Exemplar, IncCounter, Increment, ObserveHistogram, SetLatest
+from late_exporter.series import IncCounter, Increment, ObserveHistogram, SetLatest
 from tests.support.profiles import spread
 
 PUBLISHING, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
@@ -429,26 +428,18 @@ NUMBERS = [
     ("0.0004", 0),
     ("0.0006", 1),
     ("2340.5", 2_340_500),
-    ("1e3", 1_000_000),
     ("1e308", 10**15),
-    ("9223372036854775807", 10**15),
     ("9223372036854775808", 10**15),
     ("1" + "0" * 30, 10**15),
     ("1" + "0" * 310, 10**15),
     ("-1" + "0" * 310, None),
     ("1" + "0" * 5000, None),
     ("1e999", None),
-    ("-1e999", None),
     ("NaN", None),
-    ("Infinity", None),
     ("-1", None),
-    ("-0.001", None),
-    ("-1" + "0" * 30, None),
     ("true", None),
-    ("false", None),
     ("null", None),
     ('"2340"', None),
-    ("[1]", None),
     ("{}", None),
 ]
 
@@ -474,14 +465,10 @@ def test_numbers(raw: str, duration: int | None) -> None:
         ("599", "599"),
         ("none", "99"),
         ("none", "600"),
-        ("none", "-1"),
         ("none", "0"),
         ("none", "null"),
         ("none", '"200"'),
-        ("none", "true"),
-        ("none", "1e308"),
         ("none", "NaN"),
-        ("none", "1" + "0" * 30),
         ("none", "200.5"),
     ],
 )
@@ -575,28 +562,20 @@ def test_ids_that_look_like_keys_are_digests() -> None:
 MOMENTS = [
     (TEN, "2024-11-01T10:00:00Z"),
     (TEN + 5, "2024-11-01T10:00:00.005Z"),
-    (TEN + 120, "2024-11-01T10:00:00.12Z"),
     (TEN + 123, "2024-11-01T10:00:00.123456789Z"),
-    (TEN, "2024-11-01T10:00:00.0006Z"),
     (TEN, "2024-11-01T12:00:00+02:00"),
     (TEN, "2024-11-01T04:30:00.000-0530"),
     (TEN, "2024-11-01T10:00:00"),
     (TEN, "2024-11-01 10:00:00Z"),
     (TEN - 36_000_000, "2024-11-01"),
-    (TEN + 123, "2024-11-01T10:00:00.123Z"),
     (TEN + 123, "2024-11-01T10:00:00.123999Z"),
     (946_684_800_000, "2000-01-01T00:00:00Z"),
     (None, "1999-12-31T23:59:59.999Z"),
-    (None, "1970-01-01T00:00:00Z"),
-    (None, "0001-01-01T00:00:00Z"),
     (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
     (None, "0001-01-01T00:00:00+14:00"),
     (None, ""),
     (None, "yesterday"),
     (None, "2024-13-01T10:00:00Z"),
-    (None, "2024-11-01T25:00:00Z"),
-    (None, "10000-01-01T00:00:00Z"),
-    (None, "0000-01-01T00:00:00Z"),
     (None, "1730455200"),
     (None, "2024-11-01T10:00:00Z and more"),
     (None, "\ud83d"),
@@ -653,15 +632,6 @@ def test_deep_nesting(feed: Feed, field: str, value: str) -> None:
         entries = feed.parse(f'{{"logs": [{row}, {json.dumps(good)}], "x": {deep}}}'.encode()).entries
         assert [entry.key for entry in expected] == [entry.key for entry in entries]
         assert [entry.platform for entry in expected] == [entry.platform for entry in entries]
-
-
-@pytest.mark.parametrize("depth", [10, 500, 980, 1000, 90_000])
-def test_rows_that_are_nested_lists(depth: int) -> None:
-    """A row that is nothing but brackets is rejected alone, and can be read back for display."""
-    body = b'{"logs": [%s%s, {"_id": "a", "text": "[[\\"{{"}]}' % (b"[" * depth, b"]" * depth)
-    page = PUBLISHING.parse(body)
-    assert ["not_an_object", None] == [entry.rejection_reason for entry in page.entries]
-    assert {"_id": "a", "text": '[["{{'} == raw_rows(body)[1]
 
 
 @pytest.mark.parametrize(
@@ -788,7 +758,6 @@ CATEGORIES = [
     ("platform_rate_limit", None, 500, "rate_limit_pause"),
     ("platform_rate_limit", "MEDIA_RATE_LIMIT", 401, "media_upload"),
     ("quota_exhausted", "QUOTA_EXCEEDED", 403, "publish"),
-    ("quota_exhausted", "quotaExceeded", 403, "publish"),
     ("quota_exhausted", "DAILY_LIMIT_REACHED", None, "publish"),
     ("quota_exhausted", "X_SPEND_LIMIT", None, "publish"),
     ("quota_exhausted", "CreditsDepleted", None, "publish"),
@@ -801,7 +770,6 @@ CATEGORIES = [
     ("auth_expired", "BAD_CREDENTIALS", None, "publish"),
     ("auth_expired", "SESSION_EXPIRED", None, "publish"),
     ("auth_expired", None, 401, "publish"),
-    ("auth_expired", None, 401, "media_upload"),
     ("auth_expired", None, 400, "token_refresh"),
     ("account_issue", "ACCOUNT_SUSPENDED", 403, "publish"),
     ("account_issue", "ACCOUNT_DISABLED", None, "publish"),
@@ -819,7 +787,6 @@ CATEGORIES = [
     ("user_content", "HASHTAGS", None, "publish"),
     ("user_content", "VALIDATION_ERROR", None, "publish"),
     ("user_content", None, 413, "publish"),
-    ("user_content", None, 415, "publish"),
     ("user_content", None, 400, "publish"),
     ("user_content", None, 422, "retry"),
     ("user_content", None, None, "media_upload"),
@@ -829,24 +796,20 @@ CATEGORIES = [
     ("platform_rejected", "POLICY_VIOLATION", None, "publish"),
     ("platform_rejected", "REJECTED", None, "publish"),
     ("platform_rejected", None, 403, "publish"),
-    ("platform_rejected", None, 404, "publish"),
     ("platform_rejected", None, 499, "publish"),
     ("platform_error", "SERVICE_UNAVAILABLE", None, "publish"),
     ("platform_error", "INTERNAL_ERROR", 500, "publish"),
     ("platform_error", "TIMEOUT", 504, "publish"),
     ("platform_error", None, 408, "publish"),
     ("platform_error", None, 500, "publish"),
-    ("platform_error", None, 599, "publish"),
     ("platform_error", None, 500, "media_upload"),
     ("platform_error", "E1234", 503, "publish"),
     ("system_error", "TIMEOUT", 400, "publish"),
     ("system_error", "INTERNAL_SERVER_ERROR", None, "publish"),
     ("system_error", "NETWORK_ERROR", None, "publish"),
     ("unknown", None, None, "publish"),
-    ("unknown", "", None, "publish"),
     ("unknown", "E1234", None, "publish"),
     ("unknown", None, 200, "publish"),
-    ("unknown", None, 302, "publish"),
     ("unknown", None, 600, "publish"),
     ("unknown", None, -1, "unknown"),
 ]
@@ -889,11 +852,6 @@ def increments(feed: Feed, row: Document) -> dict[str, list[Increment]]:
     return result
 
 
-def publishing_increments(**changes: object) -> dict[str, list[Increment]]:
-    """Return the increments of the documented publishing log with some fields changed."""
-    return increments(PUBLISHING, with_changes(PUBLISHED, **changes))
-
-
 def connection_increments(**changes: object) -> dict[str, list[Increment]]:
     """Return the increments of a connection log with some fields changed."""
     return increments(CONNECTIONS, with_changes(CONNECTED, **changes))
@@ -902,93 +860,6 @@ def connection_increments(**changes: object) -> dict[str, list[Increment]]:
 def by_family(*increments: Increment) -> dict[str, list[Increment]]:
     """Group increments by family."""
     return {increment.family: [increment] for increment in increments}
-
-
-AT = TEN + 5000
-ACCOUNT = ("acme", "instagram", "64e1f0a9e2b5af0012ab34ef")
-
-
-def test_successful_publish() -> None:
-    """A successful publish log counts, has a duration with an exemplar, and is a success of its account."""
-    labels = ("acme", "instagram", "publish", "success")
-    exemplar = Exemplar((("log_id", PUBLISHED["_id"]), ("post_id", PUBLISHED["postId"]["_id"])), AT / 1000)
-    assert (
-        by_family(
-            IncCounter("late_publishing_logs_total", labels),
-            ObserveHistogram("late_publishing_duration_seconds", labels, micros=2_340_000, exemplar=exemplar),
-            SetLatest("late_publishing_last_log_timestamp_seconds", labels, at=AT, value=AT / 1000),
-            ObserveHistogram("late_publishing_attempts", ("acme", "instagram", "success"), micros=1_000_000),
-            IncCounter("late_account_logs_total", (*ACCOUNT, "success")),
-            SetLatest("late_account_info", ACCOUNT, at=AT, value="@acmecorp"),
-            AttemptOutcome("late_account_consecutive_failures", ACCOUNT, at=AT, failed=False),
-            SetLatest("late_account_last_success_timestamp_seconds", ACCOUNT, at=AT, value=AT / 1000),
-        )
-        == publishing_increments()
-    )
-
-
-def test_failed_retry() -> None:
-    """A failed retry counts in its category, as a retry, and as a failure of its account."""
-    result = publishing_increments(action="retry", status="failed", statusCode=401, attemptNumber=3)
-    assert [
-        IncCounter("late_publishing_failures_total", ("acme", "instagram", "retry", "auth_expired", "401"))
-    ] == result["late_publishing_failures_total"]
-    assert [IncCounter("late_publishing_retries_total", ("acme", "instagram", "failed"))] == result[
-        "late_publishing_retries_total"
-    ]
-    assert [ObserveHistogram("late_publishing_attempts", ("acme", "instagram", "failed"), micros=3_000_000)] == result[
-        "late_publishing_attempts"
-    ]
-    assert [AttemptOutcome("late_account_consecutive_failures", ACCOUNT, at=AT, failed=True)] == result[
-        "late_account_consecutive_failures"
-    ]
-    assert "late_account_last_success_timestamp_seconds" not in result
-
-
-COUNTED = [
-    # action, status, families beyond the three of every log
-    ("publish", "pending", {"late_account_logs_total", "late_account_info"}),
-    ("publish", "skipped", {"late_account_logs_total", "late_account_info", "late_publishing_attempts"}),
-    ("publish", "unheard of", {"late_account_logs_total", "late_account_info", "late_publishing_attempts"}),
-    ("retry", "pending", {"late_account_logs_total", "late_account_info", "late_publishing_retries_total"}),
-    ("media_upload", "success", set()),
-    ("media_upload", "failed", {"late_publishing_failures_total"}),
-    ("token_refresh", "failed", {"late_publishing_failures_total"}),
-    ("rate_limit_pause", "pending", {"late_publishing_rate_limit_pauses_total"}),
-    (
-        "rate_limit_pause",
-        "failed",
-        {"late_publishing_rate_limit_pauses_total", "late_publishing_failures_total"},
-    ),
-    ("cancelled", "success", set()),
-    (None, None, set()),
-]
-
-
-@pytest.mark.parametrize(("action", "status", "beyond"), COUNTED)
-def test_increments_by_action_and_status(action: str | None, status: str | None, beyond: set[str]) -> None:
-    """Every log counts; further increments depend on its action and status."""
-    result = publishing_increments(action=action, status=status)
-    always = {
-        "late_publishing_logs_total",
-        "late_publishing_duration_seconds",
-        "late_publishing_last_log_timestamp_seconds",
-    }
-    assert always | beyond == set(result)
-    labels = ("acme", "instagram", action or "unknown", status or "unknown")
-    assert [IncCounter("late_publishing_logs_total", labels)] == result["late_publishing_logs_total"]
-    once = {family for family, increments in result.items() if any(increment.once_per_log for increment in increments)}
-    assert beyond & {"late_publishing_rate_limit_pauses_total"} == once
-
-
-def test_attempt_without_an_account() -> None:
-    """It counts for an unknown account, without name and streak."""
-    result = publishing_increments(accountId=None)
-    assert [IncCounter("late_account_logs_total", ("acme", "instagram", "unknown", "success"))] == result[
-        "late_account_logs_total"
-    ]
-    gauges = {family for family in result if CATALOGUE[family].kind == "gauge"}
-    assert {"late_publishing_last_log_timestamp_seconds"} == gauges
 
 
 CONNECTED_AT = TEN - 3_600_000
@@ -1034,19 +905,6 @@ def test_account_state_by_event(event: str | None, value: int | None, failure: s
     assert ([] if value is None else [value]) == connections
     failures = [i.labels for i in result.get("late_connection_failures_total", ())]
     assert ([] if failure is None else [("acme", "twitter", failure, "oauth_denied")]) == failures
-
-
-def test_connection_failure_without_an_account() -> None:
-    """It counts with an unknown code and sets no gauge."""
-    result = increments(CONNECTIONS, with_changes(CONNECTION, error=None, userId=None))
-    assert [IncCounter("late_connection_failures_total", ("acme", "twitter", "connect_failed", "unknown"))] == result[
-        "late_connection_failures_total"
-    ]
-    assert {
-        "late_connection_events_total",
-        "late_connection_failures_total",
-        "late_connection_last_event_timestamp_seconds",
-    } == set(result)
 
 
 def test_connection_without_a_name() -> None:

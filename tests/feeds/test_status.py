@@ -227,13 +227,6 @@ def test_an_account_without_id_has_no_series(name: str, row: Document, field: st
     assert whole == refresh(name, {"accounts": [odd, None, 7, "x", [row], row]})
 
 
-@pytest.mark.parametrize("value", [..., None, 7, [], ""], ids=repr)
-@pytest.mark.parametrize(("name", "row"), [("accounts", HEALTH), ("cooldowns", ACCOUNT)])
-def test_an_account_without_platform(name: str, row: Document, value: object) -> None:
-    values = refresh(name, {"accounts": [with_field(row, "platform", value)]})
-    assert {"unknown"} == {series[1] for series in values}
-
-
 def test_an_account_that_is_listed_twice() -> None:
     """The last one of several rows about an account counts, and no series occurs twice."""
     values = refresh("accounts", {"accounts": [HEALTH, {**HEALTH, "status": "error"}]})

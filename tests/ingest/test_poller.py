@@ -12,6 +12,7 @@ from late_exporter.errors import ApiUnavailable, RateLimited
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.ingest import feed_publisher
 from late_exporter.ingest.reporter import POLL_OUTCOMES
+from late_exporter.ingest.known_logs import UncommittedBatch
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.ingest.webhooks import WebhookReceiver, sign
@@ -23,7 +24,7 @@ from late_exporter.store import open_store
 from tests.support.client import Handler, QueryParams
 from tests.support.clock import DAY
 from tests.support.exposition import read_body
-from tests.support.poller import LOGS, NOW, POLLS, PollerHarness, Stop, iso_time, publishing_row
+from tests.support.poller import LOGS, NOW, POLLS, PollerHarness, iso_time, publishing_row
 from tests.support.samples import Samples
 
 LIST = "/v1/posts/logs"
@@ -65,20 +66,6 @@ async def test_successful_poll(harness: PollerHarness) -> None:
     assert [60, 59, NOW + 9] == [harness.value(f"late_exporter_api_quota_{name}") for name in quota]
     assert 2 == harness.value("late_exporter_state_logs")
     assert 0 == harness.value("late_publishing_pending_logs", "tiktok", "publish")
-
-
-async def test_counters_start_at_zero(harness: PollerHarness) -> None:
-    """Every outcome is exposed at 0 before the first poll has ended."""
-    harness.fail_requests(Stop())
-    with pytest.raises(Stop):
-        await harness.poller.run()
-    assert dict.fromkeys(POLL_OUTCOMES, 0) == {
-        labels[2]: value for (family, labels), value in harness.exposition.values.items() if family == POLLS
-    }
-    for reason in ("no_id", "not_an_object"):
-        assert 0 == harness.value("late_exporter_entries_rejected_total", "publishing", reason)
-    assert 0 == harness.value("late_exporter_reconciled_logs_total", "publishing")
-    assert 0 == harness.value(THROTTLED)
 
 
 async def test_health(harness: PollerHarness) -> None:

@@ -81,73 +81,6 @@ ALIKE: dict[str, Any] = {"requestId": None}
 """Nothing tells such logs apart but their number."""
 
 
-@pytest.mark.parametrize("cap", [10, 100])
-def test_logs_without_ids_are_counted_once(cap: int, world: World, start: Start) -> None:
-    """A first sync, a catch-up, a restart and late logs of generation zernio are exact."""
-    exporter = start(FakeLateApi(world, quirks=ListQuirks(max_page_size=cap), generation="zernio"))
-    world.publish(230, over=5 * DAY)
-    exporter.poll()
-    assert expected_counts(world.rows) == exposed_counts(exporter)
-    world.clock.advance(HOUR)
-    world.publish(47, platform="tiktok", status="failed")
-    exporter.restart(downtime=HOUR)
-    exporter.poll_repeatedly(2)
-    world.insert(world.clock.now - 20 * MINUTE)
-    exporter.poll_repeatedly(2)
-    assert expected_counts(world.rows) == exposed_counts(exporter)
-    assert len(set(exporter.commit_log)) == len(exporter.commit_log) == 278
-
-
-@pytest.mark.parametrize("alike", [2, 5, 40])
-def test_equal_logs_are_all_counted(alike: int, world: World, start: Start) -> None:
-    """Equal logs of one time each count, across page edges and if one is added later."""
-    exporter = start(FakeLateApi(world, generation="zernio"))
-    world.publish(61, over=DAY)
-    world.publish(alike, over=0, **ALIKE)
-    world.clock.advance(1)
-    world.publish(90, over=0.5)
-    exporter.poll()
-    exporter.restart()
-    exporter.poll()
-    assert expected_counts(world.rows) == exposed_counts(exporter)
-    world.archives.publishing.insert(dict(world.rows[90], _id="twin"))
-    exporter.poll_repeatedly(3)
-    assert expected_counts(world.rows) == exposed_counts(exporter)
-
-
-def test_the_order_of_equal_logs_does_not_matter(world: World, start: Start) -> None:
-    """Equal logs of one time in another order and in several statuses are no new logs."""
-    late = FakeLateApi(world, generation="zernio")
-    exporter = start(late)
-    world.publish(3, over=0, **ALIKE)
-    (failed,) = world.publish(1, over=0, status="failed", **ALIKE)
-    world.publish(2, over=0, **ALIKE)
-    exporter.poll()
-    expected = exposed_counts(exporter)
-    row = world.archives.publishing.get(failed)
-    assert row is not None
-    world.archives.publishing.delete(failed)
-    world.archives.publishing.insert(row)
-    exporter.poll_repeatedly(2)
-    assert expected_counts(world.rows) == expected == exposed_counts(exporter)
-
-
-@pytest.mark.parametrize("deleted", [1, 3, 12])
-def test_a_page_that_starts_among_equal_logs_skips_none(deleted: int, world: World, start: Start) -> None:
-    """If rows move up between two pages, equal logs at the edge are still all counted."""
-    exporter = start(FakeLateApi(world, quirks=ListQuirks(max_page_size=10), generation="zernio"))
-    world.publish(40, over=DAY)
-    world.publish(4, over=0, **ALIKE)
-    world.clock.advance(60)
-    world.publish(8, over=30)
-    exporter.api.before_request(2, lambda: world.delete_top(deleted))
-    before = expected_counts(world.rows)
-    exporter.poll()
-    exporter.settle()
-    assert before[("instagram", "publish", "success")] >= exposed_counts(exporter).total() >= 52 - deleted
-    assert expected_counts(world.rows) - exposed_counts(exporter) == Counter()
-
-
 @pytest.mark.parametrize("depth", [1, 20, 260])
 def test_a_pending_log_settles_without_its_post(depth: int, world: World, start: Start) -> None:
     """The final status of a pending log at any depth is looked up by its time, within two polls."""
@@ -174,18 +107,6 @@ def test_a_pending_log_whose_action_changes_with_its_status_settles(world: World
     world.change(waiting, "failed", statusCode=500, zernio={"action": "post.platform.failed"})
     exporter.poll_repeatedly(2)
     assert expected_counts(world.rows) | {("instagram", "publish", "pending"): 1} == exposed_counts(exporter)
-    assert {} == exporter.scrape().family("late_publishing_pending_logs")
-
-
-def test_a_deleted_pending_log_is_not_pending(world: World, start: Start) -> None:
-    """A pending log that is not listed at its time any more leaves the gauge."""
-    exporter = start(FakeLateApi(world, generation="zernio"))
-    (waiting,) = world.publish(1, status="pending")
-    world.clock.advance(HOUR)
-    world.publish(150)
-    exporter.poll()
-    world.delete(waiting)
-    exporter.poll_repeatedly(2)
     assert {} == exporter.scrape().family("late_publishing_pending_logs")
 
 

@@ -356,13 +356,6 @@ async def test_payload_size(web: WebHarness) -> None:
     assert [{"too_large": 2}] * 2 == web.pop_counts()
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-async def test_other_methods(web: WebHarness, method: str) -> None:
-    """Only POST is allowed."""
-    status, headers = await web.send(payload(), method=method)
-    assert (405, "POST", [{}, {}]) == (status, headers["allow"], web.pop_counts())
-
-
 async def test_disconnect(web: WebHarness) -> None:
     """An incomplete body is not counted as a forgery."""
     sent: list[MutableMapping[str, Any]] = []

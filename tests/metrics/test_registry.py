@@ -17,7 +17,6 @@ from late_exporter.series import (
     IncCounter,
     Labels,
     LatestValue,
-    ObserveHistogram,
     Series,
     SeriesValue,
     SetCurrent,
@@ -148,21 +147,6 @@ def test_renamed_account(registry: SeriesRegistry, exposition: RecordingExpositi
         assert {(INFO, ("acme", "tiktok", "a1", name)): 1} == exposition.visible_values
     registry.update(series_values((INFO, ("acme", "tiktok", "a2")), value=LatestValue(1, "@newer")))
     assert 2 == len(exposition.visible_values)
-
-
-def test_exemplars(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """An exemplar is attached in the unit of the family if its series is visible."""
-    series: Series = ("late_publishing_duration_seconds", ("acme", "tiktok", "publish", "success"))
-    exemplar = Exemplar((("log_id", "a"),), 5.0)
-    registry.add_exemplar(ObserveHistogram(*series, micros=2_340_000, exemplar=exemplar))
-    registry.update(series_values(series, value=Histogram((), (1,))))
-    registry.add_exemplar(ObserveHistogram(*series, micros=2_340_000, exemplar=exemplar))
-    assert [] == exposition.exemplars
-
-    registry.show_feed("acme", "publishing")
-    registry.add_exemplar(ObserveHistogram(*series, micros=2_340_000, exemplar=exemplar))
-    registry.add_exemplar(ObserveHistogram(*series, micros=1))
-    assert [(series, 2.34, exemplar)] == exposition.exemplars
 
 
 def test_unsaved_counters(registry: SeriesRegistry, exposition: RecordingExposition) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from late_exporter.simulator import LogList, SimulatedApi, SimulatedWorld, StaticLogs
-from late_exporter.simulator.log_endpoints import HIDDEN_FIELDS, LOG_TYPES, render_connection, render_publishing
+from late_exporter.simulator import LogList, SimulatedApi, StaticLogs
+from late_exporter.simulator.log_endpoints import render_connection, render_publishing
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NOW = NOON.timestamp()
@@ -106,18 +106,14 @@ def get(logs: StaticLogs, path: str, query: str = "") -> Any:
         ("/v1/posts/logs", "status=all&platform=all&action=all&limit=2", [11, 10]),
         ("/v1/posts/logs", "status=pending", [11]),
         ("/v1/posts/logs", "platform=tiktok&status=failed", [3]),
-        ("/v1/posts/logs", "platform=twitter&status=failed", []),
         ("/v1/posts/logs", "action=retry", [3]),
         ("/v1/posts/logs", "days=2&platform=twitter", [10, 8]),
         ("/v1/posts/logs", "search=BR%C3%96TCHEN%201", [11, 10, 1]),
         ("/v1/posts/logs", "search=rate+limit", [3]),
         ("/v1/posts/logs", "limit=2&skip=3&unknown=1", [8, 7]),
-        ("/v1/posts/logs", "skip=50", []),
         ("/v1/posts/p1/logs", "", [11, 6, 1]),
-        ("/v1/posts/p1/logs", "limit=1", [11]),
         ("/v1/connections/logs", "", [102, 101, 100]),
         ("/v1/connections/logs", "eventType=disconnect", [101]),
-        ("/v1/connections/logs", "status=success", [101, 100]),
         ("/v1/connections/logs", "status=failed&platform=twitter", [102]),
     ],
 )
@@ -132,7 +128,6 @@ def test_filters_of_late(logs: StaticLogs, path: str, query: str, expected: list
         ("", [11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]),
         ("type=publishing&status=all&platform=all&limit=2", [11, 10]),
         ("status=failed&platform=tiktok", [3]),
-        ("platform=whatsapp", []),
         ("action=post.retry_failed", [3]),
         ("accountId=a2", [11, 8, 5, 2]),
         ("account_id=a2&status=pending", [11]),
@@ -143,16 +138,11 @@ def test_filters_of_late(logs: StaticLogs, path: str, query: str, expected: list
         ("from=2026-11-23T12:00:00.001Z", [11]),
         ("from=2026-11-19T00:00:00%2B00:00&to=2026-11-20+00:00:00&limit=2&skip=1", [2, 1]),
         ("from=2026-11-19&days=1", [11, 10]),
-        ("from=2026-11-24&to=2026-11-23", []),
         ("profileId=f2&status=success&limit=1", [10]),
         ("type=connections&status=success", [101, 100]),
         ("type=connections&action=account.reconnect_failed", [102]),
         ("type=webhooks&event=post.published&statusCode=200", [200]),
-        ("type=webhooks&event=post.failed", []),
-        ("type=webhooks&apiKeyId=k1", []),
-        ("type=messaging", []),
         ("type=all&limit=6", [102, 101, 200, 11, 100, 10]),
-        ("type=all&limit=2&skip=2", [200, 11]),
         ("type=all&status=failed", [102, 3]),
     ],
 )
@@ -165,12 +155,10 @@ def test_filters_of_zernio(logs: StaticLogs, query: str, expected: list[int]) ->
     ("path", "query", "wrong"),
     [
         ("/v1/posts/logs", "limit=0", {"limit": "must be an integer between 1 and 100"}),
-        ("/v1/posts/logs", "limit=ten", {"limit": "must be an integer between 1 and 100"}),
         ("/v1/posts/logs", "skip=-1", {"skip": "must be an integer between 0 and 999999999"}),
         ("/v1/posts/logs", "days=8", {"days": "must be an integer between 1 and 7"}),
         ("/v1/posts/logs", "status=done", {"status": "must be one of: success, failed, pending, skipped, all"}),
         ("/v1/connections/logs", "status=pending", {"status": "must be one of: success, failed, all"}),
-        ("/v1/posts/p0/logs", "limit=101", {"limit": "must be an integer between 1 and 100"}),
         ("/v1/logs", "days=91", {"days": "must be an integer between 1 and 90"}),
         ("/v1/logs", "from=yesterday", {"from": "must be a time such as 2026-11-20T08:00:00Z"}),
         ("/v1/logs", "status=done", {"status": "must be one of: success, failed, pending, skipped, all"}),
@@ -200,13 +188,6 @@ def test_pagination(logs: StaticLogs, path: str, query: str, total: int, pages: 
     assert {"total": total, "pages": pages, "hasMore": has_more} == pagination
 
 
-def test_post_logs(logs: StaticLogs) -> None:
-    """The logs of a post have its id as text."""
-    document = get(logs, "/v1/posts/p1/logs")
-    assert ["p1"] * 4 == [document["postId"], *(row["postId"] for row in document["logs"])]
-    assert 3 == document["count"]
-
-
 def test_zernio_publishing_log() -> None:
     """A publishing log has the fields of generation zernio, and no id."""
     log = render_publishing(PUBLISHED)
@@ -234,19 +215,6 @@ def test_zernio_publishing_log() -> None:
     assert {**names, "attemptNumber": 1} == metadata
 
 
-def test_zernio_connection_log() -> None:
-    """A connection log has the same format."""
-    log = render_connection(CONNECTED)
-    assert ("connections", "account.connected", "success") == (log["type"], log["action"], log["status"])
-    assert {
-        "profileId": "f1",
-        "accountUsername": "@baeckerei",
-        "connectionMethod": "oauth",
-        "tokenExpiresAt": "2027-01-23T11:00:00.000Z",
-        "displayName": "Bäckerei",
-    } == json.loads(log["metadata"])
-
-
 def test_zernio_errors_and_bodies() -> None:
     """Errors have the same fields in both feeds, and bodies are cut, which may not leave valid JSON."""
     text = {"rawBody": "ü" * 20_000}
@@ -259,35 +227,3 @@ def test_zernio_errors_and_bodies() -> None:
         (log["error_message"], log["error_code"], len(log["response_body"])) for log in logs
     ]
     assert 5_000 == len(logs[0]["request_body"])
-
-
-@pytest.mark.parametrize(
-    ("action", "expected"),
-    [
-        ("publish", ["post.published", "post.failed", "post.publishing", "post.skipped"]),
-        ("retry", ["post.retried", "post.retry_failed", "post.retrying", "post.skipped"]),
-        ("media_upload", ["media.uploaded", "media.failed", "media.uploading", "media_upload"]),
-        ("rate_limit_pause", ["post.rate_limited"] * 4),
-        ("token_refresh", ["token.refreshed", "token.refresh_failed", "token.refreshing", "token_refresh"]),
-        ("cancelled", ["post.cancelled"] * 4),
-        ("boost", ["boost"] * 4),
-    ],
-)
-def test_zernio_actions(action: str, expected: list[str]) -> None:
-    """Action and status give the action of zernio; an unknown action keeps its name."""
-    statuses = ("success", "failed", "pending", "skipped")
-    render = render_publishing
-    assert expected == [render({"action": action, "status": status})["action"] for status in statuses]
-
-
-@pytest.mark.exhaustive
-def test_both_generations_show_the_same() -> None:
-    """Pages of both generations have the same logs in the same order, also among equal times."""
-    world = SimulatedWorld(1, NOW, history=10 * DAY, logs_per_day=1000)
-    for old, name in (("/v1/posts/logs", "publishing"), ("/v1/connections/logs", "connections")):
-        late = get(world, old, "limit=100&days=7")
-        zernio = get(world, "/v1/logs", f"type={name}&limit=100&days=7")
-        logs = [LOG_TYPES[name](row) for row in late["logs"]]
-        assert [{key: log[key] for key in log if key not in HIDDEN_FIELDS} for log in logs] == zernio["logs"]
-        assert late["pagination"] == zernio["pagination"]
-    assert get(world, "/v1/posts/logs")["pagination"]["total"] < len(world.publishing), "which are of ten days"

@@ -68,15 +68,6 @@ def test_generations(api: SimulatedApi, generation: str, late: int, zernio: int)
     assert {404 if zernio == 404 else 405} == {get(api, ZERNIO_PATH, method="POST").status}
 
 
-@pytest.mark.parametrize("generation", ["late", "zernio", "both"])
-def test_only_worlds_have_a_status(world: SimulatedWorld, logs: StaticLogs, generation: str) -> None:
-    """The status endpoints of a world exist in every generation and are read-only; lists of logs have none."""
-    static, simulated = (SimulatedApi(each, clock=lambda: NOON, generation=generation) for each in (logs, world))
-    for path in STATUS_PATHS:
-        assert [404, 200] == [get(api, path).status for api in (static, simulated)]
-        assert 405 == get(simulated, path, method="POST").status
-
-
 @pytest.mark.parametrize("path", ["/v1/posts/none/logs", "/v1/posts/a/b/logs", "/api", "/v2/posts/logs"])
 def test_not_found(api: SimulatedApi, path: str) -> None:
     """An unknown path or post is answered as documented."""
@@ -242,20 +233,3 @@ def test_admin_errors(admin: Callable[..., tuple[int, Any]], method: str, path: 
     """Unknown paths and invalid parameters of the admin endpoints are rejected and change nothing."""
     assert status == admin(method, f"/_simulator/{path}", query)[0]
     assert ("late", []) == tuple(admin("GET", "/_simulator")[1][name] for name in ("generation", "incidents"))
-
-
-def test_no_incidents_without_a_world(api: SimulatedApi) -> None:
-    """Lists of logs have an overview but no incidents."""
-    assert [] == body(api.handle("GET", "/_simulator", "", {}))["incidents"]
-    assert 404 == api.handle("POST", "/_simulator/incidents/slow-video", "", {}).status
-
-
-def test_welcome(api: SimulatedApi) -> None:
-    """The start page is plain text with curl commands and incidents, and needs no key."""
-    response = api.handle("GET", "/", "", {"host": "localhost:8077"})
-    text = response.body.decode()
-    assert "text/plain; charset=utf-8" == response.headers["Content-Type"]
-    assert "simulated Zernio API" in text
-    assert "curl http://localhost:8077/_simulator" in text
-    assert all(name in text for name in INCIDENTS)
-    assert b"late-exporter is healthy\n" == api.handle("GET", "/-/healthy", "", {}).body

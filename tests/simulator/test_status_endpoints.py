@@ -84,30 +84,6 @@ def test_posts_agree_with_the_logs(calm: Workspace) -> None:
     assert compared["success"] > compared["failed"] > 10
 
 
-def test_targets(workspace: Workspace) -> None:
-    """Only failed targets have a category and its source, and only published ones a URL."""
-    workspace.world.start_incident("platform-outage", duration=HOUR)
-    workspace.clock.advance(2 * HOUR)
-    targets = [target for post in workspace.posts() for target in post["platforms"]]
-    failed = [target for target in targets if target["status"] == "failed"]
-    categories = {(target["errorCategory"], target["errorSource"]) for target in failed}
-    assert {("user_content", "user"), ("platform_error", "platform")} <= categories
-    assert {"published"} == {target["status"] for target in targets if "platformPostUrl" in target}
-    assert not any("errorCategory" in target for target in targets if target["status"] != "failed")
-
-
-@pytest.mark.parametrize(("path", "name", "limit"), [("/v1/posts", "posts", 500), ("/v1/accounts", "accounts", 10)])
-def test_pages(calm: Workspace, path: str, name: str, limit: int) -> None:
-    """Pages hold every post and account once."""
-    total, ids = calm.get(path)["pagination"]["total"], []
-    pages = -(-total // limit)
-    for page in range(1, pages + 1):
-        document = calm.get(path, f"limit={limit}&page={page}")
-        assert {"page": page, "limit": limit, "total": total, "pages": pages} == document["pagination"]
-        ids += [each["_id"] for each in document[name]]
-    assert total == len(ids) == len(set(ids))
-
-
 def test_scheduled_posts_are_published_in_time(workspace: Workspace) -> None:
     """No scheduled post is overdue by more than a second, and those that were due have been published."""
     posts = workspace.get("/v1/posts", "status=scheduled&sortBy=scheduled-asc&limit=20")["posts"]

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS
 from late_exporter.simulator.log_endpoints import HIDDEN_FIELDS, render_connection, render_publishing
-from tests.simulator.test_clients import serve_api
 
 pytestmark = pytest.mark.e2e
 
@@ -27,6 +30,20 @@ SDK = ROOT / ".cache" / "zernio-sdk"
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 DAY = 86_400.0
 KEY = "sk_" + "0123456789abcdef" * 4
+
+
+@contextmanager
+def serve_api(api: SimulatedApi) -> Iterator[str]:
+    """Serve an API on a free port and yield its base URL. The socket listens before the server runs."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(api, log_level="warning", date_header=False, lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+        finally:
+            server.should_exit = True
+            thread.join(10)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -37,21 +37,6 @@ def idle(client: socket.socket, context: ssl.SSLContext | None) -> None:
             context.wrap_socket(client, server_hostname="127.0.0.1").detach()
 
 
-def deaf(client: socket.socket, context: ssl.SSLContext | None) -> None:
-    """Request a page and do not read the response."""
-    request = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
-    with suppress(OSError):
-        if context:
-            with context.wrap_socket(client.dup(), server_hostname="127.0.0.1") as secure:
-                secure.sendall(request)
-                secure.detach()
-        else:
-            client.sendall(request)
-
-
-ATTACKS: dict[str, Attack] = {attack.__name__: attack for attack in (silent, half_open, unfinished, idle, deaf)}
-
-
 def client_hello(context: ssl.SSLContext) -> bytes:
     """Return the first message of a TLS client."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

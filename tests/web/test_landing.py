@@ -26,7 +26,6 @@ from late_exporter.web.verdicts import (
     FAILURES_IN_A_ROW,
     STUCK_SECONDS,
     FeedStatus,
-    feed_status,
     problem_text,
     publishing_verdict,
     single_line,
@@ -113,31 +112,10 @@ def fact(html: str, term: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("status", "health"),
-    [
-        (FeedStatus.OK, feed()),
-        (FeedStatus.CATCHING_UP, feed(gaps=1)),
-        (FeedStatus.WAITING, feed(outcome=None)),
-        (FeedStatus.WAITING, feed(is_synced=False, outcome=None)),
-        (FeedStatus.SYNCING, feed(is_synced=False, outcome=None, logs=1)),
-        (FeedStatus.SYNCING, feed(is_synced=False)),
-        (FeedStatus.FAILING, feed(outcome="unauthorized")),
-        (FeedStatus.FAILING, feed(is_synced=False, outcome="bad_payload", logs=1)),
-    ],
-)
-def test_feed_status(status: FeedStatus, health: FeedHealth) -> None:
-    """The status of a feed follows from its last outcome, its first sync and its gaps."""
-    assert status is feed_status(health)
-
-
-@pytest.mark.parametrize(
     ("tone", "sentence", "statuses"),
     [
         ("idle", "No feed is configured", []),
         ("ok", "The feed is polled and up to date", [FeedStatus.OK]),
-        ("ok", "Both feeds are polled and up to date", [FeedStatus.OK] * 2),
-        ("ok", "All 4 feeds are polled and up to date", [FeedStatus.OK] * 4),
-        ("bad", "The feed has a problem", [FeedStatus.FAILING]),
         ("bad", "1 of 4 feeds has a problem", [FeedStatus.OK, FeedStatus.FAILING, FeedStatus.SYNCING, FeedStatus.OK]),
         ("bad", "2 of 3 feeds have a problem", [FeedStatus.FAILING, FeedStatus.FAILING, FeedStatus.OK]),
         ("busy", "First sync in progress", [FeedStatus.SYNCING] * 2),
@@ -190,7 +168,6 @@ def test_impossible_times(time: float) -> None:
     [
         ("418 of 600 requests left others use 0 per minute", "69.7%", "busy", Quota(600, 418, NOW + 23)),
         ("31 of 1,200 requests left others use 1,150 per minute", "2.6%", "bad", Quota(1200, 31, NOW + 3, 1150)),
-        ("600 of 600 requests left others use 0 per minute", "100.0%", "busy", Quota(600, 600, NOW - 60)),
         ("9 of 0 requests left others use 0 per minute", "100.0%", "busy", Quota(0, 9, NOW + 3)),
         ("-1 of 60 requests left others use 0 per minute", "0.0%", "bad", Quota(60, -1, NOW + 3)),
     ],

@@ -251,17 +251,6 @@ async def test_a_request_with_two_lengths_is_the_last_of_its_connection() -> Non
     assert b"connection: close" in response.lower()
 
 
-async def test_tls(harness: ServerHarness) -> None:
-    """The server speaks a current TLS version and selects HTTP/1.1."""
-    harness.web = tls_config()
-    context = client_context()
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    client = await harness.connect(context)
-    assert (200, b"/") == await client.get()
-    tls: ssl.SSLObject = client.writer.get_extra_info("ssl_object")
-    assert ("TLSv1.3", "http/1.1") == (tls.version(), tls.selected_alpn_protocol())
-
-
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 async def test_old_versions(harness: ServerHarness, version: ssl.TLSVersion) -> None:
     """Old TLS versions are rejected, and the server keeps running."""
@@ -337,14 +326,6 @@ async def test_certificates_of_clients(harness: ServerHarness, newest: ssl.TLSVe
             assert await is_rejected(harness, context), sans
     harness.web = WebConfig()
     assert (200, b"/") == await harness.get("/")
-
-
-async def test_certificate_if_given(harness: ServerHarness) -> None:
-    """With optional certificates a client without one is accepted and one with a wrong one is not."""
-    harness.web = tls_config(client_ca=CA.cert_pem.bytes().decode(), client_auth_type="VerifyClientCertIfGiven")
-    assert (200, b"/") == await harness.get("/", client_context())
-    assert (200, b"/") == await harness.get("/", client_context(PROMETHEUS))
-    assert await is_rejected(harness, client_context(FOREIGN))
 
 
 async def test_certificates_of_system_authorities(
@@ -748,15 +729,6 @@ def has_ipv6() -> bool:
             return True
     except OSError:
         return False
-
-
-async def test_several_addresses(tmp_path: Path) -> None:
-    """All addresses are served at once."""
-    path = tmp_path / "late.sock"
-    async with running_server(Address("127.0.0.1", 0), UnixPath(path), Address("127.0.0.2", 0)) as harness:
-        assert (200, b"/a") == await harness.get("/a")
-        assert (200, b"/b") == await (await harness.connect(path=path)).get("/b")
-    assert ["/a", "/b"] == harness.app.requested_paths
 
 
 async def test_ipv6() -> None:

@@ -196,14 +196,3 @@ def test_the_end_is_announced(connection: Connection) -> None:
     connection.client.write(b"secret")
     connection.transport.data_received(connection.outgoing.read())
     assert b"" == connection.receiver.received
-
-
-def test_flow_control_and_loss(connection: Connection) -> None:
-    """The protocol is called when the buffer is full, and when the connection ends."""
-    connection.transport.pause_writing()
-    connection.complete_handshake()
-    connection.transport.pause_writing()
-    connection.transport.resume_writing()
-    connection.transport.connection_lost(None)
-    connection.transport.resume_writing()
-    assert ["made", "paused", "resumed", "lost"] == connection.receiver.events

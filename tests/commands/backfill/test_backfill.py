@@ -32,7 +32,7 @@ from late_exporter.series import Histogram
 from late_exporter.store.snapshot import Snapshot
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness
-from tests.support.late_api import FakeLateApi, rate_limited, unauthorized, unavailable
+from tests.support.late_api import FakeLateApi, unauthorized, unavailable
 from tests.support.samples import Samples
 from tests.support.steps import drive
 from tests.support.world import World
@@ -300,21 +300,6 @@ def test_expired_logs_are_in_the_first_value(tmp_path: Path) -> None:
         assert 7 == value_at(series)
 
 
-def test_deleted_logs_of_the_history_stay_in_their_series(harness: BackfillHarness) -> None:
-    """A log deleted after the first scrape is in the value with which history begins."""
-    insert_logs(harness, 20)
-    insert_logs(harness, 10, platform="tiktok")
-    harness.start()
-    harness.keep_polling(4 * HOUR)
-    deleted_ids = [row["_id"] for row in harness.world.rows if row["platform"] == "tiktok"][-4:]
-    harness.world.delete(*deleted_ids)
-
-    history = harness.history()
-    assert 4 == history[LOGS, ("tiktok", "publish", "success")].base
-    assert 0 == history[LOGS, ("instagram", "publish", "success")].base
-    assert [] == exceeding(harness, history)
-
-
 def test_deleted_later_logs_are_subtracted_from_every_series(harness: BackfillHarness) -> None:
     """Their series is unknown, so that no series may end above the first scrape."""
     insert_logs(harness, 20)
@@ -329,20 +314,6 @@ def test_deleted_later_logs_are_subtracted_from_every_series(harness: BackfillHa
     assert 5 - 3 == history[LOGS, ("tiktok", "publish", "success")].base
     assert 0 == history[LOGS, ("instagram", "publish", "success")].base
     assert [] == exceeding(harness, history)
-
-
-def test_rejected_logs_are_in_no_series(harness: BackfillHarness) -> None:
-    """They do not change the history."""
-    insert_logs(harness, 20)
-    harness.start()
-    harness.world.insert(harness.clock.now, _id="")
-    harness.keep_polling(4 * HOUR)
-    harness.world.delete(harness.world.rows[-1]["_id"])
-
-    history = harness.history()
-    assert 1 == harness.exporter.scrape().sum("late_exporter_entries_rejected_total")
-    assert 1 == history[LOGS, ("instagram", "publish", "success")].base
-    assert 20 == value_at(history[LOGS, ("instagram", "publish", "success")])
 
 
 def test_a_pruned_history_is_an_error(harness: BackfillHarness) -> None:
@@ -439,19 +410,6 @@ def test_the_start_can_be_chosen(harness: BackfillHarness) -> None:
     assert harness.output.getvalue().startswith(f"default publishing: {count} logs until ")
 
 
-@pytest.mark.parametrize("fault", [unavailable, rate_limited], ids=lambda fault: fault.__name__)
-def test_a_failed_request_is_repeated(harness: BackfillHarness, fault: object) -> None:
-    """An error costs a pause and no log."""
-    insert_logs(harness, 250)
-    harness.start()
-    harness.keep_polling(4 * HOUR)
-    harness.api.fail_request(1, fault)  # type: ignore[arg-type]
-
-    history = harness.history()
-    assert [1.0] == harness.pauses
-    assert 250 == value_at(history[LOGS, ("instagram", "publish", "success")])
-
-
 def test_requests_are_repeated_for_half_a_minute(harness: BackfillHarness) -> None:
     """A rejected key is reported at once."""
     insert_logs(harness, 5)
@@ -466,18 +424,6 @@ def test_requests_are_repeated_for_half_a_minute(harness: BackfillHarness) -> No
     harness.api.fail_request(0, unauthorized)
     with pytest.raises(Unauthorized):
         harness.history()
-
-
-def test_a_changing_list_is_read_exactly_once(harness: BackfillHarness) -> None:
-    """Insertions and deletions between two pages neither duplicate nor hide a log."""
-    insert_logs(harness, 350)
-    harness.start()
-    harness.keep_polling(4 * HOUR)
-    expected = final_values(harness.history())
-    harness.api.before_request(1, lambda: harness.world.publish(130, over=MINUTE) and None)
-    harness.api.before_request(2, lambda: harness.world.delete_top(130))
-
-    assert expected == final_values(harness.history())
 
 
 @pytest.mark.parametrize(
@@ -506,20 +452,6 @@ def series(
     """Return a series that increases by 1 at each of these times."""
     delta = tuple(Delta(at, at if family.kind == "gauge" else 1) for at in moves)
     return SeriesHistory(family=family, labels=("default", "tiktok"), until=until, base=base, deltas=delta)
-
-
-def sampled(result: SeriesHistory, step: int = STEP) -> list[tuple[int, SampleValue]]:
-    """Return the samples of a series, with times in steps."""
-    moments = SampleGrid(0, step).timestamps(result.until)
-    return [(at // step, number) for at, number in samples(result, moments)]
-
-
-def test_samples_are_dense_around_changes() -> None:
-    """Within an hour of a change there is a sample at every step, elsewhere every four minutes."""
-    result = sampled(series(100 * STEP + 1, 102 * STEP, until=200 * STEP))
-    expected = [*range(0, 41, 4), *range(41, 163), *range(166, 200, 4), 200]
-    assert expected == [at for at, _ in result]
-    assert [(100, 0), (101, 1), (102, 2), (103, 2)] == result[70:74]
 
 
 @given(

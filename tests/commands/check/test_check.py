@@ -21,7 +21,7 @@ from late_exporter.api.quota import RateLimiter
 from late_exporter.commands.check import local
 from late_exporter.commands.check.api import check_api, check_quota
 from late_exporter.commands.check.finding import Finding, Level, format_findings
-from late_exporter.commands.check.generation import check_generation, recorded_generations
+from late_exporter.commands.check.generation import check_generation
 from late_exporter.commands.check.local import (
     WEBHOOK_STATUSES,
     check_addresses,
@@ -36,7 +36,7 @@ from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.errors import ConfigError
 from late_exporter.feeds import FEEDS
-from late_exporter.model import Batch, Coverage, LogEntry, Observation, Scope
+from late_exporter.model import Batch, LogEntry, Observation, Scope
 from late_exporter.series import IncCounter
 from late_exporter.simulator import SimulatedApi
 from late_exporter.status import Quota
@@ -140,24 +140,6 @@ LATE_GONE, ZERNIO_GONE = (
     "/v1/posts/logs 404: the API has no /v1/posts/logs",
     "/v1/logs?type=publishing 404: the API has no /v1/logs",
 )
-
-
-@pytest.mark.parametrize(
-    ("generation", "message"),
-    [
-        ("late", f"late: {LATE_OK}; zernio: {ZERNIO_GONE}"),
-        ("zernio", f"zernio: {ZERNIO_OK}; late: {LATE_GONE}"),
-        ("both", f"late: {LATE_OK}; zernio: {ZERNIO_OK}"),
-    ],
-)
-async def test_every_list_is_requested(world: World, generation: str, message: str) -> None:
-    """The answer of both lists of a feed is shown, and the endpoints of the one in use are checked."""
-    findings = await check_world(world, generation=generation)
-    assert (Level.OK, message) == level_and_message(findings["publishing generation"])
-    assert ("/v1/posts/logs" in findings) == (generation != "zernio")
-    if generation == "zernio":
-        assert "1,234 logs" == findings["/v1/logs?type=publishing"].message
-        assert "0 logs" == findings["/v1/logs?type=connections"].message
 
 
 REQUEST_ID = re.compile(r" \(request id \w+\)")
@@ -357,24 +339,6 @@ def test_a_usable_state_is_ok(tmp_path: Path) -> None:
     store.close()
     assert (Level.OK, f"{tmp_path}/state.db: 1 log") == level_and_message(check_state(url))
     assert (Level.WARNING, "in memory") == level_and_message(check_state("sqlite://"))
-
-
-def test_counted_feeds_are_read_from_the_state(tmp_path: Path) -> None:
-    """Each feed with counted logs has its own generation; without a state nothing is known."""
-    url = f"sqlite:///{tmp_path}/state.db"
-    assert {} == recorded_generations(url)
-    store = open_store(url)
-    for workspace, feed, generation, number in (
-        ("acme", "connections", "zernio", 3),
-        ("acme", "publishing", "late", 5),
-        ("brand", "publishing", "zernio", 0),
-    ):
-        coverage = Coverage(retention_floor=0, complete_since=0, generation=generation)
-        entries = [LogEntry(key=f"log{at}", status="success", created=at) for at in range(number)]
-        batch = Batch(committed_at=1.0, coverage=coverage, observations=[Observation(entry, ()) for entry in entries])
-        commit_batch(store, Scope(workspace, feed), batch)
-    assert {Scope("acme", "connections"): "zernio", Scope("acme", "publishing"): "late"} == recorded_generations(url)
-    store.close()
 
 
 def test_a_state_that_the_exporter_cannot_load_is_an_error(tmp_path: Path) -> None:
