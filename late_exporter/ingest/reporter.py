@@ -87,14 +87,12 @@ class PollReporter:
 
     def initial_zeros(self) -> list[IncCounter]:
         """Return the exporter's own counters of the feed at 0, so that ``increase()`` sees their first increment."""
-        return [
-            *(IncCounter(POLLS, (*self._labels, outcome), amount=0) for outcome in POLL_OUTCOMES),
-            *(IncCounter(ENTRIES_REJECTED, (*self._labels, reason), amount=0) for reason in REJECTION_REASONS),
-            *(IncCounter(FAILED_REQUESTS, (*self._labels, request), amount=0) for request in REQUEST_KINDS),
-            IncCounter(UNREADABLE_ROWS, self._labels, amount=0),
-            IncCounter(RECONCILED_LOGS, self._labels, amount=0),
-            IncCounter(THROTTLED, self._labels[:1], amount=0),
+        values = {POLLS: POLL_OUTCOMES, ENTRIES_REJECTED: REJECTION_REASONS, FAILED_REQUESTS: REQUEST_KINDS}
+        series: list[Series] = [
+            (family, (*self._labels, label)) for family, labels in values.items() for label in labels
         ]
+        series += [(UNREADABLE_ROWS, self._labels), (RECONCILED_LOGS, self._labels), (THROTTLED, self._labels[:1])]
+        return [IncCounter(family, labels, amount=0) for family, labels in series]
 
     def request_increments(self, requests: Sequence[RequestRecord], wait_seconds: float) -> list[Increment]:
         """Return the increments for some API requests and the time they waited for the rate limiter."""

@@ -267,10 +267,7 @@ class StatusPoller:
         """Refresh every feed whenever it is due, until cancelled; return if there is none."""
         while self._states:
             if self._client.key_reload_count != self._key_reload_count:
-                self._key_reload_count = self._client.key_reload_count
-                for state in self._states.values():
-                    # The new key may have the rights that were missing.
-                    state.due_at = self._runtime.monotonic() if state.failure else state.due_at
+                self.reconfigure(self._client, self.config, self._pace)
             state = min(self._states.values(), key=lambda state: state.due_at)
             delay = state.due_at - self._runtime.monotonic()
             if delay > 0:

@@ -225,7 +225,7 @@ class FeedSync:
             return
         mismatches = await self.recorder.check_counters()
         missing, extra = count_missing(0, mismatches), count_extra(mismatches)
-        self._scan_schedule.finish_audit()
+        self._scan_schedule.last_audit_at = self._runtime.clock()
         warn = self.fetcher.logger.warning
         log = warn if missing or extra else self.fetcher.logger.info
         log("audit completed", found=scan.found, missing=missing, extra=extra)

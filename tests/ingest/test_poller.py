@@ -179,7 +179,6 @@ async def test_one_exemplar_per_bucket(harness: PollerHarness) -> None:
         for number in range(400, 100, -1)
     ]
     await harness.poller.poll()
-    assert 2 == len(harness.exposition.exemplars)
     harness.exposition.publish()
     body = read_body(harness.exposition, OPENMETRICS)
     exemplars = [line.partition(" # ")[2].split()[0] for line in body.splitlines() if " # {" in line]
