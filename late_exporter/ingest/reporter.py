@@ -87,10 +87,8 @@ class PollReporter:
 
     def initial_zeros(self) -> list[IncCounter]:
         """Return the exporter's own counters of the feed at 0, so that ``increase()`` sees their first increment."""
-        values = {POLLS: POLL_OUTCOMES, ENTRIES_REJECTED: REJECTION_REASONS, FAILED_REQUESTS: REQUEST_KINDS}
-        series: list[Series] = [
-            (family, (*self._labels, label)) for family, labels in values.items() for label in labels
-        ]
+        by_label = {POLLS: POLL_OUTCOMES, ENTRIES_REJECTED: REJECTION_REASONS, FAILED_REQUESTS: REQUEST_KINDS}
+        series: list[Series] = [(name, (*self._labels, value)) for name in by_label for value in by_label[name]]
         series += [(UNREADABLE_ROWS, self._labels), (RECONCILED_LOGS, self._labels), (THROTTLED, self._labels[:1])]
         return [IncCounter(family, labels, amount=0) for family, labels in series]
 
@@ -105,9 +103,6 @@ class PollReporter:
             increments.append(IncCounter(THROTTLED, (workspace,), amount=wait_seconds))
         return increments
 
-    def poll_increment(self, outcome: str) -> IncCounter:
-        return IncCounter(POLLS, (*self._labels, outcome))
-
     def outcome_increments(self, outcome: str, *, now: float, scan_started_at: int) -> list[Increment]:
         """Return the increments for the outcome of a poll at ``now``, in Unix seconds.
 
@@ -116,12 +111,13 @@ class PollReporter:
         """
         times = {LAST_POLL: now if outcome == "success" else 0, LAST_RECONCILE: scan_started_at / 1000}
         return [
-            self.poll_increment(outcome),
+            IncCounter(POLLS, (*self._labels, outcome)),
             *(SetCurrent(family, self._labels, value=time) for family, time in times.items() if time),
         ]
 
     def update_gauges(self, result: PollResult, seconds: float, *, quota: Quota | None) -> None:
-        self.update_retention()
+        if self._recorder.coverage is not None:
+            self._registry.set_gauge(RETENTION, self._labels, self._recorder.feed.retention / 1000)
         self._registry.set_gauge("late_up", self._labels, int(result.error is None))
         self._registry.set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)
         for field, family in QUOTA_GAUGES.items() if quota is not None else ():
@@ -137,11 +133,6 @@ class PollReporter:
                 self._registry.set_gauge(GENERATION, labels, 1)
             else:
                 self._registry.remove_gauge(GENERATION, labels)
-
-    def update_retention(self) -> None:
-        """Show the retention of the list that is read, from the first poll that has read one."""
-        if self._recorder.coverage is not None:
-            self._registry.set_gauge(RETENTION, self._labels, self._recorder.feed.retention / 1000)
 
     def log_progress(self, progress: SyncProgress) -> None:
         """Log how far a first sync or a catch-up has come."""
