@@ -147,7 +147,7 @@ def test_the_log_says_once_what_is_left_out(
     """One message names the feed, and none has the address of a client."""
     exporter.restart()
     logger = RecordingLogger()
-    monkeypatch.setattr(exporter.poller._sync._fetcher, "logger", logger)  # noqa: SLF001
+    monkeypatch.setattr(exporter.poller._sync.fetcher, "logger", logger)  # noqa: SLF001
     api.log("curl/8", ip_address=["203.0.113.77"], client="2001:db8::77", origin="203.0.113.77:443")
     exporter.poll_repeatedly(3)
     events = [(event, fields.get("feed")) for _, event, fields in logger.records]
