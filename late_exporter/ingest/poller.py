@@ -128,6 +128,7 @@ class Poller:
             self.recorder.defer((), provisional=zeros)
         if not self._sync.has_audits:
             self.recorder.remove_gauges(AUDIT_GAUGES)  # The results of the last audit would go stale.
+        self._reporter.update_retention()
 
     async def poll(self, *, by_webhook: bool = False, deadline: float | None = None) -> PollResult:
         """Poll once and report the result; a poll that a webhook triggers reads only what is new.

@@ -116,8 +116,7 @@ class PollReporter:
         ]
 
     def update_gauges(self, result: PollResult, seconds: float, *, quota: Quota | None) -> None:
-        if self._recorder.coverage is not None:
-            self._registry.set_gauge(RETENTION, self._labels, self._recorder.feed.retention / 1000)
+        self.update_retention()
         self._registry.set_gauge("late_up", self._labels, int(result.error is None))
         self._registry.set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)
         for field, family in QUOTA_GAUGES.items() if quota is not None else ():
@@ -133,6 +132,11 @@ class PollReporter:
                 self._registry.set_gauge(GENERATION, labels, 1)
             else:
                 self._registry.remove_gauge(GENERATION, labels)
+
+    def update_retention(self) -> None:
+        """Show the retention of the list that is read, from the first poll that has read one."""
+        if self._recorder.coverage is not None:
+            self._registry.set_gauge(RETENTION, self._labels, self._recorder.feed.retention / 1000)
 
     def log_progress(self, progress: SyncProgress) -> None:
         """Log how far a first sync or a catch-up has come."""
