@@ -37,7 +37,7 @@ class PollHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     duration: float = 0.0
 
 
-class SyncProgress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class SyncProgress(msgspec.Struct, frozen=True, gc=False):
     """How far a first sync or a catch-up has come; times are in seconds.
 
     Args:
@@ -156,7 +156,7 @@ class StatusFeedHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error: str = ""
 
 
-class AccountStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class AccountStatus(msgspec.Struct, frozen=True, gc=False):
     """An account that needs attention; ``username`` is empty if unknown, ``cooldown_until`` is a Unix time."""
 
     platform: str

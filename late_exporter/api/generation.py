@@ -62,11 +62,9 @@ class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
         return self.newest > other.newest + NEWNESS_TOLERANCE
 
     def __str__(self) -> str:
-        if self.error is not None:
-            return f"{self.path} {self.error}"
-        if not self.has_logs:
-            return f"{self.path} 200, no logs"
-        return f"{self.path} 200, newest log {'without a time' if self.newest is None else iso_time(self.newest)}"
+        newest = "without a time" if self.newest is None else iso_time(self.newest)
+        text = f"newest log {newest}" if self.has_logs else "no logs"
+        return f"{self.path} 200, {text}" if self.error is None else f"{self.path} {self.error}"
 
 
 ListAnswers: TypeAlias = Mapping[str, ListAnswer]
@@ -203,15 +201,15 @@ class ApiGeneration:
             ApiError: No list can be used, or the configured one does not fit the feed or the state.
         """
         feeds, lists, generation = lists_of(name), self._feeds[name], self.configured
-        if generation == AUTO:
+        if generation == AUTO and (state_generation == ZERNIO or LATE not in feeds):
             generation = ZERNIO
-            if state_generation != ZERNIO and LATE in feeds:
-                if lists.selected is None:
-                    lists.selected = choose_generation(await self._examine(name, client), state_generation)
-                    lists.refusal_count = 0
-                    if lists.selected != lists.in_use:
-                        self._logger.info("API generation detected", feed=name, generation=lists.selected)
-                generation = lists.selected
+        elif generation == AUTO:
+            if lists.selected is None:
+                lists.selected = choose_generation(await self._examine(name, client), state_generation)
+                lists.refusal_count = 0
+                if lists.selected != lists.in_use:
+                    self._logger.info("API generation detected", feed=name, generation=lists.selected)
+            generation = lists.selected
         elif state_generation == ZERNIO != generation:
             raise ApiUnavailable(
                 f"the state has logs of API generation {ZERNIO}, which have no ids: use --api.generation {ZERNIO} "

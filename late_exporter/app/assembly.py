@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
@@ -24,7 +25,6 @@ from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller, StatusPublisher
 from late_exporter.ingest.sync import CHECK_TIMES, FeedSync
-from late_exporter.ingest.uncommitted import UncommittedCount
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
@@ -126,7 +126,7 @@ class Pipeline:
         self.pollers: dict[str, dict[str, Poller]] = {}
         self.status_pollers: dict[str, StatusPoller] = {}
         self.poll_config = config.poll
-        self._uncommitted = UncommittedCount()
+        self._uncommitted = Counter[FeedSync]()
 
     async def add_workspaces(self, connections: Mapping[str, ApiConnection]) -> None:
         """Load the state of some workspaces and create their pollers.

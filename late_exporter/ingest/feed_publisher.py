@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from late_exporter.concurrency import PostponedCancellation
 from late_exporter.feeds.feed import Feed
-from late_exporter.metrics.counting import lag_micros, observe_log
+from late_exporter.metrics.counting import lag_micros
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import LOGS, OLDEST_PENDING, PENDING_LOGS
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import CommitResult, Observation, PendingLog
-from late_exporter.series import Labels, ObserveHistogram, ObserveLog
 
 LAG = "late_exporter_log_lag_seconds"
 COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"
@@ -71,24 +69,6 @@ class FeedPublisher:
                 set_gauge(OLDEST_PENDING, (workspace, platform), oldest[platform] / 1000)
             else:
                 self._registry.remove_gauge(OLDEST_PENDING, (workspace, platform))
-
-
-def select_exemplars(observations: Iterable[Observation], now: int) -> list[ObserveHistogram]:
-    """Return the newest observation with an exemplar of every bucket; ``now`` is the API time in milliseconds."""
-    newest: dict[tuple[str, Labels, int], tuple[float, ObserveHistogram]] = {}
-    for observation in observations:
-        for increment in observation.increments:
-            if not isinstance(increment, ObserveLog) or not increment.has_exemplar:
-                continue
-            observed = observe_log(increment, observation.entry, now)
-            if observed.exemplar is None:
-                continue
-            bucket = (increment.family, increment.labels, bisect_left(increment.bounds, observed.micros / 1_000_000))
-            time = observed.exemplar.timestamp
-            if bucket not in newest or time >= newest[bucket][0]:
-                newest.pop(bucket, None)  # so that the order is that of the last updates
-                newest[bucket] = (time, observed)
-    return [observed for _, observed in newest.values()]
 
 
 def last_lag(observations: Sequence[Observation], now: int) -> float | None:

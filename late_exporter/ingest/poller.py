@@ -10,13 +10,13 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, StoreError
 from late_exporter.ingest.accounting import AUDIT_GAUGES
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.reporter import PollReporter
+from late_exporter.ingest.reporter import POLLS, PollReporter
 from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule, Runtime
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.ingest.sync_meter import SyncMeter
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.protocols import Client
-from late_exporter.series import Increment
+from late_exporter.series import IncCounter, Increment
 from late_exporter.status import FeedHealth, PollHealth, SyncProgress
 
 
@@ -182,7 +182,7 @@ class Poller:
         if error is None:
             return result
         # A poll that could not be saved is the one thing shown without being durable.
-        self.recorder.defer(increments, provisional=[self._reporter.poll_increment(error.outcome)])
+        self.recorder.defer(increments, provisional=[IncCounter(POLLS, (*self.recorder.labels, error.outcome))])
         return PollResult(error.outcome, error)
 
     def _pop_increments(self) -> list[Increment]:

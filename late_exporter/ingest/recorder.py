@@ -10,10 +10,11 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import CounterMismatch, check_counters
-from late_exporter.ingest.feed_publisher import COVERAGE_START, FeedPublisher, last_lag, select_exemplars
+from late_exporter.ingest.feed_publisher import COVERAGE_START, FeedPublisher, last_lag
 from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.recent_attempts import RecentAttempts
 from late_exporter.ingest.uncommitted import UncommittedBatch
+from late_exporter.metrics.counting import observe_log
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import LOGS
 from late_exporter.metrics.registry import SeriesRegistry
@@ -27,7 +28,7 @@ from late_exporter.model import (
     LogPage,
     Scope,
 )
-from late_exporter.series import IncCounter, Increment
+from late_exporter.series import IncCounter, Increment, ObserveLog
 from late_exporter.store.batches import with_status
 from late_exporter.store.thread import StoreThread
 
@@ -113,16 +114,13 @@ class FeedRecorder:
         Raises:
             StoreError: That cannot be committed.
         """
-        if self.coverage is not None:
-            await self._renew_coverage(self.coverage, feed.generation, now)
-        self.feed = feed
-        self._builder = ObservationBuilder(self.scope, feed, self._label_limiter)
-
-    async def _renew_coverage(self, coverage: Coverage, generation: str, now: int) -> None:
-        is_first_sync = not self.log_count
-        if is_first_sync:
-            coverage = Coverage(coverage.retention_floor, coverage.complete_since, generation=generation)
-        else:
+        coverage = self.coverage
+        if coverage is not None and not self.log_count:
+            coverage = Coverage(coverage.retention_floor, coverage.complete_since, generation=feed.generation)
+            self.is_shown = False
+            self._registry.hide_feed(*self.labels)
+            self.remove_gauges([COVERAGE_START])
+        elif coverage is not None:
             # A log dated in the future must not end the counting, and a clock that is behind must not repeat it.
             plausible = max(now, coverage.caught_up_at, coverage.newest.created if coverage.newest else 0)
             newest: int | None = await self._offload(
@@ -136,14 +134,13 @@ class FeedRecorder:
                 complete_since=coverage.complete_since if coverage.is_caught_up else floor,
                 newest=ListPosition(floor, ""),
                 gaps=(),
-                generation=generation,
+                generation=feed.generation,
                 is_switched=True,
             )
-        await self.commit(UncommittedBatch(coverage=coverage, deleted_keys=list(self.pending_logs)), now)
-        if is_first_sync:
-            self.is_shown = False
-            self._registry.hide_feed(*self.labels)
-            self.remove_gauges([COVERAGE_START])
+        if coverage is not None:
+            await self.commit(UncommittedBatch(coverage=coverage, deleted_keys=list(self.pending_logs)), now)
+        self.feed = feed
+        self._builder = ObservationBuilder(self.scope, feed, self._label_limiter)
 
     async def known_statuses(self, page: LogPage, uncommitted: UncommittedBatch) -> Mapping[str, frozenset[str]]:
         """Return the statuses in which the logs of a page were read before, by key; raise StoreError if that fails."""
@@ -256,5 +253,7 @@ class FeedRecorder:
         if was_synced:
             lag = last_lag(observations, batch.now)
             self.last_lag = self.last_lag if lag is None else lag
-            for observed in select_exemplars(observations, batch.now):
-                self._registry.add_exemplar(observed)
+            for observation in observations:
+                for increment in observation.increments:
+                    if isinstance(increment, ObserveLog) and increment.has_exemplar:
+                        self._registry.add_exemplar(observe_log(increment, observation.entry, batch.now))

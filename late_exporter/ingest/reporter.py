@@ -87,14 +87,10 @@ class PollReporter:
 
     def initial_zeros(self) -> list[IncCounter]:
         """Return the exporter's own counters of the feed at 0, so that ``increase()`` sees their first increment."""
-        return [
-            *(IncCounter(POLLS, (*self._labels, outcome), amount=0) for outcome in POLL_OUTCOMES),
-            *(IncCounter(ENTRIES_REJECTED, (*self._labels, reason), amount=0) for reason in REJECTION_REASONS),
-            *(IncCounter(FAILED_REQUESTS, (*self._labels, request), amount=0) for request in REQUEST_KINDS),
-            IncCounter(UNREADABLE_ROWS, self._labels, amount=0),
-            IncCounter(RECONCILED_LOGS, self._labels, amount=0),
-            IncCounter(THROTTLED, self._labels[:1], amount=0),
-        ]
+        by_label = {POLLS: POLL_OUTCOMES, ENTRIES_REJECTED: REJECTION_REASONS, FAILED_REQUESTS: REQUEST_KINDS}
+        series: list[Series] = [(name, (*self._labels, value)) for name in by_label for value in by_label[name]]
+        series += [(UNREADABLE_ROWS, self._labels), (RECONCILED_LOGS, self._labels), (THROTTLED, self._labels[:1])]
+        return [IncCounter(family, labels, amount=0) for family, labels in series]
 
     def request_increments(self, requests: Sequence[RequestRecord], wait_seconds: float) -> list[Increment]:
         """Return the increments for some API requests and the time they waited for the rate limiter."""
@@ -107,9 +103,6 @@ class PollReporter:
             increments.append(IncCounter(THROTTLED, (workspace,), amount=wait_seconds))
         return increments
 
-    def poll_increment(self, outcome: str) -> IncCounter:
-        return IncCounter(POLLS, (*self._labels, outcome))
-
     def outcome_increments(self, outcome: str, *, now: float, scan_started_at: int) -> list[Increment]:
         """Return the increments for the outcome of a poll at ``now``, in Unix seconds.
 
@@ -118,7 +111,7 @@ class PollReporter:
         """
         times = {LAST_POLL: now if outcome == "success" else 0, LAST_RECONCILE: scan_started_at / 1000}
         return [
-            self.poll_increment(outcome),
+            IncCounter(POLLS, (*self._labels, outcome)),
             *(SetCurrent(family, self._labels, value=time) for family, time in times.items() if time),
         ]
 

@@ -18,6 +18,9 @@ class ScanSchedule:
     Args:
         last_scan_at: Unix time in seconds at which the last completed scan started; 0 if there is none.
         last_audit_at: Unix time in seconds at which the last scan of the whole list was completed; 0 if there is none.
+
+    Attributes:
+        last_start: Monotonic time of the last scan.
     """
 
     def __init__(self, config: PollConfig, runtime: Runtime, last_scan_at: float, last_audit_at: float) -> None:
@@ -25,21 +28,16 @@ class ScanSchedule:
         self._runtime = runtime
         age = runtime.clock() - last_scan_at
         # A time in the future was set by a wrong clock.
-        self._last_start = runtime.monotonic() - age if age * 1000 > -MAX_CLOCK_SKEW_MS else -math.inf
-        self._last_audit_at = last_audit_at
+        self.last_start = runtime.monotonic() - age if age * 1000 > -MAX_CLOCK_SKEW_MS else -math.inf
+        self.last_audit_at = last_audit_at
 
     @property
     def is_due(self) -> bool:
-        return self._runtime.monotonic() - self._last_start >= self.config.reconcile_interval
-
-    @property
-    def last_start(self) -> float:
-        """Monotonic time."""
-        return self._last_start
+        return self._runtime.monotonic() - self.last_start >= self.config.reconcile_interval
 
     def postpone(self) -> None:
         """Start the next scan an interval from now."""
-        self._last_start = self._runtime.monotonic()
+        self.last_start = self._runtime.monotonic()
 
     def next_scan(self, now: int) -> Scan:
         """Return a scan of the whole list once per audit interval, and of its newest part in between.
@@ -48,13 +46,9 @@ class ScanSchedule:
         """
         interval = self.config.audit_interval or DAY_MS / 1000
         # A time in the future was set by a wrong clock.
-        is_whole = not -MAX_CLOCK_SKEW_MS / 1000 <= self._runtime.clock() - self._last_audit_at < interval
+        is_whole = not -MAX_CLOCK_SKEW_MS / 1000 <= self._runtime.clock() - self.last_audit_at < interval
         return Scan(now, 0 if is_whole else now - int(self.config.reconcile_interval * SCAN_INTERVALS * 1000))
 
     def finish(self, scan: Scan, now: int) -> None:
         """Note that a scan is complete; ``now`` is the API time in milliseconds."""
-        self._last_start = self._runtime.monotonic() - (now - scan.started_at) / 1000
-
-    def finish_audit(self) -> None:
-        """Note that the whole list was read."""
-        self._last_audit_at = self._runtime.clock()
+        self.last_start = self._runtime.monotonic() - (now - scan.started_at) / 1000

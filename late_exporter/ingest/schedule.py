@@ -143,13 +143,12 @@ class PollSchedule:
         return max(interval * jitter - elapsed, interval * JITTER)
 
     async def _sleep_until_woken(self, seconds: float) -> None:
-        sleep_task = asyncio.ensure_future(self._runtime.sleep(seconds))
-        wake_task = asyncio.ensure_future(self._wake_event.wait())
+        tasks = [asyncio.ensure_future(each) for each in (self._runtime.sleep(seconds), self._wake_event.wait())]
         try:
-            await asyncio.wait((sleep_task, wake_task), return_when=asyncio.FIRST_COMPLETED)
-            if sleep_task.done():
-                await sleep_task
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
         finally:
-            sleep_task.cancel()
-            wake_task.cancel()
+            for task in tasks:
+                task.cancel()
         self._wake_event.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import msgspec
@@ -109,40 +110,34 @@ class StatusPace:
         self._last_request_at = now
 
 
+@dataclass
 class StatusPublisher:
     """Write the gauges of the status feeds of one workspace to the registry.
 
     Args:
         defer: Save increments with the next commit of the workspace.
+        values: The series of each feed.
     """
 
-    def __init__(
-        self,
-        workspace: str,
-        *,
-        label_limiter: LabelLimiter,
-        registry: SeriesRegistry,
-        defer: Callable[[Sequence[Increment]], object],
-    ) -> None:
-        self._workspace = workspace
-        self._label_limiter = label_limiter
-        self._registry = registry
-        self._defer = defer
-        self._values: dict[str, Mapping[Series, SeriesValue]] = {}
+    workspace: str
+    label_limiter: LabelLimiter
+    registry: SeriesRegistry
+    defer: Callable[[Sequence[Increment]], object]
+    values: dict[str, Mapping[Series, SeriesValue]] = field(default_factory=dict)
 
     def show(self, feed: str, gauges: Sequence[SetLatest], now: float) -> None:
         """Replace the series of a feed after a successful refresh, which ended at a Unix time in seconds."""
         values: dict[Series, SeriesValue] = {}
         overflow: list[Increment] = []
-        for increment in self._label_limiter.apply(gauges):
+        for increment in self.label_limiter.apply(gauges):
             if isinstance(increment, SetLatest):
                 latest = LatestValue(increment.at, increment.value)
                 values[increment.family, increment.labels] = SeriesValue(latest, 0.0)
             else:
                 overflow.append(increment)
-        self._defer(overflow)
+        self.defer(overflow)
         self._replace(feed, values)
-        self._registry.set_gauge(LAST_REFRESH, (self._workspace, feed), now)
+        self.registry.set_gauge(LAST_REFRESH, (self.workspace, feed), now)
         self.set_state(feed, is_up=True)
 
     def clear(self, feed: str, disabled_reason: str = "") -> None:
@@ -154,33 +149,28 @@ class StatusPublisher:
         """Remove everything about a feed that is no longer configured."""
         self.clear(feed)
         for family in (UP, LAST_REFRESH):
-            self._registry.remove_gauge(family, (self._workspace, feed))
+            self.registry.remove_gauge(family, (self.workspace, feed))
 
     def set_state(self, feed: str, *, is_up: bool, disabled_reason: str = "") -> None:
         """Show the result of a refresh; the series of a feed that has failed stay until they are stale."""
-        self._registry.set_gauge(UP, (self._workspace, feed), int(is_up))
+        self.registry.set_gauge(UP, (self.workspace, feed), int(is_up))
         for reason in DISABLING_REASONS:
             if reason == disabled_reason:
-                self._registry.set_gauge(DISABLED, (self._workspace, feed, reason), 1)
+                self.registry.set_gauge(DISABLED, (self.workspace, feed, reason), 1)
             else:
-                self._registry.remove_gauge(DISABLED, (self._workspace, feed, reason))
+                self.registry.remove_gauge(DISABLED, (self.workspace, feed, reason))
 
     def summary(self, feeds: tuple[StatusFeedHealth, ...]) -> WorkspaceStatus:
         """Return what the status page says about the workspace."""
         latest: defaultdict[str, dict[Labels, LatestValue]] = defaultdict(dict)
-        for values in self._values.values():
+        for values in self.values.values():
             for (family, labels), current in values.items():
                 if isinstance(current.value, LatestValue):
                     latest[family][labels] = current.value
 
         def account(labels: Labels, until: float | None = None) -> AccountStatus:
             username = latest[ACCOUNT_INFO].get(labels)
-            return AccountStatus(
-                platform=labels[1],
-                account_id=labels[2],
-                username=str(username.value) if username else "",
-                cooldown_until=until,
-            )
+            return AccountStatus(labels[1], labels[2], str(username.value) if username else "", until)
 
         scheduled = [(each.at / 1000, float(each.value)) for each in latest[OLDEST_SCHEDULED].values()]
         disconnected = [account(labels) for labels, each in latest[NEEDS_RECONNECT].items() if each.value]
@@ -194,8 +184,8 @@ class StatusPublisher:
         )
 
     def _replace(self, feed: str, values: Mapping[Series, SeriesValue]) -> None:
-        self._values[feed] = values
-        self._registry.replace_status(self._workspace, feed, values)
+        self.values[feed] = values
+        self.registry.replace_status(self.workspace, feed, values)
 
 
 class _StatusFeedState(msgspec.Struct, kw_only=True):
@@ -267,10 +257,7 @@ class StatusPoller:
         """Refresh every feed whenever it is due, until cancelled; return if there is none."""
         while self._states:
             if self._client.key_reload_count != self._key_reload_count:
-                self._key_reload_count = self._client.key_reload_count
-                for state in self._states.values():
-                    # The new key may have the rights that were missing.
-                    state.due_at = self._runtime.monotonic() if state.failure else state.due_at
+                self.reconfigure(self._client, self.config, self._pace)
             state = min(self._states.values(), key=lambda state: state.due_at)
             delay = state.due_at - self._runtime.monotonic()
             if delay > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -55,19 +56,17 @@ StepsTo: TypeAlias = Generator[Step, Any, ResultT]
 
 async def perform(steps: Generator[StepT, Any, ResultT], perform_step: Callable[[StepT], Awaitable[object]]) -> ResultT:
     """Perform each step, send its result back or throw the failure of a request, and return the result of all."""
-    result: object = None
-    failure: ApiError | None = None
+    resume = partial(steps.send, None)
     while True:
         try:
-            step = steps.send(result) if failure is None else steps.throw(failure)
+            step = resume()
         except StopIteration as done:
-            final_result: ResultT = done.value
-            return final_result
-        result, failure = None, None
+            result: ResultT = done.value
+            return result
         try:
-            result = await perform_step(step)
+            resume = partial(steps.send, await perform_step(step))
         except REQUEST_FAILURES as exc:
-            failure = exc
+            resume = partial(steps.throw, exc.without_frames())
 
 
 async def read_pages(sweep: Sweep[PageT], fetch: Callable[[FetchPage], Awaitable[PageT]]) -> AsyncGenerator[PageT]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -9,6 +10,7 @@ import msgspec
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
+from late_exporter.ingest import uncommitted
 from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.reader import Budget, FeedReader, Progress
@@ -18,7 +20,7 @@ from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
-from late_exporter.ingest.uncommitted import UncommittedBatch, UncommittedCount
+from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.metrics.names import LAST_AUDIT, LAST_RECONCILE
 from late_exporter.protocols import Client
 from late_exporter.series import Increment, SetCurrent
@@ -26,7 +28,7 @@ from late_exporter.series import Increment, SetCurrent
 COMMIT_SIZE = 2000
 """Logs that a catch-up commits in one transaction.
 
-Many feeds that catch up at the same time commit earlier, see ``UncommittedCount``.
+Many feeds that catch up at the same time commit earlier, see ``MAX_LOGS``.
 """
 
 CHECK_TIMES = (LAST_RECONCILE, LAST_AUDIT)
@@ -49,7 +51,7 @@ class FeedSync:
     """Synchronisation of one feed of one workspace.
 
     Args:
-        uncommitted: Shared by all feeds.
+        uncommitted: Number of uncommitted logs of each feed, shared by all.
 
     Attributes:
         completed_scan: Scan that the last poll completed, until ``finish_poll``.
@@ -62,7 +64,7 @@ class FeedSync:
         *,
         runtime: Runtime,
         scan_schedule: ScanSchedule,
-        uncommitted: UncommittedCount,
+        uncommitted: Counter[FeedSync],
     ) -> None:
         self.fetcher = fetcher
         self.recorder = recorder
@@ -178,7 +180,7 @@ class FeedSync:
 
     def _start_batch(self) -> None:
         self.fetcher.batch = UncommittedBatch()
-        self._uncommitted.update(self, 0)
+        self._uncommitted[self] = 0
 
     def _start_list(self) -> None:
         """Start again with a list to which places and totals of the old one do not apply."""
@@ -213,8 +215,8 @@ class FeedSync:
         batch.add(record.entries, by_reconciliation=record.by_reconciliation)
         batch.coverage = record.coverage or batch.coverage
         batch.deleted_keys += record.deleted_keys
-        self._uncommitted.update(self, batch.log_count)
-        if batch.log_count >= COMMIT_SIZE or (batch.pages and self._uncommitted.is_full):
+        self._uncommitted[self] = batch.log_count
+        if batch.log_count >= COMMIT_SIZE or (batch.pages and self._uncommitted.total() > uncommitted.MAX_LOGS):
             error = await self.commit()
             if error is not None:
                 raise error
@@ -225,7 +227,7 @@ class FeedSync:
             return
         mismatches = await self.recorder.check_counters()
         missing, extra = count_missing(0, mismatches), count_extra(mismatches)
-        self._scan_schedule.finish_audit()
+        self._scan_schedule.last_audit_at = self._runtime.clock()
         warn = self.fetcher.logger.warning
         log = warn if missing or extra else self.fetcher.logger.info
         log("audit completed", found=scan.found, missing=missing, extra=extra)

@@ -76,13 +76,7 @@ class SyncMeter:
             requests = math.ceil(rest / (PAGE_SIZE - PAGE_OVERLAP)) + 1
             seconds_left = max(elapsed * rest / read_now if read_now else 0.0, client.quota_wait(requests))
             expected = log_count + rest
-        return SyncProgress(
-            log_count=log_count,
-            expected_count=expected,
-            elapsed=elapsed,
-            seconds_left=seconds_left,
-            quota_wait=client.quota_wait(),
-        )
+        return SyncProgress(log_count, expected, elapsed, seconds_left, client.quota_wait())
 
     def _estimate_rest(self, coverage: Coverage, start: _Start, log_count: int) -> int | None:
         """Return the estimated number of unread logs, by the total of the API or by the times of the logs."""

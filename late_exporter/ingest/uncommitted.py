@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable
 from typing import NamedTuple
 
 import msgspec
@@ -48,18 +46,3 @@ class UncommittedBatch(msgspec.Struct):
         self.log_count += len(entries)
         for entry in entries:
             self.statuses[entry.key] = with_status(self.statuses.get(entry.key), entry.status)
-
-
-class UncommittedCount:
-    """Number of uncommitted logs of all feeds, so that many feeds need no more memory than a few."""
-
-    def __init__(self) -> None:
-        self._counts = Counter[Hashable]()
-
-    @property
-    def is_full(self) -> bool:
-        return self._counts.total() > MAX_LOGS
-
-    def update(self, feed: Hashable, log_count: int) -> None:
-        """Set the number of logs of a feed."""
-        self._counts[feed] = log_count
