@@ -7,7 +7,6 @@ from contextlib import closing, suppress
 from typing import Any
 
 import pytest
-from late_exporter.ingest.known_logs import UncommittedBatch
 
 from late_exporter.errors import ApiUnavailable, RateLimited
 from late_exporter.exposition.negotiation import OPENMETRICS
