@@ -308,17 +308,20 @@ async def test_bodies_are_made_in_a_thread() -> None:
     assert [False] == [thread is threading.current_thread() for thread in threads]
 
 
-async def test_workspaces_that_may_not_be_shown_any_more() -> None:
-    """A body that was made while they might be shown is not sent."""
+async def test_workspaces_that_may_not_be_shown() -> None:
+    """Each scrape asks which workspaces may be shown, and has no others."""
     exposition = Exposition({"up": Family("up", "gauge", "Help.", ("workspace",))})
-    exposition.put("up", ("a",), 1)
+    for name in ("a", "b"):
+        exposition.put("up", (name,), 1)
     exposition.publish()
-    answers = iter([None, frozenset[str](), frozenset[str]()])
+    answers: list[AbstractSet[str] | None] = [None, frozenset({"b"}), frozenset()]
 
     async def visible() -> AbstractSet[str] | None:
-        return next(answers)
+        return answers.pop(0)
 
-    assert "up" not in (await call(create_metrics_app(exposition, tuple, visible), "/metrics")).text
+    app = create_metrics_app(exposition, tuple, visible)
+    texts = [(await call(app, "/metrics")).text for _ in range(3)]
+    assert [["a", "b"], ["b"], []] == [re.findall(r'workspace="(\w)"', text) for text in texts]
 
 
 async def test_a_scrape_does_not_wait_for_bodies_of_workspaces() -> None:
