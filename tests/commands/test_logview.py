@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from late_exporter.commands.logview import chronological, mentions
 from late_exporter.feeds import GENERATIONS
@@ -163,7 +164,8 @@ def test_a_bad_row_does_not_affect_others(rows: list[object], index: int, feed: 
     mixed = [*rows[:index], good, *rows[index:]]
     logs = parse_rows(feed, *mixed)
 
-    assert one(good, feed.name, feed.generation) in logs
+    expected = one(good, feed.name, feed.generation)
+    assert expected in [replace(log, key=expected.key) for log in logs]  # an alike row may have the first ordinal
     assert sum(isinstance(row, dict) for row in mixed) == len(logs)
     for log in logs:
         assert all(len(text) <= 1000 for text in (log.error, log.username, log.platform, log.action, log.log_id))
