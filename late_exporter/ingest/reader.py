@@ -93,7 +93,7 @@ class FeedReader:
         context, view = self._context, self._view
         context.start_poll()
         self.scans.completed, self.scans.is_abandoned = None, False
-        since = view.coverage.caught_up_at if view.coverage else 0
+        since, is_resumed = view.coverage.caught_up_at if view.coverage else 0, view.coverage is not None
         reading = yield from self._catch_up.read(budget.interrupt_at)
         if reading.is_partial:
             return True
@@ -101,7 +101,8 @@ class FeedReader:
             coverage = msgspec.structs.replace(reading.coverage, is_synced=True, published_at=view.now())
             reading = msgspec.structs.replace(reading, coverage=coverage)
             yield Record(coverage=coverage)
-            context.changes, self.is_first_poll = 0, False  # All of it was just read.
+            # All of it was just read, or above what an earlier poll has read, logs may have arrived late.
+            context.changes, self.is_first_poll, since = 0, is_resumed, view.now()
         is_missing = yield from self._late_window.check(
             reading, since, LATE_POLLS * budget.urgent_pages, budget.deadline, is_first_poll=self.is_first_poll
         )

@@ -25,11 +25,8 @@ from late_exporter.metrics.names import LAST_AUDIT, LAST_RECONCILE
 from late_exporter.protocols import Client
 from late_exporter.series import Increment, SetCurrent
 
-COMMIT_SIZE = 2000
-"""Logs that a catch-up commits in one transaction.
-
-Many feeds that catch up at the same time commit earlier, see ``MAX_LOGS``.
-"""
+COMMIT_SIZE, COMMIT_SECONDS = 2000, 2.0
+"""Logs that a catch-up commits in one transaction, and time after which it commits fewer, because pages are slow."""
 
 CHECK_TIMES = (LAST_RECONCILE, LAST_AUDIT)
 """Times of the last checks, which are those of the first sync until a check has completed."""
@@ -78,6 +75,7 @@ class FeedSync:
         self._committed, self._reader = progress, FeedReader(fetcher, progress)
         self.completed_scan: Scan | None = None
         self._is_complete = False
+        self._batch_started_at = 0.0
 
     @property
     def read_count(self) -> int:
@@ -211,12 +209,15 @@ class FeedSync:
 
     async def _record(self, record: Record) -> None:
         """Take logs that were read, and what is true once they are committed; commit them if they are many."""
-        batch = self.fetcher.batch
+        batch, now = self.fetcher.batch, self._runtime.monotonic()
+        if not batch.pages:
+            self._batch_started_at = now
         batch.add(record.entries, by_reconciliation=record.by_reconciliation)
         batch.coverage = record.coverage or batch.coverage
         batch.deleted_keys += record.deleted_keys
         self._uncommitted[self] = batch.log_count
-        if batch.log_count >= COMMIT_SIZE or (batch.pages and self._uncommitted.total() > uncommitted.MAX_LOGS):
+        is_due = self._uncommitted.total() > uncommitted.MAX_LOGS or now >= self._batch_started_at + COMMIT_SECONDS
+        if batch.log_count >= COMMIT_SIZE or (batch.pages and is_due):
             error = await self.commit()
             if error is not None:
                 raise error

@@ -114,7 +114,7 @@ def test_restricted_container_runs(container_engine: ContainerEngine, tmp_path: 
     assert "Traceback" not in log
 
     start_container(container_engine, "again", *arguments, options=options)
-    wait_until(lambda: "is ready" in container_engine.sandbox.get(f"{EXPORTER}/-/ready"))
+    wait_until(lambda: "late_publishing_logs_total{" in container_engine.sandbox.get(f"{EXPORTER}/metrics"))
     again = scrape(container_engine)
     assert again.sum("late_publishing_logs_total") >= before.sum("late_publishing_logs_total")
     assert again.sum("late_exporter_coverage_start_timestamp_seconds") == before.sum(

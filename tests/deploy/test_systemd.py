@@ -166,14 +166,15 @@ def test_socket_queues_scrapes_during_restart(machine: SystemdMachine, sandbox: 
     machine.systemctl("kill", "--signal=KILL", "late-exporter.service")
     wait_until(lambda: machine.unit_property("late-exporter", "ActiveState") != "active")
     response = sandbox.run("curl", "--silent", "--show-error", "--fail", "--max-time", "30", f"{URL}/metrics")
-    assert Samples.parse(response).sum(LOGS) >= before.sum(LOGS)
+    assert Samples.parse(response).sum("late_exporter_build_info") == 1
+    assert scrape_when_ready(machine, sandbox).sum(LOGS) >= before.sum(LOGS)
     machine.run("systemctl", "stop", "late-exporter.socket", "late-exporter.service")
 
 
 def scrape_when_ready(machine: SystemdMachine, sandbox: Sandbox) -> Samples:
-    """Return the metrics of the exporter once it is ready."""
+    """Return the metrics of the exporter once it is ready and shows logs, after its first complete poll."""
     wait_until(
-        lambda: "is ready" in sandbox.get(f"{URL}/-/ready"),
+        lambda: "is ready" in sandbox.get(f"{URL}/-/ready") and f"{LOGS}{{" in sandbox.get(f"{URL}/metrics"),
         describe=lambda: machine.systemctl("status", "late-exporter"),
     )
     return Samples.parse(sandbox.get(f"{URL}/metrics"))
