@@ -31,8 +31,8 @@ MAX_VALUES = 100
 """Reports beyond which undocumented values are counted but no longer logged."""
 
 MAX_TIME_LOGS = 10_000
-MAX_TIME_READINGS = 3
-"""Logs without ids of one time that are read together, and attempts to do so while the list moves."""
+MAX_TIME_READINGS = 4
+"""Logs without ids of one time that are read together, and readings of which two in a row have to agree."""
 
 MIN_UNDATED = 10
 """Logs of the newest page, none of which has a time, that show that the API writes times differently."""
@@ -222,18 +222,19 @@ class Fetcher:
 async def _read_whole_time(
     fetch_rows: Callable[[int], Awaitable[LogPage]], number_entries: Callable[[Sequence[LogEntry]], Sequence[LogEntry]]
 ) -> LogPage:
-    """Return a page and those below it, until all logs of its time are there.
+    """Return a page and those below it, until all logs of its time are there, as soon as two readings agree.
 
     If the list keeps moving, it is the page alone: alike logs on two pages count as one until it is read again.
     """
-    first = await fetch_rows(0)
+    previous: list[LogEntry] = []
     for _ in range(MAX_TIME_READINGS):
-        page, entries = first, list(first.entries)
+        first = page = await fetch_rows(0)
+        entries = list(first.entries)
         while page.is_within_time and page.times[0] == first.times[0] and len(entries) < MAX_TIME_LOGS:
             page = await fetch_rows(len(entries))
             entries += page.entries
-        before, first = first, await fetch_rows(0)
-        if first == before:
+        if entries == previous:
             size = len(entries) - len(page.entries) + PAGE_SIZE
             return LogPage(tuple(number_entries(entries)), first.total, page.has_more, without_ids=True, size=size)
-    return LogPage(tuple(number_entries(first.entries)), first.total, first.has_more, without_ids=True)
+        previous = entries
+    return first
