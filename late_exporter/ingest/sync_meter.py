@@ -15,9 +15,6 @@ from late_exporter.status import SyncProgress
 MIN_SHARE = 0.01
 """Share of the time range from which the number of logs in the rest is estimated."""
 
-WHOLE_LIST_TOLERANCE = 3_600_000
-"""Milliseconds by which the oldest log to read may be younger than the retention if the whole list is read."""
-
 
 class _Start(msgspec.Struct):
     """Start of a sync.
@@ -80,12 +77,9 @@ class SyncMeter:
 
     def _estimate_rest(self, coverage: Coverage, start: _Start, log_count: int) -> int | None:
         """Return the estimated number of unread logs, by the total of the API or by the times of the logs."""
-        total, whole_range = 0, start.unread
-        if whole_range is None:
-            total, whole_range = self._sync.fetcher.list_total, start.clock - coverage.retention_floor
+        total = self._sync.fetcher.list_total if start.unread is None else 0
         rest_of_list = max(total - self._sync.read_count, 0) if total else math.inf
-        if total and whole_range >= self._sync.fetcher.feed.retention - WHOLE_LIST_TOLERANCE:
-            return int(rest_of_list)
+        whole_range = start.clock - coverage.retention_floor if start.unread is None else start.unread
         share = 1 - _unread(coverage) / whole_range if whole_range > 0 else 0.0
         return None if share < MIN_SHARE else round(min(log_count * (1 - share) / share, rest_of_list))
 

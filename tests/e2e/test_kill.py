@@ -38,10 +38,7 @@ SEED = 20261124
     ("generations", "kills"),
     [
         (("late",), KILLS),
-        # Some of hundreds of alike logs of one second may not count if they arrive while processes are killed.
-        pytest.param(
-            ("zernio",), FEWER_KILLS, marks=pytest.mark.xfail(strict=False, reason="alike logs of one second")
-        ),
+        (("zernio",), FEWER_KILLS),
         (("late", "zernio"), FEWER_KILLS),
     ],
 )
