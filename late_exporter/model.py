@@ -45,8 +45,8 @@ PAGE_OVERLAP = 2
 """Minimum number of rows that two pages share, so that a shift between the two reads is noticed."""
 
 
-class Scope(msgspec.Struct, frozen=True):
-    """One feed of one workspace."""
+class Scope(NamedTuple):
+    """One feed of one workspace: the first labels of the exporter's own metrics of a feed."""
 
     workspace: str
     feed: str

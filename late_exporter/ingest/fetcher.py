@@ -83,7 +83,7 @@ class Fetcher:
 
     @property
     def pending_logs(self) -> Mapping[str, PendingLog]:
-        return self._recorder.pending_logs
+        return self._recorder.state.pending_logs
 
     def now(self) -> int:
         """Return the API's time in milliseconds."""
@@ -226,15 +226,16 @@ async def _read_whole_time(
 
     If the list keeps moving, it is the page alone: alike logs on two pages count as one until it is read again.
     """
-    previous: list[LogEntry] = []
-    for _ in range(MAX_TIME_READINGS):
+    readings: list[list[LogEntry]] = []
+    while True:
         first = page = await fetch_rows(0)
         entries = list(first.entries)
         while page.is_within_time and page.times[0] == first.times[0] and len(entries) < MAX_TIME_LOGS:
             page = await fetch_rows(len(entries))
             entries += page.entries
-        if entries == previous:
+        if entries in readings[-1:]:
             size = len(entries) - len(page.entries) + PAGE_SIZE
             return LogPage(tuple(number_entries(entries)), first.total, page.has_more, without_ids=True, size=size)
-        previous = entries
-    return first
+        readings.append(entries)
+        if len(readings) == MAX_TIME_READINGS:
+            return first

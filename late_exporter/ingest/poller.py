@@ -97,15 +97,15 @@ class Poller:
         Then finish, within a poll interval, a due scan; the next run continues what is not finished.
         """
         await self.start()
-        pending_count = len(self.recorder.pending_logs)
+        pending_count = len(self.recorder.state.pending_logs)
         while (result := await self.poll()).is_partial:
             pass
         deadline = self._runtime.monotonic() + self._fetcher.config.interval
         while result.error is None and self._runtime.monotonic() < deadline:
-            is_settling = len(self.recorder.pending_logs) < pending_count  # Checks are limited per poll.
+            is_settling = len(self.recorder.state.pending_logs) < pending_count  # Checks are limited per poll.
             if not (is_settling or self._sync.has_unfinished_work):
                 break
-            work_done, pending_count = self._sync.work_done, len(self.recorder.pending_logs)
+            work_done, pending_count = self._sync.work_done, len(self.recorder.state.pending_logs)
             result = await self.poll(deadline=deadline)
             if work_done == self._sync.work_done:
                 break
@@ -182,7 +182,7 @@ class Poller:
         if error is None:
             return result
         # A poll that could not be saved is the one thing shown without being durable.
-        self.recorder.defer(increments, provisional=[IncCounter(POLLS, (*self.recorder.labels, error.outcome))])
+        self.recorder.defer(increments, provisional=[IncCounter(POLLS, (*self.recorder.scope, error.outcome))])
         return PollResult(error.outcome, error)
 
     def _pop_increments(self) -> list[Increment]:

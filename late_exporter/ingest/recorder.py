@@ -46,12 +46,11 @@ class FeedRecorder:
     """Recorder of one feed of one workspace.
 
     Attributes:
-        labels: Workspace and name of the feed.
-        coverage: Coverage last committed; None before the first sync.
-        progress: Work that this run continues, encoded; empty if there is none.
-        last_lag: Seconds from creation to recording of the last live log.
+        state: What is committed.
         unsaved_increments: Increments that could not be saved yet, shared by the feeds of the workspace.
         is_shown: Whether the logs of the feed are shown: since the first poll of this process that has read everything.
+        recorded_count: Number of observations committed since the start.
+        last_lag: Seconds from creation to recording of the last live log.
         recent_attempts: Attempts of the last hour; None if the feed has no attempts to publish.
     """
 
@@ -68,27 +67,28 @@ class FeedRecorder:
         clock: Callable[[], float],
     ) -> None:
         self.scope = Scope(workspace, feed.name)
-        self.labels = (workspace, feed.name)
         self.feed = feed
-        self.coverage, self.pending_logs, self.log_count = state.coverage, state.pending_logs, state.log_count
-        self.progress = state.progress
-        self._store_thread = store_thread
-        self._store, self._offload = store_thread.store, store_thread.offload
-        self._label_limiter = label_limiter
-        self._registry = registry
+        self.state = state
         self.unsaved_increments = unsaved_increments
-        self.clock = clock
-        self._builder = ObservationBuilder(self.scope, feed, label_limiter)
-        self._publisher = FeedPublisher(feed, self.labels, registry, label_limiter)
+        self.is_shown = False
         self.recorded_count = 0
         self.last_lag: float | None = None
-        self.is_shown = False
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
+        self.clock = clock
+        self._store_thread = store_thread
+        self._label_limiter = label_limiter
+        self._registry = registry
+        self._publisher = FeedPublisher(feed, self.scope, registry, label_limiter)
 
     @property
     def state_generation(self) -> str | None:
         """API generation of the counted logs; None if there are none."""
-        return self.coverage.generation if self.coverage is not None and self.log_count else None
+        return self.coverage.generation if self.coverage is not None and self.state.log_count else None
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """Coverage last committed; None before the first sync."""
+        return self.state.coverage
 
     @property
     def is_synced(self) -> bool:
@@ -115,16 +115,16 @@ class FeedRecorder:
             StoreError: That cannot be committed.
         """
         coverage = self.coverage
-        if coverage is not None and not self.log_count:
+        if coverage is not None and not self.state.log_count:
             coverage = Coverage(coverage.retention_floor, coverage.complete_since, generation=feed.generation)
             self.is_shown = False
-            self._registry.hide_feed(*self.labels)
+            self._registry.hide_feed(*self.scope)
             self.remove_gauges([COVERAGE_START])
         elif coverage is not None:
             # A log dated in the future must not end the counting, and a clock that is behind must not repeat it.
             plausible = max(now, coverage.caught_up_at, coverage.newest.created if coverage.newest else 0)
-            newest: int | None = await self._offload(
-                self._store.newest_time, self.scope, until=plausible + MAX_CLOCK_SKEW_MS
+            newest: int | None = await self._store_thread.offload(
+                self._store_thread.store.newest_time, self.scope, until=plausible + MAX_CLOCK_SKEW_MS
             )
             # The list may have times in whole seconds.
             floor = max(((newest or 0) // 1000 + 1) * 1000, coverage.retention_floor)
@@ -138,14 +138,15 @@ class FeedRecorder:
                 is_switched=True,
             )
         if coverage is not None:
-            await self.commit(UncommittedBatch(coverage=coverage, deleted_keys=list(self.pending_logs)), now)
+            await self.commit(UncommittedBatch(coverage=coverage, deleted_keys=list(self.state.pending_logs)), now)
         self.feed = feed
-        self._builder = ObservationBuilder(self.scope, feed, self._label_limiter)
 
     async def known_statuses(self, page: LogPage, uncommitted: UncommittedBatch) -> Mapping[str, frozenset[str]]:
         """Return the statuses in which the logs of a page were read before, by key; raise StoreError if that fails."""
         keys = [entry.key for entry in page.entries]
-        statuses: dict[str, frozenset[str]] = dict(await self._offload(self._store.lookup, self.scope, keys))
+        statuses: dict[str, frozenset[str]] = dict(
+            await self._store_thread.offload(self._store_thread.store.lookup, self.scope, keys)
+        )
         for key in uncommitted.statuses.keys() & keys:
             for status in uncommitted.statuses[key]:
                 statuses[key] = with_status(statuses.get(key), status)
@@ -153,8 +154,8 @@ class FeedRecorder:
 
     async def check_counters(self) -> list[CounterMismatch]:
         """Compare the counters with the store's accounting, in its thread, because that has all series."""
-        mismatches: list[CounterMismatch] = await self._offload(
-            lambda: check_counters(self.scope, self.feed, self._store.accounting(self.scope))
+        mismatches: list[CounterMismatch] = await self._store_thread.offload(
+            lambda: check_counters(self.scope, self.feed, self._store_thread.store.accounting(self.scope))
         )
         return mismatches
 
@@ -181,12 +182,12 @@ class FeedRecorder:
             raise
         self.is_shown |= is_complete
         for family, value in zip(STATE_SIZE, sizes, strict=False):
-            self._registry.set_gauge(family, self.labels[:1], value)
+            self._registry.set_gauge(family, self.scope[:1], value)
         await self._apply(result, batch, read)
 
     def count(self, family: str, amount: int, *labels: str) -> None:
         """Increment one of the exporter's own counters of the feed with the next commit."""
-        self.defer([IncCounter(family, (*self.labels, *labels), amount=amount)])
+        self.defer([IncCounter(family, (*self.scope, *labels), amount=amount)])
 
     def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
         """Save increments with the next commit, which publishes them; provisional ones are published at once."""
@@ -199,7 +200,7 @@ class FeedRecorder:
 
     def remove_gauges(self, families: Iterable[str]) -> None:
         for family in families:
-            self._registry.remove_gauge(family, self.labels)
+            self._registry.remove_gauge(family, self.scope)
 
     def _build_batch(self, read: UncommittedBatch, now: int, increments: Sequence[Increment]) -> Batch:
         coverage, prune_before = read.coverage, None
@@ -210,7 +211,8 @@ class FeedRecorder:
             coverage = msgspec.structs.replace(coverage, retention_floor=max(coverage.retention_floor, prune_before))
         # A log that was pruned, or is about to be, would be counted twice.
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
-        built = self._builder.build(read.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced)
+        builder = ObservationBuilder(self.scope, self.feed, self._label_limiter)
+        built = builder.build(read.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced)
         committed_at = self.clock()
         return Batch(
             committed_at=committed_at,
@@ -235,13 +237,15 @@ class FeedRecorder:
 
     def _add_size(self, _: Batch, result: CommitResult) -> tuple[CommitResult, Sequence[int]]:
         with suppress(StoreError):  # The batch is committed and must not be saved again.
-            return result, self._store.size(self.scope.workspace)
+            return result, self._store_thread.store.size(self.scope.workspace)
         return result, ()
 
     async def _apply(self, result: CommitResult, batch: Batch, read: UncommittedBatch) -> None:
         was_synced, observations = self.is_synced, result.observations
-        pending = self.pending_logs if result.pending_logs is None else result.pending_logs
-        self.coverage, self.pending_logs, self.log_count = batch.coverage or self.coverage, pending, result.log_count
+        pending = self.state.pending_logs if result.pending_logs is None else result.pending_logs
+        self.state = FeedState(
+            batch.coverage or self.coverage, pending, result.log_count, read.progress or self.state.progress
+        )
         read.log_count = 0  # They are among the stored ones.
         self.recorded_count += len(observations)
         if self.recent_attempts is not None:

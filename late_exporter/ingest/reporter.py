@@ -53,7 +53,7 @@ class PollReporter:
     """
 
     def __init__(self, recorder: FeedRecorder, *, registry: SeriesRegistry, logger: Logger) -> None:
-        self._labels = recorder.labels
+        self._labels = recorder.scope
         self._recorder = recorder
         self._registry = registry
         self._logger = logger
@@ -72,8 +72,8 @@ class PollReporter:
             self._health,
             next_poll=self.next_poll,
             lag=recorder.last_lag,
-            logs=recorder.log_count,
-            pending=len(recorder.pending_logs),
+            logs=recorder.state.log_count,
+            pending=len(recorder.state.pending_logs),
             gaps=len(recorder.coverage.gaps) if recorder.coverage else 0,
             coverage_start=None if recorder.complete_since is None else recorder.complete_since / 1000,
             recent_polls=tuple(self._recent_polls),
@@ -157,7 +157,7 @@ class PollReporter:
         ``sync_seconds`` is the time since the first sync or the catch-up began that the poll has completed, None if it
         has completed none.
         """
-        log_count, duration = self._recorder.log_count, round(poll.duration, 3)
+        log_count, duration = self._recorder.state.log_count, round(poll.duration, 3)
         fields: dict[str, object] = {"outcome": poll.outcome, "seconds": duration, "logs": log_count}
         # Request ids, which are in the text of an error but not in its arguments, differ in every poll.
         failure = None if result.error is None else (result.outcome, *result.error.args)

@@ -70,7 +70,7 @@ class FeedSync:
         self._uncommitted = uncommitted
         progress = Progress(fetcher.feed.generation)
         with suppress(msgspec.MsgspecError):
-            stored = msgspec.json.decode(recorder.progress, type=Progress)
+            stored = msgspec.json.decode(recorder.state.progress, type=Progress)
             progress = stored if stored.generation == progress.generation else progress
         self._committed, self._reader = progress, FeedReader(fetcher, progress)
         self.completed_scan: Scan | None = None
@@ -80,7 +80,7 @@ class FeedSync:
     @property
     def read_count(self) -> int:
         """Number of logs read so far, also if they are not committed yet."""
-        return self.recorder.log_count + self.fetcher.batch.log_count
+        return self.recorder.state.log_count + self.fetcher.batch.log_count
 
     @property
     def has_unfinished_work(self) -> bool:
@@ -90,7 +90,7 @@ class FeedSync:
     @property
     def work_done(self) -> object:
         """Progress of that work, to compare before and after a poll."""
-        return self._reader.scans.scan, self._scan_schedule.last_start, len(self.recorder.pending_logs)
+        return self._reader.scans.scan, self._scan_schedule.last_start, len(self.recorder.state.pending_logs)
 
     @property
     def has_audits(self) -> bool:
@@ -150,7 +150,7 @@ class FeedSync:
         if batch.coverage is not None and batch.coverage.is_synced and not self.recorder.is_synced:
             # Without a time, nothing would show that a check never completes.
             families, value = CHECK_TIMES if self.has_audits else CHECK_TIMES[:1], batch.coverage.published_at / 1000
-            increments = [*increments, *(SetCurrent(each, self.recorder.labels, value=value) for each in families)]
+            increments = [*increments, *(SetCurrent(each, self.recorder.scope, value=value) for each in families)]
         if progress != self._committed:
             batch.progress = msgspec.json.encode(progress)
         try:
@@ -237,7 +237,7 @@ class FeedSync:
             warn("count is wrong", metric=metric, expected=mismatch.expected, found=mismatch.actual)
         if self.has_audits:
             gauges = zip(AUDIT_GAUGES, (missing, extra, self._runtime.clock()), strict=True)
-            self.recorder.defer([SetCurrent(family, self.recorder.labels, value=value) for family, value in gauges])
+            self.recorder.defer([SetCurrent(family, self.recorder.scope, value=value) for family, value in gauges])
 
     def _budget(self, deadline: float | None, *, by_webhook: bool) -> Budget:
         interval = self.fetcher.config.interval

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -254,7 +255,7 @@ def test_an_alike_log_that_appears_after_the_others(above: int, world: World, ex
 @pytest.mark.parametrize("is_deleted_first", [True, False])
 @pytest.mark.parametrize("number", range(3, 9))
 def test_a_list_that_moves_and_moves_back_between_pages_of_one_time(
-    number: int, is_deleted_first: bool, world: World, exporter: ExporterHarness
+    number: int, *, is_deleted_first: bool, world: World, exporter: ExporterHarness
 ) -> None:
     """A log counts once that is on two of the pages, or between two, because a row above them comes and one goes."""
     world.publish(20, over=DAY)
@@ -265,7 +266,7 @@ def test_a_list_that_moves_and_moves_back_between_pages_of_one_time(
         world.insert(second, requestId=f"r{request_number}")
     above = world.insert(second + 0.5)
     world.publish(30, over=10.0)
-    callbacks = [partial(world.delete, above), partial(world.insert, second + 0.6)]
+    callbacks: list[Callable[[], object]] = [partial(world.delete, above), partial(world.insert, second + 0.6)]
     for offset, callback in enumerate(callbacks if is_deleted_first else reversed(callbacks)):
         exporter.api.before_request(number + offset, callback)
     exporter.poll()

@@ -78,7 +78,7 @@ def test_a_first_sync_that_is_continued(start: Start, world: World) -> None:
     """What an earlier process has read counts as read, but not for the speed."""
     publish_evenly(world, 5000, 6.99)
     exporter = open_interrupted(start)
-    stored = exporter.poller.recorder.log_count
+    stored = exporter.poller.recorder.state.log_count
     assert 0 < stored < 5000
     (first, second, *_) = read_progress(exporter, 3)
     assert first is not None
