@@ -62,5 +62,4 @@ def poll_config(settings: Settings) -> PollConfig:
         reconcile_interval=poll.reconcile_interval,
         late_window=poll.late_window,
         audit_interval=poll.audit_interval,
-        webhook_share=settings.api.quota_share / 2,
     )

@@ -9,7 +9,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
 
 from prometheus_client.registry import Collector
 
@@ -31,7 +30,7 @@ from late_exporter.events.report import DeliveryReport
 from late_exporter.exposition.publisher import Publisher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.status_poller import StatusPace
-from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats
+from late_exporter.ingest.webhooks import WebhookReceiver, WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Client, Logger, Offload
@@ -42,13 +41,6 @@ from late_exporter.store.thread import StoreThread
 SAME_LOGS = "the workspace has the same key as another one, and counts the same logs; give each a profile_id"
 
 NO_WORKSPACE = "no workspace belongs to this shard; it serves nothing until one is added"
-
-
-class KeyLimits(NamedTuple):
-    """Limits of the requests that all workspaces of a key share, of webhooks and of status feeds."""
-
-    webhooks: RequestBudget
-    status: StatusPace
 
 
 class Exporter:
@@ -88,7 +80,7 @@ class Exporter:
         self._use_settings(settings, owned)
         self.deliverer = self._create_deliverer(output, store_thread) if output is not None else None
         self.workspaces: dict[str, WorkspacePollers] = {}
-        self._key_limits = defaultdict[str, KeyLimits](lambda: KeyLimits(RequestBudget(), StatusPace()))
+        self._status_paces = defaultdict[str, StatusPace](StatusPace)
         self._task_group: asyncio.TaskGroup | None = None
 
     @property
@@ -238,9 +230,6 @@ class Exporter:
             for poller in pollers.pollers:
                 poller.reconfigure(pollers.client, generation, self._pipeline.poll_config)
             pollers.status.reconfigure(pollers.client, *self._status_source(workspace))
-            if self.webhook_receiver is not None:
-                webhook_stats = self.webhook_receiver.stats_by_workspace[workspace.name]
-                webhook_stats.budget = self._key_limits[workspace.key_text].webhooks
         if self._task_group is not None:
             pollers.start(self._task_group)
 
@@ -278,13 +267,11 @@ class Exporter:
             receiver.secret = _secret_reader(webhook.secret_file)
 
     def _create_webhook_stats(self, workspace: Workspace) -> WebhookStats | None:
-        if self.webhook_receiver is None:
-            return None
-        return WebhookStats(workspace.name, self._key_limits[workspace.key_text].webhooks)
+        return None if self.webhook_receiver is None else WebhookStats(workspace.name)
 
     def _status_source(self, workspace: Workspace) -> StatusSource:
         config = status_config(self._settings, workspace, self._key_users)
-        return StatusSource(config, self._key_limits[workspace.key_text].status)
+        return StatusSource(config, self._status_paces[workspace.key_text])
 
     def _use_settings(self, settings: Settings, owned: AbstractSet[str] | None) -> None:
         self._settings, self._owned = settings, owned

@@ -142,8 +142,6 @@ class Poller:
         self._meter.start_poll()
         result = await self._sync.poll(by_webhook=by_webhook, deadline=deadline)
         requests = fetcher.request_count - request_count
-        if by_webhook and self._webhook_stats is not None:
-            self._webhook_stats.budget.add(monotonic(), requests)
         result = await self._save(result)
         log_count, duration = recorder.recorded_count - recorded_count, monotonic() - self._started_at
         self._schedule.finish_poll(has_new_logs=result.error is not None or log_count > 0)

@@ -12,7 +12,7 @@ from late_exporter.ingest.sweep import Cursor, Sweep
 from late_exporter.model import MINUTE_MS, LogEntry
 
 MAX_FAILURES = 6
-"""Failed attempts to read a page, also in parts, after which a scan ends; it waits twice as many polls each time."""
+"""Failed attempts to read a page, also in parts, after which a scan ends until the next one is due."""
 
 RECONCILED_AGE = 60 * MINUTE_MS
 """Age in milliseconds from which a log that only a scan has found was missed by polls."""
@@ -54,15 +54,13 @@ class ScanReader:
         self._view = context.view
         self._is_reconciliation = is_reconciliation
         self.scan = scan
-        self._poll_count = self._due_poll = 0
         self.completed: Scan | None = None
         self.is_abandoned = False
 
     def advance(self, reading: Reading, page_count: int, deadline: float | None) -> StepsTo[None]:
         """Read some pages of the scan, none after a monotonic time."""
         scan = self.scan
-        self._poll_count += 1
-        if scan is None or self._poll_count < self._due_poll:
+        if scan is None:
             return
         lower = max(reading.coverage.retention_floor, scan.until)
         if reading.head.is_last or reading.head.page.crosses(lower):
@@ -82,8 +80,6 @@ class ScanReader:
         except REQUEST_FAILURES as exc:
             yield ReportFailure("scan", exc.without_frames())
             failure_count = scan.failure_count + 1
-            if self._is_reconciliation:
-                self._due_poll = self._poll_count + 2 ** (failure_count - 1)
             self.is_abandoned = failure_count > MAX_FAILURES
             self.scan = None if self.is_abandoned else msgspec.structs.replace(scan, failure_count=failure_count)
 

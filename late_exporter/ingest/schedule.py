@@ -31,7 +31,6 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
         reconcile_interval: Time between the starts of two reconciliation scans.
         late_window: Age up to which logs that appear late are looked for in every few polls.
         audit_interval: Time between two audits; 0 disables them.
-        webhook_share: Share of the key's rate limit that polls triggered by webhooks may use.
     """
 
     interval: float = 30.0
@@ -39,7 +38,6 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
     reconcile_interval: float = 600.0
     late_window: float = 900.0
     audit_interval: float = 0.0
-    webhook_share: float = 0.25
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,12 +118,10 @@ class PollSchedule:
             if self._webhook_stats is None:
                 await self._runtime.sleep(remaining)
                 continue
-            if result.error is None and self._triggered_at < math.inf:
-                limit = int(client.rate_limit * self.config.webhook_share)
-                delay = max(self._triggered_at - now, self._webhook_stats.budget.seconds_until_free(now, limit))
-                if delay <= 0:
+            if result.error is None:
+                if self._triggered_at <= now:
                     return True
-                remaining = min(remaining, delay)
+                remaining = min(remaining, self._triggered_at - now)
             await self._sleep_until_woken(remaining)
         return False
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import math
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
@@ -65,7 +64,6 @@ MAX_ID_LENGTH = 64
 CACHE_SIZE = 10_000
 """Number of events that are remembered against replay, and of lags not saved yet."""
 
-MINUTE = 60.0
 RECEIVED = "late_exporter_webhooks_received_total"
 REJECTED = "late_exporter_webhooks_rejected_total"
 LAG = "late_exporter_webhook_lag_seconds"
@@ -87,24 +85,6 @@ def matches_any(signature: str, candidates: Iterable[bytes]) -> bool:
     return any(hmac.compare_digest(signature.encode(), each.strip().removeprefix(b"sha256=")) for each in candidates)
 
 
-class RequestBudget:
-    """API requests of the last minute that webhooks triggered, of all workspaces with the same key."""
-
-    def __init__(self) -> None:
-        self._times: deque[float] = deque()
-
-    def add(self, now: float, requests: int) -> None:
-        self._times.extend([now] * requests)
-
-    def seconds_until_free(self, now: float, limit: int) -> float:
-        """Return the seconds until the next request is within a limit per minute; infinity if the limit is 0."""
-        while self._times and self._times[0] <= now - MINUTE:
-            self._times.popleft()
-        if len(self._times) < limit:
-            return 0.0
-        return self._times[len(self._times) - limit] + MINUTE - now if limit > 0 else math.inf
-
-
 class WebhookStats:
     """Counts of a workspace's webhooks that a poller has not saved yet.
 
@@ -112,12 +92,11 @@ class WebhookStats:
         wake_callbacks: Called when a webhook concerns a feed, by name of the feed.
     """
 
-    def __init__(self, workspace: str, budget: RequestBudget) -> None:
+    def __init__(self, workspace: str) -> None:
         self._workspace = workspace
         self._counts: Counter[tuple[str, str]] = Counter()
         self._lags: deque[float] = deque(maxlen=CACHE_SIZE)
         self._last_received_at: float | None = None
-        self.budget = budget
         self.wake_callbacks: Mapping[str, Callable[[], object]] = {}
 
     def initial_zeros(self) -> list[IncCounter]:

@@ -268,26 +268,6 @@ async def test_webhooks_of_a_replica_that_owns_no_workspace(tmp_path: Path) -> N
     await harness.http.aclose()
 
 
-async def test_webhooks_are_limited_together_by_the_key_in_use(tmp_path: Path) -> None:
-    """A workspace that gets the key of another one shares the requests that webhooks may trigger, and no others."""
-    worlds = {name: World(VirtualClock(time.time())) for name in ("acme", "beta")}
-    harness = ReloadHarness(tmp_path, worlds)
-    webhook = "webhook: {path: /webhook, secret-file: acme.key}"
-    harness.write("acme", "beta", text=webhook)
-    async with harness.running():
-        webhooks = harness.exporter.webhook_receiver
-        assert webhooks is not None
-        acme, beta = (webhooks.stats_by_workspace[name] for name in ("acme", "beta"))
-        assert acme.budget is not beta.budget
-        harness.write("acme", "beta", text=webhook, beta="acme")
-        await harness.control.reload()
-        assert acme.budget is beta.budget
-        harness.write("acme", "beta", text=webhook)
-        await harness.control.reload()
-        assert acme.budget is not beta.budget
-    await harness.http.aclose()
-
-
 async def test_changed_interval(harness: ReloadHarness) -> None:
     """Another interval applies at once, not only after the pause in progress."""
     harness.write("acme", text="poll: {interval: 1h}")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
 from typing import Any
@@ -13,7 +12,6 @@ from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.ingest import feed_publisher
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.uncommitted import UncommittedBatch
-from late_exporter.ingest.webhooks import WebhookReceiver, sign
 from late_exporter.model import Coverage, ListPosition
 from late_exporter.protocols import ApiResponse
 from late_exporter.series import Histogram, IncCounter
@@ -22,7 +20,7 @@ from late_exporter.store import open_store
 from tests.support.client import Handler, QueryParams
 from tests.support.clock import DAY
 from tests.support.exposition import read_body
-from tests.support.poller import LOGS, NOW, POLLS, PollerHarness, iso_time, publishing_row
+from tests.support.poller import LOGS, NOW, POLLS, PollerHarness, publishing_row
 from tests.support.samples import Samples
 
 LIST = "/v1/posts/logs"
@@ -468,39 +466,6 @@ async def test_webhooks_do_not_shorten_a_backoff(webhook_harness: PollerHarness)
     assert (3, 4) == (await webhook_harness.reach(469.0), await webhook_harness.reach(470.0))
     assert 27 == webhook_harness.logs()
     assert 4 == await webhook_harness.reach(569.0)
-
-
-async def test_webhooks_have_a_request_budget(webhook_harness: PollerHarness) -> None:
-    """A webhook per second triggers no more requests than its share of the limit; other polls go on."""
-    webhook_harness.client.rate_limit = 40
-    for second in range(1, 121):
-        await webhook_harness.reach(float(second))
-        send_webhook(webhook_harness, log=second % 2 == 1)
-    # A quarter of the limit in each of two minutes, and the polls at 0 and at 100.
-    assert 2 + 2 * 10 == await webhook_harness.reach(120.5)
-    await webhook_harness.reach(200.0)
-    assert 61 == webhook_harness.logs()
-
-
-async def test_replays_have_a_request_budget(webhook_harness: PollerHarness) -> None:
-    """Old webhooks that are not remembered cost no more than the share of genuine ones."""
-    harness = webhook_harness
-    harness.client.rate_limit = 40
-    receiver = WebhookReceiver("/webhook", secret=lambda: "secret", clock=harness.clock.time)
-    receiver.stats_by_workspace["acme"] = harness.webhook_stats
-    for second in range(1, 121):
-        await harness.reach(float(second))
-        bodies = [
-            json.dumps(
-                {"id": f"{second}-{number}", "event": "post.failed", "timestamp": iso_time(NOW - 86_400)}
-            ).encode()
-            for number in range(20)
-        ]
-        statuses = {receiver.receive("/webhook", body, [sign(body, "secret").encode()]) for body in bodies}
-        assert {204} == statuses
-    assert 2 + 2 * 10 == await harness.reach(120.5)
-    await harness.reach(200.0)
-    assert 20 * 120 == harness.value("late_exporter_webhooks_received_total", "post.failed")
 
 
 async def test_a_triggered_poll_does_not_scan(harness: PollerHarness) -> None:

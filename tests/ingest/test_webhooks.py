@@ -16,7 +16,6 @@ from late_exporter.ingest.webhooks import (
     EVENT_FEEDS,
     MAX_PAYLOAD_BYTES,
     REJECTION_RESPONSES,
-    RequestBudget,
     WebhookReceiver,
     WebhookStats,
     matches_any,
@@ -76,7 +75,7 @@ def pop_counts(stats: WebhookStats) -> dict[str, float]:
 
 def test_initial_zeros() -> None:
     """Every series that can be counted starts at 0 and is in the catalogue."""
-    stats = WebhookStats("acme", RequestBudget())
+    stats = WebhookStats("acme")
     zeros = {(zero.family, zero.labels) for zero in stats.initial_zeros()}
     for event in (*EVENT_FEEDS, "comment.received"):
         stats.record(event, None, NOW)
@@ -91,7 +90,7 @@ def test_initial_zeros() -> None:
 
 def test_memory_is_bounded() -> None:
     """Between two polls there is one number per counter, and a bounded number of lags."""
-    stats = WebhookStats("acme", RequestBudget())
+    stats = WebhookStats("acme")
     for _ in range(20_000):
         stats.record("post.failed", NOW, NOW)
         stats.record_rejection("signature")
@@ -110,7 +109,7 @@ class WebHarness:
         self.woken: list[str] = []
         self.webhooks = WebhookReceiver("/webhook", secret=lambda: self.secret, clock=lambda: self.now)
         for name in ("acme", "beta"):
-            stats = WebhookStats(name, RequestBudget())
+            stats = WebhookStats(name)
             stats.wake_callbacks = {feed: self._waker(f"{name}/{feed}") for feed in FEEDS}
             self.webhooks.stats_by_workspace[name] = stats
         health: list[WorkspaceHealth] = []

@@ -24,7 +24,7 @@ from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace
-from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
+from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.model import CommitResult, FeedCommit
 from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
@@ -378,7 +378,7 @@ class ExporterHarness:
             ),
         )
         has_webhooks = self._config.has_webhooks
-        self._webhook_stats = {name: WebhookStats(name, RequestBudget()) for name in self.apis} if has_webhooks else {}
+        self._webhook_stats = {name: WebhookStats(name) for name in self.apis} if has_webhooks else {}
         status = StatusSource(self._status, StatusPace()) if self._status else None
         connections = {
             name: ApiConnection(api, self._api_generation(), self._webhook_stats.get(name), status)

@@ -16,7 +16,7 @@ from late_exporter.feeds import FEEDS
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig, Runtime
-from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
+from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.protocols import ApiResponse
 from late_exporter.series import Histogram
 from late_exporter.store import Store
@@ -102,7 +102,7 @@ class PollerHarness:
         for name in self.feeds:
             # The only examination, so that all requests of a test are those of polls.
             await generation.examine_if_due(FEEDS[name], FakeClient(lambda *_: None), state_generation=None)
-        self.webhook_stats = WebhookStats("acme", RequestBudget())
+        self.webhook_stats = WebhookStats("acme")
         stats = self.webhook_stats if has_webhooks else None
         await pipeline.add_workspaces({"acme": ApiConnection(self.client, generation, stats)})
         self.pollers: dict[str, Poller] = pipeline.pollers["acme"]

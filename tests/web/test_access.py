@@ -13,7 +13,7 @@ import pytest
 from late_exporter.config.web import WebConfig
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats, sign
+from late_exporter.ingest.webhooks import WebhookReceiver, WebhookStats, sign
 from late_exporter.status import ClusterHealth, FeedHealth, MemberHealth, WorkspaceHealth
 from late_exporter.web.app import HealthSource, Lifecycle, create_app
 from late_exporter.web.asgi import Message, by_path
@@ -69,7 +69,7 @@ class AccessHarness:
         feed = FeedHealth(name="publishing", is_synced=is_synced, outcome="success")
         workspaces = [WorkspaceHealth(name=name, base_url="https://zernio.com/api", feeds=(feed,)) for name in NAMES]
         receiver = WebhookReceiver("/hook", secret=lambda: SECRET)
-        receiver.stats_by_workspace = {name: WebhookStats(name, RequestBudget()) for name in NAMES}
+        receiver.stats_by_workspace = {name: WebhookStats(name) for name in NAMES}
         health = HealthSource(
             workspaces=lambda: workspaces,
             configuration=lambda: f"workspaces: {NAMES}",
