@@ -52,7 +52,7 @@ def report_progress(pollers: Iterable[Poller]) -> None:
             poller.log_progress(progress)
         return
     counts = [progress.log_count for _, progress in syncing]
-    first_syncs = sum(not poller.is_synced for poller, _ in syncing)
+    first_syncs = sum(not poller.recorder.is_synced for poller, _ in syncing)
     log.get_logger("late_exporter").info(
         "syncs in progress", first_syncs=first_syncs, catch_ups=len(syncing) - first_syncs, logs=sum(counts)
     )

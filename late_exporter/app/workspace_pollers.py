@@ -58,7 +58,7 @@ class WorkspacePollers:
         return WorkspaceHealth(
             name=name,
             base_url=self.workspace.base_url,
-            generation=", ".join(sorted({poller.generation for poller in self.pollers})),
+            generation=", ".join(sorted({poller.recorder.feed.generation for poller in self.pollers})),
             feeds=tuple(_redact(poller.health) for poller in self.pollers),
             quota=self.client.quota,
             platforms=platforms,
@@ -69,7 +69,7 @@ class WorkspacePollers:
 
     def unsynced_feeds(self) -> Iterator[FeedHealth]:
         """Yield the feeds whose first sync is not complete."""
-        return (_redact(poller.health) for poller in self.pollers if not poller.is_synced)
+        return (_redact(health) for health in (poller.health for poller in self.pollers) if not health.is_synced)
 
 
 def _with_recent(

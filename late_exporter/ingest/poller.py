@@ -61,14 +61,6 @@ class Poller:
         """Return the progress of the first sync or a catch-up; None if nothing is left to read."""
         return self._meter.progress(self._fetcher.client)
 
-    @property
-    def is_synced(self) -> bool:
-        return self._reporter.is_synced
-
-    @property
-    def generation(self) -> str:
-        return self._fetcher.feed.generation
-
     def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
         self.recorder.defer(self._pop_increments())

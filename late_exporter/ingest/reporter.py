@@ -80,11 +80,6 @@ class PollReporter:
             recent_failures=tuple(self._recent_failures),
         )
 
-    @property
-    def is_synced(self) -> bool:
-        """Whether the first sync is complete and published."""
-        return self._health.is_synced
-
     def initial_zeros(self) -> list[IncCounter]:
         """Return the exporter's own counters of the feed at 0, so that ``increase()`` sees their first increment."""
         by_label = {POLLS: POLL_OUTCOMES, ENTRIES_REJECTED: REJECTION_REASONS, FAILED_REQUESTS: REQUEST_KINDS}

@@ -13,14 +13,13 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from datetime import UTC, datetime
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from late_exporter.feeds.decoder import parse_integer
+from late_exporter.feeds.decoder import parse_integer, parse_millis
 from late_exporter.metrics.catalogue import CATALOGUE, WEBHOOK_BUCKETS
 from late_exporter.series import IncCounter, Increment, ObserveHistogram, SetCurrent
 
@@ -183,7 +182,7 @@ class WebhookReceiver:
             # msgspec.json rejects texts that are cut within a character, as that of a post may be.
             document = json.loads(body.decode("utf-8", "replace"), parse_int=parse_integer)
             payload = msgspec.convert(document, _WebhookPayload)
-            sent_at = None if payload.timestamp is None else _parse_time(payload.timestamp)
+            sent_at = parse_millis(payload.timestamp)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return "malformed"
         # All deliveries of an event have its id, but subscriptions have secrets of their own, and so signatures.
@@ -196,9 +195,4 @@ class WebhookReceiver:
             self._seen[key] = None
             if len(self._seen) > CACHE_SIZE:
                 self._seen.popitem(last=False)
-        return payload.event, sent_at
-
-
-def _parse_time(text: str) -> float:
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return payload.event, None if sent_at is None else sent_at / 1000

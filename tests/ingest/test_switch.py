@@ -377,7 +377,7 @@ def test_each_list_may_go_alone(shape: str, gone: str, *, is_fresh: bool, world:
         for feed in OLD_LISTS:
             exporter.poll(feed=feed)
     assert {feed: "zernio" if feed == gone else "late" for feed in OLD_LISTS} == {
-        scope.feed: poller.generation for scope, poller in exporter.pollers.items()
+        scope.feed: poller.recorder.feed.generation for scope, poller in exporter.pollers.items()
     }
     samples = exporter.scrape()
     assert {("late",): 1.0, ("zernio",): 1.0} == samples.family("late_exporter_api_generation_info")

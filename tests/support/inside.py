@@ -139,7 +139,7 @@ class InsideHarness(ExporterHarness):
         return Poll(result.outcome, None if result.error is None else str(result.error), result.is_partial)
 
     def _feed(self, scope: Scope) -> Feed:
-        return GENERATIONS[self.pollers[scope].generation][scope.feed]
+        return GENERATIONS[self.pollers[scope].recorder.feed.generation][scope.feed]
 
     async def _fetch_page(self, scope: Scope, request: FetchPage) -> FetchedPage:
         feed, api, place = self._feed(scope), self.apis[scope.workspace], request.place
