@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from late_exporter.errors import DeliveryError, StoreError
-from late_exporter.events.output import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Output
+from late_exporter.events.output import MAX_BATCH_EVENTS, Output
 from late_exporter.events.report import DELIVERED, DROPPED, FAILURES, DeliveryReport
 from late_exporter.model import QueuedEvent
 from late_exporter.protocols import Logger, Offload
@@ -112,10 +112,9 @@ class EventDeliverer:
             await self._acknowledge()
             await self._check_backlog()
             events: Sequence[QueuedEvent] = await self._offload(self._outbox.read, MAX_BATCH_EVENTS)
-            batch = _within_size(events)
-            is_full = len(events) == MAX_BATCH_EVENTS or len(batch) < len(events)
-            if batch:
-                await self._deliver_batch(batch)
+            is_full = len(events) == MAX_BATCH_EVENTS
+            if events:
+                await self._deliver_batch(events)
         await self._acknowledge()
 
     async def _deliver_batch(self, batch: Sequence[QueuedEvent]) -> None:
@@ -156,13 +155,3 @@ class EventDeliverer:
                 self._report.show_backlogs(backlogs)
                 self._report.count(FAILURES, dict.fromkeys(backlogs, 1))
         return RETRY_SECONDS
-
-
-def _within_size(events: Sequence[QueuedEvent]) -> Sequence[QueuedEvent]:
-    """Return the first events whose bodies are within MAX_BATCH_BYTES together, at least one if there is any."""
-    size = 0
-    for number, event in enumerate(events):
-        size += len(event.body)
-        if number and size > MAX_BATCH_BYTES:
-            return events[:number]
-    return events

@@ -8,8 +8,7 @@ from typing import Protocol
 from late_exporter.model import QueuedEvent
 
 MAX_BATCH_EVENTS = 500
-MAX_BATCH_BYTES = 2**20
-"""Maximum number of events, and of bytes of their JSON, that are delivered at once; at least one event always is."""
+"""Maximum number of events that are delivered at once."""
 
 
 class Output(Protocol):

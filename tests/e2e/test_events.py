@@ -1,4 +1,4 @@
-"""Log events reach their output exactly once, through kills and faults."""
+"""Log events reach their output at least once, through kills and faults."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from random import Random
 
 import pytest
 
+from late_exporter.events.output import MAX_BATCH_EVENTS
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.traffic import Traffic, in_thread
@@ -59,10 +60,10 @@ def kill_repeatedly(program: ExporterProcess, late: LateServer, between: object 
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"])
-def test_each_line_is_in_a_file_exactly_once(
+def test_every_event_is_in_a_file(
     backend: str, late: LateServer, tmp_path: Path, exit_stack: ExitStack, request: pytest.FixtureRequest
 ) -> None:
-    """Through kills and rotations each failure is one line in one of the files."""
+    """Through kills and rotations each failure is a line in one of the files; a kill may repeat a batch."""
     path, numbers, state = tmp_path / "events.jsonl", count(1), None
     (tmp_path / "password").write_text(PASSWORD)
     arguments = [f"--events.output=file:{path}", f"--state.password-file={tmp_path / 'password'}"]
@@ -84,7 +85,8 @@ def test_each_line_is_in_a_file_exactly_once(
     kill_repeatedly(program, late, rotate)
     wait_equal(expected_ids(late), lambda: {json.loads(line)["id"] for line in lines()})
     assert 0 == program.stop()
-    assert {1} == set(Counter(json.loads(line)["id"] for line in lines()).values())
+    repeated = Counter(json.loads(line)["id"] for line in lines()) - Counter(expected_ids(late))
+    assert repeated.total() <= KILLS * MAX_BATCH_EVENTS
     assert {b""} == {file.read_bytes().rpartition(b"\n")[2] for file in tmp_path.glob("events.jsonl*")}
     assert next(numbers) > 2
 

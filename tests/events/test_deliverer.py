@@ -13,7 +13,7 @@ import pytest
 from late_exporter.errors import DeliveryError, StoreError
 from late_exporter.events import deliverer as module
 from late_exporter.events.deliverer import IDLE_SECONDS, RETRY_SECONDS, EventDeliverer
-from late_exporter.events.output import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
+from late_exporter.events.output import MAX_BATCH_EVENTS
 from late_exporter.events.report import DELIVERED, DROPPED, FAILURES, OLDEST, PENDING, DeliveryReport
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -114,15 +114,6 @@ def test_events_are_delivered_in_order_and_deleted(harness: Harness) -> None:
     assert {(DELIVERED, "acme"): MAX_BATCH_EVENTS + 10, (DELIVERED, "umbrella"): 1} == harness.counts
     assert (0, None) == (harness.gauge(PENDING), harness.gauge(OLDEST))
     assert [] == harness.logger.above_debug
-
-
-def test_a_batch_is_bounded_in_bytes(harness: Harness) -> None:
-    """Large events are delivered in smaller batches, and one that is larger than a batch alone."""
-    large = [bytes([letter]) * (MAX_BATCH_BYTES // 2) for letter in b"abc"]
-    harness.queue(*large, b"d" * (MAX_BATCH_BYTES + 1), b"e")
-    harness.deliver()
-    assert [2, 1, 1, 1] == list(map(len, harness.output.batches))
-    assert [] == harness.left
 
 
 def test_failures_are_retried(harness: Harness) -> None:
