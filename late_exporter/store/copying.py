@@ -12,7 +12,7 @@ import msgspec
 from late_exporter.errors import StoreError, StoreInUse
 from late_exporter.series import Labels
 from late_exporter.store import database_at
-from late_exporter.store.database import LONG_SECONDS, Transaction
+from late_exporter.store.database import LONG_SECONDS, Queries, Transaction
 from late_exporter.store.schema import create_state
 from late_exporter.store.series_rows import series_id
 
@@ -84,7 +84,7 @@ def copy_state(
             target.close()
 
 
-def _copy_workspace(source: Transaction, target: Transaction, name: str, new_name: str) -> int:
+def _copy_workspace(source: Queries, target: Transaction, name: str, new_name: str) -> int:
     row = target.execute("INSERT INTO late_workspace (name) VALUES (?) RETURNING id", (new_name,)).fetchone()
     workspace_id, count = row[0], 1
     insert = _insert("late_series", ("workspace", "id", "family", "labels", "value", "created"))

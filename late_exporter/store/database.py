@@ -28,10 +28,14 @@ class Result(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
-class Transaction(Protocol):
-    """A transaction; PostgreSQL gets what does not wait for a result in one round trip."""
+class Queries(Protocol):
+    """A transaction that reads."""
 
     def execute(self, statement: str, parameters: Sequence[Any] = ..., /) -> Result: ...
+
+
+class Transaction(Queries, Protocol):
+    """A transaction; PostgreSQL gets what does not wait for a result in one round trip."""
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> object: ...
 
@@ -59,19 +63,19 @@ class Database(Protocol):
     def transaction(self, *, seconds: float | None = None) -> AbstractContextManager[Transaction]:
         """Begin a transaction, which the end of the block commits durably; raise StoreError."""
 
-    def reading(self, *, seconds: float | None = None) -> AbstractContextManager[Transaction]:
+    def reading(self, *, seconds: float | None = None) -> AbstractContextManager[Queries]:
         """Run queries, each of which sees what is committed."""
 
-    def snapshot(self) -> AbstractContextManager[Transaction]:
+    def snapshot(self) -> AbstractContextManager[Queries]:
         """Begin a read-only transaction of its own that sees one state; rows are read as they are needed."""
 
-    def has_state(self, transaction: Transaction) -> bool:
+    def has_state(self, queries: Queries) -> bool:
         """Return whether the tables exist; raise StoreError if the database cannot have them."""
 
-    def size(self, transaction: Transaction) -> int:
+    def size(self, queries: Queries) -> int:
         """Return the size of the state in bytes."""
 
-    def damage(self, transaction: Transaction) -> Iterator[str]:
+    def damage(self, queries: Queries) -> Iterator[str]:
         """Yield what the database itself finds damaged."""
 
     def is_in_use(self) -> bool:
@@ -83,12 +87,12 @@ class Database(Protocol):
     def close(self) -> None: ...
 
 
-def select_in(transaction: Transaction, statement: str, values: Sequence[Any], *parameters: Any) -> Iterator[Any]:
+def select_in(queries: Queries, statement: str, values: Sequence[Any], *parameters: Any) -> Iterator[Any]:
     """Run a query that contains ``IN {values}`` for all values; return the rows, which are not read yet."""
     text = statement.replace("{values}", f"({', '.join('?' * VALUES_PER_STATEMENT)})")
     cursors = []
     for start in range(0, len(values), VALUES_PER_STATEMENT):
         part = values[start : start + VALUES_PER_STATEMENT]
         padding = [None] * (VALUES_PER_STATEMENT - len(part))  # equals nothing
-        cursors.append(transaction.execute(text, [*parameters, *part, *padding]))
+        cursors.append(queries.execute(text, [*parameters, *part, *padding]))
     return chain.from_iterable(cursors)

@@ -10,7 +10,7 @@ import msgspec
 from late_exporter.model import Coverage, FeedAccounting, FeedState, PendingLog
 from late_exporter.store import series_rows
 from late_exporter.store.batches import with_status
-from late_exporter.store.database import VALUES_PER_STATEMENT, Transaction, select_in
+from late_exporter.store.database import VALUES_PER_STATEMENT, Queries, select_in
 
 STATUSES = "SELECT key, status FROM late_log WHERE feed = ? AND key IN {values}"
 ANY_BETWEEN = "SELECT 1 FROM late_log WHERE feed = ? AND key BETWEEN ? AND ? LIMIT 1"
@@ -28,16 +28,16 @@ def decode_state(row: Sequence[Any], pending: Mapping[str, PendingLog]) -> FeedS
     )
 
 
-def select_statuses(transaction: Transaction, feed_id: int, keys: Sequence[str]) -> Iterable[tuple[str, str]]:
+def select_statuses(queries: Queries, feed_id: int, keys: Sequence[str]) -> Iterable[tuple[str, str]]:
     """Return keys and counted statuses of logs; those that are not stored are missing."""
     # None is stored of most batches of a catch-up.
-    if len(keys) > VALUES_PER_STATEMENT and not _has_any(transaction, feed_id, min(keys), max(keys)):
+    if len(keys) > VALUES_PER_STATEMENT and not _has_any(queries, feed_id, min(keys), max(keys)):
         return ()
-    return select_in(transaction, STATUSES, keys, feed_id)
+    return select_in(queries, STATUSES, keys, feed_id)
 
 
-def _has_any(transaction: Transaction, feed_id: int, first: str, last: str) -> bool:
-    return transaction.execute(ANY_BETWEEN, (feed_id, first, last)).fetchone() is not None
+def _has_any(queries: Queries, feed_id: int, first: str, last: str) -> bool:
+    return queries.execute(ANY_BETWEEN, (feed_id, first, last)).fetchone() is not None
 
 
 def decode_statuses(rows: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
@@ -47,13 +47,13 @@ def decode_statuses(rows: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]
     return statuses
 
 
-def pending_logs(transaction: Transaction, feed_id: int) -> dict[str, PendingLog]:
+def pending_logs(queries: Queries, feed_id: int) -> dict[str, PendingLog]:
     """Return the pending logs of a feed by key, oldest first."""
-    return {row[0]: PendingLog(*row) for row in transaction.execute(PENDING_LOGS, (feed_id,))}
+    return {row[0]: PendingLog(*row) for row in queries.execute(PENDING_LOGS, (feed_id,))}
 
 
-def accounting(transaction: Transaction, feed_id: int, workspace: str) -> FeedAccounting:
-    counts: tuple[Any, ...] = transaction.execute(
+def accounting(queries: Queries, feed_id: int, workspace: str) -> FeedAccounting:
+    counts: tuple[Any, ...] = queries.execute(
         "SELECT observations, pruned, (SELECT count(*) FROM late_log WHERE feed = late_feed.id) FROM late_feed"
         " WHERE id = ?",
         (feed_id,),
@@ -63,5 +63,5 @@ def accounting(transaction: Transaction, feed_id: int, workspace: str) -> FeedAc
         observation_count=observation_count,
         stored_count=stored_count,
         pruned_count=pruned_count,
-        series_values=series_rows.load_workspace(transaction, workspace),
+        series_values=series_rows.load_workspace(queries, workspace),
     )

@@ -17,7 +17,7 @@ import psycopg
 from psycopg.abc import PQGen
 
 from late_exporter.errors import StoreError, StoreInUse, StoreMissing
-from late_exporter.store.database import LONG_SECONDS, SECONDS, Transaction
+from late_exporter.store.database import LONG_SECONDS, SECONDS, Queries, Transaction
 from late_exporter.store.postgres_connection import (
     REMEDIES,
     connection_parameters,
@@ -149,9 +149,6 @@ class _SnapshotQueries(NamedTuple):
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> _Rows:
         return _Rows(self.connection, statement, parameters)
 
-    def executemany(self, statement: str, rows: Any) -> None:
-        raise NotImplementedError
-
 
 class PostgresDatabase:
     """A PostgreSQL database, used through one session, directly or through a pooler in session mode.
@@ -233,7 +230,7 @@ class PostgresDatabase:
                 self.close()
 
     @contextmanager
-    def snapshot(self) -> Iterator[Transaction]:
+    def snapshot(self) -> Iterator[Queries]:
         with self._store_errors(), self._open("command of late-exporter") as connection:
             connection.isolation_level, connection.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
             with connection.transaction():
@@ -250,20 +247,20 @@ class PostgresDatabase:
             pooler = "connect directly, or through a pooler in session mode"
             raise StoreError(f"{self.name}: a pooler in transaction mode lends other sessions; {pooler}")
 
-    def has_state(self, transaction: Transaction) -> bool:
-        encoding, has_table = transaction.execute(HAS_STATE).fetchone()
+    def has_state(self, queries: Queries) -> bool:
+        encoding, has_table = queries.execute(HAS_STATE).fetchone()
         if encoding != "UTF8":
             raise StoreError(f"{self.name}: the database has the encoding {encoding}; create one with UTF8")
         if not has_table:  # Another replica may be creating it.
-            transaction.execute("SELECT pg_advisory_xact_lock(hashtext('late-exporter'))").fetchone()
-            _, has_table = transaction.execute(HAS_STATE).fetchone()
+            queries.execute("SELECT pg_advisory_xact_lock(hashtext('late-exporter'))").fetchone()
+            _, has_table = queries.execute(HAS_STATE).fetchone()
         return bool(has_table)
 
-    def size(self, transaction: Transaction) -> int:
-        return int(transaction.execute(SIZE).fetchone()[0])
+    def size(self, queries: Queries) -> int:
+        return int(queries.execute(SIZE).fetchone()[0])
 
-    def damage(self, transaction: Transaction) -> Iterator[str]:
-        del transaction  # pg_amcheck does that.
+    def damage(self, queries: Queries) -> Iterator[str]:
+        del queries  # pg_amcheck does that.
         yield from ()
 
     def is_in_use(self) -> bool:

@@ -6,7 +6,7 @@ import secrets
 from contextlib import suppress
 
 from late_exporter.errors import StoreError
-from late_exporter.store.database import Database, Transaction
+from late_exporter.store.database import Database, Queries, Transaction
 
 VERSION = 1
 
@@ -39,11 +39,11 @@ STATEMENTS = (
 TABLES = ("late_workspace", "late_feed", "late_log", "late_pending", "late_series", "late_event")
 
 
-def require_state(database: Database, transaction: Transaction) -> bool:
+def require_state(database: Database, queries: Queries) -> bool:
     """Return whether there is a state; raise StoreError if it has another schema."""
-    if not database.has_state(transaction):
+    if not database.has_state(queries):
         return False
-    versions = transaction.execute("SELECT version FROM late_state").fetchall()
+    versions = queries.execute("SELECT version FROM late_state").fetchall()
     if versions != [(VERSION,)]:
         raise StoreError(
             f"{database.name} is a state of another version of late-exporter (schema"

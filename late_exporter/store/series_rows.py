@@ -11,7 +11,7 @@ import msgspec
 
 from late_exporter.metrics.aggregation import decode_value, encode_value
 from late_exporter.series import Labels, Series, SeriesValue
-from late_exporter.store.database import Transaction, select_in
+from late_exporter.store.database import Queries, Transaction, select_in
 
 COLUMNS = "SELECT id, family, labels, value, created FROM late_series"
 BY_ID = f"{COLUMNS} WHERE workspace = ? AND id IN {{values}}"
@@ -23,24 +23,22 @@ WRITE = (
 )
 
 
-def load(transaction: Transaction, workspace_id: int, series: Collection[Series]) -> Mapping[Series, SeriesValue]:
+def load(queries: Queries, workspace_id: int, series: Collection[Series]) -> Mapping[Series, SeriesValue]:
     """Return the stored values of some series of a workspace."""
-    return _decode(select_in(transaction, BY_ID, [series_id(each) for each in series], workspace_id))
+    return _decode(select_in(queries, BY_ID, [series_id(each) for each in series], workspace_id))
 
 
-def load_page(
-    transaction: Transaction, workspace: str, after: str, limit: int
-) -> tuple[Mapping[Series, SeriesValue], str]:
-    rows = transaction.execute(PAGE, (workspace, after, limit)).fetchall()
+def load_page(queries: Queries, workspace: str, after: str, limit: int) -> tuple[Mapping[Series, SeriesValue], str]:
+    rows = queries.execute(PAGE, (workspace, after, limit)).fetchall()
     return _decode(rows), rows[-1][0] if rows else after
 
 
-def load_workspace(transaction: Transaction, workspace: str) -> Mapping[Series, SeriesValue]:
-    return _decode(transaction.execute(OF_WORKSPACE, (workspace,)))
+def load_workspace(queries: Queries, workspace: str) -> Mapping[Series, SeriesValue]:
+    return _decode(queries.execute(OF_WORKSPACE, (workspace,)))
 
 
-def load_all(transaction: Transaction) -> Mapping[Series, SeriesValue]:
-    return _decode(transaction.execute(COLUMNS))
+def load_all(queries: Queries) -> Mapping[Series, SeriesValue]:
+    return _decode(queries.execute(COLUMNS))
 
 
 def write(transaction: Transaction, workspace_id: int, values: Mapping[Series, SeriesValue]) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from late_exporter.errors import StoreError, StoreMissing
-from late_exporter.store.database import SECONDS, Transaction
+from late_exporter.store.database import SECONDS, Queries, Transaction
 from late_exporter.store.lockfile import FILE_MODE, StateLock, file_identity, require_database, state_exists, wal_size
 
 DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -87,7 +87,7 @@ class SqliteDatabase:
             yield self._connection
 
     @contextmanager
-    def snapshot(self) -> Iterator[Transaction]:
+    def snapshot(self) -> Iterator[Queries]:
         path = self.require_path()
         if not state_exists(path):
             start = "start the exporter first, or name its state with --state.url"
@@ -106,20 +106,20 @@ class SqliteDatabase:
             raise StoreError("a state in memory cannot be read by another process")
         return self._path
 
-    def has_state(self, transaction: Transaction) -> bool:
-        tables = {name for (name,) in transaction.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    def has_state(self, queries: Queries) -> bool:
+        tables = {name for (name,) in queries.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         if tables and "late_state" not in tables:
             raise StoreError(f"{self.name} is the database of another program; it was not changed")
         return bool(tables)
 
-    def size(self, transaction: Transaction) -> int:
+    def size(self, queries: Queries) -> int:
         """Return the size on disk in bytes, with the write-ahead log."""
         query = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
-        (size,) = transaction.execute(query).fetchone()
+        (size,) = queries.execute(query).fetchone()
         return int(size) + (wal_size(self._path) if self._path else 0)
 
-    def damage(self, transaction: Transaction) -> Iterator[str]:
-        for (problem,) in transaction.execute("PRAGMA integrity_check(20)"):
+    def damage(self, queries: Queries) -> Iterator[str]:
+        for (problem,) in queries.execute("PRAGMA integrity_check(20)"):
             if problem != "ok":
                 yield f"database: {problem}"
 
