@@ -43,6 +43,7 @@ class CatchUp:
         self._view = context.view
         self._head_failures = 0
         self._largest_total = 0
+        self._was_empty = False
 
     def read(self, interrupt_at: float) -> StepsTo[Reading]:
         """Read the newest logs, then the gaps, until a monotonic time at which the newest ones are due again."""
@@ -57,7 +58,7 @@ class CatchUp:
         self._largest_total = max(self._largest_total, head.page.total or 0)
         below_head = sweep.cursor
         coverage, gap_sweep = yield from self._record_head(head, sweep)
-        may_have_more, is_partial = gap_sweep is not None and not head.is_last, False
+        may_have_more, is_partial = gap_sweep is not None and not head.page.is_last, False
         while coverage.gaps and not is_partial:
             gap_sweep = gap_sweep or self._resume(coverage.gaps[0])
             coverage, is_partial = yield from self._read_gap(coverage, gap_sweep, may_have_more, interrupt_at)
@@ -80,18 +81,23 @@ class CatchUp:
         # A single row with a wrong time must not move the high-water mark.
         coverage = msgspec.structs.replace(previous, newest=head.page.median or previous.newest, gaps=gaps)
         is_known = bool(previous.newest) and not new
-        if is_known or head.reaches(lower) or (head.is_last and previous.is_synced):
-            has_gap, coverage = False, self._caught_up(coverage, previous.caught_up_at, head)
+        if is_known or head.reaches(lower) or (head.page.is_last and previous.is_synced):
+            since = previous.caught_up_at
+            if self._was_empty and not head.entries:  # Nothing of an empty list is left to read.
+                since = min([since, *(gap.last_complete_at for gap in gaps)])
+                coverage = msgspec.structs.replace(coverage, gaps=())
+            has_gap, coverage = False, self._caught_up(coverage, since, head)
         else:
             upper = _oldest(head, ListPosition(self._view.now(), ""))
             gap = Gap(upper, lower, sweep.cursor.depth, previous.caught_up_at)
             has_gap, coverage = True, msgspec.structs.replace(coverage, gaps=(gap, *gaps))
+        self._was_empty = not head.entries
         self._context.add(head, new)
         yield Record(new, coverage)
         return coverage, sweep if has_gap else None
 
     def _initial_coverage(self, head: FetchedPage) -> Coverage:
-        newest, feed, config = max(head.times, default=None), self._view.feed, self._view.config
+        newest, feed, config = max(head.page.times, default=None), self._view.feed, self._view.config
         lookback = int(config.lookback * 1000)
         floor = self._plausible_time(newest) - min(lookback, feed.retention)
         if newest is not None:
@@ -179,7 +185,7 @@ def _require_recognised(page: FetchedPage, coverage: Coverage, mark: int) -> Non
     """Raise UnrecognisedLogs if a page of a list without ids has logs older than the mark, and none is known."""
     if page.statuses or not page.page.without_ids or not coverage.is_synced:
         return
-    old = [created for created in page.times if coverage.retention_floor <= created < mark]
+    old = [created for created in page.page.times if coverage.retention_floor <= created < mark]
     if len(old) >= MIN_UNRECOGNISED:
         raise UnrecognisedLogs("none of the logs that were counted before is recognised")
 

@@ -32,14 +32,6 @@ class FetchedPage(msgspec.Struct, frozen=True):
     def entries(self) -> tuple[LogEntry, ...]:
         return self.page.entries
 
-    @property
-    def times(self) -> tuple[int, ...]:
-        return self.page.times
-
-    @property
-    def is_last(self) -> bool:
-        return self.page.is_last
-
     def recorded_statuses(self, entry: LogEntry) -> frozenset[str]:
         """Return the counted statuses of a log of the page."""
         return self.statuses.get(entry.key, NO_STATUSES)
@@ -59,7 +51,7 @@ class FetchedPage(msgspec.Struct, frozen=True):
     def reaches(self, mark: int) -> bool:
         """Return whether the page reaches what was read before: it has a counted log older than a time, or no other."""
         known = [entry.created for entry in self.entries if entry.created is not None and entry.key in self.statuses]
-        return min(known, default=mark) < mark or max(self.times, default=mark) < mark
+        return min(known, default=mark) < mark or max(self.page.times, default=mark) < mark
 
 
 class PollContext:

@@ -109,6 +109,19 @@ def test_an_emptied_list_is_read_on(number: int, world: World, start: Start) -> 
     assert set() == uncounted(exporter, world)
 
 
+def test_a_gap_in_a_list_that_is_empty_by_now(world: World, start: Start) -> None:
+    """If all logs have expired before a catch-up was complete, it ends once an empty list was seen twice."""
+    exporter = start(world, max_skip=40, commit_size=1)
+    world.publish(900, over=3 * DAY)
+    assert exporter.kill(steps=40, downtime=8 * DAY)
+    failed, read = exporter.poll_repeatedly(2)
+    assert str(failed.error).startswith("400: skip must be <= 40")
+    assert read.error is None
+    world.publish(10)
+    exporter.poll_repeatedly(1)
+    assert set() == uncounted(exporter, world)
+
+
 @pytest.mark.parametrize("beyond_max_skip", ["empty", "largest"])
 def test_a_limit_of_skip_that_is_not_an_error(beyond_max_skip: str, world: World, start: Start) -> None:
     """If the API does not show the end of the whole list, a first sync and a scan end there."""
