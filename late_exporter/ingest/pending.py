@@ -98,7 +98,7 @@ class PendingChecks:
             settled |= found
             self._unlisted -= found
             self._missed -= found
-            for key in found & logs.keys():
+            for key in found & {each.key for each in due}:
                 self._wait(key)
             if log.key not in found:
                 yield from self._miss({log.key})
