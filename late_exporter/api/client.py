@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
 from functools import partial
@@ -16,10 +14,10 @@ import httpx
 import msgspec
 
 from late_exporter.api.body import MAX_LARGE_BODIES, read_body
-from late_exporter.api.failures import MAX_MESSAGE_LENGTH, connection_error, parse_error, status_error
+from late_exporter.api.failures import network_error, parse_error, status_error
 from late_exporter.api.headers import parse_date, parse_quota, request_id, retry_delay
 from late_exporter.api.quota import RateLimiter
-from late_exporter.errors import ApiUnavailable, BadPayload, RateLimited, ResponseTooLarge
+from late_exporter.errors import ApiError, BadPayload, RateLimited, ResponseTooLarge
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
 
@@ -82,7 +80,6 @@ class LateClient:
         rate_limiter: RateLimiter,
         timeout: float,
         profile_id: str | None = None,
-        clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
@@ -91,7 +88,6 @@ class LateClient:
         self._rate_limiter = rate_limiter
         self._timeout = timeout
         self.profile_id = profile_id
-        self._clock = clock
         self._monotonic = monotonic
         self._request_log: list[RequestRecord] = []
         self._reported_wait = 0.0
@@ -125,30 +121,18 @@ class LateClient:
             ApiError: The request failed.
         """
         await self._rate_limiter.acquire()
-        start, code, key = self._monotonic(), "error", self._key.value()
+        start, code, key = self._monotonic(), "cancelled", self._key.value()
         try:
             async with asyncio.timeout(self._timeout):
                 response, body = await self._fetch(path, params, key)
             code = str(response.status_code)
             return self._check_response(response, body, key)
-        except (TimeoutError, httpx.TimeoutException) as exc:
-            code = "timeout"
-            raise ApiUnavailable(f"no response within {self._timeout:g} s") from exc
-        except httpx.ConnectError as exc:
-            code = "connect"
-            raise connection_error(urlsplit(self._base_url).netloc, _describe_error(exc)) from exc
-        except zlib.error as exc:
-            code = "decoding"
-            raise BadPayload(f"the response cannot be decompressed: {_describe_error(exc)}") from exc
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError) as exc:
-            code = "network"
-            raise ApiUnavailable(f"the connection failed: {_describe_error(exc)}") from exc
         except BadPayload as exc:
             code = "too_large" if isinstance(exc, ResponseTooLarge) else "decoding"
             raise
-        except asyncio.CancelledError:
-            code = "cancelled"
-            raise
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError) as exc:
+            code, error = network_error(exc, urlsplit(self._base_url).netloc, self._timeout)
+            raise error from exc
         finally:
             self._rate_limiter.release()
             self._request_log.append(RequestRecord(path_template, code, self._monotonic() - start))
@@ -174,26 +158,14 @@ class LateClient:
         if quota is not None:
             self._rate_limiter.update(quota)
             self.quota = msgspec.structs.replace(quota, customer_requests=self._rate_limiter.customer_requests)
-        status = response.status_code
         if response.is_success:
             return ApiResponse(body, date)
-        if status == httpx.codes.NOT_FOUND:
+        if response.status_code == httpx.codes.NOT_FOUND:
             return None
-        ident = request_id(response.headers)
-        if response.is_redirect:
-            host = httpx.URL(response.headers.get("Location", "")).host
-            host = host if re.fullmatch(r"[a-z0-9.-]{1,100}", host) else "elsewhere"
-            raise ApiUnavailable(
-                f"{status}: redirected to {host}; redirects are not followed, to keep the API key from other hosts",
-                status=status,
-                request_id=ident,
-            )
-        error = parse_error(body, key)
-        if status == httpx.codes.TOO_MANY_REQUESTS:
-            delay = retry_delay(response.headers, self._clock() if date is None else date)
-            raise RateLimited(f"429: {error}", until=self._rate_limiter.pause(delay), request_id=ident)
-        raise status_error(status, error, ident)
-
-
-def _describe_error(exc: Exception) -> str:
-    return str(exc)[:MAX_MESSAGE_LENGTH] or type(exc).__name__
+        error, headers = parse_error(body, key), response.headers
+        if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            failure: ApiError = RateLimited(f"429: {error}", until=self._rate_limiter.pause(retry_delay(headers)))
+        else:
+            failure = status_error(response.status_code, error, headers.get("Location", ""))
+        failure.request_id = request_id(headers)
+        raise failure

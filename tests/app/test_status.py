@@ -210,7 +210,7 @@ async def test_requests_of_status_feeds_are_counted_once(tmp_path: Path) -> None
 async def test_two_workspaces(tmp_path: Path) -> None:
     """A feed that one key must not read affects neither the other workspace nor the logs."""
     harness = ExporterOfStatus(tmp_path, "acme", "beta")
-    forbidden = Forbidden("403: grant the key the group accounts", required_group="accounts", status=403)
+    forbidden = Forbidden("403: grant the key the group accounts", required_group="accounts")
     harness.apis["beta"].documents |= {"/v1/accounts/health": forbidden, "/v1/accounts": forbidden}
     async with harness.running() as exporter:
         samples = await harness.wait_up(acme=5, beta=3)

@@ -119,7 +119,6 @@ class WholePath:
             key=ApiKey(KEY),
             rate_limiter=RateLimiter(1.0, monotonic=self._clock.monotonic, sleep=self._clock.sleep),
             timeout=600.0,
-            clock=self._clock.time,
             monotonic=self._clock.monotonic,
         )
         self._pipeline = Pipeline(
