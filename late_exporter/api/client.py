@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
@@ -14,12 +15,15 @@ import httpx
 import msgspec
 
 from late_exporter.api.body import MAX_LARGE_BODIES, read_body
-from late_exporter.api.failures import network_error, parse_error, status_error
+from late_exporter.api.failures import MAX_MESSAGE_LENGTH, parse_error, status_error
 from late_exporter.api.headers import parse_date, parse_quota, request_id, retry_delay
 from late_exporter.api.quota import RateLimiter
-from late_exporter.errors import ApiError, BadPayload, RateLimited, ResponseTooLarge
+from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, ResponseTooLarge
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
+
+_UNKNOWN_CA = re.compile("self.signed certificate|unable to get local issuer|unable to verify the first certificate")
+"""OpenSSL's reasons to reject a certificate that another CA file remedies."""
 
 
 class ApiKey:
@@ -169,3 +173,21 @@ class LateClient:
             failure = status_error(response.status_code, error, headers.get("Location", ""))
         failure.request_id = request_id(headers)
         raise failure
+
+
+def network_error(exc: Exception, place: str, timeout: float) -> tuple[str, ApiUnavailable]:
+    """Return the code and the error of a request without a complete response.
+
+    Args:
+        exc: What httpx has raised.
+        place: Host of the API, with its port if the URL has one.
+        timeout: Seconds that the request may take.
+    """
+    reason = str(exc)[:MAX_MESSAGE_LENGTH] or type(exc).__name__
+    if isinstance(exc, TimeoutError | httpx.TimeoutException):
+        return "timeout", ApiUnavailable(f"no response within {timeout:g} s")
+    if not isinstance(exc, httpx.ConnectError):
+        return "network", ApiUnavailable(f"the connection failed: {reason}")
+    if _UNKNOWN_CA.search(reason):
+        reason += "; to trust it, set SSL_CERT_FILE to a file with the certificate of its CA"
+    return "connect", ApiUnavailable(f"no connection to {place}: {reason}")

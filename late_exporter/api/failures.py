@@ -6,8 +6,6 @@ import json
 import re
 from typing import Any, NamedTuple
 
-import httpx
-
 from late_exporter.errors import ApiError, ApiUnavailable, BadRequest, Forbidden, Unauthorized
 from late_exporter.log import redact
 
@@ -15,10 +13,6 @@ MAX_MESSAGE_LENGTH = 200
 MAX_NAME_LENGTH = 60
 _MAX_INPUT_LENGTH = 4096
 """Characters of a text that are searched for keys; more than can be left of it after redaction."""
-
-
-_UNKNOWN_CA = re.compile("self.signed certificate|unable to get local issuer|unable to verify the first certificate")
-"""OpenSSL's reasons to reject a certificate that another CA file remedies."""
 
 
 class ErrorBody(NamedTuple):
@@ -57,9 +51,9 @@ def status_error(status: int, body: ErrorBody, location: str = "") -> ApiError:
     """Return the error for an unsuccessful status, except 404 and 429, which the client handles."""
     match status:
         case 301 | 302 | 303 | 307 | 308:
-            host = httpx.URL(location).host
-            host = host if re.fullmatch(r"[a-z0-9.-]{1,100}", host) else "elsewhere"
-            problem = f"redirected to {host}; redirects are not followed, to keep the API key from other hosts"
+            host = re.match(r"(?:https?:)?//([a-z0-9.-]{1,100})(?![^:/?#])", location)
+            place = host[1] if host else "elsewhere"
+            problem = f"redirected to {place}; redirects are not followed, to keep the API key from other hosts"
             return ApiUnavailable(f"{status}: {problem}", status=status)
         case 400:
             return BadRequest(f"{status}: {body}", status=status)
@@ -70,24 +64,6 @@ def status_error(status: int, body: ErrorBody, location: str = "") -> ApiError:
             return Forbidden(message, code=body.code, required_group=body.required_group)
         case _:
             return ApiUnavailable(f"{status}: {body}", status=status)
-
-
-def network_error(exc: Exception, place: str, timeout: float) -> tuple[str, ApiUnavailable]:
-    """Return the code and the error of a request without a complete response.
-
-    Args:
-        exc: What httpx has raised.
-        place: Host of the API, with its port if the URL has one.
-        timeout: Seconds that the request may take.
-    """
-    reason = str(exc)[:MAX_MESSAGE_LENGTH] or type(exc).__name__
-    if isinstance(exc, TimeoutError | httpx.TimeoutException):
-        return "timeout", ApiUnavailable(f"no response within {timeout:g} s")
-    if not isinstance(exc, httpx.ConnectError):
-        return "network", ApiUnavailable(f"the connection failed: {reason}")
-    if _UNKNOWN_CA.search(reason):
-        reason += "; to trust it, set SSL_CERT_FILE to a file with the certificate of its CA"
-    return "connect", ApiUnavailable(f"no connection to {place}: {reason}")
 
 
 def _describe_refusal(body: ErrorBody) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 from prometheus_client.registry import Collector
 
 from late_exporter.api.generation import ApiGeneration
+from late_exporter.app.workspace_pollers import WorkspacePollers
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.ingest.accounting import AUDIT_GAUGES, last_audit
@@ -92,7 +92,7 @@ class ApiConnection(NamedTuple):
     client: Client
     generation: ApiGeneration
     webhook_stats: WebhookStats | None = None
-    status: StatusSource | None = None
+    status: StatusSource = StatusSource(StatusConfig(), StatusPace())
 
 
 class Pipeline:
@@ -112,8 +112,7 @@ class Pipeline:
         exposition: Exposition | None = None,
         wait_published: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._feeds = config.feeds
-        self._events = config.events
+        self._config = config
         self._store_thread = store_thread
         self._runtime = runtime or Runtime()
         self._create_logger = create_logger
@@ -123,8 +122,7 @@ class Pipeline:
         )
         self.exposition = exposition or create_exposition(config, self._runtime.clock)
         self.registry = SeriesRegistry(config.visible_families, self.exposition)
-        self.pollers: dict[str, dict[str, Poller]] = {}
-        self.status_pollers: dict[str, StatusPoller] = {}
+        self.workspaces: dict[str, WorkspacePollers] = {}
         self.poll_config = config.poll
         self._uncommitted = Counter[FeedSync]()
 
@@ -136,9 +134,8 @@ class Pipeline:
         """
         if not connections:
             return
-        store, offload = self._store_thread.store, self._store_thread.offload
-        scopes = [Scope(workspace, feed) for workspace in sorted(connections) for feed in self._feeds]
-        states: Mapping[Scope, FeedState] = await offload(store.feed_states, scopes)
+        scopes = [Scope(workspace, feed) for workspace in sorted(connections) for feed in self._config.feeds]
+        states = await self._store_thread.offload(self._store_thread.store.feed_states, scopes)
         for workspace in connections:
             self.registry.add_workspace(workspace)
         try:
@@ -148,33 +145,30 @@ class Pipeline:
                 self._remove_series(workspace)
             raise
         for workspace, connection in connections.items():
-            unsaved_increments: list[Increment] = [*self.registry.correct_times(workspace, self._runtime.clock())]
-            pollers: dict[str, Poller] = {}
-            for feed in self._feeds:
-                scope = Scope(workspace, feed)
-                recorder = self._create_recorder(scope, states[scope], connection.generation, unsaved_increments)
-                pollers[feed] = self._create_poller(scope, recorder, connection, check_results)
-            self.pollers[workspace] = pollers
-            if connection.status is not None:
-                self.status_pollers[workspace] = self._create_status_poller(
-                    workspace, connection.client, connection.status, unsaved_increments
-                )
+            increments: list[Increment] = [*self.registry.correct_times(workspace, self._runtime.clock())]
+            pollers = {
+                feed: self._create_poller(scope, states[scope], connection, increments, check_results)
+                for feed, scope in ((feed, Scope(workspace, feed)) for feed in self._config.feeds)
+            }
+            status = self._create_status_poller(workspace, connection, increments)
+            self.workspaces[workspace] = WorkspacePollers(workspace, connection.client, pollers, status)
             if connection.webhook_stats is not None:
                 connection.webhook_stats.wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
 
     def count(self, workspace: str, increments: Sequence[Increment]) -> None:
         """Save increments with the next commit of a workspace, if it is still there."""
-        for poller in list(self.pollers.get(workspace, {}).values())[:1]:
-            poller.recorder.defer(increments)
+        if workspace in self.workspaces:
+            next(iter(self.workspaces[workspace])).recorder.defer(increments)
 
-    def remove_workspace(self, workspace: str) -> None:
-        """Remove the pollers and series of a workspace; its state stays in the store."""
-        for poller in self.pollers.pop(workspace).values():
+    async def remove_workspace(self, workspace: str) -> None:
+        """Stop and remove the pollers and series of a workspace; its state stays in the store."""
+        pollers = self.workspaces.pop(workspace)
+        await pollers.stop()
+        for poller in pollers:
             poller.discard_unsaved()
-        self.status_pollers.pop(workspace, None)
         self._remove_series(workspace)
 
-    async def _restore_series(self, workspaces: AbstractSet[str]) -> Mapping[Series, SeriesValue]:
+    async def _restore_series(self, workspaces: Collection[str]) -> Mapping[Series, SeriesValue]:
         """Load the stored series of some workspaces; return those about their last audits and scans.
 
         They are loaded in pages, because all values at once take several times the memory of what is kept of them.
@@ -198,64 +192,48 @@ class Pipeline:
         self.registry.remove_workspace(workspace)
         self._label_limiter.remove_workspace(workspace)
 
-    def _create_recorder(
-        self, scope: Scope, state: FeedState, generation: ApiGeneration, unsaved_increments: list[Increment]
-    ) -> FeedRecorder:
+    def _create_poller(
+        self,
+        scope: Scope,
+        state: FeedState,
+        connection: ApiConnection,
+        unsaved_increments: list[Increment],
+        check_results: Mapping[Series, SeriesValue],
+    ) -> Poller:
+        runtime, poll_config, logger = self._runtime, self.poll_config, self._create_logger(scope)
         state_generation = state.coverage.generation if state.coverage else None
-        return FeedRecorder(
+        recorder = FeedRecorder(
             scope.workspace,
-            generation.initial_feed(scope.feed, state_generation=state_generation),
+            connection.generation.initial_feed(scope.feed, state_generation=state_generation),
             state,
             store_thread=self._store_thread,
             label_limiter=self._label_limiter,
             registry=self.registry,
             unsaved_increments=unsaved_increments,
-            clock=self._runtime.clock,
+            clock=runtime.clock,
         )
-
-    def _create_poller(
-        self,
-        scope: Scope,
-        recorder: FeedRecorder,
-        connection: ApiConnection,
-        series_values: Mapping[Series, SeriesValue],
-    ) -> Poller:
-        client, generation, webhook_stats, _ = connection
-        runtime, logger = self._runtime, self._create_logger(scope)
         fetcher = Fetcher(
             recorder.feed,
-            client=client,
-            generation=generation,
+            client=connection.client,
+            generation=connection.generation,
             recorder=recorder,
             logger=logger,
-            config=self.poll_config,
+            config=poll_config,
             runtime=runtime,
-            events=self._events,
+            events=self._config.events,
         )
-        sync = FeedSync(
-            fetcher,
-            recorder,
-            runtime=runtime,
-            scan_schedule=ScanSchedule(
-                self.poll_config, runtime, last_scan(series_values, scope), last_audit(series_values, scope)
-            ),
-            uncommitted=self._uncommitted,
-        )
+        scans = ScanSchedule(poll_config, runtime, last_scan(check_results, scope), last_audit(check_results, scope))
         return Poller(
-            sync,
-            PollSchedule(self.poll_config, runtime, webhook_stats),
-            PollReporter(
-                recorder,
-                registry=self.registry,
-                logger=logger,
-            ),
+            FeedSync(fetcher, recorder, runtime=runtime, scan_schedule=scans, uncommitted=self._uncommitted),
+            PollSchedule(poll_config, runtime, connection.webhook_stats),
+            PollReporter(recorder, registry=self.registry, logger=logger),
             runtime=runtime,
-            webhook_stats=webhook_stats,
+            webhook_stats=connection.webhook_stats,
             wait_published=self._wait_published,
         )
 
     def _create_status_poller(
-        self, workspace: str, client: Client, source: StatusSource, unsaved_increments: list[Increment]
+        self, workspace: str, connection: ApiConnection, unsaved_increments: list[Increment]
     ) -> StatusPoller:
         publisher = StatusPublisher(
             workspace, label_limiter=self._label_limiter, registry=self.registry, defer=unsaved_increments.extend
@@ -263,9 +241,9 @@ class Pipeline:
         return StatusPoller(
             workspace,
             publisher,
-            client=client,
-            config=source.config,
-            pace=source.pace,
+            client=connection.client,
+            config=connection.status.config,
+            pace=connection.status.pace,
             runtime=self._runtime,
             logger=self._create_logger(Scope(workspace, "status")),
         )

@@ -5,7 +5,8 @@ import json
 import httpx
 import pytest
 
-from late_exporter.api.failures import MAX_MESSAGE_LENGTH, MAX_NAME_LENGTH, network_error, parse_error, status_error
+from late_exporter.api.client import network_error
+from late_exporter.api.failures import MAX_MESSAGE_LENGTH, MAX_NAME_LENGTH, parse_error, status_error
 from late_exporter.errors import Forbidden
 
 KEY = "sk_" + "0123456789abcdef" * 4

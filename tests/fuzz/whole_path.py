@@ -150,12 +150,12 @@ class WholePath:
     async def poll(self) -> str:
         """Poll once; return the outcome."""
         self._clock.advance(30)
-        (poller,) = self._pipeline.pollers["default"].values()
+        (poller,) = self._pipeline.workspaces["default"]
         return (await poller.poll()).outcome
 
     async def refresh_status(self) -> None:
         """Read the status feeds from the same body."""
-        await self._pipeline.status_pollers["default"].refresh()
+        await self._pipeline.workspaces["default"].status.refresh()
 
     async def scrape(self) -> Samples:
         """Publish the metrics; return the samples."""

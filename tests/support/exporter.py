@@ -187,7 +187,7 @@ class ExporterHarness:
             has_webhooks=webhooks,
             events=self.events,
         )
-        self._status = StatusConfig(intervals=status) if status else None
+        self._status = StatusConfig(intervals=status or {})
         self._ends_at = math.inf
         self._ids: dict[str, str] = {}
         self._start()
@@ -271,8 +271,8 @@ class ExporterHarness:
 
     def refresh_status(self) -> None:
         """Refresh the status feeds that are due."""
-        for poller in self._pipeline.status_pollers.values():
-            drive(poller.refresh())
+        for pollers in self._pipeline.workspaces.values():
+            drive(pollers.status.refresh())
 
     def settle(self, workspace: str = "default", feed: str | None = None) -> None:
         """Poll until the whole list has been read twice, in a world that does not change any more."""
@@ -379,7 +379,7 @@ class ExporterHarness:
         )
         has_webhooks = self._config.has_webhooks
         self._webhook_stats = {name: WebhookStats(name, RequestBudget()) for name in self.apis} if has_webhooks else {}
-        status = StatusSource(self._status, StatusPace()) if self._status else None
+        status = StatusSource(self._status, StatusPace())
         connections = {
             name: ApiConnection(api, self._api_generation(), self._webhook_stats.get(name), status)
             for name, api in self.apis.items()
@@ -387,8 +387,8 @@ class ExporterHarness:
         drive(self._pipeline.add_workspaces(connections))
         self._pollers = {
             (workspace, feed): poller
-            for workspace, pollers in self._pipeline.pollers.items()
-            for feed, poller in pollers.items()
+            for workspace, pollers in self._pipeline.workspaces.items()
+            for feed, poller in pollers.by_feed.items()
         }
         for poller in self._pollers.values():
             drive(poller.start())

@@ -13,7 +13,6 @@ import pytest
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig, Runtime
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
@@ -105,7 +104,7 @@ class PollerHarness:
         self.webhook_stats = WebhookStats("acme", RequestBudget())
         stats = self.webhook_stats if has_webhooks else None
         await pipeline.add_workspaces({"acme": ApiConnection(self.client, generation, stats)})
-        self.pollers: dict[str, Poller] = pipeline.pollers["acme"]
+        self.pollers = pipeline.workspaces["acme"].by_feed
         self.poller = self.pollers[self.feed.name]
 
     @property
