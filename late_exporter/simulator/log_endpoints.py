@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache
 from http import HTTPStatus
 from math import inf
+from typing import Any
 
-from late_exporter.simulator.activity import to_json
-from late_exporter.simulator.log_list import DAY, JsonObject, LogList, LogRow, creation_time, log_status, post_id
+import msgspec
+
+from late_exporter.simulator.log_list import DAY, JsonObject, LogList, LogRow, log_status, post_id
 from late_exporter.simulator.platforms import PLATFORMS
 from late_exporter.simulator.request import Request, RequestRejected
 
@@ -40,14 +41,19 @@ ZERNIO_EVENTS = {
     "reconnect_success": "account.reconnected",
     "reconnect_failed": "account.reconnect_failed",
 }
-RENAMED_FIELDS = ("userId", "profileId", "accountId", "platform", "statusCode", "endpoint", "durationMs", "createdAt")
+RENAMED_FIELDS = {
+    name: re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)
+    for name in (
+        "userId", "profileId", "accountId", "platform", "statusCode", "endpoint", "durationMs", "createdAt",
+    )
+}  # fmt: skip
 """Fields of ``late`` that ``zernio`` has in snake case."""
 
-FILTERS = ("platform", "action", "event", "accountId", "requestId", "apiKeyId", "statusCode", "profileId")
-"""Parameters of ``zernio`` that select rows by a field of the same name, in snake case."""
+FILTERS = {"platform": "platform", "action": "action", "accountId": "account_id", "profileId": "profile_id"}
+"""Fields by which parameters of ``zernio`` select rows."""
 
-HIDDEN_FIELDS = frozenset({"event", "profile_id"})
-"""Fields of rows that ``zernio`` filters by and does not show."""
+HIDDEN_FIELD = "profile_id"
+"""Field of rows that ``zernio`` filters by and does not show."""
 
 
 def list_publishing(request: Request) -> JsonObject:
@@ -86,35 +92,22 @@ def _list_late(
 
 def list_logs(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/logs``."""
-    name = request.choice("type", LOG_TYPES, "publishing")
+    name = request.choice("type", LOG_TYPES, "publishing") or "publishing"
     limit, skip = request.integer("limit", 50, 1, MAX_LIMIT), request.integer("skip", 0, 0)
     oldest = request.now - DAY * request.integer("days", ZERNIO_DAYS, 1, ZERNIO_DAYS)
     since, until = max(oldest, request.time("from", oldest)), request.time("to", inf)
     status, search = request.choice("status", STATUSES), request.text("search").casefold()
-    fields = {_snake_case(parameter): request.text(parameter, _snake_case(parameter)) for parameter in FILTERS}
-    wanted = {field: value for field, value in fields.items() if value not in {"", "all"}}
-
-    def page_of(name: str, skip: int, limit: int) -> tuple[list[LogRow], int]:
-        def matches(row: LogRow) -> bool:
-            is_elsewhere = wanted.get("platform", row.get("platform")) != row.get("platform")
-            if is_elsewhere or (search and search not in str(row).casefold()):
-                return False  # without the cost of rendering
-            log = LOG_TYPES[name](row)
-            return all(str(log.get(field)) == value for field, value in wanted.items())
-
-        predicate = matches if wanted or search else None
-        rows, total = log_lists[name].page(skip, limit, predicate, since=since, until=until, status=status)
-        return [_without_hidden_fields(LOG_TYPES[name](row)) for row in rows], total
-
+    wanted = {field: request.text(name) for name, field in FILTERS.items() if request.text(name) not in {"", "all"}}
     log_lists = {"publishing": request.source.publishing, "connections": request.source.connections}
-    log_lists |= request.source.activity
-    names = [each for each in log_lists if name in {None, each}]
-    if len(names) == 1:
-        logs, total = page_of(names[0], skip, limit)
-        return _page(logs, total, limit=limit, skip=skip)
-    pages = [page_of(each, 0, skip + limit) for each in names]
-    logs = sorted((log for page, _ in pages for log in page), key=creation_time, reverse=True)
-    return _page(logs[skip : skip + limit], sum(total for _, total in pages), limit=limit, skip=skip)
+    log_list, render = {**log_lists, **request.source.activity}.get(name, LogList()), LOG_TYPES[name]
+
+    def matches(row: LogRow) -> bool:
+        return wanted.items() <= render(row).items() and (not search or search in str(row).casefold())
+
+    predicate = matches if wanted or search else None
+    rows, total = log_list.page(skip, limit, predicate, since=since, until=until, status=status)
+    logs = [{field: value for field, value in render(row).items() if field != HIDDEN_FIELD} for row in rows]
+    return _page(logs, total, limit=limit, skip=skip)
 
 
 def _page(rows: Sequence[LogRow], total: int, *, limit: int, skip: int) -> JsonObject:
@@ -138,7 +131,7 @@ def render_publishing(row: LogRow) -> LogRow:
         "error_code": response.get("errorCode"),
         "request_body": _to_text(row.get("request"), MAX_REQUEST_CHARS),
         "response_body": _to_text(row.get("response"), MAX_RESPONSE_CHARS),
-        "metadata": _to_text({name: value for name, value in metadata.items() if value is not None}),
+        "metadata": _to_text(metadata),
     }
 
 
@@ -154,17 +147,13 @@ def render_connection(row: LogRow) -> LogRow:
         "error_message": error.get("message"),
         "error_code": error.get("code"),
         "response_body": _to_text(error or success, MAX_RESPONSE_CHARS),
-        "metadata": _to_text({name: value for name, value in metadata.items() if value is not None}),
+        "metadata": _to_text(metadata),
     }
 
 
 def _renamed_fields(log_type: str, row: LogRow) -> LogRow:
-    fields = {_snake_case(name): row.get(name) for name in RENAMED_FIELDS}
+    fields = {field: row.get(name) for name, field in RENAMED_FIELDS.items()}
     return {"type": log_type, "status": log_status(row), **fields}
-
-
-def _without_hidden_fields(log: LogRow) -> LogRow:
-    return {name: value for name, value in log.items() if name not in HIDDEN_FIELDS}
 
 
 def _object(row: LogRow, name: str) -> LogRow:
@@ -172,13 +161,9 @@ def _object(row: LogRow, name: str) -> LogRow:
     return value if isinstance(value, dict) else {}
 
 
-def _to_text(value: object, length: int | None = None) -> str | None:
-    return to_json(value)[:length] if value else None
-
-
-@cache
-def _snake_case(name: str) -> str:
-    return re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)
+def _to_text(value: Any, length: int | None = None) -> str | None:
+    known = {name: each for name, each in value.items() if each is not None} if isinstance(value, dict) else value
+    return msgspec.json.encode(known).decode()[:length] if known else None
 
 
 LOG_TYPES: Mapping[str, Callable[[LogRow], LogRow]] = {

@@ -51,9 +51,9 @@ class Request:
         self.argument = ""
         self._values = dict(parse_qsl(query))
 
-    def text(self, *names: str) -> str:
-        """Return the first parameter that is present, of the spellings of a name; empty if none is."""
-        return next((self._values[name] for name in names if name in self._values), "")
+    def text(self, name: str) -> str:
+        """Return a parameter; empty if there is none."""
+        return self._values.get(name, "")
 
     def integer(self, name: str, default: int, low: int, high: int = 999_999_999) -> int:
         text = self._values.get(name, str(default))

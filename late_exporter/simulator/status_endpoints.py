@@ -14,7 +14,7 @@ from late_exporter.simulator.world import SimulatedWorld
 POST_STATUSES = (
     "draft", "pending_approval", "scheduled", "publishing", "published", "partial", "failed", "cancelled",
 )  # fmt: skip
-POST_ORDERS = ("scheduled-desc", "scheduled-asc", "created-desc", "created-asc")
+POST_ORDERS = ("scheduled-desc", "scheduled-asc")
 MAX_PAGE_SIZE = 500
 HEALTH_STATUSES = ("healthy", "warning", "error")
 BILLING_PERIOD = 30 * DAY
@@ -33,14 +33,13 @@ def world_of(request: Request) -> SimulatedWorld:
 def list_posts(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/posts``."""
     status, profile_id = request.choice("status", POST_STATUSES), request.text("profileId")
-    order = request.choice("sortBy", POST_ORDERS, "scheduled-desc") or "scheduled-desc"
+    order = request.choice("sortBy", POST_ORDERS, "scheduled-desc")
     posts = [
         post.document
         for post in world_of(request).posts.values()
         if status in {None, post.document["status"]} and profile_id in {"", post.accounts[0].profile_id}
     ]
-    time = "scheduledFor" if order.startswith("scheduled") else "createdAt"
-    posts.sort(key=lambda post: str(post[time] or post["createdAt"]), reverse=order.endswith("desc"))
+    posts.sort(key=lambda post: str(post["scheduledFor"] or post["createdAt"]), reverse=order != "scheduled-asc")
     return _page("posts", posts, request, 10)
 
 
