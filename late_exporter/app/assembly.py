@@ -48,11 +48,9 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
         disabled_families: Names of families that are counted but not exposed.
         max_label_values: Maximum number of values per label beyond the known ones.
         max_accounts: Maximum number of accounts per workspace; 0 hides all families with accounts.
-        has_webhooks: Whether webhooks are received; if not, their families are hidden.
-        has_replicas: Whether the state is shared by replicas; if not, their families are hidden.
         created_timestamps: Whether OpenMetrics has ``_created`` samples.
         zero_hold: Seconds for which a series that is created after the first sync shows 0.
-        events: Observations that become events; None if none do, which hides their families.
+        events: Observations that become events; None if none do.
     """
 
     feeds: tuple[str, ...]
@@ -61,38 +59,30 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     disabled_families: frozenset[str] = frozenset()
     max_label_values: int = 50
     max_accounts: int = 500
-    has_webhooks: bool = False
-    has_replicas: bool = False
     created_timestamps: bool = False
     zero_hold: float = 75.0
     events: EventSelection | None = None
 
     @property
     def visible_families(self) -> dict[str, Family]:
-        return {
-            name: family
-            for name, family in self.families.items()
-            if (self.max_accounts or "account_id" not in family.labels)
-            and (self.has_webhooks or not name.startswith("late_exporter_webhook"))
-            and (self.has_replicas or not name.startswith("late_exporter_cluster"))
-            and (self.events is not None or not name.startswith("late_exporter_event"))
-        }
-
-
-class StatusSource(NamedTuple):
-    """Configuration of the status feeds of a workspace, and the pace of those that share its key."""
-
-    config: StatusConfig
-    pace: StatusPace
+        has_accounts = self.max_accounts > 0
+        return {name: each for name, each in self.families.items() if has_accounts or "account_id" not in each.labels}
 
 
 class ApiConnection(NamedTuple):
-    """API client of a workspace, the generation of its API, and its webhooks and status feeds if there are any."""
+    """Access to the API of a workspace.
+
+    Args:
+        webhook_stats: Counts of its webhooks; None if none are received.
+        status: Configuration of its status feeds.
+        pace: Pace of the status feeds that share its key.
+    """
 
     client: Client
     generation: ApiGeneration
     webhook_stats: WebhookStats | None = None
-    status: StatusSource = StatusSource(StatusConfig(), StatusPace())
+    status: StatusConfig = StatusConfig()
+    pace: StatusPace = StatusPace()
 
 
 class Pipeline:
@@ -242,8 +232,8 @@ class Pipeline:
             workspace,
             publisher,
             client=connection.client,
-            config=connection.status.config,
-            pace=connection.status.pace,
+            config=connection.status,
+            pace=connection.pace,
             runtime=self._runtime,
             logger=self._create_logger(Scope(workspace, "status")),
         )

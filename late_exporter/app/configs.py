@@ -38,8 +38,6 @@ def pipeline_config(settings: Settings) -> PipelineConfig:
         disabled_families=frozenset(metrics.disable),
         max_label_values=metrics.max_label_values,
         max_accounts=metrics.max_accounts,
-        has_webhooks=settings.webhook.path is not None,
-        has_replicas=settings.state.replicas,
         created_timestamps=metrics.created_timestamps,
         zero_hold=metrics.zero_hold,
         events=None

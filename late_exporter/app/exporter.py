@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import ApiKey
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, Pipeline, StatusSource, create_exposition
+from late_exporter.app.assembly import ApiConnection, Pipeline, create_exposition
 from late_exporter.app.configs import count_key_users, pipeline_config, poll_config, status_config
 from late_exporter.app.workspace_info import WorkspaceInfo
 from late_exporter.app.workspace_pollers import WorkspacePollers
@@ -200,7 +200,7 @@ class Exporter:
                 await pollers.stop()
                 connection = connections[name] = self._create_connection(workspace)
                 pollers.reconfigure(connection.client, connection.generation, self._pipeline.poll_config)
-                pollers.status.reconfigure(connection.client, *connection.status)
+                pollers.status.reconfigure(connection.client, connection.status, connection.pace)
             if name in connections and self._task_group is not None:
                 pollers.start(self._task_group)
         self._pipeline.workspaces = {name: self.workspaces[name] for name in workspaces}
@@ -228,9 +228,8 @@ class Exporter:
         return ApiConnection(
             *self._connect(settings, workspace),
             receiver.stats_by_workspace[workspace.name] if receiver is not None else None,
-            StatusSource(
-                status_config(settings, workspace, self._target.key_users), self._key_limits[workspace.key_text].status
-            ),
+            status_config(settings, workspace, self._target.key_users),
+            self._key_limits[workspace.key_text].status,
         )
 
     def health(self) -> Iterator[WorkspaceHealth]:

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource
+from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
 from late_exporter.errors import StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest import sync
@@ -184,9 +184,9 @@ class ExporterHarness:
             poll=PollConfig(**poll),
             max_label_values=max_label_values,
             zero_hold=zero_hold,
-            has_webhooks=webhooks,
             events=self.events,
         )
+        self._has_webhooks = webhooks
         self._status = StatusConfig(intervals=status or {})
         self._ends_at = math.inf
         self._ids: dict[str, str] = {}
@@ -377,11 +377,11 @@ class ExporterHarness:
                 random=lambda: 0.5,
             ),
         )
-        has_webhooks = self._config.has_webhooks
-        self._webhook_stats = {name: WebhookStats(name, RequestBudget()) for name in self.apis} if has_webhooks else {}
-        status = StatusSource(self._status, StatusPace())
+        names = self.apis if self._has_webhooks else ()
+        self._webhook_stats = {name: WebhookStats(name, RequestBudget()) for name in names}
+        pace = StatusPace()
         connections = {
-            name: ApiConnection(api, self._api_generation(), self._webhook_stats.get(name), status)
+            name: ApiConnection(api, self._api_generation(), self._webhook_stats.get(name), self._status, pace)
             for name, api in self.apis.items()
         }
         drive(self._pipeline.add_workspaces(connections))

@@ -85,7 +85,7 @@ class PollerHarness:
         if has_webhooks:
             self.clock = SleepingClock(self.clock.now)
         pipeline = Pipeline(
-            PipelineConfig(feeds=self.feeds, poll=config or PollConfig(), has_webhooks=has_webhooks),
+            PipelineConfig(feeds=self.feeds, poll=config or PollConfig()),
             store_thread=StoreThread(cast("Store", self.store), self.offload),
             create_logger=lambda _: self.logger,
             runtime=Runtime(
