@@ -182,8 +182,8 @@ class Exporter:
         """Poll and show other workspaces, or the same ones with other settings; raise StoreError as ``reload`` does."""
         previous, before, workspaces = self._target, self._target.workspaces, target.workspaces
         self._use(target)
-        added = [workspaces[name] for name in workspaces if name not in self.workspaces]
-        connections = {workspace.name: self._create_connection(workspace) for workspace in added}
+        added = workspaces.keys() - self.workspaces.keys()
+        connections = {name: self._create_connection(workspaces[name]) for name in added}
         try:
             await self._pipeline.add_workspaces(connections)
         except LateError:
@@ -196,7 +196,7 @@ class Exporter:
             await self._pipeline.remove_workspace(name)
         for name, pollers in self.workspaces.items():
             workspace = workspaces[name]
-            if name not in connections and previous.polling(before[name]) != target.polling(workspace):
+            if name not in added and previous.polling(before[name]) != target.polling(workspace):
                 await pollers.stop()
                 connection = connections[name] = self._create_connection(workspace)
                 pollers.reconfigure(connection.client, connection.generation, self._pipeline.poll_config)
@@ -204,6 +204,11 @@ class Exporter:
             if name in connections and self._task_group is not None:
                 pollers.start(self._task_group)
         self._pipeline.workspaces = {name: self.workspaces[name] for name in workspaces}
+        if self.webhook_receiver is not None:
+            stats = {name: connections[name].webhook_stats for name in connections}
+            self.webhook_receiver.stats_by_workspace = {
+                name: stats.get(name) or self.webhook_receiver.stats_by_workspace[name] for name in workspaces
+            }
 
     def _use(self, target: Target) -> None:
         """Use other settings for what is created from now on, and for webhooks."""
@@ -217,20 +222,15 @@ class Exporter:
         if target.owned is not None:
             # Also its own, which are looked for first: those that are being added or removed are accepted, too.
             receiver.other_workspaces = frozenset(self.names())
-        stats, receiver.stats_by_workspace = receiver.stats_by_workspace, {}
-        for name, workspace in target.workspaces.items():
-            budget = self._key_limits[workspace.key_text].webhooks
-            receiver.stats_by_workspace[name] = stats.get(name) or WebhookStats(name, budget)
-            receiver.stats_by_workspace[name].budget = budget
 
     def _create_connection(self, workspace: Workspace) -> ApiConnection:
-        settings, receiver = self._target.settings, self.webhook_receiver
-        return ApiConnection(
-            *self._connect(settings, workspace),
-            receiver.stats_by_workspace[workspace.name] if receiver is not None else None,
-            status_config(settings, workspace, self._target.key_users),
-            self._key_limits[workspace.key_text].status,
-        )
+        settings, receiver, limits = self._target.settings, self.webhook_receiver, self._key_limits[workspace.key_text]
+        stats = None
+        if receiver is not None:
+            stats = receiver.stats_by_workspace.get(workspace.name) or WebhookStats(workspace.name, limits.webhooks)
+            stats.budget = limits.webhooks
+        status = status_config(settings, workspace, self._target.key_users)
+        return ApiConnection(*self._connect(settings, workspace), stats, status, limits.status)
 
     def health(self) -> Iterator[WorkspaceHealth]:
         """Yield the health of each workspace, without secrets; they may change in between."""

@@ -284,6 +284,27 @@ async def test_webhooks_are_limited_together_by_the_key_in_use(tmp_path: Path) -
     await harness.http.aclose()
 
 
+async def test_a_webhook_after_a_reload_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workspace that a failed reload would have removed is polled when a webhook concerns it."""
+    worlds = {name: World(VirtualClock(time.time())) for name in ("acme", "beta")}
+    harness = ReloadHarness(tmp_path, worlds)
+    text = "poll: {interval: 1h}\nwebhook: {path: /webhook, secret-file: acme.key}"
+    harness.write("acme", text=text)
+    async with harness.running():
+        await harness.wait_until(lambda samples: samples.sum("late_up") == 2)
+        harness.write("beta", text=text)
+        monkeypatch.setattr(harness.store, "series_page", ReadablePages(harness.store, 0).read)
+        with pytest.raises(LateError, match="no luck"):
+            await harness.reload()
+        webhooks = harness.exporter.webhook_receiver
+        assert webhooks is not None
+        body = b'{"event": "post.failed"}'
+        signature = sign(body, KEYS["acme"]).encode()
+        assert [204, 404] == [webhooks.receive(f"/webhook/{name}", body, [signature]) for name in ("acme", "beta")]
+        await harness.wait_until(lambda samples: samples.sum(RECEIVED, workspace="acme") == 1)
+    await harness.http.aclose()
+
+
 async def test_changed_interval(harness: ReloadHarness) -> None:
     """Another interval applies at once, not only after the pause in progress."""
     harness.write("acme", text="poll: {interval: 1h}")
