@@ -6,7 +6,7 @@ Rows of publishing and connection logs are stored as generation ``late`` shows t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from math import inf
 from typing import Any
@@ -14,12 +14,10 @@ from typing import Any
 import msgspec
 
 from late_exporter.simulator.log_list import DAY, JsonObject, LogList, LogRow, log_status, post_id
-from late_exporter.simulator.platforms import PLATFORMS
 from late_exporter.simulator.request import Request, RequestRejected
 
 STATUSES = ("success", "failed", "pending", "skipped")
 ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
-EVENTS = ("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed")
 LATE_DAYS, ZERNIO_DAYS = 7, 90
 MAX_LIMIT = 100
 MAX_REQUEST_CHARS, MAX_RESPONSE_CHARS = 5_000, 10_000
@@ -43,14 +41,13 @@ ZERNIO_EVENTS = {
 }
 RENAMED_FIELDS = {
     name: re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)
-    for name in (
-        "userId", "profileId", "accountId", "platform", "statusCode", "endpoint", "durationMs", "createdAt",
-    )
-}  # fmt: skip
+    for name in ("userId", "profileId", "accountId", "platform", "statusCode", "endpoint", "durationMs", "createdAt")
+}
 """Fields of ``late`` that ``zernio`` has in snake case."""
 
 FILTERS = {"platform": "platform", "action": "action", "accountId": "account_id", "profileId": "profile_id"}
-"""Fields by which parameters of ``zernio`` select rows."""
+LATE_FILTERS = {"platform": "platform", "action": "action", "eventType": "eventType"}
+"""Fields by which parameters of ``zernio`` and ``late`` select rows."""
 
 HIDDEN_FIELD = "profile_id"
 """Field of rows that ``zernio`` filters by and does not show."""
@@ -58,12 +55,12 @@ HIDDEN_FIELD = "profile_id"
 
 def list_publishing(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/posts/logs``."""
-    return _list_late(request, request.source.publishing, STATUSES, "action", ACTIONS)
+    return _list_logs(request, request.source.publishing, LATE_DAYS, STATUSES)
 
 
 def list_connections(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/connections/logs``."""
-    return _list_late(request, request.source.connections, ("success", "failed"), "eventType", EVENTS)
+    return _list_logs(request, request.source.connections, LATE_DAYS, ("success", "failed"))
 
 
 def list_post_logs(request: Request) -> JsonObject:
@@ -74,46 +71,45 @@ def list_post_logs(request: Request) -> JsonObject:
     return {"logs": [{**row, "postId": post_id(row)} for row in rows], "count": len(rows), "postId": request.argument}
 
 
-def _list_late(
-    request: Request, log_list: LogList, statuses: Collection[str], field: str, values: Collection[str]
-) -> JsonObject:
-    limit, skip = request.integer("limit", 50, 1, MAX_LIMIT), request.integer("skip", 0, 0)
-    since = request.now - DAY * request.integer("days", LATE_DAYS, 1, LATE_DAYS)
-    status, search = request.choice("status", statuses), request.text("search").casefold()
-    fields = {"platform": request.choice("platform", PLATFORMS), field: request.choice(field, values)}
-    wanted = {name: value for name, value in fields.items() if value}
-
-    def matches(row: LogRow) -> bool:
-        return wanted.items() <= row.items() and (not search or search in str(row).casefold())
-
-    rows, total = log_list.page(skip, limit, matches if wanted or search else None, since=since, status=status)
-    return _page(rows, total, limit=limit, skip=skip)
-
-
 def list_logs(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/logs``."""
     name = request.choice("type", LOG_TYPES, "publishing") or "publishing"
-    limit, skip = request.integer("limit", 50, 1, MAX_LIMIT), request.integer("skip", 0, 0)
-    oldest = request.now - DAY * request.integer("days", ZERNIO_DAYS, 1, ZERNIO_DAYS)
-    since, until = max(oldest, request.time("from", oldest)), request.time("to", inf)
-    status, search = request.choice("status", STATUSES), request.text("search").casefold()
-    wanted = {field: request.text(name) for name, field in FILTERS.items() if request.text(name) not in {"", "all"}}
     log_lists = {"publishing": request.source.publishing, "connections": request.source.connections}
-    log_list, render = {**log_lists, **request.source.activity}.get(name, LogList()), LOG_TYPES[name]
+    log_list = {**log_lists, **request.source.activity}.get(name, LogList())
+    since, until = request.time("from", -inf), request.time("to", inf)
+    return _list_logs(request, log_list, ZERNIO_DAYS, STATUSES, LOG_TYPES[name], since=since, until=until)
+
+
+def _list_logs(
+    request: Request,
+    log_list: LogList,
+    max_days: int,
+    statuses: Collection[str],
+    render: Callable[[LogRow], LogRow] = dict,
+    *,
+    since: float = -inf,
+    until: float = inf,
+) -> JsonObject:
+    """Return a page of the logs that a request selects."""
+    limit, skip = request.integer("limit", 50, 1, MAX_LIMIT), request.integer("skip", 0, 0)
+    since = max(since, request.now - DAY * request.integer("days", max_days, 1, max_days))
+    status, search = request.choice("status", statuses), request.text("search").casefold()
+    filters = FILTERS if max_days == ZERNIO_DAYS else LATE_FILTERS
+    wanted = {field: request.text(name) for name, field in filters.items() if request.text(name) not in {"", "all"}}
 
     def matches(row: LogRow) -> bool:
-        return wanted.items() <= render(row).items() and (not search or search in str(row).casefold())
+        is_wanted = (status is None or status == log_status(row)) and (not search or search in str(row).casefold())
+        return is_wanted and (not wanted or wanted.items() <= render(row).items())
 
-    predicate = matches if wanted or search else None
-    rows, total = log_list.page(skip, limit, predicate, since=since, until=until, status=status)
-    logs = [{field: value for field, value in render(row).items() if field != HIDDEN_FIELD} for row in rows]
-    return _page(logs, total, limit=limit, skip=skip)
+    predicate = matches if status or wanted or search else None
+    rows, total = log_list.page(skip, limit, predicate, since=since, until=until)
+    pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit)}
+    pagination["hasMore"] = skip + limit < total
+    return {"logs": [_without_hidden_field(render(row)) for row in rows], "pagination": pagination}
 
 
-def _page(rows: Sequence[LogRow], total: int, *, limit: int, skip: int) -> JsonObject:
-    has_more = skip + limit < total
-    pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit), "hasMore": has_more}
-    return {"logs": rows, "pagination": pagination}
+def _without_hidden_field(row: LogRow) -> LogRow:
+    return {field: value for field, value in row.items() if field != HIDDEN_FIELD}
 
 
 def render_publishing(row: LogRow) -> LogRow:

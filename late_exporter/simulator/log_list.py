@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -55,7 +54,7 @@ def log_status(row: LogRow) -> Any:
 
 
 class LogList:
-    """Log list with an index by status.
+    """Log list.
 
     Rows may lack a usable ``_id`` or ``createdAt``. Rows without a time sort last, match every time range and never
     expire.
@@ -63,7 +62,6 @@ class LogList:
 
     def __init__(self, rows: Sequence[LogRow] = ()) -> None:
         self._entries: list[Entry] = []  # oldest first, so that a new row is appended
-        self._by_status = defaultdict[str, list[Entry]](list)
         self._by_id: dict[str, Entry] = {}
         self._insert_count = 0
         for row in rows:
@@ -89,25 +87,20 @@ class LogList:
         self._insert_count += 1
         entry = creation_time(row), self._insert_count, row
         insort(self._entries, entry)
-        insort(self._by_status[str(log_status(row))], entry)
         self._by_id[str(row.get("_id"))] = entry
 
     def update(self, log_id: str, **changes: Any) -> bool:
         """Update fields of a row in place. Return False if there is no such row."""
-        if log_id not in self._by_id:
-            return False
-        entry = self._by_id[log_id]
-        _remove(self._by_status[str(log_status(entry[2]))], entry)
-        entry[2].update(changes)
-        insort(self._by_status[str(log_status(entry[2]))], entry)
-        return True
+        row = self.get(log_id)
+        if row is not None:
+            row.update(changes)
+        return row is not None
 
     def delete(self, log_id: str) -> bool:
         """Delete a row. Return False if there is no such row."""
         entry = self._by_id.pop(log_id, None)
         if entry is not None:
-            _remove(self._entries, entry)
-            _remove(self._by_status[str(log_status(entry[2]))], entry)
+            del self._entries[bisect_left(self._entries, entry)]
         return entry is not None
 
     def expire(self, before: float) -> int:
@@ -115,9 +108,8 @@ class LogList:
         oldest = slice(bisect_left(self._entries, (UNDATED, inf)), bisect_left(self._entries, (before,)))
         expired = self._entries[oldest]
         del self._entries[oldest]
-        for entry in expired:
-            _remove(self._by_status[str(log_status(entry[2]))], entry)
-            self._by_id.pop(str(entry[2].get("_id")), None)
+        for _, _, row in expired:
+            self._by_id.pop(str(row.get("_id")), None)
         return len(expired)
 
     def page(
@@ -128,13 +120,12 @@ class LogList:
         *,
         since: float = UNDATED,
         until: float = inf,
-        status: str | None = None,
     ) -> tuple[list[LogRow], int]:
         """Return a page of the matching rows, newest first, and the number of all matching rows.
 
         ``since`` and ``until`` are the Unix times of the oldest and newest matching rows.
         """
-        entries = self._entries if status is None else self._by_status[status]
+        entries = self._entries
         first_dated = bisect_left(entries, (UNDATED, inf))
         first = max(first_dated, bisect_left(entries, (since,)))
         dated = range(bisect_left(entries, (until, inf)) - 1, first - 1, -1)
@@ -143,10 +134,6 @@ class LogList:
             return [entries[place][2] for place in islice(places, skip, skip + limit)], len(dated) + first_dated
         matches = [row for place in places if predicate(row := entries[place][2])]
         return matches[skip : skip + limit], len(matches)
-
-
-def _remove(entries: list[Entry], entry: Entry) -> None:
-    del entries[bisect_left(entries, entry)]
 
 
 class StaticLogs:

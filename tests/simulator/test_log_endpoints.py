@@ -162,7 +162,7 @@ def test_filters_of_zernio(logs: StaticLogs, query: str, expected: list[int]) ->
 )
 def test_validation(logs: StaticLogs, path: str, query: str, wrong: dict[str, str]) -> None:
     """A parameter out of bounds is rejected by name, as the API does."""
-    error = {"error": "Invalid query", "type": "invalid_request_error", "code": "VALIDATION_ERROR"}
+    error = {"error": "Invalid query", "code": "VALIDATION_ERROR"}
     assert {**error, "param": next(iter(wrong)), "details": wrong} == get(logs, path, query)
 
 

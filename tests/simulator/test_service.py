@@ -71,7 +71,7 @@ def test_generations(api: SimulatedApi, generation: str, late: int, zernio: int)
 def test_not_found(api: SimulatedApi, path: str) -> None:
     """An unknown path or post is answered as documented."""
     response = get(api, path)
-    assert (404, {"error": "Not found", "type": "not_found", "code": "not_found"}) == (response.status, body(response))
+    assert (404, {"error": "Not found", "code": "not_found"}) == (response.status, body(response))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_not_found(api: SimulatedApi, path: str) -> None:
 def test_unauthorized(api: SimulatedApi, authorization: str) -> None:
     """Without a well-formed key a request is rejected and uses no quota."""
     response = api.handle("GET", "/v1/posts/logs", "", {"authorization": authorization})
-    expected = {"error": "Unauthorized", "type": "authentication_error", "code": "unauthorized"}
+    expected = {"error": "Unauthorized", "code": "unauthorized"}
     assert (401, expected) == (response.status, body(response))
     assert "600" == response.headers["X-RateLimit-Remaining"]
 
@@ -95,7 +95,7 @@ def test_rate_limit(logs: StaticLogs, clock: VirtualClock) -> None:
     assert [(200, "1"), (200, "0"), (429, "0")] == [
         (response.status, response.headers["X-RateLimit-Remaining"]) for response in answers
     ]
-    assert {"error": QUOTA_ERROR, "type": "rate_limit_error", "code": "rate_limit_exceeded"} == body(answers[2])
+    assert {"error": QUOTA_ERROR, "code": "rate_limit_exceeded"} == body(answers[2])
     assert ["40"] == [response.headers["Retry-After"] for response in answers if "Retry-After" in response.headers]
     reset = int(answers[2].headers["X-RateLimit-Reset"])
     assert NOON + 106 == reset, "the first slot frees, not the whole window"
