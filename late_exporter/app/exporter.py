@@ -236,7 +236,8 @@ class Exporter:
         """Yield the health of each workspace, without secrets; they may change in between."""
         now, workspaces = time.time(), self._target.workspaces
         for name, pollers in list(self.workspaces.items()):
-            yield pollers.health(workspaces[name].base_url, self.registry, now)
+            if name in workspaces:
+                yield pollers.health(workspaces[name].base_url, self.registry, now)
 
     def configuration(self) -> str:
         """Return the configuration in force as YAML, without secrets."""

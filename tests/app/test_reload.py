@@ -187,6 +187,19 @@ async def test_workspaces_can_be_added_and_removed(harness: ReloadHarness) -> No
     assert ["beta", "acme"] == [workspace.name for workspace in harness.exporter.health()]
 
 
+async def test_the_health_is_available_during_a_reload(harness: ReloadHarness) -> None:
+    """Whatever is being removed, the status page has the workspaces that stay."""
+    harness.write("acme", "beta")
+    await harness.reload()
+    harness.write("acme")
+    reload = asyncio.ensure_future(harness.reload())
+    while not reload.done():
+        assert "acme" in [workspace.name for workspace in harness.exporter.health()]
+        await asyncio.sleep(0)
+    await reload
+    assert ["acme"] == [workspace.name for workspace in harness.exporter.health()]
+
+
 async def test_unchanged_workspaces_are_not_restarted(harness: ReloadHarness) -> None:
     """A reload without changes leaves the pollers running, and no series falls."""
     before = await harness.wait_for_counts(acme=120)
