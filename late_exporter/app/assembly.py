@@ -6,13 +6,11 @@ import gc
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
 
 import msgspec
 from prometheus_client.registry import Collector
 
-from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.workspace_pollers import WorkspacePollers
+from late_exporter.app.workspace_pollers import ApiConnection, WorkspacePollers
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.ingest.accounting import AUDIT_GAUGES, last_audit
@@ -23,14 +21,13 @@ from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import PollReporter, last_scan
 from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
-from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller, StatusPublisher
+from late_exporter.ingest.status_poller import StatusPoller, StatusPublisher
 from late_exporter.ingest.sync import CHECK_TIMES, FeedSync
-from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import FeedState, Scope
-from late_exporter.protocols import Client, Logger
+from late_exporter.protocols import Logger
 from late_exporter.series import Increment, Series, SeriesValue
 from late_exporter.store.thread import StoreThread
 
@@ -67,22 +64,6 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     def visible_families(self) -> dict[str, Family]:
         has_accounts = self.max_accounts > 0
         return {name: each for name, each in self.families.items() if has_accounts or "account_id" not in each.labels}
-
-
-class ApiConnection(NamedTuple):
-    """Access to the API of a workspace.
-
-    Args:
-        webhook_stats: Counts of its webhooks; None if none are received.
-        status: Configuration of its status feeds.
-        pace: Pace of the status feeds that share its key.
-    """
-
-    client: Client
-    generation: ApiGeneration
-    webhook_stats: WebhookStats | None = None
-    status: StatusConfig = StatusConfig()
-    pace: StatusPace = StatusPace()
 
 
 class Pipeline:
@@ -141,7 +122,7 @@ class Pipeline:
                 for feed, scope in ((feed, Scope(workspace, feed)) for feed in self._config.feeds)
             }
             status = self._create_status_poller(workspace, connection, increments)
-            self.workspaces[workspace] = WorkspacePollers(workspace, connection.client, pollers, status)
+            self.workspaces[workspace] = WorkspacePollers(workspace, connection, pollers, status)
             if connection.webhook_stats is not None:
                 connection.webhook_stats.wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
 

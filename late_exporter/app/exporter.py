@@ -16,10 +16,10 @@ from prometheus_client.registry import Collector
 from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import ApiKey
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, Pipeline, create_exposition
+from late_exporter.app.assembly import Pipeline, create_exposition
 from late_exporter.app.configs import count_key_users, pipeline_config, poll_config, status_config
 from late_exporter.app.workspace_info import WorkspaceInfo
-from late_exporter.app.workspace_pollers import WorkspacePollers
+from late_exporter.app.workspace_pollers import ApiConnection, WorkspacePollers
 from late_exporter.config.dump import format_settings
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.types import SecretFile
@@ -198,17 +198,14 @@ class Exporter:
             workspace = workspaces[name]
             if name not in added and previous.polling(before[name]) != target.polling(workspace):
                 await pollers.stop()
-                connection = connections[name] = self._create_connection(workspace)
-                pollers.reconfigure(connection.client, connection.generation, self._pipeline.poll_config)
-                pollers.status.reconfigure(connection.client, connection.status, connection.pace)
+                connections[name] = self._create_connection(workspace)
+                pollers.reconfigure(connections[name], self._pipeline.poll_config)
             if name in connections and self._task_group is not None:
                 pollers.start(self._task_group)
         self._pipeline.workspaces = {name: self.workspaces[name] for name in workspaces}
         if self.webhook_receiver is not None:
-            stats = {name: connections[name].webhook_stats for name in connections}
-            self.webhook_receiver.stats_by_workspace = {
-                name: stats.get(name) or self.webhook_receiver.stats_by_workspace[name] for name in workspaces
-            }
+            stats = {name: pollers.connection.webhook_stats for name, pollers in self.workspaces.items()}
+            self.webhook_receiver.stats_by_workspace = {name: each for name, each in stats.items() if each is not None}
 
     def _use(self, target: Target) -> None:
         """Use other settings for what is created from now on, and for webhooks."""
@@ -224,10 +221,11 @@ class Exporter:
             receiver.other_workspaces = frozenset(self.names())
 
     def _create_connection(self, workspace: Workspace) -> ApiConnection:
-        settings, receiver, limits = self._target.settings, self.webhook_receiver, self._key_limits[workspace.key_text]
+        settings, limits = self._target.settings, self._key_limits[workspace.key_text]
         stats = None
-        if receiver is not None:
-            stats = receiver.stats_by_workspace.get(workspace.name) or WebhookStats(workspace.name, limits.webhooks)
+        if self.webhook_receiver is not None:
+            stats_by_workspace = self.webhook_receiver.stats_by_workspace
+            stats = stats_by_workspace.get(workspace.name) or WebhookStats(workspace.name, limits.webhooks)
             stats.budget = limits.webhooks
         status = status_config(settings, workspace, self._target.key_users)
         return ApiConnection(*self._connect(settings, workspace), stats, status, limits.status)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.ingest.status_poller import StatusPoller
+from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
+from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.protocols import Client
 from late_exporter.status import WorkspaceHealth
@@ -20,12 +21,28 @@ from late_exporter.status import WorkspaceHealth
 T = TypeVar("T")
 
 
+class ApiConnection(NamedTuple):
+    """Access to the API of a workspace.
+
+    Args:
+        webhook_stats: Counts of its webhooks; None if none are received.
+        status: Configuration of its status feeds.
+        pace: Pace of the status feeds that share its key.
+    """
+
+    client: Client
+    generation: ApiGeneration
+    webhook_stats: WebhookStats | None = None
+    status: StatusConfig = StatusConfig()
+    pace: StatusPace = StatusPace()
+
+
 @dataclass
 class WorkspacePollers:
-    """Pollers of a workspace, one per feed, the client that they use, and their tasks while they run."""
+    """Pollers of a workspace, one per feed, the connection that they use, and their tasks while they run."""
 
     name: str
-    client: Client
+    connection: ApiConnection
     by_feed: Mapping[str, Poller]
     status: StatusPoller
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -33,11 +50,12 @@ class WorkspacePollers:
     def __iter__(self) -> Iterator[Poller]:
         return iter(self.by_feed.values())
 
-    def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
-        """Use another client and other intervals for the logs; must not be called while the tasks run."""
-        self.client = client
+    def reconfigure(self, connection: ApiConnection, config: PollConfig) -> None:
+        """Use another connection and other intervals; must not be called while the tasks run."""
+        self.connection = connection
         for poller in self:
-            poller.reconfigure(client, generation, config)
+            poller.reconfigure(connection.client, connection.generation, config)
+        self.status.reconfigure(connection.client, connection.status, connection.pace)
 
     def start(self, group: asyncio.TaskGroup) -> None:
         loops = [*(poller.run() for poller in self), self.status.run(), self.status.expire()]
@@ -80,7 +98,7 @@ class WorkspacePollers:
             base_url=base_url,
             generation=", ".join(sorted({poller.generation for poller in self})),
             feeds=tuple(poller.health for poller in self),
-            quota=self.client.quota,
+            quota=self.connection.client.quota,
             platforms=platforms,
             recent_since=recent_since,
             failing_accounts=registry.failing_accounts(self.name),

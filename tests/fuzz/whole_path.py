@@ -17,7 +17,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import RateLimiter
-from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
+from late_exporter.app.assembly import Pipeline, PipelineConfig
+from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.commands.check.api import check_api
 from late_exporter.commands.check.finding import format_findings
 from late_exporter.commands.columns import CSV_COLUMNS, TABLE_COLUMNS

@@ -16,7 +16,8 @@ from unittest.mock import patch
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
+from late_exporter.app.assembly import Pipeline, PipelineConfig
+from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.errors import StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest import sync
