@@ -38,21 +38,23 @@ class ApiKey:
         self._value = value
         self._file = file
         self._on_change = on_change
-        self.reload_count = 0
+        self._reload_count = 0
 
     def value(self) -> str:
         """Return the current key; if the file has none, the last one stays in use."""
         value = self._read()
         if value != self._value:
             self._value = value
-            self.reload_count += 1
+            self._reload_count += 1
             if self._on_change is not None:
                 self._on_change(value)
         return value
 
-    def file_changed(self) -> bool:
-        """Return whether the file has another key than the current one."""
-        return self._read() != self._value
+    @property
+    def reload_count(self) -> int:
+        """Number of times that the file had another key, also now."""
+        self.value()
+        return self._reload_count
 
     def _read(self) -> str:
         text = ""
@@ -105,9 +107,6 @@ class LateClient:
     @property
     def key_reload_count(self) -> int:
         return self._key.reload_count
-
-    def key_file_changed(self) -> bool:
-        return self._key.file_changed()
 
     def pop_request_log(self) -> tuple[list[RequestRecord], float]:
         requests, self._request_log = self._request_log, []

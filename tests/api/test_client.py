@@ -336,12 +336,10 @@ def test_a_key_file_is_read_when_it_changes(key_file: Path) -> None:
     """A changed file is read at once and once, and its key is reported."""
     told: list[str] = []
     key = ApiKey(SECRET, key_file, on_change=told.append)
-    assert (SECRET, False) == (key.value(), key.file_changed())
+    assert (SECRET, 0) == (key.value(), key.reload_count)
 
     rewrite(key_file, f"  {OTHER} \n")
-    assert key.file_changed()
-    assert OTHER == key.value()
-    assert not key.file_changed()
+    assert (1, OTHER, 1) == (key.reload_count, key.value(), key.reload_count)
     assert [OTHER] == told
 
 
@@ -352,20 +350,20 @@ def test_a_key_file_without_another_key(key_file: Path, content: str | bytes) ->
     rewrite(key_file, content)
 
     assert SECRET == key.value()
-    assert not key.file_changed()
+    assert 0 == key.reload_count
 
 
 def test_missing_key_file(key_file: Path) -> None:
     """A file that disappears leaves the last key in use until it is back with another one."""
     key = ApiKey(SECRET, key_file)
     key_file.unlink()
-    assert (SECRET, False) == (key.value(), key.file_changed())
+    assert (SECRET, 0) == (key.value(), key.reload_count)
 
     key_file.mkdir()
     assert SECRET == key.value()
     key_file.rmdir()
     key_file.write_text(OTHER)
-    assert (True, OTHER) == (key.file_changed(), key.value())
+    assert (1, OTHER) == (key.reload_count, key.value())
 
 
 def test_a_key_file_behind_a_link(tmp_path: Path) -> None:
@@ -436,17 +434,17 @@ async def test_a_pipe_is_not_read(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     key = ApiKey(SECRET, pipe)
-    assert (SECRET, False) == (key.value(), key.file_changed())
+    assert (SECRET, 0) == (key.value(), key.reload_count)
 
 
 async def test_key_file_changed(key_file: Path) -> None:
-    """The client reports that its key file has changed since it was read."""
+    """The client reports that its key file has another key, before and after a request uses it."""
     api = ClientHarness(respond_with(), ApiKey(SECRET, key_file))
-    assert (False, 0) == (api.client.key_file_changed(), api.client.key_reload_count)
+    assert 0 == api.client.key_reload_count
     rewrite(key_file, OTHER)
-    assert (True, 0) == (api.client.key_file_changed(), api.client.key_reload_count)
+    assert 1 == api.client.key_reload_count
     await api.get()
-    assert (False, 1) == (api.client.key_file_changed(), api.client.key_reload_count)
+    assert 1 == api.client.key_reload_count
 
 
 # The quota.
