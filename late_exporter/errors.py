@@ -7,7 +7,6 @@ LateError
 │   ├── RateLimited      429: no request before ``until``
 │   ├── ApiUnavailable   no usable response: network, timeout, 5xx, redirect, 4xx
 │   │   ├── EndpointNotFound  404: the API does not have the endpoint
-│   │   ├── UntrustedCertificate  the CA of the server, or of a proxy, is unknown
 │   │   └── BadRequest   400: the request is not supported, a retry cannot succeed
 │   └── BadPayload       a response that is not what the API documents
 │       └── ResponseTooLarge  fewer rows may fit
@@ -48,13 +47,15 @@ class ApiError(LateError):
     Args:
         message: Error message without the request id, so that equal failures have equal ``args``.
         status: HTTP status of the response, None if the error is not about one.
+
+    Attributes:
         request_id: Id by which the vendor finds the request; empty if unknown.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, request_id: str = "") -> None:
+    def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.request_id = request_id
+        self.request_id = ""
 
     def __str__(self) -> str:
         message = super().__str__()
@@ -76,16 +77,8 @@ class Forbidden(Unauthorized):
         required_group: Resource group that has to be granted to the key; empty if unknown.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        code: str = "",
-        required_group: str = "",
-        status: int | None = 403,
-        request_id: str = "",
-    ) -> None:
-        super().__init__(message, status=status, request_id=request_id)
+    def __init__(self, message: str, *, code: str = "", required_group: str = "") -> None:
+        super().__init__(message, status=403)
         self.code = code
         self.required_group = required_group
 
@@ -100,8 +93,8 @@ class RateLimited(ApiError):
 
     outcome = "rate_limited"
 
-    def __init__(self, message: str, *, until: float, status: int | None = 429, request_id: str = "") -> None:
-        super().__init__(message, status=status, request_id=request_id)
+    def __init__(self, message: str, *, until: float) -> None:
+        super().__init__(message, status=429)
         self.until = until
 
 
@@ -111,10 +104,6 @@ class ApiUnavailable(ApiError):
 
 class EndpointNotFound(ApiUnavailable):
     """The API does not have the endpoint."""
-
-
-class UntrustedCertificate(ApiUnavailable):
-    """The certificate of the API, or of a proxy, was issued by an unknown CA; the message names the remedy."""
 
 
 class BadRequest(ApiUnavailable):

@@ -53,10 +53,7 @@ class Client(Protocol):
 
     @property
     def key_reload_count(self) -> int:
-        """Number of times another key was read from the key file."""
-
-    def key_file_changed(self) -> bool:
-        """Return whether the key file has changed since it was read."""
+        """Number of times that the key file had another key, also now."""
 
     def pop_request_log(self) -> tuple[Sequence[RequestRecord], float]:
         """Return the requests that finished since the last call, and the seconds they waited for the rate limiter."""

@@ -52,8 +52,7 @@ async def read_body(
 
     Raises:
         ResponseTooLarge: The body is too large, much larger than its compressed form, or in too many pieces.
-        BadPayload: It is compressed in an unsupported way, or continues after its end.
-        zlib.error: The body is damaged.
+        BadPayload: It is damaged, compressed in an unsupported way, or continues after its end.
     """
     body, has_memory, piece_count = bytearray(), False, 0
     limit = MAX_BODY_BYTES + 1 if is_success else MAX_ERROR_BYTES
@@ -72,10 +71,12 @@ async def read_body(
                     await wait_for_memory()
                     has_memory = True
         return bytes(body)
-    except (BadPayload, zlib.error):
-        if is_success:
-            raise
-        return bytes(body)  # The status counts, whatever follows it.
+    except (BadPayload, zlib.error) as exc:
+        if not is_success:
+            return bytes(body)  # The status counts, whatever follows it.
+        if isinstance(exc, zlib.error):
+            raise BadPayload(f"the response cannot be decompressed: {exc}") from exc
+        raise
     finally:
         body.clear()  # The frames of an error live on until it is handled.
 

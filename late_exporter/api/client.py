@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
 from functools import partial
@@ -16,12 +15,15 @@ import httpx
 import msgspec
 
 from late_exporter.api.body import MAX_LARGE_BODIES, read_body
-from late_exporter.api.failures import MAX_MESSAGE_LENGTH, connection_error, parse_error, status_error
+from late_exporter.api.failures import MAX_MESSAGE_LENGTH, parse_error, status_error
 from late_exporter.api.headers import parse_date, parse_quota, request_id, retry_delay
 from late_exporter.api.quota import RateLimiter
-from late_exporter.errors import ApiUnavailable, BadPayload, RateLimited, ResponseTooLarge
+from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, ResponseTooLarge
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
+
+_UNKNOWN_CA = re.compile("self.signed certificate|unable to get local issuer|unable to verify the first certificate")
+"""OpenSSL's reasons to reject a certificate that another CA file remedies."""
 
 
 class ApiKey:
@@ -36,21 +38,23 @@ class ApiKey:
         self._value = value
         self._file = file
         self._on_change = on_change
-        self.reload_count = 0
+        self._reload_count = 0
 
     def value(self) -> str:
         """Return the current key; if the file has none, the last one stays in use."""
         value = self._read()
         if value != self._value:
             self._value = value
-            self.reload_count += 1
+            self._reload_count += 1
             if self._on_change is not None:
                 self._on_change(value)
         return value
 
-    def file_changed(self) -> bool:
-        """Return whether the file has another key than the current one."""
-        return self._read() != self._value
+    @property
+    def reload_count(self) -> int:
+        """Number of times that the file had another key, also now."""
+        self.value()
+        return self._reload_count
 
     def _read(self) -> str:
         text = ""
@@ -82,7 +86,6 @@ class LateClient:
         rate_limiter: RateLimiter,
         timeout: float,
         profile_id: str | None = None,
-        clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
@@ -91,7 +94,6 @@ class LateClient:
         self._rate_limiter = rate_limiter
         self._timeout = timeout
         self.profile_id = profile_id
-        self._clock = clock
         self._monotonic = monotonic
         self._request_log: list[RequestRecord] = []
         self._reported_wait = 0.0
@@ -105,9 +107,6 @@ class LateClient:
     @property
     def key_reload_count(self) -> int:
         return self._key.reload_count
-
-    def key_file_changed(self) -> bool:
-        return self._key.file_changed()
 
     def pop_request_log(self) -> tuple[list[RequestRecord], float]:
         requests, self._request_log = self._request_log, []
@@ -125,30 +124,18 @@ class LateClient:
             ApiError: The request failed.
         """
         await self._rate_limiter.acquire()
-        start, code, key = self._monotonic(), "error", self._key.value()
+        start, code, key = self._monotonic(), "cancelled", self._key.value()
         try:
             async with asyncio.timeout(self._timeout):
                 response, body = await self._fetch(path, params, key)
             code = str(response.status_code)
             return self._check_response(response, body, key)
-        except (TimeoutError, httpx.TimeoutException) as exc:
-            code = "timeout"
-            raise ApiUnavailable(f"no response within {self._timeout:g} s") from exc
-        except httpx.ConnectError as exc:
-            code = "connect"
-            raise connection_error(urlsplit(self._base_url).netloc, _describe_error(exc)) from exc
-        except zlib.error as exc:
-            code = "decoding"
-            raise BadPayload(f"the response cannot be decompressed: {_describe_error(exc)}") from exc
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError) as exc:
-            code = "network"
-            raise ApiUnavailable(f"the connection failed: {_describe_error(exc)}") from exc
         except BadPayload as exc:
             code = "too_large" if isinstance(exc, ResponseTooLarge) else "decoding"
             raise
-        except asyncio.CancelledError:
-            code = "cancelled"
-            raise
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError) as exc:
+            code, error = network_error(exc, urlsplit(self._base_url).netloc, self._timeout)
+            raise error from exc
         finally:
             self._rate_limiter.release()
             self._request_log.append(RequestRecord(path_template, code, self._monotonic() - start))
@@ -174,26 +161,32 @@ class LateClient:
         if quota is not None:
             self._rate_limiter.update(quota)
             self.quota = msgspec.structs.replace(quota, customer_requests=self._rate_limiter.customer_requests)
-        status = response.status_code
         if response.is_success:
             return ApiResponse(body, date)
-        if status == httpx.codes.NOT_FOUND:
+        if response.status_code == httpx.codes.NOT_FOUND:
             return None
-        ident = request_id(response.headers)
-        if response.is_redirect:
-            host = httpx.URL(response.headers.get("Location", "")).host
-            host = host if re.fullmatch(r"[a-z0-9.-]{1,100}", host) else "elsewhere"
-            raise ApiUnavailable(
-                f"{status}: redirected to {host}; redirects are not followed, to keep the API key from other hosts",
-                status=status,
-                request_id=ident,
-            )
-        error = parse_error(body, key)
-        if status == httpx.codes.TOO_MANY_REQUESTS:
-            delay = retry_delay(response.headers, self._clock() if date is None else date)
-            raise RateLimited(f"429: {error}", until=self._rate_limiter.pause(delay), request_id=ident)
-        raise status_error(status, error, ident)
+        error, headers = parse_error(body, key), response.headers
+        if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            failure: ApiError = RateLimited(f"429: {error}", until=self._rate_limiter.pause(retry_delay(headers)))
+        else:
+            failure = status_error(response.status_code, error, headers.get("Location", ""))
+        failure.request_id = request_id(headers)
+        raise failure
 
 
-def _describe_error(exc: Exception) -> str:
-    return str(exc)[:MAX_MESSAGE_LENGTH] or type(exc).__name__
+def network_error(exc: Exception, place: str, timeout: float) -> tuple[str, ApiUnavailable]:
+    """Return the code and the error of a request without a complete response.
+
+    Args:
+        exc: What httpx has raised.
+        place: Host of the API, with its port if the URL has one.
+        timeout: Seconds that the request may take.
+    """
+    reason = str(exc)[:MAX_MESSAGE_LENGTH] or type(exc).__name__
+    if isinstance(exc, TimeoutError | httpx.TimeoutException):
+        return "timeout", ApiUnavailable(f"no response within {timeout:g} s")
+    if not isinstance(exc, httpx.ConnectError):
+        return "network", ApiUnavailable(f"the connection failed: {reason}")
+    if _UNKNOWN_CA.search(reason):
+        reason += "; to trust it, set SSL_CERT_FILE to a file with the certificate of its CA"
+    return "connect", ApiUnavailable(f"no connection to {place}: {reason}")

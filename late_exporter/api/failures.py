@@ -6,17 +6,13 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from late_exporter.errors import ApiError, ApiUnavailable, BadRequest, Forbidden, Unauthorized, UntrustedCertificate
+from late_exporter.errors import ApiError, ApiUnavailable, BadRequest, Forbidden, Unauthorized
 from late_exporter.log import redact
 
 MAX_MESSAGE_LENGTH = 200
 MAX_NAME_LENGTH = 60
 _MAX_INPUT_LENGTH = 4096
 """Characters of a text that are searched for keys; more than can be left of it after redaction."""
-
-
-_UNKNOWN_CA = re.compile("self.signed certificate|unable to get local issuer|unable to verify the first certificate")
-"""OpenSSL's reasons to reject a certificate that another CA file remedies."""
 
 
 class ErrorBody(NamedTuple):
@@ -51,29 +47,23 @@ def parse_error(body: bytes, key: str) -> ErrorBody:
     return ErrorBody(_clean(message, key, MAX_MESSAGE_LENGTH) or "no error message", *names)
 
 
-def status_error(status: int, body: ErrorBody, request_id: str) -> ApiError:
-    """Return the error for an unsuccessful status, except 404, 429 and redirects, which the client handles."""
+def status_error(status: int, body: ErrorBody, location: str = "") -> ApiError:
+    """Return the error for an unsuccessful status, except 404 and 429, which the client handles."""
     match status:
+        case 301 | 302 | 303 | 307 | 308:
+            host = re.match(r"(?:https?:)?//([a-z0-9.-]{1,100})(?![^:/?#])", location)
+            place = host[1] if host else "elsewhere"
+            problem = f"redirected to {place}; redirects are not followed, to keep the API key from other hosts"
+            return ApiUnavailable(f"{status}: {problem}", status=status)
         case 400:
-            return BadRequest(f"{status}: {body}", status=status, request_id=request_id)
+            return BadRequest(f"{status}: {body}", status=status)
         case 401:
-            message = f"{status}: the API key was rejected: {body}"
-            return Unauthorized(message, status=status, request_id=request_id)
+            return Unauthorized(f"{status}: the API key was rejected: {body}", status=status)
         case 403:
             message = f"{status}: {_describe_refusal(body)}"
-            return Forbidden(message, code=body.code, required_group=body.required_group, request_id=request_id)
+            return Forbidden(message, code=body.code, required_group=body.required_group)
         case _:
-            return ApiUnavailable(f"{status}: {body}", status=status, request_id=request_id)
-
-
-def connection_error(place: str, reason: str) -> ApiUnavailable:
-    """Return the error for a connection that failed; ``place`` is the host, with its port if the URL has one."""
-    message = f"no connection to {place}: {reason}"
-    if _UNKNOWN_CA.search(reason):
-        return UntrustedCertificate(
-            f"{message}; to trust it, set SSL_CERT_FILE to a file with the certificate of its CA"
-        )
-    return ApiUnavailable(message)
+            return ApiUnavailable(f"{status}: {body}", status=status)
 
 
 def _describe_refusal(body: ErrorBody) -> str:

@@ -43,28 +43,23 @@ class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         path: Path and query of the list.
         error: Reason why the list cannot be used; None if it can.
-        has_logs: Whether the answer has a log that can be counted.
-        newest: Creation time of the newest log in milliseconds; None if unknown. For an empty list, the time since
-            which it would have kept logs.
+        newest: Creation time in milliseconds of the newest log that can be counted; None if there is none.
     """
 
     path: str
     error: ApiError | None = None
-    has_logs: bool = False
     newest: int | None = None
 
     def is_ahead_of(self, other: ListAnswer) -> bool:
         """Return whether this list has logs, and another usable list has only older ones or none."""
-        if self.error is not None or other.error is not None or not self.has_logs:
+        if self.error is not None or other.error is not None or self.newest is None:
             return False
-        if self.newest is None or other.newest is None:
-            return not other.has_logs
-        return self.newest > other.newest + NEWNESS_TOLERANCE
+        return other.newest is None or self.newest > other.newest + NEWNESS_TOLERANCE
 
     def __str__(self) -> str:
-        newest = "without a time" if self.newest is None else iso_time(self.newest)
-        text = f"newest log {newest}" if self.has_logs else "no logs"
-        return f"{self.path} 200, {text}" if self.error is None else f"{self.path} {self.error}"
+        if self.error is not None:
+            return f"{self.path} {self.error}"
+        return f"{self.path} 200, {'no logs' if self.newest is None else f'newest log {iso_time(self.newest)}'}"
 
 
 ListAnswers: TypeAlias = Mapping[str, ListAnswer]
@@ -95,12 +90,10 @@ async def _request_newest(feed: Feed, client: Client) -> ListAnswer:
         if not refuses_list(exc):
             raise
         return ListAnswer(path=path, error=exc.without_frames())
-    now = math.inf if date is None else date * 1000
     # A single log with a wrong time decides nothing.
-    newest = max((created for created in page.times if created <= now + MAX_CLOCK_SKEW_MS), default=None)
-    if not page.entries and date is not None:
-        newest = int(now) - feed.retention
-    return ListAnswer(path=path, has_logs=any(not entry.rejection_reason for entry in page.entries), newest=newest)
+    latest = math.inf if date is None else date * 1000 + MAX_CLOCK_SKEW_MS
+    times = (entry.created for entry in page.entries if entry.created is not None and not entry.rejection_reason)
+    return ListAnswer(path=path, newest=max((time for time in times if time <= latest), default=None))
 
 
 def choose_generation(answers: ListAnswers, state_generation: str | None) -> str:
@@ -117,8 +110,7 @@ def choose_generation(answers: ListAnswers, state_generation: str | None) -> str
         raise ApiUnavailable(message)
     if state_generation == ZERNIO or late.error is not None or zernio.is_ahead_of(late):
         return ZERNIO
-    is_late_in_use = late.has_logs and late.newest is not None
-    return LATE if state_generation == LATE or zernio.error is not None or is_late_in_use else ZERNIO
+    return LATE if state_generation == LATE or zernio.error is not None or late.newest is not None else ZERNIO
 
 
 def refuses_list(error: ApiError) -> bool:
@@ -142,20 +134,18 @@ class _FeedLists(msgspec.Struct):
     """Lists of one feed.
 
     Args:
-        selected: Generation to read; None before it is detected, and after its list is gone.
-        in_use: Generation that is read.
+        in_use: Generation that is read; None before it is detected.
+        refusal_count: Consecutive refusals of the list; from MAX_REFUSALS on, as at the start, both lists are asked.
+        had_logs: Whether the list had logs when last read.
         answers: Last answers of both lists.
         examined_at: Monotonic time of these in seconds.
-        refusal_count: Consecutive refusals of the list.
-        had_logs: Whether the list had logs when last read.
     """
 
-    selected: str | None = None
     in_use: str | None = None
+    refusal_count: int = MAX_REFUSALS
+    had_logs: bool = False
     answers: ListAnswers | None = None
     examined_at: float = -math.inf
-    refusal_count: int = 0
-    had_logs: bool = False
 
 
 class ApiGeneration:
@@ -201,15 +191,15 @@ class ApiGeneration:
             ApiError: No list can be used, or the configured one does not fit the feed or the state.
         """
         feeds, lists, generation = lists_of(name), self._feeds[name], self.configured
-        if generation == AUTO and (state_generation == ZERNIO or LATE not in feeds):
-            generation = ZERNIO
-        elif generation == AUTO:
-            if lists.selected is None:
-                lists.selected = choose_generation(await self._examine(name, client), state_generation)
+        if generation == AUTO:
+            generation = lists.in_use or ZERNIO
+            if state_generation == ZERNIO or LATE not in feeds:
+                generation = ZERNIO
+            elif lists.refusal_count >= MAX_REFUSALS:
+                generation = choose_generation(await self._examine(name, client), state_generation)
                 lists.refusal_count = 0
-                if lists.selected != lists.in_use:
-                    self._logger.info("API generation detected", feed=name, generation=lists.selected)
-            generation = lists.selected
+                if generation != lists.in_use:
+                    self._logger.info("API generation detected", feed=name, generation=generation)
         elif state_generation == ZERNIO != generation:
             raise ApiUnavailable(
                 f"the state has logs of API generation {ZERNIO}, which have no ids: use --api.generation {ZERNIO} "
@@ -233,10 +223,12 @@ class ApiGeneration:
         lists = self._feeds[feed.name]
         if error is not None:
             lists.refusal_count += refuses_list(error)
-            lists.selected = lists.selected if lists.refusal_count < MAX_REFUSALS else None
             return False
-        is_emptied, lists.had_logs, lists.refusal_count = lists.had_logs and is_empty, not is_empty, 0
-        lists.selected = None if is_emptied else lists.selected
+        is_emptied, lists.had_logs = lists.had_logs and is_empty, not is_empty
+        if is_emptied:
+            lists.refusal_count = MAX_REFUSALS
+        elif lists.refusal_count < MAX_REFUSALS:
+            lists.refusal_count = 0
         return is_emptied
 
     async def examine_if_due(self, feed: Feed, client: Client, *, state_generation: str | None) -> None:
@@ -253,7 +245,7 @@ class ApiGeneration:
             self._logger.debug("API generation not examined", feed=feed.name, error=str(exc))
             return
         if self.configured == AUTO and answers[feed.generation].error is None:
-            lists.selected = choose_generation(answers, state_generation)
+            lists.in_use = choose_generation(answers, state_generation)
 
     async def _examine(self, name: str, client: Client) -> ListAnswers:
         lists = self._feeds[name]

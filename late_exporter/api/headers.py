@@ -12,7 +12,6 @@ from functools import lru_cache
 from late_exporter.status import Quota
 
 MINUTE = 60.0
-MAX_RESET_SECONDS = 3600.0
 MAX_RETRY_AFTER = 86_400.0
 """Longest wait in seconds; a header that asks for a longer one is assumed to be wrong."""
 
@@ -31,14 +30,10 @@ def parse_quota(headers: Mapping[str, str]) -> Quota | None:
     return Quota(int(limit), int(remaining), reset)
 
 
-def retry_delay(headers: Mapping[str, str], now: float) -> float:
-    """Return the seconds to wait after a 429, from X-RateLimit-Reset and Retry-After; a minute without either."""
-    reset, retry_after = parse_number(headers.get("X-RateLimit-Reset")), headers.get("Retry-After")
-    seconds, date = parse_number(retry_after), parse_date(retry_after)
-    delays = [] if reset is None or reset > now + MAX_RESET_SECONDS else [reset - now]
-    if seconds is not None or date is not None:
-        delays.append(min(seconds if seconds is not None else (date or now) - now, MAX_RETRY_AFTER))
-    return max([delay for delay in delays if delay >= 0], default=MINUTE)
+def retry_delay(headers: Mapping[str, str]) -> float:
+    """Return the seconds to wait after a 429: those of Retry-After, or a minute."""
+    seconds = parse_number(headers.get("Retry-After"))
+    return MINUTE if seconds is None or seconds < 0 else min(seconds, MAX_RETRY_AFTER)
 
 
 def request_id(headers: Mapping[str, str]) -> str:

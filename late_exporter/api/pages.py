@@ -75,8 +75,7 @@ async def fetch_page(
     except BadPayload as exc:
         # The frames of an error and its cause have the body, and live on until it is handled.
         del response
-        exc.__context__ = None
-        raise exc.with_traceback(None) from None
+        raise exc.without_frames() from None
     return PageResponse(page, response.body, response.date)
 
 

@@ -23,9 +23,6 @@ MAX_RESERVE = 0.1
 BURST_SHARE = 1 / 12
 """Share of the limit that may be sent at once."""
 
-PACE = 2.0
-"""Speed of further requests, as a multiple of the even distribution over a minute."""
-
 MAX_NAP = 1.0
 """Seconds after which a waiting request considers what has been learnt about the quota meanwhile."""
 
@@ -36,11 +33,9 @@ out. At 0.5 s per response, these are 128 requests per second."""
 USE_SECONDS = 180.0
 """Seconds for which the highest use by others counts, because use fluctuates."""
 
-GROWTH_SECONDS, MIN_GROWTH_SECONDS = 20.0, 3.0
-"""Seconds from whose growth a use by others that begins is extrapolated to a minute, and the fewest."""
 
-DOUBT = 1.5
-"""Standard errors by which that growth may be larger, as calls come at random."""
+GROWTH_SECONDS = 20.0
+"""Seconds whose growth of the use by others is extrapolated to a minute, to notice a customer that begins."""
 
 
 def left_by_others(limit: int, quota_share: float, others: float) -> float:
@@ -66,6 +61,10 @@ class RateLimiter:
     Args:
         quota_share: Share of the limit, from 0 to 1.
         slots: Limits the requests in flight of all keys; each key waits for one slot at a time, in order of arrival.
+
+    Attributes:
+        wait_seconds: Seconds that requests have waited.
+        customer_requests: Highest requests per minute by other users of the key within the last minutes.
     """
 
     def __init__(
@@ -79,46 +78,31 @@ class RateLimiter:
         self.quota_share = quota_share
         self.rate_limit = INITIAL_RATE_LIMIT
         self.wait_seconds = 0.0
+        self.customer_requests = 0
         self._monotonic = monotonic
         self._sleep = sleep
         self._slots = slots or asyncio.Semaphore(MAX_SLOTS)
         self._lock = asyncio.Lock()
         self._in_flight = 0
-        self._end_times: deque[float] = deque()
-        self._paced_until = self._paused_until = self._probed_at = -math.inf
-        self._use_by_others: deque[tuple[float, int]] = deque()
-
-    @property
-    def customer_requests(self) -> int:
-        """Highest requests per minute by other users of the key within the last minutes."""
-        return max((requests for _, requests in self._use_by_others), default=0)
+        self._end_times = deque[float]()
+        self._paced_until = self._paused_until = -math.inf
+        self._use_by_others = deque[tuple[float, int]]()
+        self._growth_per_minute = 0.0
 
     @property
     def max_requests(self) -> int:
         """Maximum number of requests within the 60 seconds that end now."""
         others = float(self.customer_requests)
-        if others:
-            uses = self._use_by_others
-            end, last = uses[-1]
-            oldest = self._monotonic() - GROWTH_SECONDS
-            start, first = next((use for use in reversed(uses) if use[0] <= oldest), uses[0])
-            growth = max(float(last - first), 0.0)
-            growth += DOUBT * math.sqrt(growth)
-            others = max(others, growth / max(end - start, MIN_GROWTH_SECONDS) * MINUTE)
+        if self._use_by_others and self._monotonic() - self._use_by_others[-1][0] < MINUTE:
+            others = max(others, self._growth_per_minute)
         rest = left_by_others(self.rate_limit, self.quota_share, others)
         return max(1, math.floor(min(self.rate_limit * self.quota_share, rest)))
 
     def wait_for(self, requests: int) -> float:
         """Return about how many seconds pass until the last of some further requests is sent."""
-        busy = self._in_flight + len(self._end_times)
-        minutes, number = divmod(busy + requests - 1, self.max_requests)
-        if number < len(self._end_times):
-            # It follows so many minutes after the request that has the same place among those of the last minute.
-            start = self._end_times[number] - self._monotonic()
-        else:
-            seconds, burst = self._pace()
-            start = max(number - busy - burst, 0.0) * seconds
-        return max(self._delay(), start + minutes * MINUTE)
+        now, interval = self._monotonic(), self._interval
+        start = max(self._paced_until, now - self._burst * interval) - now
+        return max(self._delay(), start + (requests - 1) * interval, 0.0)
 
     async def acquire(self) -> None:
         """Wait until the next request may be sent; callers are served in order.
@@ -135,10 +119,8 @@ class RateLimiter:
                 if self._delay() <= 0:
                     break
                 self._slots.release()  # The quota was used meanwhile; no slot may be held while waiting for it.
-            now, (seconds, burst) = self._monotonic(), self._pace()
-            if self._paused_until > self._probed_at:
-                self._probed_at = now
-            self._paced_until = max(self._paced_until, now - burst * seconds) + seconds
+            interval = self._interval
+            self._paced_until = max(self._paced_until, self._monotonic() - self._burst * interval) + interval
             self._in_flight += 1
 
     def release(self) -> None:
@@ -157,6 +139,9 @@ class RateLimiter:
         self._use_by_others.append((now, max(total - len(self._end_times) - self._in_flight, 0)))
         while self._use_by_others[0][0] < now - USE_SECONDS:
             self._use_by_others.popleft()
+        self.customer_requests = max(requests for _, requests in self._use_by_others)
+        recent = [requests for time, requests in self._use_by_others if time >= now - GROWTH_SECONDS]
+        self._growth_per_minute = (recent[-1] - recent[0]) * MINUTE / GROWTH_SECONDS
 
     def pause(self, seconds: float) -> float:
         """Block all requests for some seconds; return the monotonic time at which the pause ends."""
@@ -166,8 +151,6 @@ class RateLimiter:
     def _delay(self) -> float:
         now, budget = self._monotonic(), self.max_requests
         self._forget(now)
-        if self._paused_until > self._probed_at and now >= self._probed_at + MINUTE:
-            return self._paused_until - now  # One request after a 429 shows whether others still use everything.
         delay = max(self._paused_until, self._paced_until) - now
         surplus = self._in_flight + len(self._end_times) - budget
         if surplus >= 0:
@@ -180,7 +163,12 @@ class RateLimiter:
         while self._end_times and self._end_times[0] <= now - MINUTE:
             self._end_times.popleft()
 
-    def _pace(self) -> tuple[float, float]:
-        """Return the seconds between two requests, and the number that may be sent before without them."""
-        budget = self.max_requests
-        return MINUTE / (PACE * budget), max(1.0, min(self.rate_limit * BURST_SHARE, budget)) - 1
+    @property
+    def _interval(self) -> float:
+        """Seconds between two requests that are spread evenly over a minute."""
+        return MINUTE / self.max_requests
+
+    @property
+    def _burst(self) -> float:
+        """Number of requests that may be sent at once, before those that are spread."""
+        return max(1.0, min(self.rate_limit * BURST_SHARE, self.max_requests)) - 1

@@ -5,14 +5,12 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import msgspec
 from prometheus_client.registry import Collector
 
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.app.workspace_pollers import ApiConnection, WorkspacePollers
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.ingest.accounting import AUDIT_GAUGES, last_audit
@@ -23,14 +21,13 @@ from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import PollReporter, last_scan
 from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
-from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller, StatusPublisher
+from late_exporter.ingest.status_poller import StatusPoller, StatusPublisher
 from late_exporter.ingest.sync import CHECK_TIMES, FeedSync
-from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import FeedState, Scope
-from late_exporter.protocols import Client, Logger
+from late_exporter.protocols import Logger
 from late_exporter.series import Increment, Series, SeriesValue
 from late_exporter.store.thread import StoreThread
 
@@ -48,11 +45,9 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
         disabled_families: Names of families that are counted but not exposed.
         max_label_values: Maximum number of values per label beyond the known ones.
         max_accounts: Maximum number of accounts per workspace; 0 hides all families with accounts.
-        has_webhooks: Whether webhooks are received; if not, their families are hidden.
-        has_replicas: Whether the state is shared by replicas; if not, their families are hidden.
         created_timestamps: Whether OpenMetrics has ``_created`` samples.
         zero_hold: Seconds for which a series that is created after the first sync shows 0.
-        events: Observations that become events; None if none do, which hides their families.
+        events: Observations that become events; None if none do.
     """
 
     feeds: tuple[str, ...]
@@ -61,38 +56,14 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     disabled_families: frozenset[str] = frozenset()
     max_label_values: int = 50
     max_accounts: int = 500
-    has_webhooks: bool = False
-    has_replicas: bool = False
     created_timestamps: bool = False
     zero_hold: float = 75.0
     events: EventSelection | None = None
 
     @property
     def visible_families(self) -> dict[str, Family]:
-        return {
-            name: family
-            for name, family in self.families.items()
-            if (self.max_accounts or "account_id" not in family.labels)
-            and (self.has_webhooks or not name.startswith("late_exporter_webhook"))
-            and (self.has_replicas or not name.startswith("late_exporter_cluster"))
-            and (self.events is not None or not name.startswith("late_exporter_event"))
-        }
-
-
-class StatusSource(NamedTuple):
-    """Configuration of the status feeds of a workspace, and the pace of those that share its key."""
-
-    config: StatusConfig
-    pace: StatusPace
-
-
-class ApiConnection(NamedTuple):
-    """API client of a workspace, the generation of its API, and its webhooks and status feeds if there are any."""
-
-    client: Client
-    generation: ApiGeneration
-    webhook_stats: WebhookStats | None = None
-    status: StatusSource | None = None
+        has_accounts = self.max_accounts > 0
+        return {name: each for name, each in self.families.items() if has_accounts or "account_id" not in each.labels}
 
 
 class Pipeline:
@@ -112,8 +83,7 @@ class Pipeline:
         exposition: Exposition | None = None,
         wait_published: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._feeds = config.feeds
-        self._events = config.events
+        self._config = config
         self._store_thread = store_thread
         self._runtime = runtime or Runtime()
         self._create_logger = create_logger
@@ -123,8 +93,7 @@ class Pipeline:
         )
         self.exposition = exposition or create_exposition(config, self._runtime.clock)
         self.registry = SeriesRegistry(config.visible_families, self.exposition)
-        self.pollers: dict[str, dict[str, Poller]] = {}
-        self.status_pollers: dict[str, StatusPoller] = {}
+        self.workspaces: dict[str, WorkspacePollers] = {}
         self.poll_config = config.poll
         self._uncommitted = Counter[FeedSync]()
 
@@ -136,9 +105,8 @@ class Pipeline:
         """
         if not connections:
             return
-        store, offload = self._store_thread.store, self._store_thread.offload
-        scopes = [Scope(workspace, feed) for workspace in sorted(connections) for feed in self._feeds]
-        states: Mapping[Scope, FeedState] = await offload(store.feed_states, scopes)
+        scopes = [Scope(workspace, feed) for workspace in sorted(connections) for feed in self._config.feeds]
+        states = await self._store_thread.offload(self._store_thread.store.feed_states, scopes)
         for workspace in connections:
             self.registry.add_workspace(workspace)
         try:
@@ -148,33 +116,30 @@ class Pipeline:
                 self._remove_series(workspace)
             raise
         for workspace, connection in connections.items():
-            unsaved_increments: list[Increment] = [*self.registry.correct_times(workspace, self._runtime.clock())]
-            pollers: dict[str, Poller] = {}
-            for feed in self._feeds:
-                scope = Scope(workspace, feed)
-                recorder = self._create_recorder(scope, states[scope], connection.generation, unsaved_increments)
-                pollers[feed] = self._create_poller(scope, recorder, connection, check_results)
-            self.pollers[workspace] = pollers
-            if connection.status is not None:
-                self.status_pollers[workspace] = self._create_status_poller(
-                    workspace, connection.client, connection.status, unsaved_increments
-                )
+            increments: list[Increment] = [*self.registry.correct_times(workspace, self._runtime.clock())]
+            pollers = {
+                feed: self._create_poller(scope, states[scope], connection, increments, check_results)
+                for feed, scope in ((feed, Scope(workspace, feed)) for feed in self._config.feeds)
+            }
+            status = self._create_status_poller(workspace, connection, increments)
+            self.workspaces[workspace] = WorkspacePollers(workspace, connection, pollers, status)
             if connection.webhook_stats is not None:
                 connection.webhook_stats.wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
 
     def count(self, workspace: str, increments: Sequence[Increment]) -> None:
         """Save increments with the next commit of a workspace, if it is still there."""
-        for poller in list(self.pollers.get(workspace, {}).values())[:1]:
-            poller.recorder.defer(increments)
+        if workspace in self.workspaces:
+            next(iter(self.workspaces[workspace])).recorder.defer(increments)
 
-    def remove_workspace(self, workspace: str) -> None:
-        """Remove the pollers and series of a workspace; its state stays in the store."""
-        for poller in self.pollers.pop(workspace).values():
+    async def remove_workspace(self, workspace: str) -> None:
+        """Stop and remove the pollers and series of a workspace; its state stays in the store."""
+        pollers = self.workspaces.pop(workspace)
+        await pollers.stop()
+        for poller in pollers:
             poller.discard_unsaved()
-        self.status_pollers.pop(workspace, None)
         self._remove_series(workspace)
 
-    async def _restore_series(self, workspaces: AbstractSet[str]) -> Mapping[Series, SeriesValue]:
+    async def _restore_series(self, workspaces: Collection[str]) -> Mapping[Series, SeriesValue]:
         """Load the stored series of some workspaces; return those about their last audits and scans.
 
         They are loaded in pages, because all values at once take several times the memory of what is kept of them.
@@ -198,64 +163,48 @@ class Pipeline:
         self.registry.remove_workspace(workspace)
         self._label_limiter.remove_workspace(workspace)
 
-    def _create_recorder(
-        self, scope: Scope, state: FeedState, generation: ApiGeneration, unsaved_increments: list[Increment]
-    ) -> FeedRecorder:
+    def _create_poller(
+        self,
+        scope: Scope,
+        state: FeedState,
+        connection: ApiConnection,
+        unsaved_increments: list[Increment],
+        check_results: Mapping[Series, SeriesValue],
+    ) -> Poller:
+        runtime, poll_config, logger = self._runtime, self.poll_config, self._create_logger(scope)
         state_generation = state.coverage.generation if state.coverage else None
-        return FeedRecorder(
+        recorder = FeedRecorder(
             scope.workspace,
-            generation.initial_feed(scope.feed, state_generation=state_generation),
+            connection.generation.initial_feed(scope.feed, state_generation=state_generation),
             state,
             store_thread=self._store_thread,
             label_limiter=self._label_limiter,
             registry=self.registry,
             unsaved_increments=unsaved_increments,
-            clock=self._runtime.clock,
+            clock=runtime.clock,
         )
-
-    def _create_poller(
-        self,
-        scope: Scope,
-        recorder: FeedRecorder,
-        connection: ApiConnection,
-        series_values: Mapping[Series, SeriesValue],
-    ) -> Poller:
-        client, generation, webhook_stats, _ = connection
-        runtime, logger = self._runtime, self._create_logger(scope)
         fetcher = Fetcher(
             recorder.feed,
-            client=client,
-            generation=generation,
+            client=connection.client,
+            generation=connection.generation,
             recorder=recorder,
             logger=logger,
-            config=self.poll_config,
+            config=poll_config,
             runtime=runtime,
-            events=self._events,
+            events=self._config.events,
         )
-        sync = FeedSync(
-            fetcher,
-            recorder,
-            runtime=runtime,
-            scan_schedule=ScanSchedule(
-                self.poll_config, runtime, last_scan(series_values, scope), last_audit(series_values, scope)
-            ),
-            uncommitted=self._uncommitted,
-        )
+        scans = ScanSchedule(poll_config, runtime, last_scan(check_results, scope), last_audit(check_results, scope))
         return Poller(
-            sync,
-            PollSchedule(self.poll_config, runtime, webhook_stats),
-            PollReporter(
-                recorder,
-                registry=self.registry,
-                logger=logger,
-            ),
+            FeedSync(fetcher, recorder, runtime=runtime, scan_schedule=scans, uncommitted=self._uncommitted),
+            PollSchedule(poll_config, runtime, connection.webhook_stats),
+            PollReporter(recorder, registry=self.registry, logger=logger),
             runtime=runtime,
-            webhook_stats=webhook_stats,
+            webhook_stats=connection.webhook_stats,
             wait_published=self._wait_published,
         )
 
     def _create_status_poller(
-        self, workspace: str, client: Client, source: StatusSource, unsaved_increments: list[Increment]
+        self, workspace: str, connection: ApiConnection, unsaved_increments: list[Increment]
     ) -> StatusPoller:
         publisher = StatusPublisher(
             workspace, label_limiter=self._label_limiter, registry=self.registry, defer=unsaved_increments.extend
@@ -263,9 +212,9 @@ class Pipeline:
         return StatusPoller(
             workspace,
             publisher,
-            client=client,
-            config=source.config,
-            pace=source.pace,
+            client=connection.client,
+            config=connection.status,
+            pace=connection.pace,
             runtime=self._runtime,
             logger=self._create_logger(Scope(workspace, "status")),
         )

@@ -11,21 +11,6 @@ MAX_SECONDS = 0.01
 
 OLDEST_GENERATION = 2
 
-MANY_WORKSPACES = 100
-FULL_COLLECTION_THRESHOLD = 50
-"""Number of workspaces from which full collections are rarer, and collections of the middle generation before one.
-
-With Python's default of 10, a thousand workspaces have a full one every 20 seconds, for which scrapes wait 50 ms. A
-small process keeps that default: its few collections also free what failed requests leave behind.
-"""
-
-
-def space_full_collections(workspace_count: int) -> None:
-    """Make full collections rarer in a process with many workspaces."""
-    if workspace_count >= MANY_WORKSPACES:
-        young, middle, _ = gc.get_threshold()
-        gc.set_threshold(young, middle, FULL_COLLECTION_THRESHOLD)
-
 
 class CollectionLimiter:
     """Callback of the garbage collector.

@@ -30,7 +30,7 @@ def status_config(settings: Settings, workspace: Workspace, key_users: Mapping[s
 
 def pipeline_config(settings: Settings) -> PipelineConfig:
     """Return the configuration of the pipeline."""
-    metrics = settings.metrics
+    metrics, events = settings.metrics, settings.events
     return PipelineConfig(
         feeds=tuple(settings.poll.feeds),
         poll=poll_config(settings),
@@ -38,19 +38,12 @@ def pipeline_config(settings: Settings) -> PipelineConfig:
         disabled_families=frozenset(metrics.disable),
         max_label_values=metrics.max_label_values,
         max_accounts=metrics.max_accounts,
-        has_webhooks=settings.webhook.path is not None,
-        has_replicas=settings.state.replicas,
         created_timestamps=metrics.created_timestamps,
         zero_hold=metrics.zero_hold,
-        events=_event_selection(settings),
+        events=None
+        if events.output is None
+        else EventSelection(all_statuses=events.include == "all", captions=events.captions),
     )
-
-
-def _event_selection(settings: Settings) -> EventSelection | None:
-    events = settings.events
-    if events.output is None:
-        return None
-    return EventSelection(all_statuses=events.include == "all", captions=events.captions)
 
 
 def poll_config(settings: Settings) -> PollConfig:

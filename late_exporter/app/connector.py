@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import partial
-from itertools import cycle
 
 import httpx
 
@@ -23,8 +20,6 @@ from late_exporter.config.settings import Settings, Workspace
 from late_exporter.errors import ConfigError
 from late_exporter.protocols import Logger
 
-WORKSPACES_PER_CLIENT = 32
-
 MAX_IDLE_SECONDS = 100.0
 """Seconds for which an idle connection is kept: networks drop older ones in silence, as Azure does after 240 s."""
 
@@ -32,75 +27,60 @@ MAX_IDLE_SECONDS = 100.0
 class Connector:
     """Connects workspaces to their APIs.
 
-    Those with the same key share its quota, those with the same API its connections, and all of them the memory for
-    large responses.
+    Those with the same key share its quota, and all of them the connections and the memory for large responses.
 
     Args:
-        clients: HTTP clients, over which the workspaces are spread.
+        http: HTTP client of all workspaces.
         create_logger: Returns the logger of a workspace.
     """
 
-    def __init__(self, clients: Sequence[httpx.AsyncClient], create_logger: Callable[[str], Logger]) -> None:
-        self._clients = cycle(clients)
-        self._slots: dict[str, asyncio.Semaphore] = {}
+    def __init__(self, http: httpx.AsyncClient, create_logger: Callable[[str], Logger]) -> None:
+        self._http = http
         self._create_logger = create_logger
+        self._slots = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(MAX_SLOTS))
+        self._large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
         self._rate_limiters: dict[str, RateLimiter] = {}
         self._settings: Settings | None = None
         self._key_shards: Counter[str] = Counter()
-        self._large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
 
     def connect(self, settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
-        generation = ApiGeneration(settings.api.generation, logger=self._create_logger(workspace.name))
+        if settings is not self._settings:
+            self._settings, self._key_shards = settings, settings.count_key_shards()
         key = workspace.key_text
-        slots = self._slots.setdefault(workspace.base_url, asyncio.Semaphore(MAX_SLOTS))
-        quota_share = self._quota_share(settings, key)
-        rate_limiter = self._rate_limiters.setdefault(key, RateLimiter(quota_share, slots=slots))
-        rate_limiter.quota_share = quota_share
+        if key not in self._rate_limiters:
+            self._rate_limiters[key] = RateLimiter(1.0, slots=self._slots[workspace.base_url])
+        # The shards that use the key divide its quota.
+        self._rate_limiters[key].quota_share = settings.api.quota_share / max(1, self._key_shards[key])
         client = LateClient(
-            next(self._clients),
+            self._http,
             base_url=workspace.base_url,
             key=ApiKey(key, workspace.key_file, on_change=log.add_secret),
-            rate_limiter=rate_limiter,
+            rate_limiter=self._rate_limiters[key],
             timeout=settings.api.timeout,
             profile_id=workspace.profile_id,
         )
         client.large_bodies = self._large_bodies
-        return client, generation
-
-    def _quota_share(self, settings: Settings, key: str) -> float:
-        """Return the share of the key's quota that this shard may use."""
-        if settings is not self._settings:
-            self._settings, self._key_shards = settings, settings.count_key_shards()
-        return settings.api.quota_share / max(1, self._key_shards[key])
+        return client, ApiGeneration(settings.api.generation, logger=self._create_logger(workspace.name))
 
 
-async def open_clients(settings: Settings, stack: AsyncExitStack) -> Sequence[httpx.AsyncClient]:
-    """Open the clients of the API; raise ConfigError if variables of proxies or certificates are not usable."""
+async def open_client(settings: Settings, stack: AsyncExitStack) -> httpx.AsyncClient:
+    """Open the HTTP client; raise ConfigError if variables of proxies or certificates are not usable."""
     # In a thread, because it loads the certificates of all authorities.
-    clients = await asyncio.to_thread(_create_clients, settings)
-    return [await stack.enter_async_context(client) for client in clients]
+    return await stack.enter_async_context(await asyncio.to_thread(_create_client, settings))
 
 
-def _create_clients(settings: Settings) -> Sequence[httpx.AsyncClient]:
-    """Return several clients for many workspaces: for each request httpcore looks at all connections of a client."""
+def _create_client(settings: Settings) -> httpx.AsyncClient:
     check_proxies()
-    # A shard may begin without a workspace.
-    count = max(1, math.ceil(len(settings.workspaces) / WORKSPACES_PER_CLIENT))
-    verify, interval = certificate_context(), settings.poll.interval
-    if verify is True and count > 1:
-        verify = httpx.create_ssl_context()  # takes 20 ms and a megabyte
-    create_client = partial(
-        CookielessAsyncClient,
-        verify=verify,
-        follow_redirects=False,
-        timeout=None,  # that of a request may change with a reload, and covers all of it
-        # Keep connections open between two polls.
-        limits=httpx.Limits(keepalive_expiry=min(2 * interval + settings.api.timeout, MAX_IDLE_SECONDS)),
-        headers={"User-Agent": f"late-exporter/{__version__}"},
-        # Plain http is for this machine only: a proxy would take the key to another one, unencrypted.
-        mounts={"http://": None},
-    )
+    idle_seconds = 2 * settings.poll.interval + settings.api.timeout  # so that connections last until the next poll
     try:
-        return [create_client() for _ in range(count)]
+        return CookielessAsyncClient(
+            verify=certificate_context(),
+            follow_redirects=False,
+            timeout=None,  # that of a request may change with a reload, and covers all of it
+            limits=httpx.Limits(keepalive_expiry=min(idle_seconds, MAX_IDLE_SECONDS)),
+            headers={"User-Agent": f"late-exporter/{__version__}"},
+            # Plain http is for this machine only: a proxy would take the key to another one, unencrypted.
+            mounts={"http://": None},
+        )
     except (ValueError, httpx.InvalidURL):
         raise ConfigError("HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY: is not usable") from None

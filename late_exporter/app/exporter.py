@@ -6,20 +6,20 @@ import asyncio
 import gc
 import platform
 import time
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from prometheus_client.registry import Collector
 
 from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import ApiKey
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, Pipeline, StatusSource, create_exposition
-from late_exporter.app.collection import space_full_collections
+from late_exporter.app.assembly import Pipeline, create_exposition
 from late_exporter.app.configs import count_key_users, pipeline_config, poll_config, status_config
 from late_exporter.app.workspace_info import WorkspaceInfo
-from late_exporter.app.workspace_pollers import WorkspacePollers
+from late_exporter.app.workspace_pollers import ApiConnection, WorkspacePollers
 from late_exporter.config.dump import format_settings
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.types import SecretFile
@@ -40,7 +40,23 @@ from late_exporter.store.thread import StoreThread
 
 SAME_LOGS = "the workspace has the same key as another one, and counts the same logs; give each a profile_id"
 
-NO_WORKSPACE = "no workspace belongs to this shard; it serves nothing until one is added"
+
+class Target(NamedTuple):
+    """What the exporter is to poll and show: its settings, and the names of its workspaces, None for all of them."""
+
+    settings: Settings
+    owned: AbstractSet[str] | None
+    key_users: Counter[str]
+
+    @property
+    def workspaces(self) -> Mapping[str, Workspace]:
+        workspaces = {each.name: each for each in self.settings.workspaces}
+        return {name: each for name, each in workspaces.items() if self.owned is None or name in self.owned}
+
+    def polling(self, workspace: Workspace) -> tuple[object, ...]:
+        """Return everything whose change makes a workspace start again."""
+        status = status_config(self.settings, workspace, self.key_users)
+        return workspace, self.settings.api, self.settings.poll, status
 
 
 class Exporter:
@@ -63,13 +79,15 @@ class Exporter:
         owned: AbstractSet[str] | None = None,
     ) -> None:
         self._change_lock = asyncio.Lock()
-        self.webhook_receiver = _create_receiver(settings)
         self._connect = connect
-        config = pipeline_config(settings)
-        info = WorkspaceInfo(self._own_workspaces)
+        self._target = Target(settings, owned, count_key_users(settings))
+        self._status_paces = defaultdict[str, StatusPace](StatusPace)
+        self._task_group: asyncio.TaskGroup | None = None
+        self.webhook_receiver = _create_receiver(settings)
+        config, store_thread = pipeline_config(settings), StoreThread(store, offload)
+        info = WorkspaceInfo(lambda: self._target.workspaces.values())  # noqa: PLW0108 - the target changes
         self.exposition = create_exposition(config, collectors=(*collectors, info))
         self.publisher = Publisher(self.exposition)
-        store_thread = StoreThread(store, offload)
         self._pipeline = Pipeline(
             config,
             store_thread=store_thread,
@@ -77,55 +95,45 @@ class Exporter:
             exposition=self.exposition,
             wait_published=self.publisher.wait_published,
         )
-        self._use_settings(settings, owned)
-        self.deliverer = self._create_deliverer(output, store_thread) if output is not None else None
-        self.workspaces: dict[str, WorkspacePollers] = {}
-        self._status_paces = defaultdict[str, StatusPace](StatusPace)
-        self._task_group: asyncio.TaskGroup | None = None
+        self.deliverer: EventDeliverer | None = None
+        if output is not None:
+            self.deliverer = EventDeliverer(
+                store.outbox,
+                output,
+                offload=offload,
+                report=DeliveryReport(self.registry, lambda: self.workspaces, self._pipeline.count),
+                logger=log.get_logger("late_exporter"),
+                max_pending=settings.events.max_pending,
+                monotonic=time.monotonic,
+            )
+            store_thread.on_events = self.deliverer.wake
 
     @property
     def registry(self) -> SeriesRegistry:
         return self._pipeline.registry
 
-    def _create_deliverer(self, output: Output, store_thread: StoreThread) -> EventDeliverer:
-        deliverer = EventDeliverer(
-            store_thread.store.outbox,
-            output,
-            offload=store_thread.offload,
-            report=DeliveryReport(self.registry, lambda: self._pipeline.pollers, self._pipeline.count),
-            logger=log.get_logger("late_exporter"),
-            max_pending=self._settings.events.max_pending,
-            monotonic=time.monotonic,
-        )
-        store_thread.on_events = deliverer.wake
-        return deliverer
+    @property
+    def workspaces(self) -> dict[str, WorkspacePollers]:
+        return self._pipeline.workspaces
 
     async def restore(self) -> None:
         """Load the state of all workspaces and publish it."""
+        logger, settings = log.get_logger("late_exporter"), self._target.settings
         self.registry.set_gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
-        self._announce_shard()
-        await self._add_workspaces(self._own_workspaces())
-        for first, second in self._settings.workspaces_with_same_logs:
-            log.get_logger("late_exporter").warning(SAME_LOGS, workspace=second, other=first)
+        shard, total = settings.sharding
+        if total > 1:
+            self.registry.set_gauge("late_exporter_total_shards", (str(shard),), total)
+            counts = {"workspaces": len(settings.workspaces), "all_workspaces": len(settings.all_workspaces)}
+            logger.info("sharded", shard=shard, total_shards=total, **counts)
+        await self._change(self._target)
+        for first, second in settings.workspaces_with_same_logs:
+            logger.warning(SAME_LOGS, workspace=second, other=first)
         await self.publisher.publish()
-
-    def _announce_shard(self) -> None:
-        """Set the metric of the shard, and log which share of the workspaces it has."""
-        shard, total = self._settings.sharding
-        if total == 1:
-            return
-        self.registry.set_gauge("late_exporter_total_shards", (str(shard),), total)
-        logger = log.get_logger("late_exporter").bind(shard=shard, total_shards=total)
-        if not self._settings.workspaces:
-            logger.warning(NO_WORKSPACE)
-        else:
-            counts = len(self._settings.workspaces), len(self._settings.all_workspaces)
-            logger.info("sharded", workspaces=counts[0], all_workspaces=counts[1])
 
     def pollers(self) -> Iterator[Poller]:
         """Yield the poller of each feed of each workspace."""
         for workspace in self.workspaces.values():
-            yield from workspace.pollers
+            yield from workspace
 
     def start(self, group: asyncio.TaskGroup) -> None:
         self._task_group = group
@@ -135,17 +143,12 @@ class Exporter:
     async def catch_up(self) -> bool:
         """Poll every workspace until nothing is left to read; return whether all polls succeeded."""
         results = await asyncio.gather(*(workspace.catch_up() for workspace in self.workspaces.values()))
+        if self.deliverer is not None:
+            await self.deliverer.deliver()
+            for workspace in self.workspaces.values():
+                await workspace.save_requests()
         await self.publisher.wait_published()
         return all(results)
-
-    async def deliver_events(self) -> None:
-        """Deliver the log events that are queued, if they have an output, and save what was delivered."""
-        if self.deliverer is None:
-            return
-        await self.deliverer.deliver()
-        for workspace in self.workspaces.values():
-            await workspace.save_deferred()
-        await self.publisher.wait_published()
 
     async def reload(self, settings: Settings) -> None:
         """Apply other settings.
@@ -157,7 +160,7 @@ class Exporter:
             StoreError: The state of a new workspace cannot be read; nothing has changed.
         """
         async with self._change_lock:
-            await self._apply(settings, self._owned)
+            await self._change(Target(settings, self._target.owned, count_key_users(settings)))
 
     async def own(self, names: AbstractSet[str]) -> None:
         """Poll and show other workspaces, as ``reload`` does if they are added or removed.
@@ -166,49 +169,79 @@ class Exporter:
             StoreError: The state of a new workspace cannot be read; nothing has changed.
         """
         async with self._change_lock:
-            await self._apply(self._settings, names)
+            await self._change(self._target._replace(owned=names))
 
-    async def _apply(self, settings: Settings, owned: AbstractSet[str] | None) -> None:
-        previous, previously_owned = self._settings, self._owned
-        self._use_settings(settings, owned)
-        workspaces = self._own_workspaces()
-        names = {workspace.name for workspace in workspaces}
+    async def _change(self, target: Target) -> None:
+        """Poll and show other workspaces, or the same ones with other settings; raise StoreError as ``reload`` does."""
+        previous, before, workspaces = self._target, self._target.workspaces, target.workspaces
+        self._use(target)
+        added = workspaces.keys() - self.workspaces.keys()
+        connections = {name: self._create_connection(workspaces[name]) for name in added}
         try:
-            await self._add_workspaces([workspace for workspace in workspaces if workspace.name not in self.workspaces])
+            await self._pipeline.add_workspaces(connections)
         except LateError:
-            self._use_settings(previous, previously_owned)
+            self._use(previous)
             raise
         await asyncio.sleep(0)  # A process that is being stopped must not start tasks.
-        await self._remove_workspaces(self.workspaces.keys() - names)
-        self._reconfigure_webhooks()
-        polling_changed = (previous.api, previous.poll) != (settings.api, settings.poll)
-        for workspace in workspaces:
-            pollers = self.workspaces[workspace.name]
-            status_changed = pollers.status.config != self._status_source(workspace).config
-            if not pollers.tasks or pollers.workspace != workspace or polling_changed or status_changed:
+        if removed := self.workspaces.keys() - workspaces.keys():
+            gc.unfreeze()  # Their pollers are reference cycles, see CollectionLimiter.
+        for name in removed:
+            await self._pipeline.remove_workspace(name)
+        for name, pollers in self.workspaces.items():
+            workspace = workspaces[name]
+            if name not in added and previous.polling(before[name]) != target.polling(workspace):
                 await pollers.stop()
-                self._restart(pollers, workspace)
-        self.workspaces = {workspace.name: self.workspaces[workspace.name] for workspace in workspaces}
+                connections[name] = self._create_connection(workspace)
+                pollers.reconfigure(connections[name], self._pipeline.poll_config)
+            if name in connections and self._task_group is not None:
+                pollers.start(self._task_group)
+        self._pipeline.workspaces = {name: self.workspaces[name] for name in workspaces}
+        if self.webhook_receiver is not None:
+            stats = {name: pollers.connection.webhook_stats for name, pollers in self.workspaces.items()}
+            self.webhook_receiver.stats_by_workspace = {name: each for name, each in stats.items() if each is not None}
+
+    def _use(self, target: Target) -> None:
+        """Use other settings for what is created from now on, and for webhooks."""
+        self._target = target
+        self._pipeline.poll_config = poll_config(target.settings)
+        receiver, webhook = self.webhook_receiver, target.settings.webhook
+        if receiver is None:
+            return
+        if webhook.secret_file is not None:
+            receiver.secret = _secret_reader(webhook.secret_file)
+        if target.owned is not None:
+            # Also its own, which are looked for first: those that are being added or removed are accepted, too.
+            receiver.other_workspaces = frozenset(self.names())
+
+    def _create_connection(self, workspace: Workspace) -> ApiConnection:
+        settings, stats = self._target.settings, None
+        if self.webhook_receiver is not None:
+            stats = self.webhook_receiver.stats_by_workspace.get(workspace.name) or WebhookStats(workspace.name)
+        status = status_config(settings, workspace, self._target.key_users)
+        pace = self._status_paces[workspace.key_text]
+        return ApiConnection(*self._connect(settings, workspace), stats, status, pace)
 
     def health(self) -> Iterator[WorkspaceHealth]:
-        """Yield the health of each workspace; they may change in between."""
-        now = time.time()
-        for pollers in list(self.workspaces.values()):
-            yield pollers.health(self.registry, now)
+        """Yield the health of each workspace, without secrets; they may change in between."""
+        now, workspaces = time.time(), self._target.workspaces
+        for name, pollers in list(self.workspaces.items()):
+            if name in workspaces:
+                yield pollers.health(workspaces[name].base_url, self.registry, now)
 
     def configuration(self) -> str:
         """Return the configuration in force as YAML, without secrets."""
-        return log.redact(format_settings(self._settings))
+        return log.redact(format_settings(self._target.settings))
 
     def unsynced_feeds(self) -> Iterator[tuple[str, FeedHealth]]:
         """Yield the feeds whose first sync is not complete, each with the name of its workspace."""
         for name, pollers in self.workspaces.items():
-            for feed in pollers.unsynced_feeds():
-                yield name, feed
+            for poller in pollers:
+                if not poller.recorder.is_synced:
+                    yield name, poller.health
 
-    def names(self) -> Collection[str]:
+    def names(self) -> Sequence[str]:
         """Return the names of the configured workspaces, including those that other replicas own."""
-        return [each.name for each in self._settings.workspaces]
+        return [each.name for each in self._target.settings.workspaces]
 
     def sharing_groups(self) -> Mapping[str, str]:
         """Return a group for each configured workspace: those with the same key share its quota, in one process.
@@ -216,70 +249,9 @@ class Exporter:
         A group has the name of its first workspace in alphabetical order, so that it does not depend on their order in
         the files of the replicas.
         """
-        workspaces = sorted(self._settings.workspaces, key=lambda each: each.name)
+        workspaces = sorted(self._target.settings.workspaces, key=lambda each: each.name)
         first_names: dict[str, str] = {}
         return {each.name: first_names.setdefault(each.key_text, each.name) for each in workspaces}
-
-    def _own_workspaces(self) -> list[Workspace]:
-        return [each for each in self._settings.workspaces if self._owned is None or each.name in self._owned]
-
-    def _restart(self, pollers: WorkspacePollers, workspace: Workspace) -> None:
-        if pollers.tasks:
-            pollers.workspace = workspace
-            pollers.client, generation = self._connect(self._settings, workspace)
-            for poller in pollers.pollers:
-                poller.reconfigure(pollers.client, generation, self._pipeline.poll_config)
-            pollers.status.reconfigure(pollers.client, *self._status_source(workspace))
-        if self._task_group is not None:
-            pollers.start(self._task_group)
-
-    async def _add_workspaces(self, workspaces: Sequence[Workspace]) -> None:
-        connections = {
-            workspace.name: ApiConnection(
-                *self._connect(self._settings, workspace),
-                self._create_webhook_stats(workspace),
-                self._status_source(workspace),
-            )
-            for workspace in workspaces
-        }
-        await self._pipeline.add_workspaces(connections)
-        for workspace in workspaces:
-            client, webhook_stats = connections[workspace.name].client, connections[workspace.name].webhook_stats
-            pollers = list(self._pipeline.pollers[workspace.name].values())
-            status_poller = self._pipeline.status_pollers[workspace.name]
-            self.workspaces[workspace.name] = WorkspacePollers(workspace, client, pollers, status_poller)
-            if self.webhook_receiver is not None and webhook_stats is not None:
-                self.webhook_receiver.stats_by_workspace[workspace.name] = webhook_stats
-        space_full_collections(len(self.workspaces))
-
-    async def _remove_workspaces(self, names: AbstractSet[str]) -> None:
-        if names:
-            gc.unfreeze()  # Their pollers are reference cycles, see CollectionLimiter.
-        for name in names:
-            await self.workspaces.pop(name).stop()
-            self._pipeline.remove_workspace(name)
-            if self.webhook_receiver is not None:
-                self.webhook_receiver.stats_by_workspace.pop(name)
-
-    def _reconfigure_webhooks(self) -> None:
-        receiver, webhook = self.webhook_receiver, self._settings.webhook
-        if receiver is not None and webhook.secret_file is not None:
-            receiver.secret = _secret_reader(webhook.secret_file)
-
-    def _create_webhook_stats(self, workspace: Workspace) -> WebhookStats | None:
-        return None if self.webhook_receiver is None else WebhookStats(workspace.name)
-
-    def _status_source(self, workspace: Workspace) -> StatusSource:
-        config = status_config(self._settings, workspace, self._key_users)
-        return StatusSource(config, self._status_paces[workspace.key_text])
-
-    def _use_settings(self, settings: Settings, owned: AbstractSet[str] | None) -> None:
-        self._settings, self._owned = settings, owned
-        self._key_users = count_key_users(settings)
-        self._pipeline.poll_config = poll_config(settings)
-        if self.webhook_receiver is not None and self._owned is not None:
-            # Also its own, which are looked for first: those that are being added or removed are accepted, too.
-            self.webhook_receiver.other_workspaces = frozenset(self.names())
 
 
 def _create_logger(scope: Scope) -> Logger:

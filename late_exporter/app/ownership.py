@@ -67,7 +67,7 @@ class WorkspaceOwner:
         self._failure = ""
         self._counts = Counter(dict.fromkeys(KINDS, 0))
         self._created = time.time()
-        self._question: asyncio.Task[frozenset[str]] | None = None
+        self._question_lock = asyncio.Lock()
         self._next_question: asyncio.Task[frozenset[str]] | None = None
 
     async def run(self) -> None:
@@ -98,7 +98,7 @@ class WorkspaceOwner:
             StoreError: The session was lost, or the state cannot be read.
         """
         ownership, offload = self._ownership, self._offload
-        kept: frozenset[str] = await offload(ownership.reconnect)
+        kept = await offload(ownership.reconnect)
         if lost := self._shown_since.keys() - kept:
             await self._poll_only(kept)
             self._count("lost", lost)
@@ -107,7 +107,7 @@ class WorkspaceOwner:
             await self._poll_only(kept - self._view.give)
             await offload(ownership.give, self._view.give)
             self._count("released", self._view.give)
-        owned: frozenset[str] = await offload(ownership.take, self._view.take)
+        owned = await offload(ownership.take, self._view.take)
         if claimed := owned - self._shown_since.keys():
             await self._poll_only(owned)
             self._count("claimed", claimed)
@@ -122,7 +122,7 @@ class WorkspaceOwner:
         """
         arrived_at = self._monotonic()
         if self._next_question is None:
-            self._next_question = asyncio.create_task(self._ask_after(self._question))
+            self._next_question = asyncio.create_task(self._ask())
             self._next_question.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             answer = await asyncio.wait_for(asyncio.shield(self._next_question), ANSWER_SECONDS)
@@ -130,12 +130,11 @@ class WorkspaceOwner:
             return frozenset()
         return {name for name, since in self._shown_since.items() if name in answer and since < arrived_at}
 
-    async def _ask_after(self, previous: asyncio.Task[frozenset[str]] | None) -> frozenset[str]:
-        if previous is not None:
-            await asyncio.wait((previous,))
-        self._question, self._next_question = self._next_question, None
-        answer: frozenset[str] = await self._offload(self._ownership.confirm)
-        return answer
+    async def _ask(self) -> frozenset[str]:
+        async with self._question_lock:
+            self._next_question = None  # What arrives from now on needs another answer.
+            answer: frozenset[str] = await self._offload(self._ownership.confirm)
+            return answer
 
     def unready_reason(self) -> str:
         """Return why this process is not ready; empty if it is."""
@@ -164,10 +163,7 @@ class WorkspaceOwner:
         """Count and log workspaces that were claimed, released or lost."""
         self._counts[kind] += len(names)
         write = self._logger.warning if kind == "lost" else self._logger.info
-        if len(names) <= MAX_LOGGED_NAMES:
-            write(f"workspaces {kind}", workspaces=sorted(names))
-        else:
-            write(f"workspaces {kind}", count=len(names))
+        write(f"workspaces {kind}", count=len(names), workspaces=sorted(names)[:MAX_LOGGED_NAMES])
 
     def _unowned(self) -> list[str]:
         return [name for name in self._view.unowned if name not in self._shown_since]
@@ -175,10 +171,7 @@ class WorkspaceOwner:
     def _report(self) -> None:
         """Set the gauges, and the counters to what was counted."""
         registry = self._exporter.registry
-        for name, value in (
-            ("members", len(self._view.owners)),
-            ("owned_workspaces", len(self._shown_since)),
-            ("unowned_workspaces", len(self._unowned())),
-        ):
-            registry.set_gauge(f"late_exporter_cluster_{name}", (), value)
+        registry.set_gauge("late_exporter_cluster_members", (), len(self._view.owners))
+        registry.set_gauge("late_exporter_cluster_owned_workspaces", (), len(self._shown_since))
+        registry.set_gauge("late_exporter_cluster_unowned_workspaces", (), len(self._unowned()))
         registry.update({(HANDOVERS, (kind,)): SeriesValue(self._counts[kind], self._created) for kind in KINDS})

@@ -1,4 +1,4 @@
-"""The progress of first syncs and catch-ups, of all feeds together and in the log."""
+"""The progress of first syncs and catch-ups, of all feeds together."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from late_exporter.ingest.poller import Poller
 from late_exporter.status import SyncProgress
 
 PROGRESS_INTERVAL = 10.0
-"""Seconds between two log lines about a first sync or a catch-up."""
-
-MAX_PROGRESS_LINES = 10
-"""Number of feeds up to which each gets a line of its own; more of them share one."""
+"""Seconds between two log lines about first syncs and catch-ups."""
 
 
 def total_progress(pollers: Iterable[Poller]) -> SyncProgress | None:
@@ -37,22 +34,9 @@ async def log_progress(pollers: Callable[[], Iterable[Poller]]) -> None:
     """Log every ten seconds how far first syncs and catch-ups have come, until cancelled."""
     while True:
         await asyncio.sleep(PROGRESS_INTERVAL)
-        report_progress(pollers())
-
-
-def report_progress(pollers: Iterable[Poller]) -> None:
-    """Log how far first syncs and catch-ups have come, a line each or one for all."""
-    syncing = [
-        (poller, progress)
-        for poller in pollers
-        if (progress := poller.measure()) is not None and progress.elapsed >= PROGRESS_INTERVAL / 2
-    ]
-    if len(syncing) <= MAX_PROGRESS_LINES:
-        for poller, progress in syncing:
-            poller.log_progress(progress)
-        return
-    counts = [progress.log_count for _, progress in syncing]
-    first_syncs = sum(not poller.recorder.is_synced for poller, _ in syncing)
-    log.get_logger("late_exporter").info(
-        "syncs in progress", first_syncs=first_syncs, catch_ups=len(syncing) - first_syncs, logs=sum(counts)
-    )
+        progress = total_progress(pollers())
+        if progress is not None and progress.elapsed >= PROGRESS_INTERVAL / 2:
+            seconds_left = None if progress.seconds_left is None else round(progress.seconds_left)
+            fields = {"logs": progress.log_count, "expected": progress.expected_count, "seconds_left": seconds_left}
+            known = {name: value for name, value in fields.items() if value is not None}
+            log.get_logger("late_exporter").info("reading logs", **known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -15,7 +15,7 @@ WORKSPACE_INFO = "late_workspace_info"
 class WorkspaceInfo(Collector):
     """Collector of the info metric of those workspaces that have labels."""
 
-    def __init__(self, workspaces: Callable[[], Sequence[Workspace]]) -> None:
+    def __init__(self, workspaces: Callable[[], Iterable[Workspace]]) -> None:
         self._workspaces = workspaces
 
     def collect(self) -> Iterator[Metric]:

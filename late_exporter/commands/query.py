@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from late_exporter import log
-from late_exporter.app.connector import Connector, open_clients
+from late_exporter.app.connector import Connector, open_client
 from late_exporter.commands._runner import WorkspaceConnection, interruptible, write_stdout
 from late_exporter.commands.audit.command import audit_feeds, print_reports
 from late_exporter.commands.backfill.command import write_backfill
@@ -52,7 +52,7 @@ def backfill(context: CommandContext) -> int:
 async def connect_workspaces(settings: Settings) -> AsyncIterator[Mapping[str, WorkspaceConnection]]:
     """Connect all workspaces for a command that prints its result and ends."""
     async with AsyncExitStack() as stack:
-        connector = Connector(await open_clients(settings, stack), lambda _: QuietLogger())
+        connector = Connector(await open_client(settings, stack), lambda _: QuietLogger())
         connections = {}
         for workspace in settings.workspaces:
             client, generation = connector.connect(settings, workspace)

@@ -19,10 +19,11 @@ from prometheus_client.registry import Collector
 from structlog.stdlib import BoundLogger
 
 from late_exporter import __revision__, __url__, __version__, log
-from late_exporter.app.connector import Connector, open_clients
+from late_exporter.app.connector import Connector, open_client
 from late_exporter.app.exporter import Exporter
-from late_exporter.app.reload import LifecycleController, start_task
+from late_exporter.app.reload import Reloader
 from late_exporter.app.sync_progress import log_progress, total_progress
+from late_exporter.app.workspace_pollers import start_task
 from late_exporter.commands._runner import write_stdout
 from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.progress import REFRESH_SECONDS, ProgressBar
@@ -83,10 +84,10 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watcher = WebConfigWatcher(settings.web_config, _logger())
-        controller = LifecycleController(settings, reload_settings, exporter, watcher, stop)
-        controller.record_result(succeeded=True)
+        reloader = Reloader(settings, reload_settings, exporter, watcher)
+        reloader.record_result(succeeded=True)
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, lambda: start_task(group, controller.on_sighup()))
+        loop.add_signal_handler(signal.SIGHUP, lambda: start_task(group, reloader.reload()))
         group.create_task(exporter.publisher.run())
         group.create_task(log_progress(exporter.pollers))
         if exporter.deliverer is not None:
@@ -94,7 +95,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         exporter.start(group)
         if owner is not None:
             group.create_task(owner.run())
-        lifecycle = Lifecycle(reload=partial(controller.reload_in, group), quit=controller.quit)
+        lifecycle = Lifecycle(reload=partial(reloader.reload_in, group), quit=stop)
         app = _create_app(settings, exporter, owner, lifecycle, has_webhook_address=bool(webhook_sockets))
         visible = partial(call_in_loop, loop, owner.shown_workspaces) if owner is not None else all_workspaces
         metrics_app = create_metrics_app(exporter.exposition, exporter.names, visible)
@@ -184,7 +185,7 @@ async def _open(
     state, is_shared = settings.state, settings.state.replicas
     store = await offload(open_store, state.url, state.password_path, is_shared=is_shared)
     stack.push_async_callback(offload, store.close)
-    connector = Connector(await open_clients(settings, stack), lambda workspace: _logger().bind(workspace=workspace))
+    connector = Connector(await open_client(settings, stack), lambda workspace: _logger().bind(workspace=workspace))
     exporter = Exporter(
         settings,
         store,
@@ -228,7 +229,6 @@ async def _export_once(settings: Settings, write: Callable[[bytes], None], _: St
         tasks = [asyncio.ensure_future(exporter.publisher.run()), asyncio.ensure_future(_show_progress(exporter))]
         try:
             succeeded = await exporter.catch_up()
-            await exporter.deliver_events()
         finally:
             for task in tasks:
                 task.cancel()

@@ -15,6 +15,7 @@ from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule, 
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.ingest.sync_meter import SyncMeter
 from late_exporter.ingest.webhooks import WebhookStats
+from late_exporter.log import redact
 from late_exporter.protocols import Client
 from late_exporter.series import IncCounter, Increment
 from late_exporter.status import FeedHealth, PollHealth, SyncProgress
@@ -24,7 +25,6 @@ class Poller:
     """Poll one feed of one workspace until cancelled.
 
     Attributes:
-        log_progress: Log how far a first sync or a catch-up has come.
         wake: Poll soon, because a webhook reported an event of the feed.
         discard_unsaved: Drop logs that a cancelled poll has read but not committed.
     """
@@ -49,7 +49,6 @@ class Poller:
         self._wait_published = wait_published
         self._started_at = 0.0
         self._meter = SyncMeter(sync, runtime)
-        self.log_progress = reporter.log_progress
         self.wake = schedule.wake
         self.discard_unsaved = sync.discard_unsaved
 
@@ -144,7 +143,7 @@ class Poller:
         poll = PollHealth(
             started_at=started_at,
             outcome=result.outcome,
-            error=str(result.error or ""),
+            error=redact(str(result.error or "")),
             # The requests that detect the API generation are not among them.
             requests=max(requests, int(isinstance(result.error, ApiError))),
             logs=log_count,

@@ -20,7 +20,7 @@ from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.series import IncCounter, Increment, ObserveHistogram, Series, SeriesValue, SetCurrent, gauge_value
-from late_exporter.status import MIN_QUOTA_WAIT, FeedHealth, PollHealth, Quota, SyncProgress
+from late_exporter.status import FeedHealth, PollHealth, Quota
 
 POLL_OUTCOMES = ("success", "unauthorized", "rate_limited", "unavailable", "bad_payload", "store_error")
 
@@ -43,6 +43,9 @@ QUOTA_GAUGES = {
     "customer_requests": "late_exporter_api_quota_customer_requests",
 }
 
+MIN_LOGGED_SYNC = 10.0
+"""Seconds from which the end of a catch-up is logged."""
+
 
 class PollReporter:
     """Metrics, health and log messages about the polls of one feed.
@@ -61,7 +64,6 @@ class PollReporter:
         self._recent_failures: deque[PollHealth] = deque(maxlen=MAX_RECENT_FAILURES)
         self._health = FeedHealth(name=recorder.feed.name, is_synced=recorder.is_synced)
         self._last_failure: tuple[object, ...] | None = None
-        self._has_logged_progress = False
         self.failure_count = 0
         self.next_poll: float | None = None
 
@@ -133,19 +135,6 @@ class PollReporter:
         if self._recorder.coverage is not None:
             self._registry.set_gauge(RETENTION, self._labels, self._recorder.feed.retention / 1000)
 
-    def log_progress(self, progress: SyncProgress) -> None:
-        """Log how far a first sync or a catch-up has come."""
-        left, wait = progress.seconds_left, progress.quota_wait
-        fields = {
-            "logs": progress.log_count,
-            "expected": progress.expected_count,
-            "seconds_left": None if left is None else round(left),
-            "quota_wait_seconds": round(wait) if wait >= MIN_QUOTA_WAIT else None,
-        }
-        fields = {name: value for name, value in fields.items() if value is not None}
-        self._has_logged_progress = True
-        self._logger.info("catching up" if self._recorder.is_synced else "first sync in progress", **fields)
-
     def record(self, result: PollResult, poll: PollHealth, *, sync_seconds: float | None = None) -> None:
         """Update the health of the feed and log the result of a poll.
 
@@ -157,7 +146,7 @@ class PollReporter:
         # Request ids, which are in the text of an error but not in its arguments, differ in every poll.
         failure = None if result.error is None else (result.outcome, *result.error.args)
         is_first_sync = self._recorder.is_synced and not self._health.is_synced
-        ends_sync = is_first_sync or (sync_seconds is not None and self._has_logged_progress)
+        ends_sync = is_first_sync or (sync_seconds is not None and sync_seconds >= MIN_LOGGED_SYNC)
         if failure is not None and failure != self._last_failure:
             self._logger.warning("poll failed", error=poll.error, **fields)
         elif failure is None and self.failure_count:
@@ -167,7 +156,6 @@ class PollReporter:
         if ends_sync:
             fields["seconds"] = duration if sync_seconds is None else round(sync_seconds, 3)
             self._logger.info("first sync complete" if is_first_sync else "caught up", **fields)
-        self._has_logged_progress &= sync_seconds is None
         self._last_failure = failure
         self.failure_count = 0 if failure is None else self.failure_count + 1
         self._recent_polls.appendleft(poll)

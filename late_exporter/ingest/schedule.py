@@ -112,7 +112,7 @@ class PollSchedule:
         """
         while (remaining := self._next_poll_at - (now := self._runtime.monotonic())) > 0:
             if isinstance(result.error, Unauthorized):
-                if client.key_file_changed() or client.key_reload_count != key_reload_count:
+                if client.key_reload_count != key_reload_count:
                     return False
                 remaining = min(remaining, self.config.interval)
             if self._webhook_stats is None:

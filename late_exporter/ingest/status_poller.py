@@ -25,6 +25,7 @@ from late_exporter.feeds.status import (
 )
 from late_exporter.ingest.schedule import MAX_BACKOFF, Runtime
 from late_exporter.ingest.steps import perform
+from late_exporter.log import redact
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.protocols import Client, Logger
@@ -332,7 +333,7 @@ class StatusPoller:
         if failure != state.failure:
             self._logger.warning(event, status_feed=name, error=str(error))
         state.failure = failure
-        state.health = StatusFeedHealth(name=name, is_up=False, disabled_reason=reason, error=str(error))
+        state.health = StatusFeedHealth(name=name, is_up=False, disabled_reason=reason, error=redact(str(error)))
         return delay
 
     def _interval(self, state: _StatusFeedState) -> float:

@@ -5,10 +5,4 @@ from late_exporter.simulator.log_list import LogList, StaticLogs
 from late_exporter.simulator.service import SimulatedApi
 from late_exporter.simulator.world import SimulatedWorld
 
-__all__ = [
-    "INCIDENTS",
-    "LogList",
-    "SimulatedApi",
-    "SimulatedWorld",
-    "StaticLogs",
-]
+__all__ = ["INCIDENTS", "LogList", "SimulatedApi", "SimulatedWorld", "StaticLogs"]

@@ -15,14 +15,9 @@ from late_exporter.simulator.world import SimulatedWorld
 GENERATIONS = ("late", "zernio", "both")
 ADMIN_PATH = "/_simulator"
 WELCOME_TEXT = f"""\
-A simulated Zernio API: nothing here is real, no post leaves this process.
+A simulated Zernio API: nothing here is real, no post leaves this process. Any well-formed key works.
 
-  KEY=sk_$(printf '0%.0s' $(seq 64))    any well-formed key works, also one with zrk_
-  curl -H "Authorization: Bearer $KEY" 'http://HOST/v1/logs?limit=5'
-  curl -H "Authorization: Bearer $KEY" 'http://HOST/v1/posts?status=scheduled&limit=1'
-
-Further endpoints: /v1/accounts, /v1/accounts/health, /v1/webhooks/settings and /v1/billing; in generation late
-/v1/posts/logs and /v1/connections/logs instead of /v1/logs.
+  curl -H "Authorization: Bearer sk_$(printf '0%.0s' $(seq 64))" 'http://HOST/v1/logs?limit=5'
 
 Show its state and the customer's refused calls, start and stop incidents (no key needed):
 
@@ -37,13 +32,13 @@ Incidents:
 
 def show_overview(request: Request) -> JsonObject:
     """Return the document of ``GET /_simulator``."""
-    source, customer = request.source, request.api.customer
+    source, calls = request.source, request.api.customer_calls
     log_lists = {"publishing": source.publishing, "connections": source.connections, **source.activity}
     return {
         "generation": request.api.generation,
         "time": timestamp(request.now),
         "totals": {name: len(log_list) for name, log_list in log_lists.items()},
-        "customer": {"rate": customer.rate, "calls": customer.call_count, "refused": customer.refusal_count},
+        "customer": {"rate": request.api.customer_rate, "calls": calls.total(), "refused": calls[False]},
         "incidents": _documents(source.incidents) if isinstance(source, SimulatedWorld) else [],
         "allowed": list(INCIDENTS),
     }

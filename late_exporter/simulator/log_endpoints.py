@@ -6,19 +6,18 @@ Rows of publishing and connection logs are stored as generation ``late`` shows t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from math import inf
+from typing import Any
 
-from late_exporter.simulator.activity import to_json
-from late_exporter.simulator.log_list import DAY, JsonObject, LogList, LogRow, creation_time, log_status, post_id
-from late_exporter.simulator.platforms import PLATFORMS
+import msgspec
+
+from late_exporter.simulator.log_list import DAY, JsonObject, LogList, LogRow, log_status, post_id
 from late_exporter.simulator.request import Request, RequestRejected
 
 STATUSES = ("success", "failed", "pending", "skipped")
 ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
-EVENTS = ("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed")
 LATE_DAYS, ZERNIO_DAYS = 7, 90
 MAX_LIMIT = 100
 MAX_REQUEST_CHARS, MAX_RESPONSE_CHARS = 5_000, 10_000
@@ -40,24 +39,28 @@ ZERNIO_EVENTS = {
     "reconnect_success": "account.reconnected",
     "reconnect_failed": "account.reconnect_failed",
 }
-RENAMED_FIELDS = ("userId", "profileId", "accountId", "platform", "statusCode", "endpoint", "durationMs", "createdAt")
+RENAMED_FIELDS = {
+    name: re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)
+    for name in ("userId", "profileId", "accountId", "platform", "statusCode", "endpoint", "durationMs", "createdAt")
+}
 """Fields of ``late`` that ``zernio`` has in snake case."""
 
-FILTERS = ("platform", "action", "event", "accountId", "requestId", "apiKeyId", "statusCode", "profileId")
-"""Parameters of ``zernio`` that select rows by a field of the same name, in snake case."""
+FILTERS = {"platform": "platform", "action": "action", "accountId": "account_id", "profileId": "profile_id"}
+LATE_FILTERS = {"platform": "platform", "action": "action", "eventType": "eventType"}
+"""Fields by which parameters of ``zernio`` and ``late`` select rows."""
 
-HIDDEN_FIELDS = frozenset({"event", "profile_id"})
-"""Fields of rows that ``zernio`` filters by and does not show."""
+HIDDEN_FIELD = "profile_id"
+"""Field of rows that ``zernio`` filters by and does not show."""
 
 
 def list_publishing(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/posts/logs``."""
-    return _list_late(request, request.source.publishing, STATUSES, "action", ACTIONS)
+    return _list_logs(request, request.source.publishing, LATE_DAYS, STATUSES)
 
 
 def list_connections(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/connections/logs``."""
-    return _list_late(request, request.source.connections, ("success", "failed"), "eventType", EVENTS)
+    return _list_logs(request, request.source.connections, LATE_DAYS, ("success", "failed"))
 
 
 def list_post_logs(request: Request) -> JsonObject:
@@ -68,59 +71,45 @@ def list_post_logs(request: Request) -> JsonObject:
     return {"logs": [{**row, "postId": post_id(row)} for row in rows], "count": len(rows), "postId": request.argument}
 
 
-def _list_late(
-    request: Request, log_list: LogList, statuses: Collection[str], field: str, values: Collection[str]
-) -> JsonObject:
-    limit, skip = request.integer("limit", 50, 1, MAX_LIMIT), request.integer("skip", 0, 0)
-    since = request.now - DAY * request.integer("days", LATE_DAYS, 1, LATE_DAYS)
-    status, search = request.choice("status", statuses), request.text("search").casefold()
-    fields = {"platform": request.choice("platform", PLATFORMS), field: request.choice(field, values)}
-    wanted = {name: value for name, value in fields.items() if value}
-
-    def matches(row: LogRow) -> bool:
-        return wanted.items() <= row.items() and (not search or search in str(row).casefold())
-
-    rows, total = log_list.page(skip, limit, matches if wanted or search else None, since=since, status=status)
-    return _page(rows, total, limit=limit, skip=skip)
-
-
 def list_logs(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/logs``."""
-    name = request.choice("type", LOG_TYPES, "publishing")
-    limit, skip = request.integer("limit", 50, 1, MAX_LIMIT), request.integer("skip", 0, 0)
-    oldest = request.now - DAY * request.integer("days", ZERNIO_DAYS, 1, ZERNIO_DAYS)
-    since, until = max(oldest, request.time("from", oldest)), request.time("to", inf)
-    status, search = request.choice("status", STATUSES), request.text("search").casefold()
-    fields = {_snake_case(parameter): request.text(parameter, _snake_case(parameter)) for parameter in FILTERS}
-    wanted = {field: value for field, value in fields.items() if value not in {"", "all"}}
-
-    def page_of(name: str, skip: int, limit: int) -> tuple[list[LogRow], int]:
-        def matches(row: LogRow) -> bool:
-            is_elsewhere = wanted.get("platform", row.get("platform")) != row.get("platform")
-            if is_elsewhere or (search and search not in str(row).casefold()):
-                return False  # without the cost of rendering
-            log = LOG_TYPES[name](row)
-            return all(str(log.get(field)) == value for field, value in wanted.items())
-
-        predicate = matches if wanted or search else None
-        rows, total = log_lists[name].page(skip, limit, predicate, since=since, until=until, status=status)
-        return [_without_hidden_fields(LOG_TYPES[name](row)) for row in rows], total
-
+    name = request.choice("type", LOG_TYPES, "publishing") or "publishing"
     log_lists = {"publishing": request.source.publishing, "connections": request.source.connections}
-    log_lists |= request.source.activity
-    names = [each for each in log_lists if name in {None, each}]
-    if len(names) == 1:
-        logs, total = page_of(names[0], skip, limit)
-        return _page(logs, total, limit=limit, skip=skip)
-    pages = [page_of(each, 0, skip + limit) for each in names]
-    logs = sorted((log for page, _ in pages for log in page), key=creation_time, reverse=True)
-    return _page(logs[skip : skip + limit], sum(total for _, total in pages), limit=limit, skip=skip)
+    log_list = {**log_lists, **request.source.activity}.get(name, LogList())
+    since, until = request.time("from", -inf), request.time("to", inf)
+    return _list_logs(request, log_list, ZERNIO_DAYS, STATUSES, LOG_TYPES[name], since=since, until=until)
 
 
-def _page(rows: Sequence[LogRow], total: int, *, limit: int, skip: int) -> JsonObject:
-    has_more = skip + limit < total
-    pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit), "hasMore": has_more}
-    return {"logs": rows, "pagination": pagination}
+def _list_logs(
+    request: Request,
+    log_list: LogList,
+    max_days: int,
+    statuses: Collection[str],
+    render: Callable[[LogRow], LogRow] = dict,
+    *,
+    since: float = -inf,
+    until: float = inf,
+) -> JsonObject:
+    """Return a page of the logs that a request selects."""
+    limit, skip = request.integer("limit", 50, 1, MAX_LIMIT), request.integer("skip", 0, 0)
+    since = max(since, request.now - DAY * request.integer("days", max_days, 1, max_days))
+    status, search = request.choice("status", statuses), request.text("search").casefold()
+    filters = FILTERS if max_days == ZERNIO_DAYS else LATE_FILTERS
+    wanted = {field: request.text(name) for name, field in filters.items() if request.text(name) not in {"", "all"}}
+
+    def matches(row: LogRow) -> bool:
+        is_wanted = (status is None or status == log_status(row)) and (not search or search in str(row).casefold())
+        return is_wanted and (not wanted or wanted.items() <= render(row).items())
+
+    predicate = matches if status or wanted or search else None
+    rows, total = log_list.page(skip, limit, predicate, since=since, until=until)
+    pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit)}
+    pagination["hasMore"] = skip + limit < total
+    return {"logs": [_without_hidden_field(render(row)) for row in rows], "pagination": pagination}
+
+
+def _without_hidden_field(row: LogRow) -> LogRow:
+    return {field: value for field, value in row.items() if field != HIDDEN_FIELD}
 
 
 def render_publishing(row: LogRow) -> LogRow:
@@ -138,7 +127,7 @@ def render_publishing(row: LogRow) -> LogRow:
         "error_code": response.get("errorCode"),
         "request_body": _to_text(row.get("request"), MAX_REQUEST_CHARS),
         "response_body": _to_text(row.get("response"), MAX_RESPONSE_CHARS),
-        "metadata": _to_text({name: value for name, value in metadata.items() if value is not None}),
+        "metadata": _to_text(metadata),
     }
 
 
@@ -154,17 +143,13 @@ def render_connection(row: LogRow) -> LogRow:
         "error_message": error.get("message"),
         "error_code": error.get("code"),
         "response_body": _to_text(error or success, MAX_RESPONSE_CHARS),
-        "metadata": _to_text({name: value for name, value in metadata.items() if value is not None}),
+        "metadata": _to_text(metadata),
     }
 
 
 def _renamed_fields(log_type: str, row: LogRow) -> LogRow:
-    fields = {_snake_case(name): row.get(name) for name in RENAMED_FIELDS}
+    fields = {field: row.get(name) for name, field in RENAMED_FIELDS.items()}
     return {"type": log_type, "status": log_status(row), **fields}
-
-
-def _without_hidden_fields(log: LogRow) -> LogRow:
-    return {name: value for name, value in log.items() if name not in HIDDEN_FIELDS}
 
 
 def _object(row: LogRow, name: str) -> LogRow:
@@ -172,13 +157,9 @@ def _object(row: LogRow, name: str) -> LogRow:
     return value if isinstance(value, dict) else {}
 
 
-def _to_text(value: object, length: int | None = None) -> str | None:
-    return to_json(value)[:length] if value else None
-
-
-@cache
-def _snake_case(name: str) -> str:
-    return re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)
+def _to_text(value: Any, length: int | None = None) -> str | None:
+    known = {name: each for name, each in value.items() if each is not None} if isinstance(value, dict) else value
+    return msgspec.json.encode(known).decode()[:length] if known else None
 
 
 LOG_TYPES: Mapping[str, Callable[[LogRow], LogRow]] = {

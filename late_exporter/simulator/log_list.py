@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, islice
 from math import inf
@@ -54,7 +54,7 @@ def log_status(row: LogRow) -> Any:
 
 
 class LogList:
-    """Log list with indexes by post and status.
+    """Log list.
 
     Rows may lack a usable ``_id`` or ``createdAt``. Rows without a time sort last, match every time range and never
     expire.
@@ -62,7 +62,6 @@ class LogList:
 
     def __init__(self, rows: Sequence[LogRow] = ()) -> None:
         self._entries: list[Entry] = []  # oldest first, so that a new row is appended
-        self._indexes: dict[tuple[str, str], list[Entry]] = {}
         self._by_id: dict[str, Entry] = {}
         self._insert_count = 0
         for row in rows:
@@ -79,46 +78,38 @@ class LogList:
     def get(self, log_id: str) -> LogRow | None:
         return self._by_id[log_id][2] if log_id in self._by_id else None
 
-    def rows_of_post(self, post_id: str) -> list[LogRow]:
+    def rows_of_post(self, wanted_id: str) -> list[LogRow]:
         """Return the rows of a post, newest first."""
-        return [row for _, _, row in reversed(self._indexes.get(("post", post_id), ()))]
+        return [row for row in self.rows if post_id(row) == wanted_id]
 
     def insert(self, row: LogRow) -> None:
         """Insert a row by its time, ahead of rows with the same time."""
         self._insert_count += 1
         entry = creation_time(row), self._insert_count, row
         insort(self._entries, entry)
-        self._index(entry)
-        if isinstance(row.get("_id"), str):
-            self._by_id[row["_id"]] = entry
+        self._by_id[str(row.get("_id"))] = entry
 
     def update(self, log_id: str, **changes: Any) -> bool:
         """Update fields of a row in place. Return False if there is no such row."""
-        entry = self._by_id.get(log_id)
-        if entry is None:
-            return False
-        self._unindex(entry)
-        entry[2].update(changes)
-        self._index(entry)
-        return True
+        row = self.get(log_id)
+        if row is not None:
+            row.update(changes)
+        return row is not None
 
     def delete(self, log_id: str) -> bool:
         """Delete a row. Return False if there is no such row."""
-        entry = self._by_id.get(log_id)
-        if entry is None:
-            return False
-        del self._entries[bisect_left(self._entries, entry)], self._by_id[log_id]
-        self._unindex(entry)
-        return True
+        entry = self._by_id.pop(log_id, None)
+        if entry is not None:
+            del self._entries[bisect_left(self._entries, entry)]
+        return entry is not None
 
     def expire(self, before: float) -> int:
         """Delete the rows created before a Unix time, like a TTL index. Return their number."""
         oldest = slice(bisect_left(self._entries, (UNDATED, inf)), bisect_left(self._entries, (before,)))
         expired = self._entries[oldest]
         del self._entries[oldest]
-        for entry in expired:
-            self._unindex(entry)
-            self._by_id.pop(str(entry[2].get("_id")), None)
+        for _, _, row in expired:
+            self._by_id.pop(str(row.get("_id")), None)
         return len(expired)
 
     def page(
@@ -129,13 +120,12 @@ class LogList:
         *,
         since: float = UNDATED,
         until: float = inf,
-        status: str | None = None,
     ) -> tuple[list[LogRow], int]:
         """Return a page of the matching rows, newest first, and the number of all matching rows.
 
         ``since`` and ``until`` are the Unix times of the oldest and newest matching rows.
         """
-        entries = self._entries if status is None else self._indexes.get(("status", status), [])
+        entries = self._entries
         first_dated = bisect_left(entries, (UNDATED, inf))
         first = max(first_dated, bisect_left(entries, (since,)))
         dated = range(bisect_left(entries, (until, inf)) - 1, first - 1, -1)
@@ -144,24 +134,6 @@ class LogList:
             return [entries[place][2] for place in islice(places, skip, skip + limit)], len(dated) + first_dated
         matches = [row for place in places if predicate(row := entries[place][2])]
         return matches[skip : skip + limit], len(matches)
-
-    def _index(self, entry: Entry) -> None:
-        for name in _index_names(entry[2]):
-            insort(self._indexes.setdefault(name, []), entry)
-
-    def _unindex(self, entry: Entry) -> None:
-        for name in _index_names(entry[2]):
-            index = self._indexes[name]
-            del index[bisect_left(index, entry)]
-            if not index:
-                del self._indexes[name]
-
-
-def _index_names(row: LogRow) -> Iterator[tuple[str, str]]:
-    if isinstance(status := log_status(row), str):
-        yield "status", status
-    if post := post_id(row):
-        yield "post", post
 
 
 class StaticLogs:

@@ -37,8 +37,6 @@ class SimulatedPlatform(msgspec.Struct, frozen=True):
         sigma: Sigma of the log-normal duration.
         failure_rate: Share of attempts that fail without an incident, low enough for an objective of 99 %.
         post_kinds: Accepted kinds of posts.
-        endpoint: Endpoint of the platform's API, as logs show it.
-        post_url_prefix: URL of a published post, up to its id.
         failures: Failures and their weights.
     """
 
@@ -48,9 +46,11 @@ class SimulatedPlatform(msgspec.Struct, frozen=True):
     sigma: float
     failure_rate: float
     post_kinds: tuple[str, ...]
-    endpoint: str
-    post_url_prefix: str
     failures: Mapping[PublishFailure, float]
+
+    @property
+    def endpoint(self) -> str:
+        return f"api.{self.name}.com/v1/posts"
 
 
 RATE_LIMITED = PublishFailure(429, "RATE_LIMITED", "Rate limit exceeded", "platform_rate_limit", is_retryable=True)
@@ -65,52 +65,27 @@ UPLOAD_FAILED = PublishFailure(
     400, "MEDIA_UPLOAD_FAILED", "The media could not be processed", "user_content", is_retryable=True
 )
 _COMMON = {SERVER_ERROR: 1.0, TIMEOUT: 0.6, DENIED: 0.6}
-_UPLOAD, _LIMIT = {UPLOAD_FAILED: 2.0}, {RATE_LIMITED: 2.0}
+_UPLOAD, _LIMIT, _OFTEN_LIMITED = {UPLOAD_FAILED: 2.0}, {RATE_LIMITED: 2.0}, {RATE_LIMITED: 4.0}
+_SPAM = {PublishFailure(403, "TOO_MANY_POSTS", "Daily post cap reached", "user_abuse"): 3.0}
+_QUOTA = {PublishFailure(403, "QUOTA_EXCEEDED", "The request exceeds the daily quota", "quota_exhausted"): 3.0}
+_INVALID = {PublishFailure(400, "INVALID_PARAMETER", "Unsupported content", "user_content"): 3.0}
+_DUPLICATE = {PublishFailure(403, "DUPLICATE", "Content is a duplicate", "platform_rejected"): 3.0}
+_NOT_ALLOWED = {PublishFailure(403, "NOT_ALLOWED", "Posting is not allowed there", "account_issue"): 3.0}
 _ANY, _MEDIA, _VIDEO = ("text", "image", "video"), ("image", "video"), ("video",)
 
-
-def _rejection(
-    status_code: int, code: str, message: str, category: str = "user_content"
-) -> dict[PublishFailure, float]:
-    return {PublishFailure(status_code, code, message, category): 3.0}
-
-
 _PLATFORM_LIST = (
-    SimulatedPlatform("tiktok", 0.9, 9.0, 0.7, 0.006, _VIDEO,
-        "open.tiktokapis.com/v2/post/publish/video/init/", "https://www.tiktok.com/video/",
-        _rejection(403, "spam_risk_too_many_posts", "Daily post cap reached", "user_abuse") | _UPLOAD | _COMMON),
-    SimulatedPlatform("instagram", 1.6, 4.5, 0.6, 0.004, _MEDIA,
-        "graph.facebook.com/me/media_publish", "https://www.instagram.com/p/",
-        _rejection(400, "INVALID_ASPECT_RATIO", "Unsupported aspect ratio") | _UPLOAD | _LIMIT | _COMMON),
-    SimulatedPlatform("facebook", 1.3, 2.2, 0.5, 0.003, _ANY, "graph.facebook.com/me/feed", "https://www.facebook.com/",
-        _rejection(400, "INVALID_PARAMETER", "(#100) Invalid parameter: link") | _LIMIT | _COMMON),
-    SimulatedPlatform("youtube", 0.7, 24.0, 0.8, 0.005, _VIDEO,
-        "www.googleapis.com/upload/youtube/v3/videos", "https://www.youtube.com/watch?v=",
-        _rejection(403, "quotaExceeded", "The request exceeds the daily quota", "quota_exhausted") | _UPLOAD | _COMMON),
-    SimulatedPlatform("linkedin", 1.0, 1.6, 0.4, 0.002, _ANY,
-        "api.linkedin.com/rest/posts", "https://www.linkedin.com/feed/update/",
-        _rejection(422, "DUPLICATE_POST", "Content is a duplicate", "platform_rejected") | _LIMIT | _COMMON),
-    SimulatedPlatform("twitter", 1.4, 0.9, 0.5, 0.005, _ANY, "api.x.com/2/tweets", "https://x.com/i/status/",
-        _rejection(403, "DUPLICATE", "Content is a duplicate", "platform_rejected") | {RATE_LIMITED: 4.0} | _COMMON),
-    SimulatedPlatform("threads", 0.8, 3.2, 0.5, 0.003, _ANY,
-        "graph.threads.net/v1.0/me/threads_publish", "https://www.threads.net/post/",
-        _rejection(400, "TEXT_TOO_LONG", "The text exceeds 500 characters") | _LIMIT | _COMMON),
-    SimulatedPlatform("pinterest", 0.5, 2.6, 0.5, 0.003, _MEDIA,
-        "api.pinterest.com/v5/pins", "https://www.pinterest.com/pin/",
-        _rejection(400, "INVALID_BOARD", "The board does not exist") | _LIMIT | _COMMON),
-    SimulatedPlatform("reddit", 0.4, 1.3, 0.6, 0.009, _ANY,
-        "oauth.reddit.com/api/submit", "https://www.reddit.com/comments/",
-        _rejection(403, "SUBREDDIT_NOTALLOWED", "Posting is not allowed there", "account_issue") | _LIMIT | _COMMON),
-    SimulatedPlatform("bluesky", 0.6, 0.7, 0.3, 0.002, _ANY,
-        "bsky.social/xrpc/com.atproto.repo.createRecord", "https://bsky.app/post/",
-        _rejection(400, "InvalidRequest", "The text exceeds 300 graphemes") | _LIMIT | _COMMON),
-    SimulatedPlatform("googlebusiness", 0.3, 2.0, 0.4, 0.004, ("text", "image"),
-        "mybusiness.googleapis.com/v4/localPosts", "https://search.google.com/local/posts/",
-        _rejection(400, "INVALID_ARGUMENT", "Phone numbers are not allowed") | _LIMIT | _COMMON),
-    SimulatedPlatform("telegram", 0.5, 0.5, 0.4, 0.002, _ANY, "api.telegram.org/sendMessage", "https://t.me/c/",
-        _rejection(400, "CHAT_NOT_FOUND", "Bad Request: chat not found", "account_issue") | _LIMIT | _COMMON),
-    SimulatedPlatform("snapchat", 0.3, 7.0, 0.6, 0.006, _MEDIA,
-        "businessapi.snapchat.com/v1/spotlights", "https://www.snapchat.com/spotlight/",
-        _rejection(400, "UNSUPPORTED_MEDIA", "The video must be between 5 and 60 seconds long") | _UPLOAD | _COMMON),
-)  # fmt: skip
+    SimulatedPlatform("tiktok", 0.9, 9.0, 0.7, 0.006, _VIDEO, _SPAM | _UPLOAD | _COMMON),
+    SimulatedPlatform("instagram", 1.6, 4.5, 0.6, 0.004, _MEDIA, _INVALID | _UPLOAD | _LIMIT | _COMMON),
+    SimulatedPlatform("facebook", 1.3, 2.2, 0.5, 0.003, _ANY, _INVALID | _LIMIT | _COMMON),
+    SimulatedPlatform("youtube", 0.7, 24.0, 0.8, 0.005, _VIDEO, _QUOTA | _UPLOAD | _COMMON),
+    SimulatedPlatform("linkedin", 1.0, 1.6, 0.4, 0.002, _ANY, _DUPLICATE | _LIMIT | _COMMON),
+    SimulatedPlatform("twitter", 1.4, 0.9, 0.5, 0.005, _ANY, _DUPLICATE | _OFTEN_LIMITED | _COMMON),
+    SimulatedPlatform("threads", 0.8, 3.2, 0.5, 0.003, _ANY, _INVALID | _LIMIT | _COMMON),
+    SimulatedPlatform("pinterest", 0.5, 2.6, 0.5, 0.003, _MEDIA, _INVALID | _LIMIT | _COMMON),
+    SimulatedPlatform("reddit", 0.4, 1.3, 0.6, 0.009, _ANY, _NOT_ALLOWED | _LIMIT | _COMMON),
+    SimulatedPlatform("bluesky", 0.6, 0.7, 0.3, 0.002, _ANY, _INVALID | _LIMIT | _COMMON),
+    SimulatedPlatform("googlebusiness", 0.3, 2.0, 0.4, 0.004, ("text", "image"), _INVALID | _LIMIT | _COMMON),
+    SimulatedPlatform("telegram", 0.5, 0.5, 0.4, 0.002, _ANY, _NOT_ALLOWED | _LIMIT | _COMMON),
+    SimulatedPlatform("snapchat", 0.3, 7.0, 0.6, 0.006, _MEDIA, _INVALID | _UPLOAD | _COMMON),
+)
 PLATFORMS: Mapping[str, SimulatedPlatform] = {platform.name: platform for platform in _PLATFORM_LIST}

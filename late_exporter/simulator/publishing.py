@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from math import cos, pi
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
 
 from late_exporter.simulator.accounts import CAPTIONS, SimulatedAccount
 from late_exporter.simulator.activity import Activity
 from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, timestamp
 from late_exporter.simulator.platforms import RATE_LIMITED, STUCK, TOKEN_EXPIRED, UPLOAD_FAILED, PublishFailure
-from late_exporter.simulator.state import Post, Process, WorldState
+
+if TYPE_CHECKING:
+    from late_exporter.simulator.world import SimulatedWorld
+
+Process: TypeAlias = Iterator[float]
+"""Process of the world. It yields the Unix time until which it waits."""
 
 PublishStep: TypeAlias = Generator[float, None, PublishFailure | None]
 """Part of a process, which returns its failure."""
@@ -19,19 +26,54 @@ LOGS_PER_POST = 2.57
 KINDS, CUMULATIVE_KINDS = ("text", "image", "video"), (0.2, 0.7, 1.0)
 TARGET_COUNTS, CUMULATIVE_COUNTS = (1, 2, 3, 4), (0.45, 0.75, 0.9, 1.0)
 MAX_ATTEMPTS = 4
-RARE_PROBABILITY = 0.004
-STUCK_PROBABILITY = 0.0001
+RARE_PROBABILITY, STUCK_PROBABILITY, LOGGED_AT_END_PROBABILITY = 0.004, 0.0001, 0.4
 STUCK_SECONDS = 20 * MINUTE
-LOGGED_AT_END_PROBABILITY = 0.4
+SCHEDULED_SHARE, MAX_LEAD, MAX_PLANNED_POSTS = 0.5, 6 * HOUR, 500
+"""Share of posts that are scheduled rather than published at once, for how long, and about how many may wait."""
 
-SCHEDULED_SHARE = 0.5
-"""Share of posts that are scheduled; the others are published at once."""
 
-MAX_LEAD = 6 * HOUR
-"""Time between the creation of a scheduled post and its publication."""
+class Post(msgspec.Struct):
+    """Post to accounts of one customer.
 
-MAX_PLANNED_POSTS = 500
-"""Approximate number of scheduled posts that are waiting; with more traffic the lead is shorter."""
+    Args:
+        kind: ``text``, ``image`` or ``video``.
+        created_at: Unix time of its creation.
+        accounts: Accounts of its targets, in the order of those.
+        document: The post in the format of ``GET /v1/posts``.
+        reference: Field ``postId`` of its logs.
+        request: Field ``request`` of its logs.
+    """
+
+    kind: str
+    created_at: float
+    accounts: list[SimulatedAccount]
+    document: JsonObject
+    reference: JsonObject
+    request: JsonObject
+
+    @property
+    def id(self) -> str:
+        return str(self.reference["_id"])
+
+    @property
+    def is_scheduled(self) -> bool:
+        return "scheduledFor" in self.request
+
+    def log_time(self, time: float) -> str:
+        """Return a time as the logs of the post show it."""
+        return timestamp(time, whole_seconds=self.is_scheduled)
+
+    def set_status(self, status: str, now: float) -> None:
+        self.reference["status"] = status
+        self.document.update(self.reference, updatedAt=timestamp(now))
+
+    def change_target(self, account: SimulatedAccount, now: float, **changes: Any) -> None:
+        """Change the state of the post on one account, from which that of the post follows."""
+        targets = self.document["platforms"]
+        targets[self.accounts.index(account)].update(changes)
+        results = {target["status"] for target in targets}
+        is_active = bool(results & {"pending", "processing"})
+        self.set_status("publishing" if is_active else results.pop() if len(results) == 1 else "partial", now)
 
 
 class Publishing:
@@ -43,41 +85,35 @@ class Publishing:
         logs_per_day: Approximate number of publishing logs per day.
     """
 
-    def __init__(self, world: WorldState, activity: Activity, logs_per_day: float) -> None:
+    def __init__(self, world: SimulatedWorld, activity: Activity, logs_per_day: float) -> None:
         self._world = world
         self._random = world.random
         self._activity = activity
         users = dict.fromkeys(account.user_id for account in world.accounts)
         self._customers = [[account for account in world.accounts if account.user_id == user] for user in users]
         self._posts_per_second = logs_per_day / LOGS_PER_POST / DAY
-        world.start(self._publish_at_once())
-        world.start(self._schedule_posts())
+        lead = min(MAX_LEAD, MAX_PLANNED_POSTS / SCHEDULED_SHARE / self._posts_per_second)
+        world.start(self._create_posts(1 - SCHEDULED_SHARE, None))
+        world.start(self._create_posts(SCHEDULED_SHARE, lead))
         for account in world.accounts:
             world.start(self._refresh_tokens(account))
 
-    def _publish_at_once(self) -> Process:
-        next_at = self._draw_next(self._world.now, 1 - SCHEDULED_SHARE)
+    def _create_posts(self, share: float, lead: float | None) -> Process:
+        """Create a share of all posts, scheduled some seconds before they are due, or published at once."""
+        due_at = self._draw_next(self._world.now, share)
         while True:
-            yield next_at
-            next_at = self._draw_next(self._world.now, 1 - SCHEDULED_SHARE)
-            if not self._is_held("once") and (post := self._create_post(None)):
-                self._world.start(self._publish(post))
-
-    def _schedule_posts(self) -> Process:
-        lead = min(MAX_LEAD, MAX_PLANNED_POSTS / SCHEDULED_SHARE / self._posts_per_second)
-        next_at = self._draw_next(self._world.now, SCHEDULED_SHARE)
-        while True:
-            due_at = next_at
-            yield due_at - lead
-            next_at = self._draw_next(due_at, SCHEDULED_SHARE)
-            if post := self._create_post(due_at):
-                self._world.start(self._publish(post, due_at))
+            yield due_at - (lead or 0)
+            time, due_at = due_at, self._draw_next(due_at, share)
+            if lead is not None or not self._is_held("once"):
+                scheduled_for = None if lead is None else time
+                if post := self._create_post(scheduled_for):
+                    self._world.start(self._publish(post, scheduled_for))
 
     def _draw_next(self, time: float, share: float) -> float:
         """Return the Unix time of the next post of a share of all posts, after one at a time."""
         return time + self._random.expovariate(share * self._posts_per_second * _relative_load(time))
 
-    def _publish(self, post: Post, due_at: float | None = None) -> Process:
+    def _publish(self, post: Post, due_at: float | None) -> Process:
         if due_at is not None:
             yield due_at
             while self._is_held("scheduled"):
@@ -104,25 +140,15 @@ class Publishing:
         if not accounts:
             return None
         media_count = 0 if kind == "text" else self._random.choice((1, 1, 1, 3)) if kind == "image" else 1
-        content, suffix, now = self._random.choice(CAPTIONS), "mp4" if kind == "video" else "jpg", self._world.now
-        urls = [f"https://storage.getlate.dev/{self._random.getrandbits(48):012x}.{suffix}" for _ in range(media_count)]
+        content, now = self._random.choice(CAPTIONS), self._world.now
+        urls = [f"https://storage.getlate.dev/{self._random.getrandbits(48):012x}.{kind}" for _ in range(media_count)]
+        due_text = None if due_at is None else timestamp(due_at, whole_seconds=True)
         reference = {"_id": self._world.object_id(), "content": content}
-        request = {
-            "contentPreview": content[:200],
-            "mediaCount": media_count,
-            "mediaTypes": [kind] * media_count,
-            "mediaUrls": urls,
-        }
-        document = {
-            "userId": accounts[0].user_id,
-            "platforms": [
-                {"platform": each.platform.name, "accountId": each.id, "status": "pending"} for each in accounts
-            ],
-            "scheduledFor": None,
-            "createdAt": timestamp(now),
-        }
-        if due_at is not None:
-            request["scheduledFor"] = document["scheduledFor"] = timestamp(due_at, whole_seconds=True)
+        request = {"contentPreview": content[:200], "mediaCount": media_count, "mediaTypes": [kind] * media_count}
+        request |= {"mediaUrls": urls, **({"scheduledFor": due_text} if due_text else {})}
+        targets = [{"platform": each.platform.name, "accountId": each.id, "status": "pending"} for each in accounts]
+        document = {"userId": accounts[0].user_id, "platforms": targets, "scheduledFor": due_text}
+        document["createdAt"] = timestamp(now)
         post = Post(kind, now, accounts, document, reference, request)
         post.set_status("publishing" if due_at is None else "scheduled", now)
         self._world.posts[post.id] = post
@@ -180,7 +206,7 @@ class Publishing:
         result = _result_fields(failure, duration)
         if failure is None:
             platform_id = f"{self._random.getrandbits(56)}"
-            url = account.platform.post_url_prefix + platform_id
+            url = f"https://www.{account.platform.name}.com/{platform_id}"
             result["response"] = {"platformPostId": platform_id, "platformPostUrl": url}
             post.change_target(account, self._world.now, platformPostUrl=url)
         if log_id is None:

@@ -13,13 +13,6 @@ if TYPE_CHECKING:
     from late_exporter.simulator.service import SimulatedApi
 
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-ERROR_TYPES = {
-    HTTPStatus.UNAUTHORIZED: "authentication_error",
-    HTTPStatus.FORBIDDEN: "permission_error",
-    HTTPStatus.NOT_FOUND: "not_found",
-    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
-}
-"""Documented types of errors by status; those of other statuses are ``invalid_request_error``."""
 
 
 class RequestRejected(Exception):
@@ -29,8 +22,7 @@ class RequestRejected(Exception):
         error = error or status.phrase.capitalize()
         super().__init__(error)
         self.status = status
-        error_type = ERROR_TYPES.get(status, "invalid_request_error")
-        self.document = {"error": error, "type": error_type, "code": code or status.name.lower(), **fields}
+        self.document = {"error": error, "code": code or status.name.lower(), **fields}
 
 
 class Request:
@@ -51,9 +43,9 @@ class Request:
         self.argument = ""
         self._values = dict(parse_qsl(query))
 
-    def text(self, *names: str) -> str:
-        """Return the first parameter that is present, of the spellings of a name; empty if none is."""
-        return next((self._values[name] for name in names if name in self._values), "")
+    def text(self, name: str) -> str:
+        """Return a parameter; empty if there is none."""
+        return self._values.get(name, "")
 
     def integer(self, name: str, default: int, low: int, high: int = 999_999_999) -> int:
         text = self._values.get(name, str(default))

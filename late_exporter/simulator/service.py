@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
@@ -16,11 +16,10 @@ from late_exporter.simulator import admin, log_endpoints, status_endpoints
 from late_exporter.simulator.accounts import hashed_id
 from late_exporter.simulator.activity import CUSTOMER, request_log
 from late_exporter.simulator.log_list import JsonObject, LogRow, StaticLogs
-from late_exporter.simulator.quota import CustomerTraffic, SlidingWindow
+from late_exporter.simulator.quota import WINDOW_SECONDS, KeyQuota
 from late_exporter.simulator.request import Request, RequestRejected
 
 KEY_PATTERN = re.compile(r"(?:sk|zrk)_[0-9a-f]{64}")
-RESTRICTED_PREFIX = "zrk_"
 HEALTHY_TEXT = "late-exporter is healthy\n"  # which late-exporter healthcheck expects
 QUOTA_EXCEEDED = "Rate limit exceeded. Please try again later."
 
@@ -56,8 +55,6 @@ ROUTES = (
     Route("POST", f"{admin.ADMIN_PATH}/incidents/(.+)", admin.start_incident),
     Route("DELETE", f"{admin.ADMIN_PATH}/incidents/(.+)", admin.stop_incident),
 )
-RESTRICTED_PATHS = frozenset(route.path for route in ROUTES if "zernio" in route.generations)
-"""Paths that restricted keys may use: those of the vendor's specification."""
 
 
 class SimulatorResponse(msgspec.Struct, frozen=True):
@@ -78,8 +75,12 @@ class SimulatedApi:
         clock: Clock that returns the API's Unix time.
         keys: Accepted API keys; None for every well-formed key.
         rate_limit: Allowed requests per key in any 60 seconds; may change.
-        customer_rate: Calls per minute of the customer's own software, which uses the same key.
+        customer_rate: Calls per minute of the customer's own software with each key that a client uses, from a minute
+            before the client's first request on, but not before the start.
         generation: API generation whose log lists exist: ``late``, ``zernio`` or ``both``; may change.
+
+    Attributes:
+        customer_calls: Number of the customer's calls, by whether they were accepted.
     """
 
     def __init__(
@@ -94,12 +95,13 @@ class SimulatedApi:
     ) -> None:
         self.source = source
         self.rate_limit = rate_limit
+        self.customer_rate = customer_rate
+        self.customer_calls = Counter[bool]()
         self.generation = generation
         self._clock = clock
         self._keys = keys
         self._start = clock()
-        self._windows: defaultdict[str, SlidingWindow] = defaultdict(SlidingWindow)
-        self.customer = CustomerTraffic(customer_rate, self._start, self._make_customer_call)
+        self._quotas: dict[str, KeyQuota] = {}
         self._request_count = 0
 
     async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
@@ -126,26 +128,24 @@ class SimulatedApi:
             text = admin.WELCOME_TEXT.replace("HOST", fields.get("host", "localhost")) if path == "/" else HEALTHY_TEXT
             response_headers["Content-Type"] = "text/plain; charset=utf-8"
             return SimulatorResponse(HTTPStatus.OK, response_headers, text.encode())
-        is_admin = path.startswith(admin.ADMIN_PATH)
-        key = None if is_admin else self._authenticate(fields.get("authorization", ""))
-        self.customer.run_until(now, key)
-        window = SlidingWindow() if key is None else self._windows[key]
-        request = Request(self, query, now)
+        key, request = self._authenticate(fields.get("authorization", "")), Request(self, query, now)
+        quota = KeyQuota(now) if key is None else self._quotas.setdefault(key, KeyQuota(max(self._start, now - 60)))
+        self._make_customer_calls(now)
         try:
-            if not is_admin:
-                self._admit(key, path, window, now)
+            if not path.startswith(admin.ADMIN_PATH):
+                self._admit(key, quota, now)
             handler, request.argument = self._find_handler(method, path)
             status, document = HTTPStatus.OK, handler(request)
         except RequestRejected as rejection:
             status, document = rejection.status, rejection.document
-        response_headers |= {"Content-Type": "application/json", **window.headers(self.rate_limit, now)}
+        response_headers |= {"Content-Type": "application/json", **quota.headers(self.rate_limit, now)}
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            response_headers["Retry-After"] = str(ceil(window.next_free_slot(self.rate_limit, now) - now))
-        if key is not None:
+            response_headers["Retry-After"] = str(ceil(quota.reset(self.rate_limit, now) - now))
+        if key is not None and not path.startswith(admin.ADMIN_PATH):
             row = request_log(key, f"{method} {path}", status, document.get("error"), now)
-            client = {"ip_address": address, "user_agent": fields.get("user-agent", "")}
-            client |= {"request_id": response_headers["X-Request-Id"], "profile_id": request.text("profileId")}
-            self._log_request({**row, **client})
+            row |= {"ip_address": address, "user_agent": fields.get("user-agent", "")}
+            row |= {"request_id": response_headers["X-Request-Id"], "profile_id": request.text("profileId")}
+            self._log_request(row)
         return SimulatorResponse(status, response_headers, msgspec.json.encode(document))
 
     def _authenticate(self, authorization: str) -> str | None:
@@ -154,15 +154,12 @@ class SimulatedApi:
         is_accepted = bool(KEY_PATTERN.fullmatch(key)) if self._keys is None else key in self._keys
         return key if scheme == "Bearer" and is_accepted else None
 
-    def _admit(self, key: str | None, path: str, window: SlidingWindow, now: float) -> None:
-        """Raise RequestRejected if a key is missing, has no request left, or may not use a path."""
+    def _admit(self, key: str | None, quota: KeyQuota, now: float) -> None:
+        """Raise RequestRejected if a key is missing or has no request left."""
         if key is None:
             raise RequestRejected(HTTPStatus.UNAUTHORIZED)
-        if not window.take_slot(self.rate_limit, now):
+        if not quota.take_slot(self.rate_limit, now):
             raise RequestRejected(HTTPStatus.TOO_MANY_REQUESTS, QUOTA_EXCEEDED, code="rate_limit_exceeded")
-        if key.startswith(RESTRICTED_PREFIX) and path not in RESTRICTED_PATHS:
-            error = "Restricted API keys cannot use this endpoint"
-            raise RequestRejected(HTTPStatus.FORBIDDEN, error, code="unclassified_resource")
 
     def _find_handler(self, method: str, path: str) -> tuple[Callable[[Request], JsonObject], str]:
         """Return the handler of a request and the argument in its path, or raise RequestRejected."""
@@ -175,13 +172,16 @@ class SimulatedApi:
                 status = HTTPStatus.METHOD_NOT_ALLOWED
         raise RequestRejected(status)
 
-    def _make_customer_call(self, key: str, time: float) -> bool:
-        """Make a call of the customer's software with a key; return False if it is refused."""
-        is_accepted = self._windows[key].take_slot(self.rate_limit, time)
-        status, error = (HTTPStatus.OK, None) if is_accepted else (HTTPStatus.TOO_MANY_REQUESTS, QUOTA_EXCEEDED)
-        row = request_log(key, "GET /v1/posts", status, error, time)
-        self._log_request({**row, **CUSTOMER, "request_id": self._next_request_id()})
-        return is_accepted
+    def _make_customer_calls(self, now: float) -> None:
+        """Make the calls of the customer's software that are due."""
+        for key, quota in self._quotas.items():
+            while self.customer_rate and quota.next_call <= now:
+                time, quota.next_call = quota.next_call, quota.next_call + WINDOW_SECONDS / self.customer_rate
+                is_accepted = quota.take_slot(self.rate_limit, time)
+                self.customer_calls[is_accepted] += 1
+                status, error = (HTTPStatus.OK, None) if is_accepted else (HTTPStatus.TOO_MANY_REQUESTS, QUOTA_EXCEEDED)
+                row = request_log(key, "GET /v1/posts", status, error, time)
+                self._log_request({**row, **CUSTOMER, "request_id": self._next_request_id()})
 
     def _log_request(self, row: LogRow) -> None:
         if "api_request" in self.source.activity:

@@ -14,7 +14,7 @@ from late_exporter.simulator.world import SimulatedWorld
 POST_STATUSES = (
     "draft", "pending_approval", "scheduled", "publishing", "published", "partial", "failed", "cancelled",
 )  # fmt: skip
-POST_ORDERS = ("scheduled-desc", "scheduled-asc", "created-desc", "created-asc")
+POST_ORDERS = ("scheduled-desc", "scheduled-asc")
 MAX_PAGE_SIZE = 500
 HEALTH_STATUSES = ("healthy", "warning", "error")
 BILLING_PERIOD = 30 * DAY
@@ -33,14 +33,13 @@ def world_of(request: Request) -> SimulatedWorld:
 def list_posts(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/posts``."""
     status, profile_id = request.choice("status", POST_STATUSES), request.text("profileId")
-    order = request.choice("sortBy", POST_ORDERS, "scheduled-desc") or "scheduled-desc"
+    order = request.choice("sortBy", POST_ORDERS, "scheduled-desc")
     posts = [
         post.document
         for post in world_of(request).posts.values()
         if status in {None, post.document["status"]} and profile_id in {"", post.accounts[0].profile_id}
     ]
-    time = "scheduledFor" if order.startswith("scheduled") else "createdAt"
-    posts.sort(key=lambda post: str(post[time] or post["createdAt"]), reverse=order.endswith("desc"))
+    posts.sort(key=lambda post: str(post["scheduledFor"] or post["createdAt"]), reverse=order != "scheduled-asc")
     return _page("posts", posts, request, 10)
 
 
@@ -53,7 +52,6 @@ def list_accounts(request: Request) -> JsonObject:
             "platform": account.platform.name,
             "profileId": {"_id": account.profile_id, "name": account.display_name},
             "username": account.username,
-            "displayName": account.display_name,
             "isActive": True,
             "enabled": True,
             "needsReconnection": not world.is_connected(account),
@@ -76,9 +74,8 @@ def check_accounts(request: Request) -> JsonObject:
             "platform": account.platform.name,
             "profileId": account.profile_id,
             "username": account.username,
-            "displayName": account.display_name,
             "status": "healthy" if is_connected else "error",
-            **dict.fromkeys(("canPost", "canFetchAnalytics", "tokenValid"), is_connected),
+            **dict.fromkeys(("canPost", "tokenValid"), is_connected),
             "tokenExpiresAt": timestamp(world.token_expiries[account.id]),
             "needsReconnect": not is_connected,
             "issues": [] if is_connected else ["The access token was revoked. Please reconnect the account."],

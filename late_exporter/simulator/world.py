@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from heapq import heappop, heappush
+from random import Random
 
 from late_exporter.errors import ConfigError
 from late_exporter.simulator.accounts import ACCOUNTS, SimulatedAccount
-from late_exporter.simulator.activity import Activity
+from late_exporter.simulator.activity import OUTCOMES, Activity
 from late_exporter.simulator.incidents import INCIDENTS, Incident
-from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, LogList, timestamp
+from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, LogList, StaticLogs, timestamp
 from late_exporter.simulator.platforms import PLATFORMS
-from late_exporter.simulator.publishing import Publishing
-from late_exporter.simulator.state import TOKEN_LIFETIME, Process, WorldState
+from late_exporter.simulator.publishing import Post, Process, Publishing
 
 RETENTION = 90 * DAY
-CONNECT_INTERVAL = HOUR
+CONNECT_INTERVAL, TOKEN_LIFETIME = HOUR, 60 * DAY
 CONNECT_FAILURE_RATE, RECONNECT_FAILURE_RATE = 0.4, 0.3
 INVITATION_RATE, WHOLE_SECOND_RATE = 0.2, 0.3
 CONNECT_ERRORS = (
@@ -24,11 +26,12 @@ CONNECT_ERRORS = (
 )
 
 
-class SimulatedWorld(WorldState):
+class SimulatedWorld(StaticLogs):
     """Simulated customers of Zernio, with their posts and accounts, and the logs of these.
 
-    The logs at a time depend on the seed and the started incidents, not on the number of calls of ``advance``.
-    A history of more than two days has an outage two days and a revoked token one day before its end.
+    The logs at a time depend on the seed and the started incidents, not on the number of calls of ``advance``: random
+    numbers are drawn only by processes, in the order of time. A history of more than two days has an outage two days
+    and a revoked token one day before its end.
 
     Args:
         seed: Seed of the random generators.
@@ -36,7 +39,12 @@ class SimulatedWorld(WorldState):
         logs_per_day: Approximate number of publishing logs per day.
         history: Length of the generated history, in seconds.
         accounts: Accounts of all customers.
-        publishing: List that receives the publishing logs; None for a new one.
+
+    Attributes:
+        posts: Posts by id, in the order of their creation.
+        token_expiries: Unix times at which the tokens of accounts expire, by account id.
+        incidents: Active incidents, in the order of their start.
+        webhook_fired_at: Unix time of the last successful delivery of the webhook.
     """
 
     def __init__(
@@ -47,19 +55,66 @@ class SimulatedWorld(WorldState):
         logs_per_day: float = 5000,
         history: float = 7 * DAY,
         accounts: Sequence[SimulatedAccount] = ACCOUNTS,
-        publishing: LogList | None = None,
     ) -> None:
-        super().__init__(seed, start - history, accounts, publishing)
-        self.start(self._connect_accounts())
+        super().__init__()
+        self.activity = {name: LogList() for name in OUTCOMES}
+        self.now = start - history
+        self.random = Random(seed)  # noqa: S311 - simulation, not cryptography
+        self.accounts = tuple(accounts)
+        self.posts: dict[str, Post] = {}
+        self.token_expiries: dict[str, float] = {}
+        self.incidents: tuple[Incident, ...] = ()
+        self.webhook_fired_at: float | None = None
+        self._machine_id = self.random.getrandbits(40)
+        self._id_count = self._wait_count = 0
+        self._waiting: list[tuple[float, int, Process]] = []
+        self.start(self._repeat(CONNECT_INTERVAL, self._connect_account))
         for account in self.accounts:
             self.renew_token(account)
-            self.start(self._expire_tokens(account))
+            self.start(self._repeat(TOKEN_LIFETIME, partial(self._expire_token, account)))
         self.start(self._expire_logs())
         Publishing(self, Activity(self, seed), logs_per_day)
         if history > 2 * DAY:
             self.start_incident("platform-outage", duration=3 * HOUR, start_time=start - 2 * DAY)
             self.start_incident("revoked-token", duration=5 * HOUR, start_time=start - DAY)
         self.advance(start)
+
+    def start(self, process: Process) -> None:
+        """Run a process until it waits for the first time."""
+        time = next(process, None)
+        if time is not None:
+            self._wait_count += 1
+            heappush(self._waiting, (max(time, self.now), self._wait_count, process))
+
+    def advance(self, now: float) -> None:
+        """Advance to a Unix time. An earlier time changes nothing."""
+        while self._waiting and self._waiting[0][0] <= now:
+            self.now, _, process = heappop(self._waiting)
+            self.start(process)
+        self.now = max(self.now, now)
+
+    def object_id(self) -> str:
+        """Return a new id that begins with its creation time in seconds, like an ObjectId of MongoDB."""
+        self._id_count += 1
+        return f"{int(self.now):08x}{self._machine_id:010x}{self._id_count % 0x1000000:06x}"
+
+    def renew_token(self, account: SimulatedAccount) -> None:
+        self.token_expiries[account.id] = self.now + TOKEN_LIFETIME
+
+    def incidents_of(self, account: SimulatedAccount) -> Iterator[Incident]:
+        """Yield the incidents that affect an account, the newest first."""
+        return (incident for incident in reversed(self.incidents) if incident.affects(account))
+
+    def is_connected(self, account: SimulatedAccount) -> bool:
+        return not any(incident.kind.disconnects for incident in self.incidents_of(account))
+
+    def shown_fields(self, document: str, account: SimulatedAccount | None = None) -> JsonObject:
+        """Return the fields of a document, of an account or the workspace, that incidents change."""
+        fields: JsonObject = {}
+        for incident in sorted(self.incidents, key=lambda incident: incident.until):
+            if document in incident.kind.shown and (account is None or incident.affects(account)):
+                fields |= incident.kind.shown[document](incident)
+        return fields
 
     def start_incident(
         self, name: str, *, platform: str | None = None, duration: float = 30 * MINUTE, start_time: float | None = None
@@ -105,23 +160,23 @@ class SimulatedWorld(WorldState):
             if incident.account and incident.kind.disconnects:
                 self._log_connection(incident.account, "reconnect_success")
 
-    def _connect_accounts(self) -> Process:
-        next_at = self.now + self.random.expovariate(1 / CONNECT_INTERVAL)
+    def _repeat(self, interval: float, action: Callable[[], None]) -> Process:
+        """Do something again and again, on average after an interval."""
+        next_at = self.now + self.random.expovariate(1 / interval)
         while True:
             yield next_at
-            next_at = self.now + self.random.expovariate(1 / CONNECT_INTERVAL)
-            account = self.random.choice(self.accounts)
-            has_failed = self.random.random() < CONNECT_FAILURE_RATE or not self.is_connected(account)
-            self._log_connection(account, "connect_failed" if has_failed else "connect_success")
+            next_at = self.now + self.random.expovariate(1 / interval)
+            action()
 
-    def _expire_tokens(self, account: SimulatedAccount) -> Process:
-        next_at = self.now + self.random.expovariate(1 / TOKEN_LIFETIME)
-        while True:
-            yield next_at
-            next_at = self.now + self.random.expovariate(1 / TOKEN_LIFETIME)
-            if self.is_connected(account):
-                self._log_connection(account, "disconnect")
-                self.start(self._reconnect_later(account))
+    def _connect_account(self) -> None:
+        account = self.random.choice(self.accounts)
+        has_failed = self.random.random() < CONNECT_FAILURE_RATE or not self.is_connected(account)
+        self._log_connection(account, "connect_failed" if has_failed else "connect_success")
+
+    def _expire_token(self, account: SimulatedAccount) -> None:
+        if self.is_connected(account):
+            self._log_connection(account, "disconnect")
+            self.start(self._reconnect_later(account))
 
     def _reconnect_later(self, account: SimulatedAccount) -> Process:
         since, downtime = self.now, self.random.uniform(HOUR / 2, 2 * HOUR)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.adversary.program import Break, Events, MoveClock, Poll, Polls, Program, Setup, ShortLives, Switch
+from tests.adversary.program import Break, Events, MoveClock, Poll, Polls, Program, Rest, Setup, ShortLives, Switch
 from tests.support.clock import DAY, HOUR
 
 COUNTEREXAMPLES: Mapping[str, Program] = {
@@ -35,6 +35,28 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
             Break(failure="post 500"),
             Poll(events=Events(actions=(("settle", 0, 0),))),
             Polls(count=2),
+        ),
+    ),
+    "pending": Program(
+        Setup(distinct_times=True, history=25, commit_size=1),
+        (
+            Switch(
+                shape="html",
+                events=Events(
+                    seconds=1.0,
+                    actions=(("publish", 55, 22), ("settle", 0, 0), ("publish", 3, 9)),
+                    between=((3, ("late", 180, 25)), (6, ("alike", 5, 0)), (4, ("delete", 17, 11))),
+                ),
+            ),
+            Rest(),
+            Rest(),
+            Poll(
+                events=Events(
+                    actions=(("publish", 55, 57),),
+                    between=((5, ("delete", 56, 27)), (7, ("delete", 37, 11)), (1, ("publish", 11, 35))),
+                ),
+                fault=(2, "stale page"),
+            ),
         ),
     ),
     "own times": Program(

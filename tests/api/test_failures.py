@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import pytest
 
-from late_exporter.api.failures import MAX_MESSAGE_LENGTH, MAX_NAME_LENGTH, connection_error, parse_error, status_error
-from late_exporter.errors import Forbidden, UntrustedCertificate
+from late_exporter.api.client import network_error
+from late_exporter.api.failures import MAX_MESSAGE_LENGTH, MAX_NAME_LENGTH, parse_error, status_error
+from late_exporter.errors import Forbidden
 
 KEY = "sk_" + "0123456789abcdef" * 4
 OTHER_KEYS = ("sk_" + "fedcba9876543210" * 4, "zrk_" + "AbcXyz0123456789" * 3)
@@ -13,7 +15,7 @@ OTHER_KEYS = ("sk_" + "fedcba9876543210" * 4, "zrk_" + "AbcXyz0123456789" * 3)
 
 def message(status: int, **document: object) -> str:
     """Return the message for an error response."""
-    return str(status_error(status, parse_error(json.dumps(document).encode(), KEY), ""))
+    return str(status_error(status, parse_error(json.dumps(document).encode(), KEY)))
 
 
 def test_code_and_parameter_are_kept() -> None:
@@ -35,7 +37,6 @@ def test_odd_names_are_left_out(odd: object) -> None:
     failure = status_error(
         403,
         parse_error(json.dumps({"error": "No", "code": odd, "param": odd, "required_group": odd}).encode(), KEY),
-        "",
     )
     assert isinstance(failure, Forbidden)
     assert ("403: the API key was rejected: No", "", "") == (str(failure), failure.code, failure.required_group)
@@ -44,11 +45,10 @@ def test_odd_names_are_left_out(odd: object) -> None:
 def test_a_missing_group_is_named() -> None:
     """A 403 that names a group says which right to grant."""
     body = {"error": "Forbidden", "code": "insufficient_permissions", "required_group": "publishing"}
-    failure = status_error(403, parse_error(json.dumps(body).encode(), KEY), "req_1")
+    failure = status_error(403, parse_error(json.dumps(body).encode(), KEY))
     assert isinstance(failure, Forbidden)
     assert str(failure) == (
-        "403: the API key lacks a right: Forbidden (code insufficient_permissions); grant the key the group publishing "
-        "(request id req_1)"
+        "403: the API key lacks a right: Forbidden (code insufficient_permissions); grant the key the group publishing"
     )
     assert ("insufficient_permissions", "publishing", 403) == (failure.code, failure.required_group, failure.status)
     assert "unauthorized" == failure.outcome
@@ -56,7 +56,7 @@ def test_a_missing_group_is_named() -> None:
 
 def test_a_path_without_a_group_is_not_a_rejected_key() -> None:
     """A restricted key on an unclassified path is told from a rejected key by its code."""
-    failure = status_error(403, parse_error(b'{"error": "No", "code": "unclassified_resource"}', KEY), "")
+    failure = status_error(403, parse_error(b'{"error": "No", "code": "unclassified_resource"}', KEY))
     assert isinstance(failure, Forbidden)
     assert ("unclassified_resource", "") == (failure.code, failure.required_group)
     assert "403: a restricted API key cannot use this path: No (code unclassified_resource)" == str(failure)
@@ -105,7 +105,7 @@ def test_messages_are_bounded_and_in_one_line() -> None:
 )
 def test_an_unknown_ca_has_a_remedy(reason: str) -> None:
     """Every version of OpenSSL has words of its own."""
-    failure = connection_error("zernio.com", f"certificate verify failed: {reason}")
-    assert isinstance(failure, UntrustedCertificate)
+    error = httpx.ConnectError(f"certificate verify failed: {reason}")
+    _, failure = network_error(error, "zernio.com", 30.0)
     remedy = "to trust it, set SSL_CERT_FILE to a file with the certificate of its CA"
     assert f"no connection to zernio.com: certificate verify failed: {reason}; {remedy}" == str(failure)

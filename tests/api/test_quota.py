@@ -206,13 +206,13 @@ async def test_a_waiting_request_observes_a_429(harness: LimiterHarness) -> None
     assert until <= harness.clock.monotonic()
 
 
-async def test_one_request_follows_a_429(harness: LimiterHarness) -> None:
-    """After the wait for a 429 one request is sent at once, the next ones only if others leave something."""
+async def test_one_request_a_minute_follows_a_429(harness: LimiterHarness) -> None:
+    """While others use everything, one request per minute is sent, and none before the end of a wait for a 429."""
     await harness.send(60, 0)
     harness.limiter.pause(4.0)
-    assert 4.0 == await harness.send(60, 0)
-    harness.limiter.pause(4.0)
-    assert 64.0 == await harness.send(60, 0)
+    assert 60.0 == await harness.send(60, 0)
+    harness.limiter.pause(64.0)
+    assert 124.0 == await harness.send(60, 0)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from late_exporter.app import assembly
 from late_exporter.app.assembly import PipelineConfig
-from late_exporter.ingest.details import EventSelection
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import Store
 from tests.support.clock import HOUR, VirtualClock
@@ -19,24 +17,12 @@ from tests.support.late_api import FakeLateApi
 from tests.support.store import stored_series
 from tests.support.world import World
 
-EVERYTHING = PipelineConfig(feeds=(), has_webhooks=True, has_replicas=True, events=EventSelection())
 
-
-@pytest.mark.parametrize(
-    ("config", "hidden"),
-    [
-        (replace(EVERYTHING, has_webhooks=False), {"late_exporter_webhook_lag_seconds"}),
-        (replace(EVERYTHING, has_replicas=False), {"late_exporter_cluster_members"}),
-        (replace(EVERYTHING, events=None), {"late_exporter_events_pending"}),
-        (replace(EVERYTHING, max_accounts=0), {"late_account_info", "late_account_logs_total"}),
-        (EVERYTHING, set()),
-    ],
-)
-def test_families_that_cannot_have_values_are_hidden(config: PipelineConfig, hidden: set[str]) -> None:
-    """Families of webhooks, replicas and events are hidden without these, families of accounts with a limit of 0."""
-    assert hidden <= config.families.keys() - config.visible_families.keys()
+def test_families_of_accounts_are_hidden_by_a_limit_of_0() -> None:
+    """No account is shown if none may be."""
+    config = PipelineConfig(feeds=(), max_accounts=0)
+    assert {"late_account_info", "late_account_logs_total"} <= config.families.keys() - config.visible_families.keys()
     assert "late_publishing_logs_total" in config.visible_families
-    assert bool(hidden) == (len(config.visible_families) < len(config.families))
 
 
 def test_series_are_restored_in_pages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

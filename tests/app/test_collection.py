@@ -8,13 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from late_exporter.app.collection import (
-    FULL_COLLECTION_THRESHOLD,
-    MANY_WORKSPACES,
-    MAX_SECONDS,
-    CollectionLimiter,
-    space_full_collections,
-)
+from late_exporter.app.collection import MAX_SECONDS, CollectionLimiter
 
 
 class Node:
@@ -61,16 +55,3 @@ def test_cycles_are_freed_after_unfreeze(cpu_times: list[float]) -> None:
     gc.unfreeze()
     gc.collect()
     assert reference() is None
-
-
-def test_many_workspaces_have_fewer_full_collections() -> None:
-    """The other thresholds, and those of a process with few workspaces, are Python's."""
-    before = gc.get_threshold()
-    try:
-        space_full_collections(MANY_WORKSPACES - 1)
-        assert before == gc.get_threshold()
-        space_full_collections(MANY_WORKSPACES)
-        # Python 3.14 has no threshold of full collections.
-        assert gc.get_threshold() == (*before[:2], FULL_COLLECTION_THRESHOLD if before[2] else 0)
-    finally:
-        gc.set_threshold(*before)

@@ -17,7 +17,7 @@ from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import RateLimiter
 from late_exporter.app.exporter import Exporter
-from late_exporter.app.reload import LifecycleController
+from late_exporter.app.reload import Reloader
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.web import WebConfigWatcher
@@ -49,7 +49,6 @@ class ReloadHarness:
         self.folder = folder
         self.worlds = worlds
         self.asked: list[tuple[str, str]] = []
-        self.stopped = 0
         for name, key in KEYS.items():
             (folder / f"{name}.key").write_text(key)
         self.http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
@@ -105,13 +104,8 @@ class ReloadHarness:
             stack.push_async_callback(offload, self.store.close)
             self.exporter = Exporter(new_settings, self.store, offload, self.connect, owned=owned)
             await self.exporter.restore()
-            self.control = LifecycleController(
-                new_settings,
-                self.read,
-                self.exporter,
-                WebConfigWatcher(new_settings.web_config, NullLogger()),
-                self._stop,
-            )
+            watcher = WebConfigWatcher(new_settings.web_config, NullLogger())
+            self.control = Reloader(new_settings, self.read, self.exporter, watcher)
             self.control.record_result(succeeded=True)
             group = await stack.enter_async_context(asyncio.TaskGroup())
             publishing = group.create_task(self.exporter.publisher.run())
@@ -121,8 +115,10 @@ class ReloadHarness:
                 await unit.stop()
             publishing.cancel()
 
-    def _stop(self) -> None:
-        self.stopped += 1
+    async def reload(self) -> None:
+        """Reload, and raise the error."""
+        if (error := await self.control.reload()) is not None:
+            raise error
 
     async def scrape(self) -> Samples:
         """Publish and scrape."""
@@ -189,6 +185,19 @@ async def test_workspaces_can_be_added_and_removed(harness: ReloadHarness) -> No
     await harness.control.reload()
     await harness.wait_for_counts(acme=120, beta=37)
     assert ["beta", "acme"] == [workspace.name for workspace in harness.exporter.health()]
+
+
+async def test_the_health_is_available_during_a_reload(harness: ReloadHarness) -> None:
+    """Whatever is being removed, the status page has the workspaces that stay."""
+    harness.write("acme", "beta")
+    await harness.reload()
+    harness.write("acme")
+    reload = asyncio.ensure_future(harness.reload())
+    while not reload.done():
+        assert "acme" in [workspace.name for workspace in harness.exporter.health()]
+        await asyncio.sleep(0)
+    await reload
+    assert ["acme"] == [workspace.name for workspace in harness.exporter.health()]
 
 
 async def test_unchanged_workspaces_are_not_restarted(harness: ReloadHarness) -> None:
@@ -268,6 +277,27 @@ async def test_webhooks_of_a_replica_that_owns_no_workspace(tmp_path: Path) -> N
     await harness.http.aclose()
 
 
+async def test_a_webhook_after_a_reload_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workspace that a failed reload would have removed is polled when a webhook concerns it."""
+    worlds = {name: World(VirtualClock(time.time())) for name in ("acme", "beta")}
+    harness = ReloadHarness(tmp_path, worlds)
+    text = "poll: {interval: 1h}\nwebhook: {path: /webhook, secret-file: acme.key}"
+    harness.write("acme", text=text)
+    async with harness.running():
+        await harness.wait_until(lambda samples: samples.sum("late_up") == 2)
+        harness.write("beta", text=text)
+        monkeypatch.setattr(harness.store, "series_page", ReadablePages(harness.store, 0).read)
+        with pytest.raises(LateError, match="no luck"):
+            await harness.reload()
+        webhooks = harness.exporter.webhook_receiver
+        assert webhooks is not None
+        body = b'{"event": "post.failed"}'
+        signature = sign(body, KEYS["acme"]).encode()
+        assert [204, 404] == [webhooks.receive(f"/webhook/{name}", body, [signature]) for name in ("acme", "beta")]
+        await harness.wait_until(lambda samples: samples.sum(RECEIVED, workspace="acme") == 1)
+    await harness.http.aclose()
+
+
 async def test_changed_interval(harness: ReloadHarness) -> None:
     """Another interval applies at once, not only after the pause in progress."""
     harness.write("acme", text="poll: {interval: 1h}")
@@ -284,13 +314,13 @@ async def test_invalid_configuration(harness: ReloadHarness) -> None:
     good = await harness.wait_until(lambda samples: samples.get((RELOADED, ())) == 1)
     harness.write("acme", "beta", text="poll: {interval: soon}")
     with pytest.raises(LateError, match=r'late.yml:4: poll.interval "soon": not a duration'):
-        await harness.control.reload()
+        await harness.reload()
     bad = await harness.scrape()
     assert (0, good[WHEN, ()]) == (bad[RELOADED, ()], bad[WHEN, ()])
     await harness.wait_for_counts(acme=120)
 
     harness.write("acme", "beta")
-    await harness.control.on_sighup()
+    await harness.control.reload()
     healed = await harness.wait_for_counts(acme=120, beta=30)
     assert 1 == healed[RELOADED, ()]
     assert healed[WHEN, ()] > good[WHEN, ()]
@@ -343,7 +373,7 @@ async def test_options_that_need_a_restart(harness: ReloadHarness, text: str, op
     """An option that needs a restart is reported, and nothing is applied."""
     harness.write("acme", "beta", text=text)
     with pytest.raises(LateError, match=f"{option}: cannot be changed without a restart"):
-        await harness.control.reload()
+        await harness.reload()
     await harness.wait_for_counts(acme=120)
 
 
@@ -361,7 +391,7 @@ async def test_unreadable_state(harness: ReloadHarness, monkeypatch: pytest.Monk
             patch.setattr("late_exporter.app.assembly.SERIES_PER_PAGE", 5)
             patch.setattr(harness.store, "series_page", pages.read)
             with pytest.raises(LateError, match="no luck"):
-                await harness.control.reload()
+                await harness.reload()
         assert {"acme"} == harness.exporter.workspaces.keys()
         assert "beta" not in harness.exporter.configuration()
         assert [] == [series for series in await harness.scrape() if ("workspace", "beta") in series[1]]

@@ -67,7 +67,7 @@ def _outcome_fields(platform: SimulatedPlatform, status: str) -> LogRow:
             "statusCode": 200,
             "response": {
                 "platformPostId": post_id,
-                "platformPostUrl": f"{platform.post_url_prefix}{post_id}",
+                "platformPostUrl": f"https://www.{platform.name}.com/{post_id}",
             },
         }
     failure = _random.choice(tuple(platform.failures))

@@ -202,7 +202,7 @@ class WeekExporter(InsideHarness):
             store.outbox,
             TroubledOutput(self.clock),
             offload=offload_in_steps,
-            report=DeliveryReport(pipeline.registry, lambda: pipeline.pollers, pipeline.count),
+            report=DeliveryReport(pipeline.registry, lambda: pipeline.workspaces, pipeline.count),
             logger=self.log,
             max_pending=MAX_PENDING,
             monotonic=self.clock.monotonic,

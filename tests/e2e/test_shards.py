@@ -63,7 +63,7 @@ def test_each_workspace_is_polled_and_shown_by_one_shard(
     assert [3.0] * 3 == [
         shard.sum("late_exporter_total_shards", shard=str(number)) for number, shard in enumerate(samples)
     ]
-    assert ["no workspace belongs to this shard" in shard.stderr for shard in shards] == [False, False, True]
+    assert ["workspaces=0 all_workspaces=2" in shard.stderr for shard in shards] == [False, False, True]
     assert "shard=0 total_shards=3 workspaces=1 all_workspaces=2" in shards[0].stderr
     for path, expected in (("brand-4", [204, 404, 404]), ("unknown", [404] * 3)):
         statuses = [deliver(shard, webhook("post.failed"), url=f"{shard.url}/webhook/{path}") for shard in shards]

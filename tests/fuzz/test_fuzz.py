@@ -158,7 +158,6 @@ def _any_response(status: int, headers: dict[str, str], encoding: str | None, bo
         key=ApiKey("sk_0123456789abcdef"),
         rate_limiter=RateLimiter(0.5, monotonic=clock.monotonic, sleep=clock.sleep),
         timeout=30.0,
-        clock=clock.time,
         monotonic=clock.monotonic,
     )
 

@@ -17,7 +17,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import RateLimiter
-from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource
+from late_exporter.app.assembly import Pipeline, PipelineConfig
+from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.commands.check.api import check_api
 from late_exporter.commands.check.finding import format_findings
 from late_exporter.commands.columns import CSV_COLUMNS, TABLE_COLUMNS
@@ -31,7 +32,7 @@ from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
 from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.schedule import Runtime
-from late_exporter.ingest.status_poller import StatusConfig, StatusPace
+from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.log import escape
 from late_exporter.store import open_store
 from late_exporter.store.thread import StoreThread
@@ -119,7 +120,6 @@ class WholePath:
             key=ApiKey(KEY),
             rate_limiter=RateLimiter(1.0, monotonic=self._clock.monotonic, sleep=self._clock.sleep),
             timeout=600.0,
-            clock=self._clock.time,
             monotonic=self._clock.monotonic,
         )
         self._pipeline = Pipeline(
@@ -145,18 +145,18 @@ class WholePath:
     async def start(self) -> None:
         """Load the empty state."""
         generation = ApiGeneration(self._rows.generation, logger=NullLogger(), monotonic=self._clock.monotonic)
-        status = StatusSource(StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, 300.0)), StatusPace())
+        status = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, 300.0))
         await self._pipeline.add_workspaces({"default": ApiConnection(self._client, generation, None, status)})
 
     async def poll(self) -> str:
         """Poll once; return the outcome."""
         self._clock.advance(30)
-        (poller,) = self._pipeline.pollers["default"].values()
+        (poller,) = self._pipeline.workspaces["default"]
         return (await poller.poll()).outcome
 
     async def refresh_status(self) -> None:
         """Read the status feeds from the same body."""
-        await self._pipeline.status_pollers["default"].refresh()
+        await self._pipeline.workspaces["default"].status.refresh()
 
     async def scrape(self) -> Samples:
         """Publish the metrics; return the samples."""

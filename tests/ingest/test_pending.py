@@ -251,25 +251,3 @@ def test_a_post_with_more_logs_than_a_page_is_not_requested_at_every_poll(world:
     exporter.poll_repeatedly(40)
     requests = [request for request in exporter.api.requests[before:] if request.path.endswith("/post/logs")]
     assert 1 <= len(requests) <= 8
-
-
-def test_pending_logs_of_one_second_that_their_list_lacked(world: World, start: Start) -> None:
-    """Logs that are found together do not make each other wait: once they are deleted, they soon leave the gauge."""
-    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(transform=without_pending_alone))
-    exporter = start(api)
-    second = float(int(world.clock.now)) - DAY
-    ids = [world.insert(second + number / 20, status="pending") for number in range(8)]
-    world.publish(150, over=HOUR)
-    exporter.poll_repeatedly(16)
-    assert len(ids) == pending(exporter)
-    api.quirks = ListQuirks()
-    world.delete(*ids)
-    exporter.poll_repeatedly(16)
-    assert 0 == pending(exporter)
-
-
-def without_pending_alone(document: dict[str, Any]) -> dict[str, Any]:
-    """Answer the request for pending logs with an empty list, which one for all logs is not."""
-    if any(row["status"] != "pending" for row in document["logs"]):
-        return document
-    return {**document, "logs": [], "pagination": {**document["pagination"], "total": 0, "hasMore": False}}

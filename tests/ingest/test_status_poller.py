@@ -253,7 +253,6 @@ async def test_polls_of_logs_do_not_wait_for_status_feeds() -> None:
             key=ApiKey("key"),
             rate_limiter=limiter,
             timeout=30.0,
-            clock=clock.time,
             monotonic=clock.monotonic,
         )
 
@@ -287,9 +286,7 @@ def account_pages(count: int) -> Callable[[QueryParams], Document]:
     return respond
 
 
-FORBIDDEN = Forbidden(
-    "403: the API key lacks a right: grant the key the group accounts", required_group="accounts", status=403
-)
+FORBIDDEN = Forbidden("403: the API key lacks a right: grant the key the group accounts", required_group="accounts")
 
 
 async def test_a_forbidden_feed_is_switched_off(harness: StatusHarness) -> None:

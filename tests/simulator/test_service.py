@@ -14,10 +14,9 @@ from late_exporter.simulator.service import SimulatorResponse
 from tests.support.clock import VirtualClock
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
-KEY, OTHER_KEY, RESTRICTED_KEY = "sk_" + "0123456789abcdef" * 4, "sk_" + "1" * 64, "zrk_" + "a1" * 32
+KEY, OTHER_KEY = "sk_" + "0123456789abcdef" * 4, "zrk_" + "1" * 64
 LATE_PATHS = ("/v1/posts/logs", "/v1/connections/logs", "/v1/posts/p1/logs")
 ZERNIO_PATH = "/v1/logs"
-STATUS_PATHS = ("/v1/posts", "/v1/accounts", "/v1/accounts/health", "/v1/webhooks/settings", "/v1/billing")
 QUOTA_ERROR = "Rate limit exceeded. Please try again later."
 
 
@@ -72,7 +71,7 @@ def test_generations(api: SimulatedApi, generation: str, late: int, zernio: int)
 def test_not_found(api: SimulatedApi, path: str) -> None:
     """An unknown path or post is answered as documented."""
     response = get(api, path)
-    assert (404, {"error": "Not found", "type": "not_found", "code": "not_found"}) == (response.status, body(response))
+    assert (404, {"error": "Not found", "code": "not_found"}) == (response.status, body(response))
 
 
 @pytest.mark.parametrize(
@@ -81,18 +80,9 @@ def test_not_found(api: SimulatedApi, path: str) -> None:
 def test_unauthorized(api: SimulatedApi, authorization: str) -> None:
     """Without a well-formed key a request is rejected and uses no quota."""
     response = api.handle("GET", "/v1/posts/logs", "", {"authorization": authorization})
-    expected = {"error": "Unauthorized", "type": "authentication_error", "code": "unauthorized"}
+    expected = {"error": "Unauthorized", "code": "unauthorized"}
     assert (401, expected) == (response.status, body(response))
     assert "600" == response.headers["X-RateLimit-Remaining"]
-
-
-@pytest.mark.parametrize("path", [*LATE_PATHS, "/v1/nowhere"])
-def test_restricted_key(world: SimulatedWorld, clock: VirtualClock, path: str) -> None:
-    """A restricted key reads all documented paths and no other, whether it exists or not."""
-    api = SimulatedApi(world, clock=clock.time, generation="both")
-    assert {200} == {get(api, documented, key=RESTRICTED_KEY).status for documented in (ZERNIO_PATH, *STATUS_PATHS)}
-    response = get(api, path, key=RESTRICTED_KEY)
-    assert (403, "unclassified_resource") == (response.status, body(response)["code"])
 
 
 def test_rate_limit(logs: StaticLogs, clock: VirtualClock) -> None:
@@ -105,7 +95,7 @@ def test_rate_limit(logs: StaticLogs, clock: VirtualClock) -> None:
     assert [(200, "1"), (200, "0"), (429, "0")] == [
         (response.status, response.headers["X-RateLimit-Remaining"]) for response in answers
     ]
-    assert {"error": QUOTA_ERROR, "type": "rate_limit_error", "code": "rate_limit_exceeded"} == body(answers[2])
+    assert {"error": QUOTA_ERROR, "code": "rate_limit_exceeded"} == body(answers[2])
     assert ["40"] == [response.headers["Retry-After"] for response in answers if "Retry-After" in response.headers]
     reset = int(answers[2].headers["X-RateLimit-Reset"])
     assert NOON + 106 == reset, "the first slot frees, not the whole window"
@@ -141,7 +131,7 @@ def test_requests_are_logged(logs: StaticLogs, clock: VirtualClock) -> None:
     assert ids == [row["request_id"] for row in rows]
     assert [200, 400, 405, 200, 429] == [row["status_code"] for row in rows]
     assert ["success", "failed", "failed", "success", "failed"] == [row["status"] for row in rows]
-    (key_id,) = {row["api_key_id"] for row in rows}
+    assert 1 == len({row["api_key_id"] for row in rows})
     assert KEY not in str(rows), "the id of a key is not the key"
     assert {
         "action": "GET /v1/logs",
@@ -151,9 +141,8 @@ def test_requests_are_logged(logs: StaticLogs, clock: VirtualClock) -> None:
         "user_agent": "tests",
         "created_at": "2026-11-24T12:00:00.000Z",
     }.items() <= rows[0].items()
-    for query, count in ((f"apiKeyId={key_id}", 5), ("apiKeyId=other", 0), ("profileId=f1", 1), ("statusCode=405", 1)):
-        found = body(get(api, "/v1/logs", f"type=api_request&{query}", key=f"sk_{count:064x}"))
-        assert count == found["pagination"]["total"], query
+    found = body(get(api, "/v1/logs", "type=api_request&profileId=f1", key=f"sk_{1:064x}"))
+    assert 1 == found["pagination"]["total"]
 
 
 def test_customer_calls(logs: StaticLogs, clock: VirtualClock) -> None:

@@ -85,7 +85,7 @@ def test_pending_rows_are_updated_in_place() -> None:
     pending: dict[str, str] = {}
     for minute in range(24 * 60):
         world.advance(NOON + 60 * minute)
-        rows, _ = world.publishing.page(0, 1000, status="pending")
+        rows = [row for row in world.publishing.rows if row["status"] == "pending"]
         pending |= {row["_id"]: row["createdAt"] for row in rows}
     world.advance(NOON + 26 * HOUR)
     settled = [row for row in map(world.publishing.get, pending) if row]

@@ -42,7 +42,6 @@ class FakeHttpApi:
             key=ApiKey(KEY),
             rate_limiter=RateLimiter(1.0, monotonic=world.clock.monotonic, sleep=world.clock.sleep),
             timeout=30.0,
-            clock=world.clock.time,
             monotonic=world.clock.monotonic,
         )
 

@@ -42,14 +42,10 @@ class FakeClient:
         self.rate_limit = rate_limit
         self.key_reload_count = 0
         self.profile_id: str | None = None
-        self.has_new_key = False
         self.wait_seconds = 0.0
         self.requests: list[ClientRequest] = []
         self._seconds = seconds
         self._request_log: list[RequestRecord] = []
-
-    def key_file_changed(self) -> bool:
-        return self.has_new_key
 
     def pop_request_log(self) -> tuple[Sequence[RequestRecord], float]:
         records, self._request_log = self._request_log, []

@@ -16,7 +16,8 @@ from unittest.mock import patch
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource
+from late_exporter.app.assembly import Pipeline, PipelineConfig
+from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.errors import StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest import sync
@@ -184,10 +185,10 @@ class ExporterHarness:
             poll=PollConfig(**poll),
             max_label_values=max_label_values,
             zero_hold=zero_hold,
-            has_webhooks=webhooks,
             events=self.events,
         )
-        self._status = StatusConfig(intervals=status) if status else None
+        self._has_webhooks = webhooks
+        self._status = StatusConfig(intervals=status or {})
         self._ends_at = math.inf
         self._ids: dict[str, str] = {}
         self._start()
@@ -271,8 +272,8 @@ class ExporterHarness:
 
     def refresh_status(self) -> None:
         """Refresh the status feeds that are due."""
-        for poller in self._pipeline.status_pollers.values():
-            drive(poller.refresh())
+        for pollers in self._pipeline.workspaces.values():
+            drive(pollers.status.refresh())
 
     def settle(self, workspace: str = "default", feed: str | None = None) -> None:
         """Poll until the whole list has been read twice, in a world that does not change any more."""
@@ -377,18 +378,18 @@ class ExporterHarness:
                 random=lambda: 0.5,
             ),
         )
-        has_webhooks = self._config.has_webhooks
-        self._webhook_stats = {name: WebhookStats(name) for name in self.apis} if has_webhooks else {}
-        status = StatusSource(self._status, StatusPace()) if self._status else None
+        names = self.apis if self._has_webhooks else ()
+        self._webhook_stats = {name: WebhookStats(name) for name in names}
+        pace = StatusPace()
         connections = {
-            name: ApiConnection(api, self._api_generation(), self._webhook_stats.get(name), status)
+            name: ApiConnection(api, self._api_generation(), self._webhook_stats.get(name), self._status, pace)
             for name, api in self.apis.items()
         }
         drive(self._pipeline.add_workspaces(connections))
         self._pollers = {
             (workspace, feed): poller
-            for workspace, pollers in self._pipeline.pollers.items()
-            for feed, poller in pollers.items()
+            for workspace, pollers in self._pipeline.workspaces.items()
+            for feed, poller in pollers.by_feed.items()
         }
         for poller in self._pollers.values():
             drive(poller.start())

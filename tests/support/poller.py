@@ -11,9 +11,9 @@ from typing import Any, TypeAlias, cast
 import pytest
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
+from late_exporter.app.assembly import Pipeline, PipelineConfig
+from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig, Runtime
 from late_exporter.ingest.webhooks import WebhookStats
@@ -86,7 +86,7 @@ class PollerHarness:
         if has_webhooks:
             self.clock = SleepingClock(self.clock.now)
         pipeline = Pipeline(
-            PipelineConfig(feeds=self.feeds, poll=config or PollConfig(), has_webhooks=has_webhooks),
+            PipelineConfig(feeds=self.feeds, poll=config or PollConfig()),
             store_thread=StoreThread(cast("Store", self.store), self.offload),
             create_logger=lambda _: self.logger,
             runtime=Runtime(
@@ -105,7 +105,7 @@ class PollerHarness:
         self.webhook_stats = WebhookStats("acme")
         stats = self.webhook_stats if has_webhooks else None
         await pipeline.add_workspaces({"acme": ApiConnection(self.client, generation, stats)})
-        self.pollers: dict[str, Poller] = pipeline.pollers["acme"]
+        self.pollers = pipeline.workspaces["acme"].by_feed
         self.poller = self.pollers[self.feed.name]
 
     @property

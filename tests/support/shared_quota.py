@@ -110,7 +110,6 @@ class SharedQuota:
             key=ApiKey("sk_" + "0" * 64),
             rate_limiter=RateLimiter(share, monotonic=loop.time),
             timeout=30.0,
-            clock=self.now,
             monotonic=loop.time,
         )
 

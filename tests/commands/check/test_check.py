@@ -91,7 +91,6 @@ async def check_world(
             key=ApiKey(KEY),
             rate_limiter=RateLimiter(1.0),
             timeout=5.0,
-            clock=world.clock.time,
         )
         generation_check = await check_generation(
             "acme",
