@@ -22,8 +22,8 @@ from late_exporter.app.configs import count_key_users, pipeline_config, poll_con
 from late_exporter.app.workspace_info import WorkspaceInfo
 from late_exporter.app.workspace_pollers import WorkspacePollers
 from late_exporter.config.dump import format_settings
+from late_exporter.config.fields import SecretFile
 from late_exporter.config.settings import Settings, Workspace
-from late_exporter.config.types import SecretFile
 from late_exporter.errors import LateError
 from late_exporter.events.deliverer import EventDeliverer
 from late_exporter.events.output import Output
@@ -102,7 +102,6 @@ class Exporter:
             offload=store_thread.offload,
             report=DeliveryReport(self.registry, lambda: self._pipeline.pollers, self._pipeline.count),
             logger=log.get_logger("late_exporter"),
-            max_pending=self._settings.events.max_pending,
             monotonic=time.monotonic,
         )
         store_thread.on_events = deliverer.wake
@@ -119,7 +118,7 @@ class Exporter:
 
     def _announce_shard(self) -> None:
         """Set the metric of the shard, and log which share of the workspaces it has."""
-        shard, total = self._settings.sharding
+        shard, total = self._settings.sharding.shard, self._settings.sharding.total_shards
         if total == 1:
             return
         self.registry.set_gauge("late_exporter_total_shards", (str(shard),), total)

@@ -23,6 +23,11 @@ def load_shard(folder: Path, environ: dict[str, str] | None = None, command: str
     return load(command, {"config.file": [str(folder / "late.yml")], **given}, environ or {})
 
 
+def shard_in(settings: Settings) -> tuple[int | None, int]:
+    """Return the shard of some settings, and the number of shards."""
+    return settings.sharding.shard, settings.sharding.total_shards
+
+
 def test_every_workspace_belongs_to_one_shard() -> None:
     """The shards are of about the same size."""
     for total in (2, 3, 7):
@@ -91,11 +96,11 @@ def test_ordinal_of_a_pod(name: str, ordinal: int | None) -> None:
 def test_the_name_of_the_pod_gives_the_shard(tmp_path: Path) -> None:
     """The flag wins over the name."""
     environ = {"POD_NAME": "late-exporter-2"}
-    assert (2, 3) == load_shard(tmp_path, environ, total_shards="3").sharding
-    assert (0, 3) == load_shard(tmp_path, environ, total_shards="3", shard="0").sharding
-    assert (None, 1) == load_shard(tmp_path, environ).sharding
-    assert (None, 1) == load_shard(tmp_path, environ, total_shards="1").sharding
-    assert (0, 1) == load_shard(tmp_path, environ, total_shards="1", shard="0").sharding
+    assert (2, 3) == shard_in(load_shard(tmp_path, environ, total_shards="3"))
+    assert (0, 3) == shard_in(load_shard(tmp_path, environ, total_shards="3", shard="0"))
+    assert (None, 1) == shard_in(load_shard(tmp_path, environ))
+    assert (None, 1) == shard_in(load_shard(tmp_path, environ, total_shards="1"))
+    assert (0, 1) == shard_in(load_shard(tmp_path, environ, total_shards="1", shard="0"))
 
 
 @pytest.mark.parametrize(
@@ -121,8 +126,8 @@ def test_the_name_of_the_pod_gives_the_shard(tmp_path: Path) -> None:
                 "late-exporter-0"
             ),
         ),
-        ({"total_shards": "0"}, "", '--total-shards "0": must be a whole number of at least 1 and at most 1000'),
-        ({"total_shards": "1001"}, "", '--total-shards "1001": must be a whole number of at least 1 and at most 1000'),
+        ({"total_shards": "0"}, "", '--total-shards "0": must be greater than or equal to 1'),
+        ({"total_shards": "1001"}, "", '--total-shards "1001": must be less than or equal to 1000'),
         (
             {
                 "shard": "1",
@@ -136,7 +141,7 @@ def test_the_name_of_the_pod_gives_the_shard(tmp_path: Path) -> None:
                 'drop --total-shards "2"'
             ),
         ),
-        ({"shard": "-1", "total_shards": "2"}, "", '--shard "-1": must be a whole number of at least 0'),
+        ({"shard": "-1", "total_shards": "2"}, "", '--shard "-1": must be greater than or equal to 0'),
     ],
     ids=str,
 )

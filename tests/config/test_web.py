@@ -15,6 +15,7 @@ import trustme
 import yaml
 from cryptography.hazmat.primitives import serialization
 
+from late_exporter.config.tls import SUITES, SUITES_13
 from late_exporter.config.web import RequestRate, WebConfig, WebConfigWatcher
 from late_exporter.config.web_file import load
 from late_exporter.errors import ConfigError
@@ -210,16 +211,6 @@ def test_inline(file: Path) -> None:
     assert KEY_LINE not in repr(config)
 
 
-def test_inline_without_memory_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Temporary files for OpenSSL are deleted on systems without memory files."""
-    monkeypatch.delattr(os, "memfd_create", raising=False)
-    monkeypatch.setattr("tempfile.tempdir", str(file.parent))
-    before = {path.name for path in file.parent.iterdir()}
-
-    assert load_text(file, "tls_server_config:\n" + inline("cert", CERT) + inline("key", KEY)).ssl_context is not None
-    assert before | {"web.yml"} == {path.name for path in file.parent.iterdir()}
-
-
 def test_a_file_wins_over_what_is_inline(file: Path) -> None:
     """A file wins over an inline value, with a warning."""
     text = TLS + inline("cert", b"not used") + inline("key", b"not used") + inline("client_ca", b"not used")
@@ -274,29 +265,11 @@ def test_one_curve(file: Path, curve: str) -> None:
     assert () == load_text(file, f"{TLS}  curve_preferences: [{curve}]\n").warnings
 
 
-ALL_SUITES = (
-    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
-    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
-    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
-    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
-    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
-    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
-    "TLS_RSA_WITH_AES_128_CBC_SHA",
-    "TLS_RSA_WITH_AES_256_CBC_SHA",
-    "TLS_RSA_WITH_AES_128_GCM_SHA256",
-    "TLS_RSA_WITH_AES_256_GCM_SHA384",
-)
-
-
 def test_every_cipher_suite(file: Path) -> None:
     """All suites of Go are supported and keep their order."""
-    context = tls(load_text(file, f"{TLS}  cipher_suites: [{', '.join(ALL_SUITES)}, TLS_AES_256_GCM_SHA384]\n"))
-    assert len(ALL_SUITES) == len(suites_before_13(context))
-    assert "ECDHE-ECDSA-AES128-GCM-SHA256" == suites_before_13(context)[0]
+    context = tls(load_text(file, f"{TLS}  cipher_suites: [{', '.join(SUITES)}, TLS_AES_256_GCM_SHA384]\n"))
+    assert len(SUITES) == len(suites_before_13(context))
+    assert "ECDHE-ECDSA-AES128-SHA" == suites_before_13(context)[0]
     assert "AES256-GCM-SHA384" == suites_before_13(context)[-1]
 
 
@@ -312,28 +285,18 @@ def test_versions(file: Path, name: str, version: str) -> None:
     assert ssl.TLSVersion[version] == tls(load_text(file, f"{TLS}  min_version: {name}\n")).minimum_version
 
 
-SUITE_LIST = (
-    "must be one of TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, "
-    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, "
-    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, "
-    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, "
-    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, "
-    "TLS_RSA_WITH_AES_128_CBC_SHA, TLS_RSA_WITH_AES_256_CBC_SHA, TLS_RSA_WITH_AES_128_GCM_SHA256, "
-    "TLS_RSA_WITH_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256"
-)
-CURVE_LIST = "must be one of CurveP256, CurveP384, CurveP521, X25519"
+SUITE_LIST = f"must be one of {', '.join([*SUITES, *sorted(SUITES_13)])}"
+CURVE_LIST = "must be 'CurveP256', 'CurveP384', 'CurveP521' or 'X25519'"
 POLICY_LIST = (
-    "must be one of NoClientCert, RequestClientCert, RequireClientCert, RequireAnyClientCert, "
-    "VerifyClientCertIfGiven, RequireAndVerifyClientCert"
-)
-HEADER_LIST = (
-    "Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection"
+    "must be '', 'NoClientCert', 'RequestClientCert', 'RequireClientCert', 'RequireAnyClientCert', "
+    "'VerifyClientCertIfGiven' or 'RequireAndVerifyClientCert'"
 )
 NO_AUTHORITY = "contains no readable certificate: no certificate or crl found"
 UNSAFE = (
     "is not supported, because Python's TLS requests no certificate without verifying it; "
     "use RequireAndVerifyClientCert"
 )
+NOT_AN_INTEGER = "must be a valid integer, unable to parse string as an integer"
 A_HASH = "must be a bcrypt hash, as htpasswd -nBC 10 makes it"
 TOO_COSTLY = (
     "the cost of the bcrypt hash is 15, and must be at most 14, because anyone can have one computed; "
@@ -352,156 +315,123 @@ UNUSABLE = "cannot use certificate and key"
     ("text", "expected"),
     [
         # what is no file of this kind
-        ("[]", [f"web.yml: {A_MAPPING}"]),
-        ("a: b: c", ["web.yml:1:5: not valid YAML: mapping values are not allowed here"]),
-        (b"\xff\xfe\x00", ["web.yml: not a text file in UTF-8"]),
-        (b"#" * ((1 << 20) + 1), ["web.yml: larger than 1 MiB"]),
-        ("[" * 5000, ["web.yml: nested too deeply"]),
-        ("? [a, b]\n: c\n", ["web.yml:1: a key must be one word"]),
+        ("[]", f"{A_MAPPING}"),
+        ("a: b: c", "1:5: not valid YAML: mapping values are not allowed here"),
+        (b"\xff\xfe\x00", "not a text file in UTF-8"),
+        (b"#" * ((1 << 20) + 1), "larger than 1 MiB"),
+        ("[" * 5000, "not valid YAML: nested too deeply, or a character or number is out of range"),
+        ("? [a, b]\n: c\n", "1:3: not valid YAML: a key must be one word"),
         # keys
         (
             "tls_server_config:\n  cert_fil: x\nrate_limit:\n  bursts: 1\n  every:\n",
             [
-                "web.yml:2: tls_server_config.cert_fil: unknown",
-                "web.yml:4: rate_limit.bursts: unknown",
-                "web.yml:5: rate_limit.every: unknown",
+                "2: tls_server_config.cert_fil: unknown",
+                "4: rate_limit.bursts: unknown",
+                "5: rate_limit.every: unknown",
             ],
         ),
         (
             f"basic_auth_users:\n  alice: {BCRYPT_HASH}\n  bob: {BCRYPT_HASH}\n  alice: {BCRYPT_HASH}\n",
-            ["web.yml:4: basic_auth_users.alice: given twice, first in line 2"],
+            "4:3: not valid YAML: alice is given twice, first in line 2",
         ),
         # kinds of values
         (
             "tls_server_config: x\nhttp_server_config: []\nbasic_auth_users: x\nrate_limit: [x]\n",
             [
-                "web.yml:1: tls_server_config: must be a mapping",
-                "web.yml:2: http_server_config: must be a mapping",
-                "web.yml:3: basic_auth_users: must be a mapping",
-                "web.yml:4: rate_limit: must be a mapping",
+                "1: tls_server_config: must be a mapping",
+                "2: http_server_config: must be a mapping",
+                "3: basic_auth_users: must be a mapping",
+                "4: rate_limit: must be a mapping",
             ],
         ),
         (
             "tls_server_config:\n  cert_file: [a]\n  cipher_suites: x\n  prefer_server_cipher_suites: maybe\n",
             [
-                "web.yml:2: tls_server_config.cert_file: must be one value",
-                "web.yml:3: tls_server_config.cipher_suites: must be a list",
-                "web.yml:4: tls_server_config.prefer_server_cipher_suites: must be true or false",
+                "2: tls_server_config.cert_file: must be one value",
+                "3: tls_server_config.cipher_suites: must be a list",
+                "4: tls_server_config.prefer_server_cipher_suites: must be a valid boolean, unable to interpret input",
             ],
         ),
         (
             "http_server_config:\n  http2: {}\n  headers:\n  - X-Frame-Options\n",
             [
-                "web.yml:2: http_server_config.http2: must be true or false",
-                "web.yml:3: http_server_config.headers: must be a mapping",
+                "2: http_server_config.http2: must be a valid boolean",
+                "3: http_server_config.headers: must be a mapping",
             ],
         ),
         # TLS
         (
             TLS + "  min_version: SSL3\n",
-            ['web.yml:4: tls_server_config.min_version "SSL3": must be one of TLS10, TLS11, TLS12, TLS13'],
+            "4: tls_server_config.min_version \"SSL3\": must be 'TLS10', 'TLS11', 'TLS12' or 'TLS13'",
         ),
         (
             TLS + "  min_version: TLS13\n  max_version: TLS12\n",
-            ["web.yml:4: tls_server_config.min_version: TLS13 is above max_version, which is TLS12"],
+            "4: tls_server_config.min_version: TLS13 is above max_version, which is TLS12",
         ),
         (
             TLS + "  cipher_suites:\n    - TLS_AES_128_GCM_SHA256\n    - TLS_RSA_WITH_RC4_128_SHA\n",
-            [f"web.yml:6: tls_server_config.cipher_suites[1]: {SUITE_LIST}"],
+            f"6: tls_server_config.cipher_suites[1]: {SUITE_LIST}",
         ),
         (
             TLS + "  max_version: TLS12\n  cipher_suites: [TLS_AES_128_GCM_SHA256]\n",
-            ["web.yml:5: tls_server_config.cipher_suites: none of them is usable with TLS12"],
+            "5: tls_server_config.cipher_suites: none of them is usable with TLS12",
         ),
         (
             TLS + "  curve_preferences: [CurveP256, CurveP999]\n",
-            [
-                f'web.yml:4: tls_server_config.curve_preferences[1] "CurveP999": {CURVE_LIST}',
-            ],
+            f'4: tls_server_config.curve_preferences[1] "CurveP999": {CURVE_LIST}',
         ),
-        ("tls_server_config:\n  key_file: server.key\n", ["web.yml:1: tls_server_config.cert_file: is missing"]),
-        ("tls_server_config:\n  cert_file: server.crt\n", ["web.yml:1: tls_server_config.key_file: is missing"]),
-        (
-            TLS.replace("server.crt", "none.crt"),
-            ["web.yml:2: tls_server_config.cert_file: none.crt: No such file or directory"],
-        ),
-        (
-            TLS.replace("server.key", '"a\\0b"'),
-            ["web.yml:3: tls_server_config.key_file: a\0b: must be the path of a file"],
-        ),
-        (
-            TLS.replace("server.key", "other.key"),
-            [f"web.yml:2: tls_server_config.cert_file: {UNUSABLE}: key values mismatch"],
-        ),
-        (
-            TLS.replace("server.crt", "text.txt"),
-            [f"web.yml:2: tls_server_config.cert_file: {UNUSABLE}: not in PEM format"],
-        ),
-        (TLS.replace("server.key", "encrypted.key"), [f"web.yml:3: tls_server_config.key_file: {ENCRYPTED_KEY}"]),
+        ("tls_server_config:\n  key_file: server.key\n", "1: tls_server_config.cert_file: is missing"),
+        ("tls_server_config:\n  cert_file: server.crt\n", "1: tls_server_config.key_file: is missing"),
+        (TLS.replace("server.crt", "none.crt"), "2: tls_server_config.cert_file: none.crt: No such file or directory"),
+        (TLS.replace("server.key", '"a\\0b"'), "3: tls_server_config.key_file: a\0b: must be the path of a file"),
+        (TLS.replace("server.key", "other.key"), f"2: tls_server_config.cert_file: {UNUSABLE}: key values mismatch"),
+        (TLS.replace("server.crt", "text.txt"), f"2: tls_server_config.cert_file: {UNUSABLE}: not in PEM format"),
+        (TLS.replace("server.key", "encrypted.key"), f"3: tls_server_config.key_file: {ENCRYPTED_KEY}"),
         (
             "tls_server_config:\n  cert_file: server.crt\n" + inline("key", ENCRYPTED),
-            [f"web.yml:3: tls_server_config.key: {ENCRYPTED_KEY}"],
+            f"3: tls_server_config.key: {ENCRYPTED_KEY}",
         ),
         # clients' certificates
         (
             TLS + "  client_ca_file: ca.crt\n",
-            ["web.yml:1: tls_server_config.client_auth_type: must be set, because client_ca_file is set"],
+            "1: tls_server_config.client_auth_type: must be set, because client_ca_file is set",
         ),
-        (
-            TLS + VERIFY + "  client_ca_file: text.txt\n",
-            [f"web.yml:5: tls_server_config.client_ca_file: {NO_AUTHORITY}"],
-        ),
-        (
-            TLS + VERIFY + "  client_ca: hello\n",
-            [f"web.yml:5: tls_server_config.client_ca: {NO_AUTHORITY}"],
-        ),
-        (
-            TLS + VERIFY + "  client_ca_file: folder\n",
-            ["web.yml:5: tls_server_config.client_ca_file: folder: Is a directory"],
-        ),
+        (TLS + VERIFY + "  client_ca_file: text.txt\n", f"5: tls_server_config.client_ca_file: {NO_AUTHORITY}"),
+        (TLS + VERIFY + "  client_ca: hello\n", f"5: tls_server_config.client_ca: {NO_AUTHORITY}"),
+        (TLS + VERIFY + "  client_ca_file: folder\n", "5: tls_server_config.client_ca_file: folder: Is a directory"),
         (
             TLS + "  client_allowed_sans: [a]\n",
-            ["web.yml:4: tls_server_config.client_allowed_sans: needs client_auth_type: RequireAndVerifyClientCert"],
+            "4: tls_server_config.client_allowed_sans: needs client_auth_type: RequireAndVerifyClientCert",
         ),
         *(
             (
                 f"{TLS}{AUTH}{kind}\n",
-                [f"web.yml:4: tls_server_config.client_auth_type: {kind} {UNSAFE}"],
+                f"4: tls_server_config.client_auth_type: {kind} {UNSAFE}",
             )
             for kind in ("RequireAnyClientCert", "RequireClientCert")
         ),
-        (
-            TLS + "  client_auth_type: Please\n",
-            [f'web.yml:4: tls_server_config.client_auth_type "Please": {POLICY_LIST}'],
-        ),
+        (TLS + "  client_auth_type: Please\n", f'4: tls_server_config.client_auth_type "Please": {POLICY_LIST}'),
         # headers
-        (
-            "http_server_config:\n  headers:\n    Server: late\n",
-            [f"web.yml:2: http_server_config.headers: Server cannot be set; allowed are {HEADER_LIST}"],
-        ),
-        (
-            "http_server_config:\n  headers:\n    X-Frame-Options: DENY\n",
-            ["web.yml:2: http_server_config.headers: X-Frame-Options must be deny or sameorigin"],
-        ),
-        (
-            "http_server_config: {headers: {X-Content-Type-Options: sniff}}",
-            ["web.yml:1: http_server_config.headers: X-Content-Type-Options must be nosniff"],
-        ),
-        (
-            'http_server_config: {headers: {X-XSS-Protection: "0\\r\\nSet-Cookie: a=b"}}',
-            ["web.yml:1: http_server_config.headers: X-XSS-Protection must be printable ASCII"],
+        *(
+            (f"http_server_config:\n  headers:\n    {header}\n", f"3: http_server_config.headers.{message}")
+            for header, message in (
+                ("Server: late", "Server: unknown"),
+                ("X-Frame-Options: DENY", "X-Frame-Options \"DENY\": must be '', 'deny' or 'sameorigin'"),
+                ("X-Content-Type-Options: x", "X-Content-Type-Options \"x\": must be '' or 'nosniff'"),
+                ('X-XSS-Protection: "0\\r\\nSet-Cookie: a=b"', "X-XSS-Protection: must be printable ASCII"),
+            )
         ),
         # users
-        ("basic_auth_users:\n  alice:\n", [f"web.yml:2: basic_auth_users.alice: {A_HASH}"]),
+        ("basic_auth_users:\n  alice:\n", f"2: basic_auth_users.alice: {A_HASH}"),
         (
             f"basic_auth_users:\n  bob: {'$2y$14$' + BCRYPT_HASH[7:]}\n  alice: {'$2y$15$' + BCRYPT_HASH[7:]}\n",
-            [f"web.yml:3: basic_auth_users.alice: {TOO_COSTLY}"],
+            f"3: basic_auth_users.alice: {TOO_COSTLY}",
         ),
-        ("basic_auth_users:\n  alice: [x]\n", ["web.yml:2: basic_auth_users.alice: must be one value"]),
-        (f'basic_auth_users:\n  "": {BCRYPT_HASH}\n', [f"web.yml:2: basic_auth_users.: {A_NAME}"]),
-        (f'basic_auth_users:\n  "a\\tb": {BCRYPT_HASH}\n', [f"web.yml:2: basic_auth_users.a\tb: {A_NAME}"]),
+        ("basic_auth_users:\n  alice: [x]\n", "2: basic_auth_users.alice: must be one value"),
+        (f'basic_auth_users:\n  "": {BCRYPT_HASH}\n', f"2: basic_auth_users.: {A_NAME}"),
+        (f'basic_auth_users:\n  "a\\tb": {BCRYPT_HASH}\n', f"2: basic_auth_users.a\tb: {A_NAME}"),
         *(
-            (f"basic_auth_users:\n  alice: '{wrong}'\n", [f"web.yml:2: basic_auth_users.alice: {A_HASH}"])
+            (f"basic_auth_users:\n  alice: '{wrong}'\n", f"2: basic_auth_users.alice: {A_HASH}")
             for wrong in (
                 BCRYPT_HASH[:-1],
                 BCRYPT_HASH + "x",
@@ -514,21 +444,22 @@ UNUSABLE = "cannot use certificate and key"
             )
         ),
         # limits and paths
-        ("rate_limit:\n  interval: soon\n", [f"web.yml:2: rate_limit.interval: {DURATION}"]),
+        ("rate_limit:\n  interval: soon\n", f"2: rate_limit.interval: {DURATION}"),
         *(
-            (f"rate_limit:\n  burst: {wrong}\n", ["web.yml:2: rate_limit.burst: must be a whole number of at least 0"])
-            for wrong in ("-1", "many", "1.5", "9" * 400 + "x")
+            (f"rate_limit:\n  burst: {wrong}\n", f"2: rate_limit.burst: {reason}")
+            for wrong, reason in (("-1", "must be greater than or equal to 0"), ("1.5", NOT_AN_INTEGER))
         ),
     ],
 )
-def test_mistakes(file: Path, text: str | bytes, expected: list[str]) -> None:
+def test_mistakes(file: Path, text: str | bytes, expected: str | list[str]) -> None:
     """Every mistake is reported with its line, its key and the allowed value."""
-    assert expected == problems(file, text)
+    messages = [expected] if isinstance(expected, str) else expected
+    assert messages == [problem.removeprefix("web.yml:").lstrip() for problem in problems(file, text)]
 
 
 def test_all_mistakes_at_once(file: Path) -> None:
     """All mistakes are reported at once."""
-    assert ["2", "4", "6", "8", "9"] == [
+    assert ["2", "4", "6", "9", "8"] == [
         problem.split(":")[1]
         for problem in problems(
             file,
@@ -722,9 +653,7 @@ def test_watcher_keeps_the_last_valid_configuration(file: Path) -> None:
 
     file.write_text(f"basic_auth_users: {{alice: {PASSWORD}}}\nrate_limit: {{burst: x}}\n")
     assert [before] * 3 == [watcher.current() for _ in range(3)]
-    reasons = (
-        f"{file}:1: basic_auth_users.alice: {A_HASH}; {file}:2: rate_limit.burst: must be a whole number of at least 0"
-    )
+    reasons = f"{file}:1: basic_auth_users.alice: {A_HASH}; {file}:2: rate_limit.burst: {NOT_AN_INTEGER}"
     assert [("warning", "web configuration not changed", {"error": reasons})] == logger.records
 
     file.unlink()
@@ -747,14 +676,14 @@ def test_watcher_notices_changes_while_it_reads(file: Path, monkeypatch: pytest.
     """A change between stat and read is noticed."""
     watcher = WebConfigWatcher(load_text(file, ""), RecordingLogger())
     file.write_text(f"basic_auth_users: {{alice: {BCRYPT_HASH}}}")
-    compose = yaml.compose
+    load_yaml = yaml.load
 
     def slowly(*args: Any, **keywords: Any) -> Any:
-        monkeypatch.setattr(yaml, "compose", compose)
+        monkeypatch.setattr(yaml, "load", load_yaml)
         file.write_text(f"basic_auth_users: {{robert: {BCRYPT_HASH}}}")
-        return compose(*args, **keywords)
+        return load_yaml(*args, **keywords)
 
-    monkeypatch.setattr(yaml, "compose", slowly)
+    monkeypatch.setattr(yaml, "load", slowly)
     assert {"alice"} == watcher.current().users.keys()
     assert {"robert"} == watcher.current().users.keys()
 
