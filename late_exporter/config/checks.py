@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import TypeAlias
 
-from late_exporter.config.commands import API_COMMANDS, EXPORTER_COMMANDS, FORMATS
+from late_exporter.config.commands import API_COMMANDS, FORMATS, SERVER_COMMANDS
 from late_exporter.config.options import Location, suggest
 from late_exporter.config.settings import Settings
 from late_exporter.config.sharding import POD_NAME, pod_name, pod_ordinal
@@ -49,22 +49,14 @@ def check_settings(
     command: str, settings: Settings, given: Container[Location], place: Place, environ: Mapping[str, str]
 ) -> Iterator[str]:
     """Yield the mistakes in valid options of a command that do not go together."""
-    yield from _check_format(command, settings.flags.format)
+    name, formats = settings.flags.format, FORMATS.get(command)
+    if formats and name not in formats:
+        yield f"--format{quote(name)}: must be one of {', '.join(formats)}"
     yield from _check_webhooks(settings, place)
     yield from _check_replicas(settings, place)
     yield from _check_shard(settings, given, place, environ)
-    yield from _check_simulated_history(settings)
-    if command in EXPORTER_COMMANDS and command != "textfile":
+    if command in SERVER_COMMANDS:
         yield from _check_users(settings, place)
-
-
-def _check_format(command: str, name: str) -> Iterator[str]:
-    formats = FORMATS.get(command, (name,))
-    if name not in formats:
-        yield f"--format{quote(name)}: must be one of {', '.join(formats)}"
-
-
-def _check_simulated_history(settings: Settings) -> Iterator[str]:
     count = settings.simulate.logs_per_day * settings.simulate.history / DAY
     if count > MAX_SIMULATED_LOGS:
         yield (

@@ -13,20 +13,8 @@ from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr
 
+from late_exporter.config import types
 from late_exporter.config.options import suggest
-from late_exporter.config.types import (
-    INVALID_NAME,
-    WORKSPACE_NAME,
-    Address,
-    EventTarget,
-    UnixPath,
-    parse_address,
-    parse_duration,
-    parse_tcp_address,
-    read_file,
-    split_host_and_port,
-    split_items,
-)
 from late_exporter.metrics.catalogue import CATALOGUE
 
 T = TypeVar("T")
@@ -66,8 +54,8 @@ def duration(low: str, high: str = "100y") -> PlainValidator:
     """Return a validator of Prometheus durations, which become seconds."""
 
     def parse(text: str) -> float:
-        seconds = parse_duration(text)
-        if not parse_duration(low) <= seconds <= parse_duration(high):
+        seconds = types.parse_duration(text)
+        if not types.parse_duration(low) <= seconds <= types.parse_duration(high):
             raise ValueError(f"must be at least {low} and at most {high}")
         return seconds
 
@@ -100,22 +88,22 @@ def _ascending(bounds: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _split_items_or_none(value: Any) -> list[str]:
-    return [] if value in ("", "none", [], [""], ["none"]) else split_items(value)
+    return [] if value in ("", "none", [], [""], ["none"]) else types.split_items(value)
 
 
 def _split_pairs(form: str, value: Any) -> dict[str, list[str]]:
     """Return the items of each name: of a mapping, or of ``NAME=ITEM,ITEM`` in which a name is valid up to the next."""
     if isinstance(value, Mapping):
-        return {name: split_items(items) for name, items in value.items()}
+        return {name: types.split_items(items) for name, items in value.items()}
     pairs: dict[str, list[str]] = {}
     name = ""
-    for item in split_items(value):
+    for item in types.split_items(value):
         before, equals, after = item.rpartition("=")
         name = before.strip() if equals else name
         if not name:
             raise ValueError(f"must be {form}")
         pairs.setdefault(name, []).append(after.strip())
-    return {name: split_items(items) for name, items in pairs.items()}
+    return {name: types.split_items(items) for name, items in pairs.items()}
 
 
 def _histogram(name: str) -> str:
@@ -165,7 +153,7 @@ def _base_url(text: str) -> str:
         raise ValueError("must not contain a user or password; give the key with LATE_API_KEY or --api.key-file")
     if "?" in text or "#" in text:
         raise ValueError("must not contain a query or fragment")
-    host, port = split_host_and_port(text.partition("://")[2].partition("/")[0])
+    host, port = types.split_host_and_port(text.partition("://")[2].partition("/")[0])
     if not host or "%" in host or int(port or 443) == 0:
         raise ValueError(NOT_A_URL)
     if text.startswith("http:") and not _is_loopback(host):
@@ -199,13 +187,13 @@ def parse_state_url(text: str) -> str:
     return text
 
 
-def _event_target(text: str) -> EventTarget:
+def _event_target(text: str) -> types.EventTarget:
     kind, _, path = text.partition(":")
     if text == "stdout":
-        return EventTarget("stdout")
+        return types.EventTarget("stdout")
     if kind != "file" or not path or not path.isprintable():
         raise ValueError("must be stdout or file:PATH")
-    return EventTarget("file", path)
+    return types.EventTarget("file", path)
 
 
 def _key(text: str) -> SecretStr:
@@ -218,7 +206,7 @@ def _key(text: str) -> SecretStr:
 
 
 def _key_file(path: str) -> SecretFile:
-    text = read_file(path, 4096).decode("latin-1")
+    text = types.read_file(path, 4096).decode("latin-1")
     if not text.strip():
         raise ValueError("the file is empty")
     return SecretFile(Path(path), _key(text))
@@ -226,7 +214,7 @@ def _key_file(path: str) -> SecretFile:
 
 def _password_file(path: str) -> SecretFile:
     try:
-        text = read_file(path, MAX_PASSWORD).decode("utf-8").strip("\r\n")
+        text = types.read_file(path, MAX_PASSWORD).decode("utf-8").strip("\r\n")
     except UnicodeDecodeError:
         raise ValueError("the file is not UTF-8") from None
     if not text or len(text) > MAX_PASSWORD or "\0" in text or "\n" in text:
@@ -234,7 +222,7 @@ def _password_file(path: str) -> SecretFile:
     return SecretFile(Path(path), SecretStr(text))
 
 
-CommaSeparated: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(split_items), AfterValidator(distinct)]
+CommaSeparated: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(types.split_items), AfterValidator(distinct)]
 """A tuple, from a comma-separated text, several texts, or both."""
 
 StatusFeedName: TypeAlias = Literal["posts", "accounts", "cooldowns", "webhooks", "billing"]
@@ -246,8 +234,8 @@ StatusFeedNames: TypeAlias = Annotated[
 FeedName: TypeAlias = Literal["publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request"]
 Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Bound: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-ListenAddress: TypeAlias = Annotated[Address | UnixPath, parsed_by(parse_address)]
-TcpAddress: TypeAlias = Annotated[Address, parsed_by(parse_tcp_address)]
+ListenAddress: TypeAlias = Annotated[types.Address | types.UnixPath, parsed_by(types.parse_address)]
+TcpAddress: TypeAlias = Annotated[types.Address, parsed_by(types.parse_tcp_address)]
 Timestamp: TypeAlias = Annotated[float, parsed_by(_timestamp)]
 TargetLabel: TypeAlias = Annotated[tuple[str, str], parsed_by(_target_label)]
 HttpPath: TypeAlias = Annotated[
@@ -264,8 +252,8 @@ StateUrl: TypeAlias = Annotated[str, AfterValidator(parse_state_url)]
 Key: TypeAlias = Annotated[SecretStr, parsed_by(_key)]
 KeyFile: TypeAlias = Annotated[SecretFile, parsed_by(_key_file)]
 PasswordFile: TypeAlias = Annotated[SecretFile, parsed_by(_password_file)]
-EventOutput: TypeAlias = Annotated[EventTarget, parsed_by(_event_target)]
-WorkspaceName: TypeAlias = Annotated[str, matching(WORKSPACE_NAME, INVALID_NAME)]
+EventOutput: TypeAlias = Annotated[types.EventTarget, parsed_by(_event_target)]
+WorkspaceName: TypeAlias = Annotated[str, matching(types.WORKSPACE_NAME, types.INVALID_NAME)]
 ProfileId: TypeAlias = Annotated[
     str, matching(f"{NOT_NULL}[!-~]{{1,200}}", "must be 1 to 200 visible ASCII characters; leave it out to read all")
 ]

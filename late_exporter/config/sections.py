@@ -5,8 +5,10 @@ The string below an option is its help. See ``late_exporter.config.settings``.
 
 # Annotations are evaluated by pydantic.
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from types import MappingProxyType
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -16,6 +18,11 @@ from late_exporter.config.options import OptionModel, option
 
 STATEFUL_COMMANDS = (*commands.EXPORTER_COMMANDS, *commands.STATE_COMMANDS)
 REQUESTING_COMMANDS = (*commands.EXPORTER_COMMANDS, *commands.QUERY_COMMANDS)
+STATUS_INTERVALS: Mapping[fields.StatusFeedName, int] = MappingProxyType(
+    {"posts": 1, "accounts": 1, "cooldowns": 1, "webhooks": 2, "billing": 12}
+)
+"""Intervals of the status feeds, in those of --status.interval."""
+
 DEFAULT_FORMATS = {name: formats[0] for name, formats in commands.FORMATS.items()}
 EXPOSING_COMMANDS = (*commands.EXPORTER_COMMANDS, "backfill")
 
@@ -103,13 +110,7 @@ class StatusSettings(OptionModel):
     @property
     def intervals(self) -> Mapping[fields.StatusFeedName, float]:
         """Seconds between two refreshes of each feed."""
-        return {
-            "posts": self.interval,
-            "accounts": self.interval,
-            "cooldowns": self.interval,
-            "webhooks": 2 * self.interval,
-            "billing": 12 * self.interval,
-        }
+        return {name: factor * self.interval for name, factor in STATUS_INTERVALS.items()}
 
 
 class StateSettings(OptionModel):
@@ -246,9 +247,7 @@ class SimulateSettings(OptionModel):
     """Incident to start with; may be repeated."""
 
 
-def _flag(default: str | None, metavar: str, commands: tuple[str, ...], **attributes: Any) -> Any:
-    """Declare a flag of single commands, which has neither an environment variable nor a key in the file."""
-    return option(default, metavar, commands, variable="", **attributes)
+_flag = partial(option, variable="")  # a flag of single commands, which has no environment variable nor key in the file
 
 
 class CommandFlags(OptionModel):

@@ -22,16 +22,6 @@ from late_exporter.config.sharding import shard_of
 from late_exporter.config.web import WebConfig
 
 
-class WorkspaceSettings(OptionModel):
-    """One item of ``workspaces`` in the configuration file."""
-
-    name: fields.WorkspaceName
-    api_key_file: fields.KeyFile
-    api_base_url: fields.BaseUrl | None = None
-    profile_id: fields.ProfileId | None = None
-    labels: fields.WorkspaceLabels = Field(default_factory=dict)
-
-
 class Workspace(NamedTuple):
     """One API key, the API it belongs to, and the profile if it is limited to one.
 
@@ -49,6 +39,22 @@ class Workspace(NamedTuple):
     def key_text(self) -> str:
         """The key; empty if there is none."""
         return self.key.get_secret_value() if self.key else ""
+
+
+class WorkspaceSettings(OptionModel):
+    """One item of ``workspaces`` in the configuration file."""
+
+    name: fields.WorkspaceName
+    api_key_file: fields.KeyFile
+    api_base_url: fields.BaseUrl | None = None
+    profile_id: fields.ProfileId | None = None
+    labels: fields.WorkspaceLabels = Field(default_factory=dict)
+
+    def workspace(self, base_url: str) -> Workspace:
+        """Return the workspace, with the URL of all workspaces if it has none of its own."""
+        path, key = self.api_key_file
+        labels = tuple(self.labels.items())
+        return Workspace(self.name, self.api_base_url or base_url, key, path, self.profile_id, labels)
 
 
 def _check_workspaces(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettings, ...]:
@@ -115,22 +121,11 @@ class Settings(BaseSettings):
     @property
     def all_workspaces(self) -> tuple[Workspace, ...]:
         """The workspaces of the configuration file, or the one of the API key."""
+        api = self.api
         if self.workspace_list is not None:
-            return tuple(
-                Workspace(
-                    row.name,
-                    row.api_base_url or self.api.base_url,
-                    row.api_key_file.key,
-                    row.api_key_file.path,
-                    row.profile_id,
-                    tuple(row.labels.items()),
-                )
-                for row in self.workspace_list
-            )
-        file = self.api.key_file
-        if file is not None:
-            return (Workspace("default", self.api.base_url, file.key, file.path, self.api.profile_id),)
-        return (Workspace("default", self.api.base_url, self.api.key, profile_id=self.api.profile_id),)
+            return tuple(row.workspace(api.base_url) for row in self.workspace_list)
+        path, key = api.key_file or (None, api.key)
+        return (Workspace("default", api.base_url, key, path, api.profile_id),)
 
     def count_key_shards(self) -> Counter[str]:
         """Return the number of shards that use each key, among which its quota is divided."""

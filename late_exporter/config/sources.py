@@ -219,7 +219,7 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
     web_config = WebConfig()
     if (path := sources.text_of("web.config.file")) and command in EXPORTER_COMMANDS:
         try:
-            web_config = _load_web_config(path, sources.place("web", "config_file"))
+            web_config = web_file.load(Path(path), place=f"{sources.place('web', 'config_file')}{quote(path)}")
         except ConfigError as exc:
             problems += exc.problems
             settings = None
@@ -229,14 +229,6 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
     if settings is None or problems:
         raise ConfigError(*_mask_keys(environ, problems))
     return settings
-
-
-def _load_web_config(path: str, place: str) -> WebConfig:
-    try:
-        read_file(path, 0, must_be_regular=True)
-    except ValueError as exc:
-        raise ConfigError(f"{place}{quote(path)}: {exc}") from None
-    return web_file.load(Path(path))
 
 
 def _workspace(file: Path, row: Mapping[str, object]) -> Mapping[str, object]:

@@ -46,8 +46,6 @@ Version: TypeAlias = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
 
 VERIFIED = ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
 NOT_VERIFIED = ("RequireAnyClientCert", "RequireClientCert")
-NO_CERTIFICATE = ("", "NoClientCert", "RequestClientCert")
-"""Client authentication without a request for a certificate; an unverified one would prove nothing."""
 
 
 class TlsError(ValueError):
@@ -94,10 +92,6 @@ class Tls(Section):
         """Return whether an option is set that has no meaning without TLS."""
         certificates = (self.cert, self.cert_file, self.key, self.key_file, self.client_ca, self.client_ca_file)
         return any((*certificates, self.client_auth_type, self.client_allowed_sans))
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.cert_file, self.key_file, self.client_ca_file) if name)
 
     def warnings(self) -> Iterator[str]:
         """Yield the options that have no effect, or a surprising one."""
@@ -172,7 +166,7 @@ def _set_clients(context: ssl.SSLContext, tls: Tls, folder: Path) -> None:
         raise TlsError("client_allowed_sans", "needs client_auth_type: RequireAndVerifyClientCert")
     if authority and kind in ("", "NoClientCert"):
         raise TlsError("client_auth_type", f"must be set, because {_option_in_use(tls, 'client_ca')} is set")
-    if kind in NO_CERTIFICATE:
+    if kind not in VERIFIED:  # an unverified certificate would prove nothing
         return
     context.verify_mode = ssl.CERT_REQUIRED if kind == "RequireAndVerifyClientCert" else ssl.CERT_OPTIONAL
     if not authority:

@@ -21,6 +21,7 @@ from late_exporter.config.web import FileStamp, RequestRate, WebConfig, stamp_of
 from late_exporter.config.yaml_file import YamlFile
 from late_exporter.errors import ConfigError
 
+UserName: TypeAlias = Annotated[str, matching(r"[^:]+", "a user name must be printable and must not contain a colon")]
 HeaderValue: TypeAlias = Annotated[str, matching(r"[ -~]*", "must be printable ASCII")]
 HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 
@@ -28,9 +29,10 @@ MAX_COST = 14
 """Cost of a hash that takes about a second; one is computed at a time, and a wrong password takes the longest one."""
 
 
-def load(path: Path, files: dict[Path, FileStamp] | None = None) -> WebConfig:
+def load(path: Path, files: dict[Path, FileStamp] | None = None, *, place: str = "") -> WebConfig:
     """Read the file and the certificates that it names; raise ConfigError with every mistake.
 
+    ``place`` is named if the file cannot be read, by default its path.
     ``files`` receives the stamps of all files that the configuration depends on, even if it is invalid. Each is taken
     before the file is read, so that a later change is not missed.
     """
@@ -39,10 +41,11 @@ def load(path: Path, files: dict[Path, FileStamp] | None = None) -> WebConfig:
     try:
         file = YamlFile(str(path), read_file(str(path), must_be_regular=True))
     except ValueError as exc:
-        raise ConfigError(f"{path}: {exc}") from None
+        raise ConfigError(f"{place or path}: {exc}") from None
     content = _validate(path, file)
     tls, folder, limit = content.tls_server_config, path.parent, content.rate_limit
-    files.update((folder / name, stamp_of(folder / name)) for name in tls.files)
+    names = filter(None, (tls.cert_file, tls.key_file, tls.client_ca_file))
+    files.update((folder / name, stamp_of(folder / name)) for name in names)
     try:
         ssl_context = create_context(tls, folder) if tls.is_set else None
     except TlsError as exc:
@@ -70,12 +73,6 @@ def _check_hash(text: str) -> str:
     return text
 
 
-def _check_user_name(name: str) -> str:
-    if not name or ":" in name or not name.isprintable():
-        raise ValueError("a user name must be printable and must not contain a colon")
-    return name
-
-
 class _Headers(Section):
     content_security_policy: HeaderValue = Field("", alias="Content-Security-Policy")
     strict_transport_security: HeaderValue = Field("", alias="Strict-Transport-Security")
@@ -97,9 +94,7 @@ class _RateLimit(Section):
 class _FileContent(Section):
     tls_server_config: Tls = Tls()
     http_server_config: _Http = _Http()
-    basic_auth_users: dict[
-        Annotated[str, AfterValidator(_check_user_name)], Annotated[str, AfterValidator(_check_hash)]
-    ] = Field(default_factory=dict)
+    basic_auth_users: dict[UserName, Annotated[str, AfterValidator(_check_hash)]] = Field(default_factory=dict)
     rate_limit: _RateLimit = _RateLimit()
 
 

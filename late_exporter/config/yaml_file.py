@@ -25,7 +25,7 @@ class _Loader(yaml.BaseLoader):
             if key.value in lines:
                 problem = f"{masked(key.value)} is given twice, first in line {lines[key.value]}"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            lines[key.value] = _line(key)
+            lines[key.value] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
 
@@ -61,10 +61,10 @@ class YamlFile:
                 if _normalized(str(key)) not in names:
                     break
                 name, node = node.value[names.index(_normalized(str(key)))]
-                line = _line(name)
+                line = name.start_mark.line + 1
             elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
                 node = node.value[key]
-                line = _line(node)
+                line = node.start_mark.line + 1
         name = "".join(f"[{key}]" if isinstance(key, int) else f".{masked(key)}" for key in keys)
         return f"{self._path}:{line}: {name.removeprefix('.')}"
 
@@ -87,8 +87,3 @@ def masked(key: str) -> str:
 
 def _normalized(key: str) -> str:
     return key.replace("-", "_")
-
-
-def _line(node: yaml.Node) -> int:
-    line: int = node.start_mark.line
-    return line + 1

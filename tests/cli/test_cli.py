@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 
 from late_exporter import __revision__, __version__, cli, log
 from late_exporter.cli.commands import COMMANDS
+from late_exporter.cli.health import quick_target
 from late_exporter.cli.program import CommandFunction
 from late_exporter.config.settings import ALL_OPTIONS, CommandContext, Settings
+from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import ConfigError, LateError, StoreError
 from late_exporter.metrics.catalogue import CATALOGUE
 
 KEY = "sk_" + "0123456789abcdef" * 4
-FILE = "LATE_EXPORTER_CONFIG__FILE"
+FILE, ADDRESS = "LATE_EXPORTER_CONFIG__FILE", "LATE_EXPORTER_WEB__LISTEN_ADDRESS"
 
 keys = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=26, max_size=80)
 
@@ -77,34 +79,19 @@ def test_commands(argv: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv",
-    [
-        ["--poll.interval", "5s", "run"],
-        ["run", "--poll.interval=5s"],
-        ["--poll.interval=5s"],
-    ],
-    ids=str,
+    "argv", [["--poll.interval", "5s", "run"], ["run", "--poll.interval=5s"], ["--poll.interval=5s"]], ids=str
 )
 def test_flags(argv: list[str]) -> None:
     """A flag and its value are two arguments or one, before the command or after it."""
     assert 5.0 == ProgramRun(*argv).calls[0][1].poll.interval
 
 
-@pytest.mark.parametrize(
-    ("argv", "enabled"),
-    [
-        ([], False),
-        (["--metrics.created-timestamps"], True),
-        (["--metrics.created-timestamps", "run"], True),
-        (["--metrics.created-timestamps=true"], True),
-        (["--metrics.created-timestamps=false"], False),
-        (["--no-metrics.created-timestamps"], False),
-    ],
-    ids=str,
-)
-def test_boolean_flags(argv: list[str], enabled: bool) -> None:  # noqa: FBT001 - the expected value
+@pytest.mark.parametrize(("argv", "enabled"), [("", False), ("--X", True), ("--X run", True), ("--no-X", False)])
+def test_boolean_flags(argv: str, enabled: bool) -> None:  # noqa: FBT001 - the expected value
     """A boolean flag needs no value, accepts one after =, and has a negation."""
-    assert enabled == ProgramRun(*argv).calls[0][1].metrics.created_timestamps
+    words = argv.replace("X", "web.enable-lifecycle").split()
+    assert enabled == ProgramRun(*words).calls[0][1].web.enable_lifecycle
+    assert enabled == ProgramRun(f"--web.enable-lifecycle={enabled}".lower()).calls[0][1].web.enable_lifecycle
 
 
 def test_repeated_flags() -> None:
@@ -219,17 +206,7 @@ def test_help_needs_no_right_configuration(monkeypatch: pytest.MonkeyPatch) -> N
     assert 0 == ProgramRun("run", "--poll.interval=y", "--help").code
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["--version"],
-        ["run", "--version"],
-        ["--version", "--help"],
-        ["-V"],
-        ["version"],
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("argv", [["--version"], ["run", "--version"], ["-V", "--help"], ["version"]], ids=str)
 def test_version(argv: list[str]) -> None:
     """The version is printed as by Prometheus: with revision, Python and platform, everything a report needs."""
     lines = ProgramRun(*argv).out.splitlines()
@@ -241,21 +218,37 @@ def test_version(argv: list[str]) -> None:
     ] == lines
 
 
-def test_metrics_json_is_complete() -> None:
-    """The catalogue in JSON has every family with all of its fields."""
+def test_metrics() -> None:
+    """The catalogue in JSON has every family with all of its fields; the columns of the table are aligned."""
     families = json.loads(ProgramRun("metrics", "--format", "json").out)
-
     assert list(CATALOGUE) == [family["name"] for family in families]
     assert {"name", "kind", "help", "labels", "buckets", "feeds", "starts_at_zero"} == set(families[0])
-
-
-def test_metrics_table_is_aligned() -> None:
-    """The columns of the table are aligned with their headings."""
     head, *rows = ProgramRun("metrics").out.splitlines()
-    column = head.index("MEANING")
+    assert [family.help for family in CATALOGUE.values()] == [row[head.index("MEANING") :] for row in rows]
+    assert list(CATALOGUE) == [row[: head.index("TYPE")].rstrip() for row in rows]
 
-    assert [family.help for family in CATALOGUE.values()] == [row[column:] for row in rows]
-    assert [family.name for family in CATALOGUE.values()] == [row[: head.index("TYPE")].rstrip() for row in rows]
+
+@pytest.mark.parametrize(
+    ("words", "environ", "target"),
+    [
+        ([], {}, (Address("", 10077), False)),
+        ([], {ADDRESS: "127.0.0.1:1,:2"}, (Address("127.0.0.1", 1), False)),
+        (["--web.listen-address=unix:late.sock"], {ADDRESS: ":3"}, (UnixPath(Path("late.sock")), False)),
+        (["--web.listen-address", "[::1]:1"], {"LATE_EXPORTER_WEB__CONFIG_FILE": "tls.yml"}, (Address("::1", 1), True)),
+        ([], {"LATE_EXPORTER_WEB__CONFIG_FILE": "users.yml"}, (Address("", 10077), False)),
+        (["--web.listen-address", "1"], {}, None),
+        (["--web.config.file", "tls.yml"], {}, None),
+        ([], {FILE: "late.yml"}, None),
+    ],
+)
+def test_the_health_check_reads_the_address_itself(
+    words: list[str], environ: dict[str, str], target: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flag, variable or default give the address, and whether TLS may be in use; everything else needs the settings."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tls.yml").write_text("tls_server_config: {cert_file: a}")
+    (tmp_path / "users.yml").write_text("basic_auth_users: {}")
+    assert target == quick_target(words, environ)
 
 
 @pytest.mark.parametrize("columns", ["70", "80"])
@@ -302,25 +295,19 @@ def test_failures_have_no_traceback(error: BaseException, code: int, messages: l
     assert (code, messages) == (run.code, run.problems)
 
 
-def test_a_bug_in_json() -> None:
-    """A bug ends the command with exit code 1; its redacted traceback is a field of the entry."""
+def test_a_bug() -> None:
+    """A bug ends the command with exit code 1; its redacted traceback follows the entry, in JSON it is a field."""
     run = ProgramRun("--log.format", "json", act=failing(RuntimeError(f"oops {KEY}")))
-    entry = json.loads(run.err)
+    fields = json.loads(run.err)
+    assert (1, "this is a bug, please report it") == (run.code, fields["msg"])
+    assert fields["exception"].endswith("RuntimeError: oops [redacted]")
 
-    assert (1, "this is a bug, please report it") == (run.code, entry["msg"])
-    assert entry["exception"].endswith("RuntimeError: oops [redacted]")
-
-
-def test_a_bug_in_logfmt() -> None:
-    """In logfmt the redacted traceback follows below the entry."""
     run = ProgramRun(act=failing(RuntimeError(f"oops {KEY}")))
     entry, head, *frames, last = run.err.splitlines()
-
     assert 1 == run.code
     assert entry.endswith('level=error msg="this is a bug, please report it" logger=late_exporter')
     assert ("  Traceback (most recent call last):", "  RuntimeError: oops [redacted]") == (head, last)
     assert "      raise error" in frames
-    assert KEY not in run.err
 
 
 def test_keys_are_redacted_from_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -298,20 +298,13 @@ WRONG = [
     ("poll.interval", "", f'"": {DURATION}'),
     ("poll.interval", "٣s", f'"٣s": {DURATION}'),
     ("poll.interval", "9" * 5000 + "y", "of 5001 characters: must be at least 100ms and at most 100y"),
-    ("poll.interval", "30s\n", f'"30s\\n": {DURATION}'),
-    ("poll.interval", "50ms", '"50ms": must be at least 100ms and at most 100y'),
-    ("poll.lookback", "30s", '"30s": must be at least 1m and at most 90d'),
     ("status.feeds", "post", "\"post\": must be 'posts', 'accounts', 'cooldowns', 'webhooks' or 'billing'"),
     ("poll.feeds", "", '"": must name at least one'),
     ("poll.feeds", "publishing,publishing", '"publishing,publishing": publishing is given twice'),
     ("api.quota-share", "0", '"0": must be greater than 0'),
-    ("api.quota-share", "1.1", '"1.1": must be less than or equal to 1'),
     ("api.quota-share", "50%", f'"50%": {NOT_A_NUMBER}'),
     ("api.base-url", "getlate.dev/api", f'"getlate.dev/api": {URL}'),
-    ("api.base-url", "https:///api", f'"https:///api": {URL}'),
     ("api.base-url", "https://late.dev:65536", f'"https://late.dev:65536": {URL}'),
-    ("api.base-url", "https://[::g]", f'"https://[::g]": {URL}'),
-    ("api.base-url", "https://late.dev\\api", f'"https://late.dev\\\\api": {URL}'),
     (
         "api.base-url",
         "http://127.0.0.1.nip.io",
@@ -321,31 +314,23 @@ WRONG = [
     ("api.base-url", "https://a?b@c", f'"https://***": {USER}'),
     ("api.base-url", "https://late.dev?key=secret", '"https://late.dev?***": must not contain a query or fragment'),
     ("api.key-file", "/nowhere/key", '"/nowhere/key": No such file or directory'),
-    ("api.key-file", "/", '"/": Is a directory'),
-    ("api.key-file", "", '"": must be the path of a file'),
     ("api.key-file", "/dev/null", '"/dev/null": the file is empty'),
     ("state.url", "postgres://me:secret@db/late", f'"postgres://***@db/late": {STATE}'),
-    ("state.url", "postgresql://", f'"postgresql://": {STATE}'),
-    ("state.url", "postgresql://me:secret@db/late", f'"postgresql://***@db/late": {PASSWORD}'),
     ("state.url", "postgresql://me:sec/ret@db/late", f'"postgresql://***@db/late": {PASSWORD}'),
     ("state.url", "postgresql://me:sec?ret@db/late", f'"postgresql://***": {PASSWORD}'),
     ("state.url", "postgresql://db/late?p%61ssword=secret", f'"postgresql://db/late?***": {PASSWORD}'),
     ("state.url", "postgresql://db/late?sslpassword=secret", f'"postgresql://db/late?***": {PASSWORD}'),
     ("state.url", "host=db PASSWORD = 'a secret'", f'"host=db PASSWORD = ***": {STATE}'),
-    ("state.url", "postgres:me:secret@db", f'"***@db": {STATE}'),
     ("state.url", "sqlite://late.db", f'"sqlite://late.db": {STATE}'),
-    ("state.url", "sqlite:///late.db?mode=ro", f'"sqlite:///late.db?***": {STATE}'),
     ("state.password-file", "/dev/null", '"/dev/null": the file must contain one password'),
     ("state.replicas", "true", f'"true": {NO_POSTGRES}'),
     ("state.replicas", "maybe", '"maybe": must be a valid boolean, unable to interpret input'),
     ("web.listen-address", "10077", f'"10077": {ADDRESS}'),
     ("web.listen-address", ":65536", f'":65536": {ADDRESS}'),
-    ("web.listen-address", "127.0.0.256:1", f'"127.0.0.256:1": {ADDRESS}'),
     ("web.listen-address", "unix:", '"unix:": needs the path of a socket, as in unix:/run/late.sock'),
     ("web.listen-address", "unix:" + "x" * 108, f'"unix:{"x" * 95}...": the path of a socket has at most 107 bytes'),
     ("web.listen-address", ":1,:1", '":1,:1": :1 is given twice'),
     ("web.unauthenticated-paths", "healthy", f'"healthy": {PATH}'),
-    ("web.telemetry-path", "metrics", f'"metrics": {PATH}'),
     ("web.telemetry-path", "/", f'"/": {RESERVED}'),
     ("webhook.path", "webhook", f'"webhook": {WEBHOOK}'),
     ("webhook.path", "/-", f'"/-": {RESERVED}, nor a parent of one'),
@@ -354,7 +339,6 @@ WRONG = [
         "/webhook",
         '"/webhook": name a file that holds the secret of the webhooks with --webhook.secret-file',
     ),
-    ("metrics.max-label-values", "0", '"0": must be greater than or equal to 1'),
     ("metrics.max-label-values", "1.5", f'"1.5": {NOT_AN_INTEGER}'),
     ("metrics.max-accounts", "-1", '"-1": must be greater than or equal to 0'),
     ("metrics.buckets", "1,2", '"1,2": must be FAMILY=BOUND,BOUND, like late_publishing_attempts=1,2,3'),
@@ -376,9 +360,7 @@ WRONG = [
             "late_publishing_failures_total or late_publishing_retries_total?"
         ),
     ),
-    ("metrics.disable", "xyz", '"xyz": is not a family of the exporter'),
     ("events.output", "syslog", '"syslog": must be stdout or file:PATH'),
-    ("events.output", "file:", '"file:": must be stdout or file:PATH'),
     ("log.level", "loud", "\"loud\": must be 'debug', 'info', 'warn' or 'error'"),
 ]
 
@@ -550,69 +532,48 @@ def test_workspaces(file: Path) -> None:
     assert "p3" == load_flags(api__profile_id="p3").workspaces[0].profile_id
 
 
-@pytest.mark.parametrize(
-    ("text", "messages"),
-    [
-        ("workspaces: {}", ["late.yaml:1: workspaces: must be a list"]),
-        ("workspaces: []", ["late.yaml:1: workspaces: must list at least one workspace"]),
-        ("workspaces:\n- a", ['late.yaml:2: workspaces[0] "a": must be a mapping']),
-        (
-            "workspaces:\n- {}",
-            ["late.yaml:2: workspaces[0]: name is missing", "late.yaml:2: workspaces[0]: api_key_file is missing"],
-        ),
-        (
-            "workspaces:\n- name: a b\n  api_key_file: gone\n  profile: x",
-            [
-                f'late.yaml:2: workspaces[0].name "a b": {NOT_A_NAME}',
-                'late.yaml:3: workspaces[0].api_key_file "gone": No such file or directory',
-                "late.yaml:4: workspaces[0].profile: unknown; did you mean profile_id?",
-            ],
-        ),
-        (
-            "workspaces:\n- {name: a, api_key_file: key}\n- {name: a, api_key_file: key}",
-            ['late.yaml:1: workspaces: the name "a" is given twice'],
-        ),
-        (
-            "workspaces:\n- {name: a, api_key_file: [key]}",
-            ['late.yaml:2: workspaces[0].api_key_file "key": must be one value'],
-        ),
-        (
-            "workspaces:\n- {name: a, api_key_file: key, api_base_url: 'http://me:pw@x', profile_id: a b}",
-            [
-                f'late.yaml:2: workspaces[0].api_base_url "http://***@x": {USER}',
-                f'late.yaml:2: workspaces[0].profile_id "a b": {NOT_A_PROFILE}',
-            ],
-        ),
-        (
-            "workspaces:\n- {name: a, api_key_file: key, profile_id: null, labels: {team: ~, job: {x: y}}}",
-            [
-                f'late.yaml:2: workspaces[0].profile_id "null": {NOT_A_PROFILE}',
-                f'late.yaml:2: workspaces[0].labels.team "~": {NOT_A_VALUE}',
-                f'late.yaml:2: workspaces[0].labels.job "job": {NOT_A_LABEL}',
-                "late.yaml:2: workspaces[0].labels.job: must be one value",
-            ],
-        ),
-        (
-            "workspaces:\n- {name: a, api_key_file: key, labels: [team]}",
-            ['late.yaml:2: workspaces[0].labels "team": must be a mapping'],
-        ),
-        (
-            "workspaces:\n- {name: a, api_key_file: key, profile_id: p}\n- {name: b, api_key_file: key, profile-id: p}",
-            ['late.yaml:1: workspaces: "a" and "b" have the same API key and profile_id; give each its own one'],
-        ),
-        (
-            "api: {profile-id: p, key-file: key}\nworkspaces: [{name: a, api_key_file: key}]\n",
-            [
-                f"late.yaml:1: api.key-file: {DROP}",
-                "late.yaml:1: api.profile-id: drop it, workspaces in late.yaml:2: workspaces have their own",
-            ],
-        ),
-    ],
-    ids=range(12),
-)
-def test_wrong_workspaces(file: Path, text: str, messages: list[str]) -> None:
+WORKSPACES = [
+    ("workspaces: {}", "1: workspaces: must be a list"),
+    ("workspaces: []", "1: workspaces: must list at least one workspace"),
+    ("workspaces:\n- a", '2: workspaces[0] "a": must be a mapping'),
+    ("workspaces:\n- {}", "2: workspaces[0]: name is missing\n2: workspaces[0]: api_key_file is missing"),
+    *(
+        (f"workspaces:\n- {{name: a, api_key_file: key, {more}}}", f"2: workspaces[0].{message}")
+        for more, message in (
+            ("profile: x", "profile: unknown; did you mean profile_id?"),
+            ("api_base_url: 'http://me:pw@x'", f'api_base_url "http://***@x": {USER}'),
+            ("profile_id: a b", f'profile_id "a b": {NOT_A_PROFILE}'),
+            ("profile_id: null", f'profile_id "null": {NOT_A_PROFILE}'),
+            ("labels: [team]", 'labels "team": must be a mapping'),
+            ("labels: {team: ~}", f'labels.team "~": {NOT_A_VALUE}'),
+            ("labels: {team: {x: y}}", "labels.team: must be one value"),
+            ("labels: {job: x}", f'labels.job "job": {NOT_A_LABEL}'),
+        )
+    ),
+    (
+        "workspaces:\n- {name: a b, api_key_file: key}\n- {name: b, api_key_file: gone}",
+        f'2: workspaces[0].name "a b": {NOT_A_NAME}\n3: workspaces[1].api_key_file "gone": No such file or directory',
+    ),
+    ("workspaces:\n- {name: a, api_key_file: [key]}", '2: workspaces[0].api_key_file "key": must be one value'),
+    (
+        "workspaces:\n- {name: a, api_key_file: key}\n- {name: a, api_key_file: key}",
+        '1: workspaces: the name "a" is given twice',
+    ),
+    (
+        "workspaces:\n- {name: a, api_key_file: key, profile_id: p}\n- {name: b, api_key_file: key, profile-id: p}",
+        '1: workspaces: "a" and "b" have the same API key and profile_id; give each its own one',
+    ),
+    (
+        "api: {profile-id: p, key-file: key}\nworkspaces: [{name: a, api_key_file: key}]\n",
+        f"1: api.key-file: {DROP}\n1: api.profile-id: drop it, workspaces in late.yaml:2: workspaces have their own",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "messages"), WORKSPACES, ids=range(len(WORKSPACES)))
+def test_wrong_workspaces(file: Path, text: str, messages: str) -> None:
     """Mistakes in workspaces are reported with the index of the workspace."""
-    assert messages == file_problems(file, text, {})
+    assert messages.splitlines() == [each.removeprefix("late.yaml:") for each in file_problems(file, text, {})]
 
 
 def test_webhooks(file: Path) -> None:

@@ -15,7 +15,7 @@ import trustme
 import yaml
 from cryptography.hazmat.primitives import serialization
 
-from late_exporter.config.tls import SUITES, SUITES_13
+from late_exporter.config.tls import CURVES, SUITES, VERIFIED
 from late_exporter.config.web import RequestRate, WebConfig, WebConfigWatcher
 from late_exporter.config.web_file import load
 from late_exporter.errors import ConfigError
@@ -141,6 +141,7 @@ def test_a_whole_file(file: Path) -> None:
     assert RequestRate(1.5, 20) == config.rate
     assert ["web.yml", "server.crt", "server.key", "ca.crt"] == [path.name for path in config.files]
     assert () == config.warnings
+    assert BCRYPT_HASH[7:] not in repr(config)
 
 
 def suites_before_13(context: ssl.SSLContext) -> list[str]:
@@ -152,10 +153,7 @@ def suites_before_13(context: ssl.SSLContext) -> list[str]:
     "text",
     [
         "",
-        "# nothing yet\n",
-        "---\n",
         "~",
-        "{}",
         "\ufeff{}",
         "tls_server_config:\nhttp_server_config: {headers: }\nbasic_auth_users: ~\nrate_limit: null\n",
         "tls_server_config: {cert_file: , cipher_suites: , client_allowed_sans: , min_version: }\n",
@@ -178,21 +176,12 @@ def test_empty_files(file: Path, text: str) -> None:
     )
 
 
-def test_defaults_of_tls(file: Path) -> None:
-    """With only a certificate, TLS is 1.2 or later in the server's order, without client certificates."""
-    config = load_text(file, TLS)
-    context = tls(config)
-
-    assert (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3) == (context.minimum_version, context.maximum_version)
-    assert ssl.CERT_NONE == context.verify_mode
-    assert context.options & ssl.OP_CIPHER_SERVER_PREFERENCE
-    assert frozenset() == config.allowed_sans
-
-
 def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Relative paths do not depend on the working directory, and absolute paths are kept."""
     monkeypatch.chdir("/")
-    assert load_text(file, TLS).ssl_context is not None
+    context = tls(load_text(file, TLS))
+    assert (ssl.TLSVersion.TLSv1_2, ssl.CERT_NONE) == (context.minimum_version, context.verify_mode)
+    assert context.options & ssl.OP_CIPHER_SERVER_PREFERENCE
     elsewhere = file.parent / "elsewhere"
     elsewhere.mkdir()
     absolute = TLS.replace(": server", f": {file.parent}/server")
@@ -226,77 +215,59 @@ def test_a_file_wins_over_what_is_inline(file: Path) -> None:
     )
 
 
-SYSTEM_AUTHORITIES = (
-    "tls_server_config.client_auth_type: certificates of all authorities of this system are accepted; "
-    "set client_ca_file"
-)
+REMARKS = [
+    ("http_server_config: {http2: true}", "http_server_config.http2: HTTP/2 is not supported, HTTP/1.1 is served"),
+    ("tls_server_config: {min_version: TLS13}", "tls_server_config: ignored, because TLS needs a certificate"),
+    ("rate_limit: {interval: 1s, burst: 0}", "rate_limit.burst: every request is rejected, because it is 0"),
+    ("rate_limit: {interval: 1s}", "rate_limit.burst: every request is rejected, because it is 0"),
+    *(
+        (f"{TLS}  {option}: {value}\n", f"tls_server_config.{option}: {remark}")
+        for option, value, remark in (
+            (
+                "curve_preferences",
+                "[X25519, CurveP256]",
+                "ignored, because OpenSSL accepts only one; its defaults are used",
+            ),
+            (
+                "client_auth_type",
+                "RequestClientCert",
+                "ignored, because certificates that are not verified are not requested",
+            ),
+            *(
+                (
+                    "client_auth_type",
+                    kind,
+                    "certificates of all authorities of this system are accepted; set client_ca_file",
+                )
+                for kind in VERIFIED
+            ),
+        )
+    ),
+]
 
 
-@pytest.mark.parametrize(
-    ("warning", "text"),
-    [
-        (
-            "http_server_config.http2: HTTP/2 is not supported, HTTP/1.1 is served",
-            "http_server_config: {http2: true}",
-        ),
-        (
-            "tls_server_config.curve_preferences: ignored, because OpenSSL accepts only one; its defaults are used",
-            TLS + "  curve_preferences: [X25519, CurveP256, CurveP384, CurveP521]\n",
-        ),
-        (
-            "tls_server_config.client_auth_type: ignored, because certificates that are not verified are not requested",
-            TLS + "  client_auth_type: RequestClientCert\n",
-        ),
-        ("tls_server_config: ignored, because TLS needs a certificate", "tls_server_config: {min_version: TLS13}"),
-        (SYSTEM_AUTHORITIES, f"{TLS}  client_auth_type: VerifyClientCertIfGiven\n"),
-        (SYSTEM_AUTHORITIES, f"{TLS}  client_auth_type: RequireAndVerifyClientCert\n"),
-        ("rate_limit.burst: every request is rejected, because it is 0", "rate_limit: {interval: 1s, burst: 0}"),
-        ("rate_limit.burst: every request is rejected, because it is 0", "rate_limit: {interval: 1s}"),
-    ],
-)
-def test_warnings(file: Path, warning: str, text: str) -> None:
+@pytest.mark.parametrize(("text", "remark"), REMARKS)
+def test_warnings(file: Path, text: str, remark: str) -> None:
     """An option without effect, or with a surprising one, gives a warning."""
-    assert (warning,) == load_text(file, text).warnings
+    assert (remark,) == load_text(file, text).warnings
 
 
-@pytest.mark.parametrize("curve", ["X25519", "CurveP256", "CurveP384", "CurveP521"])
-def test_one_curve(file: Path, curve: str) -> None:
-    """Each single curve is supported."""
-    assert () == load_text(file, f"{TLS}  curve_preferences: [{curve}]\n").warnings
-
-
-def test_every_cipher_suite(file: Path) -> None:
-    """All suites of Go are supported and keep their order."""
+def test_versions_suites_and_curves(file: Path) -> None:
+    """The minimum version is configurable; suites of Go keep their order, and those of TLS 1.3 alone require it."""
+    for name, version in (("TLS10", "TLSv1"), ("TLS11", "TLSv1_1"), ("TLS13", "TLSv1_3")):
+        assert ssl.TLSVersion[version] == tls(load_text(file, f"{TLS}  min_version: {name}\n")).minimum_version
     context = tls(load_text(file, f"{TLS}  cipher_suites: [{', '.join(SUITES)}, TLS_AES_256_GCM_SHA384]\n"))
-    assert len(SUITES) == len(suites_before_13(context))
-    assert "ECDHE-ECDSA-AES128-SHA" == suites_before_13(context)[0]
-    assert "AES256-GCM-SHA384" == suites_before_13(context)[-1]
-
-
-def test_suites_of_tls_13_alone(file: Path) -> None:
-    """If all suites are of TLS 1.3, older versions are disabled."""
+    assert [*SUITES.values()] == suites_before_13(context)
     context = tls(load_text(file, f"{TLS}  cipher_suites: [TLS_AES_256_GCM_SHA384]\n"))
     assert ssl.TLSVersion.TLSv1_3 == context.minimum_version
+    for curve in CURVES:
+        assert () == load_text(file, f"{TLS}  curve_preferences: [{curve}]\n").warnings
 
 
-@pytest.mark.parametrize(("name", "version"), [("TLS10", "TLSv1"), ("TLS11", "TLSv1_1"), ("TLS13", "TLSv1_3")])
-def test_versions(file: Path, name: str, version: str) -> None:
-    """The minimum version is configurable."""
-    assert ssl.TLSVersion[version] == tls(load_text(file, f"{TLS}  min_version: {name}\n")).minimum_version
-
-
-SUITE_LIST = f"must be one of {', '.join([*SUITES, *sorted(SUITES_13)])}"
-CURVE_LIST = "must be 'CurveP256', 'CurveP384', 'CurveP521' or 'X25519'"
-POLICY_LIST = (
-    "must be '', 'NoClientCert', 'RequestClientCert', 'RequireClientCert', 'RequireAnyClientCert', "
-    "'VerifyClientCertIfGiven' or 'RequireAndVerifyClientCert'"
-)
 NO_AUTHORITY = "contains no readable certificate: no certificate or crl found"
-UNSAFE = (
-    "is not supported, because Python's TLS requests no certificate without verifying it; "
-    "use RequireAndVerifyClientCert"
-)
+UNSAFE = "is not supported, because Python's TLS requests no certificate without verifying it; use "
 NOT_AN_INTEGER = "must be a valid integer, unable to parse string as an integer"
+NOT_A_BOOLEAN = "must be a valid boolean"
 A_HASH = "must be a bcrypt hash, as htpasswd -nBC 10 makes it"
 TOO_COSTLY = (
     "the cost of the bcrypt hash is 15, and must be at most 14, because anyone can have one computed; "
@@ -305,168 +276,116 @@ TOO_COSTLY = (
 A_NAME = "a user name must be printable and must not contain a colon"
 A_MAPPING = "must be a mapping, as in basic_auth_users: {alice: $2y$10$...}"
 DURATION = "not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w"
-AUTH = "  client_auth_type: "
-VERIFY = f"{AUTH}RequireAndVerifyClientCert\n"
+VERIFY = "  client_auth_type: RequireAndVerifyClientCert\n"
 ENCRYPTED_KEY = "encrypted private keys are not supported"
 UNUSABLE = "cannot use certificate and key"
 
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        # what is no file of this kind
-        ("[]", f"{A_MAPPING}"),
-        ("a: b: c", "1:5: not valid YAML: mapping values are not allowed here"),
-        (b"\xff\xfe\x00", "not a text file in UTF-8"),
-        (b"#" * ((1 << 20) + 1), "larger than 1 MiB"),
-        ("[" * 5000, "not valid YAML: nested too deeply, or a character or number is out of range"),
-        ("? [a, b]\n: c\n", "1:3: not valid YAML: a key must be one word"),
-        # keys
-        (
-            "tls_server_config:\n  cert_fil: x\nrate_limit:\n  bursts: 1\n  every:\n",
-            [
-                "2: tls_server_config.cert_fil: unknown",
-                "4: rate_limit.bursts: unknown",
-                "5: rate_limit.every: unknown",
-            ],
-        ),
-        (
-            f"basic_auth_users:\n  alice: {BCRYPT_HASH}\n  bob: {BCRYPT_HASH}\n  alice: {BCRYPT_HASH}\n",
-            "4:3: not valid YAML: alice is given twice, first in line 2",
-        ),
-        # kinds of values
-        (
-            "tls_server_config: x\nhttp_server_config: []\nbasic_auth_users: x\nrate_limit: [x]\n",
-            [
-                "1: tls_server_config: must be a mapping",
-                "2: http_server_config: must be a mapping",
-                "3: basic_auth_users: must be a mapping",
-                "4: rate_limit: must be a mapping",
-            ],
-        ),
-        (
-            "tls_server_config:\n  cert_file: [a]\n  cipher_suites: x\n  prefer_server_cipher_suites: maybe\n",
-            [
-                "2: tls_server_config.cert_file: must be one value",
-                "3: tls_server_config.cipher_suites: must be a list",
-                "4: tls_server_config.prefer_server_cipher_suites: must be a valid boolean, unable to interpret input",
-            ],
-        ),
-        (
-            "http_server_config:\n  http2: {}\n  headers:\n  - X-Frame-Options\n",
-            [
-                "2: http_server_config.http2: must be a valid boolean",
-                "3: http_server_config.headers: must be a mapping",
-            ],
-        ),
-        # TLS
-        (
-            TLS + "  min_version: SSL3\n",
-            "4: tls_server_config.min_version \"SSL3\": must be 'TLS10', 'TLS11', 'TLS12' or 'TLS13'",
-        ),
-        (
-            TLS + "  min_version: TLS13\n  max_version: TLS12\n",
-            "4: tls_server_config.min_version: TLS13 is above max_version, which is TLS12",
-        ),
-        (
-            TLS + "  cipher_suites:\n    - TLS_AES_128_GCM_SHA256\n    - TLS_RSA_WITH_RC4_128_SHA\n",
-            f"6: tls_server_config.cipher_suites[1]: {SUITE_LIST}",
-        ),
-        (
-            TLS + "  max_version: TLS12\n  cipher_suites: [TLS_AES_128_GCM_SHA256]\n",
-            "5: tls_server_config.cipher_suites: none of them is usable with TLS12",
-        ),
-        (
-            TLS + "  curve_preferences: [CurveP256, CurveP999]\n",
-            f'4: tls_server_config.curve_preferences[1] "CurveP999": {CURVE_LIST}',
-        ),
-        ("tls_server_config:\n  key_file: server.key\n", "1: tls_server_config.cert_file: is missing"),
-        ("tls_server_config:\n  cert_file: server.crt\n", "1: tls_server_config.key_file: is missing"),
-        (TLS.replace("server.crt", "none.crt"), "2: tls_server_config.cert_file: none.crt: No such file or directory"),
-        (TLS.replace("server.key", '"a\\0b"'), "3: tls_server_config.key_file: a\0b: must be the path of a file"),
-        (TLS.replace("server.key", "other.key"), f"2: tls_server_config.cert_file: {UNUSABLE}: key values mismatch"),
-        (TLS.replace("server.crt", "text.txt"), f"2: tls_server_config.cert_file: {UNUSABLE}: not in PEM format"),
-        (TLS.replace("server.key", "encrypted.key"), f"3: tls_server_config.key_file: {ENCRYPTED_KEY}"),
-        (
-            "tls_server_config:\n  cert_file: server.crt\n" + inline("key", ENCRYPTED),
-            f"3: tls_server_config.key: {ENCRYPTED_KEY}",
-        ),
-        # clients' certificates
-        (
-            TLS + "  client_ca_file: ca.crt\n",
-            "1: tls_server_config.client_auth_type: must be set, because client_ca_file is set",
-        ),
-        (TLS + VERIFY + "  client_ca_file: text.txt\n", f"5: tls_server_config.client_ca_file: {NO_AUTHORITY}"),
-        (TLS + VERIFY + "  client_ca: hello\n", f"5: tls_server_config.client_ca: {NO_AUTHORITY}"),
-        (TLS + VERIFY + "  client_ca_file: folder\n", "5: tls_server_config.client_ca_file: folder: Is a directory"),
-        (
-            TLS + "  client_allowed_sans: [a]\n",
-            "4: tls_server_config.client_allowed_sans: needs client_auth_type: RequireAndVerifyClientCert",
-        ),
-        *(
-            (
-                f"{TLS}{AUTH}{kind}\n",
-                f"4: tls_server_config.client_auth_type: {kind} {UNSAFE}",
-            )
-            for kind in ("RequireAnyClientCert", "RequireClientCert")
-        ),
-        (TLS + "  client_auth_type: Please\n", f'4: tls_server_config.client_auth_type "Please": {POLICY_LIST}'),
-        # headers
-        *(
-            (f"http_server_config:\n  headers:\n    {header}\n", f"3: http_server_config.headers.{message}")
-            for header, message in (
-                ("Server: late", "Server: unknown"),
-                ("X-Frame-Options: DENY", "X-Frame-Options \"DENY\": must be '', 'deny' or 'sameorigin'"),
-                ("X-Content-Type-Options: x", "X-Content-Type-Options \"x\": must be '' or 'nosniff'"),
-                ('X-XSS-Protection: "0\\r\\nSet-Cookie: a=b"', "X-XSS-Protection: must be printable ASCII"),
-            )
-        ),
-        # users
-        ("basic_auth_users:\n  alice:\n", f"2: basic_auth_users.alice: {A_HASH}"),
-        (
-            f"basic_auth_users:\n  bob: {'$2y$14$' + BCRYPT_HASH[7:]}\n  alice: {'$2y$15$' + BCRYPT_HASH[7:]}\n",
-            f"3: basic_auth_users.alice: {TOO_COSTLY}",
-        ),
-        ("basic_auth_users:\n  alice: [x]\n", "2: basic_auth_users.alice: must be one value"),
-        (f'basic_auth_users:\n  "": {BCRYPT_HASH}\n', f"2: basic_auth_users.: {A_NAME}"),
-        (f'basic_auth_users:\n  "a\\tb": {BCRYPT_HASH}\n', f"2: basic_auth_users.a\tb: {A_NAME}"),
-        *(
-            (f"basic_auth_users:\n  alice: '{wrong}'\n", f"2: basic_auth_users.alice: {A_HASH}")
-            for wrong in (
-                BCRYPT_HASH[:-1],
-                BCRYPT_HASH + "x",
-                BCRYPT_HASH.replace("$10$", "$03$"),
-                BCRYPT_HASH.replace("$10$", "$32$"),
-                BCRYPT_HASH.replace("2y", "2z"),
-                BCRYPT_HASH.replace("zoub", "zozb"),  # a salt of too many bits
-                "$apr1$x7Zk0Xbq$aeN5FmLYvYMRz0SQEBYrT.",
-                "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
-            )
-        ),
-        # limits and paths
-        ("rate_limit:\n  interval: soon\n", f"2: rate_limit.interval: {DURATION}"),
-        *(
-            (f"rate_limit:\n  burst: {wrong}\n", f"2: rate_limit.burst: {reason}")
-            for wrong, reason in (("-1", "must be greater than or equal to 0"), ("1.5", NOT_AN_INTEGER))
-        ),
-    ],
+HASHES = (
+    BCRYPT_HASH[:-1],
+    BCRYPT_HASH.replace("$10$", "$03$"),
+    BCRYPT_HASH.replace("2y", "2z"),
+    BCRYPT_HASH.replace("zoub", "zozb"),  # a salt of too many bits
+    "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
 )
-def test_mistakes(file: Path, text: str | bytes, expected: str | list[str]) -> None:
-    """Every mistake is reported with its line, its key and the allowed value."""
-    messages = [expected] if isinstance(expected, str) else expected
-    assert messages == [problem.removeprefix("web.yml:").lstrip() for problem in problems(file, text)]
-
-
-def test_all_mistakes_at_once(file: Path) -> None:
-    """All mistakes are reported at once."""
-    assert ["2", "4", "6", "9", "8"] == [
-        problem.split(":")[1]
-        for problem in problems(
-            file,
-            "tls_server_config:\n  min_version: 1\nhttp_server_config:\n  headers: {A: b}\nbasic_auth_users:\n  a: b\n"
-            "rate_limit:\n  burst: x\n  interval: y\n",
+MISTAKES: list[tuple[str | bytes, str]] = [
+    # what is no file of this kind
+    ("[]", A_MAPPING),
+    ("a: b: c", "1:5: not valid YAML: mapping values are not allowed here"),
+    (b"\xff\xfe\x00", "not a text file in UTF-8"),
+    (b"#" * ((1 << 20) + 1), "larger than 1 MiB"),
+    ("[" * 5000, "not valid YAML: nested too deeply, or a character or number is out of range"),
+    # keys and kinds of values
+    ("rate_limit:\n  bursts: 1\n  every:\n", "2: rate_limit.bursts: unknown\n3: rate_limit.every: unknown"),
+    ("rate_limit: {}\nrate_limit: {}\n", "2:1: not valid YAML: rate_limit is given twice, first in line 1"),
+    (
+        "http_server_config: []\nrate_limit: x",
+        "1: http_server_config: must be a mapping\n2: rate_limit: must be a mapping",
+    ),
+    ("http_server_config:\n  http2: {}\n", f"2: http_server_config.http2: {NOT_A_BOOLEAN}"),
+    # headers
+    *(
+        (f"http_server_config:\n  headers:\n    {header}\n", f"3: http_server_config.headers.{message}")
+        for header, message in (
+            ("Server: late", "Server: unknown"),
+            ("X-Frame-Options: DENY", "X-Frame-Options \"DENY\": must be '', 'deny' or 'sameorigin'"),
+            ("X-Content-Type-Options: x", "X-Content-Type-Options \"x\": must be '' or 'nosniff'"),
+            ('X-XSS-Protection: "0\\r\\nSet-Cookie: a=b"', "X-XSS-Protection: must be printable ASCII"),
         )
-    ]
+    ),
+    # users and limits
+    ("basic_auth_users:\n  alice:\n", f"2: basic_auth_users.alice: {A_HASH}"),
+    (f"basic_auth_users:\n  alice: {'$2y$15$' + BCRYPT_HASH[7:]}\n", f"2: basic_auth_users.alice: {TOO_COSTLY}"),
+    ("basic_auth_users:\n  alice: [x]\n", "2: basic_auth_users.alice: must be one value"),
+    (f'basic_auth_users:\n  "": {BCRYPT_HASH}\n', f"2: basic_auth_users.: {A_NAME}"),
+    (f'basic_auth_users:\n  "a\\tb": {BCRYPT_HASH}\n', f"2: basic_auth_users.a\tb: {A_NAME}"),
+    *((f"basic_auth_users:\n  alice: '{wrong}'\n", f"2: basic_auth_users.alice: {A_HASH}") for wrong in HASHES),
+    ("rate_limit:\n  interval: soon\n", f"2: rate_limit.interval: {DURATION}"),
+    ("rate_limit:\n  burst: -1\n", "2: rate_limit.burst: must be greater than or equal to 0"),
+    # all mistakes at once
+    (
+        "tls_server_config:\n  min_version: 1\nbasic_auth_users:\n  a: b\nrate_limit:\n  burst: x\n",
+        (
+            "2: tls_server_config.min_version \"1\": must be 'TLS10', 'TLS11', 'TLS12' or 'TLS13'\n"
+            f"4: basic_auth_users.a: {A_HASH}\n6: rate_limit.burst: {NOT_AN_INTEGER}"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), MISTAKES, ids=range(len(MISTAKES)))
+def test_mistakes(file: Path, text: str | bytes, expected: str) -> None:
+    """Every mistake is reported with its line, its key and the allowed value."""
+    assert expected.splitlines() == [each.removeprefix("web.yml:").lstrip() for each in problems(file, text)]
+
+
+def with_file(old: str, new: str) -> str:
+    """Return the configuration of TLS with another file."""
+    return TLS.replace(old, new)
+
+
+TLS_MISTAKES = [
+    ("tls_server_config:\n  cert_fil: x\n", "2: cert_fil: unknown"),
+    ("tls_server_config:\n  cert_file: [a]\n", "2: cert_file: must be one value"),
+    (TLS + "  cipher_suites: x\n", "4: cipher_suites: must be a list"),
+    (TLS + "  prefer_server_cipher_suites: x\n", f"4: prefer_server_cipher_suites: {NOT_A_BOOLEAN}"),
+    (
+        TLS + "  min_version: TLS13\n  max_version: TLS12\n",
+        "4: min_version: TLS13 is above max_version, which is TLS12",
+    ),
+    (TLS + "  cipher_suites:\n  - TLS_RSA_WITH_RC4_128_SHA\n", "5: cipher_suites[0]: must be one of TLS_ECDHE_"),
+    (
+        TLS + "  cipher_suites: [TLS_AES_128_GCM_SHA256]\n  max_version: TLS12\n",
+        "4: cipher_suites: none of them is usable",
+    ),
+    (TLS + "  curve_preferences: [P999]\n", "4: curve_preferences[0] \"P999\": must be 'CurveP256', 'CurveP384', "),
+    # certificates
+    ("tls_server_config:\n  key_file: server.key\n", "1: cert_file: is missing"),
+    ("tls_server_config:\n  cert_file: server.crt\n", "1: key_file: is missing"),
+    (with_file("server.crt", "none.crt"), "2: cert_file: none.crt: No such file or directory"),
+    (with_file("server.key", '"a\\0b"'), "3: key_file: a\0b: must be the path of a file"),
+    (with_file("server.key", "other.key"), f"2: cert_file: {UNUSABLE}: key values mismatch"),
+    (with_file("server.crt", "text.txt"), f"2: cert_file: {UNUSABLE}: not in PEM format"),
+    (with_file("server.key", "encrypted.key"), f"3: key_file: {ENCRYPTED_KEY}"),
+    ("tls_server_config:\n  cert_file: server.crt\n" + inline("key", ENCRYPTED), f"3: key: {ENCRYPTED_KEY}"),
+    # clients' certificates
+    (TLS + "  client_ca_file: ca.crt\n", "1: client_auth_type: must be set, because client_ca_file is set"),
+    (TLS + VERIFY + "  client_ca_file: text.txt\n", f"5: client_ca_file: {NO_AUTHORITY}"),
+    (TLS + VERIFY + "  client_ca: hello\n", f"5: client_ca: {NO_AUTHORITY}"),
+    (TLS + VERIFY + "  client_ca_file: folder\n", "5: client_ca_file: folder: Is a directory"),
+    (
+        TLS + "  client_allowed_sans: [a]\n",
+        "4: client_allowed_sans: needs client_auth_type: RequireAndVerifyClientCert",
+    ),
+    (TLS + "  client_auth_type: RequireClientCert\n", f"4: client_auth_type: RequireClientCert {UNSAFE}"),
+    (TLS + "  client_auth_type: Please\n", "4: client_auth_type \"Please\": must be '', 'NoClientCert', 'Req"),
+]
+
+
+@pytest.mark.parametrize(("text", "start"), TLS_MISTAKES, ids=range(len(TLS_MISTAKES)))
+def test_mistakes_in_tls(file: Path, text: str, start: str) -> None:
+    """Every mistake in the configuration of TLS is reported with its line and its key."""
+    (message,) = problems(file, text)
+    assert message.replace("tls_server_config.", "").removeprefix("web.yml:").startswith(start)
 
 
 def test_only_regular_files(file: Path) -> None:
@@ -489,17 +408,12 @@ def test_only_regular_files(file: Path) -> None:
     "text",
     [
         f"basic_auth_users: {{alice: {PASSWORD}}}",
-        f"basic_auth_users: {{alice: '{BCRYPT_HASH}x'}}",
         f"basic_auth_users: [{PASSWORD}]",
-        f"basic_auth_users: {PASSWORD}",
         f"basic_auth_users: {{alice:{PASSWORD}}}",
-        f"basic_auth_users: {{alice:{BCRYPT_HASH}}}",
         f"basic_auth_users: {{{BCRYPT_HASH}: alice}}",
         f"basic_auth_users: {{? [alice, {PASSWORD}] : x}}",
         f"basic_auth_users:\n  alice: {BCRYPT_HASH}\n  alice:{BCRYPT_HASH}\n  alice:{BCRYPT_HASH}:\n",
-        f"basic_auth_users:\n  alice: '{BCRYPT_HASH}'\n  alice:{PASSWORD}: x\n  alice:{PASSWORD}: x\n",
         f"alice: {BCRYPT_HASH}",
-        f"alice:{PASSWORD}: x",
         f"basic_auth_users: {{alice: *{PASSWORD}}}",
         f"basic_auth_users: {{alice: !{PASSWORD}!x y}}",
         f"basic_auth_users: {{alice: &{PASSWORD} a, bob: &{PASSWORD} b}}",
@@ -520,11 +434,6 @@ def test_secrets_are_not_shown(file: Path, text: str) -> None:
     assert PASSWORD not in entries
     assert BCRYPT_HASH[7:] not in entries
     assert KEY_LINE not in entries
-
-
-def test_secrets_are_not_in_the_configuration_as_text(file: Path) -> None:
-    """The representation of the configuration contains no hash."""
-    assert BCRYPT_HASH[7:] not in repr(load_text(file, COMPLETE))
 
 
 ON_A_TERMINAL = """\
@@ -559,14 +468,11 @@ def test_an_encrypted_key(file: Path) -> None:
     "text",
     [
         "&a [*a]",
-        "&a {tls_server_config: *a}",
         "basic_auth_users: &a {alice: *a}",
         "tls_server_config: &a {cipher_suites: &b [*b, *a]}",
         "a: &a [x, x]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{f'*{chr(97 + n)}, ' * 9}]\n" for n in range(20)),
         "a: &a " + "[" * 90 + "]" * 90 + "\nb: &b " + "[" * 90 + "*a" + "]" * 90 + "\nc: " + "[" * 90 + "*b" + "]" * 90,
-        '"\\U00110000"',
         '"\\UFFFFFFFF"',
-        "%YAML " + "9" * 5000 + ".1\n---\n{}",
         "!%FF a",
         "self: x\ncls: y\n",
         '{"": 1, "[key]": 2, "<<": {a: b}, "a.b": 3}',
