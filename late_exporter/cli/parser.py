@@ -115,14 +115,13 @@ class _Program(click.Group):
         return _help_option()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        at = next((index for index, is_flag in enumerate(_flags_in(args)) if not is_flag), len(args))
-        if at == len(args):
-            is_about_program = ctx.resilient_parsing and not args
-            args = args if is_about_program or {*args} & {*HELP_FLAGS} == {*args} != set() else ["run", *args]
-        elif args[at] in COMMANDS:
+        at = _command_at(args)
+        if at is not None and args[at] in COMMANDS:
             args = [args[at], *args[:at], *args[at + 1 :]]
-        elif not ctx.resilient_parsing:
+        elif at is not None and not ctx.resilient_parsing:
             raise ConfigError(f"unknown command{_quote(args[at])}{_command_hint(args[at])}")
+        elif not ({*args} <= {*HELP_FLAGS} and (args or ctx.resilient_parsing)):
+            args = ["run", *args]
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as above
@@ -187,30 +186,29 @@ def _options() -> tuple[Option, ...]:
     return (*COMMAND_FLAGS, *OPTIONS)
 
 
-def _switches() -> dict[str, str]:
-    """Return the boolean flags, each with its negation."""
-    return {option.flag: f"--no-{option.name}" for option in _options() if not option.metavar}
+@cache
+def _switches() -> Mapping[str, str]:
+    """Return the boolean flags and their negations, each with its opposite."""
+    pairs = [(option.flag, f"--no-{option.name}") for option in _options() if not option.metavar]
+    return dict(pairs) | {negation: flag for flag, negation in pairs}
 
 
 def _as_switch(word: str) -> str:
-    """Return ``--flag`` or ``--no-flag`` for ``--flag=true`` or ``--flag=false``."""
+    """Return ``--flag`` for ``--flag=true``, and ``--no-flag`` for ``--flag=false``."""
     flag, _, value = word.partition("=")
     if value not in ("true", "false") or flag not in _switches():
         return word
     return flag if value == "true" else _switches()[flag]
 
 
-def _flags_in(args: Sequence[str]) -> Iterator[bool]:
-    """Yield for each argument whether it is a flag or the value of one."""
-    is_value = False
-    for word in args:
-        yield is_value or word.startswith("-")
-        needs_value = word.startswith("--") and "=" not in word and word not in HELP_FLAGS
-        is_value = not is_value and needs_value and word not in {**_switches(), **_negations()}
-
-
-def _negations() -> dict[str, str]:
-    return {negation: flag for flag, negation in _switches().items()}
+def _command_at(args: Sequence[str]) -> int | None:
+    """Return the index of the command: the first word that is neither a flag nor the value of one."""
+    index = 0
+    while index < len(args) and args[index].startswith("-"):
+        flag = args[index]
+        has_value = flag.startswith("--") and "=" not in flag and flag not in HELP_FLAGS and flag not in _switches()
+        index += 2 if has_value else 1
+    return index if index < len(args) else None
 
 
 def _help_option() -> click.Option:

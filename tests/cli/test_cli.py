@@ -170,8 +170,12 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
-    """Help lists the options of the command and no other, fits the terminal, and has examples that can be copied."""
+    """Help lists the options of the command and no other, fits the terminal, and has examples that can be copied.
+
+    It is printed even if the configuration is wrong.
+    """
     monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("LATE_EXPORTER_POLL__INTERVAL", "x")
     run = ProgramRun(command, "--help")
     examples = [f"  late-exporter {line}" for line, _ in COMMANDS[command].examples]
     lines = run.out.splitlines()
@@ -197,13 +201,6 @@ def test_help_of_the_program_names_the_commands() -> None:
     assert out.startswith("Usage: late-exporter [OPTIONS] [COMMAND]\n")
     assert [] == [name for name, command in COMMANDS.items() if f"\n  {name:<11}  {command.help[:30]}" not in out]
     assert "\n  2  Wrong usage or configuration." in out
-
-
-def test_help_needs_no_right_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Help is printed even if values are wrong."""
-    monkeypatch.setenv("LATE_EXPORTER_POLL__INTERVAL", "x")
-
-    assert 0 == ProgramRun("run", "--poll.interval=y", "--help").code
 
 
 @pytest.mark.parametrize("argv", [["--version"], ["run", "--version"], ["-V", "--help"], ["version"]], ids=str)

@@ -50,20 +50,16 @@ def completer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         (["help", "he"], ["healthcheck", "help"]),
         (["state", "co"], ["copy"]),
         (["--poll.interval", ""], []),
+        (["check", "--config.file", "la"], ["file,la"]),
+        (["textfile", "la"], ["file,la"]),
         (["simulate", "--simulate.incident", "r"], ["revoked-token", "rate-limit-storm"]),
         (["--poll.interval", "5s", "check", "--poll.loo"], ["--poll.lookback"]),
     ],
     ids=str,
 )
 def test_completions(completer: Completer, words: list[str], completions: list[str]) -> None:
-    """Commands, their flags and the values of these are completed, and nothing that would be rejected."""
+    """Commands, their flags and the values of these are completed, files by the shell."""
     assert completions == [item.removeprefix("plain,") for item in completer.complete(*words)]
-
-
-@pytest.mark.parametrize("words", [["check", "--config.file", "la"], ["textfile", "la"]], ids=str)
-def test_files_are_completed_by_the_shell(completer: Completer, words: list[str]) -> None:
-    """The value of a flag or an argument that is a file is completed as a file."""
-    assert ["file,la"] == completer.complete(*words)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -47,20 +47,15 @@ def test_certificates(tmp_path: Path) -> None:
         assert isinstance(certificate_context({"SSL_CERT_DIR": folder}), ssl.SSLContext)
 
 
-@pytest.mark.parametrize(
-    ("name", "path", "reason"),
-    [
+def test_unusable_certificates(tmp_path: Path) -> None:
+    """A file or folder that cannot be used is named with the reason."""
+    (tmp_path / "text").write_text("no certificate")
+    for name, path, reason in (
         ("SSL_CERT_FILE", "nonexistent", "No such file or directory"),
-        ("SSL_CERT_FILE", "", "Is a directory"),
         ("SSL_CERT_FILE", "text", "contains no readable certificate"),
         ("SSL_CERT_DIR", "nonexistent", "there is no such folder"),
         ("SSL_CERT_DIR", "text", "there is no such folder"),
-    ],
-)
-def test_unusable_certificates(tmp_path: Path, name: str, path: str, reason: str) -> None:
-    """A file or folder that cannot be used is named with the reason."""
-    (tmp_path / "text").write_text("no certificate")
-    place = tmp_path / path
-    with pytest.raises(ConfigError) as caught:
-        certificate_context({name: str(place)})
-    assert [f"{name}: {place}: {reason}"] == list(caught.value.problems)
+    ):
+        with pytest.raises(ConfigError) as caught:
+            certificate_context({name: str(tmp_path / path)})
+        assert [f"{name}: {tmp_path / path}: {reason}"] == list(caught.value.problems)

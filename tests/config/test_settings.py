@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from hypothesis import assume, given
@@ -261,12 +261,12 @@ def test_each_command_reads_its_own_options(file: Path) -> None:
     assert ("sqlite://", 5.0, 6000) == (settings.state.url, settings.poll.interval, settings.simulate.rate_limit)
 
 
-@pytest.mark.parametrize("directories", ["/var/lib/late", "/var/lib/late/:/var/lib/other"])
-def test_state_directory(directories: str) -> None:
+def test_state_directory() -> None:
     """The state is in the first state directory of systemd unless --state.url is set."""
-    environ = WITH_KEY | {"STATE_DIRECTORY": directories}
-    assert "sqlite:////var/lib/late/late-exporter.db" == load("run", {}, environ).state.url
-    assert "sqlite://" == load("run", {"state.url": ["sqlite://"]}, environ).state.url
+    for directories in ("/var/lib/late", "/var/lib/late/:/var/lib/other"):
+        environ = WITH_KEY | {"STATE_DIRECTORY": directories}
+        assert "sqlite:////var/lib/late/late-exporter.db" == load("run", {}, environ).state.url
+        assert "sqlite://" == load("run", {"state.url": ["sqlite://"]}, environ).state.url
 
 
 def test_another_api(file: Path) -> None:
@@ -290,8 +290,6 @@ def test_changes_that_take_a_restart(file: Path) -> None:
     assert [] == restart_only_changes(old, load_flags(**flags))
     assert ["state.password-file"] == restart_only_changes(old, load_flags(**flags | {"state__password_file": "key"}))
 
-
-BUCKETS = "--metrics.buckets"
 
 WRONG = [
     ("poll.interval", "5x", f'"5x": {DURATION}'),
@@ -334,11 +332,6 @@ WRONG = [
     ("web.telemetry-path", "/", f'"/": {RESERVED}'),
     ("webhook.path", "webhook", f'"webhook": {WEBHOOK}'),
     ("webhook.path", "/-", f'"/-": {RESERVED}, nor a parent of one'),
-    (
-        "webhook.path",
-        "/webhook",
-        '"/webhook": name a file that holds the secret of the webhooks with --webhook.secret-file',
-    ),
     ("metrics.max-label-values", "1.5", f'"1.5": {NOT_AN_INTEGER}'),
     ("metrics.max-accounts", "-1", '"-1": must be greater than or equal to 0'),
     ("metrics.buckets", "1,2", '"1,2": must be FAMILY=BOUND,BOUND, like late_publishing_attempts=1,2,3'),
@@ -347,11 +340,6 @@ WRONG = [
     ("metrics.buckets", f"{ATTEMPTS}=0,1", '"0": must be greater than 0'),
     ("metrics.buckets", f"{ATTEMPTS}=1,nan", '"nan": must be a finite number'),
     ("metrics.buckets", f"{ATTEMPTS}=", f'"{ATTEMPTS}=": must name at least one'),
-    (
-        "metrics.buckets",
-        f"{ATTEMPTS}=" + ",".join(map(str, range(1, 52))),
-        f'"{",".join(map(str, range(1, 52)))[:100]}...": at most 50 bounds are allowed, not 51',
-    ),
     (
         "metrics.disable",
         "late_publishing_log_total",
@@ -441,10 +429,10 @@ def test_wrong_files(file: Path, text: str, message: str) -> None:
     assert [message] == file_problems(file, text)
 
 
-@pytest.mark.parametrize(("path", "reason"), [("gone", "No such file or directory"), (".", "Is a directory")])
-def test_unreadable_files(path: str, reason: str) -> None:
+def test_unreadable_files() -> None:
     """A file that cannot be read is reported with the reason, and without a missing key."""
-    assert [f'LATE_EXPORTER_CONFIG__FILE "{path}": {reason}'] == problems({}, {"LATE_EXPORTER_CONFIG__FILE": path})
+    for path, reason in (("gone", "No such file or directory"), ("/", "Is a directory")):
+        assert [f'LATE_EXPORTER_CONFIG__FILE "{path}": {reason}'] == problems({}, {"LATE_EXPORTER_CONFIG__FILE": path})
 
 
 @pytest.mark.parametrize("key", [KEY, "zrk_" + "4f1d8c6b" * 8])
@@ -481,12 +469,6 @@ def test_settings_never_show_a_key(key: str) -> None:
     assert key not in f"{settings!r} {settings} {settings.workspaces[0].key}"
 
 
-def test_no_key() -> None:
-    """Commands that use the API need a key, and say how to set one."""
-    for command in ("run", "check", "logs"):
-        assert [NO_KEY] == problems({}, {}, command)
-
-
 def test_key_by_its_other_name() -> None:
     """The key may be set by the API's newer name; two different keys are a mistake, and neither is shown."""
     other = "sk_" + "e" * 64
@@ -498,8 +480,10 @@ def test_key_by_its_other_name() -> None:
     assert other not in problem
 
 
-def test_two_keys(file: Path) -> None:
-    """Setting a key and a key file is a mistake; a flag wins over the variable of a key file."""
+def test_one_key(file: Path) -> None:
+    """Setting no key, or a key and a key file, is a mistake; a flag wins over the variable of a key file."""
+    for command in ("run", "check", "logs"):
+        assert [NO_KEY] == problems({}, {}, command)
     assert ["LATE_API_KEY and --api.key-file: two keys are given; drop one of them"] == problems(
         {"api.key-file": ["key"]}, WITH_KEY
     )
@@ -576,20 +560,16 @@ def test_wrong_workspaces(file: Path, text: str, messages: str) -> None:
     assert messages.splitlines() == [each.removeprefix("late.yaml:") for each in file_problems(file, text, {})]
 
 
-def test_webhooks(file: Path) -> None:
-    """Webhooks are off by default; their secret is read from a file and never printed."""
-    off, settings = load_flags(), from_file(file, "webhook: {path: /late/hook, secret-file: secret}")
-    assert (None, "/late/hook") == (off.webhook.path, settings.webhook.path)
-    assert (KEY, "whsec_0123456789") == settings.secrets
-    assert "whsec_" not in repr(settings)
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (
             "webhook: {require-auth: true}",
             "1: webhook.require-auth: needs basic_auth_users in the file of --web.config.file",
+        ),
+        (
+            "webhook: {path: /hook}",
+            '1: webhook.path "/hook": name a file that holds the secret of the webhooks with --webhook.secret-file',
         ),
         (
             "webhook: {listen-address: ':1'}",
@@ -610,18 +590,21 @@ def test_webhooks(file: Path) -> None:
             for path in ("/late", "/late/metrics")
         ),
     ],
-    ids=range(5),
+    ids=range(6),
 )
 def test_wrong_webhooks(file: Path, text: str, message: str) -> None:
     """Options of webhooks need each other, and a password needs users."""
     assert [f"late.yaml:{message}"] == file_problems(file, text)
 
 
-def test_addresses_of_webhooks_may_be_chosen(file: Path) -> None:
-    """A free port may be chosen for both, and webhooks may need the password of the web configuration."""
+def test_webhooks(file: Path) -> None:
+    """The secret is never printed, a free port may be chosen for both addresses, and a password may be needed."""
     webhook = "path: /hook, secret-file: secret, listen-address: '127.0.0.1:0', require-auth: true"
     web = "web: {listen-address: [':1', '127.0.0.1:0'], config-file: web.yml}"
-    assert from_file(file, f"{web}\nwebhook: {{{webhook}}}").webhook.require_auth
+    settings = from_file(file, f"{web}\nwebhook: {{{webhook}}}")
+    assert settings.webhook.require_auth
+    assert (KEY, "whsec_0123456789") == settings.secrets
+    assert "whsec_" not in repr(settings)
 
 
 @pytest.mark.parametrize(
@@ -682,18 +665,11 @@ def test_every_page_needs_a_password(file: Path, path: str) -> None:
     from_file(file, f"workspaces:\n{BRANDS}{web}}}", {})
 
 
-@pytest.mark.parametrize(
-    "buckets",
-    [
-        {PUBLISHING: [0.5, 1, 2], ATTEMPTS: "1,3"},
-        [f"{PUBLISHING}=0.5,1,2", f"{ATTEMPTS}=1,3"],
-        f"{PUBLISHING}=0.5,1,2,{ATTEMPTS}=1,3",
-    ],
-)
-def test_buckets(file: Path, buckets: Any) -> None:
+def test_buckets(file: Path) -> None:
     """Buckets are set by histogram; an unknown one is a mistake that lists the others."""
-    catalogue = build_catalogue(from_file(file, json.dumps({"metrics": {"buckets": buckets}})).metrics.buckets)
-    assert ((0.5, 1.0, 2.0), (1.0, 3.0)) == (catalogue[PUBLISHING].buckets, catalogue[ATTEMPTS].buckets)
+    for buckets in (f"{{{PUBLISHING}: [0.5, 1, 2], {ATTEMPTS}: '1,3'}}", f"'{PUBLISHING}=0.5,1,2,{ATTEMPTS}=1,3'"):
+        catalogue = build_catalogue(from_file(file, f"metrics: {{buckets: {buckets}}}").metrics.buckets)
+        assert ((0.5, 1.0, 2.0), (1.0, 3.0)) == (catalogue[PUBLISHING].buckets, catalogue[ATTEMPTS].buckets)
     assert CATALOGUE["late_exporter_log_lag_seconds"] == catalogue["late_exporter_log_lag_seconds"]
     [problem] = problems({"metrics.buckets": ["late_up=1"]})
-    assert problem.startswith(f'{BUCKETS} "late_up": is not a histogram; these are {PUBLISHING}, ')
+    assert problem.startswith(f'--metrics.buckets "late_up": is not a histogram; these are {PUBLISHING}, ')
