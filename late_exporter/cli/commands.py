@@ -15,32 +15,34 @@ EXIT_CODES = (
 )
 
 
-class Command:
+class CommandHelp:
     """A command of the program; its docstring is a summary, notes, and lists headed "Actions:" and "Examples:".
 
     Attributes:
         arguments: Arguments, as in ``POST_ID``; optional ones in brackets.
-        actions: Allowed first arguments and those that follow each, as in ``backup FILE``, with their meaning.
+        actions: Allowed first arguments and those that follow each, as in ``backup FILE``; empty if any are allowed.
+        meanings: The actions, each with its meaning.
         examples: Arguments after the program's name, each with its meaning.
     """
 
     arguments: ClassVar[tuple[str, ...]] = ()
+    actions: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
-        self.name = type(self).__name__.lower()
+        self.name = type(self).__name__.removesuffix("Help").lower()
         text, *lists = re.split(r"\n\n(\w+):\n", inspect.cleandoc(type(self).__doc__ or ""))
         self.help, *self.notes = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
         by_heading = dict(zip(lists[::2], map(_entries, lists[1::2]), strict=True))
-        self.actions, self.examples = by_heading.get("Actions", []), by_heading["Examples"]
+        self.meanings, self.examples = by_heading.get("Actions", []), by_heading.get("Examples", [])
 
     @property
     def first_arguments(self) -> tuple[str, ...]:
         """Allowed first arguments; empty if any is allowed."""
-        return tuple(action.partition(" ")[0] for action, _ in self.actions)
+        return tuple(action.partition(" ")[0] for action in self.actions)
 
     def expected_arguments(self, args: Sequence[str]) -> tuple[str, ...]:
         """Return the arguments that belong to the action in ``args``."""
-        further = next((action.split()[1:] for action, _ in self.actions if [action.split()[0]] == [*args[:1]]), None)
+        further = next((action.split()[1:] for action in self.actions if action.split()[:1] == [*args[:1]]), None)
         return self.arguments if further is None else (*self.arguments[:1], *further)
 
 
@@ -50,7 +52,7 @@ def _entries(text: str) -> list[tuple[str, str]]:
     return [(line, " ".join(meaning.split())) for line, meaning in pairs]
 
 
-class Run(Command):
+class RunHelp(CommandHelp):
     """Read the logs and serve them as metrics; the default.
 
     Examples:
@@ -65,7 +67,7 @@ class Run(Command):
     """
 
 
-class Demo(Command):
+class DemoHelp(CommandHelp):
     """Run a simulated Zernio API and the exporter in one process, with incidents to look at. Needs no API key.
 
     Examples:
@@ -76,7 +78,7 @@ class Demo(Command):
     """
 
 
-class Simulate(Command):
+class SimulateHelp(CommandHelp):
     """Run the simulated Zernio API alone.
 
     Examples:
@@ -89,7 +91,7 @@ class Simulate(Command):
     """
 
 
-class Check(Command):
+class CheckHelp(CommandHelp):
     """Check configuration, key, API, quota, clock, state, web configuration and addresses; exit 0 if all is well.
 
     Key files, state and addresses are tried with the rights of this user, or as root with those of --user.
@@ -102,7 +104,7 @@ class Check(Command):
     """
 
 
-class Healthcheck(Command):
+class HealthcheckHelp(CommandHelp):
     """Check that the exporter on this machine responds; exit 0 if it does.
 
     Examples:
@@ -113,7 +115,7 @@ class Healthcheck(Command):
     """
 
 
-class Status(Command):
+class StatusHelp(CommandHelp):
     """Print what the status page of the exporter on this machine shows.
 
     It reads the page at the first address of the configuration, and needs no API key.
@@ -130,7 +132,7 @@ class Status(Command):
     """
 
 
-class Accounts(Command):
+class AccountsHelp(CommandHelp):
     """Print the state of every account that the exporter on this machine knows.
 
     It reads the metrics of the exporter, so that it knows the accounts up to --metrics.max-accounts.
@@ -145,7 +147,7 @@ class Accounts(Command):
     """
 
 
-class Post(Command):
+class PostHelp(CommandHelp):
     """Print the history of a post: every attempt, oldest first, and the outcome on each platform.
 
     Times are UTC. Exit 1 if the workspace has no logs of the post.
@@ -166,7 +168,7 @@ class Post(Command):
     arguments = ("POST_ID",)
 
 
-class Logs(Command):
+class LogsHelp(CommandHelp):
     """Print matching logs, newest first, or follow new ones.
 
     Times are UTC. JSON has the logs as the API sends them, one per line.
@@ -195,7 +197,7 @@ class Logs(Command):
     """
 
 
-class Textfile(Command):
+class TextfileHelp(CommandHelp):
     """Poll once and write the metrics to a file, for the textfile collector of node_exporter and cron.
 
     Examples:
@@ -206,7 +208,7 @@ class Textfile(Command):
     arguments = ("FILE",)
 
 
-class Audit(Command):
+class AuditHelp(CommandHelp):
     """Compare the counted logs with the API, log by log, and the counters with the state; exit 1 on any difference.
 
     It reads the API generation that the state was counted from.
@@ -223,7 +225,7 @@ class Audit(Command):
     """
 
 
-class Backfill(Command):
+class BackfillHelp(CommandHelp):
     """Write the history that the API still has, for promtool tsdb create-blocks-from openmetrics.
 
     It needs the state of an exporter that is ready, and does not affect a running one. No log is counted both in the
@@ -247,7 +249,7 @@ class Backfill(Command):
     """
 
 
-class State(Command):
+class StateHelp(CommandHelp):
     """Manage the state: show its content, back it up, check it, and copy workspaces to another one.
 
     It needs no API key.
@@ -279,9 +281,10 @@ class State(Command):
     """
 
     arguments = ("ACTION", "[ARGUMENT ...]")
+    actions = ("info", "backup FILE", "check", "copy SOURCE TARGET")
 
 
-class Metrics(Command):
+class MetricsHelp(CommandHelp):
     """Print the catalogue of metrics.
 
     Examples:
@@ -292,7 +295,7 @@ class Metrics(Command):
     """
 
 
-class Assets(Command):
+class AssetsHelp(CommandHelp):
     """Write rules, dashboards, Alertmanager routes, systemd units and completion scripts to a folder.
 
     Files of the same names are replaced, others are left alone.
@@ -305,7 +308,7 @@ class Assets(Command):
     arguments = ("DIR",)
 
 
-class Completion(Command):
+class CompletionHelp(CommandHelp):
     """Print the completion script of bash, zsh or fish.
 
     Actions:
@@ -322,9 +325,10 @@ class Completion(Command):
     """
 
     arguments = ("SHELL",)
+    actions = ("bash", "zsh", "fish")
 
 
-class Help(Command):
+class HelpHelp(CommandHelp):
     """Print the help of the program or of a command.
 
     Examples:
@@ -337,7 +341,7 @@ class Help(Command):
     arguments = ("[COMMAND]",)
 
 
-class Version(Command):
+class VersionHelp(CommandHelp):
     """Print the version.
 
     Examples:
@@ -346,4 +350,6 @@ class Version(Command):
     """
 
 
-COMMANDS: Mapping[str, Command] = MappingProxyType({kind.__name__.lower(): kind() for kind in Command.__subclasses__()})
+COMMANDS: Mapping[str, CommandHelp] = MappingProxyType(
+    {kind.__name__.removesuffix("Help").lower(): kind() for kind in CommandHelp.__subclasses__()}
+)

@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from late_exporter.cli import print_text
-from late_exporter.cli.commands import COMMANDS, EXIT_CODES, Command
+from late_exporter.cli.commands import COMMANDS, EXIT_CODES, CommandHelp
 from late_exporter.config.commands import FORMATS
 from late_exporter.errors import ConfigError
 from late_exporter.masking import quote
@@ -43,7 +43,7 @@ class Arguments(NamedTuple):
 class _Command(click.Command):
     """A command, which returns its arguments."""
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: CommandHelp) -> None:
         self._command = command
         self._options = {"__".join(option.path): option for option in _options() if command.name in option.commands}
         params = [
@@ -65,15 +65,17 @@ class _Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for note in self._command.notes:
             formatter.write_paragraph()
-            formatter.write_text(note)
-        if self._command.actions:
+            with formatter.indentation():
+                formatter.write_text(note)
+        if self._command.meanings:
             with formatter.section(f"{self._command.arguments[0]} is one of"):
-                formatter.write_dl(self._command.actions)
+                formatter.write_dl(self._command.meanings)
         with formatter.section("Examples"):
             for arguments, meaning in self._command.examples:
                 formatter.write(f"  {PROGRAM} {arguments}\n")
                 formatter.write_text(f"    {meaning}")
-        for section, params in groupby(self.get_params(ctx), key=self._section_of):
+        params_by_section = sorted(self.get_params(ctx), key=lambda param: self._section_of(param) != "")
+        for section, params in groupby(params_by_section, key=self._section_of):
             with formatter.section(section or "Options"):
                 formatter.write_dl([record for param in params if (record := param.get_help_record(ctx))])
 
@@ -220,7 +222,7 @@ def _help_option() -> click.Option:
     return click.Option([*HELP_FLAGS], is_flag=True, is_eager=True, expose_value=False, callback=print_help, help=text)
 
 
-def _click_options(name: str, option: Option, command: Command) -> Iterator[click.Option]:
+def _click_options(name: str, option: Option, command: CommandHelp) -> Iterator[click.Option]:
     choices = FORMATS[command.name] if option.name == "format" else option.choices
     default = option.default_for(command.name) or (choices[0] if option.name == "format" else "")
     details = [f"default: {default}"] if default and option.metavar else []

@@ -22,13 +22,13 @@ NO_KEY = (
 Place: TypeAlias = Callable[..., str]  # flag, variable, or file and line of a value
 
 
-def check_keys(command: str, given: Container[Location], place: Place, *, is_broken: bool) -> Iterator[str]:
+def check_keys(command: str, locations: Container[Location], place: Place, *, is_broken: bool) -> Iterator[str]:
     """Yield too many or too few API keys; a configuration file that is broken may hold one."""
-    keys = [place(*path) for path in (("api", "key"), ("api", "key_file")) if path in given]
-    if ("workspaces",) in given:
+    keys = [place(*path) for path in (("api", "key"), ("api", "key_file")) if path in locations]
+    if ("workspaces",) in locations:
         workspaces = place("workspaces")
         yield from (f"{key}: drop it, each workspace in {workspaces} has its own api_key_file" for key in keys)
-        if ("api", "profile_id") in given:
+        if ("api", "profile_id") in locations:
             yield f"{place('api', 'profile_id')}: drop it, workspaces in {workspaces} have their own"
     elif len(keys) > 1:
         yield f"{' and '.join(keys)}: two keys are given; drop one of them"
@@ -46,7 +46,7 @@ def with_shard(settings: Settings, environ: Mapping[str, str]) -> Settings:
 
 
 def check_settings(
-    command: str, settings: Settings, given: Container[Location], place: Place, environ: Mapping[str, str]
+    command: str, settings: Settings, locations: Container[Location], place: Place, environ: Mapping[str, str]
 ) -> Iterator[str]:
     """Yield the mistakes in valid options of a command that do not go together."""
     name, formats = settings.flags.format, FORMATS.get(command)
@@ -54,7 +54,7 @@ def check_settings(
         yield f"--format{quote(name)}: must be one of {', '.join(formats)}"
     yield from _check_webhooks(settings, place)
     yield from _check_replicas(settings, place)
-    yield from _check_shard(settings, given, place, environ)
+    yield from _check_shard(settings, locations, place, environ)
     if command in SERVER_COMMANDS:
         yield from _check_users(settings, place)
     count = settings.simulate.logs_per_day * settings.simulate.history / DAY
@@ -95,12 +95,12 @@ def _check_replicas(settings: Settings, place: Place) -> Iterator[str]:
 
 
 def _check_shard(
-    settings: Settings, given: Container[Location], place: Place, environ: Mapping[str, str]
+    settings: Settings, locations: Container[Location], place: Place, environ: Mapping[str, str]
 ) -> Iterator[str]:
     shard, total = settings.sharding.shard, settings.sharding.total_shards
     name = f"{POD_NAME if environ.get(POD_NAME) else 'host name'}{quote(pod_name(environ))}"
-    source = f"{place('sharding', 'shard')}{quote(str(shard))}" if ("sharding", "shard") in given else name
-    if shard is not None and ("sharding", "total_shards") not in given:
+    source = f"{place('sharding', 'shard')}{quote(str(shard))}" if ("sharding", "shard") in locations else name
+    if shard is not None and ("sharding", "total_shards") not in locations:
         yield f"{source}: needs --total-shards, the number of shards"
     elif shard is None and total > 1:
         reason = f"because the {name} does not end with a number, as in late-exporter-0"

@@ -172,17 +172,17 @@ class _Sources:
                 yield f"{file.place((section,))}: must be a mapping of options"
 
     def _read_section(self, file: YamlFile, path: Path, section: str) -> Iterator[str]:
-        given: set[Location] = set()
+        paths: set[Location] = set()
         for key, value in file.values[section].items():
             option = _IN_FILE.get(f"{section}.{key.replace('_', '-')}")
             if option is None:
                 # Without a space after the colon the value belongs to the key.
                 name = f"{section}.{key.partition(':')[0].replace('_', '-')}"
                 yield f"{file.place((section, key))}: unknown{suggest(name, _IN_FILE, f'{section}.')}"
-            elif option.path in given:
+            elif option.path in paths:
                 yield f"{file.place((section, key))}: given twice, with a dash and with an underscore"
             else:
-                given.add(option.path)
+                paths.add(option.path)
                 self._put(self._in_file, option, _relative(path, value) if option.metavar == "FILE" else value)
 
     def _read_workspaces(self, rows: object, path: Path) -> None:

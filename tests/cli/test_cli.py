@@ -180,10 +180,11 @@ def test_help(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> No
     examples = [f"  late-exporter {line}" for line, _ in COMMANDS[command].examples]
     lines = run.out.splitlines()
     assert (0, "", []) == (run.code, run.err, run.calls)
+    assert [*COMMANDS[command].actions] == [action for action, _ in COMMANDS[command].meanings]
     assert examples
     assert [] == [line for line in examples if line not in lines]
     assert [] == [line for line in lines if len(line) > min(int(columns), 100) and line not in examples]
-    names = re.findall(r"^  (?:-\w, )?(--[a-z.-]+)", run.out, re.MULTILINE)
+    names = re.findall(r"^  (?:-\w, )?(--[a-z-]+(?:\.[a-z-]+)*)(?= |$)", run.out, re.MULTILINE)
     flags = [option.flag for option in ALL_OPTIONS if option.flag and command in option.commands]
     assert {*flags, "--help"} == {*names}
 

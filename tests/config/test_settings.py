@@ -670,6 +670,6 @@ def test_buckets(file: Path) -> None:
     for buckets in (f"{{{PUBLISHING}: [0.5, 1, 2], {ATTEMPTS}: '1,3'}}", f"'{PUBLISHING}=0.5,1,2,{ATTEMPTS}=1,3'"):
         catalogue = build_catalogue(from_file(file, f"metrics: {{buckets: {buckets}}}").metrics.buckets)
         assert ((0.5, 1.0, 2.0), (1.0, 3.0)) == (catalogue[PUBLISHING].buckets, catalogue[ATTEMPTS].buckets)
-    assert CATALOGUE["late_exporter_log_lag_seconds"] == catalogue["late_exporter_log_lag_seconds"]
+        assert CATALOGUE["late_exporter_log_lag_seconds"] == catalogue["late_exporter_log_lag_seconds"]
     [problem] = problems({"metrics.buckets": ["late_up=1"]})
     assert problem.startswith(f'--metrics.buckets "late_up": is not a histogram; these are {PUBLISHING}, ')
