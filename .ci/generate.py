@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from late_exporter.config.commands import COMMANDS
-from late_exporter.config.flags import COMMAND_FLAGS
+from late_exporter.cli.commands import COMMANDS
+from late_exporter.config.commands import FORMATS
 from late_exporter.config.options import Option
-from late_exporter.config.settings import OPTIONS
+from late_exporter.config.settings import COMMAND_FLAGS, OPTIONS
 from late_exporter.feeds.classification import actions_markdown
 from late_exporter.ingest.webhooks import EVENT_FEEDS
 
@@ -45,12 +45,12 @@ def _options_markdown() -> str:
         overrides = ", ".join(f"`{command}`: `{value}`" for command, value in option.command_defaults.items())
         default = _default(option) + (f" ({overrides})" if overrides else "")
         variables = " or ".join(f"`{name}`" for name in (option.variable, option.alias) if name)
-        rows.append(f"| {flag} | {variables} | {default} | {', '.join(option.commands)} | {_help(option)} |")
+        rows.append(f"| {flag} | {variables} | {default} | {', '.join(option.commands)} | {_escape(option.help)} |")
     return "\n".join(rows)
 
 
 def _reloadable_markdown() -> str:
-    names = (f"`{option.flag or option.name}`" for option in OPTIONS if option.reload == "live")
+    names = (f"`{option.flag or option.name}`" for option in OPTIONS if option.live)
     return f"{', '.join(names)}."
 
 
@@ -62,9 +62,11 @@ def _commands_markdown() -> str:
 def _flags_markdown() -> str:
     rows = ["| flag | default | commands | |", "|---|---|---|---|"]
     for option in COMMAND_FLAGS:
-        choices = "".join(f" `{name}`: {', '.join(words)}." for name, words in option.command_choices.items())
-        default = "the first" if choices else _default(option)
-        rows.append(f"| `{option.flag}` | {default} | {', '.join(option.commands)} | {_help(option)}{choices} |")
+        is_format = option.name == "format"
+        formats = (f" `{name}`: {', '.join(FORMATS[name])}." for name in option.commands if is_format)
+        default = "the first" if is_format else _default(option)
+        text = _escape(option.help) + "".join(formats)
+        rows.append(f"| `{option.flag}` | {default} | {', '.join(option.commands)} | {text} |")
     return "\n".join(rows)
 
 
@@ -72,14 +74,6 @@ def _webhook_events_markdown() -> str:
     return "\n".join(
         ["| event | polls |", "|---|---|", *(f"| `{event}` | {feed} |" for event, feed in EVENT_FEEDS.items())]
     )
-
-
-def _help(option: Option) -> str:
-    """Return the help of most commands, and then that of the others."""
-    others: dict[str, list[str]] = {}
-    for command, text in option.command_help.items():
-        others.setdefault(text, []).append(f"`{command}`")
-    return _escape(" ".join([option.help, *(f"{', '.join(names)}: {text}" for text, names in others.items())]))
 
 
 def _default(option: Option) -> str:

@@ -1,4 +1,4 @@
-"""Files below deploy/ generated from the rules, the dashboards and the option table."""
+"""Files below deploy/ generated from the rules, the dashboards and the options."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def pipeline_config(settings: Settings) -> PipelineConfig:
     return PipelineConfig(
         feeds=tuple(settings.poll.feeds),
         poll=poll_config(settings),
-        families=build_catalogue(metrics.duration_buckets, metrics.buckets),
+        families=build_catalogue(metrics.buckets),
         disabled_families=frozenset(metrics.disable),
         max_label_values=metrics.max_label_values,
         max_accounts=metrics.max_accounts,

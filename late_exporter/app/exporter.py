@@ -21,8 +21,8 @@ from late_exporter.app.configs import count_key_users, pipeline_config, poll_con
 from late_exporter.app.workspace_info import WorkspaceInfo
 from late_exporter.app.workspace_pollers import ApiConnection, WorkspacePollers
 from late_exporter.config.dump import format_settings
+from late_exporter.config.fields import SecretFile
 from late_exporter.config.settings import Settings, Workspace
-from late_exporter.config.types import SecretFile
 from late_exporter.errors import LateError
 from late_exporter.events.deliverer import EventDeliverer
 from late_exporter.events.output import Output
@@ -103,7 +103,6 @@ class Exporter:
                 offload=offload,
                 report=DeliveryReport(self.registry, lambda: self.workspaces, self._pipeline.count),
                 logger=log.get_logger("late_exporter"),
-                max_pending=settings.events.max_pending,
                 monotonic=time.monotonic,
             )
             store_thread.on_events = self.deliverer.wake
@@ -120,7 +119,7 @@ class Exporter:
         """Load the state of all workspaces and publish it."""
         logger, settings = log.get_logger("late_exporter"), self._target.settings
         self.registry.set_gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
-        shard, total = settings.sharding
+        shard, total = settings.sharding.shard, settings.sharding.total_shards
         if total > 1:
             self.registry.set_gauge("late_exporter_total_shards", (str(shard),), total)
             counts = {"workspaces": len(settings.workspaces), "all_workspaces": len(settings.all_workspaces)}

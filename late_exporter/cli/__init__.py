@@ -7,11 +7,12 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from late_exporter import __revision__, __version__
 from late_exporter.commands import FUNCTIONS
+from late_exporter.errors import ConfigError, LateError
 
 if TYPE_CHECKING:
     from late_exporter.config.settings import CommandContext
@@ -53,9 +54,8 @@ def _handle_signals(exit_code: int, *, is_server: bool) -> None:
 
     A server ignores SIGHUP, because there is nothing to reload yet.
 
-    As the first process of a container it would otherwise ignore SIGTERM. There is nothing to clean up yet: a child
-    process notices the end itself. An exception would not do: it is lost if it is raised in a callback, and importing a
-    module runs many of them.
+    As the first process of a container it would otherwise ignore SIGTERM. There is nothing to clean up yet. An
+    exception would not do: it is lost if it is raised in a callback, and importing a module runs many of them.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -76,17 +76,34 @@ def _open_streams() -> None:
 
 
 def _run(argv: Sequence[str], commands: Mapping[str, Callable[[CommandContext], int]] | None) -> int:
-    # Modules are imported only if they are needed: a shell waits for completion at every press of the tab key, and
-    # the health check runs every few seconds.
-    if "_LATE_EXPORTER_COMPLETE" in os.environ:
-        from late_exporter.cli.help import complete  # noqa: PLC0415 - see above
-
-        return complete()
     if not {"--version", "-V"}.isdisjoint(argv) or list(argv) == ["version"]:
         return print_text(version_text())
-    from late_exporter.cli.program import run_program  # noqa: PLC0415 - see above
+    try:
+        if argv[:1] == ["healthcheck"] and commands is None:
+            from late_exporter.cli.health import check_target, quick_target  # noqa: PLC0415 - no other command needs it
 
-    return run_program(argv, commands)
+            if target := quick_target(argv[1:], os.environ):
+                return check_target(target[0], secure=target[1])
+        from late_exporter.cli.parser import parse  # noqa: PLC0415 - signals are handled first
+
+        args = parse(argv)
+        if args is None:
+            return 0
+        from late_exporter.cli.program import run_command  # noqa: PLC0415 - as above, and help does not need it
+
+        return run_command(args, commands)
+    except ConfigError as exc:
+        return _print_errors(exc.problems, 2)
+    except LateError as exc:
+        return _print_errors([str(exc)], 1)
+
+
+def _print_errors(problems: Iterable[str], code: int) -> int:
+    from late_exporter import log  # noqa: PLC0415 - as above
+
+    for problem in problems:
+        sys.stderr.write(f"late-exporter: error: {log.escape(log.redact(problem))}\n")
+    return code
 
 
 def version_text() -> str:

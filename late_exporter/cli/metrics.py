@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from textwrap import TextWrapper
 
 import msgspec
 
-from late_exporter.cli.help import MAX_WIDTH, format_entry
 from late_exporter.exposition.family import Family
 from late_exporter.metrics.catalogue import CATALOGUE
+
+INDENT = " " * 4
 
 
 def format_catalogue(format: str) -> str:  # noqa: A002 - the name of the flag
@@ -26,11 +28,10 @@ def _table() -> str:
     lines = ["  ".join([*(map(str.ljust, row, widths)), row[3]]) for row in rows]
     columns = shutil.get_terminal_size().columns
     if sys.stdout.isatty() and columns < max(map(len, lines)):
-        entries = (
-            format_entry(f"{name} ({kind})", [meaning, labels], min(columns, MAX_WIDTH))
-            for name, kind, labels, meaning in rows[1:]
-        )
-        lines = [line.removeprefix("  ") for entry in entries for line in entry]
+        wrap = TextWrapper(columns, initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False).wrap
+        lines = []
+        for name, kind, labels, meaning in rows[1:]:
+            lines += [f"{name} ({kind})", *wrap(meaning), *wrap(labels)]
     return "\n".join(lines)
 
 

@@ -28,9 +28,8 @@ from late_exporter.commands._runner import write_stdout
 from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.progress import REFRESH_SECONDS, ProgressBar
 from late_exporter.commands.textfile import require_textfile, write_textfile
-from late_exporter.config.events import EventTarget
 from late_exporter.config.settings import CommandContext, Settings
-from late_exporter.config.types import Address, UnixPath
+from late_exporter.config.types import Address, EventTarget, UnixPath
 from late_exporter.config.web import WebConfig, WebConfigWatcher
 from late_exporter.errors import ConfigError, DeliveryError, LateError
 from late_exporter.events.file_output import FileOutput, StdoutOutput
@@ -259,8 +258,6 @@ async def _show_progress(exporter: Exporter) -> None:
 def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
     """Return the sockets of systemd, or sockets at the configured addresses."""
     sockets = systemd_sockets()
-    if settings.web.systemd_socket and not sockets:
-        raise LateError("--web.systemd-socket: systemd did not pass a socket")
     if sockets:
         return sockets
     return list(_bind(settings.web.listen_address, stack))

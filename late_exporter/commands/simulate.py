@@ -12,7 +12,7 @@ from functools import partial
 from late_exporter import log
 from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.run import serve_exporter
-from late_exporter.config.serving import Incident, SimulateSettings
+from late_exporter.config.sections import Incident, SimulateSettings
 from late_exporter.config.settings import CommandContext
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.web.server import serve
@@ -46,7 +46,7 @@ async def _run_demo(context: CommandContext, stop: Stop) -> None:
         url = f"{url_of(bound)}/api"
         options, lead = settings.simulate, 0.0
         if not options.incident:
-            options, lead = options._replace(incident=DEMO_INCIDENTS), DEMO_LEAD
+            options, lead = options.model_copy(update={"incident": DEMO_INCIDENTS}), DEMO_LEAD
         async with asyncio.TaskGroup() as group:
             group.create_task(_serve_simulator(options, bound, context.flags.generation, lead=lead))
             group.create_task(

@@ -11,8 +11,8 @@ import msgspec
 from late_exporter.commands._runner import interruptible, write_lines
 from late_exporter.commands.progress import ProgressBar
 from late_exporter.commands.state_summary import summarize_state
+from late_exporter.config.fields import parse_state_url
 from late_exporter.config.settings import CommandContext
-from late_exporter.config.types import parse_state_url
 from late_exporter.errors import ConfigError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.format import plural

@@ -2,81 +2,50 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from pydantic import SecretStr
 
 from late_exporter.config.options import Option
 from late_exporter.config.settings import OPTIONS, Settings
-from late_exporter.config.types import Secret, SecretFile
+from late_exporter.config.types import format_duration
 from late_exporter.masking import mask_url
 
 MASK = "<secret>"
 NO_ITEMS = "none"  # an empty list of status feeds; other options have no empty lists
-UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
-PLAIN = re.compile(r"[A-Za-z0-9/:][A-Za-z0-9_./:,+*-]*")
-"""Texts that need no quotes in YAML."""
+PLAIN_TYPES = (bool, int, float)
 
 
 def format_settings(settings: Settings, command: str = "run") -> str:
     """Return the options of a command as YAML: the API key is masked, and files are named but not shown."""
-    lines: list[str] = []
+    content: dict[str, Any] = {}
     if settings.workspace_list is not None:
-        lines.append("workspaces:")
-        lines += _workspace_lines(settings)
-    section = ""
+        content["workspaces"] = [{key: _plain(value) for key, value in row if value} for row in settings.workspace_list]
     for option in OPTIONS:
         value = settings.value_of(option)
-        is_unset = value is None or (value == () and option.default is None)
-        if command not in option.commands or is_unset or option.section == "config":
-            continue
-        if settings.workspace_list is not None and option.name in ("api.key", "api.key-file"):
-            continue
-        if option.section != section:
-            section = option.section
-            lines.append(f"{section}:")
-        lines.append(f"  {option.key}: {_format(option, value)}")
-    return "\n".join(lines) + "\n"
+        is_unset = value is None or (not value and option.default is None)
+        is_replaced = settings.workspace_list is not None and option.name in ("api.key", "api.key-file")
+        if command in option.commands and option.section != "config" and not (is_unset or is_replaced):
+            content.setdefault(option.section, {})[option.key] = _format(option, value)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=10_000)
 
 
-def _workspace_lines(settings: Settings) -> Iterator[str]:
-    for row in settings.workspace_list or ():
-        yield f"- name: {_quote(row.name)}"
-        yield f"  api_key_file: {_quote(str(row.api_key_file.path))}"
-        if row.api_base_url is not None:
-            yield f"  api_base_url: {_quote(row.api_base_url)}"
-        if row.profile_id is not None:
-            yield f"  profile_id: {_quote(row.profile_id)}"
-        if row.labels:
-            yield f"  labels: {json.dumps(dict(row.labels), ensure_ascii=False)}"
-
-
-def _format(option: Option, value: object) -> str:
-    if isinstance(value, Secret):
-        return MASK
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and option.metavar == "DURATION":
+def _format(option: Option, value: Any) -> Any:
+    if option.metavar == "DURATION":
         return format_duration(value)
-    items = value if isinstance(value, tuple) and option.many else (value,)
-    return _quote(",".join(map(_item_text, items)) or NO_ITEMS)
+    return (_plain(value) or NO_ITEMS) if option.many else _plain(value)
 
 
-def _item_text(item: object) -> str:
-    if isinstance(item, SecretFile):
-        return str(item.path)
-    text = f"{item:.15g}" if isinstance(item, float) else str(item)
+def _plain(value: Any) -> Any:
+    """Return a value in types of YAML; tuples that have names for their items are one text."""
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if type(value) is tuple:
+        return [_plain(item) for item in value]
+    if isinstance(value, PLAIN_TYPES):
+        return value
+    text = str(value)
     return mask_url(text) if "://" in text and not {"@", "?"}.isdisjoint(text) else text
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration as in Prometheus, for example ``1h30m``."""
-    rest, parts = round(seconds * 1000), ""
-    for unit, size in UNITS:
-        count, rest = divmod(rest, size)
-        parts += f"{count}{unit}" if count else ""
-    return parts or "0s"
-
-
-def _quote(text: str) -> str:
-    return text if PLAIN.fullmatch(text) else json.dumps(text)

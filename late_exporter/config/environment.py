@@ -16,12 +16,8 @@ PROXY_RULE = "must be the URL of an HTTP proxy, as in http://proxy.example:3128;
 
 def check_proxies(environ: Mapping[str, str] = os.environ) -> None:
     """Raise ConfigError if a variable of a proxy is not usable; its value may contain a password and is not shown."""
-    problems = [
-        f"{name}: {PROXY_RULE}"
-        for name, value in environ.items()
-        if name.lower() in PROXY_VARIABLES and value and not _is_proxy(value)
-    ]
-    if problems:
+    proxies = {name: value for name, value in environ.items() if name.lower() in PROXY_VARIABLES and value}
+    if problems := [f"{name}: {PROXY_RULE}" for name, value in proxies.items() if not _is_proxy(value)]:
         raise ConfigError(*problems)
 
 

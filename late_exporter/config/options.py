@@ -1,10 +1,12 @@
-"""The table of options: rows of plain data, declared by ``option()`` as fields of named tuples."""
+"""Options: fields of the settings models, with what command line, environment and documents need to know of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from late_exporter.config.commands import EXPORTER_COMMANDS
 
@@ -16,49 +18,49 @@ MIN_BEGINNING = 3  # characters of a name with which it suggests longer ones
 Location: TypeAlias = tuple[int | str, ...]
 
 
+class OptionModel(BaseModel):
+    """A model whose fields are options: declared by ``option()``, explained by the string below each."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
 class Option(NamedTuple):
     """One option.
 
     Args:
         name: Section and option, as in ``poll.interval``.
         path: Attributes that lead to its value, as in ``("poll", "interval")``.
-        variable: Environment variable; empty for the flags of a single command.
-        alias: Second environment variable with the same meaning.
         default: Default value as a user would write it, or None.
         metavar: Placeholder of the value; empty for a boolean flag.
-        reload: ``live`` if a reload applies a new value, ``restart`` if it takes a restart.
-        command_help: Texts that differ from ``help``, by command.
+        variable: Environment variable; empty for a flag of single commands.
+        alias: Second environment variable with the same meaning.
+        live: Whether a reload applies a new value, instead of a restart.
         command_defaults: Defaults that differ from ``default``, by command.
-        command_choices: Allowed values that depend on the command.
         choices: Allowed values, from the Literal type of the field.
         many: Whether it may be repeated, or hold a comma-separated list.
         is_mapping: Whether it may be a mapping of names to lists in the configuration file.
         secret: Whether it can be set by an environment variable only.
-        is_main: Whether --help explains it; the others are named there, and explained by --help-all.
     """
 
     name: str
-    path: tuple[str, ...]
-    variable: str
+    path: tuple[str, str]
     default: str | None
     metavar: str
     help: str
     commands: tuple[str, ...]
-    reload: Literal["live", "restart"] = "restart"
+    variable: str = ""
     alias: str = ""
-    command_help: Mapping[str, str] = MappingProxyType({})
+    live: bool = False
     command_defaults: Mapping[str, str] = MappingProxyType({})
-    command_choices: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     choices: tuple[str, ...] = ()
     many: bool = False
     is_mapping: bool = False
     secret: bool = False
-    is_main: bool = False
 
     @property
     def section(self) -> str:
-        """Section of the configuration file, as in ``poll``; empty for the flags of a single command."""
-        return self.path[0] if len(self.path) > 1 else ""
+        """Section of the configuration file, as in ``poll``; empty for a flag of single commands."""
+        return self.path[0] if self.variable else ""
 
     @property
     def key(self) -> str:
@@ -70,41 +72,34 @@ class Option(NamedTuple):
         """Flag, as in ``--poll.interval``; empty for a secret."""
         return "" if self.secret else f"--{self.name}"
 
-    def help_for(self, command: str) -> str:
-        return self.command_help.get(command, self.help)
-
     def default_for(self, command: str) -> str | None:
         return self.command_defaults.get(command, self.default)
 
 
-def option(
-    default: str | None,
-    metavar: str,
-    help: str,  # noqa: A002 - the term of every command line library
-    commands: tuple[str, ...] = EXPORTER_COMMANDS,
-    *,
-    name: str = "",
-    variable: str = "",
-    **metadata: Any,
-) -> Any:
-    """Declare a field as an option; the arguments are those of Option, most of which follow from the field.
-
-    The declaration takes the place of the field's default. Loading gives every field a value, so no instance holds it.
-    """
-    return Option(name, (), variable, default, metavar, help, commands, **metadata)
+def option(default: str | None, metavar: str, commands: tuple[str, ...] = EXPORTER_COMMANDS, **attributes: Any) -> Any:
+    """Declare a field as an option; the attributes are those of Option, most of which follow from the field."""
+    return Field(default, json_schema_extra={"metavar": metavar, "commands": commands, **attributes})
 
 
-def options_of(fields: type[Any], section: str = "") -> Iterator[Option]:
-    """Yield the options that a named tuple declares, for a section of the settings or for single commands."""
-    for field_name, declaration in fields._field_defaults.items():
-        path = (section, field_name) if section else (field_name,)
-        variable = f"{PREFIX}{'__'.join(path)}".upper() if section else ""
-        yield declaration._replace(
-            name=declaration.name or ".".join(path).replace("_", "-"),
-            path=path,
-            variable=declaration.variable or variable,
-            choices=tuple(_literals(fields.__annotations__[field_name])),
-        )
+def options_of(model: type[BaseModel], section: str) -> Iterator[Option]:
+    """Yield the options of a section of the settings."""
+    for field_name, field in model.model_fields.items():
+        path = (section, field_name)
+        kind, choices = get_origin(field.annotation), tuple(_literals(field.annotation))
+        text = " ".join((field.description or "").split())
+        if not all(choice in text for choice in choices):
+            text += f" One of {', '.join(choices)}."
+        derived = {
+            "name": f"{section}.{field_name}".replace("_", "-"),
+            "variable": f"{PREFIX}{section}__{field_name}".upper(),
+            "choices": choices,
+            "many": kind in (tuple, dict),
+            "is_mapping": kind is dict,
+        }
+        declared: Any = field.json_schema_extra
+        if declared.get("variable") == "":
+            derived["name"] = field_name.replace("_", "-")
+        yield Option(path=path, default=field.default, help=text, **derived | declared)
 
 
 def _literals(annotation: object) -> Iterator[str]:

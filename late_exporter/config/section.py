@@ -1,8 +1,7 @@
-"""A section of a file as a pydantic model, and the reasons of its errors."""
+"""A section of the web configuration file as a pydantic model, and the reasons of pydantic's errors."""
 
 from __future__ import annotations
 
-import re
 from types import MappingProxyType
 from typing import Any
 
@@ -10,11 +9,10 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import ErrorDetails
 
 from late_exporter.config.types import EMPTY_VALUES
+from late_exporter.masking import quote
 
 REASONS = MappingProxyType(
     {
-        "bool_parsing": "must be true or false",
-        "bool_type": "must be true or false",
         "dict_type": "must be a mapping",
         "extra_forbidden": "unknown",
         "model_type": "must be a mapping",
@@ -22,7 +20,7 @@ REASONS = MappingProxyType(
         "tuple_type": "must be a list",
     }
 )
-"""Messages for pydantic's error types."""
+"""Messages that are clearer than those of pydantic, by its error types."""
 
 
 class Section(BaseModel):
@@ -38,13 +36,11 @@ class Section(BaseModel):
         return {key: value for key, value in values.items() if key not in cls.model_fields or value not in EMPTY_VALUES}
 
 
-def error_reason(error: ErrorDetails) -> str:
-    """Return what the value must be, as a message."""
-    match error["type"]:
-        case "literal_error":
-            words = re.findall("'([^']*)'", error["ctx"]["expected"])
-            return f"must be one of {', '.join(filter(None, words))}"
-        case "value_error":
-            return str(error["ctx"]["error"])
-        case kind:
-            return REASONS.get(kind) or str(error["msg"]).removeprefix("Input ")
+def describe(error: ErrorDetails, place: str, *, with_value: bool) -> str:
+    """Return an error as one line that begins with the place of the value; a value may be a secret."""
+    if error["type"] == "missing":
+        return f"{place}: {error['loc'][-1]} is missing"
+    is_quoted = with_value and error["type"] != "extra_forbidden"
+    value = quote(error["input"], url=str(error["loc"][-1]).endswith("url")) if is_quoted else ""
+    reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{place}{value}: {REASONS.get(error['type'], reason)}"

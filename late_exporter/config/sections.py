@@ -1,246 +1,307 @@
-"""The sections of options about the API, polls and the state; see ``late_exporter.config.settings``."""
+"""Every option of the program, by section, and the flags of single commands.
 
-# Annotations are evaluated: they are read as data.
+The string below an option is its help. See ``late_exporter.config.settings``.
+"""
+
+# Annotations are evaluated by pydantic.
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, TypeAlias
 
-from late_exporter.config.commands import (
-    ALL_COMMANDS,
-    API_COMMANDS,
-    CLIENT_COMMANDS,
-    EXPORTER_COMMANDS,
-    QUERY_COMMANDS,
-    SHARDED_COMMANDS,
-    STATE_COMMANDS,
+from pydantic import Field
+
+from late_exporter.config import commands, fields
+from late_exporter.config.fields import CommaSeparated, duration
+from late_exporter.config.options import OptionModel, option
+
+STATEFUL_COMMANDS = (*commands.EXPORTER_COMMANDS, *commands.STATE_COMMANDS)
+REQUESTING_COMMANDS = (*commands.EXPORTER_COMMANDS, *commands.QUERY_COMMANDS)
+STATUS_INTERVALS: Mapping[fields.StatusFeedName, int] = MappingProxyType(
+    {"posts": 1, "accounts": 1, "cooldowns": 1, "webhooks": 2, "billing": 12}
 )
-from late_exporter.config.options import option
-from late_exporter.config.parsers import duration, integer
-from late_exporter.config.types import (
-    BaseUrl,
-    Bool,
-    CommaSeparated,
-    FeedName,
-    Key,
-    KeyFile,
-    PasswordFile,
-    ProfileId,
-    Share,
-    StateUrl,
-    StatusFeedName,
-    StatusFeedNames,
-)
+"""Intervals of the status feeds, in those of --status.interval."""
 
-if TYPE_CHECKING:
-    from pathlib import Path
+DEFAULT_FORMATS = {name: formats[0] for name, formats in commands.FORMATS.items()}
+EXPOSING_COMMANDS = (*commands.EXPORTER_COMMANDS, "backfill")
+
+Incident: TypeAlias = Literal[
+    "platform-outage",
+    "revoked-token",
+    "rate-limit-storm",
+    "slow-video",
+    "scheduler-stuck",
+    "account-cooldown",
+    "suspended",
+    "spend-cap",
+    "webhook-disabled",
+]
 
 
-_DEMO_INTERVAL: Mapping[str, Any] = MappingProxyType({"command_defaults": {"demo": "30s"}})
-
-
-class ConfigSettings(NamedTuple):
+class ConfigSettings(OptionModel):
     """Section ``config``."""
 
-    file: str | None = option(
-        None,
-        "FILE",
-        "YAML file with options and workspaces.",
-        (*ALL_COMMANDS, "healthcheck", *CLIENT_COMMANDS),
-        is_main=True,
-    )
+    file: str | None = option(None, "FILE", (*commands.ALL_COMMANDS, "healthcheck", *commands.CLIENT_COMMANDS))
+    """YAML file with options and workspaces."""
 
 
-class ApiSettings(NamedTuple):
+class ApiSettings(OptionModel):
     """Section ``api``."""
 
-    key: Key | None = option(
-        None,
-        "KEY",
-        "API key of Zernio. It has no flag, because every user of a machine can read the arguments of its processes.",
-        API_COMMANDS,
-        reload="live",
-        variable="LATE_API_KEY",
-        alias="ZERNIO_API_KEY",
-        secret=True,
+    key: fields.Key | None = option(
+        None, "KEY", commands.API_COMMANDS, live=True, variable="LATE_API_KEY", alias="ZERNIO_API_KEY", secret=True
     )
-    key_file: KeyFile | None = option(
-        None,
-        "FILE",
-        "File that holds the API key, instead of LATE_API_KEY. It is read again when it changes.",
-        API_COMMANDS,
-        is_main=True,
-        reload="live",
-        variable="LATE_API_KEY_FILE",
+    """API key of Zernio. It has no flag, because every user of a machine can read the arguments of its processes."""
+    key_file: fields.KeyFile | None = option(
+        None, "FILE", commands.API_COMMANDS, live=True, variable="LATE_API_KEY_FILE"
     )
-    base_url: BaseUrl = option(
-        "https://zernio.com/api",
-        "URL",
-        "Base URL of the Zernio API. Plain http is allowed for loopback addresses only.",
-        API_COMMANDS,
-        reload="live",
-    )
-    generation: Literal["auto", "late", "zernio"] = option(
-        "auto", "NAME", "Generation of the API: late, zernio, or auto to detect it.", API_COMMANDS, reload="live"
-    )
-    profile_id: ProfileId | None = option(
-        None,
-        "ID",
-        "Profile whose logs are read; by default all that the key can read. API generation late has no profiles.",
-        API_COMMANDS,
-        reload="live",
-    )
-    timeout: Annotated[float, duration("1ms")] = option(
-        "30s", "DURATION", "Timeout of a request.", (*EXPORTER_COMMANDS, *QUERY_COMMANDS), reload="live"
-    )
-    quota_share: Share = option(
-        "0.5",
-        "SHARE",
-        "Share of the key's requests per minute that the exporter may use at most, above 0 and at most 1. It uses less "
-        "if other users of the key need more.",
-        (*EXPORTER_COMMANDS, *QUERY_COMMANDS),
-        reload="live",
-    )
+    """File that holds the API key, instead of LATE_API_KEY. It is read again when it changes."""
+    base_url: fields.BaseUrl = option("https://zernio.com/api", "URL", commands.API_COMMANDS, live=True)
+    """Base URL of the Zernio API. Plain http is allowed for loopback addresses only."""
+    generation: Literal["auto", "late", "zernio"] = option("auto", "NAME", commands.API_COMMANDS, live=True)
+    """Generation of the API: late, zernio, or auto to detect it."""
+    profile_id: fields.ProfileId | None = option(None, "ID", commands.API_COMMANDS, live=True)
+    """Profile whose logs are read; by default all that the key can read. API generation late has no profiles."""
+    timeout: Annotated[float, duration("1ms")] = option("30s", "DURATION", REQUESTING_COMMANDS, live=True)
+    """Timeout of a request."""
+    quota_share: fields.Share = option("0.5", "SHARE", REQUESTING_COMMANDS, live=True)
+    """Share of the key's requests per minute that the exporter may use at most, above 0 and at most 1. It uses less if
+    other users of the key need more."""
 
 
-class PollSettings(NamedTuple):
+class PollSettings(OptionModel):
     """Section ``poll``."""
 
     interval: Annotated[float, duration("100ms")] = option(
         "30s",
         "DURATION",
-        "Time between two polls, with jitter.",
-        (*EXPORTER_COMMANDS, "logs", "audit"),
-        is_main=True,
-        reload="live",
+        (*commands.EXPORTER_COMMANDS, "logs", "audit"),
+        live=True,
         command_defaults={"demo": "5s", "logs": "5s"},
     )
-    lookback: Annotated[float, duration("1m", "90d")] = option(
-        "7d", "DURATION", "How far back the first sync reads, 1m to 90d.", reload="live", is_main=True
-    )
-    reconcile_interval: Annotated[float, duration("100ms")] = option(
-        "10m", "DURATION", "Time between two reconciliation scans, which find logs that polls missed.", reload="live"
-    )
-    late_window: Annotated[float, duration("1m", "1d")] = option(
-        "15m",
-        "DURATION",
-        "Age up to which logs that appear late are found within three polls, 1m to 1d; older ones are found by the "
-        "reconciliation scan.",
-        reload="live",
-    )
+    """Time between two polls, with jitter."""
+    lookback: Annotated[float, duration("1m", "90d")] = option("7d", "DURATION", live=True)
+    """How far back the first sync reads, 1m to 90d."""
+    reconcile_interval: Annotated[float, duration("100ms")] = option("10m", "DURATION", live=True)
+    """Time between two reconciliation scans, which find logs that polls missed."""
+    late_window: Annotated[float, duration("1m", "1d")] = option("15m", "DURATION", live=True)
+    """Age up to which logs that appear late are found within three polls, 1m to 1d; older ones are found by the
+    reconciliation scan."""
     # Daily by default: an audit costs fewer requests in a day than the reconciliation scan does in ten minutes.
-    audit_interval: Annotated[float, duration("0s")] = option(
-        "1d",
-        "DURATION",
-        "Time between two audits, which compare every counted log with the API; 0s disables them.",
-        reload="live",
-    )
-    feeds: CommaSeparated[FeedName] = option(
-        "publishing,connections",
-        "LIST",
-        "Log feeds to read; webhooks, messaging, workflow_event and api_request exist in generation zernio only.",
-        (*EXPORTER_COMMANDS, *STATE_COMMANDS),
-        many=True,
-    )
+    audit_interval: Annotated[float, duration("0s")] = option("1d", "DURATION", live=True)
+    """Time between two audits, which compare every counted log with the API; 0s disables them."""
+    feeds: CommaSeparated[fields.FeedName] = option("publishing,connections", "LIST", STATEFUL_COMMANDS)
+    """Log feeds to read; webhooks, messaging, workflow_event and api_request exist in generation zernio only."""
 
 
-class StatusSettings(NamedTuple):
+class StatusSettings(OptionModel):
     """Section ``status``."""
 
-    feeds: StatusFeedNames = option(
-        "posts,accounts,cooldowns,webhooks,billing",
-        "LIST",
-        "Status feeds to read, or none. They report what does not appear in logs: overdue posts, the health of "
-        "accounts, cooldowns, webhooks that are switched off, and the plan.",
-        reload="live",
-        many=True,
+    feeds: fields.StatusFeedNames = option("posts,accounts,cooldowns,webhooks,billing", "LIST", live=True)
+    """Status feeds to read, or none. They report what does not appear in logs: overdue posts, the health of accounts,
+    cooldowns, webhooks that are switched off, and the plan."""
+    interval: Annotated[float, duration("10s", "2h")] = option(
+        "5m", "DURATION", live=True, command_defaults={"demo": "10s"}
     )
-    posts_interval: Annotated[float, duration("30s", "1d")] = option(
-        "5m", "DURATION", "Time between two refreshes of posts, six requests.", reload="live", **_DEMO_INTERVAL
-    )
-    accounts_interval: Annotated[float, duration("30s", "1d")] = option(
-        "5m", "DURATION", "Time between two refreshes of the health of accounts.", reload="live", **_DEMO_INTERVAL
-    )
-    cooldowns_interval: Annotated[float, duration("30s", "1d")] = option(
-        "5m",
-        "DURATION",
-        "Time between two refreshes of cooldowns, one request per 100 accounts; longer with more than 200 accounts.",
-        reload="live",
-        **_DEMO_INTERVAL,
-    )
-    webhooks_interval: Annotated[float, duration("30s", "1d")] = option(
-        "10m", "DURATION", "Time between two refreshes of webhooks.", reload="live", **_DEMO_INTERVAL
-    )
-    billing_interval: Annotated[float, duration("30s", "1d")] = option(
-        "1h", "DURATION", "Time between two refreshes of the plan.", reload="live", **_DEMO_INTERVAL
-    )
+    """Time between two refreshes of posts (six requests), the health of accounts and cooldowns; webhooks are refreshed
+    half as often, and the plan once in twelve times."""
 
     @property
-    def intervals(self) -> Mapping[StatusFeedName, float]:
+    def intervals(self) -> Mapping[fields.StatusFeedName, float]:
         """Seconds between two refreshes of each feed."""
-        return {
-            "posts": self.posts_interval,
-            "accounts": self.accounts_interval,
-            "cooldowns": self.cooldowns_interval,
-            "webhooks": self.webhooks_interval,
-            "billing": self.billing_interval,
-        }
+        return {name: factor * self.interval for name, factor in STATUS_INTERVALS.items()}
 
 
-class StateSettings(NamedTuple):
+class StateSettings(OptionModel):
     """Section ``state``."""
 
-    url: StateUrl = option(
-        "sqlite:///data/late-exporter.db",
-        "URL",
-        "Database with everything that was counted: three slashes for a relative path, four for an absolute one, "
-        "sqlite:// for memory, or postgresql://user@host/database. If $STATE_DIRECTORY is set, as by systemd, the "
-        "default is a file in it.",
-        (*EXPORTER_COMMANDS, *STATE_COMMANDS, "state"),
-        command_defaults={"demo": "sqlite://"},
-        is_main=True,
+    url: fields.StateUrl = option(
+        "sqlite:///data/late-exporter.db", "URL", (*STATEFUL_COMMANDS, "state"), command_defaults={"demo": "sqlite://"}
     )
-    password_file: PasswordFile | None = option(
-        None,
-        "FILE",
-        "File with the password of the PostgreSQL user, read again at each connection. libpq's PGPASSFILE works, too.",
-        (*EXPORTER_COMMANDS, *STATE_COMMANDS, "state"),
-    )
-
-    replicas: Bool = option(
-        "false",
-        "",
-        "Share a state in PostgreSQL with other replicas: each polls and shows a part of the workspaces, and owns "
-        "those of one that dies.",
-        ("run", "check"),
-    )
-    lease_duration: Annotated[float, duration("2s", "10m")] = option(
-        "30s",
-        "DURATION",
-        "Silence after which others end the session of a replica, 2s to 10m; the same for all replicas.",
-        ("run", "check"),
-    )
+    """Database with everything that was counted: three slashes for a relative path, four for an absolute one, sqlite://
+    for memory, or postgresql://user@host/database. If $STATE_DIRECTORY is set, as by systemd, the default is a file in
+    it."""
+    password_file: fields.PasswordFile | None = option(None, "FILE", (*STATEFUL_COMMANDS, "state"))
+    """File with the password of the PostgreSQL user, read again at each connection. libpq's PGPASSFILE works, too."""
+    replicas: bool = option("false", "", ("run", "check"))
+    """Share a state in PostgreSQL with other replicas: each polls and shows a part of the workspaces, and owns those of
+    one that dies."""
+    lease_duration: Annotated[float, duration("2s", "10m")] = option("30s", "DURATION", ("run", "check"))
+    """Silence after which others end the session of a replica, 2s to 10m; the same for all replicas."""
 
     @property
-    def password_path(self) -> "Path | None":
+    def password_path(self) -> Path | None:
         return self.password_file.path if self.password_file is not None else None
 
 
-class ShardingSettings(NamedTuple):
+class ShardingSettings(OptionModel):
     """Section ``sharding``. The flags are those of kube-state-metrics; loading gives ``shard`` its default."""
 
-    shard: Annotated[int, integer(0)] | None = option(
-        None,
-        "NUMBER",
-        "Which shard this process is, from 0; by default the number at the end of $POD_NAME, or else of the host name, "
-        "as in a StatefulSet. Needs --total-shards.",
-        SHARDED_COMMANDS,
-        name="shard",
+    shard: Annotated[int, Field(ge=0)] | None = option(None, "NUMBER", commands.SHARDED_COMMANDS, name="shard")
+    """Which shard this process is, from 0; by default the number at the end of $POD_NAME, or else of the host name, as
+    in a StatefulSet. Needs --total-shards."""
+    total_shards: Annotated[int, Field(ge=1, le=1000)] = option(
+        "1", "NUMBER", commands.SHARDED_COMMANDS, name="total-shards"
     )
-    total_shards: Annotated[int, integer(1, 1000)] = option(
-        "1",
-        "NUMBER",
-        "Number of processes that share the workspaces, each with a state of its own. Each workspace is "
-        "assigned to one of them by a hash of its name.",
-        SHARDED_COMMANDS,
-        name="total-shards",
+    """Number of processes that share the workspaces, each with a state of its own. Each workspace is assigned to one of
+    them by a hash of its name."""
+
+
+class WebSettings(OptionModel):
+    """Section ``web``."""
+
+    listen_address: CommaSeparated[fields.ListenAddress] = option(":10077", "ADDRESS", commands.SERVER_COMMANDS)
+    """Address to serve on, or unix: and a path; may be repeated. Ignored if systemd passes sockets."""
+    telemetry_path: fields.TelemetryPath = option("/metrics", "PATH", (*commands.EXPORTER_COMMANDS, "accounts"))
+    """Path of the metrics."""
+    config_file: str | None = option(None, "FILE", commands.SERVER_COMMANDS, live=True, name="web.config.file")
+    """YAML file with TLS, users, headers and limits, in the format of the exporter-toolkit. It is read again when it or
+    a certificate changes."""
+    unauthenticated_paths: CommaSeparated[fields.HttpPath] = option(None, "PATH", commands.SERVER_COMMANDS)
+    """Path that needs no password, for example /-/healthy for probes; may be repeated."""
+    user_workspaces: fields.UserWorkspaces = option(None, "USER=WORKSPACE", ("run", "check"), live=True)
+    """User of basic_auth_users who may see one workspace only, or several, as in customer-a=brand-a,brand-b; may be
+    repeated."""
+    enable_lifecycle: bool = option("false", "")
+    """Enable POST /-/reload and POST /-/quit. SIGHUP reloads in either case."""
+
+
+class WebhookSettings(OptionModel):
+    """Section ``webhook``."""
+
+    path: fields.WebhookPath | None = option(None, "PATH")
+    """Path that receives webhooks, for example /webhook. Use PATH/WORKSPACE for one workspace. Needs
+    --webhook.secret-file."""
+    listen_address: CommaSeparated[fields.ListenAddress] = option(None, "ADDRESS")
+    """Address that receives the webhooks and serves nothing else, or unix: and a path; may be repeated. By default
+    webhooks are received at --web.listen-address."""
+    secret_file: fields.KeyFile | None = option(None, "FILE", live=True)
+    """File that holds the secret that signs the webhooks. It is read again when it changes."""
+    require_auth: bool = option("false", "")
+    """Require user and password of the web configuration on the webhook path too; a webhook sends them as a custom
+    header."""
+
+
+class MetricsSettings(OptionModel):
+    """Section ``metrics``."""
+
+    buckets: fields.FamilyBuckets = option(None, "FAMILY=LIST", EXPOSING_COMMANDS)
+    """Upper bounds of the buckets of one histogram, as in late_publishing_attempts=1,2,3; may be repeated."""
+    disable: CommaSeparated[fields.FamilyName] = option(None, "FAMILY", EXPOSING_COMMANDS)
+    """Metric that is not exposed, for example late_account_logs_total; may be repeated. It is counted all the same."""
+    max_label_values: Annotated[int, Field(ge=1)] = option("50", "NUMBER")
+    """Maximum number of unknown values per label; any further value is counted as other."""
+    max_accounts: Annotated[int, Field(ge=0)] = option("500", "NUMBER", EXPOSING_COMMANDS)
+    """Maximum number of accounts with their own metrics; any further account is counted as other. 0 disables them."""
+    zero_hold: Annotated[float, duration("0s", "1h")] = option("75s", "DURATION")
+    """How long a new counter or histogram shows 0 before its value, so that every Prometheus sees the first increase;
+    at least twice the scrape interval."""
+    created_timestamps: bool = option("false", "")
+    """Add a _created series to counters and histograms in OpenMetrics."""
+
+
+class EventSettings(OptionModel):
+    """Section ``events``."""
+
+    output: fields.EventOutput | None = option(None, "OUTPUT")
+    """Where to write a JSON line about each new failed log: stdout or file:PATH. By default nowhere."""
+    include: Literal["failed", "all"] = option("failed", "LOGS")
+    """Logs to write events about: failed, or all in each status they are seen in."""
+    captions: bool = option("false", "")
+    """Add the beginning of the post's text to events."""
+
+
+class LogSettings(OptionModel):
+    """Section ``log``."""
+
+    level: Literal["debug", "info", "warn", "error"] = option("info", "LEVEL", commands.ALL_COMMANDS, live=True)
+    """Minimum level to log."""
+    format: Literal["logfmt", "json"] = option("logfmt", "FORMAT", commands.ALL_COMMANDS, live=True)
+    """Format of the log."""
+
+
+class SimulateSettings(OptionModel):
+    """Section ``simulate``."""
+
+    listen_address: fields.TcpAddress = option("127.0.0.1:10078", "ADDRESS", commands.SIMULATOR_COMMANDS)
+    """Address to serve the simulated API on."""
+    seed: Annotated[int, Field(ge=0)] = option("1", "NUMBER", commands.SIMULATOR_COMMANDS)
+    """The same seed gives the same logs."""
+    logs_per_day: Annotated[int, Field(ge=1, le=10_000_000)] = option(
+        "5000", "NUMBER", commands.SIMULATOR_COMMANDS, command_defaults={"demo": "20000"}
     )
+    """Publishing logs per day, at most 10000000."""
+    # By default the demo begins more than two days ago, to include the incidents of the history.
+    history: Annotated[float, duration("0s", "90d")] = option(
+        "7d", "DURATION", commands.SIMULATOR_COMMANDS, command_defaults={"demo": "50h"}
+    )
+    """Age of the oldest log at startup, at most 90d."""
+    rate_limit: Annotated[int, Field(ge=1)] = option(
+        "600", "LIMIT", commands.SIMULATOR_COMMANDS, command_defaults={"demo": "6000"}
+    )
+    """Requests per minute allowed per key; the tiers of the API are 60, 600 and 1200."""
+    customer_rate: Annotated[int, Field(ge=0, le=100_000)] = option("0", "NUMBER", commands.SIMULATOR_COMMANDS)
+    """Calls per minute of the customer's own software, which share the quota of every key."""
+    incident: CommaSeparated[Incident] = option(None, "NAME", commands.SIMULATOR_COMMANDS)
+    """Incident to start with; may be repeated."""
+
+
+_flag = partial(option, variable="")  # a flag of single commands, which has no environment variable nor key in the file
+
+
+class CommandFlags(OptionModel):
+    """Flags of the command that runs; those of other commands keep their defaults."""
+
+    format: str = _flag(
+        "",
+        "FORMAT",
+        tuple(commands.FORMATS),
+        command_defaults={name: formats[0] for name, formats in commands.FORMATS.items()},
+    )
+    """Output format."""
+    workspace: str | None = _flag(None, "NAME", (*commands.QUERY_COMMANDS, "state"))
+    """Workspace to read or copy; required for logs and post if there are several, by default all of them."""
+    new_name: fields.WorkspaceName | None = _flag(None, "NAME", ("state",), name="as")
+    """Name of the workspace of --workspace in the target of a copy."""
+    feed: fields.FeedName = _flag("publishing", "FEED", ("logs",))
+    """Log feed to read: publishing, connections, or in generation zernio webhooks, messaging, workflow_event or
+    api_request."""
+    platform: str | None = _flag(None, "NAME", ("logs", "accounts"))
+    """Filter by platform, for example instagram."""
+    status: str | None = _flag(None, "STATUS", ("logs",))
+    """Filter by status, for example failed."""
+    action: str | None = _flag(None, "ACTION", ("logs",))
+    """Filter by action, for example publish, or by connection event, for example disconnect."""
+    account: str | None = _flag(None, "ACCOUNT", ("logs",))
+    """Filter by account id or user name. Filtered locally, so all logs are fetched, except for ids in generation
+    zernio."""
+    since: Annotated[float, duration("1s", "90d")] | None = _flag(None, "DURATION", ("logs", "audit", "backfill"))
+    """How far back to read, at most as long as the API keeps logs: 90d, in generation late 7d; by default a day of
+    logs, otherwise all."""
+    limit: Annotated[int, Field(ge=0)] = _flag("100", "NUMBER", ("logs",))
+    """Maximum number of logs to print, 0 for all; with --follow, of those printed at the start."""
+    follow: bool = _flag("false", "", ("logs",))
+    """Print new logs as they appear, polling every --poll.interval. Ctrl-C exits with 0."""
+    generation: Literal["zernio", "late", "both"] = _flag("zernio", "NAME", commands.SIMULATOR_COMMANDS)
+    """API to simulate: zernio with a single list and 90d of logs, late with one list per feed and 7d, or both."""
+    once: bool = _flag("false", "", ("run",))
+    """Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll failed."""
+    wait: Annotated[float, duration("0s", "1d")] = _flag("2m", "DURATION", ("audit",))
+    """How long a running exporter may take to count a log before it is reported as a difference."""
+    output: str | None = _flag(None, "FILE", ("backfill",))
+    """File to create; must not exist yet. - for standard output."""
+    # Prometheus considers a series stale after five minutes without a sample.
+    step: Annotated[float, duration("1s", "4m")] = _flag("1m", "DURATION", ("backfill",))
+    """Time between two samples of a changing series, 1s to 4m, preferably a divisor of an hour."""
+    until: fields.Timestamp | None = _flag(None, "TIME", ("logs", "backfill"))
+    """Time of the newest log to print, or end of the history, for example 2026-11-20T08:00:00Z. A history ends at least
+    3h ago and well before the first scrape by Prometheus, by default 1h before the exporter first exposed the
+    metrics."""
+    label: CommaSeparated[fields.TargetLabel] = _flag(None, "NAME=VALUE", ("backfill",))
+    """Label that Prometheus adds when it scrapes, for example job=late; may be repeated."""
+    user: str | None = _flag(None, "NAME", (*commands.CLIENT_COMMANDS, "check"))
+    """User name for the basic authentication of the exporter; for check, the local user to run the checks as, which
+    needs root."""
+    password_file: str | None = _flag(None, "FILE", commands.CLIENT_COMMANDS)
+    """File that holds the password of --user."""

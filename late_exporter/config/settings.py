@@ -1,60 +1,25 @@
-"""The settings of the program: nested, immutable tuples that declare every option once.
+"""The settings of the program: nested, immutable models that declare every option once.
 
 A section and a field make the flag ``--poll.interval``, the variable ``LATE_EXPORTER_POLL__INTERVAL`` and the key
-``poll: {interval: 30s}`` of the configuration file. Every value arrives as text, so that one parser per option serves
+``poll: {interval: 30s}`` of the configuration file. Every value arrives as text, so that one type per option serves
 all three. Durations are in seconds.
 """
 
-# Annotations are evaluated: they are read as data.
+# Annotations are evaluated by pydantic.
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import reduce
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
-from late_exporter.config.flags import CommandFlags
-from late_exporter.config.options import Option, options_of
-from late_exporter.config.sections import (
-    ApiSettings,
-    ConfigSettings,
-    PollSettings,
-    ShardingSettings,
-    StateSettings,
-    StatusSettings,
-)
-from late_exporter.config.serving import (
-    EventSettings,
-    LogSettings,
-    MetricsSettings,
-    SimulateSettings,
-    WebhookSettings,
-    WebSettings,
-)
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from late_exporter.config import fields, sections
+from late_exporter.config.options import PREFIX, Option, OptionModel, options_of
 from late_exporter.config.sharding import shard_of
-from late_exporter.config.types import (
-    BaseUrl,
-    KeyFile,
-    ProfileId,
-    Secret,
-    SecretFile,
-    WorkspaceLabels,
-    WorkspaceName,
-)
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from late_exporter.config.web import WebConfig
-
-
-class WorkspaceSettings(NamedTuple):
-    """One item of ``workspaces`` in the configuration file."""
-
-    name: WorkspaceName
-    api_key_file: KeyFile
-    api_base_url: BaseUrl | None = None
-    profile_id: ProfileId | None = None
-    labels: WorkspaceLabels | None = None
+from late_exporter.config.web import WebConfig
 
 
 class Workspace(NamedTuple):
@@ -65,8 +30,8 @@ class Workspace(NamedTuple):
 
     name: str
     base_url: str
-    key: Secret | None = None
-    key_file: "Path | None" = None
+    key: SecretStr | None = None
+    key_file: Path | None = None
     profile_id: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
 
@@ -76,28 +41,79 @@ class Workspace(NamedTuple):
         return self.key.get_secret_value() if self.key else ""
 
 
-class Settings(NamedTuple):
+class WorkspaceSettings(OptionModel):
+    """One item of ``workspaces`` in the configuration file."""
+
+    name: fields.WorkspaceName
+    api_key_file: fields.KeyFile
+    api_base_url: fields.BaseUrl | None = None
+    profile_id: fields.ProfileId | None = None
+    labels: fields.WorkspaceLabels = Field(default_factory=dict)
+
+    def workspace(self, base_url: str) -> Workspace:
+        """Return the workspace, with the URL of all workspaces if it has none of its own."""
+        path, key = self.api_key_file
+        labels = tuple(self.labels.items())
+        return Workspace(self.name, self.api_base_url or base_url, key, path, self.profile_id, labels)
+
+
+def _check_workspaces(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettings, ...]:
+    """Reject equal names, and two workspaces of the same key and profile, which would count the same logs."""
+    if not rows:
+        raise ValueError("must list at least one workspace")
+    fields.distinct(tuple(f'the name "{row.name}"' for row in rows))
+    names: dict[tuple[str | None, str, str], str] = {}
+    for row in rows:
+        if row.profile_id is not None:
+            key = row.api_key_file.key.get_secret_value()
+            first = names.setdefault((row.api_base_url, key, row.profile_id), row.name)
+            if first != row.name:
+                raise ValueError(
+                    f'"{first}" and "{row.name}" have the same API key and profile_id; give each its own one'
+                )
+    return rows
+
+
+class Settings(BaseSettings):
     """All settings, by section, with what the configuration files contain besides options."""
 
-    config: ConfigSettings
-    api: ApiSettings
-    poll: PollSettings
-    status: StatusSettings
-    state: StateSettings
-    sharding: ShardingSettings
-    web: WebSettings
-    webhook: WebhookSettings
-    metrics: MetricsSettings
-    events: EventSettings
-    log: LogSettings
-    simulate: SimulateSettings
-    workspace_list: tuple[WorkspaceSettings, ...] | None = None
-    loaded_web_config: "WebConfig | None" = None
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, enable_decoding=False, env_prefix=PREFIX, env_nested_delimiter="__"
+    )
+
+    config: sections.ConfigSettings = sections.ConfigSettings()
+    api: sections.ApiSettings = sections.ApiSettings()
+    poll: sections.PollSettings = sections.PollSettings()
+    status: sections.StatusSettings = sections.StatusSettings()
+    state: sections.StateSettings = sections.StateSettings()
+    sharding: sections.ShardingSettings = sections.ShardingSettings()
+    web: sections.WebSettings = sections.WebSettings()
+    webhook: sections.WebhookSettings = sections.WebhookSettings()
+    metrics: sections.MetricsSettings = sections.MetricsSettings()
+    events: sections.EventSettings = sections.EventSettings()
+    log: sections.LogSettings = sections.LogSettings()
+    simulate: sections.SimulateSettings = sections.SimulateSettings()
+    flags: sections.CommandFlags = sections.CommandFlags()
+    workspace_list: Annotated[tuple[WorkspaceSettings, ...], AfterValidator(_check_workspaces)] | None = Field(
+        None, alias="workspaces"
+    )
+    _loaded_web_config: WebConfig = PrivateAttr(default_factory=WebConfig)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature of pydantic-settings
+        init_settings: Any,
+        *_: Any,
+        **__: Any,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Use the sources of the command instead of all variables; see ``late_exporter.config.sources``."""
+        return tuple(init_settings.init_kwargs.get("sources", ()))
 
     @property
     def workspaces(self) -> tuple[Workspace, ...]:
         """The workspaces of this shard, all of them by default."""
-        shard, total = self.sharding
+        shard, total = self.sharding.shard, self.sharding.total_shards
         if total == 1:
             return self.all_workspaces
         return tuple(workspace for workspace in self.all_workspaces if shard_of(workspace.name, total) == shard)
@@ -105,28 +121,17 @@ class Settings(NamedTuple):
     @property
     def all_workspaces(self) -> tuple[Workspace, ...]:
         """The workspaces of the configuration file, or the one of the API key."""
+        api = self.api
         if self.workspace_list is not None:
-            return tuple(
-                Workspace(
-                    row.name,
-                    row.api_base_url or self.api.base_url,
-                    row.api_key_file.key,
-                    row.api_key_file.path,
-                    row.profile_id,
-                    row.labels or (),
-                )
-                for row in self.workspace_list
-            )
-        file = self.api.key_file
-        if file is not None:
-            return (Workspace("default", self.api.base_url, file.key, file.path, self.api.profile_id),)
-        return (Workspace("default", self.api.base_url, self.api.key, profile_id=self.api.profile_id),)
+            return tuple(row.workspace(api.base_url) for row in self.workspace_list)
+        path, key = api.key_file or (None, api.key)
+        return (Workspace("default", api.base_url, key, path, api.profile_id),)
 
     def count_key_shards(self) -> Counter[str]:
         """Return the number of shards that use each key, among which its quota is divided."""
         total = self.sharding.total_shards
         keys = {
-            (workspace.key.get_secret_value(), shard_of(workspace.name, total))
+            (workspace.key_text, shard_of(workspace.name, total))
             for workspace in self.all_workspaces
             if workspace.key is not None
         }
@@ -139,21 +144,16 @@ class Settings(NamedTuple):
         pairs = []
         for workspace in self.workspaces:
             if workspace.profile_id is None and workspace.key is not None:
-                first = names.setdefault((workspace.base_url, workspace.key.get_secret_value()), workspace.name)
+                first = names.setdefault((workspace.base_url, workspace.key_text), workspace.name)
                 if first != workspace.name:
                     pairs.append((first, workspace.name))
         return pairs
 
     @property
-    def web_config(self) -> "WebConfig":
+    def web_config(self) -> WebConfig:
         """Content of the file of ``--web.config.file``, or its defaults, with the workspaces of users."""
-        from dataclasses import replace  # noqa: PLC0415 - not needed by the health check and by --help
-
-        from late_exporter.config.web import WebConfig  # noqa: PLC0415 - as above
-
-        config = self.loaded_web_config or WebConfig()
-        bound = {user: frozenset(workspaces) for user, workspaces in self.web.user_workspaces}
-        return replace(config, user_workspaces=bound) if bound else config
+        bound = {user: frozenset(workspaces) for user, workspaces in self.web.user_workspaces.items()}
+        return replace(self._loaded_web_config, user_workspaces=bound) if bound else self._loaded_web_config
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -165,18 +165,28 @@ class Settings(NamedTuple):
             keys.append(self.state.password_file.key)
         return tuple(key.get_secret_value() for key in keys if key is not None)
 
-    def with_api(self, base_url: str, key: str) -> "Settings":
-        api = self.api._replace(base_url=base_url, key=Secret(key), key_file=None, profile_id=None)
-        return self._replace(api=api, workspace_list=None)
+    def with_web_config(self, web_config: WebConfig) -> "Settings":
+        copy = self.model_copy()
+        copy._loaded_web_config = web_config  # noqa: SLF001 - of this class
+        return copy
 
-    def value_of(self, option: Option) -> object:
+    def with_api(self, base_url: str, key: str) -> "Settings":
+        changes = {"base_url": base_url, "key": SecretStr(key), "key_file": None, "profile_id": None}
+        return self.model_copy(update={"api": self.api.model_copy(update=changes), "workspace_list": None})
+
+    def value_of(self, option: Option) -> Any:
         return reduce(getattr, option.path, self)
 
 
-SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
-    {name: kind for name, kind in Settings.__annotations__.items() if name not in Settings._field_defaults}
+ALL_OPTIONS = tuple(
+    option
+    for name, section in Settings.model_fields.items()
+    if isinstance(section.annotation, type)
+    for option in options_of(section.annotation, name)
 )
-OPTIONS = tuple(option for name, section in SECTIONS.items() for option in options_of(section, name))
+OPTIONS = tuple(option for option in ALL_OPTIONS if option.section)
+COMMAND_FLAGS = tuple(option for option in ALL_OPTIONS if not option.section)
+"""Options of single commands."""
 
 
 class CommandContext(NamedTuple):
@@ -184,7 +194,7 @@ class CommandContext(NamedTuple):
 
     settings: Settings
     reload_settings: Callable[[], Settings]
-    flags: CommandFlags
+    flags: sections.CommandFlags
     args: tuple[str, ...] = ()
 
 
@@ -193,11 +203,10 @@ def restart_only_changes(old: Settings, new: Settings) -> list[str]:
     return [
         option.name
         for option in OPTIONS
-        if option.reload == "restart"
-        and _without_content(old.value_of(option)) != _without_content(new.value_of(option))
+        if not option.live and _without_content(old.value_of(option)) != _without_content(new.value_of(option))
     ]
 
 
 def _without_content(value: object) -> object:
     """Return a value as it is configured; a file with a secret, which is read when it is needed, is only its path."""
-    return value.path if isinstance(value, SecretFile) else value
+    return value.path if isinstance(value, fields.SecretFile) else value

@@ -1,242 +1,251 @@
 """Read the settings: flags win over the environment, the environment over the configuration file.
 
-All mistakes of all sources are reported at once, each with its place: the flag, the variable, or the file and line.
+pydantic validates the merged values once, so that all mistakes are reported together, each with its place: the flag,
+the variable, or the file and line.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any, TypeAlias
 
-from late_exporter.config.commands import API_COMMANDS, COMMANDS, EXPORTER_COMMANDS, SERVER_COMMANDS
-from late_exporter.config.config_source import (
-    ConfigSource,
-    command_defaults,
-    defaults_of,
-    first_value,
-    read_flags,
-    read_sources,
-)
-from late_exporter.config.flags import COMMAND_FLAGS, CommandFlags
-from late_exporter.config.options import Location, suggest
-from late_exporter.config.parsers import distinct, split_items
-from late_exporter.config.sections import ShardingSettings
-from late_exporter.config.settings import OPTIONS, Settings
-from late_exporter.config.sharding import POD_NAME, pod_name, pod_ordinal
-from late_exporter.config.types import Address, UnixPath, may_use_tls, parse_listen_address, read_file
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import EnvSettingsSource, InitSettingsSource, PydanticBaseSettingsSource
+
+from late_exporter.config import web_file
+from late_exporter.config.checks import check_keys, check_settings, with_shard
+from late_exporter.config.commands import API_COMMANDS, EXPORTER_COMMANDS
+from late_exporter.config.options import PREFIX, Location, Option, suggest
+from late_exporter.config.section import describe
+from late_exporter.config.settings import ALL_OPTIONS, OPTIONS, Settings, WorkspaceSettings
+from late_exporter.config.types import EMPTY_VALUES, read_file
+from late_exporter.config.web import WebConfig
+from late_exporter.config.yaml_file import YamlFile
 from late_exporter.errors import ConfigError
 from late_exporter.masking import quote
 
-if TYPE_CHECKING:
-    from late_exporter.config.web import WebConfig
+Values: TypeAlias = dict[str, Any]  # by section and field
 
-DAY = 86_400.0
-MAX_SIMULATED_LOGS = 2_000_000  # at startup; they take two minutes and 4 GB of memory
 MIN_MASKED_LENGTH = 8
-NO_KEY = (
-    "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
-    "--api.key-file, or list workspaces in --config.file; the demo command needs no key"
+
+_BY_NAME = {option.name: option for option in ALL_OPTIONS}
+_BY_PATH: Mapping[Location, Option] = {option.path: option for option in ALL_OPTIONS}
+_BY_VARIABLE = {name: option for option in OPTIONS for name in (option.variable, option.alias) if name}
+_IN_FILE = {
+    f"{option.section}.{option.key}": option for option in OPTIONS if not option.secret and option.section != "config"
+}
+_FILE_SECTIONS = [*dict.fromkeys(option.section for option in _IN_FILE.values()), "workspaces"]
+
+# Kubernetes sets variables for every Service in every pod; a Service named late-exporter must not stop the exporter.
+_SERVICE_VARIABLE = (
+    r"LATE_EXPORTER_(?!.*__)(?:[A-Z0-9]+_)*?"
+    r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9]+)*|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 )
 
 
-def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings of a command; raise ConfigError with every mistake.
+class _Environment(EnvSettingsSource):
+    """The variables of a command, each by the name that follows from section and field."""
 
-    Options of other commands are ignored, and their files not read. Flags are named as in
-    ``{"poll.interval": ["30s"]}``.
+    def __init__(self, values: Values) -> None:
+        self._variables = {
+            f"{PREFIX}{section}__{key}".lower(): text for section, row in values.items() for key, text in row.items()
+        }
+        super().__init__(Settings)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return self._variables
+
+
+class _Sources:
+    """What flags, variables and the configuration file set for a command, and the mistakes found while reading.
+
+    Options of other commands are ignored, so that one file and one environment serve all commands.
+
+    Attributes:
+        places: Flag or variable of each value that is set; empty for those of the file.
+        is_broken: Whether the file could not be read, so that it may hold more values.
     """
-    from late_exporter.config.validation import validate_settings  # noqa: PLC0415 - pydantic takes long to import
 
+    def __init__(self, command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> None:
+        self.command = command
+        self.problems: list[str] = []
+        self.is_broken = False
+        self.places: dict[Location, str] = {}
+        self._file: YamlFile | None = None
+        self._flags, self._variables, self._in_file, self._defaults = (Values() for _ in range(4))
+        self._read_flags(flags)
+        self._read_variables(environ)
+        self._read_file()
+        self._read_defaults(environ)
+
+    def sources(self) -> list[PydanticBaseSettingsSource]:
+        """Return pydantic's sources, the first of which takes precedence."""
+        flags, file, defaults = (
+            InitSettingsSource(Settings, values) for values in (self._flags, self._in_file, self._defaults)
+        )
+        return [flags, _Environment(self._variables), file, defaults]
+
+    def text_of(self, name: str) -> str:
+        """Return the value of an option of one text; empty if no source has it."""
+        section, key = _BY_NAME[name].path
+        layers = (self._flags, self._variables, self._in_file)
+        return next((str(layer[section][key]) for layer in layers if key in layer.get(section, {})), "")
+
+    def place(self, *location: int | str) -> str:
+        """Return the flag, the variable, or the file and line of a value or of what contains it."""
+        prefixes = (location[:size] for size in range(len(location), 0, -1))
+        found = next((prefix for prefix in prefixes if prefix in self.places), location)
+        place = self.places.get(found)
+        if place or self._file is None:
+            return place or ".".join(map(str, location))
+        return self._file.place((found[0], _BY_PATH[found].key) if found in _BY_PATH else location)
+
+    def describe(self, error: ErrorDetails) -> str:
+        location = tuple(key for key in error["loc"] if key != "[key]")
+        hint = ""
+        if error["type"] == "missing":
+            location = location[:-1]
+        elif error["type"] == "extra_forbidden":
+            hint = suggest(str(location[-1]), WorkspaceSettings.model_fields)
+        option = _BY_PATH.get(location[:2])
+        return describe(error, self.place(*location), with_value=option is None or not option.secret) + hint
+
+    def _put(self, values: Values, option: Option, value: object, place: str = "") -> None:
+        if self.command in option.commands:
+            section, key = option.path
+            values.setdefault(section, {})[key] = value
+            if values is not self._defaults:
+                self.places.setdefault(option.path, place)
+
+    def _read_flags(self, flags: Mapping[str, Sequence[str]]) -> None:
+        for name, texts in flags.items():
+            option = _BY_NAME[name]
+            self._put(self._flags, option, list(texts) if option.many else texts[-1], option.flag)
+            if len(texts) > 1 and not option.many:
+                self.problems.append(f"{option.flag}: given {len(texts)} times")
+
+    def _read_variables(self, environ: Mapping[str, str]) -> None:
+        for variable, text in sorted(environ.items()):
+            option = _BY_VARIABLE.get(variable)
+            if option is None:
+                if variable.startswith(PREFIX) and not re.fullmatch(_SERVICE_VARIABLE, variable):
+                    self.problems.append(f"{variable}: unknown variable{suggest(variable, _BY_VARIABLE, PREFIX)}")
+            elif re.search("[\ud800-\udfff]", text):  # as Python keeps bytes that are not UTF-8
+                self.problems.append(f"{variable}: not UTF-8")
+            elif text:
+                self._put(self._variables, option, text, variable)
+                if variable == option.alias and environ.get(option.variable, text) != text:
+                    self.problems.append(f"{option.variable} and {variable}: two keys are given; drop one of them")
+
+    def _read_file(self) -> None:
+        path = self.text_of("config.file")
+        if not path:
+            return
+        try:
+            content = read_file(path)
+            if not content and Path(path).is_fifo():
+                raise ValueError("is empty, because a pipe can be read only once")  # noqa: TRY301 - as if unreadable
+            self._file = YamlFile(path, content)
+        except (ValueError, ConfigError) as exc:
+            self.is_broken = True
+            place = f"{self.places['config', 'file']}{quote(path)}"
+            self.problems += exc.problems if isinstance(exc, ConfigError) else [f"{place}: {exc}"]
+        else:
+            self.problems += self._read_sections(self._file, Path(path))
+
+    def _read_sections(self, file: YamlFile, path: Path) -> Iterator[str]:
+        if not isinstance(file.values, dict):
+            yield f"{path}: must be a mapping of sections, as in poll: {{interval: 30s}}"
+            return
+        for section, content in file.values.items():
+            if section not in _FILE_SECTIONS:
+                yield f"{file.place((section,))}: unknown{_section_hint(section)}"
+            elif section == "workspaces":
+                self._read_workspaces(content, path)
+            elif isinstance(content, dict):
+                yield from self._read_section(file, path, section)
+            elif content not in EMPTY_VALUES:
+                yield f"{file.place((section,))}: must be a mapping of options"
+
+    def _read_section(self, file: YamlFile, path: Path, section: str) -> Iterator[str]:
+        paths: set[Location] = set()
+        for key, value in file.values[section].items():
+            option = _IN_FILE.get(f"{section}.{key.replace('_', '-')}")
+            if option is None:
+                # Without a space after the colon the value belongs to the key.
+                name = f"{section}.{key.partition(':')[0].replace('_', '-')}"
+                yield f"{file.place((section, key))}: unknown{suggest(name, _IN_FILE, f'{section}.')}"
+            elif option.path in paths:
+                yield f"{file.place((section, key))}: given twice, with a dash and with an underscore"
+            else:
+                paths.add(option.path)
+                self._put(self._in_file, option, _relative(path, value) if option.metavar == "FILE" else value)
+
+    def _read_workspaces(self, rows: object, path: Path) -> None:
+        if self.command not in API_COMMANDS:
+            return
+        self.places["workspaces",] = ""
+        self._in_file["workspaces"] = rows
+        if isinstance(rows, list):
+            self._in_file["workspaces"] = [_workspace(path, row) if isinstance(row, dict) else row for row in rows]
+
+    def _read_defaults(self, environ: Mapping[str, str]) -> None:
+        """Read the defaults that differ from those of the models: of the command, and of a unit of systemd."""
+        for option in ALL_OPTIONS:
+            if self.command in option.command_defaults:
+                self._put(self._defaults, option, option.command_defaults[self.command])
+        directory = environ.get("STATE_DIRECTORY", "").partition(":")[0].rstrip("/")
+        if directory and "state" not in self._defaults:
+            self._put(self._defaults, _BY_NAME["state.url"], f"sqlite:///{directory}/late-exporter.db")
+
+
+def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings and flags of a command; raise ConfigError with every mistake.
+
+    Flags are named as in ``{"poll.interval": ["30s"]}``.
+    """
     environ = os.environ if environ is None else environ
-    sources = read_sources(command, flags, environ)
-    places = {location: place for source in reversed(sources) for location, place in source.places.items()}
-    problems = [problem for source in sources for problem in source.problems]
-    settings = None
+    sources = _Sources(command, flags, environ)
+    problems, settings = sources.problems, None
     try:
-        settings = validate_settings([*(source.values for source in sources), defaults_of(OPTIONS)], places)
-    except ConfigError as exc:
-        problems += exc.problems
-    problems += _check_keys(command, places, is_broken=any(source.is_broken for source in sources))
-    web_config, web_problems = _load_web_config(command, sources)
-    problems += web_problems
-    problems += [*_check_webhooks(settings, places), *_check_replicas(settings, places)] if settings else ()
+        settings = Settings(sources=sources.sources())  # type: ignore[call-arg] # see settings_customise_sources
+    except ValidationError as exc:
+        problems += map(sources.describe, exc.errors())
+    problems += check_keys(command, sources.places, sources.place, is_broken=sources.is_broken)
+    web_config = WebConfig()
+    if (path := sources.text_of("web.config.file")) and command in EXPORTER_COMMANDS:
+        try:
+            web_config = web_file.load(Path(path), place=f"{sources.place('web', 'config_file')}{quote(path)}")
+        except ConfigError as exc:
+            problems += exc.problems
+            settings = None
     if settings is not None:
-        problems += _check_simulated_history(settings)
-        settings = _with_shard(settings, environ)
-        problems += _check_shard(settings, places, environ)
-    if settings is not None and not web_problems and command in SERVER_COMMANDS:
-        problems += _check_webhook_auth(settings, web_config, places)
-        problems += _check_user_workspaces(settings, web_config, places)
+        settings = with_shard(settings, environ).with_web_config(web_config)
+        problems += check_settings(command, settings, sources.places, sources.place, environ)
     if settings is None or problems:
         raise ConfigError(*_mask_keys(environ, problems))
-    return settings._replace(loaded_web_config=web_config)
+    return settings
 
 
-def health_check_target(flags: Mapping[str, Sequence[str]]) -> tuple[Address | UnixPath, bool] | None:
-    """Return the first address of the configuration and whether TLS may be in use, or None if there is a mistake.
-
-    The health check runs every few seconds, so this parses only what it needs, without pydantic.
-    """
-    sources = read_sources("healthcheck", flags, os.environ)
-    if any(source.problems for source in sources):
-        return None
-    addresses, _ = first_value(sources, "web.listen-address") or (defaults_of(OPTIONS)["web"]["listen_address"], "")
-    try:
-        address: Address | UnixPath = distinct(tuple(map(parse_listen_address, split_items(addresses))))[0]
-    except ValueError:
-        return None
-    file, _ = first_value(sources, "web.config.file") or (None, "")
-    return address, may_use_tls(file)
+def _workspace(file: Path, row: Mapping[str, object]) -> Mapping[str, object]:
+    values = {key.replace("-", "_"): value for key, value in row.items()}
+    return {key: _relative(file, value) if key == "api_key_file" else value for key, value in values.items()}
 
 
-def parse_flags(command: str, flags: Mapping[str, Sequence[str]]) -> CommandFlags:
-    """Return the flags of a command, given as in ``{"limit": ["5"]}``; raise ConfigError with every mistake."""
-    from late_exporter.config.validation import validate_flags  # noqa: PLC0415 - as above
-
-    source = read_flags(command, flags, COMMAND_FLAGS)
-    problems = source.problems + _check_format(command, flags)
-    values = defaults_of(COMMAND_FLAGS) | command_defaults(command, COMMAND_FLAGS).values | source.values
-    try:
-        command_flags = validate_flags(values, source.places)
-    except ConfigError as exc:
-        raise ConfigError(*problems, *exc.problems) from None
-    if problems:
-        raise ConfigError(*problems)
-    return command_flags
+def _relative(file: Path, path: object) -> object:
+    """Resolve a path in a file as Prometheus does: relative to the folder of the file."""
+    return str(file.parent / path) if path and isinstance(path, str) else path
 
 
-def parse_format(command: str, flags: Mapping[str, Sequence[str]]) -> str:
-    """Return the output format of a command that has no other flags; raise ConfigError with every mistake."""
-    source = read_flags(command, flags, COMMAND_FLAGS)
-    if problems := source.problems + _check_format(command, flags):
-        raise ConfigError(*problems)
-    formats = COMMANDS[command].formats
-    format_name: str = source.values.get("format", formats[0] if formats else "")
-    return format_name
-
-
-def _check_format(command: str, flags: Mapping[str, Sequence[str]]) -> list[str]:
-    formats = COMMANDS[command].formats
-    return [
-        f"--format{quote(text)}: must be one of {', '.join(formats)}"
-        for text in flags.get("format", ())
-        if text not in formats
-    ]
-
-
-def _load_web_config(command: str, sources: Sequence[ConfigSource]) -> tuple[WebConfig | None, Sequence[str]]:
-    path, place = first_value(sources, "web.config.file") or ("", "")
-    if not place or command not in EXPORTER_COMMANDS:
-        return None, ()
-    from pathlib import Path  # noqa: PLC0415 - as above
-
-    from late_exporter.config import web_file  # noqa: PLC0415 - as above
-
-    try:
-        read_file(path, 0, must_be_regular=True)
-        return web_file.load(Path(path)), ()
-    except ConfigError as exc:
-        return None, exc.problems
-    except ValueError as exc:
-        return None, [f"{place}{quote(path)}: {exc}"]
-
-
-def _check_keys(command: str, places: Mapping[Location, str], *, is_broken: bool) -> Iterator[str]:
-    keys = [places["api", name] for name in ("key", "key_file") if ("api", name) in places]
-    if ("workspaces",) in places:
-        reason = f"drop it, each workspace in {places['workspaces',]} has its own api_key_file"
-        yield from (f"{key}: {reason}" for key in keys)
-        if ("api", "profile_id") in places:
-            yield f"{places['api', 'profile_id']}: drop it, workspaces in {places['workspaces',]} have their own"
-    elif len(keys) > 1:
-        yield f"{' and '.join(keys)}: two keys are given; drop one of them"
-    elif not keys and command in API_COMMANDS and not is_broken:
-        yield NO_KEY
-
-
-def _check_webhooks(settings: Settings, places: Mapping[Location, str]) -> Iterator[str]:
-    path = settings.webhook.path
-    if path is not None:
-        place = f"{places['webhook', 'path']}{quote(path)}"
-        if settings.webhook.secret_file is None:
-            yield f"{place}: name a file that holds the secret of the webhooks with --webhook.secret-file"
-        if f"{settings.web.telemetry_path}/".startswith(f"{path}/"):
-            yield f"{place}: must not be --web.telemetry-path{quote(settings.web.telemetry_path)} or its parent"
-    elif settings.webhook.listen_address:
-        yield f"{places['webhook', 'listen_address']}: needs --webhook.path, the path that receives webhooks there"
-    for address in settings.webhook.listen_address:
-        is_fixed = not isinstance(address, Address) or address.port != 0
-        if is_fixed and address in settings.web.listen_address:
-            place = f"{places['webhook', 'listen_address']}{quote(str(address))}"
-            yield f"{place}: is also --web.listen-address, which serves the metrics; choose another address"
-
-
-def _with_shard(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    """Return the settings with the shard that follows from the name of the pod, if none is set."""
-    shard, total = settings.sharding
-    if shard is None and total > 1:
-        shard = pod_ordinal(pod_name(environ))
-    return settings._replace(sharding=ShardingSettings(shard, total))
-
-
-def _check_shard(settings: Settings, places: Mapping[Location, str], environ: Mapping[str, str]) -> Iterator[str]:
-    shard, total = settings.sharding
-    name = f"{POD_NAME if environ.get(POD_NAME) else 'host name'}{quote(pod_name(environ))}"
-    place = f"{places['sharding', 'shard']}{quote(str(shard))}" if ("sharding", "shard") in places else name
-    if shard is not None and ("sharding", "total_shards") not in places:
-        yield f"{place}: needs --total-shards, the number of shards"
-    elif shard is None and total > 1:
-        total_place = f"{places['sharding', 'total_shards']}{quote(str(total))}"
-        yield f"{total_place}: needs --shard, because the {name} does not end with a number, as in late-exporter-0"
-    elif shard is not None and shard >= total:
-        yield f"{place}: must be less than --total-shards, {total}, because shards are numbered from 0"
-
-
-def _check_replicas(settings: Settings, places: Mapping[Location, str]) -> Iterator[str]:
-    place = f"{places['state', 'replicas']}{quote('true')}" if settings.state.replicas else ""
-    if place and not settings.state.url.startswith("postgresql://"):
-        remedy = "name its database with --state.url postgresql://user@host/database"
-        yield f"{place}: replicas share a state in PostgreSQL; {remedy}"
-    if place and settings.sharding.total_shards > 1:
-        total_place = f"{places['sharding', 'total_shards']}{quote(str(settings.sharding.total_shards))}"
-        yield f"{place}: replicas share all workspaces, and shards have a state each; drop it, or drop {total_place}"
-
-
-def _check_simulated_history(settings: Settings) -> Iterator[str]:
-    count = settings.simulate.logs_per_day * settings.simulate.history / DAY
-    if count > MAX_SIMULATED_LOGS:
-        yield (
-            f"--simulate.logs-per-day and --simulate.history: these are {count:,.0f} logs at startup; reduce one of "
-            f"them, at most {MAX_SIMULATED_LOGS:,} are possible"
-        )
-
-
-def _check_webhook_auth(
-    settings: Settings, web_config: WebConfig | None, places: Mapping[Location, str]
-) -> Iterator[str]:
-    if settings.webhook.require_auth and (web_config is None or not web_config.users):
-        yield f"{places['webhook', 'require_auth']}: needs basic_auth_users in the file of --web.config.file"
-
-
-def _check_user_workspaces(
-    settings: Settings, web_config: WebConfig | None, places: Mapping[Location, str]
-) -> Iterator[str]:
-    bound, existing = settings.web.user_workspaces, [workspace.name for workspace in settings.workspaces]
-    users = web_config.users if web_config is not None else {}
-    if not bound:
-        return
-    place = places["web", "user_workspaces"]
-    for user, workspaces in bound:
-        if user not in users:
-            yield f"{place}: {user} is not in basic_auth_users of the file of --web.config.file{suggest(user, users)}"
-        for name in workspaces:
-            if name not in existing:
-                yield f"{place}: there is no workspace {name}{suggest(name, existing)}"
-    for path in settings.web.unauthenticated_paths:
-        if path not in ("/-/healthy", "/-/ready"):
-            path_place = f"{places['web', 'unauthenticated_paths']}{quote(path)}"
-            yield f"{path_place}: must need a password, because --web.user-workspaces limits what users may see"
+def _section_hint(name: str) -> str:
+    section, _, key = name.replace("_", "-").partition(".")
+    if f"{section}.{key}" in _IN_FILE:
+        return f"; write it as {section}: {{{key}: ...}}"
+    return suggest(name, _FILE_SECTIONS) or f"; sections are {', '.join(_FILE_SECTIONS)}"
 
 
 def _mask_keys(environ: Mapping[str, str], problems: Sequence[str]) -> list[str]:

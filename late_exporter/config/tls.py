@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-import tempfile
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,23 +40,12 @@ SUITES = MappingProxyType(
 SUITES_13 = frozenset({"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})
 """Cipher suites of TLS 1.3, which are always enabled, as in Go."""
 
-CURVES = MappingProxyType(
-    {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
-)
-VERSIONS = MappingProxyType(
-    {
-        "TLS10": ssl.TLSVersion.TLSv1,
-        "TLS11": ssl.TLSVersion.TLSv1_1,
-        "TLS12": ssl.TLSVersion.TLSv1_2,
-        "TLS13": ssl.TLSVersion.TLSv1_3,
-    }
-)
+CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
+VERSIONS = {"TLS10": "TLSv1", "TLS11": "TLSv1_1", "TLS12": "TLSv1_2", "TLS13": "TLSv1_3"}
 Version: TypeAlias = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
 
 VERIFIED = ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
 NOT_VERIFIED = ("RequireAnyClientCert", "RequireClientCert")
-NO_CERTIFICATE = ("", "NoClientCert", "RequestClientCert")
-"""Client authentication without a request for a certificate; an unverified one would prove nothing."""
 
 
 class TlsError(ValueError):
@@ -104,10 +93,6 @@ class Tls(Section):
         certificates = (self.cert, self.cert_file, self.key, self.key_file, self.client_ca, self.client_ca_file)
         return any((*certificates, self.client_auth_type, self.client_allowed_sans))
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.cert_file, self.key_file, self.client_ca_file) if name)
-
     def warnings(self) -> Iterator[str]:
         """Yield the options that have no effect, or a surprising one."""
         for option in ("cert", "key", "client_ca"):
@@ -137,8 +122,8 @@ def _set_ciphers(context: ssl.SSLContext, tls: Tls) -> None:
         raise TlsError("min_version", f"{tls.min_version} is above max_version, which is {tls.max_version}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # TLS 1.0 is deprecated, but may be configured
-        context.maximum_version = VERSIONS[tls.max_version]
-        context.minimum_version = VERSIONS[tls.min_version]
+        context.maximum_version = ssl.TLSVersion[VERSIONS[tls.max_version]]
+        context.minimum_version = ssl.TLSVersion[VERSIONS[tls.min_version]]
     suites = [SUITES[name] for name in tls.cipher_suites if name in SUITES]
     if suites:
         try:
@@ -181,7 +166,7 @@ def _set_clients(context: ssl.SSLContext, tls: Tls, folder: Path) -> None:
         raise TlsError("client_allowed_sans", "needs client_auth_type: RequireAndVerifyClientCert")
     if authority and kind in ("", "NoClientCert"):
         raise TlsError("client_auth_type", f"must be set, because {_option_in_use(tls, 'client_ca')} is set")
-    if kind in NO_CERTIFICATE:
+    if kind not in VERIFIED:  # an unverified certificate would prove nothing
         return
     context.verify_mode = ssl.CERT_REQUIRED if kind == "RequireAndVerifyClientCert" else ssl.CERT_OPTIONAL
     if not authority:
@@ -213,16 +198,13 @@ def _file(tls: Tls, option: str, folder: Path) -> Iterator[str]:
         yield str(folder / name)
     elif not text:
         raise TlsError(f"{option}_file", "is missing")
-    elif hasattr(os, "memfd_create"):
+    elif sys.platform != "linux":
+        raise TlsError(option, f"is supported on Linux only; use {option}_file")
+    else:
         with os.fdopen(os.memfd_create("late-exporter"), "wb") as memory:
             memory.write(text.encode(errors="replace"))
             memory.flush()
             yield f"/proc/self/fd/{memory.fileno()}"
-    else:
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(text.encode(errors="replace"))
-            file.flush()
-            yield file.name
 
 
 def _reason(exc: OSError) -> str:

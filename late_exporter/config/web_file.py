@@ -7,41 +7,32 @@ https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuratio
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from late_exporter.config.parsers import duration, integer
-from late_exporter.config.section import Section, error_reason
+from late_exporter.config.fields import duration, matching
+from late_exporter.config.section import Section, describe
 from late_exporter.config.tls import Tls, TlsError, create_context
 from late_exporter.config.types import read_file
 from late_exporter.config.web import FileStamp, RequestRate, WebConfig, stamp_of
 from late_exporter.config.yaml_file import YamlFile
 from late_exporter.errors import ConfigError
 
-HEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "Content-Security-Policy": (),
-        "Strict-Transport-Security": (),
-        "X-Content-Type-Options": ("nosniff",),
-        "X-Frame-Options": ("deny", "sameorigin"),
-        "X-XSS-Protection": (),
-    }
-)
-"""Headers that a file may set, with their allowed values; an empty tuple allows any value."""
-
+UserName: TypeAlias = Annotated[str, matching(r"[^:]+", "a user name must be printable and must not contain a colon")]
+HeaderValue: TypeAlias = Annotated[str, matching(r"[ -~]*", "must be printable ASCII")]
 HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 
 MAX_COST = 14
 """Cost of a hash that takes about a second; one is computed at a time, and a wrong password takes the longest one."""
 
 
-def load(path: Path, files: dict[Path, FileStamp] | None = None) -> WebConfig:
+def load(path: Path, files: dict[Path, FileStamp] | None = None, *, place: str = "") -> WebConfig:
     """Read the file and the certificates that it names; raise ConfigError with every mistake.
 
+    ``place`` is named if the file cannot be read, by default its path.
     ``files`` receives the stamps of all files that the configuration depends on, even if it is invalid. Each is taken
     before the file is read, so that a later change is not missed.
     """
@@ -50,10 +41,11 @@ def load(path: Path, files: dict[Path, FileStamp] | None = None) -> WebConfig:
     try:
         file = YamlFile(str(path), read_file(str(path), must_be_regular=True))
     except ValueError as exc:
-        raise ConfigError(f"{path}: {exc}") from None
+        raise ConfigError(f"{place or path}: {exc}") from None
     content = _validate(path, file)
     tls, folder, limit = content.tls_server_config, path.parent, content.rate_limit
-    files.update((folder / name, stamp_of(folder / name)) for name in tls.files)
+    names = filter(None, (tls.cert_file, tls.key_file, tls.client_ca_file))
+    files.update((folder / name, stamp_of(folder / name)) for name in names)
     try:
         ssl_context = create_context(tls, folder) if tls.is_set else None
     except TlsError as exc:
@@ -61,7 +53,7 @@ def load(path: Path, files: dict[Path, FileStamp] | None = None) -> WebConfig:
     return WebConfig(
         ssl_context=ssl_context,
         allowed_sans=frozenset(tls.client_allowed_sans),
-        headers=tuple((name, value) for name, value in content.http_server_config.headers.items() if value),
+        headers=tuple(content.http_server_config.headers.model_dump(by_alias=True, exclude_defaults=True).items()),
         users={name: bcrypt_hash.encode() for name, bcrypt_hash in content.basic_auth_users.items()},
         rate=RequestRate(limit.interval, limit.burst) if limit.interval else None,
         files=files,
@@ -81,39 +73,28 @@ def _check_hash(text: str) -> str:
     return text
 
 
-def _check_user_name(name: str) -> str:
-    if not name or ":" in name or not name.isprintable():
-        raise ValueError("a user name must be printable and must not contain a colon")
-    return name
-
-
-def _check_headers(headers: dict[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        if name not in HEADERS:
-            raise ValueError(f"{name} cannot be set; allowed are {', '.join(HEADERS)}")
-        if value and HEADERS[name] and value not in HEADERS[name]:
-            raise ValueError(f"{name} must be {' or '.join(HEADERS[name])}")
-        if not value.isprintable() or not value.isascii():
-            raise ValueError(f"{name} must be printable ASCII")
-    return headers
+class _Headers(Section):
+    content_security_policy: HeaderValue = Field("", alias="Content-Security-Policy")
+    strict_transport_security: HeaderValue = Field("", alias="Strict-Transport-Security")
+    content_type_options: Literal["", "nosniff"] = Field("", alias="X-Content-Type-Options")
+    frame_options: Literal["", "deny", "sameorigin"] = Field("", alias="X-Frame-Options")
+    xss_protection: HeaderValue = Field("", alias="X-XSS-Protection")
 
 
 class _Http(Section):
     http2: bool | None = None
-    headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = Field(default_factory=dict)
+    headers: _Headers = _Headers.model_validate({})
 
 
 class _RateLimit(Section):
     interval: Annotated[float, duration("0")] = 0.0
-    burst: Annotated[int, integer(0)] = 0
+    burst: Annotated[int, Field(ge=0)] = 0
 
 
 class _FileContent(Section):
     tls_server_config: Tls = Tls()
     http_server_config: _Http = _Http()
-    basic_auth_users: dict[
-        Annotated[str, AfterValidator(_check_user_name)], Annotated[str, AfterValidator(_check_hash)]
-    ] = Field(default_factory=dict)
+    basic_auth_users: dict[UserName, Annotated[str, AfterValidator(_check_hash)]] = Field(default_factory=dict)
     rate_limit: _RateLimit = _RateLimit()
 
 
@@ -123,12 +104,10 @@ def _validate(path: Path, file: YamlFile) -> _FileContent:
     try:
         content = _FileContent.model_validate(file.values)
     except ValidationError as exc:
-        for error in exc.errors():
-            keys = tuple(key for key in error["loc"] if key != "[key]")
-            file.reject(keys, error_reason(error), value=error["input"] if error["type"] == "literal_error" else None)
-        raise ConfigError(*file.problems) from None
-    if file.problems:
-        raise ConfigError(*file.problems)
+        errors = [(tuple(key for key in error["loc"] if key != "[key]"), error) for error in exc.errors()]
+        raise ConfigError(
+            *(describe(error, file.place(keys), with_value=error["type"] == "literal_error") for keys, error in errors)
+        ) from None
     return content
 
 

@@ -1,130 +1,89 @@
-"""YAML as nested dicts, lists and strings, with the line of every value and of every mistake."""
+"""YAML files as nested dicts, lists and texts, with the line of every mistake."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from functools import cached_property
+from typing import Any
 
 import yaml
 
+from late_exporter.config.options import Location
 from late_exporter.config.types import EMPTY_VALUES, MAX_FILE
 from late_exporter.errors import ConfigError
-from late_exporter.masking import KEY_PATTERN, quote
+from late_exporter.masking import KEY_PATTERN
 
-Keys: TypeAlias = tuple[int | str, ...]
+
+class _Loader(yaml.BaseLoader):
+    """A loader of texts, which rejects keys that are given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - yaml's signature
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be one word", key.start_mark)
+            if key.value in lines:
+                problem = f"{masked(key.value)} is given twice, first in line {lines[key.value]}"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            lines[key.value] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
 
 
 class YamlFile:
-    """A parsed YAML file; ``normalize`` maps spellings of a key that mean the same to one of them.
+    """A parsed YAML file.
 
-    Keys below those of a section, as in ``web: {user_workspaces: {customer-a: [brand-a]}}``, are names that stay as
-    they are.
+    Attributes:
+        values: The content; an empty file is an empty dict.
     """
 
-    def __init__(self, path: str, content: bytes, normalize: Callable[[str], str] = str) -> None:
+    def __init__(self, path: str, content: bytes) -> None:
         self._path = path
-        self._normalize = normalize
-        self._root = self._compose(content)
-        self._problems: list[tuple[int, str]] = []
-        self.values: Any = self._convert(self._root, (), {})
-        """The content; an empty file is an empty dict."""
+        if len(content) > MAX_FILE:
+            raise ConfigError(f"{path}: larger than 1 MiB")
+        try:
+            self._text = content.decode("utf-8-sig")
+            values = yaml.load(self._text, Loader=_Loader)  # noqa: S506 - makes texts only
+        except yaml.MarkedYAMLError as exc:
+            raise ConfigError(self._syntax_error(exc)) from None
+        except (UnicodeDecodeError, yaml.YAMLError):
+            raise ConfigError(f"{path}: not a text file in UTF-8") from None
+        except (RecursionError, ValueError, OverflowError):
+            reason = "nested too deeply, or a character or number is out of range"
+            raise ConfigError(f"{path}: not valid YAML: {reason}") from None
+        self.values: Any = {} if values is None or values in EMPTY_VALUES else values
 
-    @property
-    def problems(self) -> list[str]:
-        """Mistakes in the order of their lines."""
-        return [problem for _, problem in sorted(self._problems, key=lambda pair: pair[0])]
-
-    def reject(self, keys: Keys, reason: str, *, name: str = "", value: object = None) -> None:
-        """Record a mistake; ``value`` is quoted if it is text."""
-        self._problems.append((self.line(keys), f"{self.place(keys, name)}{quote(value)}: {reason}"))
-
-    def place(self, keys: Keys, name: str = "") -> str:
-        """Return "path:line: name" of a value, or of the closest parent that the file has."""
-        return f"{self._path}:{self.line(keys)}: {name or _name(keys)}"
-
-    def line(self, keys: Keys) -> int:
-        """Return the line of a value, or of the closest parent that the file has, counted from 1."""
+    def place(self, keys: Location) -> str:
+        """Return "path:line: name" of a value, or the line of the closest parent that the file has."""
         node, line = self._root, 1
         for key in keys:
             if isinstance(node, yaml.MappingNode):
-                pair = next(
-                    (pair for pair in node.value if self._normalize(str(pair[0].value)) == self._normalize(str(key))),
-                    None,
-                )
-                if pair is None:
+                names = [_normalized(name.value) for name, _ in node.value]
+                if _normalized(str(key)) not in names:
                     break
-                line, node = _line(pair[0]), pair[1]
+                name, node = node.value[names.index(_normalized(str(key)))]
+                line = name.start_mark.line + 1
             elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
                 node = node.value[key]
-                line = _line(node)
-        return line
+                line = node.start_mark.line + 1
+        name = "".join(f"[{key}]" if isinstance(key, int) else f".{masked(key)}" for key in keys)
+        return f"{self._path}:{line}: {name.removeprefix('.')}"
 
-    def _compose(self, content: bytes) -> yaml.Node:
-        if len(content) > MAX_FILE:
-            raise ConfigError(f"{self._path}: larger than 1 MiB")
-        try:
-            root = yaml.compose(content.decode("utf-8-sig"), Loader=yaml.BaseLoader)
-        except yaml.MarkedYAMLError as exc:
-            mark = exc.problem_mark
-            place = f"{self._path}:{mark.line + 1}:{mark.column + 1}" if mark else self._path
-            problem = str(exc.problem).replace(r"character '\t' that cannot start any token", "a tab; use spaces")
-            # A quoted token may be part of a secret.
-            problem = re.sub(r"'[^'\s]{2,}'|\"[^\"\s]{2,}\"", "...", problem)
-            raise ConfigError(f"{place}: not valid YAML: {problem}") from None
-        except (yaml.YAMLError, UnicodeDecodeError):
-            raise ConfigError(f"{self._path}: not a text file in UTF-8") from None
-        except RecursionError:
-            raise ConfigError(f"{self._path}: nested too deeply") from None
-        except (ValueError, OverflowError):
-            raise ConfigError(f"{self._path}: not valid YAML: a character or number is out of range") from None
-        if root is None or (isinstance(root, yaml.ScalarNode) and root.value in EMPTY_VALUES):
-            return yaml.MappingNode("", [])
-        return root
+    @cached_property
+    def _root(self) -> yaml.Node | None:
+        return yaml.compose(self._text, Loader=_Loader)
 
-    def _convert(self, node: yaml.Node, keys: Keys, by_node: dict[int, Any]) -> Any:
-        """Convert a node once, however many aliases refer to it."""
-        if isinstance(node, yaml.ScalarNode):
-            return node.value
-        if id(node) in by_node:
-            return by_node[id(node)]
-        if isinstance(node, yaml.SequenceNode):
-            items = by_node[id(node)] = []
-            items += [self._convert(item, (*keys, index), by_node) for index, item in enumerate(node.value)]
-            return items
-        mapping: dict[str, Any] = {}
-        by_node[id(node)] = mapping
-        lines: dict[str, int] = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                self._problems.append((_line(key), f"{self._path}:{_line(key)}: a key must be one word"))
-                continue
-            name = key.value if _are_names(keys) else self._normalize(key.value)
-            if name in lines:
-                place = f"{self._path}:{_line(key)}: {_name((*keys, key.value))}"
-                self._problems.append((_line(key), f"{place}: given twice, first in line {lines[name]}"))
-                continue
-            lines[name] = _line(key)
-            mapping[name] = self._convert(value, (*keys, name), by_node)
-        return mapping
+    def _syntax_error(self, error: yaml.MarkedYAMLError) -> str:
+        mark = error.problem_mark
+        place = f"{self._path}:{mark.line + 1}:{mark.column + 1}" if mark else self._path
+        problem = str(error.problem).replace(r"character '\t' that cannot start any token", "a tab; use spaces")
+        # A quoted token may be part of a secret.
+        return f"{place}: not valid YAML: " + re.sub(r"'[^'\s]{2,}'|\"[^\"\s]{2,}\"", "...", problem)
 
 
-def _are_names(parents: Keys) -> bool:
-    """Return whether the keys of a mapping are names, given the keys that lead to it."""
-    return len(parents) > 1 and isinstance(parents[1], str)
+def masked(key: str) -> str:
+    """Mask what follows a colon, or looks like a hash or a key: it may be a misplaced secret."""
+    return re.sub(rf":.*|\$2.*|{KEY_PATTERN}", "***", key, flags=re.DOTALL)
 
 
-def _line(node: yaml.Node) -> int:
-    line: int = node.start_mark.line
-    return line + 1
-
-
-def _name(keys: Keys) -> str:
-    """Join the keys; what follows a colon, or looks like a hash or a key, may be a misplaced secret."""
-    name = ""
-    for key in keys:
-        if isinstance(key, int):
-            name += f"[{key}]"
-        else:
-            name += "." * bool(name) + re.sub(rf":.*|\$2.*|{KEY_PATTERN}", "***", key, flags=re.DOTALL)
-    return name
+def _normalized(key: str) -> str:
+    return key.replace("-", "_")

@@ -23,6 +23,7 @@ IDLE_SECONDS = 30.0
 RETRY_SECONDS = 5.0
 """Time to wait after a failure."""
 
+MAX_PENDING = 100_000  # events that wait, about 50 MB in the state
 CHECK_SECONDS = 15.0
 """Time between two measurements of a backlog, which read all of it."""
 
@@ -50,7 +51,7 @@ class EventDeliverer:
         offload: Offload,
         report: DeliveryReport,
         logger: Logger,
-        max_pending: int,
+        max_pending: int = MAX_PENDING,
         monotonic: Callable[[], float],
     ) -> None:
         self._outbox = outbox

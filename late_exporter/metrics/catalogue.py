@@ -6,7 +6,7 @@ names of API fields, so that they hold for every generation of the API.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
@@ -222,17 +222,7 @@ _FAMILIES = (
 CATALOGUE: Mapping[str, Family] = MappingProxyType({family.name: family for family in _FAMILIES})
 
 
-def build_catalogue(
-    duration_buckets: tuple[float, ...] = DURATION_BUCKETS,
-    buckets: Iterable[tuple[str, tuple[float, ...]]] = (),
-) -> Mapping[str, Family]:
-    """Return the catalogue with other buckets.
-
-    Args:
-        duration_buckets: Buckets of the ``late_*_duration_seconds`` of logs.
-        buckets: Names of histograms, each with its own buckets.
-    """
-    names = [f"late_{logs}_duration_seconds" for logs in ("publishing", "connection", "activity")]
-    overrides = dict.fromkeys(names, duration_buckets) | dict(buckets)
-    families = {name: msgspec.structs.replace(CATALOGUE[name], buckets=bounds) for name, bounds in overrides.items()}
+def build_catalogue(buckets: Mapping[str, tuple[float, ...]]) -> Mapping[str, Family]:
+    """Return the catalogue with other buckets of some histograms, by name."""
+    families = {name: msgspec.structs.replace(CATALOGUE[name], buckets=bounds) for name, bounds in buckets.items()}
     return MappingProxyType({**CATALOGUE, **families})

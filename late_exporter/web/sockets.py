@@ -54,7 +54,7 @@ def _systemd_socket(number: int) -> socket.socket:
             listener.detach()
             raise OSError  # noqa: TRY301 - the same error as for a descriptor that is no socket
     except OSError:
-        raise LateError(f"--web.systemd-socket: descriptor {number} is not a listening socket") from None
+        raise LateError(f"descriptor {number} of systemd is not a listening socket") from None
     listener.set_inheritable(False)
     return listener
 

@@ -57,6 +57,7 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
                 ),
                 fault=(2, "stale page"),
             ),
+            Rest(),
         ),
     ),
     "own times": Program(

@@ -77,7 +77,7 @@ def test_the_status_page_does_not_depend_on_disabled_families(exporter: InsideHa
 def test_other_buckets_lose_nothing(exporter: InsideHarness, world: World, bounds: tuple[float, ...]) -> None:
     """After a change of buckets the histogram is valid, has the same count and sum, and goes on from there."""
     before = exporter.scrape()
-    exporter.restart(families=build_catalogue(buckets=[(DURATION, bounds)]))
+    exporter.restart(families=build_catalogue({DURATION: bounds}))
     exporter.poll()
     changed = exporter.scrape()
     for sample in (f"{DURATION}_count", f"{DURATION}_sum"):

@@ -14,15 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter import __revision__, __version__, cli, log
+from late_exporter.cli.commands import COMMANDS
+from late_exporter.cli.health import quick_target
 from late_exporter.cli.program import CommandFunction
-from late_exporter.config.commands import COMMANDS
-from late_exporter.config.flags import COMMAND_FLAGS
-from late_exporter.config.settings import OPTIONS, CommandContext, Settings
+from late_exporter.config.settings import ALL_OPTIONS, CommandContext, Settings
+from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import ConfigError, LateError, StoreError
 from late_exporter.metrics.catalogue import CATALOGUE
 
 KEY = "sk_" + "0123456789abcdef" * 4
-FILE = "LATE_EXPORTER_CONFIG__FILE"
+FILE, ADDRESS = "LATE_EXPORTER_CONFIG__FILE", "LATE_EXPORTER_WEB__LISTEN_ADDRESS"
 
 keys = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=26, max_size=80)
 
@@ -78,34 +79,19 @@ def test_commands(argv: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv",
-    [
-        ["--poll.interval", "5s", "run"],
-        ["run", "--poll.interval=5s"],
-        ["--poll.interval=5s"],
-    ],
-    ids=str,
+    "argv", [["--poll.interval", "5s", "run"], ["run", "--poll.interval=5s"], ["--poll.interval=5s"]], ids=str
 )
 def test_flags(argv: list[str]) -> None:
     """A flag and its value are two arguments or one, before the command or after it."""
     assert 5.0 == ProgramRun(*argv).calls[0][1].poll.interval
 
 
-@pytest.mark.parametrize(
-    ("argv", "enabled"),
-    [
-        ([], False),
-        (["--metrics.created-timestamps"], True),
-        (["--metrics.created-timestamps", "run"], True),
-        (["--metrics.created-timestamps=true"], True),
-        (["--metrics.created-timestamps", "false"], False),
-        (["--no-metrics.created-timestamps"], False),
-    ],
-    ids=str,
-)
-def test_boolean_flags(argv: list[str], enabled: bool) -> None:  # noqa: FBT001 - the expected value
-    """A boolean flag needs no value, accepts one, and has a negation."""
-    assert enabled == ProgramRun(*argv).calls[0][1].metrics.created_timestamps
+@pytest.mark.parametrize(("argv", "enabled"), [("", False), ("--X", True), ("--X run", True), ("--no-X", False)])
+def test_boolean_flags(argv: str, enabled: bool) -> None:  # noqa: FBT001 - the expected value
+    """A boolean flag needs no value, accepts one after =, and has a negation."""
+    words = argv.replace("X", "web.enable-lifecycle").split()
+    assert enabled == ProgramRun(*words).calls[0][1].web.enable_lifecycle
+    assert enabled == ProgramRun(f"--web.enable-lifecycle={enabled}".lower()).calls[0][1].web.enable_lifecycle
 
 
 def test_repeated_flags() -> None:
@@ -116,55 +102,44 @@ def test_repeated_flags() -> None:
 
 
 NAMES = ", ".join(COMMANDS)
-COMMANDS_OF = {option.flag: ", ".join(option.commands) for option in (*OPTIONS, *COMMAND_FLAGS)}
+LEVELS = "must be 'debug', 'info', 'warn' or 'error'"
+KEY_FLAG = "--api.key: no such flag, because other users could read it; set LATE_API_KEY or --api.key-file"
 SIMULATE_ADDRESS = "--web.listen-address: not an option of simulate; did you mean --simulate.listen-address?"
 WRONG = [
     (["rnu"], 'unknown command "rnu"; did you mean run?'),
     (["fly"], f'unknown command "fly"; commands are {NAMES}'),
-    (["fly", "--help"], f'unknown command "fly"; commands are {NAMES}'),
+    (["doctor", "--help"], 'unknown command "doctor"; did you mean check?'),
+    (["help", "lgos"], 'unknown command "lgos"; did you mean logs?'),
     (["run", "away"], 'unexpected argument "away"'),
     (["run", "x" * 25], "unexpected argument of 25 characters"),
+    (["post"], "POST_ID is missing"),
+    (["state"], "ACTION is missing; must be one of info, backup, check, copy"),
+    (["state", "drop"], 'ACTION "drop": must be one of info, backup, check, copy'),
+    (["state", "backup"], "FILE is missing"),
     (["--poll.intervall", "5s"], 'unknown flag "--poll.intervall"; did you mean --poll.interval?'),
     (["--pol.interval=5s"], 'unknown flag "--pol.interval"; did you mean --poll.interval?'),
-    (["logs", "--sinc", "1d"], 'unknown flag "--sinc"; did you mean --since?'),
-    (["--sinc", "1d", "check"], 'unknown flag "--sinc"'),
-    (["run", "--poll.foo", "1"], 'unknown flag "--poll.foo"'),
+    (["--sinc", "1d", "logs"], 'unknown flag "--sinc"; did you mean --since?'),
+    (["check", "--sinc", "1d"], 'unknown flag "--sinc"'),
     (["run", "--config", "late.yml"], 'unknown flag "--config"; did you mean --config.file?'),
     (["-v"], 'unknown flag "-v"; did you mean --log.level debug?'),
-    (["help", "lgos"], f'unknown command "lgos"; commands are {NAMES}'),
-    (["check", "--user", "nobody-of-this-name"], '--user "nobody-of-this-name": no such user on this machine'),
+    (["assets", "--help-all"], 'unknown flag "--help-all"'),
+    (["--api.key", KEY], KEY_FLAG),
+    ([f"--api.key={KEY}"], KEY_FLAG),
     (["simulate", "--web.listen-address", ":1"], SIMULATE_ADDRESS),
-    (["--"], 'unknown flag "--"'),
-    (["--poll.interval"], "--poll.interval: needs a value: --poll.interval DURATION"),
-    (["--poll.interval", "--log.level", "debug"], "--poll.interval: needs a value: --poll.interval DURATION"),
-    (["--metrics.max-accounts", "-1"], '--metrics.max-accounts "-1": must be a whole number of at least 0'),
-    (["--metrics.created-timestamps=on"], '--metrics.created-timestamps "on": must be true or false'),
-    (["--log.level", "info", "--log.level", "info"], "--log.level: given 2 times"),
     (["--simulate.seed", "1"], "--simulate.seed: not an option of run, but of demo, simulate"),
-    (
-        ["simulate", "--poll.interval", "1s"],
-        f"--poll.interval: not an option of simulate, but of {COMMANDS_OF['--poll.interval']}",
-    ),
-    (
-        ["demo", "--api.key-file", "/nowhere"],
-        f"--api.key-file: not an option of demo, but of {COMMANDS_OF['--api.key-file']}",
-    ),
-    (["--format", "json"], f"--format: not an option of run, but of {COMMANDS_OF['--format']}"),
+    (["logs", "--poll.lookback", "1d"], "--poll.lookback: not an option of logs, but of run, check, demo, textfile"),
     (["check", "--follow"], "--follow: not an option of check, but of logs"),
-    (["post"], "POST_ID is missing"),
+    (["--poll.interval"], "Option '--poll.interval' requires an argument."),
+    (["--once=7"], "Option '--once' does not take a value."),
+    (["--log.level", "info", "--log.level", "info"], "--log.level: given 2 times"),
+    (["--log.level="], f'--log.level "": {LEVELS}'),
+    (["logs", "--limit", "-1"], '--limit "-1": must be greater than or equal to 0'),
     (["logs", "--since", "91d"], '--since "91d": must be at least 1s and at most 90d'),
+    (["logs", "--until", "noon"], '--until "noon": not a time; write it like 2026-11-20T08:00:00Z'),
     (["post", "a", "--format", "table"], '--format "table": must be one of text, json'),
-    (
-        ["metrics", "--log.level", "info"],
-        f"--log.level: not an option of metrics, but of {COMMANDS_OF['--log.level']}",
-    ),
-    (
-        ["--api.key", KEY],
-        "--api.key: no such flag, because other users could read it; set LATE_API_KEY or --api.key-file",
-    ),
-    (["check", "--web.listen-address=unix:\udcff", "--format", "json"], "--web.listen-address: not UTF-8"),
-    (["logs", "--follow", "\udcff"], "argument 3: not UTF-8"),
-    (["--\udcff=1", "logs"], "argument 1: not UTF-8"),
+    (["metrics", "--format", "xml"], '--format "xml": must be one of table, markdown, json'),
+    (["check", "--user", "nobody-of-this-name"], '--user "nobody-of-this-name": no such user on this machine'),
+    (["check", "--web.listen-address=unix:\udcff"], "argument 2: not UTF-8"),
 ]
 
 
@@ -182,117 +157,54 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("LATE_EXPORTER_API__TIMEOUT", "0")
     monkeypatch.chdir(tmp_path)
 
-    run = ProgramRun("--config.file", "late.yaml", "--zzz", "1s", "--poll.interval", "5\n", "away", "--log.level=")
-
     duration = "not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w"
     assert [
-        'unknown flag "--zzz"',
-        f'unknown command "away"; commands are {NAMES}',
-    ] == run.problems
-    assert [
-        'unknown flag "--poll.feed"; did you mean --poll.feeds?',
+        'unexpected argument "away"',
         'LATE_EXPORTER_API__TIMEOUT "0": must be at least 1ms and at most 100y',
         f'--poll.interval "5\\n": {duration}',
         f'late.yaml:1: poll.lookback "1": {duration}',
-        '--log.level "": must be one of debug, info, warn, error',
-    ] == ProgramRun(
-        "--config.file", "late.yaml", "--poll.feed", "1s", "--poll.interval", "5\n", "--log.level="
-    ).problems
+        f'--log.level "": {LEVELS}',
+    ] == ProgramRun("run", "--config.file", "late.yaml", "away", "--poll.interval", "5\n", "--log.level=").problems
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
-def test_help_fits(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
-    """Help fits the terminal, and is at most 100 columns wide."""
-    monkeypatch.setenv("COLUMNS", columns)
-    run = ProgramRun(*command.split(), "--help")
-
-    assert (0, "", []) == (run.code, run.err, run.calls)
-    assert [] == [line for line in run.out.splitlines() if len(line) > min(int(columns), 100)]
-
-
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "metrics"])
-def test_help_names_every_option(command: str) -> None:
-    """Help lists every option of the command, and none of other commands."""
-    words = ProgramRun(command, "--help-all").out.replace(",\n", ", ").split()
-
-    for option in OPTIONS:
-        assert (command in option.commands) == (option.variable in words)
-        assert (command in option.commands and bool(option.flag)) == (option.flag in words)
-
-
-@pytest.mark.parametrize("columns", ["1", "40", "60", "100"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_every_example(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
-    """An example can be copied into a shell at any width of the terminal."""
+def test_help(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
+    """Help lists the options of the command and no other, fits the terminal, and has examples that can be copied.
+
+    It is printed even if the configuration is wrong.
+    """
     monkeypatch.setenv("COLUMNS", columns)
-    shell = re.sub(r" \\\n +", " ", ProgramRun(command, "--help").out)
-
-    assert COMMANDS[command].examples
-    assert [] == [line for line, _ in COMMANDS[command].examples if f"\n  late-exporter {line}\n" not in shell]
-
-
-def test_help_explains_eight_options() -> None:
-    """Of the many options, the help of the program explains those that most users need."""
-    out = ProgramRun("--help").out
-    explained = [line.split()[0] for line in out.splitlines() if line.startswith("  --") and ", --help" not in line]
-
-    assert [
-        "--once", "--config.file", "--api.key-file", "--poll.interval", "--poll.lookback", "--state.url",
-        "--web.listen-address", "--web.config.file", "--log.level",
-    ] == explained  # fmt: skip
-    assert "\nFurther options, which --help-all explains:\n  api\n      LATE_API_KEY, --api.base-url" in out
+    monkeypatch.setenv("LATE_EXPORTER_POLL__INTERVAL", "x")
+    run = ProgramRun(command, "--help")
+    examples = [f"  late-exporter {line}" for line, _ in COMMANDS[command].examples]
+    lines = run.out.splitlines()
+    assert (0, "", []) == (run.code, run.err, run.calls)
+    assert [*COMMANDS[command].actions] == [action for action, _ in COMMANDS[command].meanings]
+    assert examples
+    assert [] == [line for line in examples if line not in lines]
+    assert [] == [line for line in lines if len(line) > min(int(columns), 100) and line not in examples]
+    names = re.findall(r"^  (?:-\w, )?(--[a-z-]+(?:\.[a-z-]+)*)(?= |$)", run.out, re.MULTILINE)
+    flags = [option.flag for option in ALL_OPTIONS if option.flag and command in option.commands]
+    assert {*flags, "--help"} == {*names}
 
 
 @pytest.mark.parametrize("argv", [["help"], ["help", "run"], ["help", "logs"], ["help", "help"]], ids=str)
 def test_help_is_a_command(argv: list[str]) -> None:
-    """The words after help choose the command whose help is printed."""
+    """The words after help choose the command whose help is printed; flags alone are those of run."""
     assert ProgramRun(*argv).out == ProgramRun(*argv[1:], "--help").out != ""
+    assert ProgramRun("--once", "--help").out == ProgramRun("run", "--help").out
 
 
 def test_help_of_the_program_names_the_commands() -> None:
-    """The help of the program lists all commands."""
+    """The help of the program lists all commands, and the exit codes."""
     out = ProgramRun("--help").out
-
-    assert out.startswith("Usage: late-exporter [OPTIONS] [COMMAND] [ARGS]...\n")
+    assert out.startswith("Usage: late-exporter [OPTIONS] [COMMAND]\n")
     assert [] == [name for name, command in COMMANDS.items() if f"\n  {name:<11}  {command.help[:30]}" not in out]
+    assert "\n  2  Wrong usage or configuration." in out
 
 
-@pytest.mark.parametrize(
-    ("command", "flag", "help_text"),
-    [
-        ("status", "--user NAME", "User name for the basic authentication of the exporter."),
-        ("check", "--user NAME", "Local user to run the checks as, which needs root."),
-        ("post", "--workspace NAME", "Workspace to read; required if there are several."),
-        ("audit", "--workspace NAME", "Workspace to read; by default all of them."),
-        ("state", "--workspace NAME", "Workspace to copy; by default all of them."),
-        ("logs", "--until TIME", "Time of the newest log to print, for example 2026-11-20T08:00:00Z."),
-    ],
-)
-def test_help_is_about_the_command(command: str, flag: str, help_text: str) -> None:
-    """The help of a flag says what it means to the command, and nothing about other commands."""
-    assert f"\n  {flag}\n      {help_text}\n" in ProgramRun(command, "--help").out
-
-
-def test_help_needs_no_right_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Help is printed even if flags and variables are wrong."""
-    monkeypatch.setenv("LATE_EXPORTER_POLL__INTERVAL", "x")
-
-    assert 0 == ProgramRun("run", "--what", "--help").code
-
-
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["--version"],
-        ["run", "--version"],
-        ["--version", "--help"],
-        ["-V"],
-        ["version"],
-        ["version", "--help-all", "-V"],
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("argv", [["--version"], ["run", "--version"], ["-V", "--help"], ["version"]], ids=str)
 def test_version(argv: list[str]) -> None:
     """The version is printed as by Prometheus: with revision, Python and platform, everything a report needs."""
     lines = ProgramRun(*argv).out.splitlines()
@@ -304,21 +216,37 @@ def test_version(argv: list[str]) -> None:
     ] == lines
 
 
-def test_metrics_json_is_complete() -> None:
-    """The catalogue in JSON has every family with all of its fields."""
+def test_metrics() -> None:
+    """The catalogue in JSON has every family with all of its fields; the columns of the table are aligned."""
     families = json.loads(ProgramRun("metrics", "--format", "json").out)
-
     assert list(CATALOGUE) == [family["name"] for family in families]
     assert {"name", "kind", "help", "labels", "buckets", "feeds", "starts_at_zero"} == set(families[0])
-
-
-def test_metrics_table_is_aligned() -> None:
-    """The columns of the table are aligned with their headings."""
     head, *rows = ProgramRun("metrics").out.splitlines()
-    column = head.index("MEANING")
+    assert [family.help for family in CATALOGUE.values()] == [row[head.index("MEANING") :] for row in rows]
+    assert list(CATALOGUE) == [row[: head.index("TYPE")].rstrip() for row in rows]
 
-    assert [family.help for family in CATALOGUE.values()] == [row[column:] for row in rows]
-    assert [family.name for family in CATALOGUE.values()] == [row[: head.index("TYPE")].rstrip() for row in rows]
+
+@pytest.mark.parametrize(
+    ("words", "environ", "target"),
+    [
+        ([], {}, (Address("", 10077), False)),
+        ([], {ADDRESS: "127.0.0.1:1,:2"}, (Address("127.0.0.1", 1), False)),
+        (["--web.listen-address=unix:late.sock"], {ADDRESS: ":3"}, (UnixPath(Path("late.sock")), False)),
+        (["--web.listen-address", "[::1]:1"], {"LATE_EXPORTER_WEB__CONFIG_FILE": "tls.yml"}, (Address("::1", 1), True)),
+        ([], {"LATE_EXPORTER_WEB__CONFIG_FILE": "users.yml"}, (Address("", 10077), False)),
+        (["--web.listen-address", "1"], {}, None),
+        (["--web.config.file", "tls.yml"], {}, None),
+        ([], {FILE: "late.yml"}, None),
+    ],
+)
+def test_the_health_check_reads_the_address_itself(
+    words: list[str], environ: dict[str, str], target: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flag, variable or default give the address, and whether TLS may be in use; everything else needs the settings."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tls.yml").write_text("tls_server_config: {cert_file: a}")
+    (tmp_path / "users.yml").write_text("basic_auth_users: {}")
+    assert target == quick_target(words, environ)
 
 
 @pytest.mark.parametrize("columns", ["70", "80"])
@@ -365,25 +293,19 @@ def test_failures_have_no_traceback(error: BaseException, code: int, messages: l
     assert (code, messages) == (run.code, run.problems)
 
 
-def test_a_bug_in_json() -> None:
-    """A bug ends the command with exit code 1; its redacted traceback is a field of the entry."""
+def test_a_bug() -> None:
+    """A bug ends the command with exit code 1; its redacted traceback follows the entry, in JSON it is a field."""
     run = ProgramRun("--log.format", "json", act=failing(RuntimeError(f"oops {KEY}")))
-    entry = json.loads(run.err)
+    fields = json.loads(run.err)
+    assert (1, "this is a bug, please report it") == (run.code, fields["msg"])
+    assert fields["exception"].endswith("RuntimeError: oops [redacted]")
 
-    assert (1, "this is a bug, please report it") == (run.code, entry["msg"])
-    assert entry["exception"].endswith("RuntimeError: oops [redacted]")
-
-
-def test_a_bug_in_logfmt() -> None:
-    """In logfmt the redacted traceback follows below the entry."""
     run = ProgramRun(act=failing(RuntimeError(f"oops {KEY}")))
     entry, head, *frames, last = run.err.splitlines()
-
     assert 1 == run.code
     assert entry.endswith('level=error msg="this is a bug, please report it" logger=late_exporter')
     assert ("  Traceback (most recent call last):", "  RuntimeError: oops [redacted]") == (head, last)
     assert "      raise error" in frames
-    assert KEY not in run.err
 
 
 def test_keys_are_redacted_from_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,106 +14,89 @@ from late_exporter.cli import interrupted_code
 from tests.e2e.late import KEY
 from tests.e2e.program import DEFAULT_TIMEOUT, start_process, wait_until
 
-COMMAND_LINES = [
-    ([], 0),
-    (["run"], 0),
-    (["--config.file", "late.yml"], 0),
-    (["--poll.interval", "5s", "run"], 0),
-    (["demo"], 0),
-    (["simulate"], 0),
-    (["logs", "--follow"], 0),
-    (["-f", "logs"], 0),
-    (["logs"], 1),
-    (["run", "--once"], 1),
-    (["--once=true"], 1),
-    (["textfile", "late.prom"], 1),
-    (["check"], 1),
-    (["audit"], 1),
-    (["backfill", "--output", "late.om"], 1),
-    (["state", "backup", "late.db"], 1),
-    (["state", "check"], 1),
-    (["post", "65f1c0a9e2b5af0012ab34cd"], 1),
-    (["status"], 1),
-    (["healthcheck"], 1),
-    (["--workspace", "demo", "logs"], 1),
-    (["help", "run"], 1),
+RESIDENT = [
+    "",
+    "run",
+    "--config.file late.yml",
+    "--poll.interval 5s run",
+    "demo",
+    "simulate",
+    "logs --follow",
+    "-f logs",
+]
+FINITE = [
+    "logs",
+    "run --once",
+    "--once=true",
+    "textfile late.prom",
+    "check",
+    "state backup late.db",
+    "--workspace demo logs",
 ]
 
 
-@pytest.mark.parametrize(("argv", "code"), COMMAND_LINES, ids=str)
-def test_only_commands_that_run_until_a_signal_succeed(argv: Sequence[str], code: int) -> None:
+@pytest.mark.parametrize(("line", "code"), [*((line, 0) for line in RESIDENT), *((line, 1) for line in FINITE)])
+def test_only_commands_that_run_until_a_signal_succeed(line: str, code: int) -> None:
     """A signal is the regular end of a command that runs for long; any other command has no complete result."""
-    assert code == interrupted_code(argv)
+    assert code == interrupted_code(line.split())
 
 
-@pytest.mark.e2e
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-@pytest.mark.parametrize(
-    ("argv", "code"),
-    [
-        (["run"], 0),
-        (["logs", "--follow"], 0),
-        (["run", "--once"], 1),
-        (["state", "backup", "late.db"], 1),
-        (["healthcheck"], 1),
-    ],
-    ids=str,
-)
-def test_a_signal_while_settings_are_loaded(
-    argv: Sequence[str], code: int, signal_number: signal.Signals, tmp_path: Path
-) -> None:
-    """The program ends at once, with the right code, without a message, and with its child process if it has one."""
-    config = tmp_path / "late.yml"
+@contextmanager
+def reading_process(folder: Path, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command that reads a configuration file which does not end."""
+    config = folder / "late.yml"
     os.mkfifo(config)
-    reader, writer = os.pipe()
-    # Both processes have the writing end of the pipe, so that the pipe ends with the last of them.
     with start_process(
         [sys.executable, "-m", "late_exporter", *argv, "--config.file", str(config)],
-        cwd=tmp_path,
+        cwd=folder,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "LATE_API_KEY": KEY},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        pass_fds=[writer],
     ) as process:
-        os.close(writer)
         # Opening succeeds once the file is being read, which lasts until the test closes it.
         held = wait_until(lambda: os.open(config, os.O_WRONLY | os.O_NONBLOCK))
-
-        def has_ended() -> bool:
-            process.send_signal(signal_number)
-            return process.poll() is not None
-
-        # Again and again: Python notices a signal that arrives right before a system call only after the call.
-        wait_until(has_ended)
-        output = process.communicate(timeout=DEFAULT_TIMEOUT)
-        assert b"" == os.read(reader, 1)
+        yield process
         os.close(held)
-    os.close(reader)
-    assert (code, (b"", b"")) == (process.returncode, output)
-    assert [config] == list(tmp_path.iterdir())
+
+
+def end(process: subprocess.Popen[bytes], number: signal.Signals) -> tuple[bytes, bytes]:
+    """Send a signal until the process ends, and return its output.
+
+    Again and again: Python notices a signal that arrives right before a system call only after the call.
+    """
+
+    def has_ended() -> bool:
+        process.send_signal(number)
+        return process.poll() is not None
+
+    wait_until(has_ended)
+    return process.communicate(timeout=DEFAULT_TIMEOUT)
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(("argv", "code"), [(["run"], 0), (["logs", "--follow"], -signal.SIGHUP)], ids=str)
-def test_a_reload_while_settings_are_loaded(argv: Sequence[str], code: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [("run", 0), ("logs --follow", 0), ("run --once", 1), ("state backup late.db", 1), ("healthcheck", 1)],
+)
+def test_a_signal_while_settings_are_loaded(line: str, code: int, number: signal.Signals, tmp_path: Path) -> None:
+    """The program ends at once, with the right code and without a message."""
+    with reading_process(tmp_path, *line.split()) as process:
+        output = end(process, number)
+    assert (code, (b"", b"")) == (process.returncode, output)
+    assert [tmp_path / "late.yml"] == list(tmp_path.iterdir())
+
+
+@pytest.mark.e2e
+def test_a_reload_while_settings_are_loaded(tmp_path: Path) -> None:
     """The exporter does not end if it is to reload before it has started, other commands end with their terminal."""
-    config = tmp_path / "late.yml"
-    os.mkfifo(config)
-    with start_process(
-        [sys.executable, "-m", "late_exporter", *argv, "--config.file", str(config)],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "LATE_API_KEY": KEY},
-    ) as process:
-        held = wait_until(lambda: os.open(config, os.O_WRONLY | os.O_NONBLOCK))
+    for name in ("run", "logs"):
+        (tmp_path / name).mkdir()
+    with reading_process(tmp_path / "run", "run") as process:
         process.send_signal(signal.SIGHUP)
-
-        def has_ended() -> bool:
-            process.send_signal(signal.SIGTERM)
-            return process.poll() is not None
-
-        if code:
-            process.wait(DEFAULT_TIMEOUT)
-        else:
-            wait_until(has_ended)
-        os.close(held)
-    assert code == process.returncode
+        end(process, signal.SIGTERM)
+    assert 0 == process.returncode
+    with reading_process(tmp_path / "logs", "logs", "--follow") as process:
+        process.send_signal(signal.SIGHUP)
+        process.wait(DEFAULT_TIMEOUT)
+    assert -signal.SIGHUP == process.returncode

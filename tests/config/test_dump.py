@@ -10,6 +10,7 @@ import yaml
 
 from late_exporter.config import sources
 from late_exporter.config.dump import MASK, format_settings
+from late_exporter.config.sections import ConfigSettings
 
 KEY = "sk_" + "ab" * 32
 
@@ -18,7 +19,7 @@ def load_yaml(path: Path, text: str, environ: Mapping[str, str]) -> object:
     """Return the settings of a configuration file, without the path of the file."""
     path.write_text(text)
     settings = sources.load("run", {"config.file": [str(path)]}, environ=environ)
-    return settings[1:]
+    return settings.model_copy(update={"config": ConfigSettings()})
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def load_yaml(path: Path, text: str, environ: Mapping[str, str]) -> object:
         ["api: {base-url: 'http://localhost:8080/api', profile-id: 'p:1#x', quota-share: 0.25}"],
         ["web: {listen-address: ':1,unix:/run/late exporter.sock', enable-lifecycle: true}"],
         ["webhook: {path: /hook, secret-file: SECRET}", "log: {format: json}"],
-        ["metrics: {duration-buckets: '0.1,1e3', max-accounts: 0}", "state: {url: 'sqlite:////var/lib/a b.db'}"],
+        ["metrics: {max-accounts: 0}", "state: {url: 'sqlite:////var/lib/a b.db'}"],
         ["workspaces:", "- {name: a, api_key_file: KEY}", "- {name: b, api_key_file: KEY2, profile_id: '0'}"],
         ["workspaces:", "- {name: a, api_key_file: KEY, labels: {team: 'Jörg: 1', tier: 2}}"],
     ],
@@ -55,7 +56,8 @@ def test_the_text_is_a_configuration_file(lines: Sequence[str], tmp_path: Path) 
 def test_passwords_in_urls_are_masked() -> None:
     """The URL of a database may have a user and a password."""
     settings = sources.load("run", {}, environ={"LATE_API_KEY": KEY})
-    settings = settings._replace(state=settings.state._replace(url="postgresql://late:hunter2@db/late"))
+    state = settings.state.model_copy(update={"url": "postgresql://late:hunter2@db/late"})
+    settings = settings.model_copy(update={"state": state})
     shown = format_settings(settings)
     assert "hunter2" not in shown
     assert "postgresql://***@db/late" in shown

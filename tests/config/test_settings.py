@@ -1,30 +1,36 @@
+"""The settings: their sources, values and mistakes. Wrong configurations are tables of input and exact message."""
+
 import json
+import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
+from late_exporter.cli.commands import COMMANDS
+from late_exporter.config.checks import NO_KEY
+from late_exporter.config.commands import FORMATS
+from late_exporter.config.fields import NOT_A_KEY
 from late_exporter.config.options import Option
-from late_exporter.config.sections import ConfigSettings
-from late_exporter.config.settings import OPTIONS, Settings, Workspace, restart_only_changes
+from late_exporter.config.sections import ConfigSettings, Incident
+from late_exporter.config.settings import ALL_OPTIONS, OPTIONS, Settings, Workspace, restart_only_changes
 from late_exporter.config.sources import load
-from late_exporter.config.types import Address, Secret
+from late_exporter.config.types import Address
 from late_exporter.errors import ConfigError
+from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.simulator import INCIDENTS
 
 KEY = "sk_" + "0123456789abcdef" * 4
 WITH_KEY = {"LATE_API_KEY": KEY}
 SECTIONS = "sections are api, poll, status, state, sharding, web, webhook, metrics, events, log, simulate, workspaces"
 DURATION = "not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w"
-TCP_ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077"
-ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077 or unix:/run/late.sock"
+TCP_ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077"
+ADDRESS = f"{TCP_ADDRESS}, or unix:/run/late.sock"
 URL = "must be a URL like https://zernio.com/api"
 USER = "must not contain a user or password; give the key with LATE_API_KEY or --api.key-file"
-NO_KEY = (
-    "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
-    "--api.key-file, or list workspaces in --config.file; the demo command needs no key"
-)
 STATE = (
     "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, sqlite:// for memory, or"
     " postgresql://user@host/database"
@@ -32,23 +38,34 @@ STATE = (
 NO_POSTGRES = "replicas share a state in PostgreSQL; name its database with --state.url postgresql://user@host/database"
 PASSWORD = "must not contain a password; name a file that holds it with --state.password-file or PGPASSFILE"
 WEBHOOK = "must be a path like /webhook, of letters, digits and - . _ ~ between slashes"
-NO_WEBHOOK = "must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit, nor a parent of one"
-A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
-
-NOT_A_LIST = (
-    "late.yaml:1: workspaces: must be a list of name, api_key_file and optionally api_base_url, profile_id and labels"
-)
-
+RESERVED = "must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit"
+PATH = "must begin with / and contain only letters, digits and - . _ ~ /"
 NOT_A_LABEL = "must be 1 to 64 letters, digits or _, and not workspace, job, instance"
+NOT_A_VALUE = "must be 1 to 100 printable characters, not null"
+NOT_A_PROFILE = "must be 1 to 200 visible ASCII characters; leave it out to read all"
+DROP = "drop it, each workspace in late.yaml:2: workspaces has its own api_key_file"
+NOT_A_NUMBER = "must be a valid number, unable to parse string as a number"
+NOT_AN_INTEGER = "must be a valid integer, unable to parse string as an integer"
+NOT_A_NAME = "must be 1 to 64 letters, digits, or _ . -"
+OUT_OF_RANGE = "not valid YAML: nested too deeply, or a character or number is out of range"
+ATTEMPTS = "late_publishing_attempts"
+PUBLISHING = "late_publishing_duration_seconds"
+
+BCRYPT_HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
+USERS = f"basic_auth_users: {{ops: {BCRYPT_HASH}, customer-a: {BCRYPT_HASH}, customer_b: {BCRYPT_HASH}}}"
+BRANDS = "".join(f"- {{name: {name}, api_key_file: {name}.key}}\n" for name in ("brand-a", "brand_a", "brand-b"))
 
 visible = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
 # What ends with :// at the beginning of a URL is its scheme.
 keys = st.text(visible, min_size=16, max_size=80).filter(lambda key: "://" not in key)
 
 
-def load_flags(command: str = "run", **flags: str) -> Settings:
+def load_flags(command: str = "run", **flags: str | list[str]) -> Settings:
     """Return settings of a key and flags, ``poll__interval="1s"`` for ``--poll.interval 1s``."""
-    given = {name.replace("__", ".").replace("_", "-"): [text] for name, text in flags.items()}
+    given = {
+        name.replace("__", ".").replace("_", "-"): [value] if isinstance(value, str) else value
+        for name, value in flags.items()
+    }
     return load(command, given, WITH_KEY)
 
 
@@ -63,8 +80,13 @@ def problems(
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the path of ``late.yaml`` in the working directory."""
+    """Return the path of ``late.yaml`` in the working directory, beside keys, a secret and a web configuration."""
     monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("brand-a", "brand_a", "brand-b")):
+        (tmp_path / f"{name}.key").write_text(f"sk_{number}" + "0" * 63)
+    (tmp_path / "key").write_text(KEY)
+    (tmp_path / "secret").write_text("whsec_0123456789\n")
+    (tmp_path / "web.yml").write_text(USERS)
     return tmp_path / "late.yaml"
 
 
@@ -74,59 +96,343 @@ def from_file(file: Path, text: str, environ: dict[str, str] | None = None, comm
     return load(command, {"config.file": ["late.yaml"]}, WITH_KEY if environ is None else environ)
 
 
-def without_file(settings: Settings) -> Settings:
-    """Return the settings without the path of their file."""
-    return settings._replace(config=ConfigSettings(None))
-
-
-def file_problems(file: Path, text: str, environ: dict[str, str] | None = None) -> list[str]:
+def file_problems(file: Path, text: str, environ: dict[str, str] | None = None, command: str = "run") -> list[str]:
     """Return the problems of a file."""
     with pytest.raises(ConfigError) as caught:
-        from_file(file, text, environ)
+        from_file(file, text, environ, command)
     return list(caught.value.problems)
 
 
-def test_webhooks(file: Path) -> None:
-    """Webhooks are off by default; their secret is read from a file and never printed."""
-    off = load_flags()
-    assert (None, None) == (off.webhook.path, off.webhook.secret_file)
-
-    (file.parent / "secret").write_text("whsec_0123456789\n")
-    text = "webhook: {path: /late/hook, secret-file: secret}"
-    settings = from_file(file, text)
-    assert "/late/hook" == settings.webhook.path
-    assert (KEY, "whsec_0123456789") == settings.secrets
-    assert "whsec_" not in repr(settings)
-    assert (False, False) == (off.webhook.require_auth, settings.webhook.require_auth)
+def test_flags_win_then_environment_then_file(file: Path) -> None:
+    """Flags win over the environment, the environment over the file, and the file over defaults."""
+    file.write_text("poll: {interval: 1s, lookback: 1d, reconcile-interval: 1h}\napi: {timeout: 1s}\n")
+    environ = WITH_KEY | {"LATE_EXPORTER_POLL__INTERVAL": "2s", "LATE_EXPORTER_POLL__LOOKBACK": "2d"}
+    environ["LATE_EXPORTER_CONFIG__FILE"] = str(file)
+    settings = load("run", {"poll.interval": ["3s"]}, environ)
+    poll = settings.poll
+    assert (3.0, 172_800.0, 3600.0) == (poll.interval, poll.lookback, poll.reconcile_interval)
+    assert (1.0, 0.5) == (settings.api.timeout, settings.api.quota_share)
 
 
-def test_a_password_for_webhooks_needs_users(file: Path) -> None:
-    """Webhooks can be protected by a password only if there is one; commands that serve nothing do not mind."""
-    text = "webhook: {require-auth: true}"
-    assert ["late.yaml:1: webhook.require-auth: needs basic_auth_users in the file of --web.config.file"] == (
-        file_problems(file, text)
-    )
-    (file.parent / "web.yml").write_text(f"basic_auth_users: {{alice: $2y$10${'a' * 21}O{'a' * 31}}}")
-    assert from_file(file, f"{text}\nweb: {{config-file: web.yml}}").webhook.require_auth
-    from_file(file, text, command="textfile")
+def test_a_wrong_value_that_does_not_win_is_no_mistake() -> None:
+    """A wrong variable is no mistake if a flag overrides it."""
+    assert 1.0 == load("run", {"poll.interval": ["1s"]}, WITH_KEY | {"LATE_EXPORTER_POLL__INTERVAL": "x"}).poll.interval
 
 
-def test_webhooks_have_addresses_of_their_own(file: Path) -> None:
-    """An address of webhooks needs their path, and serves no metrics; a free port may be chosen for both."""
-    (file.parent / "secret").write_text("whsec_0123456789")
-    webhook = "path: /hook, secret-file: secret"
-    assert () == from_file(file, f"webhook: {{{webhook}}}").webhook.listen_address
-    settings = from_file(file, f"webhook: {{{webhook}, listen-address: [':10079', 'unix:hook.sock']}}")
-    assert [":10079", "unix:h"] == [str(address)[:6] for address in settings.webhook.listen_address]
-    web = "web: {listen-address: [':1', '127.0.0.1:0']}"
-    from_file(file, f"{web}\nwebhook: {{{webhook}, listen-address: '127.0.0.1:0'}}")
-    problem = "is also --web.listen-address, which serves the metrics; choose another address"
-    assert [f'late.yaml:2: webhook.listen-address ":1": {problem}'] == (
-        file_problems(file, f"{web}\nwebhook: {{{webhook}, listen-address: ':1'}}")
-    )
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_option_has_all_sources(file: Path, option: Option) -> None:
+    """Each option is read from flag, variable and file, and a wrong value is reported with its source.
+
+    Its documented default changes nothing.
+    """
+    command, wrong = option.commands[0], "\u2603"
+    if option.default:
+        given = {option.name: [option.default_for(command) or ""]}
+        assert load(command, {}, WITH_KEY) == load(command, given, WITH_KEY)
+    if option.secret or option.name == "config.file":
+        return
+    file.write_text(json.dumps({option.section: {option.key: wrong}}, ensure_ascii=False))
+    sources: list[tuple[str, dict[str, list[str]], dict[str, str]]] = [
+        (f'{option.flag} "{wrong}', {option.name: [wrong]}, {}),
+        (f'{option.variable} "{wrong}', {}, {option.variable: wrong}),
+        (f"late.yaml:1: {option.section}.{option.key} ", {"config.file": ["late.yaml"]}, {}),
+    ]
+    for place, flags, environ in sources:
+        messages = problems(flags, (WITH_KEY if option.name != "api.key-file" else {}) | environ, command)
+        assert [True] == [text.startswith(place) for text in messages]
+
+
+def test_options_are_unique_and_explained() -> None:
+    """Every option has its own flag or variable, a help of whole sentences, and a row in the documentation."""
+    names = [name for option in OPTIONS for name in (option.flag, option.variable, option.alias) if name]
+    assert len(names) == len(set(names))
+    assert [] == [option.name for option in ALL_OPTIONS if not option.help.endswith(".")]
+    rows = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text().splitlines()
+    assert (
+        "| `--poll.interval` | `LATE_EXPORTER_POLL__INTERVAL` | `30s` (`demo`: `5s`, `logs`: `5s`) "
+        "| run, check, demo, textfile, logs, audit | Time between two polls, with jitter. |"
+    ) in rows
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_settings(command: str) -> None:
+    """The defaults of every command are valid."""
+    assert FORMATS.get(command, ("",))[0] == load(command, {}, WITH_KEY).flags.format
+
+
+def test_no_mistake_in_the_variables() -> None:
+    """An empty variable, as in compose files, means the default; variables of Kubernetes are ignored."""
+    names = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP_METRICS", "PORT", "PORT_10077_TCP"]
+    names += ["PORT_10077_TCP_ADDR", "HEADLESS_SERVICE_HOST"]
+    environ = {f"LATE_EXPORTER_{name}": "tcp://10.0.0.1:10077" for name in names}
+    environ |= {"LATE_EXPORTER_POLL__INTERVAL": "", "LATE_API_KEY_FILE": ""}
+    assert 30.0 == load("run", {}, WITH_KEY | environ).poll.interval
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("LATE_EXPORTER_POLL_INTERVAL", "1s", "unknown variable; did you mean LATE_EXPORTER_POLL__INTERVAL?"),
+        ("LATE_EXPORTER_QUUX", "1s", "unknown variable"),
+        ("LATE_EXPORTER_API__KEY_FILE", "1s", "unknown variable; did you mean LATE_API_KEY_FILE?"),
+        ("LATE_EXPORTER_API__KEY", "1s", "unknown variable; did you mean LATE_API_KEY?"),
+        ("LATE_EXPORTER_WEB__LISTEN_ADDRESS", "unix:\udcff", "not UTF-8"),
+    ],
+)
+def test_wrong_variables(variable: str, value: str, message: str) -> None:
+    """An unknown variable is a mistake, and so is one that is not UTF-8, whose bytes could not be printed."""
+    assert [f"{variable}: {message}"] == problems({}, WITH_KEY | {variable: value})
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "value"),
+    [
+        ("poll.reconcile-interval", "500ms", 0.5),
+        ("poll.reconcile-interval", "1h30m", 5400.0),
+        ("poll.reconcile-interval", "2w", 1_209_600.0),
+        ("poll.reconcile-interval", "1y2w3d4h5m6s7ms", 33_019_506.007),
+        ("web.listen-address", ":10077", (Address("", 10077),)),
+        ("web.listen-address", "127.0.0.1:10077", (Address("127.0.0.1", 10077),)),
+        ("web.listen-address", "[fe80::1%eth0]:80", (Address("fe80::1%eth0", 80),)),
+        ("web.listen-address", "localhost:0", (Address("localhost", 0),)),
+        ("web.listen-address", ":1, [::1]:2", (Address("", 1), Address("::1", 2))),
+        ("api.base-url", "https://getlate.dev/api/", "https://getlate.dev/api"),
+        ("api.base-url", "https://zernio.com:8443", "https://zernio.com:8443"),
+        ("api.base-url", "https://[2001:db8::1]/api", "https://[2001:db8::1]/api"),
+        ("api.base-url", "http://127.8.9.1", "http://127.8.9.1"),
+        ("api.base-url", "http://[::1]:10078", "http://[::1]:10078"),
+        ("api.base-url", "http://localhost/", "http://localhost"),
+        ("state.url", "sqlite://", "sqlite://"),
+        ("state.url", "sqlite:////var/lib/late.db", "sqlite:////var/lib/late.db"),
+        ("state.url", "postgresql://late@[::1],[::1]:5433/late", "postgresql://late@[::1],[::1]:5433/late"),
+        ("state.url", "postgresql://db/late?user=me@a.example", "postgresql://db/late?user=me@a.example"),
+        ("state.url", "postgresql://?service=late", "postgresql://?service=late"),
+        ("status.feeds", "none", ()),
+        ("status.feeds", "", ()),
+        ("status.feeds", "posts, billing", ("posts", "billing")),
+        ("metrics.disable", "late_posts", ("late_posts",)),
+    ],
+)
+def test_values(option: str, text: str, value: object) -> None:
+    """A text has the value that is documented."""
+    (row,) = (each for each in OPTIONS if each.name == option)
+    loaded = load("run", {option: [text]}, WITH_KEY).value_of(row)
+    assert value == (pytest.approx(loaded) if isinstance(loaded, float) else loaded)
+
+
+def test_values_of_a_file(file: Path) -> None:
+    """Numbers, booleans and lists of YAML are accepted; paths of files are beside the file, other paths are not."""
+    text = "metrics: {max-accounts: 7, created_timestamps: True}\nweb: {listen-address: [':1', ':2']}"
+    settings = from_file(file, f"{text}\nstate: {{url: 'sqlite:///late.db'}}\nevents: {{output: 'file:events'}}")
+    assert (7, True) == (settings.metrics.max_accounts, settings.metrics.created_timestamps)
+    assert (Address("", 1), Address("", 2)) == settings.web.listen_address
+    assert ("sqlite:///late.db", "file:events") == (settings.state.url, str(settings.events.output))
+    file.write_text("api: {key-file: key}")
+    loaded = load("run", {"config.file": [str(file)]}, {})
+    assert (file.parent / "key", KEY) == (loaded.workspaces[0].key_file, loaded.workspaces[0].key_text)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "poll:\n", "poll: ~\nweb: null\n", "\ufeffpoll: {}\n"])
+def test_empty_files(file: Path, text: str) -> None:
+    """An empty file or section keeps the defaults."""
+    assert load_flags() == from_file(file, text).model_copy(update={"config": ConfigSettings()})
+
+
+def test_a_configuration_that_was_read_from_a_pipe_cannot_be_reloaded() -> None:
+    """A pipe is a configuration once; later it is an error instead of the defaults."""
+    reader, writer = os.pipe()
+    os.write(writer, b"poll: {interval: 7s}")
+    os.close(writer)
+    flags = {"config.file": [f"/dev/fd/{reader}"]}
+    try:
+        assert 7.0 == load("run", flags, WITH_KEY).poll.interval
+        place = f'--config.file "/dev/fd/{reader}"'
+        assert [f"{place}: is empty, because a pipe can be read only once"] == problems(flags)
+    finally:
+        os.close(reader)
+
+
+def test_each_command_reads_its_own_options(file: Path) -> None:
+    """One file serves all commands: the mistakes in what others read are ignored, and so are keys and workspaces."""
+    text = "poll: {interval: x}\nsimulate: {seed: 3}\nworkspaces: 7\n"
+    assert 3 == from_file(file, text, {}, "simulate").simulate.seed
+    settings = load("demo", {}, {"LATE_API_KEY": "a b", "LATE_API_KEY_FILE": "/nowhere"})
+    assert (None, None) == (settings.workspaces[0].key, settings.workspaces[0].key_file)
+    assert ("sqlite://", 5.0, 6000) == (settings.state.url, settings.poll.interval, settings.simulate.rate_limit)
+
+
+def test_state_directory() -> None:
+    """The state is in the first state directory of systemd unless --state.url is set."""
+    for directories in ("/var/lib/late", "/var/lib/late/:/var/lib/other"):
+        environ = WITH_KEY | {"STATE_DIRECTORY": directories}
+        assert "sqlite:////var/lib/late/late-exporter.db" == load("run", {}, environ).state.url
+        assert "sqlite://" == load("run", {"state.url": ["sqlite://"]}, environ).state.url
+
+
+def test_another_api(file: Path) -> None:
+    """A copy for another API has a single workspace and keeps everything else."""
+    settings = from_file(file, "web: {config-file: web.yml}", command="demo")
+    copy = settings.with_api("http://localhost:1/api", KEY)
+    assert (Workspace("default", "http://localhost:1/api", SecretStr(KEY)),) == copy.workspaces
+    assert (KEY,) == copy.secrets
+    assert settings.web_config is copy.web_config
+    assert {"ops", "customer-a", "customer_b"} == copy.web_config.users.keys()
+
+
+def test_changes_that_take_a_restart(file: Path) -> None:
+    """Changed options that take a restart are named; another content of a file with a secret takes none."""
+    old, new = load_flags(), load_flags(poll__interval="1s", poll__feeds="publishing", metrics__max_accounts="3")
+    assert ["poll.feeds", "metrics.max-accounts"] == restart_only_changes(old, new)
+    assert [] == restart_only_changes(old, load_flags(poll__interval="1s", log__level="debug", status__feeds="none"))
+    flags = {"state__url": "postgresql://db/late", "state__password_file": "secret"}
+    old = load_flags(**flags)
+    (file.parent / "secret").write_text("another")
+    assert [] == restart_only_changes(old, load_flags(**flags))
+    assert ["state.password-file"] == restart_only_changes(old, load_flags(**flags | {"state__password_file": "key"}))
+
+
+WRONG = [
+    ("poll.interval", "5x", f'"5x": {DURATION}'),
+    ("poll.interval", "", f'"": {DURATION}'),
+    ("poll.interval", "٣s", f'"٣s": {DURATION}'),
+    ("poll.interval", "9" * 5000 + "y", "of 5001 characters: must be at least 100ms and at most 100y"),
+    ("status.feeds", "post", "\"post\": must be 'posts', 'accounts', 'cooldowns', 'webhooks' or 'billing'"),
+    ("poll.feeds", "", '"": must name at least one'),
+    ("poll.feeds", "publishing,publishing", '"publishing,publishing": publishing is given twice'),
+    ("api.quota-share", "0", '"0": must be greater than 0'),
+    ("api.quota-share", "50%", f'"50%": {NOT_A_NUMBER}'),
+    ("api.base-url", "getlate.dev/api", f'"getlate.dev/api": {URL}'),
+    ("api.base-url", "https://late.dev:65536", f'"https://late.dev:65536": {URL}'),
+    (
+        "api.base-url",
+        "http://127.0.0.1.nip.io",
+        '"http://127.0.0.1.nip.io": must begin with https://; plain http is allowed for loopback addresses only',
+    ),
+    ("api.base-url", "https://me:secret@getlate.dev", f'"https://***@getlate.dev": {USER}'),
+    ("api.base-url", "https://a?b@c", f'"https://***": {USER}'),
+    ("api.base-url", "https://late.dev?key=secret", '"https://late.dev?***": must not contain a query or fragment'),
+    ("api.key-file", "/nowhere/key", '"/nowhere/key": No such file or directory'),
+    ("api.key-file", "/dev/null", '"/dev/null": the file is empty'),
+    ("state.url", "postgres://me:secret@db/late", f'"postgres://***@db/late": {STATE}'),
+    ("state.url", "postgresql://me:sec/ret@db/late", f'"postgresql://***@db/late": {PASSWORD}'),
+    ("state.url", "postgresql://me:sec?ret@db/late", f'"postgresql://***": {PASSWORD}'),
+    ("state.url", "postgresql://db/late?p%61ssword=secret", f'"postgresql://db/late?***": {PASSWORD}'),
+    ("state.url", "postgresql://db/late?sslpassword=secret", f'"postgresql://db/late?***": {PASSWORD}'),
+    ("state.url", "host=db PASSWORD = 'a secret'", f'"host=db PASSWORD = ***": {STATE}'),
+    ("state.url", "sqlite://late.db", f'"sqlite://late.db": {STATE}'),
+    ("state.password-file", "/dev/null", '"/dev/null": the file must contain one password'),
+    ("state.replicas", "true", f'"true": {NO_POSTGRES}'),
+    ("state.replicas", "maybe", '"maybe": must be a valid boolean, unable to interpret input'),
+    ("web.listen-address", "10077", f'"10077": {ADDRESS}'),
+    ("web.listen-address", ":65536", f'":65536": {ADDRESS}'),
+    ("web.listen-address", "unix:", '"unix:": needs the path of a socket, as in unix:/run/late.sock'),
+    ("web.listen-address", "unix:" + "x" * 108, f'"unix:{"x" * 95}...": the path of a socket has at most 107 bytes'),
+    ("web.listen-address", ":1,:1", '":1,:1": :1 is given twice'),
+    ("web.unauthenticated-paths", "healthy", f'"healthy": {PATH}'),
+    ("web.telemetry-path", "/", f'"/": {RESERVED}'),
+    ("webhook.path", "webhook", f'"webhook": {WEBHOOK}'),
+    ("webhook.path", "/-", f'"/-": {RESERVED}, nor a parent of one'),
+    ("metrics.max-label-values", "1.5", f'"1.5": {NOT_AN_INTEGER}'),
+    ("metrics.max-accounts", "-1", '"-1": must be greater than or equal to 0'),
+    ("metrics.buckets", "1,2", '"1,2": must be FAMILY=BOUND,BOUND, like late_publishing_attempts=1,2,3'),
+    ("metrics.buckets", f"{ATTEMPTS}=2,1", '"2,1": must be in ascending order, each bound once'),
+    ("metrics.buckets", f"{ATTEMPTS}=1,x", f'"x": {NOT_A_NUMBER}'),
+    ("metrics.buckets", f"{ATTEMPTS}=0,1", '"0": must be greater than 0'),
+    ("metrics.buckets", f"{ATTEMPTS}=1,nan", '"nan": must be a finite number'),
+    ("metrics.buckets", f"{ATTEMPTS}=", f'"{ATTEMPTS}=": must name at least one'),
+    (
+        "metrics.disable",
+        "late_publishing_log_total",
+        (
+            '"late_publishing_log_total": is not a family of the exporter; did you mean late_publishing_logs_total or '
+            "late_publishing_failures_total or late_publishing_retries_total?"
+        ),
+    ),
+    ("events.output", "syslog", '"syslog": must be stdout or file:PATH'),
+    ("log.level", "loud", "\"loud\": must be 'debug', 'info', 'warn' or 'error'"),
+]
+
+
+@pytest.mark.parametrize(("option", "text", "message"), WRONG)
+def test_wrong_values(option: str, text: str, message: str) -> None:
+    """A wrong value is reported with its flag and the allowed values."""
+    environ = {} if option == "api.key-file" else WITH_KEY
+    assert [f"--{option} {message}"] == problems({option: [text]}, environ)
+
+
+def test_wrong_values_of_the_simulator() -> None:
+    """Wrong values of the simulator's options are reported like others; a history that takes long is rejected."""
+    flags = {"simulate.history": ["91d"], "simulate.listen-address": ["x"], "simulate.incident": ["fire"]}
     assert [
-        "late.yaml:1: webhook.listen-address: needs --webhook.path, the path that receives webhooks there"
-    ] == file_problems(file, "webhook: {listen-address: ':1'}")
+        f'--simulate.listen-address "x": {TCP_ADDRESS}',
+        '--simulate.history "91d": must be at least 0s and at most 90d',
+        "--simulate.incident \"fire\": must be 'platform-outage', 'revoked-token'",
+    ] == [problem.partition(", 'rate-limit-storm'")[0] for problem in problems(flags, {}, "simulate")]
+    assert get_args(Incident) == tuple(INCIDENTS)
+    [problem] = problems({"simulate.logs-per-day": ["10000000"]}, {}, "simulate")
+    assert problem.startswith("--simulate.logs-per-day and --simulate.history: these are 70,000,000 logs at startup; ")
+    load("simulate", {"simulate.logs-per-day": ["10000000"], "simulate.history": ["0s"]}, {})
+
+
+def test_all_mistakes_at_once(file: Path) -> None:
+    """All mistakes of all sources are reported at once, each with its place."""
+    file.write_text("pol: {}\npoll: {intervall: 1s, lookback: 1}\n")
+    flags = {"config.file": ["late.yaml"], "web.listen-address": ["a", ":1", "b"], "log.level": ["info", "warn"]}
+    assert [
+        "--log.level: given 2 times",
+        "LATE_EXPORTER_POL__INTERVAL: unknown variable; did you mean LATE_EXPORTER_POLL__INTERVAL?",
+        "late.yaml:1: pol: unknown; did you mean poll?",
+        "late.yaml:2: poll.intervall: unknown; did you mean poll.interval?",
+        'LATE_EXPORTER_API__TIMEOUT "0": must be at least 1ms and at most 100y',
+        f'late.yaml:2: poll.lookback "1": {DURATION}',
+        f'--web.listen-address "a": {ADDRESS}',
+        f'--web.listen-address "b": {ADDRESS}',
+        NO_KEY,
+    ] == problems(flags, {"LATE_EXPORTER_POL__INTERVAL": "1s", "LATE_EXPORTER_API__TIMEOUT": "0"})
+
+
+FILES = [
+    ("- poll", "late.yaml: must be a mapping of sections, as in poll: {interval: 30s}"),
+    ("poll: 30s", "late.yaml:1: poll: must be a mapping of options"),
+    ("poll:\n  interval: [30s]", 'late.yaml:2: poll.interval "30s": must be one value'),
+    ("poll:\n  interval:", f'late.yaml:2: poll.interval "": {DURATION}'),
+    ("poll:\n  feeds: {a: b}", "late.yaml:2: poll.feeds: must be one value or a list of values"),
+    ("config: {file: a}", f"late.yaml:1: config: unknown; {SECTIONS}"),
+    ("foo: 1", f"late.yaml:1: foo: unknown; {SECTIONS}"),
+    ("poll.interval: 30s", "late.yaml:1: poll.interval: unknown; write it as poll: {interval: ...}"),
+    ("api:\n  key: sk_0123", "late.yaml:2: api.key: unknown; did you mean api.key-file?"),
+    ("api:\n  keyfile:sk_0123: x", "late.yaml:2: api.keyfile***: unknown; did you mean api.key-file?"),
+    (f"{KEY}: x", f"late.yaml:1: ***: unknown; {SECTIONS}"),
+    (f"api:\n  {KEY}: x", "late.yaml:2: api.***: unknown"),
+    ("poll: {}\npoll: {}", "late.yaml:2:1: not valid YAML: poll is given twice, first in line 1"),
+    (
+        "metrics:\n  max-accounts: 1\n  max_accounts: 2",
+        "late.yaml:2: metrics.max_accounts: given twice, with a dash and with an underscore",
+    ),
+    ("? [a]\n: b", "late.yaml:1:3: not valid YAML: a key must be one word"),
+    ("poll: {interval: 1s", "late.yaml:1:20: not valid YAML: expected ',' or '}', but got '<stream end>'"),
+    ("a: b: c", "late.yaml:1:5: not valid YAML: mapping values are not allowed here"),
+    ("poll: {}\n---\npoll: {}", "late.yaml:2:1: not valid YAML: but found another document"),
+    ("poll: *nothing", "late.yaml:1:7: not valid YAML: found undefined alias ..."),
+    ("poll: &a [*a]", "late.yaml:1:7: not valid YAML: found unconstructable recursive node"),
+    ("poll:\n\tinterval: 1s", "late.yaml:2:1: not valid YAML: found a tab; use spaces"),
+    ("[" * 5000, f"late.yaml: {OUT_OF_RANGE}"),
+    ("\0", "late.yaml: not a text file in UTF-8"),
+    (r'"\UFFFFFFFF"', f"late.yaml: {OUT_OF_RANGE}"),
+    ("# " + "x" * (1 << 20), "late.yaml: larger than 1 MiB"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), FILES, ids=range(len(FILES)))
+def test_wrong_files(file: Path, text: str, message: str) -> None:
+    """A mistake in the file is reported with its line, invalid YAML also with its column."""
+    assert [message] == file_problems(file, text)
+
+
+def test_unreadable_files() -> None:
+    """A file that cannot be read is reported with the reason, and without a missing key."""
+    for path, reason in (("gone", "No such file or directory"), ("/", "Is a directory")):
+        assert [f'LATE_EXPORTER_CONFIG__FILE "{path}": {reason}'] == problems({}, {"LATE_EXPORTER_CONFIG__FILE": path})
 
 
 @pytest.mark.parametrize("key", [KEY, "zrk_" + "4f1d8c6b" * 8])
@@ -139,6 +445,7 @@ def test_webhooks_have_addresses_of_their_own(file: Path) -> None:
         "{}: x",
         "{}",
         "poll: {{interval: {}}}",
+        "poll: {{{0}: x, {0}: y}}",
         "api: {{base-url: 'http://example.org/{}'}}",
         "workspaces: [{{name: a, api_key_file: {}}}]",
         "workspaces: [{{name: '{} x', api_key_file: late.key}}]",
@@ -154,748 +461,215 @@ def test_keys_in_wrong_places_are_masked(file: Path, text: str, key: str) -> Non
     assert [] == [message for message in messages if key[4:16] in message]
 
 
-@pytest.mark.parametrize("telemetry", ["/late", "/late/metrics"])
-def test_webhooks_have_a_path_of_their_own(file: Path, telemetry: str) -> None:
-    """The webhook path, which needs no password, must not be the telemetry path or a parent of it."""
-    (file.parent / "secret").write_text("whsec_0123456789")
-    text = f"webhook: {{path: /late, secret-file: secret}}\nweb: {{telemetry-path: {telemetry}}}"
-    assert [
-        f'late.yaml:1: webhook.path "/late": must not be --web.telemetry-path "{telemetry}" or its parent'
-    ] == file_problems(file, text)
-
-
-def test_demo_leaves_no_state_behind_and_polls_faster() -> None:
-    """The demo keeps its state in memory, polls often, and has a rate limit that allows it."""
-    settings = load_flags("demo")
-
-    assert ("sqlite://", 5.0, 6000) == (settings.state.url, settings.poll.interval, settings.simulate.rate_limit)
-
-
-def test_another_api(file: Path) -> None:
-    """A copy for another API has a single workspace and keeps everything else."""
-    (file.parent / "web.yml").write_text("rate_limit: {interval: 1s, burst: 5}")
-    settings = load_flags("demo", web__config__file="web.yml")
-    copy = settings.with_api("http://localhost:1/api", KEY)
-
-    assert (Workspace("default", "http://localhost:1/api", Secret(KEY)),) == copy.workspaces
-    assert (KEY,) == copy.secrets
-    assert settings.web_config is copy.web_config
-    assert copy.web_config.rate is not None
-
-
-def test_changes_that_take_a_restart() -> None:
-    """Changed options that take a restart are named, others are not."""
-    old, new = load_flags(), load_flags(poll__interval="1s", poll__feeds="publishing", metrics__max_accounts="3")
-
-    assert ["poll.feeds", "metrics.max-accounts"] == restart_only_changes(old, new)
-    assert [] == restart_only_changes(old, load_flags(poll__interval="1s", log__level="debug"))
-
-
-def test_another_database_password_takes_no_restart(file: Path) -> None:
-    """The password is read for each connection, so that a reload may find another one; another file takes a restart."""
-    path = file.with_name("password")
-    flags = {"state__url": "postgresql://db/late", "state__password_file": str(path)}
-    path.write_text("first")
-    old = load_flags(**flags)
-    path.write_text("second")
-    assert [] == restart_only_changes(old, load_flags(**flags))
-    other = file.with_name("other")
-    other.write_text("second")
-    assert ["state.password-file"] == restart_only_changes(
-        old, load_flags(**flags | {"state__password_file": str(other)})
-    )
-
-
-def test_flags_win_then_environment_then_file(file: Path) -> None:
-    """Flags win over the environment, the environment over the file, and the file over defaults."""
-    file.write_text("poll: {interval: 1s, lookback: 1d, reconcile-interval: 1h}\napi: {timeout: 1s}\n")
-    environ = WITH_KEY | {"LATE_EXPORTER_POLL__INTERVAL": "2s", "LATE_EXPORTER_POLL__LOOKBACK": "2d"}
-    environ["LATE_EXPORTER_CONFIG__FILE"] = str(file)
-
-    settings = load("run", {"poll.interval": ["3s"]}, environ)
-
-    assert (3.0, 172_800.0, 3600.0, 1.0) == (
-        settings.poll.interval,
-        settings.poll.lookback,
-        settings.poll.reconcile_interval,
-        settings.api.timeout,
-    )
-    assert 0.5 == settings.api.quota_share
-
-
-def test_a_wrong_value_that_does_not_win_is_no_mistake() -> None:
-    """A wrong variable is no mistake if a flag overrides it."""
-    assert 1.0 == load("run", {"poll.interval": ["1s"]}, WITH_KEY | {"LATE_EXPORTER_POLL__INTERVAL": "x"}).poll.interval
-
-
-def test_a_variable_that_is_not_utf_8() -> None:
-    """Its bytes are not in the error, which could then not be printed."""
-    environ = {**WITH_KEY, "LATE_EXPORTER_WEB__LISTEN_ADDRESS": "unix:\udcff"}
-    assert ["LATE_EXPORTER_WEB__LISTEN_ADDRESS: not UTF-8"] == problems(environ=environ)
-
-
-def test_an_empty_variable_is_not_set() -> None:
-    """An empty variable, as in compose files, means the default."""
-    assert (
-        30.0 == load("run", {}, WITH_KEY | {"LATE_EXPORTER_POLL__INTERVAL": "", "LATE_API_KEY_FILE": ""}).poll.interval
-    )
-
-
-@pytest.mark.parametrize(
-    "variable",
-    [
-        "LATE_EXPORTER_SERVICE_HOST",
-        "LATE_EXPORTER_SERVICE_PORT",
-        "LATE_EXPORTER_SERVICE_PORT_HTTP_METRICS",
-        "LATE_EXPORTER_PORT",
-        "LATE_EXPORTER_PORT_10077_TCP",
-        "LATE_EXPORTER_PORT_10077_TCP_ADDR",
-        "LATE_EXPORTER_HEADLESS_SERVICE_HOST",
-    ],
-)
-def test_variables_of_kubernetes_services_are_no_mistake(variable: str) -> None:
-    """Variables that Kubernetes sets for a Service named late-exporter are ignored."""
-    assert load_flags() is not None
-    assert 30.0 == load("run", {}, WITH_KEY | {variable: "tcp://10.0.0.1:10077"}).poll.interval
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("500ms", 0.5),
-        ("30s", 30.0),
-        ("1h30m", 5400.0),
-        ("7d", 604_800.0),
-        ("2w", 1_209_600.0),
-        ("1y", 31_536_000.0),
-        ("1y2w3d4h5m6s7ms", 33_019_506.007),
-        ("100y", 3_153_600_000.0),
-    ],
-)
-def test_durations(text: str, seconds: float) -> None:
-    """Durations are parsed as in Prometheus."""
-    assert seconds == pytest.approx(load_flags(poll__reconcile_interval=text).poll.reconcile_interval)
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        (":10077", Address("", 10077)),
-        ("127.0.0.1:10077", Address("127.0.0.1", 10077)),
-        ("[::1]:10077", Address("::1", 10077)),
-        ("[fe80::1%eth0]:80", Address("fe80::1%eth0", 80)),
-        ("localhost:0", Address("localhost", 0)),
-    ],
-)
-def test_addresses(text: str, address: Address) -> None:
-    """An address has a port and an optional host, and is formatted as it was parsed."""
-    assert (address,) == load_flags(web__listen_address=text).web.listen_address
-    assert text == str(address)
-
-
-@pytest.mark.parametrize(
-    ("text", "url"),
-    [
-        ("https://getlate.dev/api/", "https://getlate.dev/api"),
-        ("https://zernio.com:8443", "https://zernio.com:8443"),
-        ("https://[2001:db8::1]/api", "https://[2001:db8::1]/api"),
-        ("http://127.0.0.1:10078/api", "http://127.0.0.1:10078/api"),
-        ("http://127.8.9.1", "http://127.8.9.1"),
-        ("http://[::1]:10078", "http://[::1]:10078"),
-        ("http://localhost/", "http://localhost"),
-    ],
-)
-def test_base_urls(text: str, url: str) -> None:
-    """The base URL is https, or http on a loopback address."""
-    assert url == load_flags(api__base_url=text).workspaces[0].base_url
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "sqlite://",
-        "sqlite:///late.db",
-        "sqlite:////var/lib/late.db",
-        "postgresql://late@[::1],[::1]:5433/late",
-        "postgresql://db:5432/late?user=me@project.example",
-        "postgresql://?service=late",
-    ],
-)
-def test_state_urls(url: str) -> None:
-    """The state URL is a file, memory, or a database that libpq finds."""
-    assert url == load_flags(state__url=url).state.url
-
-
-@pytest.mark.parametrize("directories", ["/var/lib/late", "/var/lib/late/:/var/lib/other"])
-def test_state_directory(directories: str) -> None:
-    """The state is in the first state directory of systemd unless --state.url is set."""
-    environ = WITH_KEY | {"STATE_DIRECTORY": directories}
-
-    assert "sqlite:////var/lib/late/late-exporter.db" == load("run", {}, environ).state.url
-    assert "sqlite://" == load("run", {"state.url": ["sqlite://"]}, environ).state.url
-
-
-def test_lists() -> None:
-    """Lists are comma-separated, or their flag is repeated."""
-    given = {
-        "web.listen-address": [":1", "[::1]:2"],
-        "metrics.duration-buckets": [".5, 1,2e1"],
-        "poll.feeds": ["publishing"],
-    }
-
-    settings = load("run", given, WITH_KEY)
-
-    assert (Address("", 1), Address("::1", 2)) == settings.web.listen_address
-    assert (0.5, 1.0, 20.0) == settings.metrics.duration_buckets
-    assert ("publishing",) == settings.poll.feeds
-
-
-@pytest.mark.parametrize("text", ["none", ""])
-def test_no_status_feeds(text: str) -> None:
-    """All status feeds can be switched off, which is not possible for feeds of logs."""
-    assert () == load("run", {"status.feeds": [text]}, WITH_KEY).status.feeds
-    assert ("posts", "billing") == load("run", {"status.feeds": ["posts, billing"]}, WITH_KEY).status.feeds
-
-
-def test_status_feeds_in_a_file(file: Path) -> None:
-    """Status feeds and their intervals can be set in the file, also to none, and apply without a restart."""
-    settings = from_file(file, "status: {feeds: [posts, webhooks], posts-interval: 1m}")
-    assert (("posts", "webhooks"), 60.0) == (settings.status.feeds, settings.status.intervals["posts"])
-    off = from_file(file, "status: {feeds: []}")
-    assert () == off.status.feeds == from_file(file, "status: {feeds: none}").status.feeds
-    assert [] == restart_only_changes(settings, off)
-
-
-OUTPUT = "must be stdout or file:PATH"
-
-WRONG = [
-    ("poll.interval", "5x", f'"5x": {DURATION}'),
-    ("poll.interval", "", f'"": {DURATION}'),
-    ("poll.interval", "-30s", f'"-30s": {DURATION}'),
-    ("poll.interval", "٣s", f'"٣s": {DURATION}'),
-    ("poll.interval", "9" * 17 + "d", f'"{"9" * 17}d": must be at least 100ms and at most 100y'),
-    ("poll.interval", "9" * 5000 + "y", "of 5001 characters: must be at least 100ms and at most 100y"),
-    ("poll.interval", "30s\n", f'"30s\\n": {DURATION}'),
-    ("poll.interval", "50ms", '"50ms": must be at least 100ms and at most 100y'),
-    ("poll.lookback", "30s", '"30s": must be at least 1m and at most 90d'),
-    (
-        "poll.feeds",
-        "posts",
-        '"posts": must be one of publishing, connections, webhooks, messaging, workflow_event, api_request',
-    ),
-    ("poll.feeds", "", '"": must name at least one'),
-    ("poll.feeds", "publishing,publishing", '"publishing,publishing": publishing is given twice'),
-    (
-        "status.feeds",
-        "publishing",
-        '"publishing": must be one of posts, accounts, cooldowns, webhooks, billing',
-    ),
-    ("status.feeds", "posts,posts", '"posts,posts": posts is given twice'),
-    ("status.posts-interval", "29s", '"29s": must be at least 30s and at most 1d'),
-    ("api.timeout", "0s", '"0s": must be at least 1ms and at most 100y'),
-    ("api.quota-share", "0", '"0": must be a number above 0 and at most 1'),
-    ("api.quota-share", "50%", '"50%": must be a number above 0 and at most 1'),
-    ("api.base-url", "getlate.dev/api", f'"getlate.dev/api": {URL}'),
-    ("api.base-url", "https:///api", f'"https:///api": {URL}'),
-    ("api.base-url", "https://late.dev:65536", f'"https://late.dev:65536": {URL}'),
-    ("api.base-url", "https://[::g]", f'"https://[::g]": {URL}'),
-    ("api.base-url", "https://late.dev\\api", f'"https://late.dev\\\\api": {URL}'),
-    (
-        "api.base-url",
-        "http://127.0.0.1.nip.io",
-        '"http://127.0.0.1.nip.io": must begin with https://; plain http is allowed for loopback addresses only',
-    ),
-    (
-        "api.base-url",
-        "https://me:secret@getlate.dev",
-        f'"https://***@getlate.dev": {USER}',
-    ),
-    ("api.base-url", "https://late.dev?key=secret", '"https://late.dev?***": must not contain a query or fragment'),
-    ("api.key-file", "/nowhere/key", '"/nowhere/key": No such file or directory'),
-    ("api.key-file", "/", '"/": Is a directory'),
-    ("api.key-file", "", '"": must be the path of a file'),
-    ("api.key-file", "/dev/null", '"/dev/null": the file is empty'),
-    ("state.url", "postgres://me:secret@db/late", f'"postgres://***@db/late": {STATE}'),
-    ("state.url", "postgresql://", f'"postgresql://": {STATE}'),
-    ("state.url", "postgresql://me:secret@db/late", f'"postgresql://***@db/late": {PASSWORD}'),
-    ("state.url", "postgresql://me:sec/ret@db/late", f'"postgresql://***@db/late": {PASSWORD}'),
-    ("state.url", "postgresql://me:sec?ret@db/late", f'"postgresql://***": {PASSWORD}'),
-    ("state.url", "postgresql://db/late?password=secret", f'"postgresql://db/late?***": {PASSWORD}'),
-    ("state.url", "postgresql://db/late?p%61ssword=secret", f'"postgresql://db/late?***": {PASSWORD}'),
-    ("state.url", "postgresql://db/late?sslpassword=secret", f'"postgresql://db/late?***": {PASSWORD}'),
-    ("state.url", "host=db password=secret user=late", f'"host=db password=*** user=late": {STATE}'),
-    ("state.url", "host=db PASSWORD = 'a secret'", f'"host=db PASSWORD = ***": {STATE}'),
-    ("state.url", "postgres:me:secret@db", f'"***@db": {STATE}'),
-    ("state.password-file", "/nowhere/password", '"/nowhere/password": No such file or directory'),
-    ("state.password-file", "/dev/null", '"/dev/null": the file must contain one password'),
-    ("state.replicas", "true", f'"true": {NO_POSTGRES}'),
-    ("state.lease-duration", "1s", '"1s": must be at least 2s and at most 10m'),
-    ("state.url", "sqlite://late.db", f'"sqlite://late.db": {STATE}'),
-    ("api.base-url", "https://a?b@c", f'"https://***": {USER}'),
-    ("state.url", "sqlite:///late.db?mode=ro", f'"sqlite:///late.db?***": {STATE}'),
-    ("web.listen-address", "10077", f'"10077": {ADDRESS}'),
-    ("web.listen-address", ":65536", f'":65536": {ADDRESS}'),
-    ("web.listen-address", "unix:", f'"unix:": {ADDRESS}'),
-    ("web.listen-address", "unix:" + "x" * 108, f'"unix:{"x" * 95}...": the path of a socket has at most 107 bytes'),
-    ("web.listen-address", "127.0.0.256:1", f'"127.0.0.256:1": {ADDRESS}'),
-    ("web.listen-address", ":1,:1", '":1,:1": :1 is given twice'),
-    (
-        "web.unauthenticated-paths",
-        "healthy",
-        '"healthy": must begin with / and contain only letters, digits and - . _ ~ /',
-    ),
-    ("web.unauthenticated-paths", "/-/ready,/-/ready", '"/-/ready,/-/ready": /-/ready is given twice'),
-    ("web.telemetry-path", "metrics", '"metrics": must begin with / and contain only letters, digits and - . _ ~ /'),
-    ("web.telemetry-path", "/", '"/": must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit'),
-    ("webhook.path", "webhook", f'"webhook": {WEBHOOK}'),
-    ("webhook.path", "/", f'"/": {WEBHOOK}'),
-    ("webhook.path", "/-", f'"/-": {NO_WEBHOOK}'),
-    ("webhook.path", "/-/quit", f'"/-/quit": {NO_WEBHOOK}'),
-    (
-        "webhook.path",
-        "/webhook",
-        '"/webhook": name a file that holds the secret of the webhooks with --webhook.secret-file',
-    ),
-    ("webhook.secret-file", "/nowhere/secret", '"/nowhere/secret": No such file or directory'),
-    ("metrics.duration-buckets", "1,x", '"x": must be a number of seconds above 0'),
-    ("metrics.duration-buckets", "0,1", '"0": must be a number of seconds above 0'),
-    ("metrics.duration-buckets", "1,,2", '"": must be a number of seconds above 0'),
-    ("metrics.duration-buckets", "2,1", '"2,1": must be in ascending order, each bound once'),
-    (
-        "metrics.duration-buckets",
-        ",".join(map(str, range(1, 52))),
-        f'"{",".join(map(str, range(1, 52)))[:100]}...": at most 50 bounds are allowed, not 51',
-    ),
-    ("metrics.max-label-values", "0", '"0": must be a whole number of at least 1'),
-    ("metrics.max-label-values", "1.5", '"1.5": must be a whole number of at least 1'),
-    ("metrics.max-accounts", "-1", '"-1": must be a whole number of at least 0'),
-    ("metrics.max-accounts", "9" * 19, f'"{"9" * 19}": must be a whole number of at least 0 and at most {"9" * 18}'),
-    ("metrics.created-timestamps", "maybe", '"maybe": must be true or false'),
-    ("events.output", "syslog", f'"syslog": {OUTPUT}'),
-    ("events.output", "file:", f'"file:": {OUTPUT}'),
-    ("events.output", "loki:http://loki:3100", f'"loki:http://loki:3100": {OUTPUT}'),
-    ("events.include", "some", '"some": must be one of failed, all'),
-    ("events.max-pending", "0", '"0": must be a whole number of at least 1'),
-    ("log.level", "loud", '"loud": must be one of debug, info, warn, error'),
-    ("log.format", "xml", '"xml": must be one of logfmt, json'),
-]
-
-
-@pytest.mark.parametrize(("option", "text", "message"), WRONG)
-def test_wrong_values(option: str, text: str, message: str) -> None:
-    """A wrong value is reported with its flag and the allowed values."""
-    environ = {} if option == "api.key-file" else WITH_KEY
-
-    assert [f"--{option} {message}"] == problems({option: [text]}, environ)
-
-
-@pytest.mark.parametrize(
-    ("option", "text", "message"),
-    [
-        ("simulate.history", "91d", '"91d": must be at least 0s and at most 90d'),
-        ("simulate.listen-address", "x", f'"x": {TCP_ADDRESS}'),
-        ("simulate.incident", "fire", f'"fire": must be one of {", ".join(INCIDENTS)}'),
-    ],
-)
-def test_wrong_values_of_the_simulator(option: str, text: str, message: str) -> None:
-    """Wrong values of the simulator's options are reported like others."""
-    assert [f"--{option} {message}"] == problems({option: [text]}, {}, "simulate")
-
-
-def test_all_mistakes_at_once(file: Path) -> None:
-    """All mistakes of all sources are reported at once."""
-    file.write_text("pol: {}\npoll: {intervall: 1s, lookback: 1, lookback: 2}\n")
-    flags = {"config.file": ["late.yaml"], "web.listen-address": ["a", ":1", "b"], "log.level": ["info", "warn"]}
-
-    assert [
-        "--log.level: given 2 times",
-        "LATE_EXPORTER_POL__INTERVAL: unknown variable; did you mean LATE_EXPORTER_POLL__INTERVAL?",
-        "late.yaml:1: pol: unknown; did you mean poll?",
-        "late.yaml:2: poll.lookback: given twice, first in line 2",
-        "late.yaml:2: poll.intervall: unknown; did you mean poll.interval?",
-        f'late.yaml:2: poll.lookback "1": {DURATION}',
-        f'--web.listen-address "a": {ADDRESS}',
-        f'--web.listen-address "b": {ADDRESS}',
-        NO_KEY,
-    ] == problems(flags, {"LATE_EXPORTER_POL__INTERVAL": "1s"})
-
-
-@pytest.mark.parametrize(
-    ("variable", "message"),
-    [
-        ("LATE_EXPORTER_POLL_INTERVAL", "unknown variable; did you mean LATE_EXPORTER_POLL__INTERVAL?"),
-        ("LATE_EXPORTER_QUUX", "unknown variable"),
-        ("LATE_EXPORTER_API__KEY_FILE", "unknown variable; did you mean LATE_API_KEY_FILE?"),
-        ("LATE_EXPORTER_API__KEY", "unknown variable; did you mean LATE_API_KEY?"),
-    ],
-)
-def test_unknown_variables(variable: str, message: str) -> None:
-    """An unknown variable is a mistake."""
-    assert [f"{variable}: {message}"] == problems({}, WITH_KEY | {variable: "1s"})
-
-
-FILES = [
-    ("- poll", "late.yaml: must be a mapping of sections, as in poll: {interval: 30s}"),
-    ("poll: 30s", "late.yaml:1: poll: must be a mapping of options"),
-    ("poll:\n  interval: [30s]", "late.yaml:2: poll.interval: must be one value"),
-    ("poll:\n  interval:", f'late.yaml:2: poll.interval "": {DURATION}'),
-    ("config: {file: a}", f"late.yaml:1: config: unknown; {SECTIONS}"),
-    ("foo: 1", f"late.yaml:1: foo: unknown; {SECTIONS}"),
-    ("poll.interval: 30s", "late.yaml:1: poll.interval: unknown; write it as poll: {interval: ...}"),
-    ("api:\n  key: sk_0123", "late.yaml:2: api.key: unknown; did you mean api.key-file?"),
-    ("api:\n  keyfile:sk_0123: x", "late.yaml:2: api.keyfile***: unknown; did you mean api.key-file?"),
-    (f"{KEY}: x", f"late.yaml:1: ***: unknown; {SECTIONS}"),
-    (f"api:\n  {KEY}: x", "late.yaml:2: api.***: unknown"),
-    ("poll: {}\npoll: {}", "late.yaml:2: poll: given twice, first in line 1"),
-    (
-        "metrics:\n  max-accounts: 1\n  max_accounts: 2",
-        "late.yaml:3: metrics.max_accounts: given twice, first in line 2",
-    ),
-    ("? [a]\n: b", "late.yaml:1: a key must be one word"),
-    ("poll: {interval: 1s", "late.yaml:1:20: not valid YAML: expected ',' or '}', but got '<stream end>'"),
-    ("a: b: c", "late.yaml:1:5: not valid YAML: mapping values are not allowed here"),
-    ("poll: {}\n---\npoll: {}", "late.yaml:2:1: not valid YAML: but found another document"),
-    ("poll: *nothing", "late.yaml:1:7: not valid YAML: found undefined alias ..."),
-    ("poll:\n\tinterval: 1s", "late.yaml:2:1: not valid YAML: found a tab; use spaces"),
-    ("[" * 600, "late.yaml: nested too deeply"),
-    ("\0", "late.yaml: not a text file in UTF-8"),
-    (r'"\UFFFFFFFF"', "late.yaml: not valid YAML: a character or number is out of range"),
-    (f"%YAML {'9' * 5000}.1", "late.yaml: not valid YAML: a character or number is out of range"),
-    ("# " + "x" * (1 << 20), "late.yaml: larger than 1 MiB"),
-]
-
-
-@pytest.mark.parametrize(("text", "message"), FILES, ids=range(len(FILES)))
-def test_wrong_files(file: Path, text: str, message: str) -> None:
-    """A mistake in the file is reported with its line, invalid YAML also with its column."""
-    assert [message] == file_problems(file, text)
-
-
-@pytest.mark.parametrize(("path", "reason"), [("gone", "No such file or directory"), (".", "Is a directory")])
-def test_unreadable_files(file: Path, path: str, reason: str) -> None:
-    """A file that cannot be read is reported with the reason, and without a missing key."""
-    assert not file.exists()
-    assert [f'LATE_EXPORTER_CONFIG__FILE "{path}": {reason}'] == problems({}, {"LATE_EXPORTER_CONFIG__FILE": path})
-
-
-@pytest.mark.parametrize("text", ["", "# nothing\n", "poll:\n", "poll: ~\nweb: null\n", "\ufeffpoll: {}\n"])
-def test_empty_files(file: Path, text: str) -> None:
-    """An empty file or section keeps the defaults."""
-    assert load_flags() == without_file(from_file(file, text))
-
-
-def test_values_of_a_file(file: Path) -> None:
-    """Numbers, booleans and lists of YAML are accepted."""
-    text = "metrics: {duration-buckets: [0.5, 1], created-timestamps: True}\nweb: {listen-address: ':1, :2'}\n"
-
-    settings = from_file(file, text)
-
-    assert ((0.5, 1.0), True) == (settings.metrics.duration_buckets, settings.metrics.created_timestamps)
-    assert (Address("", 1), Address("", 2)) == settings.web.listen_address
-
-
-def test_the_simulator_leaves_other_options_alone(file: Path) -> None:
-    """One file serves all commands, and each reads only its own options."""
-    settings = from_file(file, "poll: {interval: x}\nsimulate: {seed: 3}\nworkspaces: 7\n", {}, "simulate")
-
-    assert 3 == settings.simulate.seed
-
-
-@pytest.mark.parametrize("command", ["run", "check"])
-def test_no_key(command: str) -> None:
-    """Commands that use the API need a key, and say how to set one."""
-    assert [NO_KEY] == problems({}, {}, command)
-
-
-def test_the_simulated_history_is_limited() -> None:
-    """A history that would take long to simulate, and much memory, is rejected; without one many logs are possible."""
-    for per_day, history in ((10_000_000, "0s"), (1_000_000, "2d"), (20_000, "90d")):
-        load("simulate", {"simulate.logs-per-day": [str(per_day)], "simulate.history": [history]}, {})
-    [problem] = problems({"simulate.logs-per-day": ["10000000"]}, {}, "simulate")
-    assert problem.startswith("--simulate.logs-per-day and --simulate.history: these are 70,000,000 logs at startup; ")
-
-
-@pytest.mark.parametrize("command", ["demo", "simulate"])
-def test_no_key_is_read_where_none_is_needed(command: str) -> None:
-    """The demo and the simulator ignore keys, also wrong ones."""
-    settings = load(command, {}, {"LATE_API_KEY": "a b", "LATE_API_KEY_FILE": "/nowhere"})
-
-    assert (None, None) == (settings.workspaces[0].key, settings.workspaces[0].key_file)
+@given(key=keys)
+def test_settings_never_show_a_key(key: str) -> None:
+    """No representation of settings contains a key."""
+    settings, other = (load("run", {}, {"LATE_API_KEY": value}) for value in (key, "another"))
+    assume(key not in repr(other))
+    assert key not in f"{settings!r} {settings} {settings.workspaces[0].key}"
 
 
 def test_key_by_its_other_name() -> None:
     """The key may be set by the API's newer name; two different keys are a mistake, and neither is shown."""
     other = "sk_" + "e" * 64
-    assert KEY == _key_of({"ZERNIO_API_KEY": KEY}) == _key_of({"ZERNIO_API_KEY": KEY, "LATE_API_KEY": KEY})
+    for environ in ({"ZERNIO_API_KEY": f" {KEY}\n"}, {"ZERNIO_API_KEY": KEY, "LATE_API_KEY": KEY}):
+        assert KEY == load("run", {}, environ).workspaces[0].key_text
     (problem,) = problems({}, {"ZERNIO_API_KEY": other, "LATE_API_KEY": KEY})
     assert "LATE_API_KEY and ZERNIO_API_KEY: two keys are given; drop one of them" == problem
     (problem,) = problems({}, {"ZERNIO_API_KEY": other, "LATE_EXPORTER_LOG__LEVEL": other})
     assert other not in problem
 
 
-def _key_of(environ: dict[str, str]) -> str:
-    key = load("run", {}, environ).workspaces[0].key
-    return key.get_secret_value() if key else ""
-
-
-def test_key_from_the_environment() -> None:
-    """The key of the environment is stripped of whitespace."""
-    key = load("run", {}, {"LATE_API_KEY": f" {KEY}\n"}).workspaces[0].key
-
-    assert key is not None
-    assert KEY == key.get_secret_value()
-
-
-def test_the_flag_wins_over_the_variable_of_a_key_file(file: Path) -> None:
-    """The flag of a key file wins over its variable."""
-    file.write_text(KEY)
-
-    assert file == load("run", {"api.key-file": [str(file)]}, {"LATE_API_KEY_FILE": "/nowhere"}).workspaces[0].key_file
-
-
-def test_key_files_in_a_file_are_beside_it(tmp_path: Path) -> None:
-    """Relative paths in a file are relative to the file."""
-    (tmp_path / "key").write_text(KEY)
-    (tmp_path / "late.yaml").write_text("api: {key-file: key}")
-
-    assert tmp_path / "key" == load("run", {"config.file": [f"{tmp_path}/late.yaml"]}, {}).workspaces[0].key_file
-
-
-def test_paths_of_state_events_and_sockets_are_not_beside_the_file(tmp_path: Path) -> None:
-    """Paths that are part of another value are relative to the working directory, as in a flag."""
-    (tmp_path / "late.yaml").write_text(
-        "{state: {url: 'sqlite:///late.db'}, events: {output: 'file:events'}, web: {listen-address: 'unix:socket'}}"
-    )
-    settings = load("run", {"config.file": [f"{tmp_path}/late.yaml"]}, WITH_KEY)
-
-    assert ("sqlite:///late.db", "file:events", "unix:socket") == (
-        settings.state.url,
-        str(settings.events.output),
-        str(settings.web.listen_address[0]),
-    )
-
-
-def test_two_keys(file: Path) -> None:
-    """Setting a key and a key file is a mistake."""
-    file.write_text(KEY)
-
+def test_one_key(file: Path) -> None:
+    """Setting no key, or a key and a key file, is a mistake; a flag wins over the variable of a key file."""
+    for command in ("run", "check", "logs"):
+        assert [NO_KEY] == problems({}, {}, command)
     assert ["LATE_API_KEY and --api.key-file: two keys are given; drop one of them"] == problems(
-        {"api.key-file": [str(file)]}, WITH_KEY
+        {"api.key-file": ["key"]}, WITH_KEY
     )
+    workspace = load("run", {"api.key-file": [str(file.parent / "key")]}, {"LATE_API_KEY_FILE": "/nowhere"}).workspaces[
+        0
+    ]
+    assert (KEY, file.parent / "key") == (workspace.key_text, workspace.key_file)
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", "the file is empty"),
-        (b"one two", f"not a valid key (its value is not shown); {A_KEY}"),
-        (b"k\xc3\xa9y", f"not a valid key (its value is not shown); {A_KEY}"),
-        (b"k" * 513, f"not a valid key (its value is not shown); {A_KEY}"),
-        (b"k" * 5_000_000, f"not a valid key (its value is not shown); {A_KEY}"),
-    ],
-    ids=range(5),
-)
-def test_wrong_key_files(file: Path, content: bytes, reason: str) -> None:
-    """A wrong key file is reported without its content."""
-    file.write_bytes(content)
-
-    assert [f'LATE_API_KEY_FILE "late.yaml": {reason}'] == problems({}, {"LATE_API_KEY_FILE": "late.yaml"})
-
-
-@pytest.mark.parametrize(
-    ("key", "reason"),
-    [(" ", f"is empty; {A_KEY}"), ("one two", f"not a valid key (its value is not shown); {A_KEY}")],
-)
-def test_wrong_keys(key: str, reason: str) -> None:
+@pytest.mark.parametrize("content", [b"one two", b"k\xc3\xa9y", b"k" * 513, b"k" * 5_000_000], ids=range(4))
+def test_wrong_keys(file: Path, content: bytes) -> None:
     """A wrong key is reported without its value."""
-    assert [f"LATE_API_KEY: {reason}"] == problems({}, {"LATE_API_KEY": key})
+    (file.parent / "key").write_bytes(content)
+    reason = f"not a valid key (its value is not shown); {NOT_A_KEY}"
+    assert [f'LATE_API_KEY_FILE "key": {reason}'] == problems({}, {"LATE_API_KEY_FILE": "key"})
+    assert [f"LATE_API_KEY: {reason}"] == problems({}, {"LATE_API_KEY": "one two"})
+    assert [f"LATE_API_KEY: is empty; {NOT_A_KEY}"] == problems({}, {"LATE_API_KEY": " "})
 
 
 def test_workspaces(file: Path) -> None:
-    """Each workspace has a name, a key file and optionally a base URL."""
-    (file.parent / "a").write_text(KEY)
-    text = (
-        "api: {base-url: https://zernio.com/api}\n"
-        "workspaces:\n"
-        "- {name: brand-a, api_key_file: a}\n"
-        "- {name: 12, api-key-file: a, api-base-url: http://localhost:1}\n"
-    )
+    """Each workspace has a name, a key file and optionally a base URL, a profile and labels."""
+    rows = ["{name: all, api_key_file: key}", "{name: 12, api-key-file: key, api-base-url: http://localhost:1}"]
+    rows += ["{name: y, api_key_file: key, profile-id: p1, labels: {team: x y}}", "{name: z, api_key_file: key}"]
+    settings = from_file(file, "workspaces:\n" + "".join(f"- {row}\n" for row in rows), {})
+    first, second, third, _ = settings.workspaces
+    assert ("all", "https://zernio.com/api", Path("key"), KEY) == (*first[:2], first.key_file, first.key_text)
+    assert ("12", "http://localhost:1", "p1", (("team", "x y"),)) == (*second[:2], third.profile_id, third.labels)
+    assert [("all", "z")] == settings.workspaces_with_same_logs
+    assert [] == load_flags().workspaces_with_same_logs
+    assert "p3" == load_flags(api__profile_id="p3").workspaces[0].profile_id
 
-    first, second = from_file(file, text, {}).workspaces
 
-    assert ("brand-a", "https://zernio.com/api", Path("a")) == (first.name, first.base_url, first.key_file)
-    assert ("12", "http://localhost:1") == (second.name, second.base_url)
-    assert first.key is not None
-    assert KEY == first.key.get_secret_value()
+WORKSPACES = [
+    ("workspaces: {}", "1: workspaces: must be a list"),
+    ("workspaces: []", "1: workspaces: must list at least one workspace"),
+    ("workspaces:\n- a", '2: workspaces[0] "a": must be a mapping'),
+    ("workspaces:\n- {}", "2: workspaces[0]: name is missing\n2: workspaces[0]: api_key_file is missing"),
+    *(
+        (f"workspaces:\n- {{name: a, api_key_file: key, {more}}}", f"2: workspaces[0].{message}")
+        for more, message in (
+            ("profile: x", "profile: unknown; did you mean profile_id?"),
+            ("api_base_url: 'http://me:pw@x'", f'api_base_url "http://***@x": {USER}'),
+            ("profile_id: a b", f'profile_id "a b": {NOT_A_PROFILE}'),
+            ("profile_id: null", f'profile_id "null": {NOT_A_PROFILE}'),
+            ("labels: [team]", 'labels "team": must be a mapping'),
+            ("labels: {team: ~}", f'labels.team "~": {NOT_A_VALUE}'),
+            ("labels: {team: {x: y}}", "labels.team: must be one value"),
+            ("labels: {job: x}", f'labels.job "job": {NOT_A_LABEL}'),
+        )
+    ),
+    (
+        "workspaces:\n- {name: a b, api_key_file: key}\n- {name: b, api_key_file: gone}",
+        f'2: workspaces[0].name "a b": {NOT_A_NAME}\n3: workspaces[1].api_key_file "gone": No such file or directory',
+    ),
+    ("workspaces:\n- {name: a, api_key_file: [key]}", '2: workspaces[0].api_key_file "key": must be one value'),
+    (
+        "workspaces:\n- {name: a, api_key_file: key}\n- {name: a, api_key_file: key}",
+        '1: workspaces: the name "a" is given twice',
+    ),
+    (
+        "workspaces:\n- {name: a, api_key_file: key, profile_id: p}\n- {name: b, api_key_file: key, profile-id: p}",
+        '1: workspaces: "a" and "b" have the same API key and profile_id; give each its own one',
+    ),
+    (
+        "api: {profile-id: p, key-file: key}\nworkspaces: [{name: a, api_key_file: key}]\n",
+        f"1: api.key-file: {DROP}\n1: api.profile-id: drop it, workspaces in late.yaml:2: workspaces have their own",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "messages"), WORKSPACES, ids=range(len(WORKSPACES)))
+def test_wrong_workspaces(file: Path, text: str, messages: str) -> None:
+    """Mistakes in workspaces are reported with the index of the workspace."""
+    assert messages.splitlines() == [each.removeprefix("late.yaml:") for each in file_problems(file, text, {})]
 
 
 @pytest.mark.parametrize(
-    ("text", "messages"),
+    ("text", "message"),
     [
         (
-            "workspaces:",
-            [NOT_A_LIST],
+            "webhook: {require-auth: true}",
+            "1: webhook.require-auth: needs basic_auth_users in the file of --web.config.file",
         ),
         (
-            "workspaces: {}",
-            [NOT_A_LIST],
-        ),
-        ("workspaces: []", ["late.yaml:1: workspaces: must list at least one workspace"]),
-        (
-            "workspaces:\n- a",
-            ["late.yaml:2: workspaces[0]: name is missing", "late.yaml:2: workspaces[0]: api_key_file is missing"],
+            "webhook: {path: /hook}",
+            '1: webhook.path "/hook": name a file that holds the secret of the webhooks with --webhook.secret-file',
         ),
         (
-            "workspaces:\n- name: a b\n  api_key_file: gone\n  key: x",
-            [
-                "late.yaml:4: workspaces[0].key: unknown",
-                'late.yaml:2: workspaces[0].name "a b": must be 1 to 64 letters, digits, or _ . -',
-                'late.yaml:3: workspaces[0].api_key_file "gone": No such file or directory',
-            ],
+            "webhook: {listen-address: ':1'}",
+            "1: webhook.listen-address: needs --webhook.path, the path that receives webhooks there",
         ),
         (
-            "workspaces:\n- {name: a, api_key_file: key}\n- {name: a, api_key_file: key}",
-            ['late.yaml:1: workspaces: the name "a" is given twice'],
+            "webhook: {path: /hook, secret-file: secret, listen-address: ':1'}\nweb: {listen-address: [':1', ':2']}",
+            (
+                '1: webhook.listen-address ":1": is also --web.listen-address, which serves the metrics; '
+                "choose another address"
+            ),
         ),
-        (
-            "workspaces:\n- {name: a, api_key_file: [key]}",
-            ['late.yaml:2: workspaces[0].api_key_file "key": must be one value'],
-        ),
-        (
-            "workspaces:\n- {name: a, api_key_file: key, api_base_url: 'http://me:pw@x'}",
-            [
-                f'late.yaml:2: workspaces[0].api_base_url "http://***@x": {USER}',
-            ],
-        ),
-        (
-            "workspaces:\n- {name: a, api_key_file: key, profile_id: a b}",
-            [
-                'late.yaml:2: workspaces[0].profile_id "a b": must be 1 to 200 visible ASCII characters, no whitespace',
-            ],
-        ),
-        (
-            "workspaces:\n- {name: a, api_key_file: key, profile_id: null, labels: {team: ~}}",
-            [
-                'late.yaml:2: workspaces[0].profile_id "null": leave it out to read all profiles',
-                "late.yaml:2: workspaces[0].labels: the value of team must be 1 to 100 printable characters, not null",
-            ],
-        ),
-        (
-            "workspaces:\n- {name: a, api_key_file: key, profile_id: p}\n- {name: b, api_key_file: key, profile-id: p}",
-            [
-                'late.yaml:1: workspaces: "a" and "b" have the same API key and profile_id; give each its own one',
-            ],
-        ),
-        (
-            "workspaces:\n- {name: a, api_key_file: key, labels: [team]}",
-            ['late.yaml:2: workspaces[0].labels "team": must be a mapping'],
-        ),
-        (
-            "workspaces:\n- {name: a, api_key_file: key, labels: {job: x}}",
-            [
-                f'late.yaml:2: workspaces[0].labels: "job": {NOT_A_LABEL}',
-            ],
-        ),
-        (
-            "workspaces:\n- {name: a, api_key_file: key, labels: {team: {x: y}}}",
-            ["late.yaml:2: workspaces[0].labels: the value of team must be 1 to 100 printable characters, not null"],
+        *(
+            (
+                f"webhook: {{path: /late, secret-file: secret}}\nweb: {{telemetry-path: {path}}}",
+                f'1: webhook.path "/late": must not be --web.telemetry-path "{path}" or its parent',
+            )
+            for path in ("/late", "/late/metrics")
         ),
     ],
-    ids=range(14),
+    ids=range(6),
 )
-def test_wrong_workspaces(file: Path, text: str, messages: list[str]) -> None:
-    """Mistakes in workspaces are reported with the index of the workspace."""
-    (file.parent / "key").write_text(KEY)
-
-    assert messages == file_problems(file, text, {})
+def test_wrong_webhooks(file: Path, text: str, message: str) -> None:
+    """Options of webhooks need each other, and a password needs users."""
+    assert [f"late.yaml:{message}"] == file_problems(file, text)
 
 
-def test_profiles_of_a_key(file: Path) -> None:
-    """One key serves several workspaces if each has a profile; without profiles they count the same logs."""
-    (file.parent / "a").write_text(KEY)
-    rows = ["{name: all, api_key_file: a}", "{name: x, api_key_file: a, profile_id: p1}"]
-    rows += ["{name: y, api_key_file: a, profile-id: p2}", "{name: again, api_key_file: a}"]
-
-    settings = from_file(file, "workspaces:\n" + "".join(f"- {row}\n" for row in rows), {})
-
-    assert [None, "p1", "p2", None] == [workspace.profile_id for workspace in settings.workspaces]
-    assert [("all", "again")] == settings.workspaces_with_same_logs
-    assert [] == load_flags().workspaces_with_same_logs
-    assert ["p3"] == [workspace.profile_id for workspace in load_flags(**{"api.profile-id": "p3"}).workspaces]
+def test_webhooks(file: Path) -> None:
+    """The secret is never printed, a free port may be chosen for both addresses, and a password may be needed."""
+    webhook = "path: /hook, secret-file: secret, listen-address: '127.0.0.1:0', require-auth: true"
+    web = "web: {listen-address: [':1', '127.0.0.1:0'], config-file: web.yml}"
+    settings = from_file(file, f"{web}\nwebhook: {{{webhook}}}")
+    assert settings.webhook.require_auth
+    assert (KEY, "whsec_0123456789") == settings.secrets
+    assert "whsec_" not in repr(settings)
 
 
-def test_a_profile_beside_workspaces(file: Path) -> None:
-    """The profile of a single workspace is rejected if workspaces are listed."""
-    (file.parent / "a").write_text(KEY)
-    text = "api: {profile-id: p}\nworkspaces: [{name: a, api_key_file: a}]\n"
-
-    assert [
-        "late.yaml:1: api.profile-id: drop it, workspaces in late.yaml:2: workspaces have their own"
-    ] == file_problems(file, text, {})
-
-
-def test_workspaces_and_a_key(file: Path) -> None:
-    """Setting workspaces and a key is a mistake, and the message says what to drop."""
-    (file.parent / "key").write_text(KEY)
-    file.write_text("workspaces:\n- {name: a, api_key_file: key}\n")
-    drop = "drop it, each workspace in late.yaml:1: workspaces has its own api_key_file"
-
-    assert [f"LATE_API_KEY: {drop}", f"--api.key-file: {drop}"] == problems(
-        {"config.file": ["late.yaml"], "api.key-file": ["key"]}, WITH_KEY
-    )
-
-
-@given(key=keys)
-def test_settings_never_show_a_key(key: str) -> None:
-    """No representation of settings contains a key."""
-    settings, other = (load("run", {}, {"LATE_API_KEY": value}) for value in (key, "another"))
-    assume(key not in repr(other))
-
-    assert key not in f"{settings!r} {settings} {settings.workspaces[0].key}"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user_workspaces: {customer-a: [brand-a, brand_a], customer_b: brand-b}",
+        "user-workspaces: ['customer-a=brand-a,brand_a', customer_b=brand-b]",
+        "user-workspaces: 'customer-a=brand-a, customer-a=brand_a, customer_b=brand-b'",
+    ],
+)
+def test_workspaces_of_users(file: Path, text: str) -> None:
+    """A mapping, a list and a text mean the same; names keep their dashes, and flags may be repeated."""
+    file.write_text(f"workspaces:\n{BRANDS}web: {{config-file: web.yml, {text}}}")
+    flags = {"config.file": ["late.yaml"]}
+    settings = load("run", flags, {})
+    assert {"customer-a": {"brand-a", "brand_a"}, "customer_b": {"brand-b"}} == settings.web_config.user_workspaces
+    flags["web.user-workspaces"] = ["customer_b=brand-b", "customer_b=brand_a"]
+    other = load("run", flags, {})
+    assert {"customer_b": {"brand_a", "brand-b"}} == other.web_config.user_workspaces
+    assert [] == restart_only_changes(settings, other)
 
 
-def test_every_option_is_in_the_table() -> None:
-    """The table of options in the documentation has one row per option."""
-    rows = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text().splitlines()
-
-    assert all(any(f"| `{option.variable}`" in row for row in rows) for option in OPTIONS)
-    assert (
-        "| `--poll.interval` | `LATE_EXPORTER_POLL__INTERVAL` | `30s` (`demo`: `5s`, `logs`: `5s`) "
-        "| run, check, demo, textfile, logs, audit | Time between two polls, with jitter. |"
-    ) in rows
+FORM = "must be USER=WORKSPACE, like customer-a=brand-a"
 
 
-def test_options_are_unique_and_explained() -> None:
-    """Every option has its own flag or variable, and a help of whole sentences."""
-    names = [name for option in OPTIONS for name in (option.flag, option.variable, option.alias) if name]
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            "customer-c=brand-a",
+            ": customer-c is not in basic_auth_users of the file of --web.config.file; did",
+        ),
+        ("customer-a=brand-c", ": there is no workspace brand-c; did you mean brand-b?"),
+        ("customer-a", f' "customer-a": {FORM}'),
+        ("=brand-a", f' "=brand-a": {FORM}'),
+        ("customer-a=brand/a", f' "brand/a": {NOT_A_NAME}'),
+        ("customer-a=", ' "customer-a=": must name at least one'),
+        ("customer-a=brand-a,brand-a", ' "brand-a,brand-a": brand-a is given twice'),
+    ],
+)
+def test_wrong_workspaces_of_users(file: Path, value: str, message: str, command: str) -> None:
+    """A user without a password and an unknown workspace are mistakes, of ``check`` too."""
+    file.write_text(f"workspaces:\n{BRANDS}web: {{config-file: web.yml}}")
+    flags = {"config.file": ["late.yaml"], "web.user-workspaces": [value]}
+    start = f"--web.user-workspaces{message}"
+    assert [start] == [problem[: len(start)] for problem in problems(flags, {}, command)]
 
-    assert len(names) == len(set(names))
-    assert [] == [option.name for option in OPTIONS if not option.help.endswith(".")]
+
+@pytest.mark.parametrize("path", ["/metrics", "/", "/config", "/-/reload"])
+def test_every_page_needs_a_password(file: Path, path: str) -> None:
+    """If users are bound, no page with names of workspaces may be without a password; probes may."""
+    web = f"web: {{config-file: web.yml, unauthenticated-paths: [{path}, /-/ready]"
+    text = f"workspaces:\n{BRANDS}{web}, user-workspaces: customer-a=brand-a}}"
+    reason = "must need a password, because --web.user-workspaces limits what users may see"
+    assert [f'late.yaml:5: web.unauthenticated-paths "{path}": {reason}'] == file_problems(file, text, {})
+    from_file(file, text.replace(f"{path}, ", "/-/healthy, "), {})
+    from_file(file, f"workspaces:\n{BRANDS}{web}}}", {})
 
 
-@pytest.mark.parametrize("option", [option for option in OPTIONS if option.default], ids=lambda option: option.name)
-def test_defaults_are_as_they_are_shown(option: Option) -> None:
-    """Setting an option to its documented default changes nothing."""
-    command = option.commands[0]
-
-    assert load(command, {}, WITH_KEY) == load(command, {option.name: [option.default_for(command) or ""]}, WITH_KEY)
-
-
-IN_FILES = [option for option in OPTIONS if option.flag and option.name != "config.file"]
-
-
-@pytest.mark.parametrize("option", IN_FILES, ids=lambda option: option.name)
-def test_every_option_has_all_sources(file: Path, option: Option) -> None:
-    """Each option is read from flag, variable and file, and a wrong value is reported with its source."""
-    wrong = "\u2603"
-    file.write_text(json.dumps({option.section: {option.key: wrong}}, ensure_ascii=False))
-    command = option.commands[0]
-    sources: list[tuple[str, dict[str, list[str]], dict[str, str]]] = [
-        (option.flag, {option.name: [wrong]}, {}),
-        (option.variable, {}, {option.variable: wrong}),
-        (f"late.yaml:1: {option.name}", {"config.file": ["late.yaml"]}, {}),
-    ]
-
-    for place, flags, environ in sources:
-        messages = problems(flags, (WITH_KEY if option.name != "api.key-file" else {}) | environ, command)
-        assert [True] == [text.startswith(f'{place} "{wrong}": ') for text in messages]
+def test_buckets(file: Path) -> None:
+    """Buckets are set by histogram; an unknown one is a mistake that lists the others."""
+    for buckets in (f"{{{PUBLISHING}: [0.5, 1, 2], {ATTEMPTS}: '1,3'}}", f"'{PUBLISHING}=0.5,1,2,{ATTEMPTS}=1,3'"):
+        catalogue = build_catalogue(from_file(file, f"metrics: {{buckets: {buckets}}}").metrics.buckets)
+        assert ((0.5, 1.0, 2.0), (1.0, 3.0)) == (catalogue[PUBLISHING].buckets, catalogue[ATTEMPTS].buckets)
+        assert CATALOGUE["late_exporter_log_lag_seconds"] == catalogue["late_exporter_log_lag_seconds"]
+    [problem] = problems({"metrics.buckets": ["late_up=1"]})
+    assert problem.startswith(f'--metrics.buckets "late_up": is not a histogram; these are {PUBLISHING}, ')

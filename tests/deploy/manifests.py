@@ -163,6 +163,7 @@ def load_settings(resources: Sequence[Manifest], root: Path, secrets: Mapping[st
     first_pod = f"{find_workload(resources)['metadata']['name']}-0"
     environ |= {name: first_pod for name, field in fields.items() if field.get("fieldPath") == "metadata.name"}
     arguments = parse(spec.get("args", ["run"]))
+    assert arguments is not None
     return sources.load(arguments.command, arguments.flags, environ)
 
 

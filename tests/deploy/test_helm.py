@@ -13,8 +13,7 @@ import yaml
 
 from deploy.kubernetes.files import CHART, ROOT
 from late_exporter import __url__, __version__
-from late_exporter.cli.parser import parse
-from late_exporter.config.sources import health_check_target
+from late_exporter.cli.health import quick_target
 from late_exporter.config.types import Address
 from tests.deploy.assertions import (
     MONITORS,
@@ -86,7 +85,8 @@ def test_shards_have_a_volume_each(helm: str, tmp_path: Path) -> None:
     """Each pod of the StatefulSet is the shard with its number, and has some of the workspaces."""
     resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["shards"]))
     settings = load_settings(resources, tmp_path, {"late-api-keys": dict.fromkeys(("brand", "agency", "shop"), "sk_1")})
-    assert ((0, 3), 3) == (settings.sharding, len(settings.all_workspaces))
+    sharding = settings.sharding
+    assert (0, 3, 3) == (sharding.shard, sharding.total_shards, len(settings.all_workspaces))
     assert settings.state.url.startswith(f"sqlite:///{tmp_path}/var/lib/late-exporter/")
     assert 1 == find_resource(resources, "PodDisruptionBudget")["spec"]["maxUnavailable"]
     (spread,) = pod_spec(resources)["topologySpreadConstraints"]
@@ -407,7 +407,7 @@ def test_helm_test_checks_the_service(helm: str) -> None:
     assert [] == profile_violations(pod["spec"])
     assert "test" == pod["metadata"]["annotations"]["helm.sh/hook"]
     (container,) = pod["spec"]["containers"]
-    arguments = parse(container["args"])
-    assert "healthcheck" == arguments.command
-    target = health_check_target(arguments.flags)
+    command, *words = container["args"]
+    assert "healthcheck" == command
+    target = quick_target(words, {})
     assert (Address("late-late-exporter.monitored", 80), False) == target

@@ -12,7 +12,7 @@ import pytest
 
 from late_exporter.errors import DeliveryError, StoreError
 from late_exporter.events import deliverer as module
-from late_exporter.events.deliverer import IDLE_SECONDS, RETRY_SECONDS, EventDeliverer
+from late_exporter.events.deliverer import IDLE_SECONDS, MAX_PENDING, RETRY_SECONDS, EventDeliverer
 from late_exporter.events.output import MAX_BATCH_EVENTS
 from late_exporter.events.report import DELIVERED, DROPPED, FAILURES, OLDEST, PENDING, DeliveryReport
 from late_exporter.exposition.exposition import Exposition
@@ -35,7 +35,7 @@ UNAVAILABLE = DeliveryError("fake: No space left on device")
 class Harness:
     """A deliverer with a store in memory, a fake output and a fake clock."""
 
-    def __init__(self, *, max_pending: int = 100_000) -> None:
+    def __init__(self, *, max_pending: int = MAX_PENDING) -> None:
         self.store = StoreProxy(open_store("sqlite://"))
         self.clock = VirtualClock()
         self.output = FakeOutput()

@@ -130,7 +130,9 @@ VALUES: list[tuple[float | Histogram, str, Value]] = [
 @pytest.mark.parametrize(("expected", "family", "value"), VALUES)
 def test_values(exposition: RecordingExposition, expected: float | Histogram, family: str, value: Value) -> None:
     """Every kind of value is shown as a number or with the configured buckets."""
-    registry = build_registry(exposition, "acme", families=build_catalogue((1.0, 2.0)))
+    registry = build_registry(
+        exposition, "acme", families=build_catalogue({"late_publishing_duration_seconds": (1.0, 2.0)})
+    )
     labels = ("acme", *("x" for _ in CATALOGUE[family].labels[1:]))
     for feed in BOTH:
         registry.show_feed("acme", feed)

@@ -22,7 +22,7 @@ from typing import Annotated
 
 from pydantic import TypeAdapter, ValidationError
 
-from late_exporter.config.parsers import duration
+from late_exporter.config.fields import duration
 from tests.e2e.handovers import Handovers
 from tests.e2e.prometheus import run_prometheus
 from tests.e2e.replicas import LEASE, Replicas, create_networks, scrape_config

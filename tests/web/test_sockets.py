@@ -145,5 +145,5 @@ def test_invalid_descriptor(descriptors: list[int], kind: str) -> None:
     elif kind != "none":
         with socket.socket(type=socket.SOCK_DGRAM if kind == "datagram" else socket.SOCK_STREAM) as listener:
             pass_descriptor(descriptors, listener.fileno())
-    with pytest.raises(LateError, match=f"^--web.systemd-socket: descriptor {FIRST} is not a listening socket$"):
+    with pytest.raises(LateError, match=f"^descriptor {FIRST} of systemd is not a listening socket$"):
         systemd_sockets(environment("1"), first=FIRST)

@@ -30,8 +30,7 @@ from late_exporter.commands.backfill.openmetrics import (
 from late_exporter.commands.feed_choice import recorded_feed, require_retained
 from late_exporter.commands.progress import ProgressBar
 from late_exporter.commands.textfile import atomic_write
-from late_exporter.config.flags import CommandFlags
-from late_exporter.config.serving import MetricsSettings
+from late_exporter.config.sections import CommandFlags, MetricsSettings
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.exposition.family import Family
@@ -50,7 +49,7 @@ def write_backfill(context: CommandContext, connect: ConnectWorkspaces) -> int:
     """Write the history to a file, which does not exist if the command fails; return the exit code."""
     now, flags = int(time.time() * 1000), context.flags
     metrics, target_labels = context.settings.metrics, dict(flags.label)
-    families = build_catalogue(metrics.duration_buckets, metrics.buckets)
+    families = build_catalogue(metrics.buckets)
     problems = [*_problems(context, families, now)]
     if problems:
         raise ConfigError(*problems)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from late_exporter.commands.check.finding import Finding, Level
 from late_exporter.commands.check.local import write_error
-from late_exporter.config.events import EventTarget
+from late_exporter.config.types import EventTarget
 from late_exporter.errors import DeliveryError
 from late_exporter.events.file_output import FileOutput
 

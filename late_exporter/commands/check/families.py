@@ -59,15 +59,14 @@ class MonitoringAssets:
             self.bounds.setdefault(family, set()).add(float(bound))
 
 
-def check_families(disabled: Sequence[str], buckets: Iterable[tuple[str, Sequence[float]]]) -> Iterator[Finding]:
+def check_families(disabled: Sequence[str], buckets: Mapping[str, Sequence[float]]) -> Iterator[Finding]:
     """Warn about disabled families and missing buckets that alerts or dashboards of this version need.
 
     Args:
         disabled: Names of families.
         buckets: Families with buckets of their own.
     """
-    configured: Mapping[str, Sequence[float]] = dict(buckets)
-    if not disabled and not configured:
+    if not disabled and not buckets:
         return
     assets = MonitoringAssets(find_assets())
     for family in disabled:
@@ -81,7 +80,7 @@ def check_families(disabled: Sequence[str], buckets: Iterable[tuple[str, Sequenc
             )
         else:
             yield Finding(Level.OK, "metrics", f"{family} is disabled; no alert or dashboard uses it")
-    for family, bounds in configured.items():
+    for family, bounds in buckets.items():
         missing = sorted(assets.bounds.get(family, set()) - set(bounds))
         if missing and family not in disabled:
             yield Finding(

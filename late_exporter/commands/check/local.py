@@ -64,7 +64,7 @@ def check_same_logs(pairs: Iterable[tuple[str, str]]) -> Iterator[Finding]:
 
 def check_shard(sharding: ShardingSettings, workspace_count: int, total_count: int) -> Iterator[Finding]:
     """Report which share of all workspaces the shard has, if there are shards."""
-    shard, total = sharding
+    shard, total = sharding.shard, sharding.total_shards
     if total > 1:
         level = Level.OK if workspace_count else Level.WARNING
         message = f"shard {shard} of {total} has {workspace_count} of {plural(total_count, 'workspace')}"

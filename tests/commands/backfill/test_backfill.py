@@ -364,7 +364,7 @@ def test_histograms_with_other_buckets_are_left_out(harness: BackfillHarness) ->
     harness.start()
     harness.keep_polling(4 * HOUR)
 
-    history = harness.history(families=build_catalogue((1.0, 2.0)))
+    history = harness.history(families=build_catalogue({DURATION: (1.0, 2.0)}))
     assert {DURATION} == {name for name, _ in harness.history()} - {name for name, _ in history}
 
 

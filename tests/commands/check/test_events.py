@@ -6,7 +6,7 @@ from pathlib import Path
 
 from late_exporter.commands.check.events import check_events
 from late_exporter.commands.check.finding import Level
-from late_exporter.config.events import EventTarget
+from late_exporter.config.types import EventTarget
 
 
 def file_problems(path: Path) -> list[tuple[Level, str]]:

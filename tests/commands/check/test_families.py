@@ -34,7 +34,7 @@ def test_users_of_a_family() -> None:
 
 def test_disabled_families() -> None:
     """A family that alerts or dashboards need is a warning that names some of them; another one is none."""
-    needed, free = check_families(["late_up", "late_activity_duration_seconds"], [])
+    needed, free = check_families(["late_up", "late_activity_duration_seconds"], {})
     assert Level.WARNING == needed.level
     assert needed.message.startswith("late_up is disabled, but used by LateCoverageAtRisk, ")
     assert needed.message.endswith(" more")
@@ -46,8 +46,8 @@ def test_disabled_families() -> None:
 
 def test_buckets() -> None:
     """Buckets that rules or dashboards name must be there."""
-    (finding,) = check_families([], [("late_exporter_log_lag_seconds", (1.0, 60.0))])
+    (finding,) = check_families([], {"late_exporter_log_lag_seconds": (1.0, 60.0)})
     reason = "the buckets of late_exporter_log_lag_seconds lack 3600, which alerts or dashboards use"
     assert (Level.WARNING, reason) == (finding.level, finding.message)
-    assert [] == list(check_families([], [("late_exporter_log_lag_seconds", (3600.0,))]))
-    assert [] == list(check_families([], []))
+    assert [] == list(check_families([], {"late_exporter_log_lag_seconds": (3600.0,)}))
+    assert [] == list(check_families([], {}))

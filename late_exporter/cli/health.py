@@ -1,0 +1,47 @@
+"""The command ``healthcheck``, which runs every few seconds: without pydantic if no file has to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from late_exporter.cli import print_text
+from late_exporter.commands.healthcheck import HEALTHY_TEXT, check_health
+from late_exporter.config.types import Address, UnixPath, may_use_tls, parse_address, split_items
+from late_exporter.errors import ConfigError
+
+if TYPE_CHECKING:
+    from late_exporter.config.settings import CommandContext
+
+
+def quick_target(words: Sequence[str], environ: Mapping[str, str]) -> tuple[Address | UnixPath, bool] | None:
+    """Return the address to check and whether TLS may be in use, or None if the settings have to be loaded."""
+    match [part for word in words for part in word.split("=", 1)]:
+        case []:
+            text = environ.get("LATE_EXPORTER_WEB__LISTEN_ADDRESS") or ":10077"
+        case ["--web.listen-address", text]:
+            pass
+        case _:
+            return None
+    if environ.get("LATE_EXPORTER_CONFIG__FILE"):
+        return None
+    try:
+        address = parse_address(split_items(text)[0])
+    except ValueError:
+        return None
+    return address, may_use_tls(environ.get("LATE_EXPORTER_WEB__CONFIG_FILE"))
+
+
+def check_configured(context: CommandContext) -> int:
+    web = context.settings.web
+    return check_target(web.listen_address[0], secure=may_use_tls(web.config_file))
+
+
+def check_target(address: Address | UnixPath, *, secure: bool) -> int:
+    """Check the first address: an exporter that serves on one serves on all."""
+    if isinstance(address, Address) and not address.port:
+        raise ConfigError(
+            "--web.listen-address: cannot run a health check against port 0, which is assigned at startup"
+        )
+    check_health(address, secure=secure)
+    return print_text(HEALTHY_TEXT)

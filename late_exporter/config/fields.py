@@ -1,0 +1,279 @@
+"""Types of the settings: what pydantic makes of the text of an option, and what it rejects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
+from urllib.parse import parse_qsl
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr
+
+from late_exporter.config import types
+from late_exporter.config.options import suggest
+from late_exporter.metrics.catalogue import CATALOGUE
+
+T = TypeVar("T")
+
+RESERVED_PATHS = ("/", "/config", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
+MAX_BUCKETS = 50
+MAX_PASSWORD = 1024  # characters
+MAX_SUGGESTIONS = 3
+NOT_NULL = r"(?!(?:~|null)$)"  # a value of YAML that stands for none
+
+NOT_A_URL = "must be a URL like https://zernio.com/api"
+NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
+
+
+class SecretFile(NamedTuple):
+    """The content of a file that holds an API key, a password or the secret of webhooks."""
+
+    path: Path
+    key: SecretStr
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def parsed_by(parse: Callable[[str], Any]) -> PlainValidator:
+    """Return a validator that parses a text with a function that raises ValueError."""
+
+    def validate(value: object) -> Any:
+        if not isinstance(value, str):
+            raise ValueError("must be one value")  # noqa: TRY004 - pydantic expects a ValueError
+        return parse(value)
+
+    return PlainValidator(validate)
+
+
+def duration(low: str, high: str = "100y") -> PlainValidator:
+    """Return a validator of Prometheus durations, which become seconds."""
+
+    def parse(text: str) -> float:
+        seconds = types.parse_duration(text)
+        if not types.parse_duration(low) <= seconds <= types.parse_duration(high):
+            raise ValueError(f"must be at least {low} and at most {high}")
+        return seconds
+
+    return parsed_by(parse)
+
+
+def matching(pattern: str, message: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text) or not text.isprintable():
+            raise ValueError(message)
+        return text
+
+    return AfterValidator(check)
+
+
+def distinct(items: tuple[T, ...]) -> tuple[T, ...]:
+    """Return the items; raise ValueError if one of them occurs twice."""
+    duplicate = next((item for index, item in enumerate(items) if item in items[:index]), None)
+    if duplicate is not None:
+        raise ValueError(f"{duplicate} is given twice")
+    return items
+
+
+def _ascending(bounds: tuple[float, ...]) -> tuple[float, ...]:
+    if list(bounds) != sorted(set(bounds)):
+        raise ValueError("must be in ascending order, each bound once")
+    if len(bounds) > MAX_BUCKETS:
+        raise ValueError(f"at most {MAX_BUCKETS} bounds are allowed, not {len(bounds)}")
+    return bounds
+
+
+def _split_items_or_none(value: Any) -> list[str]:
+    return [] if value in ("", "none", [], [""], ["none"]) else types.split_items(value)
+
+
+def _split_pairs(form: str, value: Any) -> dict[str, list[str]]:
+    """Return the items of each name: of a mapping, or of ``NAME=ITEM,ITEM`` in which a name is valid up to the next."""
+    if isinstance(value, Mapping):
+        return {name: types.split_items(items) for name, items in value.items()}
+    pairs: dict[str, list[str]] = {}
+    name = ""
+    for item in types.split_items(value):
+        before, equals, after = item.rpartition("=")
+        name = before.strip() if equals else name
+        if not name:
+            raise ValueError(f"must be {form}")
+        pairs.setdefault(name, []).append(after.strip())
+    return {name: types.split_items(items) for name, items in pairs.items()}
+
+
+def _histogram(name: str) -> str:
+    histograms = [family.name for family in CATALOGUE.values() if family.kind == "histogram"]
+    if name not in histograms:
+        raise ValueError(f"is not a histogram; these are {', '.join(histograms)}")
+    return name
+
+
+def _family_name(name: str) -> str:
+    if name not in CATALOGUE:
+        raise ValueError(f"is not a family of the exporter{suggest(name, CATALOGUE, 'late_', MAX_SUGGESTIONS)}")
+    return name
+
+
+def _target_label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not value or not re.fullmatch(r"(?!__)[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("must be a name and a value, like job=late; a name must not begin with __")
+    return name, value
+
+
+def _timestamp(text: str) -> float:
+    try:
+        time = datetime.fromisoformat(text)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError("not a time; write it like 2026-11-20T08:00:00Z") from None
+
+
+def _not_reserved(path: str) -> str:
+    if path in RESERVED_PATHS:
+        raise ValueError(f"must not be one of {', '.join(RESERVED_PATHS)}")
+    return path
+
+
+def _not_above_reserved(text: str) -> str:
+    if any(f"{path}/".startswith(f"{text}/") for path in RESERVED_PATHS):
+        raise ValueError(f"must not be one of {', '.join(RESERVED_PATHS)}, nor a parent of one")
+    return text
+
+
+def _base_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[!-~]+", text) or "\\" in text:
+        raise ValueError(NOT_A_URL)
+    if "@" in text:
+        raise ValueError("must not contain a user or password; give the key with LATE_API_KEY or --api.key-file")
+    if "?" in text or "#" in text:
+        raise ValueError("must not contain a query or fragment")
+    host, port = types.split_host_and_port(text.partition("://")[2].partition("/")[0])
+    if not host or "%" in host or int(port or 443) == 0:
+        raise ValueError(NOT_A_URL)
+    if text.startswith("http:") and not _is_loopback(host):
+        raise ValueError("must begin with https://; plain http is allowed for loopback addresses only")
+    return text.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_state_url(text: str) -> str:
+    if re.fullmatch(r"postgresql://[!-~]+", text):
+        rest = text.removeprefix("postgresql://")
+        # A password that is not quoted may have a slash or a question mark, at which the host seems to end.
+        users = [rest.partition(sign)[0].rpartition("@")[0] for sign in "/?"]
+        names = dict(parse_qsl(rest.partition("?")[2], keep_blank_values=True)).keys()
+        if ":" in "".join(users) or names & {"password", "sslpassword"}:
+            raise ValueError(
+                "must not contain a password; name a file that holds it with --state.password-file or PGPASSFILE"
+            )
+        return text
+    if not re.fullmatch(r"sqlite://(/[^?#]*[^?#/])?", text) or not text.isprintable():
+        raise ValueError(
+            "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, sqlite:// for memory, or"
+            " postgresql://user@host/database"
+        )
+    return text
+
+
+def _event_target(text: str) -> types.EventTarget:
+    kind, _, path = text.partition(":")
+    if text == "stdout":
+        return types.EventTarget("stdout")
+    if kind != "file" or not path or not path.isprintable():
+        raise ValueError("must be stdout or file:PATH")
+    return types.EventTarget("file", path)
+
+
+def _key(text: str) -> SecretStr:
+    key = text.strip()
+    if not key:
+        raise ValueError("is empty; " + NOT_A_KEY)
+    if not re.fullmatch(r"[!-~]{1,512}", key):
+        raise ValueError("not a valid key (its value is not shown); " + NOT_A_KEY)
+    return SecretStr(key)
+
+
+def _key_file(path: str) -> SecretFile:
+    text = types.read_file(path, 4096).decode("latin-1")
+    if not text.strip():
+        raise ValueError("the file is empty")
+    return SecretFile(Path(path), _key(text))
+
+
+def _password_file(path: str) -> SecretFile:
+    try:
+        text = types.read_file(path, MAX_PASSWORD).decode("utf-8").strip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError("the file is not UTF-8") from None
+    if not text or len(text) > MAX_PASSWORD or "\0" in text or "\n" in text:
+        raise ValueError("the file must contain one password")
+    return SecretFile(Path(path), SecretStr(text))
+
+
+CommaSeparated: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(types.split_items), AfterValidator(distinct)]
+"""A tuple, from a comma-separated text, several texts, or both."""
+
+StatusFeedName: TypeAlias = Literal["posts", "accounts", "cooldowns", "webhooks", "billing"]
+StatusFeedNames: TypeAlias = Annotated[
+    tuple[StatusFeedName, ...], BeforeValidator(_split_items_or_none), AfterValidator(distinct)
+]
+"""As CommaSeparated, but possibly ``none`` or empty."""
+
+FeedName: TypeAlias = Literal["publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request"]
+Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
+Bound: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ListenAddress: TypeAlias = Annotated[types.Address | types.UnixPath, parsed_by(types.parse_address)]
+TcpAddress: TypeAlias = Annotated[types.Address, parsed_by(types.parse_tcp_address)]
+Timestamp: TypeAlias = Annotated[float, parsed_by(_timestamp)]
+TargetLabel: TypeAlias = Annotated[tuple[str, str], parsed_by(_target_label)]
+HttpPath: TypeAlias = Annotated[
+    str, matching(r"/[A-Za-z0-9._~/-]*", "must begin with / and contain only letters, digits and - . _ ~ /")
+]
+TelemetryPath: TypeAlias = Annotated[HttpPath, AfterValidator(_not_reserved)]
+WebhookPath: TypeAlias = Annotated[
+    str,
+    matching(r"(?:/[A-Za-z0-9._~-]+)+", "must be a path like /webhook, of letters, digits and - . _ ~ between slashes"),
+    AfterValidator(_not_above_reserved),
+]
+BaseUrl: TypeAlias = Annotated[str, AfterValidator(_base_url)]
+StateUrl: TypeAlias = Annotated[str, AfterValidator(parse_state_url)]
+Key: TypeAlias = Annotated[SecretStr, parsed_by(_key)]
+KeyFile: TypeAlias = Annotated[SecretFile, parsed_by(_key_file)]
+PasswordFile: TypeAlias = Annotated[SecretFile, parsed_by(_password_file)]
+EventOutput: TypeAlias = Annotated[types.EventTarget, parsed_by(_event_target)]
+WorkspaceName: TypeAlias = Annotated[str, matching(types.WORKSPACE_NAME, types.INVALID_NAME)]
+ProfileId: TypeAlias = Annotated[
+    str, matching(f"{NOT_NULL}[!-~]{{1,200}}", "must be 1 to 200 visible ASCII characters; leave it out to read all")
+]
+LabelName: TypeAlias = Annotated[
+    str,
+    matching(
+        r"(?!__|(?:workspace|job|instance)$)[A-Za-z_][A-Za-z0-9_]{0,63}",
+        "must be 1 to 64 letters, digits or _, and not workspace, job, instance",
+    ),
+]
+LabelValue: TypeAlias = Annotated[
+    str, matching(f"{NOT_NULL}.{{1,100}}", "must be 1 to 100 printable characters, not null")
+]
+WorkspaceLabels: TypeAlias = dict[LabelName, LabelValue]
+FamilyName: TypeAlias = Annotated[str, AfterValidator(_family_name)]
+UserWorkspaces: TypeAlias = Annotated[
+    dict[str, Annotated[tuple[WorkspaceName, ...], AfterValidator(distinct)]],
+    BeforeValidator(partial(_split_pairs, "USER=WORKSPACE, like customer-a=brand-a")),
+]
+FamilyBuckets: TypeAlias = Annotated[
+    dict[Annotated[str, AfterValidator(_histogram)], Annotated[tuple[Bound, ...], AfterValidator(_ascending)]],
+    BeforeValidator(partial(_split_pairs, "FAMILY=BOUND,BOUND, like late_publishing_attempts=1,2,3")),
+]
