@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from http import HTTPStatus
 from typing import TypeAlias
 
 import msgspec
 
 from late_exporter.web.access import AccessError
-from late_exporter.web.asgi import ClientDisconnected, Message, Send
+from late_exporter.web.asgi import Message, Send
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -39,18 +38,19 @@ Route: TypeAlias = tuple[Sequence[str], Callable[[Message], Awaitable[Reply]]]
 """Methods of a path, and its handler."""
 
 
-async def dispatch(route: Route, scope: Message) -> Reply:
-    methods, handle = route
-    if scope["method"] not in methods:
-        return method_not_allowed(methods)
-    try:
-        return await handle(scope)
-    except AccessError as exc:
-        return text_reply(str(exc), exc.status)
-
-
-def method_not_allowed(methods: Sequence[str]) -> Reply:
-    return text_reply("method not allowed", 405, ("allow", ", ".join(methods)))
+async def respond(route: Route | None, scope: Message, send: Send) -> None:
+    """Send the reply of a route; None if there is no such path."""
+    methods, handle = route or ((), None)
+    if handle is None:
+        reply = text_reply("not found", HTTPStatus.NOT_FOUND)
+    elif scope["method"] not in methods:
+        reply = text_reply("method not allowed", HTTPStatus.METHOD_NOT_ALLOWED, ("allow", ", ".join(methods)))
+    else:
+        try:
+            reply = await handle(scope)
+        except AccessError as exc:
+            reply = text_reply(str(exc), exc.status)
+    await send_reply(reply, scope, send)
 
 
 def text_reply(text: str, status: int = 200, *headers: tuple[str, str]) -> Reply:
@@ -72,9 +72,8 @@ async def send_reply(reply: Reply, scope: Message, send: Send) -> None:
         headers = (*headers, ("connection", "close"))
     encoded_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     body = b"" if scope["method"] == "HEAD" else reply.body
-    with suppress(ClientDisconnected):
-        await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
-        await _send_body(body, scope, send)
+    await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
+    await _send_body(body, scope, send)
     if reply.on_sent is not None:
         reply.on_sent()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from late_exporter.web import reply
-from late_exporter.web.asgi import ClientDisconnected, Message
+from late_exporter.web.asgi import Message
 from late_exporter.web.reply import PART_BYTES, Reply, send_reply
 
 LARGE = bytes(2 * PART_BYTES + 1)
@@ -40,14 +40,3 @@ async def test_the_callback_is_called_after_the_last_part(
     """The last part of a large body is small: it waits until the client has read most of the others."""
     monkeypatch.setattr(reply, "COPIES_UNSENT", copies_unsent)
     assert sizes == await send_parts(body, scheme)
-
-
-async def test_a_client_that_has_disconnected() -> None:
-    """Its command takes effect all the same."""
-    called: list[None] = []
-
-    async def send(_: Message) -> None:
-        raise ClientDisconnected
-
-    await send_reply(Reply(body=LARGE, on_sent=lambda: called.append(None)), {"method": "POST", "headers": []}, send)
-    assert 1 == len(called)
