@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from http import HTTPStatus
 from urllib.parse import parse_qs
@@ -14,15 +15,24 @@ from late_exporter.web.asgi import Message
 ALLOWED_WORKSPACES = "late_exporter.workspaces"
 """Key of an ASGI scope with the names of the workspaces that a request may see; without it, that is all of them."""
 
+CHALLENGE = 'Basic realm="late-exporter", charset="UTF-8"'
 NOT_ALLOWED = "not allowed for a user who is bound to workspaces"
 
 
 class AccessError(LateError):
-    """A request for what its user may not see, or for what does not exist, with the status of the response."""
+    """A request that is rejected, with the status, the text and the headers of the response."""
 
-    def __init__(self, status: HTTPStatus, text: str) -> None:
-        super().__init__(text)
-        self.status = status
+    def __init__(self, status: HTTPStatus, text: str = "", *headers: tuple[str, str]) -> None:
+        super().__init__(text or status.phrase.lower())
+        self.status, self.headers = status, headers
+
+
+def unauthorized() -> AccessError:
+    return AccessError(HTTPStatus.UNAUTHORIZED, "", ("www-authenticate", CHALLENGE))
+
+
+def too_many_requests(retry_after: float) -> AccessError:
+    return AccessError(HTTPStatus.TOO_MANY_REQUESTS, "", ("retry-after", str(math.ceil(retry_after))))
 
 
 def allowed_workspaces(scope: Message) -> Collection[str] | None:
@@ -39,8 +49,8 @@ def require_unbound(scope: Message) -> None:
 
 def require_workspace(scope: Message, workspace: str) -> None:
     """Raise AccessError if a request may not see a workspace, which need not exist."""
-    names = allowed_workspaces(scope)
-    if names is not None and workspace not in names:
+    allowed = allowed_workspaces(scope)
+    if allowed is not None and workspace not in allowed:
         raise AccessError(HTTPStatus.FORBIDDEN, NOT_ALLOWED)
 
 

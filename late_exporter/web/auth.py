@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import time
 from collections.abc import Callable, Collection
-from http import HTTPStatus
 
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.protocols import Logger
-from late_exporter.web.access import ALLOWED_WORKSPACES
+from late_exporter.web.access import ALLOWED_WORKSPACES, AccessError, too_many_requests
 from late_exporter.web.asgi import App, Message, Receive, Send
-from late_exporter.web.passwords import Login, PasswordVerifier
+from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.rate import LineLimiter, TokenBucket
-from late_exporter.web.reply import Reply, get_header, send_reply, text_reply
-
-CHALLENGE = 'Basic realm="late-exporter", charset="UTF-8"'
+from late_exporter.web.reply import error_reply, get_header, send_reply
 
 
 class AuthMiddleware:
@@ -53,12 +49,13 @@ class AuthMiddleware:
         if config.headers:
             send = _with_headers(config.headers, send)
         is_public, user = self._is_public(path), ""
-        login = self._limit(config.rate)
         has_users = bool(config.users or config.user_workspaces)
-        if login.status == HTTPStatus.OK and has_users and not (is_public or path in self._unauthenticated_paths):
-            user, login = await self._authenticate(config, scope)
-        if login.status != HTTPStatus.OK:
-            await send_reply(_rejection(login), scope, send)
+        try:
+            self._limit(config.rate)
+            if has_users and not (is_public or path in self._unauthenticated_paths):
+                user = await self._authenticate(config, scope)
+        except AccessError as exc:
+            await send_reply(error_reply(exc), scope, send)
             return
         if config.user_workspaces and not is_public:
             # A request without a user sees no workspace; a user who is not bound sees all of them.
@@ -66,30 +63,29 @@ class AuthMiddleware:
             scope = scope if allowed is None else {**scope, ALLOWED_WORKSPACES: allowed}
         await self._app(scope, receive, send)
 
-    def _limit(self, rate: RequestRate | None) -> Login:
+    def _limit(self, rate: RequestRate | None) -> None:
         if rate is None:
-            return Login(HTTPStatus.OK)
+            return
         if self._bucket is None or self._bucket.rate != rate:
             self._bucket = TokenBucket(rate, self._monotonic)
-        retry_after = self._bucket.seconds_until_token()
-        if retry_after:
-            return Login(HTTPStatus.TOO_MANY_REQUESTS, retry_after)
+        if retry_after := self._bucket.seconds_until_token():
+            raise too_many_requests(retry_after)
         self._bucket.take()
-        return Login(HTTPStatus.OK)
 
-    async def _authenticate(self, config: WebConfig, scope: Message) -> tuple[str, Login]:
+    async def _authenticate(self, config: WebConfig, scope: Message) -> str:
+        """Return the user of a request; raise AccessError without a correct password."""
         authorization = get_header(scope, b"authorization") or ""
         user, password = _credentials(authorization)
         peer = str(scope["client"][0]) if scope.get("client") else ""
-        login = Login(HTTPStatus.UNAUTHORIZED)
-        if user and config.users:
-            login = await self._passwords.authenticate(config.users, user, password, peer)
-        if authorization and login.status != HTTPStatus.OK:
-            dropped = self._line_limiter.take()
+        try:
+            await self._passwords.authenticate(config.users, user, password, peer)
+        except AccessError as exc:
+            dropped = self._line_limiter.take() if authorization else None
             if dropped is not None:
                 more = {"dropped_lines": dropped} if dropped else {}
-                self._log.warning("request rejected", peer=peer, status=int(login.status), **more)
-        return user, login
+                self._log.warning("request rejected", peer=peer, status=int(exc.status), **more)
+            raise
+        return user
 
 
 def _credentials(authorization: str) -> tuple[str, bytes]:
@@ -115,12 +111,3 @@ def _with_headers(headers: tuple[tuple[str, str], ...], send: Send) -> Send:
         await send(message)
 
     return send_with_headers
-
-
-def _rejection(login: Login) -> Reply:
-    headers = []
-    if login.status == HTTPStatus.UNAUTHORIZED:
-        headers.append(("www-authenticate", CHALLENGE))
-    if login.retry_after:
-        headers.append(("retry-after", str(math.ceil(login.retry_after))))
-    return text_reply(login.status.phrase.lower(), login.status, *headers)

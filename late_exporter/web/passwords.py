@@ -15,10 +15,10 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
-from typing import NamedTuple
 
 from late_exporter.concurrency import DaemonThreadExecutor
 from late_exporter.config.web import RequestRate
+from late_exporter.web.access import AccessError, too_many_requests, unauthorized
 from late_exporter.web.rate import TokenBucket
 
 FAILED_LOGIN_RATE = RequestRate(interval=3.0, burst=10)
@@ -41,13 +41,6 @@ BCRYPT_MAX_BYTES = 72
 
 DUMMY_DIGEST = b"." * 53
 """Salt and digest of a hash that no password has."""
-
-
-class Login(NamedTuple):
-    """Result of an attempt: OK, or the status of the rejection and the seconds after which to retry."""
-
-    status: HTTPStatus
-    retry_after: float = 0.0
 
 
 def _check_bcrypt(password: bytes, password_hash: bytes) -> bool:
@@ -73,59 +66,60 @@ class PasswordVerifier:
         self._lock = asyncio.Lock()
         self._pending = Counter[str]()
 
-    async def authenticate(self, users: Mapping[str, bytes], name: str, password: bytes, peer: str) -> Login:
-        """Check the password of a user, who may be unknown.
+    async def authenticate(self, users: Mapping[str, bytes], name: str, password: bytes, peer: str) -> None:
+        """Raise AccessError unless a user has this password.
 
         Args:
             users: Password hash of each user.
-            name: Name of the user.
+            name: Name of the user, who may be unknown; empty if the request has none.
             password: Password of the user.
             peer: Address of the client.
         """
+        if not (name and users):
+            raise unauthorized()
         # A keyed digest, so that no password stays in memory.
         parts = (name.encode(), users.get(name, b""), password)
         key = hmac.digest(self._secret, b"\0".join(parts), "sha256")
         network = network_of(peer)
-        result = self._find_result(key, network)
-        if result is not None:
-            return result
+        if self._is_known(key, network):
+            return
         if self._pending[network] >= MAX_PENDING_CHECKS or len(self._pending) >= MAX_PENDING_NETWORKS:
-            return Login(HTTPStatus.TOO_MANY_REQUESTS, FAILED_LOGIN_RATE.interval)
+            raise too_many_requests(FAILED_LOGIN_RATE.interval)
         self._pending[network] += 1
         try:
             async with self._lock:  # in the order of arrival
                 # Meanwhile the same password was correct, or the network has tried too many wrong ones.
-                return self._find_result(key, network) or await self._check(users, name, password, key, network)
+                if not self._is_known(key, network):
+                    await self._check(users, name, password, key, network)
         finally:
             self._pending[network] -= 1
             self._pending += Counter()  # removes what is zero
 
-    def _find_result(self, key: bytes, network: str) -> Login | None:
-        """Return the result of an attempt that needs no check."""
+    def _is_known(self, key: bytes, network: str) -> bool:
+        """Return whether a password was correct before; raise AccessError if the network may not try another one."""
         if key in self._correct_passwords:
             self._correct_passwords.move_to_end(key)
-            return Login(HTTPStatus.OK)
+            return True
         bucket = self._networks.get(network)
-        retry_after = bucket.seconds_until_token() if bucket is not None else 0.0
-        return Login(HTTPStatus.TOO_MANY_REQUESTS, retry_after) if retry_after else None
+        if bucket is not None and (retry_after := bucket.seconds_until_token()):
+            raise too_many_requests(retry_after)
+        return False
 
-    async def _check(self, users: Mapping[str, bytes], name: str, password: bytes, key: bytes, network: str) -> Login:
+    async def _check(self, users: Mapping[str, bytes], name: str, password: bytes, key: bytes, network: str) -> None:
         call = partial(self._is_correct, password[:BCRYPT_MAX_BYTES], users.get(name), max(map(_cost, users.values())))
         try:
             is_correct = await asyncio.get_running_loop().run_in_executor(DaemonThreadExecutor(), call)
         except OSError:  # no more threads
-            return Login(HTTPStatus.SERVICE_UNAVAILABLE)
-        if is_correct:
-            self._correct_passwords[key] = None
-            if len(self._correct_passwords) > MAX_CACHED:
-                self._correct_passwords.popitem(last=False)
-            return Login(HTTPStatus.OK)
-        bucket = self._networks.setdefault(network, TokenBucket(FAILED_LOGIN_RATE, self._monotonic))
-        bucket.take()
-        self._networks.move_to_end(network)
-        if len(self._networks) > MAX_NETWORKS:
-            self._networks.popitem(last=False)
-        return Login(HTTPStatus.UNAUTHORIZED)
+            raise AccessError(HTTPStatus.SERVICE_UNAVAILABLE) from None
+        if not is_correct:
+            self._networks.setdefault(network, TokenBucket(FAILED_LOGIN_RATE, self._monotonic)).take()
+            self._networks.move_to_end(network)
+            while len(self._networks) > MAX_NETWORKS:
+                self._networks.popitem(last=False)
+            raise unauthorized()
+        self._correct_passwords[key] = None
+        while len(self._correct_passwords) > MAX_CACHED:
+            self._correct_passwords.popitem(last=False)
 
     def _is_correct(self, password: bytes, password_hash: bytes | None, max_cost: int) -> bool:
         """Check a password; a wrong one takes the time of the most expensive hash, also if there is no such user."""
@@ -150,9 +144,7 @@ def network_of(peer: str) -> str:
         address = ipaddress.IPv6Address(peer)
     except ValueError:
         return peer
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(address), 64), strict=False))
+    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address), 64), strict=False))
 
 
 def _dummy_hash(cost: int) -> bytes:

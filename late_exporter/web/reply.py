@@ -40,17 +40,24 @@ Route: TypeAlias = tuple[Sequence[str], Callable[[Message], Awaitable[Reply]]]
 
 async def respond(route: Route | None, scope: Message, send: Send) -> None:
     """Send the reply of a route; None if there is no such path."""
+    try:
+        reply = await _handler(route, scope["method"])(scope)
+    except AccessError as exc:
+        reply = error_reply(exc)
+    await send_reply(reply, scope, send)
+
+
+def _handler(route: Route | None, method: str) -> Callable[[Message], Awaitable[Reply]]:
     methods, handle = route or ((), None)
     if handle is None:
-        reply = text_reply("not found", HTTPStatus.NOT_FOUND)
-    elif scope["method"] not in methods:
-        reply = text_reply("method not allowed", HTTPStatus.METHOD_NOT_ALLOWED, ("allow", ", ".join(methods)))
-    else:
-        try:
-            reply = await handle(scope)
-        except AccessError as exc:
-            reply = text_reply(str(exc), exc.status)
-    await send_reply(reply, scope, send)
+        raise AccessError(HTTPStatus.NOT_FOUND)
+    if method not in methods:
+        raise AccessError(HTTPStatus.METHOD_NOT_ALLOWED, "", ("allow", ", ".join(methods)))
+    return handle
+
+
+def error_reply(exc: AccessError) -> Reply:
+    return text_reply(str(exc), exc.status, *exc.headers)
 
 
 def text_reply(text: str, status: int = 200, *headers: tuple[str, str]) -> Reply:

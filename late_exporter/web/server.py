@@ -12,11 +12,11 @@ import ipaddress
 import logging
 import resource
 import socket
-from collections.abc import Callable, Mapping, Sequence
+import ssl
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from email.utils import formatdate
 from enum import IntEnum
-from typing import Any
 
 import h11
 import uvicorn
@@ -119,19 +119,28 @@ class _Server:
         while True:
             await _wait_readable(listener)
             try:
-                client, _ = listener.accept()
+                self._open(listener.accept()[0])
             except (BlockingIOError, ConnectionError):  # the client has disconnected already
-                continue
+                pass
             except OSError as exc:
                 hint = "raise it with ulimit -n, or LimitNOFILE of systemd"
                 LOGGER.warning("no connection can be accepted: %s; %s", exc.strerror, hint)
                 await asyncio.sleep(0.1)
-                continue
-            self._open(client)
+
+    def _open(self, client: socket.socket) -> None:
+        if len(self._connections) >= connection_limit(self._descriptor_share):
+            task = min(self._connections, key=lambda task: self._connections[task].turn)
+            del self._connections[task]
+            task.cancel()
+        config = self._web_config()
+        connection = _Connection(config.allowed_sans, self._config, self._state)
+        task = asyncio.create_task(connection.run(client, config.ssl_context))
+        self._connections[task] = connection
+        task.add_done_callback(lambda task: self._connections.pop(task, None))
 
     async def shutdown(self) -> None:
         """Let responses in progress finish for a moment, and close all connections."""
-        for task, connection in list(self._connections.items()):
+        for task, connection in self._connections.items():
             if connection.transport is None:
                 task.cancel()
             elif not connection.transport.is_closing():
@@ -139,36 +148,6 @@ class _Server:
         with suppress(TimeoutError):
             async with asyncio.timeout(SHUTDOWN_SECONDS):  # what is not done then is cancelled
                 await asyncio.gather(*self._connections, *self._state.tasks, return_exceptions=True)
-
-    def _open(self, client: socket.socket) -> None:
-        if len(self._connections) >= connection_limit(self._descriptor_share):
-            oldest = min(self._connections, key=lambda task: self._connections[task].turn)
-            del self._connections[oldest]
-            oldest.cancel()
-        config = self._web_config()
-        connection = _Connection(config.allowed_sans, self._config, self._state)
-        task = asyncio.create_task(_run_connection(connection, client, config))
-        self._connections[task] = connection
-        task.add_done_callback(lambda task: self._connections.pop(task, None))
-
-
-async def _run_connection(connection: _Connection, client: socket.socket, config: WebConfig) -> None:
-    """Serve a connection until it ends; if this is cancelled, it is closed."""
-    tls: dict[str, Any] = {}
-    try:
-        if config.ssl_context is not None:
-            async with asyncio.timeout(CLIENT_TIMEOUT):  # a silent client needs no memory for TLS
-                await _wait_readable(client)
-            tls = {"ssl": config.ssl_context, "ssl_handshake_timeout": CLIENT_TIMEOUT}
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, client, **tls)
-        await connection.lost.wait()
-    except OSError:  # the client has disconnected, is too slow, or its handshake has failed
-        pass
-    finally:
-        if connection.transport is None:
-            client.close()
-        elif not connection.lost.is_set():
-            connection.transport.abort()
 
 
 async def _wait_readable(stream: socket.socket) -> None:
@@ -199,23 +178,42 @@ class _Connection(H11Protocol):
 
     Attributes:
         turn: Whose turn it is, and since when; the least useful connection has the lowest value.
-        lost: Set when the connection has ended.
     """
 
     def __init__(self, allowed_sans: frozenset[str], config: uvicorn.Config, server_state: ServerState) -> None:
         super().__init__(config, server_state, app_state={})
-        self.lost = asyncio.Event()
-        self._allowed_sans = allowed_sans
         self.turn = (_Turn.CLIENT, self.loop.time())
+        self._lost = asyncio.Event()
+        self._allowed_sans = allowed_sans
         self._turn_cycle: object = None
         self._unread_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+
+    async def run(self, client: socket.socket, ssl_context: ssl.SSLContext | None) -> None:
+        """Serve a connection until it ends; if this is cancelled, it is closed."""
+        try:
+            async with asyncio.timeout(CLIENT_TIMEOUT):
+                if ssl_context is not None:
+                    await _wait_readable(client)  # a silent client needs no memory for TLS
+                await self.loop.connect_accepted_socket(lambda: self, client, ssl=ssl_context)
+            await self._lost.wait()
+        except OSError:  # the client has disconnected, is too slow, or its handshake has failed
+            pass
+        finally:
+            if self.transport is None:
+                client.close()
+            elif not self._lost.is_set():
+                self.transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         super().connection_made(transport)
         self._start_timer()
-        if not _is_allowed(transport.get_extra_info("peercert") or {}, self._allowed_sans):
+        names = {
+            str(ipaddress.ip_address(name)) if kind == "IP Address" else str(name)
+            for kind, name in (transport.get_extra_info("peercert") or {}).get("subjectAltName", ())
+        }
+        if self._allowed_sans and self._allowed_sans.isdisjoint(names):
             transport.abort()  # already here: a request may arrive together with the certificate
 
     def data_received(self, data: bytes) -> None:
@@ -244,7 +242,7 @@ class _Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
-        self.lost.set()
+        self._lost.set()
 
     def send_400_response(self, msg: str) -> None:
         """Respond to an invalid request if it has no response yet, and close the connection.
@@ -300,12 +298,3 @@ class _Connection(H11Protocol):
             self.transport.close()
         else:
             self.transport.abort()
-
-
-def _is_allowed(certificate: Mapping[str, Any], allowed_sans: frozenset[str]) -> bool:
-    """Return whether a client's certificate has one of the names; no names allow every client."""
-    names = {
-        str(ipaddress.ip_address(name)) if kind == "IP Address" else str(name)
-        for kind, name in certificate.get("subjectAltName", ())
-    }
-    return not allowed_sans or not allowed_sans.isdisjoint(names)
