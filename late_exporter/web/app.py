@@ -101,7 +101,9 @@ def create_app(
             cluster = health.cluster() if allowed is None else None  # It names all workspaces.
             status = StatusDocument(version=version, now=clock(), workspaces=tuple(workspaces), cluster=cluster)
             if _prefers_json(get_header(scope, b"accept") or ""):
-                return Reply(body=await asyncio.to_thread(_encode_status, status), headers=JSON_HEADERS)
+                # Not msgspec's encoder: names of the API may contain what UTF-8 cannot encode.
+                text = await asyncio.to_thread(lambda: json.dumps(msgspec.to_builtins(status)))
+                return Reply(body=text.encode(), headers=JSON_HEADERS)
             paths = (telemetry_path, *(("/config",) if allowed is None else ()), "/-/healthy", "/-/ready")
             html = await asyncio.to_thread(render_page, status, paths, documentation)
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
@@ -176,7 +178,8 @@ async def _reload(lifecycle: Lifecycle | None, scope: Message) -> Reply:
 
 
 async def _quit(lifecycle: Lifecycle | None, scope: Message) -> Reply:
-    return Reply(body=b"stopping\n", on_sent=_require_control(lifecycle, scope).quit)
+    _require_control(lifecycle, scope).quit()  # responses in progress are completed
+    return text_reply("stopping")
 
 
 async def _configuration(health: HealthSource, scope: Message) -> Reply:
@@ -186,11 +189,6 @@ async def _configuration(health: HealthSource, scope: Message) -> Reply:
 
 async def _liveness(_: Message) -> Reply:
     return text_reply("late-exporter is healthy")
-
-
-def _encode_status(document: StatusDocument) -> bytes:
-    """Return the document as JSON; names of the API may contain what UTF-8 cannot encode."""
-    return json.dumps(msgspec.to_builtins(document)).encode()
 
 
 async def _readiness(health: HealthSource, scope: Message) -> Reply:

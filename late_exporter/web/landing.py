@@ -11,25 +11,12 @@ from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from late_exporter.format import plural
 from late_exporter.status import MIN_QUOTA_WAIT, Quota, StatusDocument, WorkspaceHealth
 from late_exporter.web import verdicts
 from late_exporter.web.verdicts import MAX_NAME_LENGTH, SEVERITY, FeedStatus, feed_status
 
 if TYPE_CHECKING:
     from jinja2 import Template
-
-LIMITS = {
-    "low_quota": 0.1,  # remaining share of the quota below which its meter turns red
-    "max_accounts": 5,
-    "max_platforms": 20,
-    "max_workspace_names": 50,  # names that are listed for each replica
-    "min_indexed": 5,  # number of workspaces from which the page starts with an index of them
-    "min_quota_wait": MIN_QUOTA_WAIT,
-    "name_length": MAX_NAME_LENGTH,
-    "refresh_seconds": 15,
-}
-"""Values that the template uses."""
 
 MIN_PERCENT = 0.0005
 """Shares below this would be rounded to zero, so they are shown as an upper limit."""
@@ -45,7 +32,7 @@ def render_page(status: StatusDocument, paths: Sequence[str], documentation: str
     return load_template().render(
         workspaces=sorted(rows, key=lambda row: SEVERITY[row[2]]),
         verdicts=verdicts.verdicts_of(status.workspaces, status.now),
-        totals=_totals(status.workspaces, status.now),
+        feeds=[feed for workspace in status.workspaces for feed in workspace.feeds],
         now=status.now,
         version=status.version,
         paths=paths,
@@ -69,23 +56,12 @@ def load_template() -> Template:
         "round_percent": "{:.0%}".format,
         "width": "{:.1%}".format,
     }
-    environment.globals |= LIMITS | {"style": STYLE}
+    environment.globals |= {"min_quota_wait": MIN_QUOTA_WAIT, "name_length": MAX_NAME_LENGTH, "style": STYLE}
     return environment.from_string(_RESOURCES.joinpath("landing.html").read_text("utf-8"))
 
 
 def _worst_status(workspace: WorkspaceHealth) -> FeedStatus:
     return min(map(feed_status, workspace.feeds), key=SEVERITY.__getitem__, default=FeedStatus.WAITING)
-
-
-def _totals(workspaces: Sequence[WorkspaceHealth], now: float) -> Sequence[str]:
-    feeds = [feed for workspace in workspaces for feed in workspace.feeds]
-    return (
-        plural(len(workspaces), "workspace"),
-        plural(len(feeds), "feed"),
-        plural(sum(feed.logs for feed in feeds), "log") + " stored",
-        f"{sum(feed.pending for feed in feeds):,} pending",
-        f"as of {verdicts.utc_text(now)[11:]}",
-    )
 
 
 def _host(base_url: str) -> str:

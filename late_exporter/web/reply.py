@@ -26,12 +26,11 @@ COPIES_UNSENT = sys.version_info < (3, 12)
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """Response to a request; ``on_sent`` is called after its body has been sent, or its client has disconnected."""
+    """Response to a request."""
 
     body: bytes
     status: int = 200
     headers: Headers = TEXT_HEADERS
-    on_sent: Callable[[], object] | None = None
 
 
 Route: TypeAlias = tuple[Sequence[str], Callable[[Message], Awaitable[Reply]]]
@@ -81,8 +80,6 @@ async def send_reply(reply: Reply, scope: Message, send: Send) -> None:
     body = b"" if scope["method"] == "HEAD" else reply.body
     await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
     await _send_body(body, scope, send)
-    if reply.on_sent is not None:
-        reply.on_sent()
 
 
 async def _send_body(body: bytes, scope: Message, send: Send) -> None:

@@ -98,9 +98,8 @@ async def serve(
 def connection_limit(descriptor_share: float) -> int:
     """Return the number of connections for which there are file descriptors, at most MAX_CONNECTIONS."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY:
-        return MAX_CONNECTIONS
-    return max(1, min(MAX_CONNECTIONS, int(limit * descriptor_share)))
+    share = MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else int(limit * descriptor_share)
+    return max(1, min(MAX_CONNECTIONS, share))
 
 
 class _Server:
