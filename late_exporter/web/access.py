@@ -16,7 +16,6 @@ ALLOWED_WORKSPACES = "late_exporter.workspaces"
 """Key of an ASGI scope with the names of the workspaces that a request may see; without it, that is all of them."""
 
 CHALLENGE = 'Basic realm="late-exporter", charset="UTF-8"'
-NOT_ALLOWED = "not allowed for a user who is bound to workspaces"
 
 
 class AccessError(LateError):
@@ -41,17 +40,11 @@ def allowed_workspaces(scope: Message) -> Collection[str] | None:
     return allowed
 
 
-def require_unbound(scope: Message) -> None:
-    """Raise AccessError if the user of a request is bound to workspaces."""
-    if allowed_workspaces(scope) is not None:
-        raise AccessError(HTTPStatus.FORBIDDEN, NOT_ALLOWED)
-
-
-def require_workspace(scope: Message, workspace: str) -> None:
-    """Raise AccessError if a request may not see a workspace, which need not exist."""
+def require_access(scope: Message, workspace: str | None = None) -> None:
+    """Raise AccessError unless a request may see a workspace, which need not exist, or without one everything."""
     allowed = allowed_workspaces(scope)
     if allowed is not None and workspace not in allowed:
-        raise AccessError(HTTPStatus.FORBIDDEN, NOT_ALLOWED)
+        raise AccessError(HTTPStatus.FORBIDDEN, "not allowed for a user who is bound to workspaces")
 
 
 def select_workspaces(scope: Message, existing: Collection[str]) -> Sequence[str] | None:
@@ -71,7 +64,7 @@ def select_workspaces(scope: Message, existing: Collection[str]) -> Sequence[str
     if names is None:
         return None if allowed is None else sorted(allowed)
     for name in names:
-        require_workspace(scope, name)
+        require_access(scope, name)
         if name not in existing:
             shown = quote(name) if is_workspace_name(name) else f": a name {INVALID_NAME}"
             raise AccessError(HTTPStatus.NOT_FOUND, f"unknown workspace{shown}")

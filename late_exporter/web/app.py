@@ -20,16 +20,14 @@ import msgspec
 from late_exporter.errors import ExporterStopping, LateError
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
 from late_exporter.status import ClusterHealth, FeedHealth, StatusDocument, SyncProgress, WorkspaceHealth
-from late_exporter.web.access import AccessError, allowed_workspaces, require_unbound, require_workspace
+from late_exporter.web.access import AccessError, allowed_workspaces, require_access
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.landing import STYLE, render_page
 from late_exporter.web.reply import READ_METHODS, Headers, Reply, Route, get_header, respond, text_reply
 from late_exporter.web.verdicts import FeedStatus, feed_status, problem_text, progress_text, single_line
 
 JSON_TYPE = "application/json"
-JSON_HEADERS: Headers = (("content-type", JSON_TYPE),)
 LIFECYCLE_METHODS = ("POST", "PUT")
-WEBHOOK_METHODS = ("POST",)
 BROWSER_HEADERS = (b"origin", b"referer", b"sec-fetch-site")
 SIGNATURE_HEADERS = (b"x-late-signature", b"x-zernio-signature")
 MAX_REASONS = 50
@@ -103,7 +101,7 @@ def create_app(
             if _prefers_json(get_header(scope, b"accept") or ""):
                 # Not msgspec's encoder: names of the API may contain what UTF-8 cannot encode.
                 text = await asyncio.to_thread(lambda: json.dumps(msgspec.to_builtins(status)))
-                return Reply(body=text.encode(), headers=JSON_HEADERS)
+                return Reply(body=text.encode(), headers=(("content-type", JSON_TYPE),))
             paths = (telemetry_path, *(("/config",) if allowed is None else ()), "/-/healthy", "/-/ready")
             html = await asyncio.to_thread(render_page, status, paths, documentation)
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
@@ -128,14 +126,14 @@ def _create_router(routes: Mapping[str, Route], webhooks: WebhookReceiver | None
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         route = routes.get(scope["path"])
         if webhooks is not None and webhooks.handles(scope["path"]):
-            route = (WEBHOOK_METHODS, partial(_receive_webhook, webhooks, receive))
+            route = (("POST",), partial(_receive_webhook, webhooks, receive))
         await respond(route, scope, send)
 
     return app
 
 
 async def _receive_webhook(webhooks: WebhookReceiver, receive: Receive, scope: Message) -> Reply:
-    require_workspace(scope, webhooks.workspace_of(scope["path"]))
+    require_access(scope, webhooks.workspace_of(scope["path"]))
     body, has_more = bytearray(), True
     while has_more and len(body) <= MAX_PAYLOAD_BYTES:
         message = await receive()
@@ -162,7 +160,7 @@ def _require_control(lifecycle: Lifecycle | None, scope: Message) -> Lifecycle:
     # Browsers send these with a POST: a web page must not control the exporter of someone who looks at it.
     if any(name.lower() in BROWSER_HEADERS for name, _ in scope["headers"]):
         raise AccessError(HTTPStatus.FORBIDDEN, "requests from web pages are not allowed")
-    require_unbound(scope)
+    require_access(scope)
     return lifecycle
 
 
@@ -183,7 +181,7 @@ async def _quit(lifecycle: Lifecycle | None, scope: Message) -> Reply:
 
 
 async def _configuration(health: HealthSource, scope: Message) -> Reply:
-    require_unbound(scope)
+    require_access(scope)
     return Reply(body=health.configuration().encode())
 
 

@@ -6,6 +6,7 @@ import base64
 import binascii
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.protocols import Logger
@@ -16,43 +17,37 @@ from late_exporter.web.rate import LineLimiter, TokenBucket
 from late_exporter.web.reply import error_reply, get_header, send_reply
 
 
+@dataclass(eq=False)
 class AuthMiddleware:
     """Authenticate and limit requests before they reach the application.
 
-    ``config`` returns the current configuration of the web server. ``unauthenticated_paths`` need no password.
-    ``is_public`` returns whether a path needs none because its requests are authenticated in another way.
+    Args:
+        config: Returns the current configuration of the web server.
+        unauthenticated_paths: Need no password.
+        is_public: Returns whether a path needs none because its requests are authenticated in another way.
     """
 
-    def __init__(
-        self,
-        app: App,
-        config: Callable[[], WebConfig],
-        *,
-        passwords: PasswordVerifier,
-        log: Logger,
-        unauthenticated_paths: Collection[str] = (),
-        is_public: Callable[[str], bool] | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._app = app
-        self._unauthenticated_paths = frozenset(unauthenticated_paths)
-        self._is_public = is_public or (lambda _: False)
-        self._config = config
-        self._passwords = passwords
-        self._log = log
-        self._monotonic = monotonic
-        self._bucket: TokenBucket | None = None
-        self._line_limiter = LineLimiter(monotonic)
+    app: App
+    config: Callable[[], WebConfig]
+    passwords: PasswordVerifier
+    log: Logger
+    unauthenticated_paths: Collection[str] = ()
+    is_public: Callable[[str], bool] | None = None
+    monotonic: Callable[[], float] = time.monotonic
+    _bucket: TokenBucket | None = None
+
+    def __post_init__(self) -> None:
+        self._line_limiter = LineLimiter(self.monotonic)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        config, path = self._config(), scope["path"]
+        config, path = self.config(), scope["path"]
         if config.headers:
             send = _with_headers(config.headers, send)
-        is_public, user = self._is_public(path), ""
+        is_public, user = self.is_public is not None and self.is_public(path), ""
         has_users = bool(config.users or config.user_workspaces)
         try:
             self._limit(config.rate)
-            if has_users and not (is_public or path in self._unauthenticated_paths):
+            if has_users and not (is_public or path in self.unauthenticated_paths):
                 user = await self._authenticate(config, scope)
         except AccessError as exc:
             await send_reply(error_reply(exc), scope, send)
@@ -61,13 +56,13 @@ class AuthMiddleware:
             # A request without a user sees no workspace; a user who is not bound sees all of them.
             allowed = config.user_workspaces.get(user) if user else frozenset[str]()
             scope = scope if allowed is None else {**scope, ALLOWED_WORKSPACES: allowed}
-        await self._app(scope, receive, send)
+        await self.app(scope, receive, send)
 
     def _limit(self, rate: RequestRate | None) -> None:
         if rate is None:
             return
         if self._bucket is None or self._bucket.rate != rate:
-            self._bucket = TokenBucket(rate, self._monotonic)
+            self._bucket = TokenBucket(rate, self.monotonic)
         if retry_after := self._bucket.seconds_until_token():
             raise too_many_requests(retry_after)
         self._bucket.take()
@@ -78,12 +73,12 @@ class AuthMiddleware:
         user, password = _credentials(authorization)
         peer = str(scope["client"][0]) if scope.get("client") else ""
         try:
-            await self._passwords.authenticate(config.users, user, password, peer)
+            await self.passwords.authenticate(config.users, user, password, peer)
         except AccessError as exc:
             dropped = self._line_limiter.take() if authorization else None
             if dropped is not None:
                 more = {"dropped_lines": dropped} if dropped else {}
-                self._log.warning("request rejected", peer=peer, status=int(exc.status), **more)
+                self.log.warning("request rejected", peer=peer, status=int(exc.status), **more)
             raise
         return user
 

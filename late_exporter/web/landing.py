@@ -26,18 +26,16 @@ _RESOURCES = Path(__file__).parent
 STYLE = _RESOURCES.joinpath("landing.css").read_text("utf-8")
 
 
-def render_page(status: StatusDocument, paths: Sequence[str], documentation: str) -> str:
+def render_page(document: StatusDocument, paths: Sequence[str], documentation: str) -> str:
     """Render the page, which links to other paths and to the URL ``documentation``, if there is one."""
-    rows = [(number, workspace, _worst_status(workspace)) for number, workspace in enumerate(status.workspaces)]
+    rows = [(number, workspace, _worst_status(workspace)) for number, workspace in enumerate(document.workspaces)]
     return load_template().render(
-        workspaces=sorted(rows, key=lambda row: SEVERITY[row[2]]),
-        verdicts=verdicts.verdicts_of(status.workspaces, status.now),
-        feeds=[feed for workspace in status.workspaces for feed in workspace.feeds],
-        now=status.now,
-        version=status.version,
-        paths=paths,
+        document=document,
         documentation=documentation,
-        cluster=status.cluster,
+        feeds=[feed for workspace in document.workspaces for feed in workspace.feeds],
+        paths=paths,
+        verdicts=verdicts.verdicts_of(document.workspaces, document.now),
+        workspaces=sorted(rows, key=lambda row: SEVERITY[row[2]]),
     )
 
 

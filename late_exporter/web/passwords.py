@@ -13,6 +13,7 @@ import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 
@@ -46,25 +47,23 @@ DUMMY_DIGEST = b"." * 53
 def _check_bcrypt(password: bytes, password_hash: bytes) -> bool:
     import bcrypt  # noqa: PLC0415 - not needed without users
 
-    return bcrypt.checkpw(password, password_hash)
+    try:
+        return bcrypt.checkpw(password[:BCRYPT_MAX_BYTES], password_hash)
+    except ValueError:  # bcrypt rejects the password or the hash
+        return False
 
 
+@dataclass(eq=False)
 class PasswordVerifier:
     """Verify passwords in a thread, with a cache of correct passwords."""
 
-    def __init__(
-        self,
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-        check_password: Callable[[bytes, bytes], bool] = _check_bcrypt,
-    ) -> None:
-        self._monotonic = monotonic
-        self._check_password = check_password
-        self._secret = secrets.token_bytes(32)
-        self._correct_passwords: OrderedDict[bytes, None] = OrderedDict()
-        self._networks: OrderedDict[str, TokenBucket] = OrderedDict()
-        self._lock = asyncio.Lock()
-        self._pending = Counter[str]()
+    monotonic: Callable[[], float] = time.monotonic
+    check_password: Callable[[bytes, bytes], bool] = _check_bcrypt
+    _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    _correct_passwords: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+    _networks: OrderedDict[str, TokenBucket] = field(default_factory=OrderedDict)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _pending: Counter[str] = field(default_factory=Counter)
 
     async def authenticate(self, users: Mapping[str, bytes], name: str, password: bytes, peer: str) -> None:
         """Raise AccessError unless a user has this password.
@@ -106,13 +105,13 @@ class PasswordVerifier:
         return False
 
     async def _check(self, users: Mapping[str, bytes], name: str, password: bytes, key: bytes, network: str) -> None:
-        call = partial(self._is_correct, password[:BCRYPT_MAX_BYTES], users.get(name), max(map(_cost, users.values())))
+        call = partial(self._is_correct, password, users.get(name), max(map(_cost, users.values())))
         try:
             is_correct = await asyncio.get_running_loop().run_in_executor(DaemonThreadExecutor(), call)
         except OSError:  # no more threads
             raise AccessError(HTTPStatus.SERVICE_UNAVAILABLE) from None
         if not is_correct:
-            self._networks.setdefault(network, TokenBucket(FAILED_LOGIN_RATE, self._monotonic)).take()
+            self._networks.setdefault(network, TokenBucket(FAILED_LOGIN_RATE, self.monotonic)).take()
             self._networks.move_to_end(network)
             while len(self._networks) > MAX_NETWORKS:
                 self._networks.popitem(last=False)
@@ -124,18 +123,12 @@ class PasswordVerifier:
     def _is_correct(self, password: bytes, password_hash: bytes | None, max_cost: int) -> bool:
         """Check a password; a wrong one takes the time of the most expensive hash, also if there is no such user."""
         own_hash = password_hash or _dummy_hash(max_cost)
-        if self._matches(password, own_hash) and password_hash:
+        if self.check_password(password, own_hash) and password_hash:
             return True
         # Hashes of the costs n, n, n + 1, ... m - 1 take as long together as one of the cost m.
         for cost in range(_cost(own_hash), max_cost):
-            self._matches(password, _dummy_hash(cost))
+            self.check_password(password, _dummy_hash(cost))
         return False
-
-    def _matches(self, password: bytes, password_hash: bytes) -> bool:
-        try:
-            return self._check_password(password, password_hash)
-        except ValueError:  # bcrypt rejects the password or the hash
-            return False
 
 
 def network_of(peer: str) -> str:

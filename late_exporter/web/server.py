@@ -249,9 +249,8 @@ class _Connection(H11Protocol):
         If its body is invalid, the application has the request already. uvicorn would log a traceback when one of both
         sends a second response.
         """
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            with suppress(h11.LocalProtocolError):  # the response to a HEAD request ends before its body
-                super().send_400_response(msg)
+        with suppress(h11.LocalProtocolError):
+            super().send_400_response(msg)
         if not self.transport.is_closing():  # abort() has no effect on a TLS connection that was closed twice
             self.transport.close()
         if self.cycle is not None:
