@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
+from types import MappingProxyType
 
 import msgspec
 
@@ -114,15 +115,12 @@ def create_app(
         "/-/reload": (LIFECYCLE_METHODS, partial(_reload, lifecycle)),
         "/-/quit": (LIFECYCLE_METHODS, partial(_quit, lifecycle)),
     }
-    return _create_router(routes, webhooks)
+    return create_webhook_app(webhooks, routes)
 
 
-def create_webhook_app(webhooks: WebhookReceiver) -> App:
-    """Create the application of the addresses that receive webhooks and serve nothing else."""
-    return _create_router({}, webhooks)
+def create_webhook_app(webhooks: WebhookReceiver | None, routes: Mapping[str, Route] = MappingProxyType({})) -> App:
+    """Create the application that receives webhooks, and serves other routes, if there are any."""
 
-
-def _create_router(routes: Mapping[str, Route], webhooks: WebhookReceiver | None) -> App:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         route = routes.get(scope["path"])
         if webhooks is not None and webhooks.handles(scope["path"]):

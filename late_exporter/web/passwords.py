@@ -31,9 +31,6 @@ MAX_PENDING_CHECKS = 2
 MAX_PENDING_NETWORKS = 500
 """Maximum number of networks with passwords that wait for their check."""
 
-MAX_CACHED = 100
-"""Maximum number of cached passwords."""
-
 MAX_NETWORKS = 1000
 """Maximum number of networks whose failed attempts are remembered."""
 
@@ -60,7 +57,7 @@ class PasswordVerifier:
     monotonic: Callable[[], float] = time.monotonic
     check_password: Callable[[bytes, bytes], bool] = _check_bcrypt
     _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    _correct_passwords: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+    _correct_passwords: set[bytes] = field(default_factory=set)  # one for each hash
     _networks: OrderedDict[str, TokenBucket] = field(default_factory=OrderedDict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _pending: Counter[str] = field(default_factory=Counter)
@@ -77,7 +74,7 @@ class PasswordVerifier:
         if not (name and users):
             raise unauthorized()
         # A keyed digest, so that no password stays in memory.
-        parts = (name.encode(), users.get(name, b""), password)
+        parts = (name.encode(), users.get(name, b""), password[:BCRYPT_MAX_BYTES])
         key = hmac.digest(self._secret, b"\0".join(parts), "sha256")
         network = network_of(peer)
         if self._is_known(key, network):
@@ -97,7 +94,6 @@ class PasswordVerifier:
     def _is_known(self, key: bytes, network: str) -> bool:
         """Return whether a password was correct before; raise AccessError if the network may not try another one."""
         if key in self._correct_passwords:
-            self._correct_passwords.move_to_end(key)
             return True
         bucket = self._networks.get(network)
         if bucket is not None and (retry_after := bucket.seconds_until_token()):
@@ -116,9 +112,7 @@ class PasswordVerifier:
             while len(self._networks) > MAX_NETWORKS:
                 self._networks.popitem(last=False)
             raise unauthorized()
-        self._correct_passwords[key] = None
-        while len(self._correct_passwords) > MAX_CACHED:
-            self._correct_passwords.popitem(last=False)
+        self._correct_passwords.add(key)
 
     def _is_correct(self, password: bytes, password_hash: bytes | None, max_cost: int) -> bool:
         """Check a password; a wrong one takes the time of the most expensive hash, also if there is no such user."""

@@ -78,7 +78,6 @@ async def serve(
         date_header=date_header,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES - HEADER_CHUNK_BYTES,
         log_config=None,
-        log_level="warning",
         proxy_headers=False,  # clients could forge their address
         ws="none",
     )
