@@ -141,8 +141,7 @@ async def _receive_webhook(webhooks: WebhookReceiver, receive: Receive, scope: M
         has_more = message.get("more_body", False)
     signatures = [value for name, value in scope["headers"] if name.lower() in SIGNATURE_HEADERS]
     status = webhooks.receive(scope["path"], bytes(body), signatures)
-    has_text = status != HTTPStatus.NO_CONTENT
-    return text_reply(status.phrase.lower(), status) if has_text else Reply(body=b"", status=status)
+    return text_reply(status.phrase.lower(), status)
 
 
 def _prefers_json(accept: str) -> bool:

@@ -63,9 +63,8 @@ class AuthMiddleware:
             return
         if self._bucket is None or self._bucket.rate != rate:
             self._bucket = TokenBucket(rate, self.monotonic)
-        if retry_after := self._bucket.seconds_until_token():
+        if retry_after := self._bucket.take():
             raise too_many_requests(retry_after)
-        self._bucket.take()
 
     async def _authenticate(self, config: WebConfig, scope: Message) -> str:
         """Return the user of a request; raise AccessError without a correct password."""

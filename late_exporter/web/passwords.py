@@ -77,42 +77,39 @@ class PasswordVerifier:
         parts = (name.encode(), users.get(name, b""), password[:BCRYPT_MAX_BYTES])
         key = hmac.digest(self._secret, b"\0".join(parts), "sha256")
         network = network_of(peer)
-        if self._is_known(key, network):
+        if key in self._correct_passwords:
             return
         if self._pending[network] >= MAX_PENDING_CHECKS or len(self._pending) >= MAX_PENDING_NETWORKS:
             raise too_many_requests(FAILED_LOGIN_RATE.interval)
         self._pending[network] += 1
         try:
             async with self._lock:  # in the order of arrival
-                # Meanwhile the same password was correct, or the network has tried too many wrong ones.
-                if not self._is_known(key, network):
-                    await self._check(users, name, password, key, network)
+                if key not in self._correct_passwords:  # meanwhile another request had the same
+                    self._take_turn(network)
+                    await self._check(users, name, password)
+                    self._correct_passwords.add(key)
+                    del self._networks[network]
         finally:
             self._pending[network] -= 1
             self._pending += Counter()  # removes what is zero
 
-    def _is_known(self, key: bytes, network: str) -> bool:
-        """Return whether a password was correct before; raise AccessError if the network may not try another one."""
-        if key in self._correct_passwords:
-            return True
-        bucket = self._networks.get(network)
-        if bucket is not None and (retry_after := bucket.seconds_until_token()):
+    def _take_turn(self, network: str) -> None:
+        """Raise AccessError if a network has tried too many wrong passwords."""
+        bucket = self._networks.setdefault(network, TokenBucket(FAILED_LOGIN_RATE, self.monotonic))
+        self._networks.move_to_end(network)
+        if len(self._networks) > MAX_NETWORKS:
+            self._networks.popitem(last=False)
+        if retry_after := bucket.take():
             raise too_many_requests(retry_after)
-        return False
 
-    async def _check(self, users: Mapping[str, bytes], name: str, password: bytes, key: bytes, network: str) -> None:
+    async def _check(self, users: Mapping[str, bytes], name: str, password: bytes) -> None:
         call = partial(self._is_correct, password, users.get(name), max(map(_cost, users.values())))
         try:
             is_correct = await asyncio.get_running_loop().run_in_executor(DaemonThreadExecutor(), call)
         except OSError:  # no more threads
             raise AccessError(HTTPStatus.SERVICE_UNAVAILABLE) from None
         if not is_correct:
-            self._networks.setdefault(network, TokenBucket(FAILED_LOGIN_RATE, self.monotonic)).take()
-            self._networks.move_to_end(network)
-            while len(self._networks) > MAX_NETWORKS:
-                self._networks.popitem(last=False)
             raise unauthorized()
-        self._correct_passwords.add(key)
 
     def _is_correct(self, password: bytes, password_hash: bytes | None, max_cost: int) -> bool:
         """Check a password; a wrong one takes the time of the most expensive hash, also if there is no such user."""

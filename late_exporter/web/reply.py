@@ -70,14 +70,12 @@ def get_header(scope: Message, name: bytes) -> str | None:
 
 async def send_reply(reply: Reply, scope: Message, send: Send) -> None:
     has_content = reply.status != HTTPStatus.NO_CONTENT
-    headers = COMMON_HEADERS
-    if has_content:
-        headers = (*reply.headers, *headers, ("content-length", str(len(reply.body))))
+    headers = (*reply.headers, *COMMON_HEADERS, *((("content-length", str(len(reply.body))),) if has_content else ()))
     if {b"content-length", b"transfer-encoding"} <= {name.lower() for name, _ in scope["headers"]}:
         # A proxy may disagree about where the request ends: what follows may be from another client.
         headers = (*headers, ("connection", "close"))
     encoded_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
-    body = b"" if scope["method"] == "HEAD" else reply.body
+    body = reply.body if has_content and scope["method"] != "HEAD" else b""
     await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
     await _send_body(body, scope, send)
 

@@ -121,8 +121,7 @@ class _Server:
             except (BlockingIOError, ConnectionError):  # the client has disconnected already
                 pass
             except OSError as exc:
-                hint = "raise it with ulimit -n, or LimitNOFILE of systemd"
-                LOGGER.warning("no connection can be accepted: %s; %s", exc.strerror, hint)
+                LOGGER.warning("cannot accept: %s; see ulimit -n, or LimitNOFILE of systemd", exc.strerror)
                 await asyncio.sleep(0.1)
 
     def _open(self, client: socket.socket) -> None:
@@ -291,7 +290,5 @@ class _Connection(H11Protocol):
             self._start_timer()
         elif self._find_turn() is not self.turn[0]:  # it has read the whole
             self._update_turn()
-        elif self.turn[0] is _Turn.NONE:
-            self.transport.close()
         else:
             self.transport.abort()
