@@ -11,6 +11,7 @@ import ssl
 import struct
 import time
 import warnings
+from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -410,6 +411,17 @@ async def test_renewed_certificate(harness: ServerHarness) -> None:
     assert [(200, b"/a"), (200, b"/b")] == [await old.get("/a"), await new.get("/b")]
 
 
+async def test_memory_of_tls(harness: ServerHarness) -> None:
+    """TLS begins with the first byte of a client, and its buffer is small."""
+    harness.web = tls_config()
+    for _ in range(3):
+        await harness.connect()
+    assert (200, b"/") == await (await harness.connect(client_context())).get()
+    gc.collect()
+    buffers = [len(each._ssl_buffer) for each in gc.get_objects() if isinstance(each, SSLProtocol)]  # noqa: SLF001
+    assert [16 * 1024] * 2 == buffers, "those of the last client and of its connection"
+
+
 BODY = b"POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 SIZED_BODY = b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
 
@@ -647,10 +659,13 @@ async def test_a_head_ends_at_its_limit(harness: ServerHarness) -> None:
     assert [] == harness.app.requested_paths
 
 
-async def test_log_lines_of_strangers_are_limited(harness: ServerHarness, caplog: pytest.LogCaptureFixture) -> None:
+async def test_log_lines_of_strangers_are_limited(
+    harness: ServerHarness, caplog: pytest.LogCaptureFixture, *, secure: bool
+) -> None:
     """Invalid requests write few log lines, however many there are."""
-    for _ in range(50):
-        client = await harness.connect()
+    harness.web, context = (tls_config(), client_context()) if secure else (WebConfig(), None)
+    for _ in range(2 * LOG_RATE.burst):
+        client = await harness.connect(context)
         client.send(b"\0\r\n\r\n")
         await client.read_to_end()
     assert ["Invalid HTTP request received."] * LOG_RATE.burst == caplog.messages
