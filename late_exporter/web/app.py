@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
-from types import MappingProxyType
 
 import msgspec
 
@@ -118,11 +117,11 @@ def create_app(
     return create_webhook_app(webhooks, routes)
 
 
-def create_webhook_app(webhooks: WebhookReceiver | None, routes: Mapping[str, Route] = MappingProxyType({})) -> App:
+def create_webhook_app(webhooks: WebhookReceiver | None, routes: Mapping[str, Route] | None = None) -> App:
     """Create the application that receives webhooks, and serves other routes, if there are any."""
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        route = routes.get(scope["path"])
+        route = (routes or {}).get(scope["path"])
         if webhooks is not None and webhooks.handles(scope["path"]):
             route = (("POST",), partial(_receive_webhook, webhooks, receive))
         await respond(route, scope, send)
