@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from http import HTTPStatus
 from urllib.parse import parse_qs
@@ -14,15 +15,23 @@ from late_exporter.web.asgi import Message
 ALLOWED_WORKSPACES = "late_exporter.workspaces"
 """Key of an ASGI scope with the names of the workspaces that a request may see; without it, that is all of them."""
 
-NOT_ALLOWED = "not allowed for a user who is bound to workspaces"
+CHALLENGE = 'Basic realm="late-exporter", charset="UTF-8"'
 
 
 class AccessError(LateError):
-    """A request for what its user may not see, or for what does not exist, with the status of the response."""
+    """A request that is rejected, with the status, the text and the headers of the response."""
 
-    def __init__(self, status: HTTPStatus, text: str) -> None:
-        super().__init__(text)
-        self.status = status
+    def __init__(self, status: HTTPStatus, text: str = "", *headers: tuple[str, str]) -> None:
+        super().__init__(text or status.phrase.lower())
+        self.status, self.headers = status, headers
+
+
+def unauthorized() -> AccessError:
+    return AccessError(HTTPStatus.UNAUTHORIZED, "", ("www-authenticate", CHALLENGE))
+
+
+def too_many_requests(retry_after: float) -> AccessError:
+    return AccessError(HTTPStatus.TOO_MANY_REQUESTS, "", ("retry-after", str(math.ceil(retry_after))))
 
 
 def allowed_workspaces(scope: Message) -> Collection[str] | None:
@@ -31,17 +40,11 @@ def allowed_workspaces(scope: Message) -> Collection[str] | None:
     return allowed
 
 
-def require_unbound(scope: Message) -> None:
-    """Raise AccessError if the user of a request is bound to workspaces."""
-    if allowed_workspaces(scope) is not None:
-        raise AccessError(HTTPStatus.FORBIDDEN, NOT_ALLOWED)
-
-
-def require_workspace(scope: Message, workspace: str) -> None:
-    """Raise AccessError if a request may not see a workspace, which need not exist."""
-    names = allowed_workspaces(scope)
-    if names is not None and workspace not in names:
-        raise AccessError(HTTPStatus.FORBIDDEN, NOT_ALLOWED)
+def require_access(scope: Message, workspace: str | None = None) -> None:
+    """Raise AccessError unless a request may see a workspace, which need not exist, or without one everything."""
+    allowed = allowed_workspaces(scope)
+    if allowed is not None and workspace not in allowed:
+        raise AccessError(HTTPStatus.FORBIDDEN, "not allowed for a user who is bound to workspaces")
 
 
 def select_workspaces(scope: Message, existing: Collection[str]) -> Sequence[str] | None:
@@ -61,7 +64,7 @@ def select_workspaces(scope: Message, existing: Collection[str]) -> Sequence[str
     if names is None:
         return None if allowed is None else sorted(allowed)
     for name in names:
-        require_workspace(scope, name)
+        require_access(scope, name)
         if name not in existing:
             shown = quote(name) if is_workspace_name(name) else f": a name {INVALID_NAME}"
             raise AccessError(HTTPStatus.NOT_FOUND, f"unknown workspace{shown}")

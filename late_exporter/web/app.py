@@ -18,34 +18,16 @@ from itertools import islice
 import msgspec
 
 from late_exporter.errors import ExporterStopping, LateError
-from late_exporter.format import plural
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
-from late_exporter.status import ClusterHealth, FeedHealth, StatusDocument, WorkspaceHealth
-from late_exporter.web.access import (
-    AccessError,
-    allowed_workspaces,
-    require_unbound,
-    require_workspace,
-)
+from late_exporter.status import ClusterHealth, FeedHealth, StatusDocument, SyncProgress, WorkspaceHealth
+from late_exporter.web.access import AccessError, allowed_workspaces, require_access
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.landing import STYLE, render_page
-from late_exporter.web.reply import (
-    READ_METHODS,
-    Headers,
-    Reply,
-    Route,
-    dispatch,
-    get_header,
-    method_not_allowed,
-    send_reply,
-    text_reply,
-)
+from late_exporter.web.reply import READ_METHODS, Headers, Reply, Route, get_header, respond, text_reply
 from late_exporter.web.verdicts import FeedStatus, feed_status, problem_text, progress_text, single_line
 
 JSON_TYPE = "application/json"
-JSON_HEADERS: Headers = (("content-type", JSON_TYPE),)
 LIFECYCLE_METHODS = ("POST", "PUT")
-WEBHOOK_METHODS = ("POST",)
 BROWSER_HEADERS = (b"origin", b"referer", b"sec-fetch-site")
 SIGNATURE_HEADERS = (b"x-late-signature", b"x-zernio-signature")
 MAX_REASONS = 50
@@ -106,89 +88,59 @@ def create_app(
     """
     page_lock = asyncio.Lock()  # only one page at a time may take time from scrapes
 
-    async def landing_page(scope: Message) -> Reply:
+    async def status_page(scope: Message) -> Reply:
+        allowed = allowed_workspaces(scope)
         async with page_lock:
             workspaces: list[WorkspaceHealth] = []
-            allowed = allowed_workspaces(scope)
             for workspace in health.workspaces():
                 if allowed is None or workspace.name in allowed:
                     workspaces.append(workspace)
                 await asyncio.sleep(0)
             cluster = health.cluster() if allowed is None else None  # It names all workspaces.
+            status = StatusDocument(version=version, now=clock(), workspaces=tuple(workspaces), cluster=cluster)
             if _prefers_json(get_header(scope, b"accept") or ""):
-                document = StatusDocument(version=version, now=clock(), workspaces=tuple(workspaces), cluster=cluster)
-                return Reply(body=await asyncio.to_thread(encode_status, document), headers=JSON_HEADERS)
-            html = await asyncio.to_thread(
-                render_page,
-                workspaces,
-                now=clock(),
-                version=version,
-                telemetry_path=telemetry_path,
-                documentation=documentation,
-                is_bound=allowed is not None,
-                cluster=cluster,
-            )
+                # Not msgspec's encoder: names of the API may contain what UTF-8 cannot encode.
+                text = await asyncio.to_thread(lambda: json.dumps(msgspec.to_builtins(status)))
+                return Reply(body=text.encode(), headers=(("content-type", JSON_TYPE),))
+            paths = (telemetry_path, *(("/config",) if allowed is None else ()), "/-/healthy", "/-/ready")
+            html = await asyncio.to_thread(render_page, status, paths, documentation)
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
 
     routes: dict[str, Route] = {
-        "/": (READ_METHODS, landing_page),
-        "/config": _read_route(partial(_configuration, health)),
-        "/-/healthy": _read_route(lambda _: text_reply("late-exporter is healthy")),
-        "/-/ready": _read_route(partial(_readiness, health)),
-        "/-/reload": _lifecycle_route(lifecycle, _reload),
-        "/-/quit": _lifecycle_route(lifecycle, _quit),
+        "/": (READ_METHODS, status_page),
+        "/config": (READ_METHODS, partial(_configuration, health)),
+        "/-/healthy": (READ_METHODS, _liveness),
+        "/-/ready": (READ_METHODS, partial(_readiness, health)),
+        "/-/reload": (LIFECYCLE_METHODS, partial(_reload, lifecycle)),
+        "/-/quit": (LIFECYCLE_METHODS, partial(_quit, lifecycle)),
     }
-    return _create_router(routes, webhooks)
+    return create_webhook_app(webhooks, routes)
 
 
-def create_webhook_app(webhooks: WebhookReceiver) -> App:
-    """Create the application of the addresses that receive webhooks and serve nothing else."""
-    return _create_router({}, webhooks)
+def create_webhook_app(webhooks: WebhookReceiver | None, routes: Mapping[str, Route] | None = None) -> App:
+    """Create the application that receives webhooks, and serves other routes, if there are any."""
 
-
-def _create_router(routes: Mapping[str, Route], webhooks: WebhookReceiver | None) -> App:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        route = routes.get(scope["path"])
+        route = (routes or {}).get(scope["path"])
         if webhooks is not None and webhooks.handles(scope["path"]):
-            reply = await _receive_webhook(webhooks, scope, receive)
-        else:
-            reply = await dispatch(route, scope) if route else text_reply("not found", 404)
-        await send_reply(reply, scope, send)
+            route = (("POST",), partial(_receive_webhook, webhooks, receive))
+        await respond(route, scope, send)
 
     return app
 
 
-async def _receive_webhook(webhooks: WebhookReceiver, scope: Message, receive: Receive) -> Reply:
-    if scope["method"] not in WEBHOOK_METHODS:
-        return method_not_allowed(WEBHOOK_METHODS)
-    try:
-        require_workspace(scope, webhooks.workspace_of(scope["path"]))
-    except AccessError as exc:
-        return text_reply(str(exc), exc.status)
-    body = await _read_body(receive, MAX_PAYLOAD_BYTES)
-    if body is None:
-        return text_reply("incomplete body", HTTPStatus.BAD_REQUEST)
-    signatures = [value for name, value in scope["headers"] if name.lower() in SIGNATURE_HEADERS]
-    status = webhooks.receive(scope["path"], body, signatures)
-    return (
-        Reply(body=b"", status=status) if status == HTTPStatus.NO_CONTENT else text_reply(status.phrase.lower(), status)
-    )
-
-
-async def _read_body(receive: Receive, limit: int) -> bytes | None:
-    """Return the body of a request, or None if the client disconnected.
-
-    Reading stops as soon as the body is longer than ``limit``, so that the result is longer than that, too.
-    """
-    body = bytearray()
-    more = True
-    while more and len(body) <= limit:
+async def _receive_webhook(webhooks: WebhookReceiver, receive: Receive, scope: Message) -> Reply:
+    require_access(scope, webhooks.workspace_of(scope["path"]))
+    body, has_more = bytearray(), True
+    while has_more and len(body) <= MAX_PAYLOAD_BYTES:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return None
+            return text_reply("incomplete body", HTTPStatus.BAD_REQUEST)
         body += message.get("body", b"")
-        more = message.get("more_body", False)
-    return bytes(body)
+        has_more = message.get("more_body", False)
+    signatures = [value for name, value in scope["headers"] if name.lower() in SIGNATURE_HEADERS]
+    status = webhooks.receive(scope["path"], bytes(body), signatures)
+    return text_reply(status.phrase.lower(), status)
 
 
 def _prefers_json(accept: str) -> bool:
@@ -197,29 +149,21 @@ def _prefers_json(accept: str) -> bool:
     return JSON_TYPE in types and "text/html" not in types
 
 
-def _read_route(respond: Callable[[Message], Reply]) -> Route:
-    async def handle(scope: Message) -> Reply:
-        return respond(scope)
-
-    return READ_METHODS, handle
-
-
-def _lifecycle_route(lifecycle: Lifecycle | None, command: Callable[[Lifecycle], Awaitable[Reply]]) -> Route:
-    async def handle(scope: Message) -> Reply:
-        if lifecycle is None:
-            return text_reply("lifecycle API is disabled; start with --web.enable-lifecycle", 403)
-        # Browsers send these with a POST: a web page must not control the exporter of someone who looks at it.
-        if any(name.lower() in BROWSER_HEADERS for name, _ in scope["headers"]):
-            return text_reply("requests from web pages are not allowed", 403)
-        require_unbound(scope)
-        return await command(lifecycle)
-
-    return LIFECYCLE_METHODS, handle
+def _require_control(lifecycle: Lifecycle | None, scope: Message) -> Lifecycle:
+    """Return the life cycle, which a request may control; raise AccessError if it may not."""
+    if lifecycle is None:
+        raise AccessError(HTTPStatus.FORBIDDEN, "lifecycle API is disabled; start with --web.enable-lifecycle")
+    # Browsers send these with a POST: a web page must not control the exporter of someone who looks at it.
+    if any(name.lower() in BROWSER_HEADERS for name, _ in scope["headers"]):
+        raise AccessError(HTTPStatus.FORBIDDEN, "requests from web pages are not allowed")
+    require_access(scope)
+    return lifecycle
 
 
-async def _reload(lifecycle: Lifecycle) -> Reply:
+async def _reload(lifecycle: Lifecycle | None, scope: Message) -> Reply:
+    reload = _require_control(lifecycle, scope).reload
     try:
-        await lifecycle.reload()
+        await reload()
     except ExporterStopping as exc:
         return text_reply(str(exc), 503)
     except LateError as exc:
@@ -227,47 +171,43 @@ async def _reload(lifecycle: Lifecycle) -> Reply:
     return text_reply("reloaded")
 
 
-async def _quit(lifecycle: Lifecycle) -> Reply:
-    return Reply(body=b"stopping\n", on_sent=lifecycle.quit)
+async def _quit(lifecycle: Lifecycle | None, scope: Message) -> Reply:
+    _require_control(lifecycle, scope).quit()  # responses in progress are completed
+    return text_reply("stopping")
 
 
-def _configuration(health: HealthSource, scope: Message) -> Reply:
-    require_unbound(scope)
+async def _configuration(health: HealthSource, scope: Message) -> Reply:
+    require_access(scope)
     return Reply(body=health.configuration().encode())
 
 
-def encode_status(document: StatusDocument) -> bytes:
-    """Return the document as JSON; names of the API may contain what UTF-8 cannot encode."""
-    return json.dumps(msgspec.to_builtins(document)).encode()
+async def _liveness(_: Message) -> Reply:
+    return text_reply("late-exporter is healthy")
 
 
-def _readiness(health: HealthSource, scope: Message) -> Reply:
+async def _readiness(health: HealthSource, scope: Message) -> Reply:
     allowed = allowed_workspaces(scope)
     if reason := health.unready_reason():
         # It may name the database.
         return text_reply(reason if allowed is None else "this process is not ready", 503)
-    unsynced_feeds = health.unsynced_feeds()
+    unsynced = health.unsynced_feeds()
     if allowed is not None and not allowed:  # a probe without a password, while users are bound to workspaces
-        is_ready = next(iter(unsynced_feeds), None) is None
-        return text_reply("late-exporter is ready") if is_ready else text_reply("first sync is not complete", 503)
-    reasons = [
-        f"{single_line(workspace)}/{single_line(feed.name)}: {_unready_reason(feed)}"
-        for workspace, feed in islice(
-            (each for each in unsynced_feeds if allowed is None or each[0] in allowed), MAX_REASONS + 1
-        )
-    ]
+        reasons = ["first sync is not complete" for _ in islice(unsynced, 1)]
+    else:
+        visible = ((workspace, feed) for workspace, feed in unsynced if allowed is None or workspace in allowed)
+        reasons = [
+            f"{single_line(workspace)}/{single_line(feed.name)}: {_unready_reason(feed)}"
+            for workspace, feed in islice(visible, MAX_REASONS + 1)
+        ]
     if len(reasons) > MAX_REASONS:
         reasons[MAX_REASONS] = "and others"
     return text_reply("\n".join(reasons), 503) if reasons else text_reply("late-exporter is ready")
 
 
 def _unready_reason(feed: FeedHealth) -> str:
-    match feed_status(feed):
-        case FeedStatus.FAILING:
-            return f"first sync has not succeeded: {problem_text(feed)}"
-        case FeedStatus.WAITING:
-            return "waiting for the first poll"
-        case _:
-            if feed.progress is not None:
-                return f"first sync in progress, {progress_text(feed.progress)}"
-            return f"first sync in progress, {plural(feed.logs, 'log')} read"
+    status = feed_status(feed)
+    if status is FeedStatus.FAILING:
+        return f"first sync has not succeeded: {problem_text(feed)}"
+    if status is FeedStatus.WAITING:
+        return "waiting for the first poll"
+    return f"first sync in progress, {progress_text(feed.progress or SyncProgress(feed.logs))}"

@@ -11,10 +11,6 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
-class ClientDisconnected(OSError):
-    """Raised by ``send`` once the client has disconnected, as ASGI 2.4 specifies."""
-
-
 def by_path(path: str, app: App, other_app: App) -> App:
     """Return an application that handles a path by ``app``, and all others by ``other_app``."""
 

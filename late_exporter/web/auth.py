@@ -4,113 +4,82 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import time
 from collections.abc import Callable, Collection
-from http import HTTPStatus
+from dataclasses import dataclass
 
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.protocols import Logger
-from late_exporter.web.access import ALLOWED_WORKSPACES
+from late_exporter.web.access import ALLOWED_WORKSPACES, AccessError, too_many_requests
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.rate import LineLimiter, TokenBucket
-from late_exporter.web.reply import Reply, send_reply, text_reply
-
-CHALLENGE = 'Basic realm="late-exporter", charset="UTF-8"'
+from late_exporter.web.reply import error_reply, get_header, send_reply
 
 
+@dataclass(eq=False)
 class AuthMiddleware:
     """Authenticate and limit requests before they reach the application.
 
-    ``config`` returns the current configuration of the web server. ``unauthenticated_paths`` need no password.
-    ``is_public`` returns whether a path needs none because its requests are authenticated in another way.
+    Args:
+        config: Returns the current configuration of the web server.
+        unauthenticated_paths: Need no password.
+        is_public: Returns whether a path needs none because its requests are authenticated in another way.
     """
 
-    def __init__(
-        self,
-        app: App,
-        config: Callable[[], WebConfig],
-        *,
-        passwords: PasswordVerifier,
-        log: Logger,
-        unauthenticated_paths: Collection[str] = (),
-        is_public: Callable[[str], bool] | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._app = app
-        self._unauthenticated_paths = frozenset(unauthenticated_paths)
-        self._is_public = is_public
-        self._config = config
-        self._passwords = passwords
-        self._log = log
-        self._monotonic = monotonic
-        self._bucket: TokenBucket | None = None
-        self._line_limiter = LineLimiter(monotonic)
+    app: App
+    config: Callable[[], WebConfig]
+    passwords: PasswordVerifier
+    log: Logger
+    unauthenticated_paths: Collection[str] = ()
+    is_public: Callable[[str], bool] | None = None
+    monotonic: Callable[[], float] = time.monotonic
+    _bucket: TokenBucket | None = None
+
+    def __post_init__(self) -> None:
+        self._line_limiter = LineLimiter(self.monotonic)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        config = self._config()
+        config, path = self.config(), scope["path"]
         if config.headers:
             send = _with_headers(config.headers, send)
-        status, retry_after = self._limit(config.rate)
+        is_public, user = self.is_public is not None and self.is_public(path), ""
         has_users = bool(config.users or config.user_workspaces)
-        needs_password = has_users and not self._needs_no_password(scope["path"])
-        if status == HTTPStatus.OK and needs_password:
-            status, retry_after = await self._authenticate(config, scope)
-        if status == HTTPStatus.OK:
-            scope = self._with_workspaces(config, scope, is_authenticated=needs_password)
-            await self._app(scope, receive, send)
-        else:
-            await send_reply(_rejection(status, retry_after), scope, send)
+        try:
+            self._limit(config.rate)
+            if has_users and not (is_public or path in self.unauthenticated_paths):
+                user = await self._authenticate(config, scope)
+        except AccessError as exc:
+            await send_reply(error_reply(exc), scope, send)
+            return
+        if config.user_workspaces and not is_public:
+            # A request without a user sees no workspace; a user who is not bound sees all of them.
+            allowed = config.user_workspaces.get(user) if user else frozenset[str]()
+            scope = scope if allowed is None else {**scope, ALLOWED_WORKSPACES: allowed}
+        await self.app(scope, receive, send)
 
-    def _limit(self, rate: RequestRate | None) -> tuple[HTTPStatus, float]:
+    def _limit(self, rate: RequestRate | None) -> None:
         if rate is None:
-            return HTTPStatus.OK, 0.0
+            return
         if self._bucket is None or self._bucket.rate != rate:
-            self._bucket = TokenBucket(rate, self._monotonic)
-        retry_after = self._bucket.seconds_until_token()
-        if retry_after:
-            return HTTPStatus.TOO_MANY_REQUESTS, retry_after
-        self._bucket.take()
-        return HTTPStatus.OK, 0.0
+            self._bucket = TokenBucket(rate, self.monotonic)
+        if retry_after := self._bucket.take():
+            raise too_many_requests(retry_after)
 
-    def _needs_no_password(self, path: str) -> bool:
-        return path in self._unauthenticated_paths or (self._is_public is not None and self._is_public(path))
-
-    def _with_workspaces(self, config: WebConfig, scope: Message, *, is_authenticated: bool) -> Message:
-        """Limit a request to the workspaces of its user, or to none if it has no user although some are bound."""
-        if not config.user_workspaces:
-            return scope
-        allowed: frozenset[str] | None = frozenset()
-        if is_authenticated:
-            user, _ = _credentials(_authorization(scope))
-            allowed = config.user_workspaces.get(user)
-        elif self._is_public is not None and self._is_public(scope["path"]):
-            allowed = None
-        return scope if allowed is None else {**scope, ALLOWED_WORKSPACES: allowed}
-
-    async def _authenticate(self, config: WebConfig, scope: Message) -> tuple[HTTPStatus, float]:
-        authorization = _authorization(scope)
-        name, password = _credentials(authorization)
-        client = scope.get("client")
-        peer = str(client[0]) if client else ""
-        status, retry_after = HTTPStatus.UNAUTHORIZED, 0.0
-        if name and config.users:
-            status, retry_after = await self._passwords.authenticate(config.users, name, password, peer)
-        if authorization and status != HTTPStatus.OK:
-            self._log_rejection(peer, status)
-        return status, retry_after
-
-    def _log_rejection(self, peer: str, status: HTTPStatus) -> None:
-        dropped = self._line_limiter.take()
-        if dropped is not None:
-            more = {"dropped_lines": dropped} if dropped else {}
-            self._log.warning("request rejected", peer=peer, status=int(status), **more)
-
-
-def _authorization(scope: Message) -> str:
-    value: bytes = next((value for name, value in scope["headers"] if name.lower() == b"authorization"), b"")
-    return value.decode("latin-1")
+    async def _authenticate(self, config: WebConfig, scope: Message) -> str:
+        """Return the user of a request; raise AccessError without a correct password."""
+        authorization = get_header(scope, b"authorization") or ""
+        user, password = _credentials(authorization)
+        peer = str(scope["client"][0]) if scope.get("client") else ""
+        try:
+            await self.passwords.authenticate(config.users, user, password, peer)
+        except AccessError as exc:
+            dropped = self._line_limiter.take() if authorization else None
+            if dropped is not None:
+                more = {"dropped_lines": dropped} if dropped else {}
+                self.log.warning("request rejected", peer=peer, status=int(exc.status), **more)
+            raise
+        return user
 
 
 def _credentials(authorization: str) -> tuple[str, bytes]:
@@ -136,12 +105,3 @@ def _with_headers(headers: tuple[tuple[str, str], ...], send: Send) -> Send:
         await send(message)
 
     return send_with_headers
-
-
-def _rejection(status: HTTPStatus, retry_after: float) -> Reply:
-    headers = []
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers.append(("www-authenticate", CHALLENGE))
-    if retry_after:
-        headers.append(("retry-after", str(math.ceil(retry_after))))
-    return text_reply(status.phrase.lower(), status, *headers)

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from collections.abc import Set as AbstractSet
 
-from late_exporter.exposition.exposition import BodyRequest, EncodedBody, Exposition
+from late_exporter.exposition.exposition import BodyRequest, Exposition
 from late_exporter.web.access import select_workspaces
 from late_exporter.web.asgi import App, Message, Receive, Send
-from late_exporter.web.reply import READ_METHODS, Headers, Reply, dispatch, get_header, send_reply
+from late_exporter.web.reply import READ_METHODS, Headers, Reply, get_header, respond
 
 
 async def all_workspaces() -> AbstractSet[str] | None:
@@ -36,22 +36,18 @@ def create_metrics_app(
 
     async def metrics(scope: Message) -> Reply:
         selected = select_workspaces(scope, names())
-        headers = get_header(scope, b"accept"), get_header(scope, b"accept-encoding")
-        request = BodyRequest.of(*headers, selected, await visible_workspaces())
+        accepted = get_header(scope, b"accept"), get_header(scope, b"accept-encoding")
+        request = BodyRequest.of(*accepted, selected, await visible_workspaces())
         body = exposition.find_body(request)
         if body is None:
             async with whole_lock if selected is None else part_lock:
                 body = await asyncio.to_thread(exposition.get_body, request)
-        return _reply(body)
+        headers: Headers = (("content-type", body.content_type), ("vary", "Accept, Accept-Encoding"))
+        if body.content_encoding is not None:
+            headers += (("content-encoding", body.content_encoding),)
+        return Reply(body=body.body, headers=headers)
 
     async def app(scope: Message, _: Receive, send: Send) -> None:
-        await send_reply(await dispatch((READ_METHODS, metrics), scope), scope, send)
+        await respond((READ_METHODS, metrics), scope, send)
 
     return app
-
-
-def _reply(metrics: EncodedBody) -> Reply:
-    headers: Headers = (("content-type", metrics.content_type), ("vary", "Accept, Accept-Encoding"))
-    if metrics.content_encoding is not None:
-        headers += (("content-encoding", metrics.content_encoding),)
-    return Reply(body=metrics.body, headers=headers)

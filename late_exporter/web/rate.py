@@ -20,12 +20,14 @@ class TokenBucket:
         self._monotonic = monotonic
         self._full_at = monotonic()
 
-    def seconds_until_token(self) -> float:
-        missing = max(0.0, self._full_at - self._monotonic())
-        return max(0.0, missing - self.rate.interval * (self.rate.burst - 1))
-
-    def take(self) -> None:
-        self._full_at = max(self._full_at, self._monotonic()) + self.rate.interval
+    def take(self) -> float:
+        """Take a token, or return the seconds until there is one."""
+        now = self._monotonic()
+        missing_seconds = max(0.0, self._full_at - now)
+        retry_after = max(0.0, missing_seconds - self.rate.interval * (self.rate.burst - 1))
+        if not retry_after:
+            self._full_at = now + missing_seconds + self.rate.interval
+        return retry_after
 
 
 class LineLimiter(logging.Filter):
@@ -38,10 +40,9 @@ class LineLimiter(logging.Filter):
 
     def take(self) -> int | None:
         """Return the number of lines dropped since the last one, or None if the next line must be dropped, too."""
-        if self._bucket.seconds_until_token():
+        if self._bucket.take():
             self._dropped += 1
             return None
-        self._bucket.take()
         dropped, self._dropped = self._dropped, 0
         return dropped
 

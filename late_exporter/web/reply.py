@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from http import HTTPStatus
 from typing import TypeAlias
 
 import msgspec
 
 from late_exporter.web.access import AccessError
-from late_exporter.web.asgi import ClientDisconnected, Message, Send
+from late_exporter.web.asgi import Message, Send
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -27,30 +26,37 @@ COPIES_UNSENT = sys.version_info < (3, 12)
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """Response to a request; ``on_sent`` is called after its body has been sent, or its client has disconnected."""
+    """Response to a request."""
 
     body: bytes
     status: int = 200
     headers: Headers = TEXT_HEADERS
-    on_sent: Callable[[], object] | None = None
 
 
 Route: TypeAlias = tuple[Sequence[str], Callable[[Message], Awaitable[Reply]]]
 """Methods of a path, and its handler."""
 
 
-async def dispatch(route: Route, scope: Message) -> Reply:
-    methods, handle = route
-    if scope["method"] not in methods:
-        return method_not_allowed(methods)
+async def respond(route: Route | None, scope: Message, send: Send) -> None:
+    """Send the reply of a route; None if there is no such path."""
     try:
-        return await handle(scope)
+        reply = await _handler(route, scope["method"])(scope)
     except AccessError as exc:
-        return text_reply(str(exc), exc.status)
+        reply = error_reply(exc)
+    await send_reply(reply, scope, send)
 
 
-def method_not_allowed(methods: Sequence[str]) -> Reply:
-    return text_reply("method not allowed", 405, ("allow", ", ".join(methods)))
+def _handler(route: Route | None, method: str) -> Callable[[Message], Awaitable[Reply]]:
+    methods, handle = route or ((), None)
+    if handle is None:
+        raise AccessError(HTTPStatus.NOT_FOUND)
+    if method not in methods:
+        raise AccessError(HTTPStatus.METHOD_NOT_ALLOWED, "", ("allow", ", ".join(methods)))
+    return handle
+
+
+def error_reply(exc: AccessError) -> Reply:
+    return text_reply(str(exc), exc.status, *exc.headers)
 
 
 def text_reply(text: str, status: int = 200, *headers: tuple[str, str]) -> Reply:
@@ -64,19 +70,14 @@ def get_header(scope: Message, name: bytes) -> str | None:
 
 async def send_reply(reply: Reply, scope: Message, send: Send) -> None:
     has_content = reply.status != HTTPStatus.NO_CONTENT
-    headers = COMMON_HEADERS
-    if has_content:
-        headers = (*reply.headers, *headers, ("content-length", str(len(reply.body))))
+    headers = (*reply.headers, *COMMON_HEADERS, *((("content-length", str(len(reply.body))),) if has_content else ()))
     if {b"content-length", b"transfer-encoding"} <= {name.lower() for name, _ in scope["headers"]}:
         # A proxy may disagree about where the request ends: what follows may be from another client.
         headers = (*headers, ("connection", "close"))
     encoded_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
-    body = b"" if scope["method"] == "HEAD" else reply.body
-    with suppress(ClientDisconnected):
-        await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
-        await _send_body(body, scope, send)
-    if reply.on_sent is not None:
-        reply.on_sent()
+    body = reply.body if has_content and scope["method"] != "HEAD" else b""
+    await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
+    await _send_body(body, scope, send)
 
 
 async def _send_body(body: bytes, scope: Message, send: Send) -> None:

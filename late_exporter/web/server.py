@@ -1,24 +1,22 @@
-"""HTTP server for an ASGI application.
+"""HTTP server for an ASGI application: uvicorn's HTTP protocol, with limits for slow, idle and many clients.
 
-Connections are accepted here and handled by uvicorn's HTTP protocol, so that every connection starts with the current
-TLS configuration and slow or idle clients cannot lock out others. Why uvicorn's own accept loop is not enough is in
-docs/decisions/0005-own-accept-loop.md.
+Each connection is a task, which starts with the current TLS configuration; to cancel it closes the connection. Why
+uvicorn's own accept loop is not enough is in docs/decisions/0005-own-accept-loop.md.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
+import asyncio.sslproto
 import ipaddress
 import logging
 import resource
 import socket
-import time
-from collections.abc import Callable, Mapping, Sequence
+import ssl
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from email.utils import formatdate
-from functools import partial
-from typing import Any, cast
+from enum import IntEnum
 
 import h11
 import uvicorn
@@ -26,17 +24,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from late_exporter.config.web import WebConfig
-from late_exporter.web.asgi import App, ClientDisconnected, Message, Receive, Send
+from late_exporter.web.asgi import App
 from late_exporter.web.rate import LineLimiter
-from late_exporter.web.tls import TlsTransport
-
-CHECK_SECONDS = 1.0
-"""Interval at which slow clients are closed, while any connection is in use; a process at rest does not wake up."""
 
 SHUTDOWN_SECONDS = 2
 """Seconds that responses in progress get to finish at shutdown."""
 
-KEEP_ALIVE = 75
+KEEP_ALIVE = 75.0
 """Seconds after which idle connections are closed; longer than common scrape intervals."""
 
 CLIENT_TIMEOUT = 10.0
@@ -58,6 +52,12 @@ MAX_HEADER_BYTES = 32 * 1024
 WRITE_BUFFER_BYTES = 32 * 1024
 """Unsent bytes of a connection beyond which the next part of its response waits."""
 
+LOGGER = logging.getLogger("uvicorn.error")
+"""uvicorn writes a line for every invalid request."""
+
+# asyncio allocates a buffer of this size for each TLS connection, by default 256 KiB.
+asyncio.sslproto.SSLProtocol.max_size = 16 * 1024
+
 
 async def serve(
     app: App,
@@ -73,212 +73,173 @@ async def serve(
     ``descriptor_share`` is the share of the file descriptors of the process that connections may take.
     """
     config = uvicorn.Config(
-        _reporting_disconnects(app),
+        app,
         access_log=False,
+        date_header=date_header,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES - HEADER_CHUNK_BYTES,
-        http=_HttpConnection,
-        lifespan="off",
         log_config=None,
-        log_level="warning",
         proxy_headers=False,  # clients could forge their address
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE,
         ws="none",
     )
-    server = _Server(config, web_config, date_header=date_header, max_descriptors=max_descriptors(descriptor_share))
-    logger, line_limiter = logging.getLogger("uvicorn.error"), LineLimiter()
-    logger.addFilter(line_limiter)  # it writes a line for every invalid request
+    server, line_limiter = _Server(config, web_config, descriptor_share), LineLimiter()
+    LOGGER.addFilter(line_limiter)
     try:
-        await server.run(sockets)
+        async with asyncio.TaskGroup() as group:
+            for listener in sockets:
+                group.create_task(server.accept(listener))
     finally:
         for listener in sockets:
             listener.close()
         await server.shutdown()
-        logger.removeFilter(line_limiter)
+        LOGGER.removeFilter(line_limiter)
+
+
+def connection_limit(descriptor_share: float) -> int:
+    """Return the number of connections for which there are file descriptors, at most MAX_CONNECTIONS."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    share = MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else int(limit * descriptor_share)
+    return max(1, min(MAX_CONNECTIONS, share))
 
 
 class _Server:
-    """Accept loop, limits and shutdown of the connections, which uvicorn's HTTP protocol handles."""
+    """Accept loop, limit and shutdown of connections."""
 
-    def __init__(
-        self, config: uvicorn.Config, web_config: Callable[[], WebConfig], *, date_header: bool, max_descriptors: int
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, web_config: Callable[[], WebConfig], descriptor_share: float) -> None:
         self._config = config
         self._web_config = web_config
-        self._date_header = date_header
+        self._descriptor_share = descriptor_share
         self._state = ServerState()
-        self._max_descriptors = max_descriptors
-        self._handshakes: dict[TlsTransport, None] = {}  # in the order in which they were opened
-        self._has_activity = asyncio.Event()
-        self._has_logged_limit = False
+        self._connections: dict[asyncio.Task[None], _Connection] = {}
 
-    @property
-    def _connections(self) -> list[_HttpConnection]:
-        return cast("list[_HttpConnection]", list(self._state.connections))
-
-    async def run(self, listeners: Sequence[socket.socket]) -> None:
-        """Serve until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for listener in listeners:
-                group.create_task(self._accept(listener))
-            while True:
-                await self._has_activity.wait()
-                self._has_activity.clear()
-                await asyncio.sleep(CHECK_SECONDS)
-                self._close_slow_clients()
-                if self._handshakes or any(connection.is_active for connection in self._connections):
-                    self._has_activity.set()
-
-    async def shutdown(self) -> None:
-        """Let responses in progress finish for a moment, and close all connections."""
-        for handshake in list(self._handshakes):
-            handshake.abort()
-        try:
-            for connection in self._connections:
-                connection.shutdown()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SHUTDOWN_SECONDS):
-                    while self._state.connections or self._state.tasks:  # noqa: ASYNC110 - uvicorn has no event for it
-                        await asyncio.sleep(0.02)
-        finally:
-            for task in self._state.tasks:
-                task.cancel()
-            for connection in self._connections:
-                connection.transport.abort()
-
-    def _note_activity(self) -> None:
-        """Renew the date of responses, and start to look for slow clients."""
-        if self._date_header:
-            self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
-        self._has_activity.set()
-
-    def _close_slow_clients(self) -> None:
-        for handshake in list(self._handshakes):
-            if time.monotonic() - handshake.opened_at > CLIENT_TIMEOUT:
-                handshake.abort()
-        for connection in self._connections:
-            if connection.is_overdue():
-                connection.transport.abort()
-
-    async def _accept(self, listener: socket.socket) -> None:
+    async def accept(self, listener: socket.socket) -> None:
+        """Accept connections until cancelled."""
         # Not sock_accept: a connection that it has accepted when it is cancelled is never closed.
         while True:
             await _wait_readable(listener)
             try:
-                client, _ = listener.accept()
-            except BlockingIOError:
-                continue
-            except OSError as exc:  # out of file descriptors, or the client has disconnected already
-                if exc.errno in (errno.EMFILE, errno.ENFILE) and not self._has_logged_limit:
-                    self._has_logged_limit = True
-                    logging.getLogger(__name__).warning(
-                        "no connection can be accepted: %s; raise it with ulimit -n, or LimitNOFILE of systemd",
-                        exc.strerror,
-                    )
+                self._open(listener.accept()[0])
+            except (BlockingIOError, ConnectionError):  # the client has disconnected already
+                pass
+            except OSError as exc:
+                LOGGER.warning("cannot accept: %s; see ulimit -n, or LimitNOFILE of systemd", exc.strerror)
                 await asyncio.sleep(0.1)
-                continue
-            self._make_room()
-            await self._open(client)
 
-    def _make_room(self) -> None:
-        connections = self._connections
-        if len(connections) + len(self._handshakes) < min(MAX_CONNECTIONS, self._max_descriptors):
-            return
-        if len(self._handshakes) >= len(connections):
-            next(iter(self._handshakes)).abort()
-        else:
-            min(connections, key=lambda connection: connection.close_order).transport.abort()
-
-    async def _open(self, client: socket.socket) -> None:
+    def _open(self, client: socket.socket) -> None:
+        if len(self._connections) >= connection_limit(self._descriptor_share):
+            task = min(self._connections, key=lambda task: self._connections[task].turn)
+            del self._connections[task]
+            task.cancel()
         config = self._web_config()
-        create_connection = partial(
-            _HttpConnection, self._note_activity, config=self._config, server_state=self._state, app_state={}
-        )
+        connection = _Connection(config.allowed_sans, self._config, self._state)
+        task = asyncio.create_task(connection.run(client, config.ssl_context))
+        self._connections[task] = connection
+        task.add_done_callback(lambda task: self._connections.pop(task, None))
 
-        def connect(certificate: Mapping[str, Any]) -> _HttpConnection | None:
-            return create_connection() if _is_allowed(certificate, config.allowed_sans) else None
+    async def shutdown(self) -> None:
+        """Let responses in progress finish for a moment, and close all connections."""
+        for task, connection in self._connections.items():
+            if connection.transport is None:
+                task.cancel()
+            elif not connection.transport.is_closing():
+                connection.shutdown()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SHUTDOWN_SECONDS):  # what is not done then is cancelled
+                await asyncio.gather(*self._connections, *self._state.tasks, return_exceptions=True)
 
-        create_protocol: Callable[[], asyncio.Protocol] = create_connection
-        if config.ssl_context is not None:
-            create_protocol = partial(TlsTransport, config.ssl_context, connect, self._handshakes)
-        self._note_activity()
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(create_protocol, client)
-        except OSError:  # the client has disconnected
-            client.close()
+
+async def _wait_readable(stream: socket.socket) -> None:
+    loop, is_readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(stream, is_readable.set)
+    try:
+        await is_readable.wait()
+    finally:
+        loop.remove_reader(stream)
 
 
-class _HttpConnection(H11Protocol):
-    """HTTP connection that knows for how long its client has kept it waiting.
+class _Turn(IntEnum):
+    """Whose turn it is on a connection; to make room, the lower ones are closed first."""
+
+    NONE = 0
+    """The client may send another request."""
+    CLIENT = 1
+    """The client has to send a request or the rest of it, or to read a response."""
+    SERVER = 2
+    """The client waits for a response."""
+
+
+class _Connection(H11Protocol):
+    """HTTP connection whose client has limited time for its turns.
 
     Args:
-        note_activity: Called when it receives data.
+        allowed_sans: Names of which the certificate of the client must have one; none allow every client.
+
+    Attributes:
+        turn: Whose turn it is, and since when; the least useful connection has the lowest value.
     """
 
-    def __init__(self, note_activity: Callable[[], None], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._note_activity = note_activity
-        self._resumptions = 0
-        self._step: object = None
-        self._progress: object = None
-        self._step_at = self._progress_at = time.monotonic()
+    def __init__(self, allowed_sans: frozenset[str], config: uvicorn.Config, server_state: ServerState) -> None:
+        super().__init__(config, server_state, app_state={})
+        self.turn = (_Turn.CLIENT, self.loop.time())
+        self._lost = asyncio.Event()
+        self._allowed_sans = allowed_sans
+        self._turn_cycle: object = None
+        self._unread_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def waits_for_client(self) -> bool:
-        """True if the client has to send a request or the rest of it, or to read a response."""
-        if self.conn.their_state is h11.IDLE:
-            unread_data, _ = self.conn.trailing_data
-            expects_data = bool(unread_data) or self.cycle is None
-        else:
-            expects_data = self.conn.their_state is h11.SEND_BODY
-        return expects_data or self.transport.get_write_buffer_size() > 0
-
-    @property
-    def is_active(self) -> bool:
-        """False if it is idle between two requests, which uvicorn limits."""
-        return self.waits_for_client or self.conn.our_state is not h11.IDLE
-
-    @property
-    def close_order(self) -> tuple[bool, bool, float]:
-        """Sort key: idle connections, those that wait for the client, those whose client waits; each oldest first."""
-        waits_for_server = self.is_active and not self.waits_for_client
-        return waits_for_server, self.waits_for_client, self._progress_at
-
-    def is_overdue(self) -> bool:
-        """Return whether the client has made no progress for too long, or reads a response too slowly."""
-        now, waits_for_client = time.monotonic(), self.waits_for_client
-        step = (waits_for_client, self.cycle)
-        progress = (*step, self._resumptions, self.transport.get_write_buffer_size())
-        if step != self._step:
-            self._step, self._step_at = step, now
-        if progress != self._progress:
-            self._progress, self._progress_at = progress, now
-        is_stuck = now - self._progress_at > CLIENT_TIMEOUT or now - self._step_at > RESPONSE_TIMEOUT
-        return waits_for_client and is_stuck
+    async def run(self, client: socket.socket, ssl_context: ssl.SSLContext | None) -> None:
+        """Serve a connection until it ends; if this is cancelled, it is closed."""
+        try:
+            async with asyncio.timeout(CLIENT_TIMEOUT):
+                if ssl_context is not None:
+                    await _wait_readable(client)  # a silent client needs no memory for TLS
+                await self.loop.connect_accepted_socket(lambda: self, client, ssl=ssl_context)
+            await self._lost.wait()
+        except OSError:  # the client has disconnected, is too slow, or its handshake has failed
+            pass
+        finally:
+            if self.transport is None:
+                client.close()
+            elif not self._lost.is_set():
+                self.transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         super().connection_made(transport)
-        self._step = (self.waits_for_client, self.cycle)
-        self._progress = (self.waits_for_client, self.cycle, 0, 0)
+        self._start_timer()
+        names = {
+            str(ipaddress.ip_address(name)) if kind == "IP Address" else str(name)
+            for kind, name in (transport.get_extra_info("peercert") or {}).get("subjectAltName", ())
+        }
+        if self._allowed_sans and self._allowed_sans.isdisjoint(names):
+            transport.abort()  # already here: a request may arrive together with the certificate
 
     def data_received(self, data: bytes) -> None:
-        self._note_activity()
+        if self.config.date_header:
+            self.server_state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
         # h11 limits the size of an incomplete head only, so a large head must not arrive in one piece.
         for start in range(0, len(data), HEADER_CHUNK_BYTES):
             if self.transport.is_closing():  # data may still arrive after the connection was closed
                 return
             super().data_received(data[start : start + HEADER_CHUNK_BYTES])
-        # uvicorn stops the timer when data arrives, and starts it only after a response: not after the rest of a body
-        # whose response was sent before.
-        if self.conn.our_state is h11.IDLE and self.timeout_keep_alive_task is None and not self.transport.is_closing():
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+        self._update_turn()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._update_turn()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._start_timer()  # the client has read a part of a response, and the next part follows
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._unset_keepalive_if_required()  # the time of an idle connection is limited here
+        self._update_turn()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()  # After a reset, uvicorn's timer would keep the connection in memory.
+        self._lost.set()
 
     def send_400_response(self, msg: str) -> None:
         """Respond to an invalid request if it has no response yet, and close the connection.
@@ -286,63 +247,48 @@ class _HttpConnection(H11Protocol):
         If its body is invalid, the application has the request already. uvicorn would log a traceback when one of both
         sends a second response.
         """
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            with suppress(h11.LocalProtocolError):  # the response to a HEAD request ends before its body
-                super().send_400_response(msg)
-        self.transport.close()
+        with suppress(h11.LocalProtocolError):
+            super().send_400_response(msg)
+        if not self.transport.is_closing():  # abort() has no effect on a TLS connection that was closed twice
+            self.transport.close()
         if self.cycle is not None:
             self.cycle.disconnected = True  # what the application sends is discarded
 
     def _unsupported_upgrade_warning(self) -> None:
         """Ignore a request to change the protocol, as HTTP allows; uvicorn would log how to install WebSockets."""
 
-    def resume_writing(self) -> None:
-        self._resumptions += 1  # the client has read a part of a response, and the next part follows
-        super().resume_writing()
+    def _update_turn(self) -> None:
+        """Start the time of a turn, unless it is the turn that it was before."""
+        turn = self._find_turn()
+        if (turn, self.cycle) != (self.turn[0], self._turn_cycle):
+            self.turn, self._turn_cycle = (turn, self.loop.time()), self.cycle
+            self._start_timer()
 
+    def _find_turn(self) -> _Turn:
+        if self.transport.get_write_buffer_size() or self.conn.their_state is h11.SEND_BODY:
+            return _Turn.CLIENT
+        if self.conn.their_state is not h11.IDLE:
+            return _Turn.SERVER
+        has_begun_request = bool(self.conn.trailing_data[0]) or self.cycle is None
+        return _Turn.CLIENT if has_begun_request else _Turn.NONE
 
-def _reporting_disconnects(app: App) -> App:
-    """Return an application whose ``send`` raises ClientDisconnected, because that of uvicorn discards silently."""
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        turn, began_at = self.turn
+        if turn is not _Turn.SERVER:
+            seconds = KEEP_ALIVE if turn is _Turn.NONE else CLIENT_TIMEOUT
+            end = min(self.loop.time() + seconds, began_at + RESPONSE_TIMEOUT)
+            self._timer = self.loop.call_at(end, self._end_turn)
 
-    async def run(scope: Message, receive: Receive, send: Send) -> None:
-        cycle: Any = send.__self__  # type: ignore[attr-defined] # a method of uvicorn's request
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
-        async def send_or_raise(message: Message) -> None:
-            await send(message)
-            if cycle.disconnected:
-                raise ClientDisconnected
-
-        with suppress(ClientDisconnected):
-            await app(scope, receive, send_or_raise)
-
-    return run
-
-
-def _set_done(future: asyncio.Future[None]) -> None:
-    if not future.done():  # it was cancelled
-        future.set_result(None)
-
-
-async def _wait_readable(listener: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    future = loop.create_future()
-    loop.add_reader(listener, _set_done, future)
-    try:
-        await future
-    finally:
-        loop.remove_reader(listener)
-
-
-def max_descriptors(share: float) -> int:
-    """Return the number of file descriptors that connections may take, which is a share of all."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else max(1, int(limit * share))
-
-
-def _is_allowed(certificate: Mapping[str, Any], allowed_sans: frozenset[str]) -> bool:
-    """Return whether a client's certificate has one of the names; no names allow every client."""
-    names = {
-        str(ipaddress.ip_address(name)) if kind == "IP Address" else str(name)
-        for kind, name in certificate.get("subjectAltName", ())
-    }
-    return not allowed_sans or not allowed_sans.isdisjoint(names)
+    def _end_turn(self) -> None:
+        if 0 < self.transport.get_write_buffer_size() < self._unread_bytes:  # the client has read a part of a response
+            self._start_timer()
+        elif self._find_turn() is not self.turn[0]:  # it has read the whole
+            self._update_turn()
+        else:
+            self.transport.abort()

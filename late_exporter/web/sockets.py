@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -60,12 +61,9 @@ def _systemd_socket(number: int) -> socket.socket:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    if host:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
-    return socket.create_server(("", port), backlog=BACKLOG)
+    is_dual = not host and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if is_dual or ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=is_dual)
 
 
 def _bind_path(path: Path) -> socket.socket:
@@ -86,13 +84,7 @@ def _bind_path(path: Path) -> socket.socket:
 def _is_stale(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # noqa: FBT003 - standard library; a server that is stuck accepts no connection
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            return True
-        except BlockingIOError:
-            return False
-    return False
+        return probe.connect_ex(str(path)) == errno.ECONNREFUSED
 
 
 def _configure(listener: socket.socket) -> socket.socket:

@@ -46,15 +46,8 @@ def in_loop(app: App, loop: asyncio.AbstractEventLoop) -> App:
     """Return an application that runs on ``loop``, for connections that are served on another event loop."""
 
     async def forward(scope: Message, receive: Receive, send: Send) -> None:
-        own_loop = asyncio.get_running_loop()
-
-        async def receive_here() -> Message:
-            return await call_in_loop(own_loop, receive)
-
-        async def send_here(message: Message) -> None:
-            await call_in_loop(own_loop, send, message)
-
-        await call_in_loop(loop, app, scope, receive_here, send_here)
+        call_here = partial(call_in_loop, asyncio.get_running_loop())
+        await call_in_loop(loop, app, scope, partial(call_here, receive), partial(call_here, send))
 
     return forward
 

@@ -12,6 +12,7 @@ from late_exporter.status import (
     AccountStatus,
     FeedHealth,
     PlatformHealth,
+    PollHealth,
     SyncProgress,
     WorkspaceHealth,
     WorkspaceStatus,
@@ -42,28 +43,25 @@ OUTCOME_TEXTS = {
 
 
 class FeedStatus(Enum):
-    """Status of a feed, worst first: the tone that selects its colour and icon, and its label."""
+    """Status of a feed, worst first.
 
-    FAILING = ("bad", "Failing")
+    Attributes:
+        tone: Selects its colour and icon.
+        label: Its name.
+        predicates: What the summary says about one feed, and about several.
+    """
+
+    FAILING = ("bad", "Failing", "has a problem", "have a problem")
     SYNCING = ("busy", "First sync")
-    CATCHING_UP = ("busy", "Catching up")
-    WAITING = ("idle", "Waiting for first poll")
-    OK = ("ok", "OK")
+    CATCHING_UP = ("busy", "Catching up", "is catching up", "are catching up")
+    WAITING = ("idle", "Waiting for first poll", "is waiting for the first poll", "are waiting for the first poll")
+    OK = ("ok", "OK", "is polled and up to date", "are polled and up to date")
 
-    def __init__(self, tone: str, label: str) -> None:
-        self.tone = tone
-        self.label = label
+    def __init__(self, tone: str, label: str, *predicates: str) -> None:
+        self.tone, self.label, self.predicates = tone, label, predicates
 
 
 SEVERITY = {status: rank for rank, status in enumerate(FeedStatus)}
-
-PREDICATES = {
-    FeedStatus.FAILING: ("has a problem", "have a problem"),
-    FeedStatus.CATCHING_UP: ("is catching up", "are catching up"),
-    FeedStatus.WAITING: ("is waiting for the first poll", "are waiting for the first poll"),
-    FeedStatus.OK: ("is polled and up to date", "are polled and up to date"),
-}
-"""Predicates of the summary, for one feed and for several."""
 
 
 def feed_status(feed: FeedHealth) -> FeedStatus:
@@ -76,8 +74,8 @@ def feed_status(feed: FeedHealth) -> FeedStatus:
     return FeedStatus.CATCHING_UP if feed.gaps else FeedStatus.OK
 
 
-def problem_text(feed: FeedHealth) -> str:
-    """Return the error of the last poll as one line, empty if it succeeded."""
+def problem_text(feed: FeedHealth | PollHealth) -> str:
+    """Return the error of a poll, or of the last one of a feed, as one line; empty if it succeeded."""
     if feed.error or feed.outcome in {None, "success"}:
         return single_line(feed.error)
     return OUTCOME_TEXTS.get(str(feed.outcome), f"The last poll ended with outcome {feed.outcome}.")
@@ -95,7 +93,7 @@ def summarize(statuses: Sequence[FeedStatus]) -> tuple[str, str]:
     subject = f"{affected:,} of {total:,} feeds"
     if affected == total:
         subject = {1: "The feed", 2: "Both feeds"}.get(total, f"All {total:,} feeds")
-    return worst.tone, f"{subject} {PREDICATES[worst][affected > 1]}"
+    return worst.tone, f"{subject} {worst.predicates[affected > 1]}"
 
 
 class Verdict(NamedTuple):
@@ -123,17 +121,15 @@ def verdicts_of(workspaces: Sequence[WorkspaceHealth], now: float) -> Sequence[V
 
 def publishing_verdict(workspaces: Sequence[WorkspaceHealth], now: float) -> Verdict | None:
     """Return the worst that is known about publishing in the last hour; None if nothing was published in it."""
-    findings = sorted(
-        (
-            finding if len(workspaces) == 1 else Verdict(finding.tone, f"{workspace.name}, {finding.text}")
-            for workspace in workspaces
-            for finding in _publishing_findings(workspace, now)
-        ),
-        key=lambda finding: TONES.index(finding.tone),
-    )
+    findings = [
+        finding if len(workspaces) == 1 else Verdict(finding.tone, f"{workspace.name}, {finding.text}")
+        for workspace in workspaces
+        for finding in _publishing_findings(workspace, now)
+    ]
     if findings:
+        tone, text = min(findings, key=lambda finding: TONES.index(finding.tone))
         more = len(findings) - 1
-        return Verdict(findings[0].tone, findings[0].text + (f", and {plural(more, 'more problem')}" if more else ""))
+        return Verdict(tone, text + (f", and {plural(more, 'more problem')}" if more else ""))
     final = sum(platform.recent.final for workspace in workspaces for platform in workspace.platforms)
     failed = sum(platform.recent.failed for workspace in workspaces for platform in workspace.platforms)
     if not final:
@@ -187,21 +183,19 @@ def status_notices(status: WorkspaceStatus, now: float) -> Sequence[StatusNotice
     if status.oldest_overdue_post is not None:
         age = human_duration(max(now - status.oldest_overdue_post, 1), rough=True)
         notices.append(StatusNotice(f"A post that was scheduled for {age} ago has not been published"))
-    groups = {
-        ("account must", "accounts must", "be connected again"): [
-            _account_name(account) for account in status.disconnected_accounts
-        ],
-        ("account is", "accounts are", "rate limited by the platform"): [
-            f"{_account_name(account)} for {human_duration(account.cooldown_until - now, rough=True)}"
-            for account in status.cooldowns
-            if account.cooldown_until is not None and account.cooldown_until > now
-        ],
-        ("webhook is", "webhooks are", "switched off"): list(status.inactive_webhooks),
-    }
-    for (one, several, predicate), names in groups.items():
+    disconnected = [_account_name(account) for account in status.disconnected_accounts]
+    limited = [
+        f"{_account_name(account)} for {human_duration(account.cooldown_until - now, rough=True)}"
+        for account in status.cooldowns
+        if account.cooldown_until is not None and account.cooldown_until > now
+    ]
+    for names, one, several, predicate in (
+        (disconnected, "account must", "accounts must", "be connected again"),
+        (limited, "account is", "accounts are", "rate limited by the platform"),
+        (status.inactive_webhooks, "webhook is", "webhooks are", "switched off"),
+    ):
         if names:
-            subject = f"{len(names):,} {one if len(names) == 1 else several}"
-            notices.append(StatusNotice(f"{subject} {predicate}:", names))
+            notices.append(StatusNotice(f"{len(names):,} {one if len(names) == 1 else several} {predicate}:", names))
     return notices
 
 
@@ -219,8 +213,8 @@ def single_line(text: str, length: int = MAX_ERROR_LENGTH) -> str:
 def worst_first(platforms: Iterable[PlatformHealth]) -> Sequence[PlatformHealth]:
     def rank(platform: PlatformHealth) -> tuple[object, ...]:
         recent = platform.recent
-        recent_share = recent.failed / max(recent.final, 1)
-        return (not recent.is_failing, -recent_share, -_failed_share(platform), -platform.failed, platform.name)
+        recent_share, share = recent.failed / max(recent.final, 1), platform.failed / max(platform.final, 1)
+        return not recent.is_failing, -recent_share, -share, -platform.failed, platform.name
 
     return sorted(platforms, key=rank)
 
@@ -233,12 +227,10 @@ def time_left(seconds: float) -> str:
 def progress_text(progress: SyncProgress) -> str:
     """Return how far a first sync or a catch-up has come, as one line."""
     expected = f" of about {progress.expected_count:,}" if progress.expected_count else ""
-    parts = [f"{progress.log_count:,}{expected} logs read"]
+    text = f"{progress.log_count:,}{expected} logs read"
     if progress.quota_wait >= MIN_QUOTA_WAIT:
-        parts.append(f"waiting {human_duration(progress.quota_wait)} for the quota")
-    if progress.seconds_left is not None:
-        parts.append(time_left(progress.seconds_left))
-    return ", ".join(parts)
+        text += f", waiting {human_duration(progress.quota_wait)} for the quota"
+    return text if progress.seconds_left is None else f"{text}, {time_left(progress.seconds_left)}"
 
 
 def window_name(since: float, now: float) -> str:
@@ -246,10 +238,6 @@ def window_name(since: float, now: float) -> str:
     seconds = now - since
     is_whole = seconds > HOUR - MINUTE
     return "Last hour" if is_whole else f"Last {human_duration(max(seconds, MINUTE), rough=True)}"
-
-
-def _failed_share(platform: PlatformHealth) -> float:
-    return platform.failed / max(platform.final, 1)
 
 
 def relative_time(time: float, now: float, coarse: bool = False) -> str:  # noqa: FBT001, FBT002 - a filter's argument

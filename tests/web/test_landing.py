@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Any
 
@@ -15,6 +16,7 @@ from late_exporter.status import (
     PollHealth,
     Quota,
     RecentCounts,
+    StatusDocument,
     StatusFeedHealth,
     SyncProgress,
     WorkspaceHealth,
@@ -60,9 +62,12 @@ def account(username: str = "@acme", failures: int = 1, *, on: str = "instagram"
     return AccountHealth(platform=on, account_id="a1", username=username, consecutive_failures=failures)
 
 
-def render(*workspaces: WorkspaceHealth, telemetry_path: str = "/metrics", documentation: str = "") -> str:
+def render(
+    *workspaces: WorkspaceHealth, paths: Sequence[str] = ("/metrics", "/-/healthy"), documentation: str = ""
+) -> str:
     """Render the page at NOW."""
-    return render_page(workspaces, now=NOW, version="1.2.3", telemetry_path=telemetry_path, documentation=documentation)
+    status = StatusDocument(version="1.2.3", now=NOW, workspaces=workspaces)
+    return render_page(status, paths, documentation)
 
 
 def rows(html: str) -> list[list[str]]:
@@ -229,18 +234,25 @@ def test_hostile_text_is_escaped() -> None:
     """Names, hosts, errors, version and paths add no element and no attribute, whatever their text."""
     health = feed(HOSTILE, outcome=HOSTILE, error=HOSTILE)
     hostile = render_page(
-        [WorkspaceHealth(name=HOSTILE, base_url=HOSTILE, feeds=(health,), **logs_of(HOSTILE))] * 5,
-        now=NOW,
-        version=HOSTILE,
-        telemetry_path='/"><script>',
-        documentation='https://example.org/"><script>',
+        StatusDocument(
+            version=HOSTILE,
+            now=NOW,
+            workspaces=(WorkspaceHealth(name=HOSTILE, base_url=HOSTILE, feeds=(health,), **logs_of(HOSTILE)),) * 5,
+        ),
+        ['/"><script>'],
+        'https://example.org/"><script>',
     )
     harmless = render_page(
-        [WorkspaceHealth(name="a", base_url="a", feeds=(feed("a", outcome="a", error="a"),), **logs_of("a"))] * 5,
-        now=NOW,
-        version="a",
-        telemetry_path="/a",
-        documentation="https://example.org/",
+        StatusDocument(
+            version="a",
+            now=NOW,
+            workspaces=(
+                WorkspaceHealth(name="a", base_url="a", feeds=(feed("a", outcome="a", error="a"),), **logs_of("a")),
+            )
+            * 5,
+        ),
+        ["/a"],
+        "https://example.org/",
     )
     shape = [(tag, list(attributes)) for tag, attributes in PageParser(harmless).elements]
     assert shape == [(tag, list(attributes)) for tag, attributes in PageParser(hostile).elements]
@@ -459,7 +471,7 @@ def test_index_links_to_cards() -> None:
     """From five workspaces on an index links to every card, and the link of a card does not depend on the order."""
     many = [workspace(f"w-{number}") for number in range(5)]
     html = render(*many[:4], workspace("w-4", feed(outcome="unavailable")))
-    assert ["#w4", "#w0", "#w1", "#w2", "#w3"] == PageParser(html).links()[4:]
+    assert ["#w4", "#w0", "#w1", "#w2", "#w3"] == PageParser(html).links()[2:]
     assert {f"w{number}" for number in range(5)} <= {
         attributes.get("id") for _, attributes in PageParser(html).elements
     }
@@ -469,10 +481,9 @@ def test_index_links_to_cards() -> None:
 
 def test_links() -> None:
     """Links are relative, so that they work behind a proxy prefix; the documentation link is optional."""
-    assert ["./metrics", "./config", "./-/healthy", "./-/ready"] == PageParser(render()).links()
-    assert ["./my%20path", "./config", "./-/healthy", "./-/ready", "https://example.org/?a&b"] == PageParser(
-        render(telemetry_path="/my path", documentation="https://example.org/?a&b")
-    ).links()
+    assert ["./metrics", "./-/healthy"] == PageParser(render()).links()
+    page = render(paths=("/my path", "/config"), documentation="https://example.org/?a&b")
+    assert ["./my%20path", "./config", "https://example.org/?a&b"] == PageParser(page).links()
 
 
 def test_page_is_self_contained() -> None:

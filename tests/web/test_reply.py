@@ -1,53 +1,41 @@
-"""Parts of responses, and the moment at which their callback is called."""
+"""Parts of responses."""
 
 from __future__ import annotations
 
 import pytest
 
 from late_exporter.web import reply
-from late_exporter.web.asgi import ClientDisconnected, Message
+from late_exporter.web.asgi import Message
 from late_exporter.web.reply import PART_BYTES, Reply, send_reply
 
 LARGE = bytes(2 * PART_BYTES + 1)
 
 
 async def send_parts(body: bytes, scheme: str) -> list[int]:
-    """Send a response; return the sizes of its parts, with -1 at the moment at which its callback is called."""
+    """Send a response; return the sizes of its parts."""
     sizes: list[int] = []
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.body":
             sizes.append(len(message["body"]))
 
-    sent = Reply(body=body, on_sent=lambda: sizes.append(-1))
-    await send_reply(sent, {"method": "GET", "scheme": scheme, "headers": []}, send)
+    await send_reply(Reply(body=body), {"method": "GET", "scheme": scheme, "headers": []}, send)
     return sizes
 
 
 @pytest.mark.parametrize(
     ("copies_unsent", "scheme", "body", "sizes"),
     [
-        (False, "http", LARGE, [len(LARGE), 0, -1]),
-        (False, "https", LARGE, [PART_BYTES, PART_BYTES, 1, -1]),
-        (True, "http", LARGE, [PART_BYTES, PART_BYTES, 1, -1]),
-        (False, "http", LARGE[:PART_BYTES], [PART_BYTES, -1]),
-        (False, "http", b"", [0, -1]),
+        (False, "http", LARGE, [len(LARGE), 0]),
+        (False, "https", LARGE, [PART_BYTES, PART_BYTES, 1]),
+        (True, "http", LARGE, [PART_BYTES, PART_BYTES, 1]),
+        (False, "http", LARGE[:PART_BYTES], [PART_BYTES]),
+        (False, "http", b"", [0]),
     ],
 )
-async def test_the_callback_is_called_after_the_last_part(
+async def test_parts_of_a_response(
     monkeypatch: pytest.MonkeyPatch, *, copies_unsent: bool, scheme: str, body: bytes, sizes: list[int]
 ) -> None:
     """The last part of a large body is small: it waits until the client has read most of the others."""
     monkeypatch.setattr(reply, "COPIES_UNSENT", copies_unsent)
     assert sizes == await send_parts(body, scheme)
-
-
-async def test_a_client_that_has_disconnected() -> None:
-    """Its command takes effect all the same."""
-    called: list[None] = []
-
-    async def send(_: Message) -> None:
-        raise ClientDisconnected
-
-    await send_reply(Reply(body=LARGE, on_sent=lambda: called.append(None)), {"method": "POST", "headers": []}, send)
-    assert 1 == len(called)

@@ -35,9 +35,9 @@ async def test_a_cancelled_call_ends_its_work_first() -> None:
     async def work() -> None:
         loop.call_soon_threadsafe(started.set)
         try:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0.01)
+            await asyncio.to_thread(lambda: None)
             steps.append("closed")
 
     task = asyncio.ensure_future(run_in_thread(work))
@@ -51,7 +51,7 @@ async def test_a_cancelled_call_ends_its_work_first() -> None:
 @pytest.mark.parametrize("turns", [1, 2, 3])
 async def test_a_call_that_is_cancelled_at_its_start(turns: int) -> None:
     """A call that is cancelled before its work has begun ends, too."""
-    task = asyncio.ensure_future(run_in_thread(lambda: asyncio.sleep(3600)))
+    task = asyncio.ensure_future(run_in_thread(asyncio.Event().wait))
     for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()

@@ -15,12 +15,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from late_exporter.web import server
 
 ROOT = Path(__file__).resolve().parents[2]
-CONNECTION = server._HttpConnection  # noqa: SLF001 - what is tested
+CONNECTION = server._Connection  # noqa: SLF001 - what is tested
 REPLACED_METHODS = {
     "_unsupported_upgrade_warning",
     "connection_lost",
     "connection_made",
     "data_received",
+    "on_response_complete",
+    "pause_writing",
     "resume_writing",
     "send_400_response",
 }
