@@ -138,3 +138,36 @@ def test_no_increment_is_lost_in_restarts(
     assert {} == {series: samples[0] for series, samples in born.items() if samples[0][1]}
     values = {series: [value for _, value in samples] for series, samples in counters.items()}
     assert {} == {series: samples for series, samples in values.items() if samples != sorted(samples)}
+
+
+def test_two_servers_and_a_curl(
+    late: LateServer,
+    tmp_path: Path,
+    start_exporter: Callable[..., ExporterProcess],
+    require_tool: Callable[[str], str],
+    exit_stack: ExitStack,
+) -> None:
+    """Each server of a pair sees every increase of new series from 0, whoever else reads the page."""
+    late.world.publish(40, over=600)
+    program = start_exporter("--metrics.zero-hold=5s", "--metrics.max-label-values=1000").wait_ready()
+    databases = []
+    for replica in ("a", "b"):
+        (folder := tmp_path / replica).mkdir()
+        server = scrape_with_prometheus(require_tool("prometheus"), folder, program.url, replica)
+        databases.append(exit_stack.enter_context(server))
+    for database in databases:
+        wait_equal(40.0, lambda: database.value(f"sum({LOGS})"))  # noqa: B023 - at once
+    history = list(late.world.rows)
+
+    def read_page(stop: threading.Event) -> None:
+        while not stop.wait(0.1):
+            program.scrape()
+
+    with in_thread(read_page):
+        with in_thread(NewSeriesTraffic(late).run):
+            threading.Event().wait(8.0)
+        names = ("platform", "action", "status")
+        logs = Counter(tuple(row[name] for name in names) for row in late.world.rows if row not in history)
+        assert len(logs) > 10
+        for database in databases:
+            wait_equal(logs, lambda: increases(database, LOGS, *names))  # noqa: B023 - at once
