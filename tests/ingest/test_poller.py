@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
 from typing import Any
@@ -9,9 +10,11 @@ import pytest
 
 from late_exporter.errors import ApiUnavailable, RateLimited
 from late_exporter.exposition.negotiation import OPENMETRICS
+from late_exporter.format import iso_time
 from late_exporter.ingest import feed_publisher
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.uncommitted import UncommittedBatch
+from late_exporter.ingest.webhooks import WebhookReceiver, sign
 from late_exporter.model import Coverage, ListPosition
 from late_exporter.protocols import ApiResponse
 from late_exporter.series import Histogram, IncCounter
@@ -466,6 +469,19 @@ async def test_webhooks_do_not_shorten_a_backoff(webhook_harness: PollerHarness)
     assert (3, 4) == (await webhook_harness.reach(469.0), await webhook_harness.reach(470.0))
     assert 27 == webhook_harness.logs()
     assert 4 == await webhook_harness.reach(569.0)
+
+
+async def test_many_webhooks_trigger_a_poll_a_second(webhook_harness: PollerHarness) -> None:
+    """However many webhooks arrive, also old ones that are not remembered, a second has at most one poll for them."""
+    harness = webhook_harness
+    receiver = WebhookReceiver("/webhook", secret=lambda: "secret", clock=harness.clock.time)
+    receiver.stats_by_workspace["acme"] = harness.webhook_stats
+    for tenth in range(1, 601):
+        await harness.reach(tenth / 10)
+        event = {"id": str(tenth), "event": "post.failed", "timestamp": iso_time(NOW - 86_400)}
+        body = json.dumps(event).encode()
+        assert 204 == receiver.receive("/webhook", body, [sign(body, "secret").encode()])
+    assert 61 == await harness.reach(60.5)
 
 
 async def test_a_triggered_poll_does_not_scan(harness: PollerHarness) -> None:
