@@ -59,6 +59,7 @@ PROGRAMS = {
         "git",
         "helm",
         "install",
+        "jq",
         "kubectl",
         "late-exporter",
         "make",

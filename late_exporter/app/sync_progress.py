@@ -1,4 +1,4 @@
-"""The progress of first syncs and catch-ups, of all feeds together and in the log."""
+"""The progress of first syncs and catch-ups in the log."""
 
 from __future__ import annotations
 
@@ -7,30 +7,12 @@ from collections.abc import Callable, Iterable
 
 from late_exporter import log
 from late_exporter.ingest.poller import Poller
-from late_exporter.status import SyncProgress
 
 PROGRESS_INTERVAL = 10.0
 """Seconds between two log lines about a first sync or a catch-up."""
 
 MAX_PROGRESS_LINES = 10
 """Number of feeds up to which each gets a line of its own; more of them share one."""
-
-
-def total_progress(pollers: Iterable[Poller]) -> SyncProgress | None:
-    """Return the progress of all first syncs and catch-ups together; None if nothing is left to read."""
-    parts = [progress for poller in pollers if (progress := poller.measure()) is not None]
-    if not parts:
-        return None
-    expected = [part.expected_count for part in parts if part.expected_count is not None]
-    seconds_left = [part.seconds_left for part in parts if part.seconds_left is not None]
-    is_known = len(expected) == len(seconds_left) == len(parts)
-    return SyncProgress(
-        log_count=sum(part.log_count for part in parts),
-        expected_count=sum(expected) if is_known else None,
-        elapsed=max(part.elapsed for part in parts),
-        seconds_left=max(seconds_left) if is_known else None,
-        quota_wait=min(part.quota_wait for part in parts),
-    )
 
 
 async def log_progress(pollers: Callable[[], Iterable[Poller]]) -> None:

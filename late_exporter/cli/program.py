@@ -105,10 +105,6 @@ def _start(argv: Sequence[str], args: ParsedArgs, commands: Mapping[str, Command
     if limit != resource.RLIM_INFINITY and limit < MIN_DESCRIPTORS:
         needed = f"at least {MIN_DESCRIPTORS} are needed, raise it with ulimit -n"
         raise LateError(f"RLIMIT_NOFILE is {limit}; {needed}")
-    if args.command == "check" and "user" in args.flags:
-        from late_exporter.commands.check.user import become  # noqa: PLC0415 - not needed by other commands
-
-        become(args.flags["user"][-1])  # before any file is read
     from late_exporter.cli.loading import SettingsProcess, load_arguments  # noqa: PLC0415 - as above
 
     if commands is None and args.command in RESIDENT_COMMANDS:
@@ -142,7 +138,7 @@ def _report_bug(bug: Exception, log_format: str) -> int:
 
 def _check_health(args: ParsedArgs) -> int:
     """Check the first address; an exporter that serves on one serves on all."""
-    from late_exporter.commands.healthcheck import HEALTHY_TEXT, check_health  # noqa: PLC0415 - not needed by other commands
+    from late_exporter.commands.exporter_client import HEALTHY_TEXT, check_health  # noqa: PLC0415 - not needed by other commands
 
     target = None if args.problems else health_check_target(args.values_of(OPTIONS))
     if target is None:

@@ -14,15 +14,15 @@ FUNCTIONS: Mapping[str, str] = MappingProxyType(
         "run": "run.run",
         "demo": "simulate.demo",
         "simulate": "simulate.simulate",
-        "check": "query.check",
-        "status": "status.show_status",
-        "accounts": "accounts.list_accounts",
-        "post": "query.post",
-        "logs": "query.logs",
-        "audit": "query.audit",
-        "backfill": "query.backfill",
+        "check": "check.check",
+        "status": "status.status",
+        "accounts": "accounts.accounts",
+        "post": "post.post",
+        "logs": "logs.logs",
+        "audit": "audit.audit",
+        "backfill": "backfill.backfill",
         "textfile": "run.textfile",
-        "state": "state.manage_state",
+        "state": "state.state",
     }
 )
 """Module and function of each command that reads settings; a module is imported only if its command runs."""
@@ -32,6 +32,6 @@ def function_of(command: str) -> Callable[[CommandContext], int]:
     """Return the function that runs a command, and returns its exit code."""
     from importlib import import_module  # noqa: PLC0415 - not needed by quick commands
 
-    module_name, _, name = FUNCTIONS[command].partition(".")
+    module_name, _, name = FUNCTIONS[command].rpartition(".")
     function: Callable[[CommandContext], int] = getattr(import_module(f"{__name__}.{module_name}"), name)
     return function

@@ -96,16 +96,14 @@ _COMMANDS = (
     ),
     Command(
         "check",
-        "Check the configuration, the key, the API's generation, every endpoint, the quota, the clock, the state, the "
-        "web configuration and the addresses; exit 0 if all is well.",
+        "Check the configuration, the key, every list of the API and its generation, the quota, the clock, the state, "
+        "the web configuration and the metrics; exit 0 if all is well.",
         formats=("text", "json"),
         examples=(
             ("check", "Check everything before the first start."),
             ("check --config.file late.yml --format json", "Check a configuration file, for a program."),
         ),
-        notes=(
-            "Key files, state and addresses are tried with the rights of this user, or as root with those of --user.",
-        ),
+        notes=("Key files and state are tried with the rights of this user: run it as the user of the exporter.",),
     ),
     Command(
         "healthcheck",
@@ -132,10 +130,10 @@ _COMMANDS = (
     Command(
         "accounts",
         "Print the state of every account that the exporter on this machine knows.",
-        formats=("table", "json", "csv"),
+        formats=("table", "json"),
         examples=(
             ("accounts", "List all accounts, those in trouble first."),
-            ("accounts --platform instagram --format csv", "List the accounts of a platform for a spreadsheet."),
+            ("accounts --platform instagram --format json", "List the accounts of a platform for a program."),
         ),
         notes=(
             "It reads the metrics of the exporter, so that it knows the accounts up to --metrics.max-accounts.",
@@ -149,7 +147,7 @@ _COMMANDS = (
         formats=("text", "json"),
         examples=(
             ("post 65f1c0a9e2b5af0012ab34cd", "See why a post failed."),
-            ("post 65f1c0a9e2b5af0012ab34cd --format json", "Print one JSON object with all fields of the API."),
+            ("post 65f1c0a9e2b5af0012ab34cd --format json", "Print one JSON object, with the rows of the API."),
         ),
         notes=(
             "Times are UTC. Exit 1 if the workspace has no logs of the post.",
@@ -161,21 +159,20 @@ _COMMANDS = (
     Command(
         "logs",
         "Print matching logs, newest first, or follow new ones.",
-        formats=("table", "json", "csv"),
+        formats=("table", "json"),
         examples=(
             ("logs --status failed", "Failures of the last day."),
             ("logs --platform instagram --account @acmecorp --since 7d", "Posts of one account in a week."),
-            ("logs --status failed --since 1h --limit 0 --format csv", "All failures of an hour for a spreadsheet."),
+            ("logs --status failed --since 1h --limit 0 --format json", "All failures of an hour for a program."),
             ("logs --feed connections --action disconnect", "Accounts that were disconnected."),
             ("logs --feed webhooks --status failed --since 30d", "Webhooks that failed, in generation zernio."),
             ("logs --follow --platform tiktok --format json", "Watch a platform as JSON lines."),
         ),
         notes=(
-            "Times are UTC. JSON has the logs as the API sends them, one per line.",
+            "Times are UTC. JSON has one log per line, with the same fields for all feeds, and the row of the API.",
             "In generation zernio --action accepts the action of the metrics or that of the API, as in post.published.",
-            "In CSV a cell that begins with = + - or @ gets an apostrophe, so that no spreadsheet runs it.",
             "It needs no state and does not affect a running exporter, but uses its quota: one request per 98 logs.",
-            "--follow polls once or twice per --poll.interval, and prints a log again when its status changes.",
+            "--follow polls every --poll.interval, and prints a log again if its status changes within ten minutes.",
         ),
     ),
     Command(
@@ -200,13 +197,13 @@ _COMMANDS = (
     ),
     Command(
         "backfill",
-        "Write the history that the API still has, for promtool tsdb create-blocks-from openmetrics.",
+        "Print the history that the API still has, for promtool tsdb create-blocks-from openmetrics.",
         examples=(
             (
-                "backfill --output late.om --label job=late --label instance=localhost:10077",
+                "backfill --label job=late --label instance=localhost:10077",
                 "Write everything before the first metrics of the running exporter.",
             ),
-            ("backfill --output day.om --since 1d --step 4m --workspace agency", "Write a day of one workspace."),
+            ("backfill --since 1d --workspace agency", "Write a day of one workspace."),
         ),
         notes=(
             (
@@ -222,7 +219,6 @@ _COMMANDS = (
                 "two hours after the first start: earlier it is incomplete, later old logs are deleted."
             ),
             "Give every label that Prometheus adds when it scrapes: job, instance, and those of its configuration.",
-            "If Prometheus began to scrape later, give --until; samples after the first scrape would be duplicates.",
         ),
     ),
     Command(

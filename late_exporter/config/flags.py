@@ -99,23 +99,11 @@ class CommandFlags(NamedTuple):
         "How long a running exporter may take to count a log before it is reported as a difference.",
         AUDIT,
     )
-    output: str | None = option(None, "FILE", "File to create; must not exist yet. - for standard output.", BACKFILL)
-    # Prometheus considers a series stale after five minutes without a sample.
-    step: Annotated[float, duration("1s", "4m")] = option(
-        "1m",
-        "DURATION",
-        "Time between two samples of a changing series, 1s to 4m, preferably a divisor of an hour.",
-        BACKFILL,
-    )
     until: Timestamp | None = option(
         None,
         "TIME",
         "Time of the newest log to print, for example 2026-11-20T08:00:00Z.",
-        (*LOGS, *BACKFILL),
-        command_help={
-            "backfill": "End of the history, for example 2026-11-20T08:00:00Z: at least 3h ago and well before the "
-            "first scrape by Prometheus. By default 1h before the exporter first exposed the metrics."
-        },
+        LOGS,
     )
     label: CommaSeparated[TargetLabel] = option(
         None,
@@ -128,8 +116,7 @@ class CommandFlags(NamedTuple):
         None,
         "NAME",
         "User name for the basic authentication of the exporter.",
-        (*CLIENT_COMMANDS, "check"),
-        command_help={"check": "Local user to run the checks as, which needs root."},
+        CLIENT_COMMANDS,
     )
     password_file: str | None = option(None, "FILE", "File that holds the password of --user.", CLIENT_COMMANDS)
 

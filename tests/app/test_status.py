@@ -10,7 +10,7 @@ import pytest
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.exporter import Exporter
-from late_exporter.app.sync_progress import MAX_PROGRESS_LINES, report_progress, total_progress
+from late_exporter.app.sync_progress import MAX_PROGRESS_LINES, report_progress
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.errors import ApiUnavailable, Forbidden
@@ -288,7 +288,6 @@ async def test_recent_attempts(tmp_path: Path, age: float, recent_count: int) ->
     async with harness.opened() as exporter:
         assert await exporter.catch_up()
         (health,) = exporter.health()
-        assert total_progress(exporter.pollers()) is None
         assert "api_key_file" in exporter.configuration()
         assert "0" * 64 not in exporter.configuration()
     (platform,) = health.platforms
@@ -305,9 +304,6 @@ async def test_progress_of_several_feeds(tmp_path: Path, caplog: pytest.LogCaptu
         for pollers in exporter.workspaces.values():
             for poller in pollers.pollers:
                 poller.measure = lambda: progress  # type: ignore[method-assign]
-        total = total_progress(exporter.pollers())
-        assert total is not None
-        assert (10 * len(names), 30 * len(names), 40.0) == (total.log_count, total.expected_count, total.seconds_left)
         with caplog.at_level("INFO"):
             report_progress(exporter.pollers())
     (record,) = [record for record in caplog.records if "in progress" in str(record.msg)]

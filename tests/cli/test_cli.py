@@ -132,7 +132,6 @@ WRONG = [
     (["run", "--config", "late.yml"], 'unknown flag "--config"; did you mean --config.file?'),
     (["-v"], 'unknown flag "-v"; did you mean --log.level debug?'),
     (["help", "lgos"], f'unknown command "lgos"; commands are {NAMES}'),
-    (["check", "--user", "nobody-of-this-name"], '--user "nobody-of-this-name": no such user on this machine'),
     (["simulate", "--web.listen-address", ":1"], SIMULATE_ADDRESS),
     (["--"], 'unknown flag "--"'),
     (["--poll.interval"], "--poll.interval: needs a value: --poll.interval DURATION"),
@@ -262,7 +261,6 @@ def test_help_of_the_program_names_the_commands() -> None:
     ("command", "flag", "help_text"),
     [
         ("status", "--user NAME", "User name for the basic authentication of the exporter."),
-        ("check", "--user NAME", "Local user to run the checks as, which needs root."),
         ("post", "--workspace NAME", "Workspace to read; required if there are several."),
         ("audit", "--workspace NAME", "Workspace to read; by default all of them."),
         ("state", "--workspace NAME", "Workspace to copy; by default all of them."),

@@ -28,7 +28,7 @@ COMMAND_LINES = [
     (["textfile", "late.prom"], 1),
     (["check"], 1),
     (["audit"], 1),
-    (["backfill", "--output", "late.om"], 1),
+    (["backfill"], 1),
     (["state", "backup", "late.db"], 1),
     (["state", "check"], 1),
     (["post", "65f1c0a9e2b5af0012ab34cd"], 1),

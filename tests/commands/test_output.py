@@ -11,7 +11,7 @@ import late_exporter
 
 PROGRAM = """
 import sys
-from late_exporter.commands._runner import write_stdout
+from late_exporter.commands.output import write_stdout
 from late_exporter.errors import LateError
 
 def fail():
